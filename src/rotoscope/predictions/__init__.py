@@ -1,0 +1,1 @@
+"""Predictions: one run at a provider, from the paying request to its final state."""

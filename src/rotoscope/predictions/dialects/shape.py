@@ -1,0 +1,75 @@
+"""What every dialect is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rotoscope.predictions.states import Call, Open, Prediction, Ticket
+from rotoscope.wire.messages import HttpCall, Reply
+
+__all__ = ["Dialect", "Parcel", "Placement"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A checked file on its way to a provider. `name` is one that we made up; `size` is in bytes."""
+
+    path: Path
+    name: str
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an uploaded file will be read from, once `then` (if any) has been answered with a 2xx."""
+
+    url: str
+    then: HttpCall | None = None
+
+
+class Dialect(Protocol):
+    """How one provider speaks. Pure: words requests, reads replies, never opens a socket.
+
+    Attributes:
+        bases: the provider's base URLs by purpose; `api` is always there, the others are the dialect's own.
+    """
+
+    bases: Mapping[str, str]
+
+    def __init__(self, bases: Mapping[str, str]) -> None: ...
+
+    def submit(self, call: Call) -> HttpCall:
+        """Word the paying request. It costs money: sent at most once."""
+        ...
+
+    def ask(self, state: Open) -> HttpCall:
+        """Word the free question about an open prediction. Repeat at will."""
+        ...
+
+    def cancel(self, ticket: Ticket) -> HttpCall | None:
+        """Word the request to stop, or None where the provider has none."""
+        ...
+
+    def read(self, reply: Reply, about: Call | Open) -> Prediction:
+        """Read the reply to the submit of a call, or to the ask about an open state.
+
+        Raises:
+            InvalidInput, Refused, OutOfCredit, Busy: the provider refused; nothing was accepted.
+            ReplyLost: to a submit, the reply proves neither that it was accepted nor that it was not.
+            ProviderDown: to an ask, this answer says nothing about the prediction; ask again.
+        """
+        ...
+
+    def upload(self, parcel: Parcel) -> HttpCall | None:
+        """Word the first request that brings a file to the provider, or None where it takes no files."""
+        ...
+
+    def placed(self, reply: Reply, parcel: Parcel) -> Placement:
+        """Read the reply to `upload`.
+
+        Raises:
+            ProviderError: the file was not taken.
+        """
+        ...

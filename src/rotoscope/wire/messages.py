@@ -1,0 +1,64 @@
+"""What is said on the wire, as frozen data: a request that somebody words and a reply that somebody reads."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["HttpCall", "Json", "Method", "Reply"]
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+"""Any value that JSON can hold."""
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """One request, worded but not sent. It never holds a key: the wire adds the provider's.
+
+    At most one of `json`, `content`, `source` and `form` is set. `source` is a file that is streamed from disk;
+    `form` maps part names to (file name, file, content type).
+    """
+
+    method: Method
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Json = None
+    content: bytes | None = None
+    source: Path | None = None
+    form: Mapping[str, tuple[str, Path, str]] | None = None
+    with_key: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer, whole. `headers` has lower-case names."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is a 2xx."""
+        return 200 <= self.status < 300  # noqa: PLR2004 - the range is the definition of a 2xx
+
+    @property
+    def content_type(self) -> str:
+        """The media type alone, in lower case, without parameters."""
+        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    def json(self) -> Json:
+        """The body as JSON, or None when it is not JSON."""
+        try:
+            parsed: Json = json.loads(self.body)
+        except ValueError:
+            return None
+        return parsed
+
+    def fields(self) -> dict[str, Json]:
+        """The body's top-level JSON object; empty when the body is anything else."""
+        parsed = self.json()
+        return parsed if isinstance(parsed, dict) else {}
