@@ -90,10 +90,11 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Finished; the result is still to be fetched."""
+    """Finished; the result is still to be fetched. `metrics` came with the status and not again with the result."""
 
     ticket: Ticket
     logs: tuple[str, ...] = ()
+    metrics: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,10 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 class HttpCall:
     """One request, worded but not sent. It never holds a key: the wire adds the provider's.
 
-    At most one of `json`, `content`, `source` and `form` is set. `source` is a file that is streamed from disk;
-    `form` maps part names to (file name, file, content type).
+    At most one of `json`, `content`, `source`, `form` and `data_uris` is set. `source` is a file that is streamed
+    from disk; `form` maps part names to (file name, file, content type); `data_uris` is sent as a JSON object whose
+    members are lists of data URIs, made from (file, content type) when the request is sent.
+    `patience_seconds` is how long to wait for the reply to begin, where the usual time is too short.
     """
 
     method: Method
@@ -30,6 +32,8 @@ class HttpCall:
     source: Path | None = None
     form: Mapping[str, tuple[str, Path, str]] | None = None
     with_key: bool = True
+    data_uris: Mapping[str, tuple[tuple[Path, str], ...]] | None = None
+    patience_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Reply:
         """The body as JSON, or None when it is not JSON."""
         try:
             parsed: Json = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return parsed
 

@@ -36,7 +36,8 @@ class Dialect(Protocol):
         bases: the provider's base URLs by purpose; `api` is always there, the others are the dialect's own.
     """
 
-    bases: Mapping[str, str]
+    @property
+    def bases(self) -> Mapping[str, str]: ...
 
     def __init__(self, bases: Mapping[str, str]) -> None: ...
 
@@ -54,6 +55,8 @@ class Dialect(Protocol):
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read the reply to the submit of a call, or to the ask about an open state.
+
+        A reply that proves that the run failed, unbilled or not, is a `Failed` state and no error.
 
         Raises:
             InvalidInput, Refused, OutOfCredit, Busy: the provider refused; nothing was accepted.

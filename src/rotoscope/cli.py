@@ -1,0 +1,211 @@
+"""The command line. Every command reads the environment once, here, and passes it down."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rotoscope import __version__
+from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeError, UserMistake
+from rotoscope.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from rotoscope.contracts.results import JobList, JobResult
+
+__all__ = ["main", "parser"]
+
+OK, FAILED, BAD_INPUT, NEEDS_REVIEW = 0, 1, 2, 3
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code says how it went (0 done, 1 failed, 2 bad input, 3 needs review)."""
+    asked = parser().parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rotoscope: %(levelname)s: %(message)s")
+    try:
+        code: int = asked.run(asked, read_settings(os.environ))
+    except RotoscopeError as error:
+        print(f"rotoscope: {error.message} {error.hint}".rstrip(), file=sys.stderr)
+        return _code_of(error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    top = argparse.ArgumentParser(
+        prog="rotoscope", description="An MCP server for media models: segment, describe, generate and edit."
+    )
+    top.add_argument("--version", action="version", version=f"rotoscope {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="serve MCP over stdin and stdout")
+    serve.set_defaults(run=_serve)
+
+    call = commands.add_parser("call", help="call one tool and print its result as JSON")
+    call.add_argument("tool", metavar="TOOL", help="the tool's name")
+    call.add_argument("--json", default="{}", metavar="JSON", help="the tool's arguments as a JSON object")
+    call.set_defaults(run=_call)
+
+    demo = commands.add_parser("demo", help="segment and describe a photo as an MCP client would")
+    demo.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to write the results")
+    demo.set_defaults(run=_demo)
+
+    _add_models(commands.add_parser("models", help="list the models, or check a manifest of yours"))
+    _add_jobs(commands.add_parser("jobs", help="list, show or cancel jobs"))
+
+    sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1")
+    sandbox.add_argument("--port", type=int, default=8765, metavar="N")
+    sandbox.set_defaults(run=_sandbox)
+    return top
+
+
+def _add_models(models: argparse.ArgumentParser) -> None:
+    models.set_defaults(run=_models)
+    actions = models.add_subparsers(metavar="ACTION")
+    check = actions.add_parser("check", help="validate a manifest and print the exact request of its example")
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=_check)
+
+
+def _add_jobs(jobs: argparse.ArgumentParser) -> None:
+    actions = jobs.add_subparsers(metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="the newest jobs")
+    listing.add_argument("--status", metavar="STATUS", help="only jobs in this state")
+    listing.add_argument("--limit", type=int, default=20, metavar="N", help="1-100")
+    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    listing.set_defaults(run=_list_jobs)
+    for name, tool, text in (
+        ("show", "get_job", "one job, as JSON"),
+        ("cancel", "cancel_job", "cancel a job, at the provider too"),
+    ):
+        one = actions.add_parser(name, help=text)
+        one.add_argument("job_id", metavar="JOB")
+        one.set_defaults(run=_one_job, tool=tool)
+
+
+def _serve(_: argparse.Namespace, settings: Settings) -> int:
+    import anyio
+
+    from rotoscope.compose import open_roots, studio_opener
+    from rotoscope.models.catalog import manifest_folder
+    from rotoscope.server.app import build_server
+    from rotoscope.server.patience import read_clients
+
+    roots = open_roots(settings, Path.cwd(), Path.home())
+    clients = read_clients(manifest_folder() / "clients.toml")
+    server = build_server(studio_opener(settings, roots), clients, settings.inline_seconds)
+    anyio.run(server.run_stdio_async)
+    return OK
+
+
+def _call(asked: argparse.Namespace, settings: Settings) -> int:
+    try:
+        result = _performed(settings, asked.tool, _json_object(asked.json))
+    except RotoscopeError as error:
+        problem = {"code": error.code, "message": error.message, "hint": error.hint}
+        print(json.dumps({"status": "failed", "tool": asked.tool, "error": problem}, ensure_ascii=False, indent=2))
+        raise
+    print(result.model_dump_json(indent=2))
+    return _code_of_result(result)
+
+
+def _one_job(asked: argparse.Namespace, settings: Settings) -> int:
+    result = _performed(settings, asked.tool, {"job_id": asked.job_id})
+    print(result.model_dump_json(indent=2))
+    return OK
+
+
+def _list_jobs(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.terminal import job_table
+
+    given = {"limit": asked.limit} | ({"status": asked.status} if asked.status else {})
+    result = _performed(settings, "list_jobs", given)
+    if asked.json:
+        print(result.model_dump_json(indent=2))
+    else:
+        job_table(result)
+    return OK
+
+
+def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList":
+    import anyio
+
+    from rotoscope.contracts.arguments import parse_arguments
+    from rotoscope.contracts.tools import TOOLS
+    from rotoscope.terminal import perform
+
+    if tool not in TOOLS:
+        raise InvalidInput(f"There is no tool {tool[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
+    arguments = parse_arguments(TOOLS[tool].arguments, given)
+    return anyio.run(perform, settings, tool, arguments)
+
+
+def _json_object(text: str) -> dict[str, object]:
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f"--json is not JSON: {error}.", hint='Write --json \'{"image": "photo.jpg"}\'.', code="parse_error"
+        ) from None
+    if not isinstance(parsed, dict):
+        raise InvalidInput("--json must be a JSON object.", hint='Write --json \'{"image": "photo.jpg"}\'.')
+    return parsed
+
+
+def _demo(asked: argparse.Namespace, _: Settings) -> int:
+    import anyio
+
+    from rotoscope.demo import run_demo
+
+    return anyio.run(run_demo, asked.out)
+
+
+def _models(_: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.compose import catalog_of
+    from rotoscope.models.access import access_of
+    from rotoscope.terminal import model_table
+
+    catalog = catalog_of(settings)
+    model_table(catalog, access_of(settings, catalog.providers))
+    return OK
+
+
+def _check(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.compose import catalog_of
+    from rotoscope.models.access import access_of
+    from rotoscope.models.catalog import read_manifest
+    from rotoscope.terminal import print_example
+
+    catalog = catalog_of(settings)
+    manifest = read_manifest(asked.file, catalog.providers)
+    print_example(manifest, catalog, access_of(settings, catalog.providers))
+    return OK
+
+
+def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
+    import uvicorn
+
+    from rotoscope.sandbox import build_sandbox
+
+    print(f"The sandbox is at http://127.0.0.1:{asked.port}; stop it with Ctrl-C.", file=sys.stderr)
+    uvicorn.run(build_sandbox(settings.home / "sandbox"), host="127.0.0.1", port=asked.port, log_level="warning")
+    return OK
+
+
+def _code_of(error: RotoscopeError) -> int:
+    return BAD_INPUT if isinstance(error, UserMistake | MissingKey | OverBudget) else FAILED
+
+
+def _code_of_result(result: "JobResult | JobList") -> int:
+    status = getattr(result, "status", "succeeded")
+    return {"failed": FAILED, "cancelled": FAILED, "needs_review": NEEDS_REVIEW}.get(status, OK)

@@ -1,0 +1,108 @@
+"""The composition root: builds the house from the settings. Only the command line and tests stand above it."""
+
+import logging
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio.abc
+
+from rotoscope.models.access import SANDBOX_URL, Access, access_of
+from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
+from rotoscope.settings import Settings
+
+if TYPE_CHECKING:
+    from rotoscope.media.paths import Roots
+    from rotoscope.studio import Studio
+    from rotoscope.wire.client import Wire
+
+__all__ = ["catalog_of", "open_roots", "open_studio", "studio_opener"]
+
+_LARGEST_SEED = 2_147_483_647
+_log = logging.getLogger(__name__)
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The shipped manifests and the user's own, in `ROTOSCOPE_HOME/models`."""
+    return load_catalog(manifest_folder(), settings.home / "models")
+
+
+def studio_opener(
+    settings: Settings, roots: "Roots", sandbox_pace: float = 1.0
+) -> Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]:
+    """What a door needs to open the studio later."""
+    return partial(open_studio, settings, roots, sandbox_pace)
+
+
+def open_studio(
+    settings: Settings, roots: "Roots", sandbox_pace: float, tasks: anyio.abc.TaskGroup, closing: AsyncExitStack
+) -> "Studio":
+    """Build every room and the studio on top of them.
+
+    Args:
+        settings: the operator's decisions.
+        roots: where local files may be read.
+        sandbox_pace: multiplies the time that the built-in sandbox pretends to need.
+        tasks: where jobs run.
+        closing: gets what must be closed at the end.
+    """
+    from rotoscope.jobs.dispatcher import Dispatcher
+    from rotoscope.jobs.feed import Feed
+    from rotoscope.jobs.ledger import Ledger
+    from rotoscope.jobs.machine import drive
+    from rotoscope.jobs.rooms import Rooms
+    from rotoscope.media.intake import Intake
+    from rotoscope.media.vault import Vault
+    from rotoscope.predictions.dialects import DIALECTS
+    from rotoscope.studio import Studio, job_output
+    from rotoscope.wire.egress import check_url
+
+    catalog = catalog_of(settings)
+    for problem in catalog.problems:
+        _log.warning("a manifest was left out: %s", problem)
+    access = access_of(settings, catalog.providers)
+    wire = _wire(settings, catalog, access, sandbox_pace)
+    ledger = Ledger(settings.database_url, time.time)
+    closing.push_async_callback(wire.aclose)
+    closing.push_async_callback(ledger.aclose)
+    dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
+    vault = Vault(settings.home / "vault")
+    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), _owner(), time.time)
+    intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
+    dispatcher = Dispatcher(tasks, partial(drive, rooms), ledger.cancels)
+    return Studio(rooms, intake, access, dispatcher, partial(random.SystemRandom().randint, 0, _LARGEST_SEED))
+
+
+def _wire(settings: Settings, catalog: Catalog, access: Access, pace: float) -> "Wire":
+    from rotoscope.wire.client import Door, Wire
+
+    doors = {
+        name: Door(provider.auth.header, provider.auth.prefix + access.keys[name], provider.output_hosts)
+        for name, provider in catalog.providers.items()
+        if name in access.keys
+    }
+    if not access.built_in:
+        return Wire(doors, access.trusted)
+    from rotoscope.sandbox import build_sandbox
+
+    app = build_sandbox(settings.home / "sandbox", pace=pace, public_url=SANDBOX_URL)
+    return Wire(doors, access.trusted, app)
+
+
+def _owner() -> str:
+    """Names this process, uniquely for each start."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def open_roots(settings: Settings, start: Path, home: Path) -> "Roots":
+    """Where an assistant's paths may lead over stdio."""
+    from rotoscope.media.paths import Roots, default_roots
+
+    return Roots(settings.roots, start) if settings.roots is not None else default_roots(start, home)

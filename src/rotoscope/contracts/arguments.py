@@ -1,0 +1,178 @@
+"""What each tool takes. The same records stand behind MCP, the command line and the tests."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from rotoscope.errors import InvalidInput
+
+__all__ = [
+    "Arguments",
+    "BoxArgument",
+    "CancelJob",
+    "DescribeWithMasks",
+    "GetJob",
+    "ListJobs",
+    "PointArgument",
+    "SegmentImage",
+    "parse_arguments",
+]
+
+# Gemini CLI adds this key to the schema of every tool and sends it along.
+_IGNORED = frozenset({"wait_for_previous"})
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, not true or false")  # noqa: TRY004 - pydantic reports a ValueError
+    return value
+
+
+def _decoded(value: object) -> object:
+    """Assistants send a JSON string where an array or an object is wanted."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _listed(value: object) -> object:
+    """One item where a list is wanted is a list of one."""
+    decoded = _decoded(value)
+    return [decoded] if isinstance(decoded, dict) else decoded
+
+
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+Seconds = Annotated[float, Field(ge=0, le=45), BeforeValidator(_no_boolean)]
+Media = Annotated[str, Field(min_length=1)]
+ModelId = Annotated[
+    str | None, Field(description="Model id. Default: the first fitting model that has a key. See model:// resources.")
+]
+DryRun = Annotated[
+    bool,
+    Field(description="true: return the exact provider input and the price estimate, spend nothing. Default false."),
+]
+
+
+class Arguments(BaseModel):
+    """The base of all: unknown names are refused, nothing can be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class PointArgument(Arguments):
+    """A click on the upright picture."""
+
+    x: Annotated[Number, Field(description="pixels from the left")]
+    y: Annotated[Number, Field(description="pixels from the top")]
+    keep: Annotated[bool, Field(description="true: on the object; false: not part of it. Default true.")] = True
+
+
+class BoxArgument(Arguments):
+    """A rectangle on the upright picture; right and bottom are just outside."""
+
+    left: Number
+    top: Number
+    right: Number
+    bottom: Number
+
+
+class SegmentImage(Arguments):
+    """Arguments of `segment_image`."""
+
+    image: Annotated[Media, Field(description="Local path, https URL, data URI, artifact:// or job:// link.")]
+    instruction: Annotated[
+        str | None, Field(max_length=2000, description="What to segment, in words, e.g. 'the red car'.")
+    ] = None
+    points: Annotated[
+        list[PointArgument] | None,
+        Field(max_length=64, description="Clicks in pixels of the upright picture."),
+        BeforeValidator(_listed),
+    ] = None
+    box: Annotated[
+        BoxArgument | None,
+        Field(description="Box around the object, in pixels of the upright picture."),
+        BeforeValidator(_decoded),
+    ] = None
+    overlay: Annotated[bool, Field(description="Also paint the masks on the picture. Default true.")] = True
+    model: ModelId = None
+    dry_run: DryRun = False
+
+
+class DescribeWithMasks(Arguments):
+    """Arguments of `describe_with_masks`."""
+
+    image: Annotated[Media, Field(description="Local path, https URL, data URI, artifact:// or job:// link.")]
+    prompt: Annotated[
+        str | None,
+        Field(max_length=2000, description="What to describe. Default: a brief description of the whole picture."),
+    ] = None
+    model: ModelId = None
+    dry_run: DryRun = False
+
+
+class GetJob(Arguments):
+    """Arguments of `get_job`."""
+
+    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Job id or job:// link.")]
+    wait_seconds: Annotated[
+        Seconds, Field(description="Wait up to this long for the job to finish, 0-45. Default 0.")
+    ] = 0
+
+
+class CancelJob(Arguments):
+    """Arguments of `cancel_job`."""
+
+    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Job id or job:// link.")]
+
+
+class ListJobs(Arguments):
+    """Arguments of `list_jobs`."""
+
+    status: Annotated[
+        Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"] | None,
+        Field(description="Only jobs in this state. Default: all."),
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=100, description="1-100. Default 20."), BeforeValidator(_no_boolean)] = 20
+
+
+Shape = TypeVar("Shape", bound=Arguments)
+
+
+def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
+    """Check what a caller passed in.
+
+    Raises:
+        InvalidInput: one sentence about the first argument that is wrong, and the nearest name for an unknown one.
+    """
+    given = {name: value for name, value in raw.items() if name not in _IGNORED}
+    unknown = [name for name in given if name not in shape.model_fields]
+    if unknown:
+        raise _unknown_argument(shape, str(unknown[0]))
+    try:
+        return shape.model_validate(given)
+    except ValidationError as error:
+        raise _wrong_argument(error) from None
+
+
+def _unknown_argument(shape: type[Arguments], name: str) -> InvalidInput:
+    known = list(shape.model_fields)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known arguments: {', '.join(known)}."
+    return InvalidInput(f"There is no argument {name[:80]!r}.", hint=hint)
+
+
+def _wrong_argument(error: ValidationError) -> InvalidInput:
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "arguments"
+    if first["type"] == "missing":
+        return InvalidInput(f"The argument {where!r} is missing.", hint=f"Call again with {where!r}.")
+    if first["type"] == "extra_forbidden":
+        return InvalidInput(f"There is no argument {where[:80]!r}.", hint="Leave it out and call again.")
+    reason = first["msg"].removeprefix("Value error, ")
+    return InvalidInput(f"The argument {where!r} is wrong: {reason}.", hint="Correct it and call again.")

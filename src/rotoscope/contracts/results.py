@@ -1,0 +1,161 @@
+"""What each tool gives. One shape for MCP's structured content and for what `rotoscope call` prints.
+
+Every record is also valid for a job that has not finished: results that do not exist yet are null or empty.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "AnyResult",
+    "Cost",
+    "DescribeResult",
+    "JobList",
+    "JobResult",
+    "JobSummary",
+    "Mask",
+    "MaskBox",
+    "MediaFile",
+    "Problem",
+    "Segment",
+    "SegmentResult",
+    "Status",
+]
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Cost(_Record):
+    """Money in US dollars; null means unknown, never free."""
+
+    estimate_usd: float | None = None
+    charged_usd: float | None = None
+
+
+class Problem(_Record):
+    """What went wrong: a stable code, one sentence, and the next step."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class MediaFile(_Record):
+    """A picture, a video or a document that we keep."""
+
+    url: Annotated[str, Field(description="Where a program on this machine reads it.")]
+    path: Annotated[str, Field(description="Absolute path on the server's machine.")]
+    uri: Annotated[str, Field(description="artifact:// link; every tool takes it as input.")]
+    content_type: str
+    width: int | None = None
+    height: int | None = None
+    file_size: int
+    sha256: str
+    source_url: Annotated[str | None, Field(description="The provider's own URL, where there is one.")] = None
+    source_expires_at: Annotated[str | None, Field(description="When the provider removes it; null: unknown.")] = None
+
+
+class MaskBox(_Record):
+    """Pixels of the upright picture; right and bottom are just outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Mask(_Record):
+    """One selected region; white in its picture is selected."""
+
+    label: str
+    score: Annotated[float | None, Field(description="0-1, only if the model gives one.")] = None
+    box: Annotated[MaskBox | None, Field(description="null: the mask is empty.")]
+    area: Annotated[float, Field(description="Fraction of the picture.")]
+    media: MediaFile
+
+
+class Segment(_Record):
+    """A phrase of the description and the mask that shows it."""
+
+    phrase: str
+    start: Annotated[int, Field(description="Offset of the phrase in text.")]
+    end: int
+    mask: Annotated[int, Field(description="Index into masks.")]
+
+
+class JobResult(_Record):
+    """What every tool says about its job."""
+
+    job_id: Annotated[str, Field(description="Empty for a dry run: no job was made.")]
+    status: Status
+    tool: str
+    model: str
+    provider: str
+    sandbox: Annotated[bool, Field(description="true: computed by the built-in sandbox, not by the named model.")]
+    progress: Annotated[float, Field(ge=0, le=1)]
+    message: str
+    elapsed_seconds: float
+    expected_seconds: float | None = None
+    cost: Cost = Cost()
+    seed: int | None = None
+    request: Annotated[dict[str, object], Field(description="The arguments as understood.")]
+    warnings: list[str] = []
+    next_step: str
+    error: Problem | None = None
+    dry_run: bool = False
+    planned_input: Annotated[
+        dict[str, object] | None, Field(description="dry_run only: the exact input the provider would get.")
+    ] = None
+
+
+class SegmentResult(JobResult):
+    """Result of `segment_image`."""
+
+    masks: list[Mask] = []
+    overlay: MediaFile | None = None
+    coco: MediaFile | None = None
+    text: str | None = None
+
+
+class DescribeResult(JobResult):
+    """Result of `describe_with_masks`."""
+
+    text: str | None = None
+    segments: list[Segment] = []
+    masks: list[Mask] = []
+    overlay: MediaFile | None = None
+    coco: MediaFile | None = None
+
+
+class AnyResult(JobResult):
+    """Result of `get_job` and `cancel_job`: what the job's own tool gives, as far as there is any."""
+
+    text: str | None = None
+    segments: list[Segment] = []
+    masks: list[Mask] = []
+    overlay: MediaFile | None = None
+    coco: MediaFile | None = None
+
+
+class JobSummary(_Record):
+    """One line of `list_jobs`."""
+
+    job_id: str
+    status: Status
+    tool: str
+    model: str
+    sandbox: bool
+    progress: float
+    message: str
+    created_at: str
+
+
+class JobList(_Record):
+    """Result of `list_jobs`, newest first."""
+
+    jobs: list[JobSummary]

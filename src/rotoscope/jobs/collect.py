@@ -1,0 +1,163 @@
+"""The stages that bring a result home: fetch it before the provider's URLs expire, then make it useful."""
+
+import base64
+import binascii
+import hashlib
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from rotoscope.errors import OutputLost, ProviderError, RotoscopeError
+from rotoscope.jobs.finish import Finished, MaskWork, finish_masks
+from rotoscope.jobs.job import Artifact, Job, Output, Patch
+from rotoscope.jobs.rooms import Rooms
+from rotoscope.media.sniff import content_type_of, is_image, is_video
+from rotoscope.media.vault import Kept
+from rotoscope.models.harvest import Harvest, Source, harvest
+from rotoscope.wire.messages import Json
+
+__all__ = ["fetch", "finish"]
+
+OUTPUT_BYTES = 512 * 1024 * 1024
+_TRIES = 3
+_SNIFFED_BYTES = 64
+
+
+async def fetch(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
+    """Copy every file of the output into the vault."""
+    found = _harvested(rooms, job)
+    sources = list(found.masks)
+    kept = [await _fetched(rooms, job, source) for source in sources]
+    outputs = tuple(
+        _raw_output(rooms, job, n, one, source) for n, (one, source) in enumerate(zip(kept, sources, strict=True))
+    )
+    return Patch(stage="finish", outputs=outputs, message="Measuring the result.", progress=0.97)
+
+
+async def finish(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
+    """Measure and pair the masks, paint the overlay, write the COCO file."""
+    found = _harvested(rooms, job)
+    picture = await _picture(rooms, job)
+    raw = [output for output in await rooms.ledger.outputs(job.id) if output.role == "raw"]
+    paths = [path for output in raw if (path := rooms.vault.find(output.artifact.sha256))]
+    work = MaskWork(
+        raw=paths,
+        sources=[(output.source_url, output.source_expires_at) for output in raw],
+        picture=picture,
+        text=found.text,
+        label=str(job.data.get("label") or "mask"),
+        score=found.notice.confidence if found.notice else None,
+        describes=rooms.manifest(job).tool == "describe_with_masks",
+        paint=job.args.get("overlay") is not False,
+    )
+    try:
+        finished = await anyio.to_thread.run_sync(finish_masks, work, rooms.vault)
+    finally:
+        if picture is not None and picture.parent == rooms.vault.folder / "scratch":
+            picture.unlink(missing_ok=True)
+    return _done(job, found, finished)
+
+
+def _done(job: Job, found: Harvest, finished: Finished) -> Patch:
+    earlier = job.data.get("warnings")
+    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *finished.warnings]
+    if found.notice and found.notice.text:
+        warnings.insert(0, found.notice.text)
+    data: dict[str, Json] = {"result": dict(finished.result), "warnings": warnings}
+    if finished.problem is not None:
+        message = finished.problem["message"]
+        return Patch(state="failed", error=finished.problem, data=data, outputs=finished.outputs, message=message)
+    return Patch(stage="done", state="succeeded", data=data, outputs=finished.outputs, message="Done.", progress=1.0)
+
+
+def _harvested(rooms: Rooms, job: Job) -> Harvest:
+    metrics = job.data.get("metrics")
+    return harvest(rooms.manifest(job), job.data.get("output"), metrics if isinstance(metrics, dict) else {})
+
+
+def _raw_output(rooms: Rooms, job: Job, n: int, kept: Kept, source: Source) -> Output:
+    artifact = Artifact(kept.sha256, kept.content_type, kept.size)
+    if not source.url.startswith("http"):
+        return Output("raw", n, artifact)
+    ready, life = job.data.get("ready_at"), rooms.provider(job).output_seconds
+    expires = float(ready) + life if isinstance(ready, int | float) and life is not None else None
+    return Output("raw", n, artifact, source.url, expires)
+
+
+async def _fetched(rooms: Rooms, job: Job, source: Source) -> Kept:
+    if source.url.startswith("artifact://"):
+        return await anyio.to_thread.run_sync(_already_kept, rooms, source.url)
+    if source.url.startswith("data:"):
+        return await anyio.to_thread.run_sync(_inline, rooms, source.url)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return await _downloaded(rooms, job, source)
+        except (OutputLost, ProviderError) as error:
+            if not tries_left or error.code == "output_blocked":
+                raise _lost(rooms, job, error) from error
+            await anyio.sleep(1.0)
+    raise AssertionError  # the last try returns or raises
+
+
+async def _downloaded(rooms: Rooms, job: Job, source: Source) -> Kept:
+    scratch = await anyio.to_thread.run_sync(rooms.vault.scratch)
+    try:
+        got = await rooms.wire.download(job.provider, source.url, scratch, OUTPUT_BYTES)
+        return await anyio.to_thread.run_sync(_adopted, rooms, scratch, got.sha256)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _adopted(rooms: Rooms, scratch: Path, sha256: str) -> Kept:
+    """The file's own bytes say what it is; what the server called it does not count."""
+    with scratch.open("rb") as file:
+        content_type = content_type_of(file.read(_SNIFFED_BYTES))
+    if content_type is None or not (is_image(content_type) or is_video(content_type)):
+        raise OutputLost("The provider's result is no picture and no video.", hint="Try again.", code="not_media")
+    return rooms.vault.adopt(scratch, sha256, content_type)
+
+
+def _already_kept(rooms: Rooms, uri: str) -> Kept:
+    path = rooms.vault.find(uri.removeprefix("artifact://"))
+    if path is None:
+        raise OutputLost("The result is no longer in the results folder.", hint="Call the tool again.")
+    content = path.read_bytes()
+    content_type = content_type_of(content[:_SNIFFED_BYTES]) or "application/octet-stream"
+    return Kept(hashlib.sha256(content).hexdigest(), len(content), content_type, path)
+
+
+def _inline(rooms: Rooms, uri: str) -> Kept:
+    try:
+        content = base64.b64decode(uri.partition(",")[2], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise OutputLost("The provider's result cannot be decoded.", hint="Try again.", code="corrupt") from error
+    content_type = content_type_of(content[:_SNIFFED_BYTES])
+    if content_type is None:
+        raise OutputLost("The provider's result is no picture and no video.", hint="Try again.", code="not_media")
+    return rooms.vault.keep(content, content_type)
+
+
+def _lost(rooms: Rooms, job: Job, error: RotoscopeError) -> OutputLost:
+    if isinstance(error, OutputLost):
+        return error
+    return OutputLost(
+        f"The result of {rooms.provider(job).title} could not be fetched: {error.message}",
+        hint="The run was probably charged; look for its result at the provider.",
+    )
+
+
+async def _picture(rooms: Rooms, job: Job) -> Path | None:
+    """The picture that the model saw: ours, or fetched now for the overlay; None when that fails."""
+    value = str(job.data.get("picture") or "")
+    if value.startswith("artifact://"):
+        return rooms.vault.find(value.removeprefix("artifact://"))
+    if not value.startswith("https://"):
+        return None
+    scratch = await anyio.to_thread.run_sync(rooms.vault.scratch)
+    try:
+        await rooms.wire.fetch(value, scratch, OUTPUT_BYTES)
+    except RotoscopeError:
+        scratch.unlink(missing_ok=True)
+        return None
+    return scratch

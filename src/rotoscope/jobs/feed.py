@@ -1,0 +1,25 @@
+"""The feed: wakes those in this process who wait for a job to change."""
+
+import anyio
+
+__all__ = ["Feed"]
+
+
+class Feed:
+    """One event a job, replaced at each change. It says that something changed, never what: read the ledger.
+
+    Take the event before you read the ledger, then wait for it: a change in between is not lost.
+    """
+
+    def __init__(self) -> None:
+        self._events: dict[str, anyio.Event] = {}
+
+    def next_change(self, job_id: str) -> anyio.Event:
+        """The event that is set when the job changes next."""
+        return self._events.setdefault(job_id, anyio.Event())
+
+    def changed(self, job_id: str) -> None:
+        """Wake everybody who waits for this job."""
+        event = self._events.pop(job_id, None)
+        if event is not None:
+            event.set()

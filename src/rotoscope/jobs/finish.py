@@ -1,0 +1,179 @@
+"""The last stage of a job with masks: measure them, pair them with their phrases, paint them, write the COCO file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rotoscope.errors import PredictionFailed, UserMistake
+from rotoscope.jobs.job import Artifact, Output, problem_of
+from rotoscope.media.captions import pair, read_caption
+from rotoscope.media.vault import Kept, Vault
+from rotoscope.wire.messages import Json
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from rotoscope.media.masks import LabelledMask, Mask
+
+__all__ = ["Finished", "MaskWork", "finish_masks"]
+
+_PNG = "image/png"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskWork:
+    """What came back from a model that gives masks.
+
+    Attributes:
+        raw: the pictures it gave, in order, as they were fetched.
+        sources: where the provider has each, and until when (Unix seconds).
+        picture: the picture that it saw, or None where nobody here has read it.
+        text: the model's words.
+        label: what to call a mask without a phrase.
+        score: how sure the model is, 0-1, only if it says so.
+        describes: whether phrases and masks belong together one by one.
+        paint: whether to make an overlay.
+    """
+
+    raw: Sequence[Path]
+    sources: Sequence[tuple[str | None, float | None]]
+    picture: Path | None
+    text: str | None
+    label: str
+    score: float | None
+    describes: bool
+    paint: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the stage gives: the job's result, its files, what to warn of, and what is wrong with it, if anything."""
+
+    result: Mapping[str, Json]
+    outputs: tuple[Output, ...]
+    warnings: tuple[str, ...]
+    problem: Mapping[str, str] | None = None
+
+
+@dataclass(slots=True)
+class _Notes:
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, sentence: str) -> None:
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+
+def finish_masks(work: MaskWork, vault: Vault) -> Finished:
+    """Turn what came back into masks as data and files. Heavy: run it in a thread.
+
+    Raises:
+        PredictionFailed: none of the pictures is a mask.
+        StorageFailed: the vault does not take the files.
+    """
+    from rotoscope.media.pictures import decode
+
+    notes = _Notes()
+    picture = decode(work.picture.read_bytes()) if work.picture else None
+    masks = [_mask(path, picture, notes) for path in work.raw]
+    result, labels, problem = _words(work, len(masks))
+    from rotoscope.media.masks import LabelledMask
+
+    labelled = [LabelledMask(label, mask, work.score) for label, mask in zip(labels, masks, strict=True)]
+    outputs = [_mask_output(n, one, work, vault) for n, one in enumerate(labelled)]
+    outputs.append(_coco(labelled, vault))
+    if work.paint and picture is not None:
+        outputs.append(_overlay(picture, labelled, vault, notes))
+    elif work.paint:
+        notes.add("No overlay was made, because the picture could not be read from its address.")
+    if not any(one.mask.any() for one in labelled):
+        notes.add("The mask is empty: the model found nothing.")
+    measured: list[Json] = [_measured(one) for one in labelled]
+    return Finished({**result, "masks": measured}, tuple(outputs), tuple(notes.warnings), problem)
+
+
+def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapping[str, str] | None]:
+    """The clean text, a label for each mask, and the problem when phrases and masks do not match."""
+    caption = read_caption(work.text or "")
+    fallback = [work.label if count == 1 else f"{work.label} {n + 1}" for n in range(count)]
+    if not work.describes:
+        return {"text": caption.text or None}, fallback, None
+    try:
+        segments = pair(caption, count)
+    except PredictionFailed as error:
+        return {"text": caption.text, "segments": []}, fallback, problem_of(error)
+    labels = {segment.mask: segment.phrase for segment in segments if segment.phrase}
+    rows: list[Json] = [{"phrase": s.phrase, "start": s.start, "end": s.end, "mask": s.mask} for s in segments]
+    return {"text": caption.text, "segments": rows}, [labels.get(n) or fallback[n] for n in range(count)], None
+
+
+def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
+    """The mask in a picture that a model gave: a bare mask, or one that is painted on the photo."""
+    from rotoscope.media.masks import fit_to, looks_like_mask, painted_difference, read_mask
+    from rotoscope.media.pictures import decode
+
+    given = decode(path.read_bytes())
+    mask: Mask | None
+    if looks_like_mask(given):
+        mask = read_mask(given)
+    else:
+        mask = painted_difference(given, picture) if picture is not None else None
+        if mask is None:
+            raise PredictionFailed(
+                "The model gave a picture in which no mask can be told from the photo.",
+                hint="Try another model; the run may have been charged, and its picture is kept.",
+                code="provider_protocol",
+            )
+        notes.add("The model painted its mask on the photo; the mask was taken from what differs.")
+    if picture is None:
+        return mask
+    try:
+        fitted, resized = fit_to(mask, *picture.size)
+    except UserMistake:
+        notes.add("The mask has another shape than the photo and is given as it came.")
+        return mask
+    if resized:
+        notes.add("The mask had another size than the photo and was resized to it without smoothing.")
+    return fitted
+
+
+def _measured(one: "LabelledMask") -> dict[str, Json]:
+    from rotoscope.media.masks import area_of, box_of
+
+    box = box_of(one.mask)
+    corners: Json = {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom} if box else None
+    return {"label": one.label, "score": one.score, "box": corners, "area": round(area_of(one.mask), 6)}
+
+
+def _mask_output(n: int, one: "LabelledMask", work: MaskWork, vault: Vault) -> Output:
+    from rotoscope.media.masks import mask_png
+
+    height, width = one.mask.shape
+    source, expires = work.sources[n]
+    kept = vault.keep(mask_png(one.mask), _PNG)
+    return Output("mask", n, _artifact(kept, width, height), source, expires)
+
+
+def _coco(masks: Sequence["LabelledMask"], vault: Vault) -> Output:
+    from rotoscope.media.masks import coco_document
+
+    height, width = masks[0].mask.shape
+    document = coco_document("picture", width, height, [one for one in masks if one.mask.shape == (height, width)])
+    kept = vault.keep(json.dumps(document, ensure_ascii=False).encode(), "application/json")
+    return Output("coco", 0, Artifact(kept.sha256, kept.content_type, kept.size))
+
+
+def _overlay(picture: "Image.Image", masks: Sequence["LabelledMask"], vault: Vault, notes: _Notes) -> Output:
+    from rotoscope.media.previews import encode_jpeg, overlay
+
+    fitting = [one.mask for one in masks if one.mask.shape == (picture.height, picture.width)]
+    if len(fitting) < len(masks):
+        notes.add("The overlay leaves out masks of another shape than the photo.")
+    kept = vault.keep(encode_jpeg(overlay(picture, fitting)), "image/jpeg")
+    return Output("overlay", 0, _artifact(kept, picture.width, picture.height))
+
+
+def _artifact(kept: Kept, width: int, height: int) -> Artifact:
+    return Artifact(kept.sha256, kept.content_type, kept.size, {"width": width, "height": height})

@@ -1,0 +1,112 @@
+"""A job as the ledger remembers it, and what a stage may change of it. Frozen data and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rotoscope.contracts.results import Status
+from rotoscope.errors import RotoscopeError
+from rotoscope.wire.messages import Json
+
+__all__ = ["FINAL", "STAGES", "Artifact", "Job", "NewJob", "Output", "Patch", "Stage", "Submission", "problem_of"]
+
+Stage = Literal["prepare", "submit", "watch", "fetch", "finish", "done"]
+
+STAGES: tuple[Stage, ...] = ("prepare", "submit", "watch", "fetch", "finish", "done")
+FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled", "needs_review"})
+"""States in which nobody drives a job. A final state is final, but for a person who resolves `needs_review`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What is known of a job when it is opened. `args` is the request as understood, `data` the plan."""
+
+    tool: str
+    model: str
+    provider: str
+    principal: str
+    sandbox: bool
+    args: Mapping[str, Json]
+    data: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of the ledger. Times are Unix seconds."""
+
+    id: str
+    tool: str
+    model: str
+    provider: str
+    principal: str
+    sandbox: bool
+    state: Status
+    stage: Stage
+    args: Mapping[str, Json]
+    data: Mapping[str, Json]
+    progress: float
+    message: str
+    error: Mapping[str, str] | None
+    cancel_requested: bool
+    owner: str | None
+    fence: int
+    created_at: float
+    updated_at: float
+    finished_at: float | None
+
+    @property
+    def final(self) -> bool:
+        """Whether nobody drives it any more."""
+        return self.state in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The intent to pay, committed before the paying request; `fresh` is true for the one who wrote it."""
+
+    job_id: str
+    nonce: str
+    intent_at: float
+    prediction_id: str | None
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A kept file: hash, media type, size in bytes, and what is known of the medium (`width`, `height`)."""
+
+    sha256: str
+    content_type: str
+    size: int
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A kept file in its role in a job: the n-th of that role, and where the provider has it until when."""
+
+    role: str
+    n: int
+    artifact: Artifact
+    source_url: str | None = None
+    source_expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What a stage found, written in one transaction with the stage that comes next. None leaves a value as it is."""
+
+    stage: Stage | None = None
+    state: Status | None = None
+    data: Mapping[str, Json] = field(default_factory=dict)
+    progress: float | None = None
+    message: str | None = None
+    error: Mapping[str, str] | None = None
+    outputs: tuple[Output, ...] = ()
+    event: str = "changed"
+
+
+def problem_of(error: RotoscopeError) -> dict[str, str]:
+    """An error as a row holds it."""
+    said = {"said": error.said[:2000]} if error.said else {}
+    return {"code": error.code, "message": error.message, "hint": error.hint, **said}

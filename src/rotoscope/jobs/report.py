@@ -1,0 +1,150 @@
+"""The report: what the ledger knows of a job, as the result that a tool gives. Pure but for looking up paths."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.jobs.job import Job, Output
+from rotoscope.media.vault import Vault
+from rotoscope.wire.messages import Json
+
+__all__ = ["report", "summary", "timestamp"]
+
+_SANDBOX_WORDS = (
+    "This result was computed by rotoscope's built-in sandbox, not by the named model. "
+    "Set a provider key to use the model itself."
+)
+
+
+def report(
+    job: Job, outputs: Sequence[Output], vault: Vault, now: float, shape: type[JobResult] | None = None
+) -> JobResult:
+    """A job as a result.
+
+    Args:
+        job: the job.
+        outputs: its files.
+        vault: where they are kept.
+        now: the time in Unix seconds.
+        shape: the record to fill; that of the job's tool by default.
+    """
+    contract = TOOLS[job.tool].result
+    wanted = shape or (contract if issubclass(contract, JobResult) else JobResult)
+    fields = {**_common(job, now), **_media(job, outputs, vault)}
+    return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
+
+
+def summary(job: Job) -> JobSummary:
+    """A job as one line of a list."""
+    return JobSummary(
+        job_id=job.id,
+        status=job.state,
+        tool=job.tool,
+        model=job.model,
+        sandbox=job.sandbox,
+        progress=job.progress,
+        message=job.message,
+        created_at=timestamp(job.created_at),
+    )
+
+
+def timestamp(seconds: float) -> str:
+    """Unix seconds as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _common(job: Job, now: float) -> dict[str, object]:
+    data = job.data
+    return {
+        "job_id": job.id,
+        "status": job.state,
+        "tool": job.tool,
+        "model": job.model,
+        "provider": job.provider,
+        "sandbox": job.sandbox,
+        "progress": job.progress,
+        "message": job.message,
+        "elapsed_seconds": round((job.finished_at or now) - job.created_at, 3),
+        "expected_seconds": data.get("expected_seconds"),
+        "cost": Cost(estimate_usd=_number(data.get("estimate_usd")), charged_usd=_charged(job)),
+        "seed": data.get("seed"),
+        "request": dict(job.args),
+        "warnings": _warnings(job),
+        "next_step": _next_step(job),
+        "error": _problem(job),
+    }
+
+
+def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, object]:
+    files = {(o.role, o.n): _file(o, vault) for o in outputs if vault.find(o.artifact.sha256)}
+    result = job.data.get("result")
+    found = result if isinstance(result, dict) else {}
+    measured = found.get("masks")
+    masks = [
+        {**one, "media": files["mask", n]}
+        for n, one in enumerate(measured if isinstance(measured, list) else [])
+        if isinstance(one, dict) and ("mask", n) in files
+    ]
+    return {
+        "masks": masks,
+        "overlay": files.get(("overlay", 0)),
+        "coco": files.get(("coco", 0)),
+        "text": found.get("text"),
+        "segments": found.get("segments") or [],
+    }
+
+
+def _file(output: Output, vault: Vault) -> Mapping[str, object]:
+    kept = output.artifact
+    path = vault.find(kept.sha256)
+    expires = output.source_expires_at
+    return {
+        "url": path.as_uri() if path else "",
+        "path": str(path),
+        "uri": f"artifact://{kept.sha256}",
+        "content_type": kept.content_type,
+        "width": kept.facts.get("width"),
+        "height": kept.facts.get("height"),
+        "file_size": kept.size,
+        "sha256": kept.sha256,
+        "source_url": output.source_url,
+        "source_expires_at": timestamp(expires) if expires is not None else None,
+    }
+
+
+def _warnings(job: Job) -> list[str]:
+    known = job.data.get("warnings")
+    warnings = [str(one) for one in known] if isinstance(known, list) else []
+    return [_SANDBOX_WORDS, *warnings] if job.sandbox else warnings
+
+
+def _problem(job: Job) -> Problem | None:
+    if job.error is None:
+        return None
+    said = job.error.get("said")
+    message = job.error["message"]
+    if said:
+        message = f"{message} The provider's words: {said!r}"
+    return Problem(code=job.error["code"], message=message, hint=job.error.get("hint", ""))
+
+
+def _next_step(job: Job) -> str:
+    match job.state:
+        case "queued" | "running":
+            return f"Call get_job with job_id {job.id} and wait_seconds to wait for the result."
+        case "succeeded":
+            return "Show or open a file by its path, or pass its uri to another tool."
+        case "cancelled":
+            return "Call the tool again if the result is wanted after all."
+        case _:
+            return (job.error or {}).get("hint") or "Read the error, change the request and call again."
+
+
+def _charged(job: Job) -> float | None:
+    """The sandbox charges nothing; what a provider charged is unknown until it says so."""
+    return 0.0 if job.sandbox or job.data.get("charged") is False else None
+
+
+def _number(value: Json | None) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,142 @@
+"""The stages that bring a request to the provider: the files first, then the one request that costs money."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from rotoscope.errors import ProviderError, StorageFailed, SubmitUnsure, TooLarge, UserMistake
+from rotoscope.jobs.job import Job, Patch
+from rotoscope.jobs.rooms import Rooms
+from rotoscope.jobs.watch import Stopped, patch_of
+from rotoscope.media.sniff import content_type_of
+from rotoscope.models.plan import media_inputs, place
+from rotoscope.predictions.dialects import Parcel
+from rotoscope.predictions.states import Blob, Call, Prediction, Succeeded, Ticket, Waiting
+from rotoscope.wire.messages import Json
+
+__all__ = ["call_from_json", "call_to_json", "prepare", "submit"]
+
+_SNIFFED_BYTES = 64
+
+
+async def prepare(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
+    """Bring every file to where the provider reads it."""
+    if stop.is_set():
+        raise Stopped
+    manifest = rooms.manifest(job)
+    call = call_from_json(job.data["call"])
+    kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
+    urls = {value: await _delivered(rooms, job, value) for value in kept}
+    placed = place(manifest, call.input, urls)
+    message = f"Sending to {rooms.provider(job).title}."
+    return Patch(stage="submit", data={"input": placed}, message=message, progress=max(job.progress, 0.01))
+
+
+async def _delivered(rooms: Rooms, job: Job, uri: str) -> str:
+    path = rooms.vault.find(uri.removeprefix("artifact://"))
+    if path is None:
+        raise StorageFailed("A file of this job is no longer in the results folder.", hint="Call the tool again.")
+    parcel = await anyio.to_thread.run_sync(_parcel, path)
+    provider = rooms.provider(job)
+    if provider.can_upload:
+        return await rooms.runner(job, _nothing, anyio.sleep).upload(parcel)
+    if parcel.size > provider.inline_bytes:
+        raise TooLarge(
+            f"{provider.title} takes no uploads, and this file has {parcel.size // 1000} kB; "
+            f"at most {provider.inline_bytes // 1000} kB travel inside a request.",
+            hint="Give a public https URL instead.",
+        )
+    return await anyio.to_thread.run_sync(_data_uri, parcel)
+
+
+async def submit(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
+    """Send the paying request, once, after its intent is in the ledger."""
+    if stop.is_set():
+        raise Stopped
+    call = call_from_json({**_record(job.data["call"]), "input": job.data["input"]})
+    submission = await rooms.ledger.intend(job, _digest(call))
+    if not submission.fresh:
+        return _taken_up(rooms, job, call, submission.prediction_id)
+
+    async def record(state: Prediction) -> None:
+        if state.ticket is not None:
+            await rooms.ledger.note_prediction(job.id, state.ticket.id)
+
+    try:
+        state = await rooms.runner(job, record, anyio.sleep).start(call)
+    except (ProviderError, UserMistake):
+        # The provider said no, or was never reached: nothing was bought, so the intent is taken back.
+        await rooms.ledger.withdraw(job)
+        raise
+    return patch_of(rooms, job, await _kept(rooms, state))
+
+
+def _taken_up(rooms: Rooms, job: Job, call: Call, prediction_id: str | None) -> Patch:
+    """What stands when somebody intended before us: the id they got, or a doubt that only a person can settle."""
+    if prediction_id is None:
+        raise SubmitUnsure(
+            f"The request to {rooms.provider(job).title} may have been sent before a crash; nobody knows.",
+            hint=f"Look at your recent predictions of {call.endpoint} there before you call again.",
+        )
+    return patch_of(rooms, job, Waiting(Ticket(prediction_id, call.endpoint)))
+
+
+async def _kept(rooms: Rooms, state: Prediction) -> Prediction:
+    """A result that came inside the reply goes to the vault before anything else can happen to it."""
+    if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
+        return state
+    kept = await anyio.to_thread.run_sync(rooms.vault.keep, state.output.content, state.output.content_type)
+    return Succeeded(state.ticket, kept.uri, state.metrics, state.logs)
+
+
+def call_to_json(call: Call) -> dict[str, Json]:
+    """A call as plain JSON data."""
+    return {
+        "provider": call.provider,
+        "endpoint": call.endpoint,
+        "input": dict(call.input),
+        "version": call.version,
+        "form": call.form,
+        "deadline_seconds": call.deadline_seconds,
+    }
+
+
+def call_from_json(data: Json) -> Call:
+    """The call that `call_to_json` wrote."""
+    known = _record(data)
+    version, deadline = known.get("version"), known.get("deadline_seconds")
+    return Call(
+        provider=str(known["provider"]),
+        endpoint=str(known["endpoint"]),
+        input=_record(known["input"]),
+        version=str(version) if version is not None else None,
+        form=str(known["form"]),
+        deadline_seconds=int(deadline) if isinstance(deadline, int) else None,
+    )
+
+
+def _record(data: Json) -> dict[str, Json]:
+    return data if isinstance(data, dict) else {}
+
+
+def _digest(call: Call) -> str:
+    canonical = json.dumps(call_to_json(call), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _parcel(path: Path) -> Parcel:
+    with path.open("rb") as file:
+        content_type = content_type_of(file.read(_SNIFFED_BYTES)) or "application/octet-stream"
+    return Parcel(path, path.name[:16] + path.suffix, content_type, path.stat().st_size)
+
+
+def _data_uri(parcel: Parcel) -> str:
+    return f"data:{parcel.content_type};base64,{base64.b64encode(parcel.path.read_bytes()).decode()}"
+
+
+async def _nothing(_: Prediction) -> None:
+    """An upload has no state to record."""

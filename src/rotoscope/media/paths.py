@@ -1,0 +1,106 @@
+"""Which local files may be read: regular files inside the allowed folders, and nothing hidden."""
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
+
+__all__ = ["Roots", "default_roots", "read_file"]
+
+_LONGEST_PATH = 4096  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The folders that files may be read from, and the folder that relative paths start at."""
+
+    folders: tuple[Path, ...]
+    start: Path
+
+
+def default_roots(cwd: Path, home: Path) -> Roots:
+    """The working directory, unless a host started us at the top of the file system, and the home directory."""
+    top = Path(cwd.anchor)
+    folders = [home] if cwd == top else [cwd, home]
+    return Roots(tuple(folders), cwd)
+
+
+def read_file(text: str, roots: Roots, limit: int) -> bytes:
+    """The content of a file that a caller named, by path or `file://` URL.
+
+    Args:
+        text: an absolute path, one relative to `roots.start`, or one that begins with `~`.
+        roots: where files may be read from.
+        limit: the largest file that is read, in bytes.
+
+    Raises:
+        UnsafeSource: outside the roots, or hidden.
+        InvalidInput: no such file, or no regular file.
+        TooLarge: more than `limit` bytes.
+    """
+    real = _allowed(_named(text, roots.start), roots.folders)
+    return _read_regular(real, limit)
+
+
+def _named(text: str, start: Path) -> Path:
+    if "\x00" in text or len(text) > _LONGEST_PATH:
+        raise InvalidInput("The path is not usable.", hint="Give a path or an https URL.", code="path_invalid")
+    plain = unquote(urlsplit(text).path) if text.lower().startswith("file://") else text
+    try:
+        return start / Path(plain).expanduser()
+    except RuntimeError as error:
+        raise InvalidInput(
+            "The path names an unknown user.", hint="Give an absolute path.", code="path_invalid"
+        ) from error
+
+
+def _allowed(path: Path, folders: Sequence[Path]) -> Path:
+    """The real path, judged before anything says whether it exists."""
+    real = Path(os.path.realpath(path))
+    for folder in folders:
+        below = _below(real, Path(os.path.realpath(folder)))
+        if below is not None and not any(part.startswith(".") for part in below.parts):
+            return real
+    hidden = any(_below(real, Path(os.path.realpath(folder))) is not None for folder in folders)
+    places = ", ".join(str(folder) for folder in folders) or "none"
+    raise UnsafeSource(
+        "Hidden files and folders are not read." if hidden else "The path is outside the folders that may be read.",
+        hint=f"Copy the file into one of: {places}; or let the operator set ROTOSCOPE_ROOTS.",
+        code="path_denied",
+    )
+
+
+def _below(real: Path, folder: Path) -> Path | None:
+    return real.relative_to(folder) if real.is_relative_to(folder) else None
+
+
+def _read_regular(real: Path, limit: int) -> bytes:
+    """Open without following a link that was put there meanwhile, and without waiting for a pipe's other end."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        opened = os.open(real, flags)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InvalidInput(
+            f"There is no file {real.name!r} at that path.",
+            hint="Give an absolute path to an existing file, or an https URL.",
+            code="path_missing",
+        ) from error
+    except OSError as error:
+        raise InvalidInput(
+            f"The file {real.name!r} cannot be opened.", hint="Check its permissions.", code="path_invalid"
+        ) from error
+    with os.fdopen(opened, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
+            raise InvalidInput(f"{real.name!r} is {kind}.", hint="Give the path of a file.", code="path_invalid")
+        if facts.st_size > limit:
+            raise TooLarge(
+                f"The file has {facts.st_size // 1_000_000} MB; at most {limit // 1_000_000} MB are read.",
+                hint="Use a smaller file.",
+            )
+        return file.read(limit + 1)

@@ -1,0 +1,133 @@
+"""What a file is, by its first bytes. A name or a declared content type is never believed."""
+
+__all__ = ["content_type_of", "extension_of", "foreign_format", "is_audio", "is_image", "is_video"]
+
+_EXTENSIONS = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+    "video/webm": ".webm",
+    "audio/wav": ".wav",
+    "audio/mpeg": ".mp3",
+    "audio/mp4": ".m4a",
+    "application/json": ".json",
+}
+
+_OPENINGS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"ID3", "audio/mpeg"),
+)
+
+_FOREIGN_OPENINGS = (
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"\x00\x00\x01\x00", "ICO"),
+    (b"8BPS", "Photoshop"),
+    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
+    (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"FLV\x01", "FLV"),
+    (b"OggS", "Ogg"),
+    (b"fLaC", "FLAC"),
+)
+
+_FOREIGN_BRANDS = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"heim": "HEIC",
+    b"heis": "HEIC",
+    b"hevc": "HEIC",
+    b"hevx": "HEIC",
+    b"mif1": "HEIC",
+    b"msf1": "HEIC",
+    b"crx ": "Canon raw",
+}
+
+_AUDIO_BRANDS = (b"M4A ", b"M4B ")
+_OLD_QUICKTIME = (b"moov", b"wide", b"mdat", b"free", b"skip", b"pnot")
+_EBML = b"\x1a\x45\xdf\xa3"
+_EBML_HEADER = 64  # the document type stands within the first bytes of the header
+
+
+def content_type_of(head: bytes) -> str | None:
+    """The content type of a file that we take.
+
+    Args:
+        head: the first bytes of the file; 512 are plenty, fewer than 12 say little.
+
+    Returns:
+        One of image/png, image/jpeg, image/webp, image/gif, video/mp4, video/quicktime, video/webm, audio/wav,
+        audio/mpeg and audio/mp4; None for anything else. It is what the file claims to be: only decoding proves it.
+    """
+    for opening, content_type in _OPENINGS:
+        if head.startswith(opening):
+            return content_type
+    if head.startswith(b"RIFF"):
+        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(head[8:12])
+    if head.startswith(_EBML):
+        return "video/webm" if b"webm" in head[:_EBML_HEADER] else None
+    return _boxed_type(head) or ("audio/mpeg" if _is_mp3_frame(head) else None)
+
+
+def foreign_format(head: bytes) -> str | None:
+    """The name of a real media format that we do not take, such as "TIFF"; None when it is none we know."""
+    for opening, name in _FOREIGN_OPENINGS:
+        if head.startswith(opening):
+            return name
+    if head[4:8] == b"ftyp":
+        return _FOREIGN_BRANDS.get(head[8:12])
+    if head.startswith(_EBML):
+        return None if b"webm" in head[:_EBML_HEADER] else "Matroska"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "AVI"
+    return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
+
+
+def extension_of(content_type: str) -> str:
+    """The file name extension of a content type, with its dot; ".bin" for one that we do not know."""
+    return _EXTENSIONS.get(content_type, ".bin")
+
+
+def is_image(content_type: str | None) -> bool:
+    """Whether it is a picture format that we take."""
+    return content_type in _EXTENSIONS and str(content_type).startswith("image/")
+
+
+def is_video(content_type: str | None) -> bool:
+    """Whether it is a video format that we take."""
+    return content_type in _EXTENSIONS and str(content_type).startswith("video/")
+
+
+def is_audio(content_type: str | None) -> bool:
+    """Whether it is an audio format that we take."""
+    return content_type in _EXTENSIONS and str(content_type).startswith("audio/")
+
+
+def _boxed_type(head: bytes) -> str | None:
+    """The type of a file made of ISO boxes: a length of four bytes, then a name of four letters."""
+    if head[4:8] in _OLD_QUICKTIME:
+        return "video/quicktime"
+    brand = head[8:12]
+    if head[4:8] != b"ftyp" or len(brand) < len(b"isom") or brand in _FOREIGN_BRANDS:
+        return None
+    if brand == b"qt  ":
+        return "video/quicktime"
+    return "audio/mp4" if brand in _AUDIO_BRANDS else "video/mp4"
+
+
+def _is_mp3_frame(head: bytes) -> bool:
+    """Whether the bytes open with an MPEG audio layer III frame header without reserved values."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:  # noqa: PLR2004 - the header's size and sync bits
+        return False
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
+    return version != 1 and layer == 1 and bitrate not in {0, 15} and rate != 3  # noqa: PLR2004 - 3 is reserved

@@ -1,0 +1,108 @@
+"""The vault: a folder of files that we keep, each under the hash of its content."""
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from rotoscope.errors import StorageFailed
+from rotoscope.media.sniff import extension_of
+
+__all__ = ["Kept", "Vault"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file in the vault: SHA-256 (hex), size in bytes, media type and absolute path."""
+
+    sha256: str
+    size: int
+    content_type: str
+    path: Path
+
+    @property
+    def uri(self) -> str:
+        """The link that every tool takes as input."""
+        return f"artifact://{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """Content-addressed files below one folder. Its calls touch the disk: run them in a thread.
+
+    A file appears under its final name only when it is whole and on the disk, so a crash leaves at most a
+    scratch file, and keeping the same content twice is harmless.
+    """
+
+    folder: Path
+
+    def scratch(self) -> Path:
+        """A new name for a file that is still being written.
+
+        Raises:
+            StorageFailed: the folder cannot be made.
+        """
+        folder = self.folder / "scratch"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _cannot_write(self.folder) from error
+        return folder / secrets.token_hex(8)
+
+    def keep(self, content: bytes, content_type: str) -> Kept:
+        """Keep some bytes.
+
+        Raises:
+            StorageFailed: the disk does not take them.
+        """
+        scratch = self.scratch()
+        try:
+            scratch.write_bytes(content)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            raise _cannot_write(self.folder) from error
+        return self.adopt(scratch, hashlib.sha256(content).hexdigest(), content_type)
+
+    def adopt(self, scratch: Path, sha256: str, content_type: str) -> Kept:
+        """Make a finished scratch file a kept one.
+
+        Raises:
+            StorageFailed: the disk does not take it.
+        """
+        final = self._place(sha256, content_type)
+        try:
+            size = scratch.stat().st_size
+            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _flush(scratch)
+            scratch.chmod(0o600)
+            scratch.replace(final)
+        except OSError as error:
+            raise _cannot_write(self.folder) from error
+        return Kept(sha256, size, content_type, final)
+
+    def find(self, sha256: str) -> Path | None:
+        """The kept file of a hash, or None."""
+        if len(sha256) != hashlib.sha256().digest_size * 2 or not all(c in "0123456789abcdef" for c in sha256):
+            return None
+        return next(iter((self.folder / sha256[:2]).glob(f"{sha256}.*")), None)
+
+    def hash_of(self, path: Path) -> str | None:
+        """The hash under which a path is kept here, or None for a path that is not ours."""
+        name = path.name.partition(".")[0]
+        return name if self.find(name) == path else None
+
+    def _place(self, sha256: str, content_type: str) -> Path:
+        return self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _cannot_write(folder: Path) -> StorageFailed:
+    return StorageFailed(
+        f"The results folder {folder} cannot be written.",
+        hint="Free some space, or set ROTOSCOPE_HOME to another folder.",
+    )

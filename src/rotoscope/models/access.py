@@ -1,0 +1,82 @@
+"""Which providers can be used: whose keys are set, where they are spoken to, and whether the sandbox stands in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from rotoscope.models.manifest import Provider
+from rotoscope.settings import Settings
+
+__all__ = ["SANDBOX_URL", "Access", "access_of"]
+
+SANDBOX_URL = "https://sandbox.invalid"
+"""Where the built-in sandbox pretends to be. RFC 6761 reserves `.invalid`: the name can never be dialled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What may be spoken to.
+
+    Attributes:
+        sandbox: the sandbox serves every provider.
+        built_in: that sandbox is the one inside this process.
+        keys: the key of each provider that has one; never shown.
+        bases: the base URLs of each provider, by purpose.
+        trusted: hosts that the operator named: they may be http and private, and serve their own outputs.
+    """
+
+    sandbox: bool
+    built_in: bool
+    bases: Mapping[str, Mapping[str, str]]
+    trusted: frozenset[str]
+    keys: Mapping[str, str] = field(repr=False)
+
+    def usable(self, provider: str) -> bool:
+        """Whether a provider can be used now."""
+        return self.sandbox or provider in self.keys
+
+
+def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
+    """Work out what the settings allow.
+
+    With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all while no provider key is set, and nothing once one is:
+    nobody who pays gets a sandbox result by surprise.
+    """
+    keys = {name: key for name, provider in providers.items() if (key := _key(settings, provider))}
+    if settings.sandbox in ("always", "auto") and (settings.sandbox == "always" or not keys):
+        return _sandbox_access(SANDBOX_URL, providers, built_in=True)
+    if settings.sandbox.startswith("http"):
+        return _sandbox_access(settings.sandbox, providers, built_in=False)
+    bases = {name: _bases(settings, provider) for name, provider in providers.items()}
+    own = {settings.variable(provider.base_variable) for provider in providers.values()} - {None}
+    trusted = frozenset(host for url in own if (host := urlsplit(str(url)).netloc.lower()))
+    return Access(sandbox=False, built_in=False, bases=bases, trusted=trusted, keys=keys)
+
+
+def _key(settings: Settings, provider: Provider) -> str | None:
+    values = (settings.variable(name) for name in provider.key_variables)
+    return next((value for value in values if value), None)
+
+
+def _bases(settings: Settings, provider: Provider) -> Mapping[str, str]:
+    """A base URL of the operator's replaces all of the provider's: a gateway or a sandbox has one host.
+
+    Clients of Replicate disagree whether the base includes `/v1`; ours does not.
+    """
+    own = settings.variable(provider.base_variable)
+    if own is None:
+        return provider.bases
+    base = own.rstrip("/").removesuffix("/v1")
+    return dict.fromkeys(provider.bases, base)
+
+
+def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bool) -> Access:
+    def at(provider: Provider) -> dict[str, str]:
+        path = urlsplit(provider.bases["api"]).path.rstrip("/")
+        return dict.fromkeys(provider.bases, url + path)
+
+    bases = {name: at(provider) for name, provider in providers.items()}
+    # The sandbox takes any key; it gets one that is plainly none.
+    keys = dict.fromkeys(providers, "sandbox")
+    host = urlsplit(url).netloc.lower()
+    return Access(sandbox=True, built_in=built_in, bases=bases, trusted=frozenset({host}), keys=keys)

@@ -1,0 +1,194 @@
+"""The catalog: every manifest we have, the shipped ones and the user's, and which of them fits a request."""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
+from rotoscope.models.manifest import Manifest, PromptKind, Provider, Route, Tool
+
+__all__ = ["Catalog", "load_catalog", "manifest_folder", "read_manifest", "read_providers", "takes"]
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Models by id and providers by name; `problems` tells which files could not be used and why."""
+
+    providers: Mapping[str, Provider]
+    models: Mapping[str, Manifest]
+    problems: tuple[str, ...] = ()
+
+    def find(self, model: str) -> Manifest:
+        """The manifest of an id.
+
+        Raises:
+            UnknownModel: there is none; the hint has the nearest id.
+        """
+        found = self.models.get(model)
+        if found is None:
+            near = difflib.get_close_matches(model, self.models, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {', '.join(sorted(self.models))}."
+            raise UnknownModel(f"There is no model {model[:100]!r}.", hint=hint)
+        return found
+
+    def choose(
+        self,
+        tool: Tool,
+        kinds: frozenset[PromptKind],
+        model: str | None,
+        usable: Callable[[str], bool],
+    ) -> tuple[Manifest, Route]:
+        """The named model, or the first fitting one, and the first of its routes that can be used.
+
+        Args:
+            tool: the tool that was called.
+            kinds: the kinds of prompt that were given.
+            model: an id, also as `id@provider`; None for any.
+            usable: whether a provider can be used, by its name.
+
+        Raises:
+            UnknownModel: no such model, or it is for another tool.
+            InvalidInput: it does not take this kind of prompt.
+            MissingKey: no fitting model has a key; names the variables.
+        """
+        name, _, provider = (model or "").partition("@")
+        candidates = [self._named(name, tool, kinds)] if name else self._fitting(tool, kinds)
+        routes = [(m, r) for m in candidates for r in m.routes if provider in ("", r.provider)]
+        if not routes:
+            offered = ", ".join(r.provider for m in candidates for r in m.routes)
+            raise UnknownModel(f"{name!r} is not offered by {provider[:40]!r}.", hint=f"It is offered by: {offered}.")
+        for manifest, route in routes:
+            if usable(route.provider):
+                return manifest, route
+        raise self._no_key([route for _, route in routes], name)
+
+    def _named(self, name: str, tool: Tool, kinds: frozenset[PromptKind]) -> Manifest:
+        manifest = self.find(name)
+        if manifest.tool != tool:
+            raise UnknownModel(
+                f"{name!r} is a model of {manifest.tool}, not of {tool}.",
+                hint=f"Call {manifest.tool}, or leave out the model.",
+            )
+        if not takes(manifest, kinds):
+            raise InvalidInput(
+                f"{name!r} does not take {_words(kinds)}; it takes {_offer(manifest)}.",
+                hint="Change the prompt, or leave out the model and one that fits is chosen.",
+            )
+        return manifest
+
+    def _fitting(self, tool: Tool, kinds: frozenset[PromptKind]) -> list[Manifest]:
+        ranked = sorted((m for m in self.models.values() if m.tool == tool), key=lambda m: (m.rank, m.id))
+        fitting = [m for m in ranked if takes(m, kinds)]
+        if not fitting:
+            offers = "; ".join(f"{m.id}: {_offer(m)}" for m in ranked) or "none"
+            raise InvalidInput(f"No model of {tool} takes {_words(kinds)} together.", hint=f"Models: {offers}.")
+        return fitting
+
+    def _no_key(self, routes: Sequence[Route], name: str) -> MissingKey:
+        variables = list(dict.fromkeys(self.providers[route.provider].key_variables[0] for route in routes))
+        wanted = f"The model {name!r}" if name else "Every model that fits"
+        return MissingKey(
+            f"{wanted} needs a key that is not set: {' or '.join(variables)}.",
+            hint=f"Set {' or '.join(variables)} for the server, or name a model whose key is set.",
+        )
+
+
+def takes(manifest: Manifest, kinds: frozenset[PromptKind]) -> bool:
+    """Whether a model takes these kinds of prompt in one request."""
+    if not kinds or not manifest.prompts:
+        return True
+    return kinds <= set(manifest.prompts) and (manifest.combines or len(kinds) == 1)
+
+
+def _words(kinds: Iterable[PromptKind]) -> str:
+    return " and ".join({"text": "words", "points": "points", "box": "a box"}[kind] for kind in sorted(kinds))
+
+
+def _offer(manifest: Manifest) -> str:
+    joined = " and " if manifest.combines else " or "
+    return joined.join({"text": "words", "points": "points", "box": "a box"}[kind] for kind in manifest.prompts)
+
+
+def manifest_folder() -> Path:
+    """Where the shipped manifests are: in the wheel inside the package, in a checkout at its top."""
+    packaged = Path(__file__).parents[1] / "manifests"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "manifests"
+
+
+def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
+    """Read the providers and all manifests; a user's manifest wins over a shipped one of the same id.
+
+    A file of the user's that cannot be used is left out and told in `problems`: one typo must not stop the server.
+    """
+    providers = read_providers(shipped / "providers.toml")
+    problems: list[str] = []
+    if own is not None and (own / "providers.toml").is_file():
+        try:
+            providers |= read_providers(own / "providers.toml")
+        except InvalidInput as error:
+            problems.append(error.message)
+    models = {m.id: m for m in (read_manifest(f, providers) for f in sorted((shipped / "models").glob("*.toml")))}
+    for file in sorted(own.glob("*.toml")) if own is not None else ():
+        if file.name == "providers.toml":
+            continue
+        try:
+            manifest = read_manifest(file, providers)
+        except InvalidInput as error:
+            problems.append(error.message)
+        else:
+            models[manifest.id] = manifest
+    return Catalog(providers, models, tuple(problems))
+
+
+def read_manifest(file: Path, providers: Mapping[str, Provider]) -> Manifest:
+    """Read and check one manifest.
+
+    Raises:
+        InvalidInput: it cannot be read, or a fact in it is wrong; the message names the file and the fact.
+    """
+    manifest = _checked(Manifest, _parsed(file), file)
+    for route in manifest.routes:
+        if route.provider not in providers:
+            known = ", ".join(sorted(providers))
+            raise InvalidInput(f"{file.name}: no provider {route.provider!r}.", hint=f"Known providers: {known}.")
+    return manifest
+
+
+class _Providers(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    providers: dict[str, Provider]
+
+
+def read_providers(file: Path) -> dict[str, Provider]:
+    """Read and check `providers.toml`.
+
+    Raises:
+        InvalidInput: it cannot be read, or a fact in it is wrong.
+    """
+    return _checked(_Providers, {"providers": _parsed(file)}, file).providers
+
+
+def _parsed(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file.name} cannot be read.", hint="Give the path of a TOML file.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{file.name} is not TOML: {error}.", hint="Correct the file.") from error
+
+
+def _checked(shape: type[Shape], data: Mapping[str, object], file: Path) -> Shape:
+    try:
+        return shape.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{file.name}: {where}: {first['msg']}.", hint="Correct the manifest.") from None

@@ -1,0 +1,103 @@
+"""The harvest: from a model's output to the media and words in it. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rotoscope.errors import PredictionFailed
+from rotoscope.models.manifest import Manifest
+from rotoscope.wire.messages import Json
+
+__all__ = ["Harvest", "Notice", "Source", "harvest"]
+
+# Providers never send this field; the sandbox does, to say how it got its result.
+_SANDBOX_FIELD = "sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of the output: where it is (https, data: or artifact://) and what the provider says of it."""
+
+    url: str
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """How the sandbox got its result: its method, how sure it is (0-1), and what the user should know."""
+
+    method: str = ""
+    confidence: float | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Harvest:
+    """What an output holds, in the order of the output."""
+
+    masks: tuple[Source, ...] = ()
+    video: Source | None = None
+    text: str | None = None
+    notice: Notice | None = None
+
+
+def harvest(manifest: Manifest, output: Json, metrics: Mapping[str, Json]) -> Harvest:
+    """Find the results in an output.
+
+    Raises:
+        PredictionFailed: the model said that it succeeded, but there is nothing of what it should give.
+    """
+    outputs = manifest.outputs
+    masks = tuple(_sources(output, outputs.masks)) if outputs.masks else ()
+    videos = tuple(_sources(output, outputs.video)) if outputs.video else ()
+    if not masks and not videos:
+        raise PredictionFailed(
+            f"{manifest.id} finished without a result.",
+            hint="It may have found nothing: change the prompt or try another model; the run may have been charged.",
+            code="provider_protocol",
+            said=_text(output, outputs.text),
+        )
+    return Harvest(
+        masks=masks,
+        video=videos[0] if videos else None,
+        text=_text(output, outputs.text),
+        notice=_notice(output, metrics),
+    )
+
+
+def _sources(output: Json, path: str) -> Iterator[Source]:
+    for value in _find(output, path):
+        if isinstance(value, str) and value:
+            yield Source(value)
+        elif isinstance(value, dict) and isinstance(value.get("url"), str):
+            content_type = value.get("content_type")
+            yield Source(str(value["url"]), content_type if isinstance(content_type, str) else None)
+
+
+def _find(value: Json, path: str) -> list[Json]:
+    """The values at a path of `$`, dotted keys and `[]`."""
+    found = [value]
+    for step in path.removeprefix("$").strip(".").split("."):
+        key = step.removesuffix("[]")
+        if key:
+            found = [one[key] for one in found if isinstance(one, dict) and key in one]
+        if step.endswith("[]"):
+            found = [item for one in found if isinstance(one, list) for item in one]
+    return found
+
+
+def _text(output: Json, path: str | None) -> str | None:
+    texts = [value for value in _find(output, path) if isinstance(value, str)] if path else []
+    return texts[0] if texts else None
+
+
+def _notice(output: Json, metrics: Mapping[str, Json]) -> Notice | None:
+    said = output.get(_SANDBOX_FIELD) if isinstance(output, dict) else None
+    said = said or metrics.get(_SANDBOX_FIELD)
+    if not isinstance(said, dict):
+        return None
+    confidence = said.get("confidence")
+    return Notice(
+        method=str(said.get("method") or ""),
+        confidence=float(confidence) if isinstance(confidence, int | float) else None,
+        text=str(said.get("notice") or ""),
+    )

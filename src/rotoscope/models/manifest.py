@@ -1,0 +1,179 @@
+"""What we know of one model and of one provider, as checked data.
+
+A manifest is a TOML file. Comments beside a fact say where it is from; what is only inferred is named in `inferred`,
+so that programs see it too. An absent price means unknown, never free.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+__all__ = ["Encoder", "Input", "Manifest", "Outputs", "Price", "PromptKind", "Provider", "Route", "Timing", "Tool"]
+
+Tool = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"]
+PromptKind = Literal["text", "points", "box"]
+Kind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
+Encoder = Literal["kept_points_text", "dropped_points_text", "labelled_points", "corner_box", "asking_for_masks"]
+Scalar = bool | int | float | str
+_MEDIA = frozenset({"image", "video", "audio", "visual"})
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Auth(_Record):
+    """The header that carries a provider's key, and what stands before the key in it."""
+
+    header: str
+    prefix: str
+
+
+class Provider(_Record):
+    """Where a provider is spoken to, with which key, in which dialect, and what it can do."""
+
+    title: str
+    dialect: str
+    bases: Mapping[str, str]
+    base_variable: str
+    key_variables: Annotated[tuple[str, ...], Field(min_length=1)]
+    auth: Auth
+    output_hosts: tuple[str, ...]
+    can_cancel: bool
+    can_upload: bool
+    inline_bytes: int
+    output_seconds: int | None = None
+    source: str
+
+
+class Input(_Record):
+    """One input of a model: what the provider takes, and which tool argument fills it.
+
+    Attributes:
+        kind: of each value; `visual` is an image or a video, `object` is JSON that an encoder makes.
+        many: whether it is a list.
+        argument: the tool argument that fills it; without one, only `send` does.
+        encode: the named encoder that shapes the argument (see `models.plan`).
+        default: what the provider uses when the input is absent: told, not sent.
+        send: what we send when no argument fills it.
+        also: values outside the range that are taken too, such as -1 for "automatic".
+        step: the value is a multiple of this, plus `offset`.
+        drawn: an integer that we draw when the user gives none (the seed).
+        needs, needs_any, excludes: other inputs of this model.
+        inferred: the facts above that no document states.
+    """
+
+    kind: Kind
+    many: bool = False
+    required: bool = False
+    argument: str | None = None
+    encode: Encoder | None = None
+    default: Scalar | list[Scalar] | None = None
+    send: Scalar | None = None
+    choices: tuple[Scalar, ...] = ()
+    aliases: Mapping[str, Scalar] = {}
+    minimum: float | None = None
+    maximum: float | None = None
+    also: tuple[int, ...] = ()
+    step: int | None = None
+    offset: int = 0
+    max_length: int | None = None
+    max_items: int | None = None
+    max_total_seconds: float | None = None
+    drawn: bool = False
+    needs: tuple[str, ...] = ()
+    needs_any: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    inferred: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def is_media(self) -> bool:
+        """Whether its values are files."""
+        return self.kind in _MEDIA
+
+    @model_validator(mode="after")
+    def _inferred_names_facts(self) -> Self:
+        strange = set(self.inferred) - set(type(self).model_fields)
+        if strange:
+            raise ValueError(f"inferred names no fact: {', '.join(sorted(strange))}")
+        return self
+
+
+class Outputs(_Record):
+    """Where the results are in the output: paths of `$`, dotted keys and `[]`, nothing cleverer.
+
+    Attributes:
+        masks: one picture or many; each is a mask, or the picture with a mask painted on it.
+        text: the model's words, in the Sa2VA form where it has phrases.
+        video: the finished video.
+    """
+
+    masks: str | None = None
+    text: str | None = None
+    video: str | None = None
+    inferred: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Price(_Record):
+    """What a run costs, as far as a document says so."""
+
+    unit: Literal["run", "output_second"]
+    usd: float
+    seen: str
+    note: str = ""
+
+
+class Timing(_Record):
+    """How long a run usually takes, and after how long we give up, in seconds."""
+
+    typical_seconds: float
+    deadline_seconds: int
+    cold_start_seconds: float | None = None
+    inferred: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Route(_Record):
+    """One way to the model: a provider, its name there and the request form."""
+
+    provider: str
+    endpoint: str
+    form: str = ""
+    version: str | None = None
+    note: str = ""
+
+
+class Manifest(_Record):
+    """Everything we know of one model.
+
+    Attributes:
+        rank: fitting models are tried in ascending rank when the user names none.
+        prompts: the kinds of prompt it takes; `combines` says whether in one request.
+        example: an input that is sent as is by `rotoscope models check`.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,100}$")]
+    title: str
+    tool: Tool
+    rank: int = 100
+    prompts: tuple[PromptKind, ...] = ()
+    combines: bool = False
+    routes: Annotated[tuple[Route, ...], Field(min_length=1)]
+    inputs: Mapping[str, Input]
+    outputs: Outputs
+    timing: Timing
+    price: Price | None = None
+    example: Mapping[str, JsonValue]
+    source: str
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _inputs_are_known(self) -> Self:
+        named = {name for field in self.inputs.values() for name in (*field.needs, *field.needs_any, *field.excludes)}
+        strange = (named | set(self.example)) - set(self.inputs)
+        if strange:
+            raise ValueError(f"no such input: {', '.join(sorted(strange))}")
+        return self

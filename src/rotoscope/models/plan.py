@@ -1,0 +1,237 @@
+"""The plan: from a tool's arguments to the exact input of one model. Pure; bad values end here, before any money."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rotoscope.errors import InvalidInput
+from rotoscope.models.manifest import Encoder, Input, Manifest, PromptKind, Route
+from rotoscope.predictions.states import Call
+from rotoscope.wire.messages import Json
+
+__all__ = ["Plan", "media_inputs", "place", "plan", "prompt_kinds"]
+
+_ASK_FOR_MASKS = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request that could be sent: the call, the seed in it, and what it is likely to cost."""
+
+    call: Call
+    seed: int | None
+    estimate_usd: float | None
+
+
+def prompt_kinds(arguments: Mapping[str, Json]) -> frozenset[PromptKind]:
+    """Which kinds of prompt the arguments hold."""
+    given: dict[PromptKind, object] = {
+        "text": arguments.get("instruction") or arguments.get("prompt"),
+        "points": arguments.get("points"),
+        "box": arguments.get("box"),
+    }
+    return frozenset(kind for kind, value in given.items() if value)
+
+
+def plan(manifest: Manifest, route: Route, arguments: Mapping[str, Json], draw: Callable[[], int]) -> Plan:
+    """Fill the model's inputs from the tool's arguments.
+
+    Args:
+        manifest: the model.
+        route: the way to it.
+        arguments: by name, None where not given; media as https URLs or `artifact://` links.
+        draw: draws a seed; asked only when the model takes one and the user gave none.
+
+    Raises:
+        InvalidInput: a value is missing, out of range or at odds with another; names the tool's argument.
+    """
+    filled: dict[str, Json] = {}
+    for name, field in manifest.inputs.items():
+        value = _fill(field, arguments)
+        value = draw() if value is None and field.drawn else value
+        if value is not None:
+            filled[name] = value
+    for name, field in manifest.inputs.items():
+        _check_presence(manifest, name, field, filled)
+        if name in filled:
+            filled[name] = _check_value(field.argument or name, field, filled[name])
+    call = Call(
+        provider=route.provider,
+        endpoint=route.endpoint,
+        input=filled,
+        version=route.version,
+        form=route.form,
+        deadline_seconds=manifest.timing.deadline_seconds,
+    )
+    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=_estimate(manifest))
+
+
+def media_inputs(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, ...]:
+    """Every media value of an input, in order, each once."""
+    values: list[str] = []
+    for name, field in manifest.inputs.items():
+        if field.is_media and name in filled:
+            value = filled[name]
+            values += [str(one) for one in (value if isinstance(value, list) else [value])]
+    return tuple(dict.fromkeys(values))
+
+
+def place(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[str, str]) -> dict[str, Json]:
+    """The same input with every media value replaced by the URL that the provider reads it from."""
+
+    def moved(name: str, value: Json) -> Json:
+        if not manifest.inputs[name].is_media:
+            return value
+        if isinstance(value, list):
+            return [urls.get(str(one), str(one)) for one in value]
+        return urls.get(str(value), str(value))
+
+    return {name: moved(name, value) for name, value in filled.items()}
+
+
+def _fill(field: Input, arguments: Mapping[str, Json]) -> Json:
+    given = arguments.get(field.argument) if field.argument else None
+    if given is not None and field.encode:
+        given = _ENCODERS[field.encode](given)
+    if given is None or given == "":
+        return field.send
+    if isinstance(given, str) and given in field.aliases:
+        return field.aliases[given]
+    return given
+
+
+def _check_presence(manifest: Manifest, name: str, field: Input, filled: Mapping[str, Json]) -> None:
+    argument = field.argument or name
+
+    def words(names: Sequence[str]) -> str:
+        return " or ".join(repr(manifest.inputs[n].argument or n) for n in names)
+
+    if name not in filled:
+        if field.required:
+            raise InvalidInput(f"{manifest.id} needs {argument!r}.", hint=f"Call again with {argument!r}.")
+        return
+    if not filled[name] and field.many:
+        return
+    missing = [n for n in field.needs if not filled.get(n)]
+    if missing:
+        raise InvalidInput(f"{argument!r} needs {words(missing)} beside it.", hint=f"Add {words(missing)}.")
+    if field.needs_any and not any(filled.get(n) for n in field.needs_any):
+        raise InvalidInput(
+            f"{argument!r} needs one of {words(field.needs_any)} beside it.", hint="Add one, or leave it out."
+        )
+    clash = [n for n in field.excludes if filled.get(n)]
+    if clash:
+        raise InvalidInput(f"{argument!r} cannot go together with {words(clash)}.", hint="Leave one of them out.")
+
+
+def _check_value(argument: str, field: Input, value: Json) -> Json:
+    if not field.many:
+        return _check_one(argument, field, value)
+    items = value if isinstance(value, list) else [value]
+    if field.max_items is not None and len(items) > field.max_items:
+        raise InvalidInput(
+            f"{argument!r} has {len(items)} items; the model takes at most {field.max_items}.",
+            hint="Give fewer.",
+        )
+    return [_check_one(argument, field, item) for item in items]
+
+
+def _check_one(argument: str, field: Input, value: Json) -> Json:
+    if field.kind in ("integer", "number"):
+        return _check_number(argument, field, value)
+    if field.kind == "boolean" and not isinstance(value, bool):
+        raise InvalidInput(f"{argument!r} must be true or false.", hint="Correct it and call again.")
+    if field.kind == "string":
+        _check_text(argument, field, value)
+    if field.choices and value not in field.choices:
+        offered = ", ".join(str(choice) for choice in (*field.aliases, *field.choices))
+        raise InvalidInput(f"{argument!r} cannot be {str(value)[:60]!r}.", hint=f"Choose one of: {offered}.")
+    return value
+
+
+def _check_text(argument: str, field: Input, value: Json) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{argument!r} must be text.", hint="Correct it and call again.")
+    if field.max_length is not None and len(value) > field.max_length:
+        raise InvalidInput(
+            f"{argument!r} has {len(value)} characters; the model takes at most {field.max_length}.",
+            hint="Make it shorter.",
+        )
+
+
+def _check_number(argument: str, field: Input, value: Json) -> Json:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(f"{argument!r} must be a number.", hint="Correct it and call again.")
+    if field.kind == "integer":
+        if value != int(value):
+            raise InvalidInput(f"{argument!r} must be a whole number.", hint="Correct it and call again.")
+        value = int(value)
+    if value in field.also:
+        return value
+    low, high = field.minimum, field.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        also = f", or {' or '.join(map(str, field.also))}" if field.also else ""
+        raise InvalidInput(f"{argument!r} is {value}; the model takes {low:g} to {high:g}{also}.", hint="Change it.")
+    if field.step and (value - field.offset) % field.step:
+        raise InvalidInput(
+            f"{argument!r} is {value}; it must be a multiple of {field.step} plus {field.offset}.",
+            hint=f"Try {int((value - field.offset) // field.step * field.step + field.offset)}.",
+        )
+    return value
+
+
+def _seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
+    values = (filled.get(name) for name, field in manifest.inputs.items() if field.drawn)
+    return next((value for value in values if isinstance(value, int)), None)
+
+
+def _estimate(manifest: Manifest) -> float | None:
+    price = manifest.price
+    return price.usd if price is not None and price.unit == "run" else None
+
+
+def _points(value: Json, *, keep: bool) -> list[dict[str, Json]]:
+    points = value if isinstance(value, list) else []
+    return [point for point in points if isinstance(point, dict) and point.get("keep", True) is keep]
+
+
+def _pixel(value: Json) -> int:
+    return round(value) if isinstance(value, int | float) else 0
+
+
+def _points_text(value: Json, *, keep: bool) -> Json:
+    pairs: list[Json] = [[_pixel(p["x"]), _pixel(p["y"])] for p in _points(value, keep=keep)]
+    if not pairs:
+        return None
+    return json.dumps(pairs[0] if len(pairs) == 1 else pairs, separators=(",", ":"))
+
+
+def _labelled_points(value: Json) -> Json:
+    points = value if isinstance(value, list) else []
+    return [
+        {"label": int(p.get("keep") is not False), "x": _pixel(p["x"]), "y": _pixel(p["y"])}
+        for p in points
+        if isinstance(p, dict)
+    ]
+
+
+def _corner_box(value: Json) -> Json:
+    if not isinstance(value, dict):
+        return None
+    names = {"x_min": "left", "y_min": "top", "x_max": "right", "y_max": "bottom"}
+    return [{theirs: _pixel(value[ours]) for theirs, ours in names.items()}]
+
+
+def _asking_for_masks(value: Json) -> Json:
+    """A Sa2VA model interleaves masks only when it is asked to, in words like those of its own example."""
+    text = str(value).strip()
+    return text if "segmentation mask" in text.lower() else f"{text} {_ASK_FOR_MASKS}"
+
+
+_ENCODERS: Mapping[Encoder, Callable[[Json], Json]] = {
+    "kept_points_text": lambda value: _points_text(value, keep=True),
+    "dropped_points_text": lambda value: _points_text(value, keep=False),
+    "labelled_points": _labelled_points,
+    "corner_box": _corner_box,
+    "asking_for_masks": _asking_for_masks,
+}

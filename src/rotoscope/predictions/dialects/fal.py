@@ -1,0 +1,259 @@
+"""The wire of fal's queue.
+
+Facts: https://docs.fal.ai/model-apis/model-endpoints/queue and "request errors" there. The queue has three states
+only; failure and cancellation are `COMPLETED` with an `error`, or an error status on the result. Status, result and
+cancel lie under the first two segments of the endpoint, so the URLs of the reply are kept; they are used only on our
+own base's origin, because the key goes with them. Only successful outputs are charged.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rotoscope.errors import RotoscopeError
+from rotoscope.predictions.dialects.addresses import identifier, own_urls, web_url
+from rotoscope.predictions.dialects.shape import Parcel, Placement
+from rotoscope.predictions.dialects.verdicts import broke, empty, gone, invalid, lost, refused, unanswered, untaken
+from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.states import (
+    Call,
+    Canceled,
+    Failed,
+    Open,
+    Prediction,
+    Ready,
+    Succeeded,
+    Ticket,
+    Waiting,
+    Working,
+)
+from rotoscope.wire.messages import HttpCall, Json, Reply
+
+__all__ = ["Fal"]
+
+_SHORTEST_DEADLINE = 2
+"""Seconds; the header must name more than one."""
+
+_TAILS = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel"}
+_NAMESPACES = {"workflows", "comfy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fal:
+    """Speaks fal's queue at `bases["api"]`, and its file storage at `bases["storage"]` where there is one."""
+
+    bases: Mapping[str, str]
+
+    def submit(self, call: Call) -> HttpCall:
+        """Word the paying request; its body is the input itself.
+
+        A deadline is sent as the time allowed until the start: what has not started by then must not start.
+        """
+        seconds = call.deadline_seconds
+        headers = {} if seconds is None else {"X-Fal-Request-Timeout": str(max(seconds, _SHORTEST_DEADLINE))}
+        return HttpCall("POST", f"{self._api}/{call.endpoint}", headers=headers, json=dict(call.input))
+
+    def ask(self, state: Open) -> HttpCall:
+        """Word the question for the status, or for the result once it is ready."""
+        match state:
+            case Ready():
+                return HttpCall("GET", self._url(state.ticket, "response_url"))
+            case _:
+                url = self._url(state.ticket, "status_url")
+                return HttpCall("GET", f"{url}{'&' if '?' in url else '?'}logs=1")
+
+    def cancel(self, ticket: Ticket) -> HttpCall | None:
+        """Word the request to stop. A queued run is removed; a running one is asked to end and may not."""
+        return HttpCall("PUT", self._url(ticket, "cancel_url"))
+
+    def read(self, reply: Reply, about: Call | Open) -> Prediction:
+        """Read a queue status or a result, or raise what the reply stands for instead (see `Dialect.read`)."""
+        match about:
+            case Call():
+                return self._accepted(reply, about)
+            case Ready():
+                return _result(reply, about)
+            case _:
+                return _status(reply, about.ticket)
+
+    def upload(self, parcel: Parcel) -> HttpCall | None:
+        """Word the request for an upload address; None without a storage base."""
+        storage = self.bases.get("storage")
+        if storage is None:
+            return None
+        url = f"{storage.rstrip('/')}/storage/upload/initiate?storage_type=fal-cdn-v3"
+        return HttpCall("POST", url, json={"file_name": parcel.name, "content_type": parcel.content_type})
+
+    def placed(self, reply: Reply, parcel: Parcel) -> Placement:
+        """Read the upload address, which is signed: the file goes there without the key."""
+        fields = reply.fields() if reply.ok else {}
+        target, url = web_url(fields.get("upload_url")), web_url(fields.get("file_url"))
+        if target is None or url is None:
+            raise broke(reply) if _unpaid(reply) else untaken(reply)
+        headers = {"Content-Type": parcel.content_type}
+        return Placement(url, HttpCall("PUT", target, headers=headers, source=parcel.path, with_key=False))
+
+    @property
+    def _api(self) -> str:
+        return self.bases["api"].rstrip("/")
+
+    def _url(self, ticket: Ticket, name: str) -> str:
+        kept = own_urls(ticket.urls, [name], self._api)
+        return kept.get(name, f"{self._api}/{_app(ticket.endpoint)}/requests/{ticket.id}{_TAILS[name]}")
+
+    def _accepted(self, reply: Reply, call: Call) -> Prediction:
+        if not reply.ok:
+            raise _refused(reply)
+        fields = reply.fields()
+        name = identifier(fields.get("request_id"))
+        if name is None:
+            raise lost(reply)
+        return _state(fields, Ticket(name, call.endpoint, own_urls(fields, _TAILS, self._api)))
+
+
+def _app(endpoint: str) -> str:
+    steps = endpoint.split("/")
+    return "/".join(steps[: 3 if steps[0] in _NAMESPACES else 2])
+
+
+def _refused(reply: Reply) -> RotoscopeError:
+    if _unpaid(reply):
+        return broke(reply)
+    if _POLICY in _detail_types(reply.fields()) and reply.status in {400, 422}:
+        return invalid(
+            reply,
+            "The provider's content policy refuses the input.",
+            "Change the prompt or the media.",
+            "content_policy",
+        )
+    return refused(reply)
+
+
+def _unpaid(reply: Reply) -> bool:
+    """Whether the account has run dry. fal mostly says so under 403, which also means other locks."""
+    return reply.status == 402 or (reply.status == 403 and bool(_EXHAUSTED.search(said(reply) or "")))  # noqa: PLR2004 - the wire's own numbers
+
+
+def _status(reply: Reply, ticket: Ticket) -> Prediction:
+    if reply.status in {404, 410}:
+        return gone(ticket)
+    fields = reply.fields()
+    if not reply.ok or not isinstance(fields.get("status"), str):
+        raise unanswered(reply)
+    return _state(fields, ticket)
+
+
+def _state(fields: dict[str, Json], ticket: Ticket) -> Prediction:
+    logs = lines(fields.get("logs"))
+    match fields.get("status"):
+        case "IN_QUEUE":
+            return Waiting(ticket, _position(fields.get("queue_position")), logs)
+        case "IN_PROGRESS":
+            return Working(ticket, progress(logs), logs)
+        case "COMPLETED" if fields.get("error") or fields.get("error_type"):
+            return _ended(_error_type(fields), ticket, quoted(fields.get("error")), logs)
+        case "COMPLETED":
+            metrics = fields.get("metrics")
+            return Ready(ticket, logs, metrics if isinstance(metrics, dict) else {})
+        case word:
+            return Working(ticket, progress(logs), logs, unknown_status(word))
+
+
+def _position(value: Json) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _result(reply: Reply, about: Ready) -> Prediction:
+    """Read the answer to the question for a result.
+
+    fal repeats the model's own error status here. It is told from an answer that only failed on its way (and is
+    asked for again) by what it carries: a known error type, or the model's list of details.
+    """
+    if reply.status in {404, 410}:
+        return gone(about.ticket)
+    if reply.ok and reply.status != 202:  # noqa: PLR2004 - 202 is fal's word for "still running"
+        return _output(reply, about)
+    if reply.status in {401, 403, 408, 429}:
+        raise unanswered(reply)
+    fields = reply.fields()
+    if reply.headers.get("x-fal-request-timeout-type") == "user":
+        return _ended("request_timeout", about.ticket, said(reply), about.logs)
+    kind = _error_type(fields) or reply.headers.get("x-fal-error-type", "")
+    if (kind in _ENDS or kind == _STOPPED) and not _unfinished(reply):
+        return _ended(kind, about.ticket, said(reply), about.logs)
+    if types := _detail_types(fields):
+        return _rejected(types, about, said(reply))
+    raise unanswered(reply)
+
+
+def _unfinished(reply: Reply) -> bool:
+    return "in progress" in (said(reply) or "").lower()
+
+
+def _output(reply: Reply, about: Ready) -> Prediction:
+    match reply.json():
+        case None if reply.body.strip() == b"null":
+            return empty(about.ticket, about.logs)
+        case None:
+            raise unanswered(reply)
+        case output:
+            return Succeeded(about.ticket, output, about.metrics, about.logs)
+
+
+_POLICY = "content_policy_violation"
+_EXHAUSTED = re.compile(r"exhausted balance|top[_ ]up", re.IGNORECASE)
+
+# The types of `detail` that speak of what was given: pydantic's own and fal's for media.
+_ABOUT_INPUT = re.compile(
+    r"missing|enum|extra_forbidden|(value|literal|assertion)_error|(greater|less)_than.*|multiple_of"
+    r"|.*_(type|parsing|too_(large|small|long|short)|pattern_mismatch|load_error|download_error|format)"
+)
+
+
+def _detail_types(fields: dict[str, Json]) -> list[str]:
+    detail = fields.get("detail")
+    items = detail if isinstance(detail, list) else []
+    return [kind for item in items if isinstance(item, dict) and isinstance(kind := item.get("type"), str)]
+
+
+def _error_type(fields: dict[str, Json]) -> str:
+    kind = fields.get("error_type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _rejected(types: list[str], about: Ready, words: str | None) -> Failed:
+    if _POLICY in types:
+        code, message = "content_policy", "The provider's content policy refused the run."
+    elif all(map(_ABOUT_INPUT.fullmatch, types)):
+        code, message = "invalid_input", "The model does not accept the input."
+    else:
+        code, message = "prediction_failed", "The model ran and failed."
+    return Failed(about.ticket, code, message, words, charged=False, logs=about.logs)
+
+
+def _ended(kind: str, ticket: Ticket, words: str | None, logs: tuple[str, ...]) -> Prediction:
+    if kind == _STOPPED:
+        return Canceled(ticket, charged=False, logs=logs)
+    code, message = _ENDS.get(kind, ("prediction_failed", "The model ran and failed."))
+    return Failed(ticket, code, message, words, charged=False, logs=logs)
+
+
+_STOPPED = "client_cancelled"
+_PROVIDERS_FAULT = (
+    "startup_timeout",
+    "runner_scheduling_failure",
+    "runner_connection_timeout",
+    "runner_disconnected",
+    "runner_connection_refused",
+    "runner_connection_error",
+    "runner_incomplete_response",
+    "runner_server_error",
+    "internal_error",
+    "client_disconnected",
+)
+_ENDS: Mapping[str, tuple[str, str]] = {
+    "request_timeout": ("rate_limited", "The run did not start in time."),
+    "bad_request": ("invalid_input", "The provider does not accept the input."),
+    **dict.fromkeys(_PROVIDERS_FAULT, ("provider_error", "The provider could not run the model.")),
+}
+"""fal's `error_type` words with our code and message; any other word is the model's own failure."""

@@ -1,0 +1,196 @@
+"""The wire of Replicate, and of gateways that speak like it.
+
+Facts: https://replicate.com/docs/reference/http and "Prediction lifecycle" there. We never send `Prefer: wait`: the
+id would arrive up to a minute later, and a reply lost in that minute is a paid run that nobody can name. The URLs in
+a reply are never followed: a gateway's point at api.replicate.com, which must not see the gateway's key.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rotoscope.errors import InvalidInput
+from rotoscope.predictions.dialects.addresses import identifier, trunk, web_url
+from rotoscope.predictions.dialects.shape import Parcel, Placement
+from rotoscope.predictions.dialects.verdicts import empty, gone, invalid, lost, refused, unanswered, untaken
+from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.states import (
+    Call,
+    Canceled,
+    Failed,
+    Open,
+    Prediction,
+    Succeeded,
+    Ticket,
+    Waiting,
+    Working,
+)
+from rotoscope.wire.messages import HttpCall, Json, Reply
+
+__all__ = ["Replicate"]
+
+_SHORTEST_DEADLINE = 5
+"""Seconds; the least that `Cancel-After` is thought to take (not documented)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """Speaks Replicate's HTTP API at `bases["api"]`, with or without `/v1` at its end."""
+
+    bases: Mapping[str, str]
+
+    def submit(self, call: Call) -> HttpCall:
+        """Word the paying request in the call's form, `official` or `version`.
+
+        A deadline is sent as `Cancel-After`: stopped before its start a run is free, later it costs its time.
+        """
+        body: dict[str, Json] = {"input": dict(call.input)}
+        if call.form == "official":
+            url = f"{self._api}/models/{call.endpoint}/predictions"
+            # A gateway documents this path for community models too, and then takes the version in the body.
+            version = call.version
+        else:
+            url = f"{self._api}/predictions"
+            version = _reference(call)
+        if version is not None:
+            body = {"version": version, **body}
+        return HttpCall("POST", url, headers=_deadline(call.deadline_seconds), json=body)
+
+    def ask(self, state: Open) -> HttpCall:
+        """Word the question about an open prediction."""
+        return HttpCall("GET", f"{self._api}/predictions/{state.ticket.id}")
+
+    def cancel(self, ticket: Ticket) -> HttpCall | None:
+        """Word the request to stop. A prediction that has finished is answered unchanged."""
+        return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel")
+
+    def read(self, reply: Reply, about: Call | Open) -> Prediction:
+        """Read a prediction object, or raise what the reply stands for instead (see `Dialect.read`)."""
+        match about:
+            case Call():
+                return _accepted(reply, about)
+            case _:
+                return _answered(reply, about.ticket)
+
+    def upload(self, parcel: Parcel) -> HttpCall | None:
+        """Word the upload of one file, at most 100 MB; what is uploaded expires by itself."""
+        form = {"content": (parcel.name, parcel.path, parcel.content_type)}
+        return HttpCall("POST", f"{self._api}/files", form=form)
+
+    def placed(self, reply: Reply, parcel: Parcel) -> Placement:  # noqa: ARG002 - the protocol's signature
+        """Read the file object; its `urls.get` is what a model takes as input."""
+        urls = reply.fields().get("urls") if reply.ok else None
+        url = web_url(urls.get("get")) if isinstance(urls, dict) else None
+        if url is None:
+            raise untaken(reply)
+        return Placement(url)
+
+    @property
+    def _api(self) -> str:
+        return f"{trunk(self.bases['api'])}/v1"
+
+
+def _reference(call: Call) -> str:
+    match call.version:
+        case None:
+            return call.endpoint
+        case version if "/" in version or ":" in version:
+            return version
+        case version:
+            return f"{call.endpoint}:{version}"
+
+
+def _deadline(seconds: int | None) -> dict[str, str]:
+    return {} if seconds is None else {"Cancel-After": f"{max(seconds, _SHORTEST_DEADLINE)}s"}
+
+
+def _accepted(reply: Reply, call: Call) -> Prediction:
+    if not reply.ok:
+        raise _unversioned(reply) or refused(reply)
+    fields = reply.fields()
+    name = identifier(fields.get("id"))
+    if name is None:
+        raise lost(reply)
+    return _state(fields, Ticket(name, call.endpoint))
+
+
+def _unversioned(reply: Reply) -> InvalidInput | None:
+    if reply.status in {400, 422} and "invalid version" in (said(reply) or "").lower():
+        return invalid(
+            reply, "The provider does not know this version.", "The version is wrong, or the model is private."
+        )
+    return None
+
+
+def _answered(reply: Reply, ticket: Ticket) -> Prediction:
+    if reply.status in {404, 410}:
+        return gone(ticket)
+    fields = reply.fields()
+    if not reply.ok or not isinstance(fields.get("status"), str):
+        raise unanswered(reply)
+    return _state(fields, ticket)
+
+
+def _state(fields: dict[str, Json], ticket: Ticket) -> Prediction:
+    word = fields.get("status")
+    told = _Told(fields, ticket, lines(fields.get("logs")))
+    return _STATES.get(word if isinstance(word, str) else "", _unknown)(told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    fields: dict[str, Json]
+    ticket: Ticket
+    logs: tuple[str, ...]
+
+
+def _waiting(told: _Told) -> Prediction:
+    return Waiting(told.ticket, logs=told.logs)
+
+
+def _working(told: _Told) -> Prediction:
+    return Working(told.ticket, progress(told.logs), told.logs)
+
+
+def _unknown(told: _Told) -> Prediction:
+    note = unknown_status(told.fields.get("status"))
+    return Working(told.ticket, progress(told.logs), told.logs, note)
+
+
+def _succeeded(told: _Told) -> Prediction:
+    metrics = told.fields.get("metrics")
+    match told.fields.get("output"):
+        case None if told.fields.get("data_removed") is True:
+            return gone(told.ticket, charged=True)
+        case None:
+            return empty(told.ticket, told.logs)
+        case output:
+            return Succeeded(told.ticket, output, metrics if isinstance(metrics, dict) else {}, told.logs)
+
+
+def _failed(told: _Told) -> Prediction:
+    return Failed(
+        told.ticket,
+        code="prediction_failed",
+        message="The model ran and failed.",
+        said=quoted(told.fields.get("error")),
+        logs=told.logs,
+    )
+
+
+def _canceled(told: _Told) -> Prediction:
+    return Canceled(told.ticket, charged=True, logs=told.logs)
+
+
+def _aborted(told: _Told) -> Prediction:
+    return Canceled(told.ticket, charged=False, logs=told.logs)
+
+
+_STATES: Mapping[str, Callable[[_Told], Prediction]] = {
+    "starting": _waiting,
+    "processing": _working,
+    "succeeded": _succeeded,
+    "failed": _failed,
+    "canceled": _canceled,  # stopped while it ran: the time is charged
+    "aborted": _aborted,  # stopped before it ran: free
+}
+"""The six words of "Prediction lifecycle"; any other is a run that goes on."""

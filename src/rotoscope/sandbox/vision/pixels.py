@@ -1,0 +1,108 @@
+"""The arrays that the vision engine works on, and the small acts on them that several parts need."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Box", "Frame", "Labels", "Mask", "Plane", "disc", "fit", "holding", "largest", "lab", "window"]
+
+Frame: TypeAlias = NDArray[np.uint8]
+"""A picture: height x width x 3, RGB."""
+
+Mask: TypeAlias = NDArray[np.bool_]
+"""Height x width, true where selected."""
+
+Plane: TypeAlias = NDArray[np.float32]
+"""Height x width (x channels), floating point."""
+
+Labels: TypeAlias = NDArray[np.int32]
+"""Height x width, a region number for every pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels; `right` and `bottom` are just outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def grown(self, share: float, within: tuple[int, ...]) -> "Box":
+        """The box with `share` of its size added on every side, kept inside a picture of (height, width, ...)."""
+        across, down = round(self.width * share), round(self.height * share)
+        return Box(
+            max(0, self.left - across),
+            max(0, self.top - down),
+            min(within[1], self.right + across),
+            min(within[0], self.bottom + down),
+        )
+
+    @classmethod
+    def around(cls, mask: Mask) -> "Box":
+        """The smallest box that holds everything selected; the mask must not be empty."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        return cls(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def window(box: Box) -> tuple[slice, slice]:
+    """The box as an index into an array."""
+    return slice(box.top, box.bottom), slice(box.left, box.right)
+
+
+def fit(frame: Frame, side: int) -> tuple[Frame, float]:
+    """The picture with its longer side at most `side`, and the factor it was scaled by."""
+    height, width = frame.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if scale < 1 else frame
+    return np.ascontiguousarray(small, dtype=np.uint8), scale
+
+
+def lab(frame: Frame) -> Plane:
+    """CIE L*a*b* with L in 0..100: distances in it are about what an eye calls different."""
+    return np.asarray(cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
+
+
+def disc(shape: tuple[int, ...], centre: tuple[float, float], radius: float) -> Mask:
+    """A filled circle around (x, y); at least the pixel itself."""
+    canvas = np.zeros(shape, np.uint8)
+    x = min(max(int(centre[0]), 0), shape[1] - 1)
+    y = min(max(int(centre[1]), 0), shape[0] - 1)
+    cv2.circle(canvas, (x, y), max(0, round(radius)), 1, -1)
+    return canvas.astype(np.bool_)
+
+
+def _components(mask: Mask) -> tuple[Labels, NDArray[np.int32]]:
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    return np.asarray(labels, dtype=np.int32), np.asarray(facts[:, cv2.CC_STAT_AREA], dtype=np.int32)
+
+
+def holding(mask: Mask, touch: Mask) -> Mask:
+    """The connected parts of a mask that `touch` falls on."""
+    labels, _ = _components(mask)
+    return np.isin(labels, np.unique(labels[touch & mask])) & mask
+
+
+def largest(mask: Mask, share: float = 0.2) -> Mask:
+    """The biggest connected part and every part of at least `share` of its area: specks are dropped."""
+    labels, areas = _components(mask)
+    if len(areas) < 2:  # noqa: PLR2004 - the background alone
+        return mask
+    kept = np.flatnonzero(areas[1:] >= share * areas[1:].max()) + 1
+    return np.isin(labels, kept)

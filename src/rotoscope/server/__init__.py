@@ -1,0 +1,1 @@
+"""The server: how the Model Context Protocol reaches the studio."""

@@ -1,0 +1,39 @@
+"""Delivery: wait for a job as long as this client bears it, with progress, then answer with what there is."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp.server.mcpserver import Context
+
+from rotoscope.jobs.job import Job
+
+__all__ = ["Teller", "client_name"]
+
+_EVERY_SECONDS = 1.0
+
+
+def client_name(context: Context[Any, Any]) -> str | None:
+    """What the client calls itself; None when it does not say."""
+    params = context.request_context.session.client_params
+    return params.client_info.name if params is not None else None
+
+
+@dataclass(slots=True)
+class Teller:
+    """Tells a client of a job's progress: strictly more each time, about once a second, the job's id first."""
+
+    report: Callable[[float, float | None, str | None], Awaitable[None]]
+    clock: Callable[[], float] = time.monotonic
+    _told: float = field(default=-1.0, init=False)
+    _told_at: float = field(default=float("-inf"), init=False)
+
+    async def tell(self, job: Job) -> None:
+        """Report a change, if it is one and the last report is not too fresh."""
+        now = self.clock()
+        if job.progress <= self._told or now - self._told_at < _EVERY_SECONDS:
+            return
+        first = self._told < 0
+        self._told, self._told_at = job.progress, now
+        await self.report(job.progress, 1.0, f"job {job.id}: {job.message or job.state}" if first else job.message)

@@ -1,0 +1,48 @@
+"""The door to the studio: opened at the first call, so that a client sees the tools before anything heavy loads."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+if TYPE_CHECKING:
+    from rotoscope.studio import Studio
+
+__all__ = ["OpenStudio", "StudioDoor"]
+
+OpenStudio = Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]
+"""Builds a studio whose jobs run in the task group; what must be closed goes on the stack."""
+
+
+class StudioDoor:
+    """Holds the studio of one process, and the task group in which its jobs outlive every request."""
+
+    def __init__(self, open_studio: OpenStudio) -> None:
+        self._open_studio = open_studio
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._closing = AsyncExitStack()
+        self._lock = anyio.Lock()
+        self._studio: Studio | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Keep the jobs running inside this block; at its end they stop and stay in the ledger."""
+        async with self._closing, anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+
+    async def studio(self) -> "Studio":
+        """The studio, built at the first call."""
+        async with self._lock:
+            if self._studio is None:
+                assert self._tasks is not None, "the door is open only inside opened()"
+                building = partial(self._open_studio, self._tasks, self._closing)
+                self._studio = await anyio.to_thread.run_sync(building)
+        return self._studio

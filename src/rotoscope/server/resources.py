@@ -1,0 +1,95 @@
+"""Resources: a job's state, a kept file, a model's manifest, each by its link."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+
+from rotoscope.contracts.results import AnyResult
+from rotoscope.errors import RotoscopeError
+
+if TYPE_CHECKING:
+    from rotoscope.studio import Studio
+
+__all__ = ["TEMPLATES", "Template", "read"]
+
+_JSON = "application/json"
+_SNIFFED_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A resource template as it is listed; `declared` only names its variable."""
+
+    uri: str
+    name: str
+    description: str
+    mime: str
+    declared: Callable[..., str]
+
+
+def _job(job_id: str) -> str:
+    raise NotImplementedError(job_id)
+
+
+def _artifact(sha256: str) -> str:
+    raise NotImplementedError(sha256)
+
+
+def _model(model_id: str) -> str:
+    raise NotImplementedError(model_id)
+
+
+# Reads never reach the declared functions: the server's read_resource answers them all.
+TEMPLATES = (
+    Template("job://{job_id}", "job", "The state, progress and results of a job, as get_job gives them.", _JSON, _job),
+    Template(
+        "artifact://{sha256}", "artifact", "A kept picture, video or document.", "application/octet-stream", _artifact
+    ),
+    Template("model://{+model_id}", "model", "What is known of a model: inputs, limits, price, time.", _JSON, _model),
+)
+
+
+async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceContents:
+    """The content behind a link.
+
+    Raises:
+        ResourceNotFoundError: there is nothing of that name; a foreign job is answered alike.
+    """
+    scheme, _, name = uri.partition("://")
+    readers = {"job": _read_job, "model": _read_model, "artifact": _read_artifact}
+    reader = readers.get(scheme)
+    if reader is None:
+        raise ResourceNotFoundError(f"Unknown resource: {uri[:200]}")
+    try:
+        return await reader(studio, name.rstrip("/"), principal)
+    except RotoscopeError as error:
+        raise ResourceNotFoundError(f"{error.code}: {error.message} {error.hint}") from error
+
+
+async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResourceContents:
+    job = await studio.job(job_id, principal)
+    result = await studio.result(job, AnyResult)
+    return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)
+
+
+async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceContents:
+    manifest = studio.rooms.catalog.find(model_id)
+    told = manifest.model_dump(mode="json", exclude_defaults=True)
+    return ReadResourceContents(content=json.dumps(told, indent=1, ensure_ascii=False), mime_type=_JSON)
+
+
+async def _read_artifact(studio: "Studio", sha256: str, _: str) -> ReadResourceContents:
+    from rotoscope.media.sniff import content_type_of
+
+    path = studio.rooms.vault.find(sha256)
+    if path is None:
+        raise ResourceNotFoundError("There is no such artifact.")
+    content = await anyio.to_thread.run_sync(path.read_bytes)
+    if path.suffix == ".json":
+        return ReadResourceContents(content=content.decode(), mime_type=_JSON)
+    return ReadResourceContents(content=content, mime_type=content_type_of(content[:_SNIFFED_BYTES]))

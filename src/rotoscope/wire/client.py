@@ -1,0 +1,315 @@
+"""The only place that speaks HTTP: one client with keys and no redirects, one without keys for downloads.
+
+`httpx` is imported here alone, and only when something is sent.
+"""
+
+import base64
+import hashlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import anyio
+import anyio.to_thread
+
+from rotoscope.errors import OutputLost, ReplyLost, TooLarge, Unreachable, UnsafeSource
+from rotoscope.wire.egress import check_addresses, check_url, host_allowed
+from rotoscope.wire.messages import HttpCall, Json, Reply
+
+if TYPE_CHECKING:
+    import httpx  # noqa: TID251 - this is the one module
+
+__all__ = ["Door", "Downloaded", "Wire"]
+
+CONNECT_SECONDS = 5.0
+SUBMIT_SECONDS = 30.0
+ASK_SECONDS = 10.0
+DOWNLOAD_SECONDS = 600.0
+REPLY_BYTES = 64 * 1024 * 1024
+REDIRECTS = 3
+_CHUNK = 256 * 1024
+# 20 is where httpx begins to slow down on one pool.
+_CONNECTIONS = 20
+# A compressed body could be small on the wire and endless on the disk.
+_AS_IT_IS = {"Accept-Encoding": "identity"}
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+AsgiApp = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the wire must know of a provider: the header with its key, and where its outputs may come from."""
+
+    header: str
+    value: str = field(repr=False)
+    output_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file that was fetched: its hash (hex), its size in bytes and what the server called it."""
+
+    sha256: str
+    size: int
+    content_type: str
+
+
+async def resolve_host(host: str, port: int) -> Sequence[str]:
+    """Every address of a host name, as the system's resolver gives them."""
+    found = await anyio.getaddrinfo(host, port, type=1)
+    return [str(entry[4][0]) for entry in found]
+
+
+class Wire:
+    """Sends what others have worded. Every HTTP error becomes one of ours here.
+
+    Args:
+        doors: what to know of each provider, by name.
+        trusted: hosts (`name` or `name:port`) that the operator named; they may be http and private.
+        sandbox: the ASGI app that answers for the trusted hosts inside this process, or None.
+        resolve: finds the addresses of a host.
+    """
+
+    def __init__(
+        self,
+        doors: Mapping[str, Door],
+        trusted: frozenset[str] = frozenset(),
+        sandbox: AsgiApp | None = None,
+        resolve: Resolve = resolve_host,
+    ) -> None:
+        self._doors = doors
+        self._trusted = trusted
+        self._sandbox = sandbox
+        self._resolve = resolve
+        self._keyed: httpx.AsyncClient | None = None
+        self._plain: httpx.AsyncClient | None = None
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for client in (self._keyed, self._plain):
+            if client is not None:
+                await client.aclose()
+
+    async def send(self, provider: str, call: HttpCall) -> Reply:
+        """Send a request exactly once; never follow a redirect.
+
+        Raises:
+            Unreachable: no connection was made; nothing was sent.
+            ReplyLost: the request may have arrived; its reply did not come back whole.
+        """
+        door = self._doors[provider]
+        headers = {**call.headers, **({door.header: door.value} if call.with_key else {})}
+        if call.data_uris is not None:
+            call = replace(call, json=await anyio.to_thread.run_sync(_data_uris, call.data_uris), data_uris=None)
+        with _our_errors(provider):
+            async with self._opened(self._keyed_client(), call, headers) as response:
+                body = await _body(response)
+        # A provider may repeat the key in an error; it goes no further than this.
+        body = body.replace(door.value.encode(), b"[key]") if not response.is_success else body
+        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
+
+    async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+        """Fetch an output of a provider into a file, without any key.
+
+        Raises:
+            OutputLost: another host than the provider's, or it cannot be fetched.
+            TooLarge: more than `limit` bytes.
+        """
+        host = urlsplit(url).hostname or ""
+        if not self._is_trusted(url) and not host_allowed(host, self._doors[provider].output_hosts):
+            raise OutputLost(
+                f"The result of {provider} is on a host that is not known to be its own.",
+                hint="Add the host to output_hosts in a providers.toml of yours if it is right.",
+                code="output_blocked",
+            )
+        return await self._fetch(url, into, limit)
+
+    async def fetch(self, url: str, into: Path, limit: int) -> Downloaded:
+        """Fetch what a user pointed at, after the address guard has judged it.
+
+        Raises:
+            UnsafeSource: an address that is not read.
+            OutputLost: it cannot be fetched.
+            TooLarge: more than `limit` bytes.
+        """
+        return await self._fetch(url, into, limit)
+
+    async def _fetch(self, url: str, into: Path, limit: int) -> Downloaded:
+        with anyio.move_on_after(DOWNLOAD_SECONDS):
+            for _ in range(REDIRECTS + 1):
+                found = await self._fetch_hop(url, into, limit)
+                if isinstance(found, Downloaded):
+                    return found
+                url = found
+        raise OutputLost("The file could not be fetched in time.", hint="Try again later.")
+
+    async def _fetch_hop(self, url: str, into: Path, limit: int) -> Downloaded | str:
+        """One request: the file, or where it has moved."""
+        call, extensions = await self._judged(url)
+        with _our_errors("the host of the file"):
+            async with self._opened(self._plain_client(), call, call.headers, extensions) as response:
+                if response.is_redirect:
+                    return urljoin(url, str(response.headers.get("location", "")))
+                if not response.is_success:
+                    raise _gone(response.status_code)
+                return await _saved(response, into, limit)
+
+    async def _judged(self, url: str) -> tuple[HttpCall, dict[str, str]]:
+        """The request to the very address that was judged; the name stays in Host and in TLS."""
+        if self._is_trusted(url):
+            return HttpCall("GET", url, _AS_IT_IS), {}
+        target = check_url(url)
+        try:
+            addresses = await self._resolve(target.host, target.port)
+        except OSError:
+            addresses = []
+        address = check_addresses(target, addresses)
+        parts = urlsplit(target.url)
+        literal = f"[{address}]" if ":" in address else address
+        dialled = urlunsplit(parts._replace(netloc=f"{literal}:{target.port}", fragment=""))
+        return HttpCall("GET", dialled, {"Host": parts.netloc, **_AS_IT_IS}), {"sni_hostname": target.host}
+
+    def _is_trusted(self, url: str) -> bool:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and parts.netloc.lower() in self._trusted
+
+    @asynccontextmanager
+    async def _opened(
+        self,
+        client: "httpx.AsyncClient",
+        call: HttpCall,
+        headers: Mapping[str, str],
+        extensions: Mapping[str, str] | None = None,
+    ) -> AsyncIterator["httpx.Response"]:
+        import httpx  # noqa: TID251 - this is the one module
+
+        read = call.patience_seconds or (ASK_SECONDS if call.method == "GET" else SUBMIT_SECONDS)
+        timeout = httpx.Timeout(read, connect=CONNECT_SECONDS)
+        parts = {name: (file, path.open("rb"), kind) for name, (file, path, kind) in (call.form or {}).items()}
+        try:
+            request = client.build_request(
+                call.method,
+                call.url,
+                headers=dict(headers) | (_length(call.source) if call.source else {}),
+                json=call.json,
+                content=_chunks(call.source) if call.source else call.content,
+                files=parts or None,
+                timeout=timeout,
+                extensions={**(extensions or {})},
+            )
+            response = await client.send(request, stream=True)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        finally:
+            for _, opened, _ in parts.values():
+                opened.close()
+
+    def _keyed_client(self) -> "httpx.AsyncClient":
+        if self._keyed is None:
+            self._keyed = self._client(trust_env=True)
+        return self._keyed
+
+    def _plain_client(self) -> "httpx.AsyncClient":
+        if self._plain is None:
+            # A proxy from the environment would dial for us and undo the judged address.
+            self._plain = self._client(trust_env=False)
+        return self._plain
+
+    def _client(self, *, trust_env: bool) -> "httpx.AsyncClient":
+        import httpx  # noqa: TID251 - this is the one module
+
+        # httpx logs whole URLs, with the signatures in their queries, at INFO.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        mounts: dict[str, httpx.AsyncBaseTransport | None] = {}
+        if self._sandbox is not None:
+            mounts = {f"all://{host}": httpx.ASGITransport(self._sandbox) for host in self._trusted}
+        # Downloads reuse no connection: one opened for a judged name must not serve another.
+        limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS if trust_env else 0)
+        return httpx.AsyncClient(mounts=mounts, limits=limits, follow_redirects=False, trust_env=trust_env)
+
+
+class _our_errors:  # noqa: N801 - it reads as a word of the with statement
+    """Translate httpx's errors, by what each proves about the request."""
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        import httpx  # noqa: TID251 - this is the one module
+
+        never_sent = httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
+        if isinstance(error, never_sent | httpx.UnsupportedProtocol | httpx.InvalidURL):
+            raise Unreachable(
+                f"{self.who} could not be reached; nothing was sent.", hint="Check the network, then try again."
+            ) from error
+        if isinstance(error, httpx.TransportError | httpx.DecodingError | ssl.SSLError):
+            raise ReplyLost(f"The reply of {self.who} did not come back.", hint="Ask for the job again.") from error
+
+
+async def _body(response: "httpx.Response") -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > REPLY_BYTES:
+            raise ReplyLost("The provider's reply is larger than any reply should be.", hint="Ask for the job again.")
+    return bytes(body)
+
+
+async def _saved(response: "httpx.Response", into: Path, limit: int) -> Downloaded:
+    digest, size = hashlib.sha256(), 0
+    declared = response.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    async with await anyio.open_file(into, "wb") as file:
+        async for chunk in response.aiter_raw(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            digest.update(chunk)
+            await file.write(chunk)
+    if declared.isdigit() and int(declared) != size:
+        raise OutputLost("The file came back shorter than it should be.", hint="Try again.")
+    return Downloaded(digest.hexdigest(), size, response.headers.get("content-type", "").split(";")[0].strip().lower())
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The file has more than {limit // (1024 * 1024)} MB.", hint="Use a smaller file.")
+
+
+def _gone(status: int) -> OutputLost | UnsafeSource:
+    expired = status in (401, 403, 404, 410)
+    return OutputLost(
+        f"The file could not be fetched: its host answered {status}.",
+        hint="It may have expired." if expired else "Try again later.",
+        code="output_expired" if expired else "download_failed",
+    )
+
+
+def _length(source: Path) -> dict[str, str]:
+    return {"Content-Length": str(source.stat().st_size)}
+
+
+async def _chunks(source: Path) -> AsyncIterator[bytes]:
+    async with await anyio.open_file(source, "rb") as file:
+        while chunk := await file.read(_CHUNK):
+            yield chunk
+
+
+def _data_uris(files: Mapping[str, tuple[tuple[Path, str], ...]]) -> Json:
+    return {name: [_data_uri(path, kind) for path, kind in listed] for name, listed in files.items()}
+
+
+def _data_uri(path: Path, content_type: str) -> str:
+    return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,276 @@
+"""Which address may be dialled. Pure: it judges text and addresses, and never resolves or connects.
+
+Everything that comes from a tool argument or from a provider's reply passes here, every hop of a redirect too:
+
+1. the text holds no control, invisible or white-space character and no backslash;
+2. it is an https URL without user info, on port 443 or 8443;
+3. the host is a plain public DNS name or a canonical address;
+4. all addresses that the name resolves to are public; then one of them is dialled, and no other.
+
+A name has many spellings and an address too (decimal, octal, full-width, IPv4 inside IPv6). Hence the rules say what is
+allowed, and the address that is judged is the one that is dialled.
+"""
+
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from rotoscope.errors import UnsafeSource
+
+__all__ = ["Target", "check_addresses", "check_url", "host_allowed", "is_public"]
+
+_LONGEST_URL = 8192
+_LONGEST_HOST = 253
+_PORTS = (443, 8443)
+_AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "onion")
+_KEPT_IN_PATHS = "!$%&'()*+,/:;=?@[]|"
+
+_BLOCKED_V4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # carrier-grade NAT; Alibaba metadata
+            "127.0.0.0/8",  # loopback
+            "168.63.129.16/32",  # Azure wire server: a public address of a private service
+            "169.254.0.0/16",  # link local; cloud metadata
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocol assignments; Oracle metadata
+            "192.0.2.0/24",  # documentation
+            "192.31.196.0/24",  # AS112
+            "192.52.193.0/24",  # AMT
+            "192.88.99.0/24",  # 6to4 relay
+            "192.168.0.0/16",  # private
+            "192.175.48.0/24",  # AS112
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
+    ),
+)
+
+_BLOCKED_V6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "::/128",  # unspecified
+            "::1/128",  # loopback
+            "100::/64",  # discard
+            "100:0:0:1::/64",  # dummy
+            "2001::/23",  # protocol assignments; with all of Teredo, 2001::/32
+            "2001:db8::/32",  # documentation
+            "3fff::/20",  # documentation
+            "5f00::/16",  # segment routing
+            "fc00::/7",  # unique local; cloud metadata
+            "fe80::/10",  # link local
+            "fec0::/10",  # site local
+            "ff00::/8",  # multicast
+        ),
+    ),
+)
+
+_V4_AT_THE_END = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "::/96",  # compatible
+            "::ffff:0:0/96",  # mapped
+            "::ffff:0:0:0/96",  # translated
+            "64:ff9b::/96",  # NAT64
+        ),
+    ),
+)
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+_ISATAP = 0x00005EFE  # the upper half of an interface id
+_ISATAP_MASK = 0xFCFFFFFF  # without its two flags: globally unique, group
+
+# Drawn as nothing although Unicode files them under letters and marks.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An address that may be looked up.
+
+    Attributes:
+        host: the name or address in ASCII and lower case, without brackets: for DNS, SNI and the certificate.
+        port: 443 or 8443.
+        url: the whole URL as it goes out: ASCII, without fragment.
+    """
+
+    host: str
+    port: int
+    url: str
+
+
+def check_url(text: str) -> Target:
+    """Judge an URL by its text alone; nothing is looked up.
+
+    Raises:
+        UnsafeSource: `url_malformed`, `url_scheme`, or `url_blocked` for a port, a name or an address that is not
+            read.
+    """
+    if len(text) > _LONGEST_URL or any(map(_is_hidden, text)):
+        raise _malformed("The address is too long, or holds spaces, backslashes or invisible characters.")
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise _malformed("The address is no well-formed URL.") from error
+    if parts.scheme != "https":
+        message = "Only https addresses are read."
+        raise UnsafeSource(message, code="url_scheme", hint="Give an https:// URL or a local path.")
+    authority = _AUTHORITY.fullmatch(parts.netloc)
+    if authority is None or "@" in parts.netloc or "%" in parts.netloc:
+        raise _malformed("The host of the address is not well formed, or carries a user name.")
+    port = int(authority["port"] or 443)
+    if port not in _PORTS:
+        raise _blocked(f"Port {port} is not read; only 443 and 8443 are.")
+    host = _checked_host(authority["host"])
+    shown = f"[{host}]" if ":" in host else host
+    place = quote(parts.path or "/", safe=_KEPT_IN_PATHS) + ("?" + quote(parts.query, safe=_KEPT_IN_PATHS)) * bool(
+        parts.query
+    )
+    return Target(host, port, f"https://{shown}{'' if port == _PORTS[0] else f':{port}'}{place}")
+
+
+def check_addresses(target: Target, addresses: Sequence[str]) -> str:
+    """The address to dial, out of all that the target's name resolved to.
+
+    One bad address refuses the name: a name that points both outside and inside is an attack.
+
+    Raises:
+        UnsafeSource: `url_unreachable` when there is none, `url_blocked` when any of them is not public.
+    """
+    if not addresses:
+        message = f"The host {target.host} was not found."
+        raise UnsafeSource(message, code="url_unreachable", hint="Check the spelling of the address.")
+    if not all(map(is_public, addresses)):
+        raise _blocked(f"The host {target.host} leads to an address that is not public.")
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address may be dialled; False too for what is no canonical address and for one with a scope."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return not any(parsed in network for network in _BLOCKED_V4)
+    if parsed.scope_id is not None or any(parsed in network for network in _BLOCKED_V6):
+        return False
+    return not any(carried in network for carried in _carried(parsed) for network in _BLOCKED_V4)
+
+
+def host_allowed(host: str, patterns: Sequence[str]) -> bool:
+    """Whether a host is on a list: `*.example.com` stands for every name below example.com, all else for itself."""
+    name = host.lower()
+    below = (
+        name.endswith(pattern[1:].lower()) and len(name) >= len(pattern) for pattern in patterns if pattern[:2] == "*."
+    )
+    return name in {pattern.lower() for pattern in patterns} or any(below)
+
+
+def _checked_host(text: str) -> str:
+    if text.startswith("["):
+        return _checked_v6(text[1:-1].lower())
+    name = _ascii_name(text)
+    if _NUMBER.fullmatch(name.rpartition(".")[2]):
+        return _checked_v4(name)
+    labels = name.split(".")
+    if len(name) > _LONGEST_HOST or not all(map(_LABEL.fullmatch, labels)):
+        raise _malformed("The host of the address is no plain DNS name.")
+    if len(labels) == 1 or labels[-1] in _LOCAL_NAMES:
+        raise _blocked("Names of the local machine and the local network are not read.")
+    return name
+
+
+def _ascii_name(text: str) -> str:
+    """The host name as DNS knows it, when it is what it looks like."""
+    name = text.lower()
+    if len(name) > _LONGEST_HOST:
+        raise _malformed("The host of the address is too long.")
+    if name.isascii():
+        return name
+    composed = unicodedata.normalize("NFC", name)
+    try:
+        encoded = composed.encode("idna")
+        # Back again, because the codec takes other dots and maps letters to others: another name than the one shown.
+        same = encoded.decode("idna") == composed == unicodedata.normalize("NFKC", name)
+    except UnicodeError:
+        same = False
+    if not same:
+        raise _malformed("The host of the address is written with characters that stand for others.")
+    return encoded.decode("ascii")
+
+
+def _checked_v4(text: str) -> str:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise _malformed("The host of the address is a number, but not four plain decimal ones.") from error
+    return _public_literal(text)
+
+
+def _checked_v6(text: str) -> str:
+    try:
+        parsed = ipaddress.IPv6Address(text)
+    except ValueError as error:
+        raise _malformed("The host of the address is no IPv6 address.") from error
+    # Python versions disagree on how a mapped IPv4 address is written.
+    if parsed.ipv4_mapped is None and text != parsed.compressed:
+        raise _malformed("The IPv6 address is not written in its shortest form.")
+    return _public_literal(text)
+
+
+def _public_literal(address: str) -> str:
+    if not is_public(address):
+        raise _blocked("Addresses that are not public are not read.")
+    return address
+
+
+def _carried(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    """Every IPv4 address that an IPv6 address carries for some gateway on the way."""
+    bits = int(address)
+    if any(address in network for network in _V4_AT_THE_END):
+        yield _v4(bits)
+    if address in _SIX_TO_FOUR:
+        yield _v4(bits >> 80)
+    if bits >> 32 & _ISATAP_MASK == _ISATAP:
+        yield _v4(bits)
+    if address in _LOCAL_NAT64:
+        # Which of the four layouts the gateway uses nobody outside knows. Bits 64 to 71 are skipped in the first three.
+        packed = address.packed
+        yield from (_v4(int.from_bytes(packed[start:8] + packed[9 : start + 5])) for start in (6, 7, 8))
+        yield _v4(bits)
+
+
+def _v4(bits: int) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(bits & 0xFFFFFFFF)
+
+
+def _is_hidden(char: str) -> bool:
+    """Whether a character has no place in an URL: white space, control, invisible, or a backslash."""
+    if "!" <= char <= "~":
+        return char == "\\"
+    return char.isspace() or unicodedata.category(char)[0] == "C" or _INVISIBLE.match(char) is not None
+
+
+def _malformed(message: str) -> UnsafeSource:
+    return UnsafeSource(message, code="url_malformed", hint="Give a plain https:// URL, as a browser shows it.")
+
+
+def _blocked(message: str) -> UnsafeSource:
+    return UnsafeSource(message, code="url_blocked", hint="Give a public https:// URL or a local path.")

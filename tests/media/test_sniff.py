@@ -1,0 +1,92 @@
+"""What a file is, by its first bytes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rotoscope.media.sniff import content_type_of, extension_of, foreign_format, is_audio, is_image, is_video
+
+_TAKEN = {
+    "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "image/jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF",
+    "image/gif": b"GIF89a\1\0\1\0",
+    "image/webp": b"RIFF\x24\0\0\0WEBPVP8 ",
+    "video/mp4": b"\0\0\0\x20ftypisom\0\0\2\0",
+    "video/quicktime": b"\0\0\0\x14ftypqt  \0\0\0\0",
+    "video/webm": b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm",
+    "audio/wav": b"RIFF\x24\0\0\0WAVEfmt ",
+    "audio/mpeg": b"ID3\4\0\0\0\0\0\0",
+    "audio/mp4": b"\0\0\0\x20ftypM4A \0\0\2\0",
+}
+
+
+@pytest.mark.parametrize(("content_type", "head"), _TAKEN.items())
+def test_a_format_that_is_taken_is_known_by_its_first_bytes(content_type: str, head: bytes) -> None:
+    assert content_type_of(head) == content_type
+    assert foreign_format(head) is None
+    assert extension_of(content_type) != ".bin"
+
+
+@pytest.mark.parametrize("head", [b"GIF87a\1\0\1\0", b"\0\0\0\x08wide\0\0\0\0mdat", b"\xff\xfb\x90\x44"])
+def test_older_spellings_of_a_format_are_known_too(head: bytes) -> None:
+    assert content_type_of(head) in {"image/gif", "video/quicktime", "audio/mpeg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("TIFF", b"II*\0\x08\0\0\0"),
+        ("BMP", b"BM\x46\0\0\0\0\0"),
+        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0"),
+        ("AVIF", b"\0\0\0\x18ftypavif\0\0\0\0"),
+        ("Matroska", b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska"),
+        ("AVI", b"RIFF\x24\0\0\0AVI LIST"),
+        ("SVG", b'\xef\xbb\xbf<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'),
+    ],
+)
+def test_a_real_format_that_is_not_taken_has_a_name(name: str, head: bytes) -> None:
+    assert content_type_of(head) is None
+    assert foreign_format(head) == name
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"hello, world",
+        b"%PDF-1.7",
+        b"\x7fELF\2\1\1",
+        b"#EXTM3U\n",
+        b"ffconcat version 1.0",
+        b"RIFF",
+        b"\0\0\0\x20ftyp",
+        b"\xff\xfb",
+        b"\xff\xff\xff\xff",
+        b"\xff\xeb\x90\x44",
+        b"\xff\xfb\xf0\x44",
+        b"\xff\xfb\x9c\x44",
+        b"<html></html>",
+    ],
+)
+def test_what_is_no_media_has_no_type(head: bytes) -> None:
+    assert content_type_of(head) is None
+    assert foreign_format(head) is None
+
+
+def test_kinds_are_told_apart_and_unknown_types_are_none_of_them() -> None:
+    for content_type in _TAKEN:
+        kinds = [is_image(content_type), is_video(content_type), is_audio(content_type)]
+        assert kinds.count(True) == 1
+    for unknown in ("image/tiff", "text/plain", None):
+        assert [is_image(unknown), is_video(unknown), is_audio(unknown)] == [False] * 3
+    assert extension_of("text/plain") == ".bin"
+    assert extension_of("image/jpeg") == ".jpg"
+
+
+def test_importing_the_pure_rooms_loads_no_heavy_package() -> None:
+    rooms = ["media.sniff", "media.pictures", "media.masks", "media.captions", "media.previews", "wire.egress"]
+    code = "".join(f"import rotoscope.{room}\n" for room in rooms)
+    code += "import sys; print({'PIL', 'numpy', 'cv2'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"

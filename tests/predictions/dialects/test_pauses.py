@@ -1,0 +1,65 @@
+"""How long a provider asks us to wait."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rotoscope.predictions.dialects.pauses import LONGEST_PAUSE, pause
+from rotoscope.wire.messages import Reply
+
+NOW = {"date": "Sat, 21 Nov 2026 10:00:00 GMT"}
+RESET = "x-rate-limit-reset-at-utc"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "86400"}, 60.0),
+        ({"retry-after": "9" * 5000}, 60.0),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:09 GMT", **NOW}, 9.0),
+        ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT", **NOW}, 60.0),
+        ({"retry-after": "Sat, 21 Nov 2026 09:00:00 GMT", **NOW}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:09 GMT"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:09 GMT", "date": "today"}, None),
+        ({RESET: "2026-11-21T10:00:12Z", **NOW}, 12.0),
+        ({RESET: "2026-11-21 10:00:12", **NOW}, 12.0),
+        ({RESET: "1795255212", **NOW}, 12.0),
+        ({RESET: "9" * 400, **NOW}, None),
+        ({RESET: "later", **NOW}, None),
+        ({RESET: "2026-11-21T10:00:12Z"}, None),
+        ({}, None),
+    ],
+)
+def test_a_header_names_seconds_or_a_moment(headers, seconds):
+    assert pause(Reply(429, headers)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("detail", "seconds"),
+    [
+        ("Request was throttled. Your rate limit resets in ~30s.", 30.0),
+        ("Rate limit resets in 2.5 seconds", 2.5),
+        ("Your rate limit resets in ~900s.", 60.0),
+        ("Your rate limit resets soon.", None),
+    ],
+)
+def test_replicates_sentence_names_seconds(detail, seconds):
+    assert pause(Reply(429, {}, json.dumps({"detail": detail}).encode())) == seconds
+
+
+def test_the_header_counts_before_the_sentence():
+    assert pause(Reply(429, {"retry-after": "3"}, b'{"detail": "resets in ~30s"}')) == 3.0
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_nonsense_is_never_an_error_nor_a_long_wait(after, reset, date, detail):
+    headers = {"retry-after": after, RESET: reset, "date": date}
+    asked = pause(Reply(429, headers, json.dumps({"detail": detail}).encode()))
+    assert asked is None or 0 <= asked <= LONGEST_PAUSE
