@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,7 +189,8 @@ def _check(asked: argparse.Namespace, settings: Settings) -> int:
 
     catalog = catalog_of(settings)
     manifest = read_manifest(asked.file, catalog.providers)
-    print_example(manifest, catalog, access_of(settings, catalog.providers))
+    # The request as the provider would get it, whether or not the sandbox stands in for it now.
+    print_example(manifest, catalog, access_of(replace(settings, sandbox="never"), catalog.providers))
     return OK
 
 

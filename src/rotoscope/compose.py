@@ -6,12 +6,13 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.abc
 
 from rotoscope.models.access import SANDBOX_URL, Access, access_of
@@ -21,7 +22,7 @@ from rotoscope.settings import Settings
 if TYPE_CHECKING:
     from rotoscope.media.paths import Roots
     from rotoscope.studio import Studio
-    from rotoscope.wire.client import Wire
+    from rotoscope.wire.client import AsgiApp, Wire
 
 __all__ = ["catalog_of", "open_roots", "open_studio", "studio_opener"]
 
@@ -35,23 +36,33 @@ def catalog_of(settings: Settings) -> Catalog:
 
 
 def studio_opener(
-    settings: Settings, roots: "Roots", sandbox_pace: float = 1.0
+    settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None
 ) -> Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]:
     """What a door needs to open the studio later."""
-    return partial(open_studio, settings, roots, sandbox_pace)
+
+    def opener(tasks: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
+        return open_studio(settings, roots, tasks, closing, sandbox)
+
+    return opener
 
 
 def open_studio(
-    settings: Settings, roots: "Roots", sandbox_pace: float, tasks: anyio.abc.TaskGroup, closing: AsyncExitStack
+    settings: Settings,
+    roots: "Roots",
+    tasks: anyio.abc.TaskGroup,
+    closing: AsyncExitStack,
+    sandbox: "AsgiApp | None" = None,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> "Studio":
     """Build every room and the studio on top of them.
 
     Args:
         settings: the operator's decisions.
         roots: where local files may be read.
-        sandbox_pace: multiplies the time that the built-in sandbox pretends to need.
         tasks: where jobs run.
         closing: gets what must be closed at the end.
+        sandbox: an app to use where the built-in sandbox would serve.
+        sleep: waits some seconds before something free is tried again.
     """
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
@@ -68,19 +79,19 @@ def open_studio(
     for problem in catalog.problems:
         _log.warning("a manifest was left out: %s", problem)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox_pace)
+    wire = _wire(settings, catalog, access, sandbox)
     ledger = Ledger(settings.database_url, time.time)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(ledger.aclose)
     dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
     vault = Vault(settings.home / "vault")
-    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), _owner(), time.time)
+    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), _owner(), time.time, sleep)
     intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
     dispatcher = Dispatcher(tasks, partial(drive, rooms), ledger.cancels)
     return Studio(rooms, intake, access, dispatcher, partial(random.SystemRandom().randint, 0, _LARGEST_SEED))
 
 
-def _wire(settings: Settings, catalog: Catalog, access: Access, pace: float) -> "Wire":
+def _wire(settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiApp | None") -> "Wire":
     from rotoscope.wire.client import Door, Wire
 
     doors = {
@@ -90,10 +101,11 @@ def _wire(settings: Settings, catalog: Catalog, access: Access, pace: float) -> 
     }
     if not access.built_in:
         return Wire(doors, access.trusted)
-    from rotoscope.sandbox import build_sandbox
+    if sandbox is None:
+        from rotoscope.sandbox import build_sandbox
 
-    app = build_sandbox(settings.home / "sandbox", pace=pace, public_url=SANDBOX_URL)
-    return Wire(doors, access.trusted, app)
+        sandbox = build_sandbox(settings.home / "sandbox", public_url=SANDBOX_URL)
+    return Wire(doors, access.trusted, sandbox)
 
 
 def _owner() -> str:

@@ -18,7 +18,7 @@ from rotoscope import __version__
 from rotoscope.media.pictures import decode
 from rotoscope.media.previews import Panel, contact_sheet, encode_jpeg
 
-__all__ = ["run_demo"]
+__all__ = ["Step", "run_demo"]
 
 PHOTO = "astronaut.jpg"
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}

@@ -30,7 +30,7 @@ from rotoscope.models.manifest import Manifest, PromptKind, Tool
 from rotoscope.models.plan import Plan, plan, prompt_kinds
 from rotoscope.wire.messages import Json
 
-__all__ = ["Studio"]
+__all__ = ["Studio", "job_output"]
 
 _SANDBOX_SECONDS = 1.5
 

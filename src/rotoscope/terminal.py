@@ -12,16 +12,19 @@ from rich.table import Table
 from rotoscope.compose import open_studio
 from rotoscope.contracts.arguments import Arguments
 from rotoscope.contracts.results import JobList, JobResult
+from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
 from rotoscope.media.paths import Roots
 from rotoscope.models.access import Access
 from rotoscope.models.catalog import Catalog
-from rotoscope.models.manifest import Manifest, Price, Route
+from rotoscope.models.manifest import Manifest, Route
+from rotoscope.models.words import price_in_words, prompts_in_words
 from rotoscope.predictions.dialects import DIALECTS
 from rotoscope.predictions.states import Call
 from rotoscope.settings import Settings
+from rotoscope.studio import Studio
 
-__all__ = ["job_table", "model_table", "perform", "print_example"]
+__all__ = ["job_table", "model_table", "perform", "person_roots", "print_example"]
 
 _LOCAL = "local"
 _WIDE = 110
@@ -35,17 +38,28 @@ def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
 async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList:
     """Perform one tool call in this process, to its very end, with a progress bar."""
     roots = person_roots(settings, Path.cwd(), Path.home())
+    refusal: RotoscopeError | None = None
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-        studio = open_studio(settings, roots, 1.0, tasks, closing)
-        with _progress() as progress:
-            bar = progress.add_task(tool, total=1.0)
+        studio = open_studio(settings, roots, tasks, closing)
+        try:
+            return await _with_bar(studio, tool, arguments)
+        except RotoscopeError as error:
+            # Raised below: a task group would wrap it.
+            refusal = error
+        finally:
+            tasks.cancel_scope.cancel()
+    assert refusal is not None
+    raise refusal
 
-            async def tell(job: Job) -> None:
-                progress.update(bar, completed=job.progress, description=job.message or job.state)
 
-            result = await studio.perform(tool, arguments, _LOCAL, float("inf"), tell)
-        tasks.cancel_scope.cancel()
-    return result
+async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResult | JobList:
+    with _progress() as progress:
+        bar = progress.add_task(tool, total=1.0)
+
+        async def tell(job: Job) -> None:
+            progress.update(bar, completed=job.progress, description=job.message or job.state)
+
+        return await studio.perform(tool, arguments, _LOCAL, float("inf"), tell)
 
 
 def _progress() -> Progress:
@@ -76,25 +90,15 @@ def model_table(catalog: Catalog, access: Access) -> None:
             table.add_row(
                 manifest.id,
                 manifest.tool,
-                takes_words(manifest),
+                prompts_in_words(manifest),
                 route.provider,
-                price_words(manifest.price),
+                price_in_words(manifest.price),
                 f"{manifest.timing.typical_seconds:g} s",
                 _ready(catalog, access, route),
             )
     _console().print(table)
     for problem in catalog.problems:
         Console(stderr=True).print(f"left out: {problem}", markup=False)
-
-
-def takes_words(manifest: Manifest) -> str:
-    """The kinds of prompt that a model takes."""
-    return (" and " if manifest.combines else " or ").join(manifest.prompts) or "text"
-
-
-def price_words(price: Price | None) -> str:
-    """A price; one that nobody has seen is unknown, not free."""
-    return f"{price.note} {price.usd:g} USD a {price.unit.replace('_', ' ')}".strip() if price else "unknown"
 
 
 def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
@@ -121,8 +125,7 @@ def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
 def _ready(catalog: Catalog, access: Access, route: Route) -> str:
     if access.sandbox:
         return "sandbox"
-    variable = catalog.providers[route.provider].key_variables[0]
-    return "yes" if access.usable(route.provider) else f"set {variable}"
+    return "yes" if access.usable(route.provider) else f"set {catalog.providers[route.provider].wants}"
 
 
 def _console() -> Console:

@@ -55,7 +55,7 @@ ModelId = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    Field(description="true: return the exact provider input and the price estimate, spend nothing. Default false."),
+    Field(description="true: show the exact provider input and price estimate, spend nothing. Default false."),
 ]
 
 

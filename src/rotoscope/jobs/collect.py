@@ -96,7 +96,7 @@ async def _fetched(rooms: Rooms, job: Job, source: Source) -> Kept:
         except (OutputLost, ProviderError) as error:
             if not tries_left or error.code == "output_blocked":
                 raise _lost(rooms, job, error) from error
-            await anyio.sleep(1.0)
+            await rooms.sleep(1.0)
     raise AssertionError  # the last try returns or raises
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_skip
+from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
@@ -210,15 +210,19 @@ class Ledger:
     def _write_output(self, connection: Connection, job_id: str, output: Output) -> None:
         kept = output.artifact
         row = {"sha256": kept.sha256, "content_type": kept.content_type, "size": kept.size, "facts": dict(kept.facts)}
-        adding = insert_or_skip(artifacts).values(**row, created_at=self._clock())
-        connection.execute(adding.on_conflict_do_nothing())
+        adding = insert_or_merge(artifacts).values(**row, created_at=self._clock())
+        # The same content may come first as a raw file and later as a measured one: what is known is kept.
+        if kept.facts:
+            connection.execute(adding.on_conflict_do_update(index_elements=["sha256"], set_={"facts": row["facts"]}))
+        else:
+            connection.execute(adding.on_conflict_do_nothing())
         place = {"job_id": job_id, "role": output.role, "n": output.n}
         found = {
             "sha256": kept.sha256,
             "source_url": output.source_url,
             "source_expires_at": output.source_expires_at,
         }
-        placing = insert_or_skip(outputs).values(**place, **found)
+        placing = insert_or_merge(outputs).values(**place, **found)
         connection.execute(placing.on_conflict_do_update(index_elements=list(place), set_=found))
 
     def _note(self, connection: Connection, job_id: str, kind: str, data: Mapping[str, Json]) -> None:

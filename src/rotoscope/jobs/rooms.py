@@ -25,6 +25,7 @@ class Rooms:
     Attributes:
         owner: names this process, uniquely for each start.
         clock: the time in Unix seconds.
+        sleep: waits some seconds before something free is tried again.
     """
 
     ledger: Ledger
@@ -35,6 +36,7 @@ class Rooms:
     feed: Feed
     owner: str
     clock: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""

@@ -43,7 +43,7 @@ async def _delivered(rooms: Rooms, job: Job, uri: str) -> str:
     parcel = await anyio.to_thread.run_sync(_parcel, path)
     provider = rooms.provider(job)
     if provider.can_upload:
-        return await rooms.runner(job, _nothing, anyio.sleep).upload(parcel)
+        return await rooms.runner(job, _nothing, rooms.sleep).upload(parcel)
     if parcel.size > provider.inline_bytes:
         raise TooLarge(
             f"{provider.title} takes no uploads, and this file has {parcel.size // 1000} kB; "
@@ -67,7 +67,7 @@ async def submit(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
             await rooms.ledger.note_prediction(job.id, state.ticket.id)
 
     try:
-        state = await rooms.runner(job, record, anyio.sleep).start(call)
+        state = await rooms.runner(job, record, rooms.sleep).start(call)
     except (ProviderError, UserMistake):
         # The provider said no, or was never reached: nothing was bought, so the intent is taken back.
         await rooms.ledger.withdraw(job)

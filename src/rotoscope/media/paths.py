@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
+from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UnsafeSource
 
 __all__ = ["Roots", "default_roots", "read_file"]
 
@@ -93,14 +93,21 @@ def _read_regular(real: Path, limit: int) -> bytes:
         raise InvalidInput(
             f"The file {real.name!r} cannot be opened.", hint="Check its permissions.", code="path_invalid"
         ) from error
+    try:
+        _check_regular(real.name, os.fstat(opened), limit)
+    except RotoscopeError:
+        os.close(opened)
+        raise
     with os.fdopen(opened, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
-            raise InvalidInput(f"{real.name!r} is {kind}.", hint="Give the path of a file.", code="path_invalid")
-        if facts.st_size > limit:
-            raise TooLarge(
-                f"The file has {facts.st_size // 1_000_000} MB; at most {limit // 1_000_000} MB are read.",
-                hint="Use a smaller file.",
-            )
         return file.read(limit + 1)
+
+
+def _check_regular(name: str, facts: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
+        raise InvalidInput(f"{name!r} is {kind}.", hint="Give the path of a file.", code="path_invalid")
+    if facts.st_size > limit:
+        raise TooLarge(
+            f"The file has {facts.st_size / 1e6:.1f} MB; at most {limit / 1e6:g} MB are read.",
+            hint="Use a smaller file.",
+        )

@@ -42,12 +42,13 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
     With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all while no provider key is set, and nothing once one is:
     nobody who pays gets a sandbox result by surprise.
     """
-    keys = {name: key for name, provider in providers.items() if (key := _key(settings, provider))}
-    if settings.sandbox in ("always", "auto") and (settings.sandbox == "always" or not keys):
+    given = {name: key for name, provider in providers.items() if (key := _key(settings, provider))}
+    if settings.sandbox == "always" or (settings.sandbox == "auto" and not given):
         return _sandbox_access(SANDBOX_URL, providers, built_in=True)
     if settings.sandbox.startswith("http"):
         return _sandbox_access(settings.sandbox, providers, built_in=False)
     bases = {name: _bases(settings, provider) for name, provider in providers.items()}
+    keys = {name: key for name, key in given.items() if _has_base(settings, providers[name])}
     own = {settings.variable(provider.base_variable) for provider in providers.values()} - {None}
     trusted = frozenset(host for url in own if (host := urlsplit(str(url)).netloc.lower()))
     return Access(sandbox=False, built_in=False, bases=bases, trusted=trusted, keys=keys)
@@ -56,6 +57,10 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
 def _key(settings: Settings, provider: Provider) -> str | None:
     values = (settings.variable(name) for name in provider.key_variables)
     return next((value for value in values if value), None)
+
+
+def _has_base(settings: Settings, provider: Provider) -> bool:
+    return not provider.base_required or settings.variable(provider.base_variable) is not None
 
 
 def _bases(settings: Settings, provider: Provider) -> Mapping[str, str]:

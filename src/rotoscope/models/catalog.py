@@ -93,7 +93,7 @@ class Catalog:
         return fitting
 
     def _no_key(self, routes: Sequence[Route], name: str) -> MissingKey:
-        variables = list(dict.fromkeys(self.providers[route.provider].key_variables[0] for route in routes))
+        variables = list(dict.fromkeys(self.providers[route.provider].wants for route in routes))
         wanted = f"The model {name!r}" if name else "Every model that fits"
         return MissingKey(
             f"{wanted} needs a key that is not set: {' or '.join(variables)}.",

@@ -9,7 +9,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-__all__ = ["Encoder", "Input", "Manifest", "Outputs", "Price", "PromptKind", "Provider", "Route", "Timing", "Tool"]
+__all__ = [
+    "Auth",
+    "Encoder",
+    "Input",
+    "Manifest",
+    "Outputs",
+    "Price",
+    "PromptKind",
+    "Provider",
+    "Route",
+    "Timing",
+    "Tool",
+]
 
 Tool = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"]
 PromptKind = Literal["text", "points", "box"]
@@ -37,6 +49,7 @@ class Provider(_Record):
     dialect: str
     bases: Mapping[str, str]
     base_variable: str
+    base_required: bool = False
     key_variables: Annotated[tuple[str, ...], Field(min_length=1)]
     auth: Auth
     output_hosts: tuple[str, ...]
@@ -45,6 +58,12 @@ class Provider(_Record):
     inline_bytes: int
     output_seconds: int | None = None
     source: str
+
+    @property
+    def wants(self) -> str:
+        """The variables that must be set before it can be used."""
+        key = self.key_variables[0]
+        return f"{key} and {self.base_variable}" if self.base_required else key
 
 
 class Input(_Record):

@@ -24,7 +24,7 @@ from rotoscope.wire.messages import HttpCall, Json, Reply
 if TYPE_CHECKING:
     import httpx  # noqa: TID251 - this is the one module
 
-__all__ = ["Door", "Downloaded", "Wire"]
+__all__ = ["AsgiApp", "Door", "Downloaded", "Wire", "resolve_host"]
 
 CONNECT_SECONDS = 5.0
 SUBMIT_SECONDS = 30.0

@@ -115,7 +115,9 @@ def _colour(mean: NDArray[np.float64]) -> str:
     hue = next(name for end, name in _HUES if degrees < end)
     if hue in ("orange", "yellow") and (lightness < 55 or chroma < 35):  # noqa: PLR2004 - what eyes call brown
         hue = "brown" if lightness < 60 else "beige"  # noqa: PLR2004 - light brown is called beige
-    if lightness < 35:  # noqa: PLR2004 - on the scale of 0 to 100
+    if hue == "pink" and degrees < _HUES[0][0] and lightness < 60:  # noqa: PLR2004 - a deep pink is called red
+        hue = "red"
+    if lightness < 28:  # noqa: PLR2004 - on the scale of 0 to 100
         return f"dark {hue}"
     return f"light {hue}" if lightness > 75 and hue != "beige" else hue  # noqa: PLR2004 - the same scale
 

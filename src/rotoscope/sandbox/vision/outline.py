@@ -20,6 +20,8 @@ _COARSE_SIDE = 192
 _COARSE_ROUNDS = 5
 _FINE_ROUNDS = 2
 _BAND = 8
+_NO_BOX = (0, 0, 1, 1)
+_HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def _grabcut(frame: Frame, marks: NDArray[np.uint8], rounds: int) -> Mask:
         return chosen
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)
-    cv2.grabCut(np.ascontiguousarray(frame), marks, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(np.ascontiguousarray(frame), marks, _NO_BOX, *models, rounds, cv2.GC_INIT_WITH_MASK)
     return np.isin(marks, selected)
 
 
@@ -107,12 +109,12 @@ def sharpened(found: Mask, small: Frame, crop: Frame) -> Mask:
         return found
     slope, level = _local_line(_grey(small), found.astype(np.float32))
     size = crop.shape[1], crop.shape[0]
-    return np.asarray(cv2.resize(slope, size) * _grey(crop) + cv2.resize(level, size) > 0.5, dtype=np.bool_)
+    return np.asarray(cv2.resize(slope, size) * _grey(crop) + cv2.resize(level, size) > _HALF, dtype=np.bool_)
 
 
 def _grey(frame: Frame) -> Plane:
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-    return np.asarray(grey, dtype=np.float32) / 255
+    return np.asarray(grey / np.float32(255), dtype=np.float32)
 
 
 def _local_line(guide: Plane, wish: Plane, reach: int = 2, calm: float = 1e-3) -> tuple[Plane, Plane]:

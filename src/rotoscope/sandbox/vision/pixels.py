@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Frame", "Labels", "Mask", "Plane", "disc", "fit", "holding", "largest", "lab", "window"]
+__all__ = ["Box", "Frame", "Labels", "Mask", "Plane", "disc", "fit", "holding", "lab", "largest", "window"]
 
 Frame: TypeAlias = NDArray[np.uint8]
 """A picture: height x width x 3, RGB."""

@@ -33,7 +33,7 @@ def superpixels(frame: Frame, step: int = _STEP) -> Labels:
             number += 1
             markers[_calm(edges, int(row), int(column), step // 3)] = number
     cv2.watershed(np.ascontiguousarray(frame), markers)
-    return np.unique(_without_lines(markers), return_inverse=True)[1].reshape(height, width).astype(np.int32)
+    return np.unique(_without_lines(markers, frame), return_inverse=True)[1].reshape(height, width).astype(np.int32)
 
 
 def _edges(frame: Frame) -> Plane:
@@ -50,15 +50,22 @@ def _calm(edges: Plane, row: int, column: int, reach: int) -> tuple[int, int]:
     return top + int(y), left + int(x)
 
 
-def _without_lines(markers: Labels) -> Labels:
-    """Watershed draws its lines as -1, also around the picture; every such pixel joins a neighbour."""
+def _without_lines(markers: Labels, frame: Frame) -> Labels:
+    """Watershed draws its lines as -1, also around the picture; each such pixel joins its likest neighbour."""
     if not (markers > 0).any():
         return np.ones_like(markers)
-    labels = markers.astype(np.float32)
-    kernel = np.ones((3, 3), np.uint8)
+    labels = markers.copy()
+    colours = np.pad(frame.astype(np.int32), ((1, 1), (1, 1), (0, 0)))
     while (lines := labels < 1).any():
-        labels = np.where(lines, cv2.dilate(labels, kernel), labels)
-    return labels.astype(np.int32)
+        rows, columns = np.nonzero(lines)
+        around = np.pad(labels, 1)
+        places = [(rows + 1 + down, columns + 1 + across) for down, across in ((0, -1), (-1, 0), (0, 1), (1, 0))]
+        names = np.stack([around[place] for place in places])
+        apart = np.stack([np.abs(colours[place] - frame[rows, columns]).sum(axis=1) for place in places])
+        apart[names < 1] = np.iinfo(np.int32).max
+        likest = np.maximum(names[apart.argmin(axis=0), np.arange(len(rows))], 0)
+        labels[rows, columns] = likest
+    return labels
 
 
 @dataclass(slots=True)
@@ -96,7 +103,8 @@ class Tree:
 
     def mask(self, node: int) -> Mask:
         """The pixels of one node."""
-        return (self.members([node]) == 0)[self.labels]
+        leaves: Mask = self.members([node]) == 0
+        return np.asarray(leaves[self.labels])
 
     def cut(self, count: int) -> list[int]:
         """The `count` nodes that are left when merging stops there."""

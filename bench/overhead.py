@@ -1,0 +1,107 @@
+"""A tool call's own overhead: everything but the provider and the pixels, on SQLite, through an in-memory MCP client.
+
+The provider is an ASGI app that answers at once with a mask that was made before; the pixel work (decoding, measuring,
+painting) is timed apart and taken off, so what is left is protocol, planning, ledger, wire and delivery.
+"""
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+from mcp import Client
+
+from rotoscope.compose import open_roots, studio_opener
+from rotoscope.jobs import collect
+from rotoscope.media import intake
+from rotoscope.media.masks import mask_png
+from rotoscope.models.catalog import manifest_folder
+from rotoscope.predictions.schedule import SHORTEST
+from rotoscope.server.app import build_server
+from rotoscope.server.patience import read_clients
+from rotoscope.settings import read_settings
+
+CALLS = 60
+
+
+class InstantProvider:
+    """Speaks just enough of fal's wire to answer at once."""
+
+    def __init__(self, picture: bytes) -> None:
+        self.picture = picture
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        path, host = scope["path"], "https://sandbox.invalid"
+        kind, status, body = b"application/json", 200, b"{}"
+        if path.endswith(".png"):
+            kind, body = b"image/png", self.picture
+        elif path.endswith("/initiate"):
+            body = json.dumps({"upload_url": f"{host}/put", "file_url": f"{host}/in.png"}).encode()
+        elif path.endswith("/status"):
+            body = json.dumps({"status": "COMPLETED", "logs": []}).encode()
+        elif "/requests/" in path:
+            body = json.dumps({"image": {"url": f"{host}/out.png"}}).encode()
+        elif scope["method"] == "POST":
+            body = json.dumps({"request_id": "764cabcf-b745-4b3e-ae38-1200304cf45b", "status": "IN_QUEUE"}).encode()
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": body})
+
+
+def timed(spent: list[float], function: Any) -> Any:
+    def run(*arguments: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            spent[-1] += time.perf_counter() - begun
+
+    return run
+
+
+async def main() -> None:
+    photo = files("rotoscope").joinpath("assets", "astronaut.jpg").read_bytes()
+    mask = np.zeros((512, 512), bool)
+    mask[100:400, 100:400] = True
+    pixels: list[float] = []
+    intake.clean = timed(pixels, intake.clean)
+    collect.finish_masks = timed(pixels, collect.finish_masks)
+    whole: list[float] = []
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home) / "photo.jpg"
+        file.write_bytes(photo)
+        settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_INLINE_SECONDS": "30"})
+        roots = open_roots(settings, Path(home), Path(home))
+
+        opener = studio_opener(settings, roots, InstantProvider(mask_png(mask)))
+        server = build_server(opener, read_clients(manifest_folder() / "clients.toml"), 30)
+        async with Client(server) as client:
+            for _ in range(CALLS + 3):
+                pixels.append(0.0)
+                begun = time.perf_counter()
+                arguments = {"image": str(file), "box": {"left": 1, "top": 1, "right": 300, "bottom": 300}}
+                answer = await client.call_tool("segment_image", arguments)
+                whole.append(time.perf_counter() - begun)
+                assert answer.structured_content is not None
+                assert answer.structured_content["status"] == "succeeded", answer.content
+    # Two asks are preceded by the shortest pause of the schedule: waiting for the provider, not work.
+    pauses = 2 * SHORTEST
+    own = [w - p - pauses for w, p in zip(whole[3:], pixels[3:], strict=True)]
+    print(f"own overhead of a call, {CALLS} calls, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
+    print(f"  whole call       {statistics.median(whole[3:]) * 1000:6.1f} ms")
+    print(f"  pixel work       {statistics.median(pixels[3:]) * 1000:6.1f} ms")
+    print(f"  waiting by plan  {pauses * 1000:6.1f} ms")
+    print(f"  own overhead     {statistics.median(own) * 1000:6.1f} ms median (to hold: 50)")
+
+
+if __name__ == "__main__":
+    anyio.run(main)

@@ -1,0 +1,201 @@
+"""Where the sandbox remembers: one folder, shared by every process that is given it.
+
+    predictions/<id>/order.json      what was asked; written once
+                     progress.json   the worker's start and logs; touched while it works: its pulse
+                     outcome.json    how it ended; written once
+                     canceled.json   when it was canceled; the first to write it wins
+                     <name>          outputs
+    files/<id>, files/<id>.json      uploads and what is known of them
+
+Each file has one writer and one meaning, so that no process ever has to read, change and write back what
+another one writes too. Files appear whole: they are written beside their place and moved.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import string
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rotoscope.sandbox.predictions import Failure, JsonObject, Order, Outcome, Prediction
+
+__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Store", "Upload", "new_id"]
+
+KEEP_SECONDS = 24 * 3600.0
+"""What is older than this is cleared away when a sandbox starts."""
+
+PULSE_SECONDS = 0.5
+_PULSE_LOST_SECONDS = 3.0
+
+_ID = re.compile(r"[0-9a-z-]{20,40}")
+_NAME = re.compile(r"[0-9a-z_-]{1,60}\.[a-z0-9]{1,5}")
+_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def new_id() -> str:
+    """26 random lower-case letters and digits: the form of Replicate's ids."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(26))
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that was handed in: `size` is None until its bytes have arrived."""
+
+    id: str
+    name: str
+    content_type: str
+    created: float
+    size: int | None = None
+    sha256: str = ""
+    md5: str = ""
+    metadata: JsonObject | None = None
+
+
+class Store:
+    """Predictions, their outputs and uploads under one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._predictions = folder / "predictions"
+        self._files = folder / "files"
+        for place in (self._predictions, self._files):
+            place.mkdir(parents=True, exist_ok=True)
+        self._clear(time.time() - KEEP_SECONDS)
+
+    def _clear(self, before: float) -> None:
+        for place in (*self._predictions.iterdir(), *self._files.iterdir()):
+            # Another process may be clearing the same folder.
+            with suppress(OSError):
+                if place.stat().st_mtime < before:
+                    shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+    def add(self, order: Order) -> None:
+        """Remembers what was asked."""
+        (self._predictions / order.id).mkdir()
+        _write_json(self._predictions / order.id / "order.json", asdict(order))
+
+    def get(self, id_: str) -> Prediction | None:
+        """Everything known about a prediction; None when nobody asked for it."""
+        if not _ID.fullmatch(id_):
+            return None
+        place = self._predictions / id_
+        order = _read_json(place / "order.json")
+        if order is None:
+            return None
+        progress, canceled = _read_json(place / "progress.json") or {}, _read_json(place / "canceled.json") or {}
+        return Prediction(
+            Order(**order),
+            progress.get("begun"),
+            tuple(progress.get("logs", ())),
+            _outcome(_read_json(place / "outcome.json")),
+            canceled.get("at"),
+        )
+
+    def newest_first(self) -> Iterator[Prediction]:
+        """Every prediction, the latest accepted one first."""
+        found = [self.get(place.name) for place in self._predictions.iterdir()]
+        known = [prediction for prediction in found if prediction is not None]
+        yield from sorted(known, key=lambda one: (one.order.created, one.order.turn), reverse=True)
+
+    def progress(self, id_: str, begun: float | None, logs: list[str]) -> None:
+        """The worker says how far it is; this is its pulse, too."""
+        _write_json(self._predictions / id_ / "progress.json", {"begun": begun, "logs": logs})
+
+    def pulse(self, id_: str) -> None:
+        """The worker is still alive."""
+        with suppress(FileNotFoundError):
+            os.utime(self._predictions / id_ / "progress.json")
+
+    def attended(self, id_: str) -> bool:
+        """Whether a living worker of any process has the prediction in hand."""
+        try:
+            touched = (self._predictions / id_ / "progress.json").stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return time.time() - touched < _PULSE_LOST_SECONDS
+
+    def abandon(self, id_: str) -> None:
+        """The worker stops without an outcome: the next one who asks lets it be computed."""
+        (self._predictions / id_ / "progress.json").unlink(missing_ok=True)
+
+    def finish(self, id_: str, outcome: Outcome) -> None:
+        """Writes the outcome, unless there is one: what was final stays as it was."""
+        place = self._predictions / id_ / "outcome.json"
+        if not place.exists():
+            _write_json(place, asdict(outcome))
+
+    def cancel(self, id_: str, at: float) -> None:
+        """Writes when it was canceled; the first time counts."""
+        place = self._predictions / id_ / "canceled.json"
+        if not place.exists():
+            _write_json(place, {"at": at})
+
+    def is_canceled(self, id_: str) -> bool:
+        """Whether somebody, in any process, canceled it."""
+        return (self._predictions / id_ / "canceled.json").exists()
+
+    def save_output(self, id_: str, name: str, content: bytes) -> None:
+        """Keeps an output; the same prediction computed twice writes the same file twice."""
+        _write(self._predictions / id_ / name, content)
+
+    def output(self, id_: str, name: str) -> Path | None:
+        """The file of an output, or None."""
+        place = self._predictions / id_ / name
+        known = _ID.fullmatch(id_) and _NAME.fullmatch(name) and place.suffix != ".json"
+        return place if known and place.is_file() else None
+
+    def save_upload(self, upload: Upload, content: bytes | None = None) -> None:
+        """Keeps an upload, or only the promise of one."""
+        if content is not None:
+            _write(self._files / upload.id, content)
+        _write_json(self._files / f"{upload.id}.json", asdict(upload))
+
+    def upload(self, id_: str) -> Upload | None:
+        """What is known of an upload, or None."""
+        facts = _read_json(self._files / f"{id_}.json") if _ID.fullmatch(id_) else None
+        return None if facts is None else Upload(**facts)
+
+    def uploads(self) -> list[Upload]:
+        """Every upload, the latest first."""
+        found = [self.upload(place.stem) for place in self._files.glob("*.json")]
+        return sorted((one for one in found if one is not None), key=lambda one: one.created, reverse=True)
+
+    def upload_path(self, id_: str) -> Path | None:
+        """The bytes of an upload, or None when they never arrived."""
+        place = self._files / id_
+        return place if _ID.fullmatch(id_) and place.is_file() else None
+
+    def forget_upload(self, id_: str) -> None:
+        """Removes an upload."""
+        for name in (id_, f"{id_}.json"):
+            (self._files / name).unlink(missing_ok=True)
+
+
+def _outcome(facts: JsonObject | None) -> Outcome | None:
+    if facts is None:
+        return None
+    failure = facts["failure"]
+    return Outcome(facts["ended"], facts["output"], Failure(**failure) if failure else None)
+
+
+def _read_json(place: Path) -> JsonObject | None:
+    try:
+        facts: JsonObject = json.loads(place.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return facts
+
+
+def _write_json(place: Path, facts: JsonObject) -> None:
+    _write(place, json.dumps(facts, ensure_ascii=False).encode())
+
+
+def _write(place: Path, content: bytes) -> None:
+    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    beside.write_bytes(content)
+    beside.replace(place)

@@ -1,0 +1,224 @@
+"""Who computes: a few threads of this process, in the order in which predictions were accepted.
+
+A crew shows a pulse for everything it has in hand, so that another process can tell a slow worker from a dead one
+and take over. Computing twice is harmless: the same input gives the same files.
+"""
+
+import atexit
+import base64
+import binascii
+import logging
+import re
+import threading
+import urllib.parse
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rotoscope.sandbox.models import Stopped, UnusableInput, find_model
+from rotoscope.sandbox.predictions import Failure, Order, Outcome
+from rotoscope.sandbox.store import PULSE_SECONDS, Store
+
+__all__ = ["OWN", "Crew"]
+
+OWN = "sandbox:"
+"""What a reference to one of our own outputs starts with inside a stored output; the wires make it an URL."""
+
+_HANDS = 2
+_LAST_SECONDS = 10.0
+_OWN_OUTPUT = re.compile(r"/outputs/([^/]+)/([^/]+)")
+_OWN_UPLOAD = re.compile(r"/(?:files|(?:replicate/)?v1/files)/([a-z0-9]{26})(?:\.[a-z0-9]{1,5}|/download)?")
+_NOT_FETCHED = "The sandbox does not fetch remote pictures: send a data URI, or upload the file to the sandbox first."
+
+_log = logging.getLogger(__name__)
+
+
+class _Work:
+    """One prediction in hand: a task for the engine, and an event for those who wait."""
+
+    def __init__(self, order: Order, store: Store, clock: Callable[[], float]) -> None:
+        self.order = order
+        self.done = threading.Event()
+        self.stop = threading.Event()
+        self._store = store
+        self._clock = clock
+        self._begun: float | None = None
+        self._logs: list[str] = []
+        store.progress(order.id, None, [])
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        return self.order.input
+
+    def read(self, field_name: str, reference: str) -> bytes:
+        if reference.startswith("data:"):
+            return _decoded(field_name, reference)
+        path = urllib.parse.urlsplit(reference).path
+        if output := _OWN_OUTPUT.fullmatch(path):
+            place = self._store.output(output[1], output[2])
+        elif upload := _OWN_UPLOAD.fullmatch(path):
+            place = self._store.upload_path(upload[1])
+        else:
+            raise UnusableInput(field_name, _NOT_FETCHED, "file_download_error")
+        if place is None:
+            raise UnusableInput(field_name, "The sandbox has no such file.", "file_download_error")
+        return place.read_bytes()
+
+    def save(self, name: str, content: bytes) -> str:
+        self._store.save_output(self.order.id, name, content)
+        return f"{OWN}/outputs/{self.order.id}/{name}"
+
+    def log(self, line: str) -> None:
+        self._heed()
+        self._logs.append(line)
+        self._store.progress(self.order.id, self._begun, self._logs)
+
+    def _heed(self) -> None:
+        late = self.order.deadline is not None and self._clock() >= self.order.deadline
+        if late or self.stop.is_set() or self._store.is_canceled(self.order.id):
+            raise Stopped
+
+    def run(self) -> None:
+        """Computes the prediction and writes how it ended; whatever goes wrong, those who wait are told."""
+        try:
+            self._heed()
+            self._begun = self._clock()
+            self._store.progress(self.order.id, self._begun, self._logs)
+            self._store.finish(self.order.id, self._outcome())
+        except Stopped:
+            # A canceled run keeps its start for the record; one that the end of the process cut off is free to take.
+            if self.stop.is_set():
+                self._store.abandon(self.order.id)
+        finally:
+            self.done.set()
+
+    def _outcome(self) -> Outcome:
+        model = find_model(self.order.wire, self.order.model)
+        if model is None:
+            return Outcome(self._clock(), failure=Failure(f"The sandbox no longer knows {self.order.model}."))
+        try:
+            output = model.compute(self)
+        except UnusableInput as problem:
+            failure = Failure(problem.message, problem.kind, problem.field_name)
+            return Outcome(self._clock(), failure=failure)
+        except Stopped:
+            raise
+        except Exception as crash:  # noqa: BLE001 - the worker's outermost edge: a crash is a failed prediction
+            _log.exception("the sandbox failed to compute %s", self.order.id)
+            return Outcome(self._clock(), failure=Failure(f"{type(crash).__name__}: {crash}"))
+        return Outcome(self._clock(), output=output)
+
+
+def _decoded(field_name: str, uri: str) -> bytes:
+    head, comma, body = uri.partition(",")
+    if not comma:
+        raise UnusableInput(field_name, "The data URI has no comma.", "file_download_error")
+    if not head.endswith(";base64"):
+        return urllib.parse.unquote_to_bytes(body)
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error as problem:
+        raise UnusableInput(field_name, "The data URI is not valid base64.", "file_download_error") from problem
+
+
+class Crew:
+    """Threads that come with the work and go with it."""
+
+    def __init__(self, store: Store, clock: Callable[[], float], hands: int = _HANDS) -> None:
+        self._store = store
+        self._clock = clock
+        self._hands = hands
+        self._lock = threading.Lock()
+        self._waiting: deque[_Work] = deque()
+        self._in_hand: dict[str, _Work] = {}
+        self._threads: set[threading.Thread] = set()
+        self._pulsing = False
+        _crews.add(self)
+
+    def take(self, order: Order) -> None:
+        """Puts a prediction behind the others; one that is in hand already is not taken twice."""
+        with self._lock:
+            if order.id in self._in_hand:
+                return
+            work = _Work(order, self._store, self._clock)
+            self._in_hand[order.id] = work
+            self._waiting.append(work)
+            if not self._pulsing:
+                self._pulsing = True
+                threading.Thread(target=self._pulse, name="sandbox pulse", daemon=True).start()
+            if len(self._threads) < self._hands:
+                # Daemons, because nobody should have to wait for them twice: `leave` joins them at the end.
+                thread = threading.Thread(target=self._labour, name="sandbox", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+
+    def has(self, id_: str) -> bool:
+        """Whether this process has the prediction in hand."""
+        return id_ in self._in_hand
+
+    def ahead(self, id_: str) -> int:
+        """How many predictions of this process are computed before this one starts."""
+        with self._lock:
+            return next((place for place, work in enumerate(self._waiting) if work.order.id == id_), 0)
+
+    def wait(self, id_: str, seconds: float) -> None:
+        """Blocks until the prediction is computed, at most some seconds."""
+        work = self._in_hand.get(id_)
+        if work is not None:
+            work.done.wait(seconds)
+
+    def leave(self) -> None:
+        """Drops what has not begun and stops what has: the process ends."""
+        with self._lock:
+            dropped, threads = list(self._waiting), list(self._threads)
+            self._waiting.clear()
+            for work in self._in_hand.values():
+                work.stop.set()
+            for work in dropped:
+                self._in_hand.pop(work.order.id)
+                self._store.abandon(work.order.id)
+        for thread in threads:
+            thread.join(_LAST_SECONDS)
+
+    def _labour(self) -> None:
+        try:
+            while (work := self._next()) is not None:
+                try:
+                    work.run()
+                finally:
+                    with self._lock:
+                        self._in_hand.pop(work.order.id, None)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _next(self) -> _Work | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            # Within the lock, so that nobody counts on a thread that is about to go.
+            self._threads.discard(threading.current_thread())
+            return None
+
+    def _pulse(self) -> None:
+        rest = threading.Event()
+        while ids := self._held():
+            for id_ in ids:
+                self._store.pulse(id_)
+            rest.wait(PULSE_SECONDS)
+
+    def _held(self) -> list[str]:
+        with self._lock:
+            self._pulsing = bool(self._in_hand)
+            return list(self._in_hand)
+
+
+_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+
+
+@atexit.register
+def _go_home() -> None:
+    """A daemon thread that is inside OpenCV while the interpreter ends would abort the process."""
+    for crew in list(_crews):
+        crew.leave()

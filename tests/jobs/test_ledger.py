@@ -1,0 +1,192 @@
+"""The ledger: what is written together, what is fenced, and what another version or a broken disk may not do."""
+
+import sqlite3
+from pathlib import Path
+
+import anyio
+import pytest
+
+from rotoscope.errors import StorageFailed, UnknownJob
+from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
+from rotoscope.jobs.ledger import Ledger, LostLease
+
+pytestmark = pytest.mark.anyio
+NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, {"seed": 5})
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "ledger.sqlite3"
+
+
+@pytest.fixture
+def ledger(file: Path) -> Ledger:
+    return Ledger(f"sqlite:///{file}", Clock())
+
+
+async def claimed(ledger: Ledger, owner: str = "me") -> Job:
+    job = await ledger.claim((await ledger.open(NEW)).id, owner, 15)
+    assert job is not None
+    return job
+
+
+async def test_a_new_job_waits_in_its_first_stage(ledger: Ledger) -> None:
+    job = await ledger.open(NEW)
+    assert (job.state, job.stage, job.data, job.created_at) == ("queued", "prepare", {"seed": 5}, Clock.now)
+    assert len(job.id) == 32
+    assert await ledger.job(job.id) == job
+
+
+async def test_an_unknown_and_a_foreign_job_are_answered_alike(ledger: Ledger) -> None:
+    job = await ledger.open(NEW)
+    errors = []
+    for job_id in (job.id, "f" * 32):
+        with pytest.raises(UnknownJob) as caught:
+            await ledger.job(job_id, "somebody else")
+        errors.append((caught.value.message, caught.value.hint))
+    assert errors[0] == errors[1]
+
+
+async def test_only_one_of_many_claims_a_job(file: Path) -> None:
+    ledgers = [Ledger(f"sqlite:///{file}", Clock()) for _ in range(4)]
+    job = await ledgers[0].open(NEW)
+    got: list[Job | None] = []
+
+    async def claim(number: int) -> None:
+        got.append(await ledgers[number].claim(job.id, f"owner {number}", 15))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(claim, number)
+    assert sum(one is not None for one in got) == 1
+
+
+async def test_a_stage_and_its_result_are_written_together(ledger: Ledger) -> None:
+    job = await claimed(ledger)
+    output = Output("mask", 0, Artifact("a" * 64, "image/png", 10, {"width": 3}), "https://x", 5.0)
+    patch = Patch(stage="watch", data={"ticket": 1}, progress=0.5, message="on", outputs=(output,))
+    job = await ledger.advance(job, patch)
+    assert (job.stage, job.data, job.progress, job.message) == ("watch", {"seed": 5, "ticket": 1}, 0.5, "on")
+    assert await ledger.outputs(job.id) == [output]
+
+
+async def test_writing_the_same_output_again_replaces_it(ledger: Ledger) -> None:
+    job = await claimed(ledger)
+    for sha256 in ("a" * 64, "b" * 64):
+        await ledger.advance(job, Patch(outputs=(Output("mask", 0, Artifact(sha256, "image/png", 1)),)))
+    assert [output.artifact.sha256 for output in await ledger.outputs(job.id)] == ["b" * 64]
+
+
+async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, file: Path) -> None:
+    job = await claimed(ledger)
+    with sqlite3.connect(file) as other:
+        other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
+    with pytest.raises(LostLease):
+        await ledger.advance(job, Patch(stage="done", state="succeeded", data={"late": True}))
+    assert (await ledger.job(job.id)).data == {"seed": 5}
+
+
+async def test_a_final_job_is_not_changed_any_more(ledger: Ledger) -> None:
+    job = await claimed(ledger)
+    done = await ledger.advance(job, Patch(state="failed", error={"code": "x", "message": "y"}))
+    assert done.finished_at == Clock.now
+    with pytest.raises(LostLease):
+        await ledger.advance(done, Patch(state="succeeded"))
+
+
+async def test_an_intent_is_written_once_and_then_only_read(ledger: Ledger) -> None:
+    job = await claimed(ledger)
+    first, second = await ledger.intend(job, "digest"), await ledger.intend(job, "digest")
+    assert (first.fresh, second.fresh) == (True, False)
+    assert first.nonce == second.nonce
+
+
+async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, file: Path) -> None:
+    job = await claimed(ledger)
+    await ledger.intend(job, "digest")
+    with sqlite3.connect(file) as other:
+        other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
+    await ledger.note_prediction(job.id, "p1")
+    with sqlite3.connect(file) as other:
+        assert other.execute("SELECT prediction_id FROM submissions").fetchall() == [("p1",)]
+
+
+async def test_an_intent_with_a_prediction_is_never_taken_back(ledger: Ledger) -> None:
+    job = await claimed(ledger)
+    await ledger.intend(job, "digest")
+    await ledger.note_prediction(job.id, "p1")
+    await ledger.withdraw(job)
+    assert (await ledger.intend(job, "digest")).prediction_id == "p1"
+
+
+async def test_an_intent_that_was_refused_can_be_taken_back(ledger: Ledger) -> None:
+    job = await claimed(ledger)
+    await ledger.intend(job, "digest")
+    await ledger.withdraw(job)
+    assert (await ledger.intend(job, "digest")).fresh
+
+
+async def test_cancelling_a_queued_job_ends_it_and_a_running_one_is_flagged(ledger: Ledger) -> None:
+    queued = await ledger.request_cancel((await ledger.open(NEW)).id, "local")
+    running = await ledger.request_cancel((await claimed(ledger)).id, "local")
+    assert (queued.state, running.state) == ("cancelled", "running")
+    assert await ledger.cancels(frozenset({running.id})) == {running.id}
+
+
+async def test_cancelling_twice_or_too_late_changes_nothing(ledger: Ledger) -> None:
+    job = await ledger.open(NEW)
+    once = await ledger.request_cancel(job.id, None)
+    assert await ledger.request_cancel(job.id, None) == once
+
+
+async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledger) -> None:
+    ids = []
+    for number in range(3):
+        Clock.now += number
+        ids.append((await ledger.open(NEW)).id)
+    await ledger.claim(ids[0], "me", 15)
+    assert [job.id for job in await ledger.jobs("local", None, 10)] == ids[::-1]
+    assert [job.id for job in await ledger.jobs(None, "running", 10)] == ids[:1]
+    assert await ledger.jobs("somebody else", None, 10) == []
+    assert len(await ledger.jobs("local", None, 2)) == 2
+
+
+async def test_every_change_leaves_an_event(ledger: Ledger, file: Path) -> None:
+    job = await claimed(ledger)
+    await ledger.advance(job, Patch(progress=0.5, event="progress"))
+    with sqlite3.connect(file) as other:
+        assert [row[0] for row in other.execute("SELECT type FROM job_events ORDER BY seq")] == [
+            "opened",
+            "claimed",
+            "progress",
+        ]
+
+
+async def test_the_database_survives_a_crash_of_the_machine(ledger: Ledger, file: Path) -> None:
+    """WAL with synchronous=FULL: a commit that was acknowledged is on the disk."""
+    await ledger.open(NEW)
+    with sqlite3.connect(file) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert await ledger._transact(lambda c: c.exec_driver_sql("PRAGMA synchronous").scalar_one()) == 2
+
+
+async def test_a_ledger_of_a_newer_version_is_refused_with_its_version(ledger: Ledger, file: Path) -> None:
+    await ledger.open(NEW)
+    with sqlite3.connect(file) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(StorageFailed, match="schema 99"):
+        await Ledger(f"sqlite:///{file}", Clock()).open(NEW)
+
+
+async def test_a_file_that_is_no_database_is_told_as_a_storage_failure(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_bytes(b"this is no database, but it is long enough to look at" * 100)
+    with pytest.raises(StorageFailed):
+        await Ledger(f"sqlite:///{file}", Clock()).open(NEW)

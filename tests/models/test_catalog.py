@@ -1,0 +1,183 @@
+"""The shipped manifests, the user's own, and which model is chosen."""
+
+from pathlib import Path
+
+import pytest
+
+from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
+from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder, read_manifest
+from rotoscope.models.manifest import Tool
+
+OWN = """
+id = "me/my-segmenter"
+title = "Mine"
+tool = "segment_image"
+rank = 1
+prompts = ["text"]
+source = "me"
+[[routes]]
+provider = "gateway"
+form = "official"
+endpoint = "me/my-segmenter"
+[inputs.picture]
+kind = "image"
+required = true
+argument = "image"
+[inputs.what]
+kind = "string"
+required = true
+argument = "instruction"
+[outputs]
+masks = "$"
+[timing]
+typical_seconds = 2
+deadline_seconds = 60
+[example]
+picture = "https://example.com/a.png"
+what = "cat"
+"""
+SHIPPED = {
+    "bytedance/sa2va-4b-image": "segment_image",
+    "fal-ai/sam2/image": "segment_image",
+    "sam-v2-image": "segment_image",
+    "fal-ai/sa2va/8b/image": "describe_with_masks",
+    "bytedance/seedance-2.0": "generate_video",
+    "prunaai/vace-14b": "edit_video_with_mask",
+}
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return load_catalog(manifest_folder())
+
+
+def test_the_five_models_of_the_documents_and_the_one_for_boxes_are_shipped(catalog: Catalog) -> None:
+    assert {m.id: m.tool for m in catalog.models.values()} == SHIPPED
+    assert set(catalog.providers) == {"replicate", "fal", "segmind", "gateway"}
+    assert not catalog.problems
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+def test_every_fact_that_is_marked_inferred_is_stated(catalog: Catalog, model: str) -> None:
+    """A mark on a fact that is not there would say nothing."""
+    for name, field in catalog.models[model].inputs.items():
+        assert set(field.inferred) <= field.model_fields_set, name
+
+
+@pytest.mark.parametrize("model", SHIPPED)
+def test_an_example_holds_every_required_input(catalog: Catalog, model: str) -> None:
+    manifest = catalog.models[model]
+    required = {name for name, field in manifest.inputs.items() if field.required}
+    assert required <= set(manifest.example)
+
+
+@pytest.mark.parametrize(
+    ("tool", "kinds", "model"),
+    [
+        ("segment_image", {"text"}, "bytedance/sa2va-4b-image"),
+        ("segment_image", {"points"}, "fal-ai/sam2/image"),
+        ("segment_image", {"box"}, "fal-ai/sam2/image"),
+        ("segment_image", {"points", "box"}, "fal-ai/sam2/image"),
+        ("describe_with_masks", set(), "fal-ai/sa2va/8b/image"),
+    ],
+)
+def test_without_a_name_the_first_fitting_model_is_chosen(
+    catalog: Catalog, tool: Tool, kinds: set[str], model: str
+) -> None:
+    manifest, _ = catalog.choose(tool, frozenset(kinds), None, lambda _: True)  # type: ignore[arg-type]
+    assert manifest.id == model
+
+
+def test_the_chosen_model_is_one_whose_provider_has_a_key(catalog: Catalog) -> None:
+    manifest, route = catalog.choose("segment_image", frozenset({"text"}), None, lambda name: name == "segmind")
+    assert (manifest.id, route.provider) == ("sam-v2-image", "segmind")
+
+
+def test_a_model_can_be_named_with_one_of_its_providers(catalog: Catalog) -> None:
+    _, route = catalog.choose("edit_video_with_mask", frozenset(), "prunaai/vace-14b@replicate", lambda _: True)
+    assert (route.provider, route.form) == ("replicate", "version")
+
+
+def test_a_missing_key_is_told_by_the_name_of_its_variable(catalog: Catalog) -> None:
+    with pytest.raises(MissingKey, match="REPLICATE_API_TOKEN"):
+        catalog.choose("segment_image", frozenset({"text"}), "bytedance/sa2va-4b-image", lambda _: False)
+
+
+def test_an_unknown_model_is_answered_with_the_nearest_name(catalog: Catalog) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        catalog.choose("segment_image", frozenset({"text"}), "bytedance/sa2va-4b-imag", lambda _: True)
+    assert "bytedance/sa2va-4b-image" in caught.value.hint
+
+
+def test_a_model_of_another_tool_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(UnknownModel, match="generate_video"):
+        catalog.choose("segment_image", frozenset({"text"}), "bytedance/seedance-2.0", lambda _: True)
+
+
+def test_a_provider_that_does_not_offer_the_model_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(UnknownModel) as caught:
+        catalog.choose("segment_image", frozenset({"text"}), "sam-v2-image@fal", lambda _: True)
+    assert "segmind" in caught.value.hint
+
+
+def test_a_prompt_that_the_named_model_does_not_take_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(InvalidInput, match="does not take a box"):
+        catalog.choose("segment_image", frozenset({"box"}), "sam-v2-image", lambda _: True)
+
+
+def test_prompts_that_no_model_takes_together_are_refused(catalog: Catalog) -> None:
+    with pytest.raises(InvalidInput, match="together"):
+        catalog.choose("segment_image", frozenset({"text", "box"}), None, lambda _: True)
+
+
+def test_a_manifest_in_the_users_folder_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(OWN, encoding="utf-8")
+    catalog = load_catalog(manifest_folder(), tmp_path)
+    manifest, _ = catalog.choose("segment_image", frozenset({"text"}), None, lambda _: True)
+    assert manifest.id == "me/my-segmenter"
+
+
+def test_a_provider_in_the_users_folder_is_taken_up(tmp_path: Path) -> None:
+    providers = (
+        '[mine]\ntitle = "Mine"\ndialect = "replicate"\nbases = { api = "https://models.example.com" }\n'
+        'base_variable = "MINE_BASE_URL"\nkey_variables = ["MINE_KEY"]\n'
+        'auth = { header = "Authorization", prefix = "Bearer " }\noutput_hosts = []\n'
+        'can_cancel = true\ncan_upload = false\ninline_bytes = 1000\nsource = "me"\n'
+    )
+    (tmp_path / "providers.toml").write_text(providers, encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(OWN.replace('"gateway"', '"mine"'), encoding="utf-8")
+    catalog = load_catalog(manifest_folder(), tmp_path)
+    assert "mine" in catalog.providers
+    assert "me/my-segmenter" in catalog.models
+
+
+def test_a_users_manifest_with_a_mistake_is_left_out_and_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(OWN.replace("rank = 1", "rnak = 1"), encoding="utf-8")
+    catalog = load_catalog(manifest_folder(), tmp_path)
+    assert set(catalog.models) == set(SHIPPED)
+    assert "rnak" in catalog.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (('tool = "segment_image"', 'tool = "make_tea"'), "tool"),
+        (('provider = "gateway"', 'provider = "nobody"'), "nobody"),
+        (('kind = "image"', 'kind = "smell"'), "inputs.picture.kind"),
+        (("[outputs]", "[outputs"), "TOML"),
+        (('what = "cat"', 'why = "cat"'), "why"),
+        (('argument = "instruction"', 'argument = "instruction"\ninferred = ["colour"]'), "colour"),
+    ],
+)
+def test_a_mistake_in_a_manifest_is_told_by_file_and_fact(tmp_path: Path, change: tuple[str, str], told: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(OWN.replace(*change), encoding="utf-8")
+    with pytest.raises(InvalidInput) as caught:
+        read_manifest(file, load_catalog(manifest_folder()).providers)
+    assert "mine.toml" in caught.value.message
+    assert told in caught.value.message
+
+
+def test_a_manifest_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"none\.toml cannot be read"):
+        read_manifest(tmp_path / "none.toml", {})

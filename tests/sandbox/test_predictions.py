@@ -1,0 +1,64 @@
+"""The stage of a prediction is a function of what happened and of the time."""
+
+import pytest
+
+from rotoscope.sandbox.predictions import Failure, Order, Outcome, Prediction, Stage
+
+CREATED = 1000.0
+DONE = Outcome(CREATED + 0.1, output={"img": "x"})
+
+
+def predicted(
+    begun: float | None = CREATED,
+    outcome: Outcome | None = DONE,
+    canceled: float | None = None,
+    deadline: float | None = None,
+    start_by: float | None = None,
+) -> Prediction:
+    order = Order("a", "fal", "m", "", {}, CREATED, 0, 0.3, 0.5, deadline, start_by)
+    return Prediction(order, begun, (), outcome, canceled)
+
+
+@pytest.mark.parametrize(
+    ("after", "stage"),
+    [(0.0, Stage.QUEUED), (0.29, Stage.QUEUED), (0.31, Stage.RUNNING), (0.79, Stage.RUNNING), (0.81, Stage.SUCCEEDED)],
+)
+def test_pretended_waiting_hides_a_result_that_is_there_already(after: float, stage: Stage) -> None:
+    assert predicted().stage(CREATED + after) is stage
+
+
+def test_a_computation_that_takes_longer_than_pretended_is_still_running() -> None:
+    assert predicted(outcome=None).stage(CREATED + 60) is Stage.RUNNING
+
+
+def test_what_no_worker_has_begun_is_queued_however_long_ago_it_was_asked_for() -> None:
+    assert predicted(begun=None, outcome=None).stage(CREATED + 60) is Stage.QUEUED
+
+
+def test_an_outcome_with_a_failure_is_a_failed_prediction() -> None:
+    failed = Outcome(CREATED + 0.1, failure=Failure("no"))
+    assert predicted(outcome=failed).stage(CREATED + 1) is Stage.FAILED
+
+
+def test_a_cancel_outlives_the_result_that_was_computed_meanwhile() -> None:
+    late = predicted(canceled=CREATED + 0.4)
+    assert late.stage(CREATED + 1) is Stage.CANCELED
+    assert late.completed(CREATED + 1) == CREATED + 0.4
+
+
+def test_a_deadline_before_the_start_aborts_and_one_during_the_run_cancels() -> None:
+    assert predicted(deadline=CREATED + 0.2).stage(CREATED + 5) is Stage.ABORTED
+    assert predicted(deadline=CREATED + 0.4).stage(CREATED + 5) is Stage.CANCELED
+
+
+def test_a_deadline_after_the_end_changes_nothing() -> None:
+    kept = predicted(deadline=CREATED + 2)
+    assert kept.stage(CREATED + 5) is Stage.SUCCEEDED
+    assert kept.completed(CREATED + 5) == pytest.approx(CREATED + 0.8)
+
+
+def test_a_start_deadline_only_concerns_what_has_not_started() -> None:
+    expired = predicted(begun=None, outcome=None, start_by=CREATED + 2)
+    assert expired.stage(CREATED + 3) is Stage.EXPIRED
+    assert expired.completed(CREATED + 3) == CREATED + 2
+    assert predicted(start_by=CREATED + 2).stage(CREATED + 3) is Stage.SUCCEEDED

@@ -1,0 +1,212 @@
+"""The tools as a client of either era meets them, in memory, on the sandbox."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, MCPError
+from mcp.server.mcpserver import MCPServer
+from mcp_types import CallToolResult, TextContent
+from PIL import Image
+
+from rotoscope.media.masks import decode_rle, read_mask
+from rotoscope.sandbox import Sandbox
+from rotoscope.server.door import StudioDoor
+from rotoscope.settings import Settings
+
+pytestmark = pytest.mark.anyio
+BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
+
+
+def text_of(answer: CallToolResult) -> str:
+    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
+
+
+async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    with anyio.fail_after(30):
+        answer = await client.call_tool(tool, arguments)
+    assert not answer.is_error, text_of(answer)
+    assert answer.structured_content is not None
+    return answer.structured_content
+
+
+async def test_a_box_gives_a_mask_of_the_photos_size(client: Client, photo: Path) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX)
+    assert found["status"] == "succeeded"
+    (mask,) = found["masks"]
+    with Image.open(mask["media"]["path"]) as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (512, 512))
+        assert set(picture.get_flattened_data()) == {0, 255}
+        bright = picture.histogram()[255] / (512 * 512)
+    assert mask["area"] == pytest.approx(bright, abs=1e-5)
+    assert 0.2 < mask["area"] < 0.8
+    assert mask["box"]["left"] >= BOX["left"] - 5
+    assert mask["box"]["right"] <= BOX["right"] + 5
+
+
+async def test_every_file_of_a_result_is_given_by_path_url_and_link(client: Client, photo: Path) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX)
+    for media in (found["masks"][0]["media"], found["overlay"], found["coco"]):
+        path = Path(media["path"])
+        assert path.is_absolute()
+        assert media["url"] == path.as_uri()
+        assert media["file_size"] == path.stat().st_size
+        read = (await client.read_resource(media["uri"])).contents[0]
+        assert read.mime_type == media["content_type"]
+    assert found["masks"][0]["media"]["source_url"].startswith("https://sandbox.invalid/")
+
+
+async def test_the_coco_file_holds_the_mask_as_rle_and_polygons(client: Client, photo: Path) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX)
+    document = json.loads(Path(found["coco"]["path"]).read_text(encoding="utf-8"))
+    (annotation,) = document["annotations"]
+    height, width = annotation["segmentation"]["size"]
+    mask = decode_rle(annotation["segmentation"]["counts"], height, width)
+    with Image.open(found["masks"][0]["media"]["path"]) as picture:
+        assert (mask == read_mask(picture)).all()
+    assert annotation["polygons"]
+
+
+async def test_points_give_a_mask_that_holds_them(client: Client, photo: Path) -> None:
+    points = [{"x": 220, "y": 100}, {"x": 480, "y": 40, "keep": False}]
+    found = await call(client, "segment_image", image=str(photo), points=points)
+    with Image.open(found["masks"][0]["media"]["path"]) as picture:
+        assert picture.getpixel((220, 100)) == 255
+        assert picture.getpixel((480, 40)) == 0
+
+
+async def test_words_on_the_sandbox_give_a_mask_and_say_that_no_word_was_understood(
+    client: Client, photo: Path
+) -> None:
+    found = await call(client, "segment_image", image=str(photo), instruction="the astronaut")
+    assert found["sandbox"] is True
+    assert found["model"] == "bytedance/sa2va-4b-image"
+    assert found["masks"][0]["label"] == "the astronaut"
+    assert found["masks"][0]["score"] < 0.5
+    told = " ".join(found["warnings"]).lower()
+    assert "sandbox" in told
+    assert "word" in told
+    assert "box" in told
+
+
+async def test_a_description_pairs_its_phrases_with_masks(client: Client, photo: Path) -> None:
+    found = await call(client, "describe_with_masks", image=str(photo))
+    assert len(found["segments"]) == len(found["masks"]) >= 3
+    for segment in found["segments"]:
+        assert found["text"][segment["start"] : segment["end"]] == segment["phrase"]
+        assert found["masks"][segment["mask"]]["label"] == segment["phrase"]
+    assert "[SEG]" not in found["text"]
+    assert "<" not in found["text"]
+
+
+async def test_text_alone_tells_everything_that_matters(client: Client, photo: Path) -> None:
+    """Half of the clients drop the structured content, the other half the text."""
+    with anyio.fail_after(30):
+        answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
+    text, found = text_of(answer), answer.structured_content
+    assert found is not None
+    for fact in (found["job_id"], found["masks"][0]["media"]["path"], found["overlay"]["uri"], "sandbox", "next:"):
+        assert fact in text
+    assert len(text) < 8000
+
+
+async def test_an_overlay_is_left_out_on_request(client: Client, photo: Path) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX, overlay=False)
+    assert found["overlay"] is None
+    assert found["masks"]
+
+
+@pytest.mark.parametrize("form", ["path", "data", "artifact", "vault path", "job", "job output"])
+async def test_a_picture_may_be_given_in_any_form(client: Client, photo: Path, form: str) -> None:
+    first = await call(client, "segment_image", image=str(photo), box=BOX)
+    image = {
+        "path": photo.name,
+        "data": f"data:image/jpeg;base64,{base64.b64encode(photo.read_bytes()).decode()}",
+        "artifact": first["overlay"]["uri"],
+        "vault path": first["overlay"]["path"],
+        "job": f"job://{first['job_id']}",
+        "job output": f"job://{first['job_id']}/overlay",
+    }[form]
+    found = await call(client, "segment_image", image=image, box=BOX)
+    assert found["status"] == "succeeded"
+    assert len(json.dumps(found["request"])) < 1000
+
+
+async def test_a_dry_run_shows_the_exact_input_and_makes_no_job(client: Client, photo: Path) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX, dry_run=True)
+    assert (found["dry_run"], found["job_id"], found["cost"]["charged_usd"]) == (True, "", 0.0)
+    assert found["planned_input"]["box_prompts"] == [{"x_min": 20, "y_min": 5, "x_max": 420, "y_max": 512}]
+    assert (await call(client, "list_jobs"))["jobs"] == []
+
+
+async def test_a_finished_job_is_found_again_by_get_job_list_jobs_and_its_link(client: Client, photo: Path) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX)
+    again = await call(client, "get_job", job_id=found["job_id"])
+    assert again["masks"] == found["masks"]
+    assert await call(client, "get_job", job_id=f"job://{found['job_id']}") == again
+    assert [job["job_id"] for job in (await call(client, "list_jobs"))["jobs"]] == [found["job_id"]]
+    read = (await client.read_resource(f"job://{found['job_id']}")).contents[0]
+    assert json.loads(read.text)["masks"] == found["masks"]  # type: ignore[union-attr]
+
+
+async def test_cancelling_a_finished_job_changes_nothing(client: Client, photo: Path) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX)
+    assert (await call(client, "cancel_job", job_id=found["job_id"]))["status"] == "succeeded"
+
+
+async def test_the_facts_of_a_model_are_a_resource(client: Client) -> None:
+    read = (await client.read_resource("model://fal-ai/sa2va/8b/image")).contents[0]
+    facts = json.loads(read.text)  # type: ignore[union-attr]
+    assert facts["tool"] == "describe_with_masks"
+    assert "prompt" in facts["inputs"]
+
+
+@pytest.mark.parametrize("uri", ["job://" + "f" * 32, "artifact://" + "0" * 64, "model://no/such", "artifact://../x"])
+async def test_a_link_that_leads_nowhere_is_a_protocol_error_and_not_a_crash(client: Client, uri: str) -> None:
+    with pytest.raises(MCPError) as caught:
+        await client.read_resource(uri)
+    assert caught.value.code == -32602
+
+
+async def test_progress_is_told_while_a_job_runs_and_begins_with_its_id(client: Client, photo: Path) -> None:
+    told: list[tuple[float, str]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress / (total or 1), message or ""))
+
+    with anyio.fail_after(30):
+        answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX}, progress_callback=hear)
+    assert answer.structured_content is not None
+    assert told
+    assert answer.structured_content["job_id"] in told[0][1]
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(set(fractions))
+    assert max(fractions) < 1
+
+
+async def test_a_client_without_patience_gets_a_job_that_goes_on(
+    settings: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[StudioDoor]], photo: Path
+) -> None:
+    """Nothing is cancelled by an answer, nor by a client that stops waiting."""
+    async with Client(serve(replace(settings, inline_seconds=0.0), sandbox)) as client:
+        begun = await call(client, "segment_image", image=str(photo), box=BOX)
+        assert begun["status"] in ("queued", "running")
+        assert begun["job_id"] in begun["next_step"]
+        with anyio.fail_after(30):
+            while (found := await call(client, "get_job", job_id=begun["job_id"]))["status"] != "succeeded":
+                await anyio.lowlevel.checkpoint()
+        assert found["masks"]
+        assert len(sandbox.state.accepted) == 1
+
+
+async def test_the_server_says_what_it_is(server: MCPServer[StudioDoor]) -> None:
+    async with Client(server) as client:
+        assert client.server_info is not None
+        assert client.server_info.name == "rotoscope"
+        assert client.instructions is not None
+        assert len(client.instructions) < 2000

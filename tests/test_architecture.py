@@ -1,0 +1,151 @@
+"""The house: imports point down, nothing goes in circles, no file and no function grows past what one can hold."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "rotoscope"
+TOP = SOURCE.parents[1]
+
+# Lowest first. A module may import from its own floor and from those below.
+FLOORS = (
+    ("__init__", "errors", "settings", "contracts"),
+    ("wire.messages", "wire.egress", "predictions.states", "predictions.dialects", "predictions.schedule", "models",
+     "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures"),
+    ("wire.client",),
+    ("media.paths", "media.vault", "media.intake", "predictions.runner"),
+    ("jobs",),
+    ("studio",),
+    ("server",),
+    ("sandbox",),
+    ("compose", "terminal", "demo", "docs"),
+    ("cli",),
+    ("__main__",),
+)  # fmt: skip
+ROOM_DOCSTRINGS = {"wire", "media", "predictions"}
+FILE_LINES, BODY_LINES = 400, 60
+PURE = ("models", "predictions.states", "predictions.dialects", "predictions.schedule", "wire.messages", "wire.egress",
+        "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
+DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+        found[name.removesuffix(".__init__") or "__init__"] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Every module that is imported anywhere in a file, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(name: str) -> set[str]:
+    wanted = {found.removeprefix("rotoscope.") for found in imports(MODULES[name]) if found.startswith("rotoscope.")}
+    return {found for found in wanted if found in MODULES}
+
+
+def inside(name: str, room: str) -> bool:
+    return name == room or name.startswith(room + ".")
+
+
+def floor(name: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if any(inside(name, room) for room in rooms):
+            return number
+    if name in ROOM_DOCSTRINGS:
+        return 0
+    pytest.fail(f"{name} is on no floor: say in FLOORS where it belongs")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_down(name: str) -> None:
+    above = {found for found in own_imports(name) if floor(found) > floor(name)}
+    assert not above, f"{name} imports upward: {sorted(above)}"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle: {' -> '.join((*path, name))}"
+        if name not in done:
+            for found in own_imports(name):
+                walk(found, (*path, name))
+            done.add(name)
+
+    for name in MODULES:
+        walk(name, ())
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if inside(name, "sandbox")])
+def test_the_sandbox_knows_nothing_of_our_side_of_the_wire(name: str) -> None:
+    ours = ("models", "predictions", "jobs", "media", "wire", "studio", "server")
+    assert not {found for found in own_imports(name) if any(inside(found, room) for room in ours)}
+
+
+def test_nothing_but_the_top_imports_the_sandbox() -> None:
+    importers = {
+        name
+        for name in MODULES
+        if not inside(name, "sandbox") and any(inside(found, "sandbox") for found in own_imports(name))
+    }
+    assert importers <= {"cli", "compose"}
+
+
+def test_http_leaves_through_one_module_only() -> None:
+    importers = {name for name in MODULES if any(found.split(".")[0] == "httpx" for found in imports(MODULES[name]))}
+    assert importers == {"wire.client"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if any(inside(name, room) for room in PURE)])
+def test_a_pure_room_opens_no_door_to_the_outside(name: str) -> None:
+    assert not {found for found in imports(MODULES[name]) if found in DOORS or found.split(".")[0] in DOORS}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_file_holds_at_most_400_lines_and_a_function_at_most_60(name: str) -> None:
+    path = SOURCE / (name.replace(".", "/") + ".py")
+    text = (path if path.is_file() else SOURCE / name.replace(".", "/") / "__init__.py" if name != "__init__"
+            else SOURCE / "__init__.py").read_text(encoding="utf-8")  # fmt: skip
+    assert text.count("\n") <= FILE_LINES
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert len(node.body) and node.body[-1].end_lineno - node.body[0].lineno < BODY_LINES, node.name
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "__main__"])
+def test_a_module_says_what_it_is_and_what_it_offers(name: str) -> None:
+    tree = MODULES[name]
+    assert ast.get_docstring(tree)
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    public = {found for found in defined if not found.startswith("_")}
+    listed = [
+        {element.value for element in node.value.elts}
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+    ]
+    offered = set().union(*listed)
+    assert public <= offered, f"not in __all__: {sorted(public - offered)}"
+
+
+def test_the_project_names_no_package_registry_and_leaves_nothing_to_do() -> None:
+    texts = [path for folder in ("src", "manifests", "bench", "docs") for path in (TOP / folder).rglob("*")]
+    texts += [TOP / name for name in ("README.md", "Makefile", "pyproject.toml", "constraints.txt", ".ci/run")]
+    forbidden = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org", "TO" + "DO", "FIX" + "ME")
+    for path in texts:
+        if path.suffix in {".py", ".toml", ".md", ".txt", ""} and path.is_file():
+            found = [word for word in forbidden if word in path.read_text(encoding="utf-8")]
+            assert not found, f"{path}: {found}"
