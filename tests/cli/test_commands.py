@@ -1,0 +1,213 @@
+"""The command line and the stdio server, as processes of their own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[2]
+BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def env(tmp_path: Path, home: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
+    return {**kept, "HOME": str(home), "ROTOSCOPE_HOME": str(tmp_path / "rotoscope"), "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
+def run(env: dict[str, str], home: Path) -> Run:
+    def command(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "rotoscope", *arguments],
+            env={**env, **more},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return command
+
+
+def test_a_call_prints_the_structured_result_and_nothing_else(run: Run, photo: Path) -> None:
+    done = run("call", "segment_image", "--json", json.dumps({"image": photo.name, "box": BOX}))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["status"], found["sandbox"], found["model"]) == ("succeeded", True, "fal-ai/sam2/image")
+    with Image.open(found["masks"][0]["media"]["path"]) as mask:
+        assert (mask.format, mask.size) == ("PNG", (512, 512))
+
+
+def test_at_the_command_line_a_person_may_name_any_folder(run: Run, photo: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = photo.rename(elsewhere / "a.jpg")
+    given = json.dumps({"image": os.path.relpath(moved, photo.parent), "box": BOX, "dry_run": True})
+    assert run("call", "segment_image", "--json", given).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "code"),
+    [
+        ("segment_image", '{"image": "none.jpg", "instruction": "a"}', "path_missing"),
+        ("segment_image", '{"image": ".hidden/a.jpg", "instruction": "a"}', "path_denied"),
+        ("segment_image", "{", "parse_error"),
+        ("segment_image", "[]", "invalid_argument"),
+        ("make_tea", "{}", "unknown_tool"),
+        ("get_job", '{"job_id": "0"}', "unknown_job"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_sentence(run: Run, tool: str, given: str, code: str) -> None:
+    done = run("call", tool, "--json", given)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == code
+    assert done.stderr.startswith("rotoscope: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_key_is_told_by_its_variable_and_the_sandbox_does_not_step_in(run: Run, photo: Path) -> None:
+    given = json.dumps({"image": photo.name, "instruction": "a", "model": "bytedance/sa2va-4b-image"})
+    done = run("call", "segment_image", "--json", given, FAL_KEY="id:secret")
+    assert done.returncode == 2
+    assert "REPLICATE_API_TOKEN" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_job_that_fails_ends_with_code_1(run: Run, photo: Path) -> None:
+    """Nobody listens on port 9 of this machine."""
+    given = json.dumps({"image": photo.name, "instruction": "a"})
+    environ = {"REPLICATE_API_TOKEN": "r8_canary", "REPLICATE_BASE_URL": "http://127.0.0.1:9"}
+    done = run("call", "segment_image", "--json", given, **environ)
+    found = json.loads(done.stdout)
+    assert done.returncode == 1, done.stderr
+    assert (found["status"], found["error"]["code"]) == ("failed", "provider_unreachable")
+    assert "r8_canary" not in done.stdout + done.stderr
+
+
+def test_jobs_are_listed_shown_and_cancelled(run: Run, photo: Path) -> None:
+    made = json.loads(run("call", "segment_image", "--json", json.dumps({"image": photo.name, "box": BOX})).stdout)
+    assert made["job_id"] in run("jobs", "list").stdout
+    listed = json.loads(run("jobs", "list", "--json", "--status", "succeeded").stdout)
+    assert [job["job_id"] for job in listed["jobs"]] == [made["job_id"]]
+    assert json.loads(run("jobs", "show", made["job_id"]).stdout)["masks"] == made["masks"]
+    assert json.loads(run("jobs", "cancel", made["job_id"]).stdout)["status"] == "succeeded"
+    assert run("jobs", "show", "0" * 32).returncode == 2
+    assert run("jobs", "list", "--status", "lost").returncode == 2
+
+
+def test_models_are_a_table_of_what_is_known(run: Run) -> None:
+    table = run("models").stdout
+    for word in ("bytedance/seedance-2.0", "edit_video_with_mask", "points and box", "unknown", "sandbox"):
+        assert word in table
+    assert "set REPLICATE_API_TOKEN" in run("models", FAL_KEY="k").stdout
+
+
+def test_checking_a_manifest_prints_the_exact_request_of_its_example(run: Run) -> None:
+    shipped = REPOSITORY / "manifests" / "models" / "sa2va-4b-image.toml"
+    done = run("models", "check", str(shipped), REPLICATE_API_TOKEN="r8_secret")
+    assert done.returncode == 0
+    head, _, body = done.stdout.partition("\n\n")[2].partition("\n\n")
+    assert head.splitlines()[:2] == [
+        "POST https://api.replicate.com/v1/predictions",
+        "Authorization: Bearer $REPLICATE_API_TOKEN",
+    ]
+    assert json.loads(body)["input"]["instruction"] == "segment the snowboarder"
+    assert "r8_secret" not in done.stdout
+
+
+def test_checking_a_manifest_with_a_mistake_says_where_it_is(run: Run, home: Path) -> None:
+    (home / "mine.toml").write_text('id = "me/mine"\n', encoding="utf-8")
+    done = run("models", "check", "mine.toml")
+    assert done.returncode == 2
+    assert "mine.toml" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["jobs", "--help"], ["nonsense"]])
+def test_help_needs_no_key_and_no_folder(run: Run, arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments)
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "rotoscope").exists()
+
+
+def test_the_demo_runs_as_a_real_client_of_a_real_server(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = run("demo", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 4
+    names = {path.name for path in out.iterdir()}
+    assert {"contact-sheet.jpg", "box-mask-0.png", "words-overlay.jpg", "describe-coco.json"} <= names
+    with Image.open(out / "box-mask-0.png") as mask:
+        assert mask.size == (512, 512)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_stdio_server_serves_either_era_and_keeps_stdout_clean(
+    env: dict[str, str], home: Path, photo: Path, mode: str
+) -> None:
+    """The client reads every line of stdout as protocol: a stray line would end the session."""
+    command = StdioServerParameters(command=sys.executable, args=["-m", "rotoscope", "serve"], env=env, cwd=home)
+    told: list[str] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append(message or "")
+
+    with anyio.fail_after(60):
+        async with Client(command, mode=mode) as client:
+            arguments: dict[str, Any] = {"image": str(photo), "box": BOX}
+            bad = await client.call_tool("segment_image", {**arguments, "image": "/etc/passwd"})
+            answer = await client.call_tool("segment_image", arguments, progress_callback=hear)
+            found = answer.structured_content
+            while found is not None and found["status"] in ("queued", "running"):
+                answer = await client.call_tool("get_job", {"job_id": found["job_id"], "wait_seconds": 5})
+                found = answer.structured_content
+    assert bad.is_error
+    assert found is not None
+    assert found["status"] == "succeeded"
+    assert told
+
+
+@pytest.mark.anyio
+async def test_a_sandbox_over_http_serves_like_the_one_inside(
+    env: dict[str, str], home: Path, photo: Path, run: Run
+) -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    command = [sys.executable, "-m", "rotoscope", "sandbox", "--port", str(port)]
+    with subprocess.Popen(command, env={**env, "ROTOSCOPE_HOME": str(home / "other")}, cwd=home) as process:
+        try:
+            with anyio.fail_after(30):
+                await reachable(port)
+            given = json.dumps({"image": photo.name, "box": BOX})
+            call = anyio.to_thread.run_sync(
+                lambda: run("call", "segment_image", "--json", given, ROTOSCOPE_SANDBOX=f"http://127.0.0.1:{port}")
+            )
+            done = await call
+        finally:
+            process.terminate()
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["sandbox"] is True
+    assert found["masks"][0]["media"]["source_url"].startswith(f"http://127.0.0.1:{port}/")
+
+
+async def reachable(port: int) -> None:
+    while True:
+        try:
+            async with await anyio.connect_tcp("127.0.0.1", port):
+                return
+        except OSError:
+            await anyio.lowlevel.checkpoint()
