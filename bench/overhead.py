@@ -96,7 +96,8 @@ async def main() -> None:
     # Two asks are preceded by the shortest pause of the schedule: waiting for the provider, not work.
     pauses = 2 * SHORTEST
     own = [w - p - pauses for w, p in zip(whole[3:], pixels[3:], strict=True)]
-    print(f"own overhead of a call, {CALLS} calls, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"own overhead of a call, {CALLS} calls, {datetime.now(UTC):%Y-%m-%d}, {machine}")
     print(f"  whole call       {statistics.median(whole[3:]) * 1000:6.1f} ms")
     print(f"  pixel work       {statistics.median(pixels[3:]) * 1000:6.1f} ms")
     print(f"  waiting by plan  {pauses * 1000:6.1f} ms")

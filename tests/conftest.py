@@ -20,6 +20,7 @@ from rotoscope.wire.client import AsgiApp
 PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
 
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -39,7 +39,9 @@ class Replicate:
     """A provider in Replicate's shape that answers from a script, and keeps what it was asked."""
 
     def __init__(self) -> None:
-        self.states: list[dict[str, Any]] = [{"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}]
+        self.states: list[dict[str, Any]] = [
+            {"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}
+        ]
         self.created: Answer = (201, {"status": "starting"})
         self.cancelled: dict[str, Any] = {"status": "canceled"}
         self.files: dict[str, bytes] = {"/out.png": mask_png()}
@@ -52,7 +54,9 @@ class Replicate:
         """How often it was asked to do paid work."""
         return self.asked.count("POST /v1/predictions")
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Any) -> None:
+    async def __call__(
+        self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Any
+    ) -> None:
         while (await receive()).get("more_body"):
             pass
         self.asked.append(f"{scope['method']} {scope['path']}")
@@ -116,9 +120,7 @@ async def ended(studio: Studio, arguments: Arguments) -> JobResult:
     return result
 
 
-async def test_a_job_uploads_pays_once_watches_and_collects(
-    studio: Studio, provider: Replicate, photo: Path
-) -> None:
+async def test_a_job_uploads_pays_once_watches_and_collects(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.states = [{"status": "processing"}, *provider.states]
     result = await ended(studio, words(photo))
     assert isinstance(result, SegmentResult)
@@ -130,7 +132,13 @@ async def test_a_job_uploads_pays_once_watches_and_collects(
     assert result.masks[0].score is None
     assert result.masks[0].media.source_url == OUT
     assert result.masks[0].media.source_expires_at is not None
-    asked = ["POST /v1/files", "POST /v1/predictions", "GET /v1/predictions/p1", "GET /v1/predictions/p1", "GET /out.png"]
+    asked = [
+        "POST /v1/files",
+        "POST /v1/predictions",
+        "GET /v1/predictions/p1",
+        "GET /v1/predictions/p1",
+        "GET /out.png",
+    ]
     assert provider.asked == asked
 
 
@@ -365,7 +373,9 @@ async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keep
         elif path == "/fal-ai/sa2va/8b/image":
             body = {"request_id": "764cabcf-b745-4b3e-ae38-1200304cf45b", "status": "IN_QUEUE"}
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": body if isinstance(body, bytes) else json.dumps(body).encode()})
+        await send(
+            {"type": "http.response.body", "body": body if isinstance(body, bytes) else json.dumps(body).encode()}
+        )
 
     async with opened(settings, home, fal) as studio:
         result = await ended(studio, DescribeWithMasks(image=str(photo)))
@@ -379,9 +389,7 @@ async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keep
     assert result.text == "A helmet and a flag"
 
 
-async def test_an_https_picture_is_passed_on_unfetched_when_the_provider_takes_urls(
-    home: Path, tmp_path: Path
-) -> None:
+async def test_an_https_picture_is_passed_on_unfetched_when_the_provider_takes_urls(home: Path, tmp_path: Path) -> None:
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "k"}
     async with opened(read_settings(environ), home, None) as studio:
         arguments = SegmentImage(image="https://pictures.example/a.jpg", instruction="a", dry_run=True)
@@ -389,7 +397,9 @@ async def test_an_https_picture_is_passed_on_unfetched_when_the_provider_takes_u
     assert result.planned_input == {"image": "https://pictures.example/a.jpg", "instruction": "a"}
 
 
-async def test_no_key_is_written_anywhere(home: Path, tmp_path: Path, photo: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_no_key_is_written_anywhere(
+    home: Path, tmp_path: Path, photo: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     key = "r8_canary_0123456789"
     environ = {
         "ROTOSCOPE_HOME": str(tmp_path / "r"),

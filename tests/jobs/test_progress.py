@@ -1,5 +1,7 @@
 """Progress that a person can believe."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,5 +27,5 @@ def test_what_the_model_says_counts_more_than_the_clock() -> None:
 def test_without_the_models_word_progress_grows_with_time_and_slows_down() -> None:
     steps = [fraction(None, seconds, 100, 0.0) for seconds in range(0, 400, 50)]
     assert steps == sorted(steps)
-    gains = [b - a for a, b in zip(steps, steps[1:], strict=False)]
+    gains = [b - a for a, b in pairwise(steps)]
     assert gains == sorted(gains, reverse=True)

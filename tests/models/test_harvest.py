@@ -31,7 +31,9 @@ def test_an_output_that_is_the_file_itself_is_found() -> None:
     assert video.video == Source("https://replicate.delivery/x.mp4")
 
 
-@pytest.mark.parametrize("output", [{"img": None, "response": "I see nothing."}, {}, [], None, "text", {"img": {"u": 1}}])
+@pytest.mark.parametrize(
+    "output", [{"img": None, "response": "I see nothing."}, {}, [], None, "text", {"img": {"u": 1}}]
+)
 def test_a_success_without_a_result_is_an_honest_error(output: object) -> None:
     """One in about five runs of a Sa2VA sibling had no picture."""
     with pytest.raises(PredictionFailed) as caught:

@@ -33,7 +33,9 @@ class Provider:
         self.asked: list[HttpCall] = []
         self.recorded: list[Prediction] = []
         self.waited: list[float] = []
-        self.dialect = DIALECTS[dialect]({"api": "https://api.example.com", "storage": "https://s", "assets": "https://a"})
+        self.dialect = DIALECTS[dialect](
+            {"api": "https://api.example.com", "storage": "https://s", "assets": "https://a"}
+        )
 
     async def send(self, call: HttpCall) -> Reply:
         self.asked.append(call)
@@ -168,4 +170,3 @@ async def test_a_cancelled_follower_stops_at_once() -> None:
     with anyio.fail_after(5), anyio.move_on_after(0.01) as scope:
         await runner.follow(Waiting(TICKET), lambda _: 0.0)
     assert scope.cancelled_caught
-

@@ -26,7 +26,9 @@ class Recorder:
         self.status, self.body, self.headers = status, body, list(headers)
         self.asked: list[dict[str, Any]] = []
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Any) -> None:
+    async def __call__(
+        self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Any
+    ) -> None:
         body = b""
         while (message := await receive())["type"] == "http.request":
             body += message.get("body", b"")
@@ -130,7 +132,7 @@ async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"HTTP/1.1 201 Created\r\ncontent-length: 500\r\n\r\n{\"id\":", b"nonsense\r\n\r\n"],
+    [b"", b'HTTP/1.1 201 Created\r\ncontent-length: 500\r\n\r\n{"id":', b"nonsense\r\n\r\n"],
     ids=["closed", "cut off", "not http"],
 )
 async def test_a_reply_that_does_not_come_back_whole_is_lost_and_the_request_is_not_repeated(answer: bytes) -> None:

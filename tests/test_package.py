@@ -1,0 +1,66 @@
+"""The package: what travels in the wheel, what the README promises, one version everywhere."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+import rotoscope
+from rotoscope.docs import filled_in
+
+TOP = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked far away from the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    (wheel,) = WheelBuilder(str(TOP)).build(directory=str(folder))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_manifests_and_the_photo_travel_in_the_wheel(unpacked: Path) -> None:
+    for name in ("providers.toml", "clients.toml", "models/vace-14b.toml"):
+        assert (unpacked / "rotoscope" / "manifests" / name).is_file()
+    assert (unpacked / "rotoscope" / "assets" / "astronaut.jpg").is_file()
+    assert (unpacked / "rotoscope" / "py.typed").is_file()
+
+
+def test_the_wheel_finds_its_manifests_where_it_is_installed(unpacked: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rotoscope", "models"],
+        env={"PYTHONPATH": str(unpacked), "ROTOSCOPE_HOME": str(tmp_path), "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "prunaai/vace-14b" in done.stdout
+
+
+def test_the_wheel_holds_nothing_outside_the_package(unpacked: Path) -> None:
+    assert {path.name.partition("-")[0] for path in unpacked.iterdir()} == {"rotoscope"}
+
+
+def test_the_version_is_the_same_in_the_code_and_in_the_project_file() -> None:
+    project = (TOP / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^version = "(.+)"$', project, re.MULTILINE)[1] == rotoscope.__version__  # type: ignore[index]
+
+
+def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    assert filled_in(readme) == readme, "run `make docs`"
+
+
+def test_the_readme_names_the_two_commands_and_the_picture_is_there() -> None:
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    assert "make demo" in readme
+    assert "make test" in readme
+    assert (TOP / "docs" / "demo.jpg").is_file()
