@@ -1,69 +1,94 @@
-"""The demo: a real MCP client that starts a real server and uses its tools on a bundled photo."""
+"""The demo: a real MCP client that starts a real server and uses all its tools on a bundled photo and a drawn clip."""
 
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, Implementation, TextContent
 
 from rotoscope import __version__
+from rotoscope.demo_clip import BALL, draw_clip
 from rotoscope.media.pictures import decode
 from rotoscope.media.previews import Panel, contact_sheet, encode_jpeg
+from rotoscope.media.videos import filmstrip, first_frame
 
-__all__ = ["Step", "run_demo"]
+__all__ = ["Stage", "run_demo"]
 
 PHOTO = "astronaut.jpg"
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 WORDS = "the astronaut"
+STORY = "She smiles, then the camera moves closer. 她微笑着，镜头慢慢靠近。"
 _WAIT_SECONDS = 10
 _FINAL = frozenset({"succeeded", "failed", "cancelled", "needs_review"})
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One tool call of the demo: what it is called in the report, the tool and its arguments."""
+@dataclass(slots=True)
+class Stage:
+    """Where the demo takes place: the client, the folder for its files, and the panels of the contact sheet."""
 
-    name: str
-    title: str
-    tool: str
-    arguments: Mapping[str, object]
+    client: Client
+    out: Path
+    panels: list[Panel] = field(default_factory=list)
+    failures: int = 0
+
+    async def play(self, name: str, title: str, tool: str, arguments: Mapping[str, object]) -> dict[str, Any] | None:
+        """Call a tool, follow its job to the end and keep its files; None when it did not succeed."""
+        begun = time.monotonic()
+        answer = await self.client.call_tool(tool, dict(arguments), progress_callback=_show)
+        found: dict[str, Any] | None
+        while (found := answer.structured_content) is not None and found["status"] not in _FINAL:
+            wanted = {"job_id": found["job_id"], "wait_seconds": _WAIT_SECONDS}
+            answer = await self.client.call_tool("get_job", wanted, progress_callback=_show)
+        seconds = time.monotonic() - begun
+        if found is None or found["status"] != "succeeded":
+            print(f"{title}: failed after {seconds:.2f} s: {_text(answer)}", file=sys.stderr)
+            self.failures += 1
+            return None
+        print(f"{title}: {_summary(found)}, {seconds:.2f} s")
+        self.panels.append(_kept(name, title, found, self.out))
+        return found
 
 
 async def run_demo(out: Path) -> int:
     """Run every step, write its files to `out`, print what was done; 0 when all succeeded, else 1."""
-    photo = _photo(out)
-    steps = _steps(str(photo))
+    photo, clip, still = await anyio.to_thread.run_sync(_props, out)
     me = Implementation(name="rotoscope-demo", version=__version__)
     with tempfile.TemporaryDirectory(prefix="rotoscope-demo-") as home:
         begun = time.monotonic()
         async with Client(_server(out, home), client_info=me) as client:
             tools = (await client.list_tools()).tools
             print(f"server ready, {len(tools)} tools, {time.monotonic() - begun:.2f} s")
-            results = [await _done(client, step, out) for step in steps]
-    _lay_out(photo, [panel for panel in results if panel is not None])
-    return 0 if all(results) else 1
+            stage = Stage(client, out)
+            await _photo_acts(stage, str(photo))
+            await _video_acts(stage, str(photo), str(clip), str(still))
+    await anyio.to_thread.run_sync(_lay_out, photo, clip, stage.panels)
+    return 1 if stage.failures else 0
 
 
-def _photo(out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    photo = out.absolute() / PHOTO
-    photo.write_bytes(files("rotoscope").joinpath("assets", PHOTO).read_bytes())
-    return photo
+async def _photo_acts(stage: Stage, photo: str) -> None:
+    await stage.play("box", "segment_image, by a box", "segment_image", {"image": photo, "box": BOX})
+    await stage.play("words", "segment_image, by words", "segment_image", {"image": photo, "instruction": WORDS})
+    await stage.play("describe", "describe_with_masks", "describe_with_masks", {"image": photo})
 
 
-def _lay_out(photo: Path, results: Sequence[Panel]) -> None:
-    panels = [Panel("The photo", "NASA, public domain", decode(photo.read_bytes())), *results]
-    sheet = photo.parent / "contact-sheet.jpg"
-    sheet.write_bytes(encode_jpeg(contact_sheet(panels, columns=2)))
-    print(f"contact sheet: {sheet}")
+async def _video_acts(stage: Stage, photo: str, clip: str, still: str) -> None:
+    asked = {"prompt": STORY, "reference_images": [photo], "duration": 4, "resolution": "480p", "seed": 99}
+    await stage.play("video", "generate_video", "generate_video", asked)
+    ball = await stage.play(
+        "ball", "segment_image, the ball on the first frame", "segment_image", {"image": still, "box": BALL}
+    )
+    if ball is not None:
+        edit = {"prompt": "an empty room", "video": clip, "mask": f"job://{ball['job_id']}"}
+        await stage.play("edit", "edit_video_with_mask, with that mask", "edit_video_with_mask", edit)
 
 
 def _server(out: Path, home: str) -> StdioServerParameters:
@@ -72,28 +97,23 @@ def _server(out: Path, home: str) -> StdioServerParameters:
     return StdioServerParameters(command=sys.executable, args=["-m", "rotoscope", "serve"], env=env, cwd=out.absolute())
 
 
-def _steps(photo: str) -> list[Step]:
-    return [
-        Step("box", "segment_image, by a box", "segment_image", {"image": photo, "box": BOX}),
-        Step("words", "segment_image, by words", "segment_image", {"image": photo, "instruction": WORDS}),
-        Step("describe", "describe_with_masks", "describe_with_masks", {"image": photo}),
-    ]
+def _props(out: Path) -> tuple[Path, Path, Path]:
+    """The photo, the clip and its first frame, as files."""
+    out.mkdir(parents=True, exist_ok=True)
+    photo, clip, still = (out.absolute() / name for name in (PHOTO, "ball.mp4", "ball-first-frame.png"))
+    photo.write_bytes(files("rotoscope").joinpath("assets", PHOTO).read_bytes())
+    draw_clip(clip)
+    first_frame(clip).save(still)
+    return photo, clip, still
 
 
-async def _done(client: Client, step: Step, out: Path) -> Panel | None:
-    """Call a tool, follow its job to the end and keep its files; None when it did not succeed."""
-    begun = time.monotonic()
-    answer = await client.call_tool(step.tool, dict(step.arguments), progress_callback=_show)
-    found: dict[str, Any] | None
-    while (found := answer.structured_content) is not None and found["status"] not in _FINAL:
-        wanted = {"job_id": found["job_id"], "wait_seconds": _WAIT_SECONDS}
-        answer = await client.call_tool("get_job", wanted, progress_callback=_show)
-    seconds = time.monotonic() - begun
-    if found is None or found["status"] != "succeeded":
-        print(f"{step.title}: failed after {seconds:.2f} s: {_text(answer)}", file=sys.stderr)
-        return None
-    print(f"{step.title}: {_summary(found)}, {seconds:.2f} s")
-    return _kept(step, found, out)
+def _lay_out(photo: Path, clip: Path, results: list[Panel]) -> None:
+    given = [Panel("The photo", "NASA, public domain", decode(photo.read_bytes()))]
+    given_clip = Panel("The clip", "drawn by the demo", filmstrip(clip))
+    images, videos = results[:3], results[3:]
+    sheet = photo.parent / "contact-sheet.jpg"
+    sheet.write_bytes(encode_jpeg(contact_sheet([*given, *images, *videos[:1], given_clip, *videos[1:]], columns=2)))
+    print(f"contact sheet: {sheet}")
 
 
 async def _show(progress: float, total: float | None, message: str | None) -> None:
@@ -106,18 +126,24 @@ def _text(answer: CallToolResult) -> str:
 
 
 def _summary(found: Mapping[str, Any]) -> str:
-    masks = found["masks"]
-    areas = ", ".join(f"{mask['area']:.0%}" for mask in masks)
-    by = f"{found['model']} at {found['provider']}{' (sandbox)' if found['sandbox'] else ''}"
-    return f"{len(masks)} mask{'s' if len(masks) != 1 else ''} covering {areas}, by {by}"
+    by = f"by {found['model']} at {found['provider']}{' (sandbox)' if found['sandbox'] else ''}"
+    if "video" in found:
+        video = found["video"]
+        return f"{video['width']}x{video['height']}, {video['duration_seconds']:.2f} s, {by}"
+    areas = ", ".join(f"{mask['area']:.0%}" for mask in found["masks"])
+    return f"{len(found['masks'])} mask{'s' if len(found['masks']) != 1 else ''} covering {areas}, {by}"
 
 
-def _kept(step: Step, found: Mapping[str, Any], out: Path) -> Panel:
+def _kept(name: str, title: str, found: Mapping[str, Any], out: Path) -> Panel:
     """Copy the files of a result beside the photo, under names that a person can read."""
-    for n, mask in enumerate(found["masks"]):
-        shutil.copyfile(mask["media"]["path"], out / f"{step.name}-mask-{n}.png")
-    shutil.copyfile(found["coco"]["path"], out / f"{step.name}-coco.json")
-    overlay = out / f"{step.name}-overlay.jpg"
-    shutil.copyfile(found["overlay"]["path"], overlay)
-    said = found["text"] if step.tool == "describe_with_masks" else _summary(found)
-    return Panel(step.title, str(said), decode(overlay.read_bytes()))
+    for n, mask in enumerate(found.get("masks", ())):
+        shutil.copyfile(mask["media"]["path"], out / f"{name}-mask-{n}.png")
+    kept = {"coco": ".json", "overlay": ".jpg", "video": ".mp4", "poster": ".jpg", "filmstrip": ".jpg"}
+    written = {}
+    for role, ending in kept.items():
+        if found.get(role):
+            written[role] = out / f"{name}-{role}{ending}"
+            shutil.copyfile(found[role]["path"], written[role])
+    picture = written.get("overlay") or written["filmstrip"]
+    said = found["text"] if found["tool"] == "describe_with_masks" else _summary(found)
+    return Panel(title, str(said), decode(picture.read_bytes()))

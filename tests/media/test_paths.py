@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
-from rotoscope.media.paths import Roots, default_roots, read_file
+from rotoscope.media.paths import Roots, default_roots, open_file
 
 LIMIT = 1000
 
@@ -20,7 +20,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(text: str | Path, root: Path) -> bytes:
-    return read_file(str(text), Roots((root,), root), LIMIT)
+    with open_file(str(text), Roots((root,), root), LIMIT) as file:
+        return file.read()
 
 
 @pytest.mark.parametrize("text", ["a.png", "./a.png", "{root}/a.png", "file://{root}/a.png", "../pictures/a.png"])

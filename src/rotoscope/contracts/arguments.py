@@ -14,6 +14,8 @@ __all__ = [
     "BoxArgument",
     "CancelJob",
     "DescribeWithMasks",
+    "EditVideoWithMask",
+    "GenerateVideo",
     "GetJob",
     "ListJobs",
     "PointArgument",
@@ -44,7 +46,7 @@ def _decoded(value: object) -> object:
 def _listed(value: object) -> object:
     """One item where a list is wanted is a list of one."""
     decoded = _decoded(value)
-    return [decoded] if isinstance(decoded, dict) else decoded
+    return [decoded] if isinstance(decoded, dict | str) else decoded
 
 
 Number = Annotated[float, BeforeValidator(_no_boolean)]
@@ -112,6 +114,56 @@ class DescribeWithMasks(Arguments):
         str | None,
         Field(max_length=2000, description="What to describe. Default: a brief description of the whole picture."),
     ] = None
+    model: ModelId = None
+    dry_run: DryRun = False
+
+
+Text = Annotated[str, Field(min_length=1, max_length=4000)]
+Whole = Annotated[int | None, BeforeValidator(_no_boolean)]
+MediaList = Annotated[list[Media] | None, BeforeValidator(_listed)]
+
+
+class GenerateVideo(Arguments):
+    """Arguments of `generate_video`. What a model takes of each is in its manifest, and checked there."""
+
+    prompt: Annotated[Text, Field(description="What happens, in any language. References are 'Image 1' and so on.")]
+    first_frame: Annotated[Media | None, Field(description="Picture to start from.")] = None
+    last_frame: Annotated[Media | None, Field(description="Picture to end with; needs first_frame.")] = None
+    reference_images: Annotated[MediaList, Field(description="Up to 9; not with first_frame or last_frame.")] = None
+    reference_videos: Annotated[MediaList, Field(description="Up to 3, 15 s together.")] = None
+    reference_audios: Annotated[
+        MediaList, Field(description="Up to 3, 15 s together; only beside an image or video.")
+    ] = None
+    duration: Annotated[Whole, Field(description="Seconds, 4-15, or -1: the model chooses. Default 5.")] = None
+    resolution: Annotated[str | None, Field(description="480p, 720p, 1080p or 4k. Default 720p.")] = None
+    aspect_ratio: Annotated[
+        str | None, Field(description="16:9, 4:3, 1:1, 3:4, 9:16, 21:9 or adaptive. Default 16:9.")
+    ] = None
+    generate_audio: Annotated[bool | None, Field(description="Default true.")] = None
+    seed: Annotated[Whole, Field(description="Same seed, same video. Default: drawn and shown.")] = None
+    model: ModelId = None
+    dry_run: DryRun = False
+
+
+class EditVideoWithMask(Arguments):
+    """Arguments of `edit_video_with_mask`. What a model takes of each is in its manifest, and checked there."""
+
+    prompt: Annotated[Text, Field(description="What the masked region shows afterwards.")]
+    video: Annotated[Media, Field(description="Video to edit.")]
+    mask: Annotated[
+        Media, Field(description="White is edited. Picture (first frame; followed) or video; a mask's uri or job://.")
+    ]
+    reference_images: Annotated[MediaList, Field(description="Pictures of what is put in, up to 3.")] = None
+    size: Annotated[
+        str | None, Field(description="832*480, 480*832, 1280*720 or 720*1280. Default: 480 high or wide, as the video.")
+    ] = None
+    frame_num: Annotated[Whole, Field(description="Frames from the start, 4n+1, 1-81. Default 81 or all.")] = None
+    speed_mode: Annotated[str | None, Field(description="consistent, fast or fastest. Default consistent.")] = None
+    sample_steps: Annotated[Whole, Field(description="1-100. Default 50.")] = None
+    sample_shift: Annotated[Whole, Field(description="1-100. Default 16.")] = None
+    sample_solver: Annotated[str | None, Field(description="unipc or dpm++. Default unipc.")] = None
+    sample_guide_scale: Annotated[Whole, Field(description="0-20. Default 5.")] = None
+    seed: Annotated[Whole, Field(description="Same seed, same video. Default: drawn and shown.")] = None
     model: ModelId = None
     dry_run: DryRun = False
 

@@ -21,6 +21,8 @@ __all__ = [
     "Segment",
     "SegmentResult",
     "Status",
+    "VideoFile",
+    "VideoResult",
 ]
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"]
@@ -58,6 +60,16 @@ class MediaFile(_Record):
     sha256: str
     source_url: Annotated[str | None, Field(description="The provider's own URL, where there is one.")] = None
     source_expires_at: Annotated[str | None, Field(description="When the provider removes it; null: unknown.")] = None
+
+
+class VideoFile(MediaFile):
+    """A video that we keep."""
+
+    duration_seconds: float
+    frame_rate: float
+    frames: int
+    has_audio: bool
+    codec: str
 
 
 class MaskBox(_Record):
@@ -132,6 +144,14 @@ class DescribeResult(JobResult):
     coco: MediaFile | None = None
 
 
+class VideoResult(JobResult):
+    """Result of `generate_video` and `edit_video_with_mask`."""
+
+    video: VideoFile | None = None
+    poster: Annotated[MediaFile | None, Field(description="One frame as a picture.")] = None
+    filmstrip: Annotated[MediaFile | None, Field(description="A few frames side by side.")] = None
+
+
 class AnyResult(JobResult):
     """Result of `get_job` and `cancel_job`: what the job's own tool gives, as far as there is any."""
 
@@ -140,6 +160,9 @@ class AnyResult(JobResult):
     masks: list[Mask] = []
     overlay: MediaFile | None = None
     coco: MediaFile | None = None
+    video: VideoFile | None = None
+    poster: MediaFile | None = None
+    filmstrip: MediaFile | None = None
 
 
 class JobSummary(_Record):

@@ -7,11 +7,13 @@ from rotoscope.contracts.arguments import (
     Arguments,
     CancelJob,
     DescribeWithMasks,
+    EditVideoWithMask,
+    GenerateVideo,
     GetJob,
     ListJobs,
     SegmentImage,
 )
-from rotoscope.contracts.results import AnyResult, DescribeResult, JobList, JobResult, SegmentResult
+from rotoscope.contracts.results import AnyResult, DescribeResult, JobList, JobResult, SegmentResult, VideoResult
 
 __all__ = ["TOOLS", "ToolContract"]
 
@@ -53,6 +55,26 @@ TOOLS: Mapping[str, ToolContract] = {
         ),
         arguments=DescribeWithMasks,
         result=DescribeResult,
+        pays=True,
+    ),
+    "generate_video": ToolContract(
+        title="Generate video",
+        description=(
+            "Generate a video from text, pictures, a storyboard, clips or sounds. Takes minutes and costs money: "
+            "dry_run shows the price first. Returns the video, a poster frame and a filmstrip."
+        ),
+        arguments=GenerateVideo,
+        result=VideoResult,
+        pays=True,
+    ),
+    "edit_video_with_mask": ToolContract(
+        title="Edit video with mask",
+        description=(
+            "Edit a video inside a mask: replace, remove or insert an object (inpaint). Get the mask from "
+            "segment_image on the first frame. Takes minutes and costs money. Returns the video, poster and filmstrip."
+        ),
+        arguments=EditVideoWithMask,
+        result=VideoResult,
         pays=True,
     ),
     "get_job": ToolContract(

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -10,6 +11,7 @@ import anyio.to_thread
 
 from rotoscope.errors import OutputLost, ProviderError, RotoscopeError
 from rotoscope.jobs.finish import Finished, MaskWork, finish_masks
+from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Artifact, Job, Output, Patch
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.sniff import content_type_of, is_image, is_video
@@ -27,22 +29,26 @@ _SNIFFED_BYTES = 64
 async def fetch(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
     """Copy every file of the output into the vault."""
     found = _harvested(rooms, job)
-    sources = list(found.masks)
+    sources = [*found.masks, *([found.video] if found.video else [])]
     kept = [await _fetched(rooms, job, source) for source in sources]
-    outputs = tuple(
-        _raw_output(rooms, job, n, one, source) for n, (one, source) in enumerate(zip(kept, sources, strict=True))
-    )
+    pairs = enumerate(zip(kept, sources, strict=True))
+    outputs = tuple(_raw_output(rooms, job, n, one, source) for n, (one, source) in pairs)
     return Patch(stage="finish", outputs=outputs, message="Measuring the result.", progress=0.97)
 
 
 async def finish(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
-    """Measure and pair the masks, paint the overlay, write the COCO file."""
+    """Make the result useful: measure and pair masks, or look into the video."""
     found = _harvested(rooms, job)
-    picture = await _picture(rooms, job)
     raw = [output for output in await rooms.ledger.outputs(job.id) if output.role == "raw"]
-    paths = [path for output in raw if (path := rooms.vault.find(output.artifact.sha256))]
+    if found.video is not None:
+        return _done(job, found, await anyio.to_thread.run_sync(finish_video, raw[0], rooms.vault))
+    return _done(job, found, await _masks(rooms, job, found, raw))
+
+
+async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output]) -> Finished:
+    picture = await _picture(rooms, job)
     work = MaskWork(
-        raw=paths,
+        raw=[path for output in raw if (path := rooms.vault.find(output.artifact.sha256))],
         sources=[(output.source_url, output.source_expires_at) for output in raw],
         picture=picture,
         text=found.text,
@@ -52,11 +58,10 @@ async def finish(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
         paint=job.args.get("overlay") is not False,
     )
     try:
-        finished = await anyio.to_thread.run_sync(finish_masks, work, rooms.vault)
+        return await anyio.to_thread.run_sync(finish_masks, work, rooms.vault)
     finally:
         if picture is not None and picture.parent == rooms.vault.folder / "scratch":
             picture.unlink(missing_ok=True)
-    return _done(job, found, finished)
 
 
 def _done(job: Job, found: Harvest, finished: Finished) -> Patch:

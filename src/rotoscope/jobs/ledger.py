@@ -2,6 +2,7 @@
 
 import secrets
 import sqlite3
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +18,22 @@ from sqlalchemy.pool import StaticPool
 from rotoscope.contracts.results import Status
 from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch, Submission
-from rotoscope.jobs.tables import SCHEMA_VERSION, artifacts, job_events, jobs, metadata, outputs, submissions
+from rotoscope.jobs.tables import (
+    SCHEMA_VERSION,
+    artifacts,
+    durations,
+    job_events,
+    jobs,
+    metadata,
+    outputs,
+    submissions,
+)
 from rotoscope.wire.messages import Json
 
 __all__ = ["Ledger", "LostLease"]
 
 _BUSY_MILLISECONDS = 30_000
+_RUNS_REMEMBERED = 9
 _COLUMNS = [jobs.c[name] for name in Job.__slots__]
 
 Answer = TypeVar("Answer")
@@ -184,6 +195,20 @@ class Ledger:
         """Those of some jobs that somebody has asked to cancel."""
         query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.cancel_requested)
         return await self._transact(lambda connection: frozenset(connection.execute(query).scalars()))
+
+    async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
+        """Remember how long a run took at the provider."""
+        row = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
+        row |= {"workload": workload, "seconds": seconds, "at": self._clock()}
+        await self._transact(lambda c: c.execute(insert_or_merge(durations).values(row).on_conflict_do_nothing()))
+
+    async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
+        """The median of the latest runs of the same workload, or None when there were none."""
+        same = (durations.c.model == model, durations.c.provider == provider, durations.c.workload == workload)
+        query = select(durations.c.seconds).where(*same, durations.c.sandbox == sandbox)
+        query = query.order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
+        found = await self._transact(lambda connection: list(connection.execute(query).scalars()))
+        return statistics.median(found) if found else None
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
         """The files of a job, by role and number."""

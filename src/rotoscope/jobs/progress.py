@@ -1,8 +1,11 @@
-"""How far a job is, in one number that a person can believe. Pure."""
+"""How far a job is, in a number and a sentence that a person can believe. Pure."""
 
 import math
+from dataclasses import replace
 
-__all__ = ["fraction"]
+from rotoscope.jobs.job import Job
+
+__all__ = ["fraction", "live"]
 
 _START = 0.02
 _MOST = 0.95
@@ -27,3 +30,23 @@ def fraction(said: float | None, elapsed: float, expected: float | None, before:
     else:
         now = _START
     return round(min(max(now, before), _MOST), 3)
+
+
+def live(job: Job, now: float) -> Job:
+    """The job as it is at this very moment: time passes also while a provider says nothing.
+
+    Args:
+        job: as the ledger has it.
+        now: Unix seconds.
+    """
+    accepted, expected, said = (_number(job.data.get(name)) for name in ("accepted_at", "expected_seconds", "said"))
+    if job.final or job.stage != "watch" or accepted is None:
+        return job
+    elapsed = max(0.0, now - accepted)
+    usually = f", usually {expected:.0f} s" if expected else ""
+    message = f"{job.message} {elapsed:.0f} s so far{usually}."
+    return replace(job, progress=fraction(said, elapsed, expected, job.progress), message=message)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -92,6 +92,9 @@ def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, objec
         "coco": files.get(("coco", 0)),
         "text": found.get("text"),
         "segments": found.get("segments") or [],
+        "video": files.get(("video", 0)),
+        "poster": files.get(("poster", 0)),
+        "filmstrip": files.get(("filmstrip", 0)),
     }
 
 
@@ -104,8 +107,7 @@ def _file(output: Output, vault: Vault) -> Mapping[str, object]:
         "path": str(path),
         "uri": f"artifact://{kept.sha256}",
         "content_type": kept.content_type,
-        "width": kept.facts.get("width"),
-        "height": kept.facts.get("height"),
+        **kept.facts,
         "file_size": kept.size,
         "sha256": kept.sha256,
         "source_url": output.source_url,

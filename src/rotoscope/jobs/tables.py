@@ -13,7 +13,7 @@ from sqlalchemy import (
     Table,
 )
 
-__all__ = ["SCHEMA_VERSION", "artifacts", "job_events", "jobs", "metadata", "outputs", "submissions"]
+__all__ = ["SCHEMA_VERSION", "artifacts", "durations", "job_events", "jobs", "metadata", "outputs", "submissions"]
 
 SCHEMA_VERSION = 1
 
@@ -92,4 +92,17 @@ outputs = Table(
     Column("sha256", String, ForeignKey("artifacts.sha256"), nullable=False),
     Column("source_url", String, nullable=True),
     Column("source_expires_at", Float, nullable=True),
+)
+
+durations = Table(
+    "durations",
+    metadata,
+    Column("job_id", String, ForeignKey("jobs.id"), primary_key=True),
+    Column("model", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("sandbox", Boolean, nullable=False),
+    Column("workload", String, nullable=False),  # what decides how long a run takes: size, seconds, ...
+    Column("seconds", Float, nullable=False),  # from accepted to finished at the provider
+    Column("at", Float, nullable=False),
+    Index("durations_by_workload", "model", "provider", "sandbox", "workload", "at"),
 )

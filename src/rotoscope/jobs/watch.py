@@ -1,12 +1,14 @@
 """The stage that follows a prediction: what it says becomes progress, and its end becomes the next stage."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import anyio
 
-from rotoscope.errors import Timeout
+from rotoscope.errors import ProviderError, RotoscopeError, Timeout
 from rotoscope.jobs.job import Job, Patch, problem_of
-from rotoscope.jobs.progress import fraction
+from rotoscope.jobs.ledger import LostLease
+from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.predictions.runner import Runner
 from rotoscope.predictions.schedule import pause
@@ -18,13 +20,14 @@ from rotoscope.predictions.states import (
     Prediction,
     Ready,
     Succeeded,
+    Ticket,
     Waiting,
     Working,
     is_final,
     ticket_from_json,
     ticket_to_json,
 )
-from rotoscope.wire.messages import Json
+from rotoscope.wire.messages import HttpCall, Json
 
 __all__ = ["Stopped", "patch_of", "watch"]
 
@@ -36,20 +39,51 @@ class Stopped(Exception):
 
 
 async def watch(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
-    """Follow the prediction until it is final, the deadline has passed, or somebody cancels."""
-    ticket = job.data["ticket"]
+    """Follow the prediction until it is final, the deadline has passed, or somebody cancels.
+
+    Where the provider tells of changes by a stream, each of them wakes us early; what is true is always asked.
+    """
+    known = job.data["ticket"]
+    ticket = ticket_from_json(known if isinstance(known, dict) else {})
+    wake = _Wake(stop)
+    runner = rooms.runner(job, _recorder(rooms, job), wake.nap)
+    stream = runner.dialect.listen(ticket)
+    if stream is None:
+        return await _followed(rooms, job, runner, ticket)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_listened, rooms, job, stream, wake)
+        try:
+            return await _followed(rooms, job, runner, ticket)
+        except (RotoscopeError, LostLease) as error:
+            # Raised below: a task group would wrap it.
+            failure = error
+        finally:
+            tasks.cancel_scope.cancel()
+    assert failure is not None
+    raise failure
+
+
+async def _followed(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket) -> Patch:
     accepted = _number(job.data.get("accepted_at")) or rooms.clock()
     expected = _number(job.data.get("expected_seconds"))
     deadline = rooms.manifest(job).timing.deadline_seconds
-    state: Open = Waiting(ticket_from_json(ticket if isinstance(ticket, dict) else {}))
-    runner = rooms.runner(job, _recorder(rooms, job, accepted, expected), _napper(stop))
+    state: Open = Waiting(ticket)
     try:
         with anyio.move_on_after(max(0.0, accepted + deadline - rooms.clock())):
             final = await runner.follow(state, lambda _: pause(rooms.clock() - accepted, expected))
+            if isinstance(final, Succeeded):
+                await rooms.ledger.note_seconds(job, str(job.data.get("workload") or ""), rooms.clock() - accepted)
             return patch_of(rooms, job, final)
     except Stopped:
         return await _stopped(rooms, job, runner, state)
     return await _overdue(rooms, job, runner, state, deadline)
+
+
+async def _listened(rooms: Rooms, job: Job, stream: HttpCall, wake: "_Wake") -> None:
+    """A stream that breaks costs nothing: the schedule goes on without it."""
+    with contextlib.suppress(ProviderError):
+        await rooms.wire.listen(job.provider, stream, wake.told)
 
 
 def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
@@ -74,31 +108,54 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
             return Patch(stage="watch", data=accepted, message=_words(title, state), progress=max(job.progress, 0.02))
 
 
-def _recorder(
-    rooms: Rooms, job: Job, accepted: float, expected: float | None
-) -> Callable[[Prediction], Awaitable[None]]:
-    told = job.progress
+def _recorder(rooms: Rooms, job: Job) -> Callable[[Prediction], Awaitable[None]]:
+    latest = job
 
     async def record(state: Prediction) -> None:
-        nonlocal told
+        nonlocal latest
         if is_final(state):
             return
-        said = state.progress if isinstance(state, Working) else None
-        told = fraction(said, rooms.clock() - accepted, expected, told)
+        now = rooms.clock()
+        # What was shown until now is a floor: the model's own word must not make the bar go back.
+        shown = live(latest, now).progress
+        said = state.progress if isinstance(state, Working) and state.progress is not None else latest.data.get("said")
         message = _words(rooms.provider(job).title, state)
-        await rooms.advance(job, Patch(progress=told, message=message, event="progress"))
+        patch = Patch(data={"said": said}, progress=shown, message=message, event="progress")
+        latest = await rooms.advance(latest, patch)
 
     return record
 
 
-def _napper(stop: anyio.Event) -> Callable[[float], Awaitable[None]]:
-    async def nap(seconds: float) -> None:
+class _Wake:
+    """Sleeps that end early: when the provider tells of a change, or when the job is to be cancelled."""
+
+    def __init__(self, stop: anyio.Event) -> None:
+        self._stop = stop
+        self._change = anyio.Event()
+
+    def told(self) -> None:
+        self._change.set()
+
+    async def nap(self, seconds: float) -> None:
+        """Sleep.
+
+        Raises:
+            Stopped: the job is to be cancelled.
+        """
+        change = self._change
         with anyio.move_on_after(seconds):
-            await stop.wait()
-        if stop.is_set():
+            async with anyio.create_task_group() as tasks:
+                for event in (self._stop, change):
+                    tasks.start_soon(self._first, event, tasks.cancel_scope)
+        if self._change.is_set():
+            self._change = anyio.Event()
+        if self._stop.is_set():
             raise Stopped
 
-    return nap
+    @staticmethod
+    async def _first(event: anyio.Event, scope: anyio.CancelScope) -> None:
+        await event.wait()
+        scope.cancel()
 
 
 async def _stopped(rooms: Rooms, job: Job, runner: Runner, state: Open) -> Patch:

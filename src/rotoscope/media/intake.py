@@ -2,22 +2,31 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
-from rotoscope.media.paths import Roots, read_file
+from rotoscope.media.paths import Roots, open_file
 from rotoscope.media.pictures import clean
+from rotoscope.media.sniff import content_type_of, is_image
 from rotoscope.media.vault import Vault
+from rotoscope.media.videos import clean_sound, clean_video
 
-__all__ = ["Admitted", "Intake"]
+__all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 
-FILE_BYTES = 200_000_000
+PICTURE_BYTES = 200_000_000
+FILE_BYTES = 512 * 1024 * 1024
 INLINE_BYTES = 10 * 1024 * 1024
+_SNIFFED_BYTES = 64
 
+MediaKind = Literal["image", "video", "audio", "visual"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 
@@ -26,14 +35,15 @@ JobOutput = Callable[[str], Awaitable[str]]
 class Admitted:
     """A medium that may be used: an https URL passed on unread, or an `artifact://` link to a checked file.
 
-    Width and height are in pixels of the upright picture; None for a URL that nobody has read.
+    Sizes are in pixels of the upright picture, times in seconds; None where nobody has read it, or it has none.
     """
 
     value: str
+    content_type: str | None = None
     width: int | None = None
     height: int | None = None
-    content_type: str | None = None
-    size: int | None = None
+    duration_seconds: float | None = None
+    frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +64,17 @@ class Intake:
     check_url: Callable[[str], object]
     job_output: JobOutput
 
-    async def picture(self, text: str, argument: str, *, pass_urls: bool) -> Admitted:
-        """Admit a picture: a path, an https URL, a data URI, or an `artifact://` or `job://` link.
+    async def admit(self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool) -> Admitted:
+        """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
+            kind: what it must be; `visual` is a picture or a video.
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
 
         Raises:
-            UserMistake: it is not read, or it is no picture that can be used.
+            UserMistake: it is not read, or it is no medium of that kind that can be used.
         """
         text = text.strip()
         if not text:
@@ -73,53 +84,93 @@ class Intake:
             self.check_url(text)
             if pass_urls:
                 return Admitted(text)
-        return await self._checked(await self._bytes(text, scheme))
+        async with self._landed(text, scheme) as file:
+            return await anyio.to_thread.run_sync(self._checked, kind, file)
 
-    async def _bytes(self, text: str, scheme: str) -> bytes:
+    @asynccontextmanager
+    async def _landed(self, text: str, scheme: str) -> AsyncIterator[Path]:
+        """The file itself, for the time of the check: one that we keep already, or a private copy."""
+        if scheme in ("artifact", "job"):
+            uri = await self.job_output(text) if scheme == "job" else text
+            yield await anyio.to_thread.run_sync(self._kept, uri)
+            return
+        own = self.vault.hash_of(Path(text)) if not scheme else None
+        if own is not None:
+            yield await anyio.to_thread.run_sync(self._kept, f"artifact://{own}")
+            return
+        scratch = await anyio.to_thread.run_sync(self.vault.scratch)
+        try:
+            await self._copied(text, scheme, scratch)
+            yield scratch
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    async def _copied(self, text: str, scheme: str, scratch: Path) -> None:
         match scheme:
             case "https":
-                return await self._fetched(text)
+                await self.fetch(text, scratch, FILE_BYTES)
             case "data":
-                return _decoded(text)
-            case "artifact":
-                return await anyio.to_thread.run_sync(self._kept, text)
-            case "job":
-                return await anyio.to_thread.run_sync(self._kept, await self.job_output(text))
+                await anyio.to_thread.run_sync(lambda: scratch.write_bytes(_decoded(text)))
             case "" | "file":
-                return await anyio.to_thread.run_sync(self._local, text)
-        raise UnsafeSource(
-            f"Addresses of the kind {scheme[:20]!r} are not read.",
-            hint="Give a local path, an https URL, a data URI, or an artifact:// or job:// link.",
-            code="url_scheme",
-        )
+                await anyio.to_thread.run_sync(self._copied_from_disk, text, scratch)
+            case _:
+                raise UnsafeSource(
+                    f"Addresses of the kind {scheme[:20]!r} are not read.",
+                    hint="Give a local path, an https URL, a data URI, or an artifact:// or job:// link.",
+                    code="url_scheme",
+                )
 
-    def _local(self, text: str) -> bytes:
-        sha256 = self.vault.hash_of(Path(text))
-        if sha256 is not None:
-            return self._kept(f"artifact://{sha256}")
-        return read_file(text, self.roots, FILE_BYTES)
+    def _copied_from_disk(self, text: str, scratch: Path) -> None:
+        """A copy, so that what is checked is what is used, whatever happens to the original meanwhile."""
+        with open_file(text, self.roots, FILE_BYTES) as source, scratch.open("wb") as target:
+            shutil.copyfileobj(source, target)
 
-    def _kept(self, uri: str) -> bytes:
+    def _kept(self, uri: str) -> Path:
         path = self.vault.find(uri.removeprefix("artifact://").strip("/"))
         if path is None:
             raise InvalidInput(
                 "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
             )
-        return path.read_bytes()
+        return path
 
-    async def _fetched(self, url: str) -> bytes:
-        scratch = await anyio.to_thread.run_sync(self.vault.scratch)
-        try:
-            await self.fetch(url, scratch, FILE_BYTES)
-            return await anyio.to_thread.run_sync(scratch.read_bytes)
-        finally:
-            scratch.unlink(missing_ok=True)
+    def _checked(self, kind: MediaKind, file: Path) -> Admitted:
+        if kind == "visual":
+            with file.open("rb") as opened:
+                kind = "image" if is_image(content_type_of(opened.read(_SNIFFED_BYTES))) else "video"
+        return {"image": self._picture, "video": self._video, "audio": self._sound}[kind](file)
 
-    async def _checked(self, content: bytes) -> Admitted:
+    def _picture(self, file: Path) -> Admitted:
         """Decode and encode anew, so that only pixels leave this machine."""
-        picture = await anyio.to_thread.run_sync(clean, content)
-        kept = await anyio.to_thread.run_sync(self.vault.keep, picture.content, picture.content_type)
-        return Admitted(kept.uri, picture.width, picture.height, kept.content_type, kept.size)
+        if file.stat().st_size > PICTURE_BYTES:
+            raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
+        picture = clean(file.read_bytes())
+        kept = self.vault.keep(picture.content, picture.content_type)
+        return Admitted(kept.uri, kept.content_type, picture.width, picture.height)
+
+    def _video(self, file: Path) -> Admitted:
+        """Only the streams of picture and sound leave this machine, in a new container."""
+        target = self.vault.scratch()
+        try:
+            facts = clean_video(file, target)
+            kept = self.vault.adopt(target, _digest(target), facts.content_type)
+        finally:
+            target.unlink(missing_ok=True)
+        seconds = facts.duration_seconds
+        return Admitted(kept.uri, kept.content_type, facts.width, facts.height, seconds, facts.frames)
+
+    def _sound(self, file: Path) -> Admitted:
+        target = self.vault.scratch()
+        try:
+            facts = clean_sound(file, target)
+            kept = self.vault.adopt(target, _digest(target), facts.content_type)
+        finally:
+            target.unlink(missing_ok=True)
+        return Admitted(kept.uri, kept.content_type, duration_seconds=facts.duration_seconds)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _decoded(uri: str) -> bytes:

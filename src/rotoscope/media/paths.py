@@ -5,11 +5,12 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UnsafeSource
 
-__all__ = ["Roots", "default_roots", "read_file"]
+__all__ = ["Roots", "default_roots", "open_file"]
 
 _LONGEST_PATH = 4096  # characters
 
@@ -29,21 +30,20 @@ def default_roots(cwd: Path, home: Path) -> Roots:
     return Roots(tuple(folders), cwd)
 
 
-def read_file(text: str, roots: Roots, limit: int) -> bytes:
-    """The content of a file that a caller named, by path or `file://` URL.
+def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
+    """Open a file that a caller named, by path or `file://` URL, for reading; the caller closes it.
 
     Args:
         text: an absolute path, one relative to `roots.start`, or one that begins with `~`.
         roots: where files may be read from.
-        limit: the largest file that is read, in bytes.
+        limit: the largest file that is opened, in bytes.
 
     Raises:
         UnsafeSource: outside the roots, or hidden.
         InvalidInput: no such file, or no regular file.
         TooLarge: more than `limit` bytes.
     """
-    real = _allowed(_named(text, roots.start), roots.folders)
-    return _read_regular(real, limit)
+    return _open_regular(_allowed(_named(text, roots.start), roots.folders), limit)
 
 
 def _named(text: str, start: Path) -> Path:
@@ -78,7 +78,7 @@ def _below(real: Path, folder: Path) -> Path | None:
     return real.relative_to(folder) if real.is_relative_to(folder) else None
 
 
-def _read_regular(real: Path, limit: int) -> bytes:
+def _open_regular(real: Path, limit: int) -> BinaryIO:
     """Open without following a link that was put there meanwhile, and without waiting for a pipe's other end."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -98,8 +98,7 @@ def _read_regular(real: Path, limit: int) -> bytes:
     except RotoscopeError:
         os.close(opened)
         raise
-    with os.fdopen(opened, "rb") as file:
-        return file.read(limit + 1)
+    return os.fdopen(opened, "rb")
 
 
 def _check_regular(name: str, facts: os.stat_result, limit: int) -> None:

@@ -56,6 +56,7 @@ class Provider(_Record):
     can_cancel: bool
     can_upload: bool
     inline_bytes: int
+    upload_bytes: int | None = None
     output_seconds: int | None = None
     source: str
 
@@ -78,6 +79,8 @@ class Input(_Record):
         send: what we send when no argument fills it.
         also: values outside the range that are taken too, such as -1 for "automatic".
         step: the value is a multiple of this, plus `offset`.
+        fits: it follows the video that is edited, in size or in number of frames, unless the user says otherwise.
+        covers: the input that this one is a mask of.
         drawn: an integer that we draw when the user gives none (the seed).
         needs, needs_any, excludes: other inputs of this model.
         inferred: the facts above that no document states.
@@ -100,6 +103,8 @@ class Input(_Record):
     max_length: int | None = None
     max_items: int | None = None
     max_total_seconds: float | None = None
+    fits: Literal["size", "frames"] | None = None
+    covers: str | None = None
     drawn: bool = False
     needs: tuple[str, ...] = ()
     needs_any: tuple[str, ...] = ()
@@ -146,11 +151,16 @@ class Price(_Record):
 
 
 class Timing(_Record):
-    """How long a run usually takes, and after how long we give up, in seconds."""
+    """How long a run usually takes, and after how long we give up, in seconds.
+
+    Attributes:
+        varies_with: the inputs that decide how long a run takes; past runs are remembered by their values.
+    """
 
     typical_seconds: float
     deadline_seconds: int
     cold_start_seconds: float | None = None
+    varies_with: tuple[str, ...] = ()
     inferred: tuple[str, ...] = ()
     note: str = ""
 
@@ -192,7 +202,8 @@ class Manifest(_Record):
     @model_validator(mode="after")
     def _inputs_are_known(self) -> Self:
         named = {name for field in self.inputs.values() for name in (*field.needs, *field.needs_any, *field.excludes)}
-        strange = (named | set(self.example)) - set(self.inputs)
+        named |= {field.covers for field in self.inputs.values() if field.covers}
+        strange = (named | set(self.example) | set(self.timing.varies_with)) - set(self.inputs)
         if strange:
             raise ValueError(f"no such input: {', '.join(sorted(strange))}")
         return self

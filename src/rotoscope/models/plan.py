@@ -9,7 +9,7 @@ from rotoscope.models.manifest import Encoder, Input, Manifest, PromptKind, Rout
 from rotoscope.predictions.states import Call
 from rotoscope.wire.messages import Json
 
-__all__ = ["Plan", "media_inputs", "place", "plan", "prompt_kinds"]
+__all__ = ["Plan", "media_inputs", "place", "plan", "prompt_kinds", "workload"]
 
 _ASK_FOR_MASKS = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
 
@@ -33,7 +33,13 @@ def prompt_kinds(arguments: Mapping[str, Json]) -> frozenset[PromptKind]:
     return frozenset(kind for kind, value in given.items() if value)
 
 
-def plan(manifest: Manifest, route: Route, arguments: Mapping[str, Json], draw: Callable[[], int]) -> Plan:
+def plan(
+    manifest: Manifest,
+    route: Route,
+    arguments: Mapping[str, Json],
+    draw: Callable[[], int],
+    seconds: Mapping[str, float] | None = None,
+) -> Plan:
     """Fill the model's inputs from the tool's arguments.
 
     Args:
@@ -41,6 +47,7 @@ def plan(manifest: Manifest, route: Route, arguments: Mapping[str, Json], draw: 
         route: the way to it.
         arguments: by name, None where not given; media as https URLs or `artifact://` links.
         draw: draws a seed; asked only when the model takes one and the user gave none.
+        seconds: how long each medium lasts, by its link, as far as it is known.
 
     Raises:
         InvalidInput: a value is missing, out of range or at odds with another; names the tool's argument.
@@ -48,13 +55,15 @@ def plan(manifest: Manifest, route: Route, arguments: Mapping[str, Json], draw: 
     filled: dict[str, Json] = {}
     for name, field in manifest.inputs.items():
         value = _fill(field, arguments)
-        value = draw() if value is None and field.drawn else value
+        # -1 means "any" to several models; a seed that we know is how a lost reply is found again.
+        value = draw() if field.drawn and value in (None, -1) else value
         if value is not None:
             filled[name] = value
     for name, field in manifest.inputs.items():
         _check_presence(manifest, name, field, filled)
         if name in filled:
             filled[name] = _check_value(field.argument or name, field, filled[name])
+            _check_seconds(field.argument or name, field, filled[name], seconds or {})
     call = Call(
         provider=route.provider,
         endpoint=route.endpoint,
@@ -63,7 +72,13 @@ def plan(manifest: Manifest, route: Route, arguments: Mapping[str, Json], draw: 
         form=route.form,
         deadline_seconds=manifest.timing.deadline_seconds,
     )
-    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=_estimate(manifest))
+    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=_estimate(manifest, filled))
+
+
+def workload(manifest: Manifest, call: Call) -> str:
+    """What decides how long a run takes, in one word: runs with the same word take about as long."""
+    values = {name: call.input.get(name, manifest.inputs[name].default) for name in manifest.timing.varies_with}
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")) if values else ""
 
 
 def media_inputs(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, ...]:
@@ -136,6 +151,16 @@ def _check_value(argument: str, field: Input, value: Json) -> Json:
     return [_check_one(argument, field, item) for item in items]
 
 
+def _check_seconds(argument: str, field: Input, value: Json, seconds: Mapping[str, float]) -> None:
+    items = value if isinstance(value, list) else [value]
+    total = sum(seconds.get(str(item), 0.0) for item in items)
+    if field.max_total_seconds is not None and total > field.max_total_seconds:
+        raise InvalidInput(
+            f"{argument!r} lasts {total:.1f} s together; the model takes at most {field.max_total_seconds:g} s.",
+            hint="Give shorter ones or fewer.",
+        )
+
+
 def _check_one(argument: str, field: Input, value: Json) -> Json:
     if field.kind in ("integer", "number"):
         return _check_number(argument, field, value)
@@ -185,9 +210,24 @@ def _seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
     return next((value for value in values if isinstance(value, int)), None)
 
 
-def _estimate(manifest: Manifest) -> float | None:
+def _estimate(manifest: Manifest, filled: Mapping[str, Json]) -> float | None:
     price = manifest.price
-    return price.usd if price is not None and price.unit == "run" else None
+    if price is None or price.unit == "run":
+        return price.usd if price else None
+    lengths = [
+        _seconds_asked(field, filled.get(name))
+        for name, field in manifest.inputs.items()
+        if field.argument == "duration"
+    ]
+    return round(price.usd * lengths[0], 6) if lengths and lengths[0] is not None else None
+
+
+def _seconds_asked(field: Input, value: Json) -> float | None:
+    """The seconds of output that are asked for; where the model chooses, as many as it could."""
+    asked = field.default if value is None else value
+    if isinstance(asked, bool) or not isinstance(asked, int | float):
+        return None
+    return field.maximum if asked in field.also else float(asked)
 
 
 def _points(value: Json, *, keep: bool) -> list[dict[str, Json]]:

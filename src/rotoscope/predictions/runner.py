@@ -110,13 +110,17 @@ class Runner:
         if first is None:
             raise InvalidInput("This provider takes no files.", hint="Give a public https URL instead.")
         placement = self.dialect.placed(await self.send(first), parcel)
-        if placement.then is not None:
-            reply = await self.send(placement.then)
-            if not reply.ok:
-                raise ProviderDown(
-                    f"The provider's storage answered {reply.status} to an upload.", hint="Try again later."
-                )
+        replies = [await self._stored(part) for part in placement.parts]
+        closing = placement.closing(replies)
+        if closing is not None:
+            await self._stored(closing)
         return placement.url
+
+    async def _stored(self, part: HttpCall) -> Reply:
+        reply = await self.send(part)
+        if not reply.ok:
+            raise ProviderDown(f"The provider's storage answered {reply.status} to an upload.", hint="Try again later.")
+        return reply
 
 
 def _longer(pause: float, error: ProviderError) -> float:

@@ -3,7 +3,15 @@
 __all__ = ["pause"]
 
 SHORTEST = 0.1
-LONGEST = 10.0
+"""Seconds; a run of one second is asked about this often."""
+
+LONGEST = 15.0
+"""Seconds between two questions, at most: a run can always fail early."""
+
+_PARTS = 200  # near its expected end, a run is asked about this many times in its own length, but not more often than:
+_DENSEST = 1.0  # seconds
+_SPARSEST = 12  # while its end is unlikely, at least this many times in its own length
+_EARLY, _LATE = 0.8, 1.3  # in lengths of the expected run: where its end is likely
 
 
 def pause(elapsed: float, expected: float | None) -> float:
@@ -13,11 +21,19 @@ def pause(elapsed: float, expected: float | None) -> float:
         elapsed: seconds since the provider accepted the prediction.
         expected: seconds that such a run usually takes, or None when nothing is known.
 
-    Short runs are asked about often, because a tenth of a second is felt there; long ones ever less, by a share of
-    the time that has passed. Close to the expected end the questions come closer together again.
+    Questions are sparse while the end is unlikely, dense where it is likely, and grow rarer again when a run takes
+    longer than usual. A run of 177 s is asked about less than 100 times and its end is seen within a second.
     """
-    relaxed = max(SHORTEST, 0.08 * elapsed)
-    if expected is not None and elapsed < expected:
-        remaining = expected - elapsed
-        return min(max(SHORTEST, 0.5 * remaining), max(relaxed, 0.02 * expected), LONGEST)
-    return min(relaxed, LONGEST)
+    if not expected:
+        return _between(0.08 * elapsed)
+    near = min(max(expected / _PARTS, SHORTEST), _DENSEST)
+    if elapsed < _EARLY * expected:
+        growing = min(0.25 * elapsed, expected / _SPARSEST)
+        return _between(max(near, min(growing, _EARLY * expected - elapsed)))
+    if elapsed < _LATE * expected:
+        return near
+    return _between(max(near, 0.05 * (elapsed - _LATE * expected) + near))
+
+
+def _between(seconds: float) -> float:
+    return min(max(seconds, SHORTEST), LONGEST)

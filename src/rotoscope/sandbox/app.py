@@ -2,7 +2,8 @@
 
 What the sandbox adds to the providers' replies is one object, `sandbox`, beside the fields of an output:
 `{"method": "grabcut from a box", "confidence": 0.53, "notice": "..." | null}`. It says how a mask was made, how far
-to trust it (0 to 1) and what to know about it. On Segmind's v1, which answers with bare bytes, the same three are
+to trust it (0 to 1) and what to know about it. Where an output has no fields (a video on Replicate is one URL) it
+is in the prediction's `metrics`. On Segmind's v1, which answers with bare bytes, the same three are
 reply headers: `x-sandbox-method`, `x-sandbox-confidence`, `x-sandbox-notice`.
 """
 
@@ -21,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rotoscope.sandbox.fal_storage import storage_routes
 from rotoscope.sandbox.fal_wire import queue_routes, rest_routes
 from rotoscope.sandbox.replicate_wire import replicate_routes
 from rotoscope.sandbox.segmind_wire import segmind_routes
@@ -32,7 +34,17 @@ __all__ = ["Seen", "build"]
 
 _REMEMBERED = 1000
 _BODY_KEPT = 64 * 1024
-_SHOWN = ("image/png", "image/jpeg", "image/webp", "video/mp4", "video/webm", "audio/mpeg", "audio/wav")
+_SHOWN = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "video/mp4",
+    "video/webm",
+    "video/quicktime",
+    "audio/mpeg",
+    "audio/wav",
+    "audio/mp4",
+)
 _ENDINGS = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -88,6 +100,7 @@ def build(
     app = Starlette(
         routes=[
             *files,
+            *storage_routes(site),
             *rest_routes(site),
             *replicate_routes(site),
             *segmind_routes(site),

@@ -1,4 +1,4 @@
-"""fal's wire: the queue, the storage, and the list of past requests.
+"""fal's wire: the queue and the list of past requests.
 
 The synchronous form (`https://fal.run/{endpoint}`) answers when the request's Host is `fal.run`, or under the
 path prefix `/sync/`; the queue has every other host. Server-sent events end with `COMPLETED`.
@@ -6,10 +6,9 @@ Webhooks are accepted and never sent: the sandbox opens no connection to anywher
 """
 
 import json
-import secrets
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import Any, TypeAlias
 
@@ -20,16 +19,15 @@ from starlette.routing import Route
 
 from rotoscope.sandbox.models import Problem, find_model
 from rotoscope.sandbox.predictions import Failure, JsonObject, Prediction, Stage
-from rotoscope.sandbox.site import Refusal, Site, moment, read_body, read_object, whole
-from rotoscope.sandbox.store import Upload, new_id
+from rotoscope.sandbox.site import Refusal, Site, moment, read_object, whole
 
-__all__ = ["queue_routes", "rest_routes"]
+__all__ = ["keyed", "queue_routes", "rest_routes"]
 
 _WIRE = "fal"
 _ID_HEADER = "x-fal-request-id"
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.05
+_REPEAT_LOOKS = 20
 _SYNC_SECONDS = 3600.0
-_TOKEN_HOURS = 1
 _OPEN = {Stage.QUEUED: "IN_QUEUE", Stage.RUNNING: "IN_PROGRESS"}
 _ERRORS = "https://docs.fal.ai/errors"
 
@@ -38,16 +36,8 @@ _Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def rest_routes(site: Site) -> list[Route]:
-    """Storage and the platform API; in front of everything with placeholders in its path."""
-    # Who holds a fresh upload URL may write there once asked for, without a key: as with the real storage.
-    put = Route("/storage/put/{id}", partial(_put, site), methods=["PUT"])
-    table: list[tuple[str, str, _Act]] = [
-        ("POST", "/storage/auth/token", _token),
-        ("POST", "/storage/upload/initiate", _initiate),
-        ("POST", "/files/upload", _upload),
-        ("GET", "/v1/models/requests/by-endpoint", _past),
-    ]
-    return [put, *(Route(path, _keyed(partial(act, site)), methods=[verb]) for verb, path, act in table)]
+    """The platform API; in front of everything with placeholders in its path."""
+    return [Route("/v1/models/requests/by-endpoint", keyed(partial(_past, site)), methods=["GET"])]
 
 
 def queue_routes(site: Site) -> list[Route]:
@@ -61,10 +51,10 @@ def queue_routes(site: Site) -> list[Route]:
         ("POST", "/sync/{endpoint:path}", _run),
         ("POST", "/{endpoint:path}", _submit),
     ]
-    return [Route(path, _keyed(partial(act, site)), methods=[verb]) for verb, path, act in table]
+    return [Route(path, keyed(partial(act, site)), methods=[verb]) for verb, path, act in table]
 
 
-def _keyed(act: _Endpoint) -> _Endpoint:
+def keyed(act: _Endpoint) -> _Endpoint:
     """Any key will do, but there must be one; and every answer carries a request id."""
 
     @wraps(act)
@@ -139,9 +129,9 @@ def _start_by(site: Site, request: Request) -> float | None:
         raise _refuse(400, wrong) from problem
 
 
-async def _found(site: Site, request: Request) -> Prediction:
+async def _found(site: Site, request: Request, *, hold: bool = True) -> Prediction:
     path = request.path_params
-    known = await site.look(_WIRE, path["id"])
+    known = await site.look(_WIRE, path["id"], hold=hold)
     if known is None or not known.order.model.startswith(f"{path['owner']}/{path['app']}"):
         raise _refuse(404, {"detail": "Request not found", "status": "NOT_FOUND"}, path["id"])
     return known
@@ -196,16 +186,22 @@ async def _status(site: Site, request: Request) -> Response:
 
 
 async def _stream(site: Site, request: Request) -> Response:
-    known = await _found(site, request)
+    """Every change at once; while nothing changes, a repetition every second shows that the line is open."""
+    known = await _found(site, request, hold=False)
     logs = request.query_params.get("logs", "").lower() in ("1", "true")
 
     async def events() -> AsyncIterator[str]:
+        last, silent = "", 0
         while True:
-            now = await site.look(_WIRE, known.order.id) or known
+            now = await site.look(_WIRE, known.order.id, hold=False) or known
             told = _told(site, request, now, logs=logs)
-            yield f"data: {json.dumps(told)}\n\n"
+            event = f"data: {json.dumps(told)}\n\n"
+            silent = silent + 1 if event == last else 0
+            if silent % _REPEAT_LOOKS == 0:
+                yield event
             if told["status"] == "COMPLETED":
                 return
+            last = event
             await anyio.sleep(_LOOK_SECONDS)
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={_ID_HEADER: known.order.id})
@@ -245,49 +241,6 @@ async def _cancel(site: Site, request: Request) -> Response:
     if stage is Stage.QUEUED:
         return JSONResponse({"status": "OK"}, 200, headers)
     return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202, headers)
-
-
-async def _token(site: Site, request: Request) -> Response:
-    until = datetime.now(UTC) + timedelta(hours=_TOKEN_HOURS)
-    return JSONResponse(
-        {
-            "token": secrets.token_urlsafe(16),
-            "token_type": "Bearer",
-            "base_url": site.base(request),
-            "expires_at": until.isoformat(),
-        }
-    )
-
-
-async def _upload(site: Site, request: Request) -> Response:
-    content = await read_body(request)
-    kind = request.headers.get("content-type", "application/octet-stream")
-    name = request.headers.get("x-fal-file-name", "file")
-    upload = await site.keep(Upload(new_id(), name, kind, site.clock(), len(content)), content)
-    return JSONResponse({"access_url": site.upload_url(upload, site.base(request))})
-
-
-async def _initiate(site: Site, request: Request) -> Response:
-    asked = await read_object(request) or {}
-    kind = str(asked.get("content_type") or "application/octet-stream")
-    upload = await site.keep(Upload(new_id(), str(asked.get("file_name") or "file"), kind, site.clock()), None)
-    base = site.base(request)
-    return JSONResponse(
-        {
-            "upload_url": f"{base}/storage/put/{upload.id}",
-            "file_url": site.upload_url(upload, base),
-        }
-    )
-
-
-async def _put(site: Site, request: Request) -> Response:
-    upload = site.store.upload(request.path_params["id"])
-    if upload is None:
-        return JSONResponse({"detail": "Not found"}, 404)
-    content = await read_body(request)
-    stored = Upload(upload.id, upload.name, upload.content_type, upload.created, len(content))
-    await site.keep(stored, content)
-    return Response(status_code=200, headers={"etag": f'"{upload.id}"'})
 
 
 async def _past(site: Site, request: Request) -> Response:

@@ -1,20 +1,19 @@
 """The models that the sandbox knows, as data: where they live, what they take, and what computes them.
 
 An engine is a module with a `MODELS` tuple; to add one, name it in `_ENGINES`. Engines are imported with the
-first prediction, because they bring numpy and OpenCV.
+first prediction, because they bring numpy, OpenCV and PyAV.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
-
-from rotoscope.sandbox.predictions import JsonObject
 
 __all__ = ["Compute", "Field", "Model", "Problem", "Stopped", "Task", "UnusableInput", "all_models", "find_model"]
 
-_ENGINES = ("rotoscope.sandbox.vision.engine",)
+_ENGINES = ("rotoscope.sandbox.vision.engine", "rotoscope.sandbox.film.engine")
 
 
 class Stopped(Exception):
@@ -41,14 +40,28 @@ class Task(Protocol):
     def read(self, field_name: str, reference: str) -> bytes:
         """The bytes that a data URI or one of the sandbox's own URLs stands for."""
 
+    def place(self, field_name: str, reference: str) -> Path:
+        """A local file with those bytes, for what is too large to hold in memory; to be read only."""
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files while the model runs; it is gone afterwards."""
+
     def save(self, name: str, content: bytes) -> str:
         """Keeps an output file; the returned reference becomes its URL when it is told."""
+
+    def keep(self, name: str, made: Path) -> str:
+        """Keeps a file that was made in the scratch folder as an output, as `save` does."""
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        """Adds what the model measures to the metrics of the prediction."""
 
     def log(self, line: str) -> None:
         """Adds a line to the model's log, at once visible to whoever asks; raises `Stopped` when it should end."""
 
 
-Compute: TypeAlias = Callable[[Task], JsonObject]
+Compute: TypeAlias = Callable[[Task], Any]
+"""From a task to the output, a JSON value in which references to kept files stand for their URLs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +75,22 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One input field: `type` is a JSON type by its Python name; `options` are the only values, where there are any."""
+    """One input field.
+
+    Attributes:
+        type: a JSON type by its Python name.
+        required: whether a request without it is refused.
+        options: the only values, where there are any.
+        least, most: bounds of a number; `most` is the longest length of a string or a list.
+        items: the type of a list's items, where it matters.
+    """
 
     type: str
     required: bool = False
     options: tuple[str, ...] = ()
+    least: int | None = None
+    most: int | None = None
+    items: str = ""
 
     def problem(self, name: str, value: object) -> Problem | None:
         """What is wrong with a value, or None."""
@@ -75,7 +99,24 @@ class Field:
             return Problem(name, f"Input should be a valid {self.type}", f"{self.type}_type")
         if self.options and value not in self.options:
             return Problem(name, f"Input should be one of {', '.join(self.options)}", "literal_error")
+        return self._out_of_bounds(name, value) or self._wrong_item(name, value)
+
+    def _out_of_bounds(self, name: str, value: Any) -> Problem | None:
+        sized = isinstance(value, str | list)
+        size = len(value) if sized else value
+        if self.most is not None and size > self.most:
+            words = f"have at most {self.most} {'characters' if isinstance(value, str) else 'items'}" if sized else ""
+            return Problem(
+                name, f"Input should {words or f'be at most {self.most}'}", "too_long" if sized else "too_large"
+            )
+        if self.least is not None and size < self.least:
+            return Problem(name, f"Input should be at least {self.least}", "too_small")
         return None
+
+    def _wrong_item(self, name: str, value: Any) -> Problem | None:
+        if not self.items or all(isinstance(item, _TYPES[self.items]) for item in value):
+            return None
+        return Problem(name, f"Every item should be a valid {self.items}", f"{self.items}_type")
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {

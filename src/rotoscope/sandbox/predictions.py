@@ -4,7 +4,7 @@ The stage is a pure function of these facts and the time. Pretended waiting (a q
 sleeps anywhere: it only decides what is told.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -73,11 +73,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the computation ended: exactly one of `output` and `failure` is set."""
+    """How the computation ended: exactly one of `output` and `failure` is set; `metrics` is what the model measured."""
 
     ended: float
-    output: JsonObject | None = None
+    output: Any = None
     failure: Failure | None = None
+    metrics: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

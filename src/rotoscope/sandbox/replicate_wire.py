@@ -5,7 +5,6 @@ hands out `urls` that point to api.replicate.com, where its key is worth nothing
 Webhooks are accepted and never sent: the sandbox opens no connection to anywhere.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -20,7 +19,7 @@ from starlette.routing import Route
 
 from rotoscope.sandbox.models import Model, Problem, all_models, find_model
 from rotoscope.sandbox.predictions import JsonObject, Prediction, Stage
-from rotoscope.sandbox.site import Refusal, Site, moment, read_object, whole
+from rotoscope.sandbox.site import Refusal, Site, moment, pieces, read_object, whole
 from rotoscope.sandbox.store import Upload, new_id
 
 __all__ = ["replicate_routes"]
@@ -197,7 +196,9 @@ def _told(site: Site, request: Request, known: Prediction | None) -> JsonObject:
         told["deadline"] = _iso(order.deadline)
     if completed is not None:
         ran = completed - started if started is not None else 0.0
-        told["metrics"] = {"predict_time": round(ran, 6), "total_time": round(completed - order.created, 6)}
+        measured = known.outcome.metrics if known.outcome and stage is Stage.SUCCEEDED else {}
+        times = {"predict_time": round(ran, 6), "total_time": round(completed - order.created, 6)}
+        told["metrics"] = {**measured, **times}
     return told
 
 
@@ -262,20 +263,10 @@ async def _upload(site: Site, request: Request) -> Response:
             raise _refuse(400, "Bad request", "Missing content")
         told = form.get("metadata")
         metadata = await told.read() if isinstance(told, UploadFile) else (told or "{}")
-        taken = await content.read()
         name = form.get("filename") or content.filename or "file"
         kind = form.get("type") or content.content_type or "application/octet-stream"
-    upload = Upload(
-        new_id(),
-        str(name),
-        str(kind),
-        site.clock(),
-        len(taken),
-        hashlib.sha256(taken).hexdigest(),
-        hashlib.md5(taken, usedforsecurity=False).hexdigest(),
-        _metadata(metadata),
-    )
-    return JSONResponse(_file_told(site, request, await site.keep(upload, taken)), 201)
+        upload = Upload(new_id(), str(name), str(kind), site.clock(), metadata=_metadata(metadata))
+        return JSONResponse(_file_told(site, request, await site.receive(upload, pieces(content))), 201)
 
 
 def _metadata(text: bytes | str) -> JsonObject:

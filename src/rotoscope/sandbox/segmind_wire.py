@@ -7,7 +7,7 @@ headers `x-sandbox-method`, `x-sandbox-confidence` and `x-sandbox-notice`; v2 te
 import base64
 import binascii
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import partial, wraps
 from pathlib import Path
@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from rotoscope.sandbox.models import Model, find_model
 from rotoscope.sandbox.predictions import JsonObject, Prediction, Stage
-from rotoscope.sandbox.site import Refusal, Site, read_object, whole
+from rotoscope.sandbox.site import Refusal, Site, pieces, read_object, whole
 from rotoscope.sandbox.store import Upload, new_id
 
 __all__ = ["segmind_routes"]
@@ -112,9 +112,8 @@ async def _form(site: Site, request: Request, model: Model) -> JsonObject:
 
 
 async def _kept(site: Site, request: Request, part: UploadFile) -> str:
-    content = await part.read()
     kind = part.content_type or "application/octet-stream"
-    upload = await site.keep(Upload(new_id(), part.filename or "file", kind, site.clock(), len(content)), content)
+    upload = await site.receive(Upload(new_id(), part.filename or "file", kind, site.clock()), pieces(part))
     return site.upload_url(upload, site.base(request))
 
 
@@ -208,19 +207,23 @@ async def _upload(site: Site, request: Request) -> Response:
     asked = (await read_object(request) or {}).get("data_urls")
     if not isinstance(asked, list) or not asked or not all(isinstance(uri, str) for uri in asked):
         raise _refuse(400, "data_urls is not a list of data URLs.")
-    uploads = [await site.keep(*_decoded(site, uri)) for uri in asked]
+    uploads = [await site.receive(*_decoded(site, uri)) for uri in asked]
     urls = [site.upload_url(upload, site.base(request)) for upload in uploads]
     return JSONResponse({"file_urls": urls, "message": "Files uploaded successfully"})
 
 
-def _decoded(site: Site, uri: str) -> tuple[Upload, bytes]:
+def _decoded(site: Site, uri: str) -> tuple[Upload, AsyncIterator[bytes]]:
     head, _, body = uri.partition(",")
     kind = head.removeprefix("data:").removesuffix(";base64")
     try:
         content = base64.b64decode(body, validate=True)
     except binascii.Error as problem:
         raise _refuse(400, "A data URL is not valid base64.") from problem
-    return Upload(new_id(), f"asset.{_ENDINGS.get(kind, 'bin')}", kind, site.clock(), len(content)), content
+    return Upload(new_id(), f"asset.{_ENDINGS.get(kind, 'bin')}", kind, site.clock()), _at_once(content)
+
+
+async def _at_once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def _history(site: Site, request: Request) -> Response:

@@ -3,23 +3,24 @@
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 from anyio import to_thread
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from rotoscope.sandbox.models import Model
 from rotoscope.sandbox.predictions import JsonObject, Order, Prediction, Stage
-from rotoscope.sandbox.store import Store, Upload
+from rotoscope.sandbox.store import Incoming, Store, Upload
 from rotoscope.sandbox.work import OWN, Crew
 
-__all__ = ["Refusal", "Site", "moment", "read_body", "read_object", "whole"]
+__all__ = ["Refusal", "Site", "moment", "pieces", "poured", "read_object", "whole"]
 
 _QUEUE_SECONDS = 0.3
 _PLACES_AHEAD = 3
@@ -27,6 +28,8 @@ _HOLD_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 _MOST_DIGITS = 9
 _BODY_LIMIT = 100 * 1024 * 1024
+_UPLOAD_LIMIT = 2 * 1024**3
+_CHUNK = 1024 * 1024
 
 
 class Refusal(Exception):
@@ -83,13 +86,16 @@ class Site:
         self.crew.take(order)
         return Prediction(order)
 
-    async def look(self, wire: str, id_: str) -> Prediction | None:
-        """The prediction as it is now. One whose worker died is computed by this process from here on."""
+    async def look(self, wire: str, id_: str, *, hold: bool = True) -> Prediction | None:
+        """The prediction as it is now. One whose worker died is computed by this process from here on.
+
+        Where no waiting is pretended, it holds on for some seconds until the outcome is there, unless told not to.
+        """
         known = self.store.get(id_)
         if known is None or known.order.wire != wire:
             return None
         self._adopt(known)
-        if known.outcome is None and known.order.queue_seconds + known.order.run_seconds == 0:
+        if hold and known.outcome is None and known.order.queue_seconds + known.order.run_seconds == 0:
             await self._computed(id_, _HOLD_SECONDS)
             return self.store.get(id_)
         return known
@@ -143,10 +149,11 @@ class Site:
         succeeded = known.stage(self.clock()) is Stage.SUCCEEDED and known.outcome is not None
         return self.worded(known.outcome.output, base) if succeeded and known.outcome else None
 
-    async def keep(self, upload: Upload, content: bytes | None) -> Upload:
-        """Stores an upload off the event loop."""
-        await to_thread.run_sync(self.store.save_upload, upload, content)
-        return upload
+    async def receive(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+        """Takes the bytes of an upload as they come, never all of them at once."""
+        with self.store.receive(upload) as came:
+            await poured(chunks, came)
+            return await to_thread.run_sync(self.store.received, upload, came)
 
     def upload_url(self, upload: Upload, base: str) -> str:
         """Where an upload can be read, with the ending that its name or type gives it."""
@@ -154,7 +161,21 @@ class Site:
         return f"{base}/files/{upload.id}{ending[0] if ending else ''}"
 
 
-async def read_body(request: Request) -> bytes:
+async def poured(chunks: AsyncIterable[bytes], came: Incoming) -> None:
+    """Writes chunks down as they come, off the event loop; more than any provider takes (2 GB) is refused."""
+    async for chunk in chunks:
+        if came.size + len(chunk) > _UPLOAD_LIMIT:
+            raise HTTPException(413, "The file is larger than 2 GB.")
+        await to_thread.run_sync(came.write, chunk)
+
+
+async def pieces(part: UploadFile) -> AsyncIterator[bytes]:
+    """The file part of a form, piece by piece."""
+    while chunk := await part.read(_CHUNK):
+        yield chunk
+
+
+async def _body(request: Request) -> bytes:
     """The body, refused when it is larger than any provider takes (100 MB)."""
     content = bytearray()
     async for chunk in request.stream():
@@ -167,7 +188,7 @@ async def read_body(request: Request) -> bytes:
 async def read_object(request: Request) -> JsonObject | None:
     """The body as a JSON object; None when it is anything else."""
     try:
-        parsed = json.loads(await read_body(request) or b"{}")
+        parsed = json.loads(await _body(request) or b"{}")
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None

@@ -5,12 +5,15 @@
                      outcome.json    how it ended; written once
                      canceled.json   when it was canceled; the first to write it wins
                      <name>          outputs
+                     .work-*/        the worker's files while it works
     files/<id>, files/<id>.json      uploads and what is known of them
+    files/<id>.parts/<number>        the parts of an upload until they are put together
 
 Each file has one writer and one meaning, so that no process ever has to read, change and write back what
 another one writes too. Files appear whole: they are written beside their place and moved.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -18,20 +21,24 @@ import secrets
 import shutil
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
 
 from rotoscope.sandbox.predictions import Failure, JsonObject, Order, Outcome, Prediction
 
-__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Store", "Upload", "new_id"]
+__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Incoming", "Store", "Upload", "new_id"]
 
 KEEP_SECONDS = 24 * 3600.0
 """What is older than this is cleared away when a sandbox starts."""
 
 PULSE_SECONDS = 0.5
 _PULSE_LOST_SECONDS = 3.0
+_CHUNK = 1024 * 1024
 
 _ID = re.compile(r"[0-9a-z-]{20,40}")
 _NAME = re.compile(r"[0-9a-z_-]{1,60}\.[a-z0-9]{1,5}")
@@ -55,6 +62,49 @@ class Upload:
     sha256: str = ""
     md5: str = ""
     metadata: JsonObject | None = None
+
+
+class Incoming:
+    """Bytes on their way to a file: they appear there whole, once `settle` was called; otherwise nothing stays.
+
+    A context manager. `size`, `sha256` and `md5` are those of the bytes so far.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.size = 0
+        self._place = place
+        self._beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        self._file = self._beside.open("wb")
+        self._hashes = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._beside.unlink(missing_ok=True)
+
+    def write(self, chunk: bytes) -> None:
+        """Adds a piece."""
+        self._file.write(chunk)
+        self.size += len(chunk)
+        for known in self._hashes:
+            known.update(chunk)
+
+    def settle(self) -> None:
+        """Everything has come."""
+        self._file.close()
+        self._beside.replace(self._place)
+
+    @property
+    def sha256(self) -> str:
+        return self._hashes[0].hexdigest()
+
+    @property
+    def md5(self) -> str:
+        return self._hashes[1].hexdigest()
 
 
 class Store:
@@ -87,12 +137,14 @@ class Store:
         order = _read_json(place / "order.json")
         if order is None:
             return None
+        # The outcome first: who sees one must also see the start, which is written before it.
+        outcome = _outcome(_read_json(place / "outcome.json"))
         progress, canceled = _read_json(place / "progress.json") or {}, _read_json(place / "canceled.json") or {}
         return Prediction(
             Order(**order),
             progress.get("begun"),
             tuple(progress.get("logs", ())),
-            _outcome(_read_json(place / "outcome.json")),
+            outcome,
             canceled.get("at"),
         )
 
@@ -143,17 +195,54 @@ class Store:
         """Keeps an output; the same prediction computed twice writes the same file twice."""
         _write(self._predictions / id_ / name, content)
 
+    def keep_output(self, id_: str, name: str, made: Path) -> None:
+        """Keeps a file from the scratch folder as an output."""
+        made.replace(self._predictions / id_ / name)
+
+    def scratch(self, id_: str) -> TemporaryDirectory[str]:
+        """A folder for the worker's files: on the same disk as the outputs, so that keeping one is only a move."""
+        return TemporaryDirectory(prefix=".work-", dir=self._predictions / id_)
+
     def output(self, id_: str, name: str) -> Path | None:
         """The file of an output, or None."""
         place = self._predictions / id_ / name
         known = _ID.fullmatch(id_) and _NAME.fullmatch(name) and place.suffix != ".json"
         return place if known and place.is_file() else None
 
-    def save_upload(self, upload: Upload, content: bytes | None = None) -> None:
-        """Keeps an upload, or only the promise of one."""
-        if content is not None:
-            _write(self._files / upload.id, content)
+    def expect(self, upload: Upload) -> Upload:
+        """Writes down what is known of an upload, before or after its bytes have come."""
         _write_json(self._files / f"{upload.id}.json", asdict(upload))
+        return upload
+
+    def receive(self, upload: Upload) -> Incoming:
+        """Where the bytes of an upload go, piece by piece."""
+        return Incoming(self._files / upload.id)
+
+    def received(self, upload: Upload, came: Incoming) -> Upload:
+        """Puts the bytes in their place and writes down what they are."""
+        came.settle()
+        return self.expect(replace(upload, size=came.size, sha256=came.sha256, md5=came.md5))
+
+    def receive_part(self, upload: Upload, number: int) -> Incoming:
+        """Where the bytes of one part of an upload go."""
+        folder = self._files / f"{upload.id}.parts"
+        folder.mkdir(exist_ok=True)
+        return Incoming(folder / str(number))
+
+    def join(self, upload: Upload, numbers: Sequence[int]) -> Upload | None:
+        """Puts parts together in the given order; None when one of them never came."""
+        folder = self._files / f"{upload.id}.parts"
+        places = [folder / str(number) for number in numbers]
+        if not places or not all(place.is_file() for place in places):
+            return None
+        with self.receive(upload) as whole:
+            for place in places:
+                with place.open("rb") as part:
+                    while chunk := part.read(_CHUNK):
+                        whole.write(chunk)
+            joined = self.received(upload, whole)
+        shutil.rmtree(folder)
+        return joined
 
     def upload(self, id_: str) -> Upload | None:
         """What is known of an upload, or None."""
@@ -174,13 +263,15 @@ class Store:
         """Removes an upload."""
         for name in (id_, f"{id_}.json"):
             (self._files / name).unlink(missing_ok=True)
+        shutil.rmtree(self._files / f"{id_}.parts", ignore_errors=True)
 
 
 def _outcome(facts: JsonObject | None) -> Outcome | None:
     if facts is None:
         return None
     failure = facts["failure"]
-    return Outcome(facts["ended"], facts["output"], Failure(**failure) if failure else None)
+    metrics = facts.get("metrics", {})
+    return Outcome(facts["ended"], facts["output"], Failure(**failure) if failure else None, metrics)
 
 
 def _read_json(place: Path) -> JsonObject | None:

@@ -9,15 +9,17 @@ import base64
 import binascii
 import logging
 import re
+import secrets
 import threading
 import urllib.parse
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rotoscope.sandbox.models import Stopped, UnusableInput, find_model
-from rotoscope.sandbox.predictions import Failure, Order, Outcome
+from rotoscope.sandbox.predictions import Failure, JsonObject, Order, Outcome
 from rotoscope.sandbox.store import PULSE_SECONDS, Store
 
 __all__ = ["OWN", "Crew"]
@@ -29,7 +31,10 @@ _HANDS = 2
 _LAST_SECONDS = 10.0
 _OWN_OUTPUT = re.compile(r"/outputs/([^/]+)/([^/]+)")
 _OWN_UPLOAD = re.compile(r"/(?:files|(?:replicate/)?v1/files)/([a-z0-9]{26})(?:\.[a-z0-9]{1,5}|/download)?")
-_NOT_FETCHED = "The sandbox does not fetch remote pictures: send a data URI, or upload the file to the sandbox first."
+_NOT_FETCHED = (
+    "The sandbox does not fetch remote pictures, videos or sounds: "
+    "send a data URI, or upload the file to the sandbox first."
+)
 
 _log = logging.getLogger(__name__)
 
@@ -45,15 +50,32 @@ class _Work:
         self._clock = clock
         self._begun: float | None = None
         self._logs: list[str] = []
+        self._metrics: JsonObject = {}
+        self._scratch: Path | None = None
         store.progress(order.id, None, [])
 
     @property
     def input(self) -> Mapping[str, Any]:
         return self.order.input
 
+    @property
+    def scratch(self) -> Path:
+        assert self._scratch is not None
+        return self._scratch
+
     def read(self, field_name: str, reference: str) -> bytes:
         if reference.startswith("data:"):
             return _decoded(field_name, reference)
+        return self._own(field_name, reference).read_bytes()
+
+    def place(self, field_name: str, reference: str) -> Path:
+        if not reference.startswith("data:"):
+            return self._own(field_name, reference)
+        place = self.scratch / secrets.token_hex(8)
+        place.write_bytes(_decoded(field_name, reference))
+        return place
+
+    def _own(self, field_name: str, reference: str) -> Path:
         path = urllib.parse.urlsplit(reference).path
         if output := _OWN_OUTPUT.fullmatch(path):
             place = self._store.output(output[1], output[2])
@@ -63,11 +85,21 @@ class _Work:
             raise UnusableInput(field_name, _NOT_FETCHED, "file_download_error")
         if place is None:
             raise UnusableInput(field_name, "The sandbox has no such file.", "file_download_error")
-        return place.read_bytes()
+        return place
 
     def save(self, name: str, content: bytes) -> str:
         self._store.save_output(self.order.id, name, content)
+        return self._reference(name)
+
+    def keep(self, name: str, made: Path) -> str:
+        self._store.keep_output(self.order.id, name, made)
+        return self._reference(name)
+
+    def _reference(self, name: str) -> str:
         return f"{OWN}/outputs/{self.order.id}/{name}"
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        self._metrics.update(metrics)
 
     def log(self, line: str) -> None:
         self._heed()
@@ -85,7 +117,9 @@ class _Work:
             self._heed()
             self._begun = self._clock()
             self._store.progress(self.order.id, self._begun, self._logs)
-            self._store.finish(self.order.id, self._outcome())
+            with self._store.scratch(self.order.id) as scratch:
+                self._scratch = Path(scratch)
+                self._store.finish(self.order.id, self._outcome())
         except Stopped:
             # A canceled run keeps its start for the record; one that the end of the process cut off is free to take.
             if self.stop.is_set():
@@ -107,7 +141,7 @@ class _Work:
         except Exception as crash:  # noqa: BLE001 - the worker's outermost edge: a crash is a failed prediction
             _log.exception("the sandbox failed to compute %s", self.order.id)
             return Outcome(self._clock(), failure=Failure(f"{type(crash).__name__}: {crash}"))
-        return Outcome(self._clock(), output=output)
+        return Outcome(self._clock(), output=output, metrics=self._metrics)
 
 
 def _decoded(field_name: str, uri: str) -> bytes:

@@ -3,7 +3,15 @@
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel
 
-from rotoscope.contracts.results import AnyResult, DescribeResult, JobList, JobResult, MediaFile, SegmentResult
+from rotoscope.contracts.results import (
+    AnyResult,
+    DescribeResult,
+    JobList,
+    JobResult,
+    MediaFile,
+    SegmentResult,
+    VideoResult,
+)
 from rotoscope.errors import RotoscopeError
 
 __all__ = ["error_answer", "list_answer", "result_answer"]
@@ -54,6 +62,21 @@ def _result_text(result: JobResult) -> str:
 
 
 def _media_lines(result: JobResult) -> list[str]:
+    return [*_mask_lines(result), *_video_lines(result)]
+
+
+def _video_lines(result: JobResult) -> list[str]:
+    if not isinstance(result, VideoResult | AnyResult) or result.video is None:
+        return []
+    video = result.video
+    sound = "with sound" if video.has_audio else "silent"
+    what = f"{video.width}x{video.height}, {video.duration_seconds:.2f} s, {video.frame_rate:g} frames a second, {sound}"
+    lines = [f"video: {what}, {_place(video)}"]
+    pictures = {"poster": result.poster, "filmstrip": result.filmstrip}
+    return lines + [f"{name}: {_place(media)}" for name, media in pictures.items() if media]
+
+
+def _mask_lines(result: JobResult) -> list[str]:
     if not isinstance(result, SegmentResult | DescribeResult | AnyResult):
         return []
     lines = [f"text: {result.text}"] if result.text else []

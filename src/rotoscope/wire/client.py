@@ -114,6 +114,22 @@ class Wire:
         body = body.replace(door.value.encode(), b"[key]") if not response.is_success else body
         return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
 
+    async def listen(self, provider: str, call: HttpCall, told: Callable[[], None]) -> None:
+        """Read a stream of server-sent events to its end; `told` is called at each of them.
+
+        Raises:
+            Unreachable, ReplyLost: it could not be opened, or broke.
+        """
+        door = self._doors[provider]
+        headers = {**call.headers, door.header: door.value}
+        with _our_errors(provider):
+            async with self._opened(self._keyed_client(), call, headers) as response:
+                if not response.is_success:
+                    return
+                async for line in response.aiter_lines():
+                    if line.startswith("data:"):
+                        told()
+
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch an output of a provider into a file, without any key.
 
@@ -196,9 +212,9 @@ class Wire:
             request = client.build_request(
                 call.method,
                 call.url,
-                headers=dict(headers) | (_length(call.source) if call.source else {}),
+                headers=dict(headers) | (_length(call.source, call.span) if call.source else {}),
                 json=call.json,
-                content=_chunks(call.source) if call.source else call.content,
+                content=_chunks(call.source, call.span) if call.source else call.content,
                 files=parts or None,
                 timeout=timeout,
                 extensions={**(extensions or {})},
@@ -297,13 +313,17 @@ def _gone(status: int) -> OutputLost | UnsafeSource:
     )
 
 
-def _length(source: Path) -> dict[str, str]:
-    return {"Content-Length": str(source.stat().st_size)}
+def _length(source: Path, span: tuple[int, int] | None) -> dict[str, str]:
+    size = source.stat().st_size
+    return {"Content-Length": str(size if span is None else min(span[1], max(0, size - span[0])))}
 
 
-async def _chunks(source: Path) -> AsyncIterator[bytes]:
+async def _chunks(source: Path, span: tuple[int, int] | None) -> AsyncIterator[bytes]:
+    start, left = span or (0, source.stat().st_size)
     async with await anyio.open_file(source, "rb") as file:
-        while chunk := await file.read(_CHUNK):
+        await file.seek(start)
+        while left > 0 and (chunk := await file.read(min(_CHUNK, left))):
+            left -= len(chunk)
             yield chunk
 
 

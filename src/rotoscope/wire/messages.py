@@ -20,7 +20,8 @@ class HttpCall:
 
     At most one of `json`, `content`, `source`, `form` and `data_uris` is set. `source` is a file that is streamed
     from disk; `form` maps part names to (file name, file, content type); `data_uris` is sent as a JSON object whose
-    members are lists of data URIs, made from (file, content type) when the request is sent.
+    members are lists of data URIs, made from (file, content type) when the request is sent. `span` is the part of
+    `source` that is sent, as (first byte, at most this many bytes).
     `patience_seconds` is how long to wait for the reply to begin, where the usual time is too short.
     """
 
@@ -30,6 +31,7 @@ class HttpCall:
     json: Json = None
     content: bytes | None = None
     source: Path | None = None
+    span: tuple[int, int] | None = None
     form: Mapping[str, tuple[str, Path, str]] | None = None
     with_key: bool = True
     data_uris: Mapping[str, tuple[tuple[Path, str], ...]] | None = None

@@ -7,6 +7,7 @@ import pytest
 
 from rotoscope.errors import Busy, OutOfCredit, ProviderDown, ProviderError, Refused
 from rotoscope.predictions.dialects import DIALECTS, Parcel, Placement
+from rotoscope.predictions.states import Ticket
 from rotoscope.wire.messages import HttpCall, Reply
 
 PARCEL = Parcel(Path("/tmp/x.png"), "picture.png", "image/png", 300_000)
@@ -39,12 +40,14 @@ ANSWERS = {
         Reply(200, {}, json.dumps({"upload_url": "https://signed.example/put?x=1", "file_url": FILE}).encode()),
         Placement(
             FILE,
-            HttpCall(
-                "PUT",
-                "https://signed.example/put?x=1",
-                headers={"Content-Type": "image/png"},
-                source=PARCEL.path,
-                with_key=False,
+            (
+                HttpCall(
+                    "PUT",
+                    "https://signed.example/put?x=1",
+                    headers={"Content-Type": "image/png"},
+                    source=PARCEL.path,
+                    with_key=False,
+                ),
             ),
         ),
     ),
@@ -96,3 +99,28 @@ def test_segmind_says_under_406_that_the_account_has_run_dry():
 @pytest.mark.parametrize("name", ["fal", "segmind"])
 def test_without_a_base_for_files_nothing_is_uploaded(name):
     assert DIALECTS[name]({"api": "https://provider.example"}).upload(PARCEL) is None
+
+
+def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_what_they_were_answered():
+    """As the official npm client does above 90 MB."""
+    parcel = Parcel(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
+    fal = DIALECTS["fal"](BASES["fal"])
+    first = fal.upload(parcel)
+    assert first is not None
+    assert first.url.endswith("/storage/upload/initiate-multipart?storage_type=fal-cdn-v3")
+    answer = {"upload_url": "https://signed.example/up?sig=1", "file_url": FILE}
+    placement = fal.placed(Reply(200, {}, json.dumps(answer).encode()), parcel)
+    assert [part.span for part in placement.parts] == [(n * 10_000_000, 10_000_000) for n in range(10)]
+    assert placement.parts[1].url == "https://signed.example/up/2?sig=1"
+    assert not any(part.with_key for part in placement.parts)
+    replies = [Reply(200, {}, json.dumps({"partNumber": n, "etag": f"e{n}"}).encode()) for n in (1, 2)]
+    closing = placement.closing(replies)
+    assert closing is not None
+    assert closing.url == "https://signed.example/up/complete?sig=1"
+    assert closing.json == {"parts": [{"partNumber": 1, "etag": "e1"}, {"partNumber": 2, "etag": "e2"}]}
+
+
+def test_only_fal_tells_of_changes_by_a_stream():
+    ticket = Ticket("p1", "owner/model")
+    told = {name: DIALECTS[name](BASES[name]).listen(ticket) for name in DIALECTS}
+    assert [name for name, call in told.items() if call is not None] == ["fal"]

@@ -8,7 +8,7 @@ own base's origin, because the key goes with them. Only successful outputs are c
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rotoscope.errors import RotoscopeError
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, web_url
@@ -33,6 +33,13 @@ __all__ = ["Fal"]
 
 _SHORTEST_DEADLINE = 2
 """Seconds; the header must name more than one."""
+
+_SILENCE = 120.0
+"""Seconds without an event after which a stream counts as broken."""
+
+_IN_ONE_PIECE = 90_000_000
+_PART = 10_000_000
+"""Bytes; the official npm client splits larger files, into parts of this size."""
 
 _TAILS = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel"}
 _NAMESPACES = {"workflows", "comfy"}
@@ -62,6 +69,11 @@ class Fal:
                 url = self._url(state.ticket, "status_url")
                 return HttpCall("GET", f"{url}{'&' if '?' in url else '?'}logs=1")
 
+    def listen(self, ticket: Ticket) -> HttpCall | None:
+        """Word the request for the stream of status changes; it ends when the run is completed."""
+        url = f"{self._url(ticket, 'status_url')}/stream"
+        return HttpCall("GET", url, headers={"Accept": "text/event-stream"}, patience_seconds=_SILENCE)
+
     def cancel(self, ticket: Ticket) -> HttpCall | None:
         """Word the request to stop. A queued run is removed; a running one is asked to end and may not."""
         return HttpCall("PUT", self._url(ticket, "cancel_url"))
@@ -81,7 +93,8 @@ class Fal:
         storage = self.bases.get("storage")
         if storage is None:
             return None
-        url = f"{storage.rstrip('/')}/storage/upload/initiate?storage_type=fal-cdn-v3"
+        kind = "initiate" if parcel.size <= _IN_ONE_PIECE else "initiate-multipart"
+        url = f"{storage.rstrip('/')}/storage/upload/{kind}?storage_type=fal-cdn-v3"
         return HttpCall("POST", url, json={"file_name": parcel.name, "content_type": parcel.content_type})
 
     def placed(self, reply: Reply, parcel: Parcel) -> Placement:
@@ -91,7 +104,12 @@ class Fal:
         if target is None or url is None:
             raise broke(reply) if _unpaid(reply) else untaken(reply)
         headers = {"Content-Type": parcel.content_type}
-        return Placement(url, HttpCall("PUT", target, headers=headers, source=parcel.path, with_key=False))
+        whole = HttpCall("PUT", target, headers=headers, source=parcel.path, with_key=False)
+        if parcel.size <= _IN_ONE_PIECE:
+            return Placement(url, (whole,))
+        starts = enumerate(range(0, parcel.size, _PART), start=1)
+        parts = (replace(whole, url=_below(target, str(n)), span=(start, _PART)) for n, start in starts)
+        return Placement(url, tuple(parts), HttpCall("POST", _below(target, "complete"), with_key=False))
 
     @property
     def _api(self) -> str:
@@ -109,6 +127,12 @@ class Fal:
         if name is None:
             raise lost(reply)
         return _state(fields, Ticket(name, call.endpoint, own_urls(fields, _TAILS, self._api)))
+
+
+def _below(signed: str, step: str) -> str:
+    """An address below a signed one, with the same signature in its query."""
+    path, mark, query = signed.partition("?")
+    return f"{path}/{step}{mark}{query}"
 
 
 def _app(endpoint: str) -> str:

@@ -59,6 +59,10 @@ class Replicate:
         """Word the question about an open prediction."""
         return HttpCall("GET", f"{self._api}/predictions/{state.ticket.id}")
 
+    def listen(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
+        """None. Its stream tells of a language model's words, not of states."""
+        return None
+
     def cancel(self, ticket: Ticket) -> HttpCall | None:
         """Word the request to stop. A prediction that has finished is answered unchanged."""
         return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel")

@@ -61,6 +61,10 @@ class Segmind:
         kept = own_urls(state.ticket.urls, [name], self._api)
         return HttpCall("GET", kept.get(name, f"{self._api}/v2/requests/{state.ticket.id}{_TAILS[name]}"))
 
+    def listen(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
+        """None. It has none."""
+        return None
+
     def cancel(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
         """None: Segmind has no cancel; the run goes on and is charged when it succeeds."""
         return None

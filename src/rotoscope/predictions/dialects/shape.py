@@ -1,7 +1,7 @@
 """What every dialect is."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +23,22 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an uploaded file will be read from, once `then` (if any) has been answered with a 2xx."""
+    """Where an uploaded file will be read from, once every part and then `complete` have been answered with a 2xx.
+
+    Attributes:
+        parts: the requests that bring the bytes, each free and repeatable.
+        complete: the request that joins the parts; what they were answered is put into it.
+    """
 
     url: str
-    then: HttpCall | None = None
+    parts: tuple[HttpCall, ...] = ()
+    complete: HttpCall | None = None
+
+    def closing(self, replies: Sequence[Reply]) -> HttpCall | None:
+        """The last request of an upload in parts, with what every part was answered."""
+        if self.complete is None:
+            return None
+        return replace(self.complete, json={"parts": [reply.fields() for reply in replies]})
 
 
 class Dialect(Protocol):
@@ -47,6 +59,13 @@ class Dialect(Protocol):
 
     def ask(self, state: Open) -> HttpCall:
         """Word the free question about an open prediction. Repeat at will."""
+        ...
+
+    def listen(self, ticket: Ticket) -> HttpCall | None:
+        """Word the request for a stream of server-sent events that tells of changes, or None where there is none.
+
+        It only wakes who asks: what is true is always read with `ask`.
+        """
         ...
 
     def cancel(self, ticket: Ticket) -> HttpCall | None:

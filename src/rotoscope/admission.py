@@ -1,0 +1,174 @@
+"""What a request must satisfy before its job is opened: its prompts, its media, and how they fit together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from rotoscope.contracts.arguments import Arguments, BoxArgument, DescribeWithMasks, PointArgument, SegmentImage
+from rotoscope.errors import InvalidInput
+from rotoscope.media.intake import Admitted, Intake, MediaKind
+from rotoscope.media.video_masks import fit_mask
+from rotoscope.models.fit import Clip, fitted
+from rotoscope.models.manifest import Input, Manifest
+from rotoscope.wire.messages import Json
+
+__all__ = ["Admission", "admit", "check_inside", "check_prompt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The media of a request, checked.
+
+    Attributes:
+        values: the arguments that were settled here, by name: links in place of media, and what follows from them.
+        media: every admitted medium of an argument, in order.
+        notes: what the user should know.
+    """
+
+    values: Mapping[str, Json]
+    media: Mapping[str, Sequence[Admitted]]
+    notes: Sequence[str]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The duration of every medium that has a known one, by its link."""
+        every = [one for media in self.media.values() for one in media]
+        return {one.value: one.duration_seconds for one in every if one.duration_seconds is not None}
+
+    def first(self, argument: str) -> Admitted | None:
+        """The first medium of an argument."""
+        return next(iter(self.media.get(argument, ())), None)
+
+
+async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *, pass_urls: bool) -> Admission:
+    """Admit every medium that the arguments name, and make masks fit their videos.
+
+    Raises:
+        UserMistake: a medium is not read, cannot be used, or does not fit another.
+    """
+    media: dict[str, list[Admitted]] = {}
+    many: dict[str, bool] = {}
+    for field in manifest.inputs.values():
+        given = asked.get(field.argument) if field.argument and field.is_media else None
+        if given is None or field.argument is None:
+            continue
+        listed = given if isinstance(given, list) else [given]
+        _check_number(field, listed)
+        kind = cast("MediaKind", field.kind)
+        media[field.argument] = [await intake.admit(kind, str(o), field.argument, pass_urls=pass_urls) for o in listed]
+        many[field.argument] = field.many
+    notes = _unread(media)
+    notes += await _cover(intake, manifest, media)
+    chosen, more = _fitting(manifest, asked, media)
+    links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
+    return Admission({**chosen, **links}, media, [*notes, *more])
+
+
+def _check_number(field: Input, listed: Sequence[Json]) -> None:
+    """Too many are refused before the first is read."""
+    if field.many and field.max_items is not None and len(listed) > field.max_items:
+        raise InvalidInput(
+            f"{field.argument!r} has {len(listed)} items; the model takes at most {field.max_items}.",
+            hint="Give fewer.",
+        )
+
+
+def _unread(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+    """What could not be checked, because the provider reads it from its own address."""
+    passed = sorted({name for name, found in media.items() for one in found if one.content_type is None})
+    if not passed or passed == ["image"]:
+        return []
+    return [f"Passed on by URL and so not checked: {', '.join(passed)}."]
+
+
+async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admitted]]) -> list[str]:
+    notes: list[str] = []
+    for field in manifest.inputs.values():
+        covered = manifest.inputs[field.covers].argument if field.covers else None
+        mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
+        if field.argument and mask and video and mask[0].width and video[0].width:
+            fitting, said = await fit_mask(intake.vault, mask[0], video[0])
+            media[field.argument] = [fitting]
+            notes += said
+    return notes
+
+
+def _fitting(
+    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[Admitted]]
+) -> tuple[dict[str, Json], list[str]]:
+    covered = [manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers]
+    for name in covered:
+        for video in media.get(name or "", ()):
+            if video.width and video.height and video.frames:
+                return fitted(manifest, asked, Clip(video.width, video.height, video.frames))
+    return {}, []
+
+
+def check_prompt(arguments: Arguments) -> None:
+    """Refuse a request that does not say what is wanted.
+
+    Raises:
+        InvalidInput: a prompt is empty, or there is none.
+    """
+    for name in ("prompt", "instruction"):
+        words = getattr(arguments, name, None)
+        if words is not None and not words.strip():
+            raise InvalidInput(f"The {name} is empty.", hint=_WHAT_TO_SAY.get(type(arguments), "Say what is wanted."))
+    if not isinstance(arguments, SegmentImage):
+        return
+    if not (arguments.instruction or arguments.points or arguments.box):
+        raise InvalidInput(
+            "Nothing says what to segment.", hint="Give an instruction in words, points, or a box around the object."
+        )
+    if arguments.points and not any(point.keep for point in arguments.points):
+        raise InvalidInput("No point is on the object.", hint="Give at least one point with keep: true.")
+
+
+_WHAT_TO_SAY: Mapping[type[Arguments], str] = {
+    SegmentImage: "Say what to segment, or give points or a box.",
+    DescribeWithMasks: "Say what to describe, or leave the prompt out.",
+}
+
+
+def check_inside(arguments: Arguments, picture: Admitted | None) -> list[str]:
+    """Points and boxes are in pixels of the upright picture; outside of it they are a mistake.
+
+    Returns:
+        A note when nobody has read the picture, so that they could not be compared with its size.
+
+    Raises:
+        InvalidInput: a point or a box is outside.
+    """
+    if not isinstance(arguments, SegmentImage) or not (arguments.points or arguments.box) or picture is None:
+        return []
+    if arguments.box is not None:
+        _check_box(arguments.box, picture)
+    for point in arguments.points or ():
+        _check_point(point, picture)
+    if picture.width is None:
+        return ["The picture was passed on by its URL, so points and box could not be compared with its size."]
+    return []
+
+
+def _check_point(point: PointArgument, picture: Admitted) -> None:
+    width, height = picture.width or float("inf"), picture.height or float("inf")
+    if not (0 <= point.x < width and 0 <= point.y < height):
+        raise InvalidInput(
+            f"The point ({point.x:g}, {point.y:g}) is outside the picture, which is {_size(picture)} pixels.",
+            hint="Give x and y in pixels of the upright picture, counted from its top left corner.",
+        )
+
+
+def _check_box(box: BoxArgument, picture: Admitted) -> None:
+    if box.left >= box.right or box.top >= box.bottom:
+        raise InvalidInput("The box is empty.", hint="left must be less than right, and top less than bottom.")
+    width, height = picture.width or float("inf"), picture.height or float("inf")
+    if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
+        raise InvalidInput(
+            f"The box goes beyond the picture, which is {_size(picture)} pixels.",
+            hint="Give left, top, right and bottom in pixels of the upright picture.",
+        )
+
+
+def _size(picture: Admitted) -> str:
+    return f"{picture.width}x{picture.height}" if picture.width else "of unknown size in"

@@ -1,0 +1,162 @@
+"""What the header of an MP4 or QuickTime file claims, read from its boxes before any decoder sees it.
+
+Some tables are stated in a few bytes and take gigabytes once they are built: a size and a count stand for a list of
+samples. Here they are only counted. A box is a length of four bytes, a name of four letters, and what it holds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+__all__ = ["Claims", "read_claims"]
+
+_MOST_BOXES = 200_000
+_DEEPEST = 12
+_HEAD = 96  # bytes of a box that are looked at, unless it is a table
+_MOST_RUNS = 1 << 16  # entries of the table of chunks that are looked at
+_PLAIN_SOUND = 1024  # samples of plain sound that make one entry of the list
+
+# Boxes that hold boxes, with the number of bytes before the first. `hoov` and `free` may hide a header as well.
+_HOLDERS = {
+    **dict.fromkeys(
+        (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"tref", b"udta"), 0
+    ),
+    **dict.fromkeys((b"tapt", b"sinf", b"schi", b"wave", b"hoov", b"free"), 0),
+    b"stsd": 8,
+}
+_SIZED = (b"trak", b"tkhd", b"stsd", b"hdlr", b"stsz", b"stz2", b"stts", b"stsc", b"stco", b"co64", b"trun", b"cmov")
+
+
+class _Malformed(Exception):
+    """The boxes do not fit into each other."""
+
+
+@dataclass(slots=True)
+class Claims:
+    """What a header says of the file.
+
+    Attributes:
+        tracks: how many tracks it announces.
+        width: of the largest picture of any track, in pixels; 0 without one.
+        height: of the largest picture of any track, in pixels; 0 without one.
+        entries: the length of the lists of samples that would be built in memory.
+        sane: False when the boxes contradict each other or are packed in a way that is not read.
+    """
+
+    tracks: int = 0
+    width: int = 0
+    height: int = 0
+    entries: int = 0
+    sane: bool = True
+
+
+@dataclass(slots=True)
+class _Track:
+    """The tables of one track that together say how many samples it has."""
+
+    kinds: set[bytes] = field(default_factory=set)
+    samples: int = 0
+    chunks: int = 0
+    most_in_chunk: int = 0
+    times: list[tuple[int, int]] = field(default_factory=list)
+
+    def entries(self) -> int:
+        # One sample a tick is plain sound, of which a second has thousands: readers list its chunks instead.
+        sounds = b"soun" in self.kinds and b"vide" not in self.kinds
+        if sounds and len(self.times) == 1 and self.times[0][1] == 1:
+            return self.chunks * -(-self.most_in_chunk // _PLAIN_SOUND)
+        return self.samples
+
+
+def read_claims(file: BinaryIO) -> Claims:
+    """Read what an MP4 or QuickTime file claims; the file may be hostile, broken or cut off.
+
+    Args:
+        file: open for reading; it is left at an unknown place.
+    """
+    claims = Claims()
+    track = _Track()
+    end = file.seek(0, 2)
+    try:
+        for name, start, stop in _boxes(file, end):
+            if name == b"trak":
+                claims.tracks += 1
+                claims.entries += track.entries()
+                track = _Track()
+            elif name in _SIZED:
+                file.seek(start)
+                _note(claims, track, name, file.read(min(stop - start, _wanted(name))))
+    except _Malformed:
+        claims.sane = False
+    claims.entries += track.entries()
+    return claims
+
+
+def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Every box that is reached through boxes we know: its name and where its content starts and stops."""
+    todo = [(0, end, 0)]
+    seen = 0
+    while todo:
+        place, stop, depth = todo.pop()
+        if stop - place < 8:  # noqa: PLR2004 - a length and a name
+            continue
+        name, start, after = _box(file, place, stop)
+        seen += 1
+        if seen > _MOST_BOXES or depth > _DEEPEST:
+            raise _Malformed
+        todo.append((after, stop, depth))
+        if name in _HOLDERS:
+            todo.append((start + _HOLDERS[name], after, depth + 1))
+        yield name, start, after
+
+
+def _box(file: BinaryIO, place: int, stop: int) -> tuple[bytes, int, int]:
+    """The box at a place: its name, where its content starts and where it stops; a box that is cut off stops early."""
+    file.seek(place)
+    head = file.read(16)
+    size, start = _number(head, 0), place + 8
+    if size == 1:
+        size, start = _number(head, 8, 8), place + 16
+    after = stop if size == 0 else place + size
+    if after < start:
+        return head[4:8], stop, stop  # readers stop here, too
+    return head[4:8], min(start, stop), min(after, stop)
+
+
+def _wanted(name: bytes) -> int:
+    return 8 + 12 * _MOST_RUNS if name == b"stsc" else _HEAD
+
+
+def _note(claims: Claims, track: _Track, name: bytes, body: bytes) -> None:
+    """Add what one box says."""
+    match name:
+        case b"tkhd":
+            wide = 88 if body[:1] == b"\1" else 76  # version 1 has three times of eight bytes
+            _note_size(claims, _number(body, wide, 2), _number(body, wide + 4, 2))
+        case b"hdlr":
+            track.kinds.add(body[8:12])
+        case b"stsd" if b"vide" in track.kinds:
+            _note_size(claims, _number(body, 40, 2), _number(body, 42, 2))
+        case b"stsz" | b"stz2":
+            track.samples = max(track.samples, _number(body, 8))
+        case b"stts":
+            track.times = [(_number(body, 8), _number(body, 12))] * min(_number(body, 4), 2)
+        case b"stsc":
+            runs = range(8, len(body) - 11, 12)
+            track.most_in_chunk = max([track.most_in_chunk, *(_number(body, place + 4) for place in runs)])
+        case b"stco" | b"co64":
+            track.chunks = max(track.chunks, _number(body, 4))
+        case b"trun":
+            claims.entries += _number(body, 4)
+        case b"cmov":
+            raise _Malformed  # a packed header: its size is known only once it is unpacked
+
+
+def _note_size(claims: Claims, width: int, height: int) -> None:
+    if width * height > claims.width * claims.height:
+        claims.width, claims.height = width, height
+
+
+def _number(body: bytes, place: int, size: int = 4) -> int:
+    """A big-endian number; what is cut off counts as zero."""
+    return int.from_bytes(body[place : place + size].ljust(size, b"\0"), "big")

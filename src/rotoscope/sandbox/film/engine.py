@@ -1,0 +1,17 @@
+"""The models that the film engine stands in for, each with its provider's own input and output."""
+
+from rotoscope.sandbox.film import seedance
+from rotoscope.sandbox.models import Model
+
+__all__ = ["MODELS"]
+
+MODELS = (
+    Model(
+        "replicate",
+        "bytedance/seedance-2.0",
+        seedance.FIELDS,
+        seedance.generate,
+        check=seedance.unfit,
+        run_seconds=0.0,
+    ),
+)

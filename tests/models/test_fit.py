@@ -1,0 +1,54 @@
+"""Inputs that follow the video which is edited."""
+
+from typing import Any
+
+import pytest
+
+from rotoscope.models.catalog import load_catalog, manifest_folder
+from rotoscope.models.fit import Clip, fitted
+
+VACE = load_catalog(manifest_folder()).models["prunaai/vace-14b"]
+
+
+def fit(width: int, height: int, frames: int, **asked: Any) -> tuple[dict[str, Any], list[str]]:
+    return fitted(VACE, asked, Clip(width, height, frames))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"), [(480, 854, "480*832"), (1080, 1920, "480*832"), (512, 768, "480*832")]
+)
+def test_an_upright_video_is_edited_upright(width: int, height: int, size: str) -> None:
+    chosen, notes = fit(width, height, 81)
+    assert chosen["size"] == size
+    assert f"{width}x{height}" in notes[0]
+
+
+@pytest.mark.parametrize(("width", "height"), [(832, 480), (854, 480), (1280, 720), (1920, 1080)])
+def test_a_wide_video_leaves_the_models_own_default(width: int, height: int) -> None:
+    assert fit(width, height, 81) == ({}, [])
+
+
+def test_a_size_that_is_given_is_kept() -> None:
+    assert fit(480, 854, 81, size="1280*720") == ({}, [])
+
+
+def test_a_short_video_is_edited_whole() -> None:
+    chosen, notes = fit(832, 480, 50)
+    assert chosen["frame_num"] == 49
+    assert "50 frames" in notes[0]
+
+
+def test_a_long_video_is_edited_from_its_start_and_that_is_said() -> None:
+    chosen, notes = fit(832, 480, 200)
+    assert chosen == {}
+    assert notes == ["Only the first 81 of the video's 200 frames are edited."]
+
+
+def test_more_frames_than_there_are_is_said_but_left_to_the_user() -> None:
+    chosen, notes = fit(832, 480, 50, frame_num=81)
+    assert chosen == {}
+    assert "only 50 frames" in notes[0]
+
+
+def test_one_frame_is_still_a_video() -> None:
+    assert fit(832, 480, 1)[0]["frame_num"] == 1
