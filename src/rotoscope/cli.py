@@ -35,10 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return OK
+    except OSError as error:
+        _forget_stdout()
+        print(f"rotoscope: {error.strerror or error}.", file=sys.stderr)
+        return FAILED
     return code
+
+
+def _forget_stdout() -> None:
+    """Whoever read our output has gone, or its disk is full; Python would complain once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,9 +73,15 @@ def parser() -> argparse.ArgumentParser:
     _add_jobs(commands.add_parser("jobs", help="list, show or cancel jobs"))
 
     sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1")
-    sandbox.add_argument("--port", type=int, default=8765, metavar="N")
+    sandbox.add_argument("--port", type=_port, default=8765, metavar="N")
     sandbox.set_defaults(run=_sandbox)
     return top
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 65535")
+    return int(text)
 
 
 def _add_models(models: argparse.ArgumentParser) -> None:
@@ -116,7 +130,7 @@ def _call(asked: argparse.Namespace, settings: Settings) -> int:
         problem = {"code": error.code, "message": error.message, "hint": error.hint}
         print(json.dumps({"status": "failed", "tool": asked.tool, "error": problem}, ensure_ascii=False, indent=2))
         raise
-    print(result.model_dump_json(indent=2))
+    print(result.model_dump_json(indent=2), flush=True)
     return _code_of_result(result)
 
 
@@ -154,7 +168,7 @@ def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobR
 def _json_object(text: str) -> dict[str, object]:
     try:
         parsed = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(
             f"--json is not JSON: {error}.", hint='Write --json \'{"image": "photo.jpg"}\'.', code="parse_error"
         ) from None
@@ -195,12 +209,19 @@ def _check(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
+    import socket
+
     import uvicorn
 
     from rotoscope.sandbox import build_sandbox
 
-    print(f"The sandbox is at http://127.0.0.1:{asked.port}; stop it with Ctrl-C.", file=sys.stderr)
-    uvicorn.run(build_sandbox(settings.home / "sandbox"), host="127.0.0.1", port=asked.port, log_level="warning")
+    with socket.socket() as listener:
+        # A port that is taken is told before anything is promised.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", asked.port))
+        print(f"The sandbox is at http://127.0.0.1:{asked.port}; stop it with Ctrl-C.", file=sys.stderr)
+        config = uvicorn.Config(build_sandbox(settings.home / "sandbox"), log_level="warning")
+        uvicorn.Server(config).run(sockets=[listener])
     return OK
 
 

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
 
+from rotoscope.errors import StorageFailed
 from rotoscope.models.access import SANDBOX_URL, Access, access_of
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
@@ -75,6 +76,7 @@ def open_studio(
     from rotoscope.studio import Studio, job_output
     from rotoscope.wire.egress import check_url
 
+    _make_home(settings.home)
     catalog = catalog_of(settings)
     for problem in catalog.problems:
         _log.warning("a manifest was left out: %s", problem)
@@ -95,17 +97,45 @@ def _wire(settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiAp
     from rotoscope.wire.client import Door, Wire
 
     doors = {
-        name: Door(provider.auth.header, provider.auth.prefix + access.keys[name], provider.output_hosts)
+        name: Door(provider.auth.header, provider.auth.prefix, access.keys[name], provider.output_hosts)
         for name, provider in catalog.providers.items()
         if name in access.keys
     }
     if not access.built_in:
         return Wire(doors, access.trusted)
-    if sandbox is None:
-        from rotoscope.sandbox import build_sandbox
+    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"))
 
-        sandbox = build_sandbox(settings.home / "sandbox", public_url=SANDBOX_URL)
-    return Wire(doors, access.trusted, sandbox)
+
+class _BuiltIn:
+    """The built-in sandbox, built at its first request."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._app: AsgiApp | None = None
+
+    async def __call__(self, *connection: Any) -> None:
+        try:
+            if self._app is None:
+                from rotoscope.sandbox import build_sandbox
+
+                self._app = build_sandbox(self._folder, public_url=SANDBOX_URL)
+            await self._app(*connection)
+        except OSError as error:
+            raise _unwritable(self._folder) from error
+
+
+def _make_home(home: Path) -> None:
+    """Jobs hold prompts and pictures: the folder is its owner's alone."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _unwritable(home) from error
+
+
+def _unwritable(folder: Path) -> StorageFailed:
+    return StorageFailed(
+        f"The folder {folder} cannot be used.", hint="Set ROTOSCOPE_HOME to a folder that can be written."
+    )
 
 
 def _owner() -> str:

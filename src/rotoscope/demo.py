@@ -26,7 +26,7 @@ __all__ = ["Stage", "run_demo"]
 PHOTO = "astronaut.jpg"
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 WORDS = "the astronaut"
-STORY = "She smiles, then the camera moves closer. 她微笑着，镜头慢慢靠近。"
+STORY = "She smiles, then the camera moves closer. 她微笑着，镜头慢慢靠近。"  # noqa: RUF001 - Chinese has commas of its own
 _WAIT_SECONDS = 10
 _FINAL = frozenset({"succeeded", "failed", "cancelled", "needs_review"})
 

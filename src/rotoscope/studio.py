@@ -118,6 +118,9 @@ class Studio:
                     # Time passes, and another process may drive it: its changes wake nobody here.
                     with anyio.move_on_after(1.0):
                         await change.wait()
+        if job.final:
+            # Nothing changes any more: the event that was taken last must not stay behind.
+            self.rooms.feed.changed(job.id)
         return job
 
     async def cancel(self, job_id: str, principal: str) -> Job:
@@ -158,7 +161,8 @@ class Studio:
             "call": call_to_json(planned.call),
             "seed": planned.seed,
             "estimate_usd": planned.estimate_usd,
-            "expected_seconds": learned or (_SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds),
+            "expected_seconds": learned
+            or (_SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds),
             "workload": kind,
             "picture": picture.value if picture else None,
             "label": _label(manifest.tool, asked),
@@ -212,7 +216,8 @@ def _short(given: Json) -> Json:
     """A data URI is bytes: they are not repeated in results."""
     if isinstance(given, list):
         return [_short(one) for one in given]
-    return f"{given[:40]}…" if isinstance(given, str) and given.startswith("data:") else given
+    is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
+    return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
 
 
 def _dry_run(new: NewJob, planned: Plan) -> JobResult:

@@ -1,6 +1,8 @@
 """What a person sees of the command line: a progress bar on stderr, tables and requests on stdout."""
 
 import json
+import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from rotoscope.compose import open_studio
-from rotoscope.contracts.arguments import Arguments
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob
 from rotoscope.contracts.results import JobList, JobResult
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
@@ -28,6 +30,8 @@ __all__ = ["job_table", "model_table", "perform", "person_roots", "print_example
 
 _LOCAL = "local"
 _WIDE = 110
+# A job of another process may have nobody who drives it: asking about it must come to an end.
+_BUDGETS: Mapping[type[Arguments], float] = {CancelJob: 30.0, GetJob: 45.0}
 
 
 def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
@@ -53,24 +57,29 @@ async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobRes
 
 
 async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResult | JobList:
-    with _progress() as progress:
+    console = Console(stderr=True)
+    known: Job | None = None
+    with _progress(console) as progress:
         bar = progress.add_task(tool, total=1.0)
 
         async def tell(job: Job) -> None:
+            nonlocal known
             progress.update(bar, completed=job.progress, description=job.message or job.state)
+            if not console.is_terminal and (known is None or known.message != job.message):
+                print(f"job {job.id}: {job.progress:.0%} {job.message or job.state}", file=sys.stderr)
+            known = job
 
-        return await studio.perform(tool, arguments, _LOCAL, float("inf"), tell)
+        try:
+            return await studio.perform(tool, arguments, _LOCAL, _BUDGETS.get(type(arguments), float("inf")), tell)
+        except anyio.get_cancelled_exc_class():
+            if known is not None:
+                print(f"\nInterrupted. The job is {known.id}: rotoscope jobs show {known.id}", file=sys.stderr)
+            raise
 
 
-def _progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-    )
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 
 def job_table(jobs: JobResult | JobList) -> None:

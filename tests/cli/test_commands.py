@@ -146,9 +146,9 @@ def test_the_demo_runs_as_a_real_client_of_a_real_server(run: Run, tmp_path: Pat
     out = tmp_path / "out"
     done = run("demo", "--out", str(out))
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 4
+    assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 7
     names = {path.name for path in out.iterdir()}
-    assert {"contact-sheet.jpg", "box-mask-0.png", "words-overlay.jpg", "describe-coco.json"} <= names
+    assert {"contact-sheet.jpg", "box-mask-0.png", "words-overlay.jpg", "describe-coco.json", "video-video.mp4", "edit-video.mp4"} <= names
     with Image.open(out / "box-mask-0.png") as mask:
         assert mask.size == (512, 512)
 

@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,43 @@ import anyio
 import pytest
 from PIL import Image, ImageDraw
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.admission import admit
 from rotoscope.contracts.arguments import Arguments, DescribeWithMasks, SegmentImage
 from rotoscope.contracts.results import DescribeResult, JobResult, SegmentResult
+from rotoscope.errors import StorageFailed
 from rotoscope.jobs.job import Job
+from rotoscope.jobs.progress import live
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
+from rotoscope.wire.client import Wire
 
 pytestmark = pytest.mark.anyio
+OUT = "https://sandbox.invalid/out.png"
+Answer = tuple[int, Any]
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
+Replicate = Any  # the scripted provider of conftest
+
+
+def mask_png(size: tuple[int, int] = (512, 512)) -> bytes:
+    image = Image.new("L", size, 0)
+    ImageDraw.Draw(image).rectangle((10, 20, 109, 69), fill=255)
+    return encoded(image, "PNG")
+
+
+def encoded(image: Image.Image, form: str) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form)
+    return out.getvalue()
+
+
+async def ended(studio: Studio, arguments: Arguments) -> JobResult:
+    tool = {SegmentImage: "segment_image", DescribeWithMasks: "describe_with_masks"}[type(arguments)]
+    with anyio.fail_after(20):
+        result = await studio.perform(tool, arguments, "local", 20)
+    assert isinstance(result, JobResult)
+    return result
+
+
 def words(photo: Path, **more: Any) -> SegmentImage:
     return SegmentImage(image=str(photo), instruction="the helmet", **more)
 
@@ -46,7 +76,7 @@ async def test_a_job_uploads_pays_once_watches_and_collects(studio: Studio, prov
 
 
 async def test_a_picture_leaves_this_machine_only_as_new_pixels(
-    settings: Settings, provider: Replicate, home: Path, photo: Path
+    opened: Open, settings: Settings, provider: Replicate, home: Path, photo: Path
 ) -> None:
     """Text appended to a picture, and what its metadata says, stay here."""
     seen: list[bytes] = []
@@ -64,7 +94,7 @@ async def test_a_picture_leaves_this_machine_only_as_new_pixels(
     tagged = io.BytesIO()
     Image.open(photo).save(tagged, "JPEG", exif=exif)
     (home / "tagged.jpg").write_bytes(tagged.getvalue() + b"PRIVATE-KEY")
-    async with opened(settings, home, watched) as studio:
+    async with opened(settings, watched) as studio:
         assert (await ended(studio, words(home / "tagged.jpg"))).status == "succeeded"
     sent = b"".join(seen)
     assert b"PRIVATE" not in sent
@@ -202,7 +232,7 @@ async def test_a_cancel_that_comes_too_late_gives_the_result_that_was_paid_for(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "processing"}]
-    provider.cancelled = {"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}
+    provider.cancelled = [{"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}]
     job = await studio.start("segment_image", words(photo), "local")
     assert isinstance(job, Job)
     with anyio.fail_after(10):
@@ -230,20 +260,20 @@ async def test_a_cancel_during_the_paying_request_waits_for_its_answer_and_then_
 
 
 async def test_a_job_of_another_process_is_cancelled_through_the_ledger(
-    settings: Settings, home: Path, studio: Studio, provider: Replicate, photo: Path
+    opened: Open, settings: Settings, home: Path, studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "processing"}]
     job = await studio.start("segment_image", words(photo), "local")
     assert isinstance(job, Job)
     with anyio.fail_after(10):
         await provider.on_ask.wait()
-        async with opened(settings, home, provider) as other:
+        async with opened(settings, provider) as other:
             await other.cancel(job.id, "local")
             assert (await other.wait(job, 10)).state == "cancelled"
 
 
 async def test_a_run_beyond_the_deadline_is_stopped_at_the_provider(
-    settings: Settings, home: Path, provider: Replicate, photo: Path
+    opened: Open, settings: Settings, home: Path, provider: Replicate, photo: Path
 ) -> None:
     shipped = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
     own = settings.home / "models"
@@ -251,7 +281,7 @@ async def test_a_run_beyond_the_deadline_is_stopped_at_the_provider(
     text = shipped.read_text(encoding="utf-8").replace("deadline_seconds = 600", "deadline_seconds = 1")
     (own / "short.toml").write_text(text, encoding="utf-8")
     provider.states = [{"status": "processing"}]
-    async with opened(settings, home, provider) as studio:
+    async with opened(settings, provider) as studio:
         result = await ended(studio, words(photo))
     assert result.error is not None
     assert result.error.code == "timeout"
@@ -259,7 +289,7 @@ async def test_a_run_beyond_the_deadline_is_stopped_at_the_provider(
 
 
 async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keeps_what_was_paid_for(
-    settings: Settings, home: Path, photo: Path
+    opened: Open, settings: Settings, home: Path, photo: Path
 ) -> None:
     async def fal(scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
@@ -280,7 +310,7 @@ async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keep
             {"type": "http.response.body", "body": body if isinstance(body, bytes) else json.dumps(body).encode()}
         )
 
-    async with opened(settings, home, fal) as studio:
+    async with opened(settings, fal) as studio:
         result = await ended(studio, DescribeWithMasks(image=str(photo)))
     assert isinstance(result, DescribeResult)
     assert result.status == "failed"
@@ -292,16 +322,18 @@ async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keep
     assert result.text == "A helmet and a flag"
 
 
-async def test_an_https_picture_is_passed_on_unfetched_when_the_provider_takes_urls(home: Path, tmp_path: Path) -> None:
+async def test_an_https_picture_is_passed_on_unfetched_when_the_provider_takes_urls(
+    opened: Open, home: Path, tmp_path: Path
+) -> None:
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "k"}
-    async with opened(read_settings(environ), home, None) as studio:
+    async with opened(read_settings(environ), None) as studio:
         arguments = SegmentImage(image="https://pictures.example/a.jpg", instruction="a", dry_run=True)
         result = await ended(studio, arguments)
     assert result.planned_input == {"image": "https://pictures.example/a.jpg", "instruction": "a"}
 
 
 async def test_no_key_is_written_anywhere(
-    home: Path, tmp_path: Path, photo: Path, capfd: pytest.CaptureFixture[str]
+    opened: Open, home: Path, tmp_path: Path, photo: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     key = "r8_canary_0123456789"
     environ = {
@@ -309,7 +341,7 @@ async def test_no_key_is_written_anywhere(
         "REPLICATE_API_TOKEN": key,
         "REPLICATE_BASE_URL": "http://127.0.0.1:9",
     }
-    async with opened(read_settings(environ), home, None) as studio:
+    async with opened(read_settings(environ), None) as studio:
         job = await studio.start("segment_image", words(photo), "local")
         assert isinstance(job, Job)
         with anyio.fail_after(30):
@@ -320,3 +352,172 @@ async def test_no_key_is_written_anywhere(
     assert all(key.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     captured = capfd.readouterr()
     assert key not in captured.out + captured.err
+
+
+SUCCESS = {"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}
+
+
+async def test_a_cancel_that_is_only_noted_waits_for_the_last_word(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    """Many providers note the wish; the model decides, and a run that succeeds after all was paid for."""
+    provider.states = [{"status": "processing"}]
+    provider.cancelled = [{"status": "processing"}, {"status": "processing"}, SUCCESS]
+    job = await studio.start("segment_image", words(photo), "local")
+    assert isinstance(job, Job)
+    with anyio.fail_after(10):
+        await provider.on_ask.wait()
+        await studio.cancel(job.id, "local")
+        job = await studio.wait(job, 10)
+    assert job.state == "succeeded"
+
+
+async def test_a_ledger_that_fails_after_the_payment_does_not_lose_the_prediction(
+    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noting, failures = type(studio.rooms.ledger).note_prediction, [1, 2, 3]
+
+    async def sometimes(self: Any, job_id: str, prediction_id: str) -> None:
+        if failures:
+            failures.pop()
+            raise StorageFailed("The disk is full.")
+        await noting(self, job_id, prediction_id)
+
+    monkeypatch.setattr(type(studio.rooms.ledger), "note_prediction", sometimes)
+    assert (await ended(studio, words(photo))).status == "succeeded"
+    assert provider.posts == 1
+
+
+async def test_a_ledger_that_stays_broken_after_the_payment_says_what_to_look_for(
+    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any) -> None:
+        raise StorageFailed("The disk is full.")
+
+    monkeypatch.setattr(type(studio.rooms.ledger), "note_prediction", never)
+    result = await ended(studio, words(photo))
+    assert result.status == "needs_review"
+    assert result.error is not None
+    assert (result.error.code, provider.posts) == ("submit_unknown", 1)
+    assert "prediction p1" in result.error.hint
+
+
+async def test_a_bug_after_the_intent_is_a_doubt_and_not_a_failure(
+    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(type(studio.rooms.wire), "send", broken)
+    monkeypatch.setattr("rotoscope.jobs.submit._delivered", lambda *_: ready())
+    result = await ended(studio, words(photo))
+    assert result.status == "needs_review"
+
+
+async def ready() -> str:
+    return "https://sandbox.invalid/in.png"
+
+
+async def test_one_jobs_broken_ledger_ends_neither_the_server_nor_other_jobs(
+    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claiming = type(studio.rooms.ledger).claim
+    broken: list[str] = []
+
+    async def claim(self: Any, job_id: str, owner: str, lease: float) -> Job | None:
+        if not broken:
+            broken.append(job_id)
+            raise StorageFailed("The ledger is locked.")
+        return await claiming(self, job_id, owner, lease)
+
+    monkeypatch.setattr(type(studio.rooms.ledger), "claim", claim)
+    first = await studio.start("segment_image", words(photo), "local")
+    assert isinstance(first, Job)
+    assert (await ended(studio, words(photo))).status == "succeeded"
+    assert (await studio.job(first.id, "local")).state == "queued"
+
+
+async def test_a_host_that_is_down_for_a_while_does_not_lose_a_paid_result(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.down = 8
+    assert (await ended(studio, words(photo))).status == "succeeded"
+
+
+async def test_a_result_that_cannot_be_brought_home_is_told_with_its_address(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.files = {}
+    result = await ended(studio, words(photo))
+    assert result.error is not None
+    assert OUT in result.error.hint
+    assert "again" not in result.error.hint
+
+
+async def test_a_mask_that_cannot_be_decoded_is_kept_and_listed(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.files["/out.png"] = mask_png()[:200]
+    result = await ended(studio, words(photo))
+    assert result.status == "failed"
+    assert result.error is not None
+    assert result.error.code == "corrupt"
+    assert "charged" in result.error.hint
+    assert [Path(file.path).read_bytes() for file in result.files] == [mask_png()[:200]]
+
+
+async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
+    home: Path, tmp_path: Path, provider: Replicate, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was passed on by its URL; what was paid for is the mask."""
+
+    async def page(self: Wire, url: str, into: Path, limit: int) -> None:
+        into.write_bytes(b"<html>no picture</html>")
+
+    monkeypatch.setattr(Wire, "fetch", page)
+    async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r")}), provider) as studio:
+        monkeypatch.setattr("rotoscope.studio.admit", passing)
+        result = await ended(studio, SegmentImage(image="https://pictures.example/a.jpg", instruction="a"))
+    assert isinstance(result, SegmentResult)
+    assert result.status == "succeeded", result.error
+    assert result.overlay is None
+    assert any("No overlay" in warning for warning in result.warnings)
+
+
+async def passing(intake: Any, manifest: Any, asked: Any, *, pass_urls: bool) -> Any:
+    return await admit(intake, manifest, asked, pass_urls=True)
+
+
+async def test_progress_goes_on_while_a_provider_says_nothing_new(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.states = [{"status": "processing"}]
+    job = await studio.start("segment_image", words(photo), "local")
+    assert isinstance(job, Job)
+    with anyio.fail_after(10):
+        await provider.on_ask.wait()
+    job = await studio.job(job.id, "local")
+    seen = [live(job, job.updated_at + later) for later in (0.5, 1.0, 2.0, 4.0)]
+    assert [one.progress for one in seen] == sorted({one.progress for one in seen})
+    assert "s so far, usually" in seen[0].message
+
+
+async def test_a_refusal_is_known_to_have_cost_nothing(
+    settings: Settings, provider: Replicate, photo: Path, opened: Open
+) -> None:
+    provider.created = (401, {"detail": "no"})
+    async with opened(settings, provider) as studio:
+        result = await ended(studio, words(photo))
+    assert result.cost.charged_usd == 0.0
+    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+        (data,) = ledger.execute("SELECT data FROM jobs").fetchone()
+    assert json.loads(data)["charged"] is False
+
+
+async def test_the_home_of_jobs_is_its_owners_alone(
+    settings: Settings, provider: Replicate, photo: Path, opened: Open
+) -> None:
+    async with opened(settings, provider) as studio:
+        await ended(studio, words(photo))
+    assert settings.home.stat().st_mode & 0o777 == 0o700
+    assert (settings.home / "ledger.sqlite3").stat().st_mode & 0o777 == 0o600

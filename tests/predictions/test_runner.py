@@ -11,7 +11,7 @@ import pytest
 from rotoscope.errors import ProviderDown, ReplyLost, RotoscopeError, SubmitUnsure, Unreachable
 from rotoscope.predictions.dialects import DIALECTS, Parcel
 from rotoscope.predictions.runner import Runner
-from rotoscope.predictions.states import Call, Canceled, Prediction, Succeeded, Ticket, Waiting, Working
+from rotoscope.predictions.states import Call, Canceled, Failed, Prediction, Succeeded, Ticket, Waiting, Working
 from rotoscope.wire.messages import HttpCall, Reply
 
 pytestmark = pytest.mark.anyio
@@ -55,12 +55,10 @@ class Provider:
         return Runner(self.dialect, self.send, self.record, self.sleep)
 
 
-async def test_a_start_is_one_post_and_its_state_is_recorded() -> None:
+async def test_a_start_is_one_post() -> None:
     provider = Provider([reply("starting", 201)])
-    state = await provider.runner.start(CALL)
-    assert isinstance(state, Waiting)
+    assert isinstance(await provider.runner.start(CALL), Waiting)
     assert [call.method for call in provider.asked] == ["POST"]
-    assert provider.recorded == [state]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +100,20 @@ async def test_a_question_that_fails_never_fails_the_prediction() -> None:
     assert provider.waited[1:4] == [1.0, 2.0, 4.0]
     assert provider.waited[4] >= 7
     assert max(provider.waited) <= 60
+
+
+async def test_a_single_not_found_is_not_believed() -> None:
+    """A list that lags behind must not end a prediction that was paid for."""
+    provider = Provider([Reply(404), reply("processing"), Reply(404), reply("succeeded", output=PNG)])
+    assert isinstance(await provider.runner.follow(Waiting(TICKET), lambda _: 0.0), Succeeded)
+
+
+async def test_several_not_found_in_a_row_are_believed() -> None:
+    provider = Provider([Reply(404)] * 5)
+    final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
+    assert isinstance(final, Failed)
+    assert final.code == "output_expired"
+    assert sum(provider.waited) >= 10
 
 
 async def test_a_final_state_is_not_asked_about() -> None:

@@ -38,7 +38,7 @@ def _decoded(value: object) -> object:
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 
@@ -155,7 +155,8 @@ class EditVideoWithMask(Arguments):
     ]
     reference_images: Annotated[MediaList, Field(description="Pictures of what is put in, up to 3.")] = None
     size: Annotated[
-        str | None, Field(description="832*480, 480*832, 1280*720 or 720*1280. Default: 480 high or wide, as the video.")
+        str | None,
+        Field(description="832*480, 480*832, 1280*720 or 720*1280. Default: 480 high or wide, as the video."),
     ] = None
     frame_num: Annotated[Whole, Field(description="Frames from the start, 4n+1, 1-81. Default 81 or all.")] = None
     speed_mode: Annotated[str | None, Field(description="consistent, fast or fastest. Default consistent.")] = None

@@ -119,6 +119,7 @@ class JobResult(_Record):
     warnings: list[str] = []
     next_step: str
     error: Problem | None = None
+    files: Annotated[list[MediaFile], Field(description="Failed jobs only: what came from the provider.")] = []
     dry_run: bool = False
     planned_input: Annotated[
         dict[str, object] | None, Field(description="dry_run only: the exact input the provider would get.")

@@ -22,7 +22,9 @@ from rotoscope.wire.messages import Json
 __all__ = ["fetch", "finish"]
 
 OUTPUT_BYTES = 512 * 1024 * 1024
-_TRIES = 3
+_TRIES = 3  # for an answer that will hardly change
+_SAYS_NO = frozenset({"output_blocked", "output_expired", "not_media", "too_large"})
+_LONGEST_PATIENCE, _LONGEST_PAUSE = 600, 30.0  # seconds
 _SNIFFED_BYTES = 64
 
 
@@ -48,8 +50,7 @@ async def finish(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
 async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output]) -> Finished:
     picture = await _picture(rooms, job)
     work = MaskWork(
-        raw=[path for output in raw if (path := rooms.vault.find(output.artifact.sha256))],
-        sources=[(output.source_url, output.source_expires_at) for output in raw],
+        raw=[(_present(rooms, output), output) for output in raw],
         picture=picture,
         text=found.text,
         label=str(job.data.get("label") or "mask"),
@@ -62,6 +63,15 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output]) 
     finally:
         if picture is not None and picture.parent == rooms.vault.folder / "scratch":
             picture.unlink(missing_ok=True)
+
+
+def _present(rooms: Rooms, output: Output) -> Path:
+    path = rooms.vault.find(output.artifact.sha256)
+    if path is None:
+        raise OutputLost(
+            "A file of the result is no longer in the results folder.", hint="Look for it at the provider."
+        )
+    return path
 
 
 def _done(job: Job, found: Harvest, finished: Finished) -> Patch:
@@ -95,14 +105,22 @@ async def _fetched(rooms: Rooms, job: Job, source: Source) -> Kept:
         return await anyio.to_thread.run_sync(_already_kept, rooms, source.url)
     if source.url.startswith("data:"):
         return await anyio.to_thread.run_sync(_inline, rooms, source.url)
-    for tries_left in reversed(range(_TRIES)):
+    return await _insisted(rooms, job, source)
+
+
+async def _insisted(rooms: Rooms, job: Job, source: Source) -> Kept:
+    """Fetch what was paid for, again and again, for as long as the provider keeps it."""
+    patience = min(rooms.provider(job).output_seconds or _LONGEST_PATIENCE, _LONGEST_PATIENCE)
+    pause, waited, missed = 1.0, 0.0, 0
+    while True:
         try:
             return await _downloaded(rooms, job, source)
         except (OutputLost, ProviderError) as error:
-            if not tries_left or error.code == "output_blocked":
-                raise _lost(rooms, job, error) from error
-            await rooms.sleep(1.0)
-    raise AssertionError  # the last try returns or raises
+            missed += error.code in _SAYS_NO
+            if missed == _TRIES or waited >= patience:
+                raise _lost(rooms, job, source, error) from error
+        await rooms.sleep(pause)
+        pause, waited = min(2 * pause, _LONGEST_PAUSE), waited + pause
 
 
 async def _downloaded(rooms: Rooms, job: Job, source: Source) -> Kept:
@@ -143,12 +161,16 @@ def _inline(rooms: Rooms, uri: str) -> Kept:
     return rooms.vault.keep(content, content_type)
 
 
-def _lost(rooms: Rooms, job: Job, error: RotoscopeError) -> OutputLost:
-    if isinstance(error, OutputLost):
-        return error
+def _lost(rooms: Rooms, job: Job, source: Source, error: RotoscopeError) -> OutputLost:
+    """The last word on a result that could not be brought home: it was paid for, so the user learns where it is."""
+    title = rooms.provider(job).title
+    life = rooms.provider(job).output_seconds
+    until = f", which {title} keeps for {life // 60} minutes after the run" if life else ""
+    code = error.code if isinstance(error, OutputLost) else "download_failed"
     return OutputLost(
-        f"The result of {rooms.provider(job).title} could not be fetched: {error.message}",
-        hint="The run was probably charged; look for its result at the provider.",
+        f"The run at {title} has finished, but its result could not be fetched: {error.message}",
+        hint=f"It was probably charged. Save it yourself from {source.url}{until}.",
+        code=code,
     )
 
 

@@ -1,13 +1,18 @@
 """The dispatcher: decides when and where a job is driven. Here: at once, in this process."""
 
+import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.abc
 
+from rotoscope.errors import RotoscopeError, StorageFailed
+
 __all__ = ["Dispatcher"]
 
 _BEAT_SECONDS = 1.0
+_log = logging.getLogger(__name__)
 
 Drive = Callable[[str, anyio.Event], Awaitable[None]]
 Cancels = Callable[[frozenset[str]], Awaitable[frozenset[str]]]
@@ -45,6 +50,9 @@ class Dispatcher:
     async def _run(self, job_id: str) -> None:
         try:
             await self._drive(job_id, self._stops[job_id])
+        except RotoscopeError as error:
+            # It stays in the ledger as it is; one job's trouble must not end the others.
+            _log.error("job %s is not driven any more: %s %s", job_id, error.code, error.message)
         finally:
             self._stops.pop(job_id, None)
 
@@ -52,6 +60,7 @@ class Dispatcher:
         """While jobs run here, look once a second whether another process asked to cancel one."""
         while self._stops:
             await anyio.sleep(_BEAT_SECONDS)
-            for job_id in await self._cancels(frozenset(self._stops)):
-                self.stop(job_id)
+            with contextlib.suppress(StorageFailed):  # the next beat asks again
+                for job_id in await self._cancels(frozenset(self._stops)):
+                    self.stop(job_id)
         self._beating = False

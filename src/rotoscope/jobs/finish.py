@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.errors import PredictionFailed, UserMistake
+from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.jobs.job import Artifact, Output, problem_of
 from rotoscope.media.captions import pair, read_caption
 from rotoscope.media.vault import Kept, Vault
@@ -27,8 +27,7 @@ class MaskWork:
     """What came back from a model that gives masks.
 
     Attributes:
-        raw: the pictures it gave, in order, as they were fetched.
-        sources: where the provider has each, and until when (Unix seconds).
+        raw: the pictures it gave, in order, as they were fetched: the file, and what is known of it.
         picture: the picture that it saw, or None where nobody here has read it.
         text: the model's words.
         label: what to call a mask without a phrase.
@@ -37,8 +36,7 @@ class MaskWork:
         paint: whether to make an overlay.
     """
 
-    raw: Sequence[Path]
-    sources: Sequence[tuple[str | None, float | None]]
+    raw: Sequence[tuple[Path, Output]]
     picture: Path | None
     text: str | None
     label: str
@@ -73,11 +71,9 @@ def finish_masks(work: MaskWork, vault: Vault) -> Finished:
         PredictionFailed: none of the pictures is a mask.
         StorageFailed: the vault does not take the files.
     """
-    from rotoscope.media.pictures import decode
-
     notes = _Notes()
-    picture = decode(work.picture.read_bytes()) if work.picture else None
-    masks = [_mask(path, picture, notes) for path in work.raw]
+    picture = _photo(work.picture)
+    masks = [_mask(path, picture, notes) for path, _ in work.raw]
     result, labels, problem = _words(work, len(masks))
     from rotoscope.media.masks import LabelledMask
 
@@ -92,6 +88,16 @@ def finish_masks(work: MaskWork, vault: Vault) -> Finished:
         notes.add("The mask is empty: the model found nothing.")
     measured: list[Json] = [_measured(one) for one in labelled]
     return Finished({**result, "masks": measured}, tuple(outputs), tuple(notes.warnings), problem)
+
+
+def _photo(path: Path | None) -> "Image.Image | None":
+    """The photo; None where it cannot be decoded: it was passed on by URL, and what was paid for is the mask."""
+    from rotoscope.media.pictures import decode
+
+    try:
+        return decode(path.read_bytes()) if path else None
+    except UserMistake:
+        return None
 
 
 def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapping[str, str] | None]:
@@ -114,7 +120,14 @@ def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
     from rotoscope.media.masks import fit_to, looks_like_mask, painted_difference, read_mask
     from rotoscope.media.pictures import decode
 
-    given = decode(path.read_bytes())
+    try:
+        given = decode(path.read_bytes())
+    except UserMistake as error:
+        raise OutputLost(
+            "The picture that the model gave cannot be decoded.",
+            hint="The run was probably charged; the file is kept and listed under files.",
+            code=error.code,
+        ) from error
     mask: Mask | None
     if looks_like_mask(given):
         mask = read_mask(given)
@@ -123,7 +136,7 @@ def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
         if mask is None:
             raise PredictionFailed(
                 "The model gave a picture in which no mask can be told from the photo.",
-                hint="Try another model; the run may have been charged, and its picture is kept.",
+                hint="Try another model; the run may have been charged, and its picture is listed under files.",
                 code="provider_protocol",
             )
         notes.add("The model painted its mask on the photo; the mask was taken from what differs.")
@@ -151,9 +164,9 @@ def _mask_output(n: int, one: "LabelledMask", work: MaskWork, vault: Vault) -> O
     from rotoscope.media.masks import mask_png
 
     height, width = one.mask.shape
-    source, expires = work.sources[n]
+    raw = work.raw[n][1]
     kept = vault.keep(mask_png(one.mask), _PNG)
-    return Output("mask", n, _artifact(kept, width, height), source, expires)
+    return Output("mask", n, _artifact(kept, width, height), raw.source_url, raw.source_expires_at)
 
 
 def _coco(masks: Sequence["LabelledMask"], vault: Vault) -> Output:

@@ -89,7 +89,7 @@ class Ledger:
         Raises:
             UnknownJob: there is none; a foreign one is answered alike.
         """
-        return await self._transact(lambda connection: _read(connection, job_id, principal))
+        return await self._transact(lambda connection: _read(connection, job_id, principal), writes=False)
 
     async def jobs(self, principal: str | None, state: Status | None, limit: int) -> Sequence[Job]:
         """The newest jobs, newest first."""
@@ -98,7 +98,7 @@ class Ledger:
             query = query.where(jobs.c.principal == principal)
         if state is not None:
             query = query.where(jobs.c.state == state)
-        return await self._transact(lambda connection: [_job(row) for row in connection.execute(query)])
+        return await self._transact(lambda connection: [_job(row) for row in connection.execute(query)], writes=False)
 
     async def claim(self, job_id: str, owner: str, lease_seconds: float) -> Job | None:
         """Take a queued job to drive it; None when somebody else has it."""
@@ -155,9 +155,14 @@ class Ledger:
         return await self._transact(write)
 
     async def withdraw(self, job: Job) -> None:
-        """Delete an intent whose request was proven not to be accepted."""
+        """Delete an intent whose request was proven not to be accepted.
+
+        Raises:
+            LostLease: the job is no longer ours, and so neither is the intent.
+        """
 
         def write(connection: Connection) -> None:
+            self._write_fenced(connection, job, Patch(data={"charged": False}, event="withdrawn"))
             still_open = (submissions.c.job_id == job.id) & submissions.c.prediction_id.is_(None)
             connection.execute(submissions.delete().where(still_open))
 
@@ -194,7 +199,7 @@ class Ledger:
     async def cancels(self, job_ids: frozenset[str]) -> frozenset[str]:
         """Those of some jobs that somebody has asked to cancel."""
         query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.cancel_requested)
-        return await self._transact(lambda connection: frozenset(connection.execute(query).scalars()))
+        return await self._transact(lambda connection: frozenset(connection.execute(query).scalars()), writes=False)
 
     async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
         """Remember how long a run took at the provider."""
@@ -207,7 +212,7 @@ class Ledger:
         same = (durations.c.model == model, durations.c.provider == provider, durations.c.workload == workload)
         query = select(durations.c.seconds).where(*same, durations.c.sandbox == sandbox)
         query = query.order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
-        found = await self._transact(lambda connection: list(connection.execute(query).scalars()))
+        found = await self._transact(lambda connection: list(connection.execute(query).scalars()), writes=False)
         return statistics.median(found) if found else None
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
@@ -215,7 +220,9 @@ class Ledger:
         joined = outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256)
         query = select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts).select_from(joined)
         query = query.where(outputs.c.job_id == job_id).order_by(outputs.c.role, outputs.c.n)
-        return await self._transact(lambda connection: [_output(row) for row in connection.execute(query)])
+        return await self._transact(
+            lambda connection: [_output(row) for row in connection.execute(query)], writes=False
+        )
 
     def _write_fenced(self, connection: Connection, job: Job, patch: Patch) -> None:
         now = self._clock()
@@ -254,18 +261,18 @@ class Ledger:
         row = {"job_id": job_id, "at": self._clock(), "type": kind, "data": dict(data)}
         connection.execute(insert(job_events).values(row))
 
-    async def _transact(self, work: Callable[[Connection], Answer]) -> Answer:
+    async def _transact(self, work: Callable[[Connection], Answer], *, writes: bool = True) -> Answer:
         def run() -> Answer:
             if self._engine is None:
                 self._engine = _open_engine(self._url)
-            with self._engine.begin() as connection:
+            with self._engine.connect().execution_options(writes=writes) as connection, connection.begin():
                 return work(connection)
 
         try:
             return await anyio.to_thread.run_sync(run, limiter=self._one_writer)
         except (SQLAlchemyError, OSError) as error:
             raise StorageFailed(
-                "The ledger could not be read or written, so nothing was done.",
+                "The ledger could not be read or written.",
                 hint="Check that its folder (ROTOSCOPE_HOME) is writable and has space.",
             ) from error
 
@@ -275,6 +282,7 @@ def _open_engine(url: str) -> Engine:
     file = make_url(url).database
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(file).touch(mode=0o600)
     engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
@@ -300,7 +308,8 @@ def _on_connect(connection: sqlite3.Connection, _: object) -> None:
 
 def _on_begin(connection: Connection) -> None:
     # Taking the write lock at once is what makes read-then-write transactions of several processes safe.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    writes = connection.get_execution_options().get("writes", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _read(connection: Connection, job_id: str, principal: str | None = None) -> Job:

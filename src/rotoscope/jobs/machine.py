@@ -72,5 +72,5 @@ async def _worked(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
         return Patch(state="failed", error=problem_of(error), message=error.message)
     except Exception as error:  # noqa: BLE001 - the edge of a background task: a bug must end the job, not the server
         _log.exception("job %s failed in %s", job.id, job.stage)
-        bug = {"code": "error", "message": f"rotoscope failed in {job.stage}: {type(error).__name__}.", "hint": ""}
+        bug = {"code": "internal", "message": f"rotoscope failed in {job.stage}: {type(error).__name__}.", "hint": ""}
         return Patch(state="failed", error=bug, message=bug["message"])

@@ -95,6 +95,7 @@ def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, objec
         "video": files.get(("video", 0)),
         "poster": files.get(("poster", 0)),
         "filmstrip": files.get(("filmstrip", 0)),
+        "files": [file for (role, _), file in files.items() if role == "raw"] if job.state == "failed" else [],
     }
 
 
@@ -144,7 +145,7 @@ def _next_step(job: Job) -> str:
 
 
 def _charged(job: Job) -> float | None:
-    """The sandbox charges nothing; what a provider charged is unknown until it says so."""
+    """The sandbox charges nothing, nor does a provider that refused; what else was charged is not known here."""
     return 0.0 if job.sandbox or job.data.get("charged") is False else None
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from rotoscope.errors import StorageFailed
 from rotoscope.jobs.feed import Feed
 from rotoscope.jobs.job import Job, Patch
 from rotoscope.jobs.ledger import Ledger
@@ -16,6 +18,9 @@ from rotoscope.wire.client import Wire
 from rotoscope.wire.messages import HttpCall, Reply
 
 __all__ = ["Rooms"]
+
+_TRY_AGAIN_AFTER = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,25 @@ class Rooms:
         return Runner(self.dialects[job.provider], send, record, sleep)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
-        """Write what a stage found, then wake who waits: the ledger always knows first."""
-        advanced = await self.ledger.advance(job, patch)
+        """Write what a stage found, then wake who waits: the ledger always knows first.
+
+        Raises:
+            LostLease: the job is no longer ours.
+            StorageFailed: the ledger cannot be written, and could not for a while.
+        """
+        advanced = await self.insist(lambda: self.ledger.advance(job, patch))
         self.feed.changed(job.id)
         return advanced
+
+    async def insist(self, write: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Write what may have been paid for: a disk that is full or locked for a moment must not lose it.
+
+        Raises:
+            StorageFailed: it still could not be written after several tries.
+        """
+        for seconds in _TRY_AGAIN_AFTER:
+            try:
+                return await write()
+            except StorageFailed:
+                await self.sleep(seconds)
+        return await write()

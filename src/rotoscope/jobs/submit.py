@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from rotoscope.errors import ProviderError, StorageFailed, SubmitUnsure, TooLarge, UserMistake
 from rotoscope.jobs.job import Job, Patch
+from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.watch import Stopped, patch_of
 from rotoscope.media.sniff import content_type_of
@@ -21,6 +22,7 @@ from rotoscope.wire.messages import Json
 __all__ = ["call_from_json", "call_to_json", "prepare", "submit"]
 
 _SNIFFED_BYTES = 64
+_ANSWERS_AT_ONCE = "v1"  # Segmind's one-shot form: there is nothing to ask about later
 
 
 async def prepare(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
@@ -42,6 +44,12 @@ async def _delivered(rooms: Rooms, job: Job, uri: str) -> str:
         raise StorageFailed("A file of this job is no longer in the results folder.", hint="Call the tool again.")
     parcel = await anyio.to_thread.run_sync(_parcel, path)
     provider = rooms.provider(job)
+    if provider.can_upload and parcel.size > (provider.upload_bytes or parcel.size):
+        raise TooLarge(
+            f"{provider.title} takes files of up to {(provider.upload_bytes or 0) // 1_000_000} MB, "
+            f"and this one has {parcel.size / 1e6:.1f} MB.",
+            hint="Give a smaller file, or a public https URL.",
+        )
     if provider.can_upload:
         return await rooms.runner(job, _nothing, rooms.sleep).upload(parcel)
     if parcel.size > provider.inline_bytes:
@@ -62,35 +70,49 @@ async def submit(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
     if not submission.fresh:
         return _taken_up(rooms, job, call, submission.prediction_id)
 
-    async def record(state: Prediction) -> None:
-        if state.ticket is not None:
-            await rooms.ledger.note_prediction(job.id, state.ticket.id)
-
     try:
-        state = await rooms.runner(job, record, rooms.sleep).start(call)
+        state = await rooms.runner(job, _nothing, rooms.sleep).start(call)
+        return patch_of(rooms, job, await _noted(rooms, job, state))
+    except (SubmitUnsure, LostLease):
+        raise
     except (ProviderError, UserMistake):
         # The provider said no, or was never reached: nothing was bought, so the intent is taken back.
-        await rooms.ledger.withdraw(job)
+        await rooms.insist(lambda: rooms.ledger.withdraw(job))
         raise
-    return patch_of(rooms, job, await _kept(rooms, state))
+    except Exception as error:
+        # Whatever else happens between the intent and the ticket, money may have moved.
+        raise _unsure(rooms, job, call, None) from error
+
+
+async def _noted(rooms: Rooms, job: Job, state: Prediction) -> Prediction:
+    """The id goes to the ledger and a result that came inside the reply to the vault, before anything else."""
+    ticket = state.ticket
+    if ticket is not None:
+        try:
+            await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, ticket.id))
+        except StorageFailed as error:
+            raise _unsure(rooms, job, call_from_json(job.data["call"]), ticket.id) from error
+    if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
+        return state
+    blob = state.output
+    kept = await rooms.insist(lambda: anyio.to_thread.run_sync(rooms.vault.keep, blob.content, blob.content_type))
+    return Succeeded(ticket, kept.uri, state.metrics, state.logs)
 
 
 def _taken_up(rooms: Rooms, job: Job, call: Call, prediction_id: str | None) -> Patch:
     """What stands when somebody intended before us: the id they got, or a doubt that only a person can settle."""
-    if prediction_id is None:
-        raise SubmitUnsure(
-            f"The request to {rooms.provider(job).title} may have been sent before a crash; nobody knows.",
-            hint=f"Look at your recent predictions of {call.endpoint} there before you call again.",
-        )
+    if prediction_id is None or call.form == _ANSWERS_AT_ONCE:
+        raise _unsure(rooms, job, call, prediction_id)
     return patch_of(rooms, job, Waiting(Ticket(prediction_id, call.endpoint)))
 
 
-async def _kept(rooms: Rooms, state: Prediction) -> Prediction:
-    """A result that came inside the reply goes to the vault before anything else can happen to it."""
-    if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
-        return state
-    kept = await anyio.to_thread.run_sync(rooms.vault.keep, state.output.content, state.output.content_type)
-    return Succeeded(state.ticket, kept.uri, state.metrics, state.logs)
+def _unsure(rooms: Rooms, job: Job, call: Call, prediction_id: str | None) -> SubmitUnsure:
+    title = rooms.provider(job).title
+    known = f"prediction {prediction_id}" if prediction_id else f"your recent predictions of {call.endpoint}"
+    return SubmitUnsure(
+        f"The request to {title} was probably accepted, but its result could not be taken up here.",
+        hint=f"Look at {known} at {title} before you call again.",
+    )
 
 
 def call_to_json(call: Call) -> dict[str, Json]:

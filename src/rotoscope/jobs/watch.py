@@ -31,7 +31,8 @@ from rotoscope.wire.messages import HttpCall, Json
 
 __all__ = ["Stopped", "patch_of", "watch"]
 
-_STOP_SECONDS = 20.0
+_STOP_SECONDS = 30.0
+_LAST_WORD_SECONDS, _LAST_WORD_PAUSE = 10.0, 0.25
 
 
 class Stopped(Exception):
@@ -159,8 +160,8 @@ class _Wake:
 
 
 async def _stopped(rooms: Rooms, job: Job, runner: Runner, state: Open) -> Patch:
-    """Tell the provider, then look once more: it may have finished, and then the result is ours."""
-    told, seen = await _told_to_stop(runner, state)
+    """Tell the provider, then wait for its last word: it may have finished, and then the result is ours."""
+    told, seen = await _told_to_stop(rooms, job, runner, state)
     if is_final(seen):
         return patch_of(rooms, job, seen)
     title = rooms.provider(job).title
@@ -172,7 +173,7 @@ async def _stopped(rooms: Rooms, job: Job, runner: Runner, state: Open) -> Patch
 
 async def _overdue(rooms: Rooms, job: Job, runner: Runner, state: Open, deadline: float) -> Patch:
     """The ticket is never thrown away: one cancel, one last look, and a result that is there is collected."""
-    _, seen = await _told_to_stop(runner, state)
+    _, seen = await _told_to_stop(rooms, job, runner, state)
     if isinstance(seen, Succeeded):
         return patch_of(rooms, job, seen)
     error = Timeout(
@@ -182,13 +183,20 @@ async def _overdue(rooms: Rooms, job: Job, runner: Runner, state: Open, deadline
     return Patch(state="failed", error=problem_of(error), message=error.message)
 
 
-async def _told_to_stop(runner: Runner, state: Open) -> tuple[bool, Prediction]:
+async def _told_to_stop(rooms: Rooms, job: Job, runner: Runner, state: Open) -> tuple[bool, Prediction]:
+    """Whether the provider was told, and the last that was seen: many only note the wish and stop, or not, later."""
+
+    async def record(_: Prediction) -> None:
+        """The job's own words stay: it is being cancelled."""
+
+    patient = rooms.runner(job, record, rooms.sleep)
     with anyio.move_on_after(_STOP_SECONDS, shield=True):
         told = await runner.cancel(state.ticket)
-        seen = await runner.look(state)
-        if isinstance(seen, Ready):
-            seen = await runner.look(seen)
-        return told, seen
+        if told:
+            with anyio.move_on_after(_LAST_WORD_SECONDS):
+                return told, await patient.follow(state, lambda _: _LAST_WORD_PAUSE)
+        seen = await patient.look(state)
+        return told, await patient.look(seen) if isinstance(seen, Ready) else seen
     return False, state
 
 

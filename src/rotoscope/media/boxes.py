@@ -16,15 +16,16 @@ _HEAD = 96  # bytes of a box that are looked at, unless it is a table
 _MOST_RUNS = 1 << 16  # entries of the table of chunks that are looked at
 _PLAIN_SOUND = 1024  # samples of plain sound that make one entry of the list
 
-# Boxes that hold boxes, with the number of bytes before the first. `hoov` and `free` may hide a header as well.
+# Boxes that hold boxes, with the number of bytes before the first.
 _HOLDERS = {
     **dict.fromkeys(
         (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"stbl", b"edts", b"mvex", b"moof", b"traf", b"tref", b"udta"), 0
     ),
-    **dict.fromkeys((b"tapt", b"sinf", b"schi", b"wave", b"hoov", b"free"), 0),
+    **dict.fromkeys((b"tapt", b"sinf", b"schi", b"wave"), 0),
     b"stsd": 8,
 }
-_SIZED = (b"trak", b"tkhd", b"stsd", b"hdlr", b"stsz", b"stz2", b"stts", b"stsc", b"stco", b"co64", b"trun", b"cmov")
+_HIDING = _HOLDERS | {b"free": 0, b"hoov": 0}  # where a header is looked for when there is none in its place
+_SIZED = (b"tkhd", b"stsd", b"hdlr", b"stsz", b"stz2", b"stts", b"stsc", b"stco", b"co64", b"trun", b"cmov")
 
 
 class _Malformed(Exception):
@@ -74,25 +75,29 @@ def read_claims(file: BinaryIO) -> Claims:
     Args:
         file: open for reading; it is left at an unknown place.
     """
+    try:
+        claims = _claims(file, _HOLDERS)
+        return claims if claims.tracks else _claims(file, _HIDING)
+    except _Malformed:
+        return Claims(sane=False)
+
+
+def _claims(file: BinaryIO, holders: dict[bytes, int]) -> Claims:
     claims = Claims()
     track = _Track()
-    end = file.seek(0, 2)
-    try:
-        for name, start, stop in _boxes(file, end):
-            if name == b"trak":
-                claims.tracks += 1
-                claims.entries += track.entries()
-                track = _Track()
-            elif name in _SIZED:
-                file.seek(start)
-                _note(claims, track, name, file.read(min(stop - start, _wanted(name))))
-    except _Malformed:
-        claims.sane = False
+    for name, start, stop in _boxes(file, file.seek(0, 2), holders):
+        if name == b"trak":
+            claims.tracks += 1
+            claims.entries += track.entries()
+            track = _Track()
+        elif name in _SIZED:
+            file.seek(start)
+            _note(claims, track, name, file.read(min(stop - start, _wanted(name))))
     claims.entries += track.entries()
     return claims
 
 
-def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(file: BinaryIO, end: int, holders: dict[bytes, int]) -> Iterator[tuple[bytes, int, int]]:
     """Every box that is reached through boxes we know: its name and where its content starts and stops."""
     todo = [(0, end, 0)]
     seen = 0
@@ -105,8 +110,8 @@ def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
         if seen > _MOST_BOXES or depth > _DEEPEST:
             raise _Malformed
         todo.append((after, stop, depth))
-        if name in _HOLDERS:
-            todo.append((start + _HOLDERS[name], after, depth + 1))
+        if name in holders:
+            todo.append((start + holders[name], after, depth + 1))
         yield name, start, after
 
 

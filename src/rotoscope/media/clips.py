@@ -154,7 +154,7 @@ def av_errors_are_ours() -> Iterator[None]:
 
     try:
         yield
-    except FFmpegError as error:
+    except (FFmpegError, OSError) as error:  # a broken header can send the reader to places that no file has
         if isinstance(error, OSError) and error.errno in _STORAGE_TROUBLE:
             raise StorageFailed(
                 "The video could not be stored.", hint="Check the results folder and the disk's space."
@@ -183,36 +183,30 @@ def turn_of(frame: "VideoFrame") -> tuple[tuple[int, ...], bool] | None:
     return None
 
 
-def frames_at(clip: Clip, times: Sequence[float]) -> "Iterator[VideoFrame]":
-    """The frames that follow some times, or the last one.
+def frames_at(clip: Clip, first: "VideoFrame", times: Sequence[float]) -> "Iterator[VideoFrame]":
+    """The frames that follow some times, or the last one before.
 
     Where a key frame stands nearer, what is between is skipped; where none does, at most 300 frames are decoded.
 
     Args:
         clip: whose file was read to its end once, so that its index is complete.
+        first: its first frame, for a clip of which no other can be had.
         times: in seconds of the file, rising.
-
-    Raises:
-        InvalidInput: `corrupt`.
     """
     pictures = clip.pictures
     assert pictures is not None
     unit = pictures.time_base or Fraction(1, 1000)
-    frame: VideoFrame | None = None
-    frames: Iterator[VideoFrame] = iter(())
+    frame, frames = first, None
     for time in times:
-        if frame is None or _key_before(pictures, time) > (frame.time or 0.0):
+        jump = frames is None or _key_before(pictures, time) > (frame.time or 0.0)
+        if frames is None or jump:
             clip.container.seek(int(time / unit), stream=pictures)
-            frames = clip.container.decode(pictures)
-            frame = None
-        if frame is None or (frame.time or 0.0) < time:
+            frames = _decoded(clip.container, pictures)
+        if jump or (frame.time or 0.0) < time:
             for following in islice(frames, _FARTHEST):
                 frame = following
                 if (frame.time or 0.0) >= time:
                     break
-        if frame is None:
-            message = "The frames of the video cannot be decoded."
-            raise InvalidInput(message, code="corrupt", hint="Save or download the file again.")
         yield frame
 
 
@@ -243,6 +237,18 @@ def upright(frame: "VideoFrame", height: int | None = None) -> "Image.Image":
     }
     signs = tuple((value > 0) - (value < 0) for value in (*turn[0][:2], *turn[0][3:5])) if turn else ()
     return picture.transpose(turns[signs]) if signs in turns else picture
+
+
+def _decoded(container: "InputContainer", pictures: "VideoStream") -> "Iterator[VideoFrame]":
+    """The frames from where the file is read now; what is broken in between is passed over, for people's eyes only."""
+    from av.error import InvalidDataError
+
+    for packet in container.demux(pictures):
+        try:
+            frames = pictures.decode(packet)
+        except InvalidDataError:
+            continue
+        yield from frames
 
 
 def _key_before(pictures: "VideoStream", time: float) -> float:

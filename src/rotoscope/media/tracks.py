@@ -81,7 +81,7 @@ def copied(
         keep: says which packets are real, where the reader cannot tell.
     """
     track = into.add_stream_from_template(stream, opaque=True)
-    if stream.codec_context.codec_tag == "hvc1":
+    if _is_tagged(stream, "hvc1"):
         track.codec_context.codec_tag = "hvc1"  # Apple's players want it, and FFmpeg writes another by default
 
     def take(packet: "Packet[Stream]") -> Packets:
@@ -151,3 +151,11 @@ def _even(frame: "VideoFrame", track: "VideoStream") -> "VideoFrame":
     plain = frame.reformat(track.width, track.height, "yuv420p")
     plain.pict_type = 0  # the encoder decides where its own key frames stand
     return plain
+
+
+def _is_tagged(stream: "Stream", tag: str) -> bool:
+    """Whether a file names a track's codec by these four letters; in a broken one they may be no letters at all."""
+    try:
+        return stream.codec_context.codec_tag == tag
+    except UnicodeDecodeError:
+        return False

@@ -1,5 +1,6 @@
 """The vault: a folder of files that we keep, each under the hash of its content."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -60,7 +61,8 @@ class Vault:
         try:
             scratch.write_bytes(content)
         except OSError as error:
-            scratch.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
             raise _cannot_write(self.folder) from error
         return self.adopt(scratch, hashlib.sha256(content).hexdigest(), content_type)
 

@@ -216,7 +216,7 @@ def poster(path: Path) -> "Image.Image":
         opening = upright(first)
         if not _is_blank(opening):
             return opening
-        shown = (upright(frame) for frame in frames_at(clip, _times(clip, facts, _POSTER_PLACES)))
+        shown = (upright(frame) for frame in frames_at(clip, first, _times(clip, facts, _POSTER_PLACES)))
         return next((picture for picture in shown if not _is_blank(picture)), opening)
 
 
@@ -235,9 +235,9 @@ def filmstrip(path: Path, count: int = 6, height: int = 120) -> "Image.Image":
     from PIL import Image
 
     with opened(path, "video", DEFAULT_LIMITS) as clip:
-        facts, _ = _video(clip, DEFAULT_LIMITS)
+        facts, first = _video(clip, DEFAULT_LIMITS)
         times = _times(clip, facts, [(number + 0.5) / count for number in range(count)])
-        cells = [upright(frame, height) for frame in frames_at(clip, times)]
+        cells = [upright(frame, height) for frame in frames_at(clip, first, times)]
     strip = Image.new("RGB", (sum(cell.width for cell in cells) + _GAP * (len(cells) - 1), height), _PAPER)
     left = 0
     for cell in cells:
@@ -322,8 +322,8 @@ def _walked(clip: Clip, main: "Stream", decode: Decode[Frame], limits: VideoLimi
         judge_count(tally.packets if main is clip.pictures else 0, limits)
         judge_time(tally.end - (tally.start or 0.0), limits)
         if read > _READ_AGAIN * clip.size + _SLACK:
-            break
-    if first is None or read > _READ_AGAIN * clip.size + _SLACK:
+            raise _corrupt("The file counts the same bytes many times over.")
+    if first is None or not tally.packets:
         raise _corrupt("Nothing in the file can be decoded.")
     _judge_whole(clip, tallies)
     return first, tallies

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from rotoscope.errors import InvalidInput
 from rotoscope.models.manifest import Provider
 from rotoscope.settings import Settings
 
@@ -41,6 +42,9 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
 
     With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all while no provider key is set, and nothing once one is:
     nobody who pays gets a sandbox result by surprise.
+
+    Raises:
+        InvalidInput: a key cannot be one; the message names the variable.
     """
     given = {name: key for name, provider in providers.items() if (key := _key(settings, provider))}
     if settings.sandbox == "always" or (settings.sandbox == "auto" and not given):
@@ -55,8 +59,13 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
 
 
 def _key(settings: Settings, provider: Provider) -> str | None:
-    values = (settings.variable(name) for name in provider.key_variables)
-    return next((value for value in values if value), None)
+    for name in provider.key_variables:
+        key = settings.variable(name)
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise InvalidInput(f"{name} holds characters that no key has.", hint=f"Set {name} again.")
+        if key:
+            return key
+    return None
 
 
 def _has_base(settings: Settings, provider: Provider) -> bool:

@@ -59,7 +59,9 @@ class Catalog:
             InvalidInput: it does not take this kind of prompt.
             MissingKey: no fitting model has a key; names the variables.
         """
-        name, _, provider = (model or "").partition("@")
+        name, at, provider = (model or "").partition("@")
+        if model is not None and not (name and (provider or not at)):
+            raise UnknownModel(f"There is no model {model[:100]!r}.", hint="Write MODEL or MODEL@PROVIDER.")
         candidates = [self._named(name, tool, kinds)] if name else self._fitting(tool, kinds)
         routes = [(m, r) for m in candidates for r in m.routes if provider in ("", r.provider)]
         if not routes:

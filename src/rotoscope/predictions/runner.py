@@ -13,6 +13,8 @@ __all__ = ["Runner"]
 _UPLOAD_TRIES = 3
 _TROUBLE_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+_GONE = "output_expired"
+_MISSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Runner:
     sleep: Callable[[float], Awaitable[None]]
 
     async def start(self, call: Call) -> Prediction:
-        """Spend the money, once. The ledger holds the intent before this is called.
+        """Spend the money, once. The ledger holds the intent before this is called, and the caller writes the state.
 
         Raises:
             SubmitUnsure: nobody can know whether it was accepted.
@@ -48,12 +50,11 @@ class Runner:
                 hint=f"Look at your recent predictions of {call.endpoint} at {call.provider} before you call again.",
                 said=error.said,
             ) from error
-        await self.record(state)
         return state
 
     async def follow(self, state: Prediction, pause: Callable[[Open], float]) -> Final:
         """Ask until there is nothing left to ask. After a crash, call it again with the last recorded state."""
-        trouble = 0.0
+        trouble, missed = 0.0, 0
         while not isinstance(state, Succeeded | Failed | Canceled):
             await self.sleep(max(pause(state), trouble))
             try:
@@ -62,7 +63,11 @@ class Runner:
                 # A question that fails says nothing about the prediction: it is paid for, so we ask again.
                 trouble = _longer(trouble, error)
                 continue
-            trouble = 0.0
+            if isinstance(heard, Failed) and heard.code == _GONE and missed < _MISSES:
+                # Lists lag behind, and one "not found" may pass: only several in a row are believed.
+                missed, trouble = missed + 1, max(2 * trouble, _TROUBLE_PAUSE)
+                continue
+            trouble, missed = 0.0, 0
             if heard != state:
                 await self.record(heard)
             state = heard

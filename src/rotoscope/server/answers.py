@@ -62,7 +62,7 @@ def _result_text(result: JobResult) -> str:
 
 
 def _media_lines(result: JobResult) -> list[str]:
-    return [*_mask_lines(result), *_video_lines(result)]
+    return [*_mask_lines(result), *_video_lines(result), *(f"file: {_place(media)}" for media in result.files)]
 
 
 def _video_lines(result: JobResult) -> list[str]:
@@ -70,7 +70,9 @@ def _video_lines(result: JobResult) -> list[str]:
         return []
     video = result.video
     sound = "with sound" if video.has_audio else "silent"
-    what = f"{video.width}x{video.height}, {video.duration_seconds:.2f} s, {video.frame_rate:g} frames a second, {sound}"
+    what = (
+        f"{video.width}x{video.height}, {video.duration_seconds:.2f} s, {video.frame_rate:g} frames a second, {sound}"
+    )
     lines = [f"video: {what}, {_place(video)}"]
     pictures = {"poster": result.poster, "filmstrip": result.filmstrip}
     return lines + [f"{name}: {_place(media)}" for name, media in pictures.items() if media]

@@ -1,6 +1,7 @@
 """The MCP server: the tools and resources of the contracts, on the studio, over any transport and in both eras."""
 
-from collections.abc import AsyncIterator, Iterable
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from rotoscope import __version__
 from rotoscope.contracts.arguments import Arguments, parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS, ToolContract
-from rotoscope.errors import RotoscopeError
+from rotoscope.errors import InvalidInput, RotoscopeError
 from rotoscope.server.answers import error_answer, list_answer, result_answer
 from rotoscope.server.delivery import Teller, client_name
 from rotoscope.server.door import OpenStudio, StudioDoor
@@ -23,6 +24,8 @@ from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema
 
 __all__ = ["INSTRUCTIONS", "LOCAL", "build_server"]
+
+_log = logging.getLogger(__name__)
 
 LOCAL = "local"
 """The principal of a stdio session: whoever may run commands on this machine."""
@@ -50,13 +53,15 @@ class _Server(MCPServer[StudioDoor]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[StudioDoor, Any] | None = None
     ) -> Any:
-        contract = TOOLS.get(name)
-        if contract is None or context is None:
-            return await super().call_tool(name, arguments, context)
+        assert context is not None, "the SDK passes the context of the request"
         try:
-            return await self._called(name, parse_arguments(contract.arguments, arguments), context)
+            return await self._called(name, _parsed(name, arguments), context)
         except RotoscopeError as error:
             return error_answer(error)
+        except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback may reach a client
+            _log.exception("%s failed", name)
+            words = f"rotoscope failed: {type(error).__name__}."
+            return error_answer(RotoscopeError(words, hint="Its log says more.", code="internal"))
 
     async def read_resource(
         self,
@@ -108,6 +113,13 @@ def build_server(open_studio: OpenStudio, clients: Clients, inline_seconds: floa
             template.declared
         )
     return server
+
+
+def _parsed(name: str, arguments: Mapping[str, object]) -> Arguments:
+    contract = TOOLS.get(name)
+    if contract is None:
+        raise InvalidInput(f"There is no tool {name[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
+    return parse_arguments(contract.arguments, arguments)
 
 
 def _tool(name: str, contract: ToolContract) -> Tool:

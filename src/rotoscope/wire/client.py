@@ -35,6 +35,7 @@ REDIRECTS = 3
 _CHUNK = 256 * 1024
 # 20 is where httpx begins to slow down on one pool.
 _CONNECTIONS = 20
+_SECRET_LENGTH = 8  # characters; a shorter key is the sandbox's, and an ordinary word
 # A compressed body could be small on the wire and endless on the disk.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
@@ -47,8 +48,18 @@ class Door:
     """What the wire must know of a provider: the header with its key, and where its outputs may come from."""
 
     header: str
-    value: str = field(repr=False)
+    prefix: str
+    key: str = field(repr=False)
     output_hosts: tuple[str, ...] = ()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that carries the key."""
+        return {self.header: self.prefix + self.key}
+
+    def without_key(self, content: bytes) -> bytes:
+        """The same bytes with the key blotted out: a provider may repeat it, and it goes no further than this."""
+        return content.replace(self.key.encode(), b"[key]") if len(self.key) >= _SECRET_LENGTH else content
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +115,13 @@ class Wire:
             ReplyLost: the request may have arrived; its reply did not come back whole.
         """
         door = self._doors[provider]
-        headers = {**call.headers, **({door.header: door.value} if call.with_key else {})}
+        headers = {**call.headers, **(door.headers if call.with_key else {})}
         if call.data_uris is not None:
             call = replace(call, json=await anyio.to_thread.run_sync(_data_uris, call.data_uris), data_uris=None)
         with _our_errors(provider):
             async with self._opened(self._keyed_client(), call, headers) as response:
                 body = await _body(response)
-        # A provider may repeat the key in an error; it goes no further than this.
-        body = body.replace(door.value.encode(), b"[key]") if not response.is_success else body
-        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
+        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, door.without_key(body))
 
     async def listen(self, provider: str, call: HttpCall, told: Callable[[], None]) -> None:
         """Read a stream of server-sent events to its end; `told` is called at each of them.
@@ -121,7 +130,7 @@ class Wire:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
         door = self._doors[provider]
-        headers = {**call.headers, door.header: door.value}
+        headers = {**call.headers, **door.headers}
         with _our_errors(provider):
             async with self._opened(self._keyed_client(), call, headers) as response:
                 if not response.is_success:
@@ -137,14 +146,14 @@ class Wire:
             OutputLost: another host than the provider's, or it cannot be fetched.
             TooLarge: more than `limit` bytes.
         """
-        host = urlsplit(url).hostname or ""
-        if not self._is_trusted(url) and not host_allowed(host, self._doors[provider].output_hosts):
+        host, trusted = urlsplit(url).hostname or "", self._is_trusted(url)
+        if not trusted and not host_allowed(host, self._doors[provider].output_hosts):
             raise OutputLost(
                 f"The result of {provider} is on a host that is not known to be its own.",
                 hint="Add the host to output_hosts in a providers.toml of yours if it is right.",
                 code="output_blocked",
             )
-        return await self._fetch(url, into, limit)
+        return await self._fetch(url, into, limit, trusted=trusted)
 
     async def fetch(self, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch what a user pointed at, after the address guard has judged it.
@@ -154,20 +163,21 @@ class Wire:
             OutputLost: it cannot be fetched.
             TooLarge: more than `limit` bytes.
         """
-        return await self._fetch(url, into, limit)
+        return await self._fetch(url, into, limit, trusted=False)
 
-    async def _fetch(self, url: str, into: Path, limit: int) -> Downloaded:
+    async def _fetch(self, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded:
         with anyio.move_on_after(DOWNLOAD_SECONDS):
             for _ in range(REDIRECTS + 1):
-                found = await self._fetch_hop(url, into, limit)
+                found = await self._fetch_hop(url, into, limit, trusted=trusted)
                 if isinstance(found, Downloaded):
                     return found
-                url = found
+                # The operator's host is trusted for what it serves itself, not for where it sends us.
+                url, trusted = found, False
         raise OutputLost("The file could not be fetched in time.", hint="Try again later.")
 
-    async def _fetch_hop(self, url: str, into: Path, limit: int) -> Downloaded | str:
+    async def _fetch_hop(self, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | str:
         """One request: the file, or where it has moved."""
-        call, extensions = await self._judged(url)
+        call, extensions = (HttpCall("GET", url, _AS_IT_IS), {}) if trusted else await self._judged(url)
         with _our_errors("the host of the file"):
             async with self._opened(self._plain_client(), call, call.headers, extensions) as response:
                 if response.is_redirect:
@@ -178,8 +188,6 @@ class Wire:
 
     async def _judged(self, url: str) -> tuple[HttpCall, dict[str, str]]:
         """The request to the very address that was judged; the name stays in Host and in TLS."""
-        if self._is_trusted(url):
-            return HttpCall("GET", url, _AS_IT_IS), {}
         target = check_url(url)
         try:
             addresses = await self._resolve(target.host, target.port)
@@ -212,9 +220,9 @@ class Wire:
             request = client.build_request(
                 call.method,
                 call.url,
-                headers=dict(headers) | (_length(call.source, call.span) if call.source else {}),
+                headers=dict(headers) | ({"Content-Length": str(_span(call)[1])} if call.source else {}),
                 json=call.json,
-                content=_chunks(call.source, call.span) if call.source else call.content,
+                content=_chunks(call.source, *_span(call)) if call.source else call.content,
                 files=parts or None,
                 timeout=timeout,
                 extensions={**(extensions or {})},
@@ -313,17 +321,18 @@ def _gone(status: int) -> OutputLost | UnsafeSource:
     )
 
 
-def _length(source: Path, span: tuple[int, int] | None) -> dict[str, str]:
-    size = source.stat().st_size
-    return {"Content-Length": str(size if span is None else min(span[1], max(0, size - span[0])))}
+def _span(call: HttpCall) -> tuple[int, int]:
+    """Which bytes of the source are sent, as (first, how many)."""
+    size = call.source.stat().st_size if call.source else 0
+    start, most = call.span or (0, size)
+    return start, min(most, max(0, size - start))
 
 
-async def _chunks(source: Path, span: tuple[int, int] | None) -> AsyncIterator[bytes]:
-    start, left = span or (0, source.stat().st_size)
+async def _chunks(source: Path, start: int, length: int) -> AsyncIterator[bytes]:
     async with await anyio.open_file(source, "rb") as file:
         await file.seek(start)
-        while left > 0 and (chunk := await file.read(min(_CHUNK, left))):
-            left -= len(chunk)
+        while length > 0 and (chunk := await file.read(min(_CHUNK, length))):
+            length -= len(chunk)
             yield chunk
 
 

@@ -1,6 +1,6 @@
 """The models that the film engine stands in for, each with its provider's own input and output."""
 
-from rotoscope.sandbox.film import seedance
+from rotoscope.sandbox.film import seedance, vace
 from rotoscope.sandbox.models import Model
 
 __all__ = ["MODELS"]
@@ -12,6 +12,15 @@ MODELS = (
         seedance.FIELDS,
         seedance.generate,
         check=seedance.unfit,
+        run_seconds=0.0,
+    ),
+    Model(
+        "replicate",
+        "prunaai/vace-14b",
+        vace.FIELDS,
+        vace.edit,
+        version=vace.VERSION,
+        check=vace.unfit,
         run_seconds=0.0,
     ),
 )

@@ -1,6 +1,5 @@
 """What moves between two frames: the camera, and the object that a mask selects."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import cv2
@@ -27,7 +26,18 @@ _LEAST_AGREEING = 0.4
 _LONGEST = 0.25
 _STEADY = 0.15
 _FLOW_SIDE = 480
-_SHARPEN = 1.25
+_HALF = 0.5
+_BLUR = 1.2
+_SHARPEN = 1.35
+_SHADES = 16
+_SHADE_BITS = 4
+_UNSEEN = 0.5
+_LOUDEST = 2.0
+_COLOUR_WEIGHT = 0.06
+_LOST_WEIGHT = 0.25
+_SLIP = 1.5
+_LEARNING = 0.05
+_TRAIL = 9
 _WINDOW = (15, 15)
 
 
@@ -75,43 +85,81 @@ def _believable(motion: Motion, shape: tuple[int, ...]) -> bool:
     return bool(far.max() < _LONGEST * width)
 
 
-@dataclass(slots=True)
-class _Look:
-    """A frame as the follower sees it."""
-
-    grey: Grey
-    colours: Plane
-
-
 class Follower:
     """Follows a mask from the first frame through a clip.
 
-    Dense flow (DIS) carries the mask from frame to frame. What the flow makes fuzzy or lets slip at the outline is
-    decided by colour: in a narrow band around it a pixel belongs to the side whose colours it has.
+    Dense flow (DIS) carries the mask from frame to frame. What the flow lets slip at the outline is decided by
+    colour: in a band around it a pixel is drawn to the side whose colours it has. Thin trails, which flow leaves
+    where ground comes into sight behind the object, are cut off.
     """
 
     def __init__(self, frame: Frame, mask: Mask) -> None:
         self._shape = mask.shape
         scale = min(1.0, _FLOW_SIDE / max(mask.shape))
-        self._small = max(16, round(mask.shape[1] * scale)), max(16, round(mask.shape[0] * scale))
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._last = self._seen(frame)
-        soft = cv2.resize(mask.astype(np.float32), self._small, interpolation=cv2.INTER_AREA)
-        self._soft: Plane = np.asarray(soft, np.float32)
-        columns, rows = np.meshgrid(np.arange(self._small[0]), np.arange(self._small[1]))
-        self._places = np.dstack([columns, rows]).astype(np.float32)
-
-    def _seen(self, frame: Frame) -> _Look:
-        small = cv2.resize(np.ascontiguousarray(frame), self._small, interpolation=cv2.INTER_AREA)
-        return _Look(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), small.astype(np.float32))
+        self._size = max(16, round(mask.shape[1] * scale)), max(16, round(mask.shape[0] * scale))
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        small = self._small(frame)
+        self._grey = _grey(small)
+        self._soft = np.asarray(
+            cv2.resize(mask.astype(np.float32), self._size, interpolation=cv2.INTER_AREA), np.float32
+        )
+        columns, rows = np.meshgrid(np.arange(self._size[0]), np.arange(self._size[1]))
+        self._x, self._y = columns.astype(np.float32), rows.astype(np.float32)
+        self._within, self._beyond = (np.ones(_SHADES**3, np.float32) for _ in range(2))
+        self._learn(small, 1.0)
 
     def step(self, frame: Frame) -> Mask:
         """Where the mask is in the next frame."""
-        look = self._seen(frame)
-        back = self._flow.calc(look.grey, self._last.grey, np.zeros((*look.grey.shape, 2), np.float32))
-        places = self._places + back
-        moved = cv2.remap(self._soft, places, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        self._soft = np.clip((moved - 0.5) * _SHARPEN + 0.5, 0, 1).astype(np.float32)
-        self._last = look
+        small = self._small(frame)
+        grey = _grey(small)
+        nothing = np.zeros((*grey.shape, 2), np.float32)
+        back = self._flow.calc(grey, self._grey, nothing)
+        forth = self._flow.calc(self._grey, grey, nothing)
+        x, y = self._x + back[..., 0], self._y + back[..., 1]
+        carried, returned = _looked_up(self._soft, x, y), _looked_up(forth, x, y) + back
+        lost = (np.linalg.norm(returned, axis=2) > _SLIP).astype(np.float32)
+        self._soft, self._grey = self._decided(carried, lost, small), grey
+        self._learn(small, _LEARNING)
         large = cv2.resize(self._soft, self._shape[::-1], interpolation=cv2.INTER_CUBIC)
-        return np.asarray(large > 0.5)  # noqa: PLR2004 - the middle between in and out
+        return np.asarray(large > _HALF)
+
+    def _small(self, frame: Frame) -> Frame:
+        return np.asarray(cv2.resize(np.ascontiguousarray(frame), self._size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _decided(self, carried: Plane, lost: Plane, small: Frame) -> Plane:
+        """The carried mask, crisp again.
+
+        Near its outline the colours have a say, and where the flow lost its way (what comes into sight has no
+        earlier place) they have more to say than the flow.
+        """
+        belief = cv2.GaussianBlur(carried, (0, 0), _BLUR) - _HALF
+        odds = np.log(self._within / self._beyond)[_shades(small)]
+        colours = cv2.GaussianBlur(np.clip(odds, -_LOUDEST, _LOUDEST), (0, 0), 1.5)
+        unsure = cv2.GaussianBlur(lost, (0, 0), 1)
+        weight = _COLOUR_WEIGHT + _LOST_WEIGHT * unsure
+        crisp = np.clip(belief * (_SHARPEN - 0.6 * unsure) + colours * weight + _HALF, 0, 1).astype(np.float32)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_TRAIL, _TRAIL))
+        return np.asarray(cv2.morphologyEx(crisp, cv2.MORPH_OPEN, disc), np.float32)
+
+    def _learn(self, small: Frame, speed: float) -> None:
+        """Counts the colours well inside and outside of the mask."""
+        shades = _shades(small)
+        sure = cv2.erode(self._soft, np.ones((5, 5), np.uint8)), cv2.erode(1 - self._soft, np.ones((5, 5), np.uint8))
+        for shares, weight in zip((self._within, self._beyond), sure, strict=True):
+            counts = np.bincount(shades.ravel(), weight.ravel(), _SHADES**3)
+            now = (counts + _UNSEEN) / (counts.sum() + _UNSEEN * _SHADES**3)
+            shares += np.float32(speed) * (now.astype(np.float32) - shares)
+
+
+def _looked_up(plane: Plane, x: Plane, y: Plane) -> Plane:
+    return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _grey(small: Frame) -> Grey:
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _shades(small: Frame) -> NDArray[np.intp]:
+    """A number for the rough colour of every pixel."""
+    rough = (cv2.GaussianBlur(small, (0, 0), 1) >> _SHADE_BITS).astype(np.intp)
+    return np.asarray((rough[..., 0] * _SHADES + rough[..., 1]) * _SHADES + rough[..., 2], np.intp)
