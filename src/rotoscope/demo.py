@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from mcp import Client, StdioServerParameters
@@ -20,6 +20,9 @@ from rotoscope.demo_clip import BALL, draw_clip
 from rotoscope.media.pictures import decode
 from rotoscope.media.previews import Panel, contact_sheet, encode_jpeg
 from rotoscope.media.videos import filmstrip, first_frame
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Stage", "run_demo"]
 
@@ -109,11 +112,14 @@ def _props(out: Path) -> tuple[Path, Path, Path]:
 
 def _lay_out(photo: Path, clip: Path, results: list[Panel]) -> None:
     given = [Panel("The photo", "NASA, public domain", decode(photo.read_bytes()))]
-    given_clip = Panel("The clip", "drawn by the demo", filmstrip(clip))
-    images, videos = results[:3], results[3:]
+    given_clip = Panel("The clip", "drawn by the demo", _two_frames(clip))
     sheet = photo.parent / "contact-sheet.jpg"
-    sheet.write_bytes(encode_jpeg(contact_sheet([*given, *images, *videos[:1], given_clip, *videos[1:]], columns=2)))
+    sheet.write_bytes(encode_jpeg(contact_sheet([*given, *results[:5], given_clip, *results[5:]], columns=2)))
     print(f"contact sheet: {sheet}")
+
+
+def _two_frames(video: Path) -> "Image.Image":
+    return filmstrip(video, count=2, height=240)
 
 
 async def _show(progress: float, total: float | None, message: str | None) -> None:
@@ -144,6 +150,6 @@ def _kept(name: str, title: str, found: Mapping[str, Any], out: Path) -> Panel:
         if found.get(role):
             written[role] = out / f"{name}-{role}{ending}"
             shutil.copyfile(found[role]["path"], written[role])
-    picture = written.get("overlay") or written["filmstrip"]
     said = found["text"] if found["tool"] == "describe_with_masks" else _summary(found)
-    return Panel(title, str(said), decode(picture.read_bytes()))
+    shown = _two_frames(written["video"]) if "video" in written else decode(written["overlay"].read_bytes())
+    return Panel(title, str(said), shown)

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import EACCES, EDQUOT, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, EROFS
+from errno import EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EROFS
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -68,7 +68,7 @@ _PLAIN_SOUNDS = (
 )
 _SOUND_CODECS = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "vorbis", "flac", "alac", *_PLAIN_SOUNDS})
 _DECODERS = ",".join(sorted(_PICTURE_CODECS | _SOUND_CODECS | {"libdav1d", "mp3float", "libopus"}))
-_STORAGE_TROUBLE = {EACCES, EDQUOT, EIO, EISDIR, ENOENT, ENOSPC, ENOTDIR, EROFS}
+_STORAGE_TROUBLE = {EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EROFS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from rotoscope.media.vault import Vault
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from PIL import Image
+
     from rotoscope.media.intake import Admitted
     from rotoscope.media.masks import Mask
 
@@ -19,6 +21,7 @@ __all__ = ["fit_mask"]
 
 _SAME_PIXELS = 8  # real data sets have masks that are off by this much
 _WHITE = 128
+_MOST_OBJECTS = 32
 _FRAMES_LOOKED_AT = 400
 
 
@@ -38,14 +41,12 @@ async def fit_mask(vault: Vault, mask: "Admitted", video: "Admitted") -> tuple["
     return await anyio.to_thread.run_sync(_checked_video, path, mask, video)
 
 
-def _fitted_picture(
-    vault: Vault, path: "Path", mask: "Admitted", video: "Admitted"
-) -> tuple["Admitted", list[str]]:
+def _fitted_picture(vault: Vault, path: "Path", mask: "Admitted", video: "Admitted") -> tuple["Admitted", list[str]]:
     from rotoscope.media.masks import fit_to, looks_like_mask, mask_png, read_mask
     from rotoscope.media.pictures import decode
 
     image = decode(path.read_bytes())
-    if not looks_like_mask(image):
+    if not looks_like_mask(image) and not _numbers_objects(image):
         raise InvalidInput(
             "The mask is a photo, not a mask.", hint="Give a picture that is white where the video is to be edited."
         )
@@ -61,6 +62,11 @@ def _fitted_picture(
         f"The mask was resized from {image.width}x{image.height} to the video's {width}x{height} without smoothing."
     ]
     return replace(mask, value=kept.uri, content_type="image/png", width=width, height=height), notes if resized else []
+
+
+def _numbers_objects(image: "Image.Image") -> bool:
+    """Whether a palette picture is a label map, with one small number for each object, and not a photo of few colours."""
+    return image.mode == "P" and image.getcolors(_MOST_OBJECTS) is not None
 
 
 def _checked_video(path: "Path", mask: "Admitted", video: "Admitted") -> tuple["Admitted", list[str]]:

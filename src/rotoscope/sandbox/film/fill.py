@@ -22,9 +22,10 @@ __all__ = ["REACH", "Filler", "Take", "windows"]
 REACH = 22
 """How many frames are looked at to either side."""
 
-_MARGIN = 5
+_MARGIN = 7
 _RING = 10
 _NONE = 32_767
+_KNOWN = 255
 _STRANGE = 40.0
 _MOST_SHIFT = 40.0
 _INVENT_SIDE = 320
@@ -135,9 +136,8 @@ class _Patch:
 
     def look(self, other: Take, motion: Motion) -> None:
         """Takes what another frame shows of the hole, unless it fits badly around it."""
-        known = (
-            _moved((~other.hole).astype(np.uint8) * np.uint8(255), motion, self._box, edge=cv2.BORDER_CONSTANT) == 255
-        )  # noqa: PLR2004 - wholly known
+        sight = np.where(other.hole, np.uint8(0), np.uint8(_KNOWN))
+        known = _moved(sight, motion, self._box, edge=cv2.BORDER_CONSTANT) == _KNOWN
         if not (known & self._hole).any():
             return
         moved = _moved(other.frame, motion, self._box)
@@ -190,7 +190,7 @@ class _Patch:
 
 def _mixed(one: Frame, other: Frame, share: Plane) -> Frame:
     weight = share[..., None]
-    return (one * weight + other * (1 - weight) + np.float32(0.5)).astype(np.uint8)
+    return np.asarray(one * weight + other * (1 - weight) + np.float32(0.5), np.uint8)
 
 
 def _invented(frame: Frame, hole: Mask) -> Frame:

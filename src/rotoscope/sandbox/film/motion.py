@@ -32,12 +32,13 @@ _SHARPEN = 1.35
 _SHADES = 16
 _SHADE_BITS = 4
 _UNSEEN = 0.5
-_LOUDEST = 2.0
-_COLOUR_WEIGHT = 0.06
-_LOST_WEIGHT = 0.25
-_SLIP = 1.5
-_LEARNING = 0.05
+_AGAINST, _FOR = 1.5, 2.5
+_COLOUR_WEIGHT = 0.05
+_NEAR = 4.0
+_BAND = 0.47
+_LEARNING = 0.02
 _TRAIL = 9
+_GAP = 9
 _WINDOW = (15, 15)
 
 
@@ -97,7 +98,7 @@ class Follower:
         self._shape = mask.shape
         scale = min(1.0, _FLOW_SIDE / max(mask.shape))
         self._size = max(16, round(mask.shape[1] * scale)), max(16, round(mask.shape[0] * scale))
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         small = self._small(frame)
         self._grey = _grey(small)
         self._soft = np.asarray(
@@ -112,13 +113,9 @@ class Follower:
         """Where the mask is in the next frame."""
         small = self._small(frame)
         grey = _grey(small)
-        nothing = np.zeros((*grey.shape, 2), np.float32)
-        back = self._flow.calc(grey, self._grey, nothing)
-        forth = self._flow.calc(self._grey, grey, nothing)
-        x, y = self._x + back[..., 0], self._y + back[..., 1]
-        carried, returned = _looked_up(self._soft, x, y), _looked_up(forth, x, y) + back
-        lost = (np.linalg.norm(returned, axis=2) > _SLIP).astype(np.float32)
-        self._soft, self._grey = self._decided(carried, lost, small), grey
+        back = self._flow.calc(grey, self._grey, np.zeros((*grey.shape, 2), np.float32))
+        carried = _looked_up(self._soft, self._x + back[..., 0], self._y + back[..., 1])
+        self._soft, self._grey = self._decided(carried, small), grey
         self._learn(small, _LEARNING)
         large = cv2.resize(self._soft, self._shape[::-1], interpolation=cv2.INTER_CUBIC)
         return np.asarray(large > _HALF)
@@ -126,20 +123,19 @@ class Follower:
     def _small(self, frame: Frame) -> Frame:
         return np.asarray(cv2.resize(np.ascontiguousarray(frame), self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
-    def _decided(self, carried: Plane, lost: Plane, small: Frame) -> Plane:
-        """The carried mask, crisp again.
+    def _decided(self, carried: Plane, small: Frame) -> Plane:
+        """The carried mask, crisp again: near its outline the colours have a say, elsewhere other things have them too.
 
-        Near its outline the colours have a say, and where the flow lost its way (what comes into sight has no
-        earlier place) they have more to say than the flow.
+        They argue for the object more than against it: what is lost once does not come back.
         """
         belief = cv2.GaussianBlur(carried, (0, 0), _BLUR) - _HALF
         odds = np.log(self._within / self._beyond)[_shades(small)]
-        colours = cv2.GaussianBlur(np.clip(odds, -_LOUDEST, _LOUDEST), (0, 0), 1.5)
-        unsure = cv2.GaussianBlur(lost, (0, 0), 1)
-        weight = _COLOUR_WEIGHT + _LOST_WEIGHT * unsure
-        crisp = np.clip(belief * (_SHARPEN - 0.6 * unsure) + colours * weight + _HALF, 0, 1).astype(np.float32)
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_TRAIL, _TRAIL))
-        return np.asarray(cv2.morphologyEx(crisp, cv2.MORPH_OPEN, disc), np.float32)
+        colours = cv2.GaussianBlur(np.clip(odds, -_AGAINST, _FOR), (0, 0), 1.5)
+        near = np.abs(cv2.GaussianBlur(carried, (0, 0), _NEAR) - _HALF) < _BAND
+        crisp = np.clip(belief * _SHARPEN + colours * near * _COLOUR_WEIGHT + _HALF, 0, 1).astype(np.float32)
+        trail, gap = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (_TRAIL, _GAP))
+        opened = cv2.morphologyEx(crisp, cv2.MORPH_OPEN, trail)
+        return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, gap), np.float32)
 
     def _learn(self, small: Frame, speed: float) -> None:
         """Counts the colours well inside and outside of the mask."""
@@ -161,5 +157,5 @@ def _grey(small: Frame) -> Grey:
 
 def _shades(small: Frame) -> NDArray[np.intp]:
     """A number for the rough colour of every pixel."""
-    rough = (cv2.GaussianBlur(small, (0, 0), 1) >> _SHADE_BITS).astype(np.intp)
+    rough = np.asarray(cv2.GaussianBlur(small, (0, 0), 1), np.intp) >> _SHADE_BITS
     return np.asarray((rough[..., 0] * _SHADES + rough[..., 1]) * _SHADES + rough[..., 2], np.intp)

@@ -133,8 +133,8 @@ class Layer:
         if not found:
             return self._last
         self._sizes.append(float(np.mean([stand.size for stand in found])))
-        middle = [float(np.mean([getattr(stand, name) for stand in found])) for name in ("x", "y")]
-        self._last = _Stand(*middle, float(np.mean(self._sizes)))
+        x, y = float(np.mean([stand.x for stand in found])), float(np.mean([stand.y for stand in found]))
+        self._last = _Stand(x, y, float(np.mean(self._sizes)))
         return self._last
 
     def _sought(self, mask: Mask, stand: _Stand) -> tuple[float, float, float]:
@@ -144,10 +144,13 @@ class Layer:
         small = cv2.resize(
             mask[window(box)].astype(np.float32), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
         )
-        room = cv2.copyMakeBorder(small, *(_SEARCH_SIDE // 4,) * 4, cv2.BORDER_CONSTANT, value=0)
+        around = cv2.copyMakeBorder(small, *(_SEARCH_SIDE // 4,) * 4, cv2.BORDER_CONSTANT, value=0)
         height, width = self._cutting.cover.shape
         contained = min(small.shape[1] / width, small.shape[0] / height)
-        best = max((self._tried(room, contained * scale) for scale in _SCALES), key=lambda one: one[0])
+        best = max(
+            (self._tried(np.asarray(around, np.float32), contained * scale) for scale in _SCALES),
+            key=lambda one: one[0],
+        )
         _, scale, x, y = best
         pad = _SEARCH_SIDE // 4
         middle = box.left + (x - pad) / factor, box.top + (y - pad) / factor

@@ -23,7 +23,7 @@ from rotoscope.sandbox.film.reel import Reel
 from rotoscope.sandbox.film.reference import Layer, cut
 from rotoscope.sandbox.models import Field, Problem, Task
 from rotoscope.sandbox.vision.pictures import decoded
-from rotoscope.sandbox.vision.pixels import Frame, Mask
+from rotoscope.sandbox.vision.pixels import Frame, Mask, Plane
 
 __all__ = ["FIELDS", "VERSION", "edit", "unfit"]
 
@@ -40,8 +40,8 @@ _SPEEDS: Mapping[str, Sequence[int]] = {
 """Which frames are looked at, by speed mode."""
 
 _CRF = 17
-_FEATHER = 3.0
-_SPREAD = 0.004
+_FEATHER = 2.5
+_SPREAD = 0.006
 """How much a followed mask is widened, as a share of the frame's width: what it lost at the outline."""
 
 FIELDS: Mapping[str, Field] = {
@@ -90,17 +90,17 @@ class _Edit:
 
     def _takes(self) -> Iterator[Take]:
         spread = max(1, round(_SPREAD * self.size[0])) if self.masks.followed else 0
-        find, last, grey = None, None, None
-        for source in frames_of(self.clip, self.frames):
-            frame = fitted(source, self.size)
-            find = find or self.masks.start(frame)
-            mask = find(frame)
-            before, grey = grey, halved(frame)
-            motion = STILL if before is None or last is None else shift(before, grey, last)
-            # The very first mask is the user's own.
-            take = Take(frame, grown(mask, spread) if spread and last is not None else mask, motion)
-            last = take.hole
-            yield take
+        frames = (fitted(frame, self.size) for frame in frames_of(self.clip, self.frames))
+        first = next(frames)
+        find = self.masks.start(first)
+        # The very first mask is the user's own, and taken as it is.
+        last, before = Take(first, find(first), STILL), halved(first)
+        yield last
+        for frame in frames:
+            grey = halved(frame)
+            motion, mask = shift(before, grey, last.hole), find(frame)
+            last, before = Take(frame, grown(mask, spread) if spread else mask, motion), grey
+            yield last
 
 
 def _blended(frame: Frame, made: Frame, mask: Mask) -> Frame:
@@ -108,7 +108,7 @@ def _blended(frame: Frame, made: Frame, mask: Mask) -> Frame:
     far = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
     # The picture's own border is no edge of the mask.
     share = np.clip(far / _FEATHER, 0, 1)[..., None].astype(np.float32)
-    return (frame * (1 - share) + made * share + np.float32(0.5)).astype(np.uint8)
+    return np.asarray(frame * (1 - share) + made * share + np.float32(0.5), np.uint8)
 
 
 def edit(task: Task) -> str:
@@ -147,12 +147,12 @@ def _layer(task: Task, references: Sequence[str]) -> tuple[Layer | None, str]:
     return Layer(cutting), cutting.method
 
 
-def _alpha(content: bytes, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+def _alpha(content: bytes, shape: tuple[int, ...]) -> Plane | None:
     """The transparency of a picture that was found to be readable, 0 to 1; None where it has none."""
     with Image.open(io.BytesIO(content)) as picture:
         if not picture.has_transparency_data:
             return None
-        alpha = np.asarray(picture.convert("RGBA").getchannel("A"), np.float32) / 255
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"), np.float32) / np.float32(255)
     return alpha if alpha.shape == shape[:2] else None
 
 

@@ -1,0 +1,288 @@
+"""Video jobs: what is checked before money is spent, what a provider gets, and what the user gets back."""
+
+import io
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import av
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
+from rotoscope.contracts.results import JobResult, VideoResult
+from rotoscope.errors import RotoscopeError
+from rotoscope.settings import Settings
+from rotoscope.studio import Studio
+
+pytestmark = pytest.mark.anyio
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
+WIDTH, HEIGHT, FRAMES, RATE = 160, 96, 33, 16
+
+
+def clip(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT), frames: int = FRAMES, level: int | None = None) -> Path:
+    """A moving gradient, or frames of one grey level."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        across = np.arange(size[0]) * 255 // size[0]
+        for number in range(frames):
+            row = np.full(size[0], level) if level is not None else np.roll(across, 3 * number)
+            picture = np.repeat(np.repeat(row[None, :, None], size[1], 0), 3, 2).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def mask(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT), box: tuple[int, ...] = (20, 20, 60, 60)) -> Path:
+    image = Image.new("L", size, 0)
+    ImageDraw.Draw(image).rectangle(box, fill=255)
+    image.save(path)
+    return path
+
+
+@pytest.fixture
+def video(home: Path) -> Path:
+    return clip(home / "clip.mp4")
+
+
+@pytest.fixture
+def provider(provider: Any, tmp_path: Path) -> Any:
+    """The scripted provider, with a video as its output."""
+    provider.files["/out.mp4"] = clip(tmp_path / "out.mp4").read_bytes()
+    provider.states = [{"status": "succeeded", "output": "https://sandbox.invalid/out.mp4"}]
+    return provider
+
+
+def edit(video: Path, given_mask: Path | str, **more: Any) -> EditVideoWithMask:
+    more = {"prompt": "an empty room", "model": "prunaai/vace-14b@replicate", **more}
+    return parse_arguments(EditVideoWithMask, {"video": str(video), "mask": str(given_mask), **more})
+
+
+async def done(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) -> VideoResult:
+    tool = "generate_video" if isinstance(arguments, GenerateVideo) else "edit_video_with_mask"
+    with anyio.fail_after(30):
+        result = await studio.perform(tool, arguments, "local", 30)
+    assert isinstance(result, VideoResult)
+    return result
+
+
+async def refused(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) -> RotoscopeError:
+    with pytest.raises(RotoscopeError) as caught:
+        await done(studio, arguments)
+    assert caught.value.hint
+    assert (await studio.list("local", None, 10)).jobs == []
+    return caught.value
+
+
+async def test_a_generated_video_comes_with_its_facts_a_poster_and_a_filmstrip(studio: Studio, provider: Any) -> None:
+    words = "按 Image 1 的故事版生成视频"
+    result = await done(studio, GenerateVideo(prompt=words, duration=5, resolution="480p", seed=99))
+    assert result.status == "succeeded", result.error
+    assert provider.inputs == [{"prompt": words, "duration": 5, "resolution": "480p", "seed": 99}]
+    assert provider.asked[0] == "POST /v1/models/bytedance/seedance-2.0/predictions"
+    found = result.video
+    assert found is not None
+    assert (found.width, found.height, found.frames, found.frame_rate) == (WIDTH, HEIGHT, FRAMES, RATE)
+    assert found.duration_seconds == pytest.approx(FRAMES / RATE)
+    assert (found.codec, found.has_audio, found.content_type) == ("h264", False, "video/mp4")
+    assert Path(found.path).read_bytes() == provider.files["/out.mp4"]
+    assert found.source_url == "https://sandbox.invalid/out.mp4"
+    for picture in (result.poster, result.filmstrip):
+        assert picture is not None
+        with Image.open(picture.path) as image:
+            assert image.size == (picture.width, picture.height)
+
+
+async def test_a_seed_is_drawn_and_shown_also_when_the_user_asks_for_any(studio: Studio, provider: Any) -> None:
+    for given in ({}, {"seed": -1}):
+        result = await done(studio, GenerateVideo(prompt="a", **given))
+        assert result.seed is not None
+        assert result.seed >= 0
+        assert provider.inputs[-1]["seed"] == result.seed
+
+
+async def test_every_medium_of_a_request_is_uploaded_and_in_its_place(
+    studio: Studio, provider: Any, photo: Path, video: Path
+) -> None:
+    asked = {"prompt": "a", "reference_images": [str(photo), str(photo)], "reference_videos": str(video)}
+    result = await done(studio, parse_arguments(GenerateVideo, asked))
+    assert result.status == "succeeded", result.error
+    uploaded = "https://sandbox.invalid/v1/files/f1"
+    assert provider.inputs[0]["reference_images"] == [uploaded, uploaded]
+    assert provider.inputs[0]["reference_videos"] == [uploaded]
+    assert provider.asked.count("POST /v1/files") == 2
+
+
+async def test_a_masked_edit_sends_what_the_model_wants_and_says_what_it_chose(
+    studio: Studio, provider: Any, video: Path, home: Path
+) -> None:
+    result = await done(studio, edit(video, mask(home / "m.png"), speed_mode="fastest", seed=7))
+    assert result.status == "succeeded", result.error
+    sent = provider.inputs[0]
+    assert sent["speed_mode"] == "Extra Juiced 🚀 (even more speed)"
+    assert (sent["frame_num"], sent["seed"]) == (FRAMES, 7)
+    assert any("frame_num was set to 33" in warning for warning in result.warnings)
+
+
+async def test_a_mask_from_segment_image_is_given_as_its_job(
+    studio: Studio, provider: Any, video: Path, home: Path
+) -> None:
+    provider.files["/out.png"] = mask(home / "seg.png").read_bytes()
+    provider.states = [{"status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png", "response": "x"}}]
+    still = Image.new("RGB", (WIDTH, HEIGHT), (90, 80, 70))
+    still.save(home / "still.png")
+    segmented = await studio.perform(
+        "segment_image", SegmentImage(image=str(home / "still.png"), instruction="it"), "local", 20
+    )
+    assert isinstance(segmented, JobResult)
+    for link in (f"job://{segmented.job_id}", segmented.masks[0].media.uri, segmented.masks[0].media.path):  # type: ignore[attr-defined]
+        result = await studio.perform("edit_video_with_mask", edit(video, link, dry_run=True), "local", 20)
+        assert isinstance(result, VideoResult)
+        assert result.planned_input is not None
+        assert str(result.planned_input["src_mask"]).startswith("artifact://")
+
+
+async def kept_mask(studio: Studio, arguments: EditVideoWithMask) -> tuple[Image.Image, VideoResult]:
+    result = await done(studio, arguments)
+    assert result.planned_input is not None
+    path = studio.rooms.vault.find(str(result.planned_input["src_mask"]).removeprefix("artifact://"))
+    assert path is not None
+    return Image.open(path), result
+
+
+async def test_a_mask_that_is_off_by_a_pixel_is_resized_and_that_is_said(
+    studio: Studio, video: Path, home: Path
+) -> None:
+    given = mask(home / "m.png", (WIDTH - 1, HEIGHT))
+    image, result = await kept_mask(studio, edit(video, given, dry_run=True))
+    assert image.size == (WIDTH, HEIGHT)
+    assert {value for _, value in image.getcolors() or []} == {0, 255}
+    assert any("resized from 159x96" in warning for warning in result.warnings)
+
+
+async def test_a_palette_mask_with_small_ids_counts_as_a_mask(studio: Studio, video: Path, home: Path) -> None:
+    """Data sets number their objects 1, 2, 3: too dark for any threshold."""
+    ids = Image.new("P", (WIDTH, HEIGHT), 0)
+    ids.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    ImageDraw.Draw(ids).rectangle((10, 10, 29, 29), fill=1)
+    ImageDraw.Draw(ids).rectangle((50, 50, 69, 69), fill=2)
+    ids.save(home / "ids.png")
+    image, _ = await kept_mask(studio, edit(video, home / "ids.png", dry_run=True))
+    assert image.histogram()[255] == 800
+
+
+async def test_a_mask_video_is_taken_as_it_is(studio: Studio, video: Path, home: Path) -> None:
+    black_and_white = clip(home / "mask.mp4")
+    result = await done(studio, edit(video, black_and_white, dry_run=True))
+    assert result.planned_input is not None
+
+
+@pytest.mark.parametrize(
+    "kind", ["another shape", "empty", "full", "a photo", "empty video", "full video", "wide video"]
+)
+async def test_a_mask_that_makes_no_sense_is_refused_before_anything_is_sent(
+    studio: Studio, provider: Any, video: Path, photo: Path, home: Path, kind: str
+) -> None:
+    given = {
+        "another shape": lambda: mask(home / "m.png", (HEIGHT, WIDTH)),
+        "empty": lambda: mask(home / "m.png", box=(-9, -9, -5, -5)),
+        "full": lambda: mask(home / "m.png", box=(0, 0, WIDTH, HEIGHT)),
+        "a photo": lambda: photo,
+        "empty video": lambda: clip(home / "m.mp4", level=0),
+        "full video": lambda: clip(home / "m.mp4", level=255),
+        "wide video": lambda: clip(home / "m.mp4", (320, 96)),
+    }[kind]()
+    told = {"another shape": "another shape", "a photo": "photo", "wide video": "another shape"}
+    error = await refused(studio, edit(video, given))
+    assert told.get(kind, kind.partition(" ")[0]) in error.message
+    assert provider.asked == []
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"frame_num": 80}, "multiple of 4 plus 1"),
+        ({"size": "100*100"}, "size"),
+        ({"speed_mode": "warp"}, "speed_mode"),
+        ({"sample_steps": 0}, "sample_steps"),
+        ({"prompt": "  "}, "prompt is empty"),
+        ({"reference_images": ["a.png"] * 4}, "at most 3"),
+    ],
+)
+async def test_a_value_that_the_model_does_not_take_is_refused(
+    studio: Studio, provider: Any, video: Path, home: Path, more: dict[str, Any], told: str
+) -> None:
+    assert told in (await refused(studio, edit(video, mask(home / "m.png"), **more))).message
+    assert provider.asked == []
+
+
+async def test_clips_that_last_too_long_together_are_refused(studio: Studio, provider: Any, home: Path) -> None:
+    long = str(clip(home / "long.mp4", (32, 32), frames=8 * RATE))
+    asked = parse_arguments(GenerateVideo, {"prompt": "a", "reference_videos": [long, long]})
+    assert "16.0 s together" in (await refused(studio, asked)).message
+    assert provider.asked == []
+
+
+@pytest.mark.parametrize("argument", ["reference_videos", "reference_audios"])
+async def test_a_picture_in_place_of_a_clip_is_refused(studio: Studio, photo: Path, argument: str) -> None:
+    asked = {"prompt": "a", "reference_images": [str(photo)], argument: [str(photo)]}
+    error = await refused(studio, parse_arguments(GenerateVideo, asked))
+    assert error.code in ("not_media", "unsupported")
+
+
+async def test_a_playlist_under_a_videos_name_is_refused(studio: Studio, video: Path, home: Path) -> None:
+    (home / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttps://example.com/a.ts\n", encoding="utf-8")
+    assert (await refused(studio, edit(home / "list.mp4", mask(home / "m.png")))).code in ("not_media", "unsupported")
+
+
+async def test_a_file_larger_than_the_provider_takes_is_told_before_the_paying_request(
+    settings: Settings, provider: Any, opened: Open, video: Path, home: Path
+) -> None:
+    shipped = (Path(__file__).parents[2] / "manifests" / "providers.toml").read_text(encoding="utf-8")
+    (settings.home / "models").mkdir(parents=True)
+    own = shipped.replace("upload_bytes = 100_000_000", "upload_bytes = 100")
+    (settings.home / "models" / "providers.toml").write_text(own, encoding="utf-8")
+    async with opened(settings, provider) as studio:
+        result = await done(studio, edit(video, mask(home / "m.png")))
+    assert result.error is not None
+    assert result.error.code == "too_large"
+    assert provider.posts == 0
+    assert result.cost.charged_usd == 0.0
+
+
+async def test_a_gateway_takes_no_uploads_and_large_files_are_told_so(
+    settings: Settings, provider: Any, opened: Open, home: Path
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (600, 600, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG")
+    (home / "large.png").write_bytes(out.getvalue())
+    asked = edit(clip(home / "c.mp4"), mask(home / "m.png"), model="prunaai/vace-14b@gateway")
+    asked = asked.model_copy(update={"reference_images": [str(home / "large.png")]})
+    async with opened(settings, provider) as studio:
+        result = await done(studio, asked)
+    assert result.error is not None
+    assert result.error.code == "too_large"
+    assert "https URL" in result.error.hint
+    assert provider.posts == 0
+
+
+async def test_a_video_that_cannot_be_opened_is_kept_and_listed(studio: Studio, provider: Any) -> None:
+    provider.files["/out.mp4"] = provider.files["/out.mp4"][:3000]
+    result = await done(studio, GenerateVideo(prompt="a"))
+    assert result.status == "failed"
+    assert len(result.files) == 1
+
+
+async def test_what_is_expected_is_learned_from_runs_of_the_same_size(studio: Studio, provider: Any) -> None:
+    first = await done(studio, GenerateVideo(prompt="a", duration=5))
+    assert first.expected_seconds == 6.0
+    again = await done(studio, GenerateVideo(prompt="b", duration=5))
+    assert again.expected_seconds is not None
+    assert again.expected_seconds < 2
+    other = await done(studio, GenerateVideo(prompt="b", duration=6))
+    assert other.expected_seconds == 6.0
