@@ -114,9 +114,7 @@ async def main(long_runs: int, short_runs: int) -> None:
                 ("long", long_runs, LONG, "p95 1 s, 100 requests"),
             ):
                 lags: dict[str, float] = {}
-                given = SegmentImage(
-                    image=f"{home}/photo.jpg", instruction="x", overlay=False, model=f"bench/{name}"
-                )
+                given = SegmentImage(image=f"{home}/photo.jpg", instruction="x", overlay=False, model=f"bench/{name}")
                 await learned(studio, f"bench/{name}", seconds)
                 if name == "short":
                     for _ in range(runs):

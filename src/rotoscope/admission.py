@@ -35,6 +35,11 @@ class Admission:
         every = [one for media in self.media.values() for one in media]
         return {one.value: one.duration_seconds for one in every if one.duration_seconds is not None}
 
+    @property
+    def sizes(self) -> list[int]:
+        """The size in bytes of every file that must be brought to the provider."""
+        return [one.size for media in self.media.values() for one in media if one.size is not None]
+
     def first(self, argument: str) -> Admitted | None:
         """The first medium of an argument."""
         return next(iter(self.media.get(argument, ())), None)

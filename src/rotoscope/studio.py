@@ -19,6 +19,7 @@ from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.submit import call_to_json
 from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
+from rotoscope.models.carry import first_that_carries
 from rotoscope.models.manifest import Manifest, PromptKind, Tool
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
 from rotoscope.wire.messages import Json
@@ -86,10 +87,11 @@ class Studio:
         asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
         check_prompt(arguments)
         wanted = getattr(arguments, "model", None)
-        manifest, route = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
+        manifest, routes = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
         # The sandbox fetches nothing from the network, so it is given the bytes.
         admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox)
         notes = [*admitted.notes, *check_inside(arguments, admitted.first("image"))]
+        route = first_that_carries(routes, self.rooms.catalog.providers, admitted.sizes)
         planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.seconds)
         new = await self._new_job(manifest, asked, admitted, planned, notes, principal)
         if getattr(arguments, "dry_run", False):

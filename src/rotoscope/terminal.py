@@ -44,9 +44,8 @@ async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobRes
     roots = person_roots(settings, Path.cwd(), Path.home())
     refusal: RotoscopeError | None = None
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-        studio = open_studio(settings, roots, tasks, closing)
         try:
-            return await _with_bar(studio, tool, arguments)
+            return await _with_bar(open_studio(settings, roots, tasks, closing), tool, arguments)
         except RotoscopeError as error:
             # Raised below: a task group would wrap it.
             refusal = error

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,6 +97,43 @@ def test_a_job_that_fails_ends_with_code_1(run: Run, photo: Path) -> None:
     assert "r8_canary" not in done.stdout + done.stderr
 
 
+def test_progress_is_told_on_stderr_with_the_jobs_id(run: Run, photo: Path) -> None:
+    done = run("call", "segment_image", "--json", json.dumps({"image": photo.name, "box": BOX}))
+    assert done.stderr.startswith(f"job {json.loads(done.stdout)['job_id']}: ")
+
+
+def test_an_interrupted_call_names_its_job(env: dict[str, str], home: Path, photo: Path) -> None:
+    """What was begun may be paid for: the person must be able to find it again."""
+    given = json.dumps({"image": photo.name, "box": BOX})
+    command = [sys.executable, "-m", "rotoscope", "call", "segment_image", "--json", given]
+    with subprocess.Popen(
+        command, env=env, cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as call:
+        assert call.stderr is not None
+        first = call.stderr.readline()
+        call.send_signal(signal.SIGINT)
+        _, rest = call.communicate(timeout=30)
+    job_id = re.match(r"job ([0-9a-f]{32}): ", first)
+    assert job_id is not None
+    assert f"rotoscope jobs show {job_id[1]}" in rest
+    assert "Traceback" not in rest
+    assert call.returncode == 130
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "/proc/nowhere"])
+def test_a_home_that_cannot_be_used_is_told_in_one_sentence(run: Run, photo: Path, place: str) -> None:
+    given = json.dumps({"image": photo.name, "box": BOX})
+    for arguments in (["jobs", "list"], ["call", "segment_image", "--json", given]):
+        done = run(*arguments, ROTOSCOPE_HOME=place)
+        assert done.returncode == 1
+        assert "ROTOSCOPE_HOME" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_no_port_is_refused(run: Run) -> None:
+    assert run("sandbox", "--port", "99999").returncode == 2
+
+
 def test_jobs_are_listed_shown_and_cancelled(run: Run, photo: Path) -> None:
     made = json.loads(run("call", "segment_image", "--json", json.dumps({"image": photo.name, "box": BOX})).stdout)
     assert made["job_id"] in run("jobs", "list").stdout
@@ -148,7 +186,8 @@ def test_the_demo_runs_as_a_real_client_of_a_real_server(run: Run, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 7
     names = {path.name for path in out.iterdir()}
-    assert {"contact-sheet.jpg", "box-mask-0.png", "words-overlay.jpg", "describe-coco.json", "video-video.mp4", "edit-video.mp4"} <= names
+    photos = {"box-mask-0.png", "words-overlay.jpg", "describe-coco.json"}
+    assert {"contact-sheet.jpg", "video-video.mp4", "edit-video.mp4"} | photos <= names
     with Image.open(out / "box-mask-0.png") as mask:
         assert mask.size == (512, 512)
 

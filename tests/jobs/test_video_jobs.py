@@ -1,6 +1,5 @@
 """Video jobs: what is checked before money is spent, what a provider gets, and what the user gets back."""
 
-import io
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -239,7 +238,7 @@ async def test_a_playlist_under_a_videos_name_is_refused(studio: Studio, video: 
     assert (await refused(studio, edit(home / "list.mp4", mask(home / "m.png")))).code in ("not_media", "unsupported")
 
 
-async def test_a_file_larger_than_the_provider_takes_is_told_before_the_paying_request(
+async def test_a_file_larger_than_the_provider_takes_is_refused(
     settings: Settings, provider: Any, opened: Open, video: Path, home: Path
 ) -> None:
     shipped = (Path(__file__).parents[2] / "manifests" / "providers.toml").read_text(encoding="utf-8")
@@ -247,28 +246,36 @@ async def test_a_file_larger_than_the_provider_takes_is_told_before_the_paying_r
     own = shipped.replace("upload_bytes = 100_000_000", "upload_bytes = 100")
     (settings.home / "models" / "providers.toml").write_text(own, encoding="utf-8")
     async with opened(settings, provider) as studio:
-        result = await done(studio, edit(video, mask(home / "m.png")))
-    assert result.error is not None
-    assert result.error.code == "too_large"
-    assert provider.posts == 0
-    assert result.cost.charged_usd == 0.0
+        error = await refused(studio, edit(video, mask(home / "m.png")))
+    assert error.code == "too_large"
+    assert "Replicate" in error.message
+    assert provider.asked == []
 
 
-async def test_a_gateway_takes_no_uploads_and_large_files_are_told_so(
-    settings: Settings, provider: Any, opened: Open, home: Path
-) -> None:
+@pytest.fixture
+def large(home: Path) -> str:
+    """A picture that is too large to travel inside a request."""
     noise = np.random.default_rng(1).integers(0, 255, (600, 600, 3), np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(noise).save(out, "PNG")
-    (home / "large.png").write_bytes(out.getvalue())
-    asked = edit(clip(home / "c.mp4"), mask(home / "m.png"), model="prunaai/vace-14b@gateway")
-    asked = asked.model_copy(update={"reference_images": [str(home / "large.png")]})
-    async with opened(settings, provider) as studio:
-        result = await done(studio, asked)
-    assert result.error is not None
-    assert result.error.code == "too_large"
-    assert "https URL" in result.error.hint
-    assert provider.posts == 0
+    Image.fromarray(noise).save(home / "large.png")
+    return str(home / "large.png")
+
+
+async def test_a_gateway_takes_no_uploads_and_large_files_are_refused(
+    studio: Studio, provider: Any, video: Path, home: Path, large: str
+) -> None:
+    asked = edit(video, mask(home / "m.png"), model="prunaai/vace-14b@gateway", reference_images=[large])
+    error = await refused(studio, asked)
+    assert error.code == "too_large"
+    assert "https URL" in error.hint
+    assert provider.asked == []
+
+
+async def test_a_route_that_takes_the_files_is_chosen_when_there_is_one(
+    studio: Studio, provider: Any, video: Path, home: Path, large: str
+) -> None:
+    small = await done(studio, edit(video, mask(home / "m.png"), model=None, dry_run=True))
+    grown = await done(studio, edit(video, mask(home / "m.png"), model=None, dry_run=True, reference_images=[large]))
+    assert (small.provider, grown.provider) == ("gateway", "replicate")
 
 
 async def test_a_video_that_cannot_be_opened_is_kept_and_listed(studio: Studio, provider: Any) -> None:

@@ -89,12 +89,12 @@ def test_without_a_name_the_first_fitting_model_is_chosen(
 
 
 def test_the_chosen_model_is_one_whose_provider_has_a_key(catalog: Catalog) -> None:
-    manifest, route = catalog.choose("segment_image", frozenset({"text"}), None, lambda name: name == "segmind")
+    manifest, (route,) = catalog.choose("segment_image", frozenset({"text"}), None, lambda name: name == "segmind")
     assert (manifest.id, route.provider) == ("sam-v2-image", "segmind")
 
 
 def test_a_model_can_be_named_with_one_of_its_providers(catalog: Catalog) -> None:
-    _, route = catalog.choose("edit_video_with_mask", frozenset(), "prunaai/vace-14b@replicate", lambda _: True)
+    _, (route,) = catalog.choose("edit_video_with_mask", frozenset(), "prunaai/vace-14b@replicate", lambda _: True)
     assert (route.provider, route.form) == ("replicate", "version")
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import ProviderError, StorageFailed, SubmitUnsure, TooLarge, UserMistake
+from rotoscope.errors import ProviderError, StorageFailed, SubmitUnsure, UserMistake
 from rotoscope.jobs.job import Job, Patch
 from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.watch import Stopped, patch_of
 from rotoscope.media.sniff import content_type_of
+from rotoscope.models.carry import refusal
 from rotoscope.models.plan import media_inputs, place
 from rotoscope.predictions.dialects import Parcel
 from rotoscope.predictions.states import Blob, Call, Prediction, Succeeded, Ticket, Waiting
@@ -44,20 +45,11 @@ async def _delivered(rooms: Rooms, job: Job, uri: str) -> str:
         raise StorageFailed("A file of this job is no longer in the results folder.", hint="Call the tool again.")
     parcel = await anyio.to_thread.run_sync(_parcel, path)
     provider = rooms.provider(job)
-    if provider.can_upload and parcel.size > (provider.upload_bytes or parcel.size):
-        raise TooLarge(
-            f"{provider.title} takes files of up to {(provider.upload_bytes or 0) // 1_000_000} MB, "
-            f"and this one has {parcel.size / 1e6:.1f} MB.",
-            hint="Give a smaller file, or a public https URL.",
-        )
+    refused = refusal(provider, parcel.size)
+    if refused is not None:
+        raise refused
     if provider.can_upload:
         return await rooms.runner(job, _nothing, rooms.sleep).upload(parcel)
-    if parcel.size > provider.inline_bytes:
-        raise TooLarge(
-            f"{provider.title} takes no uploads, and this file has {parcel.size // 1000} kB; "
-            f"at most {provider.inline_bytes // 1000} kB travel inside a request.",
-            hint="Give a public https URL instead.",
-        )
     return await anyio.to_thread.run_sync(_data_uri, parcel)
 
 

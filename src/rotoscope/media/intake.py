@@ -35,11 +35,13 @@ JobOutput = Callable[[str], Awaitable[str]]
 class Admitted:
     """A medium that may be used: an https URL passed on unread, or an `artifact://` link to a checked file.
 
-    Sizes are in pixels of the upright picture, times in seconds; None where nobody has read it, or it has none.
+    The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
+    has read it, or it has none.
     """
 
     value: str
     content_type: str | None = None
+    size: int | None = None
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
@@ -145,7 +147,7 @@ class Intake:
             raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
         picture = clean(file.read_bytes())
         kept = self.vault.keep(picture.content, picture.content_type)
-        return Admitted(kept.uri, kept.content_type, picture.width, picture.height)
+        return Admitted(kept.uri, kept.content_type, kept.size, picture.width, picture.height)
 
     def _video(self, file: Path) -> Admitted:
         """Only the streams of picture and sound leave this machine, in a new container."""
@@ -156,7 +158,7 @@ class Intake:
         finally:
             target.unlink(missing_ok=True)
         seconds = facts.duration_seconds
-        return Admitted(kept.uri, kept.content_type, facts.width, facts.height, seconds, facts.frames)
+        return Admitted(kept.uri, kept.content_type, kept.size, facts.width, facts.height, seconds, facts.frames)
 
     def _sound(self, file: Path) -> Admitted:
         target = self.vault.scratch()
@@ -165,7 +167,7 @@ class Intake:
             kept = self.vault.adopt(target, _digest(target), facts.content_type)
         finally:
             target.unlink(missing_ok=True)
-        return Admitted(kept.uri, kept.content_type, duration_seconds=facts.duration_seconds)
+        return Admitted(kept.uri, kept.content_type, kept.size, duration_seconds=facts.duration_seconds)
 
 
 def _digest(file: Path) -> str:

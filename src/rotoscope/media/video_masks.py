@@ -58,14 +58,13 @@ def _fitted_picture(vault: Vault, path: "Path", mask: "Admitted", video: "Admitt
     except UserMistake:
         raise _another_shape(image.width, image.height, width, height) from None
     kept = vault.keep(mask_png(fitting), "image/png")
-    notes = [
-        f"The mask was resized from {image.width}x{image.height} to the video's {width}x{height} without smoothing."
-    ]
-    return replace(mask, value=kept.uri, content_type="image/png", width=width, height=height), notes if resized else []
+    fitted = replace(mask, value=kept.uri, content_type="image/png", size=kept.size, width=width, height=height)
+    sizes = f"from {image.width}x{image.height} to the video's {width}x{height}"
+    return fitted, [f"The mask was resized {sizes} without smoothing."] if resized else []
 
 
 def _numbers_objects(image: "Image.Image") -> bool:
-    """Whether a palette picture is a label map, with one small number for each object, and not a photo of few colours."""
+    """Whether a palette picture is a label map, with a small number for each object, and no photo of few colours."""
     return image.mode == "P" and image.getcolors(_MOST_OBJECTS) is not None
 
 

@@ -45,8 +45,8 @@ class Catalog:
         kinds: frozenset[PromptKind],
         model: str | None,
         usable: Callable[[str], bool],
-    ) -> tuple[Manifest, Route]:
-        """The named model, or the first fitting one, and the first of its routes that can be used.
+    ) -> tuple[Manifest, tuple[Route, ...]]:
+        """The named model, or the first fitting one that can be used, and its routes that can be used.
 
         Args:
             tool: the tool that was called.
@@ -67,9 +67,10 @@ class Catalog:
         if not routes:
             offered = ", ".join(r.provider for m in candidates for r in m.routes)
             raise UnknownModel(f"{name!r} is not offered by {provider[:40]!r}.", hint=f"It is offered by: {offered}.")
-        for manifest, route in routes:
-            if usable(route.provider):
-                return manifest, route
+        for manifest, _ in routes:
+            ready = tuple(route for one, route in routes if one is manifest and usable(route.provider))
+            if ready:
+                return manifest, ready
         raise self._no_key([route for _, route in routes], name)
 
     def _named(self, name: str, tool: Tool, kinds: frozenset[PromptKind]) -> Manifest:

@@ -2,8 +2,7 @@
 
 For every frame: the frames around it are brought into its place by the camera's motion, each pixel of the hole takes
 the median of those that see it, and colours are shifted so that they meet what is around the hole. What no frame
-ever shows is invented once, from the rim inward (Telea), and then carried along from frame to frame, so that it
-neither flickers nor swims.
+ever shows is invented once and then carried along from frame to frame, so that it neither flickers nor swims.
 """
 
 from collections import deque
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rotoscope.sandbox.film.invent import invented
 from rotoscope.sandbox.film.motion import STILL, Motion, grown
 from rotoscope.sandbox.vision.pixels import Box, Frame, Mask, Plane, window
 
@@ -28,8 +28,6 @@ _NONE = 32_767
 _KNOWN = 255
 _STRANGE = 40.0
 _MOST_SHIFT = 40.0
-_INVENT_SIDE = 320
-_TELEA = 5.0
 _SEAM = 4.0
 
 
@@ -126,6 +124,7 @@ class _Patch:
 
     def __init__(self, take: Take, box: Box) -> None:
         self.missing = 0
+        self._take = take
         self._box = box
         self._seen_at: list[NDArray[np.int16]] = []
         self._frame = take.frame[window(box)]
@@ -160,13 +159,14 @@ class _Patch:
         self.missing = int((self._mask & ~seen).sum())
         if seen[self._hole].all():
             return shown
-        start = self._frame if carried is None else self._matched(carried)
-        invented = _invented(start, self._hole) if carried is None else start
+        made_up = self._matched(carried) if carried is not None else None
+        if made_up is None:
+            made_up = invented(self._take.frame, self._take.hole)[window(self._box)]
         # Where the two kinds meet, one passes into the other, or the border would show.
         trust = cv2.GaussianBlur((seen | ~self._hole).astype(np.float32), (0, 0), _SEAM)
         trust = np.where(seen | ~self._hole, np.clip(trust * 2 - 1, 0, 1), 0)
         trust[~self._hole] = 1
-        return _mixed(shown, invented, trust.astype(np.float32))
+        return _mixed(shown, made_up, trust.astype(np.float32))
 
     def _medians(self) -> tuple[Mask, Frame]:
         """Where something was seen, and the frame with the median of it there."""
@@ -180,29 +180,18 @@ class _Patch:
             shown[seen] = np.clip(middle[counts > 0], 0, 255).astype(np.uint8)
         return seen, shown
 
-    def _matched(self, carried: Frame) -> Frame:
-        """The carried picture in the light of this frame."""
+    def _matched(self, carried: Frame) -> Frame | None:
+        """The carried picture in the light of this frame; None where it is of another scene."""
         if not len(self._rim):
             return carried
-        shift = np.median(self._rim - carried[self._ring], axis=0)
+        apart = self._rim - carried[self._ring]
+        shift = np.median(apart, axis=0)
+        if np.abs(apart).mean() > _STRANGE:
+            return None
         return np.clip(carried + np.clip(shift, -2, 2).astype(np.int16), 0, 255).astype(np.uint8)
 
 
 def _mixed(one: Frame, other: Frame, share: Plane) -> Frame:
     weight = share[..., None]
-    return np.asarray(one * weight + other * (1 - weight) + np.float32(0.5), np.uint8)
-
-
-def _invented(frame: Frame, hole: Mask) -> Frame:
-    """A hole that grows shut from its rim, computed small: there is no detail in it anyway."""
-    if hole.all():
-        return np.asarray(cv2.GaussianBlur(frame, (0, 0), max(hole.shape) / 8), np.uint8)
-    scale = min(1.0, _INVENT_SIDE / max(hole.shape))
-    size = max(1, round(hole.shape[1] * scale)), max(1, round(hole.shape[0] * scale))
-    small = cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA)
-    gap = (cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
-    grown_shut = cv2.inpaint(small, gap, _TELEA, cv2.INPAINT_TELEA)
-    large = cv2.resize(grown_shut, hole.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    result = frame.copy()
-    result[hole] = large[hole]
-    return result
+    mixed = one * weight + other * (1 - weight) + np.float32(0.5)
+    return np.asarray(mixed, np.uint8)

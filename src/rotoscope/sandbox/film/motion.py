@@ -144,7 +144,7 @@ class Follower:
         for shares, weight in zip((self._within, self._beyond), sure, strict=True):
             counts = np.bincount(shades.ravel(), weight.ravel(), _SHADES**3)
             now = (counts + _UNSEEN) / (counts.sum() + _UNSEEN * _SHADES**3)
-            shares += np.float32(speed) * (now.astype(np.float32) - shares)
+            shares[:] = shares + np.float32(speed) * (now.astype(np.float32) - shares)
 
 
 def _looked_up(plane: Plane, x: Plane, y: Plane) -> Plane:

@@ -170,7 +170,8 @@ class Layer:
         """How much darker or brighter the cutting is made, to sit in the light of the scene."""
         scene = float(ground[mask].mean()) if mask.any() else float(ground.mean())
         own = float(np.average(self._cutting.frame.mean(axis=2), weights=self._cutting.cover))
-        return min(max((max(scene, 1) / max(own, 1)) ** _LIGHT, _DIMMEST), _BRIGHTEST)
+        wanted = float((max(scene, 1.0) / max(own, 1.0)) ** _LIGHT)
+        return min(max(wanted, _DIMMEST), _BRIGHTEST)
 
     def _drawn(self, ground: Frame, scale: float, x: float, y: float) -> Frame:
         size = ground.shape[1::-1]
