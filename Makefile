@@ -29,6 +29,9 @@ bench: $(STAMP)
 	$(BIN)/python bench/cold_start.py
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/box_mask.py
+	$(BIN)/python bench/film.py
+	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/lag.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("rotoscope needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'

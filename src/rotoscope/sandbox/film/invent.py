@@ -123,9 +123,7 @@ def _span(middle: int, length: int) -> slice:
     return slice(start, min(length, start + 2 * _HALF + 1))
 
 
-def _most_alike(
-    canvas: Plane, part: Plane, known: Plane, source: Mask, here: tuple[int, int]
-) -> tuple[int, int]:
+def _most_alike(canvas: Plane, part: Plane, known: Plane, source: Mask, here: tuple[int, int]) -> tuple[int, int]:
     """Top and left of the wholly known patch that is most like a part, by how well that is known; the nearer the better."""
     apart = cv2.matchTemplate(canvas, part, cv2.TM_SQDIFF, mask=np.dstack([known] * 3))
     rows, columns = np.ogrid[0 : apart.shape[0], 0 : apart.shape[1]]
