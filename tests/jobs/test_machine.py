@@ -18,6 +18,8 @@ from rotoscope.contracts.results import DescribeResult, JobResult, SegmentResult
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.progress import live
+from rotoscope.jobs.watch import _Wake
+from rotoscope.media.vault import Vault
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
 from rotoscope.wire.client import Wire
@@ -521,3 +523,44 @@ async def test_the_home_of_jobs_is_its_owners_alone(
         await ended(studio, words(photo))
     assert settings.home.stat().st_mode & 0o777 == 0o700
     assert (settings.home / "ledger.sqlite3").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_disk_that_is_full_for_a_while_does_not_lose_a_paid_result(
+    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping, failures = Vault.adopt, list(range(12))
+
+    def adopt(self: Vault, scratch: Path, sha256: str, content_type: str) -> Any:
+        if provider.posts and failures:
+            failures.pop()
+            raise StorageFailed("The disk is full.")
+        return keeping(self, scratch, sha256, content_type)
+
+    monkeypatch.setattr(Vault, "adopt", adopt)
+    assert (await ended(studio, words(photo))).status == "succeeded"
+    assert provider.posts == 1
+
+
+async def test_a_run_whose_length_cannot_be_remembered_still_succeeds(
+    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any) -> None:
+        raise StorageFailed("The disk is full.")
+
+    monkeypatch.setattr(type(studio.rooms.ledger), "note_seconds", never)
+    assert (await ended(studio, words(photo))).status == "succeeded"
+
+
+async def test_a_stream_of_events_wakes_the_question_only_at_another_status() -> None:
+    wake = _Wake(anyio.Event())
+    for event in ('{"status": "IN_QUEUE", "queue_position": 2}', '{"status": "IN_QUEUE", "queue_position": 1}', "junk"):
+        wake.told(event)
+    with anyio.fail_after(5):
+        await wake.nap(60)
+    wake.told('{"status":"IN_QUEUE"}')
+    with anyio.move_on_after(0.02) as still_asleep:
+        await wake.nap(60)
+    assert still_asleep.cancelled_caught
+    wake.told('{"status": "COMPLETED"}')
+    with anyio.fail_after(5):
+        await wake.nap(60)

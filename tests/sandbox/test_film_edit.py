@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rotoscope.sandbox import Sandbox
-from rotoscope.sandbox.film.motion import Follower, grown
+from rotoscope.sandbox.film.follow import Follower
+from rotoscope.sandbox.film.motion import grown
 from rotoscope.sandbox.film.vace import VERSION, edit
 from rotoscope.sandbox.models import Stopped, UnusableInput
 

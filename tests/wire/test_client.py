@@ -209,9 +209,9 @@ async def test_a_part_of_a_file_is_sent_alone(tmp_path: Path) -> None:
 
 async def test_every_event_of_a_stream_is_told(tmp_path: Path) -> None:
     app = Recorder(body=b'id: 1\ndata: {"status": "IN_QUEUE"}\n\n: ping\n\ndata: {"status": "COMPLETED"}\n\n')
-    told: list[int] = []
-    await wire_to(app).listen("replicate", HttpCall("GET", "https://sandbox.invalid/s"), lambda: told.append(1))
-    assert len(told) == 2
+    told: list[str] = []
+    await wire_to(app).listen("replicate", HttpCall("GET", "https://sandbox.invalid/s"), told.append)
+    assert told == ['{"status": "IN_QUEUE"}', '{"status": "COMPLETED"}']
 
 
 async def test_a_redirect_of_a_download_is_judged_again(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 
-from rotoscope.errors import RotoscopeError, SubmitUnsure
+from rotoscope.errors import RotoscopeError, StorageFailed, SubmitUnsure
 from rotoscope.jobs.collect import fetch, finish
 from rotoscope.jobs.job import Job, Patch, Stage, problem_of
 from rotoscope.jobs.ledger import LostLease
@@ -22,6 +22,8 @@ from rotoscope.jobs.watch import Stopped, watch
 __all__ = ["drive"]
 
 _LEASE_SECONDS = 15.0
+_UNPAID = frozenset({"prepare", "submit"})
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 600.0, 10.0
 _log = logging.getLogger(__name__)
 
 Step = Callable[[Rooms, Job, anyio.Event], Awaitable[Patch]]
@@ -59,9 +61,22 @@ async def _step(rooms: Rooms, job: Job, stop: anyio.Event) -> Job:
     return job  # noqa: RET504 - a cancel scope may swallow what is inside it, as mypy sees it
 
 
+async def _insisted(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
+    """Work a stage. Once the run is paid for, a disk that is full or locked is waited out: stages may be repeated."""
+    waited = 0.0
+    while True:
+        try:
+            return await _STEPS[job.stage](rooms, job, stop)
+        except StorageFailed:
+            if job.stage in _UNPAID or waited >= _PATIENCE_SECONDS:
+                raise
+        await rooms.sleep(_PAUSE_SECONDS)
+        waited += _PAUSE_SECONDS
+
+
 async def _worked(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
     try:
-        return await _STEPS[job.stage](rooms, job, stop)
+        return await _insisted(rooms, job, stop)
     except LostLease:
         raise
     except Stopped:

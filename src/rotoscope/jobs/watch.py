@@ -1,11 +1,12 @@
 """The stage that follows a prediction: what it says becomes progress, and its end becomes the next stage."""
 
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 
 import anyio
 
-from rotoscope.errors import ProviderError, RotoscopeError, Timeout
+from rotoscope.errors import ProviderError, RotoscopeError, StorageFailed, Timeout
 from rotoscope.jobs.job import Job, Patch, problem_of
 from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.progress import live
@@ -74,11 +75,17 @@ async def _followed(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket) -> P
         with anyio.move_on_after(max(0.0, accepted + deadline - rooms.clock())):
             final = await runner.follow(state, lambda _: pause(rooms.clock() - accepted, expected))
             if isinstance(final, Succeeded):
-                await rooms.ledger.note_seconds(job, str(job.data.get("workload") or ""), rooms.clock() - accepted)
+                await _remembered(rooms, job, rooms.clock() - accepted)
             return patch_of(rooms, job, final)
     except Stopped:
         return await _stopped(rooms, job, runner, state)
     return await _overdue(rooms, job, runner, state, deadline)
+
+
+async def _remembered(rooms: Rooms, job: Job, seconds: float) -> None:
+    """What a run took is worth knowing, but no run may fail for it."""
+    with contextlib.suppress(StorageFailed):
+        await rooms.ledger.note_seconds(job, str(job.data.get("workload") or ""), seconds)
 
 
 async def _listened(rooms: Rooms, job: Job, stream: HttpCall, wake: "_Wake") -> None:
@@ -133,9 +140,15 @@ class _Wake:
     def __init__(self, stop: anyio.Event) -> None:
         self._stop = stop
         self._change = anyio.Event()
+        self._status = ""
 
-    def told(self) -> None:
-        self._change.set()
+    def told(self, event: str) -> None:
+        """Hear an event of the stream; only another status is worth a question, a line of the logs is not."""
+        found = re.search(r'"status"\s*:\s*"(\w+)"', event)
+        status = found[1] if found else self._status
+        if status != self._status:
+            self._status = status
+            self._change.set()
 
     async def nap(self, seconds: float) -> None:
         """Sleep.

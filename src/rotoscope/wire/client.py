@@ -123,8 +123,8 @@ class Wire:
                 body = await _body(response)
         return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, door.without_key(body))
 
-    async def listen(self, provider: str, call: HttpCall, told: Callable[[], None]) -> None:
-        """Read a stream of server-sent events to its end; `told` is called at each of them.
+    async def listen(self, provider: str, call: HttpCall, told: Callable[[str], None]) -> None:
+        """Read a stream of server-sent events to its end; `told` gets the data of each of them.
 
         Raises:
             Unreachable, ReplyLost: it could not be opened, or broke.
@@ -137,7 +137,7 @@ class Wire:
                     return
                 async for line in response.aiter_lines():
                     if line.startswith("data:"):
-                        told()
+                        told(line.removeprefix("data:").strip())
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch an output of a provider into a file, without any key.

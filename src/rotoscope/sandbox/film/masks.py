@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rotoscope.sandbox.film.clips import Clip, clip_of, fitted, frames_of
-from rotoscope.sandbox.film.motion import Follower
+from rotoscope.sandbox.film.follow import Follower
 from rotoscope.sandbox.models import Task, UnusableInput
 from rotoscope.sandbox.vision.pixels import Frame, Mask
 
