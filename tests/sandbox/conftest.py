@@ -223,9 +223,9 @@ def make_scenery(place: Path) -> Scenery:
     rows, columns = np.mgrid[0:height, 0:width]
     frames, masks = [], []
     for number in range(SCENERY_FRAMES):
-        x, y = 44 + 5 * number, 46 + number // 2
+        x, y = 44 + 4 * number, 46 + number // 2
         mask = (columns - x) ** 2 + (rows - y) ** 2 <= 18**2
-        moved = np.roll(thing, (number // 2, 5 * number), (0, 1))
+        moved = np.roll(thing, (number // 2, 4 * number), (0, 1))
         frames.append(np.where(mask[..., None], moved, ground).astype(np.uint8))
         masks.append(mask)
     write_clip(place, frames, SCENERY_RATE)
@@ -234,9 +234,9 @@ def make_scenery(place: Path) -> Scenery:
 
 def _grain(chance: np.random.Generator, shape: tuple[int, int], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Soft spots of some pixels' size: what optical flow and feature tracking live on."""
-    spots = chance.normal(0, 70, (*shape, 1))
-    for axis in (0, 1):
-        spots = sum(np.roll(spots, step, axis) for step in (-1, 0, 1)) / 3 * 1.5
+    spots = chance.normal(0, 90, (*shape, 1))
+    for axis in (0, 1, 0, 1):
+        spots = sum(np.roll(spots, step, axis) for step in (-1, 0, 1)) / 3 * 1.25
     return (np.array(colour) + spots).clip(0, 255).astype(np.uint8)
 
 

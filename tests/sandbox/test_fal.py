@@ -94,6 +94,19 @@ def test_an_uploaded_picture_can_be_an_input(
     assert (output["image"]["width"], output["image"]["height"]) == (320, 240)
 
 
+def test_a_large_file_is_uploaded_in_parts_by_fals_own_client(
+    official: fal_client.SyncClient, served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above a size, the client begins an upload, sends numbered parts and completes it with their etags."""
+    monkeypatch.setattr(fal_client.client, "MULTIPART_THRESHOLD", 1000)
+    monkeypatch.setattr(fal_client.client, "MULTIPART_CHUNK_SIZE", 4000)
+    content = np.random.default_rng(1).bytes(10_000)
+    url = official.upload(content, "video/mp4", "clip.mp4", repository="fal_v3")
+    assert url.startswith(f"{served}/files/")
+    assert url.endswith(".mp4")
+    assert httpx.get(url).content == content
+
+
 def test_a_wrong_input_is_a_422_with_a_list_of_what_is_wrong(official: fal_client.SyncClient) -> None:
     with pytest.raises(FalClientHTTPError) as caught:
         official.submit(DESCRIBE, {"prompt": "describe"})

@@ -1,6 +1,8 @@
 """Films from a prompt and pictures: exact in every measure, the same for the same seed, honest about what they are."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
@@ -210,5 +212,23 @@ def test_every_size_is_even_and_has_the_shape_it_is_named_for() -> None:
         for name, (width, height) in sizes.items():
             across, down = (int(part) for part in name.split(":"))
             assert width % 2 == height % 2 == 0
-            assert width / height == pytest.approx(across / down, rel=0.02)
+            assert width / height == pytest.approx(across / down, rel=0.025)
     assert (SIZES["1080p"]["16:9"], SIZES["4k"]["16:9"]) == ((1920, 1080), (3840, 2160))
+
+
+def test_a_film_that_the_end_of_its_process_cuts_off_has_not_failed(folder: Path) -> None:
+    """The process ends while frames are drawn: whoever asks next lets the film be made again."""
+    script = f"""
+from pathlib import Path
+from rotoscope.sandbox import build_sandbox
+from rotoscope.sandbox.models import find_model
+app = build_sandbox(Path({str(folder)!r}), pace=0)
+site = app.state.site
+site.accept("a" * 26, find_model("replicate", {MODEL!r}), {{"prompt": "x", "resolution": "4k", "duration": 15}})
+while not any("%" in line for line in site.store.get("a" * 26).logs):
+    site.crew.wait("a" * 26, 0.02)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    left = {place.name for place in (folder / "predictions" / ("a" * 26)).iterdir()}
+    assert left == {"order.json"}

@@ -3,6 +3,7 @@
 import io
 import itertools
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -77,14 +78,14 @@ def test_a_panel_of_another_shape_is_shown_whole_before_its_own_blur() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["The slow river. " * 40, "按图一的故事版生成视频，镜头缓慢推进。" * 20, "ab" * 300, "Ветер и снег 🐘 " * 30],
+    ["The slow river. " * 40, "按图一的故事版生成视频。镜头缓慢推进。" * 20, "ab" * 300, "Ветер и снег 🐘 " * 60],
 )
 def test_long_prompts_are_wrapped_into_pages_and_end_in_an_ellipsis(words: str) -> None:
     pages = pages_of(words, (864, 496), 2)
     assert 1 <= len(pages) <= 2
     assert all(1 <= len(lines) <= 3 for lines in pages)
     assert pages[-1][-1].endswith("…")
-    assert not any(line[0] in "，。.,!" for lines in pages for line in lines)
+    assert not any(unicodedata.category(line[0]) == "Po" for lines in pages for line in lines)
     assert "🐘" not in "".join(itertools.chain.from_iterable(pages))
 
 
@@ -110,7 +111,7 @@ def test_progress_never_goes_back_and_speaks_when_steps_are_slow(job: Callable[.
     assert [one[2] for one in shown if one] == ["0", "1", "2", "3", "4", "5"]
     assert shown[-1] is not None
     assert shown[-1][1] == "100"
-    assert task.lines[0] == "  0%|          | 0/5 [00:00<?,     ?it/s]"
+    assert re.fullmatch(r"  0%\| {10}\| 0/5 \[00:0\d<\?,     \?it/s\]", task.lines[0])
 
 
 def test_fewer_frames_than_said_still_end_at_the_end(job: Callable[..., Any]) -> None:

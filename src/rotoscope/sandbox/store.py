@@ -22,10 +22,10 @@ import shutil
 import string
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
 
@@ -199,9 +199,15 @@ class Store:
         """Keeps a file from the scratch folder as an output."""
         made.replace(self._predictions / id_ / name)
 
-    def scratch(self, id_: str) -> TemporaryDirectory[str]:
+    @contextmanager
+    def scratch(self, id_: str) -> Iterator[Path]:
         """A folder for the worker's files: on the same disk as the outputs, so that keeping one is only a move."""
-        return TemporaryDirectory(prefix=".work-", dir=self._predictions / id_)
+        # No TemporaryDirectory: at the end of the process it would vanish from under a worker that is still to stop.
+        folder = Path(mkdtemp(prefix=".work-", dir=self._predictions / id_))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def output(self, id_: str, name: str) -> Path | None:
         """The file of an output, or None."""

@@ -118,7 +118,7 @@ class _Work:
             self._begun = self._clock()
             self._store.progress(self.order.id, self._begun, self._logs)
             with self._store.scratch(self.order.id) as scratch:
-                self._scratch = Path(scratch)
+                self._scratch = scratch
                 self._store.finish(self.order.id, self._outcome())
         except Stopped:
             # A canceled run keeps its start for the record; one that the end of the process cut off is free to take.

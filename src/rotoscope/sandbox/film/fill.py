@@ -130,27 +130,28 @@ class _Patch:
         self._frame = take.frame[window(box)]
         self._hole = take.hole[window(box)]
         self._mask = take.mask[window(box)]
-        self._ring = grown(self._hole, _RING) & ~self._hole
-        self._rim = self._frame[self._ring].astype(np.int16)
+        self._hole_at = np.flatnonzero(self._hole)
+        self._ring_at = np.flatnonzero(grown(self._hole, _RING) & ~self._hole)
+        self._rim = _at(self._frame, self._ring_at)
 
     def look(self, other: Take, motion: Motion) -> None:
         """Takes what another frame shows of the hole, unless it fits badly around it."""
         sight = np.where(other.hole, np.uint8(0), np.uint8(_KNOWN))
         known = _moved(sight, motion, self._box, edge=cv2.BORDER_CONSTANT) == _KNOWN
-        if not (known & self._hole).any():
+        here = known.ravel()[self._hole_at]
+        if not here.any():
             return
         moved = _moved(other.frame, motion, self._box)
-        apart = self._rim - moved[self._ring]
-        common = known[self._ring]
+        apart = self._rim - _at(moved, self._ring_at)
+        common = known.ravel()[self._ring_at]
         if common.any():
             shift = np.median(apart[common], axis=0)
             if np.abs(apart[common] - shift).mean() > _STRANGE:
                 return
         else:
             shift = np.zeros(3)
-        sample = np.full((int(self._hole.sum()), 3), _NONE, np.int16)
-        here = known[self._hole]
-        sample[here] = moved[self._hole][here] + np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT).astype(np.int16)
+        sample = _at(moved, self._hole_at) + np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT).astype(np.int16)
+        sample[~here] = _NONE
         self._seen_at.append(sample)
 
     def filled(self, carried: Frame | None) -> Frame:
@@ -184,11 +185,16 @@ class _Patch:
         """The carried picture in the light of this frame; None where it is of another scene."""
         if not len(self._rim):
             return carried
-        apart = self._rim - carried[self._ring]
+        apart = self._rim - _at(carried, self._ring_at)
         shift = np.median(apart, axis=0)
         if np.abs(apart).mean() > _STRANGE:
             return None
-        return np.clip(carried + np.clip(shift, -2, 2).astype(np.int16), 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(carried + np.clip(shift, -2, 2).astype(np.int16), 0, 255), np.uint8)
+
+
+def _at(picture: Frame, places: NDArray[np.intp]) -> NDArray[np.int16]:
+    """The colours at some places."""
+    return np.ascontiguousarray(picture).reshape(-1, 3)[places].astype(np.int16)
 
 
 def _mixed(one: Frame, other: Frame, share: Plane) -> Frame:

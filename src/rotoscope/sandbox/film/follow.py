@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope.sandbox.film.motion import Grey
+from rotoscope.sandbox.film.motion import STILL, Grey, Motion, shift
 from rotoscope.sandbox.vision.pixels import Frame, Mask, Plane
 
 __all__ = ["Follower"]
@@ -20,6 +20,12 @@ _AGAINST, _FOR = 1.5, 2.5
 _COLOUR_WEIGHT = 0.05
 _NEAR = 4.0
 _BAND = 0.47
+_STAYS_WEIGHT = 0.3
+_FAINT = 0.1
+_LOOSE, _STIFF = 0.35, 0.6
+_LEAST_APART = 0.7
+_CLEAR_MISFIT = 10.0
+_MISFIT_BLUR = 2.5
 _CLEAR = 0.6
 _CLEAR_WEIGHT = 1.0
 """How much more colours count where object and ground share none."""
@@ -37,9 +43,10 @@ _WINDOW = (15, 15)
 class Follower:
     """Follows a mask from the first frame through a clip.
 
-    Dense flow (DIS) carries the mask from frame to frame. What the flow lets slip at the outline is decided by
-    colour: in a band around it a pixel is drawn to the side whose colours it has. Thin trails, which flow leaves
-    where ground comes into sight behind the object, are cut off.
+    Dense flow (DIS) carries the mask from frame to frame. What the flow lets slip is decided by two witnesses: in
+    a band around the outline a pixel is drawn to the side whose colours it has; and what moves with the camera
+    while the object moves otherwise is given up. Thin trails, which flow leaves where ground comes into sight
+    behind the object, are cut off.
     """
 
     def __init__(self, frame: Frame, mask: Mask) -> None:
@@ -62,48 +69,68 @@ class Follower:
         """Where the mask is in the next frame."""
         small = self._small(frame)
         grey = _grey(small)
-        back = self._flow.calc(grey, self._grey, self._guess(grey))
+        way, unity = self._as_one(grey)
+        back = np.asarray(self._flow.calc(grey, self._grey, self._guess(way)), np.float32)
         carried = _looked_up(self._soft, self._x + back[..., 0], self._y + back[..., 1])
-        self._soft, self._grey = self._decided(carried, small), grey
+        stays = self._left_behind(grey, way, back) * np.float32(unity)
+        self._soft, self._grey = self._decided(carried, stays, small), grey
         self._learn(small, _LEARNING)
         large = cv2.resize(self._soft, self._shape[::-1], interpolation=cv2.INTER_CUBIC)
         return np.asarray(large > _HALF)
 
-    def _guess(self, grey: Grey) -> Plane:
+    def _guess(self, way: Motion) -> Plane:
         """Where the flow starts from: the object moves as one, everything else stands still.
 
         Without it, flow misses small things that move further than they are grainy.
         """
-        way = self._as_one(grey)
-        guess = np.zeros((*grey.shape, 2), np.float32)
-        if way is not None:
-            back_x = way[0, 0] * self._x + way[0, 1] * self._y + way[0, 2]
-            back_y = way[1, 0] * self._x + way[1, 1] * self._y + way[1, 2]
-            here = _looked_up(self._soft, back_x.astype(np.float32), back_y.astype(np.float32)) > _HALF
-            there = cv2.dilate(here.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-            guess[there] = np.dstack([back_x - self._x, back_y - self._y])[there]
+        here = cv2.warpPerspective(self._soft, way, self._size)
+        there = cv2.dilate(here, np.ones((7, 7), np.uint8)) > _HALF
+        guess = np.zeros((*self._soft.shape, 2), np.float32)
+        guess[there] = self._backward(way)[there]
         return guess
 
-    def _as_one(self, grey: Grey) -> NDArray[np.float64] | None:
-        """The turn, growth and way back (2 x 3) that most points of the object agree on, or None."""
+    def _backward(self, way: Motion) -> Plane:
+        """How far every pixel has to go to where it was."""
+        places = np.dstack([self._x, self._y])
+        return np.asarray(cv2.perspectiveTransform(places, np.linalg.inv(way)) - places, np.float32)
+
+    def _left_behind(self, grey: Grey, way: Motion, back: Plane) -> Plane:
+        """How sure it is (0 to 1) that a pixel goes with the camera and not with the object."""
+        camera = shift(self._grey, grey, self._soft > _FAINT)
+        still = self._backward(camera)
+        apart = np.linalg.norm(self._backward(way) - still, axis=2) > _LEAST_APART
+        flows = np.linalg.norm(back - still, axis=2) < _LEAST_APART
+        as_object, as_ground = (self._misfit(grey, one) for one in (way, camera))
+        return np.asarray(np.clip((as_object - as_ground) / _CLEAR_MISFIT, 0, 1) * (apart & flows), np.float32)
+
+    def _misfit(self, grey: Grey, way: Motion) -> Plane:
+        moved = cv2.warpPerspective(self._grey, way, self._size, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(
+            cv2.GaussianBlur(cv2.absdiff(moved, grey).astype(np.float32), (0, 0), _MISFIT_BLUR), np.float32
+        )
+
+    def _as_one(self, grey: Grey) -> tuple[Motion, float]:
+        """The turn, growth and way that most points of the object agree on, and how much it moves as one (0 to 1)."""
         inside = (self._soft > _HALF).astype(np.uint8)
         points = cv2.goodFeaturesToTrack(self._grey, _POINTS, 0.01, _APART, mask=inside)
         if points is None or len(points) < _FEWEST:
-            return None
+            return STILL, 0.0
         found, known, _ = cv2.calcOpticalFlowPyrLK(self._grey, grey, points, np.empty_like(points), winSize=_WINDOW)
         kept = known.ravel() == 1
         if kept.sum() < _FEWEST:
-            return None
+            return STILL, 0.0
         way, agreeing = cv2.estimateAffinePartial2D(
-            found[kept], points[kept], method=cv2.RANSAC, ransacReprojThreshold=1.5
+            points[kept], found[kept], method=cv2.RANSAC, ransacReprojThreshold=1.5
         )
-        good = way is not None and agreeing.mean() >= _LEAST_AGREEING
-        return np.asarray(way, np.float64) if good else None
+        share = 0.0 if way is None else float(agreeing.mean())
+        if share < _LEAST_AGREEING:
+            return STILL, 0.0
+        return np.vstack([way, [0, 0, 1]]), min(max((share - _LOOSE) / (_STIFF - _LOOSE), 0.0), 1.0)
 
     def _small(self, frame: Frame) -> Frame:
         return np.asarray(cv2.resize(np.ascontiguousarray(frame), self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
-    def _decided(self, carried: Plane, small: Frame) -> Plane:
+    def _decided(self, carried: Plane, stays: Plane, small: Frame) -> Plane:
         """The carried mask, crisp again: near its outline the colours have a say, elsewhere other things have them too.
 
         They argue for the object more than against it: what is lost once does not come back.
@@ -114,7 +141,8 @@ class Follower:
         near = np.abs(cv2.GaussianBlur(carried, (0, 0), _NEAR) - _HALF) < _BAND
         apart = 1 - float(np.minimum(self._within, self._beyond).sum())
         weight = _COLOUR_WEIGHT + _CLEAR_WEIGHT * max(0.0, apart - _CLEAR)
-        crisp = np.clip(belief * _SHARPEN + colours * near * weight + _HALF, 0, 1).astype(np.float32)
+        said = colours * near * weight - stays * _STAYS_WEIGHT
+        crisp = np.clip(belief * _SHARPEN + said + _HALF, 0, 1).astype(np.float32)
         trail, gap = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in self._strokes)
         opened = cv2.morphologyEx(crisp, cv2.MORPH_OPEN, trail)
         return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, gap), np.float32)

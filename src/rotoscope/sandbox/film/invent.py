@@ -124,7 +124,7 @@ def _span(middle: int, length: int) -> slice:
 
 
 def _most_alike(canvas: Plane, part: Plane, known: Plane, source: Mask, here: tuple[int, int]) -> tuple[int, int]:
-    """Top and left of the wholly known patch that is most like a part, by how well that is known; the nearer the better."""
+    """Top and left of the wholly known patch that is most like a part as far as that is known; nearer ones first."""
     apart = cv2.matchTemplate(canvas, part, cv2.TM_SQDIFF, mask=np.dstack([known] * 3))
     rows, columns = np.ogrid[0 : apart.shape[0], 0 : apart.shape[1]]
     far = (rows - here[0]) ** 2 + (columns - here[1]) ** 2

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from rotoscope.sandbox.vision.pixels import Frame, Mask
 
-__all__ = ["STILL", "Grey", "Motion", "grown", "halved", "shift"]
+__all__ = ["STILL", "Grey", "Motion", "doubled", "grown", "halved", "shift"]
 
 Grey: TypeAlias = NDArray[np.uint8]
 """A picture of half size without colour."""
 
 Motion: TypeAlias = NDArray[np.float64]
-"""A homography, 3 x 3: where a point of the earlier frame is in the later one, in pixels of the full frame."""
+"""A homography, 3 x 3: where a point of the earlier frame is in the later one, in pixels."""
 
 STILL: Motion = np.eye(3)
 
@@ -43,7 +43,9 @@ def grown(mask: Mask, pixels: int) -> Mask:
 
 
 def shift(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
-    """How the camera moved, judged by points outside a mask (of full size); `STILL` where that cannot be told.
+    """How the camera moved between two pictures, judged by points outside a mask (of any size).
+
+    `STILL` where that cannot be told.
 
     Points are tracked after Lucas and Kanade; a homography is fitted to those that agree (RANSAC, 2 pixels).
     """
@@ -59,9 +61,14 @@ def shift(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
     fitted, agreeing = cv2.findHomography(before, after, cv2.RANSAC, _LOST)
     if fitted is None or agreeing.mean() < _LEAST_AGREEING:
         return STILL
+    motion: Motion = np.asarray(fitted / fitted[2, 2], np.float64)
+    return motion if _believable(motion, earlier.shape) else STILL
+
+
+def doubled(motion: Motion) -> Motion:
+    """The same motion in a picture of twice the size."""
     half = np.diag([0.5, 0.5, 1.0])
-    motion: Motion = np.linalg.inv(half) @ fitted @ half
-    return motion / motion[2, 2] if _believable(motion, avoid.shape) else STILL
+    return np.asarray(np.linalg.inv(half) @ motion @ half, np.float64)
 
 
 def _believable(motion: Motion, shape: tuple[int, ...]) -> bool:

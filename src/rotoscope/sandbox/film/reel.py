@@ -4,6 +4,7 @@ The same frames give the same bytes: a fixed number of encoder threads, no date,
 limited range, and say so.
 """
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -68,10 +69,14 @@ class Reel:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if problem is None:
-            self._file.mux(self._video.encode(None))
-            if self._audio is not None:
-                self._file.mux(self._audio.encode(None))
+        if problem is not None:
+            # A film that was broken off is none: what is wrong with its end must not hide why.
+            with suppress(av.FFmpegError):
+                self._file.close()
+            return
+        self._file.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._file.mux(self._audio.encode(None))
         self._file.close()
 
     def show(self, frame: Frame) -> None:

@@ -20,6 +20,7 @@ from rotoscope.sandbox.film.progress import Progress
 from rotoscope.sandbox.film.reel import SAMPLE_RATE, Sound
 from rotoscope.sandbox.models import Field, Problem, Task, UnusableInput
 from rotoscope.sandbox.vision.pictures import decoded
+from rotoscope.sandbox.vision.pixels import fit
 
 __all__ = ["FIELDS", "SIZES", "generate", "unfit"]
 
@@ -37,6 +38,10 @@ SIZES: Mapping[str, Mapping[str, tuple[int, int]]] = {
 """Width and height in pixels for every resolution and aspect ratio."""
 
 _ADAPTIVE = "adaptive"
+_USUAL = "16:9"
+_PANEL_SHARE = 1.5
+"""Panels are kept no larger than this share of the film's longer side: a camera comes no closer."""
+
 _CHOSEN_SECONDS = 5
 _SECONDS = range(4, 16)
 _AUTO = -1
@@ -86,7 +91,7 @@ def unfit(given: Mapping[str, Any]) -> Problem | None:
 def generate(task: Task) -> str:
     """Makes the animatic and tells of it as the model does."""
     begun = time.perf_counter()
-    given = {name: value for name, value in task.input.items() if value is not None}
+    given = {name: value for name, value in task.input.items() if value not in (None, "")}
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
     # Without a seed, the same request still gives the same film: who asks again must not find another one.
     seed = given.get("seed", int(digest[:7], 16))
@@ -120,14 +125,16 @@ def _metrics(plan: Plan, resolution: str, *, with_video: bool) -> dict[str, Any]
 def _planned(task: Task, given: Mapping[str, Any], resolution: str, seed: int) -> Plan:
     clips = [clip_of(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
     _bounded("reference_videos", [clip.seconds for clip in clips])
-    panels = list(_panels(task, given, clips))
+    size = _size(task, given, clips, SIZES[resolution])
+    side = round(_PANEL_SHARE * max(size))
+    panels = [Panel(fit(panel.picture, side)[0], panel.name) for panel in _panels(task, given, clips)]
     duration = given.get("duration", _CHOSEN_SECONDS)
     seconds = _CHOSEN_SECONDS if duration == _AUTO else duration
     audible = given.get("generate_audio", True)
     return Plan(
-        prompt=given["prompt"],
+        prompt=given.get("prompt", ""),
         panels=panels,
-        size=_size(SIZES[resolution], given.get("aspect_ratio", "16:9"), _first_shape(task, given, clips)),
+        size=size,
         seconds=seconds,
         seed=seed,
         settled="image" in given,
@@ -162,11 +169,16 @@ def _first_shape(task: Task, given: Mapping[str, Any], clips: Sequence[Clip]) ->
     return (clips[0].width, clips[0].height) if clips else None
 
 
-def _size(sizes: Mapping[str, tuple[int, int]], aspect: str, shape: tuple[int, int] | None) -> tuple[int, int]:
+def _size(
+    task: Task, given: Mapping[str, Any], clips: Sequence[Clip], sizes: Mapping[str, tuple[int, int]]
+) -> tuple[int, int]:
+    """Width and height: as asked, or of the shape that is nearest to the first picture or video."""
+    aspect = given.get("aspect_ratio", _USUAL)
     if aspect != _ADAPTIVE:
         return sizes[aspect]
+    shape = _first_shape(task, given, clips)
     if shape is None:
-        return sizes["16:9"]
+        return sizes[_USUAL]
     wanted = math.log(shape[0] / shape[1])
     return min(sizes.values(), key=lambda size: abs(math.log(size[0] / size[1]) - wanted))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import cv2
@@ -19,6 +20,7 @@ _NEAR = (1.07, 1.14)
 _FADE_SECONDS = 0.5
 _FADE_SHARE = 0.35
 _FIELD = (48, 27)
+_SMOOTH = 8
 _BLOBS = 6
 
 
@@ -66,12 +68,16 @@ class Slides:
         self._size = size
         self._length = frames / len(pictures)
         self._fade = min(_FADE_SECONDS * rate, _FADE_SHARE * self._length)
-        large = round(size[0] * _SPARE), round(size[1] * _SPARE)
-        self._stages = [staged(picture, large) for picture in pictures]
+        self._pictures = pictures
+        # At most two panels are seen at a time, and a large stage takes much memory.
+        self._stage = lru_cache(maxsize=2)(self._staged)
         chance = np.random.default_rng(seed)
         self._moves = [_drawn(chance) for _ in pictures]
         if settled:
             self._settle()
+
+    def _staged(self, panel: int) -> Frame:
+        return staged(self._pictures[panel], (round(self._size[0] * _SPARE), round(self._size[1] * _SPARE)))
 
     def _settle(self) -> None:
         first, last = self._moves[0], self._moves[-1]
@@ -80,13 +86,13 @@ class Slides:
         self._moves[0] = _Move(1.0, max(first.first, first.last), first.x, first.y)
 
     def on_stage(self, number: int) -> int:
-        return min(int(number / self._length), len(self._stages) - 1)
+        return min(int(number / self._length), len(self._pictures) - 1)
 
     def frame(self, number: int) -> Frame:
         panel = self.on_stage(number)
         seen = self._seen(panel, number)
         boundary = round(number / self._length)
-        if not 0 < boundary < len(self._stages) or not self._fade:
+        if not 0 < boundary < len(self._pictures) or not self._fade:
             return seen
         share = 0.5 + (number - boundary * self._length) / self._fade
         if not 0 < share < 1:
@@ -100,9 +106,11 @@ class Slides:
     def _seen(self, panel: int, number: int) -> Frame:
         """One panel through the camera; its way is longer than its time by the fades on both sides."""
         start = panel * self._length - (self._fade / 2 if panel else 0)
-        length = self._length + self._fade * (1 if 0 < panel < len(self._stages) - 1 else 0.5 * (len(self._stages) > 1))
+        length = self._length + self._fade * (
+            1 if 0 < panel < len(self._pictures) - 1 else 0.5 * (len(self._pictures) > 1)
+        )
         near, left, top = self._moves[panel].view(min(max((number - start) / max(length - 1, 1), 0), 1))
-        stage, scale = self._stages[panel], near / _SPARE
+        stage, scale = self._stage(panel), near / _SPARE
         x, y = left * stage.shape[1] * scale, top * stage.shape[0] * scale
         way = np.array([[scale, 0, -x + (scale - 1) / 2], [0, scale, -y + (scale - 1) / 2]], np.float32)
         flags, edge = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
@@ -126,7 +134,7 @@ class Drift:
         hues = (hue + chance.uniform(-70, 70, _BLOBS)) % 360
         self._ground = _rgb(hue, 0.55, 0.16)
         self._colours = np.stack(
-            [_rgb(one, 0.6, light) for one, light in zip(hues, chance.uniform(0.25, 0.6, _BLOBS), strict=True)]
+            [_rgb(one, 0.6, light) for one, light in zip(hues, chance.uniform(0.2, 0.45, _BLOBS), strict=True)]
         )
         self._centres = chance.uniform(0.1, 0.9, (_BLOBS, 2))
         self._reach = chance.uniform(0.15, 0.4, (_BLOBS, 2))
@@ -145,8 +153,10 @@ class Drift:
         far = (self._x[..., None] - x) ** 2 + (self._y[..., None] - y) ** 2
         weight = np.exp(-far / (2 * self._width**2))
         field = self._ground + np.tensordot(weight, self._colours, 1) / (1 + 0.6 * weight.sum(axis=2, keepdims=True))
-        large = cv2.resize(field.astype(np.float32), self._size, interpolation=cv2.INTER_CUBIC)
-        return np.asarray(np.clip(large, 0, 255), np.uint8)
+        # In two steps: the smooth one small, the quick one large.
+        smooth = cv2.resize(field.astype(np.float32), None, fx=_SMOOTH, fy=_SMOOTH, interpolation=cv2.INTER_CUBIC)
+        shown = np.clip(smooth, 0, 255).astype(np.uint8)
+        return np.asarray(cv2.resize(shown, self._size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _rgb(hue: float, strength: float, light: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

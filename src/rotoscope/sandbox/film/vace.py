@@ -17,7 +17,7 @@ from PIL import Image
 from rotoscope.sandbox.film.clips import Clip, clip_of, fitted, frames_of
 from rotoscope.sandbox.film.fill import Filler, Take, windows
 from rotoscope.sandbox.film.masks import Masks, masks_of
-from rotoscope.sandbox.film.motion import STILL, grown, halved, shift
+from rotoscope.sandbox.film.motion import STILL, doubled, grown, halved, shift
 from rotoscope.sandbox.film.progress import Progress
 from rotoscope.sandbox.film.reel import Reel
 from rotoscope.sandbox.film.reference import Layer, cut
@@ -39,7 +39,7 @@ _SPEEDS: Mapping[str, Sequence[int]] = {
 }
 """Which frames are looked at, by speed mode."""
 
-_CRF = 17
+_CRF = 16
 _FEATHER = 2.5
 _SPREAD = 0.006
 """How much a followed mask is widened, as a share of the frame's width: what it lost at the outline."""
@@ -98,7 +98,7 @@ class _Edit:
         yield last
         for frame in frames:
             grey = halved(frame)
-            motion, mask = shift(before, grey, last.hole), find(frame)
+            motion, mask = doubled(shift(before, grey, last.hole)), find(frame)
             last, before = Take(frame, grown(mask, spread) if spread else mask, motion), grey
             yield last
 
@@ -114,7 +114,7 @@ def _blended(frame: Frame, made: Frame, mask: Mask) -> Frame:
 def edit(task: Task) -> str:
     """Edits the clip inside the mask and tells of it as such models do."""
     begun = time.perf_counter()
-    given = {name: value for name, value in task.input.items() if value is not None}
+    given = {name: value for name, value in task.input.items() if value not in (None, "")}
     task.log(f"Using seed: {given.get('seed', -1)}")
     plan = _planned(task, given)
     made = task.scratch / "edit.mp4"
