@@ -14,6 +14,8 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Admission", "admit", "check_inside", "check_prompt"]
 
+_MANY_FRAMES = 400
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
@@ -91,11 +93,17 @@ async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admit
     for field in manifest.inputs.values():
         covered = manifest.inputs[field.covers].argument if field.covers else None
         mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
-        if field.argument and mask and video and mask[0].width and video[0].width:
-            fitting, said = await fit_mask(intake.vault, mask[0], video[0])
+        if covered and field.argument and mask and mask[0].width:
+            fitting, said = await fit_mask(intake.vault, mask[0], video[0] if video else None, _most_frames(manifest))
             media[field.argument] = [fitting]
             notes += said
     return notes
+
+
+def _most_frames(manifest: Manifest) -> int:
+    """How many frames of a video the model edits at most."""
+    known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
+    return min(known, default=_MANY_FRAMES)
 
 
 def _fitting(

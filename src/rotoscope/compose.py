@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["catalog_of", "open_roots", "open_studio", "studio_opener"]
 
 _LARGEST_SEED = 2_147_483_647
+_DAY = 86_400.0  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -87,6 +88,7 @@ def open_studio(
     closing.push_async_callback(ledger.aclose)
     dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
     vault = Vault(settings.home / "vault")
+    vault.sweep(before=time.time() - _DAY)
     rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), _owner(), time.time, sleep)
     intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
     dispatcher = Dispatcher(tasks, partial(drive, rooms), ledger.cancels)

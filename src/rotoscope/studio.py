@@ -1,5 +1,6 @@
 """The studio: one tool call from its arguments to its job, whoever asks: MCP, the command line, tests."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -26,6 +27,7 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Studio", "job_output"]
 
+_OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
     "describe_with_masks": 1.5,
@@ -186,8 +188,8 @@ async def job_output(rooms: Rooms, link: str) -> str:
     job_id, _, name = link.removeprefix("job://").partition("/")
     job = await rooms.ledger.job(job_id)
     name = name or ("video" if TOOLS[job.tool].result is VideoResult else "masks/0")
-    role, _, number = name.partition("/")
-    wanted = (role.removesuffix("s") if role == "masks" else role, int(number) if number.isdigit() else 0)
+    known = _OUTPUT.fullmatch(name)
+    wanted = (known["role"].replace("masks", "mask"), int(known["n"] or 0)) if known else None
     for output in await rooms.ledger.outputs(job.id):
         if (output.role, output.n) == wanted:
             return f"artifact://{output.artifact.sha256}"

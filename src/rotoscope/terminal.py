@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -42,17 +42,25 @@ def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
 async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList:
     """Perform one tool call in this process, to its very end, with a progress bar."""
     roots = person_roots(settings, Path.cwd(), Path.home())
-    refusal: RotoscopeError | None = None
-    async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-        try:
+    async with AsyncExitStack() as closing:
+
+        async def work() -> JobResult | JobList:
             return await _with_bar(open_studio(settings, roots, tasks, closing), tool, arguments)
-        except RotoscopeError as error:
-            # Raised below: a task group would wrap it.
-            refusal = error
-        finally:
+
+        async with anyio.create_task_group() as tasks:
+            outcome = await _caught(work)
             tasks.cancel_scope.cancel()
-    assert refusal is not None
-    raise refusal
+    if isinstance(outcome, RotoscopeError):
+        raise outcome
+    return outcome
+
+
+async def _caught(work: Callable[[], Awaitable[JobResult | JobList]]) -> JobResult | JobList | RotoscopeError:
+    """A refusal as a value: raised inside a task group it would come out wrapped."""
+    try:
+        return await work()
+    except RotoscopeError as error:
+        return error
 
 
 async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResult | JobList:

@@ -29,3 +29,9 @@ def test_without_the_models_word_progress_grows_with_time_and_slows_down() -> No
     assert steps == sorted(steps)
     gains = [b - a for a, b in pairwise(steps)]
     assert gains == sorted(gains, reverse=True)
+
+
+def test_a_bar_that_is_full_at_once_is_not_believed() -> None:
+    """Models print a full bar for loading their parts before the run begins."""
+    assert fraction(1.0, 2, 120, 0.0) < 0.4
+    assert fraction(1.0, 119, 120, 0.0) == 0.95

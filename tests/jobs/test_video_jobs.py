@@ -1,5 +1,6 @@
 """Video jobs: what is checked before money is spent, what a provider gets, and what the user gets back."""
 
+import wave
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -14,7 +15,8 @@ from PIL import Image, ImageDraw
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.results import JobResult, VideoResult
 from rotoscope.errors import RotoscopeError
-from rotoscope.settings import Settings
+from rotoscope.jobs.job import Job
+from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -22,14 +24,22 @@ Open = Callable[..., AbstractAsyncContextManager[Studio]]
 WIDTH, HEIGHT, FRAMES, RATE = 160, 96, 33, 16
 
 
-def clip(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT), frames: int = FRAMES, level: int | None = None) -> Path:
-    """A moving gradient, or frames of one grey level."""
+def clip(
+    path: Path,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    frames: int = FRAMES,
+    level: int | None = None,
+    black_until: int | None = None,
+) -> Path:
+    """A moving gradient, or frames of one grey level, or a moving white bar that comes after some black frames."""
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         across = np.arange(size[0]) * 255 // size[0]
         for number in range(frames):
             row = np.full(size[0], level) if level is not None else np.roll(across, 3 * number)
+            if black_until is not None:
+                row = np.roll((across > 200) * 255, 3 * number) if number >= black_until else across * 0
             picture = np.repeat(np.repeat(row[None, :, None], size[1], 0), 3, 2).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
@@ -175,14 +185,26 @@ async def test_a_palette_mask_with_small_ids_counts_as_a_mask(studio: Studio, vi
 
 
 async def test_a_mask_video_is_taken_as_it_is(studio: Studio, video: Path, home: Path) -> None:
-    black_and_white = clip(home / "mask.mp4")
+    black_and_white = clip(home / "mask.mp4", black_until=0)
     result = await done(studio, edit(video, black_and_white, dry_run=True))
     assert result.planned_input is not None
 
 
-@pytest.mark.parametrize(
-    "kind", ["another shape", "empty", "full", "a photo", "empty video", "full video", "wide video"]
-)
+NO_SENSE = {
+    "another shape": "another shape",
+    "empty": "empty",
+    "full": "full",
+    "a photo": "photo",
+    "empty video": "empty",
+    "full video": "full",
+    "wide video": "another shape",
+    "tiny video": "another shape",
+    "a film": "film",
+    "white only after what is edited": "empty",
+}
+
+
+@pytest.mark.parametrize("kind", NO_SENSE)
 async def test_a_mask_that_makes_no_sense_is_refused_before_anything_is_sent(
     studio: Studio, provider: Any, video: Path, photo: Path, home: Path, kind: str
 ) -> None:
@@ -193,11 +215,13 @@ async def test_a_mask_that_makes_no_sense_is_refused_before_anything_is_sent(
         "a photo": lambda: photo,
         "empty video": lambda: clip(home / "m.mp4", level=0),
         "full video": lambda: clip(home / "m.mp4", level=255),
-        "wide video": lambda: clip(home / "m.mp4", (320, 96)),
+        "wide video": lambda: clip(home / "m.mp4", (320, 96), black_until=0),
+        "tiny video": lambda: clip(home / "m.mp4", (16, 16), black_until=0),
+        "a film": lambda: clip(home / "m.mp4"),
+        "white only after what is edited": lambda: clip(home / "m.mp4", frames=90, black_until=85),
     }[kind]()
-    told = {"another shape": "another shape", "a photo": "photo", "wide video": "another shape"}
     error = await refused(studio, edit(video, given))
-    assert told.get(kind, kind.partition(" ")[0]) in error.message
+    assert NO_SENSE[kind] in error.message
     assert provider.asked == []
 
 
@@ -293,3 +317,125 @@ async def test_what_is_expected_is_learned_from_runs_of_the_same_size(studio: St
     assert again.expected_seconds < 2
     other = await done(studio, GenerateVideo(prompt="b", duration=6))
     assert other.expected_seconds == 6.0
+
+
+async def test_a_mask_is_checked_also_when_the_video_is_only_an_address(
+    home: Path, tmp_path: Path, opened: Open, photo: Path
+) -> None:
+    """A gateway takes no uploads: there the video is always an address."""
+    ids = Image.new("P", (WIDTH, HEIGHT), 0)
+    ids.putpalette([0, 0, 0, 128, 0, 0])
+    ImageDraw.Draw(ids).rectangle((10, 10, 29, 29), fill=1)
+    ids.save(home / "ids.png")
+    environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
+    film = Path("https://films.example/a.mp4")
+    async with opened(read_settings(environ), None) as studio:
+        for wrong in (photo, mask(home / "empty.png", box=(-9, -9, -5, -5))):
+            asked = edit(video=film, given_mask=wrong).model_copy(update={"video": "https://films.example/a.mp4"})
+            await refused(studio, asked)
+        asked = edit(film, home / "ids.png", dry_run=True).model_copy(update={"video": "https://films.example/a.mp4"})
+        image, result = await kept_mask(studio, asked)
+    assert image.histogram()[255] == 400
+    assert any("not checked: video" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("output", [["https://sandbox.invalid/out.mp4"], "https://sandbox.invalid/out.mp4"])
+async def test_a_result_that_is_wrapped_in_a_list_is_a_result(studio: Studio, provider: Any, output: Any) -> None:
+    provider.states = [{"status": "succeeded", "output": output}]
+    assert (await done(studio, GenerateVideo(prompt="a"))).status == "succeeded"
+
+
+async def test_an_output_that_is_not_understood_is_told_with_the_addresses_in_it(studio: Studio, provider: Any) -> None:
+    provider.states = [{"status": "succeeded", "output": {"clip": {"link": "https://sandbox.invalid/out.mp4"}}}]
+    result = await done(studio, GenerateVideo(prompt="a"))
+    assert result.error is not None
+    assert "https://sandbox.invalid/out.mp4" in result.error.hint
+
+
+@pytest.mark.parametrize("address", ["http://sandbox.example/out.mp4", "https://nowhere.example/out.mp4"])
+async def test_a_result_at_an_address_that_is_not_dialled_is_told_with_it(
+    studio: Studio, provider: Any, address: str
+) -> None:
+    provider.states = [{"status": "succeeded", "output": address}]
+    result = await done(studio, GenerateVideo(prompt="a"))
+    assert result.error is not None
+    assert address in result.error.hint
+
+
+async def test_a_disk_that_fills_up_during_a_download_is_waited_out(
+    studio: Studio, provider: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, failures = anyio.open_file, [1, 2, 3, 4]
+
+    async def open_file(file: Any, mode: str = "r", *more: Any) -> Any:
+        if mode == "wb" and failures:
+            failures.pop()
+            raise OSError(28, "No space left on device")
+        return await opening(file, mode, *more)
+
+    monkeypatch.setattr("rotoscope.wire.client.anyio.open_file", open_file)
+    result = await done(studio, GenerateVideo(prompt="a"))
+    assert result.status == "succeeded", result.error
+    assert provider.posts == 1
+
+
+async def test_a_picture_in_place_of_a_video_is_the_models_fault_and_is_kept(
+    studio: Studio, provider: Any, photo: Path
+) -> None:
+    provider.files["/out.mp4"] = photo.read_bytes()
+    result = await done(studio, GenerateVideo(prompt="a"))
+    assert result.error is not None
+    assert "charged" in result.error.hint
+    assert len(result.files) == 1
+
+
+@pytest.mark.parametrize("name", ["masks/abc", "masks/-1", "masks/²", "masks/7", "nonsense", "../x"])
+async def test_an_output_that_a_job_does_not_have_is_not_replaced_by_another(
+    studio: Studio, provider: Any, home: Path, video: Path, name: str
+) -> None:
+    provider.files["/out.png"] = mask(home / "seg.png").read_bytes()
+    provider.states = [{"status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png", "response": "x"}}]
+    Image.new("RGB", (WIDTH, HEIGHT), (90, 80, 70)).save(home / "still.png")
+    made = await studio.perform(
+        "segment_image", SegmentImage(image=str(home / "still.png"), instruction="it"), "local", 20
+    )
+    assert isinstance(made, JobResult)
+    with pytest.raises(RotoscopeError) as caught:
+        await studio.perform("edit_video_with_mask", edit(video, f"job://{made.job_id}/{name}"), "local", 20)
+    assert caught.value.code == "unknown_resource"
+
+
+async def test_sounds_that_are_padded_by_their_codec_may_fill_the_limit(
+    studio: Studio, home: Path, photo: Path
+) -> None:
+    sounds = []
+    for number in range(3):
+        with wave.open(str(home / f"{number}.wav"), "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(8000)
+            sound.writeframes(b"\x00\x01" * (8000 * 5 + 200))
+        sounds.append(str(home / f"{number}.wav"))
+    asked = {"prompt": "a", "reference_images": [str(photo)], "reference_audios": sounds, "dry_run": True}
+    assert (await done(studio, parse_arguments(GenerateVideo, asked))).planned_input is not None
+
+
+async def test_a_cancel_is_heard_while_files_are_brought_to_the_provider(
+    studio: Studio, provider: Any, video: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploading = anyio.Event()
+
+    async def forever(*_: Any) -> str:
+        uploading.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr("rotoscope.jobs.submit._delivered", forever)
+    job = await studio.start("edit_video_with_mask", edit(video, mask(home / "m.png")), "local")
+    assert isinstance(job, Job)
+    with anyio.fail_after(10):
+        await uploading.wait()
+        await studio.cancel(job.id, "local")
+        job = await studio.wait(job, 10)
+    assert job.state == "cancelled"
+    assert provider.posts == 0

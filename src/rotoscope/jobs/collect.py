@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, ProviderError, RotoscopeError
+from rotoscope.errors import OutputLost, ProviderError, RotoscopeError, TooLarge, UserMistake
 from rotoscope.jobs.finish import Finished, MaskWork, finish_masks
 from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Artifact, Job, Output, Patch
@@ -23,7 +23,7 @@ __all__ = ["fetch", "finish"]
 
 OUTPUT_BYTES = 512 * 1024 * 1024
 _TRIES = 3  # for an answer that will hardly change
-_SAYS_NO = frozenset({"output_blocked", "output_expired", "not_media", "too_large"})
+_SAYS_NO = frozenset({"output_blocked", "output_expired", "not_media", "too_large", "url_scheme", "url_blocked"})
 _LONGEST_PATIENCE, _LONGEST_PAUSE = 600, 30.0  # seconds
 _SNIFFED_BYTES = 64
 
@@ -115,7 +115,7 @@ async def _insisted(rooms: Rooms, job: Job, source: Source) -> Kept:
     while True:
         try:
             return await _downloaded(rooms, job, source)
-        except (OutputLost, ProviderError) as error:
+        except (OutputLost, ProviderError, UserMistake) as error:
             missed += error.code in _SAYS_NO
             if missed == _TRIES or waited >= patience:
                 raise _lost(rooms, job, source, error) from error
@@ -166,7 +166,7 @@ def _lost(rooms: Rooms, job: Job, source: Source, error: RotoscopeError) -> Outp
     title = rooms.provider(job).title
     life = rooms.provider(job).output_seconds
     until = f", which {title} keeps for {life // 60} minutes after the run" if life else ""
-    code = error.code if isinstance(error, OutputLost) else "download_failed"
+    code = error.code if isinstance(error, OutputLost | TooLarge) else "download_failed"
     return OutputLost(
         f"The run at {title} has finished, but its result could not be fetched: {error.message}",
         hint=f"It was probably charged. Save it yourself from {source.url}{until}.",

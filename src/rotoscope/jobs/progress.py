@@ -24,7 +24,8 @@ def fraction(said: float | None, elapsed: float, expected: float | None, before:
     down when a run takes longer than usual.
     """
     if said is not None:
-        now = _START + (_MOST - _START) * min(max(said, 0.0), 1.0)
+        believed = min(max(said, 0.0), 1.0, _trust(elapsed, expected))
+        now = _START + (_MOST - _START) * believed
     elif expected:
         now = _MOST * (1 - math.exp(-1.5 * max(elapsed, 0.0) / expected))
     else:
@@ -40,12 +41,18 @@ def live(job: Job, now: float) -> Job:
         now: Unix seconds.
     """
     accepted, expected, said = (_number(job.data.get(name)) for name in ("accepted_at", "expected_seconds", "said"))
-    if job.final or job.stage != "watch" or accepted is None:
+    if job.final:
         return job
-    elapsed = max(0.0, now - accepted)
     usually = f", usually {expected:.0f} s" if expected else ""
-    message = f"{job.message} {elapsed:.0f} s so far{usually}."
-    return replace(job, progress=fraction(said, elapsed, expected, job.progress), message=message)
+    message = f"{job.message or 'Waiting to begin.'} {max(0.0, now - job.created_at):.0f} s so far{usually}."
+    if job.stage != "watch" or accepted is None:
+        return replace(job, message=message)
+    return replace(job, progress=fraction(said, max(0.0, now - accepted), expected, job.progress), message=message)
+
+
+def _trust(elapsed: float, expected: float | None) -> float:
+    """How much of the model's word is believed: a bar that is full at once counts the loading, not the run."""
+    return 0.3 + 1.5 * elapsed / expected if expected else 1.0
 
 
 def _number(value: object) -> float | None:

@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.errors import ProviderError, StorageFailed, SubmitUnsure, UserMistake
+from rotoscope.jobs.beside import unless
 from rotoscope.jobs.job import Job, Patch
 from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.rooms import Rooms
@@ -28,14 +29,19 @@ _ANSWERS_AT_ONCE = "v1"  # Segmind's one-shot form: there is nothing to ask abou
 
 async def prepare(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
     """Bring every file to where the provider reads it."""
-    if stop.is_set():
-        raise Stopped
-    manifest = rooms.manifest(job)
+    return await unless(stop, lambda: _placed(rooms, job), Stopped())
+
+
+async def _placed(rooms: Rooms, job: Job) -> Patch:
+    manifest, title = rooms.manifest(job), rooms.provider(job).title
     call = call_from_json(job.data["call"])
     kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
-    urls = {value: await _delivered(rooms, job, value) for value in kept}
+    urls: dict[str, str] = {}
+    for number, value in enumerate(kept, start=1):
+        await rooms.advance(job, Patch(message=f"Bringing file {number} of {len(kept)} to {title}.", event="progress"))
+        urls[value] = await _delivered(rooms, job, value)
     placed = place(manifest, call.input, urls)
-    message = f"Sending to {rooms.provider(job).title}."
+    message = f"Sending to {title}."
     return Patch(stage="submit", data={"input": placed}, message=message, progress=max(job.progress, 0.01))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from rotoscope.errors import ProviderError, RotoscopeError, StorageFailed, Timeout
+from rotoscope.errors import ProviderError, StorageFailed, Timeout
+from rotoscope.jobs.beside import beside
 from rotoscope.jobs.job import Job, Patch, problem_of
-from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.predictions.runner import Runner
@@ -52,18 +52,7 @@ async def watch(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
     stream = runner.dialect.listen(ticket)
     if stream is None:
         return await _followed(rooms, job, runner, ticket)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_listened, rooms, job, stream, wake)
-        try:
-            return await _followed(rooms, job, runner, ticket)
-        except (RotoscopeError, LostLease) as error:
-            # Raised below: a task group would wrap it.
-            failure = error
-        finally:
-            tasks.cancel_scope.cancel()
-    assert failure is not None
-    raise failure
+    return await beside(lambda: _followed(rooms, job, runner, ticket), lambda: _listened(rooms, job, stream, wake))
 
 
 async def _followed(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket) -> Patch:
@@ -219,8 +208,6 @@ def _words(title: str, state: Prediction) -> str:
             return f"Waiting at {title}, {position} ahead."
         case Waiting():
             return f"Waiting at {title}."
-        case Working(progress=progress) if progress is not None:
-            return f"Running at {title}, {progress:.0%}."
         case Working():
             return f"Running at {title}."
         case _:

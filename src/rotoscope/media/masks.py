@@ -33,6 +33,7 @@ __all__ = [
     "polygons_of",
     "read_mask",
     "rle_counts",
+    "same_shape",
 ]
 
 Mask: TypeAlias = "NDArray[np.bool_]"
@@ -120,7 +121,7 @@ def painted_difference(painted: "Image.Image", original: "Image.Image") -> "Mask
     import numpy as np
     from PIL import Image, ImageChops, ImageFilter
 
-    if not _same_shape(painted.size, original.size):
+    if not same_shape(painted.size, original.size):
         return None
     scaled = painted.convert("RGB").resize(original.size, Image.Resampling.BILINEAR)
     difference = ImageChops.difference(scaled, original.convert("RGB"))
@@ -162,7 +163,7 @@ def fit_to(mask: Mask, width: int, height: int) -> tuple[Mask, bool]:
     tall, wide = mask.shape
     if (wide, tall) == (width, height):
         return mask, False
-    if not _same_shape((wide, tall), (width, height)):
+    if not same_shape((wide, tall), (width, height)):
         message = f"The mask is {wide} x {tall} pixels and the picture {width} x {height}: their shapes differ."
         raise InvalidInput(message, hint="Give a mask with the width and height of the picture.")
     rows = (2 * np.arange(height) + 1) * tall // (2 * height)
@@ -292,7 +293,7 @@ def _real_alpha(image: "Image.Image") -> "Mask | None":
     return opaque if opaque.any() and not opaque.all() else None
 
 
-def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two sizes are the same picture's, but for rounding: a few pixels or one in a hundred."""
     (wide, tall), (width, height) = one, other
     drift = abs(wide * height / tall - width)

@@ -51,6 +51,13 @@ class Vault:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
 
+    def sweep(self, before: float) -> None:
+        """Remove scratch files that were last written before a time (Unix seconds): a crash left them behind."""
+        for scratch in (self.folder / "scratch").glob("*"):
+            with contextlib.suppress(OSError):
+                if scratch.stat().st_mtime < before:
+                    scratch.unlink()
+
     def keep(self, content: bytes, content_type: str) -> Kept:
         """Keep some bytes.
 
@@ -60,11 +67,12 @@ class Vault:
         scratch = self.scratch()
         try:
             scratch.write_bytes(content)
+            return self.adopt(scratch, hashlib.sha256(content).hexdigest(), content_type)
         except OSError as error:
+            raise _cannot_write(self.folder) from error
+        finally:
             with contextlib.suppress(OSError):
                 scratch.unlink(missing_ok=True)
-            raise _cannot_write(self.folder) from error
-        return self.adopt(scratch, hashlib.sha256(content).hexdigest(), content_type)
 
     def adopt(self, scratch: Path, sha256: str, content_type: str) -> Kept:
         """Make a finished scratch file a kept one.
@@ -79,6 +87,7 @@ class Vault:
             _flush(scratch)
             scratch.chmod(0o600)
             scratch.replace(final)
+            _flush(final.parent)
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return Kept(sha256, size, content_type, final)
@@ -99,8 +108,14 @@ class Vault:
 
 
 def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Bring a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows has no such thing for folders
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _cannot_write(folder: Path) -> StorageFailed:

@@ -19,40 +19,53 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_mask"]
 
-_SAME_PIXELS = 8  # real data sets have masks that are off by this much
 _WHITE = 128
+_DARK, _BRIGHT = 48, 208  # what lies between is neither black nor white, as at soft and compressed edges
+_MOST_GREY = 0.25  # of a frame
+_FRAMES_JUDGED = 5
 _MOST_OBJECTS = 32
-_FRAMES_LOOKED_AT = 400
 
 
-async def fit_mask(vault: Vault, mask: "Admitted", video: "Admitted") -> tuple["Admitted", list[str]]:
+async def fit_mask(
+    vault: Vault, mask: "Admitted", video: "Admitted | None", frames: int
+) -> tuple["Admitted", list[str]]:
     """The mask as the model wants it, and what was done to it.
 
     A picture becomes black and white, of the video's own size; a video is only checked.
 
+    Args:
+        vault: where the mask is kept.
+        mask: a mask that we have.
+        video: what it covers; None where nobody here has read it, then their sizes are not compared.
+        frames: how many frames of the video are edited at most.
+
     Raises:
-        InvalidInput: it is empty, full, or of another shape than the video.
+        InvalidInput: it is a photo, empty, full, or of another shape than the video.
     """
     path = vault.find(mask.value.removeprefix("artifact://"))
     if path is None:
         raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
+    wanted = (video.width, video.height) if video and video.width and video.height else None
     if mask.frames is None:
-        return await anyio.to_thread.run_sync(_fitted_picture, vault, path, mask, video)
-    return await anyio.to_thread.run_sync(_checked_video, path, mask, video)
+        return await anyio.to_thread.run_sync(_fitted_picture, vault, path, mask, wanted)
+    await anyio.to_thread.run_sync(_check_video, path, mask, wanted, frames)
+    if video and video.frames and mask.frames < min(video.frames, frames):
+        return mask, [f"The mask has {mask.frames} frames, the video has {video.frames}."]
+    return mask, []
 
 
-def _fitted_picture(vault: Vault, path: "Path", mask: "Admitted", video: "Admitted") -> tuple["Admitted", list[str]]:
+def _fitted_picture(
+    vault: Vault, path: "Path", mask: "Admitted", wanted: tuple[int, int] | None
+) -> tuple["Admitted", list[str]]:
     from rotoscope.media.masks import fit_to, looks_like_mask, mask_png, read_mask
     from rotoscope.media.pictures import decode
 
     image = decode(path.read_bytes())
     if not looks_like_mask(image) and not _numbers_objects(image):
-        raise InvalidInput(
-            "The mask is a photo, not a mask.", hint="Give a picture that is white where the video is to be edited."
-        )
+        raise _a_photo()
     selected = read_mask(image)
     _check_amount([selected])
-    width, height = video.width or image.width, video.height or image.height
+    width, height = wanted or image.size
     try:
         fitting, resized = fit_to(selected, width, height)
     except UserMistake:
@@ -68,20 +81,23 @@ def _numbers_objects(image: "Image.Image") -> bool:
     return image.mode == "P" and image.getcolors(_MOST_OBJECTS) is not None
 
 
-def _checked_video(path: "Path", mask: "Admitted", video: "Admitted") -> tuple["Admitted", list[str]]:
+def _check_video(path: "Path", mask: "Admitted", wanted: tuple[int, int] | None, frames: int) -> None:
+    from rotoscope.media.masks import same_shape
     from rotoscope.media.videos import grey_frames
 
-    assert mask.width
-    assert mask.height
-    assert video.width
-    assert video.height
-    off = max(abs(mask.width * video.height / video.width - mask.height), 0)
-    if off > _SAME_PIXELS:
-        raise _another_shape(mask.width, mask.height, video.width, video.height)
-    _check_amount(frame >= _WHITE for frame in grey_frames(path, _FRAMES_LOOKED_AT))
-    if mask.frames is not None and video.frames is not None and mask.frames < video.frames:
-        return mask, [f"The mask has {mask.frames} frames, the video has {video.frames}."]
-    return mask, []
+    if wanted and mask.width and mask.height and not same_shape((mask.width, mask.height), wanted):
+        raise _another_shape(mask.width, mask.height, *wanted)
+    greys = (((frame > _DARK) & (frame < _BRIGHT)).mean() for frame in grey_frames(path, _FRAMES_JUDGED))
+    if max(greys, default=0.0) > _MOST_GREY:
+        raise _a_photo()
+    _check_amount(frame >= _WHITE for frame in grey_frames(path, frames))
+
+
+def _a_photo() -> InvalidInput:
+    return InvalidInput(
+        "The mask is a photo or a film, not a mask.",
+        hint="Give one that is white where the video is to be edited, and black elsewhere.",
+    )
 
 
 def _check_amount(masks: "Iterable[Mask]") -> None:

@@ -1,5 +1,7 @@
 """The harvest: from a model's output to the media and words in it. Pure."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -52,7 +54,7 @@ def harvest(manifest: Manifest, output: Json, metrics: Mapping[str, Json]) -> Ha
     if not masks and not videos:
         raise PredictionFailed(
             f"{manifest.id} finished without a result.",
-            hint="It may have found nothing: change the prompt or try another model; the run may have been charged.",
+            hint=_look_at(output),
             code="provider_protocol",
             said=_text(output, outputs.text),
         )
@@ -64,8 +66,18 @@ def harvest(manifest: Manifest, output: Json, metrics: Mapping[str, Json]) -> Ha
     )
 
 
+def _look_at(output: Json) -> str:
+    """What to do about an output in which nothing was found; addresses in it may be what was paid for."""
+    urls = re.findall(r"https?://[^\s\"'\\]+", json.dumps(output))
+    if urls:
+        return f"The run was probably charged; look at what it gave: {' '.join(urls[:4])}"
+    return "It may have found nothing: change the prompt or try another model; the run may have been charged."
+
+
 def _sources(output: Json, path: str) -> Iterator[Source]:
-    for value in _find(output, path):
+    found = _find(output, path)
+    # A list where one file is expected: some models wrap their output, and a wrapped result is a result.
+    for value in found[0] if len(found) == 1 and isinstance(found[0], list) else found:
         if isinstance(value, str) and value:
             yield Source(value)
         elif isinstance(value, dict) and isinstance(value.get("url"), str):

@@ -11,6 +11,7 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Plan", "media_inputs", "place", "plan", "prompt_kinds", "workload"]
 
+_PADDING_SECONDS = 0.1
 _ASK_FOR_MASKS = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
 
 
@@ -154,7 +155,8 @@ def _check_value(argument: str, field: Input, value: Json) -> Json:
 def _check_seconds(argument: str, field: Input, value: Json, seconds: Mapping[str, float]) -> None:
     items = value if isinstance(value, list) else [value]
     total = sum(seconds.get(str(item), 0.0) for item in items)
-    if field.max_total_seconds is not None and total > field.max_total_seconds:
+    # Codecs pad every file by some hundredths of a second.
+    if field.max_total_seconds is not None and total > field.max_total_seconds + _PADDING_SECONDS * len(items):
         raise InvalidInput(
             f"{argument!r} lasts {total:.1f} s together; the model takes at most {field.max_total_seconds:g} s.",
             hint="Give shorter ones or fewer.",

@@ -11,7 +11,8 @@ from rotoscope.jobs.job import Job
 
 __all__ = ["Teller", "client_name"]
 
-_EVERY_SECONDS = 1.0
+_EVERY_SECONDS, _SILENT_SECONDS = 1.0, 5.0
+_CREEP, _NEARLY = 0.0002, 0.99
 
 
 def client_name(context: Context[Any, Any]) -> str | None:
@@ -31,9 +32,12 @@ class Teller:
 
     async def tell(self, job: Job) -> None:
         """Report a change, if it is one and the last report is not too fresh."""
-        now = self.clock()
-        if job.progress <= self._told or now - self._told_at < _EVERY_SECONDS:
+        now, progress = self.clock(), job.progress
+        if now - self._told_at >= _SILENT_SECONDS:
+            # A sign of life: clients give up on silence, and the protocol wants more each time.
+            progress = max(progress, min(self._told + _CREEP, _NEARLY))
+        if progress <= self._told or now - self._told_at < _EVERY_SECONDS:
             return
         first = self._told < 0
-        self._told, self._told_at = job.progress, now
-        await self.report(job.progress, 1.0, f"job {job.id}: {job.message or job.state}" if first else job.message)
+        self._told, self._told_at = progress, now
+        await self.report(progress, 1.0, f"job {job.id}: {job.message or job.state}" if first else job.message)

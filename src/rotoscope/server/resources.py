@@ -10,7 +10,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 from rotoscope.contracts.results import AnyResult
-from rotoscope.errors import RotoscopeError
+from rotoscope.errors import RotoscopeError, TooLarge
 
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
@@ -19,6 +19,7 @@ __all__ = ["TEMPLATES", "Template", "read"]
 
 _JSON = "application/json"
 _SNIFFED_BYTES = 64
+_MESSAGE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ async def _read_artifact(studio: "Studio", sha256: str, _: str) -> ReadResourceC
     path = studio.rooms.vault.find(sha256)
     if path is None:
         raise ResourceNotFoundError("There is no such artifact.")
+    if path.stat().st_size > _MESSAGE_BYTES:
+        raise TooLarge(f"The file is too large for a message; read it at {path}.", hint="Open it by its path.")
     content = await anyio.to_thread.run_sync(path.read_bytes)
     if path.suffix == ".json":
         return ReadResourceContents(content=content.decode(), mime_type=_JSON)

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, ReplyLost, TooLarge, Unreachable, UnsafeSource
+from rotoscope.errors import OutputLost, ReplyLost, StorageFailed, TooLarge, Unreachable, UnsafeSource
 from rotoscope.wire.egress import check_addresses, check_url, host_allowed
 from rotoscope.wire.messages import HttpCall, Json, Reply
 
@@ -296,13 +296,18 @@ async def _saved(response: "httpx.Response", into: Path, limit: int) -> Download
     declared = response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    async with await anyio.open_file(into, "wb") as file:
-        async for chunk in response.aiter_raw(_CHUNK):
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            digest.update(chunk)
-            await file.write(chunk)
+    try:
+        async with await anyio.open_file(into, "wb") as file:
+            async for chunk in response.aiter_raw(_CHUNK):
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                digest.update(chunk)
+                await file.write(chunk)
+    except OSError as error:
+        raise StorageFailed(
+            "A file that was being fetched could not be written.", hint="Free some space in ROTOSCOPE_HOME."
+        ) from error
     if declared.isdigit() and int(declared) != size:
         raise OutputLost("The file came back shorter than it should be.", hint="Try again.")
     return Downloaded(digest.hexdigest(), size, response.headers.get("content-type", "").split(";")[0].strip().lower())

@@ -1,0 +1,53 @@
+"""Doing one thing beside another, with the errors of the one coming out as they are."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import anyio
+
+__all__ = ["beside", "unless"]
+
+Answer = TypeVar("Answer")
+
+
+async def beside(work: Callable[[], Awaitable[Answer]], background: Callable[[], Coroutine[Any, Any, None]]) -> Answer:
+    """Do work while something else goes on, which ends with it.
+
+    A task group would wrap what the work raises in a group; here it comes out as it was raised.
+    """
+    answers: list[Answer] = []
+    errors: list[Exception] = []
+
+    async def kept() -> None:
+        try:
+            answers.append(await work())
+        except Exception as error:  # noqa: BLE001 - raised again below, unwrapped
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(background)
+        await kept()
+        tasks.cancel_scope.cancel()
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
+async def unless(stop: anyio.Event, work: Callable[[], Awaitable[Answer]], stopped: Exception) -> Answer:
+    """Do work, but drop it as soon as an event is set.
+
+    Raises:
+        stopped: the event came first.
+    """
+    scope = anyio.CancelScope()
+
+    async def cut() -> None:
+        await stop.wait()
+        scope.cancel()
+
+    async def guarded() -> Answer:
+        with scope:
+            return await work()
+        raise stopped
+
+    return await beside(guarded, cut)
