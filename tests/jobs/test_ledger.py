@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -169,12 +170,25 @@ async def test_every_change_leaves_an_event(ledger: Ledger, file: Path) -> None:
         ]
 
 
-async def test_the_database_survives_a_crash_of_the_machine(ledger: Ledger, file: Path) -> None:
-    """WAL with synchronous=FULL: a commit that was acknowledged is on the disk."""
-    await ledger.open(NEW)
+async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
+    ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
+    levels: list[tuple[str, int]] = []
+    noting = Ledger._note
+
+    def note(self: Ledger, connection: Any, job_id: str, kind: str, data: Any) -> None:
+        noting(self, connection, job_id, kind, data)
+        levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
+
+    monkeypatch.setattr(Ledger, "_note", note)
+    job = await claimed(ledger)
+    await ledger.intend(job, "digest")
+    await ledger.note_prediction(job.id, "p1")
+    await ledger.advance(job, Patch(progress=0.5, event="progress"))
+    assert dict(levels) == {"opened": 1, "claimed": 1, "intended": 2, "submitted": 2, "progress": 1}
     with sqlite3.connect(file) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert await ledger._transact(lambda c: c.exec_driver_sql("PRAGMA synchronous").scalar_one()) == 2
 
 
 async def test_a_ledger_of_a_newer_version_is_refused_with_its_version(ledger: Ledger, file: Path) -> None:

@@ -114,9 +114,11 @@ async def test_what_the_model_does_not_take_is_refused_before_anything_is_accept
     assert app.state.accepted == []
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(film: Callable[..., Path]) -> None:
-    one, again, other = (film(f"{n}.mp4", seed=seed).read_bytes() for n, seed in enumerate((7, 7, 8)))
-    assert one == again
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(film: Callable[..., Path], scene: Any) -> None:
+    """Several times: an encoder whose rate control rounds by chance is right most of the time."""
+    more = {"panels": [Panel(scene.frame, "Image 1")], "size": (320, 192)}
+    one, *again, other = (film(f"{n}.mp4", seed=seed, **more).read_bytes() for n, seed in enumerate((7, 7, 7, 7, 8)))
+    assert all(content == one for content in again)
     assert one != other
 
 

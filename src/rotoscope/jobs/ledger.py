@@ -46,6 +46,9 @@ class LostLease(Exception):
 class Ledger:
     """Every write is one short transaction in the one thread that writes; every stage's write is fenced.
 
+    What guards money, the intent and the provider's id, is on the disk when its write returns. Everything else may be
+    lost in a power cut, and is then done again: a stage that is repeated does no harm.
+
     Args:
         url: as SQLAlchemy writes it; SQLite in WAL mode.
         clock: the time in Unix seconds.
@@ -152,7 +155,7 @@ class Ledger:
             connection.execute(insert(submissions).values(row | {"provider": job.provider, "intent_at": now}))
             return Submission(job.id, nonce, now, None, fresh=True)
 
-        return await self._transact(write)
+        return await self._transact(write, durable=True)
 
     async def withdraw(self, job: Job) -> None:
         """Delete an intent whose request was proven not to be accepted.
@@ -177,7 +180,7 @@ class Ledger:
             connection.execute(writing)
             self._note(connection, job_id, "submitted", {"prediction_id": prediction_id})
 
-        await self._transact(write)
+        await self._transact(write, durable=True)
 
     async def request_cancel(self, job_id: str, principal: str | None) -> Job:
         """Ask for a job to be cancelled; a queued one is cancelled at once, a final one stays as it is."""
@@ -261,11 +264,16 @@ class Ledger:
         row = {"job_id": job_id, "at": self._clock(), "type": kind, "data": dict(data)}
         connection.execute(insert(job_events).values(row))
 
-    async def _transact(self, work: Callable[[Connection], Answer], *, writes: bool = True) -> Answer:
+    async def _transact(
+        self, work: Callable[[Connection], Answer], *, writes: bool = True, durable: bool = False
+    ) -> Answer:
         def run() -> Answer:
             if self._engine is None:
                 self._engine = _open_engine(self._url)
-            with self._engine.connect().execution_options(writes=writes) as connection, connection.begin():
+            with (
+                self._engine.connect().execution_options(writes=writes, durable=durable) as connection,
+                connection.begin(),
+            ):
                 return work(connection)
 
         try:
@@ -301,15 +309,16 @@ def _open_engine(url: str) -> Engine:
 
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves, see _on_begin
-    # FULL: an intent to pay that a power cut takes back would allow a second payment.
-    for pragma in (f"busy_timeout = {_BUSY_MILLISECONDS}", "journal_mode = WAL", "synchronous = FULL"):
+    for pragma in (f"busy_timeout = {_BUSY_MILLISECONDS}", "journal_mode = WAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _on_begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    # FULL: an intent to pay that a power cut takes back would allow a second payment.
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('durable') else 'NORMAL'}")
     # Taking the write lock at once is what makes read-then-write transactions of several processes safe.
-    writes = connection.get_execution_options().get("writes", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
 
 
 def _read(connection: Connection, job_id: str, principal: str | None = None) -> Job:

@@ -30,6 +30,9 @@ Sound: TypeAlias = NDArray[np.float32]
 _BT709 = 1
 _LIMITED = 1
 _THREADS = 2
+_REPEATABLE = "cpu-independent=1"
+"""Without it, x264's rate control (mbtree) rounds differently from run to run, and the same frames give other bytes."""
+
 _SOUND_BITS = 96_000
 
 
@@ -49,9 +52,8 @@ class Reel:
         self._samples = 0
         self._rate = rate
         self._file = av.open(str(place), "w", format="mp4", options={"movflags": "faststart"})
-        self._video: VideoStream = self._file.add_stream(
-            "libx264", rate=rate, options={"preset": "veryfast", "crf": str(crf)}
-        )
+        options = {"preset": "veryfast", "crf": str(crf), "x264-params": _REPEATABLE}
+        self._video: VideoStream = self._file.add_stream("libx264", rate=rate, options=options)
         self._video.width, self._video.height = size
         self._video.pix_fmt = "yuv420p"
         context = self._video.codec_context
