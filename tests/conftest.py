@@ -1,8 +1,10 @@
 """What every test may ask for: a home of its own, a studio on the sandbox, a client of either era."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
@@ -16,6 +18,10 @@ from rotoscope.server.door import StudioDoor
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import Settings, read_settings
 from rotoscope.wire.client import AsgiApp
+
+# A deadline would be an assertion on the clock; in CI the same examples run each time.
+hypothesis.settings.register_profile("rotoscope", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("rotoscope")
 
 PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
