@@ -182,7 +182,9 @@ def _demo(asked: argparse.Namespace, _: Settings) -> int:
 
     from rotoscope.demo import run_demo
 
-    return anyio.run(run_demo, asked.out)
+    code = anyio.run(run_demo, asked.out)
+    sys.stdout.flush()
+    return code
 
 
 def _models(_: argparse.Namespace, settings: Settings) -> int:

@@ -1,5 +1,6 @@
 """The demo: a real MCP client that starts a real server and uses all its tools on a bundled photo and a drawn clip."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -56,7 +57,7 @@ class Stage:
             print(f"{title}: failed after {seconds:.2f} s: {_text(answer)}", file=sys.stderr)
             self.failures += 1
             return None
-        print(f"{title}: {_summary(found)}, {seconds:.2f} s")
+        _say(f"{title}: {_summary(found)}, {seconds:.2f} s")
         self.panels.append(_kept(name, title, found, self.out))
         return found
 
@@ -69,7 +70,7 @@ async def run_demo(out: Path) -> int:
         begun = time.monotonic()
         async with Client(_server(out, home), client_info=me) as client:
             tools = (await client.list_tools()).tools
-            print(f"server ready, {len(tools)} tools, {time.monotonic() - begun:.2f} s")
+            _say(f"server ready, {len(tools)} tools, {time.monotonic() - begun:.2f} s")
             stage = Stage(client, out)
             await _photo_acts(stage, str(photo))
             await _video_acts(stage, str(photo), str(clip), str(still))
@@ -115,7 +116,7 @@ def _lay_out(photo: Path, clip: Path, results: list[Panel]) -> None:
     given_clip = Panel("The clip", "drawn by the demo", _two_frames(clip))
     sheet = photo.parent / "contact-sheet.jpg"
     sheet.write_bytes(encode_jpeg(contact_sheet([*given, *results[:5], given_clip, *results[5:]], columns=2)))
-    print(f"contact sheet: {sheet}")
+    _say(f"contact sheet: {sheet}")
 
 
 def _two_frames(video: Path) -> "Image.Image":
@@ -125,6 +126,12 @@ def _two_frames(video: Path) -> "Image.Image":
 async def _show(progress: float, total: float | None, message: str | None) -> None:
     if sys.stderr.isatty():
         print(f"  {progress / (total or 1):4.0%} {message or ''}", file=sys.stderr)
+
+
+def _say(words: str) -> None:
+    """Print a line; when whoever read has gone, the demo goes on for its files."""
+    with contextlib.suppress(BrokenPipeError):
+        print(words, flush=True)
 
 
 def _text(answer: CallToolResult) -> str:
