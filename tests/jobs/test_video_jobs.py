@@ -439,3 +439,25 @@ async def test_a_cancel_is_heard_while_files_are_brought_to_the_provider(
         job = await studio.wait(job, 10)
     assert job.state == "cancelled"
     assert provider.posts == 0
+
+
+async def test_a_gateway_that_cannot_cancel_is_not_asked_to_and_that_is_said(
+    studio: Studio, provider: Any, video: Path, home: Path
+) -> None:
+    provider.states = [{"status": "processing"}]
+    answer = provider.answer
+
+    async def below_its_path(method: str, path: str, body: bytes) -> Any:
+        return await answer(method, path.removeprefix("/replicate"), body)
+
+    provider.answer = below_its_path
+    asked = edit(video, mask(home / "m.png"), model="prunaai/vace-14b@gateway")
+    job = await studio.start("edit_video_with_mask", asked, "local")
+    assert isinstance(job, Job)
+    with anyio.fail_after(10):
+        await provider.on_ask.wait()
+        await studio.cancel(job.id, "local")
+        job = await studio.wait(job, 10)
+    assert job.state == "cancelled"
+    assert "could not be told to stop" in job.message
+    assert not [one for one in provider.asked if one.endswith("/cancel")]

@@ -108,12 +108,19 @@ async def test_a_single_not_found_is_not_believed() -> None:
     assert isinstance(await provider.runner.follow(Waiting(TICKET), lambda _: 0.0), Succeeded)
 
 
-async def test_several_not_found_in_a_row_are_believed() -> None:
-    provider = Provider([Reply(404)] * 5)
+async def test_several_not_found_in_a_row_are_believed_of_a_prediction_that_was_seen() -> None:
+    provider = Provider([reply("processing"), *[Reply(404)] * 5])
     final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
     assert isinstance(final, Failed)
     assert final.code == "output_expired"
     assert sum(provider.waited) >= 10
+
+
+async def test_a_prediction_that_was_never_seen_is_a_doubt_and_not_a_failure() -> None:
+    provider = Provider([Reply(404)] * 5)
+    with pytest.raises(SubmitUnsure) as caught:
+        await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
+    assert "p1" in caught.value.hint
 
 
 async def test_a_final_state_is_not_asked_about() -> None:

@@ -26,6 +26,7 @@ _TRIES = 3  # for an answer that will hardly change
 _SAYS_NO = frozenset({"output_blocked", "output_expired", "not_media", "too_large", "url_scheme", "url_blocked"})
 _LONGEST_PATIENCE, _LONGEST_PAUSE = 600, 30.0  # seconds
 _SNIFFED_BYTES = 64
+_PAID = "The run was probably charged; look for its result at the provider."
 
 
 async def fetch(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
@@ -137,14 +138,14 @@ def _adopted(rooms: Rooms, scratch: Path, sha256: str) -> Kept:
     with scratch.open("rb") as file:
         content_type = content_type_of(file.read(_SNIFFED_BYTES))
     if content_type is None or not (is_image(content_type) or is_video(content_type)):
-        raise OutputLost("The provider's result is no picture and no video.", hint="Try again.", code="not_media")
+        raise OutputLost("The provider's result is no picture and no video.", code="not_media")
     return rooms.vault.adopt(scratch, sha256, content_type)
 
 
 def _already_kept(rooms: Rooms, uri: str) -> Kept:
     path = rooms.vault.find(uri.removeprefix("artifact://"))
     if path is None:
-        raise OutputLost("The result is no longer in the results folder.", hint="Call the tool again.")
+        raise OutputLost("The result is no longer in the results folder.", hint=_PAID)
     content = path.read_bytes()
     content_type = content_type_of(content[:_SNIFFED_BYTES]) or "application/octet-stream"
     return Kept(hashlib.sha256(content).hexdigest(), len(content), content_type, path)
@@ -154,10 +155,10 @@ def _inline(rooms: Rooms, uri: str) -> Kept:
     try:
         content = base64.b64decode(uri.partition(",")[2], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise OutputLost("The provider's result cannot be decoded.", hint="Try again.", code="corrupt") from error
+        raise OutputLost("The provider's result cannot be decoded.", hint=_PAID, code="corrupt") from error
     content_type = content_type_of(content[:_SNIFFED_BYTES])
     if content_type is None:
-        raise OutputLost("The provider's result is no picture and no video.", hint="Try again.", code="not_media")
+        raise OutputLost("The provider's result is no picture and no video.", hint=_PAID, code="not_media")
     return rooms.vault.keep(content, content_type)
 
 

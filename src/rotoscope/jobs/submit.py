@@ -107,8 +107,9 @@ def _taken_up(rooms: Rooms, job: Job, call: Call, prediction_id: str | None) -> 
 def _unsure(rooms: Rooms, job: Job, call: Call, prediction_id: str | None) -> SubmitUnsure:
     title = rooms.provider(job).title
     known = f"prediction {prediction_id}" if prediction_id else f"your recent predictions of {call.endpoint}"
+    certainty = "was" if prediction_id else "may have been"
     return SubmitUnsure(
-        f"The request to {title} was probably accepted, but its result could not be taken up here.",
+        f"The request to {title} {certainty} accepted, but its result could not be taken up here.",
         hint=f"Look at {known} at {title} before you call again.",
     )
 
@@ -159,4 +160,4 @@ def _data_uri(parcel: Parcel) -> str:
 
 
 async def _nothing(_: Prediction) -> None:
-    """An upload has no state to record."""
+    """There is nothing to record here: the caller writes what comes of it."""

@@ -193,7 +193,7 @@ async def _told_to_stop(rooms: Rooms, job: Job, runner: Runner, state: Open) -> 
 
     patient = rooms.runner(job, record, rooms.sleep)
     with anyio.move_on_after(_STOP_SECONDS, shield=True):
-        told = await runner.cancel(state.ticket)
+        told = rooms.provider(job).can_cancel and await runner.cancel(state.ticket)
         if told:
             with anyio.move_on_after(_LAST_WORD_SECONDS):
                 return told, await patient.follow(state, lambda _: _LAST_WORD_PAUSE)

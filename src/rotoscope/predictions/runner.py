@@ -53,8 +53,12 @@ class Runner:
         return state
 
     async def follow(self, state: Prediction, pause: Callable[[Open], float]) -> Final:
-        """Ask until there is nothing left to ask. After a crash, call it again with the last recorded state."""
-        trouble, missed = 0.0, 0
+        """Ask until there is nothing left to ask. After a crash, call it again with the last recorded state.
+
+        Raises:
+            SubmitUnsure: the provider never knew the prediction, as far as was seen here.
+        """
+        trouble, missed, seen = 0.0, 0, False
         while not isinstance(state, Succeeded | Failed | Canceled):
             await self.sleep(max(pause(state), trouble))
             try:
@@ -67,7 +71,9 @@ class Runner:
                 # Lists lag behind, and one "not found" may pass: only several in a row are believed.
                 missed, trouble = missed + 1, max(2 * trouble, _TROUBLE_PAUSE)
                 continue
-            trouble, missed = 0.0, 0
+            if missed == _MISSES and not seen:
+                raise _unknown(state.ticket)
+            trouble, missed, seen = 0.0, 0, True
             if heard != state:
                 await self.record(heard)
             state = heard
@@ -126,6 +132,13 @@ class Runner:
         if not reply.ok:
             raise ProviderDown(f"The provider's storage answered {reply.status} to an upload.", hint="Try again later.")
         return reply
+
+
+def _unknown(ticket: Ticket) -> SubmitUnsure:
+    return SubmitUnsure(
+        "The provider accepted the request but does not know the prediction.",
+        hint=f"Look at prediction {ticket.id} of {ticket.endpoint} there before you call again.",
+    )
 
 
 def _longer(pause: float, error: ProviderError) -> float:

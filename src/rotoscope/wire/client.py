@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, ReplyLost, StorageFailed, TooLarge, Unreachable, UnsafeSource
+from rotoscope.errors import OutputLost, ReplyLost, StorageFailed, TooLarge, Unreachable
 from rotoscope.wire.egress import check_addresses, check_url, host_allowed
 from rotoscope.wire.messages import HttpCall, Json, Reply
 
@@ -173,7 +173,7 @@ class Wire:
                     return found
                 # The operator's host is trusted for what it serves itself, not for where it sends us.
                 url, trusted = found, False
-        raise OutputLost("The file could not be fetched in time.", hint="Try again later.")
+        raise OutputLost("The file took too long, or moved too often, to be fetched.", hint="Try again later.")
 
     async def _fetch_hop(self, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | str:
         """One request: the file, or where it has moved."""
@@ -317,7 +317,7 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The file has more than {limit // (1024 * 1024)} MB.", hint="Use a smaller file.")
 
 
-def _gone(status: int) -> OutputLost | UnsafeSource:
+def _gone(status: int) -> OutputLost:
     expired = status in (401, 403, 404, 410)
     return OutputLost(
         f"The file could not be fetched: its host answered {status}.",

@@ -13,7 +13,17 @@ from dataclasses import dataclass, replace
 from rotoscope.errors import RotoscopeError
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, web_url
 from rotoscope.predictions.dialects.shape import Parcel, Placement
-from rotoscope.predictions.dialects.verdicts import broke, empty, gone, invalid, lost, refused, unanswered, untaken
+from rotoscope.predictions.dialects.verdicts import (
+    broke,
+    empty,
+    gone,
+    heard,
+    invalid,
+    lost,
+    refused,
+    unanswered,
+    untaken,
+)
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
 from rotoscope.predictions.states import (
     Call,
@@ -159,12 +169,8 @@ def _unpaid(reply: Reply) -> bool:
 
 
 def _status(reply: Reply, ticket: Ticket) -> Prediction:
-    if reply.status in {404, 410}:
-        return gone(ticket)
-    fields = reply.fields()
-    if not reply.ok or not isinstance(fields.get("status"), str):
-        raise unanswered(reply)
-    return _state(fields, ticket)
+    fields = heard(reply, ticket)
+    return fields if isinstance(fields, Failed) else _state(fields, ticket)
 
 
 def _state(fields: dict[str, Json], ticket: Ticket) -> Prediction:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rotoscope.errors import InvalidInput
 from rotoscope.predictions.dialects.addresses import identifier, trunk, web_url
 from rotoscope.predictions.dialects.shape import Parcel, Placement
-from rotoscope.predictions.dialects.verdicts import empty, gone, invalid, lost, refused, unanswered, untaken
+from rotoscope.predictions.dialects.verdicts import empty, gone, heard, invalid, lost, refused, untaken
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
 from rotoscope.predictions.states import (
     Call,
@@ -126,12 +126,8 @@ def _unversioned(reply: Reply) -> InvalidInput | None:
 
 
 def _answered(reply: Reply, ticket: Ticket) -> Prediction:
-    if reply.status in {404, 410}:
-        return gone(ticket)
-    fields = reply.fields()
-    if not reply.ok or not isinstance(fields.get("status"), str):
-        raise unanswered(reply)
-    return _state(fields, ticket)
+    fields = heard(reply, ticket)
+    return fields if isinstance(fields, Failed) else _state(fields, ticket)
 
 
 def _state(fields: dict[str, Json], ticket: Ticket) -> Prediction:

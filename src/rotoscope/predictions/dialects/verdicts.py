@@ -21,9 +21,21 @@ from rotoscope.errors import (
 from rotoscope.predictions.dialects.pauses import pause
 from rotoscope.predictions.dialects.words import said
 from rotoscope.predictions.states import Failed, Ticket
-from rotoscope.wire.messages import Reply
+from rotoscope.wire.messages import Json, Reply
 
-__all__ = ["broke", "busy", "empty", "gone", "invalid", "lost", "refused", "unanswered", "unasked", "untaken"]
+__all__ = [
+    "broke",
+    "busy",
+    "empty",
+    "gone",
+    "heard",
+    "invalid",
+    "lost",
+    "refused",
+    "unanswered",
+    "unasked",
+    "untaken",
+]
 
 
 def refused(reply: Reply) -> RotoscopeError:
@@ -34,6 +46,20 @@ def refused(reply: Reply) -> RotoscopeError:
 def unanswered(reply: Reply) -> ProviderError:
     """What a reply that is no prediction means as the answer to an ask."""
     return _TO_ASK.get(reply.status, _silent)(reply)
+
+
+def heard(reply: Reply, ticket: Ticket) -> dict[str, Json] | Failed:
+    """The fields of an answer that tells a status; a failure when there is nothing to tell of any more.
+
+    Raises:
+        ProviderError: the answer says nothing.
+    """
+    if reply.status in {404, 410}:
+        return gone(ticket)
+    fields = reply.fields()
+    if not reply.ok or not isinstance(fields.get("status"), str):
+        raise unanswered(reply)
+    return fields
 
 
 def untaken(reply: Reply) -> ProviderError:
