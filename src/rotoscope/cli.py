@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     _add_models(commands.add_parser("models", help="list the models, or check a manifest of yours"))
-    _add_jobs(commands.add_parser("jobs", help="list, show or cancel jobs"))
+    _add_jobs(commands.add_parser("jobs", help="list, show, cancel, drive and resolve jobs, and see what they cost"))
 
     sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1")
     sandbox.add_argument("--port", type=_port, default=8765, metavar="N")
@@ -106,6 +106,24 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
         one = actions.add_parser(name, help=text)
         one.add_argument("job_id", metavar="JOB")
         one.set_defaults(run=_one_job, tool=tool)
+    _add_engine(actions)
+
+
+def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    drive = actions.add_parser("drive", help="run all open jobs to their end, without a client")
+    drive.set_defaults(run=_drive)
+    resolve = actions.add_parser("resolve", help="say what became of a job that needs review")
+    resolve.add_argument("job_id", metavar="JOB")
+    found = resolve.add_mutually_exclusive_group(required=True)
+    found.add_argument("--charged", metavar="PREDICTION_ID", help="it ran as this prediction: collect its result")
+    found.add_argument("--not-charged", action="store_true", help="it never ran: free its money")
+    resolve.set_defaults(run=_resolve)
+    spend = actions.add_parser("spend", help="what was spent and is held, by day and model")
+    spend.add_argument("--days", type=int, default=30, metavar="N", help="how many days back (default 30)")
+    spend.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    spend.set_defaults(run=_spend)
+    sweep = actions.add_parser("sweep", help="remove old finished jobs and their files now")
+    sweep.set_defaults(run=_sweep)
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
@@ -149,6 +167,46 @@ def _list_jobs(asked: argparse.Namespace, settings: Settings) -> int:
         print(result.model_dump_json(indent=2))
     else:
         job_table(result)
+    return OK
+
+
+def _drive(_: argparse.Namespace, settings: Settings) -> int:
+    import anyio
+
+    from rotoscope.terminal import drive_all
+
+    states = anyio.run(drive_all, settings)
+    if "needs_review" in states:
+        return NEEDS_REVIEW
+    return FAILED if states & {"failed", "cancelled"} else OK
+
+
+def _resolve(asked: argparse.Namespace, settings: Settings) -> int:
+    import anyio
+
+    from rotoscope.terminal import resolve
+
+    result = anyio.run(resolve, settings, asked.job_id, asked.charged)
+    print(result.model_dump_json(indent=2))
+    return OK
+
+
+def _spend(asked: argparse.Namespace, settings: Settings) -> int:
+    import anyio
+
+    from rotoscope.terminal import print_spending
+
+    anyio.run(print_spending, settings, asked.days, asked.json)
+    return OK
+
+
+def _sweep(_: argparse.Namespace, settings: Settings) -> int:
+    import anyio
+
+    from rotoscope.terminal import sweep
+
+    swept = anyio.run(sweep, settings)
+    print(f"removed {swept.jobs} jobs and {swept.files} files")
     return OK
 
 

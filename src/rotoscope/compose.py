@@ -21,9 +21,11 @@ from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
 
 if TYPE_CHECKING:
+    from rotoscope.jobs.leases import Holder
+    from rotoscope.jobs.tempo import Tempo
     from rotoscope.media.paths import Roots
     from rotoscope.studio import Studio
-    from rotoscope.wire.client import AsgiApp, Wire
+    from rotoscope.wire.client import AsgiApp, Times, Wire
 
 __all__ = ["catalog_of", "open_roots", "open_studio", "studio_opener"]
 
@@ -55,6 +57,9 @@ def open_studio(
     closing: AsyncExitStack,
     sandbox: "AsgiApp | None" = None,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    tempo: "Tempo | None" = None,
+    times: "Times | None" = None,
+    clock: Callable[[], float] = time.time,
 ) -> "Studio":
     """Build every room and the studio on top of them.
 
@@ -65,12 +70,20 @@ def open_studio(
         closing: gets what must be closed at the end.
         sandbox: an app to use where the built-in sandbox would serve.
         sleep: waits some seconds before something free is tried again.
+        tempo: the spans of time that the job engine lives by.
+        times: how long providers' replies are waited for.
+        clock: the time in Unix seconds.
     """
+    from rotoscope.jobs.budget import Caps
+    from rotoscope.jobs.database import Database
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
+    from rotoscope.jobs.leases import Leases
     from rotoscope.jobs.ledger import Ledger
     from rotoscope.jobs.machine import drive
+    from rotoscope.jobs.retention import Retention
     from rotoscope.jobs.rooms import Rooms
+    from rotoscope.jobs.tempo import Tempo
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault
     from rotoscope.predictions.dialects import DIALECTS
@@ -82,20 +95,44 @@ def open_studio(
     for problem in catalog.problems:
         _log.warning("a manifest was left out: %s", problem)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox)
-    ledger = Ledger(settings.database_url, time.time)
+    wire = _wire(settings, catalog, access, sandbox, times)
+    database = Database(settings.database_url)
     closing.push_async_callback(wire.aclose)
-    closing.push_async_callback(ledger.aclose)
+    closing.push_async_callback(database.aclose)
     dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
     vault = Vault(settings.home / "vault")
-    vault.sweep(before=time.time() - _DAY)
-    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), _owner(), time.time, sleep)
+    vault.sweep(before=clock() - _DAY)
+    tempo = tempo or Tempo()
+    rooms = Rooms(Ledger(database, clock), vault, wire, catalog, dialects, Feed(), clock, sleep, tempo)
     intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
-    dispatcher = Dispatcher(tasks, partial(drive, rooms), ledger.cancels)
-    return Studio(rooms, intake, access, dispatcher, partial(random.SystemRandom().randint, 0, _LARGEST_SEED))
+    leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
+    dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo)
+    closing.push_async_callback(dispatcher.give_back)
+    tasks.start_soon(dispatcher.run)
+    retention = Retention(database, vault, clock, settings.retention_days * _DAY)
+    tasks.start_soon(retention.run)
+    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
+    draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
+    return Studio(rooms, intake, access, dispatcher, retention, leases.holder.owner, caps, draw)
 
 
-def _wire(settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiApp | None") -> "Wire":
+def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
+    from rotoscope.jobs.leases import Holder
+    from rotoscope.jobs.ledger import SANDBOX_KEY
+
+    usual = settings.at_once.get("")
+    limits = {name: settings.at_once.get(name, usual or one.at_once) for name, one in catalog.providers.items()}
+    return Holder(
+        owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        keys=frozenset({SANDBOX_KEY} if access.sandbox else access.keys),
+        models=frozenset(catalog.models),
+        limits={name: limit for name, limit in limits.items() if limit is not None},
+    )
+
+
+def _wire(
+    settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiApp | None", times: "Times | None"
+) -> "Wire":
     from rotoscope.wire.client import Door, Wire
 
     doors = {
@@ -104,8 +141,8 @@ def _wire(settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiAp
         if name in access.keys
     }
     if not access.built_in:
-        return Wire(doors, access.trusted)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"))
+        return Wire(doors, access.trusted, times=times)
+    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times)
 
 
 class _BuiltIn:
@@ -138,11 +175,6 @@ def _unwritable(folder: Path) -> StorageFailed:
     return StorageFailed(
         f"The folder {folder} cannot be used.", hint="Set ROTOSCOPE_HOME to a folder that can be written."
     )
-
-
-def _owner() -> str:
-    """Names this process, uniquely for each start."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def open_roots(settings: Settings, start: Path, home: Path) -> "Roots":

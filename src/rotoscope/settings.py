@@ -11,6 +11,7 @@ from rotoscope.errors import InvalidInput
 __all__ = ["Settings", "read_settings"]
 
 _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
+_RETENTION_DAYS = 30.0
 _SANDBOX_WORDS = ("auto", "always", "never")
 
 
@@ -24,6 +25,10 @@ class Settings:
         inline_seconds: how long a tool call may stay open, for every client; None means by client.
         sandbox: `auto`, `always`, `never`, or the URL of a running sandbox.
         database_url: where the ledger is, as SQLAlchemy writes it.
+        max_usd_per_call, max_usd_per_day: spending caps in US dollars; None is without a limit.
+        refuse_unpriced: whether a model whose price is unknown is refused.
+        retention_days: how long a job is kept after it has ended and that was told.
+        at_once: how many jobs may run at once at a provider, by its name; "" stands for every other provider.
     """
 
     home: Path
@@ -31,6 +36,11 @@ class Settings:
     roots: tuple[Path, ...] | None
     inline_seconds: float | None
     sandbox: str
+    max_usd_per_call: float | None
+    max_usd_per_day: float | None
+    refuse_unpriced: bool
+    retention_days: float
+    at_once: Mapping[str, int]
     variables: Mapping[str, str] = field(repr=False)
     """Everything else that was set, kept for the providers' own names; never shown, it holds keys."""
 
@@ -50,8 +60,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         home=home,
         database_url=_value(environ, "ROTOSCOPE_DATABASE_URL") or f"sqlite:///{home / 'ledger.sqlite3'}",
         roots=_roots(environ),
-        inline_seconds=_seconds(environ, "ROTOSCOPE_INLINE_SECONDS"),
+        inline_seconds=_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds"),
         sandbox=_sandbox(environ),
+        max_usd_per_call=_cap(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0),
+        max_usd_per_day=_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0),
+        refuse_unpriced=_word(environ, "ROTOSCOPE_UNPRICED", ("allow", "refuse")) == "refuse",
+        retention_days=_retention(environ),
+        at_once=_at_once(environ),
         variables=dict(environ),
     )
 
@@ -74,17 +89,52 @@ def _roots(environ: Mapping[str, str]) -> tuple[Path, ...] | None:
     return tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part.strip())
 
 
-def _seconds(environ: Mapping[str, str], name: str) -> float | None:
+def _number(environ: Mapping[str, str], name: str, of: str) -> float | None:
     value = _value(environ, name)
     if value is None:
         return None
     try:
-        seconds = float(value)
+        number = float(value)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise InvalidInput(f"{name} must be a number of seconds, 0 or more.", hint=f"Correct or unset {name}.")
-    return seconds
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise InvalidInput(f"{name} must be a number of {of}, 0 or more.", hint=f"Correct or unset {name}.")
+    return number
+
+
+def _cap(environ: Mapping[str, str], name: str, usual: float) -> float | None:
+    if (_value(environ, name) or "").lower() == "none":
+        return None
+    cap = _number(environ, name, "US dollars (or none)")
+    return usual if cap is None else cap
+
+
+def _retention(environ: Mapping[str, str]) -> float:
+    days = _number(environ, "ROTOSCOPE_RETENTION_DAYS", "days")
+    return _RETENTION_DAYS if days is None else days
+
+
+def _word(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
+    value = _value(environ, name) or words[0]
+    if value not in words:
+        raise InvalidInput(f"{name} must be {' or '.join(words)}.", hint=f"Correct or unset {name}.")
+    return value
+
+
+def _at_once(environ: Mapping[str, str]) -> dict[str, int]:
+    """`8` for every provider, `replicate=4,fal=2` for some."""
+    limits = {}
+    for part in (_value(environ, "ROTOSCOPE_AT_ONCE") or "").split(","):
+        name, _, number = part.rpartition("=")
+        if not part.strip():
+            continue
+        if not number.strip().isdecimal() or not int(number):
+            raise InvalidInput(
+                "ROTOSCOPE_AT_ONCE must be a number of jobs, such as 8, or replicate=4,fal=2.",
+                hint="Correct or unset ROTOSCOPE_AT_ONCE.",
+            )
+        limits[name.strip()] = int(number)
+    return limits
 
 
 def _sandbox(environ: Mapping[str, str]) -> str:

@@ -11,13 +11,15 @@ from rotoscope.admission import Admission, admit, check_inside, check_prompt
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import AnyResult, Cost, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.errors import InvalidInput, UnknownJob
+from rotoscope.errors import InvalidInput, OverBudget, UnknownJob
+from rotoscope.jobs.budget import Caps, refuse_over_budget
+from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.job import Job, NewJob
+from rotoscope.jobs.job import Job, NewJob, Opening
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.report import report, summary
+from rotoscope.jobs.retention import Retention
 from rotoscope.jobs.rooms import Rooms
-from rotoscope.jobs.submit import call_to_json
 from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
 from rotoscope.models.carry import first_that_carries
@@ -25,7 +27,7 @@ from rotoscope.models.manifest import Manifest, PromptKind, Tool
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
 from rotoscope.wire.messages import Json
 
-__all__ = ["Studio", "job_output"]
+__all__ = ["Studio", "bare_id", "job_output"]
 
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
@@ -41,6 +43,8 @@ class Studio:
     """Opens jobs, waits for them and tells of them.
 
     Attributes:
+        owner: names this process, as the starter of the jobs that it opens.
+        caps: what may be spent.
         draw: draws a seed.
     """
 
@@ -48,6 +52,9 @@ class Studio:
     intake: Intake
     access: Access
     dispatcher: Dispatcher
+    retention: Retention
+    owner: str
+    caps: Caps
     draw: Callable[[], int]
 
     async def perform(
@@ -60,6 +67,8 @@ class Studio:
     ) -> JobResult | JobList:
         """Do what a tool promises, waiting at most `budget` seconds for its job.
 
+        A result that is given back counts as told. A caller who is cut off while waiting has been told nothing.
+
         Raises:
             RotoscopeError: refused; nothing was begun.
         """
@@ -68,21 +77,24 @@ class Studio:
                 return await self.list(principal, status, limit)
             case CancelJob(job_id=job_id):
                 job = await self.wait(await self.cancel(job_id, principal), budget)
-                return await self.result(job, AnyResult)
+                return await self.deliver(job, AnyResult)
             case GetJob(job_id=job_id, wait_seconds=seconds):
                 job = await self.wait(await self.job(job_id, principal), min(seconds, budget), told)
-                return await self.result(job, AnyResult)
+                return await self.deliver(job, AnyResult)
             case _:
                 begun = await self.start(tool, arguments, principal)
                 if isinstance(begun, JobResult):
                     return begun
-                return await self.result(await self.wait(begun, budget, told))
+                result = await self.deliver(await self.wait(begun.job, budget, told))
+                return _joined(result) if begun.joined else result
 
-    async def start(self, tool: str, arguments: Arguments, principal: str) -> Job | JobResult:
+    async def start(self, tool: str, arguments: Arguments, principal: str) -> Opening | JobResult:
         """Check a request, open its job and have it driven; for a dry run, the result of planning it.
 
+        A request that repeats one whose end was not told yet joins its job.
+
         Raises:
-            UserMistake, MissingKey: refused before anything was sent or spent.
+            UserMistake, MissingKey, OverBudget: refused before anything was sent or spent.
             StorageFailed: the job cannot be remembered, so it is not begun.
         """
         name = cast("Tool", tool)
@@ -97,10 +109,11 @@ class Studio:
         planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.seconds)
         new = await self._new_job(manifest, asked, admitted, planned, notes, principal)
         if getattr(arguments, "dry_run", False):
-            return _dry_run(new, planned)
-        job = await self.rooms.ledger.open(new)
-        self.dispatcher.start(job.id)
-        return job
+            return _dry_run(new, planned, _cap_notes(self.caps, new))
+        opening = await self.rooms.ledger.open(new, self.caps, self.owner)
+        if not opening.joined:
+            self.dispatcher.start(opening.job.id)
+        return opening
 
     async def job(self, job_id: str, principal: str) -> Job:
         """A job by its id or `job://` link.
@@ -108,7 +121,7 @@ class Studio:
         Raises:
             UnknownJob: there is none of this principal's.
         """
-        return await self.rooms.ledger.job(_bare(job_id), principal)
+        return await self.rooms.ledger.job(bare_id(job_id), principal)
 
     async def wait(self, job: Job, seconds: float, told: Callable[[Job], Awaitable[None]] | None = None) -> Job:
         """Wait for a job to become final, at most some seconds; `told` hears of every change before it is."""
@@ -133,10 +146,17 @@ class Studio:
         Raises:
             UnknownJob: there is none of this principal's.
         """
-        job = await self.rooms.ledger.request_cancel(_bare(job_id), principal)
+        job = await self.rooms.ledger.request_cancel(bare_id(job_id), principal)
         self.dispatcher.stop(job.id)
         self.rooms.feed.changed(job.id)
         return job
+
+    async def deliver(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
+        """The result of a job for somebody who asked for it: if it has ended, that is told now."""
+        result = await self.result(job, shape)
+        if job.final and job.delivered_at is None:
+            await self.rooms.ledger.delivered(job.id)
+        return result
 
     async def list(self, principal: str, status: Status | None, limit: int) -> JobList:
         """The newest jobs of a principal, newest first."""
@@ -163,17 +183,22 @@ class Studio:
         learned = await self.rooms.ledger.usual_seconds(manifest.id, planned.call.provider, kind, sandbox=sandbox)
         data: dict[str, Json] = {
             "call": call_to_json(planned.call),
+            "drawn": list(planned.drawn),
             "seed": planned.seed,
+            "price": manifest.price.model_dump(include={"unit", "usd"}) if manifest.price else None,
             "estimate_usd": planned.estimate_usd,
             "expected_seconds": learned
             or (_SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds),
             "workload": kind,
             "picture": picture.value if picture else None,
             "label": _label(manifest.tool, asked),
-            "warnings": list(notes),
+            "warnings": [*notes, *_price_notes(planned.estimate_usd)],
         }
         shown = {name: _short(value) for name, value in asked.items() if value is not None}
-        return NewJob(manifest.tool, manifest.id, planned.call.provider, principal, sandbox, shown, data)
+        how = {"sandbox": sandbox, "overlay": asked.get("overlay")}
+        key = request_key(principal, manifest.tool, manifest.id, planned.call, planned.drawn, how)
+        where = (manifest.tool, manifest.id, planned.call.provider, principal, sandbox)
+        return NewJob(*where, shown, data, key, planned.estimate_usd)
 
 
 async def job_output(rooms: Rooms, link: str) -> str:
@@ -200,7 +225,12 @@ async def job_output(rooms: Rooms, link: str) -> str:
     )
 
 
-def _bare(job_id: str) -> str:
+def bare_id(job_id: str) -> str:
+    """The id in what a caller calls a job: an id or a `job://` link.
+
+    Raises:
+        UnknownJob: there is nothing in it.
+    """
     bare = job_id.strip().removeprefix("job://").partition("/")[0]
     if not bare:
         raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
@@ -224,7 +254,26 @@ def _short(given: Json) -> Json:
     return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
 
 
-def _dry_run(new: NewJob, planned: Plan) -> JobResult:
+def _price_notes(estimate_usd: float | None) -> list[Json]:
+    words = "The price of this model is not known, so the spending caps cannot count it."
+    return [words] if estimate_usd is None else []
+
+
+def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
+    """A dry run spends nothing, so a cap that the run would pass is only told."""
+    try:
+        refuse_over_budget(caps, new.estimate_usd, 0, new.model)
+    except OverBudget as error:
+        return [f"{error.message} {error.hint}"]
+    return []
+
+
+def _joined(result: JobResult) -> JobResult:
+    words = "An equal request had opened this job before; nothing was sent or paid again."
+    return result.model_copy(update={"warnings": [*result.warnings, words]})
+
+
+def _dry_run(new: NewJob, planned: Plan, notes: Sequence[str]) -> JobResult:
     shape = TOOLS[new.tool].result
     wanted = shape if issubclass(shape, JobResult) else AnyResult
     estimate = planned.estimate_usd
@@ -243,7 +292,7 @@ def _dry_run(new: NewJob, planned: Plan) -> JobResult:
         cost=Cost(estimate_usd=estimate, charged_usd=0.0),
         seed=planned.seed,
         request=dict(new.args),
-        warnings=[str(one) for one in warnings] if isinstance(warnings, list) else [],
+        warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
         next_step="Call again without dry_run to run it.",
         dry_run=True,
         planned_input=dict(planned.call.input),

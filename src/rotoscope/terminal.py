@@ -2,9 +2,12 @@
 
 import json
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 from rich.console import Console
@@ -13,9 +16,10 @@ from rich.table import Table
 
 from rotoscope.compose import open_studio
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob
-from rotoscope.contracts.results import JobList, JobResult
+from rotoscope.contracts.results import JobList, JobResult, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
+from rotoscope.jobs.retention import Swept
 from rotoscope.media.paths import Roots
 from rotoscope.models.access import Access
 from rotoscope.models.catalog import Catalog
@@ -24,12 +28,25 @@ from rotoscope.models.words import price_in_words, prompts_in_words
 from rotoscope.predictions.dialects import DIALECTS
 from rotoscope.predictions.states import Call
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.studio import Studio, bare_id
 
-__all__ = ["job_table", "model_table", "perform", "person_roots", "print_example"]
+__all__ = [
+    "drive_all",
+    "job_table",
+    "model_table",
+    "perform",
+    "person_roots",
+    "print_example",
+    "print_spending",
+    "resolve",
+    "sweep",
+]
 
 _LOCAL = "local"
 _WIDE = 110
+_DAY = 86_400.0  # seconds
+_COLLECTING_SECONDS = 60.0
+Answer = TypeVar("Answer")
 # A job of another process may have nobody who drives it: asking about it must come to an end.
 _BUDGETS: Mapping[type[Arguments], float] = {CancelJob: 30.0, GetJob: 45.0}
 
@@ -41,26 +58,81 @@ def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
 
 async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList:
     """Perform one tool call in this process, to its very end, with a progress bar."""
+    return await _in_studio(settings, lambda studio: _with_bar(studio, tool, arguments))
+
+
+async def drive_all(settings: Settings) -> frozenset[Status]:
+    """Run every open job to its end that this process may drive; the states in which they ended."""
+    return await _in_studio(settings, _all_driven)
+
+
+async def resolve(settings: Settings, job_id: str, prediction_id: str | None) -> JobResult:
+    """A person's word on a job that needs review; with a prediction's id its result is collected at once."""
+
+    async def work(studio: Studio) -> JobResult:
+        job = await studio.rooms.ledger.resolve(bare_id(job_id), _LOCAL, prediction_id)
+        return await studio.deliver(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
+
+    return await _in_studio(settings, work)
+
+
+async def sweep(settings: Settings) -> Swept:
+    """Remove what is old enough, now."""
+    return await _in_studio(settings, lambda studio: studio.retention.sweep())
+
+
+async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
+    """Print what was spent and is held, and how much of today's cap is left."""
+    found = await _in_studio(settings, lambda studio: studio.rooms.ledger.spending(time.time() - days * _DAY))
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    table = Table("day (UTC)", "model", "provider", "runs", "held USD", "charged USD", "price unknown")
+    for one in found:
+        provider = f"{one.provider} (sandbox: nothing is paid)" if one.sandbox else one.provider
+        amounts = (f"{one.held:.4f}", f"{one.charged:.4f}", str(one.unknown or ""))
+        table.add_row(one.day, one.model, provider, str(one.runs), *amounts)
+    _console().print(table)
+    for name, cap in (("call", settings.max_usd_per_call), ("day", settings.max_usd_per_day)):
+        print(f"cap for one {name}: {'none' if cap is None else f'{cap:g} USD'} (ROTOSCOPE_MAX_USD_PER_{name.upper()})")
+
+
+async def _in_studio(settings: Settings, work: Callable[[Studio], Awaitable[Answer]]) -> Answer:
+    """Do something with a studio of this process, then end it cleanly: what still runs is given back."""
     roots = person_roots(settings, Path.cwd(), Path.home())
-    async with AsyncExitStack() as closing:
+    outcome: list[Answer] = []
+    refusal: RotoscopeError | None = None
+    async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
+        try:
+            outcome.append(await work(open_studio(settings, roots, tasks, closing)))
+        except RotoscopeError as error:
+            refusal = error  # raised inside a task group it would come out wrapped
+        tasks.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+    return outcome[0]
 
-        async def work() -> JobResult | JobList:
-            return await _with_bar(open_studio(settings, roots, tasks, closing), tool, arguments)
 
-        async with anyio.create_task_group() as tasks:
-            outcome = await _caught(work)
-            tasks.cancel_scope.cancel()
-    if isinstance(outcome, RotoscopeError):
-        raise outcome
-    return outcome
+async def _all_driven(studio: Studio) -> frozenset[Status]:
+    states: set[Status] = set()
+    for job_id in await studio.dispatcher.open_jobs():
+        job = await studio.wait(await studio.rooms.ledger.job(job_id), float("inf"), _Lines().tell)
+        print(f"job {job.id}: {job.state} {job.message}", file=sys.stderr)
+        states.add(job.state)
+    return frozenset(states)
 
 
-async def _caught(work: Callable[[], Awaitable[JobResult | JobList]]) -> JobResult | JobList | RotoscopeError:
-    """A refusal as a value: raised inside a task group it would come out wrapped."""
-    try:
-        return await work()
-    except RotoscopeError as error:
-        return error
+class _Lines:
+    """Tells of a job in lines on stderr: one for each thing that it says."""
+
+    def __init__(self) -> None:
+        self._said = ""
+
+    async def tell(self, job: Job) -> None:
+        words = job.message.partition(". ")[0]
+        if words != self._said:
+            self._said = words
+            print(f"job {job.id}: {job.progress:.0%} {job.message or job.state}", file=sys.stderr)
 
 
 async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResult | JobList:

@@ -7,9 +7,13 @@ from typing import Any
 import anyio
 import pytest
 
+import rotoscope.jobs.ledger
 from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.leases import Holder, Leases
 from rotoscope.jobs.ledger import Ledger, LostLease
+from rotoscope.jobs.tempo import Tempo
 
 pytestmark = pytest.mark.anyio
 NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, {"seed": 5})
@@ -29,24 +33,36 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(file: Path) -> Ledger:
-    return Ledger(f"sqlite:///{file}", Clock())
+    return ledger_of(file)
+
+
+def ledger_of(file: Path) -> Ledger:
+    return Ledger(Database(f"sqlite:///{file}"), Clock())
+
+
+async def opened(ledger: Ledger) -> Job:
+    return (await ledger.open(NEW)).job
+
+
+def leases_of(ledger: Ledger, owner: str = "me") -> Leases:
+    return Leases(ledger._database, Clock(), Holder(owner, frozenset({"replicate"}), frozenset({"m"})), Tempo())
 
 
 async def claimed(ledger: Ledger, owner: str = "me") -> Job:
-    job = await ledger.claim((await ledger.open(NEW)).id, owner, 15)
+    job = await leases_of(ledger, owner).claim((await opened(ledger)).id)
     assert job is not None
     return job
 
 
 async def test_a_new_job_waits_in_its_first_stage(ledger: Ledger) -> None:
-    job = await ledger.open(NEW)
+    job = await opened(ledger)
     assert (job.state, job.stage, job.data, job.created_at) == ("queued", "prepare", {"seed": 5}, Clock.now)
     assert len(job.id) == 32
     assert await ledger.job(job.id) == job
 
 
 async def test_an_unknown_and_a_foreign_job_are_answered_alike(ledger: Ledger) -> None:
-    job = await ledger.open(NEW)
+    job = await opened(ledger)
     errors = []
     for job_id in (job.id, "f" * 32):
         with pytest.raises(UnknownJob) as caught:
@@ -56,12 +72,12 @@ async def test_an_unknown_and_a_foreign_job_are_answered_alike(ledger: Ledger) -
 
 
 async def test_only_one_of_many_claims_a_job(file: Path) -> None:
-    ledgers = [Ledger(f"sqlite:///{file}", Clock()) for _ in range(4)]
-    job = await ledgers[0].open(NEW)
+    ledgers = [ledger_of(file) for _ in range(4)]
+    job = await opened(ledgers[0])
     got: list[Job | None] = []
 
     async def claim(number: int) -> None:
-        got.append(await ledgers[number].claim(job.id, f"owner {number}", 15))
+        got.append(await leases_of(ledgers[number], f"owner {number}").claim(job.id))
 
     async with anyio.create_task_group() as tasks:
         for number in range(4):
@@ -121,28 +137,27 @@ async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, 
 
 async def test_an_intent_with_a_prediction_is_never_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    await ledger.intend(job, "digest")
+    intent = await ledger.intend(job, "digest")
     await ledger.note_prediction(job.id, "p1")
-    await ledger.withdraw(job)
+    await ledger.withdraw(intent)
     assert (await ledger.intend(job, "digest")).prediction_id == "p1"
 
 
 async def test_an_intent_that_was_refused_can_be_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    await ledger.intend(job, "digest")
-    await ledger.withdraw(job)
+    await ledger.withdraw(await ledger.intend(job, "digest"))
     assert (await ledger.intend(job, "digest")).fresh
 
 
 async def test_cancelling_a_queued_job_ends_it_and_a_running_one_is_flagged(ledger: Ledger) -> None:
-    queued = await ledger.request_cancel((await ledger.open(NEW)).id, "local")
+    queued = await ledger.request_cancel((await opened(ledger)).id, "local")
     running = await ledger.request_cancel((await claimed(ledger)).id, "local")
     assert (queued.state, running.state) == ("cancelled", "running")
-    assert await ledger.cancels(frozenset({running.id})) == {running.id}
+    assert await leases_of(ledger).cancels() == {running.id}
 
 
 async def test_cancelling_twice_or_too_late_changes_nothing(ledger: Ledger) -> None:
-    job = await ledger.open(NEW)
+    job = await opened(ledger)
     once = await ledger.request_cancel(job.id, None)
     assert await ledger.request_cancel(job.id, None) == once
 
@@ -151,8 +166,8 @@ async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledge
     ids = []
     for number in range(3):
         Clock.now += number
-        ids.append((await ledger.open(NEW)).id)
-    await ledger.claim(ids[0], "me", 15)
+        ids.append((await opened(ledger)).id)
+    await leases_of(ledger).claim(ids[0])
     assert [job.id for job in await ledger.jobs("local", None, 10)] == ids[::-1]
     assert [job.id for job in await ledger.jobs(None, "running", 10)] == ids[:1]
     assert await ledger.jobs("somebody else", None, 10) == []
@@ -175,18 +190,18 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
 ) -> None:
     """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
     levels: list[tuple[str, int]] = []
-    noting = Ledger._note
+    noting = rotoscope.jobs.ledger.note
 
-    def note(self: Ledger, connection: Any, job_id: str, kind: str, data: Any) -> None:
-        noting(self, connection, job_id, kind, data)
+    def noted(connection: Any, job_id: str, at: float, kind: str, data: Any) -> None:
+        noting(connection, job_id, at, kind, data)
         levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
 
-    monkeypatch.setattr(Ledger, "_note", note)
+    monkeypatch.setattr(rotoscope.jobs.ledger, "note", noted)
     job = await claimed(ledger)
     await ledger.intend(job, "digest")
     await ledger.note_prediction(job.id, "p1")
     await ledger.advance(job, Patch(progress=0.5, event="progress"))
-    assert dict(levels) == {"opened": 1, "claimed": 1, "intended": 2, "submitted": 2, "progress": 1}
+    assert dict(levels) == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
     with sqlite3.connect(file) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -196,11 +211,11 @@ async def test_a_ledger_of_a_newer_version_is_refused_with_its_version(ledger: L
     with sqlite3.connect(file) as other:
         other.execute("PRAGMA user_version = 99")
     with pytest.raises(StorageFailed, match="schema 99"):
-        await Ledger(f"sqlite:///{file}", Clock()).open(NEW)
+        await ledger_of(file).open(NEW)
 
 
 async def test_a_file_that_is_no_database_is_told_as_a_storage_failure(file: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"this is no database, but it is long enough to look at" * 100)
     with pytest.raises(StorageFailed):
-        await Ledger(f"sqlite:///{file}", Clock()).open(NEW)
+        await ledger_of(file).open(NEW)

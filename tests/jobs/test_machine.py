@@ -16,7 +16,7 @@ from rotoscope.admission import admit
 from rotoscope.contracts.arguments import Arguments, DescribeWithMasks, SegmentImage
 from rotoscope.contracts.results import DescribeResult, JobResult, SegmentResult
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.job import Job
+from rotoscope.jobs.job import Job, Opening
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.watch import _Wake
 from rotoscope.media.vault import Vault
@@ -49,6 +49,12 @@ async def ended(studio: Studio, arguments: Arguments) -> JobResult:
         result = await studio.perform(tool, arguments, "local", 20)
     assert isinstance(result, JobResult)
     return result
+
+
+async def begun(studio: Studio, arguments: Arguments) -> Job:
+    opening = await studio.start("segment_image", arguments, "local")
+    assert isinstance(opening, Opening)
+    return opening.job
 
 
 def words(photo: Path, **more: Any) -> SegmentImage:
@@ -130,12 +136,11 @@ async def test_the_intent_is_in_the_ledger_before_the_paying_request(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.hold = anyio.Event()
-    job = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(job, Job)
+    job = await begun(studio, words(photo))
     with anyio.fail_after(10):
         while not provider.posts:
             await anyio.lowlevel.checkpoint()
-    intents = await studio.rooms.ledger._transact(
+    intents = await studio.rooms.ledger._database.transact(
         lambda c: c.exec_driver_sql("SELECT job_id, prediction_id FROM submissions").fetchall()
     )
     assert [tuple(row) for row in intents] == [(job.id, None)]
@@ -147,7 +152,7 @@ async def test_the_intent_is_in_the_ledger_before_the_paying_request(
 async def test_a_request_that_was_refused_leaves_no_intent(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.created = (422, {"detail": "no"})
     await ended(studio, words(photo))
-    count = await studio.rooms.ledger._transact(
+    count = await studio.rooms.ledger._database.transact(
         lambda c: c.exec_driver_sql("SELECT count(*) FROM submissions").scalar_one()
     )
     assert count == 0
@@ -219,8 +224,7 @@ async def test_a_result_that_cannot_be_fetched_is_told(
 
 async def test_a_running_job_is_cancelled_at_the_provider_too(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.states = [{"status": "processing"}]
-    job = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(job, Job)
+    job = await begun(studio, words(photo))
     with anyio.fail_after(10):
         await provider.on_ask.wait()
         await studio.cancel(job.id, "local")
@@ -235,8 +239,7 @@ async def test_a_cancel_that_comes_too_late_gives_the_result_that_was_paid_for(
 ) -> None:
     provider.states = [{"status": "processing"}]
     provider.cancelled = [{"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}]
-    job = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(job, Job)
+    job = await begun(studio, words(photo))
     with anyio.fail_after(10):
         await provider.on_ask.wait()
         await studio.cancel(job.id, "local")
@@ -249,8 +252,7 @@ async def test_a_cancel_during_the_paying_request_waits_for_its_answer_and_then_
 ) -> None:
     provider.hold = anyio.Event()
     provider.states = [{"status": "processing"}]
-    job = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(job, Job)
+    job = await begun(studio, words(photo))
     with anyio.fail_after(10):
         while not provider.posts:
             await anyio.lowlevel.checkpoint()
@@ -265,8 +267,7 @@ async def test_a_job_of_another_process_is_cancelled_through_the_ledger(
     opened: Open, settings: Settings, home: Path, studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "processing"}]
-    job = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(job, Job)
+    job = await begun(studio, words(photo))
     with anyio.fail_after(10):
         await provider.on_ask.wait()
         async with opened(settings, provider) as other:
@@ -344,8 +345,7 @@ async def test_no_key_is_written_anywhere(
         "REPLICATE_BASE_URL": "http://127.0.0.1:9",
     }
     async with opened(read_settings(environ), None) as studio:
-        job = await studio.start("segment_image", words(photo), "local")
-        assert isinstance(job, Job)
+        job = await begun(studio, words(photo))
         with anyio.fail_after(30):
             await studio.cancel(job.id, "local")
             job = await studio.wait(job, 30)
@@ -365,8 +365,7 @@ async def test_a_cancel_that_is_only_noted_waits_for_the_last_word(
     """Many providers note the wish; the model decides, and a run that succeeds after all was paid for."""
     provider.states = [{"status": "processing"}]
     provider.cancelled = [{"status": "processing"}, {"status": "processing"}, SUCCESS]
-    job = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(job, Job)
+    job = await begun(studio, words(photo))
     with anyio.fail_after(10):
         await provider.on_ask.wait()
         await studio.cancel(job.id, "local")
@@ -494,8 +493,7 @@ async def test_progress_goes_on_while_a_provider_says_nothing_new(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "processing"}]
-    job = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(job, Job)
+    job = await begun(studio, words(photo))
     with anyio.fail_after(10):
         await provider.on_ask.wait()
     job = await studio.job(job.id, "local")

@@ -119,6 +119,7 @@ class JobResult(_Record):
     warnings: list[str] = []
     next_step: str
     error: Problem | None = None
+    stale_since: Annotated[str | None, Field(description="Since when the provider does not answer.")] = None
     files: Annotated[list[MediaFile], Field(description="Failed jobs only: what came from the provider.")] = []
     dry_run: bool = False
     planned_input: Annotated[

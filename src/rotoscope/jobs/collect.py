@@ -4,19 +4,22 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
 
 from rotoscope.errors import OutputLost, ProviderError, RotoscopeError, TooLarge, UserMistake
+from rotoscope.jobs.dispatcher import Grip
 from rotoscope.jobs.finish import Finished, MaskWork, finish_masks
 from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Artifact, Job, Output, Patch
+from rotoscope.jobs.reconcile import quiet_runner
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept
 from rotoscope.models.harvest import Harvest, Source, harvest
+from rotoscope.predictions.states import Blob, Ready, Succeeded, Waiting, ticket_from_json
 from rotoscope.wire.messages import Json
 
 __all__ = ["fetch", "finish"]
@@ -29,8 +32,19 @@ _SNIFFED_BYTES = 64
 _PAID = "The run was probably charged; look for its result at the provider."
 
 
-async def fetch(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
-    """Copy every file of the output into the vault."""
+async def fetch(rooms: Rooms, job: Job, _: Grip) -> Patch:
+    """Copy every file of the output into the vault. Addresses that have expired are asked for anew, once."""
+    try:
+        return await _brought_home(rooms, job)
+    except OutputLost as error:
+        fresh = await _asked_anew(rooms, job) if error.code == "output_expired" else None
+        if fresh is None or fresh == job.data.get("output"):
+            raise
+    renewed = replace(job, data={**job.data, "output": fresh})
+    return replace(await _brought_home(rooms, renewed), data={"output": fresh})
+
+
+async def _brought_home(rooms: Rooms, job: Job) -> Patch:
     found = _harvested(rooms, job)
     sources = [*found.masks, *([found.video] if found.video else [])]
     kept = [await _fetched(rooms, job, source) for source in sources]
@@ -39,7 +53,21 @@ async def fetch(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
     return Patch(stage="finish", outputs=outputs, message="Measuring the result.", progress=0.97)
 
 
-async def finish(rooms: Rooms, job: Job, _: anyio.Event) -> Patch:
+async def _asked_anew(rooms: Rooms, job: Job) -> Json:
+    """The output as the provider words it now; None when it does not."""
+    known = job.data.get("ticket")
+    if not isinstance(known, dict):
+        return None
+    runner = quiet_runner(rooms, job)
+    try:
+        seen = await runner.look(Waiting(ticket_from_json(known)))
+        seen = await runner.look(seen) if isinstance(seen, Ready) else seen
+    except ProviderError:
+        return None
+    return seen.output if isinstance(seen, Succeeded) and not isinstance(seen.output, Blob) else None
+
+
+async def finish(rooms: Rooms, job: Job, _: Grip) -> Patch:
     """Make the result useful: measure and pair masks, or look into the video."""
     found = _harvested(rooms, job)
     raw = [output for output in await rooms.ledger.outputs(job.id) if output.role == "raw"]

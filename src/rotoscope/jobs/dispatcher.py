@@ -1,66 +1,165 @@
-"""The dispatcher: decides when and where a job is driven. Here: at once, in this process."""
+"""The dispatcher: decides when and where a job is driven. Here: in this process, under leases on a shared ledger."""
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
 
 from rotoscope.errors import RotoscopeError, StorageFailed
+from rotoscope.jobs.feed import Feed
+from rotoscope.jobs.job import Job
+from rotoscope.jobs.leases import Leases
+from rotoscope.jobs.tempo import Tempo
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "Grip"]
 
-_BEAT_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
-Drive = Callable[[str, anyio.Event], Awaitable[None]]
-Cancels = Callable[[frozenset[str]], Awaitable[frozenset[str]]]
+
+@dataclass(slots=True)
+class Grip:
+    """What a driver holds of its job.
+
+    Attributes:
+        stop: set when the job is to be cancelled.
+        until: the moment (seconds of the monotonic clock) at which the lease has surely not run out yet.
+        scope: ends the driver when the job is no longer this process's.
+    """
+
+    until: float
+    stop: anyio.Event = field(default_factory=anyio.Event)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the lease has surely not run out: a process that was stopped for a while must ask before it pays."""
+        return anyio.current_time() < self.until
+
+
+Drive = Callable[[Job, Grip], Awaitable[None]]
 
 
 class Dispatcher:
-    """Drives jobs in a task group that outlives every request.
+    """Drives jobs in a task group that outlives every request, and takes over those that nobody drives.
 
     Args:
         tasks: the task group; it belongs to the process, so a client that goes away stops nothing.
-        drive: drives one job to its end; told to stop by an event.
-        cancels: which of some jobs somebody, in any process, has asked to cancel.
+        drive: drives a claimed job to its end.
+        leases: which jobs are this process's.
+        feed: is told of what other processes change.
+        tempo: how often to look.
     """
 
-    def __init__(self, tasks: anyio.abc.TaskGroup, drive: Drive, cancels: Cancels) -> None:
+    def __init__(self, tasks: anyio.abc.TaskGroup, drive: Drive, leases: Leases, feed: Feed, tempo: Tempo) -> None:
         self._tasks = tasks
         self._drive = drive
-        self._cancels = cancels
-        self._stops: dict[str, anyio.Event] = {}
-        self._beating = False
+        self._leases = leases
+        self._feed = feed
+        self._tempo = tempo
+        self._grips: dict[str, Grip] = {}
+        self._ended = anyio.Event()
+        self._heard = (-1, -1)  # what the database's version was, and the last event that was read
 
     def start(self, job_id: str) -> None:
-        """Begin to drive a job."""
-        self._stops[job_id] = anyio.Event()
-        if not self._beating:
-            self._beating = True
-            self._tasks.start_soon(self._beat)
-        self._tasks.start_soon(self._run, job_id)
+        """Begin to drive a new job, if its provider has room; otherwise its turn comes."""
+        self._tasks.start_soon(self._claim, job_id)
 
     def stop(self, job_id: str) -> None:
         """Tell the driver of a job, if it is here, that the job is to be cancelled."""
-        if job_id in self._stops:
-            self._stops[job_id].set()
+        if job_id in self._grips:
+            self._grips[job_id].stop.set()
 
-    async def _run(self, job_id: str) -> None:
+    async def run(self) -> None:
+        """Beat, look and listen, until cancelled."""
+        beat_at = look_at = anyio.current_time()
+        while True:
+            now = anyio.current_time()
+            if now >= beat_at:
+                beat_at = now + self._tempo.beat
+                await self._tried(self._beat)
+            if now >= look_at:
+                look_at = now + self._tempo.look
+                await self._tried(self._take_over)
+            await self._tried(self._listen)
+            with anyio.move_on_after(self._tempo.glance if self._grips or self._feed.waited_for else self._tempo.look):
+                await self._ended.wait()
+                self._ended, look_at = anyio.Event(), now  # there is room for another one
+
+    async def open_jobs(self) -> Sequence[str]:
+        """The ids of the jobs that have not ended and that this process could drive."""
+        return await self._leases.open_jobs()
+
+    async def give_back(self) -> None:
+        """Give every lease back, so that the next process takes over at once. Nothing may be driven any more."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self._tempo.beat):
+            await self._tried(self._leases.give_back)
+
+    async def _tried(self, work: Callable[[], Awaitable[None]]) -> None:
+        """A ledger that cannot be used for a moment ends nothing: the next round tries again."""
         try:
-            await self._drive(job_id, self._stops[job_id])
+            await work()
+        except StorageFailed as error:
+            _log.warning("%s %s", error.message, error.hint)
+
+    async def _claim(self, job_id: str) -> None:
+        begun = anyio.current_time()
+        with contextlib.suppress(StorageFailed):  # it stays queued, and `run` finds it
+            job = await self._leases.claim(job_id)
+            if job is not None:
+                self._take(job, begun)
+
+    async def _take_over(self) -> None:
+        begun = anyio.current_time()
+        for job in await self._leases.claim_some():
+            self._take(job, begun)
+
+    def _take(self, job: Job, begun: float) -> None:
+        former = self._grips.get(job.id)
+        if former is not None:
+            former.scope.cancel()  # the lease had run out under it; its fence is an old one now
+        grip = Grip(begun + self._tempo.lease)
+        if job.cancel_requested:
+            grip.stop.set()
+        self._grips[job.id] = grip
+        self._feed.changed(job.id)
+        self._tasks.start_soon(self._run, job, grip)
+
+    async def _run(self, job: Job, grip: Grip) -> None:
+        try:
+            with grip.scope:
+                await self._drive(job, grip)
         except RotoscopeError as error:
-            # It stays in the ledger as it is; one job's trouble must not end the others.
-            _log.error("job %s is not driven any more: %s %s", job_id, error.code, error.message)
+            # It stays in the ledger as it is, and is taken up again when the lease has run out.
+            _log.error("job %s is not driven any more: %s %s", job.id, error.code, error.message)
         finally:
-            self._stops.pop(job_id, None)
+            if self._grips.get(job.id) is grip:
+                del self._grips[job.id]
+            self._ended.set()
 
     async def _beat(self) -> None:
-        """While jobs run here, look once a second whether another process asked to cancel one."""
-        while self._stops:
-            await anyio.sleep(_BEAT_SECONDS)
-            with contextlib.suppress(StorageFailed):  # the next beat asks again
-                for job_id in await self._cancels(frozenset(self._stops)):
-                    self.stop(job_id)
-        self._beating = False
+        begun, known = anyio.current_time(), dict(self._grips)
+        heard = await self._leases.beat(frozenset(known))
+        for job_id, grip in known.items():
+            if job_id not in heard.held:
+                # Taken over, or ended: either way its driver here has nothing left to do.
+                grip.scope.cancel()
+                continue
+            grip.until = begun + self._tempo.lease
+            if job_id in heard.cancels:
+                grip.stop.set()
+
+    async def _listen(self) -> None:
+        """Hear what other processes have changed, and what they ask to cancel."""
+        version, seq = await self._leases.database.version(), self._heard[1]
+        if version == self._heard[0] and seq >= 0:
+            return
+        seq, changed = await self._leases.changed_since(seq)
+        self._heard = (version, seq)
+        for job_id in changed:
+            self._feed.changed(job_id)
+        if self._grips:
+            for job_id in await self._leases.cancels():
+                self.stop(job_id)

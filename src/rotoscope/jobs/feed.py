@@ -14,6 +14,11 @@ class Feed:
     def __init__(self) -> None:
         self._events: dict[str, anyio.Event] = {}
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits for anything."""
+        return bool(self._events)
+
     def next_change(self, job_id: str) -> anyio.Event:
         """The event that is set when the job changes next."""
         return self._events.setdefault(job_id, anyio.Event())

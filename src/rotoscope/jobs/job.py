@@ -6,20 +6,43 @@ from typing import Literal
 
 from rotoscope.contracts.results import Status
 from rotoscope.errors import RotoscopeError
+from rotoscope.jobs.budget import Settlement
 from rotoscope.wire.messages import Json
 
-__all__ = ["FINAL", "STAGES", "Artifact", "Job", "NewJob", "Output", "Patch", "Stage", "Submission", "problem_of"]
+__all__ = [
+    "ENDED",
+    "FINAL",
+    "STAGES",
+    "Artifact",
+    "Job",
+    "NewJob",
+    "Opening",
+    "Output",
+    "Patch",
+    "Stage",
+    "Submission",
+    "problem_of",
+]
 
 Stage = Literal["prepare", "submit", "watch", "fetch", "finish", "done"]
 
 STAGES: tuple[Stage, ...] = ("prepare", "submit", "watch", "fetch", "finish", "done")
-FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled", "needs_review"})
-"""States in which nobody drives a job. A final state is final, but for a person who resolves `needs_review`."""
+ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+"""States in which it is known what became of a job, and so of its money."""
+
+FINAL: frozenset[Status] = ENDED | {"needs_review"}
+"""States in which nobody drives a job. A final state is final, but for `needs_review`: a person, or the provider's id
+when it comes after all, ends the doubt."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What is known of a job when it is opened. `args` is the request as understood, `data` the plan."""
+    """What is known of a job when it is opened. `args` is the request as understood, `data` the plan.
+
+    Attributes:
+        request_key: equal for equal requests; None for one that joins nothing.
+        estimate_usd: what it is likely to cost, in US dollars; None where no price is known.
+    """
 
     tool: str
     model: str
@@ -28,6 +51,8 @@ class NewJob:
     sandbox: bool
     args: Mapping[str, Json]
     data: Mapping[str, Json]
+    request_key: str | None = None
+    estimate_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +75,24 @@ class Job:
     cancel_requested: bool
     owner: str | None
     fence: int
+    next_at: float | None
     created_at: float
     updated_at: float
     finished_at: float | None
+    delivered_at: float | None
 
     @property
     def final(self) -> bool:
         """Whether nobody drives it any more."""
         return self.state in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A job that was asked for; `joined` when an equal request had opened it before."""
+
+    job: Job
+    joined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +129,18 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """What a stage found, written in one transaction with the stage that comes next. None leaves a value as it is."""
+    """What a stage found, written in one transaction with the stage that comes next. None leaves a value as it is.
+
+    Attributes:
+        next_at: not before this is the stage tried again, in Unix seconds; it never outlives the patch after it.
+        error: stays with a job that goes on only until the next patch.
+        settlement: how the job's reservation ends, for a patch with a final state.
+    """
 
     stage: Stage | None = None
     state: Status | None = None
+    next_at: float | None = None
+    settlement: Settlement | None = None
     data: Mapping[str, Json] = field(default_factory=dict)
     progress: float | None = None
     message: str | None = None

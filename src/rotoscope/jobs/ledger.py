@@ -1,42 +1,29 @@
 """The ledger: jobs, intents, events and outputs, in one SQL database that several processes may share."""
 
 import secrets
-import sqlite3
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
-import anyio
-import anyio.to_thread
-from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, insert, select, update
+from sqlalchemy import Connection, Select, and_, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import StaticPool
 
 from rotoscope.contracts.results import Status
-from rotoscope.errors import StorageFailed, UnknownJob
-from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch, Submission
-from rotoscope.jobs.tables import (
-    SCHEMA_VERSION,
-    artifacts,
-    durations,
-    job_events,
-    jobs,
-    metadata,
-    outputs,
-    submissions,
-)
-from rotoscope.wire.messages import Json
+from rotoscope.errors import UnknownJob
+from rotoscope.jobs.budget import Caps
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
+from rotoscope.jobs.purse import Spent, reserve, settle, spending
+from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
+from rotoscope.jobs.tables import artifacts, durations, jobs, outputs, submissions
+from rotoscope.jobs.unfenced import adopt, back_from_review, cancelled_unsent, found_uncharged, submission_of
 
-__all__ = ["Ledger", "LostLease"]
+__all__ = ["SANDBOX_KEY", "Ledger", "LostLease"]
 
-_BUSY_MILLISECONDS = 30_000
+SANDBOX_KEY = "sandbox"
+"""What a process must hold to drive a rehearsal: it goes to the sandbox and nowhere else."""
+
 _RUNS_REMEMBERED = 9
-_COLUMNS = [jobs.c[name] for name in Job.__slots__]
-
-Answer = TypeVar("Answer")
+_NO_CAPS = Caps()
 
 
 class LostLease(Exception):
@@ -44,47 +31,47 @@ class LostLease(Exception):
 
 
 class Ledger:
-    """Every write is one short transaction in the one thread that writes; every stage's write is fenced.
+    """Every write is one short transaction; every stage's write is fenced.
 
     What guards money, the intent and the provider's id, is on the disk when its write returns. Everything else may be
     lost in a power cut, and is then done again: a stage that is repeated does no harm.
 
     Args:
-        url: as SQLAlchemy writes it; SQLite in WAL mode.
+        database: where the tables are.
         clock: the time in Unix seconds.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        self._url = url
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
         self._clock = clock
-        self._engine: Engine | None = None
-        self._one_writer = anyio.CapacityLimiter(1)
 
-    async def aclose(self) -> None:
-        """Close the database."""
-        if self._engine is not None:
-            await anyio.to_thread.run_sync(self._engine.dispose, limiter=self._one_writer)
+    async def open(self, new: NewJob, caps: Caps = _NO_CAPS, starter: str | None = None) -> Opening:
+        """Write a new job, queued at its first stage, and hold its money; or find the one it repeats.
 
-    async def open(self, new: NewJob) -> Job:
-        """Write a new job, queued at its first stage."""
-        now = self._clock()
-        values = {name: getattr(new, name) for name in NewJob.__slots__}
-        row = {
-            **values,
-            "id": secrets.token_hex(16),
-            "state": "queued",
-            "stage": "prepare",
-            "needs_key": None if new.sandbox else new.provider,
-            "created_at": now,
-            "updated_at": now,
-        }
+        An equal request joins the job that is open, or has ended without its end having been told. After that it is
+        a new job. One that waits for a person's review is joined until it was resolved: it may have been paid for.
 
-        def write(connection: Connection) -> Job:
-            connection.execute(insert(jobs).values(row))
-            self._note(connection, str(row["id"]), "opened", {})
-            return _read(connection, str(row["id"]))
+        Args:
+            new: the job.
+            caps: what may be spent.
+            starter: the process that opens it; it is preferred as the one that drives it.
 
-        return await self._transact(write)
+        Raises:
+            OverBudget: it would pass a cap.
+        """
+        now, job_id = self._clock(), secrets.token_hex(16)
+
+        def write(connection: Connection) -> Opening:
+            twin = _twin(connection, new)
+            if twin is not None:
+                note(connection, twin.id, now, "joined", {})
+                return Opening(twin, joined=True)
+            reserve(connection, job_id, new, caps, now)
+            connection.execute(insert(jobs).values(_row(new, job_id, starter, now)))
+            note(connection, job_id, now, "opened", {})
+            return Opening(read_job(connection, job_id), joined=False)
+
+        return await self._database.transact(write)
 
     async def job(self, job_id: str, principal: str | None = None) -> Job:
         """A job by its id; with a principal, only if it is theirs.
@@ -92,35 +79,17 @@ class Ledger:
         Raises:
             UnknownJob: there is none; a foreign one is answered alike.
         """
-        return await self._transact(lambda connection: _read(connection, job_id, principal), writes=False)
+        return await self._database.transact(lambda c: read_job(c, job_id, principal), writes=False)
 
     async def jobs(self, principal: str | None, state: Status | None, limit: int) -> Sequence[Job]:
         """The newest jobs, newest first."""
-        query: Select[tuple[object, ...]] = select(*_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
+        query: Select[tuple[object, ...]] = select(*JOB_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id)
         if principal is not None:
             query = query.where(jobs.c.principal == principal)
         if state is not None:
             query = query.where(jobs.c.state == state)
-        return await self._transact(lambda connection: [_job(row) for row in connection.execute(query)], writes=False)
-
-    async def claim(self, job_id: str, owner: str, lease_seconds: float) -> Job | None:
-        """Take a queued job to drive it; None when somebody else has it."""
-        now = self._clock()
-        taking = (
-            update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.state == "queued")
-            .values(
-                state="running", owner=owner, fence=jobs.c.fence + 1, lease_until=now + lease_seconds, updated_at=now
-            )
-        )
-
-        def write(connection: Connection) -> Job | None:
-            if connection.execute(taking).rowcount != 1:
-                return None
-            self._note(connection, job_id, "claimed", {"owner": owner})
-            return _read(connection, job_id)
-
-        return await self._transact(write)
+        query = query.limit(limit)
+        return await self._database.transact(lambda c: [job_of(row) for row in c.execute(query)], writes=False)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found and the stage that comes next, together.
@@ -130,12 +99,23 @@ class Ledger:
         """
 
         def write(connection: Connection) -> Job:
-            self._write_fenced(connection, job, patch)
+            advanced = self._write_fenced(connection, job, patch)
             for output in patch.outputs:
                 self._write_output(connection, job.id, output)
-            return _read(connection, job.id)
+            return advanced
 
-        return await self._transact(write)
+        return await self._database.transact(write)
+
+    async def delivered(self, job_id: str) -> None:
+        """Write that the end of a job was told. The first time counts."""
+        now = self._clock()
+        ended = (jobs.c.id == job_id, jobs.c.state.in_(FINAL), jobs.c.delivered_at.is_(None))
+
+        def write(connection: Connection) -> None:
+            if connection.execute(update(jobs).where(*ended).values(delivered_at=now)).rowcount:
+                note(connection, job_id, now, "delivered", {})
+
+        await self._database.transact(write)
 
     async def intend(self, job: Job, request_sha256: str) -> Submission:
         """Commit the intent to pay, before the paying request. An intent that stands is given back, not renewed.
@@ -143,79 +123,113 @@ class Ledger:
         Raises:
             LostLease: the job is no longer ours.
         """
-        now = self._clock()
-        nonce = secrets.token_hex(8)
+        now, nonce = self._clock(), secrets.token_hex(8)
 
         def write(connection: Connection) -> Submission:
             self._write_fenced(connection, job, Patch(event="intended"))
-            stands = connection.execute(select(submissions).where(submissions.c.job_id == job.id)).first()
+            stands = submission_of(connection, job.id)
             if stands is not None:
-                return Submission(job.id, stands.nonce, stands.intent_at, stands.prediction_id, fresh=False)
+                return stands
             row = {"job_id": job.id, "nonce": nonce, "request_sha256": request_sha256}
             connection.execute(insert(submissions).values(row | {"provider": job.provider, "intent_at": now}))
             return Submission(job.id, nonce, now, None, fresh=True)
 
-        return await self._transact(write, durable=True)
+        return await self._database.transact(write, durable=True)
 
-    async def withdraw(self, job: Job) -> None:
-        """Delete an intent whose request was proven not to be accepted.
+    async def submission(self, job_id: str) -> Submission | None:
+        """The intent of a job, if there is one."""
+        return await self._database.transact(lambda c: submission_of(c, job_id), writes=False)
 
-        Raises:
-            LostLease: the job is no longer ours, and so neither is the intent.
+    async def withdraw(self, submission: Submission) -> None:
+        """Delete an intent whose request was proven not to be accepted, or never to have been sent.
+
+        Only who wrote an intent knows that, so the nonce is the guard and not the fence: a job that meanwhile waits
+        for a review has nothing left to review.
         """
+        now = self._clock()
+        own = (submissions.c.job_id == submission.job_id, submissions.c.nonce == submission.nonce)
 
         def write(connection: Connection) -> None:
-            self._write_fenced(connection, job, Patch(data={"charged": False}, event="withdrawn"))
-            still_open = (submissions.c.job_id == job.id) & submissions.c.prediction_id.is_(None)
-            connection.execute(submissions.delete().where(still_open))
+            gone = connection.execute(submissions.delete().where(*own, submissions.c.prediction_id.is_(None)))
+            if gone.rowcount:
+                note(connection, submission.job_id, now, "withdrawn", {})
+                back_from_review(connection, submission.job_id, now)
 
-        await self._transact(write)
+        await self._database.transact(write, durable=True)
 
     async def note_prediction(self, job_id: str, prediction_id: str) -> None:
-        """Write the provider's id. Not fenced, on purpose: a late id is precious."""
-        noted = {"prediction_id": prediction_id, "confirmed_at": self._clock()}
+        """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review."""
+        now = self._clock()
+        noted = {"prediction_id": prediction_id, "confirmed_at": now}
         writing = update(submissions).where(submissions.c.job_id == job_id).values(noted)
 
         def write(connection: Connection) -> None:
             connection.execute(writing)
-            self._note(connection, job_id, "submitted", {"prediction_id": prediction_id})
+            note(connection, job_id, now, "submitted", {"prediction_id": prediction_id})
+            back_from_review(connection, job_id, now)
 
-        await self._transact(write, durable=True)
+        await self._database.transact(write, durable=True)
 
-    async def request_cancel(self, job_id: str, principal: str | None) -> Job:
-        """Ask for a job to be cancelled; a queued one is cancelled at once, a final one stays as it is."""
+    async def known_predictions(self, provider: str) -> frozenset[str]:
+        """The ids of every prediction of a provider that belongs to a job."""
+        query = select(submissions.c.prediction_id).where(submissions.c.provider == provider)
+        found = await self._database.transact(lambda c: list(c.execute(query).scalars()), writes=False)
+        return frozenset(one for one in found if one is not None)
+
+    async def resolve(self, job_id: str, principal: str | None, prediction_id: str | None) -> Job:
+        """A person decides about a job that needs review: it was charged, as this prediction, or it was not.
+
+        A charged one goes back to be driven, and its result is collected. One that was not charged has failed and
+        its money is free.
+
+        Raises:
+            UnknownJob: there is none that needs review.
+        """
         now = self._clock()
 
         def write(connection: Connection) -> Job:
-            job = _read(connection, job_id, principal)
-            if job.final:
+            job = read_job(connection, job_id, principal)
+            if job.state != "needs_review":
+                raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
+            note(connection, job_id, now, "resolved", {"prediction_id": prediction_id})
+            if prediction_id is None:
+                found_uncharged(connection, job, now)
+            else:
+                adopt(connection, job, prediction_id, now)
+                back_from_review(connection, job_id, now)
+            return read_job(connection, job_id)
+
+        return await self._database.transact(write, durable=True)
+
+    async def request_cancel(self, job_id: str, principal: str | None) -> Job:
+        """Ask for a job to be cancelled; one that has not begun is cancelled at once, a final one stays as it is."""
+        now = self._clock()
+
+        def write(connection: Connection) -> Job:
+            job = read_job(connection, job_id, principal)
+            if job.final or job.cancel_requested:
                 return job
-            values: dict[str, object] = {"cancel_requested": True, "updated_at": now}
-            if job.state == "queued":
-                values |= {"state": "cancelled", "finished_at": now, "message": "Cancelled before anything was sent."}
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(values))
-            self._note(connection, job_id, "cancel_requested", {})
-            return _read(connection, job_id)
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True, updated_at=now))
+            note(connection, job_id, now, "cancel_requested", {})
+            if job.state == "queued" and submission_of(connection, job_id) is None:
+                cancelled_unsent(connection, job, now)
+            return read_job(connection, job_id)
 
-        return await self._transact(write)
-
-    async def cancels(self, job_ids: frozenset[str]) -> frozenset[str]:
-        """Those of some jobs that somebody has asked to cancel."""
-        query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.cancel_requested)
-        return await self._transact(lambda connection: frozenset(connection.execute(query).scalars()), writes=False)
+        return await self._database.transact(write)
 
     async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
         """Remember how long a run took at the provider."""
         row = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
         row |= {"workload": workload, "seconds": seconds, "at": self._clock()}
-        await self._transact(lambda c: c.execute(insert_or_merge(durations).values(row).on_conflict_do_nothing()))
+        adding = insert_or_merge(durations).values(row).on_conflict_do_nothing()
+        await self._database.transact(lambda connection: connection.execute(adding))
 
     async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
         """The median of the latest runs of the same workload, or None when there were none."""
         same = (durations.c.model == model, durations.c.provider == provider, durations.c.workload == workload)
         query = select(durations.c.seconds).where(*same, durations.c.sandbox == sandbox)
         query = query.order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
-        found = await self._transact(lambda connection: list(connection.execute(query).scalars()), writes=False)
+        found = await self._database.transact(lambda c: list(c.execute(query).scalars()), writes=False)
         return statistics.median(found) if found else None
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
@@ -223,24 +237,30 @@ class Ledger:
         joined = outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256)
         query = select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts).select_from(joined)
         query = query.where(outputs.c.job_id == job_id).order_by(outputs.c.role, outputs.c.n)
-        return await self._transact(
-            lambda connection: [_output(row) for row in connection.execute(query)], writes=False
-        )
+        return await self._database.transact(lambda c: [output_of(row) for row in c.execute(query)], writes=False)
 
-    def _write_fenced(self, connection: Connection, job: Job, patch: Patch) -> None:
+    async def spending(self, since: float) -> Sequence[Spent]:
+        """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
+        return await self._database.transact(lambda connection: spending(connection, since), writes=False)
+
+    def _write_fenced(self, connection: Connection, job: Job, patch: Patch) -> Job:
         now = self._clock()
-        given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message", "error")}
-        values = {name: value for name, value in given.items() if value is not None}
+        given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message")}
+        values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
         if patch.data:
-            values["data"] = {**_read(connection, job.id).data, **patch.data}
-        if patch.state in ("succeeded", "failed", "cancelled", "needs_review"):
+            values["data"] = {**read_job(connection, job.id).data, **patch.data}
+        if patch.state in FINAL:
             values |= {"finished_at": now, "lease_until": None}
         ours = (jobs.c.id == job.id) & (jobs.c.owner == job.owner) & (jobs.c.fence == job.fence)
-        writing = update(jobs).where(ours, jobs.c.state == "running").values(**values, updated_at=now)
-        if connection.execute(writing).rowcount != 1:
+        values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
+        writing = update(jobs).where(ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)
+        written = connection.execute(writing).first()
+        if written is None:
             raise LostLease(job.id)
-        told: dict[str, Json] = {name: value for name, value in given.items() if value is not None and name != "error"}
-        self._note(connection, job.id, patch.event, told)
+        if patch.settlement is not None:
+            settle(connection, job.id, patch.settlement, now)
+        note(connection, job.id, now, patch.event, {name: v for name, v in given.items() if v is not None})
+        return job_of(written)
 
     def _write_output(self, connection: Connection, job_id: str, output: Output) -> None:
         kept = output.artifact
@@ -260,82 +280,31 @@ class Ledger:
         placing = insert_or_merge(outputs).values(**place, **found)
         connection.execute(placing.on_conflict_do_update(index_elements=list(place), set_=found))
 
-    def _note(self, connection: Connection, job_id: str, kind: str, data: Mapping[str, Json]) -> None:
-        row = {"job_id": job_id, "at": self._clock(), "type": kind, "data": dict(data)}
-        connection.execute(insert(job_events).values(row))
 
-    async def _transact(
-        self, work: Callable[[Connection], Answer], *, writes: bool = True, durable: bool = False
-    ) -> Answer:
-        def run() -> Answer:
-            if self._engine is None:
-                self._engine = _open_engine(self._url)
-            with (
-                self._engine.connect().execution_options(writes=writes, durable=durable) as connection,
-                connection.begin(),
-            ):
-                return work(connection)
-
-        try:
-            return await anyio.to_thread.run_sync(run, limiter=self._one_writer)
-        except (SQLAlchemyError, OSError) as error:
-            raise StorageFailed(
-                "The ledger could not be read or written.",
-                hint="Check that its folder (ROTOSCOPE_HOME) is writable and has space.",
-            ) from error
+def _row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:
+    given = ("tool", "model", "provider", "principal", "sandbox", "args", "data")
+    return {
+        **{name: getattr(new, name) for name in given},
+        "id": job_id,
+        "idempotency_key": new.request_key,
+        "state": "queued",
+        "stage": "prepare",
+        "owner": starter,
+        "needs_key": SANDBOX_KEY if new.sandbox else new.provider,
+        "created_at": now,
+        "updated_at": now,
+    }
 
 
-def _open_engine(url: str) -> Engine:
-    """Open the database, make what is missing, and refuse one that a newer version has written."""
-    file = make_url(url).database
-    if file and file != ":memory:":
-        Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        Path(file).touch(mode=0o600)
-    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
-    with engine.begin() as connection:
-        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if found > SCHEMA_VERSION:
-            raise StorageFailed(
-                f"The ledger was written by a newer rotoscope (schema {found}; this one knows {SCHEMA_VERSION}).",
-                hint="Upgrade rotoscope, or set ROTOSCOPE_HOME to another folder.",
-            )
-        if found < SCHEMA_VERSION:
-            metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    return engine
-
-
-def _on_connect(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves, see _on_begin
-    for pragma in (f"busy_timeout = {_BUSY_MILLISECONDS}", "journal_mode = WAL"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _on_begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    # FULL: an intent to pay that a power cut takes back would allow a second payment.
-    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('durable') else 'NORMAL'}")
-    # Taking the write lock at once is what makes read-then-write transactions of several processes safe.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
-
-
-def _read(connection: Connection, job_id: str, principal: str | None = None) -> Job:
-    query = select(*_COLUMNS).where(jobs.c.id == job_id)
-    if principal is not None:
-        query = query.where(jobs.c.principal == principal)
-    row = connection.execute(query).first()
-    if row is None:
-        raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
-    return _job(row)
-
-
-def _job(row: Row[tuple[object, ...]]) -> Job:
-    return Job(**row._mapping)  # noqa: SLF001 - the documented way to name a row's columns
-
-
-def _output(row: Row[tuple[object, ...]]) -> Output:
-    found = row._mapping  # noqa: SLF001 - the documented way to name a row's columns
-    artifact = Artifact(found["sha256"], found["content_type"], found["size"], found["facts"])
-    return Output(found["role"], found["n"], artifact, found["source_url"], found["source_expires_at"])
+def _twin(connection: Connection, new: NewJob) -> Job | None:
+    """The job that an equal request has opened and whose end nobody has heard of yet."""
+    if new.request_key is None:
+        return None
+    wanted = and_(
+        jobs.c.cancel_requested.is_(False),
+        or_(jobs.c.state.not_in(FINAL), jobs.c.delivered_at.is_(None)),
+    )
+    same = (jobs.c.idempotency_key == new.request_key, jobs.c.principal == new.principal)
+    query = select(*JOB_COLUMNS).where(*same, or_(jobs.c.state == "needs_review", wanted))
+    row = connection.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).first()
+    return None if row is None else job_of(row)

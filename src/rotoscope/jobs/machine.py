@@ -9,10 +9,10 @@ stands without a prediction is never posted again.
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-import anyio
-
 from rotoscope.errors import RotoscopeError, StorageFailed, SubmitUnsure
+from rotoscope.jobs.beside import unless
 from rotoscope.jobs.collect import fetch, finish
+from rotoscope.jobs.dispatcher import Grip
 from rotoscope.jobs.job import Job, Patch, Stage, problem_of
 from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.rooms import Rooms
@@ -21,12 +21,11 @@ from rotoscope.jobs.watch import Stopped, watch
 
 __all__ = ["drive"]
 
-_LEASE_SECONDS = 15.0
 _UNPAID = frozenset({"prepare", "submit"})
 _PATIENCE_SECONDS, _PAUSE_SECONDS = 600.0, 10.0
 _log = logging.getLogger(__name__)
 
-Step = Callable[[Rooms, Job, anyio.Event], Awaitable[Patch]]
+Step = Callable[[Rooms, Job, Grip], Awaitable[Patch]]
 _STEPS: Mapping[Stage, Step] = {
     "prepare": prepare,
     "submit": submit,
@@ -36,47 +35,25 @@ _STEPS: Mapping[Stage, Step] = {
 }
 
 
-async def drive(rooms: Rooms, job_id: str, stop: anyio.Event) -> None:
-    """Drive a job to its end, if nobody else does.
+async def drive(rooms: Rooms, job: Job, grip: Grip) -> None:
+    """Drive a job that was claimed to its end.
 
     Args:
         rooms: what the stages work with.
-        job_id: the job.
-        stop: set when the job is to be cancelled.
+        job: the job, as it was claimed.
+        grip: tells when the job is to be cancelled, and whether it is still ours.
     """
-    job = await rooms.ledger.claim(job_id, rooms.owner, _LEASE_SECONDS)
-    rooms.feed.changed(job_id)
     try:
-        while job is not None and not job.final:
-            job = await _step(rooms, job, stop)
+        while not job.final:
+            job = await rooms.advance(job, await _worked(rooms, job, grip))
     except LostLease:
-        _log.info("job %s is driven by another process now", job_id)
+        _log.info("job %s is driven by another process now", job.id)
 
 
-async def _step(rooms: Rooms, job: Job, stop: anyio.Event) -> Job:
-    """One stage and its commit. A cut-off while money moves would lose the answer, so `submit` is not cut off."""
-    with anyio.CancelScope(shield=job.stage == "submit"):
-        patch = await _worked(rooms, job, stop)
-        job = await rooms.advance(job, patch)
-    return job  # noqa: RET504 - a cancel scope may swallow what is inside it, as mypy sees it
-
-
-async def _insisted(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
-    """Work a stage. Once the run is paid for, a disk that is full or locked is waited out: stages may be repeated."""
-    waited = 0.0
-    while True:
-        try:
-            return await _STEPS[job.stage](rooms, job, stop)
-        except StorageFailed:
-            if job.stage in _UNPAID or waited >= _PATIENCE_SECONDS:
-                raise
-        await rooms.sleep(_PAUSE_SECONDS)
-        waited += _PAUSE_SECONDS
-
-
-async def _worked(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
+async def _worked(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     try:
-        return await _insisted(rooms, job, stop)
+        await _due(rooms, job, grip)
+        return await _insisted(rooms, job, grip)
     except LostLease:
         raise
     except Stopped:
@@ -84,8 +61,43 @@ async def _worked(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
     except SubmitUnsure as error:
         return Patch(state="needs_review", error=problem_of(error), message=error.message)
     except RotoscopeError as error:
-        return Patch(state="failed", error=problem_of(error), message=error.message)
+        return _failed(job, problem_of(error))
     except Exception as error:  # noqa: BLE001 - the edge of a background task: a bug must end the job, not the server
         _log.exception("job %s failed in %s", job.id, job.stage)
-        bug = {"code": "internal", "message": f"rotoscope failed in {job.stage}: {type(error).__name__}.", "hint": ""}
-        return Patch(state="failed", error=bug, message=bug["message"])
+        words = f"rotoscope failed in {job.stage}: {type(error).__name__}."
+        return _failed(job, {"code": "internal", "message": words, "hint": ""})
+
+
+def _failed(job: Job, problem: Mapping[str, str]) -> Patch:
+    """What fails before its paying request, or because the provider refused that, has cost nothing."""
+    free = {"charged": False} if job.stage in _UNPAID else {}
+    return Patch(state="failed", error=problem, message=problem["message"], data=free)
+
+
+async def _due(rooms: Rooms, job: Job, grip: Grip) -> None:
+    """Wait until the stage may be tried again.
+
+    Raises:
+        Stopped: the job is to be cancelled, and nothing was sent yet.
+    """
+    seconds = (job.next_at or 0.0) - rooms.clock()
+    if seconds <= 0:
+        return
+    try:
+        await unless(grip.stop, lambda: rooms.sleep(min(seconds, rooms.tempo.longest_retry)), Stopped())
+    except Stopped:
+        if job.stage in _UNPAID:
+            raise
+
+
+async def _insisted(rooms: Rooms, job: Job, grip: Grip) -> Patch:
+    """Work a stage. Once the run is paid for, a disk that is full or locked is waited out: stages may be repeated."""
+    waited = 0.0
+    while True:
+        try:
+            return await _STEPS[job.stage](rooms, job, grip)
+        except StorageFailed:
+            if job.stage in _UNPAID or waited >= _PATIENCE_SECONDS:
+                raise
+        await rooms.sleep(_PAUSE_SECONDS)
+        waited += _PAUSE_SECONDS

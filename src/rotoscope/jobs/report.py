@@ -73,6 +73,7 @@ def _common(job: Job, now: float) -> dict[str, object]:
         "warnings": _warnings(job),
         "next_step": _next_step(job),
         "error": _problem(job),
+        "stale_since": timestamp(stale) if (stale := _number(data.get("stale_since"))) is not None else None,
     }
 
 
@@ -119,6 +120,9 @@ def _file(output: Output, vault: Vault) -> Mapping[str, object]:
 def _warnings(job: Job) -> list[str]:
     known = job.data.get("warnings")
     warnings = [str(one) for one in known] if isinstance(known, list) else []
+    title = job.data.get("uncancellable")
+    if title:
+        warnings.append(f"{title} cannot stop a run: it is charged when it succeeds, and its result is kept.")
     return [_SANDBOX_WORDS, *warnings] if job.sandbox else warnings
 
 
@@ -145,8 +149,8 @@ def _next_step(job: Job) -> str:
 
 
 def _charged(job: Job) -> float | None:
-    """The sandbox charges nothing, nor does a provider that refused; what else was charged is not known here."""
-    return 0.0 if job.sandbox or job.data.get("charged") is False else None
+    """The sandbox charges nothing. What a run has cost is known once it has ended, if at all."""
+    return 0.0 if job.sandbox else _number(job.data.get("charged_usd"))
 
 
 def _number(value: Json | None) -> float | None:

@@ -1,13 +1,18 @@
 """The rooms that a job goes through, in one record that is handed down to its stages."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from rotoscope.errors import StorageFailed
+import anyio
+
+from rotoscope.errors import ProviderError, StorageFailed
+from rotoscope.jobs.budget import settlement
 from rotoscope.jobs.feed import Feed
-from rotoscope.jobs.job import Job, Patch
+from rotoscope.jobs.job import ENDED, Job, Patch
 from rotoscope.jobs.ledger import Ledger
+from rotoscope.jobs.tempo import Tempo
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Manifest, Provider
@@ -28,9 +33,9 @@ class Rooms:
     """What the stages work with.
 
     Attributes:
-        owner: names this process, uniquely for each start.
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
+        crowd: how many predictions are asked about here, by provider.
     """
 
     ledger: Ledger
@@ -39,9 +44,10 @@ class Rooms:
     catalog: Catalog
     dialects: Mapping[str, Dialect]
     feed: Feed
-    owner: str
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
+    tempo: Tempo = field(default_factory=Tempo)
+    crowd: Counter[str] = field(default_factory=Counter)
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""
@@ -56,13 +62,14 @@ class Rooms:
         job: Job,
         record: Callable[[Prediction], Awaitable[None]],
         sleep: Callable[[float], Awaitable[None]],
+        missed: Callable[[ProviderError], Awaitable[None]] | None = None,
     ) -> Runner:
         """The runner that speaks to a job's provider."""
 
-        async def send(call: HttpCall) -> Reply:
-            return await self.wire.send(job.provider, call)
+        async def send(call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+            return await self.wire.send(job.provider, call, guard)
 
-        return Runner(self.dialects[job.provider], send, record, sleep)
+        return Runner(self.dialects[job.provider], send, record, sleep, missed)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found, then wake who waits: the ledger always knows first.
@@ -71,7 +78,11 @@ class Rooms:
             LostLease: the job is no longer ours.
             StorageFailed: the ledger cannot be written, and could not for a while.
         """
-        advanced = await self.insist(lambda: self.ledger.advance(job, patch))
+        if patch.state in ENDED:
+            ending = settlement(patch.state, {**job.data, **patch.data})
+            patch = replace(patch, settlement=ending, data={**patch.data, "charged_usd": ending.charged_usd})
+        with anyio.CancelScope(shield=True):
+            advanced = await self.insist(lambda: self.ledger.advance(job, patch))
         self.feed.changed(job.id)
         return advanced
 

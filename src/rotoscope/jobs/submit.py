@@ -1,35 +1,37 @@
 """The stages that bring a request to the provider: the files first, then the one request that costs money."""
 
 import base64
-import hashlib
-import json
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import ProviderError, StorageFailed, SubmitUnsure, UserMistake
-from rotoscope.jobs.beside import unless
-from rotoscope.jobs.job import Job, Patch
+from rotoscope.errors import Busy, ProviderError, StorageFailed, SubmitUnsure, Unreachable, UserMistake
+from rotoscope.jobs.beside import beside, unless
+from rotoscope.jobs.calls import call_from_json, digest
+from rotoscope.jobs.dispatcher import Grip
+from rotoscope.jobs.job import Job, Patch, Submission
 from rotoscope.jobs.ledger import LostLease
+from rotoscope.jobs.reconcile import doubt, found_again, look_once, quiet_runner, taken_up
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.watch import Stopped, patch_of
 from rotoscope.media.sniff import content_type_of
 from rotoscope.models.carry import refusal
 from rotoscope.models.plan import media_inputs, place
 from rotoscope.predictions.dialects import Parcel
-from rotoscope.predictions.states import Blob, Call, Prediction, Succeeded, Ticket, Waiting
-from rotoscope.wire.messages import Json
+from rotoscope.predictions.states import Blob, Call, Prediction, Succeeded
 
-__all__ = ["call_from_json", "call_to_json", "prepare", "submit"]
+__all__ = ["prepare", "submit"]
 
 _SNIFFED_BYTES = 64
-_ANSWERS_AT_ONCE = "v1"  # Segmind's one-shot form: there is nothing to ask about later
+_TRIES = 5
+_FIRST_RETRY, _LONGEST_UNREACHABLE = 1.0, 30.0  # seconds
+_LOOK_PAUSE = 0.5  # seconds
 
 
-async def prepare(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
+async def prepare(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     """Bring every file to where the provider reads it."""
-    return await unless(stop, lambda: _placed(rooms, job), Stopped())
+    return await unless(grip.stop, lambda: _placed(rooms, job), Stopped())
 
 
 async def _placed(rooms: Rooms, job: Job) -> Patch:
@@ -55,98 +57,121 @@ async def _delivered(rooms: Rooms, job: Job, uri: str) -> str:
     if refused is not None:
         raise refused
     if provider.can_upload:
-        return await rooms.runner(job, _nothing, rooms.sleep).upload(parcel)
+        return await quiet_runner(rooms, job).upload(parcel)
     return await anyio.to_thread.run_sync(_data_uri, parcel)
 
 
-async def submit(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
+async def submit(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     """Send the paying request, once, after its intent is in the ledger."""
-    if stop.is_set():
+    plan = job.data["call"]
+    call = call_from_json({**(plan if isinstance(plan, dict) else {}), "input": job.data["input"]})
+    if grip.stop.is_set() and await rooms.ledger.submission(job.id) is None:
         raise Stopped
-    call = call_from_json({**_record(job.data["call"]), "input": job.data["input"]})
-    submission = await rooms.ledger.intend(job, _digest(call))
-    if not submission.fresh:
-        return _taken_up(rooms, job, call, submission.prediction_id)
-
+    submission = await _intended(rooms, job, call)
     try:
-        state = await rooms.runner(job, _nothing, rooms.sleep).start(call)
-        return patch_of(rooms, job, await _noted(rooms, job, state))
-    except (SubmitUnsure, LostLease):
-        raise
-    except (ProviderError, UserMistake):
-        # The provider said no, or was never reached: nothing was bought, so the intent is taken back.
-        await rooms.insist(lambda: rooms.ledger.withdraw(job))
+        if not submission.fresh:
+            return await taken_up(rooms, job, call, submission)
+        return await _posted(rooms, job, grip, call, submission)
+    except (SubmitUnsure, LostLease, ProviderError, UserMistake):
         raise
     except Exception as error:
         # Whatever else happens between the intent and the ticket, money may have moved.
-        raise _unsure(rooms, job, call, None) from error
+        raise doubt(rooms, job, call) from error
 
 
-async def _noted(rooms: Rooms, job: Job, state: Prediction) -> Prediction:
+async def _intended(rooms: Rooms, job: Job, call: Call) -> Submission:
+    """Commit the intent.
+
+    Raises:
+        StorageFailed: it could not be, and none stands: nothing was sent.
+        LostLease: it could not be, and one stands, or may stand: the job is left as it is.
+    """
+    try:
+        return await rooms.ledger.intend(job, digest(call))
+    except StorageFailed as error:
+        try:
+            stands = await rooms.ledger.submission(job.id)
+        except StorageFailed:
+            raise LostLease(job.id) from error
+        if stands is not None:
+            raise LostLease(job.id) from error
+        raise
+
+
+async def _posted(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Submission) -> Patch:
+    """The one place where money is spent. A cut-off here would lose the answer, so nothing cuts it off."""
+
+    def guard() -> None:
+        if not grip.holds:
+            raise _TooLate
+
+    async def posting() -> Prediction:
+        return await quiet_runner(rooms, job).start(call, guard)
+
+    try:
+        with anyio.CancelScope(shield=True):
+            state = await beside(posting, lambda: _cancelled_in_flight(rooms, job, grip, call, submission))
+            state = await _noted(rooms, job, call, state)
+        return patch_of(rooms, job, state)
+    except SubmitUnsure as error:
+        return await found_again(rooms, job, call, submission, error)
+    except (_TooLate, ProviderError, UserMistake) as error:
+        # The provider said no, or nothing was sent: nothing was bought, so the intent is taken back.
+        await rooms.insist(lambda: rooms.ledger.withdraw(submission))
+        if isinstance(error, _TooLate):
+            raise LostLease(job.id) from error
+        if isinstance(error, Busy | Unreachable) and _tries(job) < _TRIES:
+            return _later(rooms, job, error)
+        raise
+
+
+class _TooLate(Exception):
+    """The lease may have run out before anything was sent: this process was stopped for a while."""
+
+
+def _tries(job: Job) -> int:
+    """How often the request was sent, this time counted in, and certainly not accepted."""
+    tries = job.data.get("tries")
+    return (tries if isinstance(tries, int) else 0) + 1
+
+
+def _later(rooms: Rooms, job: Job, error: Busy | Unreachable) -> Patch:
+    """Certainly not accepted: the request may be sent again, after the time that the provider asked for or longer."""
+    tries = _tries(job)
+    backoff = min(_FIRST_RETRY * 2**tries, _LONGEST_UNREACHABLE)
+    asked = error.after if isinstance(error, Busy) and error.after is not None else backoff
+    spread = 1 + int(job.id[:2], 16) / 2560  # up to a tenth: many jobs must not come back in the same moment
+    seconds = min(asked * spread, rooms.tempo.longest_retry)
+    title = rooms.provider(job).title
+    why = "takes no more requests just now" if isinstance(error, Busy) else "could not be reached"
+    message = f"{title} {why}; trying again in {seconds:.0f} s."
+    return Patch(data={"tries": tries}, next_at=rooms.clock() + seconds, message=message, event="progress")
+
+
+async def _cancelled_in_flight(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Submission) -> None:
+    """Who cancels while the reply is still out: the provider's list may know the prediction before we do."""
+    await grip.stop.wait()
+    while True:
+        await anyio.sleep(_LOOK_PAUSE)
+        found = await look_once(rooms, job, call, submission)
+        if found is not None and len(found) == 1:
+            await quiet_runner(rooms, job).cancel(found[0].ticket)
+            return
+
+
+async def _noted(rooms: Rooms, job: Job, call: Call, state: Prediction) -> Prediction:
     """The id goes to the ledger and a result that came inside the reply to the vault, before anything else."""
     ticket = state.ticket
     if ticket is not None:
         try:
             await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, ticket.id))
         except StorageFailed as error:
-            raise _unsure(rooms, job, call_from_json(job.data["call"]), ticket.id) from error
+            raise doubt(rooms, job, call, ticket.id) from error
     if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
         return state
     blob = state.output
     kept = await rooms.insist(lambda: anyio.to_thread.run_sync(rooms.vault.keep, blob.content, blob.content_type))
     return Succeeded(ticket, kept.uri, state.metrics, state.logs)
-
-
-def _taken_up(rooms: Rooms, job: Job, call: Call, prediction_id: str | None) -> Patch:
-    """What stands when somebody intended before us: the id they got, or a doubt that only a person can settle."""
-    if prediction_id is None or call.form == _ANSWERS_AT_ONCE:
-        raise _unsure(rooms, job, call, prediction_id)
-    return patch_of(rooms, job, Waiting(Ticket(prediction_id, call.endpoint)))
-
-
-def _unsure(rooms: Rooms, job: Job, call: Call, prediction_id: str | None) -> SubmitUnsure:
-    title = rooms.provider(job).title
-    known = f"prediction {prediction_id}" if prediction_id else f"your recent predictions of {call.endpoint}"
-    certainty = "was" if prediction_id else "may have been"
-    return SubmitUnsure(
-        f"The request to {title} {certainty} accepted, but its result could not be taken up here.",
-        hint=f"Look at {known} at {title} before you call again.",
-    )
-
-
-def call_to_json(call: Call) -> dict[str, Json]:
-    """A call as plain JSON data."""
-    return {
-        "provider": call.provider,
-        "endpoint": call.endpoint,
-        "input": dict(call.input),
-        "version": call.version,
-        "form": call.form,
-        "deadline_seconds": call.deadline_seconds,
-    }
-
-
-def call_from_json(data: Json) -> Call:
-    """The call that `call_to_json` wrote."""
-    known = _record(data)
-    version, deadline = known.get("version"), known.get("deadline_seconds")
-    return Call(
-        provider=str(known["provider"]),
-        endpoint=str(known["endpoint"]),
-        input=_record(known["input"]),
-        version=str(version) if version is not None else None,
-        form=str(known["form"]),
-        deadline_seconds=int(deadline) if isinstance(deadline, int) else None,
-    )
-
-
-def _record(data: Json) -> dict[str, Json]:
-    return data if isinstance(data, dict) else {}
-
-
-def _digest(call: Call) -> str:
-    canonical = json.dumps(call_to_json(call), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _parcel(path: Path) -> Parcel:
@@ -157,7 +182,3 @@ def _parcel(path: Path) -> Parcel:
 
 def _data_uri(parcel: Parcel) -> str:
     return f"data:{parcel.content_type};base64,{base64.b64encode(parcel.path.read_bytes()).decode()}"
-
-
-async def _nothing(_: Prediction) -> None:
-    """There is nothing to record here: the caller writes what comes of it."""

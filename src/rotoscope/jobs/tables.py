@@ -13,9 +13,21 @@ from sqlalchemy import (
     Table,
 )
 
-__all__ = ["SCHEMA_VERSION", "artifacts", "durations", "job_events", "jobs", "metadata", "outputs", "submissions"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "artifacts",
+    "durations",
+    "job_events",
+    "jobs",
+    "metadata",
+    "outputs",
+    "processes",
+    "reservations",
+    "submissions",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: jobs, submissions, job_events, artifacts, outputs, durations. 2: reservations, processes, jobs_by_request."""
 
 metadata = MetaData()
 
@@ -27,7 +39,7 @@ jobs = Table(
     Column("model", String, nullable=False),
     Column("provider", String, nullable=False),
     Column("principal", String, nullable=False),  # whose job it is; "local" over stdio
-    Column("idempotency_key", String, nullable=True),
+    Column("idempotency_key", String, nullable=True),  # equal for equal requests; see `request_key`
     Column("sandbox", Boolean, nullable=False),
     Column("state", String, nullable=False),
     Column("stage", String, nullable=False),
@@ -37,17 +49,18 @@ jobs = Table(
     Column("message", String, nullable=False, default=""),
     Column("error", JSON, nullable=True),
     Column("cancel_requested", Boolean, nullable=False, default=False),
-    Column("owner", String, nullable=True),  # the process that drives it
+    Column("owner", String, nullable=True),  # the process that drives it; while it is queued, the one that opened it
     Column("fence", Integer, nullable=False, default=0),  # grows with each owner; a late one loses
     Column("lease_until", Float, nullable=True),  # Unix seconds
     Column("next_at", Float, nullable=True),  # not before, Unix seconds
-    Column("needs_key", String, nullable=True),  # the provider whose key the driving process must hold
+    Column("needs_key", String, nullable=True),  # what the driving process must hold: a provider's key, or the sandbox
     Column("created_at", Float, nullable=False),  # Unix seconds, like all times here
     Column("updated_at", Float, nullable=False),
     Column("finished_at", Float, nullable=True),
     Column("delivered_at", Float, nullable=True),
     Index("jobs_by_state", "state", "next_at"),
     Index("jobs_by_principal", "principal", "created_at"),
+    Index("jobs_by_request", "idempotency_key"),
 )
 
 submissions = Table(
@@ -94,10 +107,34 @@ outputs = Table(
     Column("source_expires_at", Float, nullable=True),
 )
 
-durations = Table(
-    "durations",
+reservations = Table(
+    "reservations",  # one a job, written with it; they outlive it, for they are the account of what was spent
     metadata,
-    Column("job_id", String, ForeignKey("jobs.id"), primary_key=True),
+    Column("job_id", String, primary_key=True),
+    Column("principal", String, nullable=False),
+    Column("tool", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("sandbox", Boolean, nullable=False),  # a rehearsal: counted apart, nothing is spent
+    Column("at", Float, nullable=False),
+    Column("reserved", Integer, nullable=True),  # millionths of a US dollar, like all amounts; null: no price is known
+    Column("committed", Integer, nullable=True),  # what it counts for since it ended; null: still held, or not known
+    Column("settled_at", Float, nullable=True),
+    Index("reservations_by_day", "principal", "sandbox", "at"),
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("beat_at", Float, nullable=False),
+    Column("keys", JSON, nullable=False),  # what it holds: names of providers, or the sandbox
+)
+
+durations = Table(
+    "durations",  # these outlive their jobs: they are what is known of a model
+    metadata,
+    Column("job_id", String, primary_key=True),
     Column("model", String, nullable=False),
     Column("provider", String, nullable=False),
     Column("sandbox", Boolean, nullable=False),

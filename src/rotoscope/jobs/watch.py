@@ -3,11 +3,13 @@
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 
-from rotoscope.errors import ProviderError, StorageFailed, Timeout
-from rotoscope.jobs.beside import beside
+from rotoscope.errors import ProviderError, Refused, StorageFailed, Timeout
+from rotoscope.jobs.beside import beside, unless
+from rotoscope.jobs.dispatcher import Grip
 from rotoscope.jobs.job import Job, Patch, problem_of
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
@@ -32,6 +34,7 @@ from rotoscope.wire.messages import HttpCall, Json
 
 __all__ = ["Stopped", "patch_of", "watch"]
 
+_FIRST_LOOK_SECONDS = 30.0  # a run that is taken up after its deadline is still asked about
 _STOP_SECONDS = 30.0
 _LAST_WORD_SECONDS, _LAST_WORD_PAUSE = 10.0, 0.25
 
@@ -40,35 +43,72 @@ class Stopped(Exception):
     """The job is to be cancelled."""
 
 
-async def watch(rooms: Rooms, job: Job, stop: anyio.Event) -> Patch:
+async def watch(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     """Follow the prediction until it is final, the deadline has passed, or somebody cancels.
 
     Where the provider tells of changes by a stream, each of them wakes us early; what is true is always asked.
     """
     known = job.data["ticket"]
     ticket = ticket_from_json(known if isinstance(known, dict) else {})
-    wake = _Wake(stop)
-    runner = rooms.runner(job, _recorder(rooms, job), wake.nap)
+    rooms.crowd[job.provider] += 1
+    try:
+        return await _watched(rooms, job, grip, ticket)
+    except Refused as error:
+        return _paused(rooms, error)
+    finally:
+        rooms.crowd[job.provider] -= 1
+
+
+async def _watched(rooms: Rooms, job: Job, grip: Grip, ticket: Ticket) -> Patch:
+    wake = _Wake()
+    runner = rooms.runner(job, _recorder(rooms, job), wake.nap, _misser(rooms, job))
     stream = runner.dialect.listen(ticket)
+    if not rooms.provider(job).can_cancel:
+        # A run that goes on is paid for, so its result is waited for.
+        never = anyio.Event()
+        return await beside(lambda: _followed(rooms, job, runner, ticket, never), lambda: _goes_on(rooms, job, grip))
     if stream is None:
-        return await _followed(rooms, job, runner, ticket)
-    return await beside(lambda: _followed(rooms, job, runner, ticket), lambda: _listened(rooms, job, stream, wake))
+        return await _followed(rooms, job, runner, ticket, grip.stop)
+    return await beside(
+        lambda: _followed(rooms, job, runner, ticket, grip.stop), lambda: _listened(rooms, job, stream, wake)
+    )
 
 
-async def _followed(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket) -> Patch:
-    accepted = _number(job.data.get("accepted_at")) or rooms.clock()
+async def _goes_on(rooms: Rooms, job: Job, grip: Grip) -> None:
+    """Not every provider can stop a run: who asks for that is told."""
+    await grip.stop.wait()
+    title = rooms.provider(job).title
+    message = f"{title} cannot stop a run: it goes on, and its result is kept."
+    await rooms.advance(job, Patch(data={"uncancellable": title}, message=message, event="progress"))
+
+
+async def _followed(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket, stop: anyio.Event) -> Patch:
     expected = _number(job.data.get("expected_seconds"))
     deadline = rooms.manifest(job).timing.deadline_seconds
     state: Open = Waiting(ticket)
+    # The wall clock tells how long it has run already; from here on only the monotonic one counts.
+    before = min(max(rooms.clock() - (_number(job.data.get("accepted_at")) or rooms.clock()), 0.0), deadline)
+    begun = anyio.current_time() - before
+
+    def rest(_: Open) -> float:
+        return pause(anyio.current_time() - begun, expected, rooms.crowd[job.provider])
+
     try:
-        with anyio.move_on_after(max(0.0, accepted + deadline - rooms.clock())):
-            final = await runner.follow(state, lambda _: pause(rooms.clock() - accepted, expected))
+        with anyio.move_on_after(deadline - before or min(deadline, _FIRST_LOOK_SECONDS)):
+            final = await unless(stop, lambda: runner.follow(state, rest), Stopped())
             if isinstance(final, Succeeded):
-                await _remembered(rooms, job, rooms.clock() - accepted)
+                await _remembered(rooms, job, anyio.current_time() - begun)
             return patch_of(rooms, job, final)
     except Stopped:
         return await _stopped(rooms, job, runner, state)
     return await _overdue(rooms, job, runner, state, deadline)
+
+
+def _paused(rooms: Rooms, error: Refused) -> Patch:
+    """The prediction is paid for and goes on: it is asked about again and again, until the key is accepted."""
+    words = "The provider does not accept the key any more; the run goes on there, and is asked about now and then."
+    problem = problem_of(error) | {"hint": "Set a key of the same account and start the server again."}
+    return Patch(next_at=rooms.clock() + rooms.tempo.refused_pause, error=problem, message=words, event="progress")
 
 
 async def _remembered(rooms: Rooms, job: Job, seconds: float) -> None:
@@ -99,7 +139,10 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
             problem = {"code": code, "message": message, "hint": hint, **said_too}
             return Patch(state="failed", error=problem, message=message, data={"charged": charged})
         case Canceled(charged=charged):
-            return Patch(state="cancelled", message=_cancel_words(title, charged), data={"charged": charged})
+            words = _cancel_words(title, charged)
+            ours = {"code": "provider_cancelled", "message": words, "hint": "Call the tool again to run it anew."}
+            error = None if job.cancel_requested else ours
+            return Patch(state="cancelled", message=words, error=error, data={"charged": charged})
         case Waiting(ticket=ticket) | Working(ticket=ticket) | Ready(ticket=ticket):
             accepted: dict[str, Json] = {"ticket": ticket_to_json(ticket), "accepted_at": rooms.clock()}
             return Patch(stage="watch", data=accepted, message=_words(title, state), progress=max(job.progress, 0.02))
@@ -117,17 +160,26 @@ def _recorder(rooms: Rooms, job: Job) -> Callable[[Prediction], Awaitable[None]]
         shown = live(latest, now).progress
         said = state.progress if isinstance(state, Working) and state.progress is not None else latest.data.get("said")
         message = _words(rooms.provider(job).title, state)
-        patch = Patch(data={"said": said}, progress=shown, message=message, event="progress")
-        latest = await rooms.advance(latest, patch)
+        known: dict[str, Json] = {"said": said, "stale_since": None}
+        latest = await rooms.advance(latest, Patch(data=known, progress=shown, message=message, event="progress"))
 
     return record
 
 
-class _Wake:
-    """Sleeps that end early: when the provider tells of a change, or when the job is to be cancelled."""
+def _misser(rooms: Rooms, job: Job) -> Callable[[ProviderError], Awaitable[None]]:
+    title = rooms.provider(job).title
 
-    def __init__(self, stop: anyio.Event) -> None:
-        self._stop = stop
+    async def missed(_: ProviderError) -> None:
+        message = f"{title} does not answer just now; the run goes on there, and is asked about again."
+        await rooms.advance(job, Patch(data={"stale_since": rooms.clock()}, message=message, event="progress"))
+
+    return missed
+
+
+class _Wake:
+    """Sleeps that end early when the provider tells of a change."""
+
+    def __init__(self) -> None:
         self._change = anyio.Event()
         self._status = ""
 
@@ -140,32 +192,19 @@ class _Wake:
             self._change.set()
 
     async def nap(self, seconds: float) -> None:
-        """Sleep.
-
-        Raises:
-            Stopped: the job is to be cancelled.
-        """
-        change = self._change
+        """Sleep, unless another status was told of."""
         with anyio.move_on_after(seconds):
-            async with anyio.create_task_group() as tasks:
-                for event in (self._stop, change):
-                    tasks.start_soon(self._first, event, tasks.cancel_scope)
+            await self._change.wait()
         if self._change.is_set():
             self._change = anyio.Event()
-        if self._stop.is_set():
-            raise Stopped
-
-    @staticmethod
-    async def _first(event: anyio.Event, scope: anyio.CancelScope) -> None:
-        await event.wait()
-        scope.cancel()
 
 
 async def _stopped(rooms: Rooms, job: Job, runner: Runner, state: Open) -> Patch:
     """Tell the provider, then wait for its last word: it may have finished, and then the result is ours."""
     told, seen = await _told_to_stop(rooms, job, runner, state)
+    cancelled = replace(job, cancel_requested=True)
     if is_final(seen):
-        return patch_of(rooms, job, seen)
+        return patch_of(rooms, cancelled, seen)
     title = rooms.provider(job).title
     if told:
         return Patch(state="cancelled", message=_cancel_words(title, None), data={"charged": None})
@@ -174,7 +213,11 @@ async def _stopped(rooms: Rooms, job: Job, runner: Runner, state: Open) -> Patch
 
 
 async def _overdue(rooms: Rooms, job: Job, runner: Runner, state: Open, deadline: float) -> Patch:
-    """The ticket is never thrown away: one cancel, one last look, and a result that is there is collected."""
+    """The ticket is never thrown away: one cancel, one last look, and a result that is there is collected.
+
+    Raises:
+        Refused: the key is not accepted, so nobody can know what became of the run.
+    """
     _, seen = await _told_to_stop(rooms, job, runner, state)
     if isinstance(seen, Succeeded):
         return patch_of(rooms, job, seen)
@@ -182,7 +225,8 @@ async def _overdue(rooms: Rooms, job: Job, runner: Runner, state: Open, deadline
         f"{rooms.provider(job).title} did not finish within {deadline:g} seconds and was told to stop.",
         hint="Try again later; whether it was charged is shown at the provider.",
     )
-    return Patch(state="failed", error=problem_of(error), message=error.message)
+    charged = seen.charged if isinstance(seen, Canceled | Failed) else None
+    return Patch(state="failed", error=problem_of(error), message=error.message, data={"charged": charged})
 
 
 async def _told_to_stop(rooms: Rooms, job: Job, runner: Runner, state: Open) -> tuple[bool, Prediction]:
@@ -193,12 +237,12 @@ async def _told_to_stop(rooms: Rooms, job: Job, runner: Runner, state: Open) -> 
 
     patient = rooms.runner(job, record, rooms.sleep)
     with anyio.move_on_after(_STOP_SECONDS, shield=True):
-        told = rooms.provider(job).can_cancel and await runner.cancel(state.ticket)
+        told = rooms.provider(job).can_cancel and await patient.cancel(state.ticket)
         if told:
             with anyio.move_on_after(_LAST_WORD_SECONDS):
                 return told, await patient.follow(state, lambda _: _LAST_WORD_PAUSE)
-        seen = await patient.look(state)
-        return told, await patient.look(seen) if isinstance(seen, Ready) else seen
+        seen = await runner.look(state)
+        return told, await runner.look(seen) if isinstance(seen, Ready) else seen
     return False, state
 
 

@@ -98,6 +98,23 @@ class Vault:
             return None
         return next(iter((self.folder / sha256[:2]).glob(f"{sha256}.*")), None)
 
+    def older_than(self, before: float) -> list[Path]:
+        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new."""
+        found = []
+        for path in self.folder.glob("??/*.*"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < before:
+                    found.append(path)
+        return found
+
+    def remove(self, path: Path, before: float) -> bool:
+        """Remove a kept file, unless it was kept again meanwhile; whether it was removed."""
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < before:
+                path.unlink()
+                return True
+        return False
+
     def hash_of(self, path: Path) -> str | None:
         """The hash under which a path is kept here, or None for a path that is not ours."""
         name = path.name.partition(".")[0]

@@ -55,6 +55,8 @@ class Provider(_Record):
     output_hosts: tuple[str, ...]
     can_cancel: bool
     can_upload: bool
+    can_list: bool = False
+    at_once: Annotated[int | None, Field(ge=1)] = None
     inline_bytes: int
     upload_bytes: int | None = None
     output_seconds: int | None = None
@@ -142,9 +144,9 @@ class Outputs(_Record):
 
 
 class Price(_Record):
-    """What a run costs, as far as a document says so."""
+    """What a run costs, as far as a document says so: for each run, second of output, or second that it takes."""
 
-    unit: Literal["run", "output_second"]
+    unit: Literal["run", "output_second", "run_second"]
     usd: float
     seen: str
     note: str = ""

@@ -17,11 +17,16 @@ _ASK_FOR_MASKS = "Please respond with interleaved segmentation masks for the cor
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request that could be sent: the call, the seed in it, and what it is likely to cost."""
+    """A request that could be sent: the call, the seed in it, and what it is likely to cost.
+
+    Attributes:
+        drawn: the inputs that we drew, because the user gave none.
+    """
 
     call: Call
     seed: int | None
     estimate_usd: float | None
+    drawn: tuple[str, ...] = ()
 
 
 def prompt_kinds(arguments: Mapping[str, Json]) -> frozenset[PromptKind]:
@@ -54,10 +59,13 @@ def plan(
         InvalidInput: a value is missing, out of range or at odds with another; names the tool's argument.
     """
     filled: dict[str, Json] = {}
+    drawn = []
     for name, field in manifest.inputs.items():
         value = _fill(field, arguments)
-        # -1 means "any" to several models; a seed that we know is how a lost reply is found again.
-        value = draw() if field.drawn and value in (None, -1) else value
+        if field.drawn and value in (None, -1):
+            # -1 means "any" to several models; a seed that we know is how a lost reply is found again.
+            value = draw()
+            drawn.append(name)
         if value is not None:
             filled[name] = value
     for name, field in manifest.inputs.items():
@@ -73,7 +81,7 @@ def plan(
         form=route.form,
         deadline_seconds=manifest.timing.deadline_seconds,
     )
-    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=_estimate(manifest, filled))
+    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=_estimate(manifest, filled), drawn=tuple(drawn))
 
 
 def workload(manifest: Manifest, call: Call) -> str:
@@ -216,6 +224,8 @@ def _estimate(manifest: Manifest, filled: Mapping[str, Json]) -> float | None:
     price = manifest.price
     if price is None or price.unit == "run":
         return price.usd if price else None
+    if price.unit == "run_second":
+        return round(price.usd * manifest.timing.typical_seconds, 6)
     lengths = [
         _seconds_asked(field, filled.get(name))
         for name, field in manifest.inputs.items()

@@ -2,19 +2,30 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from rotoscope.errors import Busy, InvalidInput, ProviderDown, ProviderError, Refused, SubmitUnsure, Unreachable
 from rotoscope.predictions.dialects import Dialect, Parcel
+from rotoscope.predictions.sightings import Sighting
 from rotoscope.predictions.states import Call, Canceled, Failed, Final, Open, Prediction, Succeeded, Ticket
 from rotoscope.wire.messages import HttpCall, Reply
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "Send"]
 
 _UPLOAD_TRIES = 3
 _TROUBLE_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _GONE = "output_expired"
 _MISSES = 4
+_REFUSALS = 3
+_CANCEL_TRIES = 3
+_PAGES = 10
+
+
+class Send(Protocol):
+    """The wire, with a provider's key. A guard may refuse, by an error of its own, just before anything is sent."""
+
+    async def __call__(self, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +34,31 @@ class Runner:
 
     Attributes:
         dialect: words the requests and reads the replies.
-        send: the wire, with the provider's key.
+        send: the wire.
         record: told of every new state before anybody else is; the ledger.
         sleep: waits some seconds.
+        missed: told of the first of several questions in a row that were not answered.
     """
 
     dialect: Dialect
-    send: Callable[[HttpCall], Awaitable[Reply]]
+    send: Send
     record: Callable[[Prediction], Awaitable[None]]
     sleep: Callable[[float], Awaitable[None]]
+    missed: Callable[[ProviderError], Awaitable[None]] | None = None
 
-    async def start(self, call: Call) -> Prediction:
+    async def start(self, call: Call, guard: Callable[[], None] | None = None) -> Prediction:
         """Spend the money, once. The ledger holds the intent before this is called, and the caller writes the state.
+
+        Args:
+            call: what is asked for.
+            guard: called at the last moment before anything is sent; what it raises comes out, and nothing was sent.
 
         Raises:
             SubmitUnsure: nobody can know whether it was accepted.
             ProviderError, UserMistake: it was not accepted.
         """
         try:
-            state = self.dialect.read(await self.send(self.dialect.submit(call)), call)
+            state = self.dialect.read(await self.send(self.dialect.submit(call), guard), call)
         except Unreachable:
             raise
         except ProviderDown as error:
@@ -57,48 +74,88 @@ class Runner:
 
         Raises:
             SubmitUnsure: the provider never knew the prediction, as far as was seen here.
+            Refused: several questions in a row were refused for the key.
         """
-        trouble, missed, seen = 0.0, 0, False
+        doubt = _Doubt()
         while not isinstance(state, Succeeded | Failed | Canceled):
-            await self.sleep(max(pause(state), trouble))
+            await self.sleep(max(pause(state), doubt.pause))
             try:
                 heard = await self._ask(state)
             except (ProviderDown, Busy, Refused) as error:
                 # A question that fails says nothing about the prediction: it is paid for, so we ask again.
-                trouble = _longer(trouble, error)
+                await self._missed(error, doubt)
                 continue
-            if isinstance(heard, Failed) and heard.code == _GONE and missed < _MISSES:
+            if isinstance(heard, Failed) and heard.code == _GONE and doubt.misses < _MISSES:
                 # Lists lag behind, and one "not found" may pass: only several in a row are believed.
-                missed, trouble = missed + 1, max(2 * trouble, _TROUBLE_PAUSE)
+                doubt.miss()
                 continue
-            if missed == _MISSES and not seen:
+            if doubt.misses == _MISSES and not doubt.seen:
                 raise _unknown(state.ticket)
-            trouble, missed, seen = 0.0, 0, True
-            if heard != state:
+            if heard != state or doubt.told:
                 await self.record(heard)
-            state = heard
+            doubt, state = _Doubt(seen=True), heard
         return state
+
+    async def _missed(self, error: ProviderError, doubt: "_Doubt") -> None:
+        doubt.pause = _longer(doubt.pause, error)
+        doubt.refusals = doubt.refusals + 1 if isinstance(error, Refused) else 0
+        if doubt.refusals == _REFUSALS:
+            raise error
+        if not doubt.told and self.missed is not None:
+            doubt.told = True
+            await self.missed(error)
 
     async def _ask(self, state: Open) -> Prediction:
         return self.dialect.read(await self.send(self.dialect.ask(state)), state)
 
     async def look(self, state: Open) -> Prediction:
-        """One question; the state as it was when the answer says nothing."""
+        """One question; the state as it was when the answer says nothing.
+
+        Raises:
+            Refused: the key is not accepted, so nothing can be known.
+        """
         try:
             return await self._ask(state)
+        except Refused:
+            raise
         except ProviderError:
             return state
 
     async def cancel(self, ticket: Ticket) -> bool:
-        """Tell the provider to stop; whether it was told and took it."""
+        """Tell the provider to stop; whether it was told and took it. It is free, so it is tried again."""
         call = self.dialect.cancel(ticket)
         if call is None:
             return False
-        try:
-            reply = await self.send(call)
-        except ProviderError:
-            return False
-        return reply.ok
+        for tries_left in reversed(range(_CANCEL_TRIES)):
+            try:
+                reply = await self.send(call)
+            except ProviderError:
+                reply = None
+            if reply is not None and not _passes(reply):
+                return reply.ok
+            if tries_left:
+                await self.sleep(_TROUBLE_PAUSE)
+        return False
+
+    async def recent(self, call: Call, since: float) -> tuple[Sighting, ...] | None:
+        """What the provider lists as submitted to the call's endpoint since a moment (Unix seconds).
+
+        None where the provider has no list, or does not show it now.
+        """
+        asking = self.dialect.recent(call, since)
+        if asking is None:
+            return None
+        found: list[Sighting] = []
+        for _ in range(_PAGES):
+            try:
+                page = self.dialect.sightings(await self.send(asking), call)
+            except ProviderError:
+                return None
+            found += page.found
+            if page.following is None:
+                break
+            asking = page.following
+        return tuple(found)
 
     async def upload(self, parcel: Parcel) -> str:
         """Bring a file to the provider; the URL it is read from. Uploads are free, so they are tried again.
@@ -134,11 +191,31 @@ class Runner:
         return reply
 
 
+@dataclass(slots=True)
+class _Doubt:
+    """What has gone wrong since the last answer."""
+
+    seen: bool = False
+    pause: float = 0.0
+    misses: int = 0
+    refusals: int = 0
+    told: bool = False
+
+    def miss(self) -> None:
+        self.misses += 1
+        self.pause = max(2 * self.pause, _TROUBLE_PAUSE)
+
+
 def _unknown(ticket: Ticket) -> SubmitUnsure:
     return SubmitUnsure(
         "The provider accepted the request but does not know the prediction.",
         hint=f"Look at prediction {ticket.id} of {ticket.endpoint} there before you call again.",
     )
+
+
+def _passes(reply: Reply) -> bool:
+    """Whether it is trouble that may be over the next time."""
+    return reply.status == 429 or reply.status >= 500  # noqa: PLR2004 - too many requests, and server errors
 
 
 def _longer(pause: float, error: ProviderError) -> float:

@@ -24,11 +24,9 @@ from rotoscope.wire.messages import HttpCall, Json, Reply
 if TYPE_CHECKING:
     import httpx  # noqa: TID251 - this is the one module
 
-__all__ = ["AsgiApp", "Door", "Downloaded", "Wire", "resolve_host"]
+__all__ = ["AsgiApp", "Door", "Downloaded", "Times", "Wire", "resolve_host"]
 
 CONNECT_SECONDS = 5.0
-SUBMIT_SECONDS = 30.0
-ASK_SECONDS = 10.0
 DOWNLOAD_SECONDS = 600.0
 REPLY_BYTES = 64 * 1024 * 1024
 REDIRECTS = 3
@@ -63,6 +61,14 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """How long a reply is waited for, in seconds: to what may change something, and to a question."""
+
+    submit: float = 30.0
+    ask: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Downloaded:
     """A file that was fetched: its hash (hex), its size in bytes and what the server called it."""
 
@@ -85,6 +91,7 @@ class Wire:
         trusted: hosts (`name` or `name:port`) that the operator named; they may be http and private.
         sandbox: the ASGI app that answers for the trusted hosts inside this process, or None.
         resolve: finds the addresses of a host.
+        times: how long replies are waited for.
     """
 
     def __init__(
@@ -93,33 +100,61 @@ class Wire:
         trusted: frozenset[str] = frozenset(),
         sandbox: AsgiApp | None = None,
         resolve: Resolve = resolve_host,
+        times: "Times | None" = None,
     ) -> None:
         self._doors = doors
         self._trusted = trusted
         self._sandbox = sandbox
         self._resolve = resolve
-        self._keyed: httpx.AsyncClient | None = None
+        self._times = times or Times()
+        self._keyed: dict[str, httpx.AsyncClient] = {}
+        self._room: dict[str, anyio.CapacityLimiter] = {}
         self._plain: httpx.AsyncClient | None = None
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for client in (self._keyed, self._plain):
-            if client is not None:
-                await client.aclose()
+        for client in (*self._keyed.values(), *([self._plain] if self._plain else [])):
+            await client.aclose()
 
-    async def send(self, provider: str, call: HttpCall) -> Reply:
+    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
         """Send a request exactly once; never follow a redirect.
+
+        Args:
+            provider: whose key goes with it.
+            call: the request.
+            guard: called when a connection stands and nothing was sent on it yet; what it raises comes out.
 
         Raises:
             Unreachable: no connection was made; nothing was sent.
-            ReplyLost: the request may have arrived; its reply did not come back whole.
+            ReplyLost: the request may have arrived; its reply did not come back whole, or not in time.
         """
+        async with self._room.setdefault(provider, anyio.CapacityLimiter(_CONNECTIONS)):
+            with anyio.move_on_after(self._longest(call)):
+                return await self._send(provider, call, guard)
+        raise ReplyLost(f"The reply of {provider} did not come in time.", hint="Ask for the job again.")
+
+    def longest(self, call: HttpCall) -> float:
+        """After how many seconds, at most, a small request is over, one way or the other."""
+        return CONNECT_SECONDS + self._patience(call)
+
+    def _longest(self, call: HttpCall) -> float | None:
+        """Each byte of a reply may come in time and the whole still never end; a large upload takes what it takes."""
+        large = call.source is not None or call.form is not None or call.data_uris is not None
+        return None if large else self._patience(call) if call.method == "GET" else self.longest(call)
+
+    def _patience(self, call: HttpCall) -> float:
+        usual = self._times.ask if call.method == "GET" else self._times.submit
+        return call.patience_seconds or usual
+
+    async def _send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None) -> Reply:
         door = self._doors[provider]
         headers = {**call.headers, **(door.headers if call.with_key else {})}
         if call.data_uris is not None:
             call = replace(call, json=await anyio.to_thread.run_sync(_data_uris, call.data_uris), data_uris=None)
+        if guard is not None:
+            guard()
         with _our_errors(provider):
-            async with self._opened(self._keyed_client(), call, headers) as response:
+            async with self._opened(self._keyed_client(provider), call, headers, _guarded(guard)) as response:
                 body = await _body(response)
         return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, door.without_key(body))
 
@@ -132,7 +167,7 @@ class Wire:
         door = self._doors[provider]
         headers = {**call.headers, **door.headers}
         with _our_errors(provider):
-            async with self._opened(self._keyed_client(), call, headers) as response:
+            async with self._opened(self._keyed_client(provider), call, headers) as response:
                 if not response.is_success:
                     return
                 async for line in response.aiter_lines():
@@ -209,12 +244,11 @@ class Wire:
         client: "httpx.AsyncClient",
         call: HttpCall,
         headers: Mapping[str, str],
-        extensions: Mapping[str, str] | None = None,
+        extensions: Mapping[str, object] | None = None,
     ) -> AsyncIterator["httpx.Response"]:
         import httpx  # noqa: TID251 - this is the one module
 
-        read = call.patience_seconds or (ASK_SECONDS if call.method == "GET" else SUBMIT_SECONDS)
-        timeout = httpx.Timeout(read, connect=CONNECT_SECONDS)
+        timeout = httpx.Timeout(self._patience(call), connect=CONNECT_SECONDS)
         parts = {name: (file, path.open("rb"), kind) for name, (file, path, kind) in (call.form or {}).items()}
         try:
             request = client.build_request(
@@ -236,10 +270,10 @@ class Wire:
             for _, opened, _ in parts.values():
                 opened.close()
 
-    def _keyed_client(self) -> "httpx.AsyncClient":
-        if self._keyed is None:
-            self._keyed = self._client(trust_env=True)
-        return self._keyed
+    def _keyed_client(self, provider: str) -> "httpx.AsyncClient":
+        if provider not in self._keyed:
+            self._keyed[provider] = self._client(trust_env=True)
+        return self._keyed[provider]
 
     def _plain_client(self) -> "httpx.AsyncClient":
         if self._plain is None:
@@ -259,6 +293,18 @@ class Wire:
         # Downloads reuse no connection: one opened for a judged name must not serve another.
         limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS if trust_env else 0)
         return httpx.AsyncClient(mounts=mounts, limits=limits, follow_redirects=False, trust_env=trust_env)
+
+
+def _guarded(guard: Callable[[], None] | None) -> dict[str, object]:
+    """Httpcore tells of each of its steps: https://www.encode.io/httpcore/extensions/#trace."""
+    if guard is None:
+        return {}
+
+    async def told(step: str, _: Mapping[str, object]) -> None:
+        if step.endswith("send_request_headers.started"):
+            guard()
+
+    return {"trace": told}
 
 
 class _our_errors:  # noqa: N801 - it reads as a word of the with statement

@@ -9,6 +9,7 @@ own base's origin, because the key goes with them. Only successful outputs are c
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import urlencode
 
 from rotoscope.errors import RotoscopeError
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, web_url
@@ -25,6 +26,7 @@ from rotoscope.predictions.dialects.verdicts import (
     untaken,
 )
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.sightings import Page, Sighting, listed, moment
 from rotoscope.predictions.states import (
     Call,
     Canceled,
@@ -57,7 +59,7 @@ _NAMESPACES = {"workflows", "comfy"}
 
 @dataclass(frozen=True, slots=True)
 class Fal:
-    """Speaks fal's queue at `bases["api"]`, and its file storage at `bases["storage"]` where there is one."""
+    """Speaks fal's queue at `bases["api"]`, its file storage at `bases["storage"]`, its list at `bases["platform"]`."""
 
     bases: Mapping[str, str]
 
@@ -87,6 +89,35 @@ class Fal:
     def cancel(self, ticket: Ticket) -> HttpCall | None:
         """Word the request to stop. A queued run is removed; a running one is asked to end and may not."""
         return HttpCall("PUT", self._url(ticket, "cancel_url"))
+
+    def ticket(self, call: Call, prediction_id: str) -> Ticket:
+        """Its URLs are worded from the endpoint."""
+        return Ticket(prediction_id, call.endpoint)
+
+    def recent(self, call: Call, since: float) -> HttpCall | None:
+        """Word the request for an endpoint's list; None without a base for it. Not every key may read it."""
+        return self._listing(call, moment(since), None)
+
+    def sightings(self, reply: Reply, call: Call) -> Page:
+        """Read a page of requests with their inputs; whether running ones are listed was not seen."""
+        if not reply.ok:
+            raise unanswered(reply)
+        fields = reply.fields()
+        found = []
+        for row in listed(fields, "items", "requests"):
+            name, given = identifier(row.get("request_id")), row.get("json_input")
+            if name is not None and isinstance(given, dict):
+                found.append(Sighting(Ticket(name, call.endpoint), given))
+        cursor = fields.get("next_cursor")
+        return Page(tuple(found), self._listing(call, None, cursor) if isinstance(cursor, str) and cursor else None)
+
+    def _listing(self, call: Call, start: str | None, cursor: str | None) -> HttpCall | None:
+        platform = self.bases.get("platform")
+        if platform is None:
+            return None
+        asked = {"endpoint_id": call.endpoint, "start": start, "limit": "100", "cursor": cursor}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        return HttpCall("GET", f"{platform.rstrip('/')}/v1/models/requests/by-endpoint?{query}")
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a queue status or a result, or raise what the reply stands for instead (see `Dialect.read`)."""

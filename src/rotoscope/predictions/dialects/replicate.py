@@ -7,12 +7,23 @@ a reply are never followed: a gateway's point at api.replicate.com, which must n
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from rotoscope.errors import InvalidInput
-from rotoscope.predictions.dialects.addresses import identifier, trunk, web_url
+from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk, web_url
 from rotoscope.predictions.dialects.shape import Parcel, Placement
-from rotoscope.predictions.dialects.verdicts import empty, gone, heard, invalid, lost, refused, untaken
+from rotoscope.predictions.dialects.verdicts import (
+    empty,
+    gone,
+    heard,
+    invalid,
+    lost,
+    refused,
+    unanswered,
+    untaken,
+)
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.sightings import Page, Sighting, listed, moment
 from rotoscope.predictions.states import (
     Call,
     Canceled,
@@ -67,6 +78,27 @@ class Replicate:
         """Word the request to stop. A prediction that has finished is answered unchanged."""
         return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel")
 
+    def ticket(self, call: Call, prediction_id: str) -> Ticket:
+        """The id is all that it takes."""
+        return Ticket(prediction_id, call.endpoint)
+
+    def recent(self, call: Call, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
+        """Word the request for the newest predictions; 100 a page, with their whole input for one hour."""
+        return HttpCall("GET", f"{self._api}/predictions?created_after={quote(moment(since))}")
+
+    def sightings(self, reply: Reply, call: Call) -> Page:
+        """Read a page: those of the call's model, and of its version where it names one."""
+        if not reply.ok:
+            raise unanswered(reply)
+        fields = reply.fields()
+        found = []
+        for row in listed(fields, "results"):
+            name, given = identifier(row.get("id")), row.get("input")
+            if name is not None and isinstance(given, dict) and _is_of(row, call):
+                found.append(Sighting(Ticket(name, call.endpoint), given))
+        following = own_urls(fields, ["next"], self.bases["api"]).get("next")
+        return Page(tuple(found), HttpCall("GET", following) if following else None)
+
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a prediction object, or raise what the reply stands for instead (see `Dialect.read`)."""
         match about:
@@ -101,6 +133,11 @@ def _reference(call: Call) -> str:
             return version
         case version:
             return f"{call.endpoint}:{version}"
+
+
+def _is_of(row: Mapping[str, Json], call: Call) -> bool:
+    version = call.version.rpartition(":")[2] if call.version else None
+    return row.get("model") == call.endpoint and version in (None, row.get("version"))
 
 
 def _deadline(seconds: int | None) -> dict[str, str]:

@@ -10,12 +10,15 @@ import base64
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 from rotoscope.errors import RotoscopeError
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk, web_url
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import broke, empty, gone, invalid, lost, refused, unanswered, untaken
 from rotoscope.predictions.dialects.words import cleaned, number, quoted, said, unknown_status
+from rotoscope.predictions.sightings import Page, Sighting, listed
 from rotoscope.predictions.states import (
     Blob,
     Call,
@@ -35,12 +38,18 @@ __all__ = ["Segmind"]
 _ONE_SHOT_SECONDS = 120
 """The least time that a v1 reply is waited for; a reply that is given up is a paid result that is lost."""
 
+_HISTORY = "/inference-request/request-history"
+_ROW = "row_url"
+
 _TAILS = {"status_url": "/status", "response_url": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Segmind:
-    """Speaks Segmind at `bases["api"]`, with or without a version at its end, and uploads to `bases["assets"]`."""
+    """Speaks Segmind at `bases["api"]`, with or without a version at its end.
+
+    Uploads go to `bases["assets"]`, and the history of requests is at `bases["history"]`.
+    """
 
     bases: Mapping[str, str]
 
@@ -56,7 +65,10 @@ class Segmind:
         return HttpCall("POST", f"{self._api}/v1/{call.endpoint}", json=body, patience_seconds=patience)
 
     def ask(self, state: Open) -> HttpCall:
-        """Word the question for the status, or for the result once it is ready."""
+        """Word the question for the status, or for the result once it is ready; for a v1 request, for its history."""
+        row = own_urls(state.ticket.urls, [_ROW], self.bases.get("history", ""))
+        if row:
+            return HttpCall("GET", row[_ROW])
         name = "response_url" if isinstance(state, Ready) else "status_url"
         kept = own_urls(state.ticket.urls, [name], self._api)
         return HttpCall("GET", kept.get(name, f"{self._api}/v2/requests/{state.ticket.id}{_TAILS[name]}"))
@@ -69,6 +81,38 @@ class Segmind:
         """None: Segmind has no cancel; the run goes on and is charged when it succeeds."""
         return None
 
+    def ticket(self, call: Call, prediction_id: str) -> Ticket:
+        """A v1 request can be asked about in the history only; its row has no other place."""
+        history = self.bases.get("history")
+        if call.form == "v2" or history is None:
+            return Ticket(prediction_id, call.endpoint)
+        row = f"{history.rstrip('/')}{_HISTORY}/{prediction_id}"
+        return Ticket(prediction_id, call.endpoint, {_ROW: row})
+
+    def recent(self, call: Call, since: float) -> HttpCall | None:
+        """Word the request for a model's history, which is asked for by days (UTC); None without a base for it."""
+        return self._past(call, since)
+
+    def sightings(self, reply: Reply, call: Call) -> Page:
+        """Read the newest requests with their bodies. One with several outputs has several rows."""
+        if not reply.ok:
+            raise unanswered(reply)
+        found = []
+        for row in listed(reply.fields(), "data", "items", "requests"):
+            name, given = identifier(row.get("request_id")), row.get("request_body")
+            if name is not None and isinstance(given, dict) and row.get("model_name") == call.endpoint:
+                found.append(Sighting(self.ticket(call, name), given))
+        return Page(tuple(found))
+
+    def _past(self, call: Call, since: float) -> HttpCall | None:
+        history = self.bases.get("history")
+        if history is None:
+            return None
+        first = datetime.fromtimestamp(since, UTC).date()
+        asked = {"page": 1, "per_page": 100, "from_date": first, "to_date": first + timedelta(days=2)}
+        query = urlencode({**asked, "model_name": call.endpoint, "sort_order": "desc"})
+        return HttpCall("GET", f"{history.rstrip('/')}{_HISTORY}?{query}")
+
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a result or a status, or raise what the reply stands for instead (see `Dialect.read`).
 
@@ -79,6 +123,8 @@ class Segmind:
                 return self._accepted(reply, about)
             case Call():
                 return _one_shot(reply, about)
+            case _ if _ROW in about.ticket.urls:
+                return _row(reply, about.ticket)
             case _:
                 return _answered(reply, about)
 
@@ -281,3 +327,25 @@ def _status(fields: Mapping[str, Json], ticket: Ticket) -> Prediction:
 def _result(reply: Reply, ticket: Ticket) -> Prediction:
     output = reply.fields().get("output")
     return empty(ticket) if output is None else Succeeded(ticket, output, _metrics(reply))
+
+
+# --- the history: the only place where a v1 request can be asked about
+
+
+def _row(reply: Reply, ticket: Ticket) -> Prediction:
+    if reply.status in {404, 410}:
+        return gone(ticket)
+    fields = reply.fields()
+    if not reply.ok or not isinstance(fields.get("model_status"), str):
+        raise unanswered(reply)
+    match fields["model_status"]:
+        case "PENDING":
+            return Working(ticket)
+        case "COMPLETED":
+            url = web_url(fields.get("generation_url"))
+            return empty(ticket) if url is None else Succeeded(ticket, url, {"cost": fields.get("credits_deduction")})
+        case "FAILED":
+            words = quoted(fields.get("error"))
+            return Failed(ticket, "prediction_failed", "The model ran and failed.", words, charged=False)
+        case word:
+            return Working(ticket, note=unknown_status(word))

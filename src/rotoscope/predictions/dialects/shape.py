@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from rotoscope.predictions.sightings import Page
 from rotoscope.predictions.states import Call, Open, Prediction, Ticket
 from rotoscope.wire.messages import HttpCall, Reply
 
@@ -70,6 +71,27 @@ class Dialect(Protocol):
 
     def cancel(self, ticket: Ticket) -> HttpCall | None:
         """Word the request to stop, or None where the provider has none."""
+        ...
+
+    def ticket(self, call: Call, prediction_id: str) -> Ticket:
+        """What a prediction of this call is asked about with, when only its id is known."""
+        ...
+
+    def recent(self, call: Call, since: float) -> HttpCall | None:
+        """Word the free request for the list of what was submitted to the call's endpoint, or None without one.
+
+        Args:
+            call: what was asked for.
+            since: not before this moment, in Unix seconds.
+        """
+        ...
+
+    def sightings(self, reply: Reply, call: Call) -> Page:
+        """Read one page of that list.
+
+        Raises:
+            ProviderError: it cannot be read now, or this key may not.
+        """
         ...
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:

@@ -1,0 +1,135 @@
+"""Money, as far as it is arithmetic: what a run may cost, what it has cost, and the words for a refusal. Pure.
+
+Amounts inside the ledger are whole millionths of a US dollar, so that seven times 0.1 is 0.7.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rotoscope.contracts.results import Status
+from rotoscope.errors import OverBudget
+from rotoscope.wire.messages import Json
+
+__all__ = ["Caps", "Settlement", "day_begins", "in_millionths", "in_usd", "refuse_over_budget", "settlement"]
+
+_MILLION = 1_000_000
+_METRICS = {"run_second": ("predict_time", "inference_time"), "output_second": ("video_output_duration_seconds",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What may be spent, in US dollars.
+
+    Attributes:
+        per_call: for one run; None is without a limit.
+        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit.
+        refuse_unpriced: whether a model whose price is unknown is refused.
+    """
+
+    per_call: float | None = None
+    per_day: float | None = None
+    refuse_unpriced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a reservation ends.
+
+    Attributes:
+        committed: what it counts for from now on, in millionths; None when nobody knows any amount.
+        charged_usd: what the user is told was charged; None when that is not known.
+    """
+
+    committed: int | None
+    charged_usd: float | None
+
+
+def in_millionths(usd: float) -> int:
+    """US dollars as whole millionths, rounded up: a cap must hold."""
+    return -int(-usd * _MILLION // 1) if usd >= 0 else 0
+
+
+def in_usd(millionths: int) -> float:
+    """Millionths as US dollars."""
+    return millionths / _MILLION
+
+
+def day_begins(now: float) -> float:
+    """The beginning of the day (UTC) of a moment, both in Unix seconds."""
+    return datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+
+
+def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model: str) -> None:
+    """Refuse a run that would pass a cap.
+
+    Args:
+        caps: what may be spent.
+        estimate_usd: what the run will cost, or None where no price is known.
+        today: what was spent or is held today, in millionths.
+        model: for the words.
+
+    Raises:
+        OverBudget: names the sum, the cap and how to raise it.
+    """
+    if estimate_usd is None:
+        if caps.refuse_unpriced:
+            raise OverBudget(
+                f"The price of {model} is not known, and models without a price are refused here.",
+                hint="Name a model with a price, write one into its manifest, or unset ROTOSCOPE_UNPRICED.",
+                code="price_unknown",
+            )
+        return
+    if caps.per_call is not None and in_millionths(estimate_usd) > in_millionths(caps.per_call):
+        raise OverBudget(
+            f"This run of {model} would cost about {estimate_usd:.4g} USD; the cap for one call is "
+            f"{caps.per_call:.4g} USD.",
+            hint="Ask for less, or raise ROTOSCOPE_MAX_USD_PER_CALL for the server.",
+        )
+    if caps.per_day is not None and today + in_millionths(estimate_usd) > in_millionths(caps.per_day):
+        raise OverBudget(
+            f"This run of {model} would cost about {estimate_usd:.4g} USD; with the {in_usd(today):.4g} USD spent or "
+            f"held today it would pass the cap of {caps.per_day:.4g} USD a day.",
+            hint="Wait until midnight (UTC), or raise ROTOSCOPE_MAX_USD_PER_DAY for the server.",
+        )
+
+
+def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
+    """What a job that has ended has cost.
+
+    A run that ended well costs what the provider's own numbers say, else its price, else nobody knows. What was
+    refused or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting
+    against the caps, and the user is told that it is not known.
+
+    Args:
+        state: the job's final state.
+        data: what the stages have found: `charged`, `metrics`, `price`, `estimate_usd`.
+    """
+    if data.get("charged") is False:
+        return Settlement(0, 0.0)
+    said = _said(data)
+    if state == "succeeded" or data.get("charged") is True or "output" in data:
+        usd = said if said is not None else _number(data.get("estimate_usd"))
+        return Settlement(None if usd is None else in_millionths(usd), usd)
+    estimate = _number(data.get("estimate_usd"))
+    return Settlement(None if estimate is None else in_millionths(estimate), None)
+
+
+def _said(data: Mapping[str, Json]) -> float | None:
+    """What the provider's own numbers make of the price, in US dollars."""
+    metrics, price = data.get("metrics"), data.get("price")
+    if not isinstance(metrics, dict):
+        return None
+    billed = _number(metrics.get("cost"))
+    if billed is not None:
+        return billed
+    if not isinstance(price, dict):
+        return None
+    units = (_number(metrics.get(name)) for name in _METRICS.get(str(price.get("unit")), ()))
+    measured = next((one for one in units if one is not None), None)
+    usd = _number(price.get("usd"))
+    return None if measured is None or usd is None else round(measured * usd, 6)
+
+
+def _number(value: Json | None) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

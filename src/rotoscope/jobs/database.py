@@ -1,0 +1,148 @@
+"""The database behind the ledger: one connection in one thread, short transactions, and what each version added."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from rotoscope.errors import StorageFailed
+from rotoscope.jobs.tables import SCHEMA_VERSION, metadata
+
+__all__ = ["BUSY_SECONDS", "Database"]
+
+BUSY_SECONDS = 30.0
+"""How long a transaction waits for another process's to end."""
+
+_CORRUPT = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
+
+Answer = TypeVar("Answer")
+
+
+class Database:
+    """Every transaction is short and runs in the one thread that may use the connection.
+
+    Args:
+        url: as SQLAlchemy writes it; SQLite in WAL mode.
+        busy_seconds: how long a transaction waits for another process's to end.
+    """
+
+    def __init__(self, url: str, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._url = url
+        self._busy_seconds = busy_seconds
+        self._engine: Engine | None = None
+        self._one_thread = anyio.CapacityLimiter(1)
+
+    async def aclose(self) -> None:
+        """Close the database."""
+        if self._engine is not None:
+            await anyio.to_thread.run_sync(self._engine.dispose, limiter=self._one_thread)
+
+    async def transact(
+        self, work: Callable[[Connection], Answer], *, writes: bool = True, durable: bool = False
+    ) -> Answer:
+        """Do some work in one transaction; `durable` brings it to the disk before this returns.
+
+        Raises:
+            StorageFailed: it could not be read or written; nothing of it was.
+        """
+
+        def run() -> Answer:
+            options = {"writes": writes, "durable": durable}
+            with self._opened().connect().execution_options(**options) as connection, connection.begin():
+                return work(connection)
+
+        return await self._translated(run)
+
+    async def version(self) -> int:
+        """A number that is another one once another process has written; this one's own writes do not count."""
+
+        def run() -> int:
+            with self._opened().connect() as connection:
+                found = connection.connection.driver_connection
+                assert isinstance(found, sqlite3.Connection)
+                return int(found.execute("PRAGMA data_version").fetchone()[0])
+
+        return await self._translated(run)
+
+    async def _translated(self, run: Callable[[], Answer]) -> Answer:
+        try:
+            return await anyio.to_thread.run_sync(run, limiter=self._one_thread)
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise _storage_failed(error, make_url(self._url).database or self._url) from error
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            self._engine = _open_engine(self._url, self._busy_seconds)
+        return self._engine
+
+
+def _storage_failed(error: Exception, file: str) -> StorageFailed:
+    cause = getattr(error, "orig", None) or error
+    name = getattr(cause, "sqlite_errorname", "")
+    if name in _CORRUPT:
+        return StorageFailed(
+            f"The ledger {file} is damaged, so nothing is begun.",
+            hint="Restore it from a copy, or move it away to begin a new one; results in the vault stay.",
+        )
+    if name.startswith("SQLITE_BUSY"):
+        return StorageFailed(
+            "The ledger is locked by another program.", hint=f"See which one has {file} open, then try again."
+        )
+    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
+        return StorageFailed("The ledger cannot be written: the disk is full or broken.", hint=f"Make room for {file}.")
+    return StorageFailed(
+        "The ledger could not be read or written.",
+        hint=f"Check that {file} and its folder are writable and have space.",
+    )
+
+
+def _open_engine(url: str, busy_seconds: float) -> Engine:
+    """Open the database, bring it to this version, and refuse one that a newer version has written."""
+    file = make_url(url).database
+    if file and file != ":memory:":
+        Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(file).touch(mode=0o600)
+    arguments = {"check_same_thread": False, "timeout": busy_seconds}
+    engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _on_begin)
+    with engine.begin() as connection:
+        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if found > SCHEMA_VERSION:
+            raise StorageFailed(
+                f"The ledger was written by a newer rotoscope (schema {found}; this one knows {SCHEMA_VERSION}).",
+                hint="Upgrade rotoscope, or set ROTOSCOPE_HOME to another folder.",
+            )
+        if found < SCHEMA_VERSION:
+            _upgrade(connection, found)
+    return engine
+
+
+def _upgrade(connection: Connection, found: int) -> None:
+    """Add what is missing. Changes are additive only, so nothing that stands is touched but values that were wrong."""
+    metadata.create_all(connection)
+    if found == 1:
+        connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS jobs_by_request ON jobs (idempotency_key)")
+        # Version 1 left this open: any process could have sent a rehearsal to a provider.
+        connection.exec_driver_sql("UPDATE jobs SET needs_key = 'sandbox' WHERE sandbox AND needs_key IS NULL")
+    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _on_connect(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves, see _on_begin
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _on_begin(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    # FULL: an intent to pay that a power cut takes back would allow a second payment.
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('durable') else 'NORMAL'}")
+    # Taking the write lock at once is what makes read-then-write transactions of several processes safe.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")

@@ -1,0 +1,198 @@
+"""Leases: which process drives which job, when several share one ledger. Every take-over raises the job's fence."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or_merge
+
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.job import Job
+from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note
+from rotoscope.jobs.tables import job_events, jobs, processes
+from rotoscope.jobs.tempo import Tempo
+
+__all__ = ["Beat", "Holder", "Leases"]
+
+_MOST_AT_ONCE = 64  # jobs that are taken in one transaction: it must stay short
+_FORGOTTEN_AFTER = 20  # leases: a process that was silent for so long is dropped from the table
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that drives jobs.
+
+    Attributes:
+        owner: names it, uniquely for each start.
+        keys: what it can speak to: providers whose key it holds, or the sandbox.
+        models: the models that it knows.
+        limits: how many jobs may run at once at a provider, over all processes; a provider without one has no limit.
+    """
+
+    owner: str
+    keys: frozenset[str]
+    models: frozenset[str]
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a process hears when it says that it lives: which jobs are still its own, and which are to be cancelled."""
+
+    held: frozenset[str]
+    cancels: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """Claims, renews and gives back.
+
+    A process claims a job that is queued, or whose owner has been silent for longer than its lease; only with the key
+    that the job needs, and only while the job's provider has room. A new job is left to its starter for a moment.
+    """
+
+    database: Database
+    clock: Callable[[], float]
+    holder: Holder
+    tempo: Tempo
+
+    async def claim(self, job_id: str) -> Job | None:
+        """Take one job to drive it; None when somebody else has it or its provider has no room."""
+        taken = await self._taken(jobs.c.id == job_id)
+        return taken[0] if taken else None
+
+    async def claim_some(self) -> Sequence[Job]:
+        """Take what nobody drives, the oldest first."""
+        waiting = select(jobs.c.id).where(self._free(self.clock())).limit(1)
+        # A look costs no lock; most of them find nothing.
+        if await self.database.transact(lambda c: c.execute(waiting).first(), writes=False) is None:
+            return ()
+        return await self._taken(self._free(self.clock()))
+
+    async def beat(self, driven: frozenset[str]) -> Beat:
+        """Renew the leases of the jobs that are driven here, and hear what was asked of them.
+
+        One that ran out while nobody took the job is renewed too: the fence tells who came first, not the clock.
+        """
+        now = self.clock()
+        mine = (jobs.c.owner == self.holder.owner, jobs.c.state == "running", jobs.c.id.in_(driven))
+        renewing = update(jobs).where(*mine).values(lease_until=now + self.tempo.lease)
+        renewing_and_telling = renewing.returning(jobs.c.id, jobs.c.cancel_requested)
+
+        def write(connection: Connection) -> Beat:
+            _say_alive(connection, self.holder, now, self.tempo.lease * _FORGOTTEN_AFTER)
+            rows = connection.execute(renewing_and_telling).all()
+            return Beat(frozenset(row.id for row in rows), frozenset(row.id for row in rows if row.cancel_requested))
+
+        return await self.database.transact(write)
+
+    async def cancels(self) -> frozenset[str]:
+        """The jobs of this process that somebody, in any process, has asked to cancel."""
+        mine = (jobs.c.owner == self.holder.owner, jobs.c.state == "running", jobs.c.cancel_requested)
+        query = select(jobs.c.id).where(*mine)
+        return await self.database.transact(lambda c: frozenset(c.execute(query).scalars()), writes=False)
+
+    async def give_back(self) -> None:
+        """End cleanly: whoever comes next takes over at once."""
+        now, owner = self.clock(), self.holder.owner
+        back = {"state": "queued", "owner": None, "lease_until": None, "updated_at": now}
+
+        def write(connection: Connection) -> None:
+            mine = jobs.c.owner == owner
+            returned = update(jobs).where(mine, jobs.c.state.in_(("running", "queued"))).values(back)
+            for job_id in connection.execute(returned.returning(jobs.c.id)).scalars().all():
+                note(connection, job_id, now, "given_back", {})
+            connection.execute(delete(processes).where(processes.c.owner == owner))
+
+        await self.database.transact(write)
+
+    async def changed_since(self, seq: int) -> tuple[int, frozenset[str]]:
+        """The jobs with events after a number, and the number to ask from next time; below zero begins at the end."""
+
+        def read(connection: Connection) -> tuple[int, frozenset[str]]:
+            if seq < 0:
+                newest = connection.execute(select(func.coalesce(func.max(job_events.c.seq), 0))).scalar_one()
+                return int(newest), frozenset()
+            rows = connection.execute(select(job_events.c.seq, job_events.c.job_id).where(job_events.c.seq > seq)).all()
+            return max((row.seq for row in rows), default=seq), frozenset(row.job_id for row in rows)
+
+        return await self.database.transact(read, writes=False)
+
+    async def open_jobs(self) -> Sequence[str]:
+        """The ids of the jobs that have not ended and that this process could drive."""
+        query = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), self._drivable())
+        return await self.database.transact(lambda c: list(c.execute(query).scalars()), writes=False)
+
+    async def _taken(self, which: ColumnElement[bool]) -> Sequence[Job]:
+        now = self.clock()
+        wanted = select(*JOB_COLUMNS).where(which, self._free(now)).order_by(jobs.c.created_at, jobs.c.id)
+
+        def write(connection: Connection) -> Sequence[Job]:
+            running = _running(connection, now)
+            somewhere = wanted.where(*_not_full(self.holder.limits, running)).limit(_MOST_AT_ONCE)
+            found = [job_of(row) for row in connection.execute(somewhere)]
+            return [self._take(connection, job, now) for job in _with_room(found, self.holder.limits, running)]
+
+        return await self.database.transact(write)
+
+    def _take(self, connection: Connection, job: Job, now: float) -> Job:
+        values = {"state": "running", "owner": self.holder.owner, "lease_until": now + self.tempo.lease}
+        taking = update(jobs).where(jobs.c.id == job.id).values(**values, fence=jobs.c.fence + 1, updated_at=now)
+        taken = connection.execute(taking.returning(*JOB_COLUMNS)).one()
+        note(connection, job.id, now, "claimed", {"owner": self.holder.owner})
+        return job_of(taken)
+
+    def _free(self, now: float) -> ColumnElement[bool]:
+        alive = select(processes.c.owner).where(processes.c.beat_at > now - self.tempo.lease)
+        unpreferred = or_(
+            jobs.c.owner.is_(None),
+            jobs.c.owner == self.holder.owner,
+            jobs.c.created_at < now - self.tempo.prefer_starter,
+            jobs.c.owner.not_in(alive),
+        )
+        due = or_(jobs.c.next_at.is_(None), jobs.c.next_at <= now)
+        return and_(
+            self._drivable(),
+            or_(
+                and_(jobs.c.state == "queued", due, unpreferred),
+                and_(jobs.c.state == "running", jobs.c.lease_until < now),
+            ),
+        )
+
+    def _drivable(self) -> ColumnElement[bool]:
+        return and_(jobs.c.needs_key.in_(self.holder.keys), jobs.c.model.in_(self.holder.models))
+
+
+def _running(connection: Connection, now: float) -> Counter[tuple[str, bool]]:
+    """How many jobs are driven now, by provider and by whether they are rehearsals."""
+    driven = and_(jobs.c.state == "running", jobs.c.lease_until >= now)
+    rows = connection.execute(
+        select(jobs.c.provider, jobs.c.sandbox, func.count()).where(driven).group_by(jobs.c.provider, jobs.c.sandbox)
+    )
+    return Counter({(provider, sandbox): count for provider, sandbox, count in rows})
+
+
+def _not_full(limits: Mapping[str, int], running: Counter[tuple[str, bool]]) -> Iterator[ColumnElement[bool]]:
+    """Jobs of a provider that is full must not hide those behind them."""
+    for (provider, sandbox), count in running.items():
+        if count >= limits.get(provider, count + 1):
+            yield or_(jobs.c.provider != provider, jobs.c.sandbox != sandbox)
+
+
+def _with_room(found: Sequence[Job], limits: Mapping[str, int], running: Counter[tuple[str, bool]]) -> list[Job]:
+    """Those of some jobs whose providers have room for them, the first of them first."""
+    roomy = []
+    for job in found:
+        place, limit = (job.provider, job.sandbox), limits.get(job.provider)
+        if limit is None or running[place] < limit:
+            running[place] += 1
+            roomy.append(job)
+    return roomy
+
+
+def _say_alive(connection: Connection, holder: Holder, now: float, forgotten_after: float) -> None:
+    row = {"owner": holder.owner, "beat_at": now, "keys": sorted(holder.keys)}
+    saying = insert_or_merge(processes).values(row)
+    connection.execute(saying.on_conflict_do_update(index_elements=["owner"], set_=row))
+    connection.execute(delete(processes).where(processes.c.beat_at < now - forgotten_after))

@@ -1,0 +1,90 @@
+"""The purse: reservations, written in the transaction of their job, settled with its end, and added up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, in_usd, refuse_over_budget
+from rotoscope.jobs.job import NewJob
+from rotoscope.jobs.tables import reservations
+
+__all__ = ["Spent", "reserve", "settle", "spending", "today"]
+
+_COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one model was used for on one day (UTC), in US dollars.
+
+    Attributes:
+        held: reserved for runs that have not ended.
+        charged: of runs that have ended, as far as a price is known.
+        unknown: how many of the runs have no known price.
+    """
+
+    day: str
+    principal: str
+    model: str
+    provider: str
+    sandbox: bool
+    runs: int
+    held: float
+    charged: float
+    unknown: int
+
+
+def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: float) -> None:
+    """Hold what a job may cost.
+
+    Raises:
+        OverBudget: it would pass a cap; the transaction must not go on.
+    """
+    spent = _today(connection, new.principal, new.sandbox, now)
+    refuse_over_budget(caps, new.estimate_usd, spent, new.model)
+    row = {name: getattr(new, name) for name in ("principal", "tool", "model", "provider", "sandbox")}
+    held = None if new.estimate_usd is None else in_millionths(new.estimate_usd)
+    connection.execute(insert(reservations).values(**row, job_id=job_id, at=now, reserved=held))
+
+
+def settle(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
+    """End a reservation. A job that ends anew, after a person decided, is settled anew."""
+    values = {"committed": ending.committed, "settled_at": now}
+    connection.execute(update(reservations).where(reservations.c.job_id == job_id).values(values))
+
+
+def today(connection: Connection, principal: str, sandbox: bool, now: float) -> float:
+    """What a principal has spent or holds today (UTC), in US dollars."""
+    return in_usd(_today(connection, principal, sandbox, now))
+
+
+def spending(connection: Connection, since: float) -> Sequence[Spent]:
+    """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
+    rows = reservations.c
+    day = func.strftime("%Y-%m-%d", rows.at, "unixepoch")
+    held, settled = rows.settled_at.is_(None), rows.settled_at.is_not(None)
+    unknown = func.count().filter(rows.reserved.is_(None), rows.committed.is_(None))
+    who = (rows.principal, rows.model, rows.provider, rows.sandbox)
+    query = select(
+        day,
+        *who,
+        func.count(),
+        func.coalesce(func.sum(rows.reserved).filter(held), 0),
+        func.coalesce(func.sum(rows.committed).filter(settled), 0),
+        unknown,
+    )
+    query = query.where(rows.at >= since).group_by(day, *who).order_by(day.desc(), rows.model)
+    return [_spent(tuple(row)) for row in connection.execute(query)]
+
+
+def _spent(row: tuple[Any, ...]) -> Spent:
+    day, principal, model, provider, sandbox, runs, held, charged, unknown = row
+    return Spent(day, principal, model, provider, sandbox, runs, in_usd(held), in_usd(charged), unknown)
+
+
+def _today(connection: Connection, principal: str, sandbox: bool, now: float) -> int:
+    mine = (reservations.c.principal == principal, reservations.c.sandbox == sandbox)
+    query = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(*mine, reservations.c.at >= day_begins(now))
+    return int(connection.execute(query).scalar_one())

@@ -1,0 +1,32 @@
+"""Every span of time that the job engine lives by, in seconds, in one record that a test may shorten."""
+
+from dataclasses import dataclass
+
+__all__ = ["Tempo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """Seconds.
+
+    Attributes:
+        lease: how long a job belongs to a process that says nothing more.
+        beat: how often a process says that it lives; a third of the lease.
+        look: how often an idle process looks for jobs that nobody drives.
+        glance: how often a process with jobs, or with somebody who waits, looks whether another one has written.
+        prefer_starter: how long a new job is left to the process that opened it.
+        post_grace: added to the longest paying request before its silence is taken for an answer that was lost.
+        list_pauses: the waits between looks into a provider's list for a prediction whose reply was lost.
+        refused_pause: between two questions while a provider does not accept the key.
+        longest_retry: the longest wait before a request that was certainly not accepted is sent again.
+    """
+
+    lease: float = 15.0
+    beat: float = 5.0
+    look: float = 1.0
+    glance: float = 0.25
+    prefer_starter: float = 2.0
+    post_grace: float = 5.0
+    list_pauses: tuple[float, ...] = (0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 20.0)
+    refused_pause: float = 60.0
+    longest_retry: float = 60.0
