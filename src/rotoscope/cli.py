@@ -4,9 +4,11 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,15 +132,34 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     import anyio
 
     from rotoscope.compose import open_roots, studio_opener
+    from rotoscope.jobs.glance import has_open_jobs
     from rotoscope.models.catalog import manifest_folder
     from rotoscope.server.app import build_server
     from rotoscope.server.patience import read_clients
 
     roots = open_roots(settings, Path.cwd(), Path.home())
     clients = read_clients(manifest_folder() / "clients.toml")
-    server = build_server(studio_opener(settings, roots), clients, settings.inline_seconds)
-    anyio.run(server.run_stdio_async)
+    opener = studio_opener(settings, roots)
+    glance = partial(has_open_jobs, settings.database_url)
+    server = build_server(opener, clients, settings.inline_seconds, glance)
+    anyio.run(_until_told, server.run_stdio_async)
     return OK
+
+
+async def _until_told(work: Callable[[], Awaitable[None]]) -> None:
+    """Do some work; SIGTERM ends it as the end of input does, with every job given back."""
+    import anyio
+
+    async def heed() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        if sys.platform != "win32":  # there is no such signal there, and no loop that could hear it
+            tasks.start_soon(heed)
+        await work()
+        tasks.cancel_scope.cancel()
 
 
 def _call(asked: argparse.Namespace, settings: Settings) -> int:

@@ -61,7 +61,7 @@ def open_studio(
     times: "Times | None" = None,
     clock: Callable[[], float] = time.time,
 ) -> "Studio":
-    """Build every room and the studio on top of them.
+    """Build every room and the studio on top of them. It may be built in a thread; then `begin` it in the event loop.
 
     Args:
         settings: the operator's decisions.
@@ -108,9 +108,7 @@ def open_studio(
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo)
     closing.push_async_callback(dispatcher.give_back)
-    tasks.start_soon(dispatcher.run)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
-    tasks.start_soon(retention.run)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     return Studio(rooms, intake, access, dispatcher, retention, leases.holder.owner, caps, draw)

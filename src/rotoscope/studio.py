@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import anyio
+import anyio.abc
 
 from rotoscope.admission import Admission, admit, check_inside, check_prompt
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
@@ -56,6 +57,11 @@ class Studio:
     owner: str
     caps: Caps
     draw: Callable[[], int]
+
+    def begin(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Take up what other processes have left, and keep house; until the task group ends."""
+        tasks.start_soon(self.dispatcher.run)
+        tasks.start_soon(self.retention.run)
 
     async def perform(
         self,

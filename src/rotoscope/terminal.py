@@ -104,7 +104,9 @@ async def _in_studio(settings: Settings, work: Callable[[Studio], Awaitable[Answ
     refusal: RotoscopeError | None = None
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
         try:
-            outcome.append(await work(open_studio(settings, roots, tasks, closing)))
+            studio = open_studio(settings, roots, tasks, closing)
+            studio.begin(tasks)
+            outcome.append(await work(studio))
         except RotoscopeError as error:
             refusal = error  # raised inside a task group it would come out wrapped
         tasks.cancel_scope.cancel()

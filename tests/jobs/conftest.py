@@ -107,7 +107,9 @@ def opened(home: Path) -> Open:
     async def open_on(settings: Settings, app: Any) -> AsyncIterator[Studio]:
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             roots = open_roots(settings, home, home)
-            yield open_studio(settings, roots, tasks, closing, app, sleep=at_once)
+            studio = open_studio(settings, roots, tasks, closing, app, sleep=at_once)
+            studio.begin(tasks)
+            yield studio
             tasks.cancel_scope.cancel()
 
     return open_on

@@ -9,8 +9,8 @@ import pytest
 
 import rotoscope.jobs.ledger
 from rotoscope.errors import StorageFailed, UnknownJob
-from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
 from rotoscope.jobs.database import Database
+from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
 from rotoscope.jobs.leases import Holder, Leases
 from rotoscope.jobs.ledger import Ledger, LostLease
 from rotoscope.jobs.tempo import Tempo

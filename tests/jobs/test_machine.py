@@ -17,6 +17,7 @@ from rotoscope.contracts.arguments import Arguments, DescribeWithMasks, SegmentI
 from rotoscope.contracts.results import DescribeResult, JobResult, SegmentResult
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.job import Job, Opening
+from rotoscope.jobs.leases import Leases
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.watch import _Wake
 from rotoscope.media.vault import Vault
@@ -115,11 +116,10 @@ async def test_a_picture_leaves_this_machine_only_as_new_pixels(
         ((401, {"detail": "Unauthenticated"}), "auth", "failed"),
         ((402, {"title": "Billing required", "detail": "You need to set up billing"}), "provider_credit", "failed"),
         ((422, {"detail": "Invalid version or not permitted"}), "invalid_input", "failed"),
-        ((429, {"detail": "Request was throttled. Your rate limit resets in ~30s."}), "rate_limited", "failed"),
         ((500, b"oops"), "submit_unknown", "needs_review"),
         ((201, b"<html>"), "submit_unknown", "needs_review"),
     ],
-    ids=["401", "402", "422", "429", "500", "unreadable"],
+    ids=["401", "402", "422", "500", "unreadable"],
 )
 async def test_a_paying_request_is_sent_once_whatever_is_answered(
     studio: Studio, provider: Replicate, photo: Path, created: Answer, code: str, status: str
@@ -130,6 +130,16 @@ async def test_a_paying_request_is_sent_once_whatever_is_answered(
     assert (result.status, result.error.code) == (status, code)
     assert provider.posts == 1
     assert result.next_step
+
+
+async def test_a_request_that_was_certainly_not_taken_is_sent_again_after_the_wait_that_was_asked_for(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.created = (429, {"detail": "Request was throttled. Your rate limit resets in ~30s."})
+    result = await ended(studio, words(photo))
+    assert result.error is not None
+    assert (result.status, result.error.code, result.cost.charged_usd) == ("failed", "rate_limited", 0.0)
+    assert provider.posts == 5
 
 
 async def test_the_intent_is_in_the_ledger_before_the_paying_request(
@@ -422,20 +432,20 @@ async def ready() -> str:
 async def test_one_jobs_broken_ledger_ends_neither_the_server_nor_other_jobs(
     studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claiming = type(studio.rooms.ledger).claim
+    claiming = Leases.claim
     broken: list[str] = []
 
-    async def claim(self: Any, job_id: str, owner: str, lease: float) -> Job | None:
+    async def claim(self: Any, job_id: str) -> Job | None:
         if not broken:
             broken.append(job_id)
             raise StorageFailed("The ledger is locked.")
-        return await claiming(self, job_id, owner, lease)
+        return await claiming(self, job_id)
 
-    monkeypatch.setattr(type(studio.rooms.ledger), "claim", claim)
-    first = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(first, Job)
-    assert (await ended(studio, words(photo))).status == "succeeded"
-    assert (await studio.job(first.id, "local")).state == "queued"
+    monkeypatch.setattr(Leases, "claim", claim)
+    first = await begun(studio, words(photo))
+    assert (await ended(studio, words(photo, overlay=False))).status == "succeeded"
+    with anyio.fail_after(10):
+        assert (await studio.wait(first, 10)).state == "succeeded"
 
 
 async def test_a_host_that_is_down_for_a_while_does_not_lose_a_paid_result(
@@ -550,7 +560,7 @@ async def test_a_run_whose_length_cannot_be_remembered_still_succeeds(
 
 
 async def test_a_stream_of_events_wakes_the_question_only_at_another_status() -> None:
-    wake = _Wake(anyio.Event())
+    wake = _Wake()
     for event in ('{"status": "IN_QUEUE", "queue_position": 2}', '{"status": "IN_QUEUE", "queue_position": 1}', "junk"):
         wake.told(event)
     with anyio.fail_after(5):

@@ -1,7 +1,7 @@
 """The runner: pays once, asks as often as it must, and never gives up on what was paid for."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Provider:
             {"api": "https://api.example.com", "storage": "https://s", "assets": "https://a"}
         )
 
-    async def send(self, call: HttpCall) -> Reply:
+    async def send(self, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
         self.asked.append(call)
         answer = self.answers.pop(0)
         if isinstance(answer, RotoscopeError):
@@ -144,7 +144,8 @@ async def test_fal_is_asked_once_more_for_its_result() -> None:
 
 async def test_a_cancel_says_whether_the_provider_took_it() -> None:
     assert await Provider([reply("canceled")]).runner.cancel(TICKET) is True
-    assert await Provider([ReplyLost("x")]).runner.cancel(TICKET) is False
+    assert await Provider([reply("starting", 404)]).runner.cancel(TICKET) is False
+    assert await Provider([ReplyLost("x")] * 3).runner.cancel(TICKET) is False
     assert await Provider([], "segmind").runner.cancel(TICKET) is False
 
 

@@ -75,11 +75,11 @@ class Job:
     cancel_requested: bool
     owner: str | None
     fence: int
-    next_at: float | None
     created_at: float
     updated_at: float
     finished_at: float | None
-    delivered_at: float | None
+    delivered_at: float | None = None
+    next_at: float | None = None
 
     @property
     def final(self) -> bool:

@@ -105,16 +105,20 @@ async def _posted(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Su
         if not grip.holds:
             raise _TooLate
 
-    async def posting() -> Prediction:
-        return await quiet_runner(rooms, job).start(call, guard)
+    async def posting() -> Prediction | SubmitUnsure:
+        try:
+            return await quiet_runner(rooms, job).start(call, guard)
+        except SubmitUnsure as lost:
+            return lost
 
     try:
         with anyio.CancelScope(shield=True):
             state = await beside(posting, lambda: _cancelled_in_flight(rooms, job, grip, call, submission))
-            state = await _noted(rooms, job, call, state)
+            if not isinstance(state, SubmitUnsure):
+                state = await _noted(rooms, job, call, state)
+        if isinstance(state, SubmitUnsure):
+            return await found_again(rooms, job, call, submission, state)
         return patch_of(rooms, job, state)
-    except SubmitUnsure as error:
-        return await found_again(rooms, job, call, submission, error)
     except (_TooLate, ProviderError, UserMistake) as error:
         # The provider said no, or nothing was sent: nothing was bought, so the intent is taken back.
         await rooms.insist(lambda: rooms.ledger.withdraw(submission))

@@ -1,7 +1,7 @@
 """The MCP server: the tools and resources of the contracts, on the studio, over any transport and in both eras."""
 
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -81,15 +81,21 @@ class _Server(MCPServer[StudioDoor]):
         return self._clients.inline_seconds(client_name(context), self._inline_seconds)
 
 
-def build_server(open_studio: OpenStudio, clients: Clients, inline_seconds: float | None) -> MCPServer[StudioDoor]:
+def build_server(
+    open_studio: OpenStudio,
+    clients: Clients,
+    inline_seconds: float | None,
+    has_open_jobs: Callable[[], bool] = lambda: False,
+) -> MCPServer[StudioDoor]:
     """Build the server. Nothing heavy happens before the first call.
 
     Args:
         open_studio: opens the studio at its first use.
         clients: how patient each client is.
         inline_seconds: the operator's word on that, if any.
+        has_open_jobs: whether a former process left jobs behind; then the studio is opened for them.
     """
-    door = StudioDoor(open_studio)
+    door = StudioDoor(open_studio, has_open_jobs)
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[StudioDoor]) -> AsyncIterator[StudioDoor]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenStudio", "StudioDoor"]
 
+_OPENING_SECONDS = 0.5
+
 OpenStudio = Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]
 """Builds a studio whose jobs run in the task group; what must be closed goes on the stack."""
 
@@ -21,8 +23,9 @@ OpenStudio = Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]
 class StudioDoor:
     """Holds the studio of one process, and the task group in which its jobs outlive every request."""
 
-    def __init__(self, open_studio: OpenStudio) -> None:
+    def __init__(self, open_studio: OpenStudio, has_open_jobs: Callable[[], bool] = lambda: False) -> None:
         self._open_studio = open_studio
+        self._has_open_jobs = has_open_jobs
         self._tasks: anyio.abc.TaskGroup | None = None
         self._closing = AsyncExitStack()
         self._lock = anyio.Lock()
@@ -33,10 +36,17 @@ class StudioDoor:
         """Keep the jobs running inside this block; at its end they stop and stay in the ledger."""
         async with self._closing, anyio.create_task_group() as tasks:
             self._tasks = tasks
+            tasks.start_soon(self._take_up)
             try:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
+
+    async def _take_up(self) -> None:
+        """Jobs that a former process left open are driven on without a call; the client's opening goes first."""
+        await anyio.sleep(_OPENING_SECONDS)
+        if await anyio.to_thread.run_sync(self._has_open_jobs):
+            await self.studio()
 
     async def studio(self) -> "Studio":
         """The studio, built at the first call."""
@@ -45,4 +55,5 @@ class StudioDoor:
                 assert self._tasks is not None, "the door is open only inside opened()"
                 building = partial(self._open_studio, self._tasks, self._closing)
                 self._studio = await anyio.to_thread.run_sync(building)
+                self._studio.begin(self._tasks)
         return self._studio

@@ -74,7 +74,7 @@ async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceConten
 
 async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResourceContents:
     job = await studio.job(job_id, principal)
-    result = await studio.result(job, AnyResult)
+    result = await studio.deliver(job, AnyResult)
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)
 
 
