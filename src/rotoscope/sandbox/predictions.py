@@ -117,8 +117,10 @@ class Prediction:
 
     @property
     def started(self) -> float | None:
-        """When the run seems to start: never before the pretended queue is over."""
-        return None if self.begun is None else max(self.order.created + self.order.queue_seconds, self.begun)
+        """When the run seems to start: never before the pretended queue is over; never, if it is to be aborted."""
+        if self.begun is None or self.order.ends == Stage.ABORTED:
+            return None
+        return max(self.order.created + self.order.queue_seconds, self.begun)
 
     @property
     def finished(self) -> float | None:
@@ -171,7 +173,8 @@ class Prediction:
         """When the provider itself ends it: aborted before its start, or canceled after its run."""
         order = self.order
         if order.ends == Stage.ABORTED:
-            return order.created + order.queue_seconds
+            # Not at once where no waiting is pretended: the answer to the submit is to tell of an open prediction.
+            return None if self.outcome is None else order.created + order.queue_seconds
         return None if self.started is None else self.started + order.run_seconds
 
     def _running(self, now: float) -> bool:

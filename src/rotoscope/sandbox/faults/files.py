@@ -8,41 +8,43 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rotoscope.sandbox.faults import connections
-from rotoscope.sandbox.faults.scenarios import Fault
 
-__all__ = ["send_file"]
+__all__ = ["send_spoiled", "send_zeros"]
 
 _TEXT = b"This is not the file that you paid for."
 _CHUNK = bytes(64 * 1024)
 
 
-async def send_file(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, fault: Fault, transport: asyncio.Transport | None
+async def send_spoiled(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, kind: str, transport: asyncio.Transport | None
 ) -> None:
-    """Sends what the app would send, spoiled as the fault says.
+    """Sends what the app would send, spoiled.
 
     Args:
         app: knows the true file.
         scope: of the request.
         receive: of the request.
         send: of the request.
-        fault: F24 or F25.
-        transport: the connection; what is cut or endless needs one.
+        kind: `short` or `reset` (F24), `type` or `broken` (F25).
+        transport: the connection; what is cut short needs one.
     """
-    kind = fault.said("kind")
-    if kind in ("declared", "endless"):
-        await connections.drained(receive)
-        await _zeros(scope["path"], receive, send, fault.number("bytes"), declared=kind == "declared")
-        return
     cut = _Cut(send, spoil=_SPOILS[kind])
     await app(scope, receive, cut)
-    if transport is not None and cut.unfinished and kind in ("short", "reset"):
+    if transport is not None and cut.unfinished:
         end = connections.reset if kind == "reset" else connections.close
         await end(transport, receive)
 
 
-async def _zeros(path: str, receive: Receive, send: Send, size: int, *, declared: bool) -> None:
-    """Zeros until the client goes or the size is reached, whichever comes first."""
+async def send_zeros(path: str, receive: Receive, send: Send, size: int, *, declared: bool) -> None:
+    """Sends zeros until the client goes or the size is reached, whichever comes first.
+
+    Args:
+        path: its ending tells the content type.
+        receive: of the request, whose body has been read.
+        send: of the request.
+        size: how many bytes.
+        declared: whether the headers say so.
+    """
     kind = mimetypes.guess_type(path)[0] or "image/jpeg"
     headers = [(b"content-type", kind.encode()), *([(b"content-length", str(size).encode())] if declared else [])]
     await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rotoscope.sandbox.faults import connections
 from rotoscope.sandbox.faults.deeds import Deed, What, deed_of, id_told, naming_model
-from rotoscope.sandbox.faults.files import send_file
+from rotoscope.sandbox.faults.files import send_spoiled, send_zeros
 from rotoscope.sandbox.faults.mangling import is_final, is_running, reworded, with_fresh_urls
 from rotoscope.sandbox.faults.refusals import Reply, as_json, problem, refusal
 from rotoscope.sandbox.faults.rules import Faults, Rule
@@ -71,7 +71,7 @@ class FaultInjection:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         deed = _deed(scope)
-        rules = self._faults.rules if deed is not None else ()
+        rules = self._faults.about(deed) if deed is not None else ()
         header = _header(scope)
         if deed is None or not (rules or header):
             await self._app(scope, receive, send)
@@ -98,11 +98,11 @@ class FaultInjection:
 
     async def _perform(self, call: _Call, rules: tuple[Rule, ...], own: tuple[Rule, ...]) -> None:
         meeting = [rule for rule in (*own, *rules) if rule.meets(call.deed) and self._faults.left(rule)]
-        fates = [rule for rule in meeting if rule.fault.kind == "fate" and self._spend(rule, call.deed)]
-        if fates:
-            call.scope[FATE] = fate_from(rule.fault for rule in fates)
         later = tuple(rule for rule in own if call.deed.what is What.SUBMIT and _concerns_later(rule))
         acting = self._acting(call.deed, meeting)
+        if acting is None or _reaches_the_app(acting.fault):
+            fates = [rule.fault for rule in meeting if rule.fault.kind == "fate" and self._spend(rule, call.deed)]
+            call.scope[FATE] = fate_from(fates)
         if acting is not None:
             await self._act(call, acting, later)
             return
@@ -143,15 +143,12 @@ class FaultInjection:
             case "file":
                 await self._file(call, rule)
             case _:
-                await self._before_or_after(call, rule, later)
+                await self._lost(call, rule, later)
                 await call.answer(refusal(fault, call.deed, self._clock()))
 
-    async def _before_or_after(self, call: _Call, rule: Rule, later: tuple[Rule, ...]) -> Reply:
-        """What a fault with a lost answer loses: the app's reply, or nothing where the app is not to see the call."""
-        if rule.fault.kind == "refuse" and rule.fault.name != "F10":
-            await connections.drained(call.receive)
-            return Reply(200)
-        if rule.fault.accepted:
+    async def _lost(self, call: _Call, rule: Rule, later: tuple[Rule, ...]) -> Reply:
+        """The reply that the client will not get: the app's, or a made-up one where the app is not to see the call."""
+        if _reaches_the_app(rule.fault):
             return await self._inner(call, later)
         await connections.drained(call.receive)
         return Reply(201, {"content-type": "application/json"}, b'{"id": ')
@@ -161,7 +158,7 @@ class FaultInjection:
         if transport is None and fault.name != "F5":
             await call.answer(_no_connection(fault.name))
             return
-        reply = await self._before_or_after(call, rule, later)
+        reply = await self._lost(call, rule, later)
         if transport is None or fault.name == "F5":
             await connections.hang(call.receive)
         elif fault.name == "F2":
@@ -176,10 +173,15 @@ class FaultInjection:
             await connections.slow_body(transport, call.receive, reply, float(fault.said("interval")))
 
     async def _file(self, call: _Call, rule: Rule) -> None:
-        if call.transport is None and rule.fault.said("kind") not in ("type", "broken"):
+        kind = rule.fault.said("kind")
+        if call.transport is None and kind not in ("type", "broken"):
             await call.answer(_no_connection(rule.fault.name))
-            return
-        await send_file(self._app, call.scope, call.receive, call.send, rule.fault, call.transport)
+        elif kind in ("declared", "endless"):
+            await self._inner(call, ())
+            size = rule.fault.number("bytes")
+            await send_zeros(call.scope["path"], call.receive, call.send, size, declared=kind == "declared")
+        else:
+            await send_spoiled(self._app, call.scope, call.receive, call.send, kind, call.transport)
 
     async def _cancel(self, call: _Call, rule: Rule) -> None:
         deed = call.deed
@@ -241,6 +243,11 @@ def _concerns_later(rule: Rule) -> bool:
     return rule.fault.kind != "fate" and any(what is not What.SUBMIT for what in rule.fault.on)
 
 
+def _reaches_the_app(fault: Fault) -> bool:
+    """Whether the app is asked although a fault takes the answer into its own hands."""
+    return fault.accepted and (fault.kind != "refuse" or fault.name == "F10")
+
+
 def _rewrites(rule: Rule, deed: Deed) -> bool:
     """Whether a rule changes the app's answer to a deed; F23 does where output URLs are told, not where read."""
     mends = rule.fault.name == "F23" and deed.what is not What.OUTPUT
@@ -274,10 +281,11 @@ def fate_from(faults: Iterable[Fault]) -> Fate:
 async def _read_ahead(receive: Receive) -> tuple[bytes, Receive]:
     """A request's body, and a `receive` that gives it once more."""
     messages: list[Message] = []
+    size = 0
     while True:
         message = await receive()
         messages.append(message)
-        size = sum(len(one.get("body", b"")) for one in messages)
+        size += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False) or size > _BODY_FOR_MODEL:
             break
     waiting = iter(messages)

@@ -71,6 +71,7 @@ class Faults:
         self.acted: deque[tuple[str, Deed]] = deque(maxlen=_REMEMBERED)
         self._lock = threading.Lock()
         self._added: list[Rule] = []
+        self._stuck: dict[str, list[Rule]] = {}
         self._used: dict[int, int] = {}
         self._marks: set[tuple[int, str]] = set()
         self._file = file
@@ -108,18 +109,21 @@ class Faults:
         """Puts a rule behind the others, under a number of its own."""
         rule = replace(rule, number=next(_numbers))
         with self._lock:
-            self._added.append(rule)
+            among = self._stuck.setdefault(rule.prediction, []) if rule.prediction else self._added
+            among.append(rule)
         return rule
 
     def remove(self, rule: Rule) -> None:
         """Takes a rule back."""
         with self._lock:
-            self._added = [one for one in self._added if one != rule]
+            for among in (self._added, self._stuck.get(rule.prediction, [])):
+                among[:] = [one for one in among if one != rule]
 
     def clear(self) -> None:
         """Takes back every rule that was added; those of the file stay."""
         with self._lock:
             self._added.clear()
+            self._stuck.clear()
 
     def used(self, rule: Rule) -> int:
         """How often a rule has acted."""
@@ -127,10 +131,14 @@ class Faults:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """Every rule, in the order in which they are tried."""
+        """Every rule that is not about one prediction alone, in the order in which they are tried."""
         self._read_again()
         with self._lock:
             return (*self._added, *self._filed)
+
+    def about(self, deed: Deed) -> tuple[Rule, ...]:
+        """Every rule that could meet a deed: those of its own prediction come first."""
+        return (*self._stuck.get(deed.prediction, ()), *self.rules)
 
     def spend(self, rule: Rule, deed: Deed) -> bool:
         """Takes one from a rule's count; False when it has run out."""
