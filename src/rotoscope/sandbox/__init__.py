@@ -3,6 +3,9 @@
 It serves whoever has no provider key yet, and tests what waits for hosted models: it draws queues, progress, logs,
 refusals and retention as the providers do. It has its own wires and engines and shares no code with the rest of
 the package, so that a mistake there cannot agree with itself here.
+
+What a provider can do wrong can be asked for (`faults`; `docs/sandbox.md` has the table), and what came in is counted
+for whoever watches from another process: `GET /sandbox/ledger` (`tally`).
 """
 
 import time
