@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
     sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1")
     sandbox.add_argument("--port", type=_port, default=8765, metavar="N")
+    sandbox.add_argument("--faults", type=Path, metavar="FILE", help="rules for what is to go wrong (docs/sandbox.md)")
     sandbox.set_defaults(run=_sandbox)
     return top
 
@@ -290,19 +291,18 @@ def _check(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
-    import socket
-
-    import uvicorn
-
     from rotoscope.sandbox import build_sandbox
+    from rotoscope.sandbox.faults.scenarios import UnknownFault
+    from rotoscope.sandbox.serving import listening, serve
 
-    with socket.socket() as listener:
-        # A port that is taken is told before anything is promised.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", asked.port))
+    try:
+        app = build_sandbox(settings.home / "sandbox", faults=asked.faults)
+    except UnknownFault as problem:
+        raise InvalidInput(f"{asked.faults}: {problem}", hint="See docs/sandbox.md.") from None
+    # A port that is taken is told before anything is promised.
+    with listening(asked.port) as listener:
         print(f"The sandbox is at http://127.0.0.1:{asked.port}; stop it with Ctrl-C.", file=sys.stderr)
-        config = uvicorn.Config(build_sandbox(settings.home / "sandbox"), log_level="warning")
-        uvicorn.Server(config).run(sockets=[listener])
+        serve(app, listener)
     return OK
 
 

@@ -1,7 +1,6 @@
 """fal's wire, driven by fal's own client over a loopback socket where it can say what is meant."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +10,11 @@ import fal_client.client
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import numpy as np
 import pytest
-import uvicorn
 from fal_client.client import FalClientHTTPError
 from numpy.typing import NDArray
 
 from rotoscope.sandbox import Sandbox, build_sandbox
+from rotoscope.sandbox.serving import served as serving
 
 DESCRIBE = "fal-ai/sa2va/8b/image"
 SAM2 = "fal-ai/sam2/image"
@@ -24,26 +23,12 @@ SAM2 = "fal-ai/sam2/image"
 @pytest.fixture
 def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The base URL of a sandbox on a free port; fal's client is pointed at it by its module's globals."""
-    server = uvicorn.Server(uvicorn.Config(build_sandbox(folder, pace=0), port=0, log_level="error", lifespan="off"))
-    ready = threading.Event()
-    start = server.startup
-
-    async def startup(sockets: Any = None) -> None:
-        await start(sockets)
-        ready.set()
-
-    monkeypatch.setattr(server, "startup", startup)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    assert ready.wait(20)
-    base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{base}/")
-    monkeypatch.setattr(fal_client.client, "RUN_URL_FORMAT", f"{base}/sync/")
-    monkeypatch.setattr(fal_client.client, "REST_URL", base)
-    monkeypatch.setattr(fal_client.client, "CDN_URL", base)
-    yield base
-    server.should_exit = True
-    thread.join(20)
+    with serving(build_sandbox(folder, pace=0)) as base:
+        monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{base}/")
+        monkeypatch.setattr(fal_client.client, "RUN_URL_FORMAT", f"{base}/sync/")
+        monkeypatch.setattr(fal_client.client, "REST_URL", base)
+        monkeypatch.setattr(fal_client.client, "CDN_URL", base)
+        yield base
 
 
 @pytest.fixture

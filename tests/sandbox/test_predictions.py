@@ -1,5 +1,7 @@
 """The stage of a prediction is a function of what happened and of the time."""
 
+from dataclasses import replace
+
 import pytest
 
 from rotoscope.sandbox.predictions import Failure, Order, Outcome, Prediction, Stage
@@ -62,3 +64,15 @@ def test_a_start_deadline_only_concerns_what_has_not_started() -> None:
     assert expired.stage(CREATED + 3) is Stage.EXPIRED
     assert expired.completed(CREATED + 3) == CREATED + 2
     assert predicted(start_by=CREATED + 2).stage(CREATED + 3) is Stage.SUCCEEDED
+
+
+def test_a_provider_can_abort_before_the_start_or_cancel_after_the_run() -> None:
+    """Source: Replicate's prediction lifecycle; only what ran is billed."""
+    base = Order("a", "replicate", "m", "v", {}, 100.0, 1, 5.0, 20.0)
+    ran = Outcome(101.0, output="made")
+    aborted = Prediction(replace(base, ends="aborted"), begun=100.0, outcome=ran)
+    assert [aborted.stage(now) for now in (104.0, 105.0)] == [Stage.QUEUED, Stage.ABORTED]
+    assert (aborted.started, aborted.completed(130.0)) == (None, 105.0)
+    canceled = Prediction(replace(base, ends="canceled"), begun=100.0, outcome=ran)
+    assert [canceled.stage(now) for now in (104.0, 124.0, 125.0)] == [Stage.QUEUED, Stage.RUNNING, Stage.CANCELED]
+    assert (canceled.started, canceled.completed(130.0)) == (105.0, 125.0)

@@ -3,6 +3,9 @@
 It serves whoever has no provider key yet, and tests what waits for hosted models: it draws queues, progress, logs,
 refusals and retention as the providers do. It has its own wires and engines and shares no code with the rest of
 the package, so that a mistake there cannot agree with itself here.
+
+What a provider can do wrong can be asked for (`faults`; `docs/sandbox.md` has the table), and what came in is counted
+for whoever watches from another process: `GET /sandbox/ledger` (`tally`).
 """
 
 import time
@@ -17,7 +20,8 @@ class Sandbox(Protocol):
     """An ASGI app.
 
     `state.requests` holds the latest requests (method, path, query, body), `state.accepted` the ids of all
-    predictions that a provider would have charged for; `state.site` is what the wires share.
+    predictions that a provider would have charged for; `state.site` is what the wires share; `state.faults` is what
+    goes wrong: `state.faults.add("F2", wire="fal")` (see `faults.rules`).
     """
 
     @property
@@ -34,7 +38,12 @@ class Sandbox(Protocol):
 
 
 def build_sandbox(
-    folder: Path, *, pace: float = 1.0, clock: Callable[[], float] = time.time, public_url: str | None = None
+    folder: Path,
+    *,
+    pace: float = 1.0,
+    clock: Callable[[], float] = time.time,
+    public_url: str | None = None,
+    faults: Path | None = None,
 ) -> Sandbox:
     """A sandbox over a folder, which several processes may share.
 
@@ -43,7 +52,8 @@ def build_sandbox(
         pace: multiplies all pretended waiting; at 0 the next ask finds the prediction done.
         clock: the time in seconds since the epoch.
         public_url: what handed-out URLs start with; without it, the scheme and host of each request.
+        faults: a file of rules for what goes wrong, read again when it changes.
     """
     from rotoscope.sandbox.app import build
 
-    return build(folder, pace=pace, clock=clock, public_url=public_url)
+    return build(folder, pace=pace, clock=clock, public_url=public_url, faults=faults)

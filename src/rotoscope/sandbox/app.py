@@ -24,10 +24,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rotoscope.sandbox.fal_storage import storage_routes
 from rotoscope.sandbox.fal_wire import queue_routes, rest_routes
+from rotoscope.sandbox.faults.middleware import FaultInjection
+from rotoscope.sandbox.faults.rules import Faults
+from rotoscope.sandbox.predictions import Order
 from rotoscope.sandbox.replicate_wire import replicate_routes
 from rotoscope.sandbox.segmind_wire import segmind_routes
 from rotoscope.sandbox.site import Refusal, Site
 from rotoscope.sandbox.store import Store
+from rotoscope.sandbox.tally import Tally, ledger_routes
 from rotoscope.sandbox.work import Crew
 
 __all__ = ["Seen", "build"]
@@ -67,9 +71,10 @@ class Seen:
 class _Journal:
     """Writes down every request before it is answered."""
 
-    def __init__(self, app: ASGIApp, pages: deque[Seen]) -> None:
+    def __init__(self, app: ASGIApp, pages: deque[Seen], tally: Tally) -> None:
         self._app = app
         self._pages = pages
+        self._tally = tally
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,6 +82,7 @@ class _Journal:
             return
         seen = Seen(scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
         self._pages.append(seen)
+        self._tally.note(seen.method, seen.path)
 
         async def noted() -> Message:
             message = await receive()
@@ -87,12 +93,22 @@ class _Journal:
 
 
 def build(
-    folder: Path, *, pace: float = 1.0, clock: Callable[[], float] = time.time, public_url: str | None = None
+    folder: Path,
+    *,
+    pace: float = 1.0,
+    clock: Callable[[], float] = time.time,
+    public_url: str | None = None,
+    faults: Path | None = None,
 ) -> Starlette:
-    """The app; `state.requests` is its journal, `state.accepted` the ids of the predictions it accepted."""
+    """The app.
+
+    `state.requests` is its journal, `state.accepted` the ids of the predictions it accepted, `state.faults` what
+    goes wrong. `GET /sandbox/ledger` counts (`tally`).
+    """
     store = Store(folder)
     site = Site(store, Crew(store, clock), clock, pace, public_url)
     pages: deque[Seen] = deque(maxlen=_REMEMBERED)
+    tally, wrongs = Tally(), Faults(faults)
     files = [
         Route("/outputs/{id}/{name}", partial(_output, site)),
         Route("/files/{name}", partial(_upload, site)),
@@ -100,6 +116,7 @@ def build(
     app = Starlette(
         routes=[
             *files,
+            *ledger_routes(site, tally),
             *storage_routes(site),
             *rest_routes(site),
             *replicate_routes(site),
@@ -108,13 +125,22 @@ def build(
             # fal's submit route takes any path: without this, an unknown path would be a wrong method.
             Route("/{path:path}", _nowhere, methods=["GET", "PUT", "DELETE", "PATCH"]),
         ],
-        middleware=[Middleware(_Journal, pages)],
+        middleware=[
+            Middleware(_Journal, pages, tally),
+            Middleware(FaultInjection, faults=wrongs, find=partial(_order, store), clock=clock),
+        ],
         exception_handlers={Refusal: _refused, HTTPException: _missing},
     )
     app.state.requests = pages
     app.state.accepted = site.accepted
+    app.state.faults = wrongs
     app.state.site = site
     return app
+
+
+def _order(store: Store, id_: str) -> Order | None:
+    known = store.get(id_)
+    return None if known is None else known.order
 
 
 async def _refused(_: Request, refusal: Exception) -> Response:

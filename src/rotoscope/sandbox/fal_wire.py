@@ -2,7 +2,7 @@
 
 The synchronous form (`https://fal.run/{endpoint}`) answers when the request's Host is `fal.run`, or under the
 path prefix `/sync/`; the queue has every other host. Server-sent events end with `COMPLETED`.
-Webhooks are accepted and never sent: the sandbox opens no connection to anywhere.
+Webhooks go to this machine only (`webhooks`); others are accepted and never sent.
 """
 
 import json
@@ -19,7 +19,8 @@ from starlette.routing import Route
 
 from rotoscope.sandbox.models import Problem, find_model
 from rotoscope.sandbox.predictions import Failure, JsonObject, Prediction, Stage
-from rotoscope.sandbox.site import Refusal, Site, moment, read_object, whole
+from rotoscope.sandbox.site import Refusal, Site, fate_of, moment, read_object, whole
+from rotoscope.sandbox.webhooks import Webhook, fal_keys, notify, signed_by_fal
 
 __all__ = ["keyed", "queue_routes", "rest_routes"]
 
@@ -28,6 +29,7 @@ _ID_HEADER = "x-fal-request-id"
 _LOOK_SECONDS = 0.05
 _REPEAT_LOOKS = 20
 _SYNC_SECONDS = 3600.0
+_OK = 200
 _OPEN = {Stage.QUEUED: "IN_QUEUE", Stage.RUNNING: "IN_PROGRESS"}
 _ERRORS = "https://docs.fal.ai/errors"
 
@@ -37,7 +39,14 @@ _Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 def rest_routes(site: Site) -> list[Route]:
     """The platform API; in front of everything with placeholders in its path."""
-    return [Route("/v1/models/requests/by-endpoint", keyed(partial(_past, site)), methods=["GET"])]
+    return [
+        Route("/v1/models/requests/by-endpoint", keyed(partial(_past, site)), methods=["GET"]),
+        Route("/.well-known/jwks.json", partial(_keys, site), methods=["GET"]),
+    ]
+
+
+async def _keys(site: Site, _: Request) -> Response:
+    return JSONResponse(fal_keys(site.store.key(_WIRE)))
 
 
 def queue_routes(site: Site) -> list[Route]:
@@ -97,6 +106,9 @@ async def _submit(site: Site, request: Request) -> Response:
     if request.headers.get("host", "").split(":")[0] == "fal.run":
         return await _run(site, request)
     known = await _accepted(site, request)
+    if url := request.query_params.get("fal_webhook"):
+        webhook = Webhook(url, ("completed",), partial(_hooked, site, request), signed_by_fal, site.store.key(_WIRE))
+        await notify(site, known, webhook, fate_of(request))
     told = _told(site, request, known, logs=False) | {"gateway_request_id": known.order.id}
     return JSONResponse(told, headers={_ID_HEADER: known.order.id})
 
@@ -117,7 +129,24 @@ async def _accepted(site: Site, request: Request) -> Prediction:
         raise _refuse(422, _detail([nothing], {}))
     if problems := model.problems(given):
         raise _refuse(422, _detail(problems, given))
-    return site.accept(str(uuid.uuid4()), model, given, start_by=_start_by(site, request))
+    start_by = _start_by(site, request)
+    return site.accept(str(uuid.uuid4()), model, given, start_by=start_by, fate=fate_of(request))
+
+
+def _hooked(site: Site, request: Request, known: Prediction) -> JsonObject:
+    """What a webhook says: the result, or the model's error, in an envelope."""
+    try:
+        reply = _answer(site, request, known)
+    except Refusal as refusal:
+        reply = refusal.response
+    told = {
+        "request_id": known.order.id,
+        "gateway_request_id": known.order.id,
+        "payload": json.loads(bytes(reply.body)),
+    }
+    if reply.status_code == _OK:
+        return told | {"status": "OK"}
+    return told | {"status": "ERROR", "error": f"Unexpected status code: {reply.status_code}"}
 
 
 def _start_by(site: Site, request: Request) -> float | None:

@@ -144,6 +144,7 @@ class Model:
         version: the version id of a community model on Replicate; empty for official ones.
         check: finds what no single field shows, such as that neither points nor a box were given.
         run_seconds: the least time a run seems to take.
+        cost: what a run is said to cost, in USD, where the wire says it (Segmind).
     """
 
     wire: str
@@ -153,6 +154,7 @@ class Model:
     version: str = ""
     check: Callable[[Mapping[str, Any]], Problem | None] = field(default=_no_problem)
     run_seconds: float = 0.5
+    cost: float = 0.0
 
     def problems(self, given: Mapping[str, Any]) -> list[Problem]:
         """Everything wrong with an input, before anything runs; null counts as not given."""

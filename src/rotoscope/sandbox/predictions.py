@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-__all__ = ["Failure", "JsonObject", "Order", "Outcome", "Prediction", "Stage"]
+__all__ = ["Failure", "Fate", "JsonObject", "Order", "Outcome", "Prediction", "Stage"]
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as it came from, or goes to, the wire."""
@@ -47,6 +47,8 @@ class Order:
         run_seconds: the least time a run seems to take.
         deadline: when it is stopped, or None.
         start_by: when it must have started, or None.
+        ends: `canceled` or `aborted` when the provider itself is to end it so; empty for the ordinary end.
+        failure: the fields of the `Failure` it is to end with, or None.
     """
 
     id: str
@@ -60,6 +62,8 @@ class Order:
     run_seconds: float
     deadline: float | None = None
     start_by: float | None = None
+    ends: str = ""
+    failure: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,23 @@ class Failure:
     message: str
     kind: str = "internal_error"
     field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What is to become of a prediction instead of its ordinary end; a fault decides it before it is accepted.
+
+    Attributes:
+        run_seconds: the least time its run seems to take, whatever the model says.
+        ends: as in `Order`.
+        failure: what it is to fail with.
+        webhook: how its webhooks go wrong: one of the kinds of F26, or empty.
+    """
+
+    run_seconds: float | None = None
+    ends: str = ""
+    failure: Failure | None = None
+    webhook: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +117,10 @@ class Prediction:
 
     @property
     def started(self) -> float | None:
-        """When the run seems to start: never before the pretended queue is over."""
-        return None if self.begun is None else max(self.order.created + self.order.queue_seconds, self.begun)
+        """When the run seems to start: never before the pretended queue is over; never, if it is to be aborted."""
+        if self.begun is None or self.order.ends == Stage.ABORTED:
+            return None
+        return max(self.order.created + self.order.queue_seconds, self.begun)
 
     @property
     def finished(self) -> float | None:
@@ -120,6 +143,8 @@ class Prediction:
         match self.stage(now):
             case Stage.CANCELED if self.canceled is not None:
                 return self.canceled
+            case Stage.CANCELED | Stage.ABORTED if self.order.ends:
+                return self._fated
             case Stage.CANCELED | Stage.ABORTED:
                 return self.order.deadline
             case Stage.EXPIRED:
@@ -133,12 +158,24 @@ class Prediction:
         order = self.order
         if self.canceled is not None:
             return Stage.CANCELED
+        if order.ends:
+            over = self._fated is not None and self._fated <= now
+            return Stage(order.ends) if over else None
         if order.start_by is not None and now >= order.start_by and not self._running(order.start_by):
             return Stage.EXPIRED
         done = self.finished is not None and order.deadline is not None and self.finished <= order.deadline
         if order.deadline is not None and now >= order.deadline and not done:
             return Stage.CANCELED if self._running(order.deadline) else Stage.ABORTED
         return None
+
+    @property
+    def _fated(self) -> float | None:
+        """When the provider itself ends it: aborted before its start, or canceled after its run."""
+        order = self.order
+        if order.ends == Stage.ABORTED:
+            # Not at once where no waiting is pretended: the answer to the submit is to tell of an open prediction.
+            return None if self.outcome is None else order.created + order.queue_seconds
+        return None if self.started is None else self.started + order.run_seconds
 
     def _running(self, now: float) -> bool:
         return self.started is not None and self.started <= now

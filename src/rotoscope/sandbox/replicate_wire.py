@@ -2,7 +2,7 @@
 
 The gateway differs as the real ones do: it answers a create with 200, takes community models by their path, and
 hands out `urls` that point to api.replicate.com, where its key is worth nothing.
-Webhooks are accepted and never sent: the sandbox opens no connection to anywhere.
+Webhooks go to this machine only (`webhooks`); others are accepted and never sent.
 """
 
 import json
@@ -19,8 +19,9 @@ from starlette.routing import Route
 
 from rotoscope.sandbox.models import Model, Problem, all_models, find_model
 from rotoscope.sandbox.predictions import JsonObject, Prediction, Stage
-from rotoscope.sandbox.site import Refusal, Site, moment, pieces, read_object, whole
+from rotoscope.sandbox.site import Refusal, Site, fate_of, moment, pieces, read_object, whole
 from rotoscope.sandbox.store import Upload, new_id
+from rotoscope.sandbox.webhooks import Webhook, notify, replicate_secret, signed_by_replicate
 
 __all__ = ["replicate_routes"]
 
@@ -38,6 +39,7 @@ _RETENTION_SECONDS = 3600.0
 _UPLOAD_SECONDS = 24 * 3600.0
 _PAGE = 100
 _DEFAULT_WAIT = 60.0
+_EVENTS = ("start", "output", "logs", "completed")
 _PREFER = re.compile(r"wait(?:=(\d{1,2}))?")
 _SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
@@ -54,6 +56,7 @@ def replicate_routes(site: Site) -> list[Route]:
         ("POST", "/predictions/{id}/cancel", _cancel),
         ("POST", "/models/{owner}/{name}/predictions", _create_by_model),
         ("GET", "/models/{owner}/{name}/versions/{version}", _version),
+        ("GET", "/webhooks/default/secret", _secret),
         ("GET", "/files", _list_files),
         ("POST", "/files", _upload),
         ("GET", "/files/{id}", _file),
@@ -134,7 +137,10 @@ async def _start(site: Site, request: Request, body: JsonObject, model: Model) -
         raise _invalid(problems)
     span = _seconds(request.headers.get("cancel-after"))
     deadline = None if span is None else site.clock() + span
-    known: Prediction | None = site.accept(new_id(), model, body["input"], deadline=deadline)
+    fate = fate_of(request)
+    known: Prediction | None = site.accept(new_id(), model, body["input"], deadline=deadline, fate=fate)
+    if known is not None and isinstance(body.get("webhook"), str):
+        await notify(site, known, _webhook(site, request, body), fate)
     wait = _wait(request.headers.get("prefer", ""))
     if known is None or wait is None:
         return JSONResponse(_told(site, request, known), 200 if _is_gateway(request) else 201)
@@ -143,6 +149,16 @@ async def _start(site: Site, request: Request, body: JsonObject, model: Model) -
     if told["status"] == "processing":
         told["status"] = "starting"
     return JSONResponse(told, 200 if _is_gateway(request) else 202 if told["output"] is None else 201)
+
+
+def _webhook(site: Site, request: Request, body: JsonObject) -> Webhook:
+    wanted = body.get("webhook_events_filter")
+    events = tuple(event for event in _EVENTS if not isinstance(wanted, list) or not wanted or event in wanted)
+    return Webhook(body["webhook"], events, partial(_told, site, request), signed_by_replicate, site.store.key(_WIRE))
+
+
+async def _secret(site: Site, _: Request) -> Response:
+    return JSONResponse({"key": replicate_secret(site.store.key(_WIRE))})
 
 
 def _wait(prefer: str) -> float | None:

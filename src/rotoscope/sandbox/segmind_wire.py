@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from rotoscope.sandbox.models import Model, find_model
 from rotoscope.sandbox.predictions import JsonObject, Prediction, Stage
-from rotoscope.sandbox.site import Refusal, Site, pieces, read_object, whole
+from rotoscope.sandbox.site import Refusal, Site, fate_of, pieces, read_object, whole
 from rotoscope.sandbox.store import Upload, new_id
 
 __all__ = ["segmind_routes"]
@@ -82,7 +82,7 @@ async def _accepted(site: Site, request: Request) -> Prediction:
     given = await _given(site, request, model)
     if problems := model.problems(given):
         raise _refuse(400, "; ".join(f"{one.field}: {one.message}" for one in problems))
-    return site.accept(str(uuid.uuid4()), model, given)
+    return site.accept(str(uuid.uuid4()), model, given, fate=fate_of(request))
 
 
 async def _given(site: Site, request: Request, model: Model) -> JsonObject:
@@ -143,7 +143,7 @@ def _headers(known: Prediction, now: float, made: JsonObject) -> dict[str, str]:
     told = {
         "x-request-id": known.order.id,
         "x-generation-time": f"{_took(known, now):.3f}",
-        "x-cost": "0.0",
+        "x-cost": str(_cost(known, now)),
         "x-remaining-credits": _CREDITS,
     }
     return told | {f"x-sandbox-{name}": str(value) for name, value in made.items() if value is not None}
@@ -152,6 +152,12 @@ def _headers(known: Prediction, now: float, made: JsonObject) -> dict[str, str]:
 def _took(known: Prediction, now: float) -> float:
     completed = known.completed(now)
     return max(0.0, completed - known.started) if completed is not None and known.started is not None else 0.0
+
+
+def _cost(known: Prediction, now: float) -> float:
+    """What was charged: only successes are billed."""
+    model = find_model(_WIRE, known.order.model)
+    return model.cost if model is not None and known.stage(now) is Stage.SUCCEEDED else 0.0
 
 
 async def _submit(site: Site, request: Request) -> Response:
@@ -194,7 +200,7 @@ def _answer(known: Prediction, now: float, more: JsonObject) -> Response:
     if stage is Stage.SUCCEEDED:
         body["metrics"] = {
             "inference_time": round(_took(known, now), 3),
-            "cost": 0.0,
+            "cost": _cost(known, now),
             "remaining_credits": float(_CREDITS),
         }
     if body["status"] != "FAILED":
@@ -268,7 +274,7 @@ def _row(site: Site, request: Request, known: Prediction) -> JsonObject:
         "request_id": known.order.id,
         "model_name": known.order.model,
         "model_status": "PENDING" if not stage.final else _STATUS.get(stage, "FAILED"),
-        "credits_deduction": 0.0,
+        "credits_deduction": _cost(known, now),
         "request_body": known.order.input,
         "generation_url": output.get("image"),
         "latency_ms": round(_took(known, now) * 1000),

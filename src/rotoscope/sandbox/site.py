@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,11 +16,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from rotoscope.sandbox.models import Model
-from rotoscope.sandbox.predictions import JsonObject, Order, Prediction, Stage
+from rotoscope.sandbox.predictions import Fate, JsonObject, Order, Prediction, Stage
 from rotoscope.sandbox.store import Incoming, Store, Upload
 from rotoscope.sandbox.work import OWN, Crew
 
-__all__ = ["Refusal", "Site", "moment", "pieces", "poured", "read_object", "whole"]
+__all__ = ["FATE", "Refusal", "Site", "fate_of", "moment", "pieces", "poured", "read_object", "whole"]
+
+FATE = "sandbox.fate"
+"""The key of an ASGI scope under which a fault says what is to become of the prediction."""
 
 _QUEUE_SECONDS = 0.3
 _PLACES_AHEAD = 3
@@ -30,6 +33,7 @@ _MOST_DIGITS = 9
 _BODY_LIMIT = 100 * 1024 * 1024
 _UPLOAD_LIMIT = 2 * 1024**3
 _CHUNK = 1024 * 1024
+_ORDINARY = Fate()
 
 
 class Refusal(Exception):
@@ -66,6 +70,7 @@ class Site:
         *,
         deadline: float | None = None,
         start_by: float | None = None,
+        fate: Fate = _ORDINARY,
     ) -> Prediction:
         """Remembers a checked request and lets it be computed; this is what costs money at a provider."""
         order = Order(
@@ -77,9 +82,11 @@ class Site:
             created=self.clock(),
             turn=time.time_ns(),
             queue_seconds=_QUEUE_SECONDS * self.pace,
-            run_seconds=model.run_seconds * self.pace,
+            run_seconds=model.run_seconds * self.pace if fate.run_seconds is None else fate.run_seconds,
             deadline=deadline,
             start_by=start_by,
+            ends=fate.ends,
+            failure=asdict(fate.failure) if fate.failure else None,
         )
         self.store.add(order)
         self.accepted.append(id_)
@@ -159,6 +166,12 @@ class Site:
         """Where an upload can be read, with the ending that its name or type gives it."""
         ending = re.search(r"\.[a-z0-9]{1,5}$", upload.name.lower())
         return f"{base}/files/{upload.id}{ending[0] if ending else ''}"
+
+
+def fate_of(request: Request) -> Fate:
+    """What a fault wants to become of the prediction that this request asks for."""
+    fate: Fate = request.scope.get(FATE, _ORDINARY)
+    return fate
 
 
 async def poured(chunks: AsyncIterable[bytes], came: Incoming) -> None:

@@ -8,6 +8,7 @@
                      .work-*/        the worker's files while it works
     files/<id>, files/<id>.json      uploads and what is known of them
     files/<id>.parts/<number>        the parts of an upload until they are put together
+    keys/<wire>                      what a wire signs its webhooks with
 
 Each file has one writer and one meaning, so that no process ever has to read, change and write back what
 another one writes too. Files appear whole: they are written beside their place and moved.
@@ -113,7 +114,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._predictions = folder / "predictions"
         self._files = folder / "files"
-        for place in (self._predictions, self._files):
+        self._keys = folder / "keys"
+        for place in (self._predictions, self._files, self._keys):
             place.mkdir(parents=True, exist_ok=True)
         self._clear(time.time() - KEEP_SECONDS)
 
@@ -249,6 +251,18 @@ class Store:
             joined = self.received(upload, whole)
         shutil.rmtree(folder)
         return joined
+
+    def key(self, wire: str) -> bytes:
+        """The 32 random bytes that a wire signs with: the same for every process of the folder."""
+        place = self._keys / wire
+        if not place.exists():
+            beside = self._keys / f".{wire}.{secrets.token_hex(4)}"
+            beside.write_bytes(secrets.token_bytes(32))
+            # Unlike a rename, a link leaves alone what another process has put there meanwhile.
+            with suppress(FileExistsError):
+                place.hardlink_to(beside)
+            beside.unlink()
+        return place.read_bytes()
 
     def upload(self, id_: str) -> Upload | None:
         """What is known of an upload, or None."""

@@ -131,6 +131,8 @@ class _Work:
         model = find_model(self.order.wire, self.order.model)
         if model is None:
             return Outcome(self._clock(), failure=Failure(f"The sandbox no longer knows {self.order.model}."))
+        if self.order.failure is not None:
+            return Outcome(self._clock(), failure=Failure(**self.order.failure))
         try:
             output = model.compute(self)
         except UnusableInput as problem:

@@ -195,5 +195,7 @@ MODELS = (
         },
         _sam_v2,
         check=_has_words_or_points,
+        # Source: the model's page on segmind.com.
+        cost=0.002,
     ),
 )

@@ -1,0 +1,81 @@
+"""The sandbox over real sockets on 127.0.0.1: what the command runs, and what tests serve inside their process."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from rotoscope.sandbox import Sandbox
+from rotoscope.sandbox.faults.connections import CONNECTION
+
+__all__ = ["OpenHanded", "listening", "serve", "served"]
+
+_HOST = "127.0.0.1"
+_LAST_SECONDS = 20.0
+
+
+class OpenHanded(H11Protocol):
+    """HTTP/1.1 as uvicorn speaks it, which also hands each request its transport, so that faults can break it."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        inner = self.app
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope.setdefault("extensions", {})[CONNECTION] = self.transport
+            await inner(scope, receive, send)
+
+        self.app = app
+
+
+class _Server(uvicorn.Server):
+    """Does not wait for clients that hang on a fault: the end cuts every connection."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, OpenHanded):
+                connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def _server(app: Sandbox, level: str) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            app, http=OpenHanded, ws="none", loop="asyncio", lifespan="off", log_level=level, access_log=False
+        )
+    )
+
+
+def listening(port: int = 0) -> socket.socket:
+    """A socket that listens on a port of 127.0.0.1, any free one for 0.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    return socket.create_server((_HOST, port))
+
+
+def serve(app: Sandbox, listener: socket.socket) -> None:
+    """Serves until the process is told to stop."""
+    _server(app, "warning").run(sockets=[listener])
+
+
+@contextmanager
+def served(app: Sandbox, port: int = 0) -> Iterator[str]:
+    """Serves from a thread of this process as long as the context lasts; gives the base URL.
+
+    Works in async tests as well: the thread has an event loop of its own.
+    """
+    with listening(port) as listener:
+        server = _server(app, "error")
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sandbox server", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{_HOST}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(_LAST_SECONDS)

@@ -1,0 +1,176 @@
+"""Faults of the connection itself, over real sockets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
+import pytest
+
+from rotoscope.sandbox import Sandbox
+from rotoscope.sandbox.serving import served
+
+pytestmark = pytest.mark.anyio
+
+WIRES = ["replicate", "gateway", "fal", "segmind", "segmind-v1"]
+ASKED = ["replicate", "fal", "segmind"]
+LOST = {"F2": httpx.ReadError, "F3": httpx.RemoteProtocolError, "F4": httpx.RemoteProtocolError}
+
+
+def causes(problem: BaseException | None) -> Iterator[BaseException]:
+    while problem is not None:
+        yield problem
+        problem = problem.__cause__ or problem.__context__
+
+
+@pytest.mark.parametrize("fault", LOST)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_the_answer_is_lost_and_the_prediction_is_there(caller: Any, app: Sandbox, wire: str, fault: str) -> None:
+    app.state.faults.add(fault)
+    async with caller(wire) as one:
+        with pytest.raises(LOST[fault]) as lost:
+            await one.submit()
+        assert len(app.state.accepted) == 1
+        assert (await one.submit()).status_code == one.promised
+    if fault == "F2":
+        assert any(isinstance(cause, ConnectionResetError) for cause in causes(lost.value))
+    if fault == "F4":
+        assert "received 6 bytes, expected 500" in str(lost.value)
+
+
+@pytest.mark.parametrize("fault", LOST)
+async def test_the_answer_is_lost_and_nothing_was_accepted(caller: Any, app: Sandbox, fault: str) -> None:
+    async with caller("replicate") as one:
+        with pytest.raises(LOST[fault]):
+            await one.submit(f"{fault};accepted=no", input={"image": "data:,", "instruction": "the end"})
+    assert app.state.accepted == []
+    # The whole request had been read before the end came.
+    assert b"the end" in app.state.requests[-1].body
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_f5_says_nothing_for_longer_than_the_client_waits(caller: Any, app: Sandbox, wire: str) -> None:
+    app.state.faults.add("F5")
+    async with caller(wire, patience=0.3) as one:
+        with pytest.raises(httpx.ReadTimeout):
+            await one.submit()
+    assert len(app.state.accepted) == 1
+
+
+@pytest.mark.parametrize("kind", ["headers", "body"])
+@pytest.mark.parametrize("wire", ASKED)
+async def test_f12_a_byte_a_second_is_too_slow_once(caller: Any, app: Sandbox, wire: str, kind: str) -> None:
+    app.state.faults.add(f"F12;kind={kind}")
+    async with caller(wire) as one:
+        told = await one.accepted()
+        with anyio.move_on_after(0.3) as waiting:
+            await one.ask(told)
+        assert waiting.cancelled_caught
+        assert (await one.ask(told)).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["headers", "body"])
+async def test_f12_whoever_waits_gets_the_true_answer(caller: Any, kind: str) -> None:
+    async with caller("segmind") as one:
+        told = await one.accepted(f"F12;kind={kind};interval=0")
+        assert (await one.ask(told)).json()["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(("kind", "problem"), [("short", httpx.RemoteProtocolError), ("reset", httpx.ReadError)])
+@pytest.mark.parametrize("wire", ASKED)
+async def test_f24_an_output_is_cut_twice(
+    caller: Any, app: Sandbox, wire: str, kind: str, problem: type[Exception]
+) -> None:
+    app.state.faults.add(f"F24;kind={kind}")
+    async with caller(wire) as one:
+        url = await one.output(await one.accepted())
+        for _ in range(2):
+            with pytest.raises((problem, httpx.RemoteProtocolError)):
+                await one.client.get(url)
+        reply = await one.client.get(url)
+    assert len(reply.content) == int(reply.headers["content-length"])
+
+
+async def take(reply: httpx.Response, got: bytearray) -> None:
+    async for piece in reply.aiter_raw():
+        got.extend(piece)
+
+
+async def test_f24_the_rest_can_be_fetched_by_range(caller: Any) -> None:
+    async with caller("replicate") as one:
+        url = await one.output(await one.accepted("F24;times=1"))
+        got = bytearray()
+        async with one.client.stream("GET", url) as reply:
+            size = int(reply.headers["content-length"])
+            with pytest.raises(httpx.RemoteProtocolError):
+                await take(reply, got)
+        rest = await one.client.get(url, headers={"range": f"bytes={len(got)}-"})
+        whole = await one.client.get(url)
+    assert len(got) == size // 2
+    assert (rest.status_code, bytes(got) + rest.content) == (206, whole.content)
+
+
+async def test_f24_of_segminds_v1_cuts_the_answer_that_was_paid(caller: Any, app: Sandbox) -> None:
+    async with caller("segmind-v1") as one:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await one.submit("F24")
+    assert len(app.state.accepted) == 1
+
+
+async def test_f25_declares_more_than_anybody_should_take(caller: Any) -> None:
+    async with caller("replicate") as one:
+        url = await one.output(await one.accepted("F25;kind=declared"))
+        async with one.client.stream("GET", url) as reply:
+            assert int(reply.headers["content-length"]) > 512 * 1024 * 1024
+            assert reply.headers["content-type"] == "image/png"
+
+
+async def test_f25_has_no_end_that_a_client_would_live_to_see(caller: Any) -> None:
+    async with caller("fal") as one:
+        url = await one.output(await one.accepted("F25;kind=endless"))
+        taken = 0
+        async with one.client.stream("GET", url) as reply:
+            assert "content-length" not in reply.headers
+            async for piece in reply.aiter_raw():
+                taken += len(piece)
+                if taken > 2**20:
+                    break
+        assert (await one.client.get("/sandbox/ledger")).status_code == 200
+    assert taken > 2**20
+
+
+async def test_f25_of_segminds_v1_is_paid_and_too_much(caller: Any, app: Sandbox) -> None:
+    async with caller("segmind-v1") as one:
+        headers = {"x-sandbox-fault": "F25;kind=declared"}
+        async with one.client.stream("POST", "/v1/sam-v2-image", json=one.given, headers=headers) as reply:
+            assert int(reply.headers["content-length"]) > 512 * 1024 * 1024
+    assert len(app.state.accepted) == 1
+
+
+async def test_faults_on_one_connection_do_not_disturb_the_others(caller: Any, app: Sandbox) -> None:
+    app.state.faults.add("F5", times=3)
+    async with caller("replicate") as one, anyio.create_task_group() as tasks:
+        with anyio.fail_after(20):
+            for _ in range(3):
+                tasks.start_soon(one.submit)
+            while len(app.state.accepted) < 3:
+                await anyio.lowlevel.checkpoint()
+            assert (await one.submit()).status_code == 201
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_server_that_stops_does_not_wait_for_who_hangs(app: Sandbox, given: Any) -> None:
+    app.state.faults.add("F5")
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            with served(app) as url:
+
+                async def hang() -> None:
+                    headers = {"authorization": "Bearer x"}
+                    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
+                        with pytest.raises(httpx.TransportError):
+                            await client.post("/v1/predictions", json=given("replicate"))
+
+                tasks.start_soon(hang)
+                while not app.state.accepted:
+                    await anyio.lowlevel.checkpoint()
