@@ -12,7 +12,8 @@ TOP = SOURCE.parents[1]
 # Lowest first. A module may import from its own floor and from those below.
 FLOORS = (
     ("__init__", "errors", "settings", "contracts"),
-    ("wire.messages", "wire.egress", "predictions.states", "predictions.sightings", "predictions.dialects", "predictions.schedule", "models",
+    ("wire.messages", "wire.egress", "predictions.states", "predictions.sightings", "predictions.dialects",
+     "predictions.schedule", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.tracks", "media.videos"),
     ("wire.client",),
@@ -27,7 +28,8 @@ FLOORS = (
 )  # fmt: skip
 ROOM_DOCSTRINGS = {"wire", "media", "predictions"}
 FILE_LINES, BODY_LINES = 400, 60
-PURE = ("models", "predictions.states", "predictions.sightings", "predictions.dialects", "predictions.schedule", "wire.messages", "wire.egress",
+PURE = ("models", "predictions.states", "predictions.sightings", "predictions.dialects", "predictions.schedule",
+        "wire.messages", "wire.egress",
         "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 

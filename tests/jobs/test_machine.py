@@ -560,7 +560,7 @@ async def test_a_run_whose_length_cannot_be_remembered_still_succeeds(
 
 
 async def test_a_stream_of_events_wakes_the_question_only_at_another_status() -> None:
-    wake = _Wake()
+    wake = _Wake(anyio.sleep)
     for event in ('{"status": "IN_QUEUE", "queue_position": 2}', '{"status": "IN_QUEUE", "queue_position": 1}', "junk"):
         wake.told(event)
     with anyio.fail_after(5):

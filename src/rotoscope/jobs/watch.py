@@ -60,7 +60,7 @@ async def watch(rooms: Rooms, job: Job, grip: Grip) -> Patch:
 
 
 async def _watched(rooms: Rooms, job: Job, grip: Grip, ticket: Ticket) -> Patch:
-    wake = _Wake()
+    wake = _Wake(rooms.sleep)
     runner = rooms.runner(job, _recorder(rooms, job), wake.nap, _misser(rooms, job))
     stream = runner.dialect.listen(ticket)
     if not rooms.provider(job).can_cancel:
@@ -176,10 +176,15 @@ def _misser(rooms: Rooms, job: Job) -> Callable[[ProviderError], Awaitable[None]
     return missed
 
 
+class _Woken(Exception):
+    """Something was told while we slept."""
+
+
 class _Wake:
     """Sleeps that end early when the provider tells of a change."""
 
-    def __init__(self) -> None:
+    def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._sleep = sleep
         self._change = anyio.Event()
         self._status = ""
 
@@ -193,8 +198,8 @@ class _Wake:
 
     async def nap(self, seconds: float) -> None:
         """Sleep, unless another status was told of."""
-        with anyio.move_on_after(seconds):
-            await self._change.wait()
+        with contextlib.suppress(_Woken):
+            await unless(self._change, lambda: self._sleep(seconds), _Woken())
         if self._change.is_set():
             self._change = anyio.Event()
 

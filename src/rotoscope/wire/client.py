@@ -62,10 +62,11 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long a reply is waited for, in seconds: to what may change something, and to a question."""
+    """How long a reply is waited for, in seconds: to what may change something, to a question, and at the most."""
 
     submit: float = 30.0
     ask: float = 10.0
+    longest: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Wire:
 
     def _patience(self, call: HttpCall) -> float:
         usual = self._times.ask if call.method == "GET" else self._times.submit
-        return call.patience_seconds or usual
+        return min(call.patience_seconds or usual, self._times.longest)
 
     async def _send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None) -> Reply:
         door = self._doors[provider]
