@@ -103,7 +103,7 @@ def build(
     """The app.
 
     `state.requests` is its journal, `state.accepted` the ids of the predictions it accepted, `state.faults` what
-    goes wrong. `GET /sandbox/ledger` counts (`tally`).
+    goes wrong, `state.tally` what came in. `GET /sandbox/ledger` counts (`tally`).
     """
     store = Store(folder)
     site = Site(store, Crew(store, clock), clock, pace, public_url)
@@ -134,6 +134,7 @@ def build(
     app.state.requests = pages
     app.state.accepted = site.accepted
     app.state.faults = wrongs
+    app.state.tally = tally
     app.state.site = site
     return app
 

@@ -1,0 +1,244 @@
+"""Every fault of a provider on every dialect: the promised state and number of paying requests, and never paid twice.
+
+F1 to F26 are here. Clocks, kills, disks, several processes and clients that go away are no provider's doing: they are
+in the tests of the job engine.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+
+from rotoscope.jobs import collect
+
+pytestmark = pytest.mark.anyio
+Scene = Any  # of conftest, as is Caller
+Caller = Any
+DEADLINE = 20
+
+ALL = ("replicate", "fal", "segmind v1", "segmind v2", "gateway")
+SLOW = ("official", "gateway film")
+"""Their results take seconds to compute; what differs in them is the form of the request."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How a job ends: its state, its error's code, the paying requests that were sent and the runs that were bought.
+
+    A reply that is lost after acceptance costs one run, whatever happens then; where the provider's list can tell, the
+    job goes on.
+    """
+
+    status: str
+    code: str | None = None
+    posts: int = 1
+    bought: int = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    fault: str
+    promise: Promise
+    others: dict[str, Promise] = field(default_factory=dict)
+    slow: bool = False
+    """Whether it is tried on the slow models as well."""
+
+
+FINE = Promise("succeeded")
+FOUND = Promise("found again, where there is a list")
+UNSURE = Promise("needs_review", "submit_unknown", bought=0)
+AGAIN = Promise("succeeded", posts=2)
+
+
+def no(code: str) -> Promise:
+    return Promise("failed", code, bought=0)
+
+
+def ran(code: str, status: str = "failed") -> Promise:
+    return Promise(status, code)
+
+
+HOLLOW = ran("provider_protocol")
+V1, V2 = "segmind v1", "segmind v2"
+CASES = (
+    Case("F2", FOUND, slow=True),
+    Case("F2;accepted=no", UNSURE),
+    Case("F3", FOUND),
+    Case("F4", FOUND),
+    Case("F5", FOUND, slow=True),
+    Case("F6", FOUND),
+    Case("F6;kind=json", FOUND),
+    Case("F6;kind=type", FINE),
+    Case("F7", FOUND, {V1: FINE}),
+    Case("F7;id=number", FOUND, {V1: FINE}),
+    Case("F8", AGAIN, slow=True),
+    Case("F9", AGAIN),
+    Case("F9;retry-after=date", AGAIN),
+    Case("F9;retry-after=86400", AGAIN),
+    Case("F9;retry-after=-5", AGAIN),
+    Case("F9;retry-after=soon", AGAIN),
+    Case("F9;times=forever", Promise("failed", "rate_limited", posts=5, bought=0)),
+    Case("F10", FOUND, slow=True),
+    Case("F10;status=502", FOUND),
+    Case("F10;status=504;accepted=no", UNSURE),
+    Case("F10;accepted=no", UNSURE, {V1: no("provider_error")}),
+    Case("F11", FINE, slow=True),
+    Case("F11;status=500;times=6", FINE),
+    Case("F12", FINE),
+    Case("F12;kind=body", FINE),
+    Case("F13", no("auth")),
+    Case("F13;status=403", no("auth")),
+    Case("F14;times=2", FINE),
+    Case("F15", no("provider_credit")),
+    Case("F16", no("invalid_input")),
+    Case("F16;kind=policy", no("invalid_input"), {"fal": no("content_policy")}),
+    Case("F16;later=yes", ran("prediction_failed"), {V1: ran("provider_error")}, slow=True),
+    Case("F17", FINE),
+    Case("F18", FINE),
+    Case(
+        "F20",
+        ran("provider_cancelled", "cancelled"),
+        {V1: ran("provider_error"), V2: ran("prediction_failed")},
+    ),
+    Case(
+        "F20;kind=abort",
+        ran("provider_cancelled", "cancelled"),
+        {V1: ran("provider_error"), V2: ran("prediction_failed")},
+    ),
+    Case("F22", HOLLOW, {V1: FINE}, slow=True),
+    Case("F22;kind=empty", HOLLOW, {V1: FINE}),
+    Case("F22;kind=shape", HOLLOW),
+    Case("F22;kind=host", ran("output_blocked"), {V1: FINE}),
+    Case("F23", ran("output_expired"), {V1: FINE}, slow=True),
+    Case("F23;status=410;times=2", FINE),
+    Case("F23;fresh=yes", FINE),
+    Case("F24", FINE),
+    Case("F24;kind=reset", FINE),
+    Case("F25", ran("not_media")),
+    Case("F25;kind=broken", ran("corrupt")),
+    Case("F25;kind=declared", ran("too_large")),
+    Case("F26;kind=twice", FINE),
+    Case("F26;kind=forged", FINE),
+)
+CELLS = [(case, who) for case in CASES for who in (*ALL, *(SLOW if case.slow else ()))]
+
+
+def promised(case: Case, who: str, caller: Caller) -> Promise:
+    promise = case.others.get(who, case.promise)
+    if promise is FOUND:
+        return FINE if caller.lists else Promise("needs_review", "submit_unknown")
+    return promise
+
+
+@pytest.fixture(autouse=True)
+def no_key_is_logged(caplog: pytest.LogCaptureFixture, keys: tuple[str, ...]) -> Iterator[None]:
+    """At any level."""
+    with caplog.at_level(logging.DEBUG):
+        yield
+    assert not [key for key in keys if key in caplog.text]
+
+
+@pytest.mark.parametrize(("case", "who"), CELLS, ids=[f"{case.fault}-{who}" for case, who in CELLS])
+async def test_a_job_ends_as_promised_and_is_paid_for_once_at_most(
+    scene: Scene, callers: dict[str, Caller], keys: tuple[str, ...], case: Case, who: str
+) -> None:
+    caller = callers[who]
+    promise = promised(case, who, caller)
+    scene.app.state.faults.add(case.fault)
+    with anyio.fail_after(60):
+        async with scene.studio() as studio:
+            result = await scene.call(studio, caller)
+    code = result.error.code if result.error else None
+    assert (result.status, code) == (promise.status, promise.code), result.error
+    assert (scene.posts, scene.accepted) == (promise.posts, promise.bought)
+    assert result.error is None or result.error.hint
+    assert scene.rows("SELECT count(*) FROM jobs") == [(1,)]
+    ((settled,),) = scene.rows("SELECT settled_at IS NOT NULL FROM reservations")
+    assert settled == (promise.status != "needs_review")
+    assert not [key for key in keys if key.encode() in scene.written() + result.model_dump_json().encode()]
+
+
+@pytest.mark.parametrize("who", ALL)
+async def test_a_provider_that_cannot_be_reached_is_tried_again_and_nothing_is_spent(
+    scene: Scene, callers: dict[str, Caller], who: str
+) -> None:
+    """F1: nothing listens."""
+    nowhere = "http://127.0.0.1:9"
+    scene.more |= {f"{name}_BASE_URL": nowhere for name in ("REPLICATE", "FAL", "SEGMIND", "GATEWAY")}
+    async with scene.studio() as studio:
+        result = await scene.call(studio, callers[who])
+    assert result.error is not None
+    assert (result.status, result.error.code, result.cost.charged_usd) == ("failed", "provider_unreachable", 0.0)
+    assert scene.rows("SELECT count(*) FROM submissions") == [(0,)]
+
+
+@pytest.mark.parametrize("who", ["replicate", "fal", "segmind v2", "gateway"])
+async def test_a_key_that_is_not_accepted_any_more_pauses_the_job_until_it_is(
+    scene: Scene, callers: dict[str, Caller], who: str
+) -> None:
+    """F14: the run is paid for and goes on at the provider."""
+    rule = scene.app.state.faults.add("F14")
+    async with scene.studio() as studio:
+        with anyio.fail_after(DEADLINE):
+            while True:
+                paused = await scene.call(studio, callers[who], wait=0.2)
+                if paused.error is not None:
+                    break
+        assert (paused.status, paused.error.code) == ("running", "auth")
+        scene.app.state.faults.remove(rule)
+        result = await scene.call(studio, callers[who])
+    assert result.status == "succeeded"
+    assert result.error is None
+    assert (scene.posts, scene.accepted) == (1, 1)
+
+
+@pytest.mark.parametrize("who", ["replicate", "fal", "segmind v2", "gateway"])
+async def test_a_run_that_never_ends_is_given_up_at_its_deadline_and_told_to_stop(
+    scene: Scene, callers: dict[str, Caller], who: str
+) -> None:
+    """F19."""
+    scene.shorten_deadlines()
+    scene.app.state.faults.add("F19")
+    async with scene.studio() as studio:
+        result = await scene.call(studio, callers[who])
+    assert result.error is not None
+    assert (result.status, result.error.code) == ("failed", "timeout")
+    assert (scene.posts, scene.accepted) == (1, 1)
+    assert scene.cancels == int(callers[who].cancels)
+
+
+@pytest.mark.parametrize("who", ["replicate", "fal"])
+@pytest.mark.parametrize(
+    ("fault", "status"), [("F21;kind=race", "succeeded"), ("F21;kind=twice", "cancelled"), (None, "cancelled")]
+)
+async def test_a_cancel_is_told_as_the_provider_has_it(
+    scene: Scene, callers: dict[str, Caller], who: str, fault: str | None, status: str
+) -> None:
+    if fault != "F21;kind=race":
+        scene.app.state.faults.add("F19")
+    if fault is not None:
+        scene.app.state.faults.add(fault)
+    async with scene.studio() as studio:
+        begun = await scene.call(studio, callers[who], wait=0.0)
+        with anyio.fail_after(DEADLINE):
+            while not scene.accepted:  # noqa: ASYNC110 - the sandbox is in another thread
+                await anyio.sleep(0.01)
+            job = await studio.cancel(begun.job_id, "local")
+            job = await studio.wait(job, DEADLINE)
+    assert job.state == status
+    assert (scene.posts, scene.accepted) == (1, 1)
+
+
+async def test_an_output_that_never_ends_is_cut_off(
+    scene: Scene, callers: dict[str, Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "OUTPUT_BYTES", 1024 * 1024)
+    scene.app.state.faults.add("F25;kind=endless")
+    async with scene.studio() as studio:
+        result = await scene.call(studio, callers["fal"])
+    assert result.error is not None
+    assert result.error.code == "too_large"
+    assert not list((scene.settings.home / "vault" / "scratch").iterdir())
