@@ -102,6 +102,8 @@ class Ledger:
             advanced = self._write_fenced(connection, job, patch)
             for output in patch.outputs:
                 self._write_output(connection, job.id, output)
+            if advanced.state == "needs_review" and advanced.stage == "submit":
+                return self._doubted(connection, advanced)
             return advanced
 
         return await self._database.transact(write)
@@ -261,6 +263,13 @@ class Ledger:
             settle(connection, job.id, patch.settlement, now)
         note(connection, job.id, now, patch.event, {name: v for name, v in given.items() if v is not None})
         return job_of(written)
+
+    def _doubted(self, connection: Connection, job: Job) -> Job:
+        """A doubt that was settled in the last moment, by the request's author, is none."""
+        submission = submission_of(connection, job.id)
+        if submission is None or submission.prediction_id is not None:
+            back_from_review(connection, job.id, self._clock())
+        return read_job(connection, job.id)
 
     def _write_output(self, connection: Connection, job_id: str, output: Output) -> None:
         kept = output.artifact

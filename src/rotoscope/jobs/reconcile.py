@@ -32,8 +32,7 @@ async def taken_up(rooms: Rooms, job: Job, call: Call, submission: Submission) -
         await rooms.sleep(min(max(submission.intent_at + longest - rooms.clock(), 0.0), longest))
         stands = await rooms.ledger.submission(job.id)
         if stands is None:
-            # Its author knows that nothing was sent.
-            return Patch(message="Nothing was sent yet.", event="progress")
+            return _unsent()
         submission = stands
     if submission.prediction_id is None:
         return await found_again(rooms, job, call, submission, doubt(rooms, job, call))
@@ -54,7 +53,9 @@ async def found_again(rooms: Rooms, job: Job, call: Call, submission: Submission
     for pause in rooms.tempo.list_pauses:
         await rooms.sleep(pause)
         late = await rooms.ledger.submission(job.id)
-        if late is not None and late.prediction_id is not None:
+        if late is None:
+            return _unsent()
+        if late.prediction_id is not None:
             return _adopted(rooms, job, call, late.prediction_id)
         found = await look_once(rooms, job, call, submission)
         looks += found is not None
@@ -103,6 +104,11 @@ def quiet_runner(rooms: Rooms, job: Job) -> Runner:
 
 async def _nothing(_: Prediction) -> None:
     """There is nothing to record."""
+
+
+def _unsent() -> Patch:
+    """Who wrote the intent took it back: they know that nothing was sent, so the request may still be sent once."""
+    return Patch(message="Nothing was sent yet.", event="progress")
 
 
 def _adopted(rooms: Rooms, job: Job, call: Call, prediction_id: str) -> Patch:

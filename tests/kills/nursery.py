@@ -1,0 +1,118 @@
+"""Raises processes that drive jobs, quickly: everything is loaded once, and each of them is a fork of it.
+
+Reads commands from stdin, one JSON object a line, and answers each with the process's id:
+`{"environment": {...}, "roots": folder, "open": [[tool, arguments], ...], "how": "SIGKILL", "at": 3}`. It is halted by
+a signal at its n-th step, or, with `"after": "intend"`, when that call of the ledger has returned.
+"""
+
+import json
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from rotoscope.compose import open_roots, open_studio
+from rotoscope.contracts.arguments import parse_arguments
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.jobs import collect, dispatcher, finish_video, machine, retention  # noqa: F401 - loaded before the fork
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.ledger import Ledger
+from rotoscope.jobs.tempo import Tempo
+from rotoscope.settings import read_settings
+from rotoscope.wire.client import Times, Wire
+
+TEMPO = Tempo(
+    lease=1.5, beat=0.4, look=0.2, glance=0.05, prefer_starter=0.3, post_grace=0.3, list_pauses=(0.0, 0.2, 0.5)
+)
+TIMES = Times(submit=1.0, ask=1.0, longest=4.0)
+
+
+async def grown_up(order: dict[str, Any]) -> None:
+    settings = read_settings(order["environment"])
+    async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
+        roots = open_roots(settings, Path(order["roots"]), Path(order["roots"]))
+        studio = open_studio(settings, roots, tasks, closing, sleep=briefly, tempo=TEMPO, times=TIMES)
+        studio.begin(tasks)
+        for tool, arguments in order["open"]:
+            tasks.start_soon(studio.start, tool, parse_arguments(TOOLS[tool].arguments, arguments), "local")
+        await anyio.sleep_forever()
+
+
+async def briefly(seconds: float) -> None:
+    await anyio.sleep(min(seconds, 1.0))
+
+
+def halting(how: signal.Signals, at: int) -> None:
+    """Halt this process at its n-th step: before or after a transaction, before or after a request."""
+    steps = iter(range(1, 10_000))
+
+    def step() -> None:
+        if next(steps) == at:
+            os.kill(os.getpid(), how)
+
+    transact, send, download = Database.transact, Wire.send, Wire.download
+
+    async def transacting(self: Database, *given: Any, **more: Any) -> Any:
+        if not more.get("writes", True):
+            return await transact(self, *given, **more)
+        step()
+        answer = await transact(self, *given, **more)
+        step()
+        return answer
+
+    async def sending(self: Wire, *given: Any) -> Any:
+        step()
+        reply = await send(self, *given)
+        step()
+        return reply
+
+    async def downloading(self: Wire, *given: Any) -> Any:
+        step()
+        got = await download(self, *given)
+        step()
+        return got
+
+    Database.transact, Wire.send, Wire.download = transacting, sending, downloading  # type: ignore[method-assign]
+
+
+def halting_after(how: signal.Signals, name: str) -> None:
+    """Halt this process when a call of the ledger has returned for the first time."""
+    call, halts = getattr(Ledger, name), iter([how])
+
+    async def called(self: Ledger, *given: Any) -> Any:
+        answer = await call(self, *given)
+        for signal_once in halts:
+            os.kill(os.getpid(), signal_once)
+        return answer
+
+    setattr(Ledger, name, called)
+
+
+def main() -> None:
+    import cv2
+    import httpx  # noqa: F401, TID251 - loaded before the fork
+
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if not child:
+            os.close(0)
+            how = signal.Signals[order["how"]]
+            if order["at"]:
+                halting(how, order["at"])
+            if order["after"]:
+                halting_after(how, order["after"])
+            anyio.run(grown_up, order)
+            os._exit(0)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
