@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format docs bench clean
+.PHONY: demo test check soak format docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
@@ -24,6 +24,9 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m rotoscope.docs
+
+soak: $(STAMP)
+	ROTOSCOPE_SOAK_KILLS=500 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/kills tests/jobs/test_laws.py -k "again_and_again or laws"
 
 bench: $(STAMP)
 	$(BIN)/python bench/cold_start.py
