@@ -115,11 +115,12 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.models.catalog import manifest_folder
     from rotoscope.server.app import build_server
     from rotoscope.server.patience import read_clients
+    from rotoscope.server.stdio import serve_stdio
 
     roots = open_roots(settings, Path.cwd(), Path.home())
     clients = read_clients(manifest_folder() / "clients.toml")
     server = build_server(studio_opener(settings, roots), clients, settings.inline_seconds)
-    anyio.run(server.run_stdio_async)
+    anyio.run(serve_stdio, server)
     return OK
 
 
