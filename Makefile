@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format docs bench clean
+.PHONY: demo test conformance check format docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+conformance: $(STAMP)
+	$(BIN)/python tests/conformance/run.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
