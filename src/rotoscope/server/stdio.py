@@ -73,7 +73,7 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
     inner = lowlevel(server)
     async with stdio_server(given.stdin, given.stdout) as (reading, writing), inner.lifespan(inner) as state:
         incoming = _Relayed([_message(line) for line in given.lines], reading)
-        async with _Outgoing(writing, given.answered) as outgoing:
+        async with incoming, _Outgoing(writing, given.answered) as outgoing:
             opening = await _until_decided(inner, incoming, outgoing, state)
             if opening:
                 await serve_dual_era_loop(
