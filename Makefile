@@ -14,6 +14,7 @@ test: $(STAMP)
 
 conformance: $(STAMP)
 	$(BIN)/python tests/conformance/run.py
+	$(BIN)/python tests/conformance/inspector.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
