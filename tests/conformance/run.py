@@ -60,8 +60,15 @@ def install(packages: dict[str, str]) -> None:
         CannotRunError: there is no npm, or it cannot install them.
     """
     wanted = [f"{name}@{version}" for name, version in packages.items() if not installed(name).startswith(version)]
-    if not wanted:
-        return
+    if wanted:
+        fetch(wanted)
+    node = shutil.which("node", path=environment()["PATH"])
+    version = subprocess.run([node or "node", "--version"], check=False, capture_output=True, text=True).stdout.strip()
+    if not version.startswith(f"v{NODE_MAJOR}."):
+        raise CannotRunError(f"Node {NODE_MAJOR} is needed, and npm brought {version or 'none'}.")
+
+
+def fetch(wanted: list[str]) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise CannotRunError("npm is not installed.")

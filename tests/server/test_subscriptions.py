@@ -1,12 +1,15 @@
 """Who asked to hear of a job hears of it, in both eras."""
 
-from collections.abc import Callable
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+import uvicorn
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
 from mcp.server.subscriptions import InMemorySubscriptionBus
@@ -53,6 +56,20 @@ class Ear:
             self.heard.set()
 
 
+@asynccontextmanager
+async def on_loopback(server: MCPServer[StudioDoor]) -> AsyncIterator[str]:
+    """Serves real HTTP; the URL."""
+    app = server.streamable_http_app()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()  # who connects before it serves waits
+        running = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(running.serve, [listener])
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+            running.should_exit = True
+
+
 async def begin(client: Client) -> str:
     answer = await client.call_tool("generate_video", FILM)
     assert answer.structured_content is not None
@@ -68,6 +85,23 @@ async def test_a_subscriber_of_the_handshake_era_hears_of_its_job(waiting: MCPSe
         with anyio.fail_after(20):
             await ear.heard.wait()
     assert set(ear.uris) == {f"job://{job_id}"}
+
+
+async def test_over_http_each_session_hears_of_its_own_jobs(waiting: MCPServer[StudioDoor]) -> None:
+    ears = Ear(), Ear()
+    async with on_loopback(waiting) as url, AsyncExitStack() as open_clients:
+        clients = [
+            await open_clients.enter_async_context(Client(url, mode="legacy", message_handler=ear)) for ear in ears
+        ]
+        jobs = [await begin(client) for client in clients]
+        for client, job_id in zip(clients, jobs, strict=True):
+            await client.subscribe_resource(f"job://{job_id}")
+        for job_id in jobs:
+            await clients[0].call_tool("cancel_job", {"job_id": job_id})
+        with anyio.fail_after(20):
+            for ear in ears:
+                await ear.heard.wait()
+    assert [set(ear.uris) for ear in ears] == [{f"job://{job_id}"} for job_id in jobs]
 
 
 async def test_a_listener_of_the_modern_era_hears_of_its_job(waiting: MCPServer[StudioDoor]) -> None:

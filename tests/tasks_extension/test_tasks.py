@@ -249,6 +249,12 @@ async def test_listening_to_tasks_wants_the_declaration(wire: Any) -> None:
     assert refused["error"]["code"] == -32021
 
 
+@pytest.mark.parametrize("named", [["t1"] * 2 + [7], "t1", [f"t{n}" for n in range(2000)]])
+async def test_a_wish_that_is_no_list_of_some_ids_is_refused(wire: Any, named: object) -> None:
+    refused = await wire.ask("subscriptions/listen", notifications={"taskIds": named})
+    assert refused["error"]["code"] == -32602
+
+
 async def test_a_listener_hears_of_resources_it_may_hear_of_and_of_no_others(
     wire: Any, bus: InMemorySubscriptionBus
 ) -> None:

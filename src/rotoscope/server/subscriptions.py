@@ -121,7 +121,8 @@ class Fanout:
 
     async def _next(self) -> str:
         while not self._waiting:
-            self._more = anyio.Event()
+            if self._more is None or self._more.is_set():
+                self._more = anyio.Event()
             await self._more.wait()
         return self._waiting.popitem(last=False)[0]
 

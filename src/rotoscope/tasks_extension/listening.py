@@ -39,6 +39,7 @@ __all__ = ["Listening"]
 _log = logging.getLogger(__name__)
 _TASK_IDS = "taskIds"
 _STREAMS, _WAITING = 1024, 1024  # as the SDK's own handler bounds them
+_NAMED = 1024
 
 Context = ServerRequestContext[Any, Any]
 
@@ -128,13 +129,15 @@ class Listening:
 
     async def _agreed(self, ctx: Context, wanted: SubscriptionFilter) -> tuple[SubscriptionFilter, frozenset[str]]:
         """What of the wish is granted: unknown and foreign tasks and resources are left out alike."""
-        uris = [uri for uri in wanted.resource_subscriptions or () if await self._may_hear(ctx, uri)]
         asked = (wanted.model_extra or {}).get(_TASK_IDS)
-        granted: list[str] = []
         if asked is not None:
             require_client_extension(ctx, IDENTIFIER)
-            principal = self._tasks.principal_of(ctx)
-            granted = [one for one in _ids(asked) if await self._tasks.store.get(principal, one) is not None]
+        ids, links = _ids(asked), wanted.resource_subscriptions or []
+        if len(ids) + len(links) > _NAMED:
+            raise MCPError(INVALID_PARAMS, f"A subscription names at most {_NAMED} tasks and resources.")
+        principal = self._tasks.principal_of(ctx)
+        granted = [one for one in ids if await self._tasks.store.get(principal, one) is not None]
+        uris = [uri for uri in links if await self._may_hear(ctx, uri)]
         agreed = SubscriptionFilter(
             tools_list_changed=wanted.tools_list_changed or None,
             prompts_list_changed=wanted.prompts_list_changed or None,
@@ -192,6 +195,8 @@ async def _send(
 
 
 def _ids(asked: object) -> list[str]:
+    if asked is None:
+        return []
     if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):
         raise MCPError(INVALID_PARAMS, "taskIds must be a list of strings.")
     return list(dict.fromkeys(asked))
