@@ -76,7 +76,7 @@ def fetch(wanted: list[str]) -> None:
     (NODE / "package.json").touch()
     if not (NODE / "package.json").read_text(encoding="utf-8"):
         (NODE / "package.json").write_text("{}\n", encoding="utf-8")
-    quiet = ("--no-audit", "--no-fund", "--no-package-lock", "--save-exact", "--loglevel=error")
+    quiet = ("--no-audit", "--no-fund", "--no-package-lock", "--save-exact", "--loglevel=error", "--fetch-retries=1")
     done = subprocess.run(
         [npm, "install", *quiet, "--prefix", str(NODE), *wanted],
         check=False, capture_output=True, text=True, timeout=SECONDS,

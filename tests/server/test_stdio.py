@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +47,20 @@ async def talk(
     answered: frozenset[int] = frozenset(),
 ) -> list[dict[str, Any]]:
     """Everything that the server says to these lines, one after the other, until the input ends."""
-    reading, writing = os.pipe()
     said = io.StringIO()
     expected = sum('"id"' in line for line in [*before, *lines]) - len(answered)
 
     def replies() -> list[dict[str, Any]]:
         return [json.loads(line) for line in said.getvalue().splitlines()]
 
-    with os.fdopen(reading, encoding="utf-8") as stdin, anyio.fail_after(20):
-        handover = Handover(tuple(before), answered, anyio.wrap_file(stdin), anyio.wrap_file(said))  # type: ignore[arg-type]
-        async with anyio.create_task_group() as serving:
-            serving.start_soon(serve_stdio, server, handover)
-            with os.fdopen(writing, "w", encoding="utf-8") as pipe:
-                pipe.writelines(f"{line}\n" for line in lines)
-                pipe.flush()
-                while len(replies()) < expected:
-                    await anyio.lowlevel.checkpoint()
+    async def typed() -> AsyncIterator[str]:
+        for line in lines:
+            yield f"{line}\n"
+        while len(replies()) < expected:  # the input ends when all is answered: its end ends the server
+            await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(20):
+        await serve_stdio(server, Handover(tuple(before), answered, typed(), anyio.wrap_file(said)))
     return replies()
 
 

@@ -4,14 +4,15 @@ The SDK's own runner takes the very first request for the decision. A client tha
 a second (Vercel's AI SDK) and then sends `initialize` on the same pipe is refused there with -32022 and gives up.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast
 
 import anyio
+from anyio.streams.memory import MemoryObjectSendStream
 from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver import MCPServer
 from mcp.server.runner import serve_dual_era_loop
@@ -45,9 +46,9 @@ class Handover:
     The reply to each of these ids is dropped once; an id that the client uses again later is answered.
 
     A front that reads ahead must not lose half a line: it either stops at a line's end or gives a `stdin` that
-    begins with the rest. Streams of one's own are served as they are: the SDK diverts file descriptors 0 and 1, so
-    that a stray print does not reach the client, only where it opens them itself; who hands over other streams has
-    done that already.
+    begins with the rest, which may as well be fed by a thread that still reads. Streams of one's own are served as
+    they are: the SDK diverts file descriptors 0 and 1, so that a stray print does not reach the client, only where
+    it opens them itself; who hands over other streams has done that already.
 
     Attributes:
         lines: JSON-RPC messages as they were read, with or without the line's end.
@@ -58,7 +59,7 @@ class Handover:
 
     lines: Sequence[str | bytes] = ()
     answered: frozenset[RequestId] = frozenset()
-    stdin: anyio.AsyncFile[str] | None = None
+    stdin: AsyncIterable[str] | None = None
     stdout: anyio.AsyncFile[str] | None = None
 
 
@@ -71,7 +72,8 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
     """
     given = handover or Handover()
     inner = lowlevel(server)
-    async with stdio_server(given.stdin, given.stdout) as (reading, writing), inner.lifespan(inner) as state:
+    stdin = cast("anyio.AsyncFile[str] | None", given.stdin)  # the SDK only takes lines from it
+    async with stdio_server(stdin, given.stdout) as (reading, writing), inner.lifespan(inner) as state:
         incoming = _Relayed([_message(line) for line in given.lines], reading)
         async with incoming, _Outgoing(writing, given.answered) as outgoing:
             opening = await _until_decided(inner, incoming, outgoing, state)
@@ -118,7 +120,9 @@ async def _answered(server: Server[State], probe: SessionMessage, state: State) 
 
 
 @asynccontextmanager
-async def _serving(server: Server[State], incoming: Any, outgoing: Any, state: State) -> AsyncIterator[None]:
+async def _serving(
+    server: Server[State], incoming: "_Relayed", outgoing: MemoryObjectSendStream[SessionMessage], state: State
+) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: serve_dual_era_loop(server, incoming, outgoing, lifespan_state=state))
         yield
@@ -132,10 +136,20 @@ def _message(line: str | bytes) -> Incoming:
         return error  # as the SDK's reader does: the session answers it as a parse error
 
 
+class _Reading(Protocol):
+    async def receive(self) -> Incoming: ...
+    async def aclose(self) -> None: ...
+
+
+class _Writing(Protocol):
+    async def send(self, item: SessionMessage, /) -> None: ...
+    async def aclose(self) -> None: ...
+
+
 class _Relayed:
     """A stream to read from: first what was kept, then what still comes."""
 
-    def __init__(self, kept: Sequence[Incoming], rest: Any) -> None:
+    def __init__(self, kept: Sequence[Incoming], rest: _Reading) -> None:
         self._kept = list(reversed(kept))
         self._rest = rest
         self.last_context: Context | None = None
@@ -143,7 +157,7 @@ class _Relayed:
     async def receive(self) -> Incoming:
         if self._kept:
             return self._kept.pop()
-        item: Incoming = await self._rest.receive()
+        item = await self._rest.receive()
         self.last_context = getattr(self._rest, "last_context", None)
         return item
 
@@ -171,7 +185,7 @@ class _Relayed:
 class _Outgoing:
     """A stream to write to that drops the replies which the client has already."""
 
-    def __init__(self, writing: Any, answered: frozenset[RequestId]) -> None:
+    def __init__(self, writing: _Writing, answered: frozenset[RequestId]) -> None:
         self._writing = writing
         self._answered = set(answered)
 
