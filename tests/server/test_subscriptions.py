@@ -76,15 +76,37 @@ async def begin(client: Client) -> str:
     return str(answer.structured_content["job_id"])
 
 
+async def status(client: Client, job_id: str) -> str:
+    answer = await client.call_tool("get_job", {"job_id": job_id})
+    assert answer.structured_content is not None
+    return str(answer.structured_content["status"])
+
+
 async def test_a_subscriber_of_the_handshake_era_hears_of_its_job(waiting: MCPServer[StudioDoor]) -> None:
     ear = Ear()
     async with Client(waiting, mode="legacy", message_handler=ear) as client:
         job_id = await begin(client)
         await client.subscribe_resource(f"job://{job_id}")
-        await client.call_tool("cancel_job", {"job_id": job_id})
         with anyio.fail_after(20):
+            await ear.heard.wait()  # where it stands
+            ear.heard = anyio.Event()
+            await client.call_tool("cancel_job", {"job_id": job_id})
             await ear.heard.wait()
     assert set(ear.uris) == {f"job://{job_id}"}
+
+
+async def test_who_subscribes_to_a_job_that_has_ended_is_told_at_once(waiting: MCPServer[StudioDoor]) -> None:
+    """Nothing will ever change any more: who waits for a notice would wait for ever."""
+    ear = Ear()
+    async with Client(waiting, mode="legacy", message_handler=ear) as client:
+        job_id = await begin(client)
+        with anyio.fail_after(20):
+            while (await status(client, job_id)) != "cancelled":
+                await client.call_tool("cancel_job", {"job_id": job_id})
+            for _ in range(2):
+                ear.heard = anyio.Event()
+                await client.subscribe_resource(f"job://{job_id}")
+                await ear.heard.wait()
 
 
 async def test_over_http_each_session_hears_of_its_own_jobs(waiting: MCPServer[StudioDoor]) -> None:
@@ -129,18 +151,34 @@ async def test_the_handshake_says_that_resources_can_be_subscribed_to(waiting: M
         assert client.server_capabilities.resources.subscribe is True
 
 
-async def test_who_unsubscribed_hears_no_more(waiting: MCPServer[StudioDoor]) -> None:
-    ear = Ear()
-    async with Client(waiting, mode="legacy", message_handler=ear) as client:
-        first, second = await begin(client), await begin(client)
-        for job_id in (first, second):
-            await client.subscribe_resource(f"job://{job_id}")
-        await client.unsubscribe_resource(f"job://{first}")
-        for job_id in (first, second):
-            await client.call_tool("cancel_job", {"job_id": job_id})
-        with anyio.fail_after(20):
-            await ear.heard.wait()
-    assert set(ear.uris) == {f"job://{second}"}
+class Session:
+    """What a fan-out needs of a session of the handshake era."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.more = anyio.Event()
+
+    async def send_resource_updated(self, uri: str) -> None:
+        self.heard.append(uri)
+        self.more.set()
+
+
+async def test_who_unsubscribed_hears_no_more() -> None:
+    async def look(_: str) -> Job:
+        return JOB
+
+    fanout = Fanout(InMemorySubscriptionBus(), look)
+    gone, staying = Session(), Session()
+    fanout.subscribe("job://j1", "gone", gone)  # type: ignore[arg-type]
+    fanout.subscribe("job://j1", "staying", staying)  # type: ignore[arg-type]
+    fanout.unsubscribe("job://j1", "gone")
+    fanout.unsubscribe("job://j2", "gone")
+    async with anyio.create_task_group() as telling:
+        telling.start_soon(fanout.run)
+        with anyio.fail_after(5):
+            await staying.more.wait()
+        telling.cancel_scope.cancel()
+    assert (gone.heard, staying.heard) == ([], ["job://j1"])
 
 
 async def test_a_finished_job_is_told_of_once_however_often_it_is_read() -> None:

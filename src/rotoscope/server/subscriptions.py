@@ -97,20 +97,30 @@ class Fanout:
             while True:
                 job_id = await self._next()
                 job = await self._seen(job_id)
-                if job is None or not self._told_before(job):
-                    await self._tell(job_id, sending)
+                told = job is not None and self._told_before(job)
+                if not told:
+                    await self._bus.publish(ResourceUpdated(_SCHEME + job_id))
+                self._tell_sessions(job_id, sending)  # also those who subscribed after its end
+                for listener in [] if told else list(self._listeners.values()):
+                    listener(job_id)
                 if job is not None and job.final:
                     self._sessions.pop(_SCHEME + job_id, None)
 
     def subscribe(self, uri: str, key: str, session: ServerSession) -> None:
         """Tell a session of the handshake era of every change of a job, until the job is final.
 
+        A job that has ended already is told of at once, for nothing else will ever be.
+
         Raises:
             MCPError: there are too many subscriptions.
         """
+        job_id = job_of(uri)
+        if job_id is None:
+            return  # nothing else that is served here ever changes
         if uri not in self._sessions and len(self._sessions) >= _SUBSCRIBED:
             raise MCPError(INTERNAL_ERROR, "Too many subscriptions are open.")
         self._sessions.setdefault(uri, {})[key] = session
+        self.changed(job_id)
 
     def unsubscribe(self, uri: str, key: str) -> None:
         """Forget a subscription, if there is one."""
@@ -143,13 +153,10 @@ class Fanout:
             self._finished.popitem(last=False)
         return known
 
-    async def _tell(self, job_id: str, sending: anyio.abc.TaskGroup) -> None:
+    def _tell_sessions(self, job_id: str, sending: anyio.abc.TaskGroup) -> None:
         uri = _SCHEME + job_id
-        await self._bus.publish(ResourceUpdated(uri))
         for session in self._sessions.get(uri, {}).values():
             sending.start_soon(_notify, session, uri)
-        for listener in list(self._listeners.values()):
-            listener(job_id)
 
 
 def serve_subscriptions(
@@ -168,9 +175,7 @@ def serve_subscriptions(
     async def subscribe(ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
         if not await may_hear(ctx, params.uri):
             raise MCPError(INVALID_PARAMS, "Unknown resource.", {"uri": params.uri[:200]})
-        if job_of(params.uri) is not None:
-            # Nothing else that is served here ever changes.
-            fanout.subscribe(params.uri, _subscriber(ctx), ctx.session)
+        fanout.subscribe(params.uri, _subscriber(ctx), ctx.session)
         return EmptyResult()
 
     async def unsubscribe(ctx: Context, params: UnsubscribeRequestParams) -> EmptyResult:
