@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check soak format docs bench clean
+.PHONY: demo test conformance check soak format docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+conformance: $(STAMP)
+	$(BIN)/python tests/conformance/run.py
+	$(BIN)/python tests/conformance/inspector.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

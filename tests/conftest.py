@@ -1,13 +1,21 @@
 """What every test may ask for: a home of its own, a studio on the sandbox, a client of either era."""
 
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import anyio
 import hypothesis
 import pytest
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
 
 from rotoscope.compose import open_roots, studio_opener
 from rotoscope.models.access import SANDBOX_URL
@@ -15,6 +23,7 @@ from rotoscope.models.catalog import manifest_folder
 from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server.app import build_server
 from rotoscope.server.door import StudioDoor
+from rotoscope.server.lowlevel import lowlevel
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import Settings, read_settings
 from rotoscope.wire.client import AsgiApp
@@ -87,3 +96,67 @@ async def client(request: pytest.FixtureRequest, server: MCPServer[StudioDoor]) 
     """An in-memory client of each protocol era."""
     async with Client(server, mode=request.param) as connected:
         yield connected
+
+
+class Wire:
+    """A client that speaks raw JSON-RPC of the 2026-07-28 era: what is tested is what is on the wire."""
+
+    def __init__(self, send: MemoryObjectSendStream[Any], receive: MemoryObjectReceiveStream[Any]) -> None:
+        self._send = send
+        self._receive = receive
+        self._ids = itertools.count(1)
+        self.heard: list[dict[str, Any]] = []
+
+    async def post(self, method: str, *, tasks: bool = True, **params: Any) -> int:
+        """Send a request; its id. `tasks`: it declares the tasks extension."""
+        number = next(self._ids)
+        extensions = {"io.modelcontextprotocol/tasks": {}} if tasks else {}
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {"extensions": extensions},
+        }
+        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": {**params, "_meta": meta}}
+        await self._send.send(SessionMessage(jsonrpc_message_adapter.validate_python(request, by_name=False)))
+        return number
+
+    async def read(self) -> dict[str, Any]:
+        """The next message of the server, whatever it is."""
+        with anyio.fail_after(30):
+            item = await self._receive.receive()
+        return item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)  # type: ignore[no-any-return]
+
+    async def ask(self, method: str, *, tasks: bool = True, **params: Any) -> dict[str, Any]:
+        """The reply to a request; what came before it is in `heard`."""
+        number = await self.post(method, tasks=tasks, **params)
+        while (message := await self.read()).get("id") != number:
+            self.heard.append(message)
+        return message
+
+    async def call(self, tool: str, *, tasks: bool = True, **arguments: Any) -> dict[str, Any]:
+        """The result of a tool call."""
+        reply = await self.ask("tools/call", tasks=tasks, name=tool, arguments=arguments)
+        return reply["result"]  # type: ignore[no-any-return]
+
+    async def finished(self, task_id: str) -> dict[str, Any]:
+        """A task when it is final."""
+        with anyio.fail_after(60):
+            while (task := (await self.ask("tasks/get", taskId=task_id))["result"])["status"] == "working":
+                await anyio.lowlevel.checkpoint()
+        return task  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def speak() -> Callable[[MCPServer[Any]], Any]:
+    """Opens a raw connection to a server in memory."""
+
+    @asynccontextmanager
+    async def speaking(server: MCPServer[Any]) -> AsyncIterator[Wire]:
+        asking, incoming = anyio.create_memory_object_stream[Any](8)
+        outgoing, answers = anyio.create_memory_object_stream[Any](0)
+        inner = lowlevel(server)
+        async with inner.lifespan(inner) as state, anyio.create_task_group() as serving, asking, answers:
+            serving.start_soon(lambda: serve_dual_era_loop(inner, incoming, outgoing, lifespan_state=state))
+            yield Wire(asking, answers)
+            serving.cancel_scope.cancel()
+
+    return speaking

@@ -11,7 +11,7 @@ TOP = SOURCE.parents[1]
 
 # Lowest first. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "settings", "contracts"),
+    ("__init__", "errors", "settings", "contracts", "tasks_extension"),
     ("wire.messages", "wire.egress", "predictions.states", "predictions.sightings", "predictions.dialects",
      "predictions.schedule", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",

@@ -137,13 +137,14 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.models.catalog import manifest_folder
     from rotoscope.server.app import build_server
     from rotoscope.server.patience import read_clients
+    from rotoscope.server.stdio import serve_stdio
 
     roots = open_roots(settings, Path.cwd(), Path.home())
     clients = read_clients(manifest_folder() / "clients.toml")
     opener = studio_opener(settings, roots)
     glance = partial(has_open_jobs, settings.database_url)
-    server = build_server(opener, clients, settings.inline_seconds, glance)
-    anyio.run(_until_told, server.run_stdio_async)
+    server = build_server(opener, clients, settings.inline_seconds, has_open_jobs=glance)
+    anyio.run(_until_told, partial(serve_stdio, server))
     return OK
 
 

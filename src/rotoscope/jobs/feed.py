@@ -1,5 +1,7 @@
 """The feed: wakes those in this process who wait for a job to change."""
 
+from collections.abc import Callable
+
 import anyio
 
 __all__ = ["Feed"]
@@ -13,6 +15,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._events: dict[str, anyio.Event] = {}
+        self._listeners: dict[object, Callable[[str], None]] = {}
 
     @property
     def waited_for(self) -> bool:
@@ -28,3 +31,18 @@ class Feed:
         event = self._events.pop(job_id, None)
         if event is not None:
             event.set()
+        for listener in list(self._listeners.values()):
+            listener(job_id)
+
+    def hear(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Have the id of every job that changes told; calling what is returned ends it.
+
+        The listener neither waits nor raises. An id may come more often than its job changes.
+        """
+        token = object()
+        self._listeners[token] = listener
+
+        def forget() -> None:
+            self._listeners.pop(token, None)
+
+        return forget

@@ -1,13 +1,16 @@
 """The MCP server: the tools and resources of the contracts, on the studio, over any transport and in both eras."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mcp.server.lowlevel.helper_types import ReadResourceContents
+import anyio
+import anyio.abc
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import AnyUrl
 
@@ -22,10 +25,19 @@ from rotoscope.server.door import OpenStudio, StudioDoor
 from rotoscope.server.patience import Clients
 from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema
+from rotoscope.server.subscriptions import Fanout, job_of, serve_subscriptions
+from rotoscope.server.tasks import JobTasks, TaskTerms, offer_task
+from rotoscope.tasks_extension import Tasks, TaskStore
 
-__all__ = ["INSTRUCTIONS", "LOCAL", "build_server"]
+if TYPE_CHECKING:
+    from rotoscope.jobs.job import Job
+    from rotoscope.studio import Studio
+
+__all__ = ["INSTRUCTIONS", "LOCAL", "build_server", "job_tasks", "principal_of"]
 
 _log = logging.getLogger(__name__)
+
+_SCHEMES = tuple(template.uri.partition("://")[0] + "://" for template in TEMPLATES)
 
 LOCAL = "local"
 """The principal of a stdio session: whoever may run commands on this machine."""
@@ -44,16 +56,21 @@ INSTRUCTIONS = (
 class _Server(MCPServer[StudioDoor]):
     """An MCPServer that hands every tool call and every read to the studio."""
 
-    def __init__(self, door: StudioDoor, clients: Clients, inline_seconds: float | None, **options: Any) -> None:
+    def __init__(
+        self, door: StudioDoor, clients: Clients, inline_seconds: float | None, terms: TaskTerms, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._door = door
         self._clients = clients
         self._inline_seconds = inline_seconds
+        self._terms = terms
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[StudioDoor, Any] | None = None
     ) -> Any:
         assert context is not None, "the SDK passes the context of the request"
+        if name not in TOOLS and any(tool.name == name for tool in await self.list_tools()):
+            return await super().call_tool(name, arguments, context)  # somebody added a tool of their own
         try:
             return await self._called(name, _parsed(name, arguments), context)
         except RotoscopeError as error:
@@ -66,26 +83,43 @@ class _Server(MCPServer[StudioDoor]):
     async def read_resource(
         self,
         uri: AnyUrl | str,
-        context: Context[StudioDoor, Any] | None = None,  # noqa: ARG002 - the SDK passes it
-    ) -> Iterable[ReadResourceContents]:
+        context: Context[StudioDoor, Any] | None = None,
+    ) -> Any:
+        if not str(uri).startswith(_SCHEMES):
+            return await super().read_resource(uri, context)
         return [await read(await self._door.studio(), str(uri), LOCAL)]
 
     async def _called(self, name: str, arguments: Arguments, context: Context[StudioDoor, Any]) -> CallToolResult:
         """Perform the call. A client that goes away only stops waiting: the job goes on."""
         studio = await self._door.studio()
         teller = Teller(context.report_progress)
-        result = await studio.perform(name, arguments, LOCAL, self._budget(context), teller.tell)
+        budget = self._terms.budget(name, self._budget(context))
+        result = await studio.perform(name, arguments, LOCAL, budget, teller.tell)
+        offer_task(name, result)
         return result_answer(result) if isinstance(result, JobResult) else list_answer(result)
 
     def _budget(self, context: Context[StudioDoor, Any]) -> float:
         return self._clients.inline_seconds(client_name(context), self._inline_seconds)
 
 
+def principal_of(_: ServerRequestContext[Any, Any]) -> str:
+    """On whose behalf a request comes."""
+    return LOCAL
+
+
+def job_tasks(store: TaskStore) -> Tasks:
+    """The tasks extension as it is served: every job is a task of its principal's."""
+    return Tasks(store, principal_of)
+
+
 def build_server(
     open_studio: OpenStudio,
     clients: Clients,
     inline_seconds: float | None,
+    *,
     has_open_jobs: Callable[[], bool] = lambda: False,
+    terms: TaskTerms | None = None,
+    tasks_on: Callable[[TaskStore], Tasks] = job_tasks,
 ) -> MCPServer[StudioDoor]:
     """Build the server. Nothing heavy happens before the first call.
 
@@ -94,26 +128,52 @@ def build_server(
         clients: how patient each client is.
         inline_seconds: the operator's word on that, if any.
         has_open_jobs: whether a former process left jobs behind; then the studio is opened for them.
+        terms: when a call becomes a task, and how long that is kept.
+        tasks_on: makes the tasks extension on the store of jobs; a server that adds tools may add their tasks.
     """
-    door = StudioDoor(open_studio, has_open_jobs)
+    terms = terms or TaskTerms()
+    bus = InMemorySubscriptionBus()
+
+    async def look(job_id: str) -> "Job":
+        return await (await door.studio()).rooms.ledger.job(job_id)
+
+    fanout = Fanout(bus, look)
+
+    def opening(jobs: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
+        studio = open_studio(jobs, closing)
+        fanout.attach(studio.rooms.feed)
+        return studio
+
+    door = StudioDoor(opening, has_open_jobs)
+    tasks = tasks_on(JobTasks(door.studio, fanout, terms))
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[StudioDoor]) -> AsyncIterator[StudioDoor]:
-        async with door.opened():
+        async with door.opened(), anyio.create_task_group() as telling:
+            telling.start_soon(fanout.run)
             yield door
+            telling.cancel_scope.cancel()
+
+    async def may_hear(ctx: ServerRequestContext[Any, Any], uri: str) -> bool:
+        job_id = job_of(uri)
+        return job_id is None or await tasks.store.get(principal_of(ctx), job_id) is not None
 
     server = _Server(
         door,
         clients,
         inline_seconds,
+        terms,
         name="rotoscope",
         title="rotoscope",
         version=__version__,
         instructions=INSTRUCTIONS,
         tools=[_tool(name, contract) for name, contract in TOOLS.items()],
+        extensions=[tasks],
+        subscriptions=bus,
         lifespan=lifespan,
         log_level="WARNING",
     )
+    serve_subscriptions(server, fanout, bus, tasks, may_hear)
     for template in TEMPLATES:
         server.resource(template.uri, name=template.name, description=template.description, mime_type=template.mime)(
             template.declared

@@ -1,0 +1,149 @@
+"""A task is a job: what the tasks extension asks, answered from the ledger through the studio.
+
+Nothing is kept here. So a task is found again after a restart and from any process that works on the same ledger.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mcp_types import CallToolResult
+
+from rotoscope.contracts.results import JobList, JobResult, Status
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.errors import UnknownJob
+from rotoscope.jobs.job import Job
+from rotoscope.server.answers import result_answer
+from rotoscope.server.subscriptions import Changes
+from rotoscope.tasks_extension import Task, TaskStatus, current_offer
+
+if TYPE_CHECKING:
+    from rotoscope.studio import Studio
+
+__all__ = ["JobTasks", "TaskTerms", "offer_task", "task_of"]
+
+_POLL_LEAST, _POLL_MOST, _POLLS = 2000, 5000, 20
+# needs_review is completed, with isError: the protocol has no word for it.
+_STATUS: Mapping[Status, TaskStatus] = {
+    "queued": "working",
+    "running": "working",
+    "succeeded": "completed",
+    "failed": "completed",
+    "needs_review": "completed",
+    "cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTerms:
+    """How tasks are offered and kept.
+
+    Attributes:
+        inline_seconds: how long a call waits for its job before it becomes a task: a plain result is simpler.
+        at_once: tools that take minutes, whose calls become a task at once.
+        retention_seconds: how long a job is kept after it was opened; None: nothing is ever removed.
+    """
+
+    inline_seconds: float = 2.5
+    at_once: frozenset[str] = frozenset({"generate_video", "edit_video_with_mask"})
+    retention_seconds: float | None = None
+
+    def budget(self, tool: str, otherwise: float) -> float:
+        """How long the call being served may stay open, in seconds.
+
+        Args:
+            tool: the tool that is called.
+            otherwise: what this client bears when there are no tasks.
+        """
+        if current_offer() is None or not TOOLS[tool].pays:
+            return otherwise
+        return 0.0 if tool in self.at_once else min(self.inline_seconds, otherwise)
+
+
+def offer_task(tool: str, result: JobResult | JobList) -> None:
+    """Let the call being served become a task, if its client takes tasks and the job that it opened goes on.
+
+    `get_job` and `cancel_job` never become one: they promise the job as it is.
+    """
+    offer = current_offer()
+    if offer is None or not TOOLS[tool].pays or not isinstance(result, JobResult):
+        return
+    if result.job_id and result.status in ("queued", "running"):
+        offer.task_id = result.job_id
+
+
+class JobTasks:
+    """The jobs of a studio as the tasks of the extension.
+
+    Args:
+        studio: the studio, opened at the first use.
+        changes: tells which jobs changed.
+        terms: how long a task is kept.
+    """
+
+    def __init__(self, studio: "Callable[[], Awaitable[Studio]]", changes: Changes, terms: TaskTerms) -> None:
+        self._studio = studio
+        self._changes = changes
+        self._retention = terms.retention_seconds
+
+    async def get(self, principal: str, task_id: str) -> Task | None:
+        """The job of that id, as a task; whoever asks for one that has ended is told its end."""
+        studio = await self._studio()
+        try:
+            job = await studio.job(task_id, principal)
+        except UnknownJob:
+            return None
+        if job.id != task_id:
+            return None  # the studio also takes links, but one task has one id
+        result = await studio.deliver(job)
+        return task_of(job, result, result_answer(result), self._retention)
+
+    async def cancel(self, principal: str, task_id: str) -> None:
+        """Cancel the job, at the provider too."""
+        studio = await self._studio()
+        try:
+            await studio.cancel(task_id, principal)
+        except UnknownJob:
+            return
+
+    async def update(self, principal: str, task_id: str, responses: Mapping[str, Mapping[str, Any]]) -> None:
+        """A job asks nothing: whatever must be known is asked before it is opened."""
+
+    def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Hear of every job that changes."""
+        return self._changes.hear(listener)
+
+
+def task_of(job: Job, result: JobResult, answer: CallToolResult, retention_seconds: float | None) -> Task:
+    """A job as a task.
+
+    Args:
+        job: the job.
+        result: what its tool gives for it now.
+        answer: the same as MCP content.
+        retention_seconds: how long it is kept after it was opened; None: without limit.
+    """
+    status = _STATUS[job.state]
+    return Task(
+        id=job.id,
+        status=status,
+        message=_words(result),
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+        ttl_ms=None if retention_seconds is None else round(retention_seconds * 1000),
+        poll_ms=_poll_ms(result.expected_seconds),
+        result=answer if status == "completed" else None,
+    )
+
+
+def _words(result: JobResult) -> str:
+    if result.error is not None:
+        return f"{result.error.code}: {result.error.message}"
+    if result.status == "running":
+        return f"{result.progress * 100:.0f} %: {result.message}"
+    return result.message or result.status
+
+
+def _poll_ms(expected_seconds: float | None) -> int:
+    """About twenty questions over the usual time, never faster than every 2 s nor slower than every 5 s."""
+    return round(min(max((expected_seconds or 0.0) / _POLLS * 1000, _POLL_LEAST), _POLL_MOST))

@@ -1,0 +1,25 @@
+"""The official conformance suite and the official Inspector, in both eras.
+
+Both need npm: elsewhere than in CI it may be missing.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CANNOT = 3
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("script", ["run.py", "inspector.py"])
+def test_the_official_tools_find_nothing_wrong(script: str) -> None:
+    """`run.py`: no check of the conformance suite fails. `inspector.py`: every tool answers, tasks to their end."""
+    command = [sys.executable, str(HERE / script)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
+    if done.returncode == CANNOT and not os.environ.get("CI"):
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,228 @@
+"""Who asked to hear of a job hears of it, in both eras."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import uvicorn
+from mcp import Client, MCPError
+from mcp.server.mcpserver import MCPServer
+from mcp.server.subscriptions import InMemorySubscriptionBus
+from mcp.shared.exceptions import MCPDeprecationWarning
+from mcp_types import ResourceUpdatedNotification
+
+from rotoscope.jobs.job import Job
+from rotoscope.models.access import SANDBOX_URL
+from rotoscope.sandbox import Sandbox, build_sandbox
+from rotoscope.server.door import StudioDoor
+from rotoscope.server.subscriptions import Fanout
+from rotoscope.settings import Settings
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}"),
+]
+FILM = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
+JOB = Job(
+    "j1", "generate_video", "m", "p", "local", True, "running", "watch", {}, {}, 0.5, "Running.", None, False, None,
+    1, 0.0, 1.0, None,
+)  # fmt: skip
+NOBODYS = "job://" + "f" * 32
+Serve = Callable[..., MCPServer[StudioDoor]]
+
+
+@pytest.fixture
+def waiting(tmp_path: Path, settings: Settings, serve: Serve) -> MCPServer[StudioDoor]:
+    """A server whose jobs run for hours, and whose calls do not wait."""
+    slow: Sandbox = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
+    return serve(replace(settings, inline_seconds=0.0), slow)
+
+
+class Ear:
+    """Hears the notifications of a handshake session."""
+
+    def __init__(self) -> None:
+        self.uris: list[str] = []
+        self.heard = anyio.Event()
+
+    async def __call__(self, message: object) -> None:
+        if isinstance(message, ResourceUpdatedNotification):
+            self.uris.append(str(message.params.uri))
+            self.heard.set()
+
+
+@asynccontextmanager
+async def on_loopback(server: MCPServer[StudioDoor]) -> AsyncIterator[str]:
+    """Serves real HTTP; the URL."""
+    app = server.streamable_http_app()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()  # who connects before it serves waits
+        running = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(running.serve, [listener])
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+            running.should_exit = True
+
+
+async def begin(client: Client) -> str:
+    answer = await client.call_tool("generate_video", FILM)
+    assert answer.structured_content is not None
+    return str(answer.structured_content["job_id"])
+
+
+async def status(client: Client, job_id: str) -> str:
+    answer = await client.call_tool("get_job", {"job_id": job_id})
+    assert answer.structured_content is not None
+    return str(answer.structured_content["status"])
+
+
+async def test_a_subscriber_of_the_handshake_era_hears_of_its_job(waiting: MCPServer[StudioDoor]) -> None:
+    ear = Ear()
+    async with Client(waiting, mode="legacy", message_handler=ear) as client:
+        job_id = await begin(client)
+        await client.subscribe_resource(f"job://{job_id}")
+        with anyio.fail_after(20):
+            await ear.heard.wait()  # where it stands
+            ear.heard = anyio.Event()
+            await client.call_tool("cancel_job", {"job_id": job_id})
+            await ear.heard.wait()
+    assert set(ear.uris) == {f"job://{job_id}"}
+
+
+async def test_who_subscribes_to_a_job_that_has_ended_is_told_at_once(waiting: MCPServer[StudioDoor]) -> None:
+    """Nothing will ever change any more: who waits for a notice would wait for ever."""
+    ear = Ear()
+    async with Client(waiting, mode="legacy", message_handler=ear) as client:
+        job_id = await begin(client)
+        with anyio.fail_after(20):
+            while (await status(client, job_id)) != "cancelled":
+                await client.call_tool("cancel_job", {"job_id": job_id})
+            for _ in range(2):
+                ear.heard = anyio.Event()
+                await client.subscribe_resource(f"job://{job_id}")
+                await ear.heard.wait()
+
+
+async def test_over_http_each_session_hears_of_its_own_jobs(waiting: MCPServer[StudioDoor]) -> None:
+    ears = Ear(), Ear()
+    async with on_loopback(waiting) as url, AsyncExitStack() as open_clients:
+        clients = [
+            await open_clients.enter_async_context(Client(url, mode="legacy", message_handler=ear)) for ear in ears
+        ]
+        jobs = [await begin(client) for client in clients]
+        for client, job_id in zip(clients, jobs, strict=True):
+            await client.subscribe_resource(f"job://{job_id}")
+        for job_id in jobs:
+            await clients[0].call_tool("cancel_job", {"job_id": job_id})
+        with anyio.fail_after(20):
+            for ear in ears:
+                await ear.heard.wait()
+    assert [set(ear.uris) for ear in ears] == [{f"job://{job_id}"} for job_id in jobs]
+
+
+async def test_a_listener_of_the_modern_era_hears_of_its_job(waiting: MCPServer[StudioDoor]) -> None:
+    async with Client(waiting) as client:
+        job_id = await begin(client)
+        async with client.listen(resource_subscriptions=[f"job://{job_id}", NOBODYS]) as events:
+            assert events.honored.resource_subscriptions == [f"job://{job_id}"]
+            await client.call_tool("cancel_job", {"job_id": job_id})
+            with anyio.fail_after(20):
+                event = await anext(aiter(events))
+    assert getattr(event, "uri", None) == f"job://{job_id}"
+
+
+async def test_who_subscribes_to_a_job_that_is_not_theirs_is_refused(waiting: MCPServer[StudioDoor]) -> None:
+    async with Client(waiting, mode="legacy") as client:
+        with pytest.raises(MCPError) as caught:
+            await client.subscribe_resource(NOBODYS)
+    assert caught.value.code == -32602
+
+
+async def test_the_handshake_says_that_resources_can_be_subscribed_to(waiting: MCPServer[StudioDoor]) -> None:
+    async with Client(waiting, mode="legacy") as client:
+        assert client.server_capabilities is not None
+        assert client.server_capabilities.resources is not None
+        assert client.server_capabilities.resources.subscribe is True
+
+
+class Session:
+    """What a fan-out needs of a session of the handshake era."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.more = anyio.Event()
+
+    async def send_resource_updated(self, uri: str) -> None:
+        self.heard.append(uri)
+        self.more.set()
+
+
+async def test_who_unsubscribed_hears_no_more() -> None:
+    async def look(_: str) -> Job:
+        return JOB
+
+    fanout = Fanout(InMemorySubscriptionBus(), look)
+    gone, staying = Session(), Session()
+    fanout.subscribe("job://j1", "gone", gone)  # type: ignore[arg-type]
+    fanout.subscribe("job://j1", "staying", staying)  # type: ignore[arg-type]
+    fanout.unsubscribe("job://j1", "gone")
+    fanout.unsubscribe("job://j2", "gone")
+    async with anyio.create_task_group() as telling:
+        telling.start_soon(fanout.run)
+        with anyio.fail_after(5):
+            await staying.more.wait()
+        telling.cancel_scope.cancel()
+    assert (gone.heard, staying.heard) == ([], ["job://j1"])
+
+
+async def test_a_finished_job_is_told_of_once_however_often_it_is_read() -> None:
+    """A client that answers each notice by reading the job would never come to rest."""
+    jobs = {"done": replace(JOB, state="succeeded"), "open": JOB}
+    told: list[str] = []
+    bus = InMemorySubscriptionBus()
+    bus.subscribe(lambda event: told.append(getattr(event, "uri", "")))
+
+    async def look(job_id: str) -> Job:
+        return jobs[job_id]
+
+    fanout = Fanout(bus, look)
+
+    async def tell(*job_ids: str) -> None:
+        """The last one is told of: those before it have been looked at."""
+        before = len(told)
+        for job_id in job_ids:
+            fanout.changed(job_id)
+        with anyio.fail_after(5):
+            while len(told) == before or told[-1] != f"job://{job_ids[-1]}":
+                await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as telling:
+        telling.start_soon(fanout.run)
+        await tell("done")
+        await tell("done", "open")
+        await tell("done", "open")
+        assert told == ["job://done", "job://open", "job://open"]
+        jobs["done"] = replace(jobs["done"], updated_at=9.0)  # somebody resolved what needed review
+        await tell("done")
+        telling.cancel_scope.cancel()
+
+
+async def test_a_listener_of_a_task_hears_how_it_ends(
+    waiting: MCPServer[StudioDoor], speak: Callable[..., Any]
+) -> None:
+    async with speak(waiting) as wire:
+        task_id = (await wire.call("generate_video", **FILM))["taskId"]
+        await wire.post("subscriptions/listen", notifications={"taskIds": [task_id]})
+        assert (await wire.read())["params"]["notifications"] == {"taskIds": [task_id]}
+        await wire.post("tasks/cancel", taskId=task_id)
+        told = await wire.read()
+        while told.get("params", {}).get("status") != "cancelled":
+            told = await wire.read()
+    assert told["method"] == "notifications/tasks"
+    assert told["params"]["taskId"] == task_id
