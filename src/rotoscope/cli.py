@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,17 +131,9 @@ def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     import anyio
 
-    from rotoscope.compose import open_roots, studio_opener
-    from rotoscope.jobs.glance import has_open_jobs
-    from rotoscope.models.catalog import manifest_folder
-    from rotoscope.server.app import build_server
-    from rotoscope.server.patience import read_clients
+    from rotoscope.compose import stdio_server
 
-    roots = open_roots(settings, Path.cwd(), Path.home())
-    clients = read_clients(manifest_folder() / "clients.toml")
-    opener = studio_opener(settings, roots)
-    glance = partial(has_open_jobs, settings.database_url)
-    server = build_server(opener, clients, settings.inline_seconds, glance)
+    server = stdio_server(settings, Path.cwd(), Path.home())
     anyio.run(_until_told, server.run_stdio_async)
     return OK
 

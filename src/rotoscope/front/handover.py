@@ -1,0 +1,240 @@
+"""The handover: the SDK, once it is loaded, goes on with a session that the front has opened.
+
+The server gets what was kept as if it came from the client now; its replies to what was answered already are dropped.
+A `server/discover` that leads is answered beside the session, as it decides no era: some clients probe with it, stop
+waiting, and send `initialize` on the same pipe.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream as Receiving
+from anyio.streams.memory import MemoryObjectSendStream as Sending
+from mcp.server.lowlevel import Server
+from mcp.server.mcpserver import MCPServer
+from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.message import SessionMessage
+from mcp_types import PROTOCOL_VERSION_META_KEY, JSONRPCError, JSONRPCRequest, JSONRPCResponse
+from mcp_types.jsonrpc import jsonrpc_message_adapter
+from pydantic import ValidationError
+
+from rotoscope.compose import stdio_server
+from rotoscope.front.opening import request_id_of
+from rotoscope.front.session import Converse, Session
+from rotoscope.server.door import StudioDoor
+from rotoscope.settings import read_settings
+
+__all__ = ["Lines", "load", "run"]
+
+_AHEAD = 64
+_NEEDED_FIRST = (
+    "anyio._backends._asyncio",
+    "rotoscope.jobs.ledger",
+    "rotoscope.jobs.dispatcher",
+    "rotoscope.jobs.machine",
+    "rotoscope.media.intake",
+    "rotoscope.media.vault",
+    "rotoscope.predictions.dialects",
+    "rotoscope.wire.client",
+    "rotoscope.studio",
+)
+"""What the first tool call imports (`rotoscope.compose.open_studio`); the sandbox and its engines still wait."""
+
+Frames = SessionMessage | Exception
+Ids = set[int | str]
+
+
+def load() -> Converse:
+    """Read the settings and build the server. Importing this module has loaded the SDK.
+
+    Raises:
+        InvalidInput: a setting has a value that cannot be used.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rotoscope: %(levelname)s: %(message)s")
+    server = stdio_server(read_settings(os.environ), Path.cwd(), Path.home())
+    return partial(_converse, server)
+
+
+def _converse(server: MCPServer[StudioDoor], session: Session) -> int:
+    anyio.run(_take_over, server, session)
+    return 0
+
+
+async def _take_over(server: MCPServer[StudioDoor], session: Session) -> None:
+    lines = Lines()
+    kept, answered = session.hand_over(lines.deliver)
+    lines.put_first(kept)
+
+    async def write(line: bytes) -> None:
+        await anyio.to_thread.run_sync(session.write, line)
+
+    waits = any(request_id_of(line) not in {None, *answered} for line in kept)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_end_at_sigterm, lines)
+        with _loading_ahead(() if waits else _NEEDED_FIRST):
+            await run(server, lines, write, answered)
+        tasks.cancel_scope.cancel()
+
+
+async def _end_at_sigterm(lines: "Lines") -> None:
+    import signal
+
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            lines.end()
+
+
+@contextmanager
+def _loading_ahead(modules: Sequence[str]) -> Iterator[None]:
+    """Import what the first call needs while nobody waits; at the end, wait for the one that is being imported."""
+    stopped = threading.Event()
+
+    def load_each() -> None:
+        for module in modules:
+            if not stopped.is_set():
+                import_module(module)
+
+    loading = threading.Thread(target=load_each, name="loading ahead")
+    loading.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        loading.join()
+
+
+class Lines:
+    """The lines of a session, from a reading thread into the event loop, in order; at most 64 ahead."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sending, self._receiving = anyio.create_memory_object_stream[bytes](math.inf)
+        self._room = threading.BoundedSemaphore(_AHEAD)
+        self._first: list[bytes] = []
+
+    def put_first(self, lines: list[bytes]) -> None:
+        """Lines that come before all others."""
+        self._first = lines
+
+    def deliver(self, line: bytes | None) -> None:
+        """Called in the reading thread, with None at the end; waits while the loop is far behind."""
+        if line is not None:
+            self._room.acquire()
+        with suppress(RuntimeError):  # the loop has ended, and nobody reads any more
+            self._loop.call_soon_threadsafe(self.end if line is None else partial(self._put, line))
+
+    def end(self) -> None:
+        """No line follows. Called in the loop's thread."""
+        self._sending.close()
+
+    def _put(self, line: bytes) -> None:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self._sending.send_nowait(line)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for line in self._first:
+            yield line
+        async for line in self._receiving:
+            self._room.release()
+            yield line
+
+
+async def run(
+    server: MCPServer[StudioDoor],
+    lines: AsyncIterable[bytes],
+    write: Callable[[bytes], Awaitable[None]],
+    answered: Ids,
+) -> None:
+    """Serve one session until its input ends.
+
+    Args:
+        server: the server; its lifespan is entered once.
+        lines: what the client says, from its first line on.
+        write: sends one whole line.
+        answered: ids of requests whose first reply is dropped, because they were answered already.
+    """
+    low = server._lowlevel_server  # noqa: SLF001 - the SDK offers no other way to a loop on streams of one's own
+    heard, hearing = anyio.create_memory_object_stream[Frames](0)
+    said, saying = anyio.create_memory_object_stream[SessionMessage](0)
+    async with low.lifespan(low) as state, anyio.create_task_group() as tasks:
+        tasks.start_soon(_write_each, saying, write, answered, tasks.cancel_scope)
+        tasks.start_soon(_hear, low, state, lines, heard, said.clone())
+        await serve_dual_era_loop(
+            low, hearing, said, lifespan_state=state, init_options=low.create_initialization_options()
+        )
+
+
+async def _hear(
+    low: Server[StudioDoor],
+    state: StudioDoor,
+    lines: AsyncIterable[bytes],
+    heard: Sending[Frames],
+    said: Sending[SessionMessage],
+) -> None:
+    """Pass on what the client says, but for the probes that lead: those are answered here."""
+    leading = True
+    async with heard:
+        async for line in lines:
+            frame = _frame(line)
+            message = frame.message if isinstance(frame, SessionMessage) else None
+            if leading and isinstance(message, JSONRPCRequest):
+                if _is_probe(message):
+                    await said.send(await _answered_beside(low, state, SessionMessage(message)))
+                    continue
+                leading = False
+                said.close()
+            await heard.send(frame)
+        said.close()
+
+
+def _frame(line: bytes) -> Frames:
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line.decode("utf-8", "replace"), by_name=False))
+    except ValidationError as error:
+        return error
+
+
+def _is_probe(request: JSONRPCRequest) -> bool:
+    meta = (request.params or {}).get("_meta")
+    return request.method == "server/discover" and isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
+
+
+async def _answered_beside(low: Server[StudioDoor], state: StudioDoor, probe: SessionMessage) -> SessionMessage:
+    """The reply to one request, on a connection of its own."""
+    heard, hearing = anyio.create_memory_object_stream[Frames](1)
+    said, saying = anyio.create_memory_object_stream[SessionMessage](0)
+    async with anyio.create_task_group() as tasks, saying:
+        tasks.start_soon(partial(serve_dual_era_loop, low, hearing, said, lifespan_state=state))
+        await heard.send(probe)
+        reply = await saying.receive()
+        heard.close()
+    return reply
+
+
+async def _write_each(
+    saying: Receiving[SessionMessage],
+    write: Callable[[bytes], Awaitable[None]],
+    answered: Ids,
+    session: anyio.CancelScope,
+) -> None:
+    async with saying:
+        async for frame in saying:
+            message = frame.message
+            if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id in answered:
+                answered.discard(message.id)
+                continue
+            try:
+                await write(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+            except OSError:
+                session.cancel()  # the client is gone
