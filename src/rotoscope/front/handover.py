@@ -6,6 +6,7 @@ waiting, and send `initialize` on the same pipe.
 """
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -37,7 +38,9 @@ from rotoscope.settings import read_settings
 
 __all__ = ["Lines", "load", "run"]
 
+_log = logging.getLogger(__name__)
 _AHEAD = 64
+_UNCOLLECTED_SECONDS = 2.0
 _NEEDED_FIRST = (
     "anyio._backends._asyncio",
     "rotoscope.jobs.ledger",
@@ -82,9 +85,17 @@ async def _take_over(server: MCPServer[StudioDoor], session: Session) -> None:
     waits = any(request_id_of(line) not in {None, *answered} for line in kept)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_end_at_sigterm, lines)
+        tasks.start_soon(_collect_again)
         with _loading_ahead(() if waits else _NEEDED_FIRST):
             await run(server, lines, write, answered)
         tasks.cancel_scope.cancel()
+
+
+async def _collect_again() -> None:
+    """The front has stopped the garbage collector; what the first call loads is worth the same."""
+    await anyio.sleep(_UNCOLLECTED_SECONDS)
+    gc.freeze()
+    gc.enable()
 
 
 async def _end_at_sigterm(lines: "Lines") -> None:
@@ -145,9 +156,10 @@ class Lines:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for line in self._first:
             yield line
-        async for line in self._receiving:
-            self._room.release()
-            yield line
+        async with self._receiving:
+            async for line in self._receiving:
+                self._room.release()
+                yield line
 
 
 async def run(
@@ -184,7 +196,7 @@ async def _hear(
 ) -> None:
     """Pass on what the client says, but for the probes that lead: those are answered here."""
     leading = True
-    async with heard:
+    async with heard, said:
         async for line in lines:
             frame = _frame(line)
             message = frame.message if isinstance(frame, SessionMessage) else None
@@ -195,7 +207,6 @@ async def _hear(
                 leading = False
                 said.close()
             await heard.send(frame)
-        said.close()
 
 
 def _frame(line: bytes) -> Frames:
@@ -233,6 +244,8 @@ async def _write_each(
             message = frame.message
             if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id in answered:
                 answered.discard(message.id)
+                if isinstance(message, JSONRPCError):
+                    _log.warning("a request that the front had answered was refused: %s", message.error.message)
                 continue
             try:
                 await write(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")

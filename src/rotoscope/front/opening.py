@@ -110,7 +110,7 @@ def _parsed(line: bytes, longest: int = _LONGEST_LINE) -> dict[str, object] | No
     if len(line) > longest:
         return None
     try:
-        message = json.loads(line)
+        message = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) and _is_plain(message) else None

@@ -5,11 +5,11 @@ on reading for the server, so no byte changes hands, not even of a line that is 
 """
 
 import fcntl
+import gc
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 from rotoscope.front.opening import Opening, request_id_of
@@ -17,7 +17,7 @@ from rotoscope.front.stored import read_replies
 
 __all__ = ["Converse", "Load", "Session", "claim", "serve"]
 
-_ENDED, _FAILED, _INTERRUPTED = 0, 1, 130
+_ENDED, _FAILED, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
 _CHUNK = 65_536
 _SWITCH_SECONDS = 0.0005
 _LOWEST_PRIVATE = 3
@@ -52,13 +52,14 @@ class Session:
             self._deliver = deliver
             return self._opening.kept, self._opening.answered
 
-    def refuse(self, refusal: Callable[[int | str], bytes]) -> None:
-        """Answer every request that waits, and every later one until the input ends, with an error."""
+    def refuse(self, refusal: Callable[[int | str], bytes], code: int) -> int:
+        """Answer what waits, and every later request until the input ends, with an error; returns the code."""
         with self._lock:
             self._refusal = refusal
             for line in self._opening.kept:
                 self._refused(line)
         self._reader.join()
+        return code
 
     def write(self, line: bytes) -> None:
         """Write one whole line. Only whoever answers now may call this."""
@@ -111,19 +112,29 @@ def serve(environ: Mapping[str, str], load: Load) -> int:
         load: brings the server. When it fails, the client is told in reply to every request, and stderr once.
     """
     signal.signal(signal.SIGTERM, lambda *_: _leave())
-    session = Session(Opening(read_replies(environ)), *claim())
+    try:
+        session = Session(Opening(read_replies(environ)), *claim())
+        return _loaded(session, load)(session)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except OSError as error:
+        sys.stderr.write(f"rotoscope: {error.strerror or error}.\n")
+        return _FAILED
+
+
+def _loaded(session: Session, load: Load) -> Converse:
+    """The server, or what refuses in its place."""
+    gc.disable()  # nearly all that is loaded stays: to look through it again and again costs a tenth of the time
     usual = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)  # an import must not make the client wait for the interpreter
     session.begin()
     try:
-        converse = load()
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+        return load()
     except Exception as error:  # noqa: BLE001 - the outermost edge: whatever failed, the client must be told
-        return _told(session, error)
+        words, code = _told(error)
+        return lambda session: session.refuse(lambda request_id: _error(request_id, words), code)
     finally:
         sys.setswitchinterval(usual)
-    return converse(session)
 
 
 def claim() -> tuple[int, int]:
@@ -132,8 +143,15 @@ def claim() -> tuple[int, int]:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    os.dup2(2, 1)
+    _divert_stdout()
     return source, sink
+
+
+def _divert_stdout() -> None:
+    try:
+        os.dup2(2, 1)
+    except OSError:  # stderr is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _lines(source: int) -> Iterator[bytes]:
@@ -149,17 +167,22 @@ def _lines(source: int) -> Iterator[bytes]:
         yield b"".join(begun)
 
 
-def _told(session: Session, error: Exception) -> int:
+def _told(error: Exception) -> tuple[str, int]:
+    """Tell stderr what failed; returns the words for the client, and the exit code."""
+    import traceback
+
     from rotoscope.errors import RotoscopeError, UserMistake
 
     if isinstance(error, RotoscopeError):
-        words, code = f"{error.message} {error.hint}".rstrip(), 2 if isinstance(error, UserMistake) else _FAILED
+        words, code = (
+            f"{error.message} {error.hint}".rstrip(),
+            _BAD_INPUT if isinstance(error, UserMistake) else _FAILED,
+        )
     else:
         traceback.print_exception(error)
         words, code = f"The server cannot be loaded ({type(error).__name__}). Its log says more.", _FAILED
     sys.stderr.write(f"rotoscope: {words}\n")
-    session.refuse(lambda request_id: _error(request_id, f"rotoscope cannot start. {words}"))
-    return code
+    return f"rotoscope cannot start. {words}", code
 
 
 def _error(request_id: int | str, words: str) -> bytes:
