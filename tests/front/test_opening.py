@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from rotoscope.server.door import StudioDoor
 
 Message = dict[str, Any]
 MODERN = "2026-07-28"
+TURNS = 100  # of the event loop; a reply takes about ten, and no thread takes part
 LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
 CHEAP = ("resources/list", "prompts/list")  # the server takes long to word the tools
 CLIENTS: tuple[Any, ...] = (
@@ -66,9 +69,21 @@ def notice(method: str, **params: Any) -> Message:
     return {"jsonrpc": "2.0", "method": method, "params": params}
 
 
-versions = st.sampled_from(["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", MODERN, "1999-01-01", 3, None])
+VERSIONS: tuple[Any, ...] = ("2024-11-05", "2025-03-26", "2025-06-18", MODERN, "1999-01-01", 3, None, ...)
+versions = st.sampled_from(VERSIONS)
 clients, capabilities = st.sampled_from([*CLIENTS, ...]), st.sampled_from([*CAPABILITIES, ...])
 methods = st.sampled_from([*CHEAP, "ping", "server/discover", "no/such", "completion/complete"])
+# One part at a time is unusual: two would hide each other.
+initializes = st.one_of(
+    st.builds(initialize, versions, capabilities=st.just({})),
+    st.builds(initialize, client=clients, capabilities=st.just({})),
+    st.builds(initialize, capabilities=capabilities),
+)
+envelopes = st.one_of(
+    st.builds(envelope, versions, capabilities=st.just({})),
+    st.builds(envelope, client=clients, capabilities=st.just({})),
+    st.builds(envelope, capabilities=capabilities),
+)
 usual = st.sampled_from(
     [
         initialize(capabilities={}),
@@ -79,8 +94,8 @@ usual = st.sampled_from(
     ]
 )
 unusual = st.one_of(
-    st.builds(initialize, versions, clients, capabilities),
-    st.builds(message, methods, st.builds(envelope, versions, clients, capabilities)),
+    initializes,
+    st.builds(message, methods, envelopes),
     st.builds(message, methods, st.builds(lambda meta: envelope(capabilities={}, **meta), st.sampled_from(METAS))),
     st.builds(message, methods, st.sampled_from(METAS).map(lambda meta: {"_meta": meta})),
     st.builds(
@@ -108,7 +123,8 @@ async def served(server: MCPServer[StudioDoor], said: Sequence[bytes], answered:
     async def lines() -> AsyncIterator[bytes]:
         for line in said:
             yield line
-            await anyio.wait_all_tasks_blocked()
+            for _ in range(TURNS):
+                await anyio.lowlevel.checkpoint()
 
     async def write(line: bytes) -> None:
         reply = json.loads(line)
@@ -142,6 +158,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> MCPServer[StudioDoor]:
     return stdio_server(read_settings({"ROTOSCOPE_HOME": str(home)}), home, home)
 
 
+@hypothesis.settings(max_examples=300)
 @given(st.data())
 def test_a_client_gets_the_same_replies_with_the_front_as_without(
     shared: MCPServer[StudioDoor], replies: Replies, data: st.DataObject
@@ -166,10 +183,17 @@ def test_real_clients_are_answered_from_the_store(replies: Replies, client: Mess
     assert all(taken(Opening(replies), *(message(method, meta) for method in ("server/discover", *LISTS))))
 
 
+def test_a_probe_decides_nothing(replies: Replies) -> None:
+    probe = message("server/discover", envelope(capabilities={}))
+    assert taken(Opening(replies), probe, initialize(capabilities={}), message("tools/list")) == [True] * 3
+    assert taken(Opening(replies), probe, message("tools/list", envelope(capabilities={})), probe) == [True] * 3
+
+
 def test_a_listening_stream_decides_the_era_and_what_follows_is_still_answered(replies: Replies) -> None:
     """Claude Code opens with a probe, a listen stream, another probe, and the lists."""
     meta = envelope(capabilities={})
     opening = Opening(replies)
+    assert taken(opening, message("server/discover", meta)) == [True]
     methods = ("server/discover", "subscriptions/listen", "server/discover", "tools/list")
     assert taken(opening, *(message(method, meta) for method in methods)) == [True, False, True, True]
     assert len(opening.kept) == 1
