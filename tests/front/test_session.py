@@ -213,6 +213,15 @@ def test_sigterm_ends_an_opening_quietly(start: Start) -> None:
     assert wire.close() == (0, b"", b"")
 
 
+def test_an_interrupt_ends_an_opening_without_a_traceback(start: Start) -> None:
+    wire = start()
+    wire.say(initialize())
+    assert wire.result(0)
+    wire.process.send_signal(signal.SIGINT)
+    assert wire.process.wait(SECONDS) == 130
+    assert wire.close() == (130, b"", b"")
+
+
 # The handover.
 
 
