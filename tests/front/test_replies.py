@@ -1,8 +1,8 @@
 """The stored replies: they are the server's own, and they are used only while nothing they depend on has changed."""
 
 import json
+import re
 import string
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
+import rotoscope.settings
 from rotoscope.errors import InvalidInput
 from rotoscope.front.record import answers, main, recorded
 from rotoscope.front.stored import FILE, fingerprint_of_manifests, is_current, read_replies, shipped_manifests
@@ -26,7 +27,10 @@ EVERYTHING = {
         "io.modelcontextprotocol/tasks": {},
     },
 }
-Change = Callable[[dict[str, Any]], object]
+SETTINGS = sorted(
+    set(re.findall(r'"(ROTOSCOPE_[A-Z_]+)"', Path(rotoscope.settings.__file__).read_text(encoding="utf-8")))
+    - {"ROTOSCOPE_HOME", "ROTOSCOPE_ROOTS"}
+)
 
 
 @pytest.mark.anyio
@@ -154,7 +158,7 @@ def test_the_default_home_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.M
 
 
 @given(
-    st.sampled_from(["ROTOSCOPE_SANDBOX", "ROTOSCOPE_INLINE_SECONDS"]),
+    st.sampled_from(SETTINGS),
     st.one_of(
         st.sampled_from(["auto", "never", "http://127.0.0.1:1", "https://x", "30", "0.5", "", "$NAME", "${NAME}"]),
         st.text(string.printable, max_size=12),
@@ -165,6 +169,9 @@ def test_the_default_home_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.M
 @example("ROTOSCOPE_INLINE_SECONDS", "-1")
 @example("ROTOSCOPE_INLINE_SECONDS", "\u00b2")
 @example("ROTOSCOPE_SANDBOX", "perhaps")
+@example("ROTOSCOPE_AT_ONCE", "0")
+@example("ROTOSCOPE_UNPRICED", "perhaps")
+@example("ROTOSCOPE_MAX_USD_PER_DAY", "all")
 def test_a_setting_that_the_server_refuses_makes_them_ignored(name: str, value: str) -> None:
     """Else a client would be welcomed by a server that cannot start."""
     environ = {"ROTOSCOPE_HOME": "/nowhere", name: value}
@@ -176,11 +183,24 @@ def test_a_setting_that_the_server_refuses_makes_them_ignored(name: str, value: 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ROTOSCOPE_INLINE_SECONDS", "0"), ("ROTOSCOPE_INLINE_SECONDS", "3.5"), ("ROTOSCOPE_SANDBOX", "never"),
-     ("ROTOSCOPE_SANDBOX", "http://127.0.0.1:8765"), ("FAL_KEY", "key")],
-)  # fmt: skip
+    [
+        ("ROTOSCOPE_INLINE_SECONDS", "0"),
+        ("ROTOSCOPE_INLINE_SECONDS", "3.5"),
+        ("ROTOSCOPE_SANDBOX", "never"),
+        ("ROTOSCOPE_SANDBOX", "http://127.0.0.1:8765"),
+        ("ROTOSCOPE_UNPRICED", "refuse"),
+        ("ROTOSCOPE_MAX_USD_PER_DAY", "20"),
+        ("FAL_KEY", "key"),
+    ],
+)
 def test_a_usual_setting_leaves_them_in_use(environment: dict[str, str], name: str, value: str) -> None:
     assert read_replies({**environment, name: value}) is not None
+
+
+def test_a_setting_that_the_front_does_not_know_makes_them_ignored(environment: dict[str, str]) -> None:
+    """It may change what is listed."""
+    assert read_replies({**environment, "ROTOSCOPE_OF_TOMORROW": "1"}) is None
+    assert read_replies({**environment, "ROTOSCOPE_OF_TOMORROW": ""}) is not None
 
 
 @pytest.mark.parametrize("name", ["ROTOSCOPE_HOME", "XDG_DATA_HOME"])

@@ -18,7 +18,15 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: 
 FILE = os.path.join(_PACKAGE, "front", "replies.json")  # noqa: PTH118 - as above
 """Where the replies are kept; `make replies` writes it."""
 
-_SANDBOX_WORDS = ("", "auto", "always", "never")
+_OURS = "ROTOSCOPE_"
+_TAKEN_AS_THEY_ARE = ("ROTOSCOPE_HOME", "ROTOSCOPE_DATABASE_URL", "ROTOSCOPE_STORE_URL", "ROTOSCOPE_ROOTS")
+_NUMBERS = (
+    "ROTOSCOPE_INLINE_SECONDS",
+    "ROTOSCOPE_MAX_USD_PER_CALL",
+    "ROTOSCOPE_MAX_USD_PER_DAY",
+    "ROTOSCOPE_RETENTION_DAYS",
+)
+_WORDS = {"ROTOSCOPE_SANDBOX": ("auto", "always", "never"), "ROTOSCOPE_UNPRICED": ("allow", "refuse")}
 _LONGEST_NUMBER = 6  # digits; nobody waits longer
 _HOMES = ("ROTOSCOPE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA")
 
@@ -114,14 +122,20 @@ def _is_installed(package: str, version: str, places: Iterable[str]) -> bool:
 
 
 def _settings_hold(environ: Mapping[str, str]) -> bool:
-    """Whether the server is sure to accept its settings; to a client it must not look well when it is not."""
-    values = [environ.get(name, "").strip() for name in (*_HOMES, "ROTOSCOPE_SANDBOX", "ROTOSCOPE_INLINE_SECONDS")]
-    *homes, sandbox, seconds = values
-    digits = seconds.replace(".", "", 1)
+    """Whether the server is sure to accept its settings, and none is unknown here and may change what it lists."""
+    if any(environ.get(name, "").strip().startswith("$") for name in _HOMES):
+        return False
+    return all(_is_sound(name, environ[name].strip()) for name in environ if name.startswith(_OURS))
+
+
+def _is_sound(name: str, value: str) -> bool:
+    digits = value.replace(".", "", 1)
     return (
-        not any(home.startswith("$") for home in homes)
-        and (sandbox in _SANDBOX_WORDS or sandbox.startswith(("http://", "https://")))
-        and (not seconds or (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER))
+        not value
+        or name in _TAKEN_AS_THEY_ARE
+        or (name in _NUMBERS and digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER)
+        or value in _WORDS.get(name, ())
+        or (name == "ROTOSCOPE_SANDBOX" and value.startswith(("http://", "https://")))
     )
 
 
