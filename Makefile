@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance check soak format docs bench clean
+.PHONY: demo test conformance check soak format docs replies bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
@@ -21,6 +21,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m rotoscope.docs --check
+	$(BIN)/python -m rotoscope.front.record --check
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only .
@@ -31,6 +32,9 @@ docs: $(STAMP)
 
 soak: $(STAMP)
 	ROTOSCOPE_SOAK_KILLS=500 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/kills tests/jobs/test_laws.py -k "again_and_again or laws"
+
+replies: $(STAMP)
+	$(BIN)/python -m rotoscope.front.record
 
 bench: $(STAMP)
 	$(BIN)/python bench/cold_start.py

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,25 @@ def test_manifests_and_the_photo_travel_in_the_wheel(unpacked: Path) -> None:
         assert (unpacked / "rotoscope" / "manifests" / name).is_file()
     assert (unpacked / "rotoscope" / "assets" / "astronaut.jpg").is_file()
     assert (unpacked / "rotoscope" / "py.typed").is_file()
+
+
+def test_the_wheel_opens_a_session_from_its_own_stored_replies(unpacked: Path, tmp_path: Path) -> None:
+    asked = "import os; from rotoscope.front import stored as s; print(bool(s.read_replies(os.environ)), s.FILE)"
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        env={"PYTHONPATH": str(unpacked), "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", str(unpacked / "rotoscope" / "front" / "replies.json")]
+
+
+def test_the_command_reaches_the_front_first() -> None:
+    (command,) = entry_points(group="console_scripts", name="rotoscope")
+    assert command.value == "rotoscope.__main__:main"
 
 
 def test_the_wheel_finds_its_manifests_where_it_is_installed(unpacked: Path, tmp_path: Path) -> None:

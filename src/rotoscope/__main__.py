@@ -1,6 +1,32 @@
-"""`python -m rotoscope`."""
+"""The `rotoscope` command, also as `python -m rotoscope`. A stdio session is opened before anything else is loaded."""
 
-from rotoscope.cli import main
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run one command; returns its exit code."""
+    # On Windows the standard streams cannot be set aside like this: there the server itself opens the session.
+    if sys.argv[1:] == ["serve"] and sys.platform != "win32":
+        return _serve()
+    from rotoscope.cli import main as command
+
+    return command()
+
+
+def _serve() -> int:
+    import os
+
+    from rotoscope.front.session import Converse, serve
+
+    def load() -> Converse:
+        from rotoscope.front import handover
+
+        return handover.load()
+
+    return serve(os.environ, load)
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

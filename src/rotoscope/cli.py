@@ -132,18 +132,10 @@ def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     import anyio
 
-    from rotoscope.compose import open_roots, studio_opener
-    from rotoscope.jobs.glance import has_open_jobs
-    from rotoscope.models.catalog import manifest_folder
-    from rotoscope.server.app import build_server
-    from rotoscope.server.patience import read_clients
+    from rotoscope.compose import stdio_server
     from rotoscope.server.stdio import serve_stdio
 
-    roots = open_roots(settings, Path.cwd(), Path.home())
-    clients = read_clients(manifest_folder() / "clients.toml")
-    opener = studio_opener(settings, roots)
-    glance = partial(has_open_jobs, settings.database_url)
-    server = build_server(opener, clients, settings.inline_seconds, has_open_jobs=glance)
+    server = stdio_server(settings, Path.cwd(), Path.home())
     anyio.run(_until_told, partial(serve_stdio, server))
     return OK
 

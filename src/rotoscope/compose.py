@@ -21,13 +21,16 @@ from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
 
 if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
     from rotoscope.jobs.leases import Holder
     from rotoscope.jobs.tempo import Tempo
     from rotoscope.media.paths import Roots
+    from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
     from rotoscope.wire.client import AsgiApp, Times, Wire
 
-__all__ = ["catalog_of", "open_roots", "open_studio", "studio_opener"]
+__all__ = ["catalog_of", "open_roots", "open_studio", "stdio_server", "studio_opener"]
 
 _LARGEST_SEED = 2_147_483_647
 _DAY = 86_400.0  # seconds
@@ -180,3 +183,21 @@ def open_roots(settings: Settings, start: Path, home: Path) -> "Roots":
     from rotoscope.media.paths import Roots, default_roots
 
     return Roots(settings.roots, start) if settings.roots is not None else default_roots(start, home)
+
+
+def stdio_server(settings: Settings, start: Path, home: Path) -> "MCPServer[StudioDoor]":
+    """The server of a stdio session.
+
+    Args:
+        settings: the operator's decisions.
+        start: the working directory.
+        home: the user's home directory.
+    """
+    from rotoscope.jobs.glance import has_open_jobs
+    from rotoscope.server.app import build_server
+    from rotoscope.server.patience import read_clients
+
+    clients = read_clients(manifest_folder() / "clients.toml")
+    opener = studio_opener(settings, open_roots(settings, start, home))
+    glance = partial(has_open_jobs, settings.database_url)
+    return build_server(opener, clients, settings.inline_seconds, has_open_jobs=glance)

@@ -93,6 +93,7 @@ class Fanout:
 
     async def run(self) -> None:
         """Tell of changes as they come, until cancelled. Nobody who listens can hold it up."""
+        self._more = None  # an event belongs to the loop that made it, and a server may be served again
         async with anyio.create_task_group() as sending:
             while True:
                 job_id = await self._next()

@@ -1,0 +1,197 @@
+"""One stdio session: a thread reads and answers its opening while the main thread loads the server, which takes over.
+
+One lock decides who may write: whoever holds it finds the session either still opening or handed over. The thread goes
+on reading for the server, so no byte changes hands, not even of a line that is half there.
+"""
+
+import fcntl
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+from rotoscope.front.opening import Opening, request_id_of
+from rotoscope.front.stored import read_replies
+
+__all__ = ["Converse", "Load", "Session", "claim", "serve"]
+
+_ENDED, _FAILED, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
+_CHUNK = 65_536
+_SWITCH_SECONDS = 0.0005
+_LOWEST_PRIVATE = 3
+
+
+class Session:
+    """What was said so far, who answers now, and the two ends of the wire."""
+
+    def __init__(self, opening: Opening, source: int, sink: int) -> None:
+        self._opening = opening
+        self._source = source
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._deliver: Callable[[bytes | None], None] | None = None
+        self._refusal: Callable[[int | str], bytes] | None = None
+        self._reader = threading.Thread(target=self._read, name="stdin", daemon=True)
+
+    def begin(self) -> None:
+        """Start to read and to answer."""
+        self._reader.start()
+
+    def hand_over(self, deliver: Callable[[bytes | None], None]) -> tuple[list[bytes], set[int | str]]:
+        """End the opening: nothing is answered from the store any more.
+
+        Args:
+            deliver: is given every later line in the reading thread, and None at the end of input.
+
+        Returns:
+            The lines that were kept, in order, and the ids of requests among them that were answered already.
+        """
+        with self._lock:
+            self._deliver = deliver
+            return self._opening.kept, self._opening.answered
+
+    def refuse(self, refusal: Callable[[int | str], bytes], code: int) -> int:
+        """Answer what waits, and every later request until the input ends, with an error; returns the code."""
+        with self._lock:
+            self._refusal = refusal
+            for line in self._opening.kept:
+                self._refused(line)
+        self._reader.join()
+        return code
+
+    def write(self, line: bytes) -> None:
+        """Write one whole line. Only whoever answers now may call this."""
+        rest = memoryview(line)
+        while rest:
+            rest = rest[os.write(self._sink, rest) :]
+
+    def _read(self) -> None:
+        try:
+            for line in _lines(self._source):
+                self._take(line)
+        except OSError:
+            pass  # the client is gone: the input has ended
+        with self._lock:
+            if self._deliver is not None:
+                self._deliver(None)
+            elif self._refusal is None:
+                _leave()
+
+    def _take(self, line: bytes) -> None:
+        with self._lock:
+            deliver = self._deliver
+            if deliver is None and self._refusal is not None:
+                self._refused(line)
+            elif deliver is None:
+                reply = self._opening.take(line)
+                if reply is not None:
+                    self.write(reply)
+        if deliver is not None:
+            # Outside the lock: it may wait until the server has read what it was given.
+            deliver(line)
+
+    def _refused(self, line: bytes) -> None:
+        request_id = request_id_of(line)
+        if self._refusal is not None and request_id is not None and request_id not in self._opening.answered:
+            self.write(self._refusal(request_id))
+
+
+Converse = Callable[[Session], int]
+"""Takes a session over and serves it to its end; returns the exit code."""
+Load = Callable[[], Converse]
+"""Loads the server."""
+
+
+def serve(environ: Mapping[str, str], load: Load) -> int:
+    """Serve one session over stdin and stdout; returns the exit code.
+
+    Args:
+        environ: the environment, for what must hold for the stored replies.
+        load: brings the server. When it fails, the client is told in reply to every request, and stderr once.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    try:
+        session = Session(Opening(read_replies(environ)), *claim())
+        return _loaded(session, load)(session)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except OSError as error:
+        sys.stderr.write(f"rotoscope: {error.strerror or error}.\n")
+        return _FAILED
+
+
+def _loaded(session: Session, load: Load) -> Converse:
+    """The server, or what refuses in its place."""
+    gc.disable()  # nearly all that is loaded stays: to look through it again and again costs a tenth of the time
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)  # an import must not make the client wait for the interpreter
+    session.begin()
+    try:
+        return load()
+    except Exception as error:  # noqa: BLE001 - the outermost edge: whatever failed, the client must be told
+        words, code = _told(error)
+        return lambda session: session.refuse(lambda request_id: _error(request_id, words), code)
+    finally:
+        sys.setswitchinterval(usual)
+
+
+def claim() -> tuple[int, int]:
+    """Take stdin and stdout for the protocol alone: a stray print goes to stderr, a child reads an empty input."""
+    source, sink = (fcntl.fcntl(stream, fcntl.F_DUPFD_CLOEXEC, _LOWEST_PRIVATE) for stream in (0, 1))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    _divert_stdout()
+    return source, sink
+
+
+def _divert_stdout() -> None:
+    try:
+        os.dup2(2, 1)
+    except OSError:  # stderr is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _lines(source: int) -> Iterator[bytes]:
+    """The lines of a descriptor, each with its end; the last one may have none."""
+    begun: list[bytes] = []
+    while chunk := os.read(source, _CHUNK):
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            yield b"".join((*begun, part, b"\n"))
+            begun.clear()
+        begun.append(rest)
+    if any(begun):
+        yield b"".join(begun)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Tell stderr what failed; returns the words for the client, and the exit code."""
+    import traceback
+
+    from rotoscope.errors import RotoscopeError, UserMistake
+
+    if isinstance(error, RotoscopeError):
+        words, code = (
+            f"{error.message} {error.hint}".rstrip(),
+            _BAD_INPUT if isinstance(error, UserMistake) else _FAILED,
+        )
+    else:
+        traceback.print_exception(error)
+        words, code = f"The server cannot be loaded ({type(error).__name__}). Its log says more.", _FAILED
+    sys.stderr.write(f"rotoscope: {words}\n")
+    return f"rotoscope cannot start. {words}", code
+
+
+def _error(request_id: int | str, words: str) -> bytes:
+    import json
+
+    error = {"code": -32603, "message": words}
+    return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode() + b"\n"
+
+
+def _leave() -> None:
+    """End the process at once and quietly: nothing is open yet but what the system closes."""
+    os._exit(_ENDED)
