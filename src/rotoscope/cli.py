@@ -15,7 +15,7 @@ from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeErro
 from rotoscope.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from rotoscope.contracts.results import JobList, JobResult
+    from rotoscope.contracts.results import JobList, JobResult, MediaFile
 
 __all__ = ["main", "parser"]
 
@@ -118,7 +118,8 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
 
     roots = open_roots(settings, Path.cwd(), Path.home())
     clients = read_clients(manifest_folder() / "clients.toml")
-    server = build_server(studio_opener(settings, roots), clients, settings.inline_seconds)
+    opener = studio_opener(settings, roots)
+    server = build_server(opener, clients, settings.inline_seconds, settings.ask_above_usd)
     anyio.run(server.run_stdio_async)
     return OK
 
@@ -152,7 +153,7 @@ def _list_jobs(asked: argparse.Namespace, settings: Settings) -> int:
     return OK
 
 
-def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList":
+def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList | MediaFile":
     import anyio
 
     from rotoscope.contracts.arguments import parse_arguments
@@ -231,6 +232,6 @@ def _code_of(error: RotoscopeError) -> int:
     return BAD_INPUT if isinstance(error, UserMistake | MissingKey | OverBudget) else FAILED
 
 
-def _code_of_result(result: "JobResult | JobList") -> int:
+def _code_of_result(result: "JobResult | JobList | MediaFile") -> int:
     status = getattr(result, "status", "succeeded")
     return {"failed": FAILED, "cancelled": FAILED, "needs_review": NEEDS_REVIEW}.get(status, OK)

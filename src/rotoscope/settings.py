@@ -22,6 +22,7 @@ class Settings:
         home: the folder of the ledger, the vault and the user's own manifests (`models/`).
         roots: folders that local files may be read from; None means the default of the transport.
         inline_seconds: how long a tool call may stay open, for every client; None means by client.
+        ask_above_usd: the price of a call, in US dollars, above which is asked first; None means never.
         sandbox: `auto`, `always`, `never`, or the URL of a running sandbox.
         database_url: where the ledger is, as SQLAlchemy writes it.
     """
@@ -31,6 +32,7 @@ class Settings:
     roots: tuple[Path, ...] | None
     inline_seconds: float | None
     sandbox: str
+    ask_above_usd: float | None
     variables: Mapping[str, str] = field(repr=False)
     """Everything else that was set, kept for the providers' own names; never shown, it holds keys."""
 
@@ -52,6 +54,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         roots=_roots(environ),
         inline_seconds=_seconds(environ, "ROTOSCOPE_INLINE_SECONDS"),
         sandbox=_sandbox(environ),
+        ask_above_usd=_ask_above(environ),
         variables=dict(environ),
     )
 
@@ -85,6 +88,22 @@ def _seconds(environ: Mapping[str, str], name: str) -> float | None:
     if not 0 <= seconds < float("inf"):
         raise InvalidInput(f"{name} must be a number of seconds, 0 or more.", hint=f"Correct or unset {name}.")
     return seconds
+
+
+def _ask_above(environ: Mapping[str, str]) -> float | None:
+    value = _value(environ, "ROTOSCOPE_ASK_ABOVE_USD") or "1"
+    if value.lower() == "never":
+        return None
+    try:
+        usd = float(value)
+    except ValueError:
+        usd = -1.0
+    if not 0 <= usd < float("inf"):
+        raise InvalidInput(
+            "ROTOSCOPE_ASK_ABOVE_USD must be a price in US dollars, 0 or more, or never.",
+            hint="Correct or unset ROTOSCOPE_ASK_ABOVE_USD.",
+        )
+    return usd
 
 
 def _sandbox(environ: Mapping[str, str]) -> str:

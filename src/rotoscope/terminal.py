@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from rotoscope.compose import open_studio
-from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob
-from rotoscope.contracts.results import JobList, JobResult
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
+from rotoscope.contracts.results import JobList, JobResult, MediaFile
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
 from rotoscope.media.paths import Roots
@@ -25,6 +25,7 @@ from rotoscope.predictions.dialects import DIALECTS
 from rotoscope.predictions.states import Call
 from rotoscope.settings import Settings
 from rotoscope.studio import Studio
+from rotoscope.viewing import kept_view
 
 __all__ = ["job_table", "model_table", "perform", "person_roots", "print_example"]
 
@@ -39,13 +40,16 @@ def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
     return Roots(settings.roots or (start, home, Path(start.anchor)), start)
 
 
-async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList:
+async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList | MediaFile:
     """Perform one tool call in this process, to its very end, with a progress bar."""
     roots = person_roots(settings, Path.cwd(), Path.home())
     async with AsyncExitStack() as closing:
 
-        async def work() -> JobResult | JobList:
-            return await _with_bar(open_studio(settings, roots, tasks, closing), tool, arguments)
+        async def work() -> JobResult | JobList | MediaFile:
+            studio = open_studio(settings, roots, tasks, closing)
+            if isinstance(arguments, ViewMedia):
+                return await kept_view(studio, arguments.uri, _LOCAL)
+            return await _with_bar(studio, tool, arguments)
 
         async with anyio.create_task_group() as tasks:
             outcome = await _caught(work)
@@ -55,7 +59,9 @@ async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobRes
     return outcome
 
 
-async def _caught(work: Callable[[], Awaitable[JobResult | JobList]]) -> JobResult | JobList | RotoscopeError:
+async def _caught(
+    work: Callable[[], Awaitable[JobResult | JobList | MediaFile]],
+) -> JobResult | JobList | MediaFile | RotoscopeError:
     """A refusal as a value: raised inside a task group it would come out wrapped."""
     try:
         return await work()
@@ -89,7 +95,7 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 
-def job_table(jobs: JobResult | JobList) -> None:
+def job_table(jobs: JobResult | JobList | MediaFile) -> None:
     """Print jobs for a person."""
     table = Table("job", "status", "progress", "tool", "model", "created", "message")
     for job in jobs.jobs if isinstance(jobs, JobList) else ():

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rotoscope.contracts.results import AnyResult, DescribeResult, JobList, JobResult, MaskResult, MediaFile, VideoResult
+from rotoscope.contracts.results import (
+    AnyResult,
+    DescribeResult,
+    JobList,
+    JobResult,
+    MaskResult,
+    MediaFile,
+    VideoResult,
+)
 
 __all__ = ["LONGEST", "fitted", "fitted_list"]
 
@@ -46,7 +54,7 @@ def fitted(result: Result, length: Callable[[JobResult], int]) -> Result:
     for cut in _CUTS:
         shorter = _shortened(result, cut)
         most = len(shorter.masks) if isinstance(shorter, MaskResult) else 0
-        shown = _most_that_fit(most, lambda n, of=shorter: length(_with_masks(of, n)) <= LONGEST)
+        shown = _most_that_fit(most, _fits(shorter, length))
         if shown is not None and shown >= min(most, _ENOUGH_MASKS):
             return _with_masks(shorter, shown)
     return _without_files(_shortened(result, _CUTS[-1]))
@@ -60,7 +68,13 @@ def fitted_list(jobs: JobList, length: Callable[[JobList], int]) -> JobList:
         kept = [job.model_copy(update={"message": _words(job.message, _CUTS[-2].words)}) for job in jobs.jobs[:n]]
         return JobList(jobs=kept, left_out=total - n)
 
-    return jobs if length(jobs) <= LONGEST else newest(_most_that_fit(total, lambda n: length(newest(n)) <= LONGEST) or 0)
+    return (
+        jobs if length(jobs) <= LONGEST else newest(_most_that_fit(total, lambda n: length(newest(n)) <= LONGEST) or 0)
+    )
+
+
+def _fits(result: JobResult, length: Callable[[JobResult], int]) -> Callable[[int], bool]:
+    return lambda shown: length(_with_masks(result, shown)) <= LONGEST
 
 
 def _most_that_fit(most: int, fits: Callable[[int], bool]) -> int | None:

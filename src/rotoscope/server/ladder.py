@@ -1,8 +1,8 @@
 """The ladder: how a call is answered, by what the client can do and how long the tool takes. Pure.
 
-    the client declares tasks    a short wait for what is quick, then a task
-    it sent a progress token     inline with progress, as long as the client bears it, then a job handle
-    neither                      the same, silently
+the client declares tasks    a short wait for what is quick, then a task
+it sent a progress token     inline with progress, as long as the client bears it, then a job handle
+neither                      the same, silently
 """
 
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ def _trimmed(schema: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, 
         kept["anyOf"] = [_trimmed(branch, shared) for branch in branches]
     if "$ref" in kept:
         # The description of a record is for its readers in Python; that of the argument stays.
-        record = {key: value for key, value in shared[kept.pop("$ref").rpartition("/")[2]].items()}
+        record = dict(shared[kept.pop("$ref").rpartition("/")[2]])
         record.pop("description", None)
         kept = {**record, **kept}
     if "properties" in kept:
