@@ -69,7 +69,8 @@ TOOLS: Mapping[str, ToolContract] = {
     "generate_video": ToolContract(
         title="Generate video",
         description=(
-            "Generate a video from text, pictures, a storyboard, clips or sounds. Takes minutes, costs money: dry_run first."
+            "Generate a video from text, pictures, a storyboard, clips or sounds. "
+            "Takes minutes, costs money: dry_run first."
         ),
         arguments=GenerateVideo,
         result=VideoResult,

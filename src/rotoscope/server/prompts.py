@@ -6,7 +6,7 @@ from typing import Annotated
 from mcp.server.mcpserver.prompts import Prompt
 from pydantic import Field
 
-__all__ = ["PROMPTS", "prompts"]
+__all__ = ["PROMPTS", "photo_to_coco", "prompts", "remove_from_video", "storyboard_to_video"]
 
 _WAIT = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
 _PRICE = "Call it with dry_run: true first and tell me the price; go on only if I agree."
