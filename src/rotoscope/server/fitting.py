@@ -25,6 +25,7 @@ LONGEST = 7900
 """Characters of the text, and of the structured content as JSON, of any result."""
 
 _ENOUGH_MASKS = 4  # fewer are listed only when all else has been cut
+_MOST_MASKS = 40  # more never fit
 _FILES = ("overlay", "coco", "video", "poster", "filmstrip")
 
 Result = TypeVar("Result", bound=JobResult)
@@ -51,13 +52,14 @@ def fitted(result: Result, length: Callable[[JobResult], int]) -> Result:
     """
     if length(result) <= LONGEST:
         return result
+    shown, shorter = None, result
     for cut in _CUTS:
         shorter = _shortened(result, cut)
         most = len(shorter.masks) if isinstance(shorter, MaskResult) else 0
         shown = _most_that_fit(most, _fits(shorter, length))
         if shown is not None and shown >= min(most, _ENOUGH_MASKS):
             return _with_masks(shorter, shown)
-    return _without_files(_shortened(result, _CUTS[-1]))
+    return _without_files(shorter) if shown is None else _with_masks(shorter, shown)
 
 
 def fitted_list(jobs: JobList, length: Callable[[JobList], int]) -> JobList:
@@ -111,7 +113,7 @@ def _shortened_masks(result: JobResult, cut: _Cut) -> dict[str, object]:
         return {}
     masks = [
         mask.model_copy(update={"label": _words(mask.label, cut.words), "media": _file(mask.media, cut)})
-        for mask in result.masks
+        for mask in result.masks[:_MOST_MASKS]
     ]
     return {"text": None if result.text is None else _words(result.text, cut.said), "masks": masks}
 
