@@ -23,7 +23,7 @@ from rotoscope.server.blocks import blocks_for, view_answer
 from rotoscope.server.consent import Consent
 from rotoscope.server.delivery import Teller, client_name, declared, looked_again
 from rotoscope.server.door import OpenStudio, StudioDoor
-from rotoscope.server.hints import serve_hints
+from rotoscope.server.hints import check_prompt, serve_hints
 from rotoscope.server.ladder import rung
 from rotoscope.server.patience import Client, Clients
 from rotoscope.server.resources import TEMPLATES, read
@@ -84,6 +84,12 @@ class _Server(MCPServer[StudioDoor]):
         context: Context[StudioDoor, Any] | None = None,  # noqa: ARG002 - the SDK passes it
     ) -> Iterable[ReadResourceContents]:
         return [await read(await self._door.studio(), str(uri), LOCAL)]
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[StudioDoor, Any] | None = None
+    ) -> Any:
+        check_prompt(await self.list_prompts(), name, arguments or {})
+        return await super().get_prompt(name, arguments, context)
 
     async def _called(
         self, name: str, arguments: Arguments, context: Context[StudioDoor, Any]

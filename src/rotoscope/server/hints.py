@@ -1,10 +1,19 @@
 """Hints for people who type: prompts to begin with, and completions of what may stand in them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mcp import MCPError
 from mcp.server.mcpserver import MCPServer
-from mcp_types import Completion, CompletionArgument, CompletionContext, PromptReference, ResourceTemplateReference
+from mcp_types import (
+    INVALID_PARAMS,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    Prompt,
+    PromptReference,
+    ResourceTemplateReference,
+)
 
 from rotoscope.server.completions import complete
 from rotoscope.server.prompts import prompts
@@ -12,7 +21,21 @@ from rotoscope.server.prompts import prompts
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
 
-__all__ = ["serve_hints"]
+__all__ = ["check_prompt", "serve_hints"]
+
+
+def check_prompt(listed: Sequence[Prompt], name: str, given: Mapping[str, object]) -> None:
+    """Refuse a prompt that does not exist or lacks an argument; the SDK itself would call it an error of ours.
+
+    Raises:
+        MCPError: the parameters are invalid.
+    """
+    known = {prompt.name: prompt for prompt in listed}
+    if name not in known:
+        raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(known)}.")
+    missing = [one.name for one in known[name].arguments or () if one.required and one.name not in given]
+    if missing:
+        raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {', '.join(missing)}.")
 
 
 def serve_hints(server: MCPServer[Any], studio: "Callable[[], Awaitable[Studio]]", principal: str) -> None:
