@@ -9,12 +9,14 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client
-from mcp.server.mcpserver import MCPServer
+from mcp.client import ClientExtension
+from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink, TextContent
 
 from rotoscope.jobs.job import Job
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.sandbox import Sandbox
+from rotoscope.server.delivery import declared
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.ladder import Declared, Rung, rung
 from rotoscope.server.patience import read_clients
@@ -66,6 +68,29 @@ def test_every_row_says_how_we_know_and_stays_below_the_limit_of_every_client() 
     for row in TABLE["clients"].values():
         assert row["evidence"]
         assert row["inline_seconds"] <= 45
+
+
+class _Tasks(ClientExtension):
+    identifier = "io.modelcontextprotocol/tasks"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("progress", "tasks"), [(False, False), (True, False), (False, True)])
+async def test_what_a_client_declares_is_read_from_its_call(progress: bool, tasks: bool) -> None:
+    """Extensions are of 2026-07-28; in memory the SDK sends a progress token only in the era before."""
+    server: MCPServer[Any] = MCPServer("said")
+    said: list[Declared] = []
+
+    @server.tool()
+    async def say(context: Context[Any, Any]) -> None:
+        said.append(declared(context))
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        return
+
+    async with Client(server, mode="auto" if tasks else "legacy", extensions=[_Tasks()] if tasks else None) as client:
+        await client.call_tool("say", {}, progress_callback=hear if progress else None)
+    assert said == [Declared(tasks=tasks, progress=progress)]
 
 
 @pytest.fixture
