@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rotoscope.errors import InvalidInput
 
 __all__ = [
+    "LONGEST_WAIT",
     "Arguments",
     "BoxArgument",
     "CancelJob",
@@ -50,8 +51,11 @@ def _listed(value: object) -> object:
     return [decoded] if isinstance(decoded, dict | str) else decoded
 
 
+LONGEST_WAIT = 45.0
+"""Seconds: below every limit of 60 that a client has."""
+
 Number = Annotated[float, BeforeValidator(_no_boolean)]
-Seconds = Annotated[float, Field(ge=0, le=45), BeforeValidator(_no_boolean)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_no_boolean)]
 Media = Annotated[str, Field(min_length=1)]
 ModelId = Annotated[str | None, Field(description="Default: first that fits.")]
 DryRun = Annotated[bool, Field(description="Only show input, price. Default false.")]

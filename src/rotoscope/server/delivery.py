@@ -7,6 +7,7 @@ from typing import Any
 
 from mcp.server.mcpserver import Context
 
+from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.job import Job
 from rotoscope.server.ladder import Declared
@@ -42,7 +43,7 @@ def looked_again(result: JobResult, seconds: float) -> JobResult:
     """
     if result.dry_run or result.status not in ("queued", "running"):
         return result
-    wait = f"wait_seconds {seconds:.0f}" if seconds >= 1 else "no wait_seconds"
+    wait = f"wait_seconds {min(seconds, LONGEST_WAIT):.0f}" if seconds >= 1 else "no wait_seconds"
     left = (result.expected_seconds or 0.0) - result.elapsed_seconds
     when = f"; it should take {left:.0f} s more" if left > seconds else ""
     return result.model_copy(update={"next_step": f"Call get_job with job_id {result.job_id} and {wait}{when}."})
