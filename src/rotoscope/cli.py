@@ -119,7 +119,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     roots = open_roots(settings, Path.cwd(), Path.home())
     clients = read_clients(manifest_folder() / "clients.toml")
     opener = studio_opener(settings, roots)
-    server = build_server(opener, clients, settings.inline_seconds, settings.ask_above_usd)
+    server = build_server(opener, clients, settings.inline_seconds, ask_above_usd=settings.ask_above_usd)
     anyio.run(server.run_stdio_async)
     return OK
 

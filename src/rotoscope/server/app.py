@@ -124,7 +124,7 @@ class _Server(MCPServer[StudioDoor]):
 
 
 def build_server(
-    open_studio: OpenStudio, clients: Clients, inline_seconds: float | None, ask_above_usd: float | None = 1.0
+    open_studio: OpenStudio, clients: Clients, inline_seconds: float | None, *, ask_above_usd: float | None = 1.0
 ) -> MCPServer[StudioDoor]:
     """Build the server. Nothing heavy happens before the first call.
 
