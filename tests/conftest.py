@@ -81,7 +81,7 @@ def serve(home: Path) -> Callable[[Settings, AsgiApp], MCPServer[StudioDoor]]:
     def build(settings: Settings, app: AsgiApp) -> MCPServer[StudioDoor]:
         clients = read_clients(manifest_folder() / "clients.toml")
         opener = studio_opener(settings, open_roots(settings, home, home), app)
-        return build_server(opener, clients, settings.inline_seconds)
+        return build_server(opener, clients, settings.inline_seconds, ask_above_usd=settings.ask_above_usd)
 
     return build
 

@@ -17,7 +17,7 @@ from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeErro
 from rotoscope.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from rotoscope.contracts.results import JobList, JobResult
+    from rotoscope.contracts.results import JobList, JobResult, MediaFile
 
 __all__ = ["main", "parser"]
 
@@ -225,7 +225,7 @@ def _sweep(_: argparse.Namespace, settings: Settings) -> int:
     return OK
 
 
-def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList":
+def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList | MediaFile":
     import anyio
 
     from rotoscope.contracts.arguments import parse_arguments
@@ -303,6 +303,6 @@ def _code_of(error: RotoscopeError) -> int:
     return BAD_INPUT if isinstance(error, UserMistake | MissingKey | OverBudget) else FAILED
 
 
-def _code_of_result(result: "JobResult | JobList") -> int:
+def _code_of_result(result: "JobResult | JobList | MediaFile") -> int:
     status = getattr(result, "status", "succeeded")
     return {"failed": FAILED, "cancelled": FAILED, "needs_review": NEEDS_REVIEW}.get(status, OK)

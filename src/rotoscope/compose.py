@@ -200,4 +200,11 @@ def stdio_server(settings: Settings, start: Path, home: Path) -> "MCPServer[Stud
     clients = read_clients(manifest_folder() / "clients.toml")
     opener = studio_opener(settings, open_roots(settings, start, home))
     glance = partial(has_open_jobs, settings.database_url)
-    return build_server(opener, clients, settings.inline_seconds, has_open_jobs=glance)
+    return build_server(
+        opener,
+        clients,
+        settings.inline_seconds,
+        ask_above_usd=settings.ask_above_usd,
+        has_open_jobs=glance,
+        retention_seconds=settings.retention_days * _DAY,
+    )

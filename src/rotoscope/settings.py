@@ -23,6 +23,7 @@ class Settings:
         home: the folder of the ledger, the vault and the user's own manifests (`models/`).
         roots: folders that local files may be read from; None means the default of the transport.
         inline_seconds: how long a tool call may stay open, for every client; None means by client.
+        ask_above_usd: the price of a call, in US dollars, above which is asked first; None means never.
         sandbox: `auto`, `always`, `never`, or the URL of a running sandbox.
         database_url: where the ledger is, as SQLAlchemy writes it.
         max_usd_per_call, max_usd_per_day: spending caps in US dollars; None is without a limit.
@@ -38,6 +39,7 @@ class Settings:
     sandbox: str
     max_usd_per_call: float | None
     max_usd_per_day: float | None
+    ask_above_usd: float | None
     refuse_unpriced: bool
     retention_days: float
     at_once: Mapping[str, int]
@@ -62,8 +64,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         roots=_roots(environ),
         inline_seconds=_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds"),
         sandbox=_sandbox(environ),
-        max_usd_per_call=_cap(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0),
-        max_usd_per_day=_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0),
+        max_usd_per_call=_cap(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none"),
+        max_usd_per_day=_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none"),
+        ask_above_usd=_cap(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never"),
         refuse_unpriced=_word(environ, "ROTOSCOPE_UNPRICED", ("allow", "refuse")) == "refuse",
         retention_days=_retention(environ),
         at_once=_at_once(environ),
@@ -102,10 +105,11 @@ def _number(environ: Mapping[str, str], name: str, of: str) -> float | None:
     return number
 
 
-def _cap(environ: Mapping[str, str], name: str, usual: float) -> float | None:
-    if (_value(environ, name) or "").lower() == "none":
+def _cap(environ: Mapping[str, str], name: str, usual: float, without: str) -> float | None:
+    """An amount; None where the operator said the word for "without"."""
+    if (_value(environ, name) or "").lower() == without:
         return None
-    cap = _number(environ, name, "US dollars (or none)")
+    cap = _number(environ, name, f"US dollars (or {without})")
     return usual if cap is None else cap
 
 

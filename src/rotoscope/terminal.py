@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from rotoscope.compose import open_studio
-from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob
-from rotoscope.contracts.results import JobList, JobResult, Status
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
+from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.retention import Swept
@@ -29,6 +29,7 @@ from rotoscope.predictions.dialects import DIALECTS
 from rotoscope.predictions.states import Call
 from rotoscope.settings import Settings
 from rotoscope.studio import Studio, bare_id
+from rotoscope.viewing import kept_view
 
 __all__ = [
     "drive_all",
@@ -56,9 +57,15 @@ def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
     return Roots(settings.roots or (start, home, Path(start.anchor)), start)
 
 
-async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList:
+async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList | MediaFile:
     """Perform one tool call in this process, to its very end, with a progress bar."""
-    return await _in_studio(settings, lambda studio: _with_bar(studio, tool, arguments))
+
+    async def work(studio: Studio) -> JobResult | JobList | MediaFile:
+        if isinstance(arguments, ViewMedia):
+            return await kept_view(studio, arguments.uri, _LOCAL)
+        return await _with_bar(studio, tool, arguments)
+
+    return await _in_studio(settings, work)
 
 
 async def drive_all(settings: Settings) -> frozenset[Status]:
@@ -163,7 +170,7 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 
-def job_table(jobs: JobResult | JobList) -> None:
+def job_table(jobs: JobResult | JobList | MediaFile) -> None:
     """Print jobs for a person."""
     table = Table("job", "status", "progress", "tool", "model", "created", "message")
     for job in jobs.jobs if isinstance(jobs, JobList) else ():

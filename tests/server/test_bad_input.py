@@ -136,7 +136,7 @@ async def test_bad_input_is_a_tool_error_with_a_code_a_sentence_and_a_next_step(
     assert len(text) < 2000
     assert len(text.split(". ")) >= 2, "no next step"
     after = await client.call_tool("list_jobs", {})
-    assert after.structured_content == {"jobs": []}
+    assert after.structured_content == {"jobs": [], "left_out": 0}
 
 
 async def test_a_job_that_does_not_exist_is_a_tool_error(client: Client) -> None:

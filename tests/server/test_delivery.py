@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.job import Job
-from rotoscope.server.delivery import Teller
+from rotoscope.server.delivery import Teller, looked_again
 
 pytestmark = pytest.mark.anyio
 JOB = Job(
@@ -50,6 +51,23 @@ async def test_a_silent_model_does_not_make_a_silent_server() -> None:
     assert len(told) >= 100
     assert told == sorted(set(told))
     assert max(told) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"), [(0.0, "no wait_seconds"), (3.5, "wait_seconds 4"), (120.0, "wait_seconds 45")]
+)
+def test_a_job_that_goes_on_says_how_to_wait_for_it_and_for_how_long(budget: float, said: str) -> None:
+    """What is said can be done as it is: get_job takes 45 seconds at most."""
+    result = JobResult(
+        job_id="j1", status="running", tool="generate_video", model="m", provider="p", sandbox=False, progress=0.1,
+        message="Running.", elapsed_seconds=20.0, expected_seconds=177.0, request={}, next_step="",
+    )  # fmt: skip
+    step = looked_again(result, budget).next_step
+    assert said in step
+    assert "j1" in step
+    assert "157 s more" in step
+    done = result.model_copy(update={"status": "succeeded", "next_step": "Open it."})
+    assert looked_again(done, budget) == done
 
 
 async def test_nothing_is_ever_said_to_be_done() -> None:

@@ -18,7 +18,7 @@ from rotoscope.models.access import SANDBOX_URL
 from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server.answers import result_answer
 from rotoscope.server.door import StudioDoor
-from rotoscope.server.tasks import TaskTerms, task_of
+from rotoscope.server.tasks import task_of
 from rotoscope.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -172,8 +172,3 @@ def test_every_state_of_a_job_has_its_status_in_words(
     task = task_of(replace(JOB, state=state), result, result_answer(result), retention_seconds=3600.0)
     assert (task.status, task.message, task.ttl_ms, task.poll_ms) == (status, words, 3_600_000, 5000)
     assert (task.result.is_error if task.result else None) is is_error
-
-
-@pytest.mark.parametrize(("tool", "otherwise", "budget"), [("segment_image", 45.0, 45.0), ("generate_video", 3.5, 3.5)])
-def test_without_tasks_a_client_waits_as_long_as_it_bears(tool: str, otherwise: float, budget: float) -> None:
-    assert TaskTerms().budget(tool, otherwise) == budget

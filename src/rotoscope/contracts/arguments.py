@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rotoscope.errors import InvalidInput
 
 __all__ = [
+    "LONGEST_WAIT",
     "Arguments",
     "BoxArgument",
     "CancelJob",
@@ -20,6 +21,7 @@ __all__ = [
     "ListJobs",
     "PointArgument",
     "SegmentImage",
+    "ViewMedia",
     "parse_arguments",
 ]
 
@@ -49,16 +51,14 @@ def _listed(value: object) -> object:
     return [decoded] if isinstance(decoded, dict | str) else decoded
 
 
+LONGEST_WAIT = 45.0
+"""Seconds: below every limit of 60 that a client has."""
+
 Number = Annotated[float, BeforeValidator(_no_boolean)]
-Seconds = Annotated[float, Field(ge=0, le=45), BeforeValidator(_no_boolean)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_no_boolean)]
 Media = Annotated[str, Field(min_length=1)]
-ModelId = Annotated[
-    str | None, Field(description="Model id. Default: the first fitting model that has a key. See model:// resources.")
-]
-DryRun = Annotated[
-    bool,
-    Field(description="true: show the exact provider input and price estimate, spend nothing. Default false."),
-]
+ModelId = Annotated[str | None, Field(description="Default: first that fits.")]
+DryRun = Annotated[bool, Field(description="Only show input, price. Default false.")]
 
 
 class Arguments(BaseModel):
@@ -70,9 +70,9 @@ class Arguments(BaseModel):
 class PointArgument(Arguments):
     """A click on the upright picture."""
 
-    x: Annotated[Number, Field(description="pixels from the left")]
-    y: Annotated[Number, Field(description="pixels from the top")]
-    keep: Annotated[bool, Field(description="true: on the object; false: not part of it. Default true.")] = True
+    x: Number
+    y: Number
+    keep: Annotated[bool, Field(description="false: not part of it. Default true.")] = True
 
 
 class BoxArgument(Arguments):
@@ -87,21 +87,19 @@ class BoxArgument(Arguments):
 class SegmentImage(Arguments):
     """Arguments of `segment_image`."""
 
-    image: Annotated[Media, Field(description="Local path, https URL, data URI, artifact:// or job:// link.")]
-    instruction: Annotated[
-        str | None, Field(max_length=2000, description="What to segment, in words, e.g. 'the red car'.")
-    ] = None
+    image: Annotated[Media, Field(description="Path, https URL, data URI, artifact:// or job://.")]
+    instruction: Annotated[str | None, Field(max_length=2000, description="In words, e.g. 'the red car'.")] = None
     points: Annotated[
         list[PointArgument] | None,
-        Field(max_length=64, description="Clicks in pixels of the upright picture."),
+        Field(max_length=64, description="1-64 clicks, pixels of the upright picture."),
         BeforeValidator(_listed),
     ] = None
     box: Annotated[
         BoxArgument | None,
-        Field(description="Box around the object, in pixels of the upright picture."),
+        Field(description="Same pixels."),
         BeforeValidator(_decoded),
     ] = None
-    overlay: Annotated[bool, Field(description="Also paint the masks on the picture. Default true.")] = True
+    overlay: Annotated[bool, Field(description="Default true.")] = True
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -109,10 +107,10 @@ class SegmentImage(Arguments):
 class DescribeWithMasks(Arguments):
     """Arguments of `describe_with_masks`."""
 
-    image: Annotated[Media, Field(description="Local path, https URL, data URI, artifact:// or job:// link.")]
+    image: Annotated[Media, Field(description="Path, URL, artifact:// or job://.")]
     prompt: Annotated[
         str | None,
-        Field(max_length=2000, description="What to describe. Default: a brief description of the whole picture."),
+        Field(max_length=2000, description="Default: describe briefly."),
     ] = None
     model: ModelId = None
     dry_run: DryRun = False
@@ -126,21 +124,17 @@ MediaList = Annotated[list[Media] | None, BeforeValidator(_listed)]
 class GenerateVideo(Arguments):
     """Arguments of `generate_video`. What a model takes of each is in its manifest, and checked there."""
 
-    prompt: Annotated[Text, Field(description="What happens, in any language. References are 'Image 1' and so on.")]
-    first_frame: Annotated[Media | None, Field(description="Picture to start from.")] = None
-    last_frame: Annotated[Media | None, Field(description="Picture to end with; needs first_frame.")] = None
-    reference_images: Annotated[MediaList, Field(description="Up to 9; not with first_frame or last_frame.")] = None
-    reference_videos: Annotated[MediaList, Field(description="Up to 3, 15 s together.")] = None
-    reference_audios: Annotated[
-        MediaList, Field(description="Up to 3, 15 s together; only beside an image or video.")
-    ] = None
-    duration: Annotated[Whole, Field(description="Seconds, 4-15, or -1: the model chooses. Default 5.")] = None
-    resolution: Annotated[str | None, Field(description="480p, 720p, 1080p or 4k. Default 720p.")] = None
-    aspect_ratio: Annotated[
-        str | None, Field(description="16:9, 4:3, 1:1, 3:4, 9:16, 21:9 or adaptive. Default 16:9.")
-    ] = None
+    prompt: Annotated[Text, Field(description="What happens; references are 'Image 1' and so on.")]
+    first_frame: Annotated[Media | None, Field(description="Start picture.")] = None
+    last_frame: Annotated[Media | None, Field(description="Needs first_frame.")] = None
+    reference_images: Annotated[MediaList, Field(description="Up to 9; not with frames above.")] = None
+    reference_videos: Annotated[MediaList, Field(description="Up to 3, 15 s in all.")] = None
+    reference_audios: Annotated[MediaList, Field(description="Up to 3, 15 s; needs an image or video.")] = None
+    duration: Annotated[Whole, Field(description="4-15 s, -1: model chooses. Default 5.")] = None
+    resolution: Annotated[str | None, Field(description="480p|720p|1080p|4k. Default 720p.")] = None
+    aspect_ratio: Annotated[str | None, Field(description="16:9|4:3|1:1|3:4|9:16|21:9|adaptive. Default 16:9.")] = None
     generate_audio: Annotated[bool | None, Field(description="Default true.")] = None
-    seed: Annotated[Whole, Field(description="Same seed, same video. Default: drawn and shown.")] = None
+    seed: Annotated[Whole, Field(description="Default: drawn.")] = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -148,23 +142,21 @@ class GenerateVideo(Arguments):
 class EditVideoWithMask(Arguments):
     """Arguments of `edit_video_with_mask`. What a model takes of each is in its manifest, and checked there."""
 
-    prompt: Annotated[Text, Field(description="What the masked region shows afterwards.")]
+    prompt: Annotated[Text, Field(description="What the masked area becomes.")]
     video: Annotated[Media, Field(description="Video to edit.")]
-    mask: Annotated[
-        Media, Field(description="White is edited. Picture (first frame; followed) or video; a mask's uri or job://.")
-    ]
-    reference_images: Annotated[MediaList, Field(description="Pictures of what is put in, up to 3.")] = None
+    mask: Annotated[Media, Field(description="White is edited. Picture (first frame) or video.")]
+    reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None
     size: Annotated[
         str | None,
-        Field(description="832*480, 480*832, 1280*720 or 720*1280. Default: 480 high or wide, as the video."),
+        Field(description="832*480|480*832|1280*720|720*1280. Default by video."),
     ] = None
-    frame_num: Annotated[Whole, Field(description="Frames from the start, 4n+1, 1-81. Default 81 or all.")] = None
-    speed_mode: Annotated[str | None, Field(description="consistent, fast or fastest. Default consistent.")] = None
+    frame_num: Annotated[Whole, Field(description="4n+1, 1-81. Default 81 or all.")] = None
+    speed_mode: Annotated[str | None, Field(description="consistent (default), fast, fastest.")] = None
     sample_steps: Annotated[Whole, Field(description="1-100. Default 50.")] = None
     sample_shift: Annotated[Whole, Field(description="1-100. Default 16.")] = None
-    sample_solver: Annotated[str | None, Field(description="unipc or dpm++. Default unipc.")] = None
+    sample_solver: Annotated[str | None, Field(description="unipc (default) or dpm++.")] = None
     sample_guide_scale: Annotated[Whole, Field(description="0-20. Default 5.")] = None
-    seed: Annotated[Whole, Field(description="Same seed, same video. Default: drawn and shown.")] = None
+    seed: Annotated[Whole, Field(description="Default: drawn.")] = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -172,16 +164,20 @@ class EditVideoWithMask(Arguments):
 class GetJob(Arguments):
     """Arguments of `get_job`."""
 
-    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Job id or job:// link.")]
-    wait_seconds: Annotated[
-        Seconds, Field(description="Wait up to this long for the job to finish, 0-45. Default 0.")
-    ] = 0
+    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Id or job://.")]
+    wait_seconds: Annotated[Seconds, Field(description="0-45. Default 0.")] = 0
+
+
+class ViewMedia(Arguments):
+    """Arguments of `view_media`."""
+
+    uri: Annotated[Media, Field(description="artifact:// or job://ID/overlay.")]
 
 
 class CancelJob(Arguments):
     """Arguments of `cancel_job`."""
 
-    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Job id or job:// link.")]
+    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Id or job://.")]
 
 
 class ListJobs(Arguments):
@@ -189,7 +185,7 @@ class ListJobs(Arguments):
 
     status: Annotated[
         Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"] | None,
-        Field(description="Only jobs in this state. Default: all."),
+        Field(description="Default all."),
     ] = None
     limit: Annotated[int, Field(ge=1, le=100, description="1-100. Default 20."), BeforeValidator(_no_boolean)] = 20
 

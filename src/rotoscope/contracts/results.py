@@ -5,7 +5,7 @@ Every record is also valid for a job that has not finished: results that do not 
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "AnyResult",
@@ -16,6 +16,7 @@ __all__ = [
     "JobSummary",
     "Mask",
     "MaskBox",
+    "MaskResult",
     "MediaFile",
     "Problem",
     "Segment",
@@ -127,23 +128,32 @@ class JobResult(_Record):
     ] = None
 
 
-class SegmentResult(JobResult):
+class MaskResult(JobResult):
+    """What the tools that find masks have in common."""
+
+    masks: list[Mask] = []
+    masks_total: Annotated[int, Field(description="How many there are; coco and job:// hold those not listed.")] = 0
+    overlay: MediaFile | None = None
+    coco: Annotated[MediaFile | None, Field(description="All masks as RLE and polygons.")] = None
+    text: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, given: object) -> object:
+        """Whoever lists all masks need not count them."""
+        if isinstance(given, dict) and "masks_total" not in given:
+            return {**given, "masks_total": len(given.get("masks") or ())}
+        return given
+
+
+class SegmentResult(MaskResult):
     """Result of `segment_image`."""
 
-    masks: list[Mask] = []
-    overlay: MediaFile | None = None
-    coco: MediaFile | None = None
-    text: str | None = None
 
-
-class DescribeResult(JobResult):
+class DescribeResult(MaskResult):
     """Result of `describe_with_masks`."""
 
-    text: str | None = None
     segments: list[Segment] = []
-    masks: list[Mask] = []
-    overlay: MediaFile | None = None
-    coco: MediaFile | None = None
 
 
 class VideoResult(JobResult):
@@ -154,14 +164,10 @@ class VideoResult(JobResult):
     filmstrip: Annotated[MediaFile | None, Field(description="A few frames side by side.")] = None
 
 
-class AnyResult(JobResult):
+class AnyResult(MaskResult):
     """Result of `get_job` and `cancel_job`: what the job's own tool gives, as far as there is any."""
 
-    text: str | None = None
     segments: list[Segment] = []
-    masks: list[Mask] = []
-    overlay: MediaFile | None = None
-    coco: MediaFile | None = None
     video: VideoFile | None = None
     poster: MediaFile | None = None
     filmstrip: MediaFile | None = None
@@ -184,3 +190,4 @@ class JobList(_Record):
     """Result of `list_jobs`, newest first."""
 
     jobs: list[JobSummary]
+    left_out: Annotated[int, Field(description="Older ones that did not fit; ask by status.")] = 0

@@ -12,8 +12,17 @@ from rotoscope.contracts.arguments import (
     GetJob,
     ListJobs,
     SegmentImage,
+    ViewMedia,
 )
-from rotoscope.contracts.results import AnyResult, DescribeResult, JobList, JobResult, SegmentResult, VideoResult
+from rotoscope.contracts.results import (
+    AnyResult,
+    DescribeResult,
+    JobList,
+    JobResult,
+    MediaFile,
+    SegmentResult,
+    VideoResult,
+)
 
 __all__ = ["TOOLS", "ToolContract"]
 
@@ -24,78 +33,89 @@ class ToolContract:
 
     Attributes:
         description: for assistants: the key words first, then when to use it.
+        result: the shape of what it gives.
+        structured: whether an MCP client gets that shape; a picture reaches some models only without it.
         pays: whether a call may cost money.
         reads_only: whether it changes nothing.
+        usual_seconds: about how long its models take, which decides how a call is answered; None where it runs none.
     """
 
     title: str
     description: str
     arguments: type[Arguments]
-    result: type[JobResult] | type[JobList]
+    result: type[JobResult] | type[JobList] | type[MediaFile]
+    structured: bool = True
     pays: bool = False
     reads_only: bool = False
+    usual_seconds: float | None = None
 
 
 TOOLS: Mapping[str, ToolContract] = {
     "segment_image": ToolContract(
         title="Segment image",
         description=(
-            "Segment an image: cut out an object as a mask, by words, clicks or a box. Returns each mask as a picture "
-            "(URL and path) with box and area, an overlay, and a COCO file. Give a path or URL, not attached bytes."
+            "Segment an image: cut out an object as a mask, by words, clicks or a box. "
+            "Needs a path or URL, not attached bytes."
         ),
         arguments=SegmentImage,
         result=SegmentResult,
         pays=True,
+        usual_seconds=2.0,
     ),
     "describe_with_masks": ToolContract(
         title="Describe with masks",
-        description=(
-            "Describe an image in words and get a mask for each thing that is named: caption, label, ground. "
-            "Returns the text, its phrases paired with masks, an overlay and a COCO file."
-        ),
+        description=("Describe an image, with a mask for each thing named: caption, label, ground."),
         arguments=DescribeWithMasks,
         result=DescribeResult,
         pays=True,
+        usual_seconds=4.0,
     ),
     "generate_video": ToolContract(
         title="Generate video",
         description=(
-            "Generate a video from text, pictures, a storyboard, clips or sounds. Takes minutes and costs money: "
-            "dry_run shows the price first. Returns the video, a poster frame and a filmstrip."
+            "Generate a video from text, pictures, a storyboard, clips or sounds. "
+            "Takes minutes, costs money: dry_run first."
         ),
         arguments=GenerateVideo,
         result=VideoResult,
         pays=True,
+        usual_seconds=177.0,
     ),
     "edit_video_with_mask": ToolContract(
         title="Edit video with mask",
         description=(
-            "Edit a video inside a mask: replace, remove or insert an object (inpaint). Get the mask from "
-            "segment_image on the first frame. Takes minutes and costs money. Returns the video, poster and filmstrip."
+            "Edit a video inside a mask: replace, remove or insert an object (inpaint). "
+            "Get the mask by segment_image. Takes minutes, costs money."
         ),
         arguments=EditVideoWithMask,
         result=VideoResult,
         pays=True,
+        usual_seconds=120.0,
     ),
     "get_job": ToolContract(
         title="Get job",
-        description=(
-            "Get the state, progress and results of a job, waiting a bounded time for it to finish. "
-            "Use it when a tool answered with a job that still runs."
-        ),
+        description=("Get a job's state, progress and results; can wait for its end."),
         arguments=GetJob,
         result=AnyResult,
         reads_only=True,
     ),
     "cancel_job": ToolContract(
         title="Cancel job",
-        description="Cancel a job, at the provider too. The result says whether it was charged. Safe to repeat.",
+        description="Cancel a job, also at the provider; says if charged.",
         arguments=CancelJob,
         result=AnyResult,
     ),
+    "view_media": ToolContract(
+        title="View media",
+        description="View a result as a picture: mask overlay, video frame, filmstrip.",
+        arguments=ViewMedia,
+        result=MediaFile,
+        structured=False,
+        reads_only=True,
+    ),
     "list_jobs": ToolContract(
         title="List jobs",
-        description="List the newest jobs, to find one again whose id was lost.",
+        description="List the newest jobs, to find a lost id.",
         arguments=ListJobs,
         result=JobList,
         reads_only=True,

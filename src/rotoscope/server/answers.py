@@ -1,48 +1,60 @@
-"""Answers: a result or an error as MCP content. Text and structured content each stand alone."""
+"""Answers: a result or an error as MCP content. Text and structured content each stand alone, and each is short."""
 
-from mcp_types import CallToolResult, TextContent
+import json
+
+from mcp_types import CallToolResult, ContentBlock, TextContent
 from pydantic import BaseModel
 
-from rotoscope.contracts.results import (
-    AnyResult,
-    DescribeResult,
-    JobList,
-    JobResult,
-    MediaFile,
-    SegmentResult,
-    VideoResult,
-)
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MediaFile, VideoResult
 from rotoscope.errors import RotoscopeError
+from rotoscope.server.fitting import LONGEST, fitted, fitted_list
 
 __all__ = ["error_answer", "list_answer", "result_answer"]
 
-_TEXT_LIMIT = 8000  # the smallest head that a measured client keeps
 _FAILURES = frozenset({"failed", "needs_review"})
+_ERROR_LENGTH = 2000
 
 
-def result_answer(result: JobResult) -> CallToolResult:
-    """A job, finished or not. A job that failed is a tool error that still carries everything that is known."""
-    return _answer(_result_text(result), result, is_error=result.status in _FAILURES)
+def result_answer(result: JobResult, *more: ContentBlock) -> CallToolResult:
+    """A job, finished or not. A job that failed is a tool error that still carries everything that is known.
+
+    Args:
+        result: complete; what is too long for a client is cut here.
+        more: links and pictures that this client can bear.
+    """
+    shown = fitted(result, _length)
+    return _answer(_result_text(shown), shown, *more, is_error=result.status in _FAILURES)
 
 
 def list_answer(jobs: JobList) -> CallToolResult:
     """A list of jobs."""
-    lines = [f"{j.job_id} {j.status} {j.progress:.0%} {j.tool} {j.model} {j.created_at}" for j in jobs.jobs]
-    return _answer("\n".join(lines) or "There are no jobs.", jobs, is_error=False)
+    shown = fitted_list(jobs, lambda listed: max(len(_list_text(listed)), _json_length(listed)))
+    return _answer(_list_text(shown), shown, is_error=False)
 
 
 def error_answer(error: RotoscopeError) -> CallToolResult:
     """A refusal: the code, one sentence, and the next step."""
-    text = f"{error.code}: {error.message} {error.hint}".strip()
-    return CallToolResult(content=[TextContent(type="text", text=_cut(text))], is_error=True)
-
-
-def _answer(text: str, record: BaseModel, *, is_error: bool) -> CallToolResult:
+    hint = error.hint or "Correct the request and call again."
+    message = error.message if len(error.message) <= _ERROR_LENGTH else f"{error.message[:_ERROR_LENGTH]}…"
     return CallToolResult(
-        content=[TextContent(type="text", text=_cut(text))],
+        content=[TextContent(type="text", text=f"{error.code}: {message} {hint[:_ERROR_LENGTH]}")], is_error=True
+    )
+
+
+def _answer(text: str, record: BaseModel, *more: ContentBlock, is_error: bool) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(type="text", text=text[:LONGEST]), *more],
         structured_content=record.model_dump(mode="json"),
         is_error=is_error,
     )
+
+
+def _length(result: JobResult) -> int:
+    return max(len(_result_text(result)), _json_length(result))
+
+
+def _json_length(record: BaseModel) -> int:
+    return len(json.dumps(record.model_dump(mode="json"), ensure_ascii=False))
 
 
 def _result_text(result: JobResult) -> str:
@@ -59,6 +71,13 @@ def _result_text(result: JobResult) -> str:
     lines.append(f"cost: estimate {_usd(result.cost.estimate_usd)}, charged {_usd(result.cost.charged_usd)}")
     lines += [f"note: {warning}" for warning in result.warnings]
     return "\n".join([*lines, f"next: {result.next_step}"])
+
+
+def _list_text(jobs: JobList) -> str:
+    lines = [f"{j.job_id} {j.status} {j.progress:.0%} {j.tool} {j.model} {j.created_at} {j.message}" for j in jobs.jobs]
+    if jobs.left_out:
+        lines.append(f"{jobs.left_out} older ones did not fit; ask by status.")
+    return "\n".join(lines) or "There are no jobs."
 
 
 def _media_lines(result: JobResult) -> list[str]:
@@ -79,7 +98,7 @@ def _video_lines(result: JobResult) -> list[str]:
 
 
 def _mask_lines(result: JobResult) -> list[str]:
-    if not isinstance(result, SegmentResult | DescribeResult | AnyResult):
+    if not isinstance(result, MaskResult):
         return []
     lines = [f"text: {result.text}"] if result.text else []
     for n, mask in enumerate(result.masks):
@@ -93,12 +112,9 @@ def _mask_lines(result: JobResult) -> list[str]:
 
 
 def _place(media: MediaFile) -> str:
-    return f"{media.path} {media.uri} {media.url}"
+    size = f"{media.width}x{media.height} " if media.width else ""
+    return f"{size}{media.path} {media.uri} {media.url}"
 
 
 def _usd(amount: float | None) -> str:
     return "unknown" if amount is None else f"{amount:.4f} USD"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _TEXT_LIMIT else f"{text[: _TEXT_LIMIT - 60]}\n… (cut; job:// has the rest)"

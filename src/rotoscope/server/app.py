@@ -3,30 +3,36 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import anyio.abc
+from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.subscriptions import InMemorySubscriptionBus
-from mcp_types import CallToolResult, ToolAnnotations
+from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import AnyUrl
 
 from rotoscope import __version__
-from rotoscope.contracts.arguments import Arguments, parse_arguments
+from rotoscope.contracts.arguments import Arguments, ViewMedia, parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS, ToolContract
 from rotoscope.errors import InvalidInput, RotoscopeError
 from rotoscope.server.answers import error_answer, list_answer, result_answer
-from rotoscope.server.delivery import Teller, client_name
+from rotoscope.server.blocks import blocks_for, view_answer
+from rotoscope.server.consent import Consent
+from rotoscope.server.delivery import Teller, client_name, declared, looked_again
 from rotoscope.server.door import OpenStudio, StudioDoor
-from rotoscope.server.patience import Clients
+from rotoscope.server.hints import check_prompt, serve_hints
+from rotoscope.server.ladder import Rung, rung
+from rotoscope.server.patience import Client, Clients
 from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema
 from rotoscope.server.subscriptions import Fanout, job_of, serve_subscriptions
-from rotoscope.server.tasks import JobTasks, TaskTerms, offer_task
+from rotoscope.server.tasks import JobTasks, offer_task
 from rotoscope.tasks_extension import Tasks, TaskStore
 
 if TYPE_CHECKING:
@@ -46,8 +52,12 @@ INSTRUCTIONS = (
     "rotoscope runs media models that take seconds to minutes and may cost money. A tool either answers with its "
     "result or, when a model takes longer than this client waits, with a job that goes on: then call get_job with "
     "wait_seconds until it is final. Never call the tool again to find out; if a job id was lost, call list_jobs. "
-    "Pictures are given by path, https URL, data URI, artifact:// or job:// link; results are files with a path and "
-    "an artifact:// link that other tools take. Pixels count from the top left corner of the upright picture. "
+    "Pictures are given by path, https URL, data URI, artifact:// or job:// link (job://ID, job://ID/masks/1, "
+    "job://ID/overlay); results are files with a path and an artifact:// link that other tools take: masks as "
+    "pictures with box and area, an overlay, a COCO file of all masks; a video, its poster and a filmstrip. "
+    "view_media shows one of them to you. Pixels count from the top left corner of the upright picture. "
+    "A mask from segment_image on a video's first frame goes into edit_video_with_mask as job://ID. "
+    "model://ID tells what a model takes and costs. "
     "sandbox: true means that no provider key is set and the built-in sandbox computed the result; it understands "
     "no words, so give it a box or points. dry_run: true shows the exact request and the price and spends nothing."
 )
@@ -57,13 +67,13 @@ class _Server(MCPServer[StudioDoor]):
     """An MCPServer that hands every tool call and every read to the studio."""
 
     def __init__(
-        self, door: StudioDoor, clients: Clients, inline_seconds: float | None, terms: TaskTerms, **options: Any
+        self, door: StudioDoor, clients: Clients, inline_seconds: float | None, consent: Consent, **options: Any
     ) -> None:
         super().__init__(**options)
         self._door = door
         self._clients = clients
         self._inline_seconds = inline_seconds
-        self._terms = terms
+        self._consent = consent
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[StudioDoor, Any] | None = None
@@ -73,6 +83,8 @@ class _Server(MCPServer[StudioDoor]):
             return await super().call_tool(name, arguments, context)  # somebody added a tool of their own
         try:
             return await self._called(name, _parsed(name, arguments), context)
+        except MCPError:
+            raise  # a fault of the protocol is told as one
         except RotoscopeError as error:
             return error_answer(error)
         except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback may reach a client
@@ -89,17 +101,45 @@ class _Server(MCPServer[StudioDoor]):
             return await super().read_resource(uri, context)
         return [await read(await self._door.studio(), str(uri), LOCAL)]
 
-    async def _called(self, name: str, arguments: Arguments, context: Context[StudioDoor, Any]) -> CallToolResult:
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[StudioDoor, Any] | None = None
+    ) -> Any:
+        check_prompt(await self.list_prompts(), name, arguments or {})
+        return await super().get_prompt(name, arguments, context)
+
+    async def _called(
+        self, name: str, arguments: Arguments, context: Context[StudioDoor, Any]
+    ) -> CallToolResult | InputRequiredResult:
         """Perform the call. A client that goes away only stops waiting: the job goes on."""
         studio = await self._door.studio()
+        if isinstance(arguments, ViewMedia):
+            return await self._viewed(arguments.uri)
+        question = await self._consent.ask(studio, name, arguments, LOCAL, context)
+        if question is not None:
+            return question
         teller = Teller(context.report_progress)
-        budget = self._terms.budget(name, self._budget(context))
-        result = await studio.perform(name, arguments, LOCAL, budget, teller.tell)
+        seconds = self._rung(name, context).seconds
+        result = await studio.perform(name, arguments, LOCAL, seconds, teller.tell)
+        if not isinstance(result, JobResult):
+            return list_answer(result)
         offer_task(name, result)
-        return result_answer(result) if isinstance(result, JobResult) else list_answer(result)
+        self._consent.remember(name, arguments, LOCAL, result)
+        blocks = await blocks_for(self._client(context), studio, result, LOCAL)
+        return result_answer(looked_again(result, seconds), *blocks)
 
-    def _budget(self, context: Context[StudioDoor, Any]) -> float:
-        return self._clients.inline_seconds(client_name(context), self._inline_seconds)
+    async def _viewed(self, uri: str) -> CallToolResult:
+        from rotoscope.viewing import view
+
+        return view_answer(await view(await self._door.studio(), uri, LOCAL), uri)
+
+    def _client(self, context: Context[StudioDoor, Any]) -> Client:
+        return self._clients.named(client_name(context))
+
+    def _rung(self, tool: str, context: Context[StudioDoor, Any]) -> Rung:
+        """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
+        contract, said = TOOLS[tool], declared(context)
+        said = said if contract.pays else replace(said, tasks=False)
+        return rung(said, self._client(context), contract.usual_seconds, self._inline_seconds)
 
 
 def principal_of(_: ServerRequestContext[Any, Any]) -> str:
@@ -117,8 +157,9 @@ def build_server(
     clients: Clients,
     inline_seconds: float | None,
     *,
+    ask_above_usd: float | None = 1.0,
     has_open_jobs: Callable[[], bool] = lambda: False,
-    terms: TaskTerms | None = None,
+    retention_seconds: float | None = None,
     tasks_on: Callable[[TaskStore], Tasks] = job_tasks,
 ) -> MCPServer[StudioDoor]:
     """Build the server. Nothing heavy happens before the first call.
@@ -127,11 +168,11 @@ def build_server(
         open_studio: opens the studio at its first use.
         clients: how patient each client is.
         inline_seconds: the operator's word on that, if any.
+        ask_above_usd: the price of a call above which is asked first; None: never.
         has_open_jobs: whether a former process left jobs behind; then the studio is opened for them.
-        terms: when a call becomes a task, and how long that is kept.
+        retention_seconds: how long a task stays readable after it was opened; None: without limit.
         tasks_on: makes the tasks extension on the store of jobs; a server that adds tools may add their tasks.
     """
-    terms = terms or TaskTerms()
     bus = InMemorySubscriptionBus()
 
     async def look(job_id: str) -> "Job":
@@ -145,7 +186,7 @@ def build_server(
         return studio
 
     door = StudioDoor(opening, has_open_jobs)
-    tasks = tasks_on(JobTasks(door.studio, fanout, terms))
+    tasks = tasks_on(JobTasks(door.studio, fanout, retention_seconds))
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[StudioDoor]) -> AsyncIterator[StudioDoor]:
@@ -162,7 +203,7 @@ def build_server(
         door,
         clients,
         inline_seconds,
-        terms,
+        Consent(ask_above_usd),
         name="rotoscope",
         title="rotoscope",
         version=__version__,
@@ -178,6 +219,7 @@ def build_server(
         server.resource(template.uri, name=template.name, description=template.description, mime_type=template.mime)(
             template.declared
         )
+    serve_hints(server, door.studio, LOCAL)
     return server
 
 
@@ -191,10 +233,11 @@ def _parsed(name: str, arguments: Mapping[str, object]) -> Arguments:
 def _tool(name: str, contract: ToolContract) -> Tool:
     """A tool as it is listed. Its calls never reach a function: `_Server.call_tool` takes them all."""
 
-    async def declared() -> None:
+    async def unreached() -> None:
         raise NotImplementedError
 
-    declared.__annotations__["return"] = Annotated[CallToolResult, contract.result]
+    if contract.structured:
+        unreached.__annotations__["return"] = Annotated[CallToolResult, contract.result]
     annotations = ToolAnnotations(
         title=contract.title,
         read_only_hint=contract.reads_only,
@@ -203,6 +246,11 @@ def _tool(name: str, contract: ToolContract) -> Tool:
         open_world_hint=contract.pays,
     )
     tool = Tool.from_function(
-        declared, name=name, title=contract.title, description=contract.description, annotations=annotations
+        unreached,
+        name=name,
+        title=contract.title,
+        description=contract.description,
+        annotations=annotations,
+        structured_output=None if contract.structured else False,
     )
     return tool.model_copy(update={"parameters": input_schema(contract.arguments)})

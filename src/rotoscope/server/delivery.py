@@ -7,9 +7,14 @@ from typing import Any
 
 from mcp.server.mcpserver import Context
 
+from rotoscope.contracts.arguments import LONGEST_WAIT
+from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.job import Job
+from rotoscope.server.ladder import Declared
 
-__all__ = ["Teller", "client_name"]
+__all__ = ["Teller", "client_name", "declared", "looked_again"]
+
+_TASKS = "io.modelcontextprotocol/tasks"
 
 _EVERY_SECONDS, _SILENT_SECONDS = 1.0, 5.0
 _CREEP, _NEARLY = 0.0002, 0.99
@@ -19,6 +24,29 @@ def client_name(context: Context[Any, Any]) -> str | None:
     """What the client calls itself; None when it does not say."""
     params = context.request_context.session.client_params
     return params.client_info.name if params is not None else None
+
+
+def declared(context: Context[Any, Any]) -> Declared:
+    """What the client said of itself with this call."""
+    capabilities = context.client_capabilities
+    extensions = (capabilities.extensions if capabilities else None) or {}
+    meta = context.request_context.meta or {}
+    return Declared(tasks=_TASKS in extensions, progress=meta.get("progress_token") is not None)
+
+
+def looked_again(result: JobResult, seconds: float) -> JobResult:
+    """A job that still runs, with a next step of how and when to look again: asking endlessly costs people money.
+
+    Args:
+        result: any result.
+        seconds: how long this client bears a call.
+    """
+    if result.dry_run or result.status not in ("queued", "running"):
+        return result
+    wait = f"wait_seconds {min(seconds, LONGEST_WAIT):.0f}" if seconds >= 1 else "no wait_seconds"
+    left = (result.expected_seconds or 0.0) - result.elapsed_seconds
+    when = f"; it should take {left:.0f} s more" if left > seconds else ""
+    return result.model_copy(update={"next_step": f"Call get_job with job_id {result.job_id} and {wait}{when}."})
 
 
 @dataclass(slots=True)

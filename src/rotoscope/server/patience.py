@@ -1,4 +1,4 @@
-"""How long each client waits for a call, as data (`manifests/clients.toml`). It tunes delivery, never permission."""
+"""What each client can bear, as data (`manifests/clients.toml`). It tunes delivery and is never a permission."""
 
 import tomllib
 from collections.abc import Mapping
@@ -6,26 +6,26 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Clients", "Patience", "read_clients"]
+__all__ = ["Client", "Clients", "read_clients"]
 
 _CEILING = 45.0
 
 
-class Patience(BaseModel):
+class Client(BaseModel):
     """What one client can bear.
 
     Attributes:
         inline_seconds: the longest time that a call may stay open before it answers with a job handle.
-        resource_links: resource_link blocks are safe in its tool results.
-        inline_images: image blocks are safe in results that also carry structured content.
+        links: resource_link blocks are safe in its tool results.
+        pictures: image blocks are safe in results that also carry structured content.
         evidence: how we know.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     inline_seconds: float = Field(ge=0, le=_CEILING)
-    resource_links: bool = False
-    inline_images: bool = False
+    links: bool = False
+    pictures: bool = False
     evidence: str = ""
 
 
@@ -34,14 +34,12 @@ class Clients(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    default: Patience
-    clients: Mapping[str, Patience]
+    default: Client
+    clients: Mapping[str, Client]
 
-    def inline_seconds(self, name: str | None, override: float | None) -> float:
-        """The budget of a call: the operator's word, else the client's row, else the default."""
-        if override is not None:
-            return override
-        return self.clients.get(name or "", self.default).inline_seconds
+    def named(self, name: str | None) -> Client:
+        """The row of a client, by its exact name; the careful default for one that is unknown or says nothing."""
+        return self.clients.get(name or "", self.default)
 
 
 def read_clients(file: Path) -> Clients:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from mcp.server.lowlevel.helper_types import ReadResourceContents
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from rotoscope.contracts.results import AnyResult
-from rotoscope.errors import RotoscopeError, TooLarge
+from rotoscope.errors import RotoscopeError, TooLarge, UserMistake
 
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
@@ -60,6 +60,7 @@ async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceConten
 
     Raises:
         ResourceNotFoundError: there is nothing of that name; a foreign job is answered alike.
+        ResourceError: it is there and cannot be read.
     """
     scheme, _, name = uri.partition("://")
     readers = {"job": _read_job, "model": _read_model, "artifact": _read_artifact}
@@ -68,8 +69,12 @@ async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceConten
         raise ResourceNotFoundError(f"Unknown resource: {uri[:200]}")
     try:
         return await reader(studio, name.rstrip("/"), principal)
-    except RotoscopeError as error:
+    except UserMistake as error:
         raise ResourceNotFoundError(f"{error.code}: {error.message} {error.hint}") from error
+    except RotoscopeError as error:
+        raise ResourceError(f"{error.code}: {error.message} {error.hint}") from error
+    except (OSError, ValueError) as error:
+        raise ResourceError(f"storage: {uri[:200]} cannot be read: {type(error).__name__}. Try again.") from error
 
 
 async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResourceContents:

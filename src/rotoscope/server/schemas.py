@@ -7,28 +7,38 @@ from rotoscope.contracts.arguments import Arguments
 
 __all__ = ["input_schema"]
 
-# Titles repeat names, and the descriptions tell the defaults: some clients strip the keyword.
-_DROPPED = frozenset({"title", "default", "additionalProperties"})
+# Titles repeat names. Defaults and limits are told in the descriptions, because some clients strip the keywords;
+# what a keyword only repeats is left out, because every word here is read in every conversation.
+_DROPPED = frozenset(
+    {"title", "default", "additionalProperties", "$defs", "minLength", "maxLength", "maxItems", "minimum", "maximum"}
+)
 _NULL = {"type": "null"}
 
 
 def input_schema(shape: type[Arguments]) -> dict[str, object]:
-    """The JSON schema of a tool's arguments."""
-    schema = _trimmed(shape.model_json_schema())
+    """The JSON schema of a tool's arguments: complete in itself, and as short as it can be."""
+    full = shape.model_json_schema()
+    schema = _trimmed(full, full.get("$defs", {}))
     schema.pop("description", None)
-    return {**schema, "additionalProperties": False}
+    return schema
 
 
-def _trimmed(schema: Mapping[str, Any]) -> dict[str, Any]:
+def _trimmed(schema: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema without what is dropped; a reference becomes the thing itself."""
     kept = {key: value for key, value in schema.items() if key not in _DROPPED}
     branches = [branch for branch in kept.pop("anyOf", []) if branch != _NULL]
     if len(branches) == 1:
         kept = {**branches[0], **kept}
     elif branches:
-        kept["anyOf"] = [_trimmed(branch) for branch in branches]
-    for named in ("properties", "$defs"):
-        if named in kept:
-            kept[named] = {name: _trimmed(field) for name, field in kept[named].items()}
+        kept["anyOf"] = [_trimmed(branch, shared) for branch in branches]
+    if "$ref" in kept:
+        # The description of a record is for its readers in Python; that of the argument stays.
+        record = dict(shared[kept.pop("$ref").rpartition("/")[2]])
+        record.pop("description", None)
+        kept = {**record, **kept}
+    if "properties" in kept:
+        kept["properties"] = {name: _trimmed(field, shared) for name, field in kept["properties"].items()}
     if "items" in kept:
-        kept["items"] = _trimmed(kept["items"])
-    return kept
+        kept["items"] = _trimmed(kept["items"], shared)
+    wanted = {key: value for key, value in kept.items() if key not in _DROPPED}
+    return {key: wanted[key] for key in sorted(wanted, key=lambda key: key != "description")}

@@ -4,7 +4,6 @@ Nothing is kept here. So a task is found again after a restart and from any proc
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mcp_types import CallToolResult
@@ -20,7 +19,7 @@ from rotoscope.tasks_extension import Task, TaskStatus, current_offer
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
 
-__all__ = ["JobTasks", "TaskTerms", "offer_task", "task_of"]
+__all__ = ["JobTasks", "offer_task", "task_of"]
 
 _POLL_LEAST, _POLL_MOST, _POLLS = 2000, 5000, 20
 # needs_review is completed, with isError: the protocol has no word for it.
@@ -32,32 +31,6 @@ _STATUS: Mapping[Status, TaskStatus] = {
     "needs_review": "completed",
     "cancelled": "cancelled",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TaskTerms:
-    """How tasks are offered and kept.
-
-    Attributes:
-        inline_seconds: how long a call waits for its job before it becomes a task: a plain result is simpler.
-        at_once: tools that take minutes, whose calls become a task at once.
-        retention_seconds: how long a job is kept after it was opened; None: nothing is ever removed.
-    """
-
-    inline_seconds: float = 2.5
-    at_once: frozenset[str] = frozenset({"generate_video", "edit_video_with_mask"})
-    retention_seconds: float | None = None
-
-    def budget(self, tool: str, otherwise: float) -> float:
-        """How long the call being served may stay open, in seconds.
-
-        Args:
-            tool: the tool that is called.
-            otherwise: what this client bears when there are no tasks.
-        """
-        if current_offer() is None or not TOOLS[tool].pays:
-            return otherwise
-        return 0.0 if tool in self.at_once else min(self.inline_seconds, otherwise)
 
 
 def offer_task(tool: str, result: JobResult | JobList) -> None:
@@ -78,13 +51,15 @@ class JobTasks:
     Args:
         studio: the studio, opened at the first use.
         changes: tells which jobs changed.
-        terms: how long a task is kept.
+        retention_seconds: how long a task stays readable after it was opened; None: without limit.
     """
 
-    def __init__(self, studio: "Callable[[], Awaitable[Studio]]", changes: Changes, terms: TaskTerms) -> None:
+    def __init__(
+        self, studio: "Callable[[], Awaitable[Studio]]", changes: Changes, retention_seconds: float | None
+    ) -> None:
         self._studio = studio
         self._changes = changes
-        self._retention = terms.retention_seconds
+        self._retention = retention_seconds
 
     async def get(self, principal: str, task_id: str) -> Task | None:
         """The job of that id, as a task; whoever asks for one that has ended is told its end."""

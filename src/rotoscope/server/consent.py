@@ -1,0 +1,171 @@
+"""Consent: above a price that the operator sets, somebody agrees before anything is spent.
+
+A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request of ours.
+Any other client agrees by its arguments: `dry_run` shows the price, and the same request passes for some minutes.
+No answer means no spending. What was shown is remembered by this process only.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mcp import MCPError
+from mcp.server.mcpserver import Context
+from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from rotoscope.contracts.arguments import Arguments
+from rotoscope.contracts.results import JobResult
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.errors import OverBudget
+
+if TYPE_CHECKING:
+    from rotoscope.studio import Studio
+
+__all__ = ["Consent"]
+
+_SHOWN_SECONDS = 600.0
+_ASKED = "price"  # the key of our one question
+_FORM = {
+    "type": "object",
+    "properties": {"spend": {"type": "boolean", "title": "Spend it", "description": "true: run it at this price."}},
+    "required": ["spend"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """One request at one price. The question is worded once, so that each round asks it alike."""
+
+    key: str
+    usd: float
+    question: str
+
+    def covers(self, now: "_Offer") -> bool:
+        """Whether what was offered is the same request, at no higher price than now."""
+        return self.key == now.key and now.usd <= self.usd
+
+
+@dataclass(slots=True)
+class Consent:
+    """Asks before spending.
+
+    Attributes:
+        above_usd: the price of a call, in US dollars, above which is asked; None asks never.
+        clock: seconds that only rise.
+    """
+
+    above_usd: float | None
+    clock: Callable[[], float] = time.monotonic
+    _shown: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
+    _unanswered: set[str] = field(default_factory=set, init=False)
+
+    def remember(self, tool: str, arguments: Arguments, principal: str, shown: JobResult) -> None:
+        """A dry run has shown its price: the same request may be made for some minutes."""
+        now = self.clock()
+        self._shown = {key: known for key, known in self._shown.items() if known[1] > now}
+        if shown.dry_run and shown.cost.estimate_usd is not None:
+            self._shown[_key(tool, arguments, principal)] = (shown.cost.estimate_usd, now + _SHOWN_SECONDS)
+
+    async def ask(
+        self, studio: "Studio", tool: str, arguments: Arguments, principal: str, context: Context[Any, Any]
+    ) -> InputRequiredResult | None:
+        """Ask, if this call is dear.
+
+        Returns:
+            What the client must answer before the call is made again; None: go on.
+
+        Raises:
+            OverBudget: nobody agreed; nothing was sent and no job was opened.
+            UserMistake, MissingKey: as for the call itself.
+        """
+        offer = await self._offer(studio, tool, arguments, principal)
+        if offer is None:
+            return None
+        if not _can_ask(context) or offer.key in self._unanswered:
+            self._check_shown(offer)
+            return None
+        if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            return self._asked_by_result(offer, context)
+        self._judge(offer, await _asked_by_request(offer, context))
+        return None
+
+    async def _offer(self, studio: "Studio", tool: str, arguments: Arguments, principal: str) -> _Offer | None:
+        """The price of a call, found by a dry run, if it must be asked about. Few calls get as far as that."""
+        if not TOOLS[tool].pays or getattr(arguments, "dry_run", False) or not self._may_be_dear(studio, tool):
+            return None
+        planned = await studio.start(tool, arguments.model_copy(update={"dry_run": True}), principal)
+        assert isinstance(planned, JobResult), "a dry run opens no job"
+        usd = planned.cost.estimate_usd
+        if usd is None or self.above_usd is None or usd <= self.above_usd:
+            return None
+        note = " The sandbox stands in for it and charges nothing." if planned.sandbox else ""
+        question = f"{tool} with {planned.model} at {planned.provider} costs about {usd:.2f} USD.{note} Run it?"
+        return _Offer(_key(tool, arguments, principal), usd, question)
+
+    def _may_be_dear(self, studio: "Studio", tool: str) -> bool:
+        prices = [m.price for m in studio.rooms.catalog.models.values() if m.tool == tool and m.price is not None]
+        above = self.above_usd
+        return above is not None and any(price.unit != "run" or price.usd > above for price in prices)
+
+    def _check_shown(self, offer: _Offer) -> None:
+        usd, until = self._shown.get(offer.key, (0.0, 0.0))
+        if until <= self.clock() or offer.usd > usd:
+            raise OverBudget(
+                f"This call costs about {offer.usd:.2f} USD, and nobody has agreed to that; nothing was spent.",
+                hint=f"Tell the user the price; call with dry_run: true and then, if the user agrees, the same again "
+                f"without it within {_SHOWN_SECONDS / 60:.0f} minutes. ROTOSCOPE_ASK_ABOVE_USD sets the limit.",
+                code="consent",
+            )
+
+    def _asked_by_result(self, offer: _Offer, context: Context[Any, Any]) -> InputRequiredResult | None:
+        asked = _asked_before(context.request_state)
+        answer = (context.input_responses or {}).get(_ASKED)
+        if asked is not None and asked.covers(offer) and isinstance(answer, ElicitResult):
+            self._judge(offer, answer)
+            return None
+        form = ElicitRequestFormParams(message=offer.question, requested_schema=_FORM)
+        state = json.dumps({"key": offer.key, "usd": offer.usd, "question": offer.question})
+        return InputRequiredResult(input_requests={_ASKED: ElicitRequest(params=form)}, request_state=state)
+
+    def _judge(self, offer: _Offer, answer: ElicitResult | None) -> None:
+        """Only a plain yes is a yes."""
+        if answer is not None and answer.action == "accept" and (answer.content or {}).get("spend") is True:
+            return
+        hint = "Do not repeat it unasked; ask the user what to change: a shorter, smaller or other run may cost less."
+        if answer is None or answer.action == "cancel":
+            # Some clients have nobody to ask and dismiss every question: their way is by the arguments.
+            self._unanswered.add(offer.key)
+            hint = "If the user agrees to the price: call with dry_run: true, then the same again without it."
+        words = f"Nobody agreed to spend about {offer.usd:.2f} USD: nothing was sent or spent."
+        raise OverBudget(words, hint=hint, code="consent")
+
+
+def _key(tool: str, arguments: Arguments, principal: str) -> str:
+    asked = arguments.model_dump(mode="json", exclude={"dry_run"})
+    return json.dumps([principal, tool, asked], sort_keys=True)
+
+
+def _can_ask(context: Context[Any, Any]) -> bool:
+    """Whether the client shows forms. One that names no mode means forms."""
+    said = context.client_capabilities.elicitation if context.client_capabilities else None
+    return said is not None and (said.form is not None or said.url is None)
+
+
+def _asked_before(state: str | None) -> _Offer | None:
+    """What was asked in the round before. The SDK seals the state, so it is ours or none."""
+    try:
+        return _Offer(**json.loads(state)) if state else None
+    except (ValueError, TypeError):
+        return None
+
+
+async def _asked_by_request(offer: _Offer, context: Context[Any, Any]) -> ElicitResult | None:
+    """The user's answer; None when the client could not ask after all."""
+    session = context.request_context.session
+    try:
+        return await session.elicit_form(offer.question, _FORM, related_request_id=context.request_id)
+    except MCPError:
+        return None

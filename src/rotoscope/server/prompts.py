@@ -1,0 +1,95 @@
+"""Prompts: the chains of tools that people want, as words to begin with."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from mcp.server.mcpserver.prompts import Prompt
+from pydantic import Field
+
+__all__ = ["PROMPTS", "photo_to_coco", "prompts", "remove_from_video", "storyboard_to_video"]
+
+_WAIT = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
+_PRICE = "Call it with dry_run: true first and tell me the price; go on only if I agree."
+
+Video = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the video.")]
+Image = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the picture.")]
+Model = Annotated[str, Field(description="Model id; empty: the first that fits.")]
+
+
+def remove_from_video(
+    video: Video,
+    what: Annotated[str, Field(description="What to take out, such as 'the red ball'.")],
+    instead: Annotated[str, Field(description="What is there afterwards; empty: the background.")] = "",
+    frame: Annotated[str, Field(description="The first frame as a picture, if there is one.")] = "",
+    model: Model = "",
+) -> str:
+    """Cut something out of a video and put the background, or something else, in its place."""
+    still = f"The first frame is {frame}." if frame else (
+        "Get the first frame as a picture: ffmpeg -i VIDEO -frames:v 1 frame.png, or job://ID/poster of the job that "
+        "made the video."
+    )  # fmt: skip
+    return _steps(
+        f"Take {what} out of the video {video}.",
+        f"{still} Find {what} on it with segment_image: by its words, or by a box or points around it.",
+        "Look at the overlay with view_media job://ID/overlay. If the mask is wrong, try a box or more points.",
+        f"Call edit_video_with_mask with the video, mask job://ID and a prompt that says what is seen there then: "
+        f"{instead or 'the background alone, without ' + what}.{_model(model)} {_PRICE}",
+        f"{_WAIT} Look at the result with view_media job://ID/filmstrip and give me the path of the video.",
+    )
+
+
+def storyboard_to_video(
+    storyboard: Image,
+    story: Annotated[str, Field(description="What happens, in any language; empty: as the storyboard shows it.")] = "",
+    duration: Annotated[str, Field(description="Seconds.")] = "",
+    resolution: Annotated[str, Field(description="Such as 720p.")] = "",
+    aspect_ratio: Annotated[str, Field(description="Such as 16:9.")] = "",
+    model: Model = "",
+) -> str:
+    """Make a video of a storyboard."""
+    chosen = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio}
+    options = "".join(f", {name} {value}" for name, value in chosen.items() if value)
+    return _steps(
+        f"Make a video of the storyboard {storyboard}.",
+        "Look at the storyboard and write a prompt that calls it 'Image 1' and tells its panels in order, with camera, "
+        f"movement and sound. {story or 'Tell only what it shows.'}",
+        f"Call generate_video with that prompt, the storyboard in reference_images{options}.{_model(model)} {_PRICE}",
+        f"{_WAIT} Look at the result with view_media job://ID/filmstrip and compare it with the storyboard, panel by "
+        "panel. Give me the path of the video and its seed.",
+    )
+
+
+def photo_to_coco(
+    image: Image,
+    focus: Annotated[str, Field(description="What to label; empty: everything that stands out.")] = "",
+    model: Model = "",
+) -> str:
+    """Describe a photo, label what is in it, and save the labels as COCO."""
+    wanted = f" with a prompt that asks for {focus}" if focus else ""
+    return _steps(
+        f"Describe and label the photo {image}.",
+        f"Call describe_with_masks on it{wanted}.{_model(model)}",
+        "Look at the overlay with view_media job://ID/overlay. For what is missing or wrong, call segment_image with "
+        "words, a box or points.",
+        "Give me the description, a table of the labels with box and area, and the path of each COCO file (coco.path).",
+    )
+
+
+PROMPTS: tuple[tuple[str, Callable[..., str]], ...] = (
+    ("Remove from video", remove_from_video),
+    ("Storyboard to video", storyboard_to_video),
+    ("Photo to COCO", photo_to_coco),
+)
+
+
+def prompts() -> list[Prompt]:
+    """Every prompt as it is listed."""
+    return [Prompt.from_function(fn, title=title, description=fn.__doc__) for title, fn in PROMPTS]
+
+
+def _steps(goal: str, *steps: str) -> str:
+    return "\n".join([goal, *(f"{number}. {step}" for number, step in enumerate(steps, 1))])
+
+
+def _model(model: str) -> str:
+    return f" Use the model {model}." if model else ""

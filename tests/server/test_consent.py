@@ -1,0 +1,209 @@
+"""Above a price that the operator sets, somebody agrees before anything is spent."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, MCPError
+from mcp.client import ClientRequestContext
+from mcp.server.mcpserver import MCPServer
+from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
+
+from rotoscope.models.catalog import manifest_folder
+from rotoscope.sandbox import Sandbox
+from rotoscope.server.consent import Consent
+from rotoscope.server.door import StudioDoor
+from rotoscope.settings import Settings, read_settings
+
+pytestmark = pytest.mark.anyio
+BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
+ERAS = pytest.mark.parametrize("mode", ["legacy", "auto"])
+
+
+@pytest.fixture
+def environment(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The user's own manifest of a model that costs 3 USD a run, and one whose price nobody knows."""
+    folder = tmp_path / "rotoscope" / "models"
+    folder.mkdir(parents=True)
+    text = (manifest_folder() / "models" / "sam2-image.toml").read_text(encoding="utf-8")
+    dear = text.replace('id = "fal-ai/sam2/image"', 'id = "mine/dear"', 1)
+    assert dear != text
+    price = '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n'
+    (folder / "dear.toml").write_text(dear + price, encoding="utf-8")
+    return environment
+
+
+@pytest.fixture
+def dear(photo: Path) -> dict[str, Any]:
+    return {"image": str(photo), "box": BOX, "model": "mine/dear"}
+
+
+class User:
+    """A person at a client that can ask, who always answers alike."""
+
+    def __init__(self, action: str, **content: Any) -> None:
+        self.answer = ElicitResult(action=action, content=content or None)  # type: ignore[arg-type]
+        self.asked: list[str] = []
+
+    async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        self.asked.append(params.message)
+        return self.answer
+
+
+def text_of(answer: CallToolResult) -> str:
+    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
+
+
+async def call(client: Client, tool: str, arguments: dict[str, Any]) -> CallToolResult:
+    with anyio.fail_after(30):
+        return await client.call_tool(tool, arguments)
+
+
+def nothing_begun(sandbox: Sandbox, answer: CallToolResult) -> None:
+    assert answer.is_error
+    assert text_of(answer).startswith("consent: ")
+    assert "3.00 USD" in text_of(answer)
+    assert answer.structured_content is None
+    assert sandbox.state.accepted == []
+
+
+@ERAS
+async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+) -> None:
+    user = User("accept", spend=True)
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        answer = await call(client, "segment_image", dear)
+    assert not answer.is_error, text_of(answer)
+    assert len(user.asked) == 1
+    for fact in ("3.00 USD", "mine/dear", "fal", "segment_image"):
+        assert fact in user.asked[0]
+    assert len(sandbox.state.accepted) == 1
+
+
+@ERAS
+@pytest.mark.parametrize(
+    "user", [User("decline"), User("cancel"), User("accept", spend=False), User("accept", spend="yes"), User("accept")]
+)
+async def test_anything_but_a_plain_yes_spends_nothing_and_opens_no_job(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
+) -> None:
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        assert (await call(client, "list_jobs", {})).structured_content["jobs"] == []  # type: ignore[index]
+
+
+@ERAS
+async def test_a_client_that_cannot_ask_agrees_by_a_dry_run_of_the_same_request(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+) -> None:
+    async with Client(server, mode=mode) as client:
+        refused = await call(client, "segment_image", dear)
+        nothing_begun(sandbox, refused)
+        assert "dry_run" in text_of(refused)
+        shown = await call(client, "segment_image", {**dear, "dry_run": True})
+        assert shown.structured_content is not None
+        assert shown.structured_content["cost"]["estimate_usd"] == 3.0
+        nothing_begun(sandbox, await call(client, "segment_image", {**dear, "box": {**BOX, "left": 30}}))
+        answer = await call(client, "segment_image", dear)
+    assert not answer.is_error, text_of(answer)
+    assert len(sandbox.state.accepted) == 1
+
+
+@ERAS
+async def test_where_a_person_can_be_asked_a_dry_run_alone_is_no_consent(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+) -> None:
+    user = User("decline")
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+    assert len(user.asked) == 1
+
+
+@ERAS
+async def test_a_client_that_dismisses_every_question_still_has_a_way(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+) -> None:
+    """Headless clients say that they can ask and then answer `cancel`."""
+    async with Client(server, mode=mode, elicitation_callback=User("cancel")) as client:
+        refused = await call(client, "segment_image", dear)
+        nothing_begun(sandbox, refused)
+        assert "dry_run" in text_of(refused)
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        assert not (await call(client, "segment_image", dear)).is_error
+
+
+@ERAS
+async def test_what_is_cheap_or_of_unknown_price_is_not_asked_about(
+    server: MCPServer[StudioDoor], dear: dict[str, Any], mode: Any
+) -> None:
+    user = User("decline")
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        points = {"image": dear["image"], "points": [{"x": 220, "y": 100}], "model": "sam-v2-image"}
+        assert not (await call(client, "segment_image", points)).is_error
+        unpriced = {"image": dear["image"], "box": BOX, "model": "fal-ai/sam2/image"}
+        assert not (await call(client, "segment_image", unpriced)).is_error
+    assert user.asked == []
+
+
+@pytest.mark.parametrize("above", ["never", "3", "10"])
+async def test_the_operator_says_from_which_price_on_is_asked(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], above: str
+) -> None:
+    settings: Settings = read_settings({**environment, "ROTOSCOPE_ASK_ABOVE_USD": above})
+    async with Client(serve(settings, sandbox)) as client:
+        assert not (await call(client, "segment_image", dear)).is_error
+
+
+async def test_every_round_asks_the_same_question(server: MCPServer[StudioDoor], dear: dict[str, Any]) -> None:
+    async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
+        first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
+        assert isinstance(first, InputRequiredResult)
+        again = await client.session.call_tool(
+            "segment_image", dear, request_state=first.request_state, input_responses={}, allow_input_required=True
+        )
+        assert isinstance(again, InputRequiredResult)
+        assert again.input_requests == first.input_requests
+
+
+async def test_a_yes_to_one_request_is_none_to_another(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+) -> None:
+    yes = ElicitResult(action="accept", content={"spend": True})
+    async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
+        first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
+        assert isinstance(first, InputRequiredResult)
+        assert first.input_requests is not None
+        answers = dict.fromkeys(first.input_requests, yes)
+        other = {**dear, "box": {**BOX, "left": 30}}
+        with pytest.raises(MCPError):
+            await client.session.call_tool(
+                "segment_image", other, request_state=first.request_state, input_responses=answers
+            )
+    assert sandbox.state.accepted == []
+
+
+async def test_a_price_that_was_shown_is_forgotten_after_some_minutes(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+) -> None:
+    now = [0.0]
+    consent = Consent(1.0, lambda: now[0])
+    server._consent = consent  # type: ignore[attr-defined]
+    async with Client(server) as client:
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        now[0] = 601.0
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        now[0] = 1200.0
+        assert not (await call(client, "segment_image", dear)).is_error
+
+
+@pytest.mark.parametrize("value", ["-1", "much", "inf", "nan"])
+def test_a_limit_that_is_no_price_is_refused(value: str) -> None:
+    with pytest.raises(Exception, match="ROTOSCOPE_ASK_ABOVE_USD"):
+        read_settings({"ROTOSCOPE_ASK_ABOVE_USD": value})
+    assert json.dumps(read_settings({}).ask_above_usd) == "1.0"

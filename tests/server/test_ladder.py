@@ -1,0 +1,166 @@
+"""Each client is answered within its patience, with what it bears and nothing else."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.client import ClientExtension
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink, TextContent
+
+from rotoscope.jobs.job import Job
+from rotoscope.models.catalog import manifest_folder
+from rotoscope.sandbox import Sandbox
+from rotoscope.server.delivery import declared
+from rotoscope.server.door import StudioDoor
+from rotoscope.server.ladder import Declared, Rung, rung
+from rotoscope.server.patience import read_clients
+from rotoscope.settings import Settings
+from rotoscope.studio import Studio
+
+FILE = manifest_folder() / "clients.toml"
+TABLE = tomllib.loads(FILE.read_text(encoding="utf-8"))
+ROWS: dict[str | None, dict[str, Any]] = {
+    **TABLE["clients"],
+    "somebody-else": TABLE["default"],
+    "mcp": TABLE["default"],
+}
+CLIENTS = read_clients(FILE)
+BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_client_waits_as_long_as_its_row_says_with_progress_where_it_asks_for_it(name: str) -> None:
+    row = CLIENTS.named(name)
+    assert rung(Declared(), row, 60) == Rung("silent", ROWS[name]["inline_seconds"])
+    assert rung(Declared(progress=True), row, 60) == Rung("told", ROWS[name]["inline_seconds"])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_client_with_tasks_waits_shortly_for_what_is_quick_and_not_at_all_for_what_is_not(name: str) -> None:
+    row = CLIENTS.named(name)
+    assert rung(Declared(tasks=True, progress=True), row, 177) == Rung("task", 0.0)
+    assert rung(Declared(tasks=True), row, None) == Rung("task", 0.0)
+    quick = rung(Declared(tasks=True), row, 1.5)
+    assert quick.kind == "task"
+    assert 2 <= quick.seconds <= 3
+
+
+@pytest.mark.parametrize("seconds", [0.0, 7.0, 120.0])
+def test_the_operators_word_beats_every_row(seconds: float) -> None:
+    for name in ROWS:
+        assert rung(Declared(), CLIENTS.named(name), 60, seconds).seconds == seconds
+        assert rung(Declared(tasks=True), CLIENTS.named(name), 1, seconds).seconds == min(seconds, 2.5)
+
+
+def test_a_client_that_nobody_knows_is_treated_with_care() -> None:
+    for name in (None, "", "Claude-Code", "claude-code "):
+        row = CLIENTS.named(name)
+        assert (row.inline_seconds, row.links, row.pictures) == (3.5, False, False)
+
+
+def test_every_row_says_how_we_know_and_stays_below_the_limit_of_every_client() -> None:
+    for row in TABLE["clients"].values():
+        assert row["evidence"]
+        assert row["inline_seconds"] <= 45
+
+
+class _Tasks(ClientExtension):
+    identifier = "io.modelcontextprotocol/tasks"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("progress", "tasks"), [(False, False), (True, False), (False, True)])
+async def test_what_a_client_declares_is_read_from_its_call(progress: bool, tasks: bool) -> None:
+    """Extensions are of 2026-07-28; in memory the SDK sends a progress token only in the era before."""
+    server: MCPServer[Any] = MCPServer("said")
+    said: list[Declared] = []
+
+    @server.tool()
+    async def say(context: Context[Any, Any]) -> None:
+        said.append(declared(context))
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        return
+
+    async with Client(server, mode="auto" if tasks else "legacy", extensions=[_Tasks()] if tasks else None) as client:
+        await client.call_tool("say", {}, progress_callback=hear if progress else None)
+    assert said == [Declared(tasks=tasks, progress=progress)]
+
+
+@pytest.fixture
+def patient(settings: Settings) -> Settings:
+    return replace(settings, inline_seconds=None)
+
+
+def texts(answer: CallToolResult) -> str:
+    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_every_client_gets_the_blocks_that_its_row_allows_and_no_others(
+    patient: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[StudioDoor]], photo: Path, mode: Any
+) -> None:
+    server = serve(patient, sandbox)
+    found: dict[str, Any] | None = None
+    for name, row in ROWS.items():
+        who = Implementation(name=str(name), version="1")
+        async with Client(server, mode=mode, client_info=who) as client:
+            with anyio.fail_after(30):
+                if found is None:
+                    first = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
+                    found = first.structured_content
+                assert found is not None
+                answer = await client.call_tool("get_job", {"job_id": found["job_id"], "wait_seconds": 30})
+        links = [block for block in answer.content if isinstance(block, ResourceLink)]
+        pictures = [block for block in answer.content if isinstance(block, ImageContent)]
+        assert isinstance(answer.content[0], TextContent), "the text comes first"
+        assert bool(links) is row["links"], name
+        assert bool(pictures) is row["pictures"], name
+        assert all(len(picture.data) < 60_000 * 4 / 3 + 4 for picture in pictures)
+        assert answer.structured_content is not None
+        assert all(picture.data not in str(answer.structured_content) for picture in pictures)
+        if links:
+            assert f"job://{found['job_id']}" in {link.uri for link in links}
+            assert answer.structured_content["overlay"]["uri"] in {link.uri for link in links}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ROWS)
+async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_to_go_on(
+    patient: Settings,
+    sandbox: Sandbox,
+    serve: Callable[..., MCPServer[StudioDoor]],
+    photo: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing here waits for real: what is looked at is how long the studio was told to wait."""
+    row, waits, wait = ROWS[name], [], Studio.wait
+
+    async def recorded(studio: Studio, job: Job, seconds: float, told: Any = None) -> Job:
+        waits.append(seconds)
+        return await wait(studio, job, 0.0, told)
+
+    monkeypatch.setattr(Studio, "wait", recorded)
+    who = Implementation(name=name, version="1")
+    async with Client(serve(patient, sandbox), client_info=who) as client:
+        with anyio.fail_after(30):
+            answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
+            again = await client.call_tool(
+                "get_job",
+                {"job_id": answer.structured_content["job_id"], "wait_seconds": 45},  # type: ignore[index]
+            )
+    assert waits == [row["inline_seconds"], min(row["inline_seconds"], 45)]
+    for one in (answer, again):
+        assert one.structured_content is not None
+        assert one.structured_content["status"] in ("queued", "running")
+        assert f"wait_seconds {row['inline_seconds']:.0f}" in one.structured_content["next_step"]
+        assert one.structured_content["next_step"] in texts(one)
+        assert len(one.content) == 1 + row["links"]

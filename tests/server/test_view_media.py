@@ -1,0 +1,124 @@
+"""view_media shows a model what was made: a small picture and a line of text, and nothing structured."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp_types import CallToolResult, ImageContent, TextContent
+from PIL import Image
+
+from rotoscope.cli import main
+
+pytestmark = pytest.mark.anyio
+BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
+
+
+async def called(client: Client, tool: str, **arguments: Any) -> CallToolResult:
+    with anyio.fail_after(60):
+        return await client.call_tool(tool, arguments)
+
+
+async def segmented(client: Client, photo: Path) -> dict[str, Any]:
+    found = (await called(client, "segment_image", image=str(photo), box=BOX)).structured_content
+    assert found is not None
+    return found
+
+
+def shown(answer: CallToolResult) -> Image.Image:
+    assert not answer.is_error, answer.content
+    assert answer.structured_content is None
+    text, picture = answer.content
+    assert isinstance(text, TextContent)
+    assert isinstance(picture, ImageContent)
+    content = base64.b64decode(picture.data)
+    assert len(content) <= 100_000
+    image = Image.open(io.BytesIO(content))
+    assert Image.MIME[image.format or ""] == picture.mime_type
+    assert max(image.size) <= 768
+    assert f"{image.width}x{image.height}" in text.text
+    return image
+
+
+async def test_each_output_of_a_job_is_shown_and_the_job_itself_by_its_overlay(client: Client, photo: Path) -> None:
+    found = await segmented(client, photo)
+    job = f"job://{found['job_id']}"
+    overlay = shown(await called(client, "view_media", uri=f"{job}/overlay"))
+    assert overlay.size == (512, 512)
+    assert shown(await called(client, "view_media", uri=job)).tobytes() == overlay.tobytes()
+    for uri in (found["overlay"]["uri"], found["overlay"]["path"]):
+        assert shown(await called(client, "view_media", uri=uri)).tobytes() == overlay.tobytes()
+    mask = shown(await called(client, "view_media", uri=f"{job}/masks/0"))
+    with Image.open(found["masks"][0]["media"]["path"]) as kept:
+        assert mask.convert("L").tobytes() == kept.tobytes()
+
+
+async def test_a_video_is_shown_by_its_filmstrip_or_by_a_frame(client: Client) -> None:
+    found = (await called(client, "generate_video", prompt="a storm", duration=4, resolution="480p")).structured_content
+    assert found is not None
+    strip = shown(await called(client, "view_media", uri=f"job://{found['job_id']}"))
+    assert strip.width > 4 * strip.height
+    answer = await called(client, "view_media", uri=found["video"]["uri"])
+    assert shown(answer).width == 768
+    text = answer.content[0]
+    assert isinstance(text, TextContent)
+    assert "of 864x496; multiply coordinates by 1.125" in text.text
+    assert found["video"]["path"] in text.text
+
+
+CASES = {
+    "an unknown job": ("job://" + "0" * 32, "unknown_job"),
+    "an unknown artifact": ("artifact://" + "0" * 64, "unknown_resource"),
+    "no hash at all": ("artifact://../../etc/passwd", "unknown_resource"),
+    "a file": ("/etc/passwd", "path_denied"),
+    "a URL": ("https://example.com/a.jpg", "path_denied"),
+    "a model": ("model://prunaai/vace-14b", "path_denied"),
+    "nothing": ("  ", "path_denied"),
+    "an empty name": ("", "invalid_argument"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_what_cannot_be_shown_is_a_tool_error_with_a_next_step(client: Client, case: str) -> None:
+    uri, code = CASES[case]
+    answer = await called(client, "view_media", uri=uri)
+    assert answer.is_error
+    (text,) = answer.content
+    assert isinstance(text, TextContent)
+    assert text.text.startswith(f"{code}: ")
+    assert len(text.text.split(". ")) >= 2, "no next step"
+
+
+async def test_an_output_that_is_not_there_and_one_that_is_no_picture_are_tool_errors(
+    client: Client, photo: Path
+) -> None:
+    found = await segmented(client, photo)
+    for uri, code in ((f"job://{found['job_id']}/video", "unknown_resource"), (found["coco"]["uri"], "unsupported")):
+        answer = await called(client, "view_media", uri=uri)
+        assert answer.is_error
+        assert isinstance(answer.content[0], TextContent)
+        assert answer.content[0].text.startswith(f"{code}: ")
+
+
+def test_the_command_line_keeps_the_picture_and_prints_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROTOSCOPE_HOME", str(tmp_path / "rotoscope"))
+    monkeypatch.chdir(tmp_path)
+    with Image.effect_noise((1000, 500), 60) as picture:
+        picture.save(tmp_path / "a.png")
+    box = {"left": 10, "top": 10, "right": 90, "bottom": 90}
+    assert main(["call", "segment_image", "--json", json.dumps({"image": "a.png", "box": box})]) == 0
+    job_id = json.loads(capsys.readouterr().out)["job_id"]
+    assert main(["call", "view_media", "--json", json.dumps({"uri": f"job://{job_id}/overlay"})]) == 0
+    record = json.loads(capsys.readouterr().out)
+    path = Path(record["path"])
+    assert path.is_relative_to(tmp_path / "rotoscope" / "vault")
+    with Image.open(path) as kept:
+        assert (kept.width, kept.height) == (record["width"], record["height"]) == (768, 384)
+    assert path.stat().st_size == record["file_size"] <= 100_000
+    assert main(["call", "view_media", "--json", '{"uri": "/etc/passwd"}']) == 2
