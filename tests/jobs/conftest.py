@@ -101,13 +101,13 @@ async def at_once(_: float) -> None:
 
 @pytest.fixture
 def opened(home: Path) -> Open:
-    """Opens a studio for some settings on an app; what is tried again is tried at once."""
+    """Opens a studio for some settings on an app; what is tried again is tried at once, unless `sleep` is given."""
 
     @asynccontextmanager
-    async def open_on(settings: Settings, app: Any) -> AsyncIterator[Studio]:
+    async def open_on(settings: Settings, app: Any, **more: Any) -> AsyncIterator[Studio]:
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             roots = open_roots(settings, home, home)
-            studio = open_studio(settings, roots, tasks, closing, app, sleep=at_once)
+            studio = open_studio(settings, roots, tasks, closing, app, **{"sleep": at_once, **more})
             studio.begin(tasks)
             yield studio
             tasks.cancel_scope.cancel()

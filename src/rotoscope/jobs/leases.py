@@ -62,13 +62,21 @@ class Leases:
         taken = await self._taken(jobs.c.id == job_id)
         return taken[0] if taken else None
 
-    async def claim_some(self) -> Sequence[Job]:
-        """Take what nobody drives, the oldest first."""
-        waiting = select(jobs.c.id).where(self._free(self.clock())).limit(1)
+    async def claim_some(self, driven: frozenset[str] = frozenset(), *, only_queued: bool = False) -> Sequence[Job]:
+        """Take what nobody drives, the oldest first.
+
+        Args:
+            driven: the jobs that are driven here; a wall clock that was set ahead ends no lease of our own.
+            only_queued: whether leases that seem to have run out are respected, because the wall clock was set.
+        """
+        wanted = jobs.c.id.not_in(driven)
+        if only_queued:
+            wanted = and_(wanted, jobs.c.state == "queued")
+        waiting = select(jobs.c.id).where(wanted, self._free(self.clock())).limit(1)
         # A look costs no lock; most of them find nothing.
         if await self.database.transact(lambda c: c.execute(waiting).first(), writes=False) is None:
             return ()
-        return await self._taken(self._free(self.clock()))
+        return await self._taken(wanted)
 
     async def beat(self, driven: frozenset[str]) -> Beat:
         """Renew the leases of the jobs that are driven here, and hear what was asked of them.
