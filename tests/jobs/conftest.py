@@ -95,6 +95,21 @@ def provider() -> Replicate:
     return Replicate()
 
 
+Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+
+
+@pytest.fixture
+def until() -> Until:
+    """Waits, within bounds, until something is true that nothing tells of: what a provider was asked, or a row."""
+
+    async def wait(true: Callable[[], Awaitable[object]]) -> None:
+        with anyio.fail_after(15):
+            while not await true():  # noqa: ASYNC110 - there is no event of it
+                await anyio.sleep(0.01)
+
+    return wait
+
+
 async def at_once(_: float) -> None:
     await anyio.sleep(0.001)
 

@@ -1,7 +1,7 @@
 """The wall clock may be set while jobs run: it decides nothing in a process, and little between two."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -36,26 +36,33 @@ async def begun(studio: Studio, photo: Path) -> Job:
     return opening.job
 
 
-async def asked_more(provider: Any, times: int) -> None:
-    """Wait until the provider was asked some more times."""
-    enough = len(provider.asked) + times
-    with anyio.fail_after(10):
-        while len(provider.asked) < enough:
-            await anyio.sleep(0.01)
+@pytest.fixture
+def asked_more(provider: Any, until: Any) -> Callable[[int], Awaitable[None]]:
+    """Waits until the provider was asked some more times."""
+
+    async def wait(times: int) -> None:
+        enough = len(provider.asked) + times
+
+        async def enough_asked() -> bool:
+            return len(provider.asked) >= enough
+
+        await until(enough_asked)
+
+    return wait
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -600.0])
 async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
-    opened: Open, settings: Settings, provider: Any, photo: Path, seconds: float
+    opened: Open, settings: Settings, provider: Any, photo: Path, asked_more: Any, seconds: float
 ) -> None:
     clock, finished = Clock(), provider.states
     provider.states = [{"status": "processing"}]
     async with opened(settings, provider, tempo=QUICK, clock=clock) as studio:
         job = await begun(studio, photo)
-        await asked_more(provider, 3)
+        await asked_more(3)
         before = await studio.job(job.id, "local")
         clock.set_by = seconds
-        await asked_more(provider, 30)
+        await asked_more(30)
         after = await studio.job(job.id, "local")
         provider.states = finished
         with anyio.fail_after(10):
@@ -66,7 +73,7 @@ async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
 
 
 async def test_a_clock_that_is_set_ahead_lets_every_owner_beat_before_its_lease_counts_as_run_out(
-    opened: Open, settings: Settings, provider: Any, photo: Path
+    opened: Open, settings: Settings, provider: Any, photo: Path, asked_more: Any, until: Any
 ) -> None:
     """Two processes of one machine see the same jump; the one that looks first must not take what is driven."""
     clock = Clock()
@@ -76,13 +83,15 @@ async def test_a_clock_that_is_set_ahead_lets_every_owner_beat_before_its_lease_
         opened(settings, provider, tempo=QUICK, clock=clock),
     ):
         job = await begun(first, photo)
-        await asked_more(provider, 3)
+        await asked_more(3)
         clock.set_by = 3600.0
         before = await first.job(job.id, "local")
-        with anyio.fail_after(10):
-            while clock() > await lease_of(first, job):
-                await anyio.sleep(0.01)
-        await asked_more(provider, 20)
+
+        async def beaten() -> bool:
+            return await lease_of(first, job) > clock()
+
+        await until(beaten)
+        await asked_more(20)
         after = await first.job(job.id, "local")
     assert (after.fence, after.owner) == (before.fence, before.owner)
     assert provider.posts == 1

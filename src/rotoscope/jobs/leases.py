@@ -69,9 +69,8 @@ class Leases:
             driven: the jobs that are driven here; a wall clock that was set ahead ends no lease of our own.
             only_queued: whether leases that seem to have run out are respected, because the wall clock was set.
         """
-        wanted = jobs.c.id.not_in(driven)
-        if only_queued:
-            wanted = and_(wanted, jobs.c.state == "queued")
+        states = ("queued",) if only_queued else ("queued", "running")
+        wanted = and_(jobs.c.id.not_in(driven), jobs.c.state.in_(states))
         waiting = select(jobs.c.id).where(wanted, self._free(self.clock())).limit(1)
         # A look costs no lock; most of them find nothing.
         if await self.database.transact(lambda c: c.execute(waiting).first(), writes=False) is None:
@@ -137,10 +136,16 @@ class Leases:
         wanted = select(*JOB_COLUMNS).where(which, self._free(now)).order_by(jobs.c.created_at, jobs.c.id)
 
         def write(connection: Connection) -> Sequence[Job]:
+            taken: list[Job] = []
             running = _running(connection, now)
-            somewhere = wanted.where(*_not_full(self.holder.limits, running)).limit(_MOST_AT_ONCE)
-            found = [job_of(row) for row in connection.execute(somewhere)]
-            return [self._take(connection, job, now) for job in _with_room(found, self.holder.limits, running)]
+            while True:
+                somewhere = wanted.where(*_not_full(self.holder.limits, running)).limit(_MOST_AT_ONCE)
+                found = [job_of(row) for row in connection.execute(somewhere)]
+                roomy = _with_room(found, self.holder.limits, running)
+                taken += [self._take(connection, job, now) for job in roomy]
+                # A provider that became full by this had so many waiting that they hid those of others.
+                if len(found) < _MOST_AT_ONCE or len(roomy) == len(found):
+                    return taken
 
         return await self.database.transact(write)
 
