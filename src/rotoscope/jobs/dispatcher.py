@@ -60,7 +60,7 @@ class Dispatcher:
         self._feed = feed
         self._tempo = tempo
         self._grips: dict[str, Grip] = {}
-        self._ended = anyio.Event()
+        self._stirred = anyio.Event()  # a job was taken, or has ended
         self._heard = (-1, -1)  # what the database's version was, and the last event that was read
         self._apart: float | None = None  # how far the wall clock is from the monotonic one
         self._trust_at = 0.0
@@ -87,8 +87,9 @@ class Dispatcher:
                 await self._tried(self._take_over)
             await self._tried(self._listen)
             with anyio.move_on_after(self._tempo.glance if self._grips or self._feed.waited_for else self._tempo.look):
-                await self._ended.wait()
-                self._ended, look_at = anyio.Event(), now  # there is room for another one
+                await self._stirred.wait()
+                # Room for another one, or a first job, for which cancels must be listened for at another pace.
+                self._stirred, look_at = anyio.Event(), now
 
     async def open_jobs(self) -> Sequence[str]:
         """The ids of the jobs that have not ended and that this process could drive."""
@@ -135,6 +136,7 @@ class Dispatcher:
         if job.cancel_requested:
             grip.stop.set()
         self._grips[job.id] = grip
+        self._stirred.set()
         self._feed.changed(job.id)
         self._tasks.start_soon(self._run, job, grip)
 
@@ -148,7 +150,7 @@ class Dispatcher:
         finally:
             if self._grips.get(job.id) is grip:
                 del self._grips[job.id]
-            self._ended.set()
+            self._stirred.set()
 
     async def _beat(self) -> None:
         begun, known = anyio.current_time(), dict(self._grips)
