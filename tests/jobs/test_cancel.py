@@ -13,6 +13,7 @@ import pytest
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.job import Job, Opening
+from rotoscope.jobs.leases import Leases
 from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
@@ -177,6 +178,28 @@ async def test_the_answer_to_a_cancel_says_whether_it_was_charged(
     assert (job.state, job.data["charged"]) == ("cancelled", charged)
     assert says in job.message
     assert job.error is None
+
+
+async def test_a_cancel_between_a_claim_and_its_driver_is_heard_without_a_beat(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claiming, written, go_on = Leases.claim, anyio.Event(), anyio.Event()
+
+    async def slowly(self: Leases, job_id: str) -> Job | None:
+        job = await claiming(self, job_id)
+        written.set()
+        await go_on.wait()
+        return job
+
+    monkeypatch.setattr(Leases, "claim", slowly)
+    provider.states = [{"status": "processing"}]
+    async with opened(settings, provider, tempo=Tempo(lease=3000.0, beat=1000.0)) as studio:
+        job = await begun(studio, words(photo))
+        with anyio.fail_after(10):
+            await written.wait()
+            await studio.cancel(job.id, "local")
+            go_on.set()
+            assert (await studio.wait(job, 10)).state == "cancelled"
 
 
 async def test_a_cancel_is_safe_to_repeat(opened: Open, settings: Settings, provider: Replicate, photo: Path) -> None:

@@ -73,6 +73,9 @@ class Dispatcher:
         """Tell the driver of a job, if it is here, that the job is to be cancelled."""
         if job_id in self._grips:
             self._grips[job_id].stop.set()
+        else:
+            # It may be on its way here at this very moment: its claim was written before the wish, and read before it.
+            self._heard = (-1, self._heard[1])
 
     async def run(self) -> None:
         """Beat, look and listen, until cancelled."""
