@@ -13,6 +13,7 @@ import pytest
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.job import Job, Opening
+from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
 from rotoscope.studio import Studio
@@ -258,9 +259,15 @@ async def test_a_gateway_has_no_list_so_a_person_is_asked_at_once(
     assert "has no list" in result.error.message
 
 
+@pytest.mark.parametrize("stale", [False, True], ids=["known", "written after the look"])
 async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
-    opened: Open, settings: Settings, photo: Path, picture: bytes
+    opened: Open, settings: Settings, photo: Path, picture: bytes, stale: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def nothing_yet(*_: Any) -> frozenset[str]:
+        return frozenset()
+
+    if stale:
+        monkeypatch.setattr(Ledger, "known_predictions", nothing_yet)
     lossy = Lossy("replicate", picture)
     lossy.loses = False
     async with opened(settings, lossy) as studio:
