@@ -12,6 +12,7 @@ import pytest
 
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import JobResult
+from rotoscope.errors import InvalidInput
 from rotoscope.jobs.job import Job, Opening
 from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.tempo import Tempo
@@ -283,6 +284,8 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
 
         lossy.accepted = swallowed
         second = await performed(studio, asked("replicate", photo))
+        with pytest.raises(InvalidInput, match="another job"):
+            await studio.rooms.ledger.resolve(second.job_id, "local", "prediction-0")
         assert await submission(studio, second.job_id) is None
     assert (first.status, second.status, lossy.posts) == ("succeeded", "needs_review", 2)
 

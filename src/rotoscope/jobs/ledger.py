@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, and_, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.contracts.results import Status
-from rotoscope.errors import UnknownJob
+from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
@@ -204,6 +204,7 @@ class Ledger:
 
         Raises:
             UnknownJob: there is none that needs review.
+            InvalidInput: the prediction belongs to another job.
         """
         now = self._clock()
 
@@ -211,6 +212,11 @@ class Ledger:
             job = read_job(connection, job_id, principal)
             if job.state != "needs_review":
                 raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
+            if prediction_id is not None and is_anothers(connection, job_id, prediction_id):
+                raise InvalidInput(
+                    "This prediction belongs to another job.",
+                    hint=f"Look for that of this one; see jobs show {job_id}.",
+                )
             note(connection, job_id, now, "resolved", {"prediction_id": prediction_id})
             if prediction_id is None:
                 found_uncharged(connection, job, now)
