@@ -17,7 +17,11 @@ from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeErro
 from rotoscope.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    import anyio
+    from mcp.server.mcpserver import MCPServer
+
     from rotoscope.contracts.results import JobList, JobResult
+    from rotoscope.server.door import StudioDoor
 
 __all__ = ["main", "parser"]
 
@@ -143,23 +147,40 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     opener = studio_opener(settings, roots)
     glance = partial(has_open_jobs, settings.database_url)
     server = build_server(opener, clients, settings.inline_seconds, glance)
-    anyio.run(_until_told, server.run_stdio_async)
+    anyio.run(_until_told, partial(_over_stdio, server))
     return OK
 
 
-async def _until_told(work: Callable[[], Awaitable[None]]) -> None:
-    """Do some work; SIGTERM ends it as the end of input does, with every job given back."""
+async def _over_stdio(server: "MCPServer[StudioDoor]", told: "anyio.Event") -> None:
+    """What the SDK's `run_stdio_async` does, but an input that stays open keeps no process that was told to end."""
+    from mcp.server.stdio import stdio_server
+
+    lowlevel = server._lowlevel_server  # noqa: SLF001 - as in the SDK's own method; there is no public way in
+    async with stdio_server() as (incoming, outgoing):
+        try:
+            await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
+        finally:
+            if told.is_set():
+                # All is given back and closed. A thread of the SDK waits for a line that may never come, for ever.
+                os._exit(OK)
+
+
+async def _until_told(work: "Callable[[anyio.Event], Awaitable[None]]") -> None:
+    """Do some work; SIGTERM, which sets the event, ends it as the end of input does, with every job given back."""
     import anyio
+
+    told = anyio.Event()
 
     async def heed() -> None:
         with anyio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:
+                told.set()
                 tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":  # there is no such signal there, and no loop that could hear it
             tasks.start_soon(heed)
-        await work()
+        await work(told)
         tasks.cancel_scope.cancel()
 
 

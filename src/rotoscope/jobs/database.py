@@ -113,6 +113,15 @@ def _open_engine(url: str, busy_seconds: float) -> Engine:
     engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
+    try:
+        _bring_to_this_version(engine)
+    except BaseException:
+        engine.dispose()  # it is tried again and again: each try would leave an open file behind
+        raise
+    return engine
+
+
+def _bring_to_this_version(engine: Engine) -> None:
     with engine.begin() as connection:
         found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found > SCHEMA_VERSION:
@@ -122,7 +131,6 @@ def _open_engine(url: str, busy_seconds: float) -> Engine:
             )
         if found < SCHEMA_VERSION:
             _upgrade(connection, found)
-    return engine
 
 
 def _upgrade(connection: Connection, found: int) -> None:

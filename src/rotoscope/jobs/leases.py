@@ -62,13 +62,20 @@ class Leases:
         taken = await self._taken(jobs.c.id == job_id)
         return taken[0] if taken else None
 
-    async def claim_some(self) -> Sequence[Job]:
-        """Take what nobody drives, the oldest first."""
-        waiting = select(jobs.c.id).where(self._free(self.clock())).limit(1)
+    async def claim_some(self, driven: frozenset[str] = frozenset(), *, only_queued: bool = False) -> Sequence[Job]:
+        """Take what nobody drives, the oldest first.
+
+        Args:
+            driven: the jobs that are driven here; a wall clock that was set ahead ends no lease of our own.
+            only_queued: whether leases that seem to have run out are respected, because the wall clock was set.
+        """
+        states = ("queued",) if only_queued else ("queued", "running")
+        wanted = and_(jobs.c.id.not_in(driven), jobs.c.state.in_(states))
+        waiting = select(jobs.c.id).where(wanted, self._free(self.clock())).limit(1)
         # A look costs no lock; most of them find nothing.
         if await self.database.transact(lambda c: c.execute(waiting).first(), writes=False) is None:
             return ()
-        return await self._taken(self._free(self.clock()))
+        return await self._taken(wanted)
 
     async def beat(self, driven: frozenset[str]) -> Beat:
         """Renew the leases of the jobs that are driven here, and hear what was asked of them.
@@ -129,10 +136,16 @@ class Leases:
         wanted = select(*JOB_COLUMNS).where(which, self._free(now)).order_by(jobs.c.created_at, jobs.c.id)
 
         def write(connection: Connection) -> Sequence[Job]:
+            taken: list[Job] = []
             running = _running(connection, now)
-            somewhere = wanted.where(*_not_full(self.holder.limits, running)).limit(_MOST_AT_ONCE)
-            found = [job_of(row) for row in connection.execute(somewhere)]
-            return [self._take(connection, job, now) for job in _with_room(found, self.holder.limits, running)]
+            while True:
+                somewhere = wanted.where(*_not_full(self.holder.limits, running)).limit(_MOST_AT_ONCE)
+                found = [job_of(row) for row in connection.execute(somewhere)]
+                roomy = _with_room(found, self.holder.limits, running)
+                taken += [self._take(connection, job, now) for job in roomy]
+                # A provider that became full by this had so many waiting that they hid those of others.
+                if len(found) < _MOST_AT_ONCE or len(roomy) == len(found):
+                    return taken
 
         return await self.database.transact(write)
 

@@ -8,14 +8,21 @@ from sqlalchemy import Connection, Select, and_, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.contracts.results import Status
-from rotoscope.errors import UnknownJob
+from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.purse import Spent, reserve, settle, spending
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
 from rotoscope.jobs.tables import artifacts, durations, jobs, outputs, submissions
-from rotoscope.jobs.unfenced import adopt, back_from_review, cancelled_unsent, found_uncharged, submission_of
+from rotoscope.jobs.unfenced import (
+    adopt,
+    back_from_review,
+    cancelled_unsent,
+    found_uncharged,
+    is_anothers,
+    submission_of,
+)
 
 __all__ = ["SANDBOX_KEY", "Ledger", "LostLease"]
 
@@ -159,18 +166,31 @@ class Ledger:
 
         await self._database.transact(write, durable=True)
 
-    async def note_prediction(self, job_id: str, prediction_id: str) -> None:
-        """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review."""
+    async def note_prediction(self, job_id: str, prediction_id: str, *, found: bool = False) -> bool:
+        """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review.
+
+        Args:
+            job_id: the job.
+            prediction_id: the id.
+            found: whether it was found in the provider's list. Then it is taken only if no other job has it: two that
+                look at the same moment must not share one run.
+
+        Returns:
+            Whether it was written.
+        """
         now = self._clock()
         noted = {"prediction_id": prediction_id, "confirmed_at": now}
         writing = update(submissions).where(submissions.c.job_id == job_id).values(noted)
 
-        def write(connection: Connection) -> None:
+        def write(connection: Connection) -> bool:
+            if found and is_anothers(connection, job_id, prediction_id):
+                return False
             connection.execute(writing)
             note(connection, job_id, now, "submitted", {"prediction_id": prediction_id})
             back_from_review(connection, job_id, now)
+            return True
 
-        await self._database.transact(write, durable=True)
+        return await self._database.transact(write, durable=True)
 
     async def known_predictions(self, provider: str) -> frozenset[str]:
         """The ids of every prediction of a provider that belongs to a job."""
@@ -186,6 +206,7 @@ class Ledger:
 
         Raises:
             UnknownJob: there is none that needs review.
+            InvalidInput: the prediction belongs to another job.
         """
         now = self._clock()
 
@@ -193,6 +214,11 @@ class Ledger:
             job = read_job(connection, job_id, principal)
             if job.state != "needs_review":
                 raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
+            if prediction_id is not None and is_anothers(connection, job_id, prediction_id):
+                raise InvalidInput(
+                    "This prediction belongs to another job.",
+                    hint=f"Look for that of this one; see jobs show {job_id}.",
+                )
             note(connection, job_id, now, "resolved", {"prediction_id": prediction_id})
             if prediction_id is None:
                 found_uncharged(connection, job, now)

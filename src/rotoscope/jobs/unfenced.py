@@ -7,7 +7,7 @@ from rotoscope.jobs.job import Job, Submission
 from rotoscope.jobs.purse import settle
 from rotoscope.jobs.tables import jobs, submissions
 
-__all__ = ["adopt", "back_from_review", "cancelled_unsent", "found_uncharged", "submission_of"]
+__all__ = ["adopt", "back_from_review", "cancelled_unsent", "found_uncharged", "is_anothers", "submission_of"]
 
 _FREE = Settlement(0, 0.0)
 
@@ -18,6 +18,14 @@ def submission_of(connection: Connection, job_id: str) -> Submission | None:
     if row is None:
         return None
     return Submission(job_id, row.nonce, row.intent_at, row.prediction_id, fresh=False)
+
+
+def is_anothers(connection: Connection, job_id: str, prediction_id: str) -> bool:
+    """Whether a prediction belongs to another job of the same provider."""
+    mine = select(submissions.c.provider).where(submissions.c.job_id == job_id).scalar_subquery()
+    same = (submissions.c.prediction_id == prediction_id, submissions.c.provider == mine)
+    query = select(submissions.c.job_id).where(*same, submissions.c.job_id != job_id)
+    return connection.execute(query).first() is not None
 
 
 def back_from_review(connection: Connection, job_id: str, now: float) -> None:
