@@ -25,9 +25,7 @@ from simulated import EPOCH, Process, Seams, Time, no_threads
 from rotoscope.errors import OutputLost, OverBudget, ReplyLost, StorageFailed, Unreachable
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import ENDED, FINAL, NewJob
-from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.tempo import Tempo
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.predictions.dialects import Replicate
