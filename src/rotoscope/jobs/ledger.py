@@ -3,8 +3,9 @@
 import secrets
 import statistics
 from collections.abc import Callable, Sequence
+from functools import cache
 
-from sqlalchemy import Connection, Select, and_, insert, or_, select, update
+from sqlalchemy import Connection, Select, Update, and_, bindparam, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.contracts.results import Status
@@ -24,6 +25,11 @@ SANDBOX_KEY = "sandbox"
 
 _RUNS_REMEMBERED = 9
 _NO_CAPS = Caps()
+
+# Statements that every job runs are worded once: wording one costs more than running it.
+_NEW_JOB = insert(jobs).returning(*JOB_COLUMNS)
+_INTENT = insert(submissions)
+_DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 
 
 class LostLease(Exception):
@@ -67,9 +73,9 @@ class Ledger:
                 note(connection, twin.id, now, "joined", {})
                 return Opening(twin, joined=True)
             reserve(connection, job_id, new, caps, now)
-            connection.execute(insert(jobs).values(_row(new, job_id, starter, now)))
+            job = job_of(connection.execute(_NEW_JOB, _row(new, job_id, starter, now)).one())
             note(connection, job_id, now, "opened", {})
-            return Opening(read_job(connection, job_id), joined=False)
+            return Opening(job, joined=False)
 
         return await self._database.transact(write)
 
@@ -131,7 +137,7 @@ class Ledger:
             if stands is not None:
                 return stands
             row = {"job_id": job.id, "nonce": nonce, "request_sha256": request_sha256}
-            connection.execute(insert(submissions).values(row | {"provider": job.provider, "intent_at": now}))
+            connection.execute(_INTENT, row | {"provider": job.provider, "intent_at": now})
             return Submission(job.id, nonce, now, None, fresh=True)
 
         return await self._database.transact(write, durable=True)
@@ -248,13 +254,14 @@ class Ledger:
         given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message")}
         values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
         if patch.data:
-            values["data"] = {**read_job(connection, job.id).data, **patch.data}
+            stands = connection.execute(_DATA, {"job_id": job.id}).scalar_one_or_none()
+            values["data"] = {**(stands or {}), **patch.data}
         if patch.state in FINAL:
             values |= {"finished_at": now, "lease_until": None}
-        ours = (jobs.c.id == job.id) & (jobs.c.owner == job.owner) & (jobs.c.fence == job.fence)
         values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
-        writing = update(jobs).where(ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)
-        written = connection.execute(writing).first()
+        ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
+        given_new = {f"new_{name}": value for name, value in values.items()}
+        written = connection.execute(_fenced(tuple(values)), ours | given_new).first()
         if written is None:
             raise LostLease(job.id)
         if patch.settlement is not None:
@@ -279,6 +286,14 @@ class Ledger:
         }
         placing = insert_or_merge(outputs).values(**place, **found)
         connection.execute(placing.on_conflict_do_update(index_elements=list(place), set_=found))
+
+
+@cache
+def _fenced(names: tuple[str, ...]) -> Update:
+    """The one way to write some columns of a job: as its owner, under its fence, while it runs."""
+    ours = (jobs.c.id == bindparam("job_id"), jobs.c.owner == bindparam("by"), jobs.c.fence == bindparam("under"))
+    values = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in names}
+    return update(jobs).where(*ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)
 
 
 def _row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:

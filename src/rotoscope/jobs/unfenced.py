@@ -1,6 +1,6 @@
 """What may change a job without its driver's fence, inside somebody's transaction: a person, or a late truth."""
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from rotoscope.jobs.budget import Settlement
 from rotoscope.jobs.job import Job, Submission
@@ -10,11 +10,12 @@ from rotoscope.jobs.tables import jobs, submissions
 __all__ = ["adopt", "back_from_review", "cancelled_unsent", "found_uncharged", "submission_of"]
 
 _FREE = Settlement(0, 0.0)
+_INTENT = select(submissions).where(submissions.c.job_id == bindparam("of"))
 
 
 def submission_of(connection: Connection, job_id: str) -> Submission | None:
     """The intent to pay of a job, if it stands."""
-    row = connection.execute(select(submissions).where(submissions.c.job_id == job_id)).first()
+    row = connection.execute(_INTENT, {"of": job_id}).first()
     if row is None:
         return None
     return Submission(job_id, row.nonce, row.intent_at, row.prediction_id, fresh=False)
