@@ -104,9 +104,11 @@ async def main() -> None:
             for _ in range(WARM):
                 await one(studio)
             counts.update(dict.fromkeys(counts, 0))
+            before = time.process_time()
             spent = [await one(studio) for _ in range(JOBS)]
+            worked = (time.process_time() - before) / JOBS
             tasks.cancel_scope.cancel()
-    tell(spent, counts)
+    tell(spent, worked, counts)
 
 
 async def collectless(rooms: Any, job: Any, grip: Any) -> None:
@@ -115,13 +117,14 @@ async def collectless(rooms: Any, job: Any, grip: Any) -> None:
     await drive(rooms, job, grip)
 
 
-def tell(spent: list[float], counts: dict[str, int]) -> None:
+def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     print(f"own overhead of a job, {JOBS} jobs one after the other, {datetime.now(UTC):%Y-%m-%d}, {machine}")
     each = ", ".join(f"{number / JOBS:.1f} {kind}" for kind, number in counts.items())
     p95 = sorted(spent)[int(0.95 * len(spent))]
     median = statistics.median(spent)
     print(f"  open to succeeded {median * 1000:6.1f} ms median, {p95 * 1000:.1f} p95 (to hold: {HOLD_MS} median)")
+    print(f"  processor time    {worked * 1000:6.1f} ms a job")
     print(f"  transactions      {each}")
 
 
