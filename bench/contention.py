@@ -83,7 +83,9 @@ def main(processes: int, seconds: float) -> None:
     errors, finished = sum(one["errors"] for one in told), sum(one["jobs"] for one in told)
     print(f"  {finished} jobs, {len(took)} transactions; lock errors {errors} (to hold: 0)")
     p99 = took[int(0.99 * len(took))]
-    print(f"  a transaction takes {took[len(took) // 2] * 1000:.1f} ms median, {p99 * 1000:.0f} p99, {took[-1]:.2f} s at most")
+    print(
+        f"  a transaction takes {took[len(took) // 2] * 1000:.1f} ms median, {p99 * 1000:.0f} p99, {took[-1]:.2f} s at most"
+    )
 
 
 if __name__ == "__main__":
