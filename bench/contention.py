@@ -1,4 +1,4 @@
-"""Several processes on one ledger file, each opening, claiming and advancing jobs as fast as it can: locks and waits."""
+"""Several processes on one ledger file, each opening, claiming and advancing jobs as fast as it can: locks, waits."""
 
 import argparse
 import json
@@ -84,7 +84,8 @@ def main(processes: int, seconds: float) -> None:
     print(f"  {finished} jobs, {len(took)} transactions; lock errors {errors} (to hold: 0)")
     p99 = took[int(0.99 * len(took))]
     print(
-        f"  a transaction takes {took[len(took) // 2] * 1000:.1f} ms median, {p99 * 1000:.0f} p99, {took[-1]:.2f} s at most"
+        f"  a transaction takes {took[len(took) // 2] * 1000:.1f} ms median, {p99 * 1000:.0f} p99, "
+        f"{took[-1] * 1000:.0f} at most"
     )
 
 

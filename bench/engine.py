@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rotoscope.jobs.calls import call_to_json
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.finish import Finished
 from rotoscope.jobs.job import NewJob
+from rotoscope.jobs.machine import drive
 from rotoscope.predictions.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.studio import Studio
@@ -99,7 +101,7 @@ async def main() -> None:
             studio = open_studio(settings, open_roots(settings, Path(home), Path(home)), tasks, closing)
             rooms = replace(studio.rooms, wire=InstantWire())
             studio = replace(studio, rooms=rooms)
-            studio.dispatcher._drive = lambda job, grip: collectless(rooms, job, grip)  # noqa: SLF001
+            studio.dispatcher._drive = partial(drive, rooms)  # noqa: SLF001 - the real one, on the instant wire
             studio.begin(tasks)
             for _ in range(WARM):
                 await one(studio)
@@ -109,12 +111,6 @@ async def main() -> None:
             worked = (time.process_time() - before) / JOBS
             tasks.cancel_scope.cancel()
     tell(spent, worked, counts)
-
-
-async def collectless(rooms: Any, job: Any, grip: Any) -> None:
-    from rotoscope.jobs.machine import drive
-
-    await drive(rooms, job, grip)
 
 
 def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:

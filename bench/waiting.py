@@ -95,7 +95,7 @@ def spent() -> float:
 
 async def measure(studio: Studio, ids: list[str], seconds: float) -> str:
     with anyio.fail_after(120):
-        while studio.rooms.crowd["replicate"] < len(ids):
+        while studio.rooms.crowd["replicate"] < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
             await anyio.sleep(0.5)
     await anyio.sleep(5)
     chance, took = random.Random(2), []

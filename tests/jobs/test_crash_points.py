@@ -201,7 +201,7 @@ class Remembered:
 def remembered() -> Iterator[None]:
     made = Remembered(Crew.take)
     with no_threads(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Crew, "take", lambda crew, order: made.take(crew, order))
+        patch.setattr(Crew, "take", lambda crew, order: made.take(crew, order))  # noqa: PLW0108 - it binds the crew
         yield
 
 

@@ -29,6 +29,25 @@ _NO_CAPS = Caps()
 # Statements that every job runs are worded once: wording one costs more than running it.
 _NEW_JOB = insert(jobs).returning(*JOB_COLUMNS)
 _INTENT = insert(submissions)
+_CONFIRMED = (
+    update(submissions)
+    .where(submissions.c.job_id == bindparam("of"))
+    .values(prediction_id=bindparam("named"), confirmed_at=bindparam("now"))
+)
+_DURATION = insert_or_merge(durations).on_conflict_do_nothing()
+_OUTPUTS = (
+    select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
+    .select_from(outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256))
+    .where(outputs.c.job_id == bindparam("of"))
+    .order_by(outputs.c.role, outputs.c.n)
+)
+_ARTIFACT, _OUTPUT = insert_or_merge(artifacts), insert_or_merge(outputs)
+_KEPT = _ARTIFACT.on_conflict_do_nothing()
+_MEASURED = _ARTIFACT.on_conflict_do_update(index_elements=["sha256"], set_={"facts": _ARTIFACT.excluded.facts})
+_PLACED = _OUTPUT.on_conflict_do_update(
+    index_elements=["job_id", "role", "n"],
+    set_={name: _OUTPUT.excluded[name] for name in ("sha256", "source_url", "source_expires_at")},
+)
 _DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 
 
@@ -166,11 +185,9 @@ class Ledger:
     async def note_prediction(self, job_id: str, prediction_id: str) -> None:
         """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review."""
         now = self._clock()
-        noted = {"prediction_id": prediction_id, "confirmed_at": now}
-        writing = update(submissions).where(submissions.c.job_id == job_id).values(noted)
 
         def write(connection: Connection) -> None:
-            connection.execute(writing)
+            connection.execute(_CONFIRMED, {"of": job_id, "named": prediction_id, "now": now})
             note(connection, job_id, now, "submitted", {"prediction_id": prediction_id})
             back_from_review(connection, job_id, now)
 
@@ -227,8 +244,7 @@ class Ledger:
         """Remember how long a run took at the provider."""
         row = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
         row |= {"workload": workload, "seconds": seconds, "at": self._clock()}
-        adding = insert_or_merge(durations).values(row).on_conflict_do_nothing()
-        await self._database.transact(lambda connection: connection.execute(adding))
+        await self._database.transact(lambda connection: connection.execute(_DURATION, row))
 
     async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
         """The median of the latest runs of the same workload, or None when there were none."""
@@ -240,10 +256,10 @@ class Ledger:
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
         """The files of a job, by role and number."""
-        joined = outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256)
-        query = select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts).select_from(joined)
-        query = query.where(outputs.c.job_id == job_id).order_by(outputs.c.role, outputs.c.n)
-        return await self._database.transact(lambda c: [output_of(row) for row in c.execute(query)], writes=False)
+        of = {"of": job_id}
+        return await self._database.transact(
+            lambda c: [output_of(row) for row in c.execute(_OUTPUTS, of)], writes=False
+        )
 
     async def spending(self, since: float) -> Sequence[Spent]:
         """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
@@ -271,21 +287,17 @@ class Ledger:
 
     def _write_output(self, connection: Connection, job_id: str, output: Output) -> None:
         kept = output.artifact
-        row = {"sha256": kept.sha256, "content_type": kept.content_type, "size": kept.size, "facts": dict(kept.facts)}
-        adding = insert_or_merge(artifacts).values(**row, created_at=self._clock())
+        row: dict[str, object] = {"sha256": kept.sha256, "content_type": kept.content_type, "size": kept.size}
+        row["facts"] = dict(kept.facts)
+        row["created_at"] = self._clock()
         # The same content may come first as a raw file and later as a measured one: what is known is kept.
-        if kept.facts:
-            connection.execute(adding.on_conflict_do_update(index_elements=["sha256"], set_={"facts": row["facts"]}))
-        else:
-            connection.execute(adding.on_conflict_do_nothing())
-        place = {"job_id": job_id, "role": output.role, "n": output.n}
+        connection.execute(_MEASURED if kept.facts else _KEPT, row)
         found = {
             "sha256": kept.sha256,
             "source_url": output.source_url,
             "source_expires_at": output.source_expires_at,
         }
-        placing = insert_or_merge(outputs).values(**place, **found)
-        connection.execute(placing.on_conflict_do_update(index_elements=list(place), set_=found))
+        connection.execute(_PLACED, {"job_id": job_id, "role": output.role, "n": output.n, **found})
 
 
 @cache

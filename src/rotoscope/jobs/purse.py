@@ -14,6 +14,11 @@ __all__ = ["Spent", "reserve", "settle", "spending", "today"]
 
 _COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
 _RESERVATION = insert(reservations)
+_SETTLING = (
+    update(reservations)
+    .where(reservations.c.job_id == bindparam("of"))
+    .values(committed=bindparam("now_committed"), settled_at=bindparam("now"))
+)
 _TODAY = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(
     reservations.c.principal == bindparam("whose"),
     reservations.c.sandbox == bindparam("rehearsed"),
@@ -57,8 +62,7 @@ def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: f
 
 def settle(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
     """End a reservation. A job that ends anew, after a person decided, is settled anew."""
-    values = {"committed": ending.committed, "settled_at": now}
-    connection.execute(update(reservations).where(reservations.c.job_id == job_id).values(values))
+    connection.execute(_SETTLING, {"of": job_id, "now_committed": ending.committed, "now": now})
 
 
 def today(connection: Connection, principal: str, sandbox: bool, now: float) -> float:

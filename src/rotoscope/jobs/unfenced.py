@@ -10,6 +10,12 @@ from rotoscope.jobs.tables import jobs, submissions
 __all__ = ["adopt", "back_from_review", "cancelled_unsent", "found_uncharged", "submission_of"]
 
 _FREE = Settlement(0, 0.0)
+_TAKING_UP = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of"), jobs.c.state == "needs_review")
+    .values(state="queued", owner=None, lease_until=None, error=None, finished_at=None, delivered_at=None, next_at=None)
+    .values(message="Taken up again.", updated_at=bindparam("now"))
+)
 _INTENT = select(submissions).where(submissions.c.job_id == bindparam("of"))
 
 
@@ -23,15 +29,7 @@ def submission_of(connection: Connection, job_id: str) -> Submission | None:
 
 def back_from_review(connection: Connection, job_id: str, now: float) -> None:
     """What was in doubt is known now: the job is driven on from the stage in which it stopped."""
-    values: dict[str, object] = {
-        "state": "queued",
-        "owner": None,
-        "lease_until": None,
-        "error": None,
-        "finished_at": None,
-    }
-    values |= {"delivered_at": None, "next_at": None, "updated_at": now, "message": "Taken up again."}
-    connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.state == "needs_review").values(values))
+    connection.execute(_TAKING_UP, {"of": job_id, "now": now})
 
 
 def adopt(connection: Connection, job: Job, prediction_id: str, now: float) -> None:
