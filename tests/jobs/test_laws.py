@@ -247,6 +247,7 @@ class Seen:
 
 faults = st.lists(st.sampled_from(ACCEPTED + UNACCEPTED), max_size=3)
 asks = st.lists(st.sampled_from(["fine", "500", "429", "401", "404", "lost"]), max_size=5)
+fates = st.tuples(st.sampled_from(["lives", "dies", "stops"]), st.integers(1, 20))
 seconds = st.sampled_from([0.1, 1.0, 3.0, 10.0, 16.0, 40.0, 130.0])
 
 
@@ -300,8 +301,8 @@ class Laws(RuleBasedStateMachine):
         )  # fmt: skip
 
     @precondition(lambda self: self.going)
-    @rule(data=st.data(), key=st.sampled_from([None, "a", "b"]), plan=plans())
-    def somebody_asks(self, data: st.DataObject, key: str | None, plan: Plan) -> None:
+    @rule(data=st.data(), key=st.sampled_from([None, "a", "b"]), plan=plans(), fate=fates)
+    def somebody_asks(self, data: st.DataObject, key: str | None, plan: Plan, fate: tuple[str, int]) -> None:
         process = data.draw(st.sampled_from(self.going), "process")
         self.asked += 1
         token, before = f"thing {self.asked}", self.rows()
@@ -321,6 +322,11 @@ class Laws(RuleBasedStateMachine):
             return opening.job.id, opening.joined
 
         opened = process.call(ask)
+        # Left to chance, few processes would be hit in the moments that matter.
+        if fate[0] == "dies":
+            process.seams.kill_at = len(process.seams.crossed) + fate[1]
+        elif fate[0] == "stops":
+            process.seams.stop_at = len(process.seams.crossed) + fate[1]
         for job_id, row in self.rows().items():  # the one who asked may have been killed before it was told
             if job_id not in self.seen:
                 assert not full, "opened over the cap"
@@ -401,12 +407,12 @@ class Laws(RuleBasedStateMachine):
     @precondition(lambda self: self.going)
     @rule(data=st.data())
     def a_process_is_stopped(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.going), "process").stopped = True
+        data.draw(st.sampled_from(self.going), "process").seams.stopped = True
 
-    @precondition(lambda self: any(one.stopped for one in self.living))
+    @precondition(lambda self: any(one.seams.stopped for one in self.living))
     @rule(data=st.data())
     def a_stopped_process_wakes(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from([one for one in self.living if one.stopped]), "process").stopped = False
+        data.draw(st.sampled_from([one for one in self.living if one.seams.stopped]), "process").seams.stopped = False
 
     @precondition(lambda self: self.going)
     @rule(data=st.data())

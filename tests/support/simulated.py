@@ -128,12 +128,16 @@ class Seams:
         self.dead = False
         self.crossed: list[str] = []
         self.kill_at: int | None = None
+        self.stop_at: int | None = None
+        self.stopped = False
 
     def cross(self, name: str) -> None:
         """Go on, unless the process is dead, or dies here."""
         if self.dead:
             raise Killed
         self.crossed.append(name)
+        if self.stop_at is not None and len(self.crossed) >= self.stop_at:
+            self.stopped, self.stop_at = True, None
         if self.kill_at is not None and len(self.crossed) >= self.kill_at:
             self.dead = True
             raise Killed
@@ -230,7 +234,7 @@ class Process:
         tempo: Tempo,
         trouble: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name, self.seams, self.stopped, self.ended = name, Seams(), False, False
+        self.name, self.seams, self.ended = name, Seams(), False
         self.errors: list[BaseException] = []
         self.loop = _Loop(time)
         database = _SeamedDatabase(f"sqlite:///{folder}/ledger.sqlite3", self.seams, trouble)
@@ -250,7 +254,7 @@ class Process:
     @property
     def goes(self) -> bool:
         """Whether it does anything when time passes."""
-        return not (self.seams.dead or self.stopped or self.ended)
+        return not (self.seams.dead or self.seams.stopped or self.ended)
 
     async def _live(self, tempo: Tempo) -> None:
         async with anyio.create_task_group() as tasks:
