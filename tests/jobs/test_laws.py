@@ -321,7 +321,14 @@ class Laws(RuleBasedStateMachine):
             process.dispatcher.start(opening.job.id)
             return opening.job.id, opening.joined
 
+        stop_at, process.seams.stop_at = process.seams.stop_at, None  # the model needs to know when it was opened
         opened = process.call(ask)
+        process.seams.stop_at = stop_at
+        # The process went on with its other jobs meanwhile: what ended in between is a twin no more.
+        after = self.rows()
+        twins = [job_id for job_id in twins if self.joinable(after[job_id], key)] or (
+            twins if opened is not None and opened[1] else []
+        )
         # Left to chance, few processes would be hit in the moments that matter.
         if fate[0] == "dies":
             process.seams.kill_at = len(process.seams.crossed) + fate[1]
