@@ -132,9 +132,10 @@ class Studio:
 
     async def wait(self, job: Job, seconds: float, told: Callable[[Job], Awaitable[None]] | None = None) -> Job:
         """Wait for a job to become final, at most some seconds; `told` hears of every change before it is."""
+        awaited = self.rooms.feed.next_change if told is not None else self.rooms.feed.end
         with anyio.move_on_after(seconds):
             while not job.final:
-                change = self.rooms.feed.next_change(job.id)
+                change = awaited(job.id)
                 job = await self.rooms.ledger.job(job.id)
                 if told is not None and not job.final:
                     await told(live(job, self.rooms.clock()))

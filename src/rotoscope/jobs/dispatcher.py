@@ -140,7 +140,7 @@ class Dispatcher:
             grip.stop.set()
         self._grips[job.id] = grip
         self._stirred.set()
-        self._feed.changed(job.id)
+        self._feed.changed(job.id, final=False)
         self._tasks.start_soon(self._run, job, grip)
 
     async def _run(self, job: Job, grip: Grip) -> None:

@@ -1,6 +1,6 @@
 """What may change a job without its driver's fence, inside somebody's transaction: a person, or a late truth."""
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from rotoscope.jobs.budget import Settlement
 from rotoscope.jobs.job import Job, Submission
@@ -10,11 +10,18 @@ from rotoscope.jobs.tables import jobs, submissions
 __all__ = ["adopt", "back_from_review", "cancelled_unsent", "found_uncharged", "is_anothers", "submission_of"]
 
 _FREE = Settlement(0, 0.0)
+_TAKING_UP = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of"), jobs.c.state == "needs_review")
+    .values(state="queued", owner=None, lease_until=None, error=None, finished_at=None, delivered_at=None, next_at=None)
+    .values(message="Taken up again.", updated_at=bindparam("now"))
+)
+_INTENT = select(submissions).where(submissions.c.job_id == bindparam("of"))
 
 
 def submission_of(connection: Connection, job_id: str) -> Submission | None:
     """The intent to pay of a job, if it stands."""
-    row = connection.execute(select(submissions).where(submissions.c.job_id == job_id)).first()
+    row = connection.execute(_INTENT, {"of": job_id}).first()
     if row is None:
         return None
     return Submission(job_id, row.nonce, row.intent_at, row.prediction_id, fresh=False)
@@ -30,15 +37,7 @@ def is_anothers(connection: Connection, job_id: str, prediction_id: str) -> bool
 
 def back_from_review(connection: Connection, job_id: str, now: float) -> None:
     """What was in doubt is known now: the job is driven on from the stage in which it stopped."""
-    values: dict[str, object] = {
-        "state": "queued",
-        "owner": None,
-        "lease_until": None,
-        "error": None,
-        "finished_at": None,
-    }
-    values |= {"delivered_at": None, "next_at": None, "updated_at": now, "message": "Taken up again."}
-    connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.state == "needs_review").values(values))
+    connection.execute(_TAKING_UP, {"of": job_id, "now": now})
 
 
 def adopt(connection: Connection, job: Job, prediction_id: str, now: float) -> None:
