@@ -10,7 +10,7 @@ from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, i
 from rotoscope.jobs.job import NewJob
 from rotoscope.jobs.tables import reservations
 
-__all__ = ["Spent", "reserve", "settle", "spending", "today"]
+__all__ = ["Spent", "reserve", "settle", "spending"]
 
 _COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
 _RESERVATION = insert(reservations)
@@ -63,11 +63,6 @@ def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: f
 def settle(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
     """End a reservation. A job that ends anew, after a person decided, is settled anew."""
     connection.execute(_SETTLING, {"of": job_id, "now_committed": ending.committed, "now": now})
-
-
-def today(connection: Connection, principal: str, sandbox: bool, now: float) -> float:
-    """What a principal has spent or holds today (UTC), in US dollars."""
-    return in_usd(_today(connection, principal, sandbox, now))
 
 
 def spending(connection: Connection, since: float) -> Sequence[Spent]:
