@@ -43,6 +43,9 @@ bench: $(STAMP)
 	$(BIN)/python bench/film.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/lag.py
+	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/contention.py
+	$(BIN)/python bench/waiting.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("rotoscope needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'

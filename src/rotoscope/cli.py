@@ -4,11 +4,9 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,25 +133,8 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.compose import stdio_server
     from rotoscope.server.stdio import serve_stdio
 
-    server = stdio_server(settings, Path.cwd(), Path.home())
-    anyio.run(_until_told, partial(serve_stdio, server))
+    anyio.run(serve_stdio, stdio_server(settings, Path.cwd(), Path.home()))
     return OK
-
-
-async def _until_told(work: Callable[[], Awaitable[None]]) -> None:
-    """Do some work; SIGTERM ends it as the end of input does, with every job given back."""
-    import anyio
-
-    async def heed() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-            async for _ in signals:
-                tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        if sys.platform != "win32":  # there is no such signal there, and no loop that could hear it
-            tasks.start_soon(heed)
-        await work()
-        tasks.cancel_scope.cancel()
 
 
 def _call(asked: argparse.Namespace, settings: Settings) -> int:

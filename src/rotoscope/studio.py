@@ -1,5 +1,6 @@
 """The studio: one tool call from its arguments to its job, whoever asks: MCP, the command line, tests."""
 
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rotoscope.admission import Admission, admit, check_inside, check_prompt
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import AnyResult, Cost, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.errors import InvalidInput, OverBudget, UnknownJob
+from rotoscope.errors import InvalidInput, OverBudget, StorageFailed, UnknownJob
 from rotoscope.jobs.budget import Caps, refuse_over_budget
 from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
@@ -131,9 +132,10 @@ class Studio:
 
     async def wait(self, job: Job, seconds: float, told: Callable[[Job], Awaitable[None]] | None = None) -> Job:
         """Wait for a job to become final, at most some seconds; `told` hears of every change before it is."""
+        awaited = self.rooms.feed.next_change if told is not None else self.rooms.feed.end
         with anyio.move_on_after(seconds):
             while not job.final:
-                change = self.rooms.feed.next_change(job.id)
+                change = awaited(job.id)
                 job = await self.rooms.ledger.job(job.id)
                 if told is not None and not job.final:
                     await told(live(job, self.rooms.clock()))
@@ -161,7 +163,9 @@ class Studio:
         """The result of a job for somebody who asked for it: if it has ended, that is told now."""
         result = await self.result(job, shape)
         if job.final and job.delivered_at is None:
-            await self.rooms.ledger.delivered(job.id)
+            # Told once more is better than not told: a disk that is full does not hide what was paid for.
+            with contextlib.suppress(StorageFailed):
+                await self.rooms.ledger.delivered(job.id)
         return result
 
     async def list(self, principal: str, status: Status | None, limit: int) -> JobList:

@@ -89,7 +89,7 @@ async def sweep(settings: Settings) -> Swept:
 
 
 async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
-    """Print what was spent and is held, and how much of today's cap is left."""
+    """Print what was spent and is held, and the caps."""
     found = await _in_studio(settings, lambda studio: studio.rooms.ledger.spending(time.time() - days * _DAY))
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=2))

@@ -95,19 +95,34 @@ def provider() -> Replicate:
     return Replicate()
 
 
+Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+
+
+@pytest.fixture
+def until() -> Until:
+    """Waits, within bounds, until something is true that nothing tells of: what a provider was asked, or a row."""
+
+    async def wait(true: Callable[[], Awaitable[object]]) -> None:
+        with anyio.fail_after(15):
+            while not await true():  # noqa: ASYNC110 - there is no event of it
+                await anyio.sleep(0.01)
+
+    return wait
+
+
 async def at_once(_: float) -> None:
     await anyio.sleep(0.001)
 
 
 @pytest.fixture
 def opened(home: Path) -> Open:
-    """Opens a studio for some settings on an app; what is tried again is tried at once."""
+    """Opens a studio for some settings on an app; what is tried again is tried at once, unless `sleep` is given."""
 
     @asynccontextmanager
-    async def open_on(settings: Settings, app: Any) -> AsyncIterator[Studio]:
+    async def open_on(settings: Settings, app: Any, **more: Any) -> AsyncIterator[Studio]:
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             roots = open_roots(settings, home, home)
-            studio = open_studio(settings, roots, tasks, closing, app, sleep=at_once)
+            studio = open_studio(settings, roots, tasks, closing, app, **{"sleep": at_once, **more})
             studio.begin(tasks)
             yield studio
             tasks.cancel_scope.cancel()

@@ -11,22 +11,26 @@ Answer = TypeVar("Answer")
 
 
 async def beside(work: Callable[[], Awaitable[Answer]], background: Callable[[], Coroutine[Any, Any, None]]) -> Answer:
-    """Do work while something else goes on, which ends with it.
+    """Do work while something else goes on, which ends with it; if that fails, the work is dropped.
 
-    A task group would wrap what the work raises in a group; here it comes out as it was raised.
+    A task group would wrap what either raises in a group; here it comes out as it was raised.
     """
     answers: list[Answer] = []
     errors: list[Exception] = []
 
-    async def kept() -> None:
+    async def kept(doing: Callable[[], Awaitable[None]]) -> None:
         try:
-            answers.append(await work())
+            await doing()
         except Exception as error:  # noqa: BLE001 - raised again below, unwrapped
             errors.append(error)
+            tasks.cancel_scope.cancel()
+
+    async def worked() -> None:
+        answers.append(await work())
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(background)
-        await kept()
+        tasks.start_soon(kept, background)
+        await kept(worked)
         tasks.cancel_scope.cancel()
     if errors:
         raise errors[0]

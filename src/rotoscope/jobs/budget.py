@@ -14,6 +14,7 @@ from rotoscope.wire.messages import Json
 __all__ = ["Caps", "Settlement", "day_begins", "in_millionths", "in_usd", "refuse_over_budget", "settlement"]
 
 _MILLION = 1_000_000
+_ABSURD = 1_000_000.0  # US dollars, or seconds of one run
 _METRICS = {"run_second": ("predict_time", "inference_time"), "output_second": ("video_output_duration_seconds",)}
 
 
@@ -47,7 +48,8 @@ class Settlement:
 
 def in_millionths(usd: float) -> int:
     """US dollars as whole millionths, rounded up: a cap must hold."""
-    return -int(-usd * _MILLION // 1) if usd >= 0 else 0
+    # 3 * 0.1 is a little more than 0.3: what only floating point adds is no money.
+    return -int(-round(usd * _MILLION, 3) // 1) if usd >= 0 else 0
 
 
 def in_usd(millionths: int) -> float:
@@ -132,4 +134,7 @@ def _said(data: Mapping[str, Json]) -> float | None:
 
 
 def _number(value: Json | None) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """A number that can be an amount; a provider's that is negative, endless or beyond all reason says nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _ABSURD else None

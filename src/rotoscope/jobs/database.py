@@ -113,6 +113,15 @@ def _open_engine(url: str, busy_seconds: float) -> Engine:
     engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
+    try:
+        _bring_to_this_version(engine)
+    except BaseException:
+        engine.dispose()  # it is tried again and again: each try would leave an open file behind
+        raise
+    return engine
+
+
+def _bring_to_this_version(engine: Engine) -> None:
     with engine.begin() as connection:
         found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found > SCHEMA_VERSION:
@@ -122,7 +131,6 @@ def _open_engine(url: str, busy_seconds: float) -> Engine:
             )
         if found < SCHEMA_VERSION:
             _upgrade(connection, found)
-    return engine
 
 
 def _upgrade(connection: Connection, found: int) -> None:
@@ -141,8 +149,10 @@ def _on_connect(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _on_begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
+    options, driver = connection.get_execution_options(), connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
     # FULL: an intent to pay that a power cut takes back would allow a second payment.
-    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get('durable') else 'NORMAL'}")
+    # Both go straight to the driver: SQLAlchemy's way to it would cost as much as the shortest transactions.
+    driver.execute(f"PRAGMA synchronous = {'FULL' if options.get('durable') else 'NORMAL'}")
     # Taking the write lock at once is what makes read-then-write transactions of several processes safe.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")
+    driver.execute("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")

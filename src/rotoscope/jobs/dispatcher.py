@@ -60,8 +60,10 @@ class Dispatcher:
         self._feed = feed
         self._tempo = tempo
         self._grips: dict[str, Grip] = {}
-        self._ended = anyio.Event()
+        self._stirred = anyio.Event()  # a job was taken, or has ended
         self._heard = (-1, -1)  # what the database's version was, and the last event that was read
+        self._apart: float | None = None  # how far the wall clock is from the monotonic one
+        self._trust_at = 0.0
 
     def start(self, job_id: str) -> None:
         """Begin to drive a new job, if its provider has room; otherwise its turn comes."""
@@ -71,6 +73,9 @@ class Dispatcher:
         """Tell the driver of a job, if it is here, that the job is to be cancelled."""
         if job_id in self._grips:
             self._grips[job_id].stop.set()
+        else:
+            # It may be on its way here at this very moment: its claim was written before the wish, and read before it.
+            self._heard = (-1, self._heard[1])
 
     async def run(self) -> None:
         """Beat, look and listen, until cancelled."""
@@ -85,8 +90,9 @@ class Dispatcher:
                 await self._tried(self._take_over)
             await self._tried(self._listen)
             with anyio.move_on_after(self._tempo.glance if self._grips or self._feed.waited_for else self._tempo.look):
-                await self._ended.wait()
-                self._ended, look_at = anyio.Event(), now  # there is room for another one
+                await self._stirred.wait()
+                # Room for another one, or a first job, for which cancels must be listened for at another pace.
+                self._stirred, look_at = anyio.Event(), now
 
     async def open_jobs(self) -> Sequence[str]:
         """The ids of the jobs that have not ended and that this process could drive."""
@@ -113,8 +119,17 @@ class Dispatcher:
 
     async def _take_over(self) -> None:
         begun = anyio.current_time()
-        for job in await self._leases.claim_some():
+        trusted = self._trusts_the_clock(begun)
+        for job in await self._leases.claim_some(frozenset(self._grips), only_queued=not trusted):
             self._take(job, begun)
+
+    def _trusts_the_clock(self, now: float) -> bool:
+        """Leases are written by the wall clock. When it was set, or the machine slept, every owner may beat first."""
+        apart = self._leases.clock() - now
+        if self._apart is not None and abs(apart - self._apart) > self._tempo.lease - self._tempo.beat:
+            self._trust_at = now + self._tempo.lease
+        self._apart = apart
+        return now >= self._trust_at
 
     def _take(self, job: Job, begun: float) -> None:
         former = self._grips.get(job.id)
@@ -124,7 +139,8 @@ class Dispatcher:
         if job.cancel_requested:
             grip.stop.set()
         self._grips[job.id] = grip
-        self._feed.changed(job.id)
+        self._stirred.set()
+        self._feed.changed(job.id, final=False)
         self._tasks.start_soon(self._run, job, grip)
 
     async def _run(self, job: Job, grip: Grip) -> None:
@@ -137,7 +153,7 @@ class Dispatcher:
         finally:
             if self._grips.get(job.id) is grip:
                 del self._grips[job.id]
-            self._ended.set()
+            self._stirred.set()
 
     async def _beat(self) -> None:
         begun, known = anyio.current_time(), dict(self._grips)

@@ -15,24 +15,21 @@ class Feed:
 
     def __init__(self) -> None:
         self._events: dict[str, anyio.Event] = {}
+        self._ends: dict[str, anyio.Event] = {}
         self._listeners: dict[object, Callable[[str], None]] = {}
 
     @property
     def waited_for(self) -> bool:
         """Whether anybody waits for anything."""
-        return bool(self._events)
+        return bool(self._events or self._ends)
 
     def next_change(self, job_id: str) -> anyio.Event:
         """The event that is set when the job changes next."""
         return self._events.setdefault(job_id, anyio.Event())
 
-    def changed(self, job_id: str) -> None:
-        """Wake everybody who waits for this job."""
-        event = self._events.pop(job_id, None)
-        if event is not None:
-            event.set()
-        for listener in list(self._listeners.values()):
-            listener(job_id)
+    def end(self, job_id: str) -> anyio.Event:
+        """The event that is set when the job may have become final: for who does not care how it gets there."""
+        return self._ends.setdefault(job_id, anyio.Event())
 
     def hear(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Have the id of every job that changes told; calling what is returned ends it.
@@ -46,3 +43,12 @@ class Feed:
             self._listeners.pop(token, None)
 
         return forget
+
+    def changed(self, job_id: str, *, final: bool = True) -> None:
+        """Wake everybody who waits for this job; those who wait for its end only if it is `final`, or may be."""
+        for events in (self._events, self._ends) if final else (self._events,):
+            event = events.pop(job_id, None)
+            if event is not None:
+                event.set()
+        for listener in list(self._listeners.values()):
+            listener(job_id)

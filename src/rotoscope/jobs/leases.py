@@ -4,7 +4,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.jobs.database import Database
@@ -17,6 +29,49 @@ __all__ = ["Beat", "Holder", "Leases"]
 
 _MOST_AT_ONCE = 64  # jobs that are taken in one transaction: it must stay short
 _FORGOTTEN_AFTER = 20  # leases: a process that was silent for so long is dropped from the table
+
+# Statements are worded once: they run every second in every process, and wording one costs more than running it.
+_NOW: BindParameter[float] = bindparam("now")
+_DRIVABLE = and_(
+    jobs.c.needs_key.in_(bindparam("keys", expanding=True)), jobs.c.model.in_(bindparam("models", expanding=True))
+)
+_UNPREFERRED = or_(
+    jobs.c.owner.is_(None),
+    jobs.c.owner == bindparam("me"),
+    jobs.c.created_at < bindparam("preferred_since"),
+    jobs.c.owner.not_in(select(processes.c.owner).where(processes.c.beat_at > bindparam("alive_since"))),
+)
+_FREE = and_(
+    _DRIVABLE,
+    or_(
+        and_(jobs.c.state == "queued", or_(jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW), _UNPREFERRED),
+        and_(jobs.c.state == "running", jobs.c.lease_until < _NOW),
+    ),
+)
+_ANY_FREE = select(jobs.c.id).where(_FREE).limit(1)
+_FREE_JOBS = select(*JOB_COLUMNS).where(_FREE).order_by(jobs.c.created_at, jobs.c.id).limit(_MOST_AT_ONCE)
+_FREE_JOB = _FREE_JOBS.where(jobs.c.id == bindparam("one"))
+_RUNNING = (
+    select(jobs.c.provider, jobs.c.sandbox, func.count())
+    .where(jobs.c.state == "running", jobs.c.lease_until >= _NOW)
+    .group_by(jobs.c.provider, jobs.c.sandbox)
+)
+_TAKE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("one"))
+    .values(
+        state="running",
+        owner=bindparam("me"),
+        lease_until=bindparam("until"),
+        fence=jobs.c.fence + 1,
+        updated_at=_NOW,
+    )
+    .returning(*JOB_COLUMNS)
+)
+_SAYING = insert_or_merge(processes)
+_SAY_ALIVE = _SAYING.on_conflict_do_update(
+    index_elements=["owner"], set_={"beat_at": _SAYING.excluded.beat_at, "keys": _SAYING.excluded["keys"]}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +114,23 @@ class Leases:
 
     async def claim(self, job_id: str) -> Job | None:
         """Take one job to drive it; None when somebody else has it or its provider has no room."""
-        taken = await self._taken(jobs.c.id == job_id)
+        taken = await self._taken(_FREE_JOB, {"one": job_id})
         return taken[0] if taken else None
 
-    async def claim_some(self) -> Sequence[Job]:
-        """Take what nobody drives, the oldest first."""
-        waiting = select(jobs.c.id).where(self._free(self.clock())).limit(1)
+    async def claim_some(self, driven: frozenset[str] = frozenset(), *, only_queued: bool = False) -> Sequence[Job]:
+        """Take what nobody drives, the oldest first.
+
+        Args:
+            driven: the jobs that are driven here; a wall clock that was set ahead ends no lease of our own.
+            only_queued: whether leases that seem to have run out are respected, because the wall clock was set.
+        """
+        states = ("queued",) if only_queued else ("queued", "running")
+        others = (jobs.c.id.not_in(driven), jobs.c.state.in_(states))
+        terms, waiting = self._terms(self.clock()), _ANY_FREE.where(*others)
         # A look costs no lock; most of them find nothing.
-        if await self.database.transact(lambda c: c.execute(waiting).first(), writes=False) is None:
+        if await self.database.transact(lambda c: c.execute(waiting, terms).first(), writes=False) is None:
             return ()
-        return await self._taken(self._free(self.clock()))
+        return await self._taken(_FREE_JOBS.where(*others), {})
 
     async def beat(self, driven: frozenset[str]) -> Beat:
         """Renew the leases of the jobs that are driven here, and hear what was asked of them.
@@ -121,55 +183,50 @@ class Leases:
 
     async def open_jobs(self) -> Sequence[str]:
         """The ids of the jobs that have not ended and that this process could drive."""
-        query = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), self._drivable())
-        return await self.database.transact(lambda c: list(c.execute(query).scalars()), writes=False)
+        query = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), _DRIVABLE)
+        mine = {"keys": list(self.holder.keys), "models": list(self.holder.models)}
+        return await self.database.transact(lambda c: list(c.execute(query, mine).scalars()), writes=False)
 
-    async def _taken(self, which: ColumnElement[bool]) -> Sequence[Job]:
+    async def _taken(self, wanted: Select[tuple[object, ...]], which: Mapping[str, str]) -> Sequence[Job]:
         now = self.clock()
-        wanted = select(*JOB_COLUMNS).where(which, self._free(now)).order_by(jobs.c.created_at, jobs.c.id)
+        terms = {**self._terms(now), **which}
 
         def write(connection: Connection) -> Sequence[Job]:
+            taken: list[Job] = []
             running = _running(connection, now)
-            somewhere = wanted.where(*_not_full(self.holder.limits, running)).limit(_MOST_AT_ONCE)
-            found = [job_of(row) for row in connection.execute(somewhere)]
-            return [self._take(connection, job, now) for job in _with_room(found, self.holder.limits, running)]
+            while True:
+                full = tuple(_not_full(self.holder.limits, running))
+                somewhere = wanted.where(*full) if full else wanted
+                found = [job_of(row) for row in connection.execute(somewhere, terms)]
+                roomy = _with_room(found, self.holder.limits, running)
+                taken += [self._take(connection, job, now) for job in roomy]
+                # A provider that became full by this had so many waiting that they hid those of others.
+                if len(found) < _MOST_AT_ONCE or len(roomy) == len(found):
+                    return taken
 
         return await self.database.transact(write)
 
     def _take(self, connection: Connection, job: Job, now: float) -> Job:
-        values = {"state": "running", "owner": self.holder.owner, "lease_until": now + self.tempo.lease}
-        taking = update(jobs).where(jobs.c.id == job.id).values(**values, fence=jobs.c.fence + 1, updated_at=now)
-        taken = connection.execute(taking.returning(*JOB_COLUMNS)).one()
+        terms = {"one": job.id, "me": self.holder.owner, "until": now + self.tempo.lease, "now": now}
+        taken = connection.execute(_TAKE, terms).one()
         note(connection, job.id, now, "claimed", {"owner": self.holder.owner})
         return job_of(taken)
 
-    def _free(self, now: float) -> ColumnElement[bool]:
-        alive = select(processes.c.owner).where(processes.c.beat_at > now - self.tempo.lease)
-        unpreferred = or_(
-            jobs.c.owner.is_(None),
-            jobs.c.owner == self.holder.owner,
-            jobs.c.created_at < now - self.tempo.prefer_starter,
-            jobs.c.owner.not_in(alive),
-        )
-        due = or_(jobs.c.next_at.is_(None), jobs.c.next_at <= now)
-        return and_(
-            self._drivable(),
-            or_(
-                and_(jobs.c.state == "queued", due, unpreferred),
-                and_(jobs.c.state == "running", jobs.c.lease_until < now),
-            ),
-        )
-
-    def _drivable(self) -> ColumnElement[bool]:
-        return and_(jobs.c.needs_key.in_(self.holder.keys), jobs.c.model.in_(self.holder.models))
+    def _terms(self, now: float) -> dict[str, object]:
+        """What makes a job free for this process now."""
+        return {
+            "now": now,
+            "me": self.holder.owner,
+            "keys": list(self.holder.keys),
+            "models": list(self.holder.models),
+            "preferred_since": now - self.tempo.prefer_starter,
+            "alive_since": now - self.tempo.lease,
+        }
 
 
 def _running(connection: Connection, now: float) -> Counter[tuple[str, bool]]:
     """How many jobs are driven now, by provider and by whether they are rehearsals."""
-    driven = and_(jobs.c.state == "running", jobs.c.lease_until >= now)
-    rows = connection.execute(
-        select(jobs.c.provider, jobs.c.sandbox, func.count()).where(driven).group_by(jobs.c.provider, jobs.c.sandbox)
-    )
+    rows = connection.execute(_RUNNING, {"now": now})
     return Counter({(provider, sandbox): count for provider, sandbox, count in rows})
 
 
@@ -193,6 +250,5 @@ def _with_room(found: Sequence[Job], limits: Mapping[str, int], running: Counter
 
 def _say_alive(connection: Connection, holder: Holder, now: float, forgotten_after: float) -> None:
     row = {"owner": holder.owner, "beat_at": now, "keys": sorted(holder.keys)}
-    saying = insert_or_merge(processes).values(row)
-    connection.execute(saying.on_conflict_do_update(index_elements=["owner"], set_=row))
+    connection.execute(_SAY_ALIVE, row)
     connection.execute(delete(processes).where(processes.c.beat_at < now - forgotten_after))

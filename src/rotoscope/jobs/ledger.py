@@ -3,19 +3,27 @@
 import secrets
 import statistics
 from collections.abc import Callable, Sequence
+from functools import cache
 
-from sqlalchemy import Connection, Select, and_, insert, or_, select, update
+from sqlalchemy import Connection, Select, Update, and_, bindparam, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.contracts.results import Status
-from rotoscope.errors import UnknownJob
+from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.purse import Spent, reserve, settle, spending
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
 from rotoscope.jobs.tables import artifacts, durations, jobs, outputs, submissions
-from rotoscope.jobs.unfenced import adopt, back_from_review, cancelled_unsent, found_uncharged, submission_of
+from rotoscope.jobs.unfenced import (
+    adopt,
+    back_from_review,
+    cancelled_unsent,
+    found_uncharged,
+    is_anothers,
+    submission_of,
+)
 
 __all__ = ["SANDBOX_KEY", "Ledger", "LostLease"]
 
@@ -24,6 +32,30 @@ SANDBOX_KEY = "sandbox"
 
 _RUNS_REMEMBERED = 9
 _NO_CAPS = Caps()
+
+# Statements that every job runs are worded once: wording one costs more than running it.
+_NEW_JOB = insert(jobs).returning(*JOB_COLUMNS)
+_INTENT = insert(submissions)
+_CONFIRMED = (
+    update(submissions)
+    .where(submissions.c.job_id == bindparam("of"))
+    .values(prediction_id=bindparam("named"), confirmed_at=bindparam("now"))
+)
+_DURATION = insert_or_merge(durations).on_conflict_do_nothing()
+_OUTPUTS = (
+    select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
+    .select_from(outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256))
+    .where(outputs.c.job_id == bindparam("of"))
+    .order_by(outputs.c.role, outputs.c.n)
+)
+_ARTIFACT, _OUTPUT = insert_or_merge(artifacts), insert_or_merge(outputs)
+_KEPT = _ARTIFACT.on_conflict_do_nothing()
+_MEASURED = _ARTIFACT.on_conflict_do_update(index_elements=["sha256"], set_={"facts": _ARTIFACT.excluded.facts})
+_PLACED = _OUTPUT.on_conflict_do_update(
+    index_elements=["job_id", "role", "n"],
+    set_={name: _OUTPUT.excluded[name] for name in ("sha256", "source_url", "source_expires_at")},
+)
+_DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 
 
 class LostLease(Exception):
@@ -67,9 +99,9 @@ class Ledger:
                 note(connection, twin.id, now, "joined", {})
                 return Opening(twin, joined=True)
             reserve(connection, job_id, new, caps, now)
-            connection.execute(insert(jobs).values(_row(new, job_id, starter, now)))
+            job = job_of(connection.execute(_NEW_JOB, _row(new, job_id, starter, now)).one())
             note(connection, job_id, now, "opened", {})
-            return Opening(read_job(connection, job_id), joined=False)
+            return Opening(job, joined=False)
 
         return await self._database.transact(write)
 
@@ -133,7 +165,7 @@ class Ledger:
             if stands is not None:
                 return stands
             row = {"job_id": job.id, "nonce": nonce, "request_sha256": request_sha256}
-            connection.execute(insert(submissions).values(row | {"provider": job.provider, "intent_at": now}))
+            connection.execute(_INTENT, row | {"provider": job.provider, "intent_at": now})
             return Submission(job.id, nonce, now, None, fresh=True)
 
         return await self._database.transact(write, durable=True)
@@ -159,18 +191,29 @@ class Ledger:
 
         await self._database.transact(write, durable=True)
 
-    async def note_prediction(self, job_id: str, prediction_id: str) -> None:
-        """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review."""
-        now = self._clock()
-        noted = {"prediction_id": prediction_id, "confirmed_at": now}
-        writing = update(submissions).where(submissions.c.job_id == job_id).values(noted)
+    async def note_prediction(self, job_id: str, prediction_id: str, *, found: bool = False) -> bool:
+        """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review.
 
-        def write(connection: Connection) -> None:
-            connection.execute(writing)
+        Args:
+            job_id: the job.
+            prediction_id: the id.
+            found: whether it was found in the provider's list. Then it is taken only if no other job has it: two that
+                look at the same moment must not share one run.
+
+        Returns:
+            Whether it was written.
+        """
+        now = self._clock()
+
+        def write(connection: Connection) -> bool:
+            if found and is_anothers(connection, job_id, prediction_id):
+                return False
+            connection.execute(_CONFIRMED, {"of": job_id, "named": prediction_id, "now": now})
             note(connection, job_id, now, "submitted", {"prediction_id": prediction_id})
             back_from_review(connection, job_id, now)
+            return True
 
-        await self._database.transact(write, durable=True)
+        return await self._database.transact(write, durable=True)
 
     async def known_predictions(self, provider: str) -> frozenset[str]:
         """The ids of every prediction of a provider that belongs to a job."""
@@ -186,6 +229,7 @@ class Ledger:
 
         Raises:
             UnknownJob: there is none that needs review.
+            InvalidInput: the prediction belongs to another job.
         """
         now = self._clock()
 
@@ -193,6 +237,11 @@ class Ledger:
             job = read_job(connection, job_id, principal)
             if job.state != "needs_review":
                 raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
+            if prediction_id is not None and is_anothers(connection, job_id, prediction_id):
+                raise InvalidInput(
+                    "This prediction belongs to another job.",
+                    hint=f"Look for that of this one; see jobs show {job_id}.",
+                )
             note(connection, job_id, now, "resolved", {"prediction_id": prediction_id})
             if prediction_id is None:
                 found_uncharged(connection, job, now)
@@ -223,8 +272,7 @@ class Ledger:
         """Remember how long a run took at the provider."""
         row = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
         row |= {"workload": workload, "seconds": seconds, "at": self._clock()}
-        adding = insert_or_merge(durations).values(row).on_conflict_do_nothing()
-        await self._database.transact(lambda connection: connection.execute(adding))
+        await self._database.transact(lambda connection: connection.execute(_DURATION, row))
 
     async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
         """The median of the latest runs of the same workload, or None when there were none."""
@@ -236,10 +284,10 @@ class Ledger:
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
         """The files of a job, by role and number."""
-        joined = outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256)
-        query = select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts).select_from(joined)
-        query = query.where(outputs.c.job_id == job_id).order_by(outputs.c.role, outputs.c.n)
-        return await self._database.transact(lambda c: [output_of(row) for row in c.execute(query)], writes=False)
+        of = {"of": job_id}
+        return await self._database.transact(
+            lambda c: [output_of(row) for row in c.execute(_OUTPUTS, of)], writes=False
+        )
 
     async def spending(self, since: float) -> Sequence[Spent]:
         """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
@@ -250,13 +298,14 @@ class Ledger:
         given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message")}
         values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
         if patch.data:
-            values["data"] = {**read_job(connection, job.id).data, **patch.data}
+            stands = connection.execute(_DATA, {"job_id": job.id}).scalar_one_or_none()
+            values["data"] = {**(stands or {}), **patch.data}
         if patch.state in FINAL:
             values |= {"finished_at": now, "lease_until": None}
-        ours = (jobs.c.id == job.id) & (jobs.c.owner == job.owner) & (jobs.c.fence == job.fence)
         values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
-        writing = update(jobs).where(ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)
-        written = connection.execute(writing).first()
+        ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
+        given_new = {f"new_{name}": value for name, value in values.items()}
+        written = connection.execute(_fenced(tuple(values)), ours | given_new).first()
         if written is None:
             raise LostLease(job.id)
         if patch.settlement is not None:
@@ -273,21 +322,25 @@ class Ledger:
 
     def _write_output(self, connection: Connection, job_id: str, output: Output) -> None:
         kept = output.artifact
-        row = {"sha256": kept.sha256, "content_type": kept.content_type, "size": kept.size, "facts": dict(kept.facts)}
-        adding = insert_or_merge(artifacts).values(**row, created_at=self._clock())
+        row: dict[str, object] = {"sha256": kept.sha256, "content_type": kept.content_type, "size": kept.size}
+        row["facts"] = dict(kept.facts)
+        row["created_at"] = self._clock()
         # The same content may come first as a raw file and later as a measured one: what is known is kept.
-        if kept.facts:
-            connection.execute(adding.on_conflict_do_update(index_elements=["sha256"], set_={"facts": row["facts"]}))
-        else:
-            connection.execute(adding.on_conflict_do_nothing())
-        place = {"job_id": job_id, "role": output.role, "n": output.n}
+        connection.execute(_MEASURED if kept.facts else _KEPT, row)
         found = {
             "sha256": kept.sha256,
             "source_url": output.source_url,
             "source_expires_at": output.source_expires_at,
         }
-        placing = insert_or_merge(outputs).values(**place, **found)
-        connection.execute(placing.on_conflict_do_update(index_elements=list(place), set_=found))
+        connection.execute(_PLACED, {"job_id": job_id, "role": output.role, "n": output.n, **found})
+
+
+@cache
+def _fenced(names: tuple[str, ...]) -> Update:
+    """The one way to write some columns of a job: as its owner, under its fence, while it runs."""
+    ours = (jobs.c.id == bindparam("job_id"), jobs.c.owner == bindparam("by"), jobs.c.fence == bindparam("under"))
+    values = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in names}
+    return update(jobs).where(*ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)
 
 
 def _row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:

@@ -83,8 +83,13 @@ async def _due(rooms: Rooms, job: Job, grip: Grip) -> None:
     seconds = (job.next_at or 0.0) - rooms.clock()
     if seconds <= 0:
         return
+    pause = min(seconds, rooms.tempo.longest_retry)
+    if grip.stop.is_set() and job.stage not in _UNPAID:
+        # The provider was told already, or did not listen: without the pause it would be told in a busy loop.
+        await rooms.sleep(pause)
+        return
     try:
-        await unless(grip.stop, lambda: rooms.sleep(min(seconds, rooms.tempo.longest_retry)), Stopped())
+        await unless(grip.stop, lambda: rooms.sleep(pause), Stopped())
     except Stopped:
         if job.stage in _UNPAID:
             raise

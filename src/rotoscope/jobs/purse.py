@@ -4,15 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, in_usd, refuse_over_budget
 from rotoscope.jobs.job import NewJob
 from rotoscope.jobs.tables import reservations
 
-__all__ = ["Spent", "reserve", "settle", "spending", "today"]
+__all__ = ["Spent", "reserve", "settle", "spending"]
 
 _COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
+_RESERVATION = insert(reservations)
+_SETTLING = (
+    update(reservations)
+    .where(reservations.c.job_id == bindparam("of"))
+    .values(committed=bindparam("now_committed"), settled_at=bindparam("now"))
+)
+_TODAY = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(
+    reservations.c.principal == bindparam("whose"),
+    reservations.c.sandbox == bindparam("rehearsed"),
+    reservations.c.at >= bindparam("since"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +57,12 @@ def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: f
     refuse_over_budget(caps, new.estimate_usd, spent, new.model)
     row = {name: getattr(new, name) for name in ("principal", "tool", "model", "provider", "sandbox")}
     held = None if new.estimate_usd is None else in_millionths(new.estimate_usd)
-    connection.execute(insert(reservations).values(**row, job_id=job_id, at=now, reserved=held))
+    connection.execute(_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held})
 
 
 def settle(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
     """End a reservation. A job that ends anew, after a person decided, is settled anew."""
-    values = {"committed": ending.committed, "settled_at": now}
-    connection.execute(update(reservations).where(reservations.c.job_id == job_id).values(values))
-
-
-def today(connection: Connection, principal: str, sandbox: bool, now: float) -> float:
-    """What a principal has spent or holds today (UTC), in US dollars."""
-    return in_usd(_today(connection, principal, sandbox, now))
+    connection.execute(_SETTLING, {"of": job_id, "now_committed": ending.committed, "now": now})
 
 
 def spending(connection: Connection, since: float) -> Sequence[Spent]:
@@ -85,6 +90,5 @@ def _spent(row: tuple[Any, ...]) -> Spent:
 
 
 def _today(connection: Connection, principal: str, sandbox: bool, now: float) -> int:
-    mine = (reservations.c.principal == principal, reservations.c.sandbox == sandbox)
-    query = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(*mine, reservations.c.at >= day_begins(now))
-    return int(connection.execute(query).scalar_one())
+    mine = {"whose": principal, "rehearsed": sandbox, "since": day_begins(now)}
+    return int(connection.execute(_TODAY, mine).scalar_one())

@@ -60,9 +60,9 @@ async def found_again(rooms: Rooms, job: Job, call: Call, submission: Submission
         found = await look_once(rooms, job, call, submission)
         looks += found is not None
         if found is not None and len(found) == 1:
-            await rooms.insist(partial(rooms.ledger.note_prediction, job.id, found[0].ticket.id))
-            return _adopted(rooms, job, call, found[0].ticket.id)
-        if found:
+            if await rooms.insist(partial(rooms.ledger.note_prediction, job.id, found[0].ticket.id, found=True)):
+                return _adopted(rooms, job, call, found[0].ticket.id)
+        elif found:
             several = ", ".join(one.ticket.id for one in found[:5])
             raise doubt(rooms, job, call, why=f"Its list shows several that can be it: {several}.", said=lost.said)
     why = f"It is not in {provider.title}'s list." if looks else f"{provider.title}'s list could not be read."

@@ -19,6 +19,7 @@ __all__ = ["Retention", "Swept"]
 
 _EVERY_SECONDS = 3600.0
 _AFTER_START_SECONDS = 30.0
+_CLAIMED_WITHIN = 3600.0  # seconds in which a job that just kept a file writes that it needs it
 _BATCH = 200  # jobs in one transaction: it must stay short
 _log = logging.getLogger(__name__)
 
@@ -68,9 +69,10 @@ class Retention:
         while count := await self.database.transact(lambda connection: _remove_jobs(connection, before)):
             removed += count
         files = 0
-        for path in await anyio.to_thread.run_sync(self.vault.older_than, before):
+        unclaimed = min(before, self.clock() - _CLAIMED_WITHIN)
+        for path in await anyio.to_thread.run_sync(self.vault.older_than, unclaimed):
             if not await self._is_needed(path):
-                files += await anyio.to_thread.run_sync(self.vault.remove, path, before)
+                files += await anyio.to_thread.run_sync(self.vault.remove, path, unclaimed)
         return Swept(removed, files)
 
     async def _is_needed(self, path: Path) -> bool:

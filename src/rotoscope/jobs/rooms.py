@@ -83,7 +83,7 @@ class Rooms:
             patch = replace(patch, settlement=ending, data={**patch.data, "charged_usd": ending.charged_usd})
         with anyio.CancelScope(shield=True):
             advanced = await self.insist(lambda: self.ledger.advance(job, patch))
-        self.feed.changed(job.id)
+        self.feed.changed(job.id, final=advanced.final)
         return advanced
 
     async def insist(self, write: Callable[[], Awaitable[Answer]]) -> Answer:

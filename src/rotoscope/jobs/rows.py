@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select
 
 from rotoscope.errors import UnknownJob
 from rotoscope.jobs.job import Artifact, Job, Output
@@ -13,6 +13,11 @@ __all__ = ["JOB_COLUMNS", "job_of", "note", "output_of", "read_job"]
 
 JOB_COLUMNS = [jobs.c[name] for name in Job.__slots__]
 
+# Statements that every job runs many times are worded once: wording one costs more than running it.
+_JOB = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
+_THEIR_JOB = _JOB.where(jobs.c.principal == bindparam("theirs"))
+_EVENT = insert(job_events)
+
 
 def read_job(connection: Connection, job_id: str, principal: str | None = None) -> Job:
     """A job; with a principal, only if it is theirs.
@@ -20,10 +25,8 @@ def read_job(connection: Connection, job_id: str, principal: str | None = None) 
     Raises:
         UnknownJob: there is none; a foreign one is answered alike.
     """
-    query = select(*JOB_COLUMNS).where(jobs.c.id == job_id)
-    if principal is not None:
-        query = query.where(jobs.c.principal == principal)
-    row = connection.execute(query).first()
+    query = _JOB if principal is None else _THEIR_JOB
+    row = connection.execute(query, {"job_id": job_id, "theirs": principal}).first()
     if row is None:
         raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
     return job_of(row)
@@ -43,4 +46,4 @@ def output_of(row: Row[tuple[object, ...]]) -> Output:
 
 def note(connection: Connection, job_id: str, at: float, kind: str, data: Mapping[str, Json]) -> None:
     """Write an event of a job: its history, and what other processes hear of."""
-    connection.execute(insert(job_events).values(job_id=job_id, at=at, type=kind, data=dict(data)))
+    connection.execute(_EVENT, {"job_id": job_id, "at": at, "type": kind, "data": dict(data)})

@@ -1,6 +1,7 @@
 """The stages that bring a request to the provider: the files first, then the one request that costs money."""
 
 import base64
+import contextlib
 from pathlib import Path
 
 import anyio
@@ -65,7 +66,7 @@ async def submit(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     """Send the paying request, once, after its intent is in the ledger."""
     plan = job.data["call"]
     call = call_from_json({**(plan if isinstance(plan, dict) else {}), "input": job.data["input"]})
-    if grip.stop.is_set() and await rooms.ledger.submission(job.id) is None:
+    if grip.stop.is_set() and await _standing(rooms, job) is None:
         raise Stopped
     submission = await _intended(rooms, job, call)
     try:
@@ -89,13 +90,21 @@ async def _intended(rooms: Rooms, job: Job, call: Call) -> Submission:
     try:
         return await rooms.ledger.intend(job, digest(call))
     except StorageFailed as error:
-        try:
-            stands = await rooms.ledger.submission(job.id)
-        except StorageFailed:
-            raise LostLease(job.id) from error
-        if stands is not None:
+        if await _standing(rooms, job) is not None:
             raise LostLease(job.id) from error
         raise
+
+
+async def _standing(rooms: Rooms, job: Job) -> Submission | None:
+    """The intent that stands.
+
+    Raises:
+        LostLease: it cannot be read, so nobody can say that nothing was sent: the job is left as it is.
+    """
+    try:
+        return await rooms.ledger.submission(job.id)
+    except StorageFailed as error:
+        raise LostLease(job.id) from error
 
 
 async def _posted(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Submission) -> Patch:
@@ -121,7 +130,8 @@ async def _posted(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Su
         return patch_of(rooms, job, state)
     except (_TooLate, ProviderError, UserMistake) as error:
         # The provider said no, or nothing was sent: nothing was bought, so the intent is taken back.
-        await rooms.insist(lambda: rooms.ledger.withdraw(submission))
+        with anyio.CancelScope(shield=True):  # what is proven must not be lost because this process ends now
+            await rooms.insist(lambda: rooms.ledger.withdraw(submission))
         if isinstance(error, _TooLate):
             raise LostLease(job.id) from error
         if isinstance(error, Busy | Unreachable) and _tries(job) < _TRIES:
@@ -157,10 +167,11 @@ async def _cancelled_in_flight(rooms: Rooms, job: Job, grip: Grip, call: Call, s
     await grip.stop.wait()
     while True:
         await anyio.sleep(_LOOK_PAUSE)
-        found = await look_once(rooms, job, call, submission)
-        if found is not None and len(found) == 1:
-            await quiet_runner(rooms, job).cancel(found[0].ticket)
-            return
+        with contextlib.suppress(StorageFailed):  # nothing that fails here may cut the paying request off
+            found = await look_once(rooms, job, call, submission)
+            if found is not None and len(found) == 1:
+                await quiet_runner(rooms, job).cancel(found[0].ticket)
+                return
 
 
 async def _noted(rooms: Rooms, job: Job, call: Call, state: Prediction) -> Prediction:

@@ -1,0 +1,102 @@
+"""Several processes on one ledger file, each opening, claiming and advancing jobs as fast as it can: locks, waits."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from rotoscope.errors import StorageFailed
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.job import NewJob, Patch
+from rotoscope.jobs.leases import Holder, Leases
+from rotoscope.jobs.ledger import Ledger
+from rotoscope.jobs.tempo import Tempo
+
+NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, {"seed": 1})
+Answer = TypeVar("Answer")
+STAGES = ("submit", "watch", "fetch", "finish")
+
+
+class Hammer:
+    """Times each transaction."""
+
+    def __init__(self, file: Path, number: int) -> None:
+        database = Database(f"sqlite:///{file}")
+        holder = Holder(f"process {number}", frozenset({"replicate"}), frozenset({"m"}))
+        self.ledger, self.leases = Ledger(database, time.time), Leases(database, time.time, holder, Tempo())
+        self.took: list[float] = []
+        self.errors = 0
+
+    async def timed(self, work: Awaitable[Answer]) -> Answer | None:
+        begun = time.perf_counter()
+        try:
+            return await work
+        except StorageFailed:
+            self.errors += 1
+            return None
+        finally:
+            self.took.append(time.perf_counter() - begun)
+
+    async def one_job(self) -> None:
+        opening = await self.timed(self.ledger.open(NEW, starter=self.leases.holder.owner))
+        job = opening and await self.timed(self.leases.claim(opening.job.id))
+        if job is None:
+            return
+        await self.timed(self.ledger.intend(job, "digest"))
+        await self.timed(self.ledger.note_prediction(job.id, "p"))
+        for stage in STAGES:
+            job = (await self.timed(self.ledger.advance(job, Patch(stage=stage, data={stage: 1})))) or job
+        await self.timed(self.leases.beat(frozenset({job.id})))
+        await self.timed(self.ledger.advance(job, Patch(stage="done", state="succeeded", progress=1.0)))
+
+
+async def hammer(file: Path, number: int, seconds: float) -> None:
+    one = Hammer(file, number)
+    end, finished = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        await one.one_job()
+        finished += 1
+    print(json.dumps({"jobs": finished, "errors": one.errors, "took": one.took}))
+
+
+def main(processes: int, seconds: float) -> None:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"{processes} processes on one ledger for {seconds:g} s, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home) / "ledger.sqlite3"
+        command = [sys.executable, __file__, "--seconds", str(seconds), "--file", str(file), "--number"]
+        started = [
+            subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True) for number in range(processes)
+        ]
+        told = [json.loads(one.communicate()[0]) for one in started]
+    took = sorted(second for one in told for second in one["took"])
+    errors, finished = sum(one["errors"] for one in told), sum(one["jobs"] for one in told)
+    print(f"  {finished} jobs, {len(took)} transactions; lock errors {errors} (to hold: 0)")
+    p99 = took[int(0.99 * len(took))]
+    print(
+        f"  a transaction takes {took[len(took) // 2] * 1000:.1f} ms median, {p99 * 1000:.0f} p99, "
+        f"{took[-1] * 1000:.0f} at most"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.file:
+        anyio.run(hammer, given.file, given.number, given.seconds)
+    else:
+        main(given.processes, given.seconds)

@@ -1,0 +1,128 @@
+"""A job's own overhead on SQLite: without MCP, pixels and the provider's time.
+
+A wire in this process answers at once, and the result is a picture that is kept but not measured; the pauses of the
+schedule, which wait for a provider, are skipped. What is left is opening, claiming, five stages and their ledger.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from rotoscope.compose import open_roots, open_studio
+from rotoscope.jobs import collect, watch
+from rotoscope.jobs.calls import call_to_json
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.finish import Finished
+from rotoscope.jobs.job import NewJob
+from rotoscope.jobs.machine import drive
+from rotoscope.predictions.states import Call
+from rotoscope.settings import read_settings
+from rotoscope.studio import Studio
+from rotoscope.wire.client import Downloaded, Wire
+from rotoscope.wire.messages import HttpCall, Reply
+
+JOBS, WARM = 200, 10
+HOLD_MS = 10
+MODEL = "bytedance/sa2va-4b-image"
+PICTURE = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
+    "3a7e9b550000000a49444154789c63f80f00010101005a4d6ff10000000049454e44ae426082"
+)
+
+
+class InstantWire:
+    """Speaks just enough of Replicate's wire."""
+
+    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+        if guard is not None:
+            guard()
+            return reply(201, {"id": "p1", "status": "starting"})
+        output = {"img": "https://replicate.delivery/m.png", "response": ""}
+        return reply(200, {"id": "p1", "status": "succeeded", "output": output, "metrics": {}})
+
+    async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+        into.write_bytes(PICTURE)
+        return Downloaded("0" * 64, len(PICTURE), "image/png")
+
+    longest = Wire.longest
+
+
+def reply(status: int, body: dict[str, Any]) -> Reply:
+    return Reply(status, {}, json.dumps(body).encode())
+
+
+def new_job() -> NewJob:
+    call = Call("replicate", MODEL, {"image": "https://x.invalid/a.png", "instruction": "x"}, "v", "version")
+    data = {"call": call_to_json(call), "drawn": [], "estimate_usd": None, "expected_seconds": 1.0}
+    return NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, data)
+
+
+async def one(studio: Studio) -> float:
+    begun = time.perf_counter()
+    opening = await studio.rooms.ledger.open(new_job(), studio.caps, studio.owner)
+    studio.dispatcher.start(opening.job.id)
+    job = await studio.wait(opening.job, 30)
+    assert job.state == "succeeded", job.error
+    return time.perf_counter() - begun
+
+
+def counted(counts: dict[str, int]) -> None:
+    transacting = Database.transact
+
+    async def transact(self: Database, work: Any, *, writes: bool = True, durable: bool = False) -> Any:
+        counts["durable" if durable else "writing" if writes else "reading"] += 1
+        return await transacting(self, work, writes=writes, durable=durable)
+
+    Database.transact = transact  # type: ignore[method-assign]  # a benchmark counts
+
+
+async def main() -> None:
+    counts = dict.fromkeys(("reading", "writing", "durable"), 0)
+    counted(counts)
+    collect.finish_masks = lambda *_: Finished({"masks": []}, (), ())
+    watch.pause = lambda *_: 0.0
+    with tempfile.TemporaryDirectory() as home:
+        settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
+        async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
+            studio = open_studio(settings, open_roots(settings, Path(home), Path(home)), tasks, closing)
+            rooms = replace(studio.rooms, wire=InstantWire())
+            studio = replace(studio, rooms=rooms)
+            studio.dispatcher._drive = partial(drive, rooms)  # noqa: SLF001 - the real one, on the instant wire
+            studio.begin(tasks)
+            for _ in range(WARM):
+                await one(studio)
+            counts.update(dict.fromkeys(counts, 0))
+            before = time.process_time()
+            spent = [await one(studio) for _ in range(JOBS)]
+            worked = (time.process_time() - before) / JOBS
+            tasks.cancel_scope.cancel()
+    tell(spent, worked, counts)
+
+
+def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"own overhead of a job, {JOBS} jobs one after the other, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+    each = ", ".join(f"{number / JOBS:.1f} {kind}" for kind, number in counts.items())
+    p95 = sorted(spent)[int(0.95 * len(spent))]
+    median = statistics.median(spent)
+    print(f"  open to succeeded {median * 1000:6.1f} ms median, {p95 * 1000:.1f} p95 (to hold: {HOLD_MS} median)")
+    print(f"  processor time    {worked * 1000:6.1f} ms a job")
+    print(f"  transactions      {each}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

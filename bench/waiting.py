@@ -1,0 +1,155 @@
+"""A thousand jobs that wait at once in one process: its memory, its share of a core, and how fast it answers meanwhile.
+
+All are in `watch`, between a tenth and seven tenths of the ten minutes that they are expected to take; the provider
+says "processing" in Replicate's words. It is asked inside the process (then its own work is counted in) and over a
+loopback socket, where another process serves it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+from sqlalchemy import Connection, update
+
+from rotoscope.compose import open_roots, open_studio
+from rotoscope.contracts.arguments import GetJob
+from rotoscope.jobs.calls import call_to_json
+from rotoscope.jobs.job import NewJob
+from rotoscope.jobs.tables import jobs
+from rotoscope.predictions.states import Call
+from rotoscope.settings import read_settings
+from rotoscope.studio import Studio
+
+EXPECTED = 600.0
+MODEL = "bytedance/sa2va-4b-image"
+LINES = [f"{number}%|####| {number}/1000" for number in range(1000)]
+
+
+class Processing:
+    """Says of everything that it is being worked on."""
+
+    asked = 0
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        self.asked += 1
+        name = scope["path"].rpartition("/")[2]
+        urls = {what: f"https://api.replicate.com/v1/predictions/{name}/{what}" for what in ("get", "cancel", "stream")}
+        known = {"id": name, "model": MODEL, "version": "v", "input": {"image": "https://x.invalid/a.png"}}
+        logs = "\n".join(LINES[: self.asked % 40 + 1])  # another word at each question: each is written down
+        body = json.dumps({**known, "status": "processing", "logs": logs, "error": None, "output": None, "urls": urls})
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body.encode()})
+
+
+def serve(port: int) -> None:
+    import uvicorn
+
+    uvicorn.run(Processing(), port=port, log_level="error", lifespan="off")
+
+
+async def opened(studio: Studio, many: int) -> list[str]:
+    """Jobs that were accepted a while ago and that nobody drives yet."""
+    call = Call("replicate", MODEL, {"image": "https://x.invalid/a.png", "instruction": "x"}, "v", "version")
+    chance, ids = random.Random(1), []
+    for number in range(many):
+        accepted = time.time() - EXPECTED * chance.uniform(0.1, 0.6)
+        ticket = {"id": f"p{number:030d}", "endpoint": MODEL, "urls": {}}
+        data = {"call": call_to_json(call), "expected_seconds": EXPECTED, "ticket": ticket, "accepted_at": accepted}
+        new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"instruction": "x"}, data)
+        ids.append((await studio.rooms.ledger.open(new)).job.id)
+
+    def accept(connection: Connection) -> None:
+        connection.execute(update(jobs).values(stage="watch"))
+
+    await studio.rooms.ledger._database.transact(accept)  # noqa: SLF001 - the quick way to where they wait
+    return ids
+
+
+def resident() -> float:
+    """Megabytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def spent() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def measure(studio: Studio, ids: list[str], seconds: float) -> str:
+    with anyio.fail_after(120):
+        while studio.rooms.crowd["replicate"] < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
+            await anyio.sleep(0.5)
+    await anyio.sleep(5)
+    chance, took = random.Random(2), []
+    before, begun = spent(), time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        asked = time.perf_counter()
+        await studio.perform("get_job", GetJob(job_id=chance.choice(ids), wait_seconds=0), "bench", 0)
+        took.append(time.perf_counter() - asked)
+        await anyio.sleep(0.1)
+    share = (spent() - before) / (time.perf_counter() - begun)
+    p99 = statistics.quantiles(took, n=100)[98]
+    return f"{resident():.0f} MB (to hold: 300), {share:.0%} of a core (to hold: 50 %), get_job p99 {p99 * 1000:.0f} ms"
+
+
+async def wait(way: str, many: int, seconds: float, port: int) -> None:
+    provider = Processing()
+    where = "always" if way == "inside" else f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as home:
+        settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": where})
+        async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
+            studio = open_studio(settings, open_roots(settings, Path(home), Path(home)), tasks, closing, provider)
+            ids = await opened(studio, many)
+            studio.begin(tasks)
+            print(await measure(studio, ids, seconds))
+            tasks.cancel_scope.cancel()
+
+
+def main(many: int, seconds: float) -> None:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"{many} jobs waiting in one process, {seconds:g} s, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, __file__, "--serve", str(port)])
+    try:
+        for way in ("inside", "socket"):
+            command = [sys.executable, __file__, "--way", way, "--serve", str(port)]
+            more = ["--many", str(many), "--seconds", str(seconds)]
+            said = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout.strip()
+            print(f"  {way:7} {said}")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--many", type=int, default=1000, help="how many jobs")
+    parser.add_argument("--seconds", type=float, default=30, help="how long to measure")
+    parser.add_argument("--way", choices=("inside", "socket"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.way:
+        anyio.run(wait, given.way, given.many, given.seconds, given.serve)
+    elif given.serve:
+        serve(given.serve)
+    else:
+        main(given.many, given.seconds)

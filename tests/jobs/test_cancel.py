@@ -1,0 +1,331 @@
+"""Cancelling: from any process, at any moment; what the provider is told, and what the user is told of the money."""
+
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from rotoscope.contracts.arguments import SegmentImage
+from rotoscope.errors import StorageFailed
+from rotoscope.jobs.job import Job, Opening
+from rotoscope.jobs.leases import Leases
+from rotoscope.jobs.ledger import Ledger
+from rotoscope.jobs.tempo import Tempo
+from rotoscope.settings import Settings
+from rotoscope.studio import Studio
+
+pytestmark = pytest.mark.anyio
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
+Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+Replicate = Any  # the scripted provider of conftest
+CANCEL = "POST /v1/predictions/p1/cancel"
+
+
+def words(photo: Path, **more: Any) -> SegmentImage:
+    return SegmentImage(image=str(photo), instruction="the helmet", **more)
+
+
+async def begun(studio: Studio, arguments: SegmentImage) -> Job:
+    opening = await studio.start("segment_image", arguments, "local")
+    assert isinstance(opening, Opening)
+    return opening.job
+
+
+@pytest.fixture
+def posted(provider: Replicate, until: Until) -> Callable[[], Awaitable[None]]:
+    """Waits until the paying request is out."""
+
+    async def out() -> bool:
+        return bool(provider.posts)
+
+    return lambda: until(out)
+
+
+class Listed:
+    """Replicate with its list, in which a prediction appears when its request has come in."""
+
+    def __init__(self, inner: Replicate) -> None:
+        self.inner = inner
+        self.looks = 0
+        answer = inner.answer
+
+        async def with_list(method: str, path: str, body: bytes) -> Any:
+            if method == "GET" and path == "/v1/predictions":
+                self.looks += 1
+                rows = [
+                    {"id": "p1", "model": "bytedance/sa2va-4b-image", "version": version(one), "input": one["input"]}
+                    for one in self.bodies
+                ]
+                return 200, {"results": rows, "next": None}
+            if method == "POST" and path == "/v1/predictions":
+                self.bodies.append(json.loads(body))
+            return await answer(method, path, body)
+
+        self.bodies: list[dict[str, Any]] = []
+        inner.answer = with_list
+
+
+def version(body: dict[str, Any]) -> str | None:
+    named = str(body.get("version") or "")
+    return named.rpartition(":")[2] or None
+
+
+async def test_a_cancel_from_another_process_is_heard_at_the_next_glance_and_needs_no_beat(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    """With a glance of 0.25 seconds that is well within the second that is promised."""
+    assert Tempo().glance <= 0.25
+    tempo = Tempo(lease=3000.0, beat=1000.0, look=1000.0)
+    provider.states = [{"status": "processing"}]
+    async with opened(settings, provider, tempo=tempo) as first, opened(settings, provider, tempo=tempo) as second:
+        job = await begun(first, words(photo))
+        with anyio.fail_after(10):
+            await provider.on_ask.wait()
+        with anyio.fail_after(5):
+            await second.cancel(job.id, "local")
+            assert (await second.wait(job, 5)).state == "cancelled"
+    assert provider.asked.count(CANCEL) == 1
+
+
+async def test_while_the_reply_is_out_the_providers_list_is_used_to_cancel(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until, posted: Any
+) -> None:
+    provider.hold, provider.states = anyio.Event(), [{"status": "processing"}]
+    Listed(provider)
+
+    async def cancelled() -> bool:
+        return CANCEL in provider.asked
+
+    async with opened(settings, provider) as first, opened(settings, provider) as second:
+        job = await begun(first, words(photo))
+        await posted()
+        await second.cancel(job.id, "local")
+        await until(cancelled)
+        assert not provider.hold.is_set()
+        provider.hold.set()
+        with anyio.fail_after(10):
+            job = await first.wait(job, 10)
+    assert (job.state, provider.posts) == ("cancelled", 1)
+
+
+async def test_a_ledger_that_fails_while_a_request_in_flight_is_cancelled_does_not_cut_the_request_off(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, posted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = anyio.Event()
+
+    async def broken(*_: Any) -> None:
+        tried.set()
+        raise StorageFailed("The ledger is locked.")
+
+    provider.hold, provider.states = anyio.Event(), [{"status": "processing"}]
+    Listed(provider)
+    monkeypatch.setattr(Ledger, "known_predictions", broken)
+    async with opened(settings, provider) as studio:
+        job = await begun(studio, words(photo))
+        await posted()
+        await studio.cancel(job.id, "local")
+        with anyio.fail_after(10):
+            await tried.wait()
+            provider.hold.set()
+            job = await studio.wait(job, 10)
+    assert (job.state, provider.asked.count(CANCEL)) == ("cancelled", 1)
+
+
+async def test_a_job_that_waits_out_a_429_sends_nothing_once_it_is_cancelled(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until
+) -> None:
+    provider.created = (429, {"detail": "throttled"})
+    async with opened(settings, provider, sleep=for_ever_when_long) as studio:
+        job = await begun(studio, words(photo))
+
+        async def waits() -> bool:
+            return "trying again" in (await studio.job(job.id, "local")).message
+
+        await until(waits)
+        provider.created = (201, {"status": "starting"})
+        await studio.cancel(job.id, "local")
+        with anyio.fail_after(10):
+            job = await studio.wait(job, 10)
+        result = await studio.result(job)
+    assert (job.state, provider.posts) == ("cancelled", 1)
+    assert result.cost.charged_usd == 0.0
+    assert "before anything was sent" in result.message
+
+
+async def for_ever_when_long(seconds: float) -> None:
+    await anyio.sleep(3600 if seconds >= 1 else 0.001)
+
+
+@pytest.mark.parametrize(
+    ("word", "says", "charged"),
+    [("aborted", "not charged", False), ("canceled", "the time that it ran is charged", True)],
+)
+async def test_the_answer_to_a_cancel_says_whether_it_was_charged(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, word: str, says: str, charged: bool
+) -> None:
+    provider.states, provider.cancelled = [{"status": "starting"}], [{"status": word}]
+    async with opened(settings, provider) as studio:
+        job = await begun(studio, words(photo))
+        with anyio.fail_after(10):
+            await provider.on_ask.wait()
+            await studio.cancel(job.id, "local")
+            job = await studio.wait(job, 10)
+    assert (job.state, job.data["charged"]) == ("cancelled", charged)
+    assert says in job.message
+    assert job.error is None
+
+
+async def test_a_cancel_between_a_claim_and_its_driver_is_heard_without_a_beat(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claiming, written, go_on = Leases.claim, anyio.Event(), anyio.Event()
+
+    async def slowly(self: Leases, job_id: str) -> Job | None:
+        job = await claiming(self, job_id)
+        written.set()
+        await go_on.wait()
+        return job
+
+    monkeypatch.setattr(Leases, "claim", slowly)
+    provider.states = [{"status": "processing"}]
+    async with opened(settings, provider, tempo=Tempo(lease=3000.0, beat=1000.0)) as studio:
+        job = await begun(studio, words(photo))
+        with anyio.fail_after(10):
+            await written.wait()
+            await studio.cancel(job.id, "local")
+            go_on.set()
+            assert (await studio.wait(job, 10)).state == "cancelled"
+
+
+async def test_a_cancel_is_safe_to_repeat(opened: Open, settings: Settings, provider: Replicate, photo: Path) -> None:
+    provider.states = [{"status": "processing"}]
+    async with opened(settings, provider) as studio:
+        job = await begun(studio, words(photo))
+        with anyio.fail_after(10):
+            await provider.on_ask.wait()
+            await studio.cancel(job.id, "local")
+            once = await studio.wait(job, 10)
+            twice = await studio.cancel(job.id, "local")
+    assert twice == once
+    assert provider.asked.count(CANCEL) == 1
+
+
+async def test_a_key_that_is_refused_while_a_job_is_cancelled_is_not_tried_in_a_busy_loop(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    long_rest = anyio.Event()
+
+    async def rest(seconds: float) -> None:
+        if seconds >= 50:
+            long_rest.set()
+        await anyio.sleep(3600 if seconds >= 50 else 0.001)
+
+    provider.states, answer = [{"status": "processing"}], provider.answer
+    refused = anyio.Event()
+
+    async def refusing(method: str, path: str, body: bytes) -> Any:
+        if refused.is_set() and path.startswith("/v1/predictions"):
+            return 401, {"detail": "Unauthenticated"}
+        return await answer(method, path, body)
+
+    provider.answer = refusing
+    async with opened(settings, provider, sleep=rest) as studio:
+        job = await begun(studio, words(photo))
+        with anyio.fail_after(10):
+            await provider.on_ask.wait()
+        refused.set()
+        await studio.cancel(job.id, "local")
+
+        with anyio.fail_after(10):
+            await long_rest.wait()
+        for _ in range(50):
+            found = await studio.job(job.id, "local")
+    assert found.state == "running"
+    assert provider.asked.count(CANCEL) <= 2
+
+
+async def test_what_cannot_be_stopped_goes_on_and_says_so_and_its_result_is_kept(
+    opened: Open, settings: Settings, photo: Path, provider: Replicate
+) -> None:
+    """Segmind has no cancel; the answer to a v1 request is the result itself."""
+    begin, go_on = anyio.Event(), anyio.Event()
+
+    async def segmind(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        body: Any = {"file_urls": ["https://sandbox.invalid/in.png"]}
+        headers = [(b"content-type", b"application/json")]
+        if scope["path"] == "/v1/sam-v2-image":
+            begin.set()
+            await go_on.wait()
+            headers, body = [(b"content-type", b"image/png")], provider.files["/out.png"]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        await send({"type": "http.response.body", "body": content})
+
+    async with opened(settings, segmind) as studio:
+        arguments = words(photo, model="sam-v2-image")
+        job = await begun(studio, arguments)
+        with anyio.fail_after(10):
+            await begin.wait()
+            await studio.cancel(job.id, "local")
+            go_on.set()
+            job = await studio.wait(job, 10)
+    assert job.state == "succeeded"
+
+
+async def test_what_is_proven_is_written_although_the_process_ends(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, posted: Any
+) -> None:
+    """A refusal that comes while the process ends takes the intent back: nobody needs to review it."""
+    provider.hold, provider.created = anyio.Event(), (422, {"detail": "no"})
+
+    async def release() -> None:
+        await anyio.sleep(0.2)
+        provider.hold.set()
+
+    async with anyio.create_task_group() as tasks:
+        async with opened(settings, provider) as studio:
+            await begun(studio, words(photo))
+            await posted()
+            tasks.start_soon(release)
+        with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+            assert ledger.execute("SELECT count(*) FROM submissions").fetchone() == (0,)
+
+
+async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was cancelled while another process had it, which had paid already."""
+    async with opened(settings, provider, sleep=for_ever_when_long) as studio:
+        provider.created = (500, b"oops")
+        job = await begun(studio, words(photo))
+
+        async def reconciling() -> bool:
+            return "looking for" in (await studio.job(job.id, "local")).message
+
+        await until(reconciling)
+    reading, failed = Ledger.submission, anyio.Event()
+
+    async def sometimes(self: Ledger, job_id: str) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise StorageFailed("The ledger is locked.")
+        return await reading(self, job_id)
+
+    async with opened(settings, provider) as studio:
+        pass
+    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+        ledger.execute("UPDATE jobs SET cancel_requested = 1")
+    monkeypatch.setattr(Ledger, "submission", sometimes)
+    async with opened(settings, provider, tempo=Tempo(lease=0.5, beat=0.15, look=0.05)) as studio:
+        with anyio.fail_after(15):
+            job = await studio.wait(await studio.job(job.id, "local"), 15)
+    assert failed.is_set()
+    assert (job.state, provider.posts) == ("needs_review", 1)
+    assert job.data.get("charged") is None

@@ -1,0 +1,290 @@
+"""The file under the ledger: older and newer ones, several at once, full, locked, read-only and damaged ones."""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import Connection
+
+from rotoscope.contracts.arguments import GetJob, SegmentImage
+from rotoscope.contracts.results import JobResult
+from rotoscope.errors import StorageFailed
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.job import NewJob, Opening
+from rotoscope.jobs.ledger import Ledger
+from rotoscope.jobs.tables import SCHEMA_VERSION
+from rotoscope.settings import Settings
+from rotoscope.studio import Studio
+
+pytestmark = pytest.mark.anyio
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
+Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+Replicate = Any  # the scripted provider of conftest
+SCHEMA_1 = (Path(__file__).parent / "fixtures" / "ledger_schema_1.sql").read_text(encoding="utf-8")
+NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, {})
+
+
+def words(photo: Path, instruction: str = "the helmet") -> SegmentImage:
+    return SegmentImage(image=str(photo), instruction=instruction)
+
+
+async def performed(studio: Studio, arguments: SegmentImage) -> JobResult:
+    with anyio.fail_after(20):
+        result = await studio.perform("segment_image", arguments, "local", 20)
+    assert isinstance(result, JobResult)
+    return result
+
+
+async def pragma(studio: Studio, words: str) -> Any:
+    """Read or set something of the one connection that a studio has."""
+
+    def run(connection: Connection) -> Any:
+        found = connection.exec_driver_sql(f"PRAGMA {words}")
+        return found.scalar() if found.returns_rows else None
+
+    return await studio.rooms.ledger._database.transact(run, writes=False)
+
+
+def rows(file: Path, query: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(file)) as ledger:
+        return ledger.execute(query).fetchall()
+
+
+def is_sound(file: Path) -> bool:
+    return rows(file, "PRAGMA integrity_check") == [("ok",)]
+
+
+# --- versions
+
+
+@pytest.fixture
+async def old_home(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until
+) -> tuple[Path, dict[str, str]]:
+    """A home whose ledger has schema 1, with one finished job, one that a dead process drove and one that waits."""
+    file, ids, finished = settings.home / "ledger.sqlite3", {}, provider.states
+    async with opened(settings, provider) as studio:
+        ids["finished"] = (await performed(studio, words(photo, "one"))).job_id
+        provider.states = [{"status": "processing"}]
+        for name in ("running", "queued"):
+            opening = await studio.start("segment_image", words(photo, name), "local")
+            assert isinstance(opening, Opening)
+            ids[name] = opening.job.id
+
+        async def watched() -> bool:
+            return (await studio.job(ids["running"], "local")).stage == "watch"
+
+        await until(watched)
+    provider.states = finished
+    tables = {name: table(file, name) for name in ("jobs", "submissions", "artifacts", "outputs", "job_events")}
+    for part in file.parent.glob("ledger.sqlite3*"):
+        part.unlink()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as old:
+        old.executescript(SCHEMA_1)
+        for name, records in tables.items():
+            for record in records:
+                columns, marks = ", ".join(record), ", ".join("?" * len(record))
+                old.execute(f"INSERT INTO {name} ({columns}) VALUES ({marks})", list(record.values()))
+        old.execute("DELETE FROM submissions WHERE job_id = ?", [ids["queued"]])
+        old.execute("UPDATE jobs SET needs_key = NULL, idempotency_key = NULL, owner = NULL, lease_until = NULL")
+        dead = "state = 'running', owner = 'gone:1', lease_until = 5.0"
+        old.execute(f"UPDATE jobs SET {dead} WHERE id = ?", [ids["running"]])
+        old.execute("UPDATE jobs SET state = 'queued', stage = 'prepare' WHERE id = ?", [ids["queued"]])
+        for job_id, data in old.execute("SELECT id, data FROM jobs").fetchall():
+            known = {name: value for name, value in json.loads(data).items() if name not in ("drawn", "price")}
+            old.execute("UPDATE jobs SET data = ? WHERE id = ?", [json.dumps(known), job_id])
+    return file, ids
+
+
+def table(file: Path, name: str) -> list[dict[str, Any]]:
+    with contextlib.closing(sqlite3.connect(file)) as ledger:
+        ledger.row_factory = sqlite3.Row
+        return [dict(row) for row in ledger.execute(f"SELECT * FROM {name}")]
+
+
+async def test_a_ledger_of_the_first_schema_is_upgraded_and_its_jobs_are_read_listed_and_driven(
+    opened: Open, settings: Settings, provider: Replicate, old_home: tuple[Path, dict[str, str]]
+) -> None:
+    file, ids = old_home
+    posts = provider.posts
+    async with opened(settings, provider) as studio:
+        listed = await studio.list("local", None, 10)
+        found = await studio.perform("get_job", GetJob(job_id=ids["finished"]), "local", 5)
+        with anyio.fail_after(15):
+            for name in ("running", "queued"):
+                job = await studio.wait(await studio.job(ids[name], "local"), 15)
+                assert job.state == "succeeded", (name, job.error)
+    assert {job.job_id for job in listed.jobs} == set(ids.values())
+    assert isinstance(found, JobResult)
+    assert found.status == "succeeded"
+    assert found.model_dump()["masks"]
+    assert provider.posts == posts + 1, "the running one was paid for already"
+    assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    assert is_sound(file)
+
+
+async def test_an_older_ledgers_rehearsals_go_to_no_provider_after_the_upgrade(
+    old_home: tuple[Path, dict[str, str]],
+) -> None:
+    file, _ = old_home
+    await Database(f"sqlite:///{file}").version()
+    assert rows(file, "SELECT DISTINCT needs_key FROM jobs") == [("sandbox",)]
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["schema 1", "no file"])
+async def test_several_processes_that_open_a_ledger_at_once_all_find_it_upgraded(tmp_path: Path, old: bool) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    if old:
+        with contextlib.closing(sqlite3.connect(file)) as first:
+            first.executescript(SCHEMA_1)
+    ledgers = [Ledger(Database(f"sqlite:///{file}"), lambda: 1.0) for _ in range(6)]
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for ledger in ledgers:
+                tasks.start_soon(ledger.open, NEW)
+    assert rows(file, "SELECT count(*) FROM jobs") == [(6,)]
+    assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    assert is_sound(file)
+
+
+async def test_a_newer_ledger_is_refused_with_its_version_and_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    with contextlib.closing(sqlite3.connect(file)) as newer:
+        newer.execute("PRAGMA user_version = 7")
+    with pytest.raises(StorageFailed) as caught:
+        await Ledger(Database(f"sqlite:///{file}"), lambda: 1.0).open(NEW)
+    assert "schema 7" in caught.value.message
+    assert f"knows {SCHEMA_VERSION}" in caught.value.message
+    assert rows(file, "SELECT count(*) FROM sqlite_master") == [(0,)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux shows them")
+async def test_a_ledger_that_is_refused_again_and_again_leaves_no_file_open(tmp_path: Path) -> None:
+    """A server that stays up looks several times a second."""
+    file = tmp_path / "ledger.sqlite3"
+    with contextlib.closing(sqlite3.connect(file)) as newer:
+        newer.execute("PRAGMA user_version = 7")
+    database = Database(f"sqlite:///{file}")
+    for _ in range(30):
+        with pytest.raises(StorageFailed):
+            await database.version()
+    held = [link for link in map(linked, Path("/proc/self/fd").iterdir()) if link.startswith(str(file))]
+    assert held == []
+
+
+def linked(descriptor: Path) -> str:
+    with contextlib.suppress(OSError):
+        return str(descriptor.readlink())
+    return ""
+
+
+# --- disks
+
+
+async def test_a_full_disk_refuses_before_anything_is_sent(studio: Studio, provider: Replicate, photo: Path) -> None:
+    first = await performed(studio, words(photo, "one"))
+    file, sent = studio.rooms.vault.folder.parent / "ledger.sqlite3", len(provider.asked)
+    await pragma(studio, f"max_page_count = {await pragma(studio, 'page_count')}")
+    with contextlib.suppress(StorageFailed):
+        while True:  # until the pages that there are hold no more
+            await studio.rooms.ledger.open(replace(NEW, args={"n": "x" * 2000}))
+    with pytest.raises(StorageFailed) as caught:
+        await studio.start("segment_image", words(photo, "two " * 400), "local")
+    assert caught.value.code == "storage"
+    assert "full" in caught.value.message
+    assert len(provider.asked) == sent
+    assert is_sound(file)
+    await pragma(studio, "max_page_count = 1000000")
+    assert (await performed(studio, words(photo, "two"))).status == "succeeded"
+    assert first.status == "succeeded"
+
+
+async def test_a_read_only_ledger_refuses_before_anything_is_sent(
+    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    await studio.list("local", None, 1)
+    await pragma(studio, "query_only = ON")
+    with pytest.raises(StorageFailed) as caught:
+        await studio.start("segment_image", words(photo), "local")
+    assert caught.value.code == "storage"
+    assert "ledger.sqlite3" in caught.value.hint
+    assert provider.asked == []
+    await pragma(studio, "query_only = OFF")
+    assert rows(settings.home / "ledger.sqlite3", "SELECT count(*) FROM jobs") == [(0,)]
+    assert is_sound(settings.home / "ledger.sqlite3")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write every file")
+async def test_a_ledger_file_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    file.touch(mode=0o400)
+    with pytest.raises(StorageFailed):
+        await Ledger(Database(f"sqlite:///{file}"), lambda: 1.0).open(NEW)
+
+
+async def test_a_result_that_was_paid_for_is_told_although_nothing_can_be_written(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    opening = await studio.start("segment_image", words(photo), "local")
+    assert isinstance(opening, Opening)
+    with anyio.fail_after(10):
+        await studio.wait(opening.job, 10)
+    await pragma(studio, "query_only = ON")
+    found = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
+    await pragma(studio, "query_only = OFF")
+    assert isinstance(found, JobResult)
+    assert found.status == "succeeded"
+
+
+async def test_a_locked_ledger_refuses_before_anything_is_sent_and_works_again_afterwards(
+    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    await studio.list("local", None, 1)
+    await pragma(studio, "busy_timeout = 50")
+    file = settings.home / "ledger.sqlite3"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageFailed) as caught:
+            await studio.start("segment_image", words(photo), "local")
+        other.execute("ROLLBACK")
+    assert caught.value.code == "storage"
+    assert "locked" in caught.value.message
+    assert provider.asked == []
+    assert (await performed(studio, words(photo))).status == "succeeded"
+    assert is_sound(file)
+
+
+async def test_a_ledger_that_is_locked_when_it_is_opened_is_told_and_opened_later(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    ledger = Ledger(Database(f"sqlite:///{file}", busy_seconds=0.05), lambda: 1.0)
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageFailed, match="locked"):
+            await ledger.open(NEW)
+        other.execute("ROLLBACK")
+    await ledger.open(NEW)
+
+
+async def test_a_damaged_ledger_is_named_and_nothing_is_begun(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    file = settings.home / "ledger.sqlite3"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"this is no database, but it is long enough to look like a page" * 200)
+    before = file.read_bytes()
+    async with opened(settings, provider) as studio:
+        with pytest.raises(StorageFailed) as caught:
+            await studio.start("segment_image", words(photo), "local")
+    assert str(file) in caught.value.message
+    assert "damaged" in caught.value.message
+    assert provider.asked == []
+    assert file.read_bytes() == before

@@ -1,0 +1,250 @@
+"""Joining: a request that is sent again, by whoever and whenever, pays once for one result."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from PIL import Image
+
+from rotoscope.contracts.arguments import Arguments, DescribeWithMasks, GenerateVideo, GetJob, SegmentImage
+from rotoscope.contracts.results import JobResult
+from rotoscope.jobs.job import Opening
+from rotoscope.settings import Settings
+from rotoscope.studio import Studio
+
+pytestmark = pytest.mark.anyio
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
+Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+Replicate = Any  # the scripted provider of conftest
+
+
+def words(photo: Path, **more: Any) -> SegmentImage:
+    return SegmentImage(image=str(photo), **{"instruction": "the helmet", **more})
+
+
+async def begun(studio: Studio, arguments: Arguments, principal: str = "local", tool: str = "segment_image") -> Opening:
+    opening = await studio.start(tool, arguments, principal)
+    assert isinstance(opening, Opening)
+    return opening
+
+
+async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -> JobResult:
+    with anyio.fail_after(15):
+        result = await studio.perform("segment_image", arguments, "local", seconds)
+    assert isinstance(result, JobResult)
+    return result
+
+
+async def finished(studio: Studio, opening: Opening) -> None:
+    with anyio.fail_after(15):
+        assert (await studio.wait(opening.job, 15)).final
+
+
+async def test_an_open_job_is_joined(studio: Studio, provider: Replicate, photo: Path) -> None:
+    provider.hold = anyio.Event()
+    first, second = await begun(studio, words(photo)), await begun(studio, words(photo))
+    assert (first.joined, second.joined, second.job.id) == (False, True, first.job.id)
+    provider.hold.set()
+    await finished(studio, first)
+    assert provider.posts == 1
+
+
+async def test_a_result_that_nobody_was_told_is_joined_and_then_told_once(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    opening = await begun(studio, words(photo))
+    await finished(studio, opening)
+    retried = await performed(studio, words(photo))
+    assert (retried.job_id, retried.status, provider.posts) == (opening.job.id, "succeeded", 1)
+    assert any("nothing was sent or paid again" in warning for warning in retried.warnings)
+
+
+async def test_after_it_was_told_the_same_request_is_a_new_job(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    first, second = await performed(studio, words(photo)), await performed(studio, words(photo))
+    assert first.job_id != second.job_id
+    assert provider.posts == 2
+    assert not any("paid again" in warning for warning in second.warnings)
+
+
+async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provider: Replicate, photo: Path) -> None:
+    opening = await begun(studio, words(photo))
+    await finished(studio, opening)
+    await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
+    assert not (await begun(studio, words(photo))).joined
+
+
+async def test_an_answer_that_a_job_still_runs_is_not_its_end(studio: Studio, provider: Replicate, photo: Path) -> None:
+    provider.hold = anyio.Event()
+    early = await performed(studio, words(photo), seconds=0.01)
+    assert early.status in ("queued", "running")
+    provider.hold.set()
+    retried = await performed(studio, words(photo))
+    assert (retried.job_id, retried.status, provider.posts) == (early.job_id, "succeeded", 1)
+
+
+async def test_a_failure_that_was_not_told_is_told_to_the_retry_and_not_tried_again(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.states = [{"status": "failed", "error": "CUDA out of memory"}]
+    opening = await begun(studio, words(photo))
+    await finished(studio, opening)
+    assert (await performed(studio, words(photo))).status == "failed"
+    assert provider.posts == 1
+
+
+async def test_a_job_in_doubt_is_joined_until_a_person_has_resolved_it(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.created = (500, b"oops")
+    doubtful = await performed(studio, words(photo))
+    for _ in range(2):
+        again = await performed(studio, words(photo))
+        assert (again.job_id, again.status, provider.posts) == (doubtful.job_id, "needs_review", 1)
+    await studio.rooms.ledger.resolve(doubtful.job_id, "local", None)
+    told = await performed(studio, words(photo))
+    assert (told.job_id, told.status) == (doubtful.job_id, "failed")
+    provider.created = (201, {"status": "starting"})
+    fresh = await performed(studio, words(photo))
+    assert (fresh.job_id == doubtful.job_id, fresh.status, provider.posts) == (False, "succeeded", 2)
+
+
+async def test_a_cancelled_request_is_not_joined(studio: Studio, provider: Replicate, photo: Path) -> None:
+    """Who cancels and asks again wants a new run, also while the old one is still being stopped."""
+    provider.hold = anyio.Event()
+    first = await begun(studio, words(photo))
+    await studio.cancel(first.job.id, "local")
+    second = await begun(studio, words(photo))
+    assert not second.joined
+    provider.hold.set()
+    await finished(studio, second)
+
+
+@pytest.mark.parametrize(
+    ("change", "joined"),
+    [
+        ({}, True),
+        ({"instruction": "the flag"}, False),
+        ({"overlay": False}, False),
+        ({"model": "sam-v2-image"}, False),
+    ],
+    ids=["same", "other input", "other result", "other model"],
+)
+async def test_only_the_same_request_joins(
+    studio: Studio, provider: Replicate, photo: Path, change: dict[str, Any], joined: bool
+) -> None:
+    provider.hold = anyio.Event()
+    first = await begun(studio, words(photo))
+    second = await begun(studio, words(photo, **change))
+    assert (second.joined, second.job.id == first.job.id) == (joined, joined)
+    provider.hold.set()
+
+
+async def test_another_principals_equal_request_is_another_job(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.hold = anyio.Event()
+    mine, theirs = await begun(studio, words(photo)), await begun(studio, words(photo), "somebody else")
+    assert not theirs.joined
+    assert theirs.job.id != mine.job.id
+    provider.hold.set()
+
+
+async def test_another_tool_is_another_request(studio: Studio, provider: Replicate, photo: Path) -> None:
+
+    provider.hold = anyio.Event()
+    await begun(studio, words(photo))
+    asked = DescribeWithMasks(image=str(photo), prompt="the helmet")
+    assert not (await begun(studio, asked, tool="describe_with_masks")).joined
+    provider.hold.set()
+
+
+async def test_a_picture_is_the_same_by_its_content_whatever_its_name(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.hold = anyio.Event()
+    copy = photo.with_name("copy.jpg")
+    copy.write_bytes(photo.read_bytes())
+    other = photo.with_name("other.png")
+    Image.new("RGB", (64, 64), "red").save(other)
+    first = await begun(studio, words(photo))
+    assert (await begun(studio, words(copy))).job.id == first.job.id
+    assert not (await begun(studio, words(other))).joined
+    provider.hold.set()
+
+
+async def test_a_seed_that_we_drew_does_not_count_and_a_users_does(studio: Studio, provider: Replicate) -> None:
+    def asked(**more: Any) -> GenerateVideo:
+        return GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0", **more)
+
+    async def opened(**more: Any) -> Opening:
+        return await begun(studio, asked(**more), tool="generate_video")
+
+    provider.hold = anyio.Event()
+    drawn, drawn_again = await opened(), await opened()
+    seven, seven_again, eight = await opened(seed=7), await opened(seed=7), await opened(seed=8)
+    assert (drawn_again.job.id, seven_again.job.id) == (drawn.job.id, seven.job.id)
+    assert len({drawn.job.id, seven.job.id, eight.job.id}) == 3
+    provider.hold.set()
+
+
+async def test_two_processes_that_race_with_one_request_get_one_job_and_pay_once(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    results: list[JobResult] = []
+
+    async def race(studio: Studio) -> None:
+        results.append(await performed(studio, words(photo)))
+
+    provider.hold = anyio.Event()
+    async with (
+        opened(settings, provider) as first,
+        opened(settings, provider) as second,
+        anyio.create_task_group() as tasks,
+    ):
+        for studio in (first, second) * 4:
+            tasks.start_soon(race, studio)
+        await rows_of(settings, "job_events WHERE type = 'joined'", 7)
+        provider.hold.set()
+    assert len({result.job_id for result in results}) == 1
+    assert {result.status for result in results} == {"succeeded"}
+    assert provider.posts == 1
+
+
+async def rows_of(settings: Settings, table: str, wanted: int) -> None:
+    with anyio.fail_after(15):
+        while True:
+            with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+                try:
+                    (count,) = ledger.execute(f"SELECT count(*) FROM {table}").fetchone()
+                except sqlite3.OperationalError:
+                    count = 0  # not there yet
+            if count == wanted:
+                return
+            await anyio.sleep(0.02)
+
+
+async def test_a_caller_who_is_cut_off_only_stops_waiting_and_a_retry_joins(
+    studio: Studio, provider: Replicate, photo: Path, until: Until
+) -> None:
+    provider.hold = anyio.Event()
+
+    async def out() -> bool:
+        return bool(provider.posts)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(performed, studio, words(photo))
+        await until(out)
+        tasks.cancel_scope.cancel()
+    provider.hold.set()
+    (job,) = await studio.rooms.ledger.jobs("local", None, 10)
+    with anyio.fail_after(15):
+        job = await studio.wait(job, 15)
+    assert (job.state, job.cancel_requested, job.delivered_at) == ("succeeded", False, None)
+    retried = await performed(studio, words(photo))
+    assert (retried.job_id, retried.status, provider.posts) == (job.id, "succeeded", 1)

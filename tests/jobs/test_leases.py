@@ -1,0 +1,321 @@
+"""Leases: who may take a job, for how long it is theirs, and what one who comes too late can still say."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.job import Job, NewJob, Patch
+from rotoscope.jobs.leases import Holder, Leases
+from rotoscope.jobs.ledger import SANDBOX_KEY, Ledger, LostLease
+from rotoscope.jobs.tempo import Tempo
+
+pytestmark = pytest.mark.anyio
+TEMPO = Tempo()
+EVERY_KEY = frozenset({"replicate", "fal"})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "ledger.sqlite3"
+
+
+@pytest.fixture
+def ledger(file: Path, clock: Clock) -> Ledger:
+    return Ledger(Database(f"sqlite:///{file}"), clock)
+
+
+Process = Callable[..., Leases]
+
+
+@pytest.fixture
+def process(file: Path, clock: Clock) -> Process:
+    """A process with its own connection to the one file."""
+
+    def start(owner: str, keys: frozenset[str] = EVERY_KEY, models: str = "m", limit: int | None = None) -> Leases:
+        limits = {} if limit is None else {"replicate": limit}
+        return Leases(Database(f"sqlite:///{file}"), clock, Holder(owner, keys, frozenset(models), limits), TEMPO)
+
+    return start
+
+
+async def new(ledger: Ledger, provider: str = "replicate", starter: str | None = None, *, sandbox: bool = False) -> Job:
+    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, {})
+    return (await ledger.open(job, starter=starter)).job
+
+
+async def taken(leases: Leases, job: Job) -> Job:
+    found = await leases.claim(job.id)
+    assert found is not None
+    return found
+
+
+async def test_a_claim_gives_a_lease_and_a_higher_fence(ledger: Ledger, process: Process, file: Path) -> None:
+    job = await taken(process("a"), await new(ledger))
+    assert (job.state, job.owner, job.fence) == ("running", "a", 1)
+    with sqlite3.connect(file) as other:
+        assert other.execute("SELECT lease_until FROM jobs").fetchone() == (1_000_000.0 + TEMPO.lease,)
+
+
+async def test_a_job_is_taken_over_after_its_lease_and_not_before(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first, second = process("a"), process("b")
+    job = await taken(first, await new(ledger))
+    clock.now += TEMPO.lease
+    assert await second.claim(job.id) is None
+    assert await second.claim_some() == ()
+    clock.now += 0.1
+    (late,) = await second.claim_some()
+    assert (late.id, late.owner, late.fence) == (job.id, "b", job.fence + 1)
+
+
+async def test_a_beat_renews_what_is_driven_and_nothing_else(ledger: Ledger, process: Process, clock: Clock) -> None:
+    first, second = process("a"), process("b")
+    driven, dropped = [await taken(first, await new(ledger)) for _ in range(2)]
+    clock.now += TEMPO.lease - 1
+    assert (await first.beat(frozenset({driven.id}))).held == {driven.id}
+    clock.now += 2
+    assert [job.id for job in await second.claim_some()] == [dropped.id]
+
+
+async def test_a_lease_that_ran_out_while_nobody_took_the_job_is_renewed(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first = process("a")
+    job = await taken(first, await new(ledger))
+    clock.now += 10 * TEMPO.lease
+    assert (await first.beat(frozenset({job.id}))).held == {job.id}
+    assert await process("b").claim_some() == ()
+
+
+async def test_an_owner_hears_by_its_beat_that_it_has_lost_a_job(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first = process("a")
+    job = await taken(first, await new(ledger))
+    clock.now += TEMPO.lease + 1
+    await taken(process("b"), job)
+    assert (await first.beat(frozenset({job.id}))).held == frozenset()
+
+
+async def test_a_wish_to_cancel_is_heard_by_the_owner_alone(ledger: Ledger, process: Process) -> None:
+    first, second = process("a"), process("b")
+    wanted, other = [await taken(first, await new(ledger)) for _ in range(2)]
+    await ledger.request_cancel(wanted.id, "local")
+    assert (await first.cancels(), await second.cancels()) == ({wanted.id}, frozenset())
+    assert (await first.beat(frozenset({wanted.id, other.id}))).cancels == {wanted.id}
+
+
+async def test_a_late_owner_can_neither_advance_nor_intend(ledger: Ledger, process: Process, clock: Clock) -> None:
+    late = await taken(process("a"), await new(ledger))
+    clock.now += TEMPO.lease + 1
+    ours = await taken(process("b"), late)
+    for patch in (Patch(stage="submit"), Patch(state="succeeded"), Patch(state="cancelled"), Patch(progress=0.9)):
+        with pytest.raises(LostLease):
+            await ledger.advance(late, patch)
+    with pytest.raises(LostLease):
+        await ledger.intend(late, "digest")
+    assert await ledger.job(late.id) == ours
+    assert await ledger.submission(late.id) is None
+
+
+async def reviewed(ledger: Ledger, process: Process, clock: Clock) -> tuple[Job, Leases]:
+    """A job whose first owner was stopped in the middle of the paying request, and whose second one gave up."""
+    first = await taken(process("a"), await new(ledger))
+    await ledger.intend(first, "digest")
+    clock.now += TEMPO.lease + 1
+    leases = process("b")
+    second = await taken(leases, first)
+    assert not (await ledger.intend(second, "digest")).fresh
+    error = {"code": "submit_unknown", "message": "Nobody knows.", "hint": "Look."}
+    return await ledger.advance(second, Patch(state="needs_review", error=error)), leases
+
+
+async def test_a_late_owners_prediction_id_still_counts_and_ends_a_review(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    job, leases = await reviewed(ledger, process, clock)
+    await ledger.delivered(job.id)
+    await ledger.note_prediction(job.id, "p1")
+    again = await ledger.job(job.id)
+    assert (again.state, again.error, again.finished_at, again.delivered_at) == ("queued", None, None, None)
+    intent = await ledger.intend(await taken(leases, job), "digest")
+    assert (intent.fresh, intent.prediction_id) == (False, "p1")
+
+
+async def test_a_late_owners_proof_that_nothing_was_sent_still_counts_and_ends_a_review(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    job, leases = await reviewed(ledger, process, clock)
+    stands = await ledger.submission(job.id)
+    assert stands is not None
+    await ledger.withdraw(stands)
+    assert (await ledger.job(job.id)).state == "queued"
+    assert (await ledger.intend(await taken(leases, job), "digest")).fresh
+
+
+async def test_only_who_wrote_an_intent_can_take_it_back(ledger: Ledger, process: Process) -> None:
+    leases = process("a")
+    job = await taken(leases, await new(ledger))
+    old = await ledger.intend(job, "digest")
+    await ledger.withdraw(old)
+    newer = await ledger.intend(job, "digest")
+    await ledger.withdraw(old)
+    stands = await ledger.submission(job.id)
+    assert stands is not None
+    assert stands.nonce == newer.nonce
+
+
+async def test_a_new_job_is_left_to_its_starter_for_two_seconds_and_no_longer(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    starter, other = process("starter"), process("other")
+    await starter.beat(frozenset())
+    job = await new(ledger, starter="starter")
+    clock.now += TEMPO.prefer_starter
+    assert await other.claim_some() == ()
+    assert await other.claim(job.id) is None
+    clock.now += 0.1
+    assert [one.id for one in await other.claim_some()] == [job.id]
+
+
+async def test_a_starter_that_is_silent_is_preferred_no_more(ledger: Ledger, process: Process, clock: Clock) -> None:
+    starter, other = process("starter"), process("other")
+    await starter.beat(frozenset())
+    clock.now += TEMPO.lease + 1
+    job = await new(ledger, starter="starter")
+    assert [one.id for one in await other.claim_some()] == [job.id]
+
+
+async def test_a_starter_takes_its_own_job_at_once(ledger: Ledger, process: Process) -> None:
+    starter = process("starter")
+    await starter.beat(frozenset())
+    assert (await taken(starter, await new(ledger, starter="starter"))).owner == "starter"
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "keys", "models"),
+    [
+        (False, frozenset({"fal"}), "m"),
+        (False, frozenset({SANDBOX_KEY}), "m"),
+        (True, EVERY_KEY, "m"),
+        (False, EVERY_KEY, "x"),
+    ],
+    ids=["no key", "a provider's job for the sandbox", "a rehearsal for a provider", "an unknown model"],
+)
+async def test_a_process_takes_only_jobs_whose_key_and_model_it_holds(
+    ledger: Ledger, process: Process, clock: Clock, sandbox: bool, keys: frozenset[str], models: str
+) -> None:
+    job = await new(ledger, sandbox=sandbox)
+    clock.now += 1000
+    leases = process("a", keys, models)
+    assert await leases.claim(job.id) is None
+    assert await leases.claim_some() == ()
+    assert await leases.open_jobs() == []
+
+
+async def test_a_rehearsal_is_driven_by_who_holds_the_sandbox(ledger: Ledger, process: Process) -> None:
+    job = await new(ledger, sandbox=True)
+    leases = process("a", frozenset({SANDBOX_KEY}))
+    assert await leases.open_jobs() == [job.id]
+    assert (await taken(leases, job)).sandbox
+
+
+async def test_a_providers_limit_holds_over_all_processes_on_a_file(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first, second = process("a", limit=3), process("b", limit=3)
+    waiting = []
+    for _ in range(5):
+        clock.now += 1  # the oldest goes first
+        waiting.append(await new(ledger))
+    got = [await first.claim(waiting[0].id), await first.claim(waiting[1].id), *await second.claim_some()]
+    assert [job.id for job in got if job] == [job.id for job in waiting[:3]]
+    assert not await first.claim_some()
+    assert await second.claim(waiting[4].id) is None
+    assert got[0] is not None
+    await ledger.advance(got[0], Patch(state="succeeded", stage="done"))
+    assert [job.id for job in await second.claim_some()] == [waiting[3].id]
+
+
+async def test_a_lease_that_ran_out_takes_no_room(ledger: Ledger, process: Process, clock: Clock) -> None:
+    first, second = process("a", limit=1), process("b", limit=1)
+    old = await taken(first, await new(ledger))
+    clock.now += TEMPO.lease + 1
+    await new(ledger)
+    assert [job.id for job in await second.claim_some()] == [old.id]
+
+
+@pytest.mark.parametrize("running", [0, 3])
+async def test_a_full_provider_does_not_hide_the_jobs_of_others(
+    ledger: Ledger, process: Process, clock: Clock, running: int
+) -> None:
+    """However many of its jobs are older."""
+    leases = process("a", limit=3)
+    crowd = [await new(ledger) for _ in range(100)]
+    for job in crowd[:running]:
+        await taken(leases, job)
+    clock.now += 1
+    other = await new(ledger, "fal")
+    found = [job.id for job in await leases.claim_some()]
+    assert other.id in found
+    assert len(found) == 3 - running + 1
+
+
+async def test_rehearsals_take_no_room_from_paid_runs(ledger: Ledger, process: Process) -> None:
+    rehearsing, paying = process("a", frozenset({SANDBOX_KEY}), limit=1), process("b", limit=1)
+    await taken(rehearsing, await new(ledger, sandbox=True))
+    await taken(paying, await new(ledger))
+
+
+async def test_a_clean_end_gives_everything_back_and_the_next_one_takes_it_at_once(
+    ledger: Ledger, process: Process, file: Path
+) -> None:
+    first, second = process("a"), process("b")
+    await first.beat(frozenset())
+    running, queued = await taken(first, await new(ledger)), await new(ledger, starter="a")
+    assert await second.claim_some() == ()
+    await first.give_back()
+    assert {job.id for job in await second.claim_some()} == {running.id, queued.id}
+    with pytest.raises(LostLease):
+        await ledger.advance(running, Patch(progress=0.5))
+    with sqlite3.connect(file) as other:
+        assert other.execute("SELECT count(*) FROM processes WHERE owner = 'a'").fetchone() == (0,)
+
+
+async def test_giving_back_touches_no_job_that_has_ended_or_is_anothers(ledger: Ledger, process: Process) -> None:
+    first, second = process("a"), process("b")
+    done = await taken(first, await new(ledger))
+    done = await ledger.advance(done, Patch(state="failed", error={"code": "x", "message": "y"}))
+    foreign = await taken(second, await new(ledger))
+    await first.give_back()
+    assert await ledger.job(done.id) == done
+    assert await ledger.job(foreign.id) == foreign
+
+
+async def test_a_job_that_waits_for_its_next_try_is_left_until_then(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first, second = process("a"), process("b")
+    job = await taken(first, await new(ledger))
+    await ledger.advance(job, Patch(next_at=clock.now + 30))
+    await first.give_back()
+    assert await second.claim_some() == ()
+    clock.now += 30
+    assert [one.id for one in await second.claim_some()] == [job.id]

@@ -1,0 +1,383 @@
+"""Replies that were lost: what each provider's list can decide, and what a person is told when it cannot."""
+
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+import pytest
+
+from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
+from rotoscope.contracts.results import JobResult
+from rotoscope.errors import InvalidInput
+from rotoscope.jobs.job import Job, Opening
+from rotoscope.jobs.ledger import Ledger
+from rotoscope.jobs.tempo import Tempo
+from rotoscope.settings import Settings
+from rotoscope.studio import Studio
+from rotoscope.wire.client import CONNECT_SECONDS, Times
+
+pytestmark = pytest.mark.anyio
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
+Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+BOX = {"left": 10, "top": 20, "right": 110, "bottom": 70}
+OUT = "https://sandbox.invalid/out.png"
+QUICK = Tempo(lease=0.6, beat=0.2, look=0.05, glance=0.05, post_grace=0.2)
+
+
+class Lossy:
+    """A provider of one of the three wires that does what it is asked to, keeps a list of it, and loses its reply.
+
+    Attributes:
+        rows: its list, as (id, input).
+        lists: how its list answers: "all", "none" (empty), or "broken".
+        rewrites: the inputs that it words anew before it lists them.
+        uploads: how many files were brought; each gets an address of its own.
+    """
+
+    def __init__(self, wire: str, picture: bytes) -> None:
+        self.wire = wire
+        self.picture = picture
+        self.rows: list[tuple[str, dict[str, Any]]] = []
+        self.lists = "all"
+        self.rewrites: dict[str, Any] = {}
+        self.posts = self.uploads = self.looks = 0
+        self.loses = True
+        self.asked: list[str] = []
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        method, path = scope["method"], scope["path"]
+        self.asked.append(f"{method} {path}")
+        status, kind, content = self.answer(method, path, body, parse_qs(scope["query_string"].decode()))
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": content})
+
+    def answer(self, method: str, path: str, body: bytes, query: dict[str, list[str]]) -> tuple[int, bytes, bytes]:
+        if path == "/out.png":
+            return 200, b"image/png", self.picture
+        found = getattr(self, self.wire)(method, path, body, query)
+        return (found[0], b"application/json", json.dumps(found[1]).encode()) if isinstance(found, tuple) else found
+
+    def accepted(self, given: dict[str, Any], reply: Any) -> tuple[int, Any]:
+        self.posts += 1
+        self.rows.append((f"prediction-{len(self.rows)}", {**given, **self.rewrites}))
+        return (502, {"detail": "bad gateway"}) if self.loses else reply
+
+    def listed(self, word: Callable[[str, dict[str, Any]], dict[str, Any]], member: str) -> tuple[int, Any]:
+        self.looks += 1
+        if self.lists == "broken":
+            return 503, {}
+        return 200, {member: [] if self.lists == "none" else [word(*row) for row in self.rows]}
+
+    def replicate(self, method: str, path: str, body: bytes, _: dict[str, list[str]]) -> tuple[int, Any]:
+        if path == "/v1/files":
+            self.uploads += 1
+            return 201, {"id": "f", "urls": {"get": f"https://sandbox.invalid/v1/files/f{self.uploads}"}}
+        if method == "POST":
+            asked = json.loads(body)
+            self.version = str(asked.get("version", "")).rpartition(":")[2]
+            reply = 201, {"id": f"prediction-{len(self.rows)}", "status": "starting"}
+            return self.accepted(asked["input"], reply)
+        if path == "/v1/predictions":
+            return self.listed(self.replicate_row, "results")
+        done = {"status": "succeeded", "output": {"img": OUT, "response": "[SEG]"}, "metrics": {}}
+        return 200, {"id": path.rpartition("/")[2], "logs": "", "error": None, **done}
+
+    def replicate_row(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        return {"id": name, "model": "bytedance/sa2va-4b-image", "version": self.version, "input": given}
+
+    def fal(self, method: str, path: str, body: bytes, query: dict[str, list[str]]) -> tuple[int, Any]:
+        if path.startswith("/storage/upload"):
+            self.uploads += 1
+            return 200, {
+                "upload_url": "https://sandbox.invalid/put",
+                "file_url": f"https://sandbox.invalid/in{self.uploads}.png",
+            }
+        if method == "PUT":
+            return 200, {}
+        if path.endswith("/by-endpoint"):
+            assert query["endpoint_id"] == ["fal-ai/sam2/image"]
+            return self.listed(lambda name, given: {"request_id": name, "json_input": given}, "items")
+        if method == "POST":
+            return self.accepted(json.loads(body), (200, {"request_id": "x", "status": "IN_QUEUE"}))
+        if path.endswith("/status"):
+            return 200, {"status": "COMPLETED", "request_id": path.split("/")[-2]}
+        return 200, {"image": {"url": OUT}}
+
+    def segmind(self, method: str, path: str, body: bytes, _: dict[str, list[str]]) -> tuple[int, Any]:
+        if path == "/upload-asset":
+            self.uploads += 1
+            return 200, {"file_urls": [f"https://sandbox.invalid/in{self.uploads}.png"]}
+        if method == "POST":
+            return self.accepted(json.loads(body), (200, {}))
+        if path.endswith("/request-history"):
+            return self.listed(self.segmind_row, "data")
+        name = path.rpartition("/")[2]
+        done = {"model_status": "COMPLETED", "generation_url": OUT, "credits_deduction": 0.0031}
+        return 200, {"request_id": name, **done}
+
+    def segmind_row(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        return {"request_id": name, "request_body": given, "model_name": "sam-v2-image"}
+
+
+@pytest.fixture
+def picture(provider: Any) -> bytes:
+    return bytes(provider.files["/out.png"])
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "replicate": {"instruction": "the helmet"},
+    "fal": {"box": BOX},
+    "segmind": {"instruction": "the helmet", "model": "sam-v2-image"},
+}
+
+
+def asked(wire: str, photo: Path, **more: Any) -> SegmentImage:
+    return SegmentImage.model_validate({"image": str(photo), **ASKED[wire], **more})
+
+
+async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_image") -> JobResult:
+    with anyio.fail_after(20):
+        result = await studio.perform(tool, arguments, "local", 20)
+    assert isinstance(result, JobResult)
+    return result
+
+
+async def submission(studio: Studio, job_id: str) -> str | None:
+    found = await studio.rooms.ledger.submission(job_id)
+    assert found is not None
+    return found.prediction_id
+
+
+@pytest.mark.parametrize("wire", list(ASKED))
+async def test_a_lost_reply_is_found_again_in_the_providers_list_and_paid_once(
+    opened: Open, settings: Settings, photo: Path, picture: bytes, wire: str
+) -> None:
+    """By its whole input, in which the address of the upload is this job's alone."""
+    lossy = Lossy(wire, picture)
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, asked(wire, photo))
+        assert await submission(studio, result.job_id) == "prediction-0"
+    assert (result.status, result.error, lossy.posts) == ("succeeded", None, 1)
+
+
+async def test_a_segmind_answer_that_was_lost_is_recovered_from_its_row_with_its_price(
+    opened: Open, settings: Settings, photo: Path, picture: bytes
+) -> None:
+    lossy = Lossy("segmind", picture)
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, asked("segmind", photo))
+        (spent,) = await studio.rooms.ledger.spending(0)
+    assert result.status == "succeeded"
+    assert "GET /inference-request/request-history/prediction-0" in lossy.asked
+    assert spent.charged == 0.0031
+
+
+async def test_a_provider_that_rewrites_what_it_was_given_is_searched_by_the_seed_that_we_drew(
+    opened: Open, settings: Settings, photo: Path, picture: bytes
+) -> None:
+    class Seedance(Lossy):
+        def replicate_row(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+            return {"id": name, "model": "bytedance/seedance-2.0", "version": "v", "input": given}
+
+    lossy = Seedance("replicate", picture)
+    lossy.rewrites = {"prompt": "A Fox Runs", "added": True}
+    lossy.rows = [("older", {"prompt": "A Fox Runs", "seed": -5})]
+    async with opened(settings, lossy) as studio:
+        opening = await studio.start(
+            "generate_video", GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0"), "local"
+        )
+        assert isinstance(opening, Opening)
+        with anyio.fail_after(20):
+            await studio.wait(opening.job, 20)
+        assert await submission(studio, opening.job.id) == "prediction-1"
+    assert lossy.posts == 1
+
+
+async def test_several_that_can_be_it_are_named_and_none_is_taken(
+    opened: Open, settings: Settings, photo: Path, picture: bytes
+) -> None:
+    class Doubled(Lossy):
+        def accepted(self, given: dict[str, Any], reply: Any) -> tuple[int, Any]:
+            answer = super().accepted(given, reply)
+            self.rows.append(("prediction-twin", self.rows[-1][1]))
+            return answer
+
+    lossy = Doubled("replicate", picture)
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, asked("replicate", photo))
+        assert await submission(studio, result.job_id) is None
+    assert result.error is not None
+    assert (result.status, result.error.code, lossy.posts) == ("needs_review", "submit_unknown", 1)
+    assert "prediction-0, prediction-twin" in result.error.message
+
+
+@pytest.mark.parametrize("wire", list(ASKED))
+@pytest.mark.parametrize(("lists", "says"), [("none", "It is not in"), ("broken", "list could not be read")])
+async def test_what_no_list_can_decide_needs_a_person_who_is_told_what_was_checked_and_how_to_say_it(
+    opened: Open, settings: Settings, photo: Path, picture: bytes, wire: str, lists: str, says: str
+) -> None:
+    lossy = Lossy(wire, picture)
+    lossy.lists = lists
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, asked(wire, photo))
+    assert result.error is not None
+    assert (result.status, result.error.code, lossy.posts) == ("needs_review", "submit_unknown", 1)
+    assert says in result.error.message
+    for words in (f"rotoscope jobs resolve {result.job_id}", "--charged PREDICTION_ID", "--not-charged"):
+        assert words in result.error.hint
+    assert lossy.looks >= len(Tempo().list_pauses), "it was asked again and again"
+    assert result.cost.charged_usd in (None, 0.0)
+
+
+async def test_a_gateway_has_no_list_so_a_person_is_asked_at_once(
+    opened: Open, settings: Settings, home: Path, picture: bytes
+) -> None:
+    class Gateway(Lossy):
+        def answer(self, method: str, path: str, body: bytes, query: dict[str, list[str]]) -> tuple[int, bytes, bytes]:
+            return super().answer(method, path.removeprefix("/replicate"), body, query)
+
+    shipped = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
+    own = settings.home / "models"
+    own.mkdir(parents=True)
+    text = shipped.read_text(encoding="utf-8").replace('provider = "replicate"', 'provider = "gateway"')
+    (own / "gateway.toml").write_text(text, encoding="utf-8")
+    (home / "small.png").write_bytes(picture)
+    lossy = Gateway("replicate", picture)
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, asked("replicate", home / "small.png"))
+    assert result.error is not None
+    assert (result.status, result.provider, lossy.posts, lossy.looks) == ("needs_review", "gateway", 1, 0)
+    assert "has no list" in result.error.message
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["known", "written after the look"])
+async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
+    opened: Open, settings: Settings, photo: Path, picture: bytes, stale: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing_yet(*_: Any) -> frozenset[str]:
+        return frozenset()
+
+    if stale:
+        monkeypatch.setattr(Ledger, "known_predictions", nothing_yet)
+    lossy = Lossy("replicate", picture)
+    lossy.loses = False
+    async with opened(settings, lossy) as studio:
+        first = await performed(studio, asked("replicate", photo))
+        assert await submission(studio, first.job_id) == "prediction-0"
+        lossy.loses, lossy.lists = True, "all"
+
+        def swallowed(given: dict[str, Any], _: Any) -> tuple[int, Any]:
+            """This one never arrives, but its twin of before has the same input."""
+            lossy.posts += 1
+            lossy.rows[0] = ("prediction-0", given)
+            return 502, {}
+
+        lossy.accepted = swallowed
+        second = await performed(studio, asked("replicate", photo))
+        with pytest.raises(InvalidInput, match="another job"):
+            await studio.rooms.ledger.resolve(second.job_id, "local", "prediction-0")
+        assert await submission(studio, second.job_id) is None
+    assert (first.status, second.status, lossy.posts) == ("succeeded", "needs_review", 2)
+
+
+async def test_a_person_names_the_prediction_and_its_result_is_collected_without_another_request(
+    opened: Open, settings: Settings, photo: Path, picture: bytes
+) -> None:
+    lossy = Lossy("replicate", picture)
+    lossy.lists = "none"
+    async with opened(settings, lossy, tempo=QUICK) as studio:
+        result = await performed(studio, asked("replicate", photo))
+        job = await studio.rooms.ledger.resolve(result.job_id, "local", "prediction-0")
+        with anyio.fail_after(20):
+            job = await studio.wait(job, 20)
+    assert (result.status, job.state, lossy.posts) == ("needs_review", "succeeded", 1)
+
+
+# --- another process
+
+
+async def intended(opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until) -> Job:
+    """A job in whose name a process, which has ended since, may have paid."""
+    async with opened(settings, lossy, sleep=never) as studio:
+        opening = await studio.start("segment_image", asked("replicate", photo), "local")
+        assert isinstance(opening, Opening)
+
+        async def reconciling() -> bool:
+            return "looking for" in (await studio.job(opening.job.id, "local")).message
+
+        await until(reconciling)
+        return opening.job
+
+
+async def never(seconds: float) -> None:
+    await anyio.sleep(3600)
+
+
+async def test_a_process_that_finds_an_intent_waits_for_its_author_then_looks_and_never_posts(
+    opened: Open, settings: Settings, photo: Path, picture: bytes, until: Until
+) -> None:
+    lossy, waited = Lossy("replicate", picture), []
+    job = await intended(opened, settings, lossy, photo, until)
+
+    async def note(seconds: float) -> None:
+        if not lossy.looks:
+            waited.append(seconds)
+        await anyio.sleep(0.001)
+
+    async with opened(settings, lossy, sleep=note) as studio:
+        with anyio.fail_after(20):
+            ended = await studio.wait(job, 20)
+    assert (ended.state, lossy.posts) == ("succeeded", 1)
+    # The author of the intent may wait for its reply until its own patience ends, and a little longer.
+    assert sum(waited) == pytest.approx(Times().submit + CONNECT_SECONDS + Tempo().post_grace, abs=10)
+
+
+async def test_a_process_that_finds_an_intent_takes_the_id_that_comes_while_it_looks(
+    opened: Open, settings: Settings, photo: Path, picture: bytes, until: Until
+) -> None:
+    """The first one was only slow."""
+    lossy, late, looked = Lossy("replicate", picture), anyio.Event(), anyio.Event()
+    lossy.lists = "none"
+    job = await intended(opened, settings, lossy, photo, until)
+
+    async def pause(_: float) -> None:
+        if lossy.looks:
+            looked.set()
+            await late.wait()
+        await anyio.sleep(0.001)
+
+    async with opened(settings, lossy, sleep=pause) as studio:
+        with anyio.fail_after(20):
+            await looked.wait()
+            await studio.rooms.ledger.note_prediction(job.id, "prediction-0")
+            late.set()
+            ended = await studio.wait(job, 20)
+    assert (ended.state, lossy.posts, lossy.looks) == ("succeeded", 1, 1)
+    assert "GET /v1/predictions/prediction-0" in lossy.asked
+
+
+async def test_an_id_that_comes_after_the_review_has_begun_ends_it(
+    opened: Open, settings: Settings, photo: Path, picture: bytes
+) -> None:
+    lossy = Lossy("replicate", picture)
+    lossy.lists = "none"
+    async with opened(settings, lossy, tempo=QUICK) as studio:
+        result = await performed(studio, asked("replicate", photo))
+        await studio.rooms.ledger.note_prediction(result.job_id, "prediction-0")
+        again = await performed(studio, asked("replicate", photo))
+    assert (result.status, again.status, again.job_id, lossy.posts) == (
+        "needs_review",
+        "succeeded",
+        result.job_id,
+        1,
+    )
