@@ -84,6 +84,7 @@ def open_studio(
     from rotoscope.jobs.leases import Leases
     from rotoscope.jobs.ledger import Ledger
     from rotoscope.jobs.machine import drive
+    from rotoscope.jobs.quotes import Quotes
     from rotoscope.jobs.retention import Retention
     from rotoscope.jobs.rooms import Rooms
     from rotoscope.jobs.tempo import Tempo
@@ -114,7 +115,8 @@ def open_studio(
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
-    return Studio(rooms, intake, access, dispatcher, retention, leases.holder.owner, caps, draw)
+    quotes = Quotes(database, clock)
+    return Studio(rooms, intake, access, dispatcher, retention, quotes, leases.holder.owner, caps, draw)
 
 
 def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":

@@ -19,6 +19,7 @@ from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import Job, NewJob, Opening
 from rotoscope.jobs.progress import live
+from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
 from rotoscope.jobs.retention import Retention
 from rotoscope.jobs.rooms import Rooms
@@ -29,7 +30,7 @@ from rotoscope.models.manifest import Manifest, PromptKind, Tool
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
 from rotoscope.wire.messages import Json
 
-__all__ = ["Studio", "bare_id", "job_output"]
+__all__ = ["Quote", "Studio", "bare_id", "job_output"]
 
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
@@ -38,6 +39,25 @@ _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "generate_video": 6.0,
     "edit_video_with_mask": 10.0,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a call would cost, before anybody agreed to it.
+
+    Attributes:
+        usd: the estimate in US dollars; None where nobody knows.
+        model: the model that would run.
+        provider: where it would run.
+        sandbox: whether the sandbox stands in for it, and nothing is charged.
+        joins: whether a job that is open already would answer, so that nothing more is paid.
+    """
+
+    usd: float | None
+    model: str
+    provider: str
+    sandbox: bool
+    joins: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,7 @@ class Studio:
     access: Access
     dispatcher: Dispatcher
     retention: Retention
+    quotes: Quotes
     owner: str
     caps: Caps
     draw: Callable[[], int]
@@ -104,23 +125,23 @@ class Studio:
             UserMistake, MissingKey, OverBudget: refused before anything was sent or spent.
             StorageFailed: the job cannot be remembered, so it is not begun.
         """
-        name = cast("Tool", tool)
-        asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
-        check_prompt(arguments)
-        wanted = getattr(arguments, "model", None)
-        manifest, routes = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
-        # The sandbox fetches nothing from the network, so it is given the bytes.
-        admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox)
-        notes = [*admitted.notes, *check_inside(arguments, admitted.first("image"))]
-        route = first_that_carries(routes, self.rooms.catalog.providers, admitted.sizes)
-        planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.seconds)
-        new = await self._new_job(manifest, asked, admitted, planned, notes, principal)
+        new, planned = await self._planned(tool, arguments, principal)
         if getattr(arguments, "dry_run", False):
             return _dry_run(new, planned, _cap_notes(self.caps, new))
         opening = await self.rooms.ledger.open(new, self.caps, self.owner)
         if not opening.joined:
             self.dispatcher.start(opening.job.id)
         return opening
+
+    async def quote(self, tool: str, arguments: Arguments, principal: str) -> Quote:
+        """What a request would cost. It is checked like the request itself, and begins nothing.
+
+        Raises:
+            UserMistake, MissingKey: it would be refused.
+        """
+        new, _ = await self._planned(tool, arguments, principal)
+        joins = await self.rooms.ledger.twin(new) is not None
+        return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins)
 
     async def job(self, job_id: str, principal: str) -> Job:
         """A job by its id or `job://` link.
@@ -177,6 +198,19 @@ class Studio:
         """What a tool gives for a job, finished or not."""
         outputs, now = await self.rooms.ledger.outputs(job.id), self.rooms.clock()
         return report(live(job, now), outputs, self.rooms.vault, now, shape)
+
+    async def _planned(self, tool: str, arguments: Arguments, principal: str) -> tuple[NewJob, Plan]:
+        name = cast("Tool", tool)
+        asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
+        check_prompt(arguments)
+        wanted = getattr(arguments, "model", None)
+        manifest, routes = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
+        # The sandbox fetches nothing from the network, so it is given the bytes.
+        admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox)
+        notes = [*admitted.notes, *check_inside(arguments, admitted.first("image"))]
+        route = first_that_carries(routes, self.rooms.catalog.providers, admitted.sizes)
+        planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.seconds)
+        return await self._new_job(manifest, asked, admitted, planned, notes, principal), planned
 
     async def _new_job(
         self,

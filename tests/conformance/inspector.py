@@ -95,6 +95,9 @@ def check(ask: Ask, folder: Path, era: str) -> Iterator[str]:
         "get_job": ask("tools/call", "get_job", job_id=job_id),
         "cancel_job": ask("tools/call", "cancel_job", job_id=job_id),
     }
+    view = ask("tools/call", "view_media", uri=f"job://{job_id}/overlay")
+    if "image" not in {block.get("type") for block in view.get("content", [])}:
+        yield f"view_media: {json.dumps(view)[:500]}"
     for tool, answer in answers.items():
         status = answer.get("structuredContent", {}).get("status")
         # Without tasks a film may outlast this client's patience: then its call gives the job.

@@ -20,6 +20,7 @@ from rotoscope.errors import StorageFailed
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import NewJob, Opening
 from rotoscope.jobs.ledger import Ledger
+from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.tables import SCHEMA_VERSION
 from rotoscope.settings import Settings
 from rotoscope.studio import Studio
@@ -153,6 +154,19 @@ async def test_several_processes_that_open_a_ledger_at_once_all_find_it_upgraded
     assert rows(file, "SELECT count(*) FROM jobs") == [(6,)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
     assert is_sound(file)
+
+
+async def test_a_ledger_of_the_second_schema_gets_what_the_third_added(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    opening = await Ledger(Database(f"sqlite:///{file}"), lambda: 1.0).open(NEW)
+    with contextlib.closing(sqlite3.connect(file)) as second:
+        second.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
+    database = Database(f"sqlite:///{file}")
+    await Quotes(database, lambda: 1.0).give("key", 2.0)
+    assert await Ledger(database, lambda: 1.0).job(opening.job.id) == opening.job
+    assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
+    assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    await database.aclose()
 
 
 async def test_a_newer_ledger_is_refused_with_its_version_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Above a price that the operator sets, somebody agrees before anything is spent."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRe
 
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.sandbox import Sandbox
-from rotoscope.server.consent import Consent
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings, read_settings
 
@@ -188,18 +189,57 @@ async def test_a_yes_to_one_request_is_none_to_another(
 
 
 async def test_a_price_that_was_shown_is_forgotten_after_some_minutes(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+    server: MCPServer[StudioDoor], sandbox: Sandbox, settings: Settings, dear: dict[str, Any]
 ) -> None:
-    now = [0.0]
-    consent = Consent(1.0, lambda: now[0])
-    server._consent = consent  # type: ignore[attr-defined]
     async with Client(server) as client:
         await call(client, "segment_image", {**dear, "dry_run": True})
-        now[0] = 601.0
+        age_quotes(settings, 601)
         nothing_begun(sandbox, await call(client, "segment_image", dear))
         await call(client, "segment_image", {**dear, "dry_run": True})
-        now[0] = 1200.0
+        age_quotes(settings, 599)
         assert not (await call(client, "segment_image", dear)).is_error
+
+
+def age_quotes(settings: Settings, seconds: float) -> None:
+    with closing(sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)) as ledger:
+        assert ledger.execute("UPDATE quotes SET at = at - ?", [seconds]).rowcount == 1
+
+
+async def test_a_price_that_was_shown_covers_one_run(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+) -> None:
+    async with Client(server) as client:
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        assert not (await call(client, "segment_image", dear)).is_error
+        assert (await call(client, "segment_image", dear)).is_error
+    assert len(sandbox.state.accepted) == 1
+
+
+async def test_a_price_that_one_process_has_shown_is_known_to_the_next(
+    settings: Settings, sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+) -> None:
+    """Some clients start a server for each call."""
+    async with Client(serve(settings, sandbox)) as client:
+        await call(client, "segment_image", {**dear, "dry_run": True})
+    async with Client(serve(settings, sandbox)) as client:
+        assert not (await call(client, "segment_image", dear)).is_error
+
+
+@ERAS
+async def test_a_repeat_that_joins_an_open_job_is_not_asked_about(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+) -> None:
+    """A client that gave up waiting calls again: the job is there, and nothing more is paid."""
+    impatient = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
+    user = User("accept", spend=True)
+    async with Client(impatient, mode=mode, elicitation_callback=user) as client:
+        first = await call(client, "segment_image", dear)
+        user.answer = ElicitResult(action="decline")
+        again = await call(client, "segment_image", dear)
+    assert first.structured_content is not None
+    assert again.structured_content is not None
+    assert again.structured_content["job_id"] == first.structured_content["job_id"]
+    assert len(user.asked) == 1
 
 
 @pytest.mark.parametrize("value", ["-1", "much", "inf", "nan"])

@@ -25,6 +25,7 @@ from rotoscope.settings import Settings
 pytestmark = pytest.mark.anyio
 Compare = Callable[[str, object], None]
 Serve = Callable[..., MCPServer[StudioDoor]]
+Speak = Callable[[MCPServer[Any]], Any]
 
 MASKED = (
     (r"\b[0-9a-f]{64}\b", "HASH"),
@@ -41,9 +42,9 @@ MASKED = (
 )
 MEASURED = frozenset(
     {"elapsed_seconds", "expected_seconds", "seed", "area", "score", "file_size", "size", "created_at", "data", "box"}
-    | {"source_expires_at"}
+    | {"source_expires_at", "createdAt", "lastUpdatedAt", "pollIntervalMs"}
 )
-OPEN = frozenset({"status", "progress", "message"})
+OPEN = frozenset({"status", "progress", "message", "statusMessage"})
 
 
 def masked(value: Any, home: Path, name: str = "") -> Any:
@@ -58,7 +59,7 @@ def masked(value: Any, home: Path, name: str = "") -> Any:
         case list():
             return [masked(one, home) for one in value]
         case dict():
-            still_open = value.get("status") in ("queued", "running")
+            still_open = value.get("status") in ("queued", "running", "working")
             return {
                 key: f"<{key}>" if still_open and key in OPEN else masked(one, home, key) for key, one in value.items()
             }
@@ -145,3 +146,22 @@ async def test_a_job_handle_is_as_its_snapshot_says(
 ) -> None:
     async with Client(serve(replace(settings, inline_seconds=0.0), sandbox)) as client:
         compare(f"result.{tool}.handle", seen(await called(client, tool, asked[tool]), home))
+
+
+@pytest.mark.parametrize("tool", ["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"])
+async def test_a_task_and_what_it_ends_with_are_as_their_snapshots_say(
+    settings: Settings,
+    sandbox: Sandbox,
+    serve: Serve,
+    speak: Speak,
+    home: Path,
+    asked: dict[str, dict[str, Any]],
+    compare: Compare,
+    tool: str,
+) -> None:
+    """To a client that takes tasks, of a server that is told to wait for none."""
+    async with speak(serve(replace(settings, inline_seconds=0.0), sandbox)) as wire:
+        begun = await wire.call(tool, **asked[tool])
+        with anyio.fail_after(60):
+            ended = await wire.finished(begun["taskId"])
+    compare(f"result.{tool}.task", masked({"announced": begun, "ended": ended}, home.parent))

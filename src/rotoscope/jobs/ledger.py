@@ -105,6 +105,10 @@ class Ledger:
 
         return await self._database.transact(write)
 
+    async def twin(self, new: NewJob) -> Job | None:
+        """The job that an equal request would join now, if there is one."""
+        return await self._database.transact(lambda c: _twin(c, new), writes=False)
+
     async def job(self, job_id: str, principal: str | None = None) -> Job:
         """A job by its id; with a principal, only if it is theirs.
 

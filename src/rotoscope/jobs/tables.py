@@ -22,12 +22,15 @@ __all__ = [
     "metadata",
     "outputs",
     "processes",
+    "quotes",
     "reservations",
     "submissions",
 ]
 
-SCHEMA_VERSION = 2
-"""1: jobs, submissions, job_events, artifacts, outputs, durations. 2: reservations, processes, jobs_by_request."""
+SCHEMA_VERSION = 3
+"""1: jobs, submissions, job_events, artifacts, outputs, durations. 2: reservations, processes, jobs_by_request.
+3: quotes.
+"""
 
 metadata = MetaData()
 
@@ -129,6 +132,14 @@ processes = Table(
     Column("owner", String, primary_key=True),
     Column("beat_at", Float, nullable=False),
     Column("keys", JSON, nullable=False),  # what it holds: names of providers, or the sandbox
+)
+
+quotes = Table(
+    "quotes",  # prices that were shown, for the request that follows
+    metadata,
+    Column("key", String, primary_key=True),  # a hash: equal for equal requests
+    Column("price", Integer, nullable=False),  # millionths of a US dollar
+    Column("at", Float, nullable=False),
 )
 
 durations = Table(

@@ -123,7 +123,7 @@ class _Server(MCPServer[StudioDoor]):
         if not isinstance(result, JobResult):
             return list_answer(result)
         offer_task(name, result)
-        self._consent.remember(name, arguments, LOCAL, result)
+        await self._consent.remember(studio, name, arguments, LOCAL, result)
         blocks = await blocks_for(self._client(context), studio, result, LOCAL)
         return result_answer(looked_again(result, seconds), *blocks)
 

@@ -1,13 +1,12 @@
 """Consent: above a price that the operator sets, somebody agrees before anything is spent.
 
 A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request of ours.
-Any other client agrees by its arguments: `dry_run` shows the price, and the same request passes for some minutes.
-No answer means no spending. What was shown is remembered by this process only.
+Any other client agrees by its arguments: `dry_run` shows the price, then the same request passes, once,
+within some minutes. No answer means no spending.
 """
 
+import hashlib
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +19,13 @@ from rotoscope.contracts.arguments import Arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
+from rotoscope.jobs.quotes import QUOTED_SECONDS
 
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
 
 __all__ = ["Consent"]
 
-_SHOWN_SECONDS = 600.0
 _ASKED = "price"  # the key of our one question
 _FORM = {
     "type": "object",
@@ -54,20 +53,22 @@ class Consent:
 
     Attributes:
         above_usd: the price of a call, in US dollars, above which is asked; None asks never.
-        clock: seconds that only rise.
     """
 
     above_usd: float | None
-    clock: Callable[[], float] = time.monotonic
-    _shown: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
     _unanswered: set[str] = field(default_factory=set, init=False)
 
-    def remember(self, tool: str, arguments: Arguments, principal: str, shown: JobResult) -> None:
-        """A dry run has shown its price: the same request may be made for some minutes."""
-        now = self.clock()
-        self._shown = {key: known for key, known in self._shown.items() if known[1] > now}
-        if shown.dry_run and shown.cost.estimate_usd is not None:
-            self._shown[_key(tool, arguments, principal)] = (shown.cost.estimate_usd, now + _SHOWN_SECONDS)
+    async def remember(
+        self, studio: "Studio", tool: str, arguments: Arguments, principal: str, shown: JobResult
+    ) -> None:
+        """A dry run has shown its price: if it is a dear one, the same request may be made for some minutes.
+
+        Raises:
+            StorageFailed: it cannot be remembered.
+        """
+        usd = shown.cost.estimate_usd
+        if shown.dry_run and usd is not None and self.above_usd is not None and usd > self.above_usd:
+            await studio.quotes.give(_key(tool, arguments, principal), usd)
 
     async def ask(
         self, studio: "Studio", tool: str, arguments: Arguments, principal: str, context: Context[Any, Any]
@@ -85,7 +86,7 @@ class Consent:
         if offer is None:
             return None
         if not _can_ask(context) or offer.key in self._unanswered:
-            self._check_shown(offer)
+            await _check_shown(studio, offer)
             return None
         if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
             return self._asked_by_result(offer, context)
@@ -93,32 +94,20 @@ class Consent:
         return None
 
     async def _offer(self, studio: "Studio", tool: str, arguments: Arguments, principal: str) -> _Offer | None:
-        """The price of a call, found by a dry run, if it must be asked about. Few calls get as far as that."""
+        """The price of a call, if it must be asked about. Few calls get as far as being planned for that."""
         if not TOOLS[tool].pays or getattr(arguments, "dry_run", False) or not self._may_be_dear(studio, tool):
             return None
-        planned = await studio.start(tool, arguments.model_copy(update={"dry_run": True}), principal)
-        assert isinstance(planned, JobResult), "a dry run opens no job"
-        usd = planned.cost.estimate_usd
-        if usd is None or self.above_usd is None or usd <= self.above_usd:
+        quote = await studio.quote(tool, arguments, principal)
+        if quote.joins or quote.usd is None or self.above_usd is None or quote.usd <= self.above_usd:
             return None
-        note = " The sandbox stands in for it and charges nothing." if planned.sandbox else ""
-        question = f"{tool} with {planned.model} at {planned.provider} costs about {usd:.2f} USD.{note} Run it?"
-        return _Offer(_key(tool, arguments, principal), usd, question)
+        note = " The sandbox stands in for it and charges nothing." if quote.sandbox else ""
+        question = f"{tool} with {quote.model} at {quote.provider} costs about {quote.usd:.2f} USD.{note} Run it?"
+        return _Offer(_key(tool, arguments, principal), quote.usd, question)
 
     def _may_be_dear(self, studio: "Studio", tool: str) -> bool:
         prices = [m.price for m in studio.rooms.catalog.models.values() if m.tool == tool and m.price is not None]
         above = self.above_usd
         return above is not None and any(price.unit != "run" or price.usd > above for price in prices)
-
-    def _check_shown(self, offer: _Offer) -> None:
-        usd, until = self._shown.get(offer.key, (0.0, 0.0))
-        if until <= self.clock() or offer.usd > usd:
-            raise OverBudget(
-                f"This call costs about {offer.usd:.2f} USD, and nobody has agreed to that; nothing was spent.",
-                hint=f"Tell the user the price; call with dry_run: true and then, if the user agrees, the same again "
-                f"without it within {_SHOWN_SECONDS / 60:.0f} minutes. ROTOSCOPE_ASK_ABOVE_USD sets the limit.",
-                code="consent",
-            )
 
     def _asked_by_result(self, offer: _Offer, context: Context[Any, Any]) -> InputRequiredResult | None:
         asked = _asked_before(context.request_state)
@@ -143,9 +132,20 @@ class Consent:
         raise OverBudget(words, hint=hint, code="consent")
 
 
+async def _check_shown(studio: "Studio", offer: _Offer) -> None:
+    if not await studio.quotes.take(offer.key, offer.usd):
+        raise OverBudget(
+            f"This call costs about {offer.usd:.2f} USD, and nobody has agreed to that; nothing was spent.",
+            hint=f"Tell the user the price; call with dry_run: true and then, if the user agrees, the same again "
+            f"without it within {QUOTED_SECONDS / 60:.0f} minutes. ROTOSCOPE_ASK_ABOVE_USD sets the limit.",
+            code="consent",
+        )
+
+
 def _key(tool: str, arguments: Arguments, principal: str) -> str:
     asked = arguments.model_dump(mode="json", exclude={"dry_run"})
-    return json.dumps([principal, tool, asked], sort_keys=True)
+    words = json.dumps([principal, tool, asked], sort_keys=True)
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def _can_ask(context: Context[Any, Any]) -> bool:

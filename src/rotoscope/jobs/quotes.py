@@ -1,0 +1,69 @@
+"""Quotes: prices that were shown before anything was spent, so that the same request may follow from any process.
+
+Some clients start a new server process at each call: what only one process knows, they could never refer to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete
+from sqlalchemy.dialects.sqlite import insert as insert_or_merge
+
+from rotoscope.jobs.budget import in_millionths
+from rotoscope.jobs.database import Database
+from rotoscope.jobs.tables import quotes
+
+__all__ = ["QUOTED_SECONDS", "Quotes"]
+
+QUOTED_SECONDS = 600.0
+"""How long a quote holds."""
+
+_QUOTE = insert_or_merge(quotes)
+_QUOTED = _QUOTE.on_conflict_do_update(
+    index_elements=["key"], set_={"price": _QUOTE.excluded.price, "at": _QUOTE.excluded.at}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Quotes:
+    """The quotes that hold.
+
+    Attributes:
+        database: where they are kept.
+        clock: the time in Unix seconds.
+    """
+
+    database: Database
+    clock: Callable[[], float]
+
+    async def give(self, key: str, usd: float) -> None:
+        """Remember that somebody was shown the price of a request.
+
+        Args:
+            key: equal for equal requests of one principal.
+            usd: the price in US dollars.
+
+        Raises:
+            StorageFailed: it cannot be remembered.
+        """
+        now = self.clock()
+
+        def write(connection: Connection) -> None:
+            connection.execute(delete(quotes).where(quotes.c.at < now - QUOTED_SECONDS))
+            connection.execute(_QUOTED, {"key": key, "price": in_millionths(usd), "at": now})
+
+        await self.database.transact(write)
+
+    async def take(self, key: str, usd: float) -> bool:
+        """Whether the price of a request was shown lately and was no lower than now. A quote covers one run.
+
+        Raises:
+            StorageFailed: the ledger could not be written.
+        """
+        holds = (quotes.c.key == key, quotes.c.at >= self.clock() - QUOTED_SECONDS)
+        covers = quotes.c.price >= in_millionths(usd)
+
+        def write(connection: Connection) -> bool:
+            return connection.execute(delete(quotes).where(*holds, covers)).rowcount > 0
+
+        return await self.database.transact(write)
