@@ -70,17 +70,16 @@ def masked(value: Any, home: Path, name: str = "") -> Any:
 @pytest.fixture
 def asked(home: Path, photo: Path) -> dict[str, dict[str, Any]]:
     """A request for each tool that opens a job."""
-    clip, still, mask = home / "ball.mp4", home / "still.png", home / "mask.png"
+    clip, mask = home / "ball.mp4", home / "mask.png"
     draw_clip(clip)
     frame = first_frame(clip)
-    frame.save(still)
     area = frame.convert("L").point(lambda _: 0)
     area.paste(255, tuple(BALL[side] for side in ("left", "top", "right", "bottom")))  # type: ignore[arg-type]
     area.save(mask)
     box = {"left": 20, "top": 5, "right": 420, "bottom": 512}
     return {
         "segment_image": {"image": str(photo), "box": box},
-        "describe_with_masks": {"image": str(still)},
+        "describe_with_masks": {"image": str(photo)},
         "generate_video": {"prompt": "a storm", "duration": 4, "resolution": "480p"},
         "edit_video_with_mask": {"prompt": "an empty room", "video": str(clip), "mask": str(mask), "frame_num": 5},
     }
