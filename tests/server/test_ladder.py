@@ -103,6 +103,19 @@ def texts(answer: CallToolResult) -> str:
 
 
 @pytest.mark.anyio
+async def test_the_log_names_a_client_that_has_no_row_once(
+    server: MCPServer[StudioDoor], photo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dry = {"image": str(photo), "dry_run": True}
+    for name in ("fastmcp", "new\nclient", "new\nclient"):
+        async with Client(server, client_info=Implementation(name=name, version="1")) as client:
+            await client.call_tool("describe_with_masks", dry)
+    assert [line.getMessage() for line in caplog.records if "clients.toml" in line.getMessage()] == [
+        r"clients.toml does not know the client 'new\nclient': its calls stay open for 3.5 s"
+    ]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_every_client_gets_the_blocks_that_its_row_allows_and_no_others(
     patient: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[StudioDoor]], photo: Path, mode: Any

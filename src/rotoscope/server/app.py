@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 _SCHEMES = tuple(template.uri.partition("://")[0] + "://" for template in TEMPLATES)
 
+_STRANGERS = 64  # a client may call itself anything, as often as it likes
+
 LOCAL = "local"
 """The principal of a stdio session: whoever may run commands on this machine."""
 
@@ -74,6 +76,7 @@ class _Server(MCPServer[StudioDoor]):
         self._clients = clients
         self._inline_seconds = inline_seconds
         self._consent = consent
+        self._strangers: set[str] = set()
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[StudioDoor, Any] | None = None
@@ -133,7 +136,17 @@ class _Server(MCPServer[StudioDoor]):
         return view_answer(await view(await self._door.studio(), uri, LOCAL), uri)
 
     def _client(self, context: Context[StudioDoor, Any]) -> Client:
-        return self._clients.named(client_name(context))
+        name = client_name(context)
+        if name and name not in self._clients.clients:
+            self._mention(name)
+        return self._clients.named(name)
+
+    def _mention(self, stranger: str) -> None:
+        """Tell the log a client's name once: it is what a row of `clients.toml` begins with."""
+        if stranger not in self._strangers and len(self._strangers) < _STRANGERS:
+            self._strangers.add(stranger)
+            wait = self._clients.default.inline_seconds
+            _log.warning("clients.toml does not know the client %.80r: its calls stay open for %g s", stranger, wait)
 
     def _rung(self, tool: str, context: Context[StudioDoor, Any]) -> Rung:
         """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
