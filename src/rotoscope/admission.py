@@ -61,10 +61,11 @@ async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *
             continue
         listed = given if isinstance(given, list) else [given]
         _check_number(field, listed)
-        kind = cast("MediaKind", field.kind)
+        # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
+        kind = "still" if field.argument == "image" else cast("MediaKind", field.kind)
         media[field.argument] = [await intake.admit(kind, str(o), field.argument, pass_urls=pass_urls) for o in listed]
         many[field.argument] = field.many
-    notes = _unread(media)
+    notes = [*_unread(media), *_first_frames(media)]
     notes += await _cover(intake, manifest, media)
     chosen, more = _fitting(manifest, asked, media)
     links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
@@ -86,6 +87,11 @@ def _unread(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
     if not passed or passed == ["image"]:
         return []
     return [f"Passed on by URL and so not checked: {', '.join(passed)}."]
+
+
+def _first_frames(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+    taken = [one for found in media.values() for one in found if one.of_video]
+    return [f"The picture is the first frame of the video, {one.width}x{one.height} pixels." for one in taken]
 
 
 async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admitted]]) -> list[str]:

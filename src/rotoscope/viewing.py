@@ -9,6 +9,7 @@ from rotoscope.contracts.results import MediaFile, VideoResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput
 from rotoscope.jobs.job import Job
+from rotoscope.media.paths import local_path
 from rotoscope.media.pictures import decode
 from rotoscope.media.small import LONGEST_SIDE, MOST_BYTES, SmallPicture, small_picture
 from rotoscope.media.sniff import content_type_of, is_image, is_video
@@ -97,7 +98,8 @@ async def _best(studio: Studio, job: Job) -> str:
 
 
 def _kept(vault: Vault, link: str) -> Path:
-    own = None if "://" in link else vault.hash_of(Path(link))
+    local = "://" not in link or link.lower().startswith("file://")
+    own = vault.hash_of(local_path(link)) if local else None
     if own is None and not link.startswith("artifact://"):
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
     path = vault.find(own or link.removeprefix("artifact://").strip("/"))

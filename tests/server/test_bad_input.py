@@ -110,6 +110,16 @@ CASES: dict[str, tuple[Made, str, str]] = {
         "invalid_argument",
         "'instruction'",
     ),
+    "an unknown part of a point": (
+        lambda home: {"image": str(home / "astronaut.jpg"), "points": [{"x": 5, "y": 1, "kep": True}]},
+        "invalid_argument",
+        "'keep'",
+    ),
+    "a list for a box": (
+        lambda home: {"image": str(home / "astronaut.jpg"), "box": [20, 5, 420, 500]},
+        "invalid_argument",
+        "left, top, right, bottom",
+    ),
     "true for a number": (
         lambda home: {"image": str(home / "astronaut.jpg"), "points": [{"x": True, "y": 1}]},
         "invalid_argument",

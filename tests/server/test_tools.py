@@ -210,3 +210,22 @@ async def test_the_server_says_what_it_is(server: MCPServer[StudioDoor]) -> None
         assert client.server_info.name == "rotoscope"
         assert client.instructions is not None
         assert len(client.instructions) < 2000
+
+
+async def test_what_is_null_is_left_out(client: Client, photo: Path) -> None:
+    """Clients that must fill in every argument send null for the ones that they do not mean."""
+    given = {"image": str(photo), "box": BOX, "points": None, "overlay": None, "model": None, "dry_run": None}
+    answer = await call(client, "segment_image", **given)
+    assert answer["overlay"] is not None
+    found = await call(client, "get_job", job_id=answer["job_id"], wait_seconds=None)
+    assert found["status"] == "succeeded"
+
+
+async def test_a_results_file_may_be_given_by_its_url(client: Client, photo: Path) -> None:
+    """Results lie in a hidden folder, of which nothing else is read."""
+    first = await call(client, "segment_image", image=str(photo), box=BOX)
+    overlay = first["overlay"]["url"]
+    assert overlay.startswith("file://")
+    assert (await call(client, "describe_with_masks", image=overlay))["status"] == "succeeded"
+    seen = await client.call_tool("view_media", {"uri": overlay})
+    assert [block.type for block in seen.content] == ["text", "image"]

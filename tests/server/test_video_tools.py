@@ -77,6 +77,25 @@ async def test_a_mask_found_on_the_first_frame_becomes_a_masked_edit(client: Cli
     assert psnr(before, after, away) > 30
 
 
+async def test_the_first_frame_of_a_clip_is_the_picture_that_is_looked_at(client: Client, home: Path) -> None:
+    """Who has a clip and no tool to cut a frame out of it gets a mask all the same."""
+    clip, still = home / "ball.mp4", home / "still.png"
+    draw_clip(clip)
+    first_frame(clip).save(still)
+    found = await call(client, "segment_image", image=str(clip), box=BALL)
+    same = await call(client, "segment_image", image=str(still), box=BALL)
+    assert found["masks"][0]["media"]["sha256"] == same["masks"][0]["media"]["sha256"]
+    assert "The picture is the first frame of the video, 832x480 pixels." in found["warnings"]
+    assert not any("first frame" in warning for warning in same["warnings"])
+
+
+async def test_what_is_to_be_shown_in_a_video_must_be_a_picture(client: Client, home: Path) -> None:
+    clip = home / "ball.mp4"
+    draw_clip(clip)
+    answer = await client.call_tool("generate_video", {"prompt": "a storm", "first_frame": str(clip)})
+    assert answer.is_error
+
+
 async def test_text_alone_tells_of_the_video(client: Client) -> None:
     with anyio.fail_after(60):
         answer = await client.call_tool("generate_video", {"prompt": "a storm", "duration": 4, "resolution": "480p"})

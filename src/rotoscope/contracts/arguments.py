@@ -192,6 +192,8 @@ class ListJobs(Arguments):
 
 Shape = TypeVar("Shape", bound=Arguments)
 
+_RECORDS: Mapping[str, type[Arguments]] = {"points": PointArgument, "box": BoxArgument}
+
 
 def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
     """Check what a caller passed in.
@@ -199,7 +201,7 @@ def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
     Raises:
         InvalidInput: one sentence about the first argument that is wrong, and the nearest name for an unknown one.
     """
-    given = {name: value for name, value in raw.items() if name not in _IGNORED}
+    given = {name: value for name, value in raw.items() if name not in _IGNORED and not _left_out(shape, name, value)}
     unknown = [name for name in given if name not in shape.model_fields]
     if unknown:
         raise _unknown_argument(shape, str(unknown[0]))
@@ -209,11 +211,17 @@ def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
         raise _wrong_argument(error) from None
 
 
-def _unknown_argument(shape: type[Arguments], name: str) -> InvalidInput:
+def _left_out(shape: type[Arguments], name: str, value: object) -> bool:
+    """Clients that must fill in every argument send null for what they mean to leave out."""
+    field = shape.model_fields.get(name)
+    return value is None and field is not None and not field.is_required()
+
+
+def _unknown_argument(shape: type[Arguments], name: str, where: str = "") -> InvalidInput:
     known = list(shape.model_fields)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known arguments: {', '.join(known)}."
-    return InvalidInput(f"There is no argument {name[:80]!r}.", hint=hint)
+    return InvalidInput(f"There is no argument {(where or name)[:80]!r}.", hint=hint)
 
 
 def _wrong_argument(error: ValidationError) -> InvalidInput:
@@ -221,7 +229,11 @@ def _wrong_argument(error: ValidationError) -> InvalidInput:
     where = ".".join(str(part) for part in first["loc"]) or "arguments"
     if first["type"] == "missing":
         return InvalidInput(f"The argument {where!r} is missing.", hint=f"Call again with {where!r}.")
-    if first["type"] == "extra_forbidden":
-        return InvalidInput(f"There is no argument {where[:80]!r}.", hint="Leave it out and call again.")
+    record = _RECORDS.get(str(first["loc"][0])) if first["loc"] else None
+    if first["type"] == "extra_forbidden" and record is not None:
+        return _unknown_argument(record, str(first["loc"][-1]), where)
+    if first["type"] == "model_type" and record is not None:
+        keys = ", ".join(record.model_fields)
+        return InvalidInput(f"The argument {where!r} is wrong: it is not an object.", hint=f"Give one with {keys}.")
     reason = first["msg"].removeprefix("Value error, ")
     return InvalidInput(f"The argument {where!r} is wrong: {reason}.", hint="Correct it and call again.")

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import io
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,11 +14,11 @@ from typing import Literal
 import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
-from rotoscope.media.paths import Roots, open_file
+from rotoscope.media.paths import Roots, local_path, open_file
 from rotoscope.media.pictures import clean
-from rotoscope.media.sniff import content_type_of, is_image
+from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Vault
-from rotoscope.media.videos import clean_sound, clean_video
+from rotoscope.media.videos import clean_sound, clean_video, first_frame
 
 __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 
@@ -26,7 +27,7 @@ FILE_BYTES = 512 * 1024 * 1024
 INLINE_BYTES = 10 * 1024 * 1024
 _SNIFFED_BYTES = 64
 
-MediaKind = Literal["image", "video", "audio", "visual"]
+MediaKind = Literal["image", "still", "video", "audio", "visual"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 
@@ -36,7 +37,7 @@ class Admitted:
     """A medium that may be used: an https URL passed on unread, or an `artifact://` link to a checked file.
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
-    has read it, or it has none.
+    has read it, or it has none. `of_video`: it is the first frame of a video that was given.
     """
 
     value: str
@@ -46,6 +47,7 @@ class Admitted:
     height: int | None = None
     duration_seconds: float | None = None
     frames: int | None = None
+    of_video: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Intake:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video.
+            kind: what it must be; `visual` is a picture or a video, `still` a picture or a video's first frame.
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
@@ -96,7 +98,7 @@ class Intake:
             uri = await self.job_output(text) if scheme == "job" else text
             yield await anyio.to_thread.run_sync(self._kept, uri)
             return
-        own = self.vault.hash_of(Path(text)) if not scheme else None
+        own = self.vault.hash_of(local_path(text)) if scheme in ("", "file") else None
         if own is not None:
             yield await anyio.to_thread.run_sync(self._kept, f"artifact://{own}")
             return
@@ -136,10 +138,14 @@ class Intake:
         return path
 
     def _checked(self, kind: MediaKind, file: Path) -> Admitted:
+        with file.open("rb") as opened:
+            content_type = content_type_of(opened.read(_SNIFFED_BYTES))
         if kind == "visual":
-            with file.open("rb") as opened:
-                kind = "image" if is_image(content_type_of(opened.read(_SNIFFED_BYTES))) else "video"
-        return {"image": self._picture, "video": self._video, "audio": self._sound}[kind](file)
+            kind = "image" if is_image(content_type) else "video"
+        if kind == "still" and not is_video(content_type):
+            kind = "image"
+        check = {"image": self._picture, "still": self._first_frame, "video": self._video, "audio": self._sound}
+        return check[kind](file)
 
     def _picture(self, file: Path) -> Admitted:
         """Decode and encode anew, so that only pixels leave this machine."""
@@ -148,6 +154,13 @@ class Intake:
         picture = clean(file.read_bytes())
         kept = self.vault.keep(picture.content, picture.content_type)
         return Admitted(kept.uri, kept.content_type, kept.size, picture.width, picture.height)
+
+    def _first_frame(self, file: Path) -> Admitted:
+        """Without loss: a mask is found on it, and nobody needs a tool of their own to cut it out."""
+        image, target = first_frame(file), io.BytesIO()
+        image.save(target, "PNG")
+        kept = self.vault.keep(target.getvalue(), "image/png")
+        return Admitted(kept.uri, kept.content_type, kept.size, image.width, image.height, of_video=True)
 
     def _video(self, file: Path) -> Admitted:
         """Only the streams of picture and sound leave this machine, in a new container."""

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UnsafeSource
 
-__all__ = ["Roots", "default_roots", "open_file"]
+__all__ = ["Roots", "default_roots", "local_path", "open_file"]
 
 _LONGEST_PATH = 4096  # characters
 
@@ -46,12 +46,16 @@ def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
     return _open_regular(_allowed(_named(text, roots.start), roots.folders), limit)
 
 
+def local_path(text: str) -> Path:
+    """The path that a path or a `file://` URL means; nothing is looked up."""
+    return Path(unquote(urlsplit(text).path)) if text.lower().startswith("file://") else Path(text)
+
+
 def _named(text: str, start: Path) -> Path:
     if "\x00" in text or len(text) > _LONGEST_PATH:
         raise InvalidInput("The path is not usable.", hint="Give a path or an https URL.", code="path_invalid")
-    plain = unquote(urlsplit(text).path) if text.lower().startswith("file://") else text
     try:
-        return start / Path(plain).expanduser()
+        return start / local_path(text).expanduser()
     except RuntimeError as error:
         raise InvalidInput(
             "The path names an unknown user.", hint="Give an absolute path.", code="path_invalid"

@@ -9,6 +9,7 @@ from pydantic import Field
 __all__ = ["PROMPTS", "photo_to_coco", "prompts", "remove_from_video", "storyboard_to_video"]
 
 _WAIT = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
+_SEEN = "If you cannot open it yourself, dry_run: true shows it as an artifact:// link that view_media takes."
 _PRICE = "Call it with dry_run: true first and tell me the price; go on only if I agree."
 
 Video = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the video.")]
@@ -24,13 +25,12 @@ def remove_from_video(
     model: Model = "",
 ) -> str:
     """Cut something out of a video and put the background, or something else, in its place."""
-    still = f"The first frame is {frame}." if frame else (
-        "Get the first frame as a picture: ffmpeg -i VIDEO -frames:v 1 frame.png, or job://ID/poster of the job that "
-        "made the video."
-    )  # fmt: skip
     return _steps(
         f"Take {what} out of the video {video}.",
-        f"{still} Find {what} on it with segment_image: by its words, or by a box or points around it.",
+        f"Find {what} on the first frame with segment_image, image {frame or video}: by its words, or by a box or "
+        "points around it."
+        + ("" if frame else " It takes the first frame of a video on this machine; one at an URL must be saved first.")
+        + f" {_SEEN}",
         "Look at the overlay with view_media job://ID/overlay. If the mask is wrong, try a box or more points.",
         f"Call edit_video_with_mask with the video, mask job://ID and a prompt that says what is seen there then: "
         f"{instead or 'the background alone, without ' + what}.{_model(model)} {_PRICE}",
@@ -52,7 +52,7 @@ def storyboard_to_video(
     return _steps(
         f"Make a video of the storyboard {storyboard}.",
         "Look at the storyboard and write a prompt that calls it 'Image 1' and tells its panels in order, with camera, "
-        f"movement and sound. {story or 'Tell only what it shows.'}",
+        f"movement and sound. {story or 'Tell only what it shows.'} {_SEEN}",
         f"Call generate_video with that prompt, the storyboard in reference_images{options}.{_model(model)} {_PRICE}",
         f"{_WAIT} Look at the result with view_media job://ID/filmstrip and compare it with the storyboard, panel by "
         "panel. Give me the path of the video and its seed.",
