@@ -26,7 +26,7 @@ raise SystemExit(serve(os.environ, load))
 """
 SECONDS = 60
 VERSION = "2025-11-25"
-CLIENT = {"name": "test", "version": "1"}
+CLIENT = {"name": "mcp", "version": "1"}
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
