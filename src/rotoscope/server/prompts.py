@@ -9,7 +9,6 @@ from pydantic import Field
 __all__ = ["PROMPTS", "photo_to_coco", "prompts", "remove_from_video", "storyboard_to_video"]
 
 _WAIT = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
-_SEEN = "If you cannot open it yourself, dry_run: true shows it as an artifact:// link that view_media takes."
 _PRICE = "Call it with dry_run: true first and tell me the price; go on only if I agree."
 
 Video = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the video.")]
@@ -30,7 +29,7 @@ def remove_from_video(
         f"Find {what} on the first frame with segment_image, image {frame or video}: by its words, or by a box or "
         "points around it."
         + ("" if frame else " It takes the first frame of a video on this machine; one at an URL must be saved first.")
-        + f" {_SEEN}",
+        + f" {_seen('segment_image')}",
         "Look at the overlay with view_media job://ID/overlay. If the mask is wrong, try a box or more points.",
         f"Call edit_video_with_mask with the video, mask job://ID and a prompt that says what is seen there then: "
         f"{instead or 'the background alone, without ' + what}.{_model(model)} {_PRICE}",
@@ -51,8 +50,8 @@ def storyboard_to_video(
     options = "".join(f", {name} {value}" for name, value in chosen.items() if value)
     return _steps(
         f"Make a video of the storyboard {storyboard}.",
-        "Look at the storyboard and write a prompt that calls it 'Image 1' and tells its panels in order, with camera, "
-        f"movement and sound. {story or 'Tell only what it shows.'} {_SEEN}",
+        f"Look at the storyboard. {_seen('generate_video')} Write a prompt that calls it 'Image 1' and tells its "
+        f"panels in order, with camera, movement and sound. {story or 'Tell only what it shows.'}",
         f"Call generate_video with that prompt, the storyboard in reference_images{options}.{_model(model)} {_PRICE}",
         f"{_WAIT} Look at the result with view_media job://ID/filmstrip and compare it with the storyboard, panel by "
         "panel. Give me the path of the video and its seed.",
@@ -89,6 +88,10 @@ def prompts() -> list[Prompt]:
 
 def _steps(goal: str, *steps: str) -> str:
     return "\n".join([goal, *(f"{number}. {step}" for number, step in enumerate(steps, 1))])
+
+
+def _seen(tool: str) -> str:
+    return f"If you cannot open it, {tool} with dry_run: true shows it as an artifact:// link that view_media takes."
 
 
 def _model(model: str) -> str:
