@@ -115,7 +115,7 @@ def open_studio(
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
-    quotes = Quotes(database, clock)
+    quotes = Quotes(database, clock, tempo.quote)
     return Studio(rooms, intake, access, dispatcher, retention, quotes, leases.holder.owner, caps, draw)
 
 

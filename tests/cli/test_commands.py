@@ -219,6 +219,27 @@ async def test_a_stdio_server_serves_either_era_and_keeps_stdout_clean(
     assert told
 
 
+def test_a_server_that_nobody_calls_loads_neither_ledger_nor_pixels_nor_network(
+    env: dict[str, str], home: Path
+) -> None:
+    heavy = {"sqlalchemy", "httpx", "numpy", "PIL", "av", "cv2", "rotoscope.studio", "rotoscope.sandbox"}
+    script = (
+        "import sys; from rotoscope.cli import main; code = main(['serve']);"
+        f"print(code, 'mcp' in sys.modules, sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=env,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0 True []\n", "")
+
+
 @pytest.mark.anyio
 async def test_a_sandbox_over_http_serves_like_the_one_inside(
     env: dict[str, str], home: Path, photo: Path, run: Run

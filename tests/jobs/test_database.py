@@ -162,7 +162,7 @@ async def test_a_ledger_of_the_second_schema_gets_what_the_third_added(tmp_path:
     with contextlib.closing(sqlite3.connect(file)) as second:
         second.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
     database = Database(f"sqlite:///{file}")
-    await Quotes(database, lambda: 1.0).give("key", 2.0)
+    await Quotes(database, lambda: 1.0, 600.0).give("key", 2.0)
     assert await Ledger(database, lambda: 1.0).job(opening.job.id) == opening.job
     assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]

@@ -13,10 +13,7 @@ from rotoscope.jobs.budget import in_millionths
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.tables import quotes
 
-__all__ = ["QUOTED_SECONDS", "Quotes"]
-
-QUOTED_SECONDS = 600.0
-"""How long a quote holds."""
+__all__ = ["Quotes"]
 
 _QUOTE = insert_or_merge(quotes)
 _QUOTED = _QUOTE.on_conflict_do_update(
@@ -31,10 +28,12 @@ class Quotes:
     Attributes:
         database: where they are kept.
         clock: the time in Unix seconds.
+        seconds: how long a quote holds.
     """
 
     database: Database
     clock: Callable[[], float]
+    seconds: float
 
     async def give(self, key: str, usd: float) -> None:
         """Remember that somebody was shown the price of a request.
@@ -49,7 +48,7 @@ class Quotes:
         now = self.clock()
 
         def write(connection: Connection) -> None:
-            connection.execute(delete(quotes).where(quotes.c.at < now - QUOTED_SECONDS))
+            connection.execute(delete(quotes).where(quotes.c.at < now - self.seconds))
             connection.execute(_QUOTED, {"key": key, "price": in_millionths(usd), "at": now})
 
         await self.database.transact(write)
@@ -60,7 +59,7 @@ class Quotes:
         Raises:
             StorageFailed: the ledger could not be written.
         """
-        holds = (quotes.c.key == key, quotes.c.at >= self.clock() - QUOTED_SECONDS)
+        holds = (quotes.c.key == key, quotes.c.at >= self.clock() - self.seconds)
         covers = quotes.c.price >= in_millionths(usd)
 
         def write(connection: Connection) -> bool:

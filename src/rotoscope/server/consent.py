@@ -19,7 +19,6 @@ from rotoscope.contracts.arguments import Arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
-from rotoscope.jobs.quotes import QUOTED_SECONDS
 
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
@@ -137,7 +136,7 @@ async def _check_shown(studio: "Studio", offer: _Offer) -> None:
         raise OverBudget(
             f"This call costs about {offer.usd:.2f} USD, and nobody has agreed to that; nothing was spent.",
             hint=f"Tell the user the price; call with dry_run: true and then, if the user agrees, the same again "
-            f"without it within {QUOTED_SECONDS / 60:.0f} minutes. ROTOSCOPE_ASK_ABOVE_USD sets the limit.",
+            f"without it within {studio.quotes.seconds / 60:.0f} minutes. ROTOSCOPE_ASK_ABOVE_USD sets the limit.",
             code="consent",
         )
 
