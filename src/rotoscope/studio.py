@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import anyio
@@ -17,7 +17,7 @@ from rotoscope.errors import InvalidInput, OverBudget, StorageFailed, UnknownJob
 from rotoscope.jobs.budget import Caps, refuse_over_budget
 from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.job import Job, NewJob, Opening
+from rotoscope.jobs.job import FINAL, Job, NewJob, Opening
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
@@ -92,10 +92,11 @@ class Studio:
         principal: str,
         budget: float,
         told: Callable[[Job], Awaitable[None]] | None = None,
+        agreed_usd: float | None = None,
     ) -> JobResult | JobList:
         """Do what a tool promises, waiting at most `budget` seconds for its job.
 
-        A result that is given back counts as told. A caller who is cut off while waiting has been told nothing.
+        Nobody has been told anything yet: `delivered` is for the last moment before a result goes out.
 
         Raises:
             RotoscopeError: refused; nothing was begun.
@@ -105,21 +106,29 @@ class Studio:
                 return await self.list(principal, status, limit)
             case CancelJob(job_id=job_id):
                 job = await self.wait(await self.cancel(job_id, principal), budget)
-                return await self.deliver(job, AnyResult)
+                return await self.result(job, AnyResult)
             case GetJob(job_id=job_id, wait_seconds=seconds):
                 job = await self.wait(await self.job(job_id, principal), min(seconds, budget), told)
-                return await self.deliver(job, AnyResult)
+                return await self.result(job, AnyResult)
             case _:
-                begun = await self.start(tool, arguments, principal)
+                begun = await self.start(tool, arguments, principal, agreed_usd)
                 if isinstance(begun, JobResult):
                     return begun
-                result = await self.deliver(await self.wait(begun.job, budget, told))
+                result = await self.result(await self.wait(begun.job, budget, told))
                 return _joined(result) if begun.joined else result
 
-    async def start(self, tool: str, arguments: Arguments, principal: str) -> Opening | JobResult:
+    async def start(
+        self, tool: str, arguments: Arguments, principal: str, agreed_usd: float | None = None
+    ) -> Opening | JobResult:
         """Check a request, open its job and have it driven; for a dry run, the result of planning it.
 
         A request that repeats one whose end was not told yet joins its job.
+
+        Args:
+            tool: the tool's name.
+            arguments: what it is asked.
+            principal: on whose behalf.
+            agreed_usd: up to which price a new run was agreed to, in US dollars; None: nobody need agree.
 
         Raises:
             UserMistake, MissingKey, OverBudget: refused before anything was sent or spent.
@@ -128,7 +137,7 @@ class Studio:
         new, planned = await self._planned(tool, arguments, principal)
         if getattr(arguments, "dry_run", False):
             return _dry_run(new, planned, _cap_notes(self.caps, new))
-        opening = await self.rooms.ledger.open(new, self.caps, self.owner)
+        opening = await self.rooms.ledger.open(new, replace(self.caps, agreed=agreed_usd), self.owner)
         if not opening.joined:
             self.dispatcher.start(opening.job.id)
         return opening
@@ -137,10 +146,10 @@ class Studio:
         """What a request would cost. It is checked like the request itself, and begins nothing.
 
         Raises:
-            UserMistake, MissingKey: it would be refused.
+            UserMistake, MissingKey, OverBudget: it would be refused.
         """
         new, _ = await self._planned(tool, arguments, principal)
-        joins = await self.rooms.ledger.twin(new) is not None
+        joins = await self.rooms.ledger.foreseen(new, self.caps) is not None
         return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins)
 
     async def job(self, job_id: str, principal: str) -> Job:
@@ -183,11 +192,15 @@ class Studio:
     async def deliver(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """The result of a job for somebody who asked for it: if it has ended, that is told now."""
         result = await self.result(job, shape)
-        if job.final and job.delivered_at is None:
+        await self.delivered(result)
+        return result
+
+    async def delivered(self, result: JobResult) -> None:
+        """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on."""
+        if result.status in FINAL and result.job_id:
             # Told once more is better than not told: a disk that is full does not hide what was paid for.
             with contextlib.suppress(StorageFailed):
-                await self.rooms.ledger.delivered(job.id)
-        return result
+                await self.rooms.ledger.delivered(result.job_id)
 
     async def list(self, principal: str, status: Status | None, limit: int) -> JobList:
         """The newest jobs of a principal, newest first."""

@@ -158,11 +158,14 @@ async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResul
             known = job
 
         try:
-            return await studio.perform(tool, arguments, _LOCAL, _BUDGETS.get(type(arguments), float("inf")), tell)
+            result = await studio.perform(tool, arguments, _LOCAL, _BUDGETS.get(type(arguments), float("inf")), tell)
         except anyio.get_cancelled_exc_class():
             if known is not None:
                 print(f"\nInterrupted. The job is {known.id}: rotoscope jobs show {known.id}", file=sys.stderr)
             raise
+    if isinstance(result, JobResult):
+        await studio.delivered(result)
+    return result
 
 
 def _progress(console: Console) -> Progress:

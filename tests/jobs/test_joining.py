@@ -35,7 +35,8 @@ async def begun(studio: Studio, arguments: Arguments, principal: str = "local", 
 async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -> JobResult:
     with anyio.fail_after(15):
         result = await studio.perform("segment_image", arguments, "local", seconds)
-    assert isinstance(result, JobResult)
+        assert isinstance(result, JobResult)
+        await studio.delivered(result)
     return result
 
 
@@ -75,7 +76,10 @@ async def test_after_it_was_told_the_same_request_is_a_new_job(
 async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provider: Replicate, photo: Path) -> None:
     opening = await begun(studio, words(photo))
     await finished(studio, opening)
-    await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
+    result = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
+    assert isinstance(result, JobResult)
+    assert (await begun(studio, words(photo))).joined, "the answer has not left yet"
+    await studio.delivered(result)
     assert not (await begun(studio, words(photo))).joined
 
 

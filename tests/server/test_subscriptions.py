@@ -144,6 +144,16 @@ async def test_who_subscribes_to_a_job_that_is_not_theirs_is_refused(waiting: MC
     assert caught.value.code == -32602
 
 
+@pytest.mark.parametrize("uri", ["nope://x", "JOB://x", "job:x"])
+async def test_who_subscribes_to_what_is_not_served_is_refused(waiting: MCPServer[StudioDoor], uri: str) -> None:
+    """Nothing would ever be heard of it."""
+    async with Client(waiting, mode="legacy") as client:
+        with pytest.raises(MCPError):
+            await client.subscribe_resource(uri)
+    async with Client(waiting) as client, client.listen(resource_subscriptions=[uri]) as events:
+        assert not events.honored.resource_subscriptions
+
+
 async def test_the_handshake_says_that_resources_can_be_subscribed_to(waiting: MCPServer[StudioDoor]) -> None:
     async with Client(waiting, mode="legacy") as client:
         assert client.server_capabilities is not None

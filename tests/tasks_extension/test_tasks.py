@@ -47,6 +47,7 @@ class Shelf:
         self.tasks = {("me", "t1"): WORKING, ("you", "t2"): replace(WORKING, id="t2")}
         self.cancelled: list[str] = []
         self.updated: list[Mapping[str, Any]] = []
+        self.told: list[str] = []
         self.listeners: list[Callable[[str], None]] = []
 
     def put(self, task: Task) -> None:
@@ -56,6 +57,9 @@ class Shelf:
 
     async def get(self, principal: str, task_id: str) -> Task | None:
         return self.tasks.get((principal, task_id))
+
+    async def delivered(self, principal: str, task_id: str) -> None:
+        self.told.append(task_id)
 
     async def cancel(self, principal: str, task_id: str) -> None:
         self.cancelled.append(task_id)
@@ -242,6 +246,24 @@ async def test_a_listener_is_told_where_its_tasks_stand_and_of_every_change(wire
     assert second["params"]["result"]["isError"] is True
     for told in (acknowledged, first, second):
         assert told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == number
+
+
+async def test_the_store_hears_that_an_end_was_delivered_only_when_it_goes_out(
+    wire: Any, shelf: Shelf, bus: InMemorySubscriptionBus
+) -> None:
+    await wire.ask("tasks/get", taskId="t1")
+    shelf.put(STATES["completed"])
+    await wire.call("work")
+    await wire.ask("tasks/cancel", taskId="t1")
+    await wire.ask("tasks/update", taskId="t1", inputResponses={})
+    assert shelf.told == []
+    await wire.ask("tasks/get", taskId="t1")
+    assert shelf.told == ["t1"]
+    await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
+    assert (await wire.read())["method"] == "notifications/subscriptions/acknowledged"
+    assert (await wire.read())["params"]["status"] == "completed"
+    await wire.ask("tasks/get", taskId="t2")
+    assert shelf.told == ["t1", "t1"]
 
 
 async def test_listening_to_tasks_wants_the_declaration(wire: Any) -> None:

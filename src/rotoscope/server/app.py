@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -24,16 +23,16 @@ from rotoscope.errors import InvalidInput, RotoscopeError
 from rotoscope.server.answers import error_answer, list_answer, result_answer
 from rotoscope.server.blocks import blocks_for, view_answer
 from rotoscope.server.consent import Consent
-from rotoscope.server.delivery import Teller, client_name, declared, looked_again
+from rotoscope.server.delivery import Teller, client_name, looked_again
 from rotoscope.server.door import OpenStudio, StudioDoor
 from rotoscope.server.hints import check_prompt, serve_hints
-from rotoscope.server.ladder import Rung, rung
+from rotoscope.server.ladder import open_seconds
 from rotoscope.server.patience import Client, Clients
 from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema
-from rotoscope.server.subscriptions import Fanout, job_of, serve_subscriptions
+from rotoscope.server.subscriptions import Fanout, MayHear, job_of, serve_subscriptions
 from rotoscope.server.tasks import JobTasks, offer_task
-from rotoscope.tasks_extension import Tasks, TaskStore
+from rotoscope.tasks_extension import Tasks, TaskStore, takes_tasks
 
 if TYPE_CHECKING:
     from rotoscope.jobs.job import Job
@@ -117,18 +116,20 @@ class _Server(MCPServer[StudioDoor]):
         studio = await self._door.studio()
         if isinstance(arguments, ViewMedia):
             return await self._viewed(arguments.uri)
-        question = await self._consent.ask(studio, name, arguments, LOCAL, context)
-        if question is not None:
-            return question
+        agreed = await self._consent.ask(studio, name, arguments, LOCAL, context)
+        if isinstance(agreed, InputRequiredResult):
+            return agreed
         teller = Teller(context.report_progress)
-        seconds = self._rung(name, context).seconds
-        result = await studio.perform(name, arguments, LOCAL, seconds, teller.tell)
+        seconds = self._seconds(name, context)
+        result = await studio.perform(name, arguments, LOCAL, seconds, teller.tell, agreed.usd)
         if not isinstance(result, JobResult):
             return list_answer(result)
         offer_task(name, result)
         await self._consent.remember(studio, name, arguments, LOCAL, result)
         blocks = await blocks_for(self._client(context), studio, result, LOCAL)
-        return result_answer(looked_again(result, seconds), *blocks)
+        answer = result_answer(looked_again(result, seconds), *blocks)
+        await studio.delivered(result)  # last: who is cut off before this has heard nothing
+        return answer
 
     async def _viewed(self, uri: str) -> CallToolResult:
         from rotoscope.viewing import view
@@ -148,11 +149,11 @@ class _Server(MCPServer[StudioDoor]):
             wait = self._clients.default.inline_seconds
             _log.warning("clients.toml does not know the client %.80r: its calls stay open for %g s", stranger, wait)
 
-    def _rung(self, tool: str, context: Context[StudioDoor, Any]) -> Rung:
+    def _seconds(self, tool: str, context: Context[StudioDoor, Any]) -> float:
         """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
-        contract, said = TOOLS[tool], declared(context)
-        said = said if contract.pays else replace(said, tasks=False)
-        return rung(said, self._client(context), contract.usual_seconds, self._inline_seconds)
+        contract = TOOLS[tool]
+        tasks = contract.pays and takes_tasks(context.request_context)
+        return open_seconds(self._client(context), contract.usual_seconds, self._inline_seconds, tasks=tasks)
 
 
 def principal_of(_: ServerRequestContext[Any, Any]) -> str:
@@ -208,10 +209,6 @@ def build_server(
             yield door
             telling.cancel_scope.cancel()
 
-    async def may_hear(ctx: ServerRequestContext[Any, Any], uri: str) -> bool:
-        job_id = job_of(uri)
-        return job_id is None or await tasks.store.get(principal_of(ctx), job_id) is not None
-
     server = _Server(
         door,
         clients,
@@ -227,13 +224,25 @@ def build_server(
         lifespan=lifespan,
         log_level="WARNING",
     )
-    serve_subscriptions(server, fanout, bus, tasks, may_hear)
+    serve_subscriptions(server, fanout, bus, tasks, _hearing(server, tasks))
     for template in TEMPLATES:
         server.resource(template.uri, name=template.name, description=template.description, mime_type=template.mime)(
             template.declared
         )
     serve_hints(server, door.studio, LOCAL)
     return server
+
+
+def _hearing(server: MCPServer[StudioDoor], tasks: Tasks) -> MayHear:
+    """Who may hear of what: of their own jobs, of what never changes, and of what somebody added to the server."""
+
+    async def may_hear(ctx: ServerRequestContext[Any, Any], uri: str) -> bool:
+        job_id = job_of(uri)
+        if job_id is not None:
+            return await tasks.store.get(principal_of(ctx), job_id) is not None
+        return uri.startswith(_SCHEMES) or uri in {str(one.uri) for one in await server.list_resources()}
+
+    return may_hear
 
 
 def _parsed(name: str, arguments: Mapping[str, object]) -> Arguments:

@@ -62,16 +62,20 @@ class JobTasks:
         self._retention = retention_seconds
 
     async def get(self, principal: str, task_id: str) -> Task | None:
-        """The job of that id, as a task; whoever asks for one that has ended is told its end."""
+        """The job of that id, as a task."""
         studio = await self._studio()
-        try:
-            job = await studio.job(task_id, principal)
-        except UnknownJob:
+        job = await _job(studio, principal, task_id)
+        if job is None:
             return None
-        if job.id != task_id:
-            return None  # the studio also takes links, but one task has one id
-        result = await studio.deliver(job)
+        result = await studio.result(job)
         return task_of(job, result, result_answer(result), self._retention)
+
+    async def delivered(self, principal: str, task_id: str) -> None:
+        """Its end goes out: an equal request is a new one from now on."""
+        studio = await self._studio()
+        job = await _job(studio, principal, task_id)
+        if job is not None:
+            await studio.deliver(job)
 
     async def cancel(self, principal: str, task_id: str) -> None:
         """Cancel the job, at the provider too."""
@@ -87,6 +91,14 @@ class JobTasks:
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Hear of every job that changes."""
         return self._changes.hear(listener)
+
+
+async def _job(studio: "Studio", principal: str, task_id: str) -> Job | None:
+    try:
+        job = await studio.job(task_id, principal)
+    except UnknownJob:
+        return None
+    return job if job.id == task_id else None  # the studio also takes links, but one task has one id
 
 
 def task_of(job: Job, result: JobResult, answer: CallToolResult, retention_seconds: float | None) -> Task:

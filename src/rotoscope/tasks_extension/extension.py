@@ -99,7 +99,10 @@ class Tasks(Extension):
         return result if task is None else task.announced()
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
-        return (await self._admitted(ctx, params)).told()
+        task = await self._admitted(ctx, params)
+        if task.final:
+            await self.store.delivered(self.principal_of(ctx), task.id)
+        return task.told()
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: UpdateParams) -> HandlerResult:
         task = await self._admitted(ctx, params)

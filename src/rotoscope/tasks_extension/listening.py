@@ -181,10 +181,13 @@ class Listening:
         if not isinstance(event, _TaskChanged):
             await _send(ctx, event_to_notification(event, meta), request_id)
             return
-        task = await self._tasks.store.get(self._tasks.principal_of(ctx), event.task_id)
+        store, principal = self._tasks.store, self._tasks.principal_of(ctx)
+        task = await store.get(principal, event.task_id)
         if task is not None:
             params: dict[str, Any] = {**task.told(), "_meta": meta}
             await _send(ctx, Notification[dict[str, Any], str](method="notifications/tasks", params=params), request_id)
+            if task.final:
+                await store.delivered(principal, event.task_id)
 
 
 async def _send(

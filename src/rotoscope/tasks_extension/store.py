@@ -24,6 +24,10 @@ class TaskStore(Protocol):
         """A task as it is now; None when this principal has none of that id, or it has expired."""
         ...
 
+    async def delivered(self, principal: str, task_id: str) -> None:
+        """The end of a task goes out to its client. Only this says so: asking with `get` tells nobody anything."""
+        ...
+
     async def cancel(self, principal: str, task_id: str) -> None:
         """Ask for a task to end. It is a wish: a task that ends otherwise first, or is gone, raises nothing."""
         ...
