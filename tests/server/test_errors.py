@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client, MCPError
 from mcp_types import CallToolResult, TextContent
 
 from rotoscope import errors
+from rotoscope.compose import open_roots, studio_opener
 from rotoscope.errors import RotoscopeError, StorageFailed
+from rotoscope.models.catalog import manifest_folder
 from rotoscope.server.answers import error_answer
+from rotoscope.server.app import build_server
+from rotoscope.server.patience import read_clients
+from rotoscope.settings import read_settings
 from rotoscope.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -129,3 +135,20 @@ async def test_numbers_given_as_strings_are_taken(client: Client) -> None:
     planned = (await client.call_tool("generate_video", given)).structured_content
     assert planned is not None
     assert (planned["planned_input"]["duration"], planned["seed"]) == (4, 7)
+
+
+async def test_a_setting_that_is_refused_is_told_to_who_calls_also_when_jobs_were_left_open(
+    environment: dict[str, str], home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Jobs that were left open are taken up without a call: nobody is there to be told, and the session goes on."""
+    settings = read_settings({**environment, "FAL_KEY": "bad key"})
+    opener = studio_opener(settings, open_roots(settings, home, home))
+    server = build_server(opener, read_clients(manifest_folder() / "clients.toml"), 1.0, has_open_jobs=lambda: True)
+    async with Client(server) as client:
+        with anyio.fail_after(30):
+            while not any("left open" in line.getMessage() for line in caplog.records):
+                await anyio.lowlevel.checkpoint()
+            answer = await client.call_tool("list_jobs", {})
+    assert answer.is_error
+    assert "FAL_KEY" in getattr(answer.content[0], "text", "")
+    assert "bad key" not in caplog.text

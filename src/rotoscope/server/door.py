@@ -1,5 +1,6 @@
 """The door to the studio: opened at the first call, so that a client sees the tools before anything heavy loads."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -9,11 +10,14 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
+from rotoscope.errors import RotoscopeError
+
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
 
 __all__ = ["OpenStudio", "StudioDoor"]
 
+_log = logging.getLogger(__name__)
 _OPENING_SECONDS = 0.5
 
 OpenStudio = Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]
@@ -45,8 +49,13 @@ class StudioDoor:
     async def _take_up(self) -> None:
         """Jobs that a former process left open are driven on without a call; the client's opening goes first."""
         await anyio.sleep(_OPENING_SECONDS)
-        if await anyio.to_thread.run_sync(self._has_open_jobs):
+        if not await anyio.to_thread.run_sync(self._has_open_jobs):
+            return
+        try:
             await self.studio()
+        except RotoscopeError as error:
+            # The same is told to whoever calls a tool; the session must be there to tell it.
+            _log.warning("jobs that were left open are not driven yet: %s %s", error.message, error.hint)
 
     async def studio(self) -> "Studio":
         """The studio, built at the first call."""
