@@ -10,15 +10,14 @@ import anyio
 import pytest
 from mcp import Client
 from mcp.client import ClientExtension
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink, TextContent
 
 from rotoscope.jobs.job import Job
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.sandbox import Sandbox
-from rotoscope.server.delivery import declared
 from rotoscope.server.door import StudioDoor
-from rotoscope.server.ladder import Declared, Rung, rung
+from rotoscope.server.ladder import open_seconds
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import Settings
 from rotoscope.studio import Studio
@@ -35,27 +34,23 @@ BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_client_waits_as_long_as_its_row_says_with_progress_where_it_asks_for_it(name: str) -> None:
-    row = CLIENTS.named(name)
-    assert rung(Declared(), row, 60) == Rung("silent", ROWS[name]["inline_seconds"])
-    assert rung(Declared(progress=True), row, 60) == Rung("told", ROWS[name]["inline_seconds"])
+def test_a_client_waits_as_long_as_its_row_says(name: str) -> None:
+    assert open_seconds(CLIENTS.named(name), 60, tasks=False) == ROWS[name]["inline_seconds"]
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_client_with_tasks_waits_shortly_for_what_is_quick_and_not_at_all_for_what_is_not(name: str) -> None:
     row = CLIENTS.named(name)
-    assert rung(Declared(tasks=True, progress=True), row, 177) == Rung("task", 0.0)
-    assert rung(Declared(tasks=True), row, None) == Rung("task", 0.0)
-    quick = rung(Declared(tasks=True), row, 1.5)
-    assert quick.kind == "task"
-    assert 2 <= quick.seconds <= 3
+    assert open_seconds(row, 177, tasks=True) == 0.0
+    assert open_seconds(row, None, tasks=True) == 0.0
+    assert 2 <= open_seconds(row, 1.5, tasks=True) <= 3
 
 
 @pytest.mark.parametrize("seconds", [0.0, 7.0, 120.0])
 def test_the_operators_word_beats_every_row(seconds: float) -> None:
     for name in ROWS:
-        assert rung(Declared(), CLIENTS.named(name), 60, seconds).seconds == seconds
-        assert rung(Declared(tasks=True), CLIENTS.named(name), 1, seconds).seconds == min(seconds, 2.5)
+        assert open_seconds(CLIENTS.named(name), 60, seconds, tasks=False) == seconds
+        assert open_seconds(CLIENTS.named(name), 1, seconds, tasks=True) == min(seconds, 2.5)
 
 
 def test_a_client_that_nobody_knows_is_treated_with_care() -> None:
@@ -75,22 +70,16 @@ class _Tasks(ClientExtension):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("progress", "tasks"), [(False, False), (True, False), (False, True)])
-async def test_what_a_client_declares_is_read_from_its_call(progress: bool, tasks: bool) -> None:
-    """Extensions are of 2026-07-28; in memory the SDK sends a progress token only in the era before."""
-    server: MCPServer[Any] = MCPServer("said")
-    said: list[Declared] = []
-
-    @server.tool()
-    async def say(context: Context[Any, Any]) -> None:
-        said.append(declared(context))
-
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
-        return
-
-    async with Client(server, mode="auto" if tasks else "legacy", extensions=[_Tasks()] if tasks else None) as client:
-        await client.call_tool("say", {}, progress_callback=hear if progress else None)
-    assert said == [Declared(tasks=tasks, progress=progress)]
+async def test_a_handshake_client_that_names_the_extension_of_tasks_waits_like_any_other(
+    server: MCPServer[StudioDoor],
+) -> None:
+    """Its era has no tasks, so it would get neither a task nor its result."""
+    film = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
+    async with Client(server, mode="legacy", extensions=[_Tasks()]) as client:
+        with anyio.fail_after(60):
+            answer = await client.call_tool("generate_video", film)
+    assert answer.structured_content is not None
+    assert answer.structured_content["status"] == "succeeded"
 
 
 @pytest.fixture

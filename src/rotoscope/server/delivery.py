@@ -10,11 +10,8 @@ from mcp.server.mcpserver import Context
 from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.job import Job
-from rotoscope.server.ladder import Declared
 
-__all__ = ["Teller", "client_name", "declared", "looked_again"]
-
-_TASKS = "io.modelcontextprotocol/tasks"
+__all__ = ["Teller", "client_name", "looked_again"]
 
 _EVERY_SECONDS, _SILENT_SECONDS = 1.0, 5.0
 _CREEP, _NEARLY = 0.0002, 0.99
@@ -24,14 +21,6 @@ def client_name(context: Context[Any, Any]) -> str | None:
     """What the client calls itself; None when it does not say."""
     params = context.request_context.session.client_params
     return params.client_info.name if params is not None else None
-
-
-def declared(context: Context[Any, Any]) -> Declared:
-    """What the client said of itself with this call."""
-    capabilities = context.client_capabilities
-    extensions = (capabilities.extensions if capabilities else None) or {}
-    meta = context.request_context.meta or {}
-    return Declared(tasks=_TASKS in extensions, progress=meta.get("progress_token") is not None)
 
 
 def looked_again(result: JobResult, seconds: float) -> JobResult:
