@@ -18,6 +18,7 @@ from rotoscope.models.catalog import manifest_folder
 from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings, read_settings
+from rotoscope.studio import Quote, Studio
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
@@ -223,6 +224,92 @@ async def test_a_price_that_one_process_has_shown_is_known_to_the_next(
         await call(client, "segment_image", {**dear, "dry_run": True})
     async with Client(serve(settings, sandbox)) as client:
         assert not (await call(client, "segment_image", dear)).is_error
+
+
+async def test_one_yes_is_good_for_one_run(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+) -> None:
+    """What a question carries can be sent again by whoever holds it: a loop must not spend on it."""
+    yes = ElicitResult(action="accept", content={"spend": True})
+    async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
+        first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
+        assert isinstance(first, InputRequiredResult)
+        assert first.input_requests is not None
+        answered: dict[str, Any] = {
+            "request_state": first.request_state,
+            "input_responses": dict.fromkeys(first.input_requests, yes),
+            "allow_input_required": True,
+        }
+        assert isinstance(await client.session.call_tool("segment_image", dear, **answered), CallToolResult)
+        assert isinstance(await client.session.call_tool("segment_image", dear, **answered), InputRequiredResult)
+    assert len(sandbox.state.accepted) == 1
+
+
+@ERAS
+async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no_leave_to_spend(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Between the look at its price and its opening, another call may have been told the end of the job."""
+    server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
+    quote = Studio.quote
+
+    async def quoted_then_told(studio: Studio, *args: Any) -> Quote:
+        found = await quote(studio, *args)
+        if found.joins:
+            job = await studio.wait((await studio.rooms.ledger.jobs("local", None, 1))[0], 30)
+            await studio.deliver(job)
+        return found
+
+    monkeypatch.setattr(Studio, "quote", quoted_then_told)
+    user = User("accept", spend=True)
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        assert not (await call(client, "segment_image", dear)).is_error
+        refused = await call(client, "segment_image", dear)
+        assert refused.is_error
+        assert "consent" in text_of(refused)
+        assert len(sandbox.state.accepted) == 1
+        again = await call(client, "segment_image", dear)
+    assert not again.is_error
+    assert len(user.asked) == 2
+
+
+@ERAS
+async def test_what_a_cap_forbids_is_not_asked_about(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+) -> None:
+    user = User("accept", spend=True)
+    server = serve(read_settings({**environment, "ROTOSCOPE_MAX_USD_PER_CALL": "2"}), sandbox)
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        refused = await call(client, "segment_image", dear)
+    assert text_of(refused).startswith("budget: ")
+    assert (user.asked, sandbox.state.accepted) == ([], [])
+
+
+async def test_a_run_that_a_cap_forbids_uses_no_shown_price_up(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+) -> None:
+    async with Client(serve(read_settings(environment), sandbox)) as client:
+        await call(client, "segment_image", {**dear, "dry_run": True})
+    async with Client(serve(read_settings({**environment, "ROTOSCOPE_MAX_USD_PER_DAY": "2"}), sandbox)) as client:
+        assert text_of(await call(client, "segment_image", dear)).startswith("budget: ")
+    async with Client(serve(read_settings(environment), sandbox)) as client:
+        assert not (await call(client, "segment_image", dear)).is_error
+
+
+@ERAS
+async def test_who_dismissed_a_question_and_then_agreed_by_a_dry_run_is_asked_again_the_next_time(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+) -> None:
+    user = User("cancel")
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        await call(client, "segment_image", dear)
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        assert not (await call(client, "segment_image", dear)).is_error
+        user.answer = ElicitResult(action="decline")
+        assert (await call(client, "segment_image", dear)).is_error
+    assert len(user.asked) == 2
+    assert len(sandbox.state.accepted) == 1
 
 
 @ERAS

@@ -26,11 +26,13 @@ class Caps:
         per_call: for one run; None is without a limit.
         per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit.
         refuse_unpriced: whether a model whose price is unknown is refused.
+        agreed: what somebody has agreed to for this one run; None where nobody need agree.
     """
 
     per_call: float | None = None
     per_day: float | None = None
     refuse_unpriced: bool = False
+    agreed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,13 @@ def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model
             f"This run of {model} would cost about {estimate_usd:.4g} USD; with the {in_usd(today):.4g} USD spent or "
             f"held today it would pass the cap of {caps.per_day:.4g} USD a day.",
             hint="Wait until midnight (UTC), or raise ROTOSCOPE_MAX_USD_PER_DAY for the server.",
+        )
+    if caps.agreed is not None and in_millionths(estimate_usd) > in_millionths(caps.agreed):
+        raise OverBudget(
+            f"This run of {model} would cost about {estimate_usd:.2f} USD, and nobody has agreed to that; nothing was "
+            "spent.",
+            hint="Call again: the price is asked about first.",
+            code="consent",
         )
 
 

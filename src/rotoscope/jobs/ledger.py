@@ -13,7 +13,7 @@ from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
-from rotoscope.jobs.purse import Spent, reserve, settle, spending
+from rotoscope.jobs.purse import Spent, check, reserve, settle, spending
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
 from rotoscope.jobs.tables import artifacts, durations, jobs, outputs, submissions
 from rotoscope.jobs.unfenced import (
@@ -105,9 +105,21 @@ class Ledger:
 
         return await self._database.transact(write)
 
-    async def twin(self, new: NewJob) -> Job | None:
-        """The job that an equal request would join now, if there is one."""
-        return await self._database.transact(lambda c: _twin(c, new), writes=False)
+    async def foreseen(self, new: NewJob, caps: Caps) -> Job | None:
+        """The job that `open` would join now; None where it would be a new one.
+
+        Raises:
+            OverBudget: a new one would pass a cap.
+        """
+        now = self._clock()
+
+        def look(connection: Connection) -> Job | None:
+            twin = _twin(connection, new)
+            if twin is None:
+                check(connection, new, caps, now)
+            return twin
+
+        return await self._database.transact(look, writes=False)
 
     async def job(self, job_id: str, principal: str | None = None) -> Job:
         """A job by its id; with a principal, only if it is theirs.

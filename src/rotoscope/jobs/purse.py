@@ -10,7 +10,7 @@ from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, i
 from rotoscope.jobs.job import NewJob
 from rotoscope.jobs.tables import reservations
 
-__all__ = ["Spent", "reserve", "settle", "spending"]
+__all__ = ["Spent", "check", "reserve", "settle", "spending"]
 
 _COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
 _RESERVATION = insert(reservations)
@@ -47,14 +47,22 @@ class Spent:
     unknown: int
 
 
+def check(connection: Connection, new: NewJob, caps: Caps, now: float) -> None:
+    """Refuse a job that would pass a cap.
+
+    Raises:
+        OverBudget: it would.
+    """
+    refuse_over_budget(caps, new.estimate_usd, _today(connection, new.principal, new.sandbox, now), new.model)
+
+
 def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: float) -> None:
     """Hold what a job may cost.
 
     Raises:
         OverBudget: it would pass a cap; the transaction must not go on.
     """
-    spent = _today(connection, new.principal, new.sandbox, now)
-    refuse_over_budget(caps, new.estimate_usd, spent, new.model)
+    check(connection, new, caps, now)
     row = {name: getattr(new, name) for name in ("principal", "tool", "model", "provider", "sandbox")}
     held = None if new.estimate_usd is None else in_millionths(new.estimate_usd)
     connection.execute(_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held})

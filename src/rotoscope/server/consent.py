@@ -2,12 +2,14 @@
 
 A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request of ours.
 Any other client agrees by its arguments: `dry_run` shows the price, then the same request passes, once,
-within some minutes. No answer means no spending.
+within some minutes. No answer means no spending, and one yes is good for one run.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import secrets
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mcp import MCPError
@@ -23,9 +25,10 @@ from rotoscope.errors import OverBudget
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
 
-__all__ = ["Consent"]
+__all__ = ["Agreed", "Consent"]
 
 _ASKED = "price"  # the key of our one question
+_UNANSWERED = 256  # requests whose question was dismissed; the oldest are asked about again
 _FORM = {
     "type": "object",
     "properties": {"spend": {"type": "boolean", "title": "Spend it", "description": "true: run it at this price."}},
@@ -34,15 +37,34 @@ _FORM = {
 
 
 @dataclass(frozen=True, slots=True)
+class Agreed:
+    """What a call may spend: up to `usd` US dollars on a new run; None: whatever it costs.
+
+    What the price was asked for and what is begun are two moments: the ledger holds the one against the other.
+    """
+
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Offer:
-    """One request at one price. The question is worded once, so that each round asks it alike."""
+    """One request at one price, and the words to ask for it."""
 
     key: str
     usd: float
     question: str
 
-    def covers(self, now: "_Offer") -> bool:
-        """Whether what was offered is the same request, at no higher price than now."""
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question that went out: the client brings it back with its answer. Its number is good for one run."""
+
+    key: str
+    usd: float
+    number: str
+
+    def covers(self, now: _Offer) -> bool:
+        """Whether it was asked for the same request, at no lower price than now."""
         return self.key == now.key and now.usd <= self.usd
 
 
@@ -55,7 +77,7 @@ class Consent:
     """
 
     above_usd: float | None
-    _unanswered: set[str] = field(default_factory=set, init=False)
+    _unanswered: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
 
     async def remember(
         self, studio: "Studio", tool: str, arguments: Arguments, principal: str, shown: JobResult
@@ -71,26 +93,27 @@ class Consent:
 
     async def ask(
         self, studio: "Studio", tool: str, arguments: Arguments, principal: str, context: Context[Any, Any]
-    ) -> InputRequiredResult | None:
+    ) -> InputRequiredResult | Agreed:
         """Ask, if this call is dear.
 
         Returns:
-            What the client must answer before the call is made again; None: go on.
+            What the client must answer before the call is made again; or what this call may spend.
 
         Raises:
-            OverBudget: nobody agreed; nothing was sent and no job was opened.
+            OverBudget: nobody agreed, or a cap forbids it; nothing was sent and no job was opened.
             UserMistake, MissingKey: as for the call itself.
         """
         offer = await self._offer(studio, tool, arguments, principal)
         if offer is None:
-            return None
+            return Agreed(self.above_usd)
         if not _can_ask(context) or offer.key in self._unanswered:
             await _check_shown(studio, offer)
-            return None
-        if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
-            return self._asked_by_result(offer, context)
-        self._judge(offer, await _asked_by_request(offer, context))
-        return None
+            self._unanswered.pop(offer.key, None)
+        elif context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            self._judge(offer, await _asked_by_request(offer, context))
+        elif not await self._answered(studio, offer, context):
+            return await _asked_by_result(studio, offer)
+        return Agreed(offer.usd)
 
     async def _offer(self, studio: "Studio", tool: str, arguments: Arguments, principal: str) -> _Offer | None:
         """The price of a call, if it must be asked about. Few calls get as far as being planned for that."""
@@ -108,15 +131,14 @@ class Consent:
         above = self.above_usd
         return above is not None and any(price.unit != "run" or price.usd > above for price in prices)
 
-    def _asked_by_result(self, offer: _Offer, context: Context[Any, Any]) -> InputRequiredResult | None:
+    async def _answered(self, studio: "Studio", offer: _Offer, context: Context[Any, Any]) -> bool:
+        """Whether the client brings a yes to this request that was not used yet."""
         asked = _asked_before(context.request_state)
         answer = (context.input_responses or {}).get(_ASKED)
-        if asked is not None and asked.covers(offer) and isinstance(answer, ElicitResult):
-            self._judge(offer, answer)
-            return None
-        form = ElicitRequestFormParams(message=offer.question, requested_schema=_FORM)
-        state = json.dumps({"key": offer.key, "usd": offer.usd, "question": offer.question})
-        return InputRequiredResult(input_requests={_ASKED: ElicitRequest(params=form)}, request_state=state)
+        if asked is None or not asked.covers(offer) or not isinstance(answer, ElicitResult):
+            return False
+        self._judge(offer, answer)
+        return await studio.quotes.take(asked.number, offer.usd)
 
     def _judge(self, offer: _Offer, answer: ElicitResult | None) -> None:
         """Only a plain yes is a yes."""
@@ -125,7 +147,9 @@ class Consent:
         hint = "Do not repeat it unasked; ask the user what to change: a shorter, smaller or other run may cost less."
         if answer is None or answer.action == "cancel":
             # Some clients have nobody to ask and dismiss every question: their way is by the arguments.
-            self._unanswered.add(offer.key)
+            self._unanswered[offer.key] = None
+            if len(self._unanswered) > _UNANSWERED:
+                self._unanswered.popitem(last=False)
             hint = "If the user agrees to the price: call with dry_run: true, then the same again without it."
         words = f"Nobody agreed to spend about {offer.usd:.2f} USD: nothing was sent or spent."
         raise OverBudget(words, hint=hint, code="consent")
@@ -153,12 +177,21 @@ def _can_ask(context: Context[Any, Any]) -> bool:
     return said is not None and (said.form is not None or said.url is None)
 
 
-def _asked_before(state: str | None) -> _Offer | None:
+def _asked_before(state: str | None) -> _Asked | None:
     """What was asked in the round before. The SDK seals the state, so it is ours or none."""
     try:
-        return _Offer(**json.loads(state)) if state else None
+        return _Asked(**json.loads(state)) if state else None
     except (ValueError, TypeError):
         return None
+
+
+async def _asked_by_result(studio: "Studio", offer: _Offer) -> InputRequiredResult:
+    """The question as a result. Its number waits beside the shown prices until it is used, or too old."""
+    asked = _Asked(offer.key, offer.usd, secrets.token_hex(16))
+    await studio.quotes.give(asked.number, asked.usd)
+    form = ElicitRequestFormParams(message=offer.question, requested_schema=_FORM)
+    state = json.dumps(asdict(asked))
+    return InputRequiredResult(input_requests={_ASKED: ElicitRequest(params=form)}, request_state=state)
 
 
 async def _asked_by_request(offer: _Offer, context: Context[Any, Any]) -> ElicitResult | None:
