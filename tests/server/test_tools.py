@@ -229,3 +229,14 @@ async def test_a_results_file_may_be_given_by_its_url(client: Client, photo: Pat
     assert (await call(client, "describe_with_masks", image=overlay))["status"] == "succeeded"
     seen = await client.call_tool("view_media", {"uri": overlay})
     assert [block.type for block in seen.content] == ["text", "image"]
+
+
+async def test_a_server_that_is_served_again_works_on_with_the_same_jobs(
+    server: MCPServer[StudioDoor], photo: Path
+) -> None:
+    jobs = []
+    for left in (20, 30):
+        async with Client(server) as client:
+            jobs.append((await call(client, "segment_image", image=str(photo), box={**BOX, "left": left}))["job_id"])
+            listed = (await call(client, "list_jobs"))["jobs"]
+    assert [job["job_id"] for job in listed] == jobs[::-1]

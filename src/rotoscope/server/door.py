@@ -45,6 +45,7 @@ class StudioDoor:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
+                self._studio = None  # a server may be served again
 
     async def _take_up(self) -> None:
         """Jobs that a former process left open are driven on without a call; the client's opening goes first."""
