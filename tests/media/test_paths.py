@@ -90,8 +90,11 @@ def test_a_text_that_is_no_path_is_refused(root: Path, text: str) -> None:
 
 
 def test_the_top_of_the_file_system_is_no_default_root(tmp_path: Path) -> None:
-    """Hosts start servers there, and that would open everything."""
+    """Hosts start servers there, and service accounts live there: that would open everything."""
+    (tmp_path / "top").symlink_to("/")
     assert default_roots(Path("/"), tmp_path).folders == (tmp_path,)
+    assert default_roots(tmp_path, Path("/")).folders == (tmp_path,)
+    assert default_roots(Path("/"), tmp_path / "top").folders == ()
     assert default_roots(tmp_path / "work", tmp_path).folders == (tmp_path / "work", tmp_path)
 
 

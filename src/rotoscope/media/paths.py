@@ -24,10 +24,11 @@ class Roots:
 
 
 def default_roots(cwd: Path, home: Path) -> Roots:
-    """The working directory, unless a host started us at the top of the file system, and the home directory."""
-    top = Path(cwd.anchor)
-    folders = [home] if cwd == top else [cwd, home]
-    return Roots(tuple(folders), cwd)
+    """The working directory and the home directory; neither where it is the top of the file system.
+
+    Hosts start servers there, and service accounts have it for a home: it would open everything.
+    """
+    return Roots(tuple(folder for folder in (cwd, home) if not _is_top(folder)), cwd)
 
 
 def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
@@ -49,6 +50,11 @@ def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
 def local_path(text: str) -> Path:
     """The path that a path or a `file://` URL means; nothing is looked up."""
     return Path(unquote(urlsplit(text).path)) if text.lower().startswith("file://") else Path(text)
+
+
+def _is_top(folder: Path) -> bool:
+    real = Path(os.path.realpath(folder))
+    return real == real.parent
 
 
 def _named(text: str, start: Path) -> Path:
