@@ -100,7 +100,7 @@ def open_studio(
         _log.warning("a manifest was left out: %s", problem)
     access = access_of(settings, catalog.providers)
     wire = _wire(settings, catalog, access, sandbox, times)
-    database = Database(settings.database_url)
+    database = Database(settings.database)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
     dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
@@ -201,7 +201,7 @@ def stdio_server(settings: Settings, start: Path, home: Path) -> "MCPServer[Stud
 
     clients = read_clients(manifest_folder() / "clients.toml")
     opener = studio_opener(settings, open_roots(settings, start, home))
-    glance = partial(has_open_jobs, settings.database_url)
+    glance = partial(has_open_jobs, settings.database)
     return build_server(
         opener,
         clients,

@@ -25,7 +25,7 @@ class Settings:
         inline_seconds: how long a tool call may stay open, for every client; None means by client.
         ask_above_usd: the price of a call, in US dollars, above which is asked first; None means never.
         sandbox: `auto`, `always`, `never`, or the URL of a running sandbox.
-        database_url: where the ledger is, as SQLAlchemy writes it.
+        database: where the ledger is: a file, or a URL as SQLAlchemy writes it.
         max_usd_per_call, max_usd_per_day: spending caps in US dollars; None is without a limit.
         refuse_unpriced: whether a model whose price is unknown is refused.
         retention_days: how long a job is kept after it has ended and that was told.
@@ -33,7 +33,7 @@ class Settings:
     """
 
     home: Path
-    database_url: str
+    database: Path | str
     roots: tuple[Path, ...] | None
     inline_seconds: float | None
     sandbox: str
@@ -60,7 +60,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     home = Path(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ)).expanduser().absolute()
     return Settings(
         home=home,
-        database_url=_value(environ, "ROTOSCOPE_DATABASE_URL") or f"sqlite:///{home / 'ledger.sqlite3'}",
+        # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
+        database=_value(environ, "ROTOSCOPE_DATABASE_URL") or home / "ledger.sqlite3",
         roots=_roots(environ),
         inline_seconds=_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds"),
         sandbox=_sandbox(environ),

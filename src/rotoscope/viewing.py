@@ -7,7 +7,7 @@ import anyio.to_thread
 
 from rotoscope.contracts.results import MediaFile, VideoResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.errors import InvalidInput
+from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.jobs.job import Job
 from rotoscope.media.paths import local_path
 from rotoscope.media.pictures import decode
@@ -98,14 +98,21 @@ async def _best(studio: Studio, job: Job) -> str:
 
 
 def _kept(vault: Vault, link: str) -> Path:
-    local = "://" not in link or link.lower().startswith("file://")
-    own = vault.hash_of(local_path(link)) if local else None
+    own = _own(vault, link) if "://" not in link or link.lower().startswith("file://") else None
     if own is None and not link.startswith("artifact://"):
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
     path = vault.find(own or link.removeprefix("artifact://").strip("/"))
     if path is None:
         raise InvalidInput("There is no such artifact.", hint=_PLACES, code="unknown_resource")
     return path
+
+
+def _own(vault: Vault, link: str) -> str | None:
+    """The hash of a file that is kept; what can be no path is none of ours either."""
+    try:
+        return vault.hash_of(local_path(link))
+    except UserMistake:
+        return None
 
 
 def _seen(path: Path, most: int) -> View:

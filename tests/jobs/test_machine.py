@@ -232,6 +232,51 @@ async def test_a_result_that_cannot_be_fetched_is_told(
     assert result.error.code == code
 
 
+@pytest.mark.parametrize(
+    ("said", "told", "code"),
+    [
+        ("https://sandbox.invalid/half\ud83d.png", "https://sandbox.invalid/half%EF%BF%BD.png", "output_expired"),
+        (
+            "https://elsewhere.example/\ud83d ü.png",
+            "https://elsewhere.example/%EF%BF%BD%20%C3%BC.png",
+            "output_blocked",
+        ),
+        ("https://[x/out.png", "https://[x/out.png", "download_failed"),
+    ],
+)
+async def test_a_lost_result_is_told_with_an_address_that_every_client_can_show(
+    studio: Studio, provider: Replicate, photo: Path, said: str, told: str, code: str
+) -> None:
+    provider.states = [{"status": "succeeded", "output": {"img": said, "response": "Sure, [SEG]."}}]
+    result = await ended(studio, words(photo))
+    assert result.error is not None
+    assert result.error.code == code
+    assert f"from {told}" in result.next_step
+    assert provider.posts == 1
+
+
+async def test_an_address_that_is_longer_than_any_browser_takes_is_not_told(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    address = f"https://elsewhere.example/{'a' * 9000}.png"
+    provider.states = [{"status": "succeeded", "output": {"img": address, "response": "Sure, [SEG]."}}]
+    result = await ended(studio, words(photo))
+    assert result.error is not None
+    assert "probably charged" in result.error.hint
+    assert len(result.error.hint) < 500
+
+
+async def test_a_result_whose_address_is_not_ascii_is_brought_home(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.files = {"/der ü.png": mask_png()}
+    output = {"img": "https://sandbox.invalid/der ü.png", "response": "Sure, [SEG]."}
+    provider.states = [{"status": "succeeded", "output": output}]
+    result = await ended(studio, words(photo))
+    assert isinstance(result, SegmentResult)
+    assert result.masks[0].media.source_url == "https://sandbox.invalid/der%20%C3%BC.png"
+
+
 async def test_a_running_job_is_cancelled_at_the_provider_too(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.states = [{"status": "processing"}]
     job = await begun(studio, words(photo))

@@ -24,7 +24,10 @@ def read(text: str | Path, root: Path) -> bytes:
         return file.read()
 
 
-@pytest.mark.parametrize("text", ["a.png", "./a.png", "{root}/a.png", "file://{root}/a.png", "../pictures/a.png"])
+@pytest.mark.parametrize(
+    "text", ["a.png", "./a.png", "{root}/a.png", "file://{root}/a.png", "../pictures/a.png",
+             "file://localhost{root}/a.png", "FILE://{root}/%61.png"],
+)  # fmt: skip
 def test_a_file_inside_the_root_is_read_however_it_is_written(root: Path, text: str) -> None:
     assert read(text.format(root=root), root) == b"content"
 
@@ -83,15 +86,29 @@ def test_a_file_larger_than_the_limit_is_not_read(root: Path) -> None:
         read("large.png", root)
 
 
-@pytest.mark.parametrize("text", ["a\x00.png", "x" * 5000, "~nobody-of-that-name/a.png"])
+@pytest.mark.parametrize(
+    "text",
+    ["a\x00.png", "x" * 5000, "~nobody-of-that-name/a.png", "half\ud83d.png", "file://[x", "file:///a%00.png",
+     "file:///%00", "file:///" + "x" * 5000],
+)  # fmt: skip
 def test_a_text_that_is_no_path_is_refused(root: Path, text: str) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput) as caught:
         read(text, root)
+    assert caught.value.code == "path_invalid"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "user@localhost", "localhost:80"])
+def test_a_link_to_a_file_of_another_machine_is_not_read_as_one_of_this(root: Path, host: str) -> None:
+    with pytest.raises(UnsafeSource, match="another machine"):
+        read(f"file://{host}{root}/a.png", root)
 
 
 def test_the_top_of_the_file_system_is_no_default_root(tmp_path: Path) -> None:
-    """Hosts start servers there, and that would open everything."""
+    """Hosts start servers there, and service accounts live there: that would open everything."""
+    (tmp_path / "top").symlink_to("/")
     assert default_roots(Path("/"), tmp_path).folders == (tmp_path,)
+    assert default_roots(tmp_path, Path("/")).folders == (tmp_path,)
+    assert default_roots(Path("/"), tmp_path / "top").folders == ()
     assert default_roots(tmp_path / "work", tmp_path).folders == (tmp_path / "work", tmp_path)
 
 

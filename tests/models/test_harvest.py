@@ -32,6 +32,29 @@ def test_an_output_that_is_the_file_itself_is_found() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ("https://r.d/a%20b.png?c=1&d=[x]#e", "https://r.d/a%20b.png?c=1&d=[x]#e"),
+        ("https://r.d/a b\n.png", "https://r.d/a%20b%0A.png"),
+        ("https://r.d/ü.png", "https://r.d/%C3%BC.png"),
+        ("https://r.d/half\ud83d.png", "https://r.d/half%EF%BF%BD.png"),
+    ],
+)
+def test_an_address_is_taken_as_printable_ascii(said: str, taken: str) -> None:
+    for output in ({"img": said}, {"img": {"url": said}}):
+        found = harvest(MODELS["bytedance/sa2va-4b-image"], output, {})
+        assert [source.url for source in found.masks] == [taken]
+
+
+def test_addresses_in_an_output_without_a_result_are_told_readable_and_not_endless() -> None:
+    urls = ["https://r.d/half\ud83d.png", "https://r.d/" + "a" * 9000, "https://r.d/ü.png"]
+    with pytest.raises(PredictionFailed) as caught:
+        harvest(MODELS["bytedance/sa2va-4b-image"], {"other": urls}, {})
+    assert caught.value.hint.endswith("https://r.d/half%EF%BF%BD.png https://r.d/%C3%BC.png")
+    assert len(caught.value.hint) < 500
+
+
+@pytest.mark.parametrize(
     "output", [{"img": None, "response": "I see nothing."}, {}, [], None, "text", {"img": {"u": 1}}]
 )
 def test_a_success_without_a_result_is_an_honest_error(output: object) -> None:

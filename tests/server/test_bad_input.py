@@ -52,6 +52,13 @@ CASES: dict[str, tuple[Made, str, str]] = {
         "outside",
     ),
     "a system file": (lambda _: {"image": "/etc/passwd", "box": BOX}, "path_denied", "outside"),
+    "a link that is no URL": (lambda _: {"image": "file://[x", "box": BOX}, "path_invalid", "not usable"),
+    "a link with a zero byte": (lambda _: {"image": "file:///tmp/a%00.png", "box": BOX}, "path_invalid", "not usable"),
+    "a link to another machine": (
+        lambda home: {"image": f"file://evil.example{home}/astronaut.jpg", "box": BOX},
+        "path_denied",
+        "another machine",
+    ),
     "an http URL": (lambda _: {"image": "http://example.com/a.jpg", "box": BOX}, "url_scheme", "https"),
     "a private URL": (lambda _: {"image": "https://127.0.0.1/a.jpg", "box": BOX}, "url_blocked", ""),
     "another scheme": (lambda _: {"image": "ftp://example.com/a.jpg", "box": BOX}, "url_scheme", ""),

@@ -96,6 +96,23 @@ def test_any_answer_is_short_on_both_sides_and_keeps_its_state_id_and_next_step(
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(results(), st.builds(lambda part: f"Save it from https://host.example/{part * 9000}", st.sampled_from('a"é\n')))
+def test_a_next_step_that_is_longer_than_any_answer_is_cut_and_the_job_has_it_whole(
+    result: JobResult, step: str
+) -> None:
+    problem = Problem(code="download_failed", message="It could not be fetched.", hint=step)
+    answer = result_answer(result.model_copy(update={"next_step": step, "error": problem}))
+    text, found = text_of(answer), answer.structured_content
+    assert found is not None
+    assert len(text) < LIMIT
+    assert len(json.dumps(found, ensure_ascii=False)) < LIMIT
+    assert found["next_step"].startswith(step[:1000])
+    assert f"next: {step[:1000]}" in text
+    assert f"job://{result.job_id}" in text
+    type(result).model_validate(found)
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(results())
 def test_masks_that_are_not_listed_are_counted_and_led_to(result: JobResult) -> None:
     answer = result_answer(result)

@@ -214,6 +214,42 @@ async def test_every_event_of_a_stream_is_told(tmp_path: Path) -> None:
     assert told == ['{"status": "IN_QUEUE"}', '{"status": "COMPLETED"}']
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        HttpCall("POST", "https://sandbox.invalid/half\ud83d", json={}),
+        HttpCall("POST", "https://sandbox.invalid/v1/p", json={"prompt": "half \ud83d"}),
+        HttpCall("POST", "https://sandbox.invalid/v1/p", {"X-Words": "half \ud83d"}, json={}),
+    ],
+    ids=["address", "body", "header"],
+)
+async def test_a_request_with_half_a_character_is_certainly_not_sent(call: HttpCall) -> None:
+    app = Recorder()
+    with pytest.raises(Unreachable):
+        await wire_to(app).send("replicate", call)
+    assert app.asked == []
+
+
+async def test_an_app_that_breaks_off_with_nonsense_is_a_lost_reply() -> None:
+    """The request was out: only a doubt is honest."""
+
+    async def broken(*_: object) -> None:
+        raise UnicodeDecodeError("utf-8", b"\xed", 0, 1, "half a character")
+
+    wire = Wire(DOORS, frozenset({"sandbox.invalid"}), broken)
+    with pytest.raises(ReplyLost):
+        await wire.send("replicate", HttpCall("POST", "https://sandbox.invalid/v1/p", json={}))
+
+
+async def test_what_is_no_url_is_not_fetched_and_no_redirect_leads_to_it(tmp_path: Path) -> None:
+    app = Recorder(302, headers=[(b"location", b"https://[x/o.png")])
+    for url in ("https://[x/o.png", "https://sandbox.invalid/o.png"):
+        with pytest.raises(UnsafeSource) as caught:
+            await wire_to(app).download("replicate", url, tmp_path / "o", 100)
+        assert caught.value.code == "url_malformed"
+    assert len(app.asked) == 1
+
+
 async def test_a_redirect_of_a_download_is_judged_again(tmp_path: Path) -> None:
     app = Recorder(302, headers=[(b"location", b"https://127.0.0.1/private.png")])
     with pytest.raises(UnsafeSource):

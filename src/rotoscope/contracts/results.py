@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rotoscope.contracts.characters import whole
+
 __all__ = [
     "AnyResult",
     "Cost",
@@ -31,6 +33,12 @@ Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, given: object) -> object:
+        """One half character of a provider, or in a ledger, would end the session that it is told in."""
+        return whole(given)
 
 
 class Cost(_Record):

@@ -18,7 +18,7 @@ from rotoscope.jobs.reconcile import quiet_runner
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept
-from rotoscope.models.harvest import Harvest, Source, harvest
+from rotoscope.models.harvest import LONGEST_ADDRESS, Harvest, Source, harvest
 from rotoscope.predictions.states import Blob, Ready, Succeeded, Waiting, ticket_from_json
 from rotoscope.wire.messages import Json
 
@@ -26,7 +26,9 @@ __all__ = ["fetch", "finish"]
 
 OUTPUT_BYTES = 512 * 1024 * 1024
 _TRIES = 3  # for an answer that will hardly change
-_SAYS_NO = frozenset({"output_blocked", "output_expired", "not_media", "too_large", "url_scheme", "url_blocked"})
+_SAYS_NO = frozenset(
+    {"output_blocked", "output_expired", "not_media", "too_large", "url_malformed", "url_scheme", "url_blocked"}
+)
 _LONGEST_PATIENCE, _LONGEST_PAUSE = 600, 30.0  # seconds
 _SNIFFED_BYTES = 64
 _PAID = "The run was probably charged; look for its result at the provider."
@@ -195,10 +197,12 @@ def _lost(rooms: Rooms, job: Job, source: Source, error: RotoscopeError) -> Outp
     title = rooms.provider(job).title
     life = rooms.provider(job).output_seconds
     until = f", which {title} keeps for {life // 60} minutes after the run" if life else ""
+    told = len(source.url) <= LONGEST_ADDRESS
+    where = f"Save it yourself from {source.url}" if told else f"Its address is too long to be told: look at {title}"
     code = error.code if isinstance(error, OutputLost | TooLarge) else "download_failed"
     return OutputLost(
         f"The run at {title} has finished, but its result could not be fetched: {error.message}",
-        hint=f"It was probably charged. Save it yourself from {source.url}{until}.",
+        hint=f"It was probably charged. {where}{until}.",
         code=code,
     )
 

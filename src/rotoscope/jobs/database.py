@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
@@ -29,12 +29,12 @@ class Database:
     """Every transaction is short and runs in the one thread that may use the connection.
 
     Args:
-        url: as SQLAlchemy writes it; SQLite in WAL mode.
+        place: a file, or a URL as SQLAlchemy writes it; SQLite in WAL mode.
         busy_seconds: how long a transaction waits for another process's to end.
     """
 
-    def __init__(self, url: str, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._url = url
+    def __init__(self, place: Path | str, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._place = place
         self._busy_seconds = busy_seconds
         self._engine: Engine | None = None
         self._one_thread = anyio.CapacityLimiter(1)
@@ -75,11 +75,11 @@ class Database:
         try:
             return await anyio.to_thread.run_sync(run, limiter=self._one_thread)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            raise _storage_failed(error, make_url(self._url).database or self._url) from error
+            raise _storage_failed(error, _url_of(self._place).database or str(self._place)) from error
 
     def _opened(self) -> Engine:
         if self._engine is None:
-            self._engine = _open_engine(self._url, self._busy_seconds)
+            self._engine = _open_engine(_url_of(self._place), self._busy_seconds)
         return self._engine
 
 
@@ -103,9 +103,14 @@ def _storage_failed(error: Exception, file: str) -> StorageFailed:
     )
 
 
-def _open_engine(url: str, busy_seconds: float) -> Engine:
+def _url_of(place: Path | str) -> URL:
+    """A file's name is never read as a URL, in which ?, # and % would mean something."""
+    return URL.create("sqlite", database=str(place)) if isinstance(place, Path) else make_url(place)
+
+
+def _open_engine(url: URL, busy_seconds: float) -> Engine:
     """Open the database, bring it to this version, and refuse one that a newer version has written."""
-    file = make_url(url).database
+    file = url.database
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         Path(file).touch(mode=0o600)

@@ -24,10 +24,11 @@ class Roots:
 
 
 def default_roots(cwd: Path, home: Path) -> Roots:
-    """The working directory, unless a host started us at the top of the file system, and the home directory."""
-    top = Path(cwd.anchor)
-    folders = [home] if cwd == top else [cwd, home]
-    return Roots(tuple(folders), cwd)
+    """The working directory and the home directory; neither where it is the top of the file system.
+
+    Hosts start servers there, and service accounts have it for a home: it would open everything.
+    """
+    return Roots(tuple(folder for folder in (cwd, home) if not _is_top(folder)), cwd)
 
 
 def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
@@ -39,21 +40,50 @@ def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
         limit: the largest file that is opened, in bytes.
 
     Raises:
-        UnsafeSource: outside the roots, or hidden.
-        InvalidInput: no such file, or no regular file.
+        UnsafeSource: outside the roots, hidden, or on another machine.
+        InvalidInput: no such file, no regular file, or no path at all.
         TooLarge: more than `limit` bytes.
     """
     return _open_regular(_allowed(_named(text, roots.start), roots.folders), limit)
 
 
 def local_path(text: str) -> Path:
-    """The path that a path or a `file://` URL means; nothing is looked up."""
-    return Path(unquote(urlsplit(text).path)) if text.lower().startswith("file://") else Path(text)
+    """The path that a path or a `file://` URL means; nothing is looked up.
+
+    Raises:
+        InvalidInput: it can be no path.
+        UnsafeSource: the URL names another machine.
+    """
+    try:
+        path = _path_of_url(text) if text.lower().startswith("file://") else text
+        os.fsencode(path)
+    except ValueError as error:
+        raise _unusable() from error
+    if "\x00" in path or len(path) > _LONGEST_PATH:
+        raise _unusable()
+    return Path(path)
+
+
+def _path_of_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.netloc.lower() not in ("", "localhost"):
+        # Without its host it would be judged, and read, as a file of this machine.
+        raise UnsafeSource(
+            "The file:// link names another machine.", hint="Write file:/// and an absolute path.", code="path_denied"
+        )
+    return unquote(parts.path)
+
+
+def _unusable() -> InvalidInput:
+    return InvalidInput("The path is not usable.", hint="Give a path or an https URL.", code="path_invalid")
+
+
+def _is_top(folder: Path) -> bool:
+    real = Path(os.path.realpath(folder))
+    return real == real.parent
 
 
 def _named(text: str, start: Path) -> Path:
-    if "\x00" in text or len(text) > _LONGEST_PATH:
-        raise InvalidInput("The path is not usable.", hint="Give a path or an https URL.", code="path_invalid")
     try:
         return start / local_path(text).expanduser()
     except RuntimeError as error:

@@ -4,12 +4,19 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from rotoscope.contracts.characters import whole_text
 from rotoscope.errors import PredictionFailed
 from rotoscope.models.manifest import Manifest
 from rotoscope.wire.messages import Json
 
-__all__ = ["Harvest", "Notice", "Source", "harvest"]
+__all__ = ["LONGEST_ADDRESS", "Harvest", "Notice", "Source", "harvest"]
+
+LONGEST_ADDRESS = 8192
+"""Characters; a longer address is not told, because nothing that a person has would open it."""
+
+_NOT_IN_ADDRESSES = re.compile("[^!-~]+")
 
 # Providers never send this field; the sandbox does, to say how it got its result.
 _SANDBOX_FIELD = "sandbox"
@@ -17,7 +24,7 @@ _SANDBOX_FIELD = "sandbox"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file of the output: where it is (https, data: or artifact://) and what the provider says of it."""
+    """A file of the output: where it is (https, data: or artifact://; ASCII) and what the provider says of it."""
 
     url: str
     content_type: str | None = None
@@ -68,9 +75,10 @@ def harvest(manifest: Manifest, output: Json, metrics: Mapping[str, Json]) -> Ha
 
 def _look_at(output: Json) -> str:
     """What to do about an output in which nothing was found; addresses in it may be what was paid for."""
-    urls = re.findall(r"https?://[^\s\"'\\]+", json.dumps(output))
+    found = re.findall(r"https?://[^\s\"'\\]+", json.dumps(output, ensure_ascii=False))
+    urls = [url for url in map(_address, found[:4]) if len(url) <= LONGEST_ADDRESS // 4]
     if urls:
-        return f"The run was probably charged; look at what it gave: {' '.join(urls[:4])}"
+        return f"The run was probably charged; look at what it gave: {' '.join(urls)}"
     return "It may have found nothing: change the prompt or try another model; the run may have been charged."
 
 
@@ -79,10 +87,15 @@ def _sources(output: Json, path: str) -> Iterator[Source]:
     # A list where one file is expected: some models wrap their output, and a wrapped result is a result.
     for value in found[0] if len(found) == 1 and isinstance(found[0], list) else found:
         if isinstance(value, str) and value:
-            yield Source(value)
+            yield Source(_address(value))
         elif isinstance(value, dict) and isinstance(value.get("url"), str):
             content_type = value.get("content_type")
-            yield Source(str(value["url"]), content_type if isinstance(content_type, str) else None)
+            yield Source(_address(str(value["url"])), content_type if isinstance(content_type, str) else None)
+
+
+def _address(said: str) -> str:
+    """As it can be dialled, kept and told: percent-encoded where a provider wrote more than printable ASCII."""
+    return _NOT_IN_ADDRESSES.sub(lambda strange: quote(whole_text(strange[0])), said)
 
 
 def _find(value: Json, path: str) -> list[Json]:

@@ -5,6 +5,7 @@ import json
 from mcp_types import CallToolResult, ContentBlock, TextContent
 from pydantic import BaseModel
 
+from rotoscope.contracts.characters import whole_text
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MediaFile, VideoResult
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.fitting import LONGEST, fitted, fitted_list
@@ -36,9 +37,8 @@ def error_answer(error: RotoscopeError) -> CallToolResult:
     """A refusal: the code, one sentence, and the next step."""
     hint = error.hint or "Correct the request and call again."
     message = error.message if len(error.message) <= _ERROR_LENGTH else f"{error.message[:_ERROR_LENGTH]}…"
-    return CallToolResult(
-        content=[TextContent(type="text", text=f"{error.code}: {message} {hint[:_ERROR_LENGTH]}")], is_error=True
-    )
+    words = whole_text(f"{error.code}: {message} {hint[:_ERROR_LENGTH]}")
+    return CallToolResult(content=[TextContent(type="text", text=words)], is_error=True)
 
 
 def _answer(text: str, record: BaseModel, *more: ContentBlock, is_error: bool) -> CallToolResult:

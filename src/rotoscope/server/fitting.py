@@ -1,8 +1,8 @@
 """Fitting: a result made short enough for every client, without what leads to the rest getting lost. Pure.
 
 The shortest head that a measured client keeps of a result is 8,000 characters. A job's own state, its id, its next
-step and the places of its files always stay; masks, long prompts and what a model said are cut, and `job://` and the
-COCO file hold them whole.
+step and the places of its files stay; masks, long prompts and what a model said are cut, and `job://` and the COCO file
+hold them whole. Only where that is not enough the files go too, and last of all the end of the next step.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def fitted(result: Result, length: Callable[[JobResult], int]) -> Result:
         shown = _most_that_fit(most, _fits(shorter, length))
         if shown is not None and shown >= min(most, _ENOUGH_MASKS):
             return _with_masks(shorter, shown)
-    return _without_files(shorter) if shown is None else _with_masks(shorter, shown)
+    return _with_short_step(_without_files(shorter), length) if shown is None else _with_masks(shorter, shown)
 
 
 def fitted_list(jobs: JobList, length: Callable[[JobList], int]) -> JobList:
@@ -144,6 +144,15 @@ def _without_files(result: Result) -> Result:
     if isinstance(result, VideoResult | AnyResult):
         bare |= {"video": None, "poster": None, "filmstrip": None}
     return result.model_copy(update=bare)
+
+
+def _with_short_step(result: Result, length: Callable[[JobResult], int]) -> Result:
+    """As much of the next step as fits: it may hold addresses of a provider, of any length."""
+
+    def cut(most: int) -> Result:
+        return result.model_copy(update={"next_step": _words(result.next_step, max(most, 1))})
+
+    return cut(_most_that_fit(len(result.next_step), lambda most: length(cut(most)) <= LONGEST) or 0)
 
 
 def _file(file: MediaFile, cut: _Cut) -> MediaFile:

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import anyio.to_thread
 
 from rotoscope.errors import OutputLost, ReplyLost, StorageFailed, TooLarge, Unreachable
-from rotoscope.wire.egress import check_addresses, check_url, host_allowed
+from rotoscope.wire.egress import check_addresses, check_url, host_allowed, moved, split_url
 from rotoscope.wire.messages import HttpCall, Json, Reply
 
 if TYPE_CHECKING:
@@ -180,9 +180,10 @@ class Wire:
 
         Raises:
             OutputLost: another host than the provider's, or it cannot be fetched.
+            UnsafeSource: an address that is not read.
             TooLarge: more than `limit` bytes.
         """
-        host, trusted = urlsplit(url).hostname or "", self._is_trusted(url)
+        host, trusted = split_url(url).hostname or "", self._is_trusted(url)
         if not trusted and not host_allowed(host, self._doors[provider].output_hosts):
             raise OutputLost(
                 f"The result of {provider} is on a host that is not known to be its own.",
@@ -217,7 +218,7 @@ class Wire:
         with _our_errors("the host of the file"):
             async with self._opened(self._plain_client(), call, call.headers, extensions) as response:
                 if response.is_redirect:
-                    return urljoin(url, str(response.headers.get("location", "")))
+                    return moved(url, str(response.headers.get("location", "")))
                 if not response.is_success:
                     raise _gone(response.status_code)
                 return await _saved(response, into, limit)
@@ -249,19 +250,21 @@ class Wire:
     ) -> AsyncIterator["httpx.Response"]:
         import httpx  # noqa: TID251 - this is the one module
 
-        timeout = httpx.Timeout(self._patience(call), connect=CONNECT_SECONDS)
         parts = {name: (file, path.open("rb"), kind) for name, (file, path, kind) in (call.form or {}).items()}
         try:
-            request = client.build_request(
-                call.method,
-                call.url,
-                headers=dict(headers) | ({"Content-Length": str(_span(call)[1])} if call.source else {}),
-                json=call.json,
-                content=_chunks(call.source, *_span(call)) if call.source else call.content,
-                files=parts or None,
-                timeout=timeout,
-                extensions={**(extensions or {})},
-            )
+            try:
+                request = client.build_request(
+                    call.method,
+                    call.url,
+                    headers=dict(headers) | ({"Content-Length": str(_span(call)[1])} if call.source else {}),
+                    json=call.json,
+                    content=_chunks(call.source, *_span(call)) if call.source else call.content,
+                    files=parts or None,
+                    timeout=httpx.Timeout(self._patience(call), connect=CONNECT_SECONDS),
+                    extensions={**(extensions or {})},
+                )
+            except ValueError as error:
+                raise Unreachable("The request cannot be written; nothing was sent.", hint="Check the key.") from error
             response = await client.send(request, stream=True)
             try:
                 yield response
@@ -325,7 +328,7 @@ class _our_errors:  # noqa: N801 - it reads as a word of the with statement
             raise Unreachable(
                 f"{self.who} could not be reached; nothing was sent.", hint="Check the network, then try again."
             ) from error
-        if isinstance(error, httpx.TransportError | httpx.DecodingError | ssl.SSLError):
+        if isinstance(error, httpx.TransportError | httpx.DecodingError | ssl.SSLError | ValueError):
             raise ReplyLost(f"The reply of {self.who} did not come back.", hint="Ask for the job again.") from error
 
 

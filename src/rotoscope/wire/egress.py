@@ -16,11 +16,11 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from rotoscope.errors import UnsafeSource
 
-__all__ = ["Target", "check_addresses", "check_url", "host_allowed", "is_public"]
+__all__ = ["Target", "check_addresses", "check_url", "host_allowed", "is_public", "moved", "split_url"]
 
 _LONGEST_URL = 8192
 _LONGEST_HOST = 253
@@ -124,10 +124,7 @@ def check_url(text: str) -> Target:
     """
     if len(text) > _LONGEST_URL or any(map(_is_hidden, text)):
         raise _malformed("The address is too long, or holds spaces, backslashes or invisible characters.")
-    try:
-        parts = urlsplit(text)
-    except ValueError as error:
-        raise _malformed("The address is no well-formed URL.") from error
+    parts = split_url(text)
     if parts.scheme != "https":
         message = "Only https addresses are read."
         raise UnsafeSource(message, code="url_scheme", hint="Give an https:// URL or a local path.")
@@ -143,6 +140,30 @@ def check_url(text: str) -> Target:
         parts.query
     )
     return Target(host, port, f"https://{shown}{'' if port == _PORTS[0] else f':{port}'}{place}")
+
+
+def split_url(text: str) -> SplitResult:
+    """The parts of an URL, not judged.
+
+    Raises:
+        UnsafeSource: `url_malformed`.
+    """
+    try:
+        return urlsplit(text)
+    except ValueError as error:
+        raise _malformed("The address is no well-formed URL.") from error
+
+
+def moved(url: str, location: str) -> str:
+    """Where a redirect leads, not judged.
+
+    Raises:
+        UnsafeSource: `url_malformed`.
+    """
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise _malformed("The address leads to one that is no well-formed URL.") from error
 
 
 def check_addresses(target: Target, addresses: Sequence[str]) -> str:
