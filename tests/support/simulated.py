@@ -156,7 +156,7 @@ class _SeamedDatabase(Database):
     def give_back(self) -> None:
         """The next process takes the connection: to compile every statement anew would cost most of the time."""
         if self._engine is not None:
-            _spare.setdefault(self._url, []).append(self._engine)
+            _spare.setdefault(str(self._place), []).append(self._engine)
 
     async def transact(self, work: Callable[[Any], Answer], *, writes: bool = True, durable: bool = False) -> Answer:
         if self._seams.dead:
