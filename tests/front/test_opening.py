@@ -224,7 +224,7 @@ NOT_UNDERSTOOD = {
     "a long number": b"1" * 5_000,
     "long": b" " * 70_000 + b"{}\n",
     "half a character": rb'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"_meta": {"note": "\ud800"}}}'
-    b"\n",
+    + b"\n",
 }
 
 
