@@ -166,28 +166,6 @@ async def test_the_facts_of_a_model_are_a_resource(client: Client) -> None:
     assert "prompt" in facts["inputs"]
 
 
-async def test_a_file_that_is_too_large_for_a_message_is_there_and_says_where(
-    client: Client, settings: Settings
-) -> None:
-    name = "ab" * 32
-    place = settings.home / "vault" / name[:2] / f"{name}.png"
-    place.parent.mkdir(parents=True)
-    place.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(9_000_000))
-    with pytest.raises(MCPError) as caught:
-        await client.read_resource(f"artifact://{name}")
-    assert caught.value.code != -32602
-    assert str(place) in str(caught.value)
-
-
-@pytest.mark.parametrize("rest", ["/overlay", "/masks/0", "/nonsense/../x"])
-async def test_a_job_is_read_whole_or_not_at_all(client: Client, photo: Path, rest: str) -> None:
-    found = await call(client, "segment_image", image=str(photo), box=BOX)
-    with pytest.raises(MCPError) as caught:
-        await client.read_resource(f"job://{found['job_id']}{rest}")
-    assert caught.value.code == -32602
-    assert "view_media" in str(caught.value)
-
-
 @pytest.mark.parametrize("uri", ["job://" + "f" * 32, "artifact://" + "0" * 64, "model://no/such", "artifact://../x"])
 async def test_a_link_that_leads_nowhere_is_a_protocol_error_and_not_a_crash(client: Client, uri: str) -> None:
     with pytest.raises(MCPError) as caught:

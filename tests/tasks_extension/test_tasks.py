@@ -313,25 +313,6 @@ async def test_a_reader_that_has_stopped_loses_its_stream_and_not_its_neighbours
     assert heard[-1]["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == second
 
 
-@pytest.mark.usefixtures("one_slow_reader")
-async def test_many_who_ask_at_once_get_no_more_streams_than_there_are(
-    wire: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found, get = anyio.Event(), shelf.get
-
-    async def slowly(principal: str, task_id: str) -> Task | None:
-        await found.wait()
-        return await get(principal, task_id)
-
-    monkeypatch.setattr(shelf, "get", slowly)
-    for _ in range(3):
-        await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
-    refused = [(await wire.read())["error"]["code"] for _ in range(2)]
-    found.set()
-    assert refused == [-32603] * 2
-    assert (await wire.read())["method"] == "notifications/subscriptions/acknowledged"
-
-
 @pytest.mark.parametrize(("header", "code"), [("t1", None), ("t2", -32020), (None, -32020)])
 async def test_over_http_the_routing_header_must_name_the_task(
     server: MCPServer[Any], header: str | None, code: int | None

@@ -111,8 +111,6 @@ def _parsed(line: bytes, longest: int = _LONGEST_LINE) -> dict[str, object] | No
         return None
     try:
         message = json.loads(line.decode())
-        if rb"\u" in line:
-            json.dumps(message, ensure_ascii=False).encode()  # half a character, which the server refuses, fails here
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) and _is_plain(message) else None

@@ -69,8 +69,6 @@ async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceConten
         raise ResourceNotFoundError(f"Unknown resource: {uri[:200]}")
     try:
         return await reader(studio, name.rstrip("/"), principal)
-    except TooLarge as error:
-        raise ResourceError(f"{error.code}: {error.message} {error.hint}") from error
     except UserMistake as error:
         raise ResourceNotFoundError(f"{error.code}: {error.message} {error.hint}") from error
     except RotoscopeError as error:
@@ -80,8 +78,6 @@ async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceConten
 
 
 async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResourceContents:
-    if "/" in job_id:
-        raise ResourceNotFoundError("A job is read whole, by job://ID; view_media shows its overlay, masks and frames.")
     job = await studio.job(job_id, principal)
     result = await studio.deliver(job, AnyResult)
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)

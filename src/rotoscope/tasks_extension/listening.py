@@ -115,26 +115,17 @@ class Listening:
         """
         if ctx.request_id is None:
             raise MCPError(INVALID_REQUEST, "subscriptions/listen needs a request id.")
+        if len(self._open) >= self._streams:
+            raise MCPError(INTERNAL_ERROR, "Too many subscriptions are open.")
+        agreed, task_ids = await self._agreed(ctx, params.notifications)
         meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
         with ExitStack() as closing:
-            inbox = self._taken(closing)
-            agreed, task_ids = await self._agreed(ctx, params.notifications)
-            self._subscribe(inbox, agreed, task_ids, closing)
+            inbox = self._subscribed(agreed, task_ids, closing)
             acknowledged = SubscriptionsAcknowledgedNotificationParams(notifications=agreed, _meta=meta)
             await _send(ctx, SubscriptionsAcknowledgedNotification(params=acknowledged), ctx.request_id)
             async for event in inbox.events():
                 await self._tell(ctx, event, meta, ctx.request_id)
         return SubscriptionsListenResult(_meta=meta)
-
-    def _taken(self, closing: ExitStack) -> _Inbox:
-        """An inbox for a new stream, taken before anything is waited for: many may ask at once."""
-        if len(self._open) >= self._streams:
-            raise MCPError(INTERNAL_ERROR, "Too many subscriptions are open.")
-        inbox = _Inbox(self._waiting)
-        self._open.add(inbox)
-        closing.callback(inbox.close)
-        closing.callback(self._open.discard, inbox)
-        return inbox
 
     async def _agreed(self, ctx: Context, wanted: SubscriptionFilter) -> tuple[SubscriptionFilter, frozenset[str]]:
         """What of the wish is granted: unknown and foreign tasks and resources are left out alike."""
@@ -156,10 +147,10 @@ class Listening:
         )
         return agreed, frozenset(granted)
 
-    def _subscribe(
-        self, inbox: _Inbox, agreed: SubscriptionFilter, task_ids: frozenset[str], closing: ExitStack
-    ) -> None:
-        """Fill an inbox from now on. It begins with every task: one may have ended before it was listened to."""
+    def _subscribed(self, agreed: SubscriptionFilter, task_ids: frozenset[str], closing: ExitStack) -> _Inbox:
+        """An inbox that fills from now on. It begins with every task: one may have ended before it was listened to."""
+        inbox = _Inbox(self._waiting)
+        self._open.add(inbox)
         uris = frozenset(agreed.resource_subscriptions or ())
 
         def put(event: ServerEvent | _TaskChanged) -> None:
@@ -178,8 +169,11 @@ class Listening:
 
         closing.callback(self._bus.subscribe(hear))
         closing.callback(self._tasks.store.watch(hear_task))
+        closing.callback(inbox.close)
+        closing.callback(self._open.discard, inbox)
         for task_id in task_ids:
             hear_task(task_id)
+        return inbox
 
     async def _tell(
         self, ctx: Context, event: ServerEvent | _TaskChanged, meta: dict[str, Any], request_id: RequestId
