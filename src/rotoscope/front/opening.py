@@ -12,6 +12,7 @@ The rules, as mcp 2.3.0 has them (`mcp.server.runner`):
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from rotoscope.front.stored import Replies
@@ -23,6 +24,9 @@ _CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 _CLIENT = "io.modelcontextprotocol/clientInfo"
 _RESERVED = "io.modelcontextprotocol/"
 _LONGEST_LINE = 65_536  # bytes; nothing that is answered here is longer
+_DEEPEST = 150  # brackets that open; the server's parser takes 200 in one another, and no client needs as many
+_LONGEST_NUMBER = 4_300  # digits, as the server's parser has it
+_WHOLE_ESCAPE = rb"\\(?:[^u]|u[^dD]...|u[dD][0-7]..|u[dD][89abAB]..\\u[dD][c-fC-F]..)"
 _MOST_LINES, _MOST_BYTES = 1_000, 4 * 1024 * 1024
 _MEMBERS = {"jsonrpc", "id", "method", "params"}
 _FREE = {"experimental", "extensions"}  # capabilities whose settings are anybody's
@@ -56,7 +60,7 @@ class Opening:
 
     def take(self, line: bytes) -> bytes | None:
         """The reply to a line, or None when the line was kept."""
-        message = None if self._lost else _parsed(line)
+        message = None if self._lost or _is_only_for_python(line) else _parsed(line)
         if message is None or "method" not in message or "id" not in message:
             self._lost = self._lost or (message is None and bool(line.strip()))
             self._keep(line)
@@ -125,6 +129,15 @@ def _parsed(line: bytes, longest: int = _LONGEST_LINE) -> dict[str, object] | No
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) and _is_plain(message) else None
+
+
+def _is_only_for_python(line: bytes) -> bool:
+    """Whether the server's parser may refuse what Python's takes: half a character, great depth, a long number."""
+    if b"\\u" in line and b"\\" in re.sub(_WHOLE_ESCAPE, b" ", line):
+        return True
+    if line.count(b"[") + line.count(b"{") > _DEEPEST:
+        return True
+    return len(line) > _LONGEST_NUMBER and re.search(rb"[0-9.eE+-]{%d}" % _LONGEST_NUMBER, line) is not None
 
 
 def _is_plain(message: Mapping[str, object]) -> bool:
