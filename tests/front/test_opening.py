@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mcp.server.mcpserver import MCPServer
+from mcp_types import jsonrpc_message_adapter
 
 from rotoscope.front.handover import run
 from rotoscope.front.opening import Opening, request_id_of
@@ -22,12 +23,14 @@ MODERN = "2026-07-28"
 TURNS = 100  # of the event loop; a reply takes about ten, and no thread takes part
 LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
 CHEAP = ("resources/list", "prompts/list")  # the server takes long to word the tools
+DEEP = json.loads("[" * 220 + "]" * 220)
 CLIENTS: tuple[Any, ...] = (
     {"name": "c", "version": "1"}, {"name": "c", "version": "1", "title": "C", "websiteUrl": "https://c.example"},
     {"name": "c", "version": "1", "icons": [{"src": "https://c.example/i.png", "mimeType": "image/png"}]},
     {"name": "c", "version": "1", "icons": [{"src": "https://c.example/i.png", "sizes": ["48x48"]}]},
     {"name": "c", "version": "1", "icons": "none"}, {"name": "c"}, {"name": 1, "version": "1"}, "c", None,
     {"name": "c", "version": "1", "title": None}, {"name": "c", "version": "1", "title": 1},
+    {"name": "\ud83d", "version": "1"}, {"name": "\U0001f600", "version": "1"},
 )  # fmt: skip
 CAPABILITIES: tuple[Any, ...] = (
     {}, {"roots": {"listChanged": True}}, {"roots": {"listChanged": "perhaps"}}, {"roots": True}, {"elicitation": {}},
@@ -39,6 +42,7 @@ CAPABILITIES: tuple[Any, ...] = (
 PARAMS: tuple[Any, ...] = (..., None, {}, {"cursor": "x"}, {"cursor": None}, {"_meta": None}, {"a": 1})
 METAS: tuple[Any, ...] = (
     {}, {"progressToken": 1}, {"progressToken": "p"}, {"progressToken": 1.5}, {"progressToken": None}, {"note": [1]},
+    {"note": "\ud83d"}, {"note": "\U0001f600"}, {"\ude00": 1}, {"note": DEEP}, {"note": float("inf")},
     {"io.modelcontextprotocol/logLevel": "info"}, {"io.modelcontextprotocol/logLevel": "loud"},
 )  # fmt: skip
 
@@ -214,6 +218,11 @@ def test_without_stored_replies_everything_is_kept(replies: Replies) -> None:
     assert (opening.kept, opening.answered) == (numbered(said), set())
 
 
+def noted(value: bytes) -> bytes:
+    """A line that is a request but for the value of a note."""
+    return b'{"jsonrpc": "2.0", "id": 7, "method": "ping", "params": {"_meta": {"note": %s}}}\n' % value
+
+
 NOT_UNDERSTOOD = {
     "cut": b"{\n",
     "batch": b"[]\n",
@@ -222,6 +231,15 @@ NOT_UNDERSTOOD = {
     "deep": b"[" * 20_000 + b"\n",
     "a long number": b"1" * 5_000,
     "long": b" " * 70_000 + b"{}\n",
+    "half a character": noted(b'"\\ud83d"'),
+    "its other half": noted(b'"\\uDE00"'),
+    "halves the wrong way": noted(b'"\\ude00\\ud83d"'),
+    "half a character before a whole one": noted(b'"\\ud83d\\ud83d\\ude00"'),
+    "half a character behind a backslash": noted(b'"\\\\\\ud83d"'),
+    "half a character that is overwritten": noted(b'"\\ud83d", "note": 1'),
+    "half a character in a name": noted(b'{"\\ud83d": 1}'),
+    "deep inside": noted(b"[" * 220 + b"]" * 220),
+    "a long fraction": noted(b"0." + b"1" * 5_000),
 }
 
 
@@ -231,6 +249,30 @@ def test_after_a_line_that_cannot_be_understood_nothing_more_is_answered(replies
     assert opening.take(line) is None
     assert taken(opening, initialize(capabilities={})) == [False]
     assert opening.kept[0] == line
+
+
+@pytest.mark.parametrize(
+    "note", [b'"\\ud83d\\ude00"', b'"\\uD83D\\uDE00\\u00e4\\ud7ff\\ue000"', b'"\\\\ud83d"', '"\U0001f600"'.encode()]
+)
+def test_whole_characters_however_written_are_understood(replies: Replies, note: bytes) -> None:
+    assert Opening(replies).take(noted(note)) is not None
+
+
+pieces = st.sampled_from(
+    ["\\ud83d", "\\uDE00", "\\u00e4", "\\\\", '\\"', "\\n", "u", "d83d", "\\u", "dD", "00", "\U0001f600"]
+)
+escaped = st.lists(pieces, max_size=6).map(lambda parts: f'"{"".join(parts)}"')
+numbers = st.builds(
+    lambda digits, rest: "1" * digits + rest, st.integers(4_200, 4_400), st.sampled_from(["", ".5", "e9"])
+)
+nested = st.integers(100, 250).map(lambda depth: "[" * depth + "]" * depth)
+
+
+@given(escaped | numbers | nested)
+def test_what_the_front_answers_the_servers_parser_takes(replies: Replies, value: str) -> None:
+    line = noted(value.encode())
+    if Opening(replies).take(line) is not None:
+        assert jsonrpc_message_adapter.validate_json(line, by_name=False)
 
 
 def test_a_blank_line_changes_nothing(replies: Replies) -> None:

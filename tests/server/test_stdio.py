@@ -1,5 +1,6 @@
 """The stdio runner: a probe decides nothing, and somebody who spoke before can hand over."""
 
+import gc
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp.server.mcpserver import MCPServer
+from mcp.shared.message import SessionMessage
 
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.stdio import Handover, serve_stdio
@@ -114,6 +116,27 @@ async def test_what_was_read_before_but_not_answered_is_answered(server: MCPServ
 async def test_an_id_that_is_used_again_is_answered_again(server: MCPServer[StudioDoor]) -> None:
     replies = await talk(server, [request(1, "ping")], [INITIALIZE, INITIALIZED], frozenset({1}))
     assert [(reply["id"], reply["result"]) for reply in replies] == [(1, {})]
+
+
+async def test_of_what_comes_before_the_first_request_only_a_little_is_kept(server: MCPServer[StudioDoor]) -> None:
+    said, kept = io.StringIO(), []
+
+    def messages() -> int:
+        return sum(isinstance(one, SessionMessage) for one in gc.get_objects())
+
+    async def typed() -> AsyncIterator[str]:
+        before = messages()
+        for number in range(1_000):
+            yield notice("notifications/cancelled", requestId=number)
+        kept.append(messages() - before)
+        yield INITIALIZE
+        while not said.getvalue():
+            await anyio.lowlevel.checkpoint()
+
+    with anyio.fail_after(20):
+        await serve_stdio(server, Handover(stdin=typed(), stdout=anyio.wrap_file(said)))
+    assert kept[0] < 50
+    assert json.loads(said.getvalue())["result"]["protocolVersion"] == "2025-11-25"
 
 
 def test_rotoscope_serve_bears_a_late_probe(tmp_path: Path) -> None:

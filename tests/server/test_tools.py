@@ -15,6 +15,7 @@ from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
 from rotoscope.media.masks import decode_rle, read_mask
+from rotoscope.media.vault import Vault
 from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
@@ -171,6 +172,24 @@ async def test_a_link_that_leads_nowhere_is_a_protocol_error_and_not_a_crash(cli
     with pytest.raises(MCPError) as caught:
         await client.read_resource(uri)
     assert caught.value.code == -32602
+
+
+@pytest.mark.parametrize("rest", ["/overlay", "/masks/0", "/nonsense/../x"])
+async def test_only_the_job_itself_is_read_and_not_what_is_below_it(client: Client, photo: Path, rest: str) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX)
+    with pytest.raises(MCPError, match="view_media") as caught:
+        await client.read_resource(f"job://{found['job_id']}{rest}")
+    assert caught.value.code == -32602
+
+
+async def test_a_file_that_is_too_large_for_a_message_is_there_and_told_with_its_path(
+    client: Client, settings: Settings
+) -> None:
+    kept = Vault(settings.home / "vault").keep(b"\x89PNG\r\n\x1a\n" + bytes(8 * 1024 * 1024), "image/png")
+    with pytest.raises(MCPError, match="too_large") as caught:
+        await client.read_resource(kept.uri)
+    assert caught.value.code == -32603
+    assert str(kept.path) in str(caught.value)
 
 
 async def test_progress_is_told_while_a_job_runs_and_begins_with_its_id(client: Client, photo: Path) -> None:

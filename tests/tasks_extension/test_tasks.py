@@ -313,6 +313,38 @@ async def test_a_reader_that_has_stopped_loses_its_stream_and_not_its_neighbours
     assert heard[-1]["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == second
 
 
+@pytest.fixture
+def one_stream(listening: dict[str, int]) -> None:
+    listening.update(streams=1)
+
+
+@pytest.mark.usefixtures("one_stream")
+async def test_a_stream_counts_while_its_tasks_are_still_being_looked_up(
+    wire: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = anyio.Event()
+
+    async def slow(principal: str, task_id: str) -> Task | None:
+        await found.wait()
+        return shelf.tasks.get((principal, task_id))
+
+    monkeypatch.setattr(shelf, "get", slow)
+    first = await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
+    with anyio.fail_after(10):
+        refused = await wire.ask("subscriptions/listen", notifications={"taskIds": ["t1"]})
+    assert refused["error"]["code"] == -32603
+    found.set()
+    assert (await wire.read())["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == first
+
+
+@pytest.mark.usefixtures("one_stream")
+async def test_a_wish_that_is_refused_leaves_its_place_to_the_next(wire: Any) -> None:
+    for _ in range(2):
+        assert (await wire.ask("subscriptions/listen", notifications={"taskIds": [7]}))["error"]["code"] == -32602
+    await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
+    assert (await wire.read())["method"] == "notifications/subscriptions/acknowledged"
+
+
 @pytest.mark.parametrize(("header", "code"), [("t1", None), ("t2", -32020), (None, -32020)])
 async def test_over_http_the_routing_header_must_name_the_task(
     server: MCPServer[Any], header: str | None, code: int | None

@@ -12,6 +12,7 @@ The rules, as mcp 2.3.0 has them (`mcp.server.runner`):
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from rotoscope.front.stored import Replies
@@ -23,6 +24,10 @@ _CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 _CLIENT = "io.modelcontextprotocol/clientInfo"
 _RESERVED = "io.modelcontextprotocol/"
 _LONGEST_LINE = 65_536  # bytes; nothing that is answered here is longer
+_DEEPEST = 150  # brackets that open; the server's parser takes 200 in one another, and no client needs as many
+_LONGEST_NUMBER = 4_300  # digits, as the server's parser has it
+_WHOLE_ESCAPE = rb"\\(?:[^u]|u[^dD]...|u[dD][0-7]..|u[dD][89abAB]..\\u[dD][c-fC-F]..)"
+_MOST_LINES, _MOST_BYTES = 1_000, 4 * 1024 * 1024
 _MEMBERS = {"jsonrpc", "id", "method", "params"}
 _FREE = {"experimental", "extensions"}  # capabilities whose settings are anybody's
 _YES_OR_NO = {"listChanged", "applyDefaults"}
@@ -37,22 +42,28 @@ class Opening:
         answered: ids of kept requests whose replies were sent already.
     """
 
-    __slots__ = ("_era", "_lost", "_replies", "_version", "answered", "kept")
+    __slots__ = ("_era", "_kept_bytes", "_lost", "_replies", "_version", "answered", "kept")
 
     def __init__(self, replies: Replies | None) -> None:
         self.kept: list[bytes] = []
         self.answered: set[int | str] = set()
+        self._kept_bytes = 0
         self._replies = replies
         self._lost = replies is None
         self._era = ""
         self._version = ""
 
+    @property
+    def full(self) -> bool:
+        """Whether so much is kept that nothing more should be read until the server takes it."""
+        return len(self.kept) >= _MOST_LINES or self._kept_bytes >= _MOST_BYTES
+
     def take(self, line: bytes) -> bytes | None:
         """The reply to a line, or None when the line was kept."""
-        message = None if self._lost else _parsed(line)
+        message = None if self._lost or _is_only_for_python(line) else _parsed(line)
         if message is None or "method" not in message or "id" not in message:
             self._lost = self._lost or (message is None and bool(line.strip()))
-            self.kept.append(line)
+            self._keep(line)
             return None
         return self._request(line, message)
 
@@ -65,10 +76,14 @@ class Opening:
         stored = self._covering(method, parts)
         reply = self._replies.words(stored, request_id) if self._replies and stored else None
         if reply is None or decides or method == "initialize":
-            self.kept.append(line)
+            self._keep(line)
             if reply is not None:
                 self.answered.add(request_id)
         return reply
+
+    def _keep(self, line: bytes) -> None:
+        self.kept.append(line)
+        self._kept_bytes += len(line)
 
     def _decides(self, method: str, params: Mapping[str, object]) -> bool:
         modern = _has_envelope(params) and method != "initialize"
@@ -114,6 +129,15 @@ def _parsed(line: bytes, longest: int = _LONGEST_LINE) -> dict[str, object] | No
     except (ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) and _is_plain(message) else None
+
+
+def _is_only_for_python(line: bytes) -> bool:
+    """Whether the server's parser may refuse what Python's takes: half a character, great depth, a long number."""
+    if b"\\u" in line and b"\\" in re.sub(_WHOLE_ESCAPE, b" ", line):
+        return True
+    if line.count(b"[") + line.count(b"{") > _DEEPEST:
+        return True
+    return len(line) > _LONGEST_NUMBER and re.search(rb"[0-9.eE+-]{%d}" % _LONGEST_NUMBER, line) is not None
 
 
 def _is_plain(message: Mapping[str, object]) -> bool:

@@ -1,7 +1,8 @@
 """One stdio session: a thread reads and answers its opening while the main thread loads the server, which takes over.
 
 One lock decides who may write: whoever holds it finds the session either still opening or handed over. The thread goes
-on reading for the server, so no byte changes hands, not even of a line that is half there.
+on reading for the server, so no byte changes hands, not even of a line that is half there. Only a client that says very
+much before the server is there is read no further until then.
 """
 
 import fcntl
@@ -33,6 +34,7 @@ class Session:
         self._lock = threading.Lock()
         self._deliver: Callable[[bytes | None], None] | None = None
         self._refusal: Callable[[int | str], bytes] | None = None
+        self._settled = threading.Event()  # somebody else than the opening takes the lines
         self._reader = threading.Thread(target=self._read, name="stdin", daemon=True)
 
     def begin(self) -> None:
@@ -50,12 +52,14 @@ class Session:
         """
         with self._lock:
             self._deliver = deliver
+            self._settled.set()
             return self._opening.kept, self._opening.answered
 
     def refuse(self, refusal: Callable[[int | str], bytes], code: int) -> int:
         """Answer what waits, and every later request until the input ends, with an error; returns the code."""
         with self._lock:
             self._refusal = refusal
+            self._settled.set()
             for line in self._opening.kept:
                 self._refused(line)
         self._reader.join()
@@ -80,6 +84,8 @@ class Session:
                 _leave()
 
     def _take(self, line: bytes) -> None:
+        if self._opening.full:
+            self._settled.wait()
         with self._lock:
             deliver = self._deliver
             if deliver is None and self._refusal is not None:

@@ -10,7 +10,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from rotoscope.contracts.results import AnyResult
-from rotoscope.errors import RotoscopeError, TooLarge, UserMistake
+from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UserMistake
 
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
@@ -20,6 +20,7 @@ __all__ = ["TEMPLATES", "Template", "read"]
 _JSON = "application/json"
 _SNIFFED_BYTES = 64
 _MESSAGE_BYTES = 8 * 1024 * 1024
+_OUTPUTS = "view_media shows what a job has made, such as job://ID/overlay; its artifact:// link, in get_job, is read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +70,23 @@ async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceConten
         raise ResourceNotFoundError(f"Unknown resource: {uri[:200]}")
     try:
         return await reader(studio, name.rstrip("/"), principal)
+    except TooLarge as error:  # no mistake in the link: the file is there
+        raise ResourceError(_words(error)) from error
     except UserMistake as error:
-        raise ResourceNotFoundError(f"{error.code}: {error.message} {error.hint}") from error
+        raise ResourceNotFoundError(_words(error)) from error
     except RotoscopeError as error:
-        raise ResourceError(f"{error.code}: {error.message} {error.hint}") from error
+        raise ResourceError(_words(error)) from error
     except (OSError, ValueError) as error:
         raise ResourceError(f"storage: {uri[:200]} cannot be read: {type(error).__name__}. Try again.") from error
 
 
+def _words(error: RotoscopeError) -> str:
+    return f"{error.code}: {error.message} {error.hint}"
+
+
 async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResourceContents:
+    if "/" in job_id:
+        raise InvalidInput("Only job://ID is read.", hint=_OUTPUTS, code="unknown_resource")
     job = await studio.job(job_id, principal)
     result = await studio.deliver(job, AnyResult)
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)

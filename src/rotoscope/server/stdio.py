@@ -32,6 +32,8 @@ from rotoscope.server.lowlevel import lowlevel
 
 __all__ = ["Handover", "serve_stdio"]
 
+_LEADING = 8  # messages before the first request that the SDK's loop takes; it drops the others
+
 Incoming: TypeAlias = SessionMessage | Exception
 State = TypeVar("State")
 
@@ -90,15 +92,20 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
 async def _until_decided(
     server: Server[State], incoming: "_Relayed", outgoing: "_Outgoing", state: State
 ) -> list[Incoming]:
-    """Answer what decides nothing. What else came up to the first request that decides; empty when none came."""
+    """Answer what decides nothing. What else came, to the first request that decides; empty when none came.
+
+    Only the first few messages that are no requests are kept: no session would ever see the others.
+    """
     kept: list[Incoming] = []
     async for item in incoming:
         request = item.message if isinstance(item, SessionMessage) else None
         if isinstance(item, SessionMessage) and _is_probe(request):
             await outgoing.send(await _answered(server, item, state))
             continue
-        kept.append(item)
-        if isinstance(request, JSONRPCRequest):
+        decides = isinstance(request, JSONRPCRequest)
+        if decides or len(kept) < _LEADING:
+            kept.append(item)
+        if decides:
             return kept
     return []
 

@@ -111,16 +111,16 @@ class Listening:
         """Acknowledge what is agreed, then forward events until the client goes away.
 
         Raises:
-            MCPError: -32021 when task ids come from a client that did not declare the extension.
+            MCPError: -32021 when task ids come from a client that did not declare the extension; -32603 when as many
+                streams as may be are open, or being opened.
         """
         if ctx.request_id is None:
             raise MCPError(INVALID_REQUEST, "subscriptions/listen needs a request id.")
-        if len(self._open) >= self._streams:
-            raise MCPError(INTERNAL_ERROR, "Too many subscriptions are open.")
-        agreed, task_ids = await self._agreed(ctx, params.notifications)
-        meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
         with ExitStack() as closing:
-            inbox = self._subscribed(agreed, task_ids, closing)
+            inbox = self._slot(closing)
+            agreed, task_ids = await self._agreed(ctx, params.notifications)
+            meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
+            self._subscribe(inbox, agreed, task_ids, closing)
             acknowledged = SubscriptionsAcknowledgedNotificationParams(notifications=agreed, _meta=meta)
             await _send(ctx, SubscriptionsAcknowledgedNotification(params=acknowledged), ctx.request_id)
             async for event in inbox.events():
@@ -147,10 +147,20 @@ class Listening:
         )
         return agreed, frozenset(granted)
 
-    def _subscribed(self, agreed: SubscriptionFilter, task_ids: frozenset[str], closing: ExitStack) -> _Inbox:
-        """An inbox that fills from now on. It begins with every task: one may have ended before it was listened to."""
+    def _slot(self, closing: ExitStack) -> _Inbox:
+        """A stream's inbox, counted before anything is waited for: many requests may be looked up at once."""
+        if len(self._open) >= self._streams:
+            raise MCPError(INTERNAL_ERROR, "Too many subscriptions are open.")
         inbox = _Inbox(self._waiting)
         self._open.add(inbox)
+        closing.callback(self._open.discard, inbox)
+        closing.callback(inbox.close)
+        return inbox
+
+    def _subscribe(
+        self, inbox: _Inbox, agreed: SubscriptionFilter, task_ids: frozenset[str], closing: ExitStack
+    ) -> None:
+        """Fill an inbox from now on. It begins with every task: one may have ended before it was listened to."""
         uris = frozenset(agreed.resource_subscriptions or ())
 
         def put(event: ServerEvent | _TaskChanged) -> None:
@@ -169,11 +179,8 @@ class Listening:
 
         closing.callback(self._bus.subscribe(hear))
         closing.callback(self._tasks.store.watch(hear_task))
-        closing.callback(inbox.close)
-        closing.callback(self._open.discard, inbox)
         for task_id in task_ids:
             hear_task(task_id)
-        return inbox
 
     async def _tell(
         self, ctx: Context, event: ServerEvent | _TaskChanged, meta: dict[str, Any], request_id: RequestId
