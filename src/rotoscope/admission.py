@@ -160,6 +160,7 @@ def check_inside(arguments: Arguments, picture: Admitted | None) -> list[str]:
     """
     if not isinstance(arguments, SegmentImage) or not (arguments.points or arguments.box) or picture is None:
         return []
+    _check_pixels(arguments)
     if arguments.box is not None:
         _check_box(arguments.box, picture)
     for point in arguments.points or ():
@@ -167,6 +168,18 @@ def check_inside(arguments: Arguments, picture: Admitted | None) -> list[str]:
     if picture.width is None:
         return ["The picture was passed on by its URL, so points and box could not be compared with its size."]
     return []
+
+
+def _check_pixels(asked: SegmentImage) -> None:
+    """Some models give places as fractions: read as pixels they are all in the first one."""
+    places = [value for point in asked.points or () for value in (point.x, point.y)]
+    if asked.box is not None:
+        places += [asked.box.left, asked.box.top, asked.box.right, asked.box.bottom]
+    if all(0 <= place <= 1 for place in places) and any(place % 1 for place in places):
+        raise InvalidInput(
+            "The points or the box look like fractions of the picture.",
+            hint="Give pixels of the upright picture: multiply by its width and height.",
+        )
 
 
 def _check_point(point: PointArgument, picture: Admitted) -> None:

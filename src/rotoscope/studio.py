@@ -17,7 +17,7 @@ from rotoscope.errors import InvalidInput, OverBudget, StorageFailed, UnknownJob
 from rotoscope.jobs.budget import Caps, refuse_over_budget
 from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.job import FINAL, Job, NewJob, Opening
+from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
@@ -105,8 +105,9 @@ class Studio:
             case ListJobs(status=status, limit=limit):
                 return await self.list(principal, status, limit)
             case CancelJob(job_id=job_id):
+                before = await self.job(job_id, principal)
                 job = await self.wait(await self.cancel(job_id, principal), budget)
-                return await self.result(job, AnyResult)
+                return _cancelled(await self.result(job, AnyResult), before)
             case GetJob(job_id=job_id, wait_seconds=seconds):
                 job = await self.wait(await self.job(job_id, principal), min(seconds, budget), told)
                 return await self.result(job, AnyResult)
@@ -136,7 +137,7 @@ class Studio:
         """
         new, planned = await self._planned(tool, arguments, principal)
         if getattr(arguments, "dry_run", False):
-            return _dry_run(new, planned, _cap_notes(self.caps, new))
+            return _dry_run(new, planned, [*_seed_notes(new, planned), *_cap_notes(self.caps, new)])
         opening = await self.rooms.ledger.open(new, replace(self.caps, agreed=agreed_usd), self.owner)
         if not opening.joined:
             self.dispatcher.start(opening.job.id)
@@ -269,17 +270,29 @@ async def job_output(rooms: Rooms, link: str) -> str:
     """
     job_id, _, name = link.removeprefix("job://").partition("/")
     job = await rooms.ledger.job(job_id)
+    outputs = await rooms.ledger.outputs(job.id)
+    if not name and job.tool == "describe_with_masks" and sum(output.role == "mask" for output in outputs) > 1:
+        hint = f"Name one of them: job://{job.id}/masks/0 and so on; get_job tells their labels."
+        raise InvalidInput("The job has described several areas.", hint=hint, code="unknown_resource")
     name = name or ("video" if TOOLS[job.tool].result is VideoResult else "masks/0")
     known = _OUTPUT.fullmatch(name)
     wanted = (known["role"].replace("masks", "mask"), int(known["n"] or 0)) if known else None
-    for output in await rooms.ledger.outputs(job.id):
+    for output in outputs:
         if (output.role, output.n) == wanted:
             return f"artifact://{output.artifact.sha256}"
     raise InvalidInput(
         f"The job has no output {name[:40]!r}; it is {job.state}.",
-        hint="Call get_job to see what it has; use masks/0, masks/1 and so on, overlay, video or poster.",
+        hint=_outputs_hint(job, outputs),
         code="unknown_resource",
     )
+
+
+def _outputs_hint(job: Job, outputs: Sequence[Output]) -> str:
+    if not job.final:
+        return f"Call get_job with job_id {job.id} and wait_seconds, and ask again when it has succeeded."
+    roles = dict.fromkeys(output.role for output in outputs)
+    names = ", ".join("masks/0 and so on" if role == "mask" else role for role in roles)
+    return f"It has {names}." if names else "It has none; call get_job to see why."
 
 
 def bare_id(job_id: str) -> str:
@@ -326,8 +339,29 @@ def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
 
 
 def _joined(result: JobResult) -> JobResult:
-    words = "An equal request had opened this job before; nothing was sent or paid again."
+    return _noted(result, "An equal request had opened this job before; nothing was sent or paid again.")
+
+
+def _cancelled(result: JobResult, before: Job) -> JobResult:
+    """The answer to a wish to cancel says what became of the wish."""
+    if before.state == "needs_review":
+        return _noted(result, "It waits for a person's review: nothing was cancelled.")
+    if before.final:
+        return _noted(result, "It had ended before: nothing was cancelled.")
+    if result.status in ("queued", "running"):
+        return _noted(result, "It was asked to stop; get_job says what became of it.")
+    return result if result.status == "cancelled" else _noted(result, "It ended before it could be cancelled.")
+
+
+def _noted(result: JobResult, words: str) -> JobResult:
     return result.model_copy(update={"warnings": [*result.warnings, words]})
+
+
+def _seed_notes(new: NewJob, planned: Plan) -> list[str]:
+    """A seed that nobody asked for is drawn for each run, and so differs from the one shown."""
+    if not planned.drawn or "seed" not in TOOLS[new.tool].arguments.model_fields:
+        return []
+    return [f"A run draws a seed of its own; give seed: {planned.seed} to run this very request."]
 
 
 def _dry_run(new: NewJob, planned: Plan, notes: Sequence[str]) -> JobResult:

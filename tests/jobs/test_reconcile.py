@@ -148,7 +148,8 @@ def asked(wire: str, photo: Path, **more: Any) -> SegmentImage:
 async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_image") -> JobResult:
     with anyio.fail_after(20):
         result = await studio.perform(tool, arguments, "local", 20)
-    assert isinstance(result, JobResult)
+        assert isinstance(result, JobResult)
+        await studio.delivered(result)
     return result
 
 

@@ -313,6 +313,30 @@ async def test_who_dismissed_a_question_and_then_agreed_by_a_dry_run_is_asked_ag
 
 
 @ERAS
+async def test_a_dry_run_before_a_question_that_was_dismissed_is_no_consent(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+) -> None:
+    async with Client(server, mode=mode, elicitation_callback=User("cancel")) as client:
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+
+
+@ERAS
+async def test_a_dismissed_question_is_known_to_the_next_process(
+    settings: Settings, sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+) -> None:
+    """A headless client that starts a server for each call has the same way as any other."""
+    user = User("cancel")
+    for asked in (dear, {**dear, "dry_run": True}):
+        async with Client(serve(settings, sandbox), mode=mode, elicitation_callback=user) as client:
+            await call(client, "segment_image", asked)
+    async with Client(serve(settings, sandbox), mode=mode, elicitation_callback=user) as client:
+        assert not (await call(client, "segment_image", dear)).is_error
+    assert len(user.asked) == 1
+
+
+@ERAS
 async def test_a_repeat_that_joins_an_open_job_is_not_asked_about(
     environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
 ) -> None:

@@ -38,6 +38,7 @@ MASKED = (
     (r"(queued|running): [^\n]*", "open: WORDS"),
     (r"JOB (queued|running) \d+%", "JOB open N%"),
     (r"progress \d+%", "progress N%"),
+    (r"seed:? \d+", "seed N"),
     (r"(?<=/)HASH(?=/|\.)|(?<=/)[0-9a-f]{2}(?=/HASH)", "HASH"),
 )
 MEASURED = frozenset(

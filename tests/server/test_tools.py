@@ -16,7 +16,8 @@ from PIL import Image
 
 from rotoscope.media.masks import decode_rle, read_mask
 from rotoscope.media.vault import Vault
-from rotoscope.sandbox import Sandbox
+from rotoscope.models.access import SANDBOX_URL
+from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
 
@@ -259,3 +260,75 @@ async def test_a_server_that_is_served_again_works_on_with_the_same_jobs(
             jobs.append((await call(client, "segment_image", image=str(photo), box={**BOX, "left": left}))["job_id"])
             listed = (await call(client, "list_jobs"))["jobs"]
     assert [job["job_id"] for job in listed] == jobs[::-1]
+
+
+async def test_the_answer_to_a_wish_to_cancel_says_what_became_of_it(client: Client, photo: Path) -> None:
+    job = (await call(client, "segment_image", image=str(photo), box=BOX))["job_id"]
+    assert "It had ended before: nothing was cancelled." in (await call(client, "cancel_job", job_id=job))["warnings"]
+
+
+async def test_a_running_job_that_is_asked_to_stop_says_so(
+    settings: Settings, tmp_path: Path, serve: Callable[..., MCPServer[StudioDoor]], photo: Path
+) -> None:
+    slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
+    async with Client(serve(replace(settings, inline_seconds=0.0), slow)) as client:
+        job = (await call(client, "generate_video", prompt="a storm", duration=4))["job_id"]
+        found = await call(client, "cancel_job", job_id=job)
+        with anyio.fail_after(30):
+            while found["status"] != "cancelled":
+                assert any("asked to stop" in one for one in found["warnings"])
+                found = await call(client, "cancel_job", job_id=job)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [{"box": {"left": 0.1, "top": 0.1, "right": 0.9, "bottom": 0.9}}, {"points": [{"x": 0.5, "y": 0.25}]}],
+)
+async def test_places_as_fractions_are_refused_before_anything_is_spent(
+    client: Client, photo: Path, places: dict[str, Any]
+) -> None:
+    answer = await client.call_tool("segment_image", {"image": str(photo), **places})
+    assert answer.is_error
+    assert "fractions" in text_of(answer)
+    assert "multiply by its width" in text_of(answer)
+
+
+async def test_a_description_of_several_areas_stands_for_none_of_them(client: Client, photo: Path) -> None:
+    found = await call(client, "describe_with_masks", image=str(photo))
+    assert len(found["masks"]) > 1
+    answer = await client.call_tool("segment_image", {"image": f"job://{found['job_id']}", "box": BOX})
+    assert answer.is_error
+    assert f"job://{found['job_id']}/masks/0" in text_of(answer)
+    one = await client.call_tool("segment_image", {"image": f"job://{found['job_id']}/masks/0", "box": BOX})
+    assert not one.is_error
+
+
+async def test_an_output_that_a_job_does_not_have_is_answered_with_those_that_it_has(
+    client: Client, photo: Path
+) -> None:
+    found = await call(client, "segment_image", image=str(photo), box=BOX)
+    answer = await client.call_tool("view_media", {"uri": f"job://{found['job_id']}/filmstrip"})
+    assert answer.is_error
+    for role in ("masks/0", "overlay", "coco"):
+        assert role in text_of(answer)
+    assert "poster" not in text_of(answer)
+
+
+async def test_the_longest_prompt_of_a_description_is_taken(client: Client, photo: Path) -> None:
+    asked = {"image": str(photo), "prompt": "x" * 2000, "dry_run": True}
+    assert not (await client.call_tool("describe_with_masks", asked)).is_error
+
+
+async def test_a_seed_is_told_in_words_and_a_dry_run_says_how_to_keep_it(client: Client) -> None:
+    planned = await client.call_tool("generate_video", {"prompt": "a storm", "dry_run": True})
+    assert planned.structured_content is not None
+    seed = planned.structured_content["seed"]
+    assert f"seed {seed}" in text_of(planned)
+    assert f"give seed: {seed} to run this very request" in text_of(planned)
+    given = await client.call_tool("generate_video", {"prompt": "a storm", "seed": seed, "dry_run": True})
+    assert "give seed" not in text_of(given)
+
+
+async def test_a_limit_is_told_as_the_number_that_it_is(client: Client) -> None:
+    answer = await client.call_tool("generate_video", {"prompt": "a storm", "seed": 2**31})
+    assert "2147483647" in text_of(answer)

@@ -6,7 +6,7 @@ Some clients start a new server process at each call: what only one process know
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.jobs.budget import in_millionths
@@ -53,16 +53,28 @@ class Quotes:
 
         await self.database.transact(write)
 
+    async def holds(self, key: str, usd: float) -> bool:
+        """Whether the price of a request was shown lately and was no lower than now; it stays.
+
+        Raises:
+            StorageFailed: the ledger could not be read.
+        """
+        query = select(quotes.c.key).where(*self._covering(key, usd))
+        return await self.database.transact(lambda c: c.execute(query).first() is not None, writes=False)
+
     async def take(self, key: str, usd: float) -> bool:
         """Whether the price of a request was shown lately and was no lower than now. A quote covers one run.
 
         Raises:
             StorageFailed: the ledger could not be written.
         """
-        holds = (quotes.c.key == key, quotes.c.at >= self.clock() - self.seconds)
-        covers = quotes.c.price >= in_millionths(usd)
+        covering = self._covering(key, usd)
 
         def write(connection: Connection) -> bool:
-            return connection.execute(delete(quotes).where(*holds, covers)).rowcount > 0
+            return connection.execute(delete(quotes).where(*covering)).rowcount > 0
 
         return await self.database.transact(write)
+
+    def _covering(self, key: str, usd: float) -> tuple[ColumnElement[bool], ...]:
+        recent = quotes.c.at >= self.clock() - self.seconds
+        return (quotes.c.key == key, recent, quotes.c.price >= in_millionths(usd))

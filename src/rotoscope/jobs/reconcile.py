@@ -87,12 +87,15 @@ def doubt(
     title = rooms.provider(job).title
     known = f"prediction {prediction_id}" if prediction_id else f"your recent predictions of {call.endpoint}"
     certainty = "was" if prediction_id else "may have been"
+    hint = (
+        f"Look at {known} at {title}, then say what you found: rotoscope jobs resolve {job.id} "
+        "--charged PREDICTION_ID, or --not-charged. Until then nothing is sent again."
+    )
+    if job.sandbox:
+        hint += " The sandbox stood in and nothing was paid: --not-charged is safe, and the request then runs anew."
     return SubmitUnsure(
         f"The request to {title} {certainty} accepted, but its result could not be taken up here. {why}".rstrip(),
-        hint=(
-            f"Look at {known} at {title}, then say what you found: rotoscope jobs resolve {job.id} "
-            "--charged PREDICTION_ID, or --not-charged. Until then nothing is sent again."
-        ),
+        hint=hint,
         said=said,
     )
 

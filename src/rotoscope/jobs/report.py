@@ -11,10 +11,9 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["report", "summary", "timestamp"]
 
-_SANDBOX_WORDS = (
-    "This result was computed by rotoscope's built-in sandbox, not by the named model. "
-    "Set a provider key to use the model itself."
-)
+_COMPUTED = "This result was computed by rotoscope's built-in sandbox, not by the named model. "
+_STANDS_IN = "rotoscope's built-in sandbox stands in for the named model. "
+_SET_A_KEY = "Set a provider key to use the model itself."
 
 
 def report(
@@ -123,7 +122,9 @@ def _warnings(job: Job) -> list[str]:
     title = job.data.get("uncancellable")
     if title:
         warnings.append(f"{title} cannot stop a run: it is charged when it succeeds, and its result is kept.")
-    return [_SANDBOX_WORDS, *warnings] if job.sandbox else warnings
+    if not job.sandbox:
+        return warnings
+    return [(_COMPUTED if job.state == "succeeded" else _STANDS_IN) + _SET_A_KEY, *warnings]
 
 
 def _problem(job: Job) -> Problem | None:

@@ -92,7 +92,9 @@ class Catalog:
         fitting = [m for m in ranked if takes(m, kinds)]
         if not fitting:
             offers = "; ".join(f"{m.id}: {_offer(m)}" for m in ranked) or "none"
-            raise InvalidInput(f"No model of {tool} takes {_words(kinds)} together.", hint=f"Models: {offers}.")
+            raise InvalidInput(
+                f"No model of {tool} takes {_words(kinds)} together.", hint=f"Leave one out. Models: {offers}."
+            )
         return fitting
 
     def _no_key(self, routes: Sequence[Route], name: str) -> MissingKey:

@@ -12,6 +12,7 @@ from rotoscope.wire.messages import Json
 __all__ = ["Plan", "media_inputs", "place", "plan", "prompt_kinds", "workload"]
 
 _PADDING_SECONDS = 0.1
+_SHOWN = 40  # characters of a number that is refused
 _ASK_FOR_MASKS = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
 
 
@@ -206,13 +207,21 @@ def _check_number(argument: str, field: Input, value: Json) -> Json:
     low, high = field.minimum, field.maximum
     if (low is not None and value < low) or (high is not None and value > high):
         also = f", or {' or '.join(map(str, field.also))}" if field.also else ""
-        raise InvalidInput(f"{argument!r} is {value}; the model takes {low:g} to {high:g}{also}.", hint="Change it.")
+        span = f"{_plain(low)} to {_plain(high)}{also}"
+        raise InvalidInput(f"{argument!r} is {str(value)[:_SHOWN]}; the model takes {span}.", hint="Change it.")
     if field.step and (value - field.offset) % field.step:
         raise InvalidInput(
             f"{argument!r} is {value}; it must be a multiple of {field.step} plus {field.offset}.",
             hint=f"Try {int((value - field.offset) // field.step * field.step + field.offset)}.",
         )
     return value
+
+
+def _plain(number: float | None) -> str:
+    """A number as a person writes it: 2147483647 and not 2.14748e+09."""
+    if number is None:
+        return "any"
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:

@@ -60,7 +60,8 @@ def _json_length(record: BaseModel) -> int:
 def _result_text(result: JobResult) -> str:
     """Everything that matters, one fact a line, the most important first."""
     where = f"{result.model} at {result.provider}{' (sandbox)' if result.sandbox else ''}"
-    lines = [f"{result.tool} {result.status}: {result.message}", f"job {result.job_id or '-'}, {where}"]
+    seed = "" if result.seed is None else f", seed {result.seed}"
+    lines = [f"{result.tool} {result.status}: {result.message}", f"job {result.job_id or '-'}, {where}{seed}"]
     if result.error is not None:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
     if not result.dry_run and result.status in ("queued", "running"):
@@ -76,7 +77,7 @@ def _result_text(result: JobResult) -> str:
 def _list_text(jobs: JobList) -> str:
     lines = [f"{j.job_id} {j.status} {j.progress:.0%} {j.tool} {j.model} {j.created_at} {j.message}" for j in jobs.jobs]
     if jobs.left_out:
-        lines.append(f"{jobs.left_out} older ones did not fit; ask by status.")
+        lines.append(f"{jobs.left_out} older ones did not fit; ask by status, or see rotoscope jobs list.")
     return "\n".join(lines) or "There are no jobs."
 
 

@@ -8,8 +8,7 @@ within some minutes. No answer means no spending, and one yes is good for one ru
 import hashlib
 import json
 import secrets
-from collections import OrderedDict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mcp import MCPError
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Agreed", "Consent"]
 
 _ASKED = "price"  # the key of our one question
-_UNANSWERED = 256  # requests whose question was dismissed; the oldest are asked about again
 _FORM = {
     "type": "object",
     "properties": {"spend": {"type": "boolean", "title": "Spend it", "description": "true: run it at this price."}},
@@ -54,6 +52,11 @@ class _Offer:
     usd: float
     question: str
 
+    @property
+    def dismissed(self) -> str:
+        """Under which it is remembered, for some minutes, that the question was dismissed unanswered."""
+        return f"dismissed {self.key}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
@@ -68,7 +71,7 @@ class _Asked:
         return self.key == now.key and now.usd <= self.usd
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Consent:
     """Asks before spending.
 
@@ -77,7 +80,6 @@ class Consent:
     """
 
     above_usd: float | None
-    _unanswered: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False)
 
     async def remember(
         self, studio: "Studio", tool: str, arguments: Arguments, principal: str, shown: JobResult
@@ -106,12 +108,11 @@ class Consent:
         offer = await self._offer(studio, tool, arguments, principal)
         if offer is None:
             return Agreed(self.above_usd)
-        if not _can_ask(context) or offer.key in self._unanswered:
+        if not _can_ask(context) or await studio.quotes.holds(offer.dismissed, offer.usd):
             await _check_shown(studio, offer)
-            self._unanswered.pop(offer.key, None)
         elif context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            self._judge(offer, await _asked_by_request(offer, context))
-        elif not await self._answered(studio, offer, context):
+            await _judge(studio, offer, await _asked_by_request(offer, context))
+        elif not await _answered(studio, offer, context):
             return await _asked_by_result(studio, offer)
         return Agreed(offer.usd)
 
@@ -131,28 +132,29 @@ class Consent:
         above = self.above_usd
         return above is not None and any(price.unit != "run" or price.usd > above for price in prices)
 
-    async def _answered(self, studio: "Studio", offer: _Offer, context: Context[Any, Any]) -> bool:
-        """Whether the client brings a yes to this request that was not used yet."""
-        asked = _asked_before(context.request_state)
-        answer = (context.input_responses or {}).get(_ASKED)
-        if asked is None or not asked.covers(offer) or not isinstance(answer, ElicitResult):
-            return False
-        self._judge(offer, answer)
-        return await studio.quotes.take(asked.number, offer.usd)
 
-    def _judge(self, offer: _Offer, answer: ElicitResult | None) -> None:
-        """Only a plain yes is a yes."""
-        if answer is not None and answer.action == "accept" and (answer.content or {}).get("spend") is True:
-            return
-        hint = "Do not repeat it unasked; ask the user what to change: a shorter, smaller or other run may cost less."
-        if answer is None or answer.action == "cancel":
-            # Some clients have nobody to ask and dismiss every question: their way is by the arguments.
-            self._unanswered[offer.key] = None
-            if len(self._unanswered) > _UNANSWERED:
-                self._unanswered.popitem(last=False)
-            hint = "If the user agrees to the price: call with dry_run: true, then the same again without it."
-        words = f"Nobody agreed to spend about {offer.usd:.2f} USD: nothing was sent or spent."
-        raise OverBudget(words, hint=hint, code="consent")
+async def _answered(studio: "Studio", offer: _Offer, context: Context[Any, Any]) -> bool:
+    """Whether the client brings a yes to this request that was not used yet."""
+    asked = _asked_before(context.request_state)
+    answer = (context.input_responses or {}).get(_ASKED)
+    if asked is None or not asked.covers(offer) or not isinstance(answer, ElicitResult):
+        return False
+    await _judge(studio, offer, answer)
+    return await studio.quotes.take(asked.number, offer.usd)
+
+
+async def _judge(studio: "Studio", offer: _Offer, answer: ElicitResult | None) -> None:
+    """Only a plain yes is a yes."""
+    if answer is not None and answer.action == "accept" and (answer.content or {}).get("spend") is True:
+        return
+    hint = "Do not repeat it unasked; ask the user what to change: a shorter, smaller or other run may cost less."
+    if answer is None or answer.action == "cancel":
+        # Some clients have nobody to ask and dismiss every question: their way is by the arguments, anew from here on.
+        await studio.quotes.take(offer.key, offer.usd)
+        await studio.quotes.give(offer.dismissed, offer.usd)
+        hint = "If the user agrees to the price: call with dry_run: true, then the same again without it."
+    words = f"Nobody agreed to spend about {offer.usd:.2f} USD: nothing was sent or spent."
+    raise OverBudget(words, hint=hint, code="consent")
 
 
 async def _check_shown(studio: "Studio", offer: _Offer) -> None:
@@ -163,10 +165,11 @@ async def _check_shown(studio: "Studio", offer: _Offer) -> None:
             f"without it within {studio.quotes.seconds / 60:.0f} minutes. ROTOSCOPE_ASK_ABOVE_USD sets the limit.",
             code="consent",
         )
+    await studio.quotes.take(offer.dismissed, offer.usd)
 
 
 def _key(tool: str, arguments: Arguments, principal: str) -> str:
-    asked = arguments.model_dump(mode="json", exclude={"dry_run"})
+    asked = arguments.model_dump(mode="json", exclude={"dry_run", "seed"})  # another seed costs the same
     words = json.dumps([principal, tool, asked], sort_keys=True)
     return hashlib.sha256(words.encode()).hexdigest()
 
