@@ -107,7 +107,7 @@ unusual = st.one_of(
     ),
     st.just(notice("notifications/cancelled", requestId=0)),
     st.just({"jsonrpc": "2.0", "id": 5, "result": {}}),
-    st.sampled_from([{"jsonrpc": "1.0", "id": 5, "method": "ping"}, {"jsonrpc": "2.0", "id": None, "method": "ping"}]),
+    st.sampled_from([{"jsonrpc": "1.0", "id": 0, "method": "ping"}, {"jsonrpc": "2.0", "id": None, "method": "ping"}]),
     st.just({**message("ping"), "extra": 1}),
 )
 """What a client may say, right and wrong, where a stored reply might or might not cover it."""

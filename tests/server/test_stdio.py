@@ -155,3 +155,45 @@ def test_rotoscope_serve_bears_a_late_probe(tmp_path: Path) -> None:
         assert serving.wait(timeout=20) == 0
     assert [reply["id"] for reply in replies] == [7, 1, 2]
     assert not [reply for reply in replies if "error" in reply]
+
+
+UNREADABLE = {
+    "half a character": (r'{"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {"note": "\ud83d"}}', -32700),
+    "parameters in a list": ('{"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": []}', -32600),
+    "no version": ('{"id": 7, "method": "tools/list"}', -32600),
+    "another version": ('{"jsonrpc": "1.0", "id": 7, "method": "tools/list"}', -32600),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("place", ["first", "later", "handed over"])
+async def test_a_request_that_cannot_be_read_is_refused_under_its_id(
+    server: MCPServer[StudioDoor], line: str, code: int, place: str
+) -> None:
+    """The SDK drops it in silence, and its client would wait for ever."""
+    opening = [INITIALIZE, INITIALIZED]
+    said = {"first": [line, *opening], "later": [*opening, line], "handed over": opening}[place]
+    replies = await talk(server, said, before=[line] if place == "handed over" else ())
+    found = {reply["id"]: reply for reply in replies}
+    assert found[7]["error"]["code"] == code
+    assert "result" in found[1]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"jsonrpc": "2.0", "id": 7, "result": 3}', r'{"id": "\ud83d", "method": "x"}']
+)
+async def test_what_names_no_request_is_dropped_and_logged(
+    server: MCPServer[StudioDoor], line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with anyio.fail_after(20):
+        said = io.StringIO()
+
+        async def typed() -> AsyncIterator[str]:
+            for one in (INITIALIZE, INITIALIZED, line, request(2, "ping")):
+                yield f"{one}\n"
+            while said.getvalue().count("\n") < 2:
+                await anyio.lowlevel.checkpoint()
+
+        await serve_stdio(server, Handover(stdin=typed(), stdout=anyio.wrap_file(said)))
+    assert {json.loads(one)["id"] for one in said.getvalue().splitlines()} == {1, 2}
+    assert any("was no message" in record.getMessage() for record in caplog.records)

@@ -4,12 +4,14 @@ The SDK's own runner takes the very first request for the decision. A client tha
 a second (Vercel's AI SDK) and then sends `initialize` on the same pipe is refused there with -32022 and gives up.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -19,7 +21,10 @@ from mcp.server.runner import serve_dual_era_loop
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp_types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
     PROTOCOL_VERSION_META_KEY,
+    ErrorData,
     JSONRPCError,
     JSONRPCRequest,
     JSONRPCResponse,
@@ -28,14 +33,22 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
+from rotoscope.contracts.characters import whole_text
+from rotoscope.front.opening import request_id_of
 from rotoscope.server.lowlevel import lowlevel
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 __all__ = ["Handover", "serve_stdio"]
 
 _LEADING = 8  # messages before the first request that the SDK's loop takes; it drops the others
 
 Incoming: TypeAlias = SessionMessage | Exception
+_Refuse: TypeAlias = Callable[[Exception], Awaitable[None]]
 State = TypeVar("State")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +89,9 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
     inner = lowlevel(server)
     stdin = cast("anyio.AsyncFile[str] | None", given.stdin)  # the SDK only takes lines from it
     async with stdio_server(stdin, given.stdout) as (reading, writing), inner.lifespan(inner) as state:
-        incoming = _Relayed([_message(line) for line in given.lines], reading)
-        async with incoming, _Outgoing(writing, given.answered) as outgoing:
+        outgoing = _Outgoing(writing, given.answered)
+        incoming = _Relayed([_message(line) for line in given.lines], reading, partial(_refuse, outgoing))
+        async with incoming, outgoing:
             opening = await _until_decided(inner, incoming, outgoing, state)
             if opening:
                 await serve_dual_era_loop(
@@ -140,7 +154,35 @@ def _message(line: str | bytes) -> Incoming:
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValidationError as error:
-        return error  # as the SDK's reader does: the session answers it as a parse error
+        return error  # as the SDK's reader does
+
+
+async def _refuse(outgoing: "_Outgoing", error: Exception) -> None:
+    """Answer a request that is none, which the SDK drops in silence: its client would wait for ever."""
+    found = _details(error)
+    request_id = next((number for number in map(_id_in, found) if number is not None), None)
+    if request_id is None:
+        _log.warning("a line of the client's was no message, and named no request: it was dropped")
+        return
+    code = PARSE_ERROR if any(detail["type"] == "json_invalid" for detail in found) else INVALID_REQUEST
+    words = "This is no JSON-RPC 2.0 request: send one object in whole UTF-8 characters, as the protocol has it."
+    refusal = JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=words))
+    await outgoing.send(SessionMessage(refusal))
+
+
+def _details(error: Exception) -> "list[ErrorDetails]":
+    return error.errors(include_url=False, include_context=False) if isinstance(error, ValidationError) else []
+
+
+def _id_in(detail: "ErrorDetails") -> RequestId | None:
+    """The id of the request that could not be read, where it can be made out."""
+    given = detail["input"]
+    if isinstance(given, str):
+        return request_id_of(given.encode("utf-8", "surrogatepass"))
+    found = given.get("id") if isinstance(given, dict) and "method" in given else None
+    if isinstance(found, str):
+        return found if whole_text(found) == found else None
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 class _Reading(Protocol):
@@ -154,14 +196,20 @@ class _Writing(Protocol):
 
 
 class _Relayed:
-    """A stream to read from: first what was kept, then what still comes."""
+    """A stream to read from: first what was kept, then what still comes; without what is refused here, if anything."""
 
-    def __init__(self, kept: Sequence[Incoming], rest: _Reading) -> None:
+    def __init__(self, kept: Sequence[Incoming], rest: _Reading, refuse: _Refuse | None = None) -> None:
         self._kept = list(reversed(kept))
         self._rest = rest
+        self._refuse = refuse
         self.last_context: Context | None = None
 
     async def receive(self) -> Incoming:
+        while isinstance(item := await self._next(), Exception) and self._refuse is not None:
+            await self._refuse(item)
+        return item
+
+    async def _next(self) -> Incoming:
         if self._kept:
             return self._kept.pop()
         item = await self._rest.receive()
