@@ -428,10 +428,12 @@ async def test_a_cancel_that_is_only_noted_waits_for_the_last_word(
     assert job.state == "succeeded"
 
 
+@pytest.mark.parametrize("times", [3, 9])
 async def test_a_ledger_that_fails_after_the_payment_does_not_lose_the_prediction(
-    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    noting, failures = type(studio.rooms.ledger).note_prediction, [1, 2, 3]
+    """Nine tries last about a minute."""
+    noting, failures = type(studio.rooms.ledger).note_prediction, [1] * times
 
     async def sometimes(self: Any, job_id: str, prediction_id: str) -> None:
         if failures:

@@ -12,8 +12,8 @@ import pytest
 
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.errors import InvalidInput
-from rotoscope.jobs.job import Job, Opening
+from rotoscope.errors import InvalidInput, StorageFailed
+from rotoscope.jobs.job import Job, Opening, Submission
 from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
@@ -169,6 +169,25 @@ async def test_a_lost_reply_is_found_again_in_the_providers_list_and_paid_once(
         result = await performed(studio, asked(wire, photo))
         assert await submission(studio, result.job_id) == "prediction-0"
     assert (result.status, result.error, lossy.posts) == ("succeeded", None, 1)
+
+
+async def test_a_ledger_that_fails_during_the_search_is_waited_for_and_no_person_is_asked(
+    opened: Open, settings: Settings, photo: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the list shows needs nobody's review: the job is left as it is, and taken up again after its lease."""
+    lossy, reading, failed = Lossy("replicate", picture), Ledger.submission, []
+
+    async def once_broken(self: Ledger, job_id: str) -> Submission | None:
+        if lossy.posts and not failed:
+            failed.append(job_id)
+            raise StorageFailed("The ledger is locked by another program.")
+        return await reading(self, job_id)
+
+    monkeypatch.setattr(Ledger, "submission", once_broken)
+    tempo = Tempo(lease=0.6, beat=0.2, look=0.1, glance=0.05)
+    async with opened(settings, lossy, tempo=tempo) as studio:
+        result = await performed(studio, asked("replicate", photo))
+    assert (result.status, result.error, lossy.posts, len(failed)) == ("succeeded", None, 1, 1)
 
 
 async def test_a_segmind_answer_that_was_lost_is_recovered_from_its_row_with_its_price(

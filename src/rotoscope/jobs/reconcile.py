@@ -5,10 +5,13 @@ found is never taken for one that was not made, and nothing is ever sent again f
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
-from rotoscope.errors import SubmitUnsure
+from rotoscope.errors import StorageFailed, SubmitUnsure
 from rotoscope.jobs.job import Job, Patch, Submission
+from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.watch import patch_of
 from rotoscope.predictions.runner import Runner
@@ -30,7 +33,8 @@ async def taken_up(rooms: Rooms, job: Job, call: Call, submission: Submission) -
         request = rooms.dialects[job.provider].submit(call)
         longest = rooms.wire.longest(request) + rooms.tempo.post_grace
         await rooms.sleep(min(max(submission.intent_at + longest - rooms.clock(), 0.0), longest))
-        stands = await rooms.ledger.submission(job.id)
+        with _left_as_it_is(job):
+            stands = await rooms.ledger.submission(job.id)
         if stands is None:
             return _unsent()
         submission = stands
@@ -44,10 +48,26 @@ async def found_again(rooms: Rooms, job: Job, call: Call, submission: Submission
 
     Raises:
         SubmitUnsure: nothing can decide; says what was checked and what to check.
+        LostLease: the ledger cannot be used for now.
     """
-    provider, looks = rooms.provider(job), 0
+    provider = rooms.provider(job)
     if not provider.can_list:
         raise doubt(rooms, job, call, why=f"{provider.title} has no list to look it up in.", said=lost.said)
+    with _left_as_it_is(job):
+        return await _listed(rooms, job, call, submission, lost)
+
+
+@contextmanager
+def _left_as_it_is(job: Job) -> Iterator[None]:
+    """While the ledger cannot be used, nothing is decided: the intent stands, and whoever has the job next looks."""
+    try:
+        yield
+    except StorageFailed as error:
+        raise LostLease(job.id) from error
+
+
+async def _listed(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
+    provider, looks = rooms.provider(job), 0
     message = f"The reply of {provider.title} was lost; looking for the run in its list."
     await rooms.advance(job, Patch(message=message, event="progress"))
     for pause in rooms.tempo.list_pauses:

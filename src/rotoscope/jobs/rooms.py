@@ -1,7 +1,7 @@
 """The rooms that a job goes through, in one record that is handed down to its stages."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -86,13 +86,17 @@ class Rooms:
         self.feed.changed(job.id, final=advanced.final)
         return advanced
 
-    async def insist(self, write: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def insist(self, write: Callable[[], Awaitable[Answer]], more: Sequence[float] = ()) -> Answer:
         """Write what may have been paid for: a disk that is full or locked for a moment must not lose it.
+
+        Args:
+            write: what to do.
+            more: further pauses, in seconds, for what is worth them.
 
         Raises:
             StorageFailed: it still could not be written after several tries.
         """
-        for seconds in _TRY_AGAIN_AFTER:
+        for seconds in (*_TRY_AGAIN_AFTER, *more):
             try:
                 return await write()
             except StorageFailed:

@@ -28,6 +28,7 @@ _SNIFFED_BYTES = 64
 _TRIES = 5
 _FIRST_RETRY, _LONGEST_UNREACHABLE = 1.0, 30.0  # seconds
 _LOOK_PAUSE = 0.5  # seconds
+_WORTH_AN_ID = (10.0,) * 4  # seconds; nothing else may be able to say which prediction is the job's
 
 
 async def prepare(rooms: Rooms, job: Job, grip: Grip) -> Patch:
@@ -179,7 +180,7 @@ async def _noted(rooms: Rooms, job: Job, call: Call, state: Prediction) -> Predi
     ticket = state.ticket
     if ticket is not None:
         try:
-            await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, ticket.id))
+            await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, ticket.id), _WORTH_AN_ID)
         except StorageFailed as error:
             raise doubt(rooms, job, call, ticket.id) from error
     if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
