@@ -72,6 +72,15 @@ def nothing_begun(sandbox: Sandbox, answer: CallToolResult) -> None:
     assert sandbox.state.accepted == []
 
 
+async def asked_and_agreed(client: Client, dear: dict[str, Any]) -> dict[str, Any]:
+    """What a client of the modern era brings back: the state of the question that it was asked, and a yes."""
+    first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
+    assert isinstance(first, InputRequiredResult)
+    assert first.input_requests is not None
+    yes = ElicitResult(action="accept", content={"spend": True})
+    return {"request_state": first.request_state, "input_responses": dict.fromkeys(first.input_requests, yes)}
+
+
 @ERAS
 async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
     server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
@@ -175,17 +184,11 @@ async def test_every_round_asks_the_same_question(server: MCPServer[StudioDoor],
 async def test_a_yes_to_one_request_is_none_to_another(
     server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
 ) -> None:
-    yes = ElicitResult(action="accept", content={"spend": True})
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
-        first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
-        assert isinstance(first, InputRequiredResult)
-        assert first.input_requests is not None
-        answers = dict.fromkeys(first.input_requests, yes)
+        agreed = await asked_and_agreed(client, dear)
         other = {**dear, "box": {**BOX, "left": 30}}
         with pytest.raises(MCPError):
-            await client.session.call_tool(
-                "segment_image", other, request_state=first.request_state, input_responses=answers
-            )
+            await client.session.call_tool("segment_image", other, **agreed)
     assert sandbox.state.accepted == []
 
 
@@ -230,18 +233,10 @@ async def test_one_yes_is_good_for_one_run(
     server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
 ) -> None:
     """What a question carries can be sent again by whoever holds it: a loop must not spend on it."""
-    yes = ElicitResult(action="accept", content={"spend": True})
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
-        first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
-        assert isinstance(first, InputRequiredResult)
-        assert first.input_requests is not None
-        answered: dict[str, Any] = {
-            "request_state": first.request_state,
-            "input_responses": dict.fromkeys(first.input_requests, yes),
-            "allow_input_required": True,
-        }
-        assert isinstance(await client.session.call_tool("segment_image", dear, **answered), CallToolResult)
-        assert isinstance(await client.session.call_tool("segment_image", dear, **answered), InputRequiredResult)
+        agreed = {**await asked_and_agreed(client, dear), "allow_input_required": True}
+        assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), CallToolResult)
+        assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), InputRequiredResult)
     assert len(sandbox.state.accepted) == 1
 
 
