@@ -6,21 +6,19 @@ schedule, which wait for a provider, are skipped. What is left is opening, claim
 
 import asyncio
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.abc
+from figures import arguments, headline
 
 from rotoscope.compose import open_roots, open_studio
 from rotoscope.jobs import collect, watch
@@ -35,7 +33,7 @@ from rotoscope.studio import Studio
 from rotoscope.wire.client import Downloaded, Wire
 from rotoscope.wire.messages import HttpCall, Reply
 
-JOBS, WARM = 200, 10
+WARM = 10
 HOLD_MS = 10
 MODEL = "bytedance/sa2va-4b-image"
 PICTURE = bytes.fromhex(
@@ -90,7 +88,7 @@ def counted(counts: dict[str, int]) -> None:
     Database.transact = transact  # type: ignore[method-assign]  # a benchmark counts
 
 
-async def main() -> None:
+async def main(jobs: int) -> None:
     counts = dict.fromkeys(("reading", "writing", "durable"), 0)
     counted(counts)
     collect.finish_masks = lambda *_: Finished({"masks": []}, (), ())
@@ -107,16 +105,15 @@ async def main() -> None:
                 await one(studio)
             counts.update(dict.fromkeys(counts, 0))
             before = time.process_time()
-            spent = [await one(studio) for _ in range(JOBS)]
-            worked = (time.process_time() - before) / JOBS
+            spent = [await one(studio) for _ in range(jobs)]
+            worked = (time.process_time() - before) / jobs
             tasks.cancel_scope.cancel()
     tell(spent, worked, counts)
 
 
 def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"own overhead of a job, {JOBS} jobs one after the other, {datetime.now(UTC):%Y-%m-%d}, {machine}")
-    each = ", ".join(f"{number / JOBS:.1f} {kind}" for kind, number in counts.items())
+    print(headline(f"own overhead of a job, {len(spent)} jobs one after the other"))
+    each = ", ".join(f"{number / len(spent):.1f} {kind}" for kind, number in counts.items())
     p95 = sorted(spent)[int(0.95 * len(spent))]
     median = statistics.median(spent)
     print(f"  open to succeeded {median * 1000:6.1f} ms median, {p95 * 1000:.1f} p95 (to hold: {HOLD_MS} median)")
@@ -125,4 +122,4 @@ def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(int(arguments(__doc__, jobs=(200, 2, "how many jobs"))["jobs"])))
