@@ -101,7 +101,16 @@ class Provider:
         output = {"img": f"{self.base}/out.png", "response": "Sure, [SEG]."} if status == "succeeded" else None
         known = {"id": name, "model": MODEL, "version": "v", "input": {"image": "https://x.invalid/a.png"}}
         when = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {**known, "created_at": when, "status": status, "output": output, "logs": "", "error": None}
+        return {
+            **known,
+            "created_at": when,
+            "status": status,
+            "output": output,
+            "logs": "",
+            "error": None,
+            "metrics": {"predict_time": 1.0},
+            "urls": {},
+        }
 
 
 def serve(plan: Path, port: int) -> None:

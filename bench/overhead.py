@@ -91,8 +91,8 @@ async def main(calls: int) -> None:
                 whole.append(time.perf_counter() - begun)
                 assert answer.structured_content is not None
                 assert answer.structured_content["status"] == "succeeded", answer.content
-    # Two asks are preceded by the shortest pause of the schedule: waiting for the provider, not work.
-    pauses = 2 * SHORTEST
+    # The first question waits for the shortest pause of the schedule: for the provider, not work.
+    pauses = SHORTEST
     own = [w - p - pauses for w, p in zip(whole[WARM:], pixels[WARM:], strict=True)]
     print(headline(f"own overhead of a call, {calls} calls"))
     print(f"  whole call       {statistics.median(whole[WARM:]) * 1000:6.1f} ms")

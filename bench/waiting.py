@@ -92,7 +92,7 @@ def spent() -> float:
 
 async def measure(studio: Studio, ids: list[str], seconds: float) -> str:
     with anyio.fail_after(120):
-        while studio.rooms.crowd["replicate"] < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
+        while len(studio.rooms.pacers.of("replicate").seats) < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
             await anyio.sleep(0.5)
     await anyio.sleep(min(5, seconds))
     chance, took = random.Random(2), []

@@ -18,6 +18,7 @@ from rotoscope.jobs.budget import Caps, refuse_over_budget
 from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
+from rotoscope.jobs.lists import walk_lists
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
@@ -84,6 +85,7 @@ class Studio:
         """Take up what other processes have left, and keep house; until the task group ends."""
         tasks.start_soon(self.dispatcher.run)
         tasks.start_soon(self.retention.run)
+        tasks.start_soon(walk_lists, self.rooms)
 
     async def perform(
         self,

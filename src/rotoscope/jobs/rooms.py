@@ -1,7 +1,7 @@
 """The rooms that a job goes through, in one record that is handed down to its stages."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -17,8 +17,9 @@ from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Manifest, Provider
 from rotoscope.predictions.dialects import Dialect
+from rotoscope.predictions.pacer import Pacers, Seat
 from rotoscope.predictions.runner import Runner
-from rotoscope.predictions.states import Prediction
+from rotoscope.predictions.states import Prediction, Ticket, Waiting
 from rotoscope.wire.client import Wire
 from rotoscope.wire.messages import HttpCall, Reply
 
@@ -35,7 +36,7 @@ class Rooms:
     Attributes:
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
-        crowd: how many predictions are asked about here, by provider.
+        pacers: how often each provider is asked, all jobs of this process together.
     """
 
     ledger: Ledger
@@ -47,7 +48,7 @@ class Rooms:
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     tempo: Tempo = field(default_factory=Tempo)
-    crowd: Counter[str] = field(default_factory=Counter)
+    pacers: Pacers = field(default_factory=lambda: Pacers(anyio.current_time))
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""
@@ -67,9 +68,29 @@ class Rooms:
         """The runner that speaks to a job's provider."""
 
         async def send(call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
-            return await self.wire.send(job.provider, call, guard)
+            return await self.send(job.provider, call, guard)
 
         return Runner(self.dialects[job.provider], send, record, sleep, missed)
+
+    def seat(self, job: Job, ticket: Ticket) -> AbstractContextManager[Seat]:
+        """Follow a job's prediction beside all others: the seat makes its pauses."""
+        accepted = job.data.get("accepted_at")
+        since = float(accepted) if isinstance(accepted, int | float) else self.clock()
+        return self.pacers.of(job.provider).join(ticket, self.dialects[job.provider].ask(Waiting(ticket)), since)
+
+    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+        """Send one request. A question waits for its turn, if the provider's list has not answered it already.
+
+        What pays, stops or uploads is counted and never kept waiting.
+        """
+        pacer = self.pacers.of(provider)
+        known = pacer.answer(call)
+        if known is not None:
+            return known
+        turn = pacer.limiter.take()
+        if turn and call.method == "GET":
+            await self.sleep(turn)
+        return await self.wire.send(provider, call, guard)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found, then wake who waits: the ledger always knows first.

@@ -26,6 +26,7 @@ from rotoscope.predictions.dialects.verdicts import (
     untaken,
 )
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.listing import Listed, Row, rows_in
 from rotoscope.predictions.sightings import Page, Sighting, listed, moment
 from rotoscope.predictions.states import (
     Call,
@@ -111,6 +112,19 @@ class Fal:
         cursor = fields.get("next_cursor")
         return Page(tuple(found), self._listing(call, None, cursor) if isinstance(cursor, str) and cursor else None)
 
+    def list_runs(self, endpoint: str, since: float) -> HttpCall | None:
+        """Word the request for an endpoint's list; None without a base for it. Not every key may read it."""
+        return self._listing(Call("", endpoint, {}), moment(since), None)
+
+    def read_runs(self, reply: Reply, endpoint: str) -> Listed:
+        """Read a page. What its rows say of a result is another shape than the result's own, so that is asked for."""
+        if not reply.ok:
+            raise unanswered(reply)
+        rows = [(identifier(row.get("request_id")), row) for row in rows_in(reply, "items", "requests")]
+        cursor = reply.fields().get("next_cursor")
+        following = self._listing(Call("", endpoint, {}), None, cursor) if isinstance(cursor, str) and cursor else None
+        return Listed(tuple(Row(name, _has_ended(row)) for name, row in rows if name is not None), following)
+
     def _listing(self, call: Call, start: str | None, cursor: str | None) -> HttpCall | None:
         platform = self.bases.get("platform")
         if platform is None:
@@ -174,6 +188,10 @@ def _below(signed: str, step: str) -> str:
     """An address below a signed one, with the same signature in its query."""
     path, mark, query = signed.partition("?")
     return f"{path}/{step}{mark}{query}"
+
+
+def _has_ended(row: Mapping[str, Json]) -> bool:
+    return isinstance(row.get("ended_at"), str) or isinstance(row.get("status_code"), int)
 
 
 def _app(endpoint: str) -> str:

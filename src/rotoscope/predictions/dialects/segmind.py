@@ -18,6 +18,7 @@ from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import broke, empty, gone, invalid, lost, refused, unanswered, untaken
 from rotoscope.predictions.dialects.words import cleaned, number, quoted, said, unknown_status
+from rotoscope.predictions.listing import Listed
 from rotoscope.predictions.sightings import Page, Sighting, listed
 from rotoscope.predictions.states import (
     Blob,
@@ -103,6 +104,14 @@ class Segmind:
             if name is not None and isinstance(given, dict) and row.get("model_name") == call.endpoint:
                 found.append(Sighting(self.ticket(call, name), given))
         return Page(tuple(found))
+
+    def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
+        """None: its history has no run that goes on, and lists by days."""
+        return None
+
+    def read_runs(self, reply: Reply, endpoint: str) -> Listed:  # noqa: ARG002 - the protocol's signature
+        """Nothing, for nothing is asked."""
+        return Listed(())
 
     def _past(self, call: Call, since: float) -> HttpCall | None:
         history = self.bases.get("history")
