@@ -83,14 +83,17 @@ class Rooms:
 
         What pays, stops or uploads is counted and never kept waiting.
         """
-        pacer = self.pacers.of(provider)
-        known = pacer.answer(call)
+        known = self.pacers.of(provider).answer(call)
         if known is not None:
             return known
-        turn = pacer.limiter.take()
-        if turn and call.method == "GET":
-            await self.sleep(turn)
+        await self.turn(provider, waits=call.method == "GET")
         return await self.wire.send(provider, call, guard)
+
+    async def turn(self, provider: str, *, waits: bool = True) -> None:
+        """Wait for the turn of a question to a provider, or only count what cannot wait."""
+        seconds = self.pacers.of(provider).limiter.take()
+        if seconds and waits:
+            await self.sleep(seconds)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found, then wake who waits: the ledger always knows first.

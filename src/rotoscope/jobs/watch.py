@@ -118,6 +118,7 @@ async def _remembered(rooms: Rooms, job: Job, seconds: float) -> None:
 async def _listened(rooms: Rooms, job: Job, stream: HttpCall, wake: "_Wake") -> None:
     """A stream that breaks costs nothing: the schedule goes on without it."""
     with contextlib.suppress(ProviderError):
+        await rooms.turn(job.provider)
         await rooms.wire.listen(job.provider, stream, wake.told)
 
 

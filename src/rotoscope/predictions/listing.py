@@ -32,9 +32,8 @@ class Listed:
     following: HttpCall | None = None
 
 
-def rows_in(reply: Reply, *names: str) -> Sequence[Mapping[str, Json]]:
-    """The objects in the first of the named members of a reply that is a list; what is odd is left out."""
-    fields = reply.fields()
+def rows_in(fields: Mapping[str, Json], *names: str) -> Sequence[Mapping[str, Json]]:
+    """The objects in the first of the named members that is a list; what is odd is left out."""
     found = next((one for name in names if isinstance(one := fields.get(name), list)), [])
     return [row for row in found if isinstance(row, dict)]
 

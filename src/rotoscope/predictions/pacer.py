@@ -87,14 +87,20 @@ class Seat:
         """Whether the list tells of its end soon enough."""
         return self.shown_until > now and (self.wants or _BRISK) > _BRISK
 
-    def hear(self, row: Row, until: float) -> None:
-        """Hear what the list shows of the run. An end wakes once: a list that is wrong makes nobody ask for ever."""
+    def hear(self, row: Row, until: float) -> bool:
+        """Hear what the list shows of the run; whether that was its end, and news.
+
+        An end wakes once: a list that is wrong makes nobody ask for ever.
+        """
         if not row.ended:
             self.shown_until = until
-        elif not self.told:
-            self.told, self.shown_until, self.answer = True, 0.0, row.answer
+            return False
+        news, self.told, self.shown_until = not self.told, True, 0.0
+        if news:
+            self.answer = row.answer
             if self.woken is not None:
                 self.woken()
+        return news
 
 
 @dataclass(slots=True, eq=False)

@@ -120,8 +120,9 @@ class Fal:
         """Read a page. What its rows say of a result is another shape than the result's own, so that is asked for."""
         if not reply.ok:
             raise unanswered(reply)
-        rows = [(identifier(row.get("request_id")), row) for row in rows_in(reply, "items", "requests")]
-        cursor = reply.fields().get("next_cursor")
+        fields = reply.fields()
+        rows = [(identifier(row.get("request_id")), row) for row in rows_in(fields, "items", "requests")]
+        cursor = fields.get("next_cursor")
         following = self._listing(Call("", endpoint, {}), None, cursor) if isinstance(cursor, str) and cursor else None
         return Listed(tuple(Row(name, _has_ended(row)) for name, row in rows if name is not None), following)
 

@@ -108,8 +108,9 @@ class Replicate:
         """Read a page. A row is what the question about its prediction is answered, but not where it was cut down."""
         if not reply.ok:
             raise unanswered(reply)
-        rows = [(name, row) for row in rows_in(reply, "results") if (name := identifier(row.get("id"))) is not None]
-        following = own_urls(reply.fields(), ["next"], self.bases["api"]).get("next")
+        fields = reply.fields()
+        rows = [(name, row) for row in rows_in(fields, "results") if (name := identifier(row.get("id"))) is not None]
+        following = own_urls(fields, ["next"], self.bases["api"]).get("next")
         return Listed(
             tuple(Row(name, row.get("status") in _ENDED, _whole(row)) for name, row in rows),
             HttpCall("GET", following) if following else None,
