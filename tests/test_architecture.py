@@ -13,8 +13,8 @@ TOP = SOURCE.parents[1]
 FLOORS = (
     ("__init__", "errors", "settings", "contracts", "tasks_extension", "front.stored", "front.opening",
      "front.session"),
-    ("wire.messages", "wire.egress", "predictions.states", "predictions.sightings", "predictions.dialects",
-     "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
+    ("wire.messages", "wire.egress", "predictions.states", "predictions.tokens", "predictions.sightings",
+     "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
@@ -30,8 +30,9 @@ FLOORS = (
 )  # fmt: skip
 ROOM_DOCSTRINGS = {"wire", "media", "predictions", "front"}
 FILE_LINES, BODY_LINES = 400, 60
-PURE = ("models", "predictions.states", "predictions.sightings", "predictions.dialects", "predictions.schedule",
-        "predictions.listing", "predictions.pacer", "wire.messages", "wire.egress",
+PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
+        "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
+        "wire.messages", "wire.egress",
         "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 

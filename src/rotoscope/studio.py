@@ -19,10 +19,12 @@ from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
 from rotoscope.jobs.lists import walk_lists
+from rotoscope.jobs.openings import SANDBOX_KEY
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
 from rotoscope.jobs.retention import Retention
+from rotoscope.jobs.review import Review
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
@@ -33,6 +35,7 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Quote", "Studio", "bare_id", "job_output"]
 
+_LOOK_SECONDS = 2.0
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
@@ -75,6 +78,7 @@ class Studio:
     intake: Intake
     access: Access
     dispatcher: Dispatcher
+    review: Review
     retention: Retention
     quotes: Quotes
     owner: str
@@ -111,14 +115,15 @@ class Studio:
                 job = await self.wait(await self.cancel(job_id, principal), budget)
                 return _cancelled(await self.result(job, AnyResult), before)
             case GetJob(job_id=job_id, wait_seconds=seconds):
-                job = await self.wait(await self.job(job_id, principal), min(seconds, budget), told)
+                job = await self._looked_for(await self.job(job_id, principal), budget)
+                job = await self.wait(job, min(seconds, budget), told)
                 return await self.result(job, AnyResult)
             case _:
                 begun = await self.start(tool, arguments, principal, agreed_usd)
                 if isinstance(begun, JobResult):
                     return begun
                 result = await self.result(await self.wait(begun.job, budget, told))
-                return _joined(result) if begun.joined else result
+                return _joined(result, begun) if begun.joined else result
 
     async def start(
         self, tool: str, arguments: Arguments, principal: str, agreed_usd: float | None = None
@@ -180,6 +185,14 @@ class Studio:
             # Nothing changes any more: the event that was taken last must not stay behind.
             self.rooms.feed.changed(job.id)
         return job
+
+    async def _looked_for(self, job: Job, seconds: float) -> Job:
+        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
+        if job.state != "needs_review":
+            return job
+        with anyio.move_on_after(min(seconds, _LOOK_SECONDS)):
+            await self.review.look_at(job)
+        return await self.rooms.ledger.job(job.id)
 
     async def cancel(self, job_id: str, principal: str) -> Job:
         """Ask for a job to be cancelled. Safe to repeat; a final job stays as it is.
@@ -257,8 +270,11 @@ class Studio:
         shown = {name: _short(value) for name, value in asked.items() if value is not None}
         how = {"sandbox": sandbox, "overlay": asked.get("overlay")}
         key = request_key(principal, manifest.tool, manifest.id, planned.call, planned.drawn, how)
-        where = (manifest.tool, manifest.id, planned.call.provider, principal, sandbox)
-        return NewJob(*where, shown, data, key, planned.estimate_usd)
+        provider = planned.call.provider
+        where = (manifest.tool, manifest.id, provider, principal, sandbox)
+        driver = SANDBOX_KEY if sandbox else self.access.driver_of(provider)
+        account = None if sandbox else self.access.account_of(provider)
+        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, _given_files(admitted))
 
 
 async def job_output(rooms: Rooms, link: str) -> str:
@@ -309,6 +325,12 @@ def bare_id(job_id: str) -> str:
     return bare
 
 
+def _given_files(admitted: Admission) -> tuple[str, ...]:
+    """The hashes of the kept files that a request needs: what is sent, and the picture that masks are painted on."""
+    every = {one.value for found in admitted.media.values() for one in found}
+    return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
+
+
 def _kinds(tool: Tool, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
     return prompt_kinds(asked) if tool == "segment_image" else frozenset()
 
@@ -340,8 +362,14 @@ def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
     return []
 
 
-def _joined(result: JobResult) -> JobResult:
-    return _noted(result, "An equal request had opened this job before; nothing was sent or paid again.")
+def _joined(result: JobResult, begun: Opening) -> JobResult:
+    words = "An equal request had opened this job before; nothing was sent or paid again."
+    if begun.told_before:
+        words = (
+            "An equal request was answered with this result a moment ago, so it is told once more: nothing was sent or "
+            "paid. The next equal request is a new run."
+        )
+    return _noted(result, words)
 
 
 def _cancelled(result: JobResult, before: Job) -> JobResult:

@@ -21,7 +21,7 @@ from rotoscope.predictions.pacer import Pacers, Seat
 from rotoscope.predictions.runner import Runner
 from rotoscope.predictions.states import Prediction, Ticket, Waiting
 from rotoscope.wire.client import Wire
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.wire.messages import HttpCall, Reply, http_date
 
 __all__ = ["Rooms"]
 
@@ -37,6 +37,7 @@ class Rooms:
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
         pacers: how often each provider is asked, all jobs of this process together.
+        clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
     """
 
     ledger: Ledger
@@ -49,6 +50,7 @@ class Rooms:
     sleep: Callable[[float], Awaitable[None]]
     tempo: Tempo = field(default_factory=Tempo)
     pacers: Pacers = field(default_factory=lambda: Pacers(anyio.current_time))
+    clock_offsets: dict[str, float] = field(default_factory=dict)
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""
@@ -87,7 +89,11 @@ class Rooms:
         if known is not None:
             return known
         await self.turn(provider, waits=call.method == "GET")
-        return await self.wire.send(provider, call, guard)
+        reply = await self.wire.send(provider, call, guard)
+        told = http_date(reply.headers.get("date", ""))
+        if told is not None:
+            self.clock_offsets[provider] = told.timestamp() - self.clock()
+        return reply
 
     async def turn(self, provider: str, *, waits: bool = True) -> None:
         """Wait for the turn of a question to a provider, or only count what cannot wait."""

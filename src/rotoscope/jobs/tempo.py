@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Tempo"]
+__all__ = ["TELL_AGAIN_SECONDS", "Tempo"]
+
+TELL_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Tempo:
         longest_retry: the longest wait before a request that was certainly not accepted is sent again.
         walk: between two walks through a provider's list, where many runs are looked for in it; at least.
         quote: how long a price that was shown may be agreed to.
+        tell_again: how long after an end was told an equal request is told the same end once more: a client that gave
+            up in silence looks like one that was answered.
     """
 
     lease: float = 15.0
@@ -34,3 +38,4 @@ class Tempo:
     longest_retry: float = 60.0
     walk: float = 1.0
     quote: float = 600.0
+    tell_again: float = TELL_AGAIN_SECONDS
