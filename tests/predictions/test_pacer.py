@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,17 +70,18 @@ class Follower:
         while self.due and self.due[0][0] <= end:
             at, _, name = heapq.heappop(self.due)
             self.clock.now = max(self.clock.now, at)
-            turn = self.pacer.limiter.take()
+            self.clock.now += self.pacer.limiter.seconds_left()
+            self.pacer.limiter.take()
             run, _, leaving = self.runs[name]
-            self.asked_at.append(self.clock.now + turn)
+            self.asked_at.append(self.clock.now)
             run.questions += 1
-            if self.clock.now + turn >= run.ends:
-                run.told_at = self.clock.now + turn
+            if self.clock.now >= run.ends:
+                run.told_at = self.clock.now
                 leaving.close()
             else:
                 self.nap(name)
             each_step()
-        self.clock.now = end
+        self.clock.now = max(self.clock.now, end)
 
 
 def most_in_a_second(moments: Sequence[float]) -> int:
@@ -88,12 +91,33 @@ def most_in_a_second(moments: Sequence[float]) -> int:
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=200))
 def test_the_limit_holds_in_every_second_whatever_is_asked(gaps: list[float]) -> None:
-    clock, turns = Clock(), []
-    limiter = Limiter(clock)
+    clock = Clock()
+    limiter, turns = Limiter(clock), list[float]()
     for gap in gaps:
         clock.now += gap / 10
-        turns.append(clock.now + limiter.take())
-    assert turns == sorted(turns)
+        clock.now += limiter.seconds_left()
+        limiter.take()
+        turns.append(clock.now)
+    assert most_in_a_second(turns) <= AT_MOST
+
+
+@pytest.mark.anyio
+async def test_the_limit_holds_for_those_who_wait_in_line_and_wake_late() -> None:
+    clock, turns, late = Clock(), list[float](), itertools.cycle((0.0, 0.4, 0.0, 0.01))
+    limiter = Limiter(clock)
+
+    async def sleep(seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+        clock.now += seconds + next(late)
+
+    async def asks() -> None:
+        await limiter.turn(sleep)
+        turns.append(clock.now)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(200):
+            tasks.start_soon(asks)
+    assert len(turns) == 200
     assert most_in_a_second(turns) <= AT_MOST
 
 
@@ -101,8 +125,16 @@ def test_who_asks_rarely_never_waits_for_a_turn() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     for _ in range(100):
-        assert limiter.take() == 0.0
+        assert limiter.seconds_left() == 0.0
+        limiter.take()
         clock.now += 1 / 30
+
+
+def test_what_cannot_wait_is_counted() -> None:
+    limiter = Limiter(Clock())
+    for _ in range(40):
+        limiter.take()
+    assert limiter.seconds_left() >= 0.9
 
 
 def test_a_short_run_does_not_wait_for_four_hundred_long_ones() -> None:

@@ -97,9 +97,11 @@ class Rooms:
 
     async def turn(self, provider: str, *, waits: bool = True) -> None:
         """Wait for the turn of a question to a provider, or only count what cannot wait."""
-        seconds = self.pacers.of(provider).limiter.take()
-        if seconds and waits:
-            await self.sleep(seconds)
+        limiter = self.pacers.of(provider).limiter
+        if waits:
+            await limiter.turn(self.sleep)
+        else:
+            limiter.take()
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found, then wake who waits: the ledger always knows first.

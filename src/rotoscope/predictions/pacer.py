@@ -1,8 +1,10 @@
 """The pacer: how often all the runs that are followed at one provider, in this process, are asked about together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import anyio
 
 from rotoscope.predictions.listing import Row
 from rotoscope.predictions.schedule import pause, stretch
@@ -36,13 +38,23 @@ class Limiter:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._apart = 1 / (AT_MOST - _BURST)
-        self._free_at = 0.0
+        self._next_at = 0.0
+        self._line = anyio.Lock()
 
-    def take(self) -> float:
-        """Take a turn; in how many seconds it comes."""
-        now = self._clock()
-        self._free_at = max(self._free_at, now - (_BURST - 1) * self._apart) + self._apart
-        return max(self._free_at - self._apart - now, 0.0)
+    async def turn(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Wait in line, and take a turn when it is there: counted then, because who sleeps may wake late."""
+        async with self._line:
+            if (seconds := self.seconds_left()) > 0:
+                await sleep(seconds)
+            self.take()
+
+    def seconds_left(self) -> float:
+        """Until somebody may take a turn."""
+        return max(self._next_at - (_BURST - 1) * self._apart - self._clock(), 0.0)
+
+    def take(self) -> None:
+        """Count what cannot wait; others then wait for longer."""
+        self._next_at = max(self._next_at, self._clock()) + self._apart
 
 
 @dataclass(slots=True, eq=False)
