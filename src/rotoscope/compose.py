@@ -72,7 +72,7 @@ def open_studio(
         roots: where local files may be read.
         tasks: where jobs run.
         closing: gets what must be closed at the end.
-        sandbox: an app to use where the built-in sandbox would serve.
+        sandbox: an app that answers for the trusted hosts in place of the built-in sandbox.
         sleep: waits some seconds before something free is tried again.
         tempo: the spans of time that the job engine lives by.
         times: how long providers' replies are waited for.
@@ -154,7 +154,7 @@ def _wire(
         if name in access.keys
     }
     if not access.built_in:
-        return Wire(doors, access.trusted, times=times)
+        return Wire(doors, access.trusted, sandbox, times=times)
     return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times)
 
 

@@ -190,7 +190,10 @@ class Studio:
             return job
         with anyio.move_on_after(min(seconds, _LOOK_SECONDS)):
             await self.review.look_at(job)
-        return await self.rooms.ledger.job(job.id)
+        job = await self.rooms.ledger.job(job.id)
+        if job.state == "queued":
+            self.dispatcher.start(job.id)  # it was found, so there is no time to lose
+        return job
 
     async def cancel(self, job_id: str, principal: str) -> Job:
         """Ask for a job to be cancelled. Safe to repeat; a final job stays as it is.
