@@ -66,8 +66,8 @@ class Rooms:
     ) -> Runner:
         """The runner that speaks to a job's provider."""
 
-        async def send(call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
-            return await self.wire.send(job.provider, call, guard)
+        async def send(call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
+            return await self.wire.send(job.provider, call, guard, pays=pays)
 
         return Runner(self.dialects[job.provider], send, record, sleep, missed)
 
