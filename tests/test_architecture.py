@@ -14,8 +14,8 @@ FLOORS = (
     ("__init__", "errors", "settings", "contracts", "tasks_extension", "front.stored", "front.opening",
      "front.session"),
     ("wire.messages", "wire.egress", "wire.doors", "wire.road", "wire.countdown", "wire.passage", "wire.bodies",
-     "predictions.states", "predictions.sightings", "predictions.dialects",
-     "predictions.schedule", "models",
+     "predictions.states", "predictions.tokens", "predictions.sightings",
+     "predictions.dialects", "predictions.schedule", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
@@ -31,7 +31,8 @@ FLOORS = (
 )  # fmt: skip
 ROOM_DOCSTRINGS = {"wire", "media", "predictions", "front"}
 FILE_LINES, BODY_LINES = 400, 60
-PURE = ("models", "predictions.states", "predictions.sightings", "predictions.dialects", "predictions.schedule",
+PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
+        "predictions.dialects", "predictions.schedule",
         "wire.messages", "wire.egress",
         "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}

@@ -18,6 +18,7 @@ from rotoscope.jobs.budget import Caps, refuse_over_budget
 from rotoscope.jobs.calls import call_to_json, request_key
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
+from rotoscope.jobs.openings import SANDBOX_KEY
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
@@ -116,7 +117,7 @@ class Studio:
                 if isinstance(begun, JobResult):
                     return begun
                 result = await self.result(await self.wait(begun.job, budget, told))
-                return _joined(result) if begun.joined else result
+                return _joined(result, begun) if begun.joined else result
 
     async def start(
         self, tool: str, arguments: Arguments, principal: str, agreed_usd: float | None = None
@@ -255,8 +256,11 @@ class Studio:
         shown = {name: _short(value) for name, value in asked.items() if value is not None}
         how = {"sandbox": sandbox, "overlay": asked.get("overlay")}
         key = request_key(principal, manifest.tool, manifest.id, planned.call, planned.drawn, how)
-        where = (manifest.tool, manifest.id, planned.call.provider, principal, sandbox)
-        return NewJob(*where, shown, data, key, planned.estimate_usd)
+        provider = planned.call.provider
+        where = (manifest.tool, manifest.id, provider, principal, sandbox)
+        driver = SANDBOX_KEY if sandbox else self.access.driver_of(provider)
+        account = None if sandbox else self.access.account_of(provider)
+        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, _given_files(admitted))
 
 
 async def job_output(rooms: Rooms, link: str) -> str:
@@ -307,6 +311,12 @@ def bare_id(job_id: str) -> str:
     return bare
 
 
+def _given_files(admitted: Admission) -> tuple[str, ...]:
+    """The hashes of the kept files that a request needs: what is sent, and the picture that masks are painted on."""
+    every = {one.value for found in admitted.media.values() for one in found}
+    return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
+
+
 def _kinds(tool: Tool, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
     return prompt_kinds(asked) if tool == "segment_image" else frozenset()
 
@@ -338,8 +348,14 @@ def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
     return []
 
 
-def _joined(result: JobResult) -> JobResult:
-    return _noted(result, "An equal request had opened this job before; nothing was sent or paid again.")
+def _joined(result: JobResult, begun: Opening) -> JobResult:
+    words = "An equal request had opened this job before; nothing was sent or paid again."
+    if begun.told_before:
+        words = (
+            "An equal request was answered with this result a moment ago, so it is told once more: nothing was sent or "
+            "paid. The next equal request is a new run."
+        )
+    return _noted(result, words)
 
 
 def _cancelled(result: JobResult, before: Job) -> JobResult:
