@@ -97,10 +97,9 @@ def open_studio(
     from rotoscope.predictions.dialects import DIALECTS
     from rotoscope.studio import Studio, job_output
     from rotoscope.wire.egress import check_url
-    from rotoscope.wire.road import read_road
 
     # What no request could go by is refused before anything is written or opened.
-    road = read_road({name: settings.variable(name) or "" for name in settings.variables})
+    road = _road(settings)
     _make_home(settings.home)
     catalog = catalog_of(settings)
     for problem in catalog.problems:
@@ -141,6 +140,13 @@ def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
         models=frozenset(catalog.models),
         limits={name: limit for name, limit in limits.items() if limit is not None},
     )
+
+
+def _road(settings: Settings) -> "Road":
+    from rotoscope.wire.road import read_road
+
+    # Some hosts pass `$NAME` for what was never set.
+    return read_road({name: settings.variable(name) or "" for name in settings.variables})
 
 
 def _wire(
