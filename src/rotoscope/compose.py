@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rotoscope.jobs.leases import Holder
     from rotoscope.jobs.tempo import Tempo
     from rotoscope.media.paths import Roots
+    from rotoscope.predictions.dialects import Dialect
     from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
     from rotoscope.wire.client import AsgiApp, Times, Wire
@@ -90,11 +91,11 @@ def open_studio(
     from rotoscope.jobs.machine import drive
     from rotoscope.jobs.quotes import Quotes
     from rotoscope.jobs.retention import Retention
+    from rotoscope.jobs.review import Review
     from rotoscope.jobs.rooms import Rooms
     from rotoscope.jobs.tempo import Tempo
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault
-    from rotoscope.predictions.dialects import DIALECTS
     from rotoscope.studio import Studio, job_output
     from rotoscope.wire.egress import check_url
 
@@ -109,21 +110,27 @@ def open_studio(
     database = Database(settings.database)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
-    dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
     vault = Vault(settings.home / "vault")
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, tempo)
+    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, tempo)
     intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
-    dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo)
+    review = Review(rooms, database, leases.holder)
+    dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
-    return Studio(rooms, intake, access, dispatcher, retention, quotes, leases.holder.owner, caps, draw)
+    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
+
+
+def _dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
+    from rotoscope.predictions.dialects import DIALECTS
+
+    return {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
 
 
 def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":

@@ -23,6 +23,7 @@ from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
 from rotoscope.jobs.retention import Retention
+from rotoscope.jobs.review import Review
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
@@ -33,6 +34,7 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Quote", "Studio", "bare_id", "job_output"]
 
+_LOOK_SECONDS = 2.0
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
@@ -75,6 +77,7 @@ class Studio:
     intake: Intake
     access: Access
     dispatcher: Dispatcher
+    review: Review
     retention: Retention
     quotes: Quotes
     owner: str
@@ -110,7 +113,8 @@ class Studio:
                 job = await self.wait(await self.cancel(job_id, principal), budget)
                 return _cancelled(await self.result(job, AnyResult), before)
             case GetJob(job_id=job_id, wait_seconds=seconds):
-                job = await self.wait(await self.job(job_id, principal), min(seconds, budget), told)
+                job = await self._looked_for(await self.job(job_id, principal), budget)
+                job = await self.wait(job, min(seconds, budget), told)
                 return await self.result(job, AnyResult)
             case _:
                 begun = await self.start(tool, arguments, principal, agreed_usd)
@@ -179,6 +183,14 @@ class Studio:
             # Nothing changes any more: the event that was taken last must not stay behind.
             self.rooms.feed.changed(job.id)
         return job
+
+    async def _looked_for(self, job: Job, seconds: float) -> Job:
+        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
+        if job.state != "needs_review":
+            return job
+        with anyio.move_on_after(min(seconds, _LOOK_SECONDS)):
+            await self.review.look_at(job)
+        return await self.rooms.ledger.job(job.id)
 
     async def cancel(self, job_id: str, principal: str) -> Job:
         """Ask for a job to be cancelled. Safe to repeat; a final job stays as it is.

@@ -284,11 +284,13 @@ async def test_a_gateway_has_no_list_so_a_person_is_asked_at_once(
 async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
     opened: Open, settings: Settings, photo: Path, picture: bytes, stale: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The list shows a run with this job's own token, and the ledger knows whose it is."""
+
     async def nothing_yet(*_: Any) -> frozenset[str]:
         return frozenset()
 
     if stale:
-        monkeypatch.setattr(Ledger, "known_predictions", nothing_yet)
+        monkeypatch.setattr(Ledger, "others_runs", nothing_yet)
     lossy = Lossy("replicate", picture)
     lossy.loses = False
     async with opened(settings, lossy) as studio:
@@ -303,7 +305,7 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
             return 502, {}
 
         lossy.accepted = swallowed
-        second = await performed(studio, asked("replicate", photo))
+        second = await performed(studio, asked("replicate", photo, overlay=False))
         with pytest.raises(InvalidInput, match="another job"):
             await studio.rooms.ledger.resolve(second.job_id, "local", "prediction-0")
         assert await submission(studio, second.job_id) is None

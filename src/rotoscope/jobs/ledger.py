@@ -2,7 +2,7 @@
 
 import secrets
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
@@ -26,6 +26,7 @@ from rotoscope.jobs.unfenced import (
     found_uncharged,
     is_anothers,
     provider_of,
+    reword_review,
     submission_of,
     write_intent,
 )
@@ -277,6 +278,16 @@ class Ledger:
             return read_job(connection, job_id)
 
         return await self._database.transact(write, durable=True)
+
+    async def take_up(self, job_id: str) -> None:
+        """End a review whose run is known: the job is driven on from where it stopped."""
+        now = self._clock()
+        await self._database.transact(lambda connection: back_from_review(connection, job_id, now))
+
+    async def reword_review(self, job_id: str, problem: Mapping[str, str]) -> None:
+        """Say anew what a person should check of a job that is still in review."""
+        now = self._clock()
+        await self._database.transact(lambda connection: reword_review(connection, job_id, problem, now))
 
     async def request_cancel(self, job_id: str, principal: str | None) -> Job:
         """Ask for a job to be cancelled; one that has not begun is cancelled at once, a final one stays as it is."""

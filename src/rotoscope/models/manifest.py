@@ -60,6 +60,7 @@ class Provider(_Record):
     inline_bytes: int
     upload_bytes: int | None = None
     output_seconds: int | None = None
+    list_seconds: int | None = None
     source: str
 
     @property
