@@ -13,7 +13,8 @@ TOP = SOURCE.parents[1]
 FLOORS = (
     ("__init__", "errors", "settings", "contracts", "tasks_extension", "front.stored", "front.opening",
      "front.session"),
-    ("wire.messages", "wire.egress", "predictions.states", "predictions.tokens", "predictions.sightings",
+    ("wire.messages", "wire.egress", "wire.doors", "wire.road", "wire.countdown", "wire.passage", "wire.bodies",
+     "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),

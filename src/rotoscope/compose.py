@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
     from rotoscope.wire.client import AsgiApp, Times, Wire
+    from rotoscope.wire.road import Road
 
 __all__ = ["catalog_of", "open_roots", "open_studio", "stdio_server", "studio_opener"]
 
@@ -77,6 +78,9 @@ def open_studio(
         tempo: the spans of time that the job engine lives by.
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
+
+    Raises:
+        InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
     from rotoscope.jobs.budget import Caps
     from rotoscope.jobs.database import Database
@@ -95,12 +99,14 @@ def open_studio(
     from rotoscope.studio import Studio, job_output
     from rotoscope.wire.egress import check_url
 
+    # What no request could go by is refused before anything is written or opened.
+    road = _road(settings)
     _make_home(settings.home)
     catalog = catalog_of(settings)
     for problem in catalog.problems:
         _log.warning("a manifest was left out: %s", problem)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox, times)
+    wire = _wire(settings, catalog, access, sandbox, times, road)
     database = Database(settings.database)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
@@ -143,8 +149,20 @@ def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
     )
 
 
+def _road(settings: Settings) -> "Road":
+    from rotoscope.wire.road import read_road
+
+    # Some hosts pass `$NAME` for what was never set.
+    return read_road({name: settings.variable(name) or "" for name in settings.variables})
+
+
 def _wire(
-    settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiApp | None", times: "Times | None"
+    settings: Settings,
+    catalog: Catalog,
+    access: Access,
+    sandbox: "AsgiApp | None",
+    times: "Times | None",
+    road: "Road",
 ) -> "Wire":
     from rotoscope.wire.client import Door, Wire
 
@@ -154,8 +172,8 @@ def _wire(
         if name in access.keys
     }
     if not access.built_in:
-        return Wire(doors, access.trusted, sandbox, times=times)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times)
+        return Wire(doors, access.trusted, sandbox, times=times, road=road)
+    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, road=road)
 
 
 class _BuiltIn:
