@@ -108,7 +108,7 @@ def open_studio(
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     rooms = Rooms(Ledger(database, clock), vault, wire, catalog, dialects, Feed(), clock, sleep, tempo)
-    intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
+    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo)
     closing.push_async_callback(dispatcher.give_back)

@@ -15,7 +15,7 @@ from rotoscope.contracts.results import AnyResult, Cost, JobList, JobResult, Sta
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed, UnknownJob
 from rotoscope.jobs.budget import Caps, refuse_over_budget
-from rotoscope.jobs.calls import call_to_json, request_key
+from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
 from rotoscope.jobs.progress import live
@@ -27,6 +27,7 @@ from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
 from rotoscope.models.carry import first_that_carries
 from rotoscope.models.manifest import Manifest, PromptKind, Tool
+from rotoscope.models.meaning import trimmed
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
 from rotoscope.wire.messages import Json
 
@@ -51,6 +52,7 @@ class Quote:
         provider: where it would run.
         sandbox: whether the sandbox stands in for it, and nothing is charged.
         joins: whether a job that is open already would answer, so that nothing more is paid.
+        key: equal for requests that this price is for; see `keys_of`.
     """
 
     usd: float | None
@@ -58,6 +60,7 @@ class Quote:
     provider: str
     sandbox: bool
     joins: bool
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +154,7 @@ class Studio:
         """
         new, _ = await self._planned(tool, arguments, principal)
         joins = await self.rooms.ledger.foreseen(new, self.caps) is not None
-        return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins)
+        return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins, new.quote_key)
 
     async def job(self, job_id: str, principal: str) -> Job:
         """A job by its id or `job://` link.
@@ -219,11 +222,12 @@ class Studio:
         check_prompt(arguments)
         wanted = getattr(arguments, "model", None)
         manifest, routes = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
+        asked = trimmed(manifest, asked)
         # The sandbox fetches nothing from the network, so it is given the bytes.
         admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox)
         notes = [*admitted.notes, *check_inside(arguments, admitted.first("image"))]
         route = first_that_carries(routes, self.rooms.catalog.providers, admitted.sizes)
-        planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.seconds)
+        planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.lengths)
         return await self._new_job(manifest, asked, admitted, planned, notes, principal), planned
 
     async def _new_job(
@@ -254,9 +258,9 @@ class Studio:
         }
         shown = {name: _short(value) for name, value in asked.items() if value is not None}
         how = {"sandbox": sandbox, "overlay": asked.get("overlay")}
-        key = request_key(principal, manifest.tool, manifest.id, planned.call, planned.drawn, how)
+        key, quote = keys_of(principal, manifest, planned, how)
         where = (manifest.tool, manifest.id, planned.call.provider, principal, sandbox)
-        return NewJob(*where, shown, data, key, planned.estimate_usd)
+        return NewJob(*where, shown, data, key, planned.estimate_usd, quote)
 
 
 async def job_output(rooms: Rooms, link: str) -> str:
@@ -386,5 +390,6 @@ def _dry_run(new: NewJob, planned: Plan, notes: Sequence[str]) -> JobResult:
         warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
         next_step="Call again without dry_run to run it.",
         dry_run=True,
+        quote_key=new.quote_key,
         planned_input=dict(planned.call.input),
     )

@@ -42,6 +42,7 @@ class NewJob:
     Attributes:
         request_key: equal for equal requests; None for one that joins nothing.
         estimate_usd: what it is likely to cost, in US dollars; None where no price is known.
+        quote_key: equal for requests that one shown price is for: equal ones, whatever their seed.
     """
 
     tool: str
@@ -53,6 +54,7 @@ class NewJob:
     data: Mapping[str, Json]
     request_key: str | None = None
     estimate_usd: float | None = None
+    quote_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
