@@ -167,7 +167,7 @@ RUN = {"unit": "run", "usd": 0.002}
         ("succeeded", {"metrics": {"predict_time": 9}, "price": SECOND}, Settlement(None, None)),
         ("succeeded", {"measured": {"run_second": 2.5}, "price": SECOND}, Settlement(25_000, 0.025)),
         ("succeeded", {"measured": {"run_second": 3}, "price": SECOND}, Settlement(30_000, 0.03)),
-        ("succeeded", {"measured": {"run_second": 1e-9}, "price": SECOND}, Settlement(1, 0.000001)),
+        ("succeeded", {"measured": {"run_second": 0.00101}, "price": SECOND}, Settlement(11, 0.000011)),
         (
             "succeeded",
             {"measured": {"output_second": 5, "run_second": 90}, "price": {"unit": "output_second", "usd": 0.1}},
@@ -190,7 +190,7 @@ def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimat
     assert settlement(state, data) == expected
 
 
-@pytest.mark.parametrize("absurd", [0, 0.0, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
+@pytest.mark.parametrize("absurd", [0, 0.0, 1e-9, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
 def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None:
     data = {"measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
     assert settlement("succeeded", data) == Settlement(200_000, 0.2)

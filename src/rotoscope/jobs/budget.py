@@ -15,6 +15,7 @@ __all__ = ["Caps", "Settlement", "day_begins", "in_millionths", "in_usd", "refus
 
 _MILLION = 1_000_000
 _ABSURD = 1_000_000.0  # US dollars, or seconds of one run
+_LEAST_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,9 @@ def _said(data: Mapping[str, Json]) -> float | None:
     if not isinstance(measured, dict) or not isinstance(price, dict):
         return None
     amount, usd = _number(measured.get(str(price.get("unit")))), _number(price.get("usd"))
-    return in_usd(in_millionths(amount * usd)) if amount and usd is not None else None
+    if amount is None or amount < _LEAST_SECONDS or usd is None:
+        return None
+    return in_usd(in_millionths(amount * usd))
 
 
 def _number(value: Json | None) -> float | None:
