@@ -13,7 +13,7 @@ import pytest
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.errors import OverBudget, StorageFailed
+from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
 from rotoscope.jobs.budget import Caps, Settlement, in_millionths, refuse_over_budget, settlement
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Job, NewJob, Patch
@@ -200,6 +200,21 @@ def test_a_cap_is_reached_and_not_passed_by_sums_of_floating_point() -> None:
     assert in_millionths(0.1) * 7 == in_millionths(0.7)
     refuse_over_budget(Caps(per_call=0.3, per_day=0.6), 0.1 + 0.2, in_millionths(0.3), "m")
     assert in_millionths(0.0000001) == 1
+
+
+@pytest.mark.parametrize("beyond", [float("nan"), float("inf"), 1e300, 1e10])
+def test_what_is_beyond_every_price_passes_no_cap(beyond: float) -> None:
+    with pytest.raises(OverBudget):
+        refuse_over_budget(Caps(per_call=1e9), beyond, 0, "m")
+    with pytest.raises(OverBudget):
+        refuse_over_budget(Caps(per_day=1e9), beyond, 0, "m")
+
+
+@pytest.mark.parametrize("name", ["PER_CALL", "PER_DAY"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "-inf", "1e308", "much"])
+def test_a_cap_that_could_not_hold_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=f"ROTOSCOPE_MAX_USD_{name}"):
+        read_settings({f"ROTOSCOPE_MAX_USD_{name}": value})
 
 
 async def test_what_a_provider_says_of_its_run_cannot_end_the_process(

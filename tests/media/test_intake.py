@@ -179,6 +179,16 @@ async def test_what_a_provider_made_is_cleaned_before_it_leaves_and_then_left_as
     assert (await intake.admit("image", cleaned.value, "image", pass_urls=False)).value == cleaned.value
 
 
+@pytest.mark.parametrize("make", [film(".mp4", "libx264"), film(".mov", "libx264", "aac")], ids=["mp4", "mov"])
+async def test_the_first_frame_of_a_video_is_the_same_by_the_link_of_the_video(
+    intake: Intake, tmp_path: Path, make: Make
+) -> None:
+    file = str(make(tmp_path / "home"))
+    link = (await intake.admit("video", file, "video", pass_urls=False)).value
+    frames = [await intake.admit("still", way, "image", pass_urls=False) for way in (file, link)]
+    assert frames[0] == frames[1]
+
+
 async def test_another_picture_is_another_file(intake: Intake, tmp_path: Path) -> None:
     file = jpeg(tmp_path / "home")
     first = await intake.admit("image", str(file), "image", pass_urls=False)

@@ -16,6 +16,7 @@ __all__ = ["Caps", "Settlement", "day_begins", "in_millionths", "in_usd", "refus
 _MILLION = 1_000_000
 _ABSURD = 1_000_000.0  # US dollars, or seconds of one run
 _LEAST_SECONDS = 0.001
+_MOST_USD = 1e10  # more than any cap, and still a number that a table can add up
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class Settlement:
 
 
 def in_millionths(usd: float) -> int:
-    """US dollars as whole millionths, rounded up: a cap must hold."""
+    """US dollars as whole millionths, rounded up: a cap must hold. What is no number is more than any cap."""
     # 3 * 0.1 is a little more than 0.3: what only floating point adds is no money.
-    return -int(-round(usd * _MILLION, 3) // 1) if usd >= 0 else 0
+    return 0 if usd <= 0 else -int(-round(min(_MOST_USD, usd) * _MILLION, 3) // 1)
 
 
 def in_usd(millionths: int) -> float:
