@@ -13,14 +13,14 @@ TOP = SOURCE.parents[1]
 FLOORS = (
     ("__init__", "errors", "settings", "contracts", "tasks_extension", "front.stored", "front.opening",
      "front.session"),
-    ("wire.messages", "wire.egress", "predictions.states", "predictions.sightings", "predictions.dialects",
-     "predictions.schedule", "models",
+    ("wire.messages", "wire.egress", "predictions.states", "predictions.tokens", "predictions.sightings",
+     "predictions.dialects", "predictions.schedule", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
     ("media.paths", "media.vault", "media.intake", "media.video_masks", "predictions.runner"),
     ("jobs",),
-    ("admission", "studio", "viewing"),
+    ("admission", "dry_run", "studio", "viewing"),
     ("server",),
     ("sandbox",),
     ("compose", "terminal", "demo", "demo_clip", "docs"),
@@ -30,7 +30,8 @@ FLOORS = (
 )  # fmt: skip
 ROOM_DOCSTRINGS = {"wire", "media", "predictions", "front"}
 FILE_LINES, BODY_LINES = 400, 60
-PURE = ("models", "predictions.states", "predictions.sightings", "predictions.dialects", "predictions.schedule",
+PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
+        "predictions.dialects", "predictions.schedule",
         "wire.messages", "wire.egress",
         "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}

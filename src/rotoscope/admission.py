@@ -44,6 +44,12 @@ class Admission:
         """The size in bytes of every file that must be brought to the provider."""
         return [one.size for media in self.media.values() for one in media if one.size is not None]
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The hashes of the kept files that it needs: what is sent, and the picture that masks are painted on."""
+        every = {one.value for found in self.media.values() for one in found}
+        return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
+
     def first(self, argument: str) -> Admitted | None:
         """The first medium of an argument."""
         return next(iter(self.media.get(argument, ())), None)

@@ -107,7 +107,8 @@ def open_studio(
     vault = Vault(settings.home / "vault")
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
-    rooms = Rooms(Ledger(database, clock), vault, wire, catalog, dialects, Feed(), clock, sleep, tempo)
+    ledger = Ledger(database, clock, tempo.tell_again)
+    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, tempo)
     intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo)
@@ -121,13 +122,15 @@ def open_studio(
 
 def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
     from rotoscope.jobs.leases import Holder
-    from rotoscope.jobs.ledger import SANDBOX_KEY
+    from rotoscope.jobs.openings import SANDBOX_KEY
 
     usual = settings.at_once.get("")
     limits = {name: settings.at_once.get(name, usual or one.at_once) for name, one in catalog.providers.items()}
     return Holder(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-        keys=frozenset({SANDBOX_KEY} if access.sandbox else access.keys),
+        # A job of a ledger that an older version has written names its provider alone.
+        keys=frozenset({SANDBOX_KEY} if access.sandbox else {*access.keys, *map(access.driver_of, access.keys)}),
+        accounts=frozenset(map(access.account_of, access.keys)),
         models=frozenset(catalog.models),
         limits={name: limit for name, limit in limits.items() if limit is not None},
     )

@@ -11,13 +11,15 @@ import anyio.abc
 
 from rotoscope.admission import Admission, admit, check_inside, check_prompt
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
-from rotoscope.contracts.results import AnyResult, Cost, JobList, JobResult, Status, VideoResult
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.errors import InvalidInput, OverBudget, StorageFailed, UnknownJob
-from rotoscope.jobs.budget import Caps, refuse_over_budget
+from rotoscope.dry_run import dry_run
+from rotoscope.errors import InvalidInput, StorageFailed, UnknownJob
+from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
+from rotoscope.jobs.openings import SANDBOX_KEY
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
@@ -119,7 +121,7 @@ class Studio:
                 if isinstance(begun, JobResult):
                     return begun
                 result = await self.result(await self.wait(begun.job, budget, told))
-                return _joined(result) if begun.joined else result
+                return _joined(result, begun) if begun.joined else result
 
     async def start(
         self, tool: str, arguments: Arguments, principal: str, agreed_usd: float | None = None
@@ -140,7 +142,7 @@ class Studio:
         """
         new, planned = await self._planned(tool, arguments, principal)
         if getattr(arguments, "dry_run", False):
-            return _dry_run(new, planned, [*_seed_notes(new, planned), *_cap_notes(self.caps, new)])
+            return dry_run(new, planned, self.caps)
         opening = await self.rooms.ledger.open(new, replace(self.caps, agreed=agreed_usd), self.owner)
         if not opening.joined:
             self.dispatcher.start(opening.job.id)
@@ -257,10 +259,13 @@ class Studio:
             "warnings": [*notes, *_price_notes(planned.estimate_usd)],
         }
         shown = {name: _short(value) for name, value in asked.items() if value is not None}
-        how = {"sandbox": sandbox, "overlay": asked.get("overlay")}
+        provider = planned.call.provider
+        driver = SANDBOX_KEY if sandbox else self.access.driver_of(provider)
+        how = {"driver": driver, "overlay": asked.get("overlay")}
         key, quote = keys_of(principal, manifest, planned, how)
-        where = (manifest.tool, manifest.id, planned.call.provider, principal, sandbox)
-        return NewJob(*where, shown, data, key, planned.estimate_usd, quote)
+        account = None if sandbox else self.access.account_of(provider)
+        where = (manifest.tool, manifest.id, provider, principal, sandbox)
+        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, admitted.files, quote)
 
 
 async def job_output(rooms: Rooms, link: str) -> str:
@@ -333,17 +338,14 @@ def _price_notes(estimate_usd: float | None) -> list[Json]:
     return [words] if estimate_usd is None else []
 
 
-def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
-    """A dry run spends nothing, so a cap that the run would pass is only told."""
-    try:
-        refuse_over_budget(caps, new.estimate_usd, 0, new.model)
-    except OverBudget as error:
-        return [f"{error.message} {error.hint}"]
-    return []
-
-
-def _joined(result: JobResult) -> JobResult:
-    return _noted(result, "An equal request had opened this job before; nothing was sent or paid again.")
+def _joined(result: JobResult, begun: Opening) -> JobResult:
+    words = "An equal request had opened this job before; nothing was sent or paid again."
+    if begun.told_before:
+        words = (
+            "An equal request was answered with this result a moment ago, so it is told once more: nothing was sent or "
+            "paid. The next equal request is a new run."
+        )
+    return _noted(result, words)
 
 
 def _cancelled(result: JobResult, before: Job) -> JobResult:
@@ -359,37 +361,3 @@ def _cancelled(result: JobResult, before: Job) -> JobResult:
 
 def _noted(result: JobResult, words: str) -> JobResult:
     return result.model_copy(update={"warnings": [*result.warnings, words]})
-
-
-def _seed_notes(new: NewJob, planned: Plan) -> list[str]:
-    """A seed that nobody asked for is drawn for each run, and so differs from the one shown."""
-    if not planned.drawn or "seed" not in TOOLS[new.tool].arguments.model_fields:
-        return []
-    return [f"A run draws a seed of its own; give seed: {planned.seed} to run this very request."]
-
-
-def _dry_run(new: NewJob, planned: Plan, notes: Sequence[str]) -> JobResult:
-    shape = TOOLS[new.tool].result
-    wanted = shape if issubclass(shape, JobResult) else AnyResult
-    estimate = planned.estimate_usd
-    warnings = new.data.get("warnings")
-    return wanted(
-        job_id="",
-        status="succeeded",
-        tool=new.tool,
-        model=new.model,
-        provider=new.provider,
-        sandbox=new.sandbox,
-        progress=1.0,
-        message="Dry run: nothing was sent and nothing was spent.",
-        elapsed_seconds=0.0,
-        expected_seconds=cast("float", new.data["expected_seconds"]),
-        cost=Cost(estimate_usd=estimate, charged_usd=0.0),
-        seed=planned.seed,
-        request=dict(new.args),
-        warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
-        next_step="Call again without dry_run to run it.",
-        dry_run=True,
-        quote_key=new.quote_key,
-        planned_input=dict(planned.call.input),
-    )

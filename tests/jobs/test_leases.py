@@ -9,7 +9,8 @@ import pytest
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Job, NewJob, Patch
 from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import SANDBOX_KEY, Ledger, LostLease
+from rotoscope.jobs.ledger import Ledger, LostLease
+from rotoscope.jobs.openings import SANDBOX_KEY
 from rotoscope.jobs.tempo import Tempo
 
 pytestmark = pytest.mark.anyio

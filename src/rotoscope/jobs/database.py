@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.tables import SCHEMA_VERSION, metadata
+from rotoscope.jobs.tables import SCHEMA_VERSION
+from rotoscope.jobs.upgrades import upgrade
 
 __all__ = ["BUSY_SECONDS", "Database"]
 
@@ -135,17 +136,7 @@ def _bring_to_this_version(engine: Engine) -> None:
                 hint="Upgrade rotoscope, or set ROTOSCOPE_HOME to another folder.",
             )
         if found < SCHEMA_VERSION:
-            _upgrade(connection, found)
-
-
-def _upgrade(connection: Connection, found: int) -> None:
-    """Add what is missing. Changes are additive only, so nothing that stands is touched but values that were wrong."""
-    metadata.create_all(connection)
-    if found == 1:
-        connection.exec_driver_sql("CREATE INDEX IF NOT EXISTS jobs_by_request ON jobs (idempotency_key)")
-        # Version 1 left this open: any process could have sent a rehearsal to a provider.
-        connection.exec_driver_sql("UPDATE jobs SET needs_key = 'sandbox' WHERE sandbox AND needs_key IS NULL")
-    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            upgrade(connection, found)
 
 
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:

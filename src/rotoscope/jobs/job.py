@@ -42,6 +42,9 @@ class NewJob:
     Attributes:
         request_key: equal for equal requests; None for one that joins nothing.
         estimate_usd: what it is likely to cost, in US dollars; None where no price is known.
+        needs_key: what a process must hold to drive it: `provider@host`, or the sandbox; None: the provider's name.
+        account: which key it was opened with, as a fingerprint; None where that does not matter.
+        inputs: the hashes (hex) of the kept files that it was given.
         quote_key: equal for requests that one shown price is for: equal ones, whatever their seed.
     """
 
@@ -54,6 +57,9 @@ class NewJob:
     data: Mapping[str, Json]
     request_key: str | None = None
     estimate_usd: float | None = None
+    needs_key: str | None = None
+    account: str | None = None
+    inputs: tuple[str, ...] = ()
     quote_key: str = ""
 
 
@@ -82,6 +88,10 @@ class Job:
     finished_at: float | None
     delivered_at: float | None = None
     next_at: float | None = None
+    needs_key: str | None = None
+    account: str | None = None
+    told_again_at: float | None = None
+    lease_until: float | None = None
 
     @property
     def final(self) -> bool:
@@ -91,21 +101,37 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A job that was asked for; `joined` when an equal request had opened it before."""
+    """A job that was asked for.
+
+    Attributes:
+        joined: an equal request had opened it before.
+        told_before: its end was told already, so lately that whoever asks again may have missed it.
+    """
 
     job: Job
     joined: bool
+    told_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """The intent to pay, committed before the paying request; `fresh` is true for the one who wrote it."""
+    """The intent to pay, committed before the paying request.
+
+    Attributes:
+        nonce: names this very intent; only who wrote it may take it back.
+        intent_at: when it was written, in Unix seconds of our clock.
+        fresh: whether it was written just now, by who has it.
+        token: what no other run's input can hold, as text (see `predictions.tokens`); None: there is no such thing.
+        clock_offset: the provider's clock minus ours at the intent, in seconds; None where it was not known.
+    """
 
     job_id: str
     nonce: str
     intent_at: float
     prediction_id: str | None
     fresh: bool
+    token: str | None = None
+    clock_offset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ class Holder:
 
     Attributes:
         owner: names it, uniquely for each start.
-        keys: what it can speak to: providers whose key it holds, or the sandbox.
+        keys: what it can speak to: providers whose key it holds, by name and as `provider@host`, or the sandbox.
+        accounts: fingerprints of the keys that it holds.
         models: the models that it knows.
         limits: how many jobs may run at once at a provider, over all processes; a provider without one has no limit.
     """
@@ -89,6 +90,7 @@ class Holder:
     keys: frozenset[str]
     models: frozenset[str]
     limits: Mapping[str, int] = field(default_factory=dict)
+    accounts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from sqlalchemy import Connection, Select, Update, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Select, Update, bindparam, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.contracts.results import Status
@@ -13,29 +13,29 @@ from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
-from rotoscope.jobs.purse import Spent, check, reserve, settle, spending
+from rotoscope.jobs.openings import find_twin, join, open_job
+from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
 from rotoscope.jobs.tables import artifacts, durations, jobs, outputs, submissions
+from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.jobs.unfenced import (
     adopt,
     back_from_review,
     cancelled_unsent,
+    claim_run,
     found_uncharged,
     is_anothers,
+    provider_of,
     submission_of,
+    write_intent,
 )
 
-__all__ = ["SANDBOX_KEY", "Ledger", "LostLease"]
-
-SANDBOX_KEY = "sandbox"
-"""What a process must hold to drive a rehearsal: it goes to the sandbox and nowhere else."""
+__all__ = ["Ledger", "LostLease"]
 
 _RUNS_REMEMBERED = 9
 _NO_CAPS = Caps()
 
 # Statements that every job runs are worded once: wording one costs more than running it.
-_NEW_JOB = insert(jobs).returning(*JOB_COLUMNS)
-_INTENT = insert(submissions)
 _CONFIRMED = (
     update(submissions)
     .where(submissions.c.job_id == bindparam("of"))
@@ -71,17 +71,19 @@ class Ledger:
     Args:
         database: where the tables are.
         clock: the time in Unix seconds.
+        tell_again: for how many seconds after an end was told an equal request is told it once more.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], tell_again: float = TELL_AGAIN_SECONDS) -> None:
         self._database = database
         self._clock = clock
+        self._tell_again = tell_again
 
     async def open(self, new: NewJob, caps: Caps = _NO_CAPS, starter: str | None = None) -> Opening:
         """Write a new job, queued at its first stage, and hold its money; or find the one it repeats.
 
-        An equal request joins the job that is open, or has ended without its end having been told. After that it is
-        a new job. One that waits for a person's review is joined until it was resolved: it may have been paid for.
+        An equal request joins a job as long as that may be charged, or has an end that was not told (see
+        `jobs.openings`).
 
         Args:
             new: the job.
@@ -94,14 +96,10 @@ class Ledger:
         now, job_id = self._clock(), secrets.token_hex(16)
 
         def write(connection: Connection) -> Opening:
-            twin = _twin(connection, new)
+            twin = find_twin(connection, new, now, self._tell_again)
             if twin is not None:
-                note(connection, twin.id, now, "joined", {})
-                return Opening(twin, joined=True)
-            reserve(connection, job_id, new, caps, now)
-            job = job_of(connection.execute(_NEW_JOB, _row(new, job_id, starter, now)).one())
-            note(connection, job_id, now, "opened", {})
-            return Opening(job, joined=False)
+                return join(connection, twin, now)
+            return open_job(connection, new, job_id, caps, starter, now)
 
         return await self._database.transact(write)
 
@@ -114,10 +112,10 @@ class Ledger:
         now = self._clock()
 
         def look(connection: Connection) -> Job | None:
-            twin = _twin(connection, new)
+            twin = find_twin(connection, new, now, self._tell_again)
             if twin is None:
                 check(connection, new, caps, now)
-            return twin
+            return twin.job if twin is not None else None
 
         return await self._database.transact(look, writes=False)
 
@@ -167,22 +165,32 @@ class Ledger:
 
         await self._database.transact(write)
 
-    async def intend(self, job: Job, request_sha256: str) -> Submission:
+    async def intend(
+        self, job: Job, request_sha256: str, token: str | None = None, clock_offset: float | None = None
+    ) -> Submission | None:
         """Commit the intent to pay, before the paying request. An intent that stands is given back, not renewed.
+
+        Args:
+            job: the job.
+            request_sha256: what will be sent.
+            token: what no other run's input can hold. One that another intent holds is none, and is not written.
+            clock_offset: the provider's clock minus ours, in seconds, where it is known.
+
+        Returns:
+            The intent; None when somebody asked for the job to be cancelled before there was one.
 
         Raises:
             LostLease: the job is no longer ours.
         """
         now, nonce = self._clock(), secrets.token_hex(8)
 
-        def write(connection: Connection) -> Submission:
-            self._write_fenced(connection, job, Patch(event="intended"))
+        def write(connection: Connection) -> Submission | None:
+            held = self._write_fenced(connection, job, Patch(event="intended"))
             stands = submission_of(connection, job.id)
-            if stands is not None:
+            if stands is not None or held.cancel_requested:
                 return stands
-            row = {"job_id": job.id, "nonce": nonce, "request_sha256": request_sha256}
-            connection.execute(_INTENT, row | {"provider": job.provider, "intent_at": now})
-            return Submission(job.id, nonce, now, None, fresh=True)
+            new = Submission(job.id, nonce, now, None, True, token, clock_offset)
+            return write_intent(connection, job.provider, request_sha256, new)
 
         return await self._database.transact(write, durable=True)
 
@@ -202,27 +210,27 @@ class Ledger:
         def write(connection: Connection) -> None:
             gone = connection.execute(submissions.delete().where(*own, submissions.c.prediction_id.is_(None)))
             if gone.rowcount:
+                hold_again(connection, submission.job_id)
                 note(connection, submission.job_id, now, "withdrawn", {})
                 back_from_review(connection, submission.job_id, now)
 
         await self._database.transact(write, durable=True)
 
-    async def note_prediction(self, job_id: str, prediction_id: str, *, found: bool = False) -> bool:
+    async def note_prediction(self, job_id: str, prediction_id: str) -> bool:
         """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review.
 
         Args:
             job_id: the job.
             prediction_id: the id.
-            found: whether it was found in the provider's list. Then it is taken only if no other job has it: two that
-                look at the same moment must not share one run.
 
         Returns:
-            Whether it was written.
+            Whether it was written: a run that belongs to another job is not taken.
         """
         now = self._clock()
 
         def write(connection: Connection) -> bool:
-            if found and is_anothers(connection, job_id, prediction_id):
+            provider = provider_of(connection, job_id)
+            if provider is None or not claim_run(connection, provider, prediction_id, job_id, now):
                 return False
             connection.execute(_CONFIRMED, {"of": job_id, "named": prediction_id, "now": now})
             note(connection, job_id, now, "submitted", {"prediction_id": prediction_id})
@@ -231,11 +239,13 @@ class Ledger:
 
         return await self._database.transact(write, durable=True)
 
-    async def known_predictions(self, provider: str) -> frozenset[str]:
-        """The ids of every prediction of a provider that belongs to a job."""
-        query = select(submissions.c.prediction_id).where(submissions.c.provider == provider)
-        found = await self._database.transact(lambda c: list(c.execute(query).scalars()), writes=False)
-        return frozenset(one for one in found if one is not None)
+    async def others_runs(self, provider: str, prediction_ids: Sequence[str], job_id: str) -> frozenset[str]:
+        """Those of some runs at a provider that belong to other jobs."""
+
+        def read(connection: Connection) -> frozenset[str]:
+            return frozenset(one for one in prediction_ids if is_anothers(connection, provider, one, job_id))
+
+        return await self._database.transact(read, writes=False)
 
     async def resolve(self, job_id: str, principal: str | None, prediction_id: str | None) -> Job:
         """A person decides about a job that needs review: it was charged, as this prediction, or it was not.
@@ -253,7 +263,7 @@ class Ledger:
             job = read_job(connection, job_id, principal)
             if job.state != "needs_review":
                 raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
-            if prediction_id is not None and is_anothers(connection, job_id, prediction_id):
+            if prediction_id is not None and not claim_run(connection, job.provider, prediction_id, job_id, now):
                 raise InvalidInput(
                     "This prediction belongs to another job.",
                     hint=f"Look for that of this one; see jobs show {job_id}.",
@@ -357,32 +367,3 @@ def _fenced(names: tuple[str, ...]) -> Update:
     ours = (jobs.c.id == bindparam("job_id"), jobs.c.owner == bindparam("by"), jobs.c.fence == bindparam("under"))
     values = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in names}
     return update(jobs).where(*ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)
-
-
-def _row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:
-    given = ("tool", "model", "provider", "principal", "sandbox", "args", "data")
-    return {
-        **{name: getattr(new, name) for name in given},
-        "id": job_id,
-        "idempotency_key": new.request_key,
-        "state": "queued",
-        "stage": "prepare",
-        "owner": starter,
-        "needs_key": SANDBOX_KEY if new.sandbox else new.provider,
-        "created_at": now,
-        "updated_at": now,
-    }
-
-
-def _twin(connection: Connection, new: NewJob) -> Job | None:
-    """The job that an equal request has opened and whose end nobody has heard of yet."""
-    if new.request_key is None:
-        return None
-    wanted = and_(
-        jobs.c.cancel_requested.is_(False),
-        or_(jobs.c.state.not_in(FINAL), jobs.c.delivered_at.is_(None)),
-    )
-    same = (jobs.c.idempotency_key == new.request_key, jobs.c.principal == new.principal)
-    query = select(*JOB_COLUMNS).where(*same, or_(jobs.c.state == "needs_review", wanted))
-    row = connection.execute(query.order_by(jobs.c.created_at.desc()).limit(1)).first()
-    return None if row is None else job_of(row)

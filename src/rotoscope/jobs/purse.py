@@ -10,7 +10,7 @@ from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, i
 from rotoscope.jobs.job import NewJob
 from rotoscope.jobs.tables import reservations
 
-__all__ = ["Spent", "check", "reserve", "settle", "spending"]
+__all__ = ["Spent", "check", "count_from", "hold_again", "reserve", "settle", "spending"]
 
 _COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
 _RESERVATION = insert(reservations)
@@ -19,11 +19,12 @@ _SETTLING = (
     .where(reservations.c.job_id == bindparam("of"))
     .values(committed=bindparam("now_committed"), settled_at=bindparam("now"))
 )
-_TODAY = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(
-    reservations.c.principal == bindparam("whose"),
-    reservations.c.sandbox == bindparam("rehearsed"),
-    reservations.c.at >= bindparam("since"),
-)
+_SENT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
+_MINE = (reservations.c.principal == bindparam("whose"), reservations.c.sandbox == bindparam("rehearsed"))
+_SUM = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(*_MINE)
+_SENT_TODAY = _SUM.where(reservations.c.sent_at >= bindparam("since"))
+# What was asked for on an earlier day and waits still will be sent today, or later: it is held until it is.
+_HELD = _SUM.where(reservations.c.sent_at.is_(None), reservations.c.settled_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,21 @@ def settle(connection: Connection, job_id: str, ending: Settlement, now: float) 
     connection.execute(_SETTLING, {"of": job_id, "now_committed": ending.committed, "now": now})
 
 
+def count_from(connection: Connection, job_id: str, now: float) -> None:
+    """The paying request of a job goes out: its money counts on this day, whenever it was asked for."""
+    connection.execute(_SENT, {"of": job_id, "now": now})
+
+
+def hold_again(connection: Connection, job_id: str) -> None:
+    """The paying request of a job was not accepted: its money is held until it is sent."""
+    connection.execute(_SENT, {"of": job_id, "now": None})
+
+
 def spending(connection: Connection, since: float) -> Sequence[Spent]:
     """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
     rows = reservations.c
-    day = func.strftime("%Y-%m-%d", rows.at, "unixepoch")
+    counted = func.coalesce(rows.sent_at, rows.at)
+    day = func.strftime("%Y-%m-%d", counted, "unixepoch")
     held, settled = rows.settled_at.is_(None), rows.settled_at.is_not(None)
     unknown = func.count().filter(rows.reserved.is_(None), rows.committed.is_(None))
     who = (rows.principal, rows.model, rows.provider, rows.sandbox)
@@ -88,7 +100,7 @@ def spending(connection: Connection, since: float) -> Sequence[Spent]:
         func.coalesce(func.sum(rows.committed).filter(settled), 0),
         unknown,
     )
-    query = query.where(rows.at >= since).group_by(day, *who).order_by(day.desc(), rows.model)
+    query = query.where(counted >= since).group_by(day, *who).order_by(day.desc(), rows.model)
     return [_spent(tuple(row)) for row in connection.execute(query)]
 
 
@@ -98,5 +110,6 @@ def _spent(row: tuple[Any, ...]) -> Spent:
 
 
 def _today(connection: Connection, principal: str, sandbox: bool, now: float) -> int:
-    mine = {"whose": principal, "rehearsed": sandbox, "since": day_begins(now)}
-    return int(connection.execute(_TODAY, mine).scalar_one())
+    mine = {"whose": principal, "rehearsed": sandbox}
+    sent = connection.execute(_SENT_TODAY, {**mine, "since": day_begins(now)}).scalar_one()
+    return int(sent) + int(connection.execute(_HELD, mine).scalar_one())

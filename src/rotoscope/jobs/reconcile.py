@@ -1,13 +1,17 @@
 """What became of a paying request whose reply nobody has: the provider's list may tell, else a person must.
 
-An empty list is evidence and no proof: no provider says how soon its list is complete. So a prediction that is not
-found is never taken for one that was not made, and nothing is ever sent again from here.
+1. A run is ours when the list shows our token in its input (`predictions.tokens`), and on no other evidence: an equal
+   run may be somebody else's. One without the token is a suggestion, told to a person.
+2. An absence is evidence and no proof: no provider says how soon its list is complete. So a prediction that is not
+   found is never taken for one that was not made, and nothing is ever sent again from here.
+3. A list counts as read only where all of it was read and every row was recognised.
+4. The search ends with the time for which the provider keeps a run. After the first minute the job waits for a
+   person's review, and the list is looked into again, rarer and rarer, and whenever somebody asks for the job.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 
 from rotoscope.errors import StorageFailed, SubmitUnsure
 from rotoscope.jobs.job import Job, Patch, Submission
@@ -15,16 +19,33 @@ from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.watch import patch_of
 from rotoscope.predictions.runner import Runner
-from rotoscope.predictions.sightings import Sighting, ours
+from rotoscope.predictions.sightings import Seen, Sighting, with_token_of, worded_like
 from rotoscope.predictions.states import Call, Prediction, Waiting
+from rotoscope.predictions.tokens import token_from_text
 
-__all__ = ["doubt", "found_again", "look_once", "quiet_runner", "taken_up"]
+__all__ = ["Look", "doubt", "find_lost_run", "look_once", "quiet_runner", "take_up"]
 
-_BEFORE_INTENT = 30.0  # seconds; clocks differ
-_WITH_TOKEN = 3600.0  # seconds; a seed or an upload of our own cannot be anybody else's, so clocks matter less
+_WITHOUT_TOKEN = 30.0  # seconds before the intent; clocks differ
+_WITH_TOKEN = 3600.0  # seconds; a token cannot be anybody else's, so clocks matter less
+_CLOCKS_AGREE = 10.0  # seconds; a Date header names whole seconds, and is some time on its way
 
 
-async def taken_up(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Patch:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look into a provider's list has shown of a job's run.
+
+    Attributes:
+        ours: the runs that hold the job's token, and belong to no other job.
+        alike: the runs without it that were given the same; only where none holds it.
+        whole: whether the whole list was read and recognised.
+    """
+
+    ours: tuple[Sighting, ...]
+    alike: tuple[Sighting, ...]
+    whole: bool
+
+
+async def take_up(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Patch:
     """Go on where somebody intended before us: with the id they got, or as after a lost reply.
 
     They may be alive still and wait for their reply, so that is waited for first.
@@ -39,11 +60,11 @@ async def taken_up(rooms: Rooms, job: Job, call: Call, submission: Submission) -
             return _unsent()
         submission = stands
     if submission.prediction_id is None:
-        return await found_again(rooms, job, call, submission, doubt(rooms, job, call))
-    return _adopted(rooms, job, call, submission.prediction_id)
+        return await find_lost_run(rooms, job, call, submission, doubt(rooms, job, call))
+    return _adopt(rooms, job, call, submission.prediction_id)
 
 
-async def found_again(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
+async def find_lost_run(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
     """Find the prediction of a request whose reply was lost, and go on with it.
 
     Raises:
@@ -54,7 +75,7 @@ async def found_again(rooms: Rooms, job: Job, call: Call, submission: Submission
     if not provider.can_list:
         raise doubt(rooms, job, call, why=f"{provider.title} has no list to look it up in.", said=lost.said)
     with _left_as_it_is(job):
-        return await _listed(rooms, job, call, submission, lost)
+        return await _search(rooms, job, call, submission, lost)
 
 
 @contextmanager
@@ -66,38 +87,88 @@ def _left_as_it_is(job: Job) -> Iterator[None]:
         raise LostLease(job.id) from error
 
 
-async def _listed(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
-    provider, looks = rooms.provider(job), 0
-    message = f"The reply of {provider.title} was lost; looking for the run in its list."
+async def _search(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
+    message = f"The reply of {rooms.provider(job).title} was lost; looking for the run in its list."
     await rooms.advance(job, Patch(message=message, event="progress"))
-    for pause in rooms.tempo.list_pauses:
+    seen: Look | None = None
+    for pause in _pauses_left(rooms, submission):
         await rooms.sleep(pause)
         late = await rooms.ledger.submission(job.id)
         if late is None:
             return _unsent()
-        if late.prediction_id is not None:
-            return _adopted(rooms, job, call, late.prediction_id)
-        found = await look_once(rooms, job, call, submission)
-        looks += found is not None
-        if found is not None and len(found) == 1:
-            if await rooms.insist(partial(rooms.ledger.note_prediction, job.id, found[0].ticket.id, found=True)):
-                return _adopted(rooms, job, call, found[0].ticket.id)
-        elif found:
-            several = ", ".join(one.ticket.id for one in found[:5])
-            raise doubt(rooms, job, call, why=f"Its list shows several that can be it: {several}.", said=lost.said)
-    why = f"It is not in {provider.title}'s list." if looks else f"{provider.title}'s list could not be read."
-    raise doubt(rooms, job, call, why=why, said=lost.said)
+        found = late.prediction_id
+        if found is None:
+            look = await look_once(rooms, job, call, late)
+            found = await _note_found(rooms, job, look)
+            seen = look or seen
+        if found is not None:
+            return _adopt(rooms, job, call, found)
+    raise doubt(rooms, job, call, why=_what_was_seen(rooms, job, seen), said=lost.said)
 
 
-async def look_once(rooms: Rooms, job: Job, call: Call, submission: Submission) -> tuple[Sighting, ...] | None:
-    """The predictions in the provider's list that can be this job's; None when the list says nothing."""
-    drawn = _drawn(job)
-    unique = drawn is not None or _brought(rooms, job)
-    since = submission.intent_at - (_WITH_TOKEN if unique else _BEFORE_INTENT)
-    seen = await quiet_runner(rooms, job).recent(call, since) if rooms.provider(job).can_list else None
+def _pauses_left(rooms: Rooms, submission: Submission) -> Iterator[float]:
+    """The waits before the looks that are left: they count from the intent, whoever has looked before.
+
+    A process that is new at each call would otherwise begin the search anew, and never end it.
+    """
+    elapsed, planned = max(rooms.clock() - submission.intent_at, 0.0), 0.0
+    yield 0.0
+    for pause in rooms.tempo.list_pauses:
+        planned += pause
+        if planned > elapsed:
+            yield pause
+
+
+async def _note_found(rooms: Rooms, job: Job, look: Look | None) -> str | None:
+    """Take the one run that holds our token; None where there is none, or it went to another job meanwhile."""
+    if look is None or len(look.ours) != 1:
+        return None
+    found = look.ours[0].ticket.id
+    return found if await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, found)) else None
+
+
+def _what_was_seen(rooms: Rooms, job: Job, look: Look | None) -> str:
+    title = rooms.provider(job).title
+    if look is None:
+        return f"{title}'s list could not be read."
+    if look.ours:
+        return f"Its list shows several that can be it: {_ids(look.ours)}."
+    if look.alike:
+        return f"Its list shows runs that were given the same, and may be somebody else's: {_ids(look.alike)}."
+    if not look.whole:
+        return f"It is not in the part of {title}'s list that could be read."
+    return f"It is not in {title}'s list."
+
+
+def _ids(found: Sequence[Sighting]) -> str:
+    return ", ".join(one.ticket.id for one in found[:5])
+
+
+async def look_once(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Look | None:
+    """Look into the provider's list for the run of a job; None when the list says nothing now."""
+    if not rooms.provider(job).can_list:
+        return None
+    seen = await _recent(rooms, job, call, submission)
     if seen is None:
         return None
-    return ours(call, seen, await rooms.ledger.known_predictions(job.provider), drawn)
+    others = await rooms.ledger.others_runs(job.provider, [one.ticket.id for one in seen.found], job.id)
+    free = [one for one in seen.found if one.ticket.id not in others]
+    ours = with_token_of(free, token_from_text(submission.token))
+    return Look(ours, () if ours else worded_like(free, call), seen.whole)
+
+
+async def _recent(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Seen | None:
+    """The list since a little before the intent, by the provider's clock: ours may be wrong."""
+    runner, margin = quiet_runner(rooms, job), _WITHOUT_TOKEN if submission.token is None else _WITH_TOKEN
+    if submission.clock_offset is not None:
+        return await runner.recent(call, submission.intent_at + submission.clock_offset - margin)
+    # How far the clocks are apart was not known at the intent; since then ours may have been set back.
+    intended, offset = min(submission.intent_at, rooms.clock()), rooms.clock_offsets.get(job.provider)
+    seen = await runner.recent(call, intended + (offset or 0.0) - margin)
+    learned = rooms.clock_offsets.get(job.provider)
+    if offset is None and learned is not None and abs(learned) > _CLOCKS_AGREE:
+        return await runner.recent(call, intended + learned - margin) or seen
+    return seen
 
 
 def doubt(
@@ -126,7 +197,7 @@ def quiet_runner(rooms: Rooms, job: Job) -> Runner:
 
 
 async def _nothing(_: Prediction) -> None:
-    """There is nothing to record."""
+    """No state of a paying request is written before its id."""
 
 
 def _unsent() -> Patch:
@@ -134,16 +205,5 @@ def _unsent() -> Patch:
     return Patch(message="Nothing was sent yet.", event="progress")
 
 
-def _adopted(rooms: Rooms, job: Job, call: Call, prediction_id: str) -> Patch:
+def _adopt(rooms: Rooms, job: Job, call: Call, prediction_id: str) -> Patch:
     return patch_of(rooms, job, Waiting(rooms.dialects[job.provider].ticket(call, prediction_id)))
-
-
-def _drawn(job: Job) -> str | None:
-    names = job.data.get("drawn")
-    return str(names[0]) if isinstance(names, list) and names else None
-
-
-def _brought(rooms: Rooms, job: Job) -> bool:
-    """Whether a file was uploaded for this job alone: nobody else's request has its URL."""
-    plan = job.data.get("call")
-    return rooms.provider(job).can_upload and isinstance(plan, dict) and "artifact://" in json.dumps(plan["input"])

@@ -20,7 +20,7 @@ from rotoscope.predictions.dialects import Dialect
 from rotoscope.predictions.runner import Runner
 from rotoscope.predictions.states import Prediction
 from rotoscope.wire.client import Wire
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.wire.messages import HttpCall, Reply, http_date
 
 __all__ = ["Rooms"]
 
@@ -36,6 +36,7 @@ class Rooms:
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
         crowd: how many predictions are asked about here, by provider.
+        clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
     """
 
     ledger: Ledger
@@ -48,6 +49,7 @@ class Rooms:
     sleep: Callable[[float], Awaitable[None]]
     tempo: Tempo = field(default_factory=Tempo)
     crowd: Counter[str] = field(default_factory=Counter)
+    clock_offsets: dict[str, float] = field(default_factory=dict)
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""
@@ -67,7 +69,11 @@ class Rooms:
         """The runner that speaks to a job's provider."""
 
         async def send(call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
-            return await self.wire.send(job.provider, call, guard)
+            reply = await self.wire.send(job.provider, call, guard)
+            told = http_date(reply.headers.get("date", ""))
+            if told is not None:
+                self.clock_offsets[job.provider] = told.timestamp() - self.clock()
+            return reply
 
         return Runner(self.dialects[job.provider], send, record, sleep, missed)
 

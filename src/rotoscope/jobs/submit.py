@@ -1,7 +1,7 @@
 """The stages that bring a request to the provider: the files first, then the one request that costs money."""
 
 import base64
-import contextlib
+import logging
 from pathlib import Path
 
 import anyio
@@ -13,7 +13,7 @@ from rotoscope.jobs.calls import call_from_json, digest
 from rotoscope.jobs.dispatcher import Grip
 from rotoscope.jobs.job import Job, Patch, Submission
 from rotoscope.jobs.ledger import LostLease
-from rotoscope.jobs.reconcile import doubt, found_again, look_once, quiet_runner, taken_up
+from rotoscope.jobs.reconcile import doubt, find_lost_run, look_once, quiet_runner, take_up
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.watch import Stopped, patch_of
 from rotoscope.media.sniff import content_type_of
@@ -21,8 +21,12 @@ from rotoscope.models.carry import refusal
 from rotoscope.models.plan import media_inputs, place
 from rotoscope.predictions.dialects import Parcel
 from rotoscope.predictions.states import Blob, Call, Prediction, Succeeded
+from rotoscope.predictions.tokens import Token, with_token
+from rotoscope.wire.messages import Json
 
-__all__ = ["prepare", "submit"]
+__all__ = ["prepare", "request_of", "submit"]
+
+_log = logging.getLogger(__name__)
 
 _SNIFFED_BYTES = 64
 _TRIES = 5
@@ -41,12 +45,16 @@ async def _placed(rooms: Rooms, job: Job) -> Patch:
     call = call_from_json(job.data["call"])
     kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
     urls: dict[str, str] = {}
+    uploads: list[Json] = []
     for number, value in enumerate(kept, start=1):
         await rooms.advance(job, Patch(message=f"Bringing file {number} of {len(kept)} to {title}.", event="progress"))
         urls[value] = await _delivered(rooms, job, value)
+        if rooms.provider(job).can_upload:
+            uploads.append(urls[value])
     placed = place(manifest, call.input, urls)
     message = f"Sending to {title}."
-    return Patch(stage="submit", data={"input": placed}, message=message, progress=max(job.progress, 0.01))
+    data: dict[str, Json] = {"input": placed, "uploads": uploads}
+    return Patch(stage="submit", data=data, message=message, progress=max(job.progress, 0.01))
 
 
 async def _delivered(rooms: Rooms, job: Job, uri: str) -> str:
@@ -65,14 +73,13 @@ async def _delivered(rooms: Rooms, job: Job, uri: str) -> str:
 
 async def submit(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     """Send the paying request, once, after its intent is in the ledger."""
-    plan = job.data["call"]
-    call = call_from_json({**(plan if isinstance(plan, dict) else {}), "input": job.data["input"]})
+    call, token = request_of(rooms, job)
     if grip.stop.is_set() and await _standing(rooms, job) is None:
         raise Stopped
-    submission = await _intended(rooms, job, call)
+    submission = await _intended(rooms, job, call, token)
     try:
         if not submission.fresh:
-            return await taken_up(rooms, job, call, submission)
+            return await take_up(rooms, job, call, submission)
         return await _posted(rooms, job, grip, call, submission)
     except (SubmitUnsure, LostLease, ProviderError, UserMistake):
         raise
@@ -81,19 +88,37 @@ async def submit(rooms: Rooms, job: Job, grip: Grip) -> Patch:
         raise doubt(rooms, job, call) from error
 
 
-async def _intended(rooms: Rooms, job: Job, call: Call) -> Submission:
+def request_of(rooms: Rooms, job: Job) -> tuple[Call, Token | None]:
+    """The very request that a job sends, whoever drives it, and what no other run's input can hold."""
+    plan, manifest = job.data["call"], rooms.manifest(job)
+    call = call_from_json({**(plan if isinstance(plan, dict) else {}), "input": job.data["input"]})
+    media = [name for name, field in manifest.inputs.items() if field.is_media]
+    return with_token(call, _texts(job, "drawn"), _texts(job, "uploads"), media, job.id)
+
+
+def _texts(job: Job, name: str) -> list[str]:
+    known = job.data.get(name)
+    return [str(one) for one in known] if isinstance(known, list) else []
+
+
+async def _intended(rooms: Rooms, job: Job, call: Call, token: Token | None) -> Submission:
     """Commit the intent.
 
     Raises:
+        Stopped: somebody asked for a cancel, and no intent stands.
         StorageFailed: it could not be, and none stands: nothing was sent.
         LostLease: it could not be, and one stands, or may stand: the job is left as it is.
     """
+    held, offset = str(token) if token else None, rooms.clock_offsets.get(job.provider)
     try:
-        return await rooms.ledger.intend(job, digest(call))
+        intent = await rooms.ledger.intend(job, digest(call), held, offset)
     except StorageFailed as error:
         if await _standing(rooms, job) is not None:
             raise LostLease(job.id) from error
         raise
+    if intent is None:
+        raise Stopped
+    return intent
 
 
 async def _standing(rooms: Rooms, job: Job) -> Submission | None:
@@ -123,11 +148,11 @@ async def _posted(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Su
 
     try:
         with anyio.CancelScope(shield=True):
-            state = await beside(posting, lambda: _cancelled_in_flight(rooms, job, grip, call, submission))
+            state = await beside(posting, lambda: _cancel_in_flight(rooms, job, grip, call, submission))
             if not isinstance(state, SubmitUnsure):
                 state = await _noted(rooms, job, call, state)
         if isinstance(state, SubmitUnsure):
-            return await found_again(rooms, job, call, submission, state)
+            return await find_lost_run(rooms, job, call, submission, state)
         return patch_of(rooms, job, state)
     except (_TooLate, ProviderError, UserMistake) as error:
         # The provider said no, or nothing was sent: nothing was bought, so the intent is taken back.
@@ -163,16 +188,21 @@ def _later(rooms: Rooms, job: Job, error: Busy | Unreachable) -> Patch:
     return Patch(data={"tries": tries}, next_at=rooms.clock() + seconds, message=message, event="progress")
 
 
-async def _cancelled_in_flight(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Submission) -> None:
-    """Who cancels while the reply is still out: the provider's list may know the prediction before we do."""
+async def _cancel_in_flight(rooms: Rooms, job: Job, grip: Grip, call: Call, submission: Submission) -> None:
+    """Who cancels while the reply is still out: the provider's list may know the prediction before we do.
+
+    Only a run that holds our token is stopped: an equal one may be somebody else's.
+    """
     await grip.stop.wait()
     while True:
         await anyio.sleep(_LOOK_PAUSE)
-        with contextlib.suppress(StorageFailed):  # nothing that fails here may cut the paying request off
-            found = await look_once(rooms, job, call, submission)
-            if found is not None and len(found) == 1:
-                await quiet_runner(rooms, job).cancel(found[0].ticket)
+        try:
+            look = await look_once(rooms, job, call, submission)
+            if look is not None and len(look.ours) == 1:
+                await quiet_runner(rooms, job).cancel(look.ours[0].ticket)
                 return
+        except Exception:  # noqa: BLE001 - whatever it is, what runs beside the paying request must not cut it off
+            _log.warning("job %s could not be looked for while its request is out", job.id, exc_info=True)
 
 
 async def _noted(rooms: Rooms, job: Job, call: Call, state: Prediction) -> Prediction:
@@ -180,9 +210,11 @@ async def _noted(rooms: Rooms, job: Job, call: Call, state: Prediction) -> Predi
     ticket = state.ticket
     if ticket is not None:
         try:
-            await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, ticket.id), _WORTH_AN_ID)
+            ours = await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, ticket.id), _WORTH_AN_ID)
         except StorageFailed as error:
             raise doubt(rooms, job, call, ticket.id) from error
+        if not ours:
+            raise doubt(rooms, job, call, ticket.id, why="Another job has that prediction already.")
     if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
         return state
     blob = state.output

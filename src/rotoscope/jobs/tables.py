@@ -1,4 +1,4 @@
-"""The ledger's tables. Changes are additive only: several installed versions may share one file."""
+"""The ledger's tables. Changes are additive only; a ledger that a newer version has written is refused by an older."""
 
 from sqlalchemy import (
     JSON,
@@ -18,18 +18,23 @@ __all__ = [
     "artifacts",
     "durations",
     "job_events",
+    "job_inputs",
     "jobs",
+    "key_holders",
     "metadata",
     "outputs",
     "processes",
+    "properties",
     "quotes",
     "reservations",
+    "runs",
     "submissions",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """1: jobs, submissions, job_events, artifacts, outputs, durations. 2: reservations, processes, jobs_by_request.
-3: quotes.
+3: quotes. 4: runs, job_inputs, key_holders and properties; what a run is known by (`submissions.token`), the account it
+belongs to, the day on which money counts (`reservations.sent_at`), and an index for every question.
 """
 
 metadata = MetaData()
@@ -56,14 +61,18 @@ jobs = Table(
     Column("fence", Integer, nullable=False, default=0),  # grows with each owner; a late one loses
     Column("lease_until", Float, nullable=True),  # Unix seconds
     Column("next_at", Float, nullable=True),  # not before, Unix seconds
-    Column("needs_key", String, nullable=True),  # what the driving process must hold: a provider's key, or the sandbox
+    Column("needs_key", String, nullable=True),  # what the driving process must hold: `provider@host`, or the sandbox
+    Column("account", String, nullable=True),  # which key it was opened with, as a fingerprint that is no key
     Column("created_at", Float, nullable=False),  # Unix seconds, like all times here
     Column("updated_at", Float, nullable=False),
     Column("finished_at", Float, nullable=True),
-    Column("delivered_at", Float, nullable=True),
+    Column("delivered_at", Float, nullable=True),  # its end was first told to who asked for it
+    Column("told_again_at", Float, nullable=True),  # an equal request soon after that was told the same end once more
     Index("jobs_by_state", "state", "next_at"),
+    Index("jobs_by_end", "state", "finished_at"),
     Index("jobs_by_principal", "principal", "created_at"),
-    Index("jobs_by_request", "idempotency_key"),
+    Index("jobs_by_principal_and_state", "principal", "state", "created_at"),
+    Index("jobs_by_equal_request", "idempotency_key", "principal", "created_at"),
 )
 
 submissions = Table(
@@ -76,6 +85,19 @@ submissions = Table(
     Column("intent_at", Float, nullable=False),
     Column("prediction_id", String, nullable=True),
     Column("confirmed_at", Float, nullable=True),
+    Column("token", String, nullable=True),  # what no other run's input can hold, see `Token`; null: there is none
+    Column("clock_offset", Float, nullable=True),  # the provider's clock minus ours at the intent, where it is known
+    Index("submissions_by_token", "provider", "token", unique=True),
+)
+
+runs = Table(
+    "runs",  # which job a run belongs to: one run, one job; they outlive their jobs while a list may still show them
+    metadata,
+    Column("provider", String, primary_key=True),
+    Column("prediction_id", String, primary_key=True),
+    Column("job_id", String, nullable=False),
+    Column("at", Float, nullable=False),
+    Index("runs_by_time", "at"),
 )
 
 job_events = Table(
@@ -108,6 +130,15 @@ outputs = Table(
     Column("sha256", String, ForeignKey("artifacts.sha256"), nullable=False),
     Column("source_url", String, nullable=True),
     Column("source_expires_at", Float, nullable=True),
+    Index("outputs_by_content", "sha256"),
+)
+
+job_inputs = Table(
+    "job_inputs",  # the kept files that a job was given: they stay as long as it does
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("sha256", String, primary_key=True),
+    Index("job_inputs_by_content", "sha256"),
 )
 
 reservations = Table(
@@ -123,7 +154,9 @@ reservations = Table(
     Column("reserved", Integer, nullable=True),  # millionths of a US dollar, like all amounts; null: no price is known
     Column("committed", Integer, nullable=True),  # what it counts for since it ended; null: still held, or not known
     Column("settled_at", Float, nullable=True),
-    Index("reservations_by_day", "principal", "sandbox", "at"),
+    Column("sent_at", Float, nullable=True),  # money counts on the day on which it was sent; until then it is held
+    Index("reservations_by_day_sent", "principal", "sandbox", "sent_at"),
+    Index("reservations_by_time", "at"),
 )
 
 processes = Table(
@@ -131,7 +164,22 @@ processes = Table(
     metadata,
     Column("owner", String, primary_key=True),
     Column("beat_at", Float, nullable=False),
-    Column("keys", JSON, nullable=False),  # what it holds: names of providers, or the sandbox
+    Column("keys", JSON, nullable=False),  # what it holds: `provider@host`, or the sandbox
+)
+
+key_holders = Table(
+    "key_holders",  # who was last seen with a key: for the words about a job that nobody can drive
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+properties = Table(
+    "properties",  # what holds for the whole ledger: `vault` names the results folder that belongs to it
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
 )
 
 quotes = Table(

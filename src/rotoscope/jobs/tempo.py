@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Tempo"]
+__all__ = ["TELL_AGAIN_SECONDS", "Tempo"]
+
+TELL_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Tempo:
         refused_pause: between two questions while a provider does not accept the key.
         longest_retry: the longest wait before a request that was certainly not accepted is sent again.
         quote: how long a price that was shown may be agreed to.
+        tell_again: how long after an end was told an equal request is told the same end once more: a client that gave
+            up in silence looks like one that was answered.
     """
 
     lease: float = 15.0
@@ -32,3 +36,4 @@ class Tempo:
     refused_pause: float = 60.0
     longest_retry: float = 60.0
     quote: float = 600.0
+    tell_again: float = TELL_AGAIN_SECONDS

@@ -1,13 +1,26 @@
 """What may change a job without its driver's fence, inside somebody's transaction: a person, or a late truth."""
 
-from sqlalchemy import Connection, bindparam, select, update
+from dataclasses import replace
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.jobs.budget import Settlement
 from rotoscope.jobs.job import Job, Submission
-from rotoscope.jobs.purse import settle
-from rotoscope.jobs.tables import jobs, submissions
+from rotoscope.jobs.purse import count_from, settle
+from rotoscope.jobs.tables import jobs, runs, submissions
 
-__all__ = ["adopt", "back_from_review", "cancelled_unsent", "found_uncharged", "is_anothers", "submission_of"]
+__all__ = [
+    "adopt",
+    "back_from_review",
+    "cancelled_unsent",
+    "claim_run",
+    "found_uncharged",
+    "is_anothers",
+    "provider_of",
+    "submission_of",
+    "write_intent",
+]
 
 _FREE = Settlement(0, 0.0)
 _TAKING_UP = (
@@ -16,6 +29,15 @@ _TAKING_UP = (
     .values(state="queued", owner=None, lease_until=None, error=None, finished_at=None, delivered_at=None, next_at=None)
     .values(message="Taken up again.", updated_at=bindparam("now"))
 )
+_RUN = insert_or_merge(runs).on_conflict_do_nothing()
+_OWNER = select(runs.c.job_id).where(
+    runs.c.provider == bindparam("at_provider"), runs.c.prediction_id == bindparam("named")
+)
+_NEW_INTENT = insert(submissions)
+_TOKEN = select(submissions.c.job_id).where(
+    submissions.c.provider == bindparam("at_provider"), submissions.c.token == bindparam("held")
+)
+_PROVIDER = select(submissions.c.provider).where(submissions.c.job_id == bindparam("of"))
 _INTENT = select(submissions).where(submissions.c.job_id == bindparam("of"))
 
 
@@ -24,15 +46,46 @@ def submission_of(connection: Connection, job_id: str) -> Submission | None:
     row = connection.execute(_INTENT, {"of": job_id}).first()
     if row is None:
         return None
-    return Submission(job_id, row.nonce, row.intent_at, row.prediction_id, fresh=False)
+    return Submission(
+        job_id,
+        row.nonce,
+        row.intent_at,
+        row.prediction_id,
+        fresh=False,
+        token=row.token,
+        clock_offset=row.clock_offset,
+    )
 
 
-def is_anothers(connection: Connection, job_id: str, prediction_id: str) -> bool:
-    """Whether a prediction belongs to another job of the same provider."""
-    mine = select(submissions.c.provider).where(submissions.c.job_id == job_id).scalar_subquery()
-    same = (submissions.c.prediction_id == prediction_id, submissions.c.provider == mine)
-    query = select(submissions.c.job_id).where(*same, submissions.c.job_id != job_id)
-    return connection.execute(query).first() is not None
+def write_intent(connection: Connection, provider: str, request_sha256: str, intent: Submission) -> Submission:
+    """Write an intent, and from now on count its money for today. A token that another intent holds proves nothing."""
+    wanted = {"at_provider": provider, "held": intent.token}
+    if intent.token is not None and connection.execute(_TOKEN, wanted).first() is not None:
+        intent = replace(intent, token=None)
+    row: dict[str, object] = {"job_id": intent.job_id, "nonce": intent.nonce, "provider": provider}
+    row |= {"request_sha256": request_sha256, "intent_at": intent.intent_at}
+    row |= {"token": intent.token, "clock_offset": intent.clock_offset}
+    connection.execute(_NEW_INTENT, row)
+    count_from(connection, intent.job_id, intent.intent_at)
+    return intent
+
+
+def provider_of(connection: Connection, job_id: str) -> str | None:
+    """The provider of a job's intent; None when no intent stands."""
+    return connection.execute(_PROVIDER, {"of": job_id}).scalar_one_or_none()
+
+
+def is_anothers(connection: Connection, provider: str, prediction_id: str, job_id: str) -> bool:
+    """Whether a run at a provider belongs to another job, also to one that is gone."""
+    owner = connection.execute(_OWNER, {"at_provider": provider, "named": prediction_id}).scalar_one_or_none()
+    return owner is not None and owner != job_id
+
+
+def claim_run(connection: Connection, provider: str, prediction_id: str, job_id: str, now: float) -> bool:
+    """Write that a run belongs to a job; False when it is another's. One run, one job: the database holds it."""
+    row = {"provider": provider, "prediction_id": prediction_id, "job_id": job_id, "at": now}
+    connection.execute(_RUN, row)
+    return not is_anothers(connection, provider, prediction_id, job_id)
 
 
 def back_from_review(connection: Connection, job_id: str, now: float) -> None:

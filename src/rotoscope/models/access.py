@@ -1,5 +1,6 @@
 """Which providers can be used: whose keys are set, where they are spoken to, and whether the sandbox stands in."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -35,6 +36,14 @@ class Access:
     def usable(self, provider: str) -> bool:
         """Whether a provider can be used now."""
         return self.sandbox or provider in self.keys
+
+    def driver_of(self, provider: str) -> str:
+        """What a process must hold to drive a job of a provider: a job for one host is never sent to another."""
+        return f"{provider}@{urlsplit(self.bases[provider]['api']).netloc.lower()}"
+
+    def account_of(self, provider: str) -> str:
+        """Tells one key of a provider from another, as 32 bits of a hash: no key can be made of it."""
+        return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
 
 
 def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from rotoscope.errors import Busy, InvalidInput, ProviderDown, ProviderError, Refused, SubmitUnsure, Unreachable
 from rotoscope.predictions.dialects import Dialect, Parcel
-from rotoscope.predictions.sightings import Sighting
+from rotoscope.predictions.sightings import Seen, Sighting
 from rotoscope.predictions.states import Call, Canceled, Failed, Final, Open, Prediction, Succeeded, Ticket
 from rotoscope.wire.messages import HttpCall, Reply
 
@@ -137,25 +137,40 @@ class Runner:
                 await self.sleep(_TROUBLE_PAUSE)
         return False
 
-    async def recent(self, call: Call, since: float) -> tuple[Sighting, ...] | None:
-        """What the provider lists as submitted to the call's endpoint since a moment (Unix seconds).
+    async def recent(self, call: Call, since: float) -> Seen | None:
+        """What the provider lists as submitted to the call's endpoint since a moment (Unix seconds of its clock).
 
-        None where the provider has no list, or does not show it now.
+        What was read counts, also when a page after it could not be: then the list is not whole. None where the
+        provider has no list, or no page of it could be read now.
         """
         asking = self.dialect.recent(call, since)
         if asking is None:
             return None
-        found: list[Sighting] = []
-        for _ in range(_PAGES):
+        found, whole = list[Sighting](), True
+        for number in range(_PAGES):
             try:
                 page = self.dialect.sightings(await self.send(asking), call)
             except ProviderError:
-                return None
-            found += page.found
+                return Seen(tuple(found), whole=False) if number else None
+            found, whole = [*found, *page.found], whole and page.whole
             if page.following is None:
-                break
+                return Seen(tuple(found), whole)
             asking = page.following
-        return tuple(found)
+        return Seen(tuple(found), whole=False)
+
+    async def identify(self, call: Call, prediction_id: str) -> Sighting | None:
+        """What the provider keeps of one prediction of the call's model; None where it shows none.
+
+        Raises:
+            ProviderError: it does not answer just now.
+        """
+        asking = self.dialect.record(call, prediction_id)
+        if asking is None:
+            return None
+        reply = await self.send(asking)
+        if reply.status in {401, 403, 429} or reply.status >= 500:  # noqa: PLR2004 - what says nothing of the run
+            raise ProviderDown("The provider does not show the prediction just now.", hint="Try again later.")
+        return self.dialect.sighting(reply.json(), call) if reply.ok else None
 
     async def upload(self, parcel: Parcel) -> str:
         """Bring a file to the provider; the URL it is read from. Uploads are free, so they are tried again.

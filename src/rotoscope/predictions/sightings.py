@@ -4,50 +4,79 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from urllib.parse import unquote
 
 from rotoscope.predictions.states import Call, Ticket
+from rotoscope.predictions.tokens import Token, holds_token
 from rotoscope.wire.messages import HttpCall, Json
 
-__all__ = ["Page", "Sighting", "listed", "moment", "ours", "rows"]
+__all__ = ["Page", "Seen", "Sighting", "listed", "moment", "seconds_of", "with_token_of", "worded_like"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A prediction in a list: how to ask about it, and the input that it was given."""
+    """A prediction in a list.
+
+    Attributes:
+        ticket: how to ask about it.
+        input: what it was given, as the provider shows it.
+        at: when it was submitted, in Unix seconds of the provider's clock; None where the list does not say.
+    """
 
     ticket: Ticket
     input: Mapping[str, Json] = field(default_factory=dict)
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list, and the request for the next one."""
+    """One page of a list.
+
+    Attributes:
+        found: the predictions of the call's model.
+        following: the request for the next page; None where this is the last.
+        whole: whether every row was recognised: an absence from others proves nothing.
+    """
 
     found: tuple[Sighting, ...]
     following: HttpCall | None = None
+    whole: bool = True
 
 
-def ours(call: Call, seen: Sequence[Sighting], known: frozenset[str], drawn: str | None) -> tuple[Sighting, ...]:
-    """Those of some predictions that can be the run of this call, each once.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What could be read of a list; `whole` when that is all of it, every row recognised."""
 
-    The same input is one; where none has it, because a provider rewrites what it was given, the same seed is, if we
-    drew it ourselves.
+    found: tuple[Sighting, ...]
+    whole: bool
 
-    Args:
-        call: what was asked for.
-        seen: what the list shows of the same endpoint.
-        known: ids that belong to other jobs.
-        drawn: the name of the input that holds a seed of our own drawing, or None.
+
+def with_token_of(seen: Sequence[Sighting], token: Token | None) -> tuple[Sighting, ...]:
+    """Those of some predictions that hold a token, each once."""
+    if token is None:
+        return ()
+    return tuple({one.ticket.id: one for one in seen if holds_token(one.input, token)}.values())
+
+
+def worded_like(seen: Sequence[Sighting], call: Call) -> tuple[Sighting, ...]:
+    """Those of some predictions that were given what a call gives, each once: perhaps ours, perhaps an equal run.
+
+    A provider may add its defaults, trim texts and write addresses anew: what it adds does not count, the rest is
+    compared as it means the same.
     """
-    candidates = {one.ticket.id: one for one in seen if one.ticket.id not in known}.values()
-    same = tuple(one for one in candidates if _canonical(one.input) == _canonical(call.input))
-    if same or drawn is None:
-        return same
-    return tuple(one for one in candidates if one.input.get(drawn) == call.input[drawn])
+    wanted = {name: _normal(value) for name, value in call.input.items()}
+    same = (one for one in seen if wanted == {name: _normal(one.input.get(name)) for name in wanted})
+    return tuple({one.ticket.id: one for one in same}.values())
 
 
-def _canonical(given: Mapping[str, Json]) -> str:
-    return json.dumps(given, sort_keys=True, separators=(",", ":"))
+def _normal(value: Json) -> str:
+    if isinstance(value, str):
+        value = unquote(value).strip()
+    if isinstance(value, list):
+        return json.dumps([_normal(one) for one in value])
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def moment(seconds: float) -> str:
@@ -55,13 +84,21 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def listed(fields: Mapping[str, Json], *names: str) -> Sequence[Mapping[str, Json]]:
-    """The objects in the first of the named members that is a list; a list's own name is documented nowhere."""
+def seconds_of(text: Json) -> float | None:
+    """The moment that a list names in ISO 8601, in Unix seconds; None for anything else. Without a zone it is UTC."""
+    try:
+        named = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if named is None:
+        return None
+    return (named if named.tzinfo else named.replace(tzinfo=UTC)).timestamp()
+
+
+def listed(fields: Mapping[str, Json], *names: str) -> Sequence[Json] | None:
+    """The rows in the first of the named members that is a list; None where none is: then it is no list at all.
+
+    What the list is called is documented nowhere for some providers, so several names are tried.
+    """
     found = (fields.get(name) for name in names)
-    rows_found = next((one for one in found if isinstance(one, list)), [])
-    return rows(rows_found)
-
-
-def rows(value: Json) -> Sequence[Mapping[str, Json]]:
-    """The objects among the items of a list."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return next((one for one in found if isinstance(one, list)), None)

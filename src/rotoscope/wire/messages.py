@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["HttpCall", "Json", "Method", "Reply"]
+__all__ = ["HttpCall", "Json", "Method", "Reply", "http_date"]
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """Any value that JSON can hold."""
@@ -68,3 +70,12 @@ class Reply:
         """The body's top-level JSON object; empty when the body is anything else."""
         parsed = self.json()
         return parsed if isinstance(parsed, dict) else {}
+
+
+def http_date(text: str) -> datetime | None:
+    """The moment that a header names as HTTP writes dates (RFC 9110, section 5.6.7); None for anything else."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -27,7 +27,7 @@ from rotoscope.predictions.dialects.verdicts import (
     untaken,
 )
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
-from rotoscope.predictions.sightings import Page, Sighting, listed, moment
+from rotoscope.predictions.sightings import Page, Sighting, listed, moment, seconds_of
 from rotoscope.predictions.states import (
     Call,
     Canceled,
@@ -102,16 +102,27 @@ class Fal:
 
     def sightings(self, reply: Reply, call: Call) -> Page:
         """Read a page of requests with their inputs; whether running ones are listed was not seen."""
-        if not reply.ok:
-            raise unanswered(reply)
         fields = reply.fields()
-        found = []
-        for row in listed(fields, "items", "requests"):
-            name, given = identifier(row.get("request_id")), row.get("json_input")
-            if name is not None and isinstance(given, dict):
-                found.append(Sighting(Ticket(name, call.endpoint), given))
+        rows = listed(fields, "items", "requests")
+        if not reply.ok or rows is None:
+            raise unanswered(reply)
+        read = [self.sighting(row, call) for row in rows]
         cursor = fields.get("next_cursor")
-        return Page(tuple(found), self._listing(call, None, cursor) if isinstance(cursor, str) and cursor else None)
+        following = self._listing(call, None, cursor) if isinstance(cursor, str) and _can_be_sent(cursor) else None
+        whole = None not in read and (following is not None or not cursor)
+        return Page(tuple(one for one in read if one is not None), following, whole)
+
+    def record(self, call: Call, prediction_id: str) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
+        """None: a status has no input, so a request is looked up in the list."""
+        return None
+
+    def sighting(self, row: Json, call: Call) -> Sighting | None:
+        """Read one row of the list; None where it has no id or no input."""
+        fields = row if isinstance(row, dict) else {}
+        name, given = identifier(fields.get("request_id")), fields.get("json_input")
+        if name is None or not isinstance(given, dict):
+            return None
+        return Sighting(Ticket(name, call.endpoint), given, seconds_of(fields.get("sent_at")))
 
     def _listing(self, call: Call, start: str | None, cursor: str | None) -> HttpCall | None:
         platform = self.bases.get("platform")
@@ -176,6 +187,11 @@ def _below(signed: str, step: str) -> str:
     """An address below a signed one, with the same signature in its query."""
     path, mark, query = signed.partition("?")
     return f"{path}/{step}{mark}{query}"
+
+
+def _can_be_sent(cursor: str) -> bool:
+    """Whether it can go into a query: half a character, which JSON can hold, cannot."""
+    return bool(cursor) and cursor.isprintable()
 
 
 def _app(endpoint: str) -> str:

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from rotoscope.predictions.dialects.words import said
-from rotoscope.wire.messages import Reply
+from rotoscope.wire.messages import Reply, http_date
 
 __all__ = ["LONGEST_PAUSE", "pause"]
 
@@ -27,7 +26,7 @@ def pause(reply: Reply) -> float | None:
     headers = reply.headers
     named = (
         _seconds(headers.get("retry-after", "")),
-        _until(headers, "retry-after", _http_date),
+        _until(headers, "retry-after", http_date),
         _until(headers, "x-rate-limit-reset-at-utc", _moment),
         _sentence(reply),
     )
@@ -44,19 +43,11 @@ def _sentence(reply: Reply) -> float | None:
 
 
 def _until(headers: Mapping[str, str], name: str, parsed: Callable[[str], datetime | None]) -> float | None:
-    now = _http_date(headers.get("date", ""))
+    now = http_date(headers.get("date", ""))
     then = parsed(headers.get(name, ""))
     if now is None or then is None or then < now:
         return None
     return (then - now).total_seconds()
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, IndexError, OverflowError):
-        return None
-    return _in_utc(moment)
 
 
 def _moment(text: str) -> datetime | None:

@@ -24,7 +24,7 @@ from rotoscope.predictions.dialects.verdicts import (
     untaken,
 )
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
-from rotoscope.predictions.sightings import Page, Sighting, listed, moment
+from rotoscope.predictions.sightings import Page, Sighting, listed, moment, seconds_of
 from rotoscope.predictions.states import (
     Call,
     Canceled,
@@ -94,16 +94,28 @@ class Replicate:
 
     def sightings(self, reply: Reply, call: Call) -> Page:
         """Read a page: those of the call's model, and of its version where it names one."""
-        if not reply.ok:
-            raise unanswered(reply)
         fields = reply.fields()
-        found = []
-        for row in listed(fields, "results"):
-            name, given = identifier(row.get("id")), row.get("input")
-            if name is not None and isinstance(given, dict) and _is_of(row, call):
-                found.append(Sighting(Ticket(name, call.endpoint), given))
+        rows = listed(fields, "results")
+        if not reply.ok or rows is None:
+            raise unanswered(reply)
+        read = [self.sighting(row, call) for row in rows if not _is_of_another(row, call)]
         following = own_urls(fields, ["next"], self.bases["api"]).get("next")
-        return Page(tuple(found), HttpCall("GET", following) if following else None)
+        whole = None not in read and (bool(following) or not fields.get("next"))
+        found = tuple(one for one in read if one is not None)
+        return Page(found, HttpCall("GET", following) if following else None, whole)
+
+    def record(self, call: Call, prediction_id: str) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
+        """Word the question for one prediction, which has its model, version and input."""
+        return HttpCall("GET", f"{self._api}/predictions/{quote(prediction_id, safe='')}")
+
+    def sighting(self, row: Json, call: Call) -> Sighting | None:
+        """Read one prediction of the call's model; None for any other, and where its input is gone."""
+        if not isinstance(row, dict) or _is_of_another(row, call):
+            return None
+        name, given = identifier(row.get("id")), row.get("input")
+        if name is None or not isinstance(given, dict) or row.get("data_removed") is True:
+            return None
+        return Sighting(Ticket(name, call.endpoint), given, seconds_of(row.get("created_at")))
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a prediction object, or raise what the reply stands for instead (see `Dialect.read`)."""
@@ -141,9 +153,15 @@ def _reference(call: Call) -> str:
             return f"{call.endpoint}:{version}"
 
 
-def _is_of(row: Mapping[str, Json], call: Call) -> bool:
-    version = call.version.rpartition(":")[2] if call.version else None
-    return row.get("model") == call.endpoint and version in (None, row.get("version"))
+def _is_of_another(row: Json, call: Call) -> bool:
+    """Whether a row surely tells of another model, or of another version of it."""
+    if not isinstance(row, dict):
+        return False
+    model, version = row.get("model"), row.get("version")
+    wanted = call.version.rpartition(":")[2] if call.version else None
+    if isinstance(model, str) and model and model != call.endpoint:
+        return True
+    return wanted is not None and isinstance(version, str) and bool(version) and version != wanted
 
 
 def _deadline(seconds: int | None) -> dict[str, str]:

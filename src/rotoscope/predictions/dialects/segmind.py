@@ -9,7 +9,7 @@ team's cap or a wrong content type: the text decides.
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import broke, empty, gone, invalid, lost, refused, unanswered, untaken
 from rotoscope.predictions.dialects.words import cleaned, number, quoted, said, unknown_status
-from rotoscope.predictions.sightings import Page, Sighting, listed
+from rotoscope.predictions.sightings import Page, Sighting, listed, seconds_of
 from rotoscope.predictions.states import (
     Blob,
     Call,
@@ -41,6 +41,7 @@ _ONE_SHOT_SECONDS = 120
 
 _HISTORY = "/inference-request/request-history"
 _ROW = "row_url"
+_PER_PAGE = 100
 
 _TAILS = {"status_url": "/status", "response_url": ""}
 
@@ -98,21 +99,33 @@ class Segmind:
 
     def sightings(self, reply: Reply, call: Call) -> Page:
         """Read the newest requests with their bodies. One with several outputs has several rows."""
-        if not reply.ok:
+        rows = listed(reply.fields(), "data", "items", "requests")
+        if not reply.ok or rows is None:
             raise unanswered(reply)
-        found = []
-        for row in listed(reply.fields(), "data", "items", "requests"):
-            name, given = identifier(row.get("request_id")), row.get("request_body")
-            if name is not None and isinstance(given, dict) and row.get("model_name") == call.endpoint:
-                found.append(Sighting(self.ticket(call, name), given))
-        return Page(tuple(found))
+        read = [self.sighting(row, call) for row in rows if not _is_of_another(row, call)]
+        # A full page may have another behind it, and nothing in the reply says which is the last.
+        whole = None not in read and len(rows) < _PER_PAGE
+        return Page(tuple(one for one in read if one is not None), whole=whole)
+
+    def record(self, call: Call, prediction_id: str) -> HttpCall | None:
+        """Word the question for one row of the history; None without a base for it."""
+        row = self.ticket(replace(call, form="v1"), prediction_id).urls.get(_ROW)
+        return HttpCall("GET", row) if row else None
+
+    def sighting(self, row: Json, call: Call) -> Sighting | None:
+        """Read one row of the history; None where it is of another model, or has no id or no body."""
+        fields = row if isinstance(row, dict) and not _is_of_another(row, call) else {}
+        name, given = identifier(fields.get("request_id")), fields.get("request_body")
+        if name is None or not isinstance(given, dict):
+            return None
+        return Sighting(self.ticket(call, name), given, seconds_of(fields.get("created_at")))
 
     def _past(self, call: Call, since: float) -> HttpCall | None:
         history = self.bases.get("history")
         if history is None:
             return None
         first = datetime.fromtimestamp(since, UTC).date()
-        asked = {"page": 1, "per_page": 100, "from_date": first, "to_date": first + timedelta(days=2)}
+        asked = {"page": 1, "per_page": _PER_PAGE, "from_date": first, "to_date": first + timedelta(days=2)}
         query = urlencode({**asked, "model_name": call.endpoint, "sort_order": "desc"})
         return HttpCall("GET", f"{history.rstrip('/')}{_HISTORY}?{query}")
 
@@ -162,6 +175,12 @@ class Segmind:
         if ticket is None:
             raise lost(reply)
         return _status(fields, ticket)
+
+
+def _is_of_another(row: Json, call: Call) -> bool:
+    """Whether a row of the history surely tells of another model."""
+    name = row.get("model_name") if isinstance(row, dict) else None
+    return isinstance(name, str) and bool(name) and name != call.endpoint
 
 
 # --- refusals

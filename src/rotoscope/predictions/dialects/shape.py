@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from rotoscope.predictions.sightings import Page
+from rotoscope.predictions.sightings import Page, Sighting
 from rotoscope.predictions.states import Call, Open, Prediction, Ticket
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.wire.messages import HttpCall, Json, Reply
 
 __all__ = ["Dialect", "Parcel", "Placement"]
 
@@ -94,7 +94,17 @@ class Dialect(Protocol):
         """Read one page of that list.
 
         Raises:
-            ProviderError: it cannot be read now, or this key may not.
+            ProviderError: it cannot be read now, this key may not, or the reply is no such list.
+        """
+        ...
+
+    def record(self, call: Call, prediction_id: str) -> HttpCall | None:
+        """Word the free question for what is kept of one prediction, its input too; None where there is none."""
+        ...
+
+    def sighting(self, row: Json, call: Call) -> Sighting | None:
+        """Read what is kept of one prediction, or a row of the list; None where it is not of the call's model, or
+        has no id or no input.
         """
         ...
 
