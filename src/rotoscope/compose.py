@@ -115,7 +115,7 @@ def open_studio(
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
     rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, tempo)
-    intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
+    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
