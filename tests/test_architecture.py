@@ -13,7 +13,7 @@ TOP = SOURCE.parents[1]
 FLOORS = (
     ("__init__", "errors", "settings", "contracts", "tasks_extension", "front.stored", "front.opening",
      "front.session"),
-    ("wire.messages", "wire.egress", "wire.doors", "wire.road", "wire.countdown", "wire.passage", "wire.bodies",
+    ("wire.messages", "wire.egress", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress", "wire.bodies",
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
     from rotoscope.wire.client import AsgiApp, Times, Wire
-    from rotoscope.wire.road import Road
+    from rotoscope.wire.proxies import ProxySettings
 
 __all__ = ["catalog_of", "open_roots", "open_studio", "stdio_server", "studio_opener"]
 
@@ -100,13 +100,13 @@ def open_studio(
     from rotoscope.wire.egress import check_url
 
     # What no request could go by is refused before anything is written or opened.
-    road = _road(settings)
+    proxies = _proxies(settings)
     _make_home(settings.home)
     catalog = catalog_of(settings)
     for problem in catalog.problems:
         _log.warning("a manifest was left out: %s", problem)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox, times, road)
+    wire = _wire(settings, catalog, access, sandbox, times, proxies)
     database = Database(settings.database)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
@@ -149,11 +149,11 @@ def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
     )
 
 
-def _road(settings: Settings) -> "Road":
-    from rotoscope.wire.road import read_road
+def _proxies(settings: Settings) -> "ProxySettings":
+    from rotoscope.wire.proxies import read_proxy_settings
 
     # Some hosts pass `$NAME` for what was never set.
-    return read_road({name: settings.variable(name) or "" for name in settings.variables})
+    return read_proxy_settings({name: settings.variable(name) or "" for name in settings.variables})
 
 
 def _wire(
@@ -162,7 +162,7 @@ def _wire(
     access: Access,
     sandbox: "AsgiApp | None",
     times: "Times | None",
-    road: "Road",
+    proxies: "ProxySettings",
 ) -> "Wire":
     from rotoscope.wire.client import Door, Wire
 
@@ -172,8 +172,8 @@ def _wire(
         if name in access.keys
     }
     if not access.built_in:
-        return Wire(doors, access.trusted, sandbox, times=times, road=road)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, road=road)
+        return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
+    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, proxies=proxies)
 
 
 class _BuiltIn:

@@ -13,7 +13,7 @@ from rotoscope.errors import ReplyLost, StorageFailed, Unreachable, UnsafeSource
 from rotoscope.wire.client import Door, Times, Wire
 from rotoscope.wire.countdown import Pace
 from rotoscope.wire.messages import HttpCall
-from rotoscope.wire.road import Road
+from rotoscope.wire.proxies import ProxySettings
 
 pytestmark = pytest.mark.anyio
 DOORS = {"fal": Door("Authorization", "Key ", "k1_3f9a0c", ("*.fal.media",))}
@@ -81,11 +81,11 @@ async def serving(answer: bytes = FINE) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def wired(*hosts: str, road: Road | None = None, found: Sequence[str] = ()) -> AsyncIterator[Wire]:
+async def wired(*hosts: str, proxies: ProxySettings | None = None, found: Sequence[str] = ()) -> AsyncIterator[Wire]:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return found
 
-    wire = Wire(DOORS, frozenset(hosts), resolve=resolve, times=Times(20.0, 20.0), road=road)
+    wire = Wire(DOORS, frozenset(hosts), resolve=resolve, times=Times(20.0, 20.0), proxies=proxies)
     yield wire
     await wire.aclose()
 
@@ -147,16 +147,16 @@ PATHS = ("run", "status", "cancel", "upload", "form", "uris", "stream", "output"
 
 async def test_every_request_goes_through_the_proxy_the_download_too(tmp_path: Path) -> None:
     async with serving() as proxy:
-        road = Road({"http": f"http://{proxy.host}"})
-        async with wired("gateway.invalid", road=road) as wire:
+        proxies = ProxySettings({"http": f"http://{proxy.host}"})
+        async with wired("gateway.invalid", proxies=proxies) as wire:
             await every_request(wire, GATEWAY, tmp_path)
     assert [line.split()[1] for line in proxy.lines] == [f"{GATEWAY}/{path}" for path in PATHS]
 
 
 async def test_no_request_goes_through_the_proxy_where_no_proxy_says_so(tmp_path: Path) -> None:
     async with serving() as proxy, serving() as server:
-        road = Road({"http": f"http://{proxy.host}"}, direct=("127.0.0.1",))
-        async with wired(server.host, road=road) as wire:
+        proxies = ProxySettings({"http": f"http://{proxy.host}"}, direct=("127.0.0.1",))
+        async with wired(server.host, proxies=proxies) as wire:
             await every_request(wire, f"http://{server.host}", tmp_path)
     assert proxy.lines == []
     assert [line.split()[1] for line in server.lines] == [f"/{path}" for path in PATHS]
@@ -174,8 +174,8 @@ async def test_nothing_is_read_from_the_environment_here(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("found", [(), ("93.184.215.14",)], ids=["only the proxy knows the name", "known here too"])
 async def test_an_output_behind_a_proxy_is_asked_for_by_its_name(tmp_path: Path, found: Sequence[str]) -> None:
     async with serving(TUNNEL_REFUSED) as proxy:
-        road = Road({"https": f"http://{proxy.host}"})
-        async with wired(road=road, found=found) as wire:
+        proxies = ProxySettings({"https": f"http://{proxy.host}"})
+        async with wired(proxies=proxies, found=found) as wire:
             with pytest.raises(Unreachable):
                 await wire.download("fal", "https://v3.fal.media/o.mp4", tmp_path / "o", 100)
             with pytest.raises(Unreachable):
@@ -205,38 +205,40 @@ async def test_a_proxy_is_never_asked_for_what_would_not_be_dialled(
     tmp_path: Path, url: str, found: Sequence[str]
 ) -> None:
     async with serving() as proxy:
-        road = Road(dict.fromkeys(("http", "https"), f"http://{proxy.host}"))
-        async with wired(road=road, found=found) as wire:
+        proxies = ProxySettings(dict.fromkeys(("http", "https"), f"http://{proxy.host}"))
+        async with wired(proxies=proxies, found=found) as wire:
             with pytest.raises(UnsafeSource):
                 await wire.fetch(url, tmp_path / "a", 100)
     assert proxy.lines == []
 
 
-async def refused(road: Road, url: str = "https://api.example/v1/p", headers: Mapping[str, str] | None = None) -> None:
+async def refused(
+    proxies: ProxySettings, url: str = "https://api.example/v1/p", headers: Mapping[str, str] | None = None
+) -> None:
     """The paying request is certainly not sent, and its guard was not asked."""
     asked: list[bool] = []
 
     def guard() -> None:
         asked.append(True)
 
-    async with wired(road=road) as wire:
+    async with wired(proxies=proxies) as wire:
         with anyio.fail_after(20), pytest.raises(Unreachable):
             await wire.send("fal", HttpCall("POST", url, headers or {}, json={}), guard, pays=True)
     assert asked == [True] * bool(headers)
 
 
 async def test_whatever_fails_before_the_first_byte_proves_that_nothing_was_sent() -> None:
-    await refused(Road(certificates="/nowhere/certificates.pem"))
-    await refused(Road(certificate_folder="/nowhere", proxies={"https": "gopher://127.0.0.1:1"}))
-    await refused(Road({"https": "http://127.0.0.1:1"}))
-    await refused(Road(), url="gopher://api.example/")
+    await refused(ProxySettings(certificates="/nowhere/certificates.pem"))
+    await refused(ProxySettings(certificate_folder="/nowhere", proxies={"https": "gopher://127.0.0.1:1"}))
+    await refused(ProxySettings({"https": "http://127.0.0.1:1"}))
+    await refused(ProxySettings(), url="gopher://api.example/")
     async with serving(TUNNEL_REFUSED) as proxy:
-        await refused(Road({"https": f"http://{proxy.host}"}))
+        await refused(ProxySettings({"https": f"http://{proxy.host}"}))
         assert len(proxy.lines) == 1
     async with serving(b"no TLS here") as server:
-        await refused(Road(), f"https://{server.host}/")
+        await refused(ProxySettings(), f"https://{server.host}/")
     async with serving() as server:
-        await refused(Road(), f"http://{server.host}/", {"X-Words": "two\nlines"})
+        await refused(ProxySettings(), f"http://{server.host}/", {"X-Words": "two\nlines"})
         assert server.lines == []
 
 
@@ -247,7 +249,7 @@ async def test_a_library_that_breaks_before_the_first_byte_proves_it_too(monkeyp
         raising: Callable[..., None] = _raising(error)
         with monkeypatch.context() as patched:
             patched.setattr(httpx, "AsyncHTTPTransport", raising)
-            await refused(Road())
+            await refused(ProxySettings())
 
 
 def _raising(error: Exception) -> Callable[..., None]:
@@ -267,9 +269,9 @@ async def test_a_connection_that_never_stands_is_given_up_and_closed() -> None:
                 await server.hung(1)
                 clock[0] += seconds
 
-            road = Road({"https": f"http://{server.host}"}) if through_proxy else Road()
+            proxies = ProxySettings({"https": f"http://{server.host}"}) if through_proxy else ProxySettings()
             at = "https://hang.example/" if through_proxy else f"https://{server.host}/"
-            wire = Wire(DOORS, road=road, pace=Pace(lambda clock=clock: clock[0], sleep))
+            wire = Wire(DOORS, proxies=proxies, pace=Pace(lambda clock=clock: clock[0], sleep))
             with anyio.fail_after(20), pytest.raises(Unreachable):
                 await wire.send("fal", HttpCall("POST", at, json={}), pays=True)
             with anyio.fail_after(20):
@@ -294,9 +296,9 @@ async def test_what_the_guard_raises_comes_out_and_nothing_was_sent(proxied: boo
         """This process was stopped for a while."""
 
     async with serving() as server:
-        road = Road({"http": f"http://{server.host}"}) if proxied else Road()
+        proxies = ProxySettings({"http": f"http://{server.host}"}) if proxied else ProxySettings()
         at = GATEWAY if proxied else f"http://{server.host}"
-        async with wired("gateway.invalid", server.host, road=road) as wire:
+        async with wired("gateway.invalid", server.host, proxies=proxies) as wire:
             with pytest.raises(TooLate):
                 await wire.send("fal", HttpCall("POST", at, json={}), _raising(TooLate()), pays=True)
     assert server.lines == []

@@ -2,7 +2,7 @@
 
 Every request goes by a lane of its own kind, so that none waits behind another's: what pays, what tells (a cancel),
 what carries a file, what asks, what listens, what fetches. `httpx` is imported here alone, and only when something is
-sent; what it would read from the environment by itself comes from the road that all requests share.
+sent; what it would read from the environment by itself comes from the proxies that all requests share.
 """
 
 import logging
@@ -36,8 +36,8 @@ from rotoscope.wire.countdown import Countdown, Pace
 from rotoscope.wire.doors import Door, Times
 from rotoscope.wire.egress import Target, check_addresses, check_url, host_allowed, moved, split_url
 from rotoscope.wire.messages import HttpCall, Reply
-from rotoscope.wire.passage import Passage
-from rotoscope.wire.road import Road, resolve_host
+from rotoscope.wire.progress import RequestProgress
+from rotoscope.wire.proxies import ProxySettings, resolve_host
 
 if TYPE_CHECKING:
     import httpx  # noqa: TID251 - this is the one module
@@ -70,7 +70,7 @@ class _Outgoing:
 
     call: HttpCall
     headers: Mapping[str, str]
-    passage: Passage
+    progress: RequestProgress
     extensions: Mapping[str, Any] = field(default_factory=dict)
     body: bytes | None = None
 
@@ -84,7 +84,7 @@ class Wire:
         sandbox: the ASGI app that answers for the trusted hosts inside this process, or None.
         resolve: finds the addresses of a host.
         times: how long replies are waited for.
-        road: the proxies and certificates of every request.
+        proxies: the proxies and certificates of every request.
         pace: how deadlines are watched.
     """
 
@@ -95,7 +95,7 @@ class Wire:
         sandbox: AsgiApp | None = None,
         resolve: Resolve = resolve_host,
         times: "Times | None" = None,
-        road: Road | None = None,
+        proxies: ProxySettings | None = None,
         pace: Pace | None = None,
     ) -> None:
         self._doors = doors
@@ -103,7 +103,7 @@ class Wire:
         self._sandbox = sandbox
         self._resolve = resolve
         self._times = times or Times()
-        self._road = road or Road()
+        self._proxies = proxies or ProxySettings()
         self._pace = pace or Pace()
         self._clients: dict[tuple[str, Lane, str | None], httpx.AsyncClient] = {}
         self._rooms: dict[tuple[str, Lane], anyio.CapacityLimiter] = {}
@@ -133,8 +133,8 @@ class Wire:
         door, lane = self._doors[provider], _lane(call, pays=pays)
         headers = {**call.headers, **(door.headers if call.with_key else {})}
         async with self._room(provider, lane):
-            passage = self._passage(provider, call, guard)
-            reply = await self._exchange((provider, lane), _Outgoing(call, headers, passage), _read)
+            progress = self._new_progress(provider, call, guard)
+            reply = await self._exchange((provider, lane), _Outgoing(call, headers, progress), _read)
         return Reply(reply.status, reply.headers, door.without_key(reply.body))
 
     def longest(self, call: HttpCall) -> float:
@@ -148,9 +148,9 @@ class Wire:
         usual = self._times.ask if call.method == "GET" else self._times.submit
         return min(call.patience_seconds or usual, self._times.longest)
 
-    def _passage(self, who: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Passage:
+    def _new_progress(self, who: str, call: HttpCall, guard: Callable[[], None] | None = None) -> RequestProgress:
         """Each part of a reply may come in time and the whole still never end: only files have time anew for each."""
-        return Passage(who, Countdown(CONNECT_SECONDS, self._pace), self._patience(call), guard)
+        return RequestProgress(who, Countdown(CONNECT_SECONDS, self._pace), self._patience(call), guard)
 
     def _room(self, provider: str, lane: Lane) -> anyio.CapacityLimiter:
         return self._rooms.setdefault((provider, lane), anyio.CapacityLimiter(_CONNECTIONS))
@@ -163,13 +163,13 @@ class Wire:
         Raises:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
-        room, passage = self._room(provider, "listens"), self._passage(provider, call)
+        room, progress = self._room(provider, "listens"), self._new_progress(provider, call)
 
         async def hear(response: "httpx.Response") -> None:
             if not response.is_success:
                 return
             async for line in response.aiter_lines():
-                passage.goes_on()
+                progress.goes_on()
                 if line.startswith("data:"):
                     told(line.removeprefix("data:").strip())
 
@@ -177,7 +177,7 @@ class Wire:
             return
         async with room:
             headers = {**call.headers, **self._doors[provider].headers}
-            await self._exchange((provider, "listens"), _Outgoing(call, headers, passage), hear)
+            await self._exchange((provider, "listens"), _Outgoing(call, headers, progress), hear)
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch an output of a provider into a file, without any key.
@@ -230,16 +230,16 @@ class Wire:
     async def _fetch_hop(self, provider: str, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | str:
         """One request: the file, or where it has moved."""
         call, extensions = (HttpCall("GET", url, _AS_IT_IS), {}) if trusted else await self._judged(url)
-        passage = self._passage("the host of the file", call)
+        progress = self._new_progress("the host of the file", call)
 
         async def keep(response: "httpx.Response") -> Downloaded | str:
             if response.is_redirect:
                 return moved(url, str(response.headers.get("location", "")))
             if not response.is_success:
                 raise gone(response.status_code)
-            return await save(response.aiter_raw(CHUNK), response.headers, into, limit, passage.goes_on)
+            return await save(response.aiter_raw(CHUNK), response.headers, into, limit, progress.goes_on)
 
-        outgoing = _Outgoing(call, call.headers, passage, extensions)
+        outgoing = _Outgoing(call, call.headers, progress, extensions)
         return await self._exchange((provider, "fetches"), outgoing, keep)
 
     async def _judged(self, url: str) -> tuple[HttpCall, dict[str, Any]]:
@@ -250,7 +250,7 @@ class Wire:
         """
         target = check_url(url)
         addresses = await self._addresses(target)
-        proxied = self._road.proxy_for(target.url) is not None
+        proxied = self._proxies.proxy_for(target.url) is not None
         if proxied and not addresses:
             return HttpCall("GET", target.url, _AS_IT_IS), {}
         address = check_addresses(target, addresses)
@@ -275,7 +275,7 @@ class Wire:
 
     async def _exchange(self, pool: tuple[str, Lane], outgoing: _Outgoing, use: _Use[Answer]) -> Answer:
         """Send one request, and use its response within the time that it has."""
-        call, passage = outgoing.call, outgoing.passage
+        call, progress = outgoing.call, outgoing.progress
         if call.data_uris is not None:
             with readable():
                 outgoing = replace(outgoing, body=await anyio.to_thread.run_sync(data_uris, call.data_uris))
@@ -285,14 +285,14 @@ class Wire:
                 async with _opened(self._client(*pool, call.url), outgoing) as response:
                     return await use(response)
             finally:
-                await passage.drop()
+                await progress.drop()
 
-        with passage:
-            return await passage.countdown.bound(work)
+        with progress:
+            return await progress.countdown.bound(work)
 
     def _client(self, provider: str, lane: Lane, url: str) -> "httpx.AsyncClient":
         inside = self._sandbox is not None and self._is_trusted(url)
-        proxy = "inside" if inside else self._road.proxy_for(url)
+        proxy = "inside" if inside else self._proxies.proxy_for(url)
         found = self._clients.get((provider, lane, proxy))
         if found is None:
             found = self._clients[provider, lane, proxy] = self._new_client(lane, proxy, inside=inside)
@@ -308,7 +308,7 @@ class Wire:
         if inside and self._sandbox is not None:
             transport = _inside(self._sandbox)
         else:
-            tls = self._tls = self._tls or _tls(self._road)
+            tls = self._tls = self._tls or _tls(self._proxies)
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0 if lane in _FRESH else None)
             # Only a proxy that is spoken to over TLS itself may be given certificates.
             own = tls if proxy is not None and proxy.lower().startswith("https:") else None
@@ -337,10 +337,10 @@ def _inside(app: AsgiApp) -> "httpx.AsyncBaseTransport":
     return Inside(app)
 
 
-def _tls(road: Road) -> ssl.SSLContext:
-    if road.certificates or road.certificate_folder:
+def _tls(proxies: ProxySettings) -> ssl.SSLContext:
+    if proxies.certificates or proxies.certificate_folder:
         return ssl.create_default_context(
-            cafile=road.certificates, capath=None if road.certificates else road.certificate_folder
+            cafile=proxies.certificates, capath=None if proxies.certificates else proxies.certificate_folder
         )
     import httpx  # noqa: TID251 - this is the one module
 
@@ -363,7 +363,7 @@ async def _opened(client: "httpx.AsyncClient", outgoing: _Outgoing) -> AsyncIter
 
 
 def _worded(client: "httpx.AsyncClient", outgoing: _Outgoing, files: ExitStack) -> "httpx.Request":
-    call, body, goes_on = outgoing.call, outgoing.body, outgoing.passage.goes_on
+    call, body, goes_on = outgoing.call, outgoing.body, outgoing.progress.goes_on
     more: dict[str, str] = {}
     content: bytes | AsyncIterator[bytes] | None = call.content
     if call.source is not None:
@@ -383,7 +383,7 @@ def _worded(client: "httpx.AsyncClient", outgoing: _Outgoing, files: ExitStack) 
         json=call.json,
         content=content,
         files=form or None,
-        extensions={"trace": outgoing.passage.told, **outgoing.extensions},
+        extensions={"trace": outgoing.progress.told, **outgoing.extensions},
     )
 
 

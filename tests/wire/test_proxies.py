@@ -1,4 +1,4 @@
-"""The road: one decision about proxies and certificates, from the environment, before anything is opened."""
+"""The proxies: one decision about proxies and certificates, from the environment, before anything is opened."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rotoscope.errors import InvalidInput
-from rotoscope.wire.road import read_road
+from rotoscope.wire.proxies import read_proxy_settings
 
 UNUSABLE = {
     "a scheme that nobody speaks": ("ALL_PROXY", "socks://127.0.0.1:1080/"),
@@ -38,7 +38,7 @@ UNUSABLE = {
 @pytest.mark.parametrize(("name", "value"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_setting_that_cannot_be_used_is_refused_by_its_name_and_not_shown(name: str, value: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_road({name: value}, can_socks=lambda: False)
+        read_proxy_settings({name: value}, can_socks=lambda: False)
     assert caught.value.message.startswith(name)
     assert "s3cret" not in caught.value.message + caught.value.hint
 
@@ -46,12 +46,16 @@ def test_a_setting_that_cannot_be_used_is_refused_by_its_name_and_not_shown(name
 @pytest.mark.parametrize("value", ["http://127.0.0.1:1", "socks://127.0.0.1:1080", "http://proxy.example:99999"])
 def test_a_proxy_that_no_address_would_go_through_is_not_judged(value: str) -> None:
     own = {"HTTP_PROXY": "http://proxy.example:3128", "HTTPS_PROXY": "proxy.example:3128"}
-    assert read_road({**own, "ALL_PROXY": value}).proxy_for("https://a.example/") == "http://proxy.example:3128"
+    assert (
+        read_proxy_settings({**own, "ALL_PROXY": value}).proxy_for("https://a.example/") == "http://proxy.example:3128"
+    )
 
 
 def test_socks_proxies_are_taken_where_they_can_be_spoken_to() -> None:
-    road = read_road({"ALL_PROXY": "socks5://127.0.0.1:1080"}, can_socks=lambda: True)
-    assert road.proxy_for("https://a.example/") == road.proxy_for("http://a.example/") == "socks5://127.0.0.1:1080"
+    proxies = read_proxy_settings({"ALL_PROXY": "socks5://127.0.0.1:1080"}, can_socks=lambda: True)
+    assert (
+        proxies.proxy_for("https://a.example/") == proxies.proxy_for("http://a.example/") == "socks5://127.0.0.1:1080"
+    )
 
 
 PROXY = "http://proxy.example:3128"
@@ -70,7 +74,7 @@ ROADS: tuple[tuple[Mapping[str, str], str | None], ...] = (
 
 @pytest.mark.parametrize(("variables", "proxy"), ROADS)
 def test_which_variable_names_the_proxy(variables: Mapping[str, str], proxy: str | None) -> None:
-    assert read_road(variables).proxy_for("https://api.replicate.com/v1/predictions") == proxy
+    assert read_proxy_settings(variables).proxy_for("https://api.replicate.com/v1/predictions") == proxy
 
 
 @pytest.mark.parametrize(
@@ -102,12 +106,12 @@ def test_which_variable_names_the_proxy(variables: Mapping[str, str], proxy: str
     ],
 )
 def test_what_no_proxy_lists_goes_directly(direct: str, url: str, proxied: bool) -> None:
-    road = read_road({"ALL_PROXY": PROXY, "NO_PROXY": direct})
-    assert (road.proxy_for(url) == PROXY) is proxied
+    proxies = read_proxy_settings({"ALL_PROXY": PROXY, "NO_PROXY": direct})
+    assert (proxies.proxy_for(url) == PROXY) is proxied
 
 
 def test_a_road_never_shows_a_password() -> None:
-    assert "s3cret" not in repr(read_road({"ALL_PROXY": "http://user:s3cret@proxy.example:3128"}))
+    assert "s3cret" not in repr(read_proxy_settings({"ALL_PROXY": "http://user:s3cret@proxy.example:3128"}))
 
 
 @pytest.mark.parametrize(

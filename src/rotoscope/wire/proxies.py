@@ -1,4 +1,4 @@
-"""The road to the internet: the proxies and the certificates that the environment names.
+"""How requests leave for the internet: the proxies and the certificates that the environment names.
 
 They are read once and hold for every request of the process, the paying ones as well as downloads: a run that can be
 paid for must also be one whose result can be fetched. What cannot be used is refused by the name of its variable
@@ -19,7 +19,7 @@ import anyio
 
 from rotoscope.errors import InvalidInput
 
-__all__ = ["Road", "read_road", "resolve_host"]
+__all__ = ["ProxySettings", "read_proxy_settings", "resolve_host"]
 
 _SCHEMES = ("http", "https")
 _SOCKS = ("socks5", "socks5h")
@@ -28,7 +28,7 @@ _USUAL_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Road:
+class ProxySettings:
     """How requests leave.
 
     Attributes:
@@ -50,9 +50,9 @@ class Road:
         return None if proxy is None or any(_covers(entry, parts) for entry in self.direct) else proxy
 
 
-def read_road(
+def read_proxy_settings(
     variables: Mapping[str, str], can_socks: Callable[[], bool] = lambda: find_spec("socksio") is not None
-) -> Road:
+) -> ProxySettings:
     """Read and check what the environment says; the files it names are looked at, nothing is connected to.
 
     Args:
@@ -74,7 +74,7 @@ def read_road(
         raise _unusable("SSL_CERT_DIR", "names no folder that exists")
     _check_key_log(variables.get("SSLKEYLOGFILE", ""))
     direct = _first(variables, "no_proxy")[1].lower().split(",")
-    return Road(proxies, tuple(one.strip() for one in direct if one.strip()), certificates, folder)
+    return ProxySettings(proxies, tuple(one.strip() for one in direct if one.strip()), certificates, folder)
 
 
 async def resolve_host(host: str, port: int) -> Sequence[str]:

@@ -11,10 +11,10 @@ from rotoscope.wire.countdown import Countdown
 if TYPE_CHECKING:
     from httpcore import AsyncNetworkStream
 
-__all__ = ["Passage"]
+__all__ = ["RequestProgress"]
 
 
-class Passage:
+class RequestProgress:
     """Watches one request leave and translates its failure.
 
     As long as nothing of the request was written, whatever fails proves that nothing was sent, be it an error of the
