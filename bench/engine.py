@@ -46,12 +46,17 @@ PICTURE = bytes.fromhex(
 class InstantWire:
     """Speaks just enough of Replicate's wire."""
 
-    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+    made = 0
+
+    async def send(
+        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply:
         if guard is not None:
             guard()
-            return reply(201, {"id": "p1", "status": "starting"})
+            self.made += 1
+            return reply(201, {"id": f"p{self.made}", "status": "starting"})
         output = {"img": "https://replicate.delivery/m.png", "response": ""}
-        return reply(200, {"id": "p1", "status": "succeeded", "output": output, "metrics": {}})
+        return reply(200, {"id": call.url.rpartition("/")[2], "status": "succeeded", "output": output, "metrics": {}})
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         into.write_bytes(PICTURE)

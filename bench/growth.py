@@ -34,6 +34,7 @@ from rotoscope.studio import Studio
 AT_ONCE = 1000  # copies in one transaction
 SPACING = 60.0  # seconds between two copies
 WHO = "bench"
+ITS_OWN = {"id", "job_id", "idempotency_key", "prediction_id", "token", "nonce"}  # no two jobs share these
 
 
 @dataclass
@@ -71,12 +72,10 @@ class Beside:
 def copies(table: Table, row: dict[str, Any], numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Copies of a row, each of a job of its own, as far apart as people's calls are."""
     own_number = table.autoincrement_column
-    alone = {"id", "job_id", "idempotency_key"} | {column.name for column in table.columns if column.unique}
-    alone |= {column.name for index in table.indexes if index.unique for column in index.columns}
     for number in numbers:
         copy = {name: value for name, value in row.items() if own_number is None or name != own_number.name}
         for name, value in copy.items():
-            if name in alone and isinstance(value, str):
+            if name in ITS_OWN and isinstance(value, str):
                 copy[name] = f"{value}-{number}"
             elif isinstance(value, float) and (name == "at" or name.endswith(("_at", "_until"))):
                 copy[name] = value - SPACING * number

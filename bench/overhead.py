@@ -8,6 +8,7 @@ import json
 import statistics
 import tempfile
 import time
+import uuid
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class InstantProvider:
         elif "/requests/" in path:
             body = json.dumps({"image": {"url": f"{host}/out.png"}}).encode()
         elif scope["method"] == "POST":
-            body = json.dumps({"request_id": "764cabcf-b745-4b3e-ae38-1200304cf45b", "status": "IN_QUEUE"}).encode()
+            body = json.dumps({"request_id": str(uuid.uuid4()), "status": "IN_QUEUE"}).encode()
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
         await send({"type": "http.response.body", "body": body})
 

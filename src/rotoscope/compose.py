@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
     from rotoscope.wire.client import AsgiApp, Times, Wire
+    from rotoscope.wire.proxies import ProxySettings
 
 __all__ = ["catalog_of", "open_roots", "open_studio", "stdio_server", "studio_opener"]
 
@@ -72,11 +73,14 @@ def open_studio(
         roots: where local files may be read.
         tasks: where jobs run.
         closing: gets what must be closed at the end.
-        sandbox: an app to use where the built-in sandbox would serve.
+        sandbox: an app that answers for the trusted hosts in place of the built-in sandbox.
         sleep: waits some seconds before something free is tried again.
         tempo: the spans of time that the job engine lives by.
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
+
+    Raises:
+        InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
     from rotoscope.jobs.budget import Caps
     from rotoscope.jobs.database import Database
@@ -95,12 +99,14 @@ def open_studio(
     from rotoscope.studio import Studio, job_output
     from rotoscope.wire.egress import check_url
 
+    # What no request could go by is refused before anything is written or opened.
+    proxies = _proxies(settings)
     _make_home(settings.home)
     catalog = catalog_of(settings)
     for problem in catalog.problems:
         _log.warning("a manifest was left out: %s", problem)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox, times)
+    wire = _wire(settings, catalog, access, sandbox, times, proxies)
     database = Database(settings.database)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
@@ -109,7 +115,7 @@ def open_studio(
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
     rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, tempo)
-    intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
+    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
@@ -143,8 +149,20 @@ def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
     )
 
 
+def _proxies(settings: Settings) -> "ProxySettings":
+    from rotoscope.wire.proxies import read_proxy_settings
+
+    # Some hosts pass `$NAME` for what was never set.
+    return read_proxy_settings({name: settings.variable(name) or "" for name in settings.variables})
+
+
 def _wire(
-    settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiApp | None", times: "Times | None"
+    settings: Settings,
+    catalog: Catalog,
+    access: Access,
+    sandbox: "AsgiApp | None",
+    times: "Times | None",
+    proxies: "ProxySettings",
 ) -> "Wire":
     from rotoscope.wire.client import Door, Wire
 
@@ -154,8 +172,8 @@ def _wire(
         if name in access.keys
     }
     if not access.built_in:
-        return Wire(doors, access.trusted, times=times)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times)
+        return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
+    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, proxies=proxies)
 
 
 class _BuiltIn:

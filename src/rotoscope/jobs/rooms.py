@@ -69,8 +69,8 @@ class Rooms:
     ) -> Runner:
         """The runner that speaks to a job's provider."""
 
-        async def send(call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
-            return await self.send(job.provider, call, guard)
+        async def send(call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
+            return await self.send(job.provider, call, guard, pays=pays)
 
         return Runner(self.dialects[job.provider], send, record, sleep, missed)
 
@@ -80,7 +80,9 @@ class Rooms:
         since = float(accepted) if isinstance(accepted, int | float) else self.clock()
         return self.pacers.of(job.provider).join(ticket, self.dialects[job.provider].ask(Waiting(ticket)), since)
 
-    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+    async def send(
+        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply:
         """Send one request. A question waits for its turn, if the provider's list has not answered it already.
 
         What pays, stops or uploads is counted and never kept waiting.
@@ -89,7 +91,7 @@ class Rooms:
         if known is not None:
             return known
         await self.turn(provider, waits=call.method == "GET")
-        reply = await self.wire.send(provider, call, guard)
+        reply = await self.wire.send(provider, call, guard, pays=pays)
         told = http_date(reply.headers.get("date", ""))
         if told is not None:
             self.clock_offsets[provider] = told.timestamp() - self.clock()
