@@ -91,7 +91,8 @@ async def old_home(
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as old:
         old.executescript(SCHEMA_1)
         for name, records in tables.items():
-            for record in records:
+            known = {row[1] for row in old.execute(f"PRAGMA table_info({name})")}
+            for record in ({column: one[column] for column in one if column in known} for one in records):
                 columns, marks = ", ".join(record), ", ".join("?" * len(record))
                 old.execute(f"INSERT INTO {name} ({columns}) VALUES ({marks})", list(record.values()))
         old.execute("DELETE FROM submissions WHERE job_id = ?", [ids["queued"]])
@@ -100,8 +101,8 @@ async def old_home(
         old.execute(f"UPDATE jobs SET {dead} WHERE id = ?", [ids["running"]])
         old.execute("UPDATE jobs SET state = 'queued', stage = 'prepare' WHERE id = ?", [ids["queued"]])
         for job_id, data in old.execute("SELECT id, data FROM jobs").fetchall():
-            known = {name: value for name, value in json.loads(data).items() if name not in ("drawn", "price")}
-            old.execute("UPDATE jobs SET data = ? WHERE id = ?", [json.dumps(known), job_id])
+            plan = {name: value for name, value in json.loads(data).items() if name not in ("drawn", "price")}
+            old.execute("UPDATE jobs SET data = ? WHERE id = ?", [json.dumps(plan), job_id])
     return file, ids
 
 
