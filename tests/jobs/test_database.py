@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import Connection
 
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
@@ -45,13 +44,17 @@ async def performed(studio: Studio, arguments: SegmentImage) -> JobResult:
 
 
 async def pragma(studio: Studio, words: str) -> Any:
-    """Read or set something of the one connection that a studio has."""
+    """Read or set something of the connection with which a studio writes."""
 
-    def run(connection: Connection) -> Any:
-        found = connection.exec_driver_sql(f"PRAGMA {words}")
-        return found.scalar() if found.returns_rows else None
-
-    return await studio.rooms.ledger._database.transact(run, writes=False)
+    database = studio.rooms.ledger._database
+    if database._writer.engine is None:
+        await database.transact(lambda connection: None)
+    assert database._writer.engine is not None
+    with database._writer.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        found = driver.execute(f"PRAGMA {words}").fetchone()
+        return found[0] if found else None
 
 
 def rows(file: Path, query: str) -> list[tuple[Any, ...]]:
@@ -263,7 +266,6 @@ async def test_a_locked_ledger_refuses_before_anything_is_sent_and_works_again_a
     studio: Studio, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     await studio.list("local", None, 1)
-    await pragma(studio, "busy_timeout = 50")
     file = settings.home / "ledger.sqlite3"
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 from rotoscope.contracts.results import Status
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
-from rotoscope.jobs.database import Database
+from rotoscope.jobs.database import QUICK_SECONDS, Database
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
 from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
@@ -92,6 +92,7 @@ class Ledger:
 
         Raises:
             OverBudget: it would pass a cap.
+            StorageFailed: it could not be written in the time that a client waits; nothing was begun.
         """
         now, job_id = self._clock(), secrets.token_hex(16)
 
@@ -101,7 +102,7 @@ class Ledger:
                 return join(connection, twin, now)
             return open_job(connection, new, job_id, caps, starter, now)
 
-        return await self._database.transact(write)
+        return await self._database.transact(write, patience=QUICK_SECONDS, in_place=True)
 
     async def foreseen(self, new: NewJob, caps: Caps) -> Job | None:
         """The job that `open` would join now; None where it would be a new one.
@@ -163,7 +164,7 @@ class Ledger:
             if connection.execute(update(jobs).where(*ended).values(delivered_at=now)).rowcount:
                 note(connection, job_id, now, "delivered", {})
 
-        await self._database.transact(write)
+        await self._database.transact(write, patience=QUICK_SECONDS)
 
     async def intend(
         self, job: Job, request_sha256: str, token: str | None = None, clock_offset: float | None = None
@@ -181,6 +182,7 @@ class Ledger:
 
         Raises:
             LostLease: the job is no longer ours.
+            StorageFailed: it is not on the disk, or not where another process would see it.
         """
         now, nonce = self._clock(), secrets.token_hex(8)
 
@@ -192,7 +194,7 @@ class Ledger:
             new = Submission(job.id, nonce, now, None, True, token, clock_offset)
             return write_intent(connection, job.provider, request_sha256, new)
 
-        return await self._database.transact(write, durable=True)
+        return await self._database.transact(write, durable=True, in_place=True)
 
     async def submission(self, job_id: str) -> Submission | None:
         """The intent of a job, if there is one."""
@@ -292,7 +294,7 @@ class Ledger:
                 cancelled_unsent(connection, job, now)
             return read_job(connection, job_id)
 
-        return await self._database.transact(write)
+        return await self._database.transact(write, patience=QUICK_SECONDS)
 
     async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
         """Remember how long a run took at the provider."""
