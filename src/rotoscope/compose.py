@@ -88,6 +88,7 @@ def open_studio(
     from rotoscope.jobs.retention import Retention
     from rotoscope.jobs.rooms import Rooms
     from rotoscope.jobs.tempo import Tempo
+    from rotoscope.jobs.vault_mark import VaultMark
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault
     from rotoscope.predictions.dialects import DIALECTS
@@ -100,11 +101,11 @@ def open_studio(
         _log.warning("a manifest was left out: %s", problem)
     access = access_of(settings, catalog.providers)
     wire = _wire(settings, catalog, access, sandbox, times)
-    database = Database(settings.database)
+    vault = Vault(settings.home / "vault")
+    database = Database(settings.database, mark=VaultMark(vault, _is_at_home(settings)))
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
     dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
-    vault = Vault(settings.home / "vault")
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
@@ -118,6 +119,14 @@ def open_studio(
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
     return Studio(rooms, intake, access, dispatcher, retention, quotes, leases.holder.owner, caps, draw)
+
+
+def _is_at_home(settings: Settings) -> bool:
+    """Whether the ledger lies in the home itself, and so goes wherever that goes."""
+    from rotoscope.jobs.engines import file_of
+
+    file = file_of(settings.database)
+    return file is not None and file.parent.resolve() == settings.home.resolve()
 
 
 def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.engines import Identity, Mark, file_of, identity_of, open_engine, url_of
+from rotoscope.jobs.engines import Identity, Mark, file_of, identity_of, open_engine
 
 __all__ = ["BUSY_SECONDS", "QUICK_SECONDS", "Database"]
 
@@ -46,7 +46,7 @@ class Database:
         self._identity: Identity | None = None
         self._writer = _Lane()
         # What is in memory belongs to its connection: there is one for both.
-        self._reader = self._writer if file_of(url_of(place)) is None else _Lane()
+        self._reader = self._writer if file_of(place) is None else _Lane()
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -106,12 +106,11 @@ class Database:
         try:
             return await lane.run(run, seconds, patient=patient)
         except (SQLAlchemyError, sqlite3.Error, OSError, _Stuck) as error:
-            raise _storage_failed(error, url_of(self._place).database or str(self._place)) from error
+            raise _storage_failed(error, str(file_of(self._place) or self._place)) from error
 
     def _opened(self, lane: "_Lane", seconds: float) -> Engine:
         if lane.engine is None:
-            url, only_reads = url_of(self._place), lane is not self._writer
-            engine = open_engine(url, seconds, self._mark, only_reads=only_reads)
+            engine = open_engine(self._place, seconds, self._mark, only_reads=lane is not self._writer)
             try:
                 self._check_place()
             except StorageFailed:
@@ -126,7 +125,7 @@ class Database:
         Raises:
             StorageFailed: the ledger's name no longer leads to the file that is open.
         """
-        file = file_of(url_of(self._place))
+        file = file_of(self._place)
         found = identity_of(file)
         if self._identity is None:
             self._identity = found

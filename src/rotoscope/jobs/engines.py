@@ -15,6 +15,7 @@ from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
 from rotoscope.errors import StorageFailed
@@ -49,9 +50,15 @@ def url_of(place: Path | str) -> URL:
     return URL.create("sqlite", database=str(place)) if isinstance(place, Path) else make_url(place)
 
 
-def file_of(url: URL) -> Path | None:
-    """The file of a ledger; None where it is in memory, or is named in SQLite's own way."""
-    name = url.database
+def file_of(place: Path | str) -> Path | None:
+    """The file of a ledger; None where it is in memory, is named in SQLite's own way, or is none of SQLite's."""
+    if isinstance(place, Path):
+        return place
+    try:
+        url = make_url(place)
+    except ArgumentError:
+        return None
+    name = url.database if url.get_backend_name() == "sqlite" else None
     return Path(name) if name and name != ":memory:" and not name.startswith("file:") else None
 
 
@@ -66,11 +73,11 @@ def identity_of(file: Path | None) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-def open_engine(url: URL, seconds: float, mark: Mark | None, *, only_reads: bool) -> Engine:
+def open_engine(place: Path | str, seconds: float, mark: Mark | None, *, only_reads: bool) -> Engine:
     """Open a database and bring it to this version.
 
     Args:
-        url: where it is.
+        place: a file, or a URL as SQLAlchemy writes it.
         seconds: how long other processes are waited for.
         mark: what must hold between it and the place that it is used from.
         only_reads: whether its connection may not write afterwards.
@@ -78,13 +85,17 @@ def open_engine(url: URL, seconds: float, mark: Mark | None, *, only_reads: bool
     Raises:
         StorageFailed: a newer version has written it, or it does not belong here.
     """
-    file = file_of(url)
+    url, file = url_of(place), file_of(place)
+    if url.get_backend_name() != "sqlite":
+        raise StorageFailed(
+            "The ledger can only be kept in SQLite.", hint="Set ROTOSCOPE_DATABASE_URL to sqlite:///FILE, or leave it."
+        )
+    arguments = {"check_same_thread": False, "timeout": seconds}
+    engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
     if file is not None:
         _look(file, seconds)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.touch(mode=0o600)
-    arguments = {"check_same_thread": False, "timeout": seconds}
-    engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     try:

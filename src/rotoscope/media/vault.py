@@ -12,6 +12,8 @@ from rotoscope.media.sniff import extension_of
 
 __all__ = ["Kept", "Vault"]
 
+_MARK = ".id"
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -50,6 +52,29 @@ class Vault:
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
+
+    def mark(self) -> str | None:
+        """The id by which its ledger knows this folder, or None."""
+        try:
+            return (self.folder / _MARK).read_text(encoding="ascii", errors="replace").strip() or None
+        except OSError:
+            return None
+
+    def set_mark(self, mark: str) -> None:
+        """Write the id by which the ledger knows this folder.
+
+        Raises:
+            StorageFailed: the disk does not take it.
+        """
+        scratch = self.scratch()
+        try:
+            scratch.write_text(mark, encoding="ascii")
+            _flush(scratch)
+            scratch.chmod(0o600)
+            scratch.replace(self.folder / _MARK)
+            _flush(self.folder)
+        except OSError as error:
+            raise _cannot_write(self.folder) from error
 
     def sweep(self, before: float) -> None:
         """Remove scratch files that were last written before a time (Unix seconds): a crash left them behind."""
