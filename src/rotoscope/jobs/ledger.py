@@ -330,6 +330,8 @@ class Ledger:
             values["data"] = {**(stands or {}), **patch.data}
         if patch.state in FINAL:
             values |= {"finished_at": now, "lease_until": None}
+        if patch.state == "queued":  # given back: whoever can, drives it
+            values |= {"owner": None, "lease_until": None}
         values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
         ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
         given_new = {f"new_{name}": value for name, value in values.items()}
