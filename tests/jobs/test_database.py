@@ -34,6 +34,7 @@ Open = Callable[..., AbstractAsyncContextManager[Studio]]
 Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 Replicate = Any  # the scripted provider of conftest
 SCHEMA_1 = (Path(__file__).parent / "fixtures" / "ledger_schema_1.sql").read_text(encoding="utf-8")
+SCHEMA_3 = (Path(__file__).parent / "fixtures" / "ledger_schema_3.sql").read_text(encoding="utf-8")
 NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, {})
 
 
@@ -53,7 +54,7 @@ async def pragma(studio: Studio, words: str) -> Any:
 
     database = studio.rooms.ledger._database
     if database._writer.engine is None:
-        await database.transact(lambda connection: None)
+        await database.transact(lambda _: None)
     assert database._writer.engine is not None
     with database._writer.engine.connect() as connection:
         driver = connection.connection.driver_connection
@@ -165,17 +166,35 @@ async def test_several_processes_that_open_a_ledger_at_once_all_find_it_upgraded
     assert is_sound(file)
 
 
-async def test_a_ledger_of_the_second_schema_gets_what_the_third_added(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(tmp_path: Path, version: int) -> None:
     file = tmp_path / "ledger.sqlite3"
-    opening = await Ledger(Database(f"sqlite:///{file}"), lambda: 1.0).open(NEW)
-    with contextlib.closing(sqlite3.connect(file)) as second:
-        second.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
-    database = Database(f"sqlite:///{file}")
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.executescript(SCHEMA_3)
+        if version < 3:  # noqa: PLR2004 - the third added this and nothing else
+            old.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
+    database = Database(file)
     await Quotes(database, lambda: 1.0, 600.0).give("key", 2.0)
-    assert await Ledger(database, lambda: 1.0).job(opening.job.id) == opening.job
+    done, watched, doubted, queued, cancelled = (f"{number:032x}" for number in range(1, 6))
+    assert rows(file, "SELECT prediction_id, job_id FROM runs ORDER BY at") == [("run-a", done), ("run-b", watched)]
+    given = rows(file, "SELECT job_id, sha256 FROM job_inputs ORDER BY job_id, sha256")
+    every = zip("abcde", (done, watched, doubted, queued, cancelled), strict=True)
+    assert given == [(one, sha256) for letter, one in every for sha256 in (letter * 64, "f" * 64)]
+    sent = dict(rows(file, "SELECT job_id, sent_at IS NOT NULL FROM reservations"))
+    assert sent == {done: 1, watched: 1, doubted: 1, queued: 0, cancelled: 1}
+    ledger = Ledger(database, lambda: 1_700_000_100.0)
+    assert {job.id for job in await ledger.jobs("local", None, 10)} == {done, watched, doubted, queued, cancelled}
+    assert await ledger.others_runs("replicate", ["run-a", "run-b"], watched) == {"run-a"}
     assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    await Database(tmp_path / "new.sqlite3").version()
+    assert indexes(file) == indexes(tmp_path / "new.sqlite3")
+    assert is_sound(file)
     await database.aclose()
+
+
+def indexes(file: Path) -> set[str]:
+    return {row[0] for row in rows(file, "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")}
 
 
 async def test_a_newer_ledger_is_refused_with_its_version_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -330,7 +349,7 @@ async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path:
     job, done = (await ledger.open(NEW)).job, anyio.Event()
 
     async def write() -> None:
-        await database.transact(lambda connection: None)
+        await database.transact(lambda _: None)
         done.set()
 
     with anyio.fail_after(20):
@@ -363,7 +382,7 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             with write_locked(file):
-                tasks.start_soon(database.transact, lambda connection: None)
+                tasks.start_soon(database.transact, lambda _: None)
                 async with anyio.create_task_group() as calls:
                     for _ in range(10):
                         calls.start_soon(call, lambda: ledger.open(NEW))

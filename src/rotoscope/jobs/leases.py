@@ -218,9 +218,13 @@ class Leases:
         """The jobs with events after a number, and the number to ask from next time; below zero begins at the end."""
 
         def read(connection: Connection) -> tuple[int, frozenset[str]]:
+            newest = int(connection.execute(_NEWEST).scalar_one())
             if seq < 0:
-                return int(connection.execute(_NEWEST).scalar_one()), frozenset()
-            rows = connection.execute(_EVENTS, {"after": seq}).all()
+                return newest, frozenset()
+            # A sweep may have removed the newest; then the numbers begin anew from what is left.
+            rows = connection.execute(_EVENTS, {"after": seq if seq <= newest else 0}).all()
+            if not rows:
+                return newest, frozenset()
             return max((row.seq for row in rows), default=seq), frozenset(row.job_id for row in rows)
 
         return await self.database.transact(read, writes=False)

@@ -123,10 +123,15 @@ class Vault:
             return None
         return next(iter((self.folder / sha256[:2]).glob(f"{sha256}.*")), None)
 
-    def older_than(self, before: float) -> list[Path]:
-        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new."""
+    def older_than(self, before: float, within: str = "??") -> list[Path]:
+        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new.
+
+        Args:
+            before: the time.
+            within: the first two digits (hex) of their hashes; any by default.
+        """
         found = []
-        for path in self.folder.glob("??/*.*"):
+        for path in self.folder.glob(f"{within}/*.*"):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < before:
                     found.append(path)
