@@ -171,7 +171,7 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
     file = tmp_path / "ledger.sqlite3"
     with contextlib.closing(sqlite3.connect(file)) as old:
         old.executescript(SCHEMA_3)
-        if version < 3:  # noqa: PLR2004 - the third added this and nothing else
+        if version < 3:  # the third added this and nothing else
             old.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
     database = Database(file)
     await Quotes(database, lambda: 1.0, 600.0).give("key", 2.0)

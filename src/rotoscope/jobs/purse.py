@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, update
 
 from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, in_usd, refuse_over_budget
 from rotoscope.jobs.job import NewJob
@@ -39,7 +39,7 @@ def _word_spending() -> Select[Any]:
         func.coalesce(func.sum(rows.committed).filter(settled), 0),
     )
     # Worded so that an index answers each half: only the days that are asked for are read.
-    since = bindparam("since")
+    since: BindParameter[float] = bindparam("since")
     lately = or_(rows.sent_at >= since, and_(rows.sent_at.is_(None), rows.at >= since))
     query = select(day, *who, func.count(), *sums, unknown).where(lately)
     return query.group_by(day, *who).order_by(day.desc(), rows.model)

@@ -8,7 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, literal_column, or_, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    ColumnClause,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
 
 from rotoscope.jobs.job import ENDED
 from rotoscope.jobs.tables import artifacts, job_events, job_inputs, jobs, outputs, runs, submissions
@@ -28,9 +40,9 @@ __all__ = [
 
 _PAGE = 200  # rows of a read
 _JOBS_AT_ONCE, _EVENTS_AT_ONCE = 20, 500  # of one transaction, so that it holds the lock for some milliseconds
-_ROW: "literal_column[int]" = literal_column("jobs.rowid")
-_IDS = bindparam("ids", expanding=True)
-_FILES = bindparam("files", expanding=True)
+_ROW: ColumnClause[int] = literal_column("jobs.rowid")
+_IDS: BindParameter[object] = bindparam("ids", expanding=True)
+_FILES: BindParameter[object] = bindparam("files", expanding=True)
 
 _TOLD = jobs.c.delivered_at < bindparam("before")
 _NEVER_TOLD = and_(jobs.c.delivered_at.is_(None), jobs.c.finished_at < bindparam("untold_before"))
@@ -66,7 +78,7 @@ _NEEDED = (
     .union(select(job_inputs.c.sha256).where(job_inputs.c.sha256.in_(_FILES)))
 )
 _FORGET_FILES = delete(artifacts).where(artifacts.c.sha256.in_(_FILES))
-_RUN_ROW: "literal_column[int]" = literal_column("runs.rowid")
+_RUN_ROW: ColumnClause[int] = literal_column("runs.rowid")
 _OLD_RUNS = (
     select(_RUN_ROW, runs.c.at)
     .where(runs.c.at < bindparam("before"), runs.c.at >= bindparam("after"))

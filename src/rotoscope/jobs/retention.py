@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -31,7 +32,7 @@ _EVERY_SECONDS, _AFTER_START_SECONDS = _HOUR, 30.0
 _CLAIMED_WITHIN = _HOUR  # seconds in which a job that just kept a file writes that it needs it
 _UNTOLD_TIMES = 4
 _RUNS_SECONDS = 90 * _DAY  # how long a provider's list may show a run
-_FEW_JOBS = 20
+_FEW_JOBS, _FEW_PAGES = 20, 5
 _FILES_READ, _FILES_REMOVED = 200, 20  # at once
 _PAUSE_SECONDS = 0.01  # between two transactions, so that whoever waits gets its turn
 _FIRST = (-1e18, 0)
@@ -141,38 +142,42 @@ class Retention:
         paths = await anyio.to_thread.run_sync(self.vault.older_than, self._unclaimed(now))
         files = await self._remove_files(paths, self._unclaimed(now))
         while runs := await self.database.transact(lambda c: find_old_runs(c, now - _RUNS_SECONDS), writes=False):
-            await self.database.transact(lambda connection, runs=runs: remove_runs(connection, runs))
+            await self.database.transact(partial(remove_runs, found=runs))
             await anyio.sleep(_PAUSE_SECONDS)
         return Swept(jobs, files)
 
     async def _remove_jobs(self, bound: Bound, most: int | None = None) -> tuple[int, Sequence[str]]:
-        """How many jobs were removed, at most so many if that is given, and the files that these had."""
-        removed, files = 0, dict[str, None]()
+        """How many jobs were removed, and the files of those where only so many are wanted."""
+        removed, files = 0, list[str]()
         for state in sorted(ENDED):
             after: tuple[float, int] | None = _FIRST
-            while after is not None and (most is None or removed < most):
+            pages = 0
+            while after is not None and (most is None or (removed < most and pages < _FEW_PAGES)):
+                pages += 1
                 page = await self.database.transact(
-                    lambda c, state=state, after=after: find_old_jobs(c, state, bound, after), writes=False
+                    partial(find_old_jobs, state=state, bound=bound, after=after), writes=False
                 )
                 due = page.due if most is None else page.due[: most - removed]
                 for batch in in_batches(due):
-                    count, had = await self.database.transact(lambda c, batch=batch: remove_jobs(c, batch, bound))
-                    removed, files = removed + count, files | dict.fromkeys(had)
+                    count, had = await self.database.transact(partial(remove_jobs, job_ids=batch, bound=bound))
+                    removed += count
+                    if most is not None:
+                        files += had
                     await anyio.sleep(_PAUSE_SECONDS)
                 after = page.last
-        return removed, list(files) if most is not None else ()
+        return removed, files
 
     async def _remove_files(self, paths: Sequence[Path], before: float) -> int:
         removed = 0
         for start in range(0, len(paths), _FILES_READ):
             some = paths[start : start + _FILES_READ]
             names = [path.name.partition(".")[0] for path in some]
-            kept = await self.database.transact(lambda c, names=names: needed(c, names), writes=False)
+            kept = await self.database.transact(partial(needed, files=names), writes=False)
             spare = [path for path, name in zip(some, names, strict=True) if name not in kept]
             for first in range(0, len(spare), _FILES_REMOVED):
                 batch = spare[first : first + _FILES_REMOVED]
                 removed += await self.database.transact(
-                    lambda c, batch=batch: remove_files(c, self.vault, batch, before)
+                    partial(remove_files, vault=self.vault, paths=batch, before=before)
                 )
                 await anyio.sleep(_PAUSE_SECONDS)
         return removed
