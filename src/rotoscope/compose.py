@@ -94,6 +94,7 @@ def open_studio(
     from rotoscope.jobs.review import Review
     from rotoscope.jobs.rooms import Rooms
     from rotoscope.jobs.tempo import Tempo
+    from rotoscope.jobs.vault_mark import VaultMark
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault
     from rotoscope.studio import Studio, job_output
@@ -102,15 +103,13 @@ def open_studio(
     # What no request could go by is refused before anything is written or opened.
     proxies = _proxies(settings)
     _make_home(settings.home)
-    catalog = catalog_of(settings)
-    for problem in catalog.problems:
-        _log.warning("a manifest was left out: %s", problem)
+    catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
     wire = _wire(settings, catalog, access, sandbox, times, proxies)
-    database = Database(settings.database)
+    vault = Vault(settings.home / "vault")
+    database = Database(settings.database, mark=VaultMark(vault, _is_at_home(settings)))
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
-    vault = Vault(settings.home / "vault")
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
@@ -127,10 +126,25 @@ def open_studio(
     return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
 
 
+def _load_and_warn(settings: Settings) -> Catalog:
+    catalog = catalog_of(settings)
+    for problem in catalog.problems:
+        _log.warning("a manifest was left out: %s", problem)
+    return catalog
+
+
 def _dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
     from rotoscope.predictions.dialects import DIALECTS
 
     return {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
+
+
+def _is_at_home(settings: Settings) -> bool:
+    """Whether the ledger lies in the home itself, and so goes wherever that goes."""
+    from rotoscope.jobs.engines import file_of
+
+    file = file_of(settings.database)
+    return file is not None and file.parent.resolve() == settings.home.resolve()
 
 
 def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":

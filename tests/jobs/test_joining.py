@@ -22,6 +22,7 @@ from rotoscope.contracts.arguments import (
 )
 from rotoscope.contracts.results import JobResult, MaskResult
 from rotoscope.jobs.job import Opening
+from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
@@ -74,13 +75,26 @@ async def test_a_result_that_nobody_was_told_is_joined_and_then_told_once(
     assert any("nothing was sent or paid again" in warning for warning in retried.warnings)
 
 
-async def test_after_it_was_told_the_same_request_is_a_new_job(
+async def test_after_it_was_told_the_same_request_joins_once_more_and_then_is_a_new_job(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
-    first, second = await performed(studio, words(photo)), await performed(studio, words(photo))
-    assert first.job_id != second.job_id
+    """A client that gave up in silence looks like one that was answered."""
+    first, again, third = [await performed(studio, words(photo)) for _ in range(3)]
+    assert (again.job_id, again.status) == (first.job_id, "succeeded")
+    assert third.job_id != first.job_id
     assert provider.posts == 2
-    assert not any("paid again" in warning for warning in second.warnings)
+    assert not any("paid again" in warning for warning in third.warnings)
+
+
+async def test_a_minute_after_it_was_told_the_same_request_is_a_new_job(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    now = [1_000_000.0]
+    async with opened(settings, provider, clock=lambda: now[0]) as studio:
+        first = await performed(studio, words(photo))
+        now[0] += TELL_AGAIN_SECONDS + 1
+        assert (await performed(studio, words(photo))).job_id != first.job_id
+    assert provider.posts == 2
 
 
 async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provider: Replicate, photo: Path) -> None:
@@ -90,6 +104,7 @@ async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provi
     assert isinstance(result, JobResult)
     assert (await begun(studio, words(photo))).joined, "the answer has not left yet"
     await studio.delivered(result)
+    assert (await begun(studio, words(photo))).told_before
     assert not (await begun(studio, words(photo))).joined
 
 

@@ -58,10 +58,17 @@ def new(usd: float | None, principal: str = "local", *, sandbox: bool = False) -
     return NewJob("segment_image", "m", "replicate", principal, sandbox, {}, {"estimate_usd": usd}, None, usd)
 
 
-async def ended(ledger: Ledger, job: Job, ending: Settlement | None, state: Any = "failed") -> None:
+async def sent(ledger: Ledger, job: Job) -> Job:
+    """A job whose paying request goes out now."""
     holder = Holder("me", frozenset({"replicate"}), frozenset({"m"}))
     claimed = await Leases(ledger._database, ledger._clock, holder, Tempo()).claim(job.id)
     assert claimed is not None
+    assert await ledger.intend(claimed, "digest") is not None
+    return claimed
+
+
+async def ended(ledger: Ledger, job: Job, ending: Settlement | None, state: Any = "failed") -> None:
+    claimed = await sent(ledger, job)
     await ledger.advance(claimed, Patch(state=state, error={"code": "x", "message": "y"}, settlement=ending))
 
 
@@ -115,13 +122,29 @@ async def test_every_principal_has_a_cap_of_its_own_and_rehearsals_count_for_non
 async def test_the_day_turns_at_midnight_in_utc(ledger: Ledger, clock: Clock) -> None:
     caps = Caps(per_day=1.0)
     clock.now = MIDNIGHT - 1
-    await ledger.open(new(1.0), caps)
+    await sent(ledger, (await ledger.open(new(1.0), caps)).job)
     with pytest.raises(OverBudget):
         await ledger.open(new(1.0), caps)
     clock.now = MIDNIGHT
     await ledger.open(new(1.0), caps)
     with pytest.raises(OverBudget):
         await ledger.open(new(1.0), caps)
+
+
+async def test_money_counts_on_the_day_it_is_sent_and_is_held_until_then(ledger: Ledger, clock: Clock) -> None:
+    caps = Caps(per_day=1.0)
+    clock.now = MIDNIGHT - 1
+    late = (await ledger.open(new(1.0), caps)).job
+    clock.now = MIDNIGHT
+    with pytest.raises(OverBudget):
+        await ledger.open(new(1.0), caps)
+    await sent(ledger, late)
+    with pytest.raises(OverBudget):
+        await ledger.open(new(1.0), caps)
+    (spent,) = await ledger.spending(0)
+    assert spent.day == "2026-01-01"
+    clock.now = MIDNIGHT + 86_400
+    await ledger.open(new(1.0), caps)
 
 
 @pytest.mark.parametrize(
@@ -221,13 +244,13 @@ async def test_what_a_provider_says_of_its_run_cannot_end_the_process(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     own_price(studio.rooms.vault.folder.parent)
-    endless = '{"id": "p1", "status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png"}, '
+    endless = '{"id": "%s", "status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png"}, '
     endless += '"metrics": {"cost": 1e999, "predict_time": 1e308}}'
     answer = provider.answer
 
     async def absurd(method: str, path: str, body: bytes) -> Any:
         asked = method == "GET" and path.startswith("/v1/predictions/")
-        return (200, endless.encode()) if asked else await answer(method, path, body)
+        return (200, (endless % path.split("/")[3]).encode()) if asked else await answer(method, path, body)
 
     provider.answer = absurd
     result = await performed(studio, words(photo, "a"))
@@ -369,8 +392,9 @@ async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
 ) -> None:
     settings = read_settings(environment | {"ROTOSCOPE_MAX_USD_PER_DAY": "20", "ROTOSCOPE_ASK_ABOVE_USD": "never"})
     priced(settings.home, SHIPPED.name, "run", 4.0)
-    ended = {"status": "succeeded", "output": {"img": OUT}, "metrics": {"cost": said}}
-    provider.states = [ended]
+    full = provider.full
+    provider.full = lambda state: {**full(state), "id": f"p{provider.posts}"}
+    provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": {"cost": said}}]
     async with opened(settings, provider) as studio:
         for number in range(5):
             assert (await performed(studio, words(photo, f"object {number}"))).status == "succeeded"

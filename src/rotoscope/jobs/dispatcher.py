@@ -27,11 +27,13 @@ class Grip:
         stop: set when the job is to be cancelled.
         until: the moment (seconds of the monotonic clock) at which the lease has surely not run out yet.
         scope: ends the driver when the job is no longer this process's.
+        refused: set by the driver when the provider did not accept our key: the job is left to others for a while.
     """
 
     until: float
     stop: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    refused: bool = False
 
     @property
     def holds(self) -> bool:
@@ -175,6 +177,8 @@ class Dispatcher:
             # It stays in the ledger as it is, and is taken up again when the lease has run out.
             _log.error("job %s is not driven any more: %s %s", job.id, error.code, error.message)
         finally:
+            if grip.refused:
+                self._leases.refuse(job.id)
             if self._grips.get(job.id) is grip:
                 del self._grips[job.id]
             self._stirred.set()

@@ -13,6 +13,7 @@ from rotoscope.media.sniff import content_type_of, extension_of
 __all__ = ["Kept", "Vault"]
 
 _SNIFFED_BYTES = 64
+_ID_FILE = ".id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,29 @@ class Vault:
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
+
+    def read_id(self) -> str | None:
+        """The id by which its ledger knows this folder, or None."""
+        try:
+            return (self.folder / _ID_FILE).read_text(encoding="ascii", errors="replace").strip() or None
+        except OSError:
+            return None
+
+    def write_id(self, vault_id: str) -> None:
+        """Write the id by which the ledger knows this folder.
+
+        Raises:
+            StorageFailed: the disk does not take it.
+        """
+        scratch = self.scratch()
+        try:
+            scratch.write_text(vault_id, encoding="ascii")
+            _flush(scratch)
+            scratch.chmod(0o600)
+            scratch.replace(self.folder / _ID_FILE)
+            _flush(self.folder)
+        except OSError as error:
+            raise _cannot_write(self.folder) from error
 
     def sweep(self, before: float) -> None:
         """Remove scratch files that were last written before a time (Unix seconds): a crash left them behind."""
@@ -107,24 +131,24 @@ class Vault:
         except OSError:
             return None  # it was removed meanwhile
 
-    def mark(self, sha256: str, kind: str) -> None:
+    def note_made(self, sha256: str, kind: str) -> None:
         """Note of some content that it is already what a medium of that kind is made into.
 
         Raises:
             StorageFailed: the disk does not take it.
         """
-        mark = self._mark(sha256, kind)
+        mark = self._made_note(sha256, kind)
         try:
             mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             mark.touch(mode=0o600)
         except OSError as error:
             raise _cannot_write(self.folder) from error
 
-    def is_marked(self, sha256: str, kind: str) -> bool:
+    def is_made(self, sha256: str, kind: str) -> bool:
         """Whether that was noted."""
-        return self._mark(sha256, kind).is_file()
+        return self._made_note(sha256, kind).is_file()
 
-    def _mark(self, sha256: str, kind: str) -> Path:
+    def _made_note(self, sha256: str, kind: str) -> Path:
         return self.folder / "made" / kind / sha256[:2] / sha256
 
     def find(self, sha256: str) -> Path | None:
@@ -133,10 +157,15 @@ class Vault:
             return None
         return next(iter((self.folder / sha256[:2]).glob(f"{sha256}.*")), None)
 
-    def older_than(self, before: float) -> list[Path]:
-        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new."""
+    def older_than(self, before: float, within: str = "??") -> list[Path]:
+        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new.
+
+        Args:
+            before: the time.
+            within: the first two digits (hex) of their hashes; any by default.
+        """
         found = []
-        for path in self.folder.glob("??/*.*"):
+        for path in self.folder.glob(f"{within}/*.*"):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < before:
                     found.append(path)
