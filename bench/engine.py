@@ -47,7 +47,9 @@ PICTURE = bytes.fromhex(
 class InstantWire:
     """Speaks just enough of Replicate's wire."""
 
-    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+    async def send(
+        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply:
         if guard is not None:
             guard()
             return reply(201, {"id": "p1", "status": "starting"})

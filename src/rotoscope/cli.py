@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,7 @@ def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     found = resolve.add_mutually_exclusive_group(required=True)
     found.add_argument("--charged", metavar="PREDICTION_ID", help="it ran as this prediction: collect its result")
     found.add_argument("--not-charged", action="store_true", help="it never ran: free its money")
+    resolve.add_argument("--force", action="store_true", help="take that prediction although it looks like another")
     resolve.set_defaults(run=_resolve)
     spend = actions.add_parser("spend", help="what was spent and is held, by day and model")
     spend.add_argument("--days", type=int, default=30, metavar="N", help="how many days back (default 30)")
@@ -182,7 +184,7 @@ def _resolve(asked: argparse.Namespace, settings: Settings) -> int:
 
     from rotoscope.terminal import resolve
 
-    result = anyio.run(resolve, settings, asked.job_id, asked.charged)
+    result = anyio.run(partial(resolve, force=asked.force), settings, asked.job_id, asked.charged)
     print(result.model_dump_json(indent=2))
     return OK
 

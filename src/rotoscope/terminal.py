@@ -20,6 +20,7 @@ from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.retention import Swept
+from rotoscope.jobs.review import check_prediction
 from rotoscope.media.paths import Roots
 from rotoscope.models.access import Access
 from rotoscope.models.catalog import Catalog
@@ -73,10 +74,15 @@ async def drive_all(settings: Settings) -> frozenset[Status]:
     return await _in_studio(settings, _all_driven)
 
 
-async def resolve(settings: Settings, job_id: str, prediction_id: str | None) -> JobResult:
-    """A person's word on a job that needs review; with a prediction's id its result is collected at once."""
+async def resolve(settings: Settings, job_id: str, prediction_id: str | None, *, force: bool = False) -> JobResult:
+    """A person's word on a job that needs review; with a prediction's id its result is collected at once.
+
+    What the provider keeps of that prediction is held against what the job has sent; `force` takes it all the same.
+    """
 
     async def work(studio: Studio) -> JobResult:
+        if prediction_id is not None and not force:
+            await check_prediction(studio.rooms, await studio.job(job_id, _LOCAL), prediction_id)
         job = await studio.rooms.ledger.resolve(bare_id(job_id), _LOCAL, prediction_id)
         return await studio.deliver(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
 
@@ -128,6 +134,8 @@ async def _all_driven(studio: Studio) -> frozenset[Status]:
         job = await studio.wait(await studio.rooms.ledger.job(job_id), float("inf"), _Lines().tell)
         print(f"job {job.id}: {job.state} {job.message}", file=sys.stderr)
         states.add(job.state)
+    for job, why in await studio.dispatcher.left_open():
+        print(f"job {job.id}: left as it is. {why}", file=sys.stderr)
     return frozenset(states)
 
 

@@ -81,6 +81,7 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
     await studio.quotes.give("key", 2.0)
     await studio.quotes.take("key", 2.0)
     await leases.open_jobs()
+    await leases.left_open()
     await leases.beat(frozenset({opening.job.id}))
     await leases.claim_some()
     await leases.changed_since(0)

@@ -53,14 +53,25 @@ class Dispatcher:
         leases: which jobs are this process's.
         feed: is told of what other processes change.
         tempo: how often to look.
+        review: looks for what became of jobs that nobody drives because a person must decide.
     """
 
-    def __init__(self, tasks: anyio.abc.TaskGroup, drive: Drive, leases: Leases, feed: Feed, tempo: Tempo) -> None:
+    def __init__(
+        self,
+        tasks: anyio.abc.TaskGroup,
+        drive: Drive,
+        leases: Leases,
+        feed: Feed,
+        tempo: Tempo,
+        review: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._tasks = tasks
         self._drive = drive
         self._leases = leases
         self._feed = feed
         self._tempo = tempo
+        self._review = review
+        self._reviewing = False
         self._grips: dict[str, Grip] = {}
         self._stirred = anyio.Event()  # a job was taken, or has ended
         self._heard = (-1, -1)  # what the database's version was, and the last event that was read
@@ -90,15 +101,36 @@ class Dispatcher:
             if now >= look_at:
                 look_at = now + self._tempo.look
                 await self._tried(self._take_over)
+                self._look_at_reviews()
             await self._tried(self._listen)
             with anyio.move_on_after(self._tempo.glance if self._grips or self._feed.waited_for else self._tempo.look):
                 await self._stirred.wait()
                 # Room for another one, or a first job, for which cancels must be listened for at another pace.
                 self._stirred, look_at = anyio.Event(), now
 
+    def _look_at_reviews(self) -> None:
+        """Beside everything else: a look asks a provider, which may take its time."""
+        if self._review is not None and not self._reviewing:
+            self._reviewing = True
+            self._tasks.start_soon(self._reviewed, self._review)
+
+    async def _reviewed(self, review: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await self._tried(review)
+        finally:
+            self._reviewing = False
+
     async def open_jobs(self) -> Sequence[str]:
         """The ids of the jobs that have not ended and that this process could drive."""
         return await self._leases.open_jobs()
+
+    async def why_idle(self, job: Job) -> str | None:
+        """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
+        return None if job.id in self._grips else await self._leases.why_idle(job)
+
+    async def left_open(self) -> Sequence[tuple[Job, str]]:
+        """The oldest jobs that nobody drives, each with why."""
+        return await self._leases.left_open()
 
     async def give_back(self) -> None:
         """Give every lease back, so that the next process takes over at once. Nothing may be driven any more."""

@@ -68,8 +68,8 @@ class Rooms:
     ) -> Runner:
         """The runner that speaks to a job's provider."""
 
-        async def send(call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
-            reply = await self.wire.send(job.provider, call, guard)
+        async def send(call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
+            reply = await self.wire.send(job.provider, call, guard, pays=pays)
             told = http_date(reply.headers.get("date", ""))
             if told is not None:
                 self.clock_offsets[job.provider] = told.timestamp() - self.clock()

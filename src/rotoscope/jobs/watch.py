@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import anyio
@@ -128,7 +128,8 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
     title = rooms.provider(job).title
     match state:
         case Succeeded(output=output, metrics=metrics):
-            known: dict[str, Json] = {"metrics": dict(metrics), "ready_at": rooms.clock()}
+            measured = _measured(rooms.dialects[job.provider].measures, metrics)
+            known: dict[str, Json] = {"metrics": dict(metrics), "measured": measured, "ready_at": rooms.clock()}
             # A blob was replaced by its artifact:// link before it came here.
             result = None if isinstance(output, Blob) else output
             message = f"{title} has finished; fetching the result."
@@ -249,6 +250,11 @@ async def _told_to_stop(rooms: Rooms, job: Job, runner: Runner, state: Open) -> 
         seen = await runner.look(state)
         return told, await runner.look(seen) if isinstance(seen, Ready) else seen
     return False, state
+
+
+def _measured(measures: Mapping[str, str], metrics: Mapping[str, Json]) -> dict[str, Json]:
+    """What the provider has measured of what a price may count, by the unit of the price."""
+    return {unit: metrics[name] for unit, name in measures.items() if name in metrics}
 
 
 def _words(title: str, state: Prediction) -> str:

@@ -7,6 +7,7 @@ a reply are never followed: a gateway's point at api.replicate.com, which must n
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import quote
 
 from rotoscope.errors import InvalidInput
@@ -47,6 +48,11 @@ _SHORTEST_DEADLINE = 5
 class Replicate:
     """Speaks Replicate's HTTP API at `bases["api"]`, with or without `/v1` at its end."""
 
+    # The time that is billed, and of video models how long the output is: both in the examples of its model pages.
+    measures: ClassVar[Mapping[str, str]] = {
+        "run_second": "predict_time",
+        "output_second": "video_output_duration_seconds",
+    }
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:

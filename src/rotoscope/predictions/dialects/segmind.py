@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 from urllib.parse import urlencode
 
 from rotoscope.errors import RotoscopeError
@@ -52,6 +53,8 @@ class Segmind:
     Uploads go to `bases["assets"]`, and the history of requests is at `bases["history"]`.
     """
 
+    # Neither its `x-cost`, `metrics.cost` and `credits_deduction` nor its times come with a unit in any document.
+    measures: ClassVar[Mapping[str, str]] = {}
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from rotoscope.predictions.sightings import Page, Sighting
 from rotoscope.predictions.states import Call, Open, Prediction, Ticket
@@ -47,7 +47,11 @@ class Dialect(Protocol):
 
     Attributes:
         bases: the provider's base URLs by purpose; `api` is always there, the others are the dialect's own.
+        measures: which of the provider's metrics measures what a price counts, by the unit of the price; both in
+            seconds. A metric that is not here says nothing of money, whatever its name: a "cost" may be in credits.
     """
+
+    measures: ClassVar[Mapping[str, str]]
 
     @property
     def bases(self) -> Mapping[str, str]: ...
