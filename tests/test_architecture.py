@@ -11,11 +11,11 @@ TOP = SOURCE.parents[1]
 
 # Lowest first. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "settings", "contracts", "tasks_extension", "front.stored", "front.opening",
-     "front.session"),
+    ("__init__", "errors", "settings", "signals", "contracts", "tasks_extension", "front.stored", "front.opening",
+     "front.writing", "front.session"),
     ("wire.messages", "wire.egress", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress", "wire.bodies",
      "predictions.states", "predictions.tokens", "predictions.sightings",
-     "predictions.dialects", "predictions.schedule", "models",
+     "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
@@ -32,7 +32,7 @@ FLOORS = (
 ROOM_DOCSTRINGS = {"wire", "media", "predictions", "front"}
 FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
-        "predictions.dialects", "predictions.schedule",
+        "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
         "wire.messages", "wire.egress",
         "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}

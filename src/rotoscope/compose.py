@@ -103,9 +103,7 @@ def open_studio(
     # What no request could go by is refused before anything is written or opened.
     proxies = _proxies(settings)
     _make_home(settings.home)
-    catalog = catalog_of(settings)
-    for problem in catalog.problems:
-        _log.warning("a manifest was left out: %s", problem)
+    catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
     wire = _wire(settings, catalog, access, sandbox, times, proxies)
     vault = Vault(settings.home / "vault")
@@ -126,6 +124,13 @@ def open_studio(
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
     return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
+
+
+def _load_and_warn(settings: Settings) -> Catalog:
+    catalog = catalog_of(settings)
+    for problem in catalog.problems:
+        _log.warning("a manifest was left out: %s", problem)
+    return catalog
 
 
 def _dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":

@@ -19,6 +19,7 @@ from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
+from rotoscope.jobs.lists import walk_lists
 from rotoscope.jobs.openings import SANDBOX_KEY
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
@@ -92,6 +93,7 @@ class Studio:
         """Take up what other processes have left, and keep house; until the task group ends."""
         tasks.start_soon(self.dispatcher.run)
         tasks.start_soon(self.retention.run)
+        tasks.start_soon(walk_lists, self.rooms)
 
     async def perform(
         self,

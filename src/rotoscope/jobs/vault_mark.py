@@ -38,7 +38,7 @@ class VaultMark:
     def stands(self, connection: Connection) -> bool:
         """Whether both hold the same id."""
         known = _known(connection)
-        return known is not None and known == self.vault.identity()
+        return known is not None and known == self.vault.read_id()
 
     def settle(self, connection: Connection) -> None:
         """Write the id where it is missing.
@@ -46,7 +46,7 @@ class VaultMark:
         Raises:
             StorageFailed: the ledger belongs to another folder.
         """
-        known, found = _known(connection), self.vault.identity()
+        known, found = _known(connection), self.vault.read_id()
         if known is not None and known != found and not self.at_home:
             raise StorageFailed(
                 f"This ledger belongs to another results folder than {self.vault.folder}, so nothing is begun.",
@@ -54,7 +54,7 @@ class VaultMark:
             )
         agreed = found or known or secrets.token_hex(16)
         if found is None:
-            self.vault.set_identity(agreed)  # the folder first: a crash in between leaves an id that is taken up here
+            self.vault.write_id(agreed)  # the folder first: a crash in between leaves an id that is taken up here
         connection.execute(_REMEMBER, {"name": _NAME, "value": agreed})
 
 

@@ -13,8 +13,8 @@ from rotoscope.jobs.dispatcher import Grip
 from rotoscope.jobs.job import Job, Patch, problem_of
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
+from rotoscope.predictions.pacer import Seat
 from rotoscope.predictions.runner import Runner
-from rotoscope.predictions.schedule import pause
 from rotoscope.predictions.states import (
     Blob,
     Canceled,
@@ -23,7 +23,6 @@ from rotoscope.predictions.states import (
     Prediction,
     Ready,
     Succeeded,
-    Ticket,
     Waiting,
     Working,
     is_final,
@@ -50,27 +49,26 @@ async def watch(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     """
     known = job.data["ticket"]
     ticket = ticket_from_json(known if isinstance(known, dict) else {})
-    rooms.crowd[job.provider] += 1
-    try:
-        return await _watched(rooms, job, grip, ticket)
-    except Refused as error:
-        return _paused(rooms, error)
-    finally:
-        rooms.crowd[job.provider] -= 1
+    with rooms.seat(job, ticket) as seat:
+        try:
+            return await _watched(rooms, job, grip, seat)
+        except Refused as error:
+            return _paused(rooms, error)
 
 
-async def _watched(rooms: Rooms, job: Job, grip: Grip, ticket: Ticket) -> Patch:
-    wake = _Wake(rooms.sleep)
+async def _watched(rooms: Rooms, job: Job, grip: Grip, seat: Seat) -> Patch:
+    wake, ticket = _Wake(rooms.sleep), seat.ticket
+    seat.woken = wake.hear
     runner = rooms.runner(job, _recorder(rooms, job), wake.nap, _misser(rooms, job))
     stream = runner.dialect.listen(ticket)
     if not rooms.provider(job).can_cancel:
         # A run that goes on is paid for, so its result is waited for.
         never = anyio.Event()
-        return await beside(lambda: _followed(rooms, job, runner, ticket, never), lambda: _goes_on(rooms, job, grip))
+        return await beside(lambda: _followed(rooms, job, runner, seat, never), lambda: _goes_on(rooms, job, grip))
     if stream is None:
-        return await _followed(rooms, job, runner, ticket, grip.stop)
+        return await _followed(rooms, job, runner, seat, grip.stop)
     return await beside(
-        lambda: _followed(rooms, job, runner, ticket, grip.stop), lambda: _listened(rooms, job, stream, wake)
+        lambda: _followed(rooms, job, runner, seat, grip.stop), lambda: _listened(rooms, job, stream, wake)
     )
 
 
@@ -82,16 +80,16 @@ async def _goes_on(rooms: Rooms, job: Job, grip: Grip) -> None:
     await rooms.advance(job, Patch(data={"uncancellable": title}, message=message, event="progress"))
 
 
-async def _followed(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket, stop: anyio.Event) -> Patch:
+async def _followed(rooms: Rooms, job: Job, runner: Runner, seat: Seat, stop: anyio.Event) -> Patch:
     expected = _number(job.data.get("expected_seconds"))
     deadline = rooms.manifest(job).timing.deadline_seconds
-    state: Open = Waiting(ticket)
+    state: Open = Waiting(seat.ticket)
     # The wall clock tells how long it has run already; from here on only the monotonic one counts.
     before = min(max(rooms.clock() - (_number(job.data.get("accepted_at")) or rooms.clock()), 0.0), deadline)
     begun = anyio.current_time() - before
 
-    def rest(_: Open) -> float:
-        return pause(anyio.current_time() - begun, expected, rooms.crowd[job.provider])
+    def rest(state: Open) -> float:
+        return seat.pause(anyio.current_time() - begun, expected, state)
 
     try:
         with anyio.move_on_after(deadline - before or min(deadline, _FIRST_LOOK_SECONDS)):
@@ -196,6 +194,10 @@ class _Wake:
         if status != self._status:
             self._status = status
             self._change.set()
+
+    def hear(self) -> None:
+        """Hear that there is something to ask for."""
+        self._change.set()
 
     async def nap(self, seconds: float) -> None:
         """Sleep, unless another status was told of."""

@@ -202,13 +202,13 @@ class Intake:
         return _admitted_sound(self._marked(kept, "audio"), facts)
 
     def _marked(self, kept: Kept, kind: str) -> Kept:
-        self.vault.mark(kept.sha256, kind)
+        self.vault.note_made(kept.sha256, kind)
         return kept
 
     def _made_here(self, file: Path, kind: str) -> Kept | None:
         """The file itself, kept, if its content was made here for media of this kind; the way it came is all one."""
         sha256 = _digest(file)
-        if not self.vault.is_marked(sha256, kind):
+        if not self.vault.is_made(sha256, kind):
             return None
         kept = self.vault.keep_again(sha256)
         if kept is not None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.sniff import content_type_of, extension_of
+from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
 
 __all__ = ["Kept", "Vault"]
 
-_IDENTITY = ".id"
 _SNIFFED_BYTES = 64
+_ID_FILE = ".id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ class Vault:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
 
-    def identity(self) -> str | None:
+    def read_id(self) -> str | None:
         """The id by which its ledger knows this folder, or None."""
         try:
-            return (self.folder / _IDENTITY).read_text(encoding="ascii", errors="replace").strip() or None
+            return (self.folder / _ID_FILE).read_text(encoding="ascii", errors="replace").strip() or None
         except OSError:
             return None
 
-    def set_identity(self, identity: str) -> None:
+    def write_id(self, vault_id: str) -> None:
         """Write the id by which the ledger knows this folder.
 
         Raises:
@@ -69,10 +69,10 @@ class Vault:
         """
         scratch = self.scratch()
         try:
-            scratch.write_text(identity, encoding="ascii")
+            scratch.write_text(vault_id, encoding="ascii")
             _flush(scratch)
             scratch.chmod(0o600)
-            scratch.replace(self.folder / _IDENTITY)
+            scratch.replace(self.folder / _ID_FILE)
             _flush(self.folder)
         except OSError as error:
             raise _cannot_write(self.folder) from error
@@ -131,31 +131,33 @@ class Vault:
         except OSError:
             return None  # it was removed meanwhile
 
-    def mark(self, sha256: str, kind: str) -> None:
+    def note_made(self, sha256: str, kind: str) -> None:
         """Note of some content that it is already what a medium of that kind is made into.
 
         Raises:
             StorageFailed: the disk does not take it.
         """
-        mark = self._mark(sha256, kind)
+        mark = self._made_note(sha256, kind)
         try:
             mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             mark.touch(mode=0o600)
         except OSError as error:
             raise _cannot_write(self.folder) from error
 
-    def is_marked(self, sha256: str, kind: str) -> bool:
+    def is_made(self, sha256: str, kind: str) -> bool:
         """Whether that was noted."""
-        return self._mark(sha256, kind).is_file()
+        return self._made_note(sha256, kind).is_file()
 
-    def _mark(self, sha256: str, kind: str) -> Path:
+    def _made_note(self, sha256: str, kind: str) -> Path:
         return self.folder / "made" / kind / sha256[:2] / sha256
 
     def find(self, sha256: str) -> Path | None:
         """The kept file of a hash, or None."""
         if len(sha256) != hashlib.sha256().digest_size * 2 or not all(c in "0123456789abcdef" for c in sha256):
             return None
-        return next(iter((self.folder / sha256[:2]).glob(f"{sha256}.*")), None)
+        stem = self.folder / sha256[:2] / sha256
+        # A look for each of the few names that there are costs the same however many files lie beside it.
+        return next((path for name in EXTENSIONS if (path := stem.with_name(sha256 + name)).is_file()), None)
 
     def older_than(self, before: float, within: str = "??") -> list[Path]:
         """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from rotoscope.predictions.listing import Listed
 from rotoscope.predictions.sightings import Page, Sighting
 from rotoscope.predictions.states import Call, Open, Prediction, Ticket
 from rotoscope.wire.messages import HttpCall, Json, Reply
@@ -105,6 +106,23 @@ class Dialect(Protocol):
     def sighting(self, row: Json, call: Call) -> Sighting | None:
         """Read what is kept of one prediction, or a row of the list; None where it is not of the call's model, or
         has no id or no input.
+        """
+        ...
+
+    def list_runs(self, endpoint: str, since: float) -> HttpCall | None:
+        """Word the free request for the list that tells which runs have ended; None where there is none.
+
+        Args:
+            endpoint: what the runs run; lists that are worded alike are one list.
+            since: when the oldest of them was accepted, in Unix seconds.
+        """
+        ...
+
+    def read_runs(self, reply: Reply, endpoint: str) -> Listed:
+        """Read one page of that list. What is not in it, or cannot be read, may be there all the same.
+
+        Raises:
+            ProviderError: it cannot be read now, or this key may not.
         """
         ...
 
