@@ -180,7 +180,7 @@ class Studio:
                 change = awaited(job.id)
                 job = await self.rooms.ledger.job(job.id)
                 if told is not None and not job.final:
-                    await told(live(job, self.rooms.clock()))
+                    await told(await self._live(job))
                 if not job.final:
                     # Time passes, and another process may drive it: its changes wake nobody here.
                     with anyio.move_on_after(1.0):
@@ -228,12 +228,16 @@ class Studio:
     async def list(self, principal: str, status: Status | None, limit: int) -> JobList:
         """The newest jobs of a principal, newest first."""
         found = await self.rooms.ledger.jobs(principal, status, limit)
-        return JobList(jobs=[summary(live(job, self.rooms.clock())) for job in found])
+        return JobList(jobs=[summary(await self._live(job)) for job in found])
 
     async def result(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         outputs, now = await self.rooms.ledger.outputs(job.id), self.rooms.clock()
-        return report(live(job, now), outputs, self.rooms.vault, now, shape)
+        return report(await self._live(job), outputs, self.rooms.vault, now, shape)
+
+    async def _live(self, job: Job) -> Job:
+        """The job as it is at this very moment, or why nobody drives it."""
+        return live(job, self.rooms.clock(), await self.dispatcher.why_idle(job))
 
     async def _planned(self, tool: str, arguments: Arguments, principal: str) -> tuple[NewJob, Plan]:
         name = cast("Tool", tool)

@@ -135,6 +135,8 @@ async def _all_driven(studio: Studio) -> frozenset[Status]:
         job = await studio.wait(await studio.rooms.ledger.job(job_id), float("inf"), _Lines().tell)
         _tell(f"job {job.id}: {job.state} {job.message}")
         states.add(job.state)
+    for job, why in await studio.dispatcher.left_open():
+        print(f"job {job.id}: left as it is. {why}", file=sys.stderr)
     return frozenset(states)
 
 

@@ -1,7 +1,6 @@
 """The ledger: jobs, intents, events and outputs, in one SQL database that several processes may share."""
 
 import secrets
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
@@ -12,11 +11,12 @@ from rotoscope.contracts.results import Status
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import QUICK_SECONDS, Database
+from rotoscope.jobs.durations import Kind, remember_seconds, usual_seconds
 from rotoscope.jobs.job import ENDED, FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
 from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
-from rotoscope.jobs.tables import artifacts, durations, job_events, jobs, outputs, submissions
+from rotoscope.jobs.tables import artifacts, job_events, jobs, outputs, submissions
 from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.jobs.unfenced import (
     adopt,
@@ -33,7 +33,6 @@ from rotoscope.jobs.unfenced import (
 
 __all__ = ["Ledger", "LostLease"]
 
-_RUNS_REMEMBERED, _RUNS_KEPT = 9, 50
 _NO_CAPS = Caps()
 
 # Statements that every job runs are worded once: wording one costs more than running it.
@@ -42,18 +41,6 @@ _CONFIRMED = (
     .where(submissions.c.job_id == bindparam("of"))
     .values(prediction_id=bindparam("named"), confirmed_at=bindparam("now"))
 )
-_DURATION = insert_or_merge(durations).on_conflict_do_nothing()
-_ALIKE = (
-    durations.c.model == bindparam("of_model"),
-    durations.c.provider == bindparam("at_provider"),
-    durations.c.sandbox == bindparam("rehearsed"),
-    durations.c.workload == bindparam("like"),
-)
-_SECONDS = select(durations.c.seconds).where(*_ALIKE).order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
-_LAST_REMEMBERED = (
-    select(durations.c.at).where(*_ALIKE).order_by(durations.c.at.desc()).offset(_RUNS_KEPT).limit(1).scalar_subquery()
-)
-_FORGET_DURATIONS = durations.delete().where(*_ALIKE, durations.c.at < _LAST_REMEMBERED)
 _THIN_OUT = job_events.delete().where(job_events.c.job_id == bindparam("of"), job_events.c.type == "progress")
 _OUTPUTS = (
     select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
@@ -317,21 +304,13 @@ class Ledger:
 
     async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
         """Remember how long a run took at the provider."""
-        row = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
-        row |= {"workload": workload, "seconds": seconds, "at": self._clock()}
-        same = {"of_model": job.model, "at_provider": job.provider, "like": workload, "rehearsed": job.sandbox}
-
-        def write(connection: Connection) -> None:
-            connection.execute(_DURATION, row)
-            connection.execute(_FORGET_DURATIONS, same)
-
-        await self._database.transact(write)
+        now, kind = self._clock(), Kind(job.model, job.provider, workload, job.sandbox)
+        await self._database.transact(lambda connection: remember_seconds(connection, job.id, kind, seconds, now))
 
     async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
         """The median of the latest runs of the same workload, or None when there were none."""
-        same = {"of_model": model, "at_provider": provider, "like": workload, "rehearsed": sandbox}
-        found = await self._database.transact(lambda c: list(c.execute(_SECONDS, same).scalars()), writes=False)
-        return statistics.median(found) if found else None
+        kind = Kind(model, provider, workload, sandbox)
+        return await self._database.transact(lambda connection: usual_seconds(connection, kind), writes=False)
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
         """The files of a job, by role and number."""

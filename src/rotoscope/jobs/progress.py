@@ -33,16 +33,19 @@ def fraction(said: float | None, elapsed: float, expected: float | None, before:
     return round(min(max(now, before), _MOST), 3)
 
 
-def live(job: Job, now: float) -> Job:
+def live(job: Job, now: float, idle: str | None = None) -> Job:
     """The job as it is at this very moment: time passes also while a provider says nothing.
 
     Args:
         job: as the ledger has it.
         now: Unix seconds.
+        idle: why nobody drives it; then it is told instead of a progress that nobody makes.
     """
     accepted, expected, said = (_number(job.data.get(name)) for name in ("accepted_at", "expected_seconds", "said"))
     if job.final:
         return job
+    if idle is not None:
+        return replace(job, message=idle)
     usually = f", usually {expected:.0f} s" if expected else ""
     message = f"{job.message or 'Waiting to begin.'} {max(0.0, now - job.created_at):.0f} s so far{usually}."
     if job.stage != "watch" or accepted is None:
