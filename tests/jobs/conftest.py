@@ -73,11 +73,12 @@ class Replicate:
             if self.hold is not None:
                 await self.hold.wait()
             status, answer = self.created
-            return status, self.full(answer) if status < 300 and isinstance(answer, dict) else answer
+            name = f"p{self.posts}"
+            return status, self.full(answer, name) if status < 300 and isinstance(answer, dict) else answer
         if path.startswith("/v1/predictions/"):
             self.on_ask.set()
             state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-            return (state, b"{}") if isinstance(state, int) else (200, self.full(state))
+            return (state, b"{}") if isinstance(state, int) else (200, self.full(state, path.rpartition("/")[2]))
         return self.file(path)
 
     def file(self, path: str) -> Answer:
@@ -86,8 +87,8 @@ class Replicate:
             return 503, b"try later"
         return (200, self.files[path]) if path in self.files else (404, b"gone")
 
-    def full(self, state: dict[str, Any]) -> dict[str, Any]:
-        return {"id": "p1", "model": "m", "version": "v", "logs": "", "output": None, "error": None, **state}
+    def full(self, state: dict[str, Any], name: str = "p1") -> dict[str, Any]:
+        return {"id": name, "model": "m", "version": "v", "logs": "", "output": None, "error": None, **state}
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ async def test_a_ledger_that_fails_while_a_request_in_flight_is_cancelled_does_n
 
     provider.hold, provider.states = anyio.Event(), [{"status": "processing"}]
     Listed(provider)
-    monkeypatch.setattr(Ledger, "known_predictions", broken)
+    monkeypatch.setattr(Ledger, "others_runs", broken)
     async with opened(settings, provider) as studio:
         job = await begun(studio, words(photo))
         await posted()
