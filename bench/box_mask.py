@@ -1,20 +1,17 @@
 """The sandbox's box mask on an 854x480 photo, and its agreement with a hand-made mask where one is at hand."""
 
-import os
-import platform
 import statistics
 import time
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
 import cv2
 import numpy as np
+from figures import arguments, headline
 
 from rotoscope.sandbox.vision.cutout import by_box
 from rotoscope.sandbox.vision.pixels import Box
 
-ROUNDS = 9
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
 
 
@@ -23,9 +20,8 @@ def frame_of(content: bytes, size: tuple[int, int]) -> np.ndarray:
     return cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
 
 
-def main() -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"box mask at 854x480, {ROUNDS} rounds, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+def main(rounds: int) -> None:
+    print(headline(f"box mask at 854x480, {rounds} rounds"))
     photos = {"astronaut": (files("rotoscope").joinpath("assets", "astronaut.jpg").read_bytes(), (33, 5, 700, 480))}
     if MEDIA.is_dir():
         photos["truck"] = ((MEDIA / "truck.jpg").read_bytes(), (36, 110, 818, 340))
@@ -33,7 +29,7 @@ def main() -> None:
     for name, (content, box) in photos.items():
         frame = frame_of(content, (854, 480))
         times = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             begun = time.perf_counter()
             by_box(frame, Box(*box))
             times.append(time.perf_counter() - begun)
@@ -53,4 +49,4 @@ def agreement() -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(arguments(__doc__, rounds=(9, 1, "how often each photo is cut out"))["rounds"]))

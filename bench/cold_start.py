@@ -7,17 +7,16 @@ The client waits for each reply, as clients do. The first call asks for the list
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-ROUNDS = 15
+from figures import arguments, headline
+
 PLAIN = """
 from mcp.server.mcpserver import MCPServer
 server = MCPServer("plain")
@@ -89,15 +88,15 @@ def tell(server: "subprocess.Popen[bytes]", message: Mapping[str, object]) -> No
     server.stdin.flush()
 
 
-def main() -> None:
+def main(rounds: int) -> None:
     times: dict[str, list[Times]] = {name: [] for name in SERVERS}
     with tempfile.TemporaryDirectory() as home:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, served in SERVERS.items():
                 times[name].append(first_replies(served, home))
     medians = {name: Times(*map(statistics.median, zip(*found, strict=True))) for name, found in times.items()}
     plain, without, ours = medians.values()
-    print(f"cold start, {ROUNDS} rounds, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}")
+    print(headline(f"cold start, {rounds} rounds"))
     print("                         tools/list   first call")
     for name, median in medians.items():
         print(f"  {name:22} {median.listed * 1000:7.0f} ms {median.called * 1000:9.0f} ms")
@@ -107,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(arguments(__doc__, rounds=(15, 1, "how often each server is started"))["rounds"]))

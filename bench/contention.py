@@ -1,19 +1,16 @@
 """Several processes on one ledger file, each opening, claiming and advancing jobs as fast as it can: locks, waits."""
 
-import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
+from figures import arguments, headline, percentile
 
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.database import Database
@@ -24,6 +21,7 @@ from rotoscope.jobs.tempo import Tempo
 
 NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, {"seed": 1})
 Answer = TypeVar("Answer")
+HAMMER = "--hammer"
 STAGES = ("submit", "watch", "fetch", "finish")
 
 
@@ -70,11 +68,10 @@ async def hammer(file: Path, number: int, seconds: float) -> None:
 
 
 def main(processes: int, seconds: float) -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"{processes} processes on one ledger for {seconds:g} s, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+    print(headline(f"{processes} processes on one ledger for {seconds:g} s"))
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "ledger.sqlite3"
-        command = [sys.executable, __file__, "--seconds", str(seconds), "--file", str(file), "--number"]
+        command = [sys.executable, __file__, HAMMER, str(file), str(seconds)]
         started = [
             subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True) for number in range(processes)
         ]
@@ -82,7 +79,7 @@ def main(processes: int, seconds: float) -> None:
     took = sorted(second for one in told for second in one["took"])
     errors, finished = sum(one["errors"] for one in told), sum(one["jobs"] for one in told)
     print(f"  {finished} jobs, {len(took)} transactions; lock errors {errors} (to hold: 0)")
-    p99 = took[int(0.99 * len(took))]
+    p99 = percentile(took, 0.99)
     print(
         f"  a transaction takes {took[len(took) // 2] * 1000:.1f} ms median, {p99 * 1000:.0f} p99, "
         f"{took[-1] * 1000:.0f} at most"
@@ -90,13 +87,12 @@ def main(processes: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=6)
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.file:
-        anyio.run(hammer, given.file, given.number, given.seconds)
+    if sys.argv[1:2] == [HAMMER]:
+        anyio.run(hammer, Path(sys.argv[2]), int(sys.argv[4]), float(sys.argv[3]))
     else:
-        main(given.processes, given.seconds)
+        given = arguments(
+            __doc__,
+            processes=(8, 2, "how many processes"),
+            seconds=(6.0, 0.5, "how long they work"),
+        )
+        main(int(given["processes"]), given["seconds"])

@@ -6,36 +6,35 @@ schedule, which wait for a provider, are skipped. What is left is opening, claim
 
 import asyncio
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.abc
+from figures import arguments, headline
 
 from rotoscope.compose import open_roots, open_studio
-from rotoscope.jobs import collect, watch
+from rotoscope.jobs import collect
 from rotoscope.jobs.calls import call_to_json
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.finish import Finished
 from rotoscope.jobs.job import NewJob
 from rotoscope.jobs.machine import drive
+from rotoscope.predictions.pacer import Seat
 from rotoscope.predictions.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.studio import Studio
 from rotoscope.wire.client import Downloaded, Wire
 from rotoscope.wire.messages import HttpCall, Reply
 
-JOBS, WARM = 200, 10
+WARM = 10
 HOLD_MS = 10
 MODEL = "bytedance/sa2va-4b-image"
 PICTURE = bytes.fromhex(
@@ -47,18 +46,27 @@ PICTURE = bytes.fromhex(
 class InstantWire:
     """Speaks just enough of Replicate's wire."""
 
-    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+    made = 0
+
+    async def send(
+        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply:
         if guard is not None:
             guard()
-            return reply(201, {"id": "p1", "status": "starting"})
+            self.made += 1
+            return reply(201, {"id": f"p{self.made}", "status": "starting"})
         output = {"img": "https://replicate.delivery/m.png", "response": ""}
-        return reply(200, {"id": "p1", "status": "succeeded", "output": output, "metrics": {}})
+        return reply(200, {"id": call.url.rpartition("/")[2], "status": "succeeded", "output": output, "metrics": {}})
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         into.write_bytes(PICTURE)
         return Downloaded("0" * 64, len(PICTURE), "image/png")
 
     longest = Wire.longest
+
+
+async def at_once(_: float) -> None:
+    """No turn is waited for, either."""
 
 
 def reply(status: int, body: dict[str, Any]) -> Reply:
@@ -90,16 +98,16 @@ def counted(counts: dict[str, int]) -> None:
     Database.transact = transact  # type: ignore[method-assign]  # a benchmark counts
 
 
-async def main() -> None:
+async def main(jobs: int) -> None:
     counts = dict.fromkeys(("reading", "writing", "durable"), 0)
     counted(counts)
     collect.finish_masks = lambda *_: Finished({"masks": []}, (), ())
-    watch.pause = lambda *_: 0.0
+    Seat.pause = lambda *_: 0.0  # type: ignore[method-assign]  # a benchmark waits for nobody
     with tempfile.TemporaryDirectory() as home:
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             studio = open_studio(settings, open_roots(settings, Path(home), Path(home)), tasks, closing)
-            rooms = replace(studio.rooms, wire=InstantWire())
+            rooms = replace(studio.rooms, wire=InstantWire(), sleep=at_once)
             studio = replace(studio, rooms=rooms)
             studio.dispatcher._drive = partial(drive, rooms)  # noqa: SLF001 - the real one, on the instant wire
             studio.begin(tasks)
@@ -107,16 +115,15 @@ async def main() -> None:
                 await one(studio)
             counts.update(dict.fromkeys(counts, 0))
             before = time.process_time()
-            spent = [await one(studio) for _ in range(JOBS)]
-            worked = (time.process_time() - before) / JOBS
+            spent = [await one(studio) for _ in range(jobs)]
+            worked = (time.process_time() - before) / jobs
             tasks.cancel_scope.cancel()
     tell(spent, worked, counts)
 
 
 def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"own overhead of a job, {JOBS} jobs one after the other, {datetime.now(UTC):%Y-%m-%d}, {machine}")
-    each = ", ".join(f"{number / JOBS:.1f} {kind}" for kind, number in counts.items())
+    print(headline(f"own overhead of a job, {len(spent)} jobs one after the other"))
+    each = ", ".join(f"{number / len(spent):.1f} {kind}" for kind, number in counts.items())
     p95 = sorted(spent)[int(0.95 * len(spent))]
     median = statistics.median(spent)
     print(f"  open to succeeded {median * 1000:6.1f} ms median, {p95 * 1000:.1f} p95 (to hold: {HOLD_MS} median)")
@@ -125,4 +132,4 @@ def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(int(arguments(__doc__, jobs=(200, 2, "how many jobs"))["jobs"])))

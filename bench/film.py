@@ -1,14 +1,12 @@
 """The sandbox's film engine: 5 s of 864x496 at 24 frames a second, and a masked edit at 854x480, a frame."""
 
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
+from figures import arguments, headline
 from PIL import Image, ImageDraw
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo
@@ -26,11 +24,11 @@ async def timed(environ: Mapping[str, str], tool: str, arguments: GenerateVideo 
     return result
 
 
-async def main() -> None:
-    print(f"film engine, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores")
+async def main(rounds: int) -> None:
+    print(headline(f"film engine, {rounds} rounds"))
     with tempfile.TemporaryDirectory() as home:
         environ = {"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"}
-        for _ in range(3):
+        for _ in range(rounds):
             begun = time.perf_counter()
             asked = GenerateVideo(prompt="a storm over the sea", duration=5, resolution="480p", seed=1)
             await timed(environ, "generate_video", asked)
@@ -40,7 +38,7 @@ async def main() -> None:
         image = Image.new("L", (832, 480), 0)
         ImageDraw.Draw(image).ellipse((BALL["left"], BALL["top"], BALL["right"], BALL["bottom"]), fill=255)
         image.save(mask)
-        for _ in range(3):
+        for _ in range(rounds):
             begun = time.perf_counter()
             edit = EditVideoWithMask(prompt="an empty room", video=str(clip), mask=str(mask), seed=1)
             await timed(environ, "edit_video_with_mask", edit)
@@ -51,4 +49,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    anyio.run(main, int(arguments(__doc__, rounds=(3, 1, "how many films of each kind"))["rounds"]))

@@ -1,37 +1,34 @@
 """Lag: from the moment a provider has finished to our result, and how many requests that took, at real speed.
 
-A provider in Replicate's shape finishes predictions after a set time. Long ones (about 177 s, as in the Seedance
-document) run side by side, short ones (about 1 s) one after the other. A result is ours when its job is `succeeded`,
-so collecting and measuring are part of the lag.
+A provider in Replicate's shape finishes predictions after a set time, ten percent more or less than usual. Runs of
+about a second go one after the other; those of 3, 12, 30 and 177 s (as in the Seedance document) side by side, each
+length apart. A result is ours when its job is `succeeded`, so collecting and measuring are part of the lag.
 """
 
-import argparse
 import json
-import os
-import platform
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import anyio
 import numpy as np
+from figures import arguments, headline, percentile
 
 from rotoscope.compose import open_roots, open_studio
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.jobs.job import Job, NewJob
+from rotoscope.jobs.job import NewJob, Opening
 from rotoscope.media.masks import mask_png
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import read_settings
 from rotoscope.studio import Studio
 
-LONG, SHORT = 177.0, 1.0
+LENGTHS = (1.0, 3.0, 12.0, 30.0, 177.0)
+HOLDS = {1.0: "p95 0.15 s", 30.0: "p95 0.5 s, 60 requests", 177.0: "p95 1 s, 83 requests"}
 OUT = "https://sandbox.invalid/out.png"
 
 
@@ -76,9 +73,9 @@ def manifest(name: str, seconds: float) -> str:
 
 
 async def lag_of(studio: Studio, provider: TimedProvider, arguments: SegmentImage, lags: dict[str, float]) -> None:
-    job = await studio.start("segment_image", arguments, "bench")
-    assert isinstance(job, Job)
-    job = await studio.wait(job, 1000)
+    opening = await studio.start("segment_image", arguments, "bench")
+    assert isinstance(opening, Opening)
+    job = await studio.wait(opening.job, 1000)
     ended = time.time()
     assert job.state == "succeeded", job.error
     known = job.data["ticket"]
@@ -86,60 +83,64 @@ async def lag_of(studio: Studio, provider: TimedProvider, arguments: SegmentImag
     lags[str(known["id"])] = ended - provider.finished_at[str(known["id"])]
 
 
-def tell(name: str, lags: Sequence[float], asked: Sequence[int], hold: str) -> None:
-    p95 = sorted(lags)[int(0.95 * (len(lags) - 1))]
+def tell(seconds: float, lags: dict[str, float], provider: TimedProvider) -> None:
+    late, asked = list(lags.values()), [provider.asked[one] for one in lags]
+    hold = f" (to hold: {HOLDS[seconds]})" if seconds in HOLDS else ""
     print(
-        f"  {name:6} {len(lags):3} runs: lag median {statistics.median(lags):.2f} s, p95 {p95:.2f} s; "
-        f"requests median {statistics.median(asked):.0f}, at most {max(asked)} (to hold: {hold})"
+        f"  about {seconds:3g} s, {len(late):2} runs: lag median {statistics.median(late):.2f} s, "
+        f"p95 {percentile(late, 0.95):.2f} s; "
+        f"requests median {statistics.median(asked):.0f}, at most {max(asked)}{hold}"
     )
 
 
-async def main(long_runs: int, short_runs: int) -> None:
-    chance = random.Random(1)
+async def measure(studio: Studio, provider: TimedProvider, home: str, seconds: float, runs: int) -> None:
+    chance, lags = random.Random(1), dict[str, float]()
+    model = f"bench/{seconds:g}"
+    await learned(studio, model, seconds)
+    async with anyio.create_task_group() as several:
+        for number in range(runs):
+            # Equal requests would be one job.
+            words = f"number {number}"
+            given = SegmentImage(image=f"{home}/photo.jpg", instruction=words, overlay=False, model=model)
+            provider.lengths.append(seconds * chance.uniform(0.9, 1.1))
+            if seconds == LENGTHS[0]:
+                await lag_of(studio, provider, given, lags)
+            else:
+                several.start_soon(lag_of, studio, provider, given, lags)
+                await anyio.sleep(0.2)
+    tell(seconds, lags, provider)
+
+
+async def main(runs: int, short: int, longest: float) -> None:
     provider = TimedProvider()
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"lag behind the provider, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+    print(headline("lag behind the provider"))
     with tempfile.TemporaryDirectory() as home:
         models = Path(home) / "r" / "models"
         models.mkdir(parents=True)
-        for name, seconds in (("long", LONG), ("short", SHORT)):
-            (models / f"{name}.toml").write_text(manifest(name, seconds), encoding="utf-8")
+        for seconds in LENGTHS:
+            (models / f"{seconds:g}.toml").write_text(manifest(f"{seconds:g}", seconds), encoding="utf-8")
         (Path(home) / "photo.jpg").write_bytes(files("rotoscope").joinpath("assets", "astronaut.jpg").read_bytes())
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
         roots = open_roots(settings, Path(home), Path(home))
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             studio = open_studio(settings, roots, tasks, closing, provider)
-            for name, runs, seconds, hold in (
-                ("short", short_runs, SHORT, "p95 0.15 s"),
-                ("long", long_runs, LONG, "p95 1 s, 100 requests"),
-            ):
-                lags: dict[str, float] = {}
-                given = SegmentImage(image=f"{home}/photo.jpg", instruction="x", overlay=False, model=f"bench/{name}")
-                await learned(studio, f"bench/{name}", seconds)
-                if name == "short":
-                    for _ in range(runs):
-                        provider.lengths.append(seconds * chance.uniform(0.9, 1.1))
-                        await lag_of(studio, provider, given, lags)
-                else:
-                    provider.lengths += [seconds * chance.uniform(0.9, 1.1) for _ in range(runs)]
-                    async with anyio.create_task_group() as several:
-                        for _ in range(runs):
-                            several.start_soon(lag_of, studio, provider, given, lags)
-                            await anyio.sleep(0.2)
-                tell(name, list(lags.values()), [provider.asked[one] for one in lags], hold)
+            for seconds in LENGTHS:
+                if seconds <= longest:
+                    await measure(studio, provider, home, seconds, short if seconds == LENGTHS[0] else runs)
             tasks.cancel_scope.cancel()
 
 
 async def learned(studio: Studio, model: str, seconds: float) -> None:
     """Expectations come from past runs: here, from one."""
-    new = NewJob("segment_image", model, "replicate", "bench", True, {}, {})
-    job = await studio.rooms.ledger.open(new)
-    await studio.rooms.ledger.note_seconds(job, "", seconds)
+    opening = await studio.rooms.ledger.open(NewJob("segment_image", model, "replicate", "bench", True, {}, {}))
+    await studio.rooms.ledger.note_seconds(opening.job, "", seconds)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--long", type=int, default=20, help="long runs, side by side")
-    parser.add_argument("--short", type=int, default=30, help="short runs, one after the other")
-    asked = parser.parse_args()
-    anyio.run(main, asked.long, asked.short)
+    asked = arguments(
+        __doc__,
+        runs=(20, 1, "how many runs of each length, side by side"),
+        short=(30, 2, "how many runs of a second, one after the other"),
+        longest=(LENGTHS[-1], LENGTHS[1], "the longest runs to measure, in seconds"),
+    )
+    anyio.run(main, int(asked["runs"]), int(asked["short"]), asked["longest"])

@@ -1,26 +1,23 @@
-"""Memory that a 500 MB video costs on its way in and out: checked and written anew, uploaded, downloaded.
+"""Memory that a large video (500 MB) costs on its way in and out: checked and written anew, uploaded, downloaded.
 
 Each way runs in a process of its own; what is printed is how much its peak grew over what it had before.
 """
 
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import anyio.abc
+from figures import arguments, headline
 
 from rotoscope.media.videos import clean_video, poster
 from rotoscope.wire.client import Door, Wire
 from rotoscope.wire.messages import HttpCall
 
-SIZE = 500_000_000
 DOORS = {"p": Door("Authorization", "Bearer ", "none-of-yours")}
 
 
@@ -28,7 +25,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def make(path: Path) -> None:
+def make(path: Path, size: int) -> None:
     """The same few frames of noise again and again: a large video without long encoding."""
     import av
     import numpy as np
@@ -43,7 +40,7 @@ def make(path: Path) -> None:
             packets += stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24"))
         packets += stream.encode()
         contents, step = [bytes(packet) for packet in packets], packets[1].dts - packets[0].dts
-        for number in range(SIZE // max(map(len, contents))):
+        for number in range(size // max(map(len, contents))):
             packet = av.Packet(contents[number % len(contents)])
             packet.stream, packet.dts, packet.pts = stream, number * step, number * step
             packet.time_base, packet.is_keyframe = packets[0].time_base, True
@@ -92,7 +89,7 @@ async def download(path: Path) -> None:
 
     async def use(host: str) -> None:
         wire = Wire(DOORS, frozenset({host}))
-        got = await wire.download("p", f"http://{host}/v.mp4", path.with_suffix(".down"), 2 * SIZE)
+        got = await wire.download("p", f"http://{host}/v.mp4", path.with_suffix(".down"), 2 * path.stat().st_size)
         assert got.size == path.stat().st_size
         await wire.aclose()
 
@@ -111,20 +108,19 @@ def one(way: str, path: Path) -> None:
     print(peak() - before)
 
 
-def main() -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"memory for a {SIZE // 1_000_000} MB video, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+def main(megabytes: int) -> None:
+    print(headline(f"memory for a video of {megabytes} MB"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.mp4"
-        make(path)
+        make(path, megabytes * 1_000_000)
         for way in ("check", "upload", "download"):
-            command = [sys.executable, __file__, way, str(path)]
+            command = [sys.executable, __file__, "--way", way, str(path)]
             grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
             print(f"  {way:9} {path.stat().st_size / 1e6:.0f} MB: grew by {grown} MB (to hold: 64)")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        one(sys.argv[1], Path(sys.argv[2]))
+    if sys.argv[1:2] == ["--way"]:
+        one(sys.argv[2], Path(sys.argv[3]))
     else:
-        main()
+        main(int(arguments(__doc__, megabytes=(500, 10, "how large the video is"))["megabytes"]))

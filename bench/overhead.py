@@ -5,18 +5,17 @@ painting) is timed apart and taken off, so what is left is protocol, planning, l
 """
 
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
+import uuid
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import anyio
 import numpy as np
+from figures import arguments, headline
 from mcp import Client
 
 from rotoscope.compose import open_roots, studio_opener
@@ -29,7 +28,7 @@ from rotoscope.server.app import build_server
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import read_settings
 
-CALLS = 60
+WARM = 3
 
 
 class InstantProvider:
@@ -52,7 +51,7 @@ class InstantProvider:
         elif "/requests/" in path:
             body = json.dumps({"image": {"url": f"{host}/out.png"}}).encode()
         elif scope["method"] == "POST":
-            body = json.dumps({"request_id": "764cabcf-b745-4b3e-ae38-1200304cf45b", "status": "IN_QUEUE"}).encode()
+            body = json.dumps({"request_id": str(uuid.uuid4()), "status": "IN_QUEUE"}).encode()
         await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
         await send({"type": "http.response.body", "body": body})
 
@@ -68,7 +67,7 @@ def timed(spent: list[float], function: Any) -> Any:
     return run
 
 
-async def main() -> None:
+async def main(calls: int) -> None:
     photo = files("rotoscope").joinpath("assets", "astronaut.jpg").read_bytes()
     mask = np.zeros((512, 512), bool)
     mask[100:400, 100:400] = True
@@ -85,7 +84,7 @@ async def main() -> None:
         opener = studio_opener(settings, roots, InstantProvider(mask_png(mask)))
         server = build_server(opener, read_clients(manifest_folder() / "clients.toml"), 30)
         async with Client(server) as client:
-            for _ in range(CALLS + 3):
+            for _ in range(calls + WARM):
                 pixels.append(0.0)
                 begun = time.perf_counter()
                 arguments = {"image": str(file), "box": {"left": 1, "top": 1, "right": 300, "bottom": 300}}
@@ -93,16 +92,15 @@ async def main() -> None:
                 whole.append(time.perf_counter() - begun)
                 assert answer.structured_content is not None
                 assert answer.structured_content["status"] == "succeeded", answer.content
-    # Two asks are preceded by the shortest pause of the schedule: waiting for the provider, not work.
-    pauses = 2 * SHORTEST
-    own = [w - p - pauses for w, p in zip(whole[3:], pixels[3:], strict=True)]
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"own overhead of a call, {CALLS} calls, {datetime.now(UTC):%Y-%m-%d}, {machine}")
-    print(f"  whole call       {statistics.median(whole[3:]) * 1000:6.1f} ms")
-    print(f"  pixel work       {statistics.median(pixels[3:]) * 1000:6.1f} ms")
+    # The first question waits for the shortest pause of the schedule: for the provider, not work.
+    pauses = SHORTEST
+    own = [w - p - pauses for w, p in zip(whole[WARM:], pixels[WARM:], strict=True)]
+    print(headline(f"own overhead of a call, {calls} calls"))
+    print(f"  whole call       {statistics.median(whole[WARM:]) * 1000:6.1f} ms")
+    print(f"  pixel work       {statistics.median(pixels[WARM:]) * 1000:6.1f} ms")
     print(f"  waiting by plan  {pauses * 1000:6.1f} ms")
     print(f"  own overhead     {statistics.median(own) * 1000:6.1f} ms median (to hold: 50)")
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    anyio.run(main, int(arguments(__doc__, calls=(60, 2, "how many calls"))["calls"]))

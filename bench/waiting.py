@@ -5,10 +5,7 @@ says "processing" in Replicate's words. It is asked inside the process (then its
 loopback socket, where another process serves it.
 """
 
-import argparse
 import json
-import os
-import platform
 import random
 import resource
 import socket
@@ -18,11 +15,11 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
+from figures import arguments, headline
 from sqlalchemy import Connection, update
 
 from rotoscope.compose import open_roots, open_studio
@@ -95,9 +92,9 @@ def spent() -> float:
 
 async def measure(studio: Studio, ids: list[str], seconds: float) -> str:
     with anyio.fail_after(120):
-        while studio.rooms.crowd["replicate"] < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
+        while len(studio.rooms.pacers.of("replicate").seats) < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
             await anyio.sleep(0.5)
-    await anyio.sleep(5)
+    await anyio.sleep(min(5, seconds))
     chance, took = random.Random(2), []
     before, begun = spent(), time.perf_counter()
     while time.perf_counter() - begun < seconds:
@@ -124,16 +121,14 @@ async def wait(way: str, many: int, seconds: float, port: int) -> None:
 
 
 def main(many: int, seconds: float) -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    print(f"{many} jobs waiting in one process, {seconds:g} s, {datetime.now(UTC):%Y-%m-%d}, {machine}")
+    print(headline(f"{many} jobs waiting in one process, {seconds:g} s"), flush=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = subprocess.Popen([sys.executable, __file__, "--serve", str(port)])
     try:
         for way in ("inside", "socket"):
-            command = [sys.executable, __file__, "--way", way, "--serve", str(port)]
-            more = ["--many", str(many), "--seconds", str(seconds)]
-            said = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout.strip()
+            command = [sys.executable, __file__, "--way", way, str(many), str(seconds), str(port)]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
             print(f"  {way:7} {said}")
     finally:
         server.terminate()
@@ -141,15 +136,13 @@ def main(many: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--many", type=int, default=1000, help="how many jobs")
-    parser.add_argument("--seconds", type=float, default=30, help="how long to measure")
-    parser.add_argument("--way", choices=("inside", "socket"), help=argparse.SUPPRESS)
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.way:
-        anyio.run(wait, given.way, given.many, given.seconds, given.serve)
-    elif given.serve:
-        serve(given.serve)
-    else:
-        main(given.many, given.seconds)
+    match sys.argv[1:]:
+        case ["--way", way, many, seconds, port]:
+            anyio.run(wait, way, int(many), float(seconds), int(port))
+        case ["--serve", port]:
+            serve(int(port))
+        case _:
+            given = arguments(
+                __doc__, jobs=(1000, 10, "how many jobs"), seconds=(30.0, 1.0, "how long to measure each way")
+            )
+            main(int(given["jobs"]), given["seconds"])

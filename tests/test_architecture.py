@@ -11,16 +11,17 @@ TOP = SOURCE.parents[1]
 
 # Lowest first. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "settings", "contracts", "tasks_extension", "front.stored", "front.opening",
-     "front.session"),
-    ("wire.messages", "wire.egress", "predictions.states", "predictions.tokens", "predictions.sightings",
-     "predictions.dialects", "predictions.schedule", "models",
+    ("__init__", "errors", "settings", "signals", "contracts", "tasks_extension", "front.stored", "front.opening",
+     "front.writing", "front.session"),
+    ("wire.messages", "wire.egress", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress", "wire.bodies",
+     "predictions.states", "predictions.tokens", "predictions.sightings",
+     "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
     ("media.paths", "media.vault", "media.intake", "media.video_masks", "predictions.runner"),
     ("jobs",),
-    ("admission", "studio", "viewing"),
+    ("admission", "dry_run", "studio", "viewing"),
     ("server",),
     ("sandbox",),
     ("compose", "terminal", "demo", "demo_clip", "docs"),
@@ -31,7 +32,7 @@ FLOORS = (
 ROOM_DOCSTRINGS = {"wire", "media", "predictions", "front"}
 FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
-        "predictions.dialects", "predictions.schedule",
+        "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
         "wire.messages", "wire.egress",
         "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}

@@ -10,6 +10,7 @@ from rotoscope.media.intake import Admitted, Intake, MediaKind
 from rotoscope.media.video_masks import fit_mask
 from rotoscope.models.fit import Clip, fitted
 from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.prices import Length
 from rotoscope.wire.messages import Json
 
 __all__ = ["Admission", "admit", "check_inside", "check_prompt"]
@@ -32,15 +33,22 @@ class Admission:
     notes: Sequence[str]
 
     @property
-    def seconds(self) -> dict[str, float]:
-        """The duration of every medium that has a known one, by its link."""
+    def lengths(self) -> dict[str, Length]:
+        """How long every medium lasts of which that is known, by its link."""
         every = [one for media in self.media.values() for one in media]
-        return {one.value: one.duration_seconds for one in every if one.duration_seconds is not None}
+        timed = [(one.value, one.duration_seconds, one.frames) for one in every]
+        return {link: Length(seconds, frames) for link, seconds, frames in timed if seconds is not None}
 
     @property
     def sizes(self) -> list[int]:
         """The size in bytes of every file that must be brought to the provider."""
         return [one.size for media in self.media.values() for one in media if one.size is not None]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The hashes of the kept files that it needs: what is sent, and the picture that masks are painted on."""
+        every = {one.value for found in self.media.values() for one in found}
+        return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
 
     def first(self, argument: str) -> Admitted | None:
         """The first medium of an argument."""

@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope import __version__
+from rotoscope import __version__, signals
 from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeError, UserMistake
 from rotoscope.settings import Settings, read_settings
 
@@ -20,20 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["main", "parser"]
 
 OK, FAILED, BAD_INPUT, NEEDS_REVIEW = 0, 1, 2, 3
-_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went (0 done, 1 failed, 2 bad input, 3 needs review)."""
     asked = parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rotoscope: %(levelname)s: %(message)s")
+    former = signals.handle(signals.leave_at)
     try:
         code: int = asked.run(asked, read_settings(os.environ))
     except RotoscopeError as error:
         print(f"rotoscope: {error.message} {error.hint}".rstrip(), file=sys.stderr)
         return _code_of(error)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    except signals.Interrupted as interrupted:
+        signals.ignore()
+        former = {}
+        return interrupted.code
     except BrokenPipeError:
         _forget_stdout()
         return OK
@@ -41,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _forget_stdout()
         print(f"rotoscope: {error.strerror or error}.", file=sys.stderr)
         return FAILED
+    finally:
+        signals.restore(former)
     return code
 
 
@@ -118,6 +123,7 @@ def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     found = resolve.add_mutually_exclusive_group(required=True)
     found.add_argument("--charged", metavar="PREDICTION_ID", help="it ran as this prediction: collect its result")
     found.add_argument("--not-charged", action="store_true", help="it never ran: free its money")
+    resolve.add_argument("--force", action="store_true", help="take that prediction although it looks like another")
     resolve.set_defaults(run=_resolve)
     spend = actions.add_parser("spend", help="what was spent and is held, by day and model")
     spend.add_argument("--days", type=int, default=30, metavar="N", help="how many days back (default 30)")
@@ -128,12 +134,10 @@ def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
-    import anyio
-
     from rotoscope.compose import stdio_server
     from rotoscope.server.stdio import serve_stdio
 
-    anyio.run(serve_stdio, stdio_server(settings, Path.cwd(), Path.home()))
+    signals.run(serve_stdio, stdio_server(settings, Path.cwd(), Path.home()))
     return OK
 
 
@@ -167,48 +171,38 @@ def _list_jobs(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _drive(_: argparse.Namespace, settings: Settings) -> int:
-    import anyio
-
     from rotoscope.terminal import drive_all
 
-    states = anyio.run(drive_all, settings)
+    states = signals.run(drive_all, settings)
     if "needs_review" in states:
         return NEEDS_REVIEW
     return FAILED if states & {"failed", "cancelled"} else OK
 
 
 def _resolve(asked: argparse.Namespace, settings: Settings) -> int:
-    import anyio
-
     from rotoscope.terminal import resolve
 
-    result = anyio.run(resolve, settings, asked.job_id, asked.charged)
+    result = signals.run(partial(resolve, force=asked.force), settings, asked.job_id, asked.charged)
     print(result.model_dump_json(indent=2))
     return OK
 
 
 def _spend(asked: argparse.Namespace, settings: Settings) -> int:
-    import anyio
-
     from rotoscope.terminal import print_spending
 
-    anyio.run(print_spending, settings, asked.days, asked.json)
+    signals.run(print_spending, settings, asked.days, asked.json)
     return OK
 
 
 def _sweep(_: argparse.Namespace, settings: Settings) -> int:
-    import anyio
-
     from rotoscope.terminal import sweep
 
-    swept = anyio.run(sweep, settings)
+    swept = signals.run(sweep, settings)
     print(f"removed {swept.jobs} jobs and {swept.files} files")
     return OK
 
 
 def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList | MediaFile":
-    import anyio
-
     from rotoscope.contracts.arguments import parse_arguments
     from rotoscope.contracts.tools import TOOLS
     from rotoscope.terminal import perform
@@ -216,7 +210,7 @@ def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobR
     if tool not in TOOLS:
         raise InvalidInput(f"There is no tool {tool[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
     arguments = parse_arguments(TOOLS[tool].arguments, given)
-    return anyio.run(perform, settings, tool, arguments)
+    return signals.run(perform, settings, tool, arguments)
 
 
 def _json_object(text: str) -> dict[str, object]:
@@ -232,11 +226,9 @@ def _json_object(text: str) -> dict[str, object]:
 
 
 def _demo(asked: argparse.Namespace, _: Settings) -> int:
-    import anyio
-
     from rotoscope.demo import run_demo
 
-    code = anyio.run(run_demo, asked.out)
+    code = signals.run(run_demo, asked.out)
     sys.stdout.flush()
     return code
 

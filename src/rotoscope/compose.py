@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from rotoscope.jobs.leases import Holder
     from rotoscope.jobs.tempo import Tempo
     from rotoscope.media.paths import Roots
+    from rotoscope.predictions.dialects import Dialect
     from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
     from rotoscope.wire.client import AsgiApp, Times, Wire
+    from rotoscope.wire.proxies import ProxySettings
 
 __all__ = ["catalog_of", "open_roots", "open_studio", "stdio_server", "studio_opener"]
 
@@ -71,11 +73,14 @@ def open_studio(
         roots: where local files may be read.
         tasks: where jobs run.
         closing: gets what must be closed at the end.
-        sandbox: an app to use where the built-in sandbox would serve.
+        sandbox: an app that answers for the trusted hosts in place of the built-in sandbox.
         sleep: waits some seconds before something free is tried again.
         tempo: the spans of time that the job engine lives by.
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
+
+    Raises:
+        InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
     from rotoscope.jobs.budget import Caps
     from rotoscope.jobs.database import Database
@@ -86,38 +91,60 @@ def open_studio(
     from rotoscope.jobs.machine import drive
     from rotoscope.jobs.quotes import Quotes
     from rotoscope.jobs.retention import Retention
+    from rotoscope.jobs.review import Review
     from rotoscope.jobs.rooms import Rooms
     from rotoscope.jobs.tempo import Tempo
+    from rotoscope.jobs.vault_mark import VaultMark
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault
-    from rotoscope.predictions.dialects import DIALECTS
     from rotoscope.studio import Studio, job_output
     from rotoscope.wire.egress import check_url
 
+    # What no request could go by is refused before anything is written or opened.
+    proxies = _proxies(settings)
     _make_home(settings.home)
-    catalog = catalog_of(settings)
-    for problem in catalog.problems:
-        _log.warning("a manifest was left out: %s", problem)
+    catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox, times)
-    database = Database(settings.database)
+    wire = _wire(settings, catalog, access, sandbox, times, proxies)
+    vault = Vault(settings.home / "vault")
+    database = Database(settings.database, mark=VaultMark(vault, _is_at_home(settings)))
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
-    dialects = {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
-    vault = Vault(settings.home / "vault")
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, tempo)
-    intake = Intake(vault, roots, wire.fetch, check_url, partial(job_output, rooms))
+    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, tempo)
+    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
-    dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo)
+    review = Review(rooms, database, leases.holder)
+    dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
-    return Studio(rooms, intake, access, dispatcher, retention, quotes, leases.holder.owner, caps, draw)
+    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
+
+
+def _load_and_warn(settings: Settings) -> Catalog:
+    catalog = catalog_of(settings)
+    for problem in catalog.problems:
+        _log.warning("a manifest was left out: %s", problem)
+    return catalog
+
+
+def _dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
+    from rotoscope.predictions.dialects import DIALECTS
+
+    return {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
+
+
+def _is_at_home(settings: Settings) -> bool:
+    """Whether the ledger lies in the home itself, and so goes wherever that goes."""
+    from rotoscope.jobs.engines import file_of
+
+    file = file_of(settings.database)
+    return file is not None and file.parent.resolve() == settings.home.resolve()
 
 
 def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
@@ -136,8 +163,20 @@ def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
     )
 
 
+def _proxies(settings: Settings) -> "ProxySettings":
+    from rotoscope.wire.proxies import read_proxy_settings
+
+    # Some hosts pass `$NAME` for what was never set.
+    return read_proxy_settings({name: settings.variable(name) or "" for name in settings.variables})
+
+
 def _wire(
-    settings: Settings, catalog: Catalog, access: Access, sandbox: "AsgiApp | None", times: "Times | None"
+    settings: Settings,
+    catalog: Catalog,
+    access: Access,
+    sandbox: "AsgiApp | None",
+    times: "Times | None",
+    proxies: "ProxySettings",
 ) -> "Wire":
     from rotoscope.wire.client import Door, Wire
 
@@ -147,8 +186,8 @@ def _wire(
         if name in access.keys
     }
     if not access.built_in:
-        return Wire(doors, access.trusted, times=times)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times)
+        return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
+    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, proxies=proxies)
 
 
 class _BuiltIn:

@@ -12,6 +12,7 @@ __all__ = ["Settings", "read_settings"]
 
 _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _RETENTION_DAYS = 30.0
+_MOST_USD = 1e9
 _SANDBOX_WORDS = ("auto", "always", "never")
 
 
@@ -111,6 +112,8 @@ def _cap(environ: Mapping[str, str], name: str, usual: float, without: str) -> f
     if (_value(environ, name) or "").lower() == without:
         return None
     cap = _number(environ, name, f"US dollars (or {without})")
+    if cap is not None and cap > _MOST_USD:
+        raise InvalidInput(f"{name} is beyond all reason.", hint=f"Set it to {without} to be without that limit.")
     return usual if cap is None else cap
 
 

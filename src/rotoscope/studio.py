@@ -11,28 +11,33 @@ import anyio.abc
 
 from rotoscope.admission import Admission, admit, check_inside, check_prompt
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
-from rotoscope.contracts.results import AnyResult, Cost, JobList, JobResult, Status, VideoResult
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.errors import InvalidInput, OverBudget, StorageFailed, UnknownJob
-from rotoscope.jobs.budget import Caps, refuse_over_budget
-from rotoscope.jobs.calls import call_to_json, request_key
+from rotoscope.dry_run import dry_run
+from rotoscope.errors import InvalidInput, StorageFailed, UnknownJob
+from rotoscope.jobs.budget import Caps
+from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
+from rotoscope.jobs.lists import walk_lists
 from rotoscope.jobs.openings import SANDBOX_KEY
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
 from rotoscope.jobs.retention import Retention
+from rotoscope.jobs.review import Review
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
 from rotoscope.models.carry import first_that_carries
 from rotoscope.models.manifest import Manifest, PromptKind, Tool
+from rotoscope.models.meaning import trimmed
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
 from rotoscope.wire.messages import Json
 
 __all__ = ["Quote", "Studio", "bare_id", "job_output"]
 
+_LOOK_SECONDS = 2.0
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
@@ -52,6 +57,7 @@ class Quote:
         provider: where it would run.
         sandbox: whether the sandbox stands in for it, and nothing is charged.
         joins: whether a job that is open already would answer, so that nothing more is paid.
+        key: equal for requests that this price is for; see `keys_of`.
     """
 
     usd: float | None
@@ -59,6 +65,7 @@ class Quote:
     provider: str
     sandbox: bool
     joins: bool
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class Studio:
     intake: Intake
     access: Access
     dispatcher: Dispatcher
+    review: Review
     retention: Retention
     quotes: Quotes
     owner: str
@@ -85,6 +93,7 @@ class Studio:
         """Take up what other processes have left, and keep house; until the task group ends."""
         tasks.start_soon(self.dispatcher.run)
         tasks.start_soon(self.retention.run)
+        tasks.start_soon(walk_lists, self.rooms)
 
     async def perform(
         self,
@@ -110,7 +119,8 @@ class Studio:
                 job = await self.wait(await self.cancel(job_id, principal), budget)
                 return _cancelled(await self.result(job, AnyResult), before)
             case GetJob(job_id=job_id, wait_seconds=seconds):
-                job = await self.wait(await self.job(job_id, principal), min(seconds, budget), told)
+                job = await self._looked_for(await self.job(job_id, principal), budget)
+                job = await self.wait(job, min(seconds, budget), told)
                 return await self.result(job, AnyResult)
             case _:
                 begun = await self.start(tool, arguments, principal, agreed_usd)
@@ -138,7 +148,7 @@ class Studio:
         """
         new, planned = await self._planned(tool, arguments, principal)
         if getattr(arguments, "dry_run", False):
-            return _dry_run(new, planned, [*_seed_notes(new, planned), *_cap_notes(self.caps, new)])
+            return dry_run(new, planned, self.caps)
         opening = await self.rooms.ledger.open(new, replace(self.caps, agreed=agreed_usd), self.owner)
         if not opening.joined:
             self.dispatcher.start(opening.job.id)
@@ -152,7 +162,7 @@ class Studio:
         """
         new, _ = await self._planned(tool, arguments, principal)
         joins = await self.rooms.ledger.foreseen(new, self.caps) is not None
-        return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins)
+        return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins, new.quote_key)
 
     async def job(self, job_id: str, principal: str) -> Job:
         """A job by its id or `job://` link.
@@ -178,6 +188,17 @@ class Studio:
         if job.final:
             # Nothing changes any more: the event that was taken last must not stay behind.
             self.rooms.feed.changed(job.id)
+        return job
+
+    async def _looked_for(self, job: Job, seconds: float) -> Job:
+        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
+        if job.state != "needs_review":
+            return job
+        with anyio.move_on_after(min(seconds, _LOOK_SECONDS)):
+            await self.review.look_at(job)
+        job = await self.rooms.ledger.job(job.id)
+        if job.state == "queued":
+            self.dispatcher.start(job.id)  # it was found, so there is no time to lose
         return job
 
     async def cancel(self, job_id: str, principal: str) -> Job:
@@ -220,11 +241,12 @@ class Studio:
         check_prompt(arguments)
         wanted = getattr(arguments, "model", None)
         manifest, routes = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
+        asked = trimmed(manifest, asked)
         # The sandbox fetches nothing from the network, so it is given the bytes.
         admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox)
         notes = [*admitted.notes, *check_inside(arguments, admitted.first("image"))]
         route = first_that_carries(routes, self.rooms.catalog.providers, admitted.sizes)
-        planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.seconds)
+        planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.lengths)
         return await self._new_job(manifest, asked, admitted, planned, notes, principal), planned
 
     async def _new_job(
@@ -254,13 +276,13 @@ class Studio:
             "warnings": [*notes, *_price_notes(planned.estimate_usd)],
         }
         shown = {name: _short(value) for name, value in asked.items() if value is not None}
-        how = {"sandbox": sandbox, "overlay": asked.get("overlay")}
-        key = request_key(principal, manifest.tool, manifest.id, planned.call, planned.drawn, how)
         provider = planned.call.provider
-        where = (manifest.tool, manifest.id, provider, principal, sandbox)
         driver = SANDBOX_KEY if sandbox else self.access.driver_of(provider)
+        how = {"driver": driver, "overlay": asked.get("overlay")}
+        key, quote = keys_of(principal, manifest, planned, how)
         account = None if sandbox else self.access.account_of(provider)
-        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, _given_files(admitted))
+        where = (manifest.tool, manifest.id, provider, principal, sandbox)
+        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, admitted.files, quote)
 
 
 async def job_output(rooms: Rooms, link: str) -> str:
@@ -311,12 +333,6 @@ def bare_id(job_id: str) -> str:
     return bare
 
 
-def _given_files(admitted: Admission) -> tuple[str, ...]:
-    """The hashes of the kept files that a request needs: what is sent, and the picture that masks are painted on."""
-    every = {one.value for found in admitted.media.values() for one in found}
-    return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
-
-
 def _kinds(tool: Tool, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
     return prompt_kinds(asked) if tool == "segment_image" else frozenset()
 
@@ -337,15 +353,6 @@ def _short(given: Json) -> Json:
 def _price_notes(estimate_usd: float | None) -> list[Json]:
     words = "The price of this model is not known, so the spending caps cannot count it."
     return [words] if estimate_usd is None else []
-
-
-def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
-    """A dry run spends nothing, so a cap that the run would pass is only told."""
-    try:
-        refuse_over_budget(caps, new.estimate_usd, 0, new.model)
-    except OverBudget as error:
-        return [f"{error.message} {error.hint}"]
-    return []
 
 
 def _joined(result: JobResult, begun: Opening) -> JobResult:
@@ -371,36 +378,3 @@ def _cancelled(result: JobResult, before: Job) -> JobResult:
 
 def _noted(result: JobResult, words: str) -> JobResult:
     return result.model_copy(update={"warnings": [*result.warnings, words]})
-
-
-def _seed_notes(new: NewJob, planned: Plan) -> list[str]:
-    """A seed that nobody asked for is drawn for each run, and so differs from the one shown."""
-    if not planned.drawn or "seed" not in TOOLS[new.tool].arguments.model_fields:
-        return []
-    return [f"A run draws a seed of its own; give seed: {planned.seed} to run this very request."]
-
-
-def _dry_run(new: NewJob, planned: Plan, notes: Sequence[str]) -> JobResult:
-    shape = TOOLS[new.tool].result
-    wanted = shape if issubclass(shape, JobResult) else AnyResult
-    estimate = planned.estimate_usd
-    warnings = new.data.get("warnings")
-    return wanted(
-        job_id="",
-        status="succeeded",
-        tool=new.tool,
-        model=new.model,
-        provider=new.provider,
-        sandbox=new.sandbox,
-        progress=1.0,
-        message="Dry run: nothing was sent and nothing was spent.",
-        elapsed_seconds=0.0,
-        expected_seconds=cast("float", new.data["expected_seconds"]),
-        cost=Cost(estimate_usd=estimate, charged_usd=0.0),
-        seed=planned.seed,
-        request=dict(new.args),
-        warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
-        next_step="Call again without dry_run to run it.",
-        dry_run=True,
-        planned_input=dict(planned.call.input),
-    )

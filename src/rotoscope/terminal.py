@@ -4,22 +4,24 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 import anyio
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from rotoscope import signals
 from rotoscope.compose import open_studio
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
 from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.retention import Swept
+from rotoscope.jobs.review import check_prediction
 from rotoscope.media.paths import Roots
 from rotoscope.models.access import Access
 from rotoscope.models.catalog import Catalog
@@ -73,10 +75,15 @@ async def drive_all(settings: Settings) -> frozenset[Status]:
     return await _in_studio(settings, _all_driven)
 
 
-async def resolve(settings: Settings, job_id: str, prediction_id: str | None) -> JobResult:
-    """A person's word on a job that needs review; with a prediction's id its result is collected at once."""
+async def resolve(settings: Settings, job_id: str, prediction_id: str | None, *, force: bool = False) -> JobResult:
+    """A person's word on a job that needs review; with a prediction's id its result is collected at once.
+
+    What the provider keeps of that prediction is held against what the job has sent; `force` takes it all the same.
+    """
 
     async def work(studio: Studio) -> JobResult:
+        if prediction_id is not None and not force:
+            await check_prediction(studio.rooms, await studio.job(job_id, _LOCAL), prediction_id)
         job = await studio.rooms.ledger.resolve(bare_id(job_id), _LOCAL, prediction_id)
         return await studio.deliver(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
 
@@ -109,7 +116,7 @@ async def _in_studio(settings: Settings, work: Callable[[Studio], Awaitable[Answ
     roots = person_roots(settings, Path.cwd(), Path.home())
     outcome: list[Answer] = []
     refusal: RotoscopeError | None = None
-    async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
+    async with signals.closing() as closing, anyio.create_task_group() as tasks:
         try:
             studio = open_studio(settings, roots, tasks, closing)
             studio.begin(tasks)
@@ -126,7 +133,7 @@ async def _all_driven(studio: Studio) -> frozenset[Status]:
     states: set[Status] = set()
     for job_id in await studio.dispatcher.open_jobs():
         job = await studio.wait(await studio.rooms.ledger.job(job_id), float("inf"), _Lines().tell)
-        print(f"job {job.id}: {job.state} {job.message}", file=sys.stderr)
+        _tell(f"job {job.id}: {job.state} {job.message}")
         states.add(job.state)
     return frozenset(states)
 
@@ -141,11 +148,38 @@ class _Lines:
         words = job.message.partition(". ")[0]
         if words != self._said:
             self._said = words
-            print(f"job {job.id}: {job.progress:.0%} {job.message or job.state}", file=sys.stderr)
+            _tell(f"job {job.id}: {job.progress:.0%} {job.message or job.state}")
+
+
+class _Stderr:
+    """The stream on which a person is told. When it is gone, closed terminals and readers end no job."""
+
+    def write(self, words: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(words)
+        return len(words)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    @property
+    def encoding(self) -> str:
+        return sys.stderr.encoding
+
+
+_STDERR = cast("IO[str]", _Stderr())
+
+
+def _tell(words: str) -> None:
+    print(words, file=_STDERR)
 
 
 async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResult | JobList:
-    console = Console(stderr=True)
+    console = Console(file=_STDERR)
     known: Job | None = None
     with _progress(console) as progress:
         bar = progress.add_task(tool, total=1.0)
@@ -154,14 +188,14 @@ async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResul
             nonlocal known
             progress.update(bar, completed=job.progress, description=job.message or job.state)
             if not console.is_terminal and (known is None or known.message != job.message):
-                print(f"job {job.id}: {job.progress:.0%} {job.message or job.state}", file=sys.stderr)
+                _tell(f"job {job.id}: {job.progress:.0%} {job.message or job.state}")
             known = job
 
         try:
             result = await studio.perform(tool, arguments, _LOCAL, _BUDGETS.get(type(arguments), float("inf")), tell)
         except anyio.get_cancelled_exc_class():
             if known is not None:
-                print(f"\nInterrupted. The job is {known.id}: rotoscope jobs show {known.id}", file=sys.stderr)
+                _tell(f"\nInterrupted. The job is {known.id}: rotoscope jobs show {known.id}")
             raise
     if isinstance(result, JobResult):
         await studio.delivered(result)

@@ -67,18 +67,18 @@ class Replicate:
             return 201, {"id": "f1", "urls": {"get": "https://sandbox.invalid/v1/files/f1"}}
         if path.endswith("/cancel"):
             self.states = list(self.cancelled)
-            return 200, self.full(self.states[0])
+            return 200, self.full(self.states[0], path.split("/")[-2])
         if method == "POST":
             self.inputs.append(json.loads(body)["input"])
+            named = f"p{self.posts}"  # a run of its own for every paying request
             if self.hold is not None:
                 await self.hold.wait()
             status, answer = self.created
-            name = f"p{self.posts}"
-            return status, self.full(answer, name) if status < 300 and isinstance(answer, dict) else answer
+            return status, self.full(answer, named) if status < 300 and isinstance(answer, dict) else answer
         if path.startswith("/v1/predictions/"):
             self.on_ask.set()
             state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-            return (state, b"{}") if isinstance(state, int) else (200, self.full(state, path.rpartition("/")[2]))
+            return (state, b"{}") if isinstance(state, int) else (200, self.full(state, path.split("/")[3]))
         return self.file(path)
 
     def file(self, path: str) -> Answer:
@@ -87,8 +87,8 @@ class Replicate:
             return 503, b"try later"
         return (200, self.files[path]) if path in self.files else (404, b"gone")
 
-    def full(self, state: dict[str, Any], name: str = "p1") -> dict[str, Any]:
-        return {"id": name, "model": "m", "version": "v", "logs": "", "output": None, "error": None, **state}
+    def full(self, state: dict[str, Any], named: str = "p1") -> dict[str, Any]:
+        return {"id": named, "model": "m", "version": "v", "logs": "", "output": None, "error": None, **state}
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx  # noqa: TID251 - a client without TLS: making it anew for each process costs more than the test
 import pytest
 from PIL import Image
 from simulated import Killed, Process, Seams, Time, no_threads
@@ -71,12 +70,14 @@ class SeamedWire(Wire):
 
     def __init__(self, seams: Seams, world: "World", doors: dict[str, Door]) -> None:
         host = SANDBOX_URL.rpartition("/")[2]
-        super().__init__(doors, frozenset({host}))
+        super().__init__(doors, frozenset({host}), self._app)
         self._seams, self._world = seams, world
 
-    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+    async def send(
+        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply:
         self._seams.cross(f"before {call.method}")
-        answer = await super().send(provider, call, guard)
+        answer = await super().send(provider, call, guard, pays=pays)
         self._seams.cross(f"after the reply to {call.method}")
         return answer
 
@@ -85,9 +86,6 @@ class SeamedWire(Wire):
         found = await super().download(provider, url, into, limit)
         self._seams.cross("after the download")
         return found
-
-    def _client(self, *, trust_env: bool) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self._app), trust_env=False)
 
     async def _app(self, scope: dict[str, Any], receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
         if self._seams.dead:

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +13,20 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import Connection
 
+import rotoscope.jobs.engines
+import rotoscope.jobs.ledger
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import NewJob, Opening
+from rotoscope.jobs.leases import Holder, Leases
 from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.tables import SCHEMA_VERSION
-from rotoscope.settings import Settings
+from rotoscope.jobs.tempo import Tempo
+from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -30,6 +34,7 @@ Open = Callable[..., AbstractAsyncContextManager[Studio]]
 Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 Replicate = Any  # the scripted provider of conftest
 SCHEMA_1 = (Path(__file__).parent / "fixtures" / "ledger_schema_1.sql").read_text(encoding="utf-8")
+SCHEMA_3 = (Path(__file__).parent / "fixtures" / "ledger_schema_3.sql").read_text(encoding="utf-8")
 NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, {})
 
 
@@ -45,13 +50,17 @@ async def performed(studio: Studio, arguments: SegmentImage) -> JobResult:
 
 
 async def pragma(studio: Studio, words: str) -> Any:
-    """Read or set something of the one connection that a studio has."""
+    """Read or set something of the connection with which a studio writes."""
 
-    def run(connection: Connection) -> Any:
-        found = connection.exec_driver_sql(f"PRAGMA {words}")
-        return found.scalar() if found.returns_rows else None
-
-    return await studio.rooms.ledger._database.transact(run, writes=False)
+    database = studio.rooms.ledger._database
+    if database._writer.engine is None:
+        await database.transact(lambda _: None)
+    assert database._writer.engine is not None
+    with database._writer.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        found = driver.execute(f"PRAGMA {words}").fetchone()
+        return found[0] if found else None
 
 
 def rows(file: Path, query: str) -> list[tuple[Any, ...]]:
@@ -91,7 +100,8 @@ async def old_home(
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as old:
         old.executescript(SCHEMA_1)
         for name, records in tables.items():
-            for record in records:
+            known = {row[1] for row in old.execute(f"PRAGMA table_info({name})")}
+            for record in ({column: one[column] for column in one if column in known} for one in records):
                 columns, marks = ", ".join(record), ", ".join("?" * len(record))
                 old.execute(f"INSERT INTO {name} ({columns}) VALUES ({marks})", list(record.values()))
         old.execute("DELETE FROM submissions WHERE job_id = ?", [ids["queued"]])
@@ -100,8 +110,8 @@ async def old_home(
         old.execute(f"UPDATE jobs SET {dead} WHERE id = ?", [ids["running"]])
         old.execute("UPDATE jobs SET state = 'queued', stage = 'prepare' WHERE id = ?", [ids["queued"]])
         for job_id, data in old.execute("SELECT id, data FROM jobs").fetchall():
-            known = {name: value for name, value in json.loads(data).items() if name not in ("drawn", "price")}
-            old.execute("UPDATE jobs SET data = ? WHERE id = ?", [json.dumps(known), job_id])
+            plan = {name: value for name, value in json.loads(data).items() if name not in ("drawn", "price")}
+            old.execute("UPDATE jobs SET data = ? WHERE id = ?", [json.dumps(plan), job_id])
     return file, ids
 
 
@@ -156,17 +166,35 @@ async def test_several_processes_that_open_a_ledger_at_once_all_find_it_upgraded
     assert is_sound(file)
 
 
-async def test_a_ledger_of_the_second_schema_gets_what_the_third_added(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(tmp_path: Path, version: int) -> None:
     file = tmp_path / "ledger.sqlite3"
-    opening = await Ledger(Database(f"sqlite:///{file}"), lambda: 1.0).open(NEW)
-    with contextlib.closing(sqlite3.connect(file)) as second:
-        second.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
-    database = Database(f"sqlite:///{file}")
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.executescript(SCHEMA_3)
+        if version < 3:  # the third added this and nothing else
+            old.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
+    database = Database(file)
     await Quotes(database, lambda: 1.0, 600.0).give("key", 2.0)
-    assert await Ledger(database, lambda: 1.0).job(opening.job.id) == opening.job
+    done, watched, doubted, queued, cancelled = (f"{number:032x}" for number in range(1, 6))
+    assert rows(file, "SELECT prediction_id, job_id FROM runs ORDER BY at") == [("run-a", done), ("run-b", watched)]
+    given = rows(file, "SELECT job_id, sha256 FROM job_inputs ORDER BY job_id, sha256")
+    every = zip("abcde", (done, watched, doubted, queued, cancelled), strict=True)
+    assert given == [(one, sha256) for letter, one in every for sha256 in (letter * 64, "f" * 64)]
+    sent = dict(rows(file, "SELECT job_id, sent_at IS NOT NULL FROM reservations"))
+    assert sent == {done: 1, watched: 1, doubted: 1, queued: 0, cancelled: 1}
+    ledger = Ledger(database, lambda: 1_700_000_100.0)
+    assert {job.id for job in await ledger.jobs("local", None, 10)} == {done, watched, doubted, queued, cancelled}
+    assert await ledger.others_runs("replicate", ["run-a", "run-b"], watched) == {"run-a"}
     assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    await Database(tmp_path / "new.sqlite3").version()
+    assert indexes(file) == indexes(tmp_path / "new.sqlite3")
+    assert is_sound(file)
     await database.aclose()
+
+
+def indexes(file: Path) -> set[str]:
+    return {row[0] for row in rows(file, "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")}
 
 
 async def test_a_newer_ledger_is_refused_with_its_version_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -262,7 +290,6 @@ async def test_a_locked_ledger_refuses_before_anything_is_sent_and_works_again_a
     studio: Studio, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     await studio.list("local", None, 1)
-    await pragma(studio, "busy_timeout = 50")
     file = settings.home / "ledger.sqlite3"
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -302,3 +329,235 @@ async def test_a_damaged_ledger_is_named_and_nothing_is_begun(
     assert "damaged" in caught.value.message
     assert provider.asked == []
     assert file.read_bytes() == before
+
+
+# --- other programs that have it open
+
+
+@contextlib.contextmanager
+def write_locked(file: Path, words: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute(words)
+        yield
+        other.execute("ROLLBACK")
+
+
+async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    database = Database(file)
+    ledger = Ledger(database, lambda: 1.0)
+    job, done = (await ledger.open(NEW)).job, anyio.Event()
+
+    async def write() -> None:
+        await database.transact(lambda _: None)
+        done.set()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            with write_locked(file):
+                tasks.start_soon(write)
+                for _ in range(20):
+                    assert await ledger.job(job.id) == job
+                    assert len(await ledger.jobs("local", None, 10)) == 1
+                    await database.version()
+                assert not done.is_set()
+            await done.wait()
+
+
+async def test_a_call_is_refused_in_its_clients_time_while_another_program_writes_and_has_not_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind a write that is more patient: none of them could come through."""
+    monkeypatch.setattr(rotoscope.jobs.ledger, "QUICK_SECONDS", 0.2)
+    file = tmp_path / "ledger.sqlite3"
+    database = Database(file)
+    ledger = Ledger(database, lambda: 1.0)
+    job, refused = (await ledger.open(NEW)).job, []
+
+    async def call(work: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(StorageFailed, match="locked by another program; nothing was begun"):
+            await work()
+        refused.append(work)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            with write_locked(file):
+                tasks.start_soon(database.transact, lambda _: None)
+                async with anyio.create_task_group() as calls:
+                    for _ in range(10):
+                        calls.start_soon(call, lambda: ledger.open(NEW))
+                    calls.start_soon(call, lambda: ledger.request_cancel(job.id, "local"))
+                assert len(refused) == 11
+    assert rows(file, "SELECT id, state FROM jobs") == [(job.id, "queued")]
+    assert not (await ledger.open(NEW)).joined
+
+
+async def test_many_that_wait_for_each_other_and_not_for_another_program_all_come_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotoscope.jobs.ledger, "QUICK_SECONDS", 1.0)
+    file = tmp_path / "ledger.sqlite3"
+    ledger = Ledger(Database(file), lambda: 1.0)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(500):
+                tasks.start_soon(ledger.open, NEW)
+    assert rows(file, "SELECT count(*) FROM jobs") == [(500,)]
+
+
+async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the_switch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotoscope.jobs.engines, "_SWITCH_SECONDS", 0.05)
+    file = tmp_path / "ledger.sqlite3"
+    first = Database(file)
+    job = (await Ledger(first, lambda: 1.0).open(NEW)).job
+    await first.aclose()
+    assert rows(file, "PRAGMA journal_mode = DELETE") == [("delete",)]
+    ledger = Ledger(Database(file, busy_seconds=0.1), lambda: 1.0)
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM jobs").fetchall()
+        assert await ledger.job(job.id) == job
+        with pytest.raises(StorageFailed, match="locked"):
+            await ledger.open(NEW)  # such a journal lets nobody write while somebody reads
+        other.execute("ROLLBACK")
+    assert rows(file, "SELECT count(*) FROM jobs") == [(1,)], "what timed out has not happened"
+    await ledger.open(NEW)
+    assert rows(file, "SELECT count(*) FROM jobs") == [(2,)]
+
+
+async def test_a_ledger_with_a_rollback_journal_that_nobody_reads_is_switched(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    database = Database(file)
+    await database.version()
+    await database.aclose()
+    rows(file, "PRAGMA journal_mode = DELETE")
+    await Database(file).version()
+    assert rows(file, "PRAGMA journal_mode") == [("wal",)]
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+async def test_a_newer_ledger_is_refused_before_anything_of_it_is_changed(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as newer:
+        newer.execute(f"PRAGMA journal_mode = {mode}")
+        newer.execute("CREATE TABLE jobs (id)")
+        newer.execute("PRAGMA user_version = 99")
+    before = file.read_bytes()
+    with pytest.raises(StorageFailed, match="schema 99"):
+        await Database(file).version()
+    assert file.read_bytes() == before
+
+
+async def test_what_only_reads_cannot_write(tmp_path: Path) -> None:
+    database = Database(tmp_path / "ledger.sqlite3")
+    with pytest.raises(StorageFailed):
+        await database.transact(lambda c: c.exec_driver_sql("DELETE FROM jobs"), writes=False)
+
+
+@pytest.mark.parametrize("place", ["postgresql://host/name", "nonsense", "sqlite+what:///x"])
+async def test_a_place_that_is_none_is_told_and_leaves_no_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageFailed):
+        await Database(place).version()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_ledger_in_memory_is_one_for_what_writes_and_what_reads() -> None:
+    ledger = Ledger(Database("sqlite://"), lambda: 1.0)
+    job = (await ledger.open(NEW)).job
+    assert await ledger.job(job.id) == job
+
+
+# --- where it lies, and what belongs to it
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+async def test_nothing_is_sent_once_the_ledgers_file_is_another(
+    studio: Studio, settings: Settings, provider: Replicate, photo: Path, until: Until, replaced: bool
+) -> None:
+    file = settings.home / "ledger.sqlite3"
+    assert (await performed(studio, words(photo, "one"))).status == "succeeded"
+    asked = len(provider.asked)
+    for part in file.parent.glob("ledger.sqlite3*"):
+        part.rename(part.with_name(f"old-{part.name}"))
+    if replaced:
+        await Ledger(Database(file), lambda: 1.0).open(NEW)
+    with pytest.raises(StorageFailed, match="removed or replaced"):
+        await studio.start("segment_image", words(photo, "two"), "local")
+    assert (provider.posts, len(provider.asked)) == (1, asked)
+
+
+async def test_a_job_that_is_on_its_way_is_not_sent_once_the_ledgers_file_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    database = Database(file)
+    ledger = Ledger(database, lambda: 1.0)
+    holder = Holder("me", frozenset({"replicate"}), frozenset({"m"}))
+    job = await Leases(database, lambda: 1.0, holder, Tempo()).claim((await ledger.open(NEW)).job.id)
+    assert job is not None
+    assert await ledger.submission(job.id) is None
+    file.rename(tmp_path / "old")
+    with pytest.raises(StorageFailed, match="removed or replaced"):
+        await ledger.intend(job, "digest")
+    assert await ledger.submission(job.id) is None
+
+
+def home_at(folder: Path, url: str | None = None) -> Settings:
+    return read_settings({"ROTOSCOPE_HOME": str(folder), **({"ROTOSCOPE_DATABASE_URL": url} if url else {})})
+
+
+async def opening_of(opened: Open, provider: Replicate, settings: Settings) -> None:
+    refusal: StorageFailed | None = None
+    async with opened(settings, provider) as studio:
+        try:
+            await studio.list("local", None, 1)
+        except StorageFailed as error:
+            refusal = error  # raised inside a task group it would come out wrapped
+    if refusal is not None:
+        raise refusal
+
+
+async def test_a_ledger_is_refused_to_a_second_home(opened: Open, provider: Replicate, tmp_path: Path) -> None:
+    first = home_at(tmp_path / "one")
+    await opening_of(opened, provider, first)
+    second = home_at(tmp_path / "two", f"sqlite:///{first.home}/ledger.sqlite3")
+    with pytest.raises(StorageFailed, match="belongs to another results folder"):
+        await opening_of(opened, provider, second)
+    await opening_of(opened, provider, first)
+
+
+async def test_a_ledger_outside_belongs_to_the_first_home_that_uses_it(
+    opened: Open, provider: Replicate, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/shared.sqlite3"
+    for _ in range(2):
+        await opening_of(opened, provider, home_at(tmp_path / "one", url))
+    with pytest.raises(StorageFailed, match="belongs to another results folder"):
+        await opening_of(opened, provider, home_at(tmp_path / "two", url))
+    (tmp_path / "one").rename(tmp_path / "moved")
+    await opening_of(opened, provider, home_at(tmp_path / "moved", url))
+
+
+async def test_a_home_that_is_moved_or_whose_results_were_emptied_goes_on(
+    opened: Open, provider: Replicate, tmp_path: Path
+) -> None:
+    await opening_of(opened, provider, home_at(tmp_path / "one"))
+    (mark,) = rows(tmp_path / "one" / "ledger.sqlite3", "SELECT value FROM properties WHERE name = 'vault'")
+    (tmp_path / "one").rename(tmp_path / "two")
+    await opening_of(opened, provider, home_at(tmp_path / "two"))
+    shutil.rmtree(tmp_path / "two" / "vault")
+    await opening_of(opened, provider, home_at(tmp_path / "two"))
+    assert (tmp_path / "two" / "vault" / ".id").read_text() == mark[0]
+
+
+async def test_a_ledger_of_a_former_version_gets_its_mark(opened: Open, provider: Replicate, tmp_path: Path) -> None:
+    settings = home_at(tmp_path / "one")
+    settings.home.mkdir()
+    with contextlib.closing(sqlite3.connect(settings.home / "ledger.sqlite3")) as old:
+        old.executescript(SCHEMA_1)
+    await opening_of(opened, provider, settings)
+    (mark,) = rows(settings.home / "ledger.sqlite3", "SELECT value FROM properties WHERE name = 'vault'")
+    assert (settings.home / "vault" / ".id").read_text() == mark[0]

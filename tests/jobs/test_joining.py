@@ -1,5 +1,6 @@
 """Joining: a request that is sent again, by whoever and whenever, pays once for one result."""
 
+import base64
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -8,12 +9,22 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp import Client
 from PIL import Image
 
-from rotoscope.contracts.arguments import Arguments, DescribeWithMasks, GenerateVideo, GetJob, SegmentImage
-from rotoscope.contracts.results import JobResult
+from rotoscope.contracts.arguments import (
+    Arguments,
+    DescribeWithMasks,
+    GenerateVideo,
+    GetJob,
+    SegmentImage,
+    parse_arguments,
+)
+from rotoscope.contracts.results import JobResult, MaskResult
 from rotoscope.jobs.job import Opening
-from rotoscope.settings import Settings
+from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
+from rotoscope.models.catalog import manifest_folder
+from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -64,13 +75,26 @@ async def test_a_result_that_nobody_was_told_is_joined_and_then_told_once(
     assert any("nothing was sent or paid again" in warning for warning in retried.warnings)
 
 
-async def test_after_it_was_told_the_same_request_is_a_new_job(
+async def test_after_it_was_told_the_same_request_joins_once_more_and_then_is_a_new_job(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
-    first, second = await performed(studio, words(photo)), await performed(studio, words(photo))
-    assert first.job_id != second.job_id
+    """A client that gave up in silence looks like one that was answered."""
+    first, again, third = [await performed(studio, words(photo)) for _ in range(3)]
+    assert (again.job_id, again.status) == (first.job_id, "succeeded")
+    assert third.job_id != first.job_id
     assert provider.posts == 2
-    assert not any("paid again" in warning for warning in second.warnings)
+    assert not any("paid again" in warning for warning in third.warnings)
+
+
+async def test_a_minute_after_it_was_told_the_same_request_is_a_new_job(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    now = [1_000_000.0]
+    async with opened(settings, provider, clock=lambda: now[0]) as studio:
+        first = await performed(studio, words(photo))
+        now[0] += TELL_AGAIN_SECONDS + 1
+        assert (await performed(studio, words(photo))).job_id != first.job_id
+    assert provider.posts == 2
 
 
 async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provider: Replicate, photo: Path) -> None:
@@ -80,6 +104,7 @@ async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provi
     assert isinstance(result, JobResult)
     assert (await begun(studio, words(photo))).joined, "the answer has not left yet"
     await studio.delivered(result)
+    assert (await begun(studio, words(photo))).told_before
     assert not (await begun(studio, words(photo))).joined
 
 
@@ -252,3 +277,166 @@ async def test_a_caller_who_is_cut_off_only_stops_waiting_and_a_retry_joins(
     assert (job.state, job.cancel_requested, job.delivered_at) == ("succeeded", False, None)
     retried = await performed(studio, words(photo))
     assert (retried.job_id, retried.status, provider.posts) == (job.id, "succeeded", 1)
+
+
+def data_uri(file: Path) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+async def shown(studio: Studio, arguments: Arguments) -> str:
+    """The picture as a dry run shows that it would be sent."""
+    result = await studio.perform("segment_image", arguments, "local", 5)
+    assert isinstance(result, JobResult)
+    assert result.planned_input is not None
+    return str(result.planned_input["image"])
+
+
+async def test_a_picture_is_the_same_by_its_link_as_by_its_path_and_however_it_is_given(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.hold = anyio.Event()
+    link = await shown(studio, words(photo, dry_run=True))
+    assert link.startswith("artifact://")
+    first = await begun(studio, words(photo))
+    kept = studio.rooms.vault.find(link.removeprefix("artifact://"))
+    assert kept is not None
+    ways = [link, photo.as_uri(), str(photo.parent / "x" / ".." / photo.name), data_uri(photo), f" {photo}\n"]
+    for way in (*ways, data_uri(kept)):
+        again = SegmentImage(image=way, instruction="the helmet")
+        assert (await begun(studio, again)).job.id == first.job.id, way[:60]
+        assert await shown(studio, SegmentImage(image=way, instruction="the helmet", dry_run=True)) == link
+    provider.hold.set()
+
+
+async def test_a_mask_is_the_same_by_its_job_as_by_its_link(studio: Studio, provider: Replicate, photo: Path) -> None:
+    done = await performed(studio, words(photo))
+    assert isinstance(done, MaskResult)
+    provider.hold = anyio.Event()
+    ways = [f"job://{done.job_id}", f"job://{done.job_id}/masks/0", done.masks[0].media.uri, done.masks[0].media.path]
+    openings = [await begun(studio, SegmentImage(image=way, instruction="the white")) for way in ways]
+    assert len({opening.job.id for opening in openings}) == 1
+    provider.hold.set()
+
+
+@pytest.mark.parametrize("blanks", ["{} ", "\n{}", "\t{}\r\n", "{}\u00a0"])
+async def test_blanks_around_words_are_no_other_request_and_are_not_sent(
+    studio: Studio, provider: Replicate, photo: Path, blanks: str
+) -> None:
+    provider.hold = anyio.Event()
+    first = await begun(studio, words(photo, instruction=blanks.format("the helmet")))
+    assert (await begun(studio, words(photo))).job.id == first.job.id
+    provider.hold.set()
+    await finished(studio, first)
+    assert [sent["instruction"] for sent in provider.inputs] == ["the helmet"]
+    assert first.job.args["instruction"] == "the helmet"
+
+
+FILMS: list[dict[str, Any]] = [
+    {},
+    {"duration": 5},
+    {"duration": "5", "resolution": "720p"},
+    {"aspect_ratio": "16:9", "generate_audio": True},
+    {"aspect_ratio": " 16:9 ", "reference_images": [], "reference_videos": [], "reference_audios": []},
+    {"first_frame": None, "seed": -1, "resolution": ""},
+    {"prompt": "a fox runs\n", "duration": 5.0},
+]
+
+
+async def test_a_film_with_its_defaults_named_is_the_film_without(studio: Studio, provider: Replicate) -> None:
+    provider.hold = anyio.Event()
+
+    async def opened(**more: Any) -> str:
+        asked = parse_arguments(GenerateVideo, {"prompt": "a fox runs", **more})
+        return (await begun(studio, asked, tool="generate_video")).job.id
+
+    assert len({await opened(**more) for more in FILMS}) == 1
+    others = [
+        {"duration": 6},
+        {"resolution": "480p"},
+        {"generate_audio": False},
+        {"prompt": "a fox  runs"},
+        {"seed": 0},
+    ]
+    assert len({await opened(**more) for more in [{}, *others]}) == 1 + len(others)
+    provider.hold.set()
+
+
+async def test_after_the_manifest_moved_to_another_version_or_form_the_same_words_are_another_request(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    """The old model's result, which nobody was told, is no answer to who asks the new one."""
+    shipped = (manifest_folder() / "models" / "sa2va-4b-image.toml").read_text(encoding="utf-8")
+    (settings.home / "models").mkdir(parents=True)
+    versions = [
+        shipped,
+        shipped.replace("ccf8e583", "0cf8e583"),
+        shipped.replace('form = "version"', 'form = "official"'),
+    ]
+    found = []
+    for text in [*versions, shipped]:
+        (settings.home / "models" / "own.toml").write_text(text, encoding="utf-8")
+        async with opened(settings, provider) as studio:
+            opening = await begun(studio, words(photo))
+            await finished(studio, opening)
+            found.append(opening.job.id)
+    assert len(set(found)) == 3
+    assert (found[3], provider.posts) == (found[0], 3)
+
+
+async def test_addresses_that_the_provider_reads_are_compared_in_one_spelling(
+    opened: Open, tmp_path: Path, provider: Replicate
+) -> None:
+    environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
+
+    def asked(address: str) -> SegmentImage:
+        return SegmentImage(image=address, instruction="the cat")
+
+    async with opened(read_settings(environ), provider) as studio:
+
+        async def key(address: str) -> str:
+            return (await studio.quote("segment_image", asked(address), "local")).key
+
+        usual = await key("https://example.com/a%2Fb.png?y=2&x=1")
+        for same in ("HTTPS://EXAMPLE.com:443/a%2fb.png?y=2&x=1#top", " https://example.com/a%2Fb.png?y=2&x=1\n"):
+            assert await key(same) == usual
+        for other in ("https://example.com/a%2Fb.png?x=1&y=2", "https://example.com/A%2Fb.png?y=2&x=1"):
+            assert await key(other) != usual
+        assert await key("https://example.com") == await key("https://example.com/")
+        (sent,) = {await shown(studio, asked("https://EXAMPLE.com/c.png#x").model_copy(update={"dry_run": True}))}
+    assert sent == "https://example.com/c.png"
+
+
+PAIRS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("segment_image", {"instruction": "the helmet"}, {"instruction": " the helmet\n", "overlay": True, "points": None}),
+    ("segment_image", {"points": [{"x": 200, "y": 100}]}, {"points": [{"x": "200.3", "y": 99.8, "keep": True}]}),
+    ("describe_with_masks", {}, {"prompt": "Could you please give me a brief description of the image? "}),
+    ("generate_video", {"prompt": "a fox"}, {"prompt": "a fox ", "duration": "5", "reference_videos": []}),
+]
+
+
+@pytest.mark.parametrize(("tool", "first", "second"), PAIRS, ids=[f"{p[0]} {n}" for n, p in enumerate(PAIRS)])
+@pytest.mark.parametrize("way", ["path", "link"])
+async def test_two_calls_of_a_tool_in_other_words_pay_once(
+    environment: dict[str, str], serve: Any, sandbox: Any, photo: Path, tool: str, first: dict[str, Any],
+    second: dict[str, Any], way: str,
+) -> None:  # fmt: skip
+    """Through the tools of the server, as an assistant that gave up waiting sees them."""
+    medium = "reference_images" if tool == "generate_video" else "image"
+    server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
+    async with Client(server) as client:
+
+        async def call(name: str = tool, **arguments: Any) -> dict[str, Any]:
+            with anyio.fail_after(30):
+                answer = await client.call_tool(name, arguments)
+            assert answer.structured_content is not None, answer
+            return answer.structured_content
+
+        planned = (await call(**first, **{medium: str(photo)}, dry_run=True))["planned_input"]
+        link = next(value for value in planned.values() if "artifact://" in str(value))
+        again = photo.as_uri() if way == "path" else link
+        jobs = [await call(**first, **{medium: str(photo)}), await call(**second, **{medium: again})]
+        with anyio.fail_after(30):
+            while (await call("get_job", job_id=jobs[0]["job_id"]))["status"] in ("queued", "running"):
+                await anyio.lowlevel.checkpoint()
+    assert jobs[0]["job_id"] == jobs[1]["job_id"]
+    assert len(sandbox.state.accepted) == 1

@@ -139,7 +139,7 @@ class SimulatedWire:
     def longest(self, call: HttpCall) -> float:
         return 35.0
 
-    async def send(self, provider: str, call: HttpCall, guard: Any = None) -> Reply:
+    async def send(self, provider: str, call: HttpCall, guard: Any = None, *, pays: bool = False) -> Reply:
         self.seams.cross("before sending")
         await anyio.sleep(0.05)
         if call.method == "POST" and call.url.endswith("/predictions"):

@@ -2,7 +2,9 @@
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -320,3 +322,118 @@ async def test_a_job_that_waits_for_its_next_try_is_left_until_then(
     assert await second.claim_some() == ()
     clock.now += 30
     assert [one.id for one in await second.claim_some()] == [job.id]
+
+
+# --- clocks that were wrong
+
+
+@pytest.mark.parametrize("ahead", [60.0, 3600.0, 40 * 86_400.0])
+async def test_what_was_written_by_a_clock_that_was_ahead_is_over(
+    ledger: Ledger, process: Process, clock: Clock, ahead: float
+) -> None:
+    """Its owner has died; then the clock was set right."""
+    clock.now += ahead
+    first, second = process("a"), process("b")
+    await first.beat(frozenset())
+    driven, waiting = await taken(first, await new(ledger)), await new(ledger, starter="a")
+    clock.now -= ahead
+    await ledger.request_cancel(driven.id, "local")
+    found = {job.id: job for job in await second.claim_some()}
+    assert set(found) == {driven.id, waiting.id}
+    assert (found[driven.id].cancel_requested, found[driven.id].fence) == (True, driven.fence + 1)
+
+
+async def test_a_pause_that_was_written_by_a_clock_that_was_ahead_is_over(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first, second = process("a"), process("b")
+    job = await taken(first, await new(ledger))
+    await ledger.advance(job, Patch(next_at=clock.now + 3600))
+    await first.give_back()
+    (again,) = await second.claim_some()
+    assert (again.id, again.next_at) == (job.id, None), "nor does the driver wait for it"
+
+
+async def test_the_longest_pause_that_is_written_is_waited_for(ledger: Ledger, process: Process, clock: Clock) -> None:
+    first, second = process("a"), process("b")
+    job = await taken(first, await new(ledger))
+    await ledger.advance(job, Patch(next_at=clock.now + TEMPO.longest_pause))
+    await first.give_back()
+    assert await second.claim_some() == ()
+
+
+async def test_a_lease_of_this_moment_stands_although_the_other_clock_is_a_little_behind(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    await taken(process("a"), await new(ledger))
+    clock.now -= TEMPO.lease - TEMPO.beat
+    assert await process("b").claim_some() == ()
+
+
+# --- keys and accounts
+
+
+def held(file: Path, clock: Clock, owner: str, key: str, *accounts: str) -> Leases:
+    holder = Holder(owner, frozenset({key}), frozenset({"m"}), {}, frozenset(accounts))
+    return Leases(Database(file), clock, holder, TEMPO)
+
+
+HOST = "replicate@api.replicate.com"
+THEIRS = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, needs_key=HOST, account="first")
+
+
+async def test_a_job_for_one_host_is_not_driven_by_a_process_with_another(
+    ledger: Ledger, file: Path, clock: Clock
+) -> None:
+    job = (await ledger.open(THEIRS)).job
+    assert await held(file, clock, "a", "replicate@gateway.example", "first").claim(job.id) is None
+    assert await held(file, clock, "b", HOST, "first").claim(job.id) is not None
+
+
+@pytest.mark.parametrize(
+    ("stage", "free"), [("prepare", False), ("submit", False), ("watch", True), ("fetch", True), ("finish", True)]
+)
+async def test_what_is_sent_needs_the_account_and_what_was_paid_for_any_key_of_the_host(
+    ledger: Ledger, file: Path, clock: Clock, stage: Any, free: bool
+) -> None:
+    owner, other = held(file, clock, "a", HOST, "first"), held(file, clock, "b", HOST, "second")
+    job = await taken(owner, (await ledger.open(THEIRS)).job)
+    await ledger.advance(job, Patch(stage=stage))
+    await owner.give_back()
+    assert (job.id in await other.open_jobs()) is free
+    assert (await other.claim(job.id) is not None) is free
+
+
+async def test_a_job_without_an_account_is_driven_by_any_key_of_its_host(
+    ledger: Ledger, file: Path, clock: Clock
+) -> None:
+    job = (await ledger.open(replace(THEIRS, account=None))).job
+    assert await held(file, clock, "a", HOST, "second").claim(job.id) is not None
+
+
+async def test_a_job_whose_key_was_refused_is_left_to_others_for_a_while(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first, second = process("a"), process("b")
+    job = await taken(first, await new(ledger))
+    returned = await ledger.advance(job, Patch(state="queued", message="The key was refused."))
+    first.refuse(job.id)
+    assert (returned.owner, returned.state, returned.lease_until) == (None, "queued", None)
+    assert await first.claim_some() == ()
+    assert [one.id for one in await second.claim_some()] == [job.id]
+    await second.give_back()
+    clock.now += TEMPO.refused_pause
+    assert [one.id for one in await first.claim_some()] == [job.id]
+
+
+async def test_who_was_last_seen_with_a_key_stays_known_after_it_has_ended(
+    process: Process, file: Path, clock: Clock
+) -> None:
+    first = process("a", frozenset({"fal"}))
+    await first.beat(frozenset())
+    clock.now += 5
+    await process("b", frozenset({"replicate"})).beat(frozenset())
+    await first.give_back()
+    with sqlite3.connect(file) as other:
+        found = other.execute("SELECT key, owner, seen_at FROM key_holders ORDER BY key").fetchall()
+    assert found == [("fal", "a", clock.now - 5), ("replicate", "b", clock.now)]

@@ -8,6 +8,8 @@ import anyio
 import pytest
 
 import rotoscope.jobs.ledger
+import rotoscope.jobs.openings
+import rotoscope.jobs.rows
 from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
@@ -190,13 +192,14 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
 ) -> None:
     """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
     levels: list[tuple[str, int]] = []
-    noting = rotoscope.jobs.ledger.note
+    noting = rotoscope.jobs.rows.note
 
     def noted(connection: Any, job_id: str, at: float, kind: str, data: Any) -> None:
         noting(connection, job_id, at, kind, data)
         levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
 
-    monkeypatch.setattr(rotoscope.jobs.ledger, "note", noted)
+    for module in (rotoscope.jobs.ledger, rotoscope.jobs.openings):
+        monkeypatch.setattr(module, "note", noted)
     job = await claimed(ledger)
     await ledger.intend(job, "digest")
     await ledger.note_prediction(job.id, "p1")

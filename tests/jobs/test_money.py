@@ -1,6 +1,7 @@
 """Money: what is held before a run, what it counts for after it, and what is refused before anything is spent."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +13,7 @@ import pytest
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.errors import OverBudget, StorageFailed
+from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
 from rotoscope.jobs.budget import Caps, Settlement, in_millionths, refuse_over_budget, settlement
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Job, NewJob, Patch
@@ -25,6 +26,7 @@ from rotoscope.studio import Studio
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
 Replicate = Any  # the scripted provider of conftest
+OUT = "https://sandbox.invalid/out.png"
 MIDNIGHT = 1_767_225_600.0  # 2026-01-01 00:00 UTC
 SHIPPED = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
 
@@ -56,10 +58,17 @@ def new(usd: float | None, principal: str = "local", *, sandbox: bool = False) -
     return NewJob("segment_image", "m", "replicate", principal, sandbox, {}, {"estimate_usd": usd}, None, usd)
 
 
-async def ended(ledger: Ledger, job: Job, ending: Settlement | None, state: Any = "failed") -> None:
+async def sent(ledger: Ledger, job: Job) -> Job:
+    """A job whose paying request goes out now."""
     holder = Holder("me", frozenset({"replicate"}), frozenset({"m"}))
     claimed = await Leases(ledger._database, ledger._clock, holder, Tempo()).claim(job.id)
     assert claimed is not None
+    assert await ledger.intend(claimed, "digest") is not None
+    return claimed
+
+
+async def ended(ledger: Ledger, job: Job, ending: Settlement | None, state: Any = "failed") -> None:
+    claimed = await sent(ledger, job)
     await ledger.advance(claimed, Patch(state=state, error={"code": "x", "message": "y"}, settlement=ending))
 
 
@@ -113,13 +122,29 @@ async def test_every_principal_has_a_cap_of_its_own_and_rehearsals_count_for_non
 async def test_the_day_turns_at_midnight_in_utc(ledger: Ledger, clock: Clock) -> None:
     caps = Caps(per_day=1.0)
     clock.now = MIDNIGHT - 1
-    await ledger.open(new(1.0), caps)
+    await sent(ledger, (await ledger.open(new(1.0), caps)).job)
     with pytest.raises(OverBudget):
         await ledger.open(new(1.0), caps)
     clock.now = MIDNIGHT
     await ledger.open(new(1.0), caps)
     with pytest.raises(OverBudget):
         await ledger.open(new(1.0), caps)
+
+
+async def test_money_counts_on_the_day_it_is_sent_and_is_held_until_then(ledger: Ledger, clock: Clock) -> None:
+    caps = Caps(per_day=1.0)
+    clock.now = MIDNIGHT - 1
+    late = (await ledger.open(new(1.0), caps)).job
+    clock.now = MIDNIGHT
+    with pytest.raises(OverBudget):
+        await ledger.open(new(1.0), caps)
+    await sent(ledger, late)
+    with pytest.raises(OverBudget):
+        await ledger.open(new(1.0), caps)
+    (spent,) = await ledger.spending(0)
+    assert spent.day == "2026-01-01"
+    clock.now = MIDNIGHT + 86_400
+    await ledger.open(new(1.0), caps)
 
 
 @pytest.mark.parametrize(
@@ -155,20 +180,24 @@ async def test_cancelling_what_was_not_sent_frees_the_money(ledger: Ledger) -> N
 
 
 SECOND = {"unit": "run_second", "usd": 0.01}
+RUN = {"unit": "run", "usd": 0.002}
 
 
 @pytest.mark.parametrize(
     ("state", "data", "expected"),
     [
-        ("succeeded", {"metrics": {"cost": 0.0031}, "estimate_usd": 0.002}, Settlement(3100, 0.0031)),
-        ("succeeded", {"metrics": {"predict_time": 2.5}, "price": SECOND}, Settlement(25_000, 0.025)),
-        ("succeeded", {"metrics": {"inference_time": 3}, "price": SECOND}, Settlement(30_000, 0.03)),
+        ("succeeded", {"metrics": {"cost": 0.0031}, "price": RUN, "estimate_usd": 0.002}, Settlement(2000, 0.002)),
+        ("succeeded", {"metrics": {"predict_time": 9}, "price": SECOND}, Settlement(None, None)),
+        ("succeeded", {"measured": {"run_second": 2.5}, "price": SECOND}, Settlement(25_000, 0.025)),
+        ("succeeded", {"measured": {"run_second": 3}, "price": SECOND}, Settlement(30_000, 0.03)),
+        ("succeeded", {"measured": {"run_second": 0.00101}, "price": SECOND}, Settlement(11, 0.000011)),
         (
             "succeeded",
-            {"metrics": {"video_output_duration_seconds": 5}, "price": {"unit": "output_second", "usd": 0.1}},
+            {"measured": {"output_second": 5, "run_second": 90}, "price": {"unit": "output_second", "usd": 0.1}},
             Settlement(500_000, 0.5),
         ),
-        ("succeeded", {"metrics": {"predict_time": 9}, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
+        ("succeeded", {"measured": {"run_second": 9}, "price": RUN, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
+        ("succeeded", {"measured": {"run_second": 9}, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
         ("succeeded", {"metrics": {}}, Settlement(None, None)),
         ("failed", {"charged": False, "estimate_usd": 0.2}, Settlement(0, 0.0)),
         ("cancelled", {"charged": False, "estimate_usd": 0.2}, Settlement(0, 0.0)),
@@ -178,16 +207,15 @@ SECOND = {"unit": "run_second", "usd": 0.01}
         ("failed", {"output": "x", "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
     ],
 )
-def test_what_a_run_has_cost_is_what_the_provider_says_else_its_price_else_unknown(
+def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimate_else_unknown(
     state: Any, data: dict[str, Any], expected: Settlement
 ) -> None:
     assert settlement(state, data) == expected
 
 
-@pytest.mark.parametrize("absurd", [-1, float("inf"), float("nan"), 1e300, 10**30, True, "2"])
-@pytest.mark.parametrize("name", ["cost", "predict_time"])
-def test_a_number_that_can_be_no_amount_says_nothing(absurd: Any, name: str) -> None:
-    data = {"metrics": {name: absurd}, "price": SECOND, "estimate_usd": 0.2}
+@pytest.mark.parametrize("absurd", [0, 0.0, 1e-9, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
+def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None:
+    data = {"measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
     assert settlement("succeeded", data) == Settlement(200_000, 0.2)
 
 
@@ -197,17 +225,32 @@ def test_a_cap_is_reached_and_not_passed_by_sums_of_floating_point() -> None:
     assert in_millionths(0.0000001) == 1
 
 
+@pytest.mark.parametrize("beyond", [float("nan"), float("inf"), 1e300, 1e10])
+def test_what_is_beyond_every_price_passes_no_cap(beyond: float) -> None:
+    with pytest.raises(OverBudget):
+        refuse_over_budget(Caps(per_call=1e9), beyond, 0, "m")
+    with pytest.raises(OverBudget):
+        refuse_over_budget(Caps(per_day=1e9), beyond, 0, "m")
+
+
+@pytest.mark.parametrize("name", ["PER_CALL", "PER_DAY"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "-inf", "1e308", "much"])
+def test_a_cap_that_could_not_hold_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=f"ROTOSCOPE_MAX_USD_{name}"):
+        read_settings({f"ROTOSCOPE_MAX_USD_{name}": value})
+
+
 async def test_what_a_provider_says_of_its_run_cannot_end_the_process(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     own_price(studio.rooms.vault.folder.parent)
-    endless = '{"id": "p1", "status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png"}, '
+    endless = '{"id": "%s", "status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png"}, '
     endless += '"metrics": {"cost": 1e999, "predict_time": 1e308}}'
     answer = provider.answer
 
     async def absurd(method: str, path: str, body: bytes) -> Any:
         asked = method == "GET" and path.startswith("/v1/predictions/")
-        return (200, endless.encode()) if asked else await answer(method, path, body)
+        return (200, (endless % path.split("/")[3]).encode()) if asked else await answer(method, path, body)
 
     provider.answer = absurd
     result = await performed(studio, words(photo, "a"))
@@ -307,22 +350,68 @@ async def test_a_thousand_calls_at_once_on_a_budget_for_seven_pay_seven_times(
         assert ledger.execute("SELECT sum(committed) FROM reservations").fetchone() == (14_000,)
 
 
-async def test_what_a_run_cost_by_its_providers_own_word_is_told_and_kept(
-    opened: Open, settings: Settings, photo: Path, provider: Replicate
-) -> None:
-    """Segmind bills each v1 reply in a header."""
+def priced(home: Path, model: str, unit: str, usd: float) -> None:
+    """A manifest of the user's own, with another price."""
+    text = (SHIPPED.parent / model).read_text(encoding="utf-8")
+    text = re.sub(r"\[price\]\n(?:[a-z].*\n)+", "", text)
+    folder = home / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    price = f'\n[price]\nunit = "{unit}"\nusd = {usd}\nseen = "2026-11"\n'
+    (folder / model).write_text(text + price, encoding="utf-8")
 
-    async def segmind(scope: dict[str, Any], receive: Any, send: Any) -> None:
+
+def segmind(said: float, picture: bytes) -> Any:
+    """Answers a v1 request as Segmind does, with what it calls a cost."""
+
+    async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
         body: Any = json.dumps({"file_urls": ["https://sandbox.invalid/in.png"]}).encode()
         headers = [(b"content-type", b"application/json")]
         if scope["path"] == "/v1/sam-v2-image":
-            headers, body = [(b"content-type", b"image/png"), (b"x-cost", b"0.0031")], provider.files["/out.png"]
+            headers, body = [(b"content-type", b"image/png"), (b"x-cost", str(said).encode())], picture
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async with opened(settings, segmind) as studio:
+    return answer
+
+
+@pytest.mark.parametrize("said", [0.0, 0.0031, 500.0, 1e9])
+async def test_a_cost_in_a_unit_that_no_document_tells_is_no_money(
+    opened: Open, settings: Settings, photo: Path, provider: Replicate, said: float
+) -> None:
+    async with opened(settings, segmind(said, provider.files["/out.png"])) as studio:
         await performed(studio, words(photo, "a", model="sam-v2-image"))
         (spent,) = await studio.rooms.ledger.spending(0)
-    assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.0, 0.0031, True)
+    assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.0, 0.002, True)
+
+
+@pytest.mark.parametrize("said", [0, 500])
+async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
+    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path, said: float
+) -> None:
+    settings = read_settings(environment | {"ROTOSCOPE_MAX_USD_PER_DAY": "20", "ROTOSCOPE_ASK_ABOVE_USD": "never"})
+    priced(settings.home, SHIPPED.name, "run", 4.0)
+    full = provider.full
+    provider.full = lambda state: {**full(state), "id": f"p{provider.posts}"}
+    provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": {"cost": said}}]
+    async with opened(settings, provider) as studio:
+        for number in range(5):
+            assert (await performed(studio, words(photo, f"object {number}"))).status == "succeeded"
+        with pytest.raises(OverBudget):
+            await performed(studio, words(photo, "one more"))
+        (spent,) = await studio.rooms.ledger.spending(0)
+    assert (provider.posts, spent.charged) == (5, 20.0)
+
+
+@pytest.mark.parametrize(("measured", "charged"), [(2.5, 0.25), (0, 0.11), (-3, 0.11), ("2.5", 0.11)])
+async def test_the_time_that_replicate_measures_is_what_its_price_is_for_unless_it_says_nothing(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path, measured: Any, charged: float
+) -> None:
+    priced(settings.home, SHIPPED.name, "run_second", 0.1)  # 1.1 s are usual
+    metrics = {"predict_time": measured, "inference_time": 77}
+    provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": metrics}]
+    async with opened(settings, provider) as studio:
+        assert (await performed(studio, words(photo, "a"))).status == "succeeded"
+        (spent,) = await studio.rooms.ledger.spending(0)
+    assert spent.charged == charged

@@ -3,11 +3,13 @@
 import hashlib
 import os
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rotoscope.errors import StorageFailed
 from rotoscope.jobs.budget import Settlement
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
@@ -52,9 +54,10 @@ class House:
         os.utime(kept.path, (self.clock.now, self.clock.now))
         return kept
 
-    async def job(self, outputs: tuple[Kept, ...] = (), state: Any = "succeeded", **data: Any) -> Job:
-        """A job in a state, with outputs; None leaves it running."""
-        opening = await self.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, data, None, 0.5))
+    async def job(self, outputs: tuple[Kept, ...] = (), state: Any = "succeeded", given: tuple[Kept, ...] = ()) -> Job:
+        """A job in a state, with outputs, that was given some files; None leaves it running."""
+        new = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, None, 0.5)
+        opening = await self.ledger.open(replace(new, inputs=tuple(one.sha256 for one in given)))
         job = await Leases(self.database, self.clock, self.holder, Tempo()).claim(opening.job.id)
         assert job is not None
         files = tuple(
@@ -62,8 +65,8 @@ class House:
         )
         return await self.ledger.advance(job, Patch(state=state, outputs=files, settlement=Settlement(500_000, 0.5)))
 
-    async def told(self, outputs: tuple[Kept, ...] = (), state: Any = "succeeded", **data: Any) -> Job:
-        job = await self.job(outputs, state, **data)
+    async def told(self, outputs: tuple[Kept, ...] = (), state: Any = "succeeded") -> Job:
+        job = await self.job(outputs, state)
         await self.ledger.delivered(job.id)
         return job
 
@@ -98,13 +101,16 @@ async def test_what_was_spent_stays_in_the_account(house: House) -> None:
     assert (spent.runs, spent.charged) == (1, 0.5)
 
 
-async def test_a_job_that_nobody_was_told_of_stays_however_old(house: House) -> None:
+async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_then(house: House) -> None:
     kept = house.keep(b"one")
     job = await house.job((kept,))
-    house.clock.now += 100 * LIMIT
-    assert await house.sweeper().sweep() == NOTHING
+    for _ in range(4):
+        house.clock.now += LIMIT
+        await house.job(state="needs_review")  # something happens
+        assert await house.sweeper().sweep() == NOTHING
     assert (await house.ledger.outputs(job.id))[0].artifact.sha256 == kept.sha256
-    assert kept.path.exists()
+    house.clock.now += 1
+    assert await house.sweeper().sweep() == Swept(1, 1)
 
 
 async def test_a_job_that_was_told_just_now_stays_a_while_longer(house: House) -> None:
@@ -119,6 +125,7 @@ async def test_a_job_that_was_told_just_now_stays_a_while_longer(house: House) -
 async def test_a_job_in_doubt_stays_although_its_doubt_was_told(house: House) -> None:
     await house.told((house.keep(b"one"),), "needs_review")
     house.clock.now += 100 * LIMIT
+    await house.job(state=None)  # something happens
     assert await house.sweeper().sweep() == NOTHING
 
 
@@ -135,7 +142,7 @@ async def test_a_file_that_another_job_has_too_stays_with_that_one(house: House)
 async def test_a_file_that_an_open_job_was_given_stays(house: House) -> None:
     given = house.keep(b"given")
     await house.told((given,))
-    await house.job(state=None, call={"input": {"image": given.uri}}, picture=given.uri)
+    await house.job(state=None, given=(given,))
     house.clock.now += LIMIT + 1
     assert await house.sweeper().sweep() == Swept(1, 0)
     assert given.path.exists()
@@ -156,8 +163,8 @@ async def test_a_file_that_was_kept_again_meanwhile_stays(house: House) -> None:
     finding = house.vault.older_than
 
     class Racing(Vault):
-        def older_than(self, before: float) -> list[Path]:
-            found = finding(before)
+        def older_than(self, before: float, within: str = "??") -> list[Path]:
+            found = finding(before, within)
             house.keep(b"one")
             return found
 
@@ -195,3 +202,190 @@ async def test_the_limit_is_the_operators(tmp_path: Path) -> None:
 def test_the_vault_keeps_a_file_under_the_hash_that_jobs_are_searched_for(house: House) -> None:
     kept = house.keep(b"one")
     assert kept.path.name.partition(".")[0] == hashlib.sha256(b"one").hexdigest()
+
+
+# --- clocks that jump
+
+
+async def looked_every_day(house: House, days: int) -> Swept:
+    """What goes by itself while the clock goes on and somebody works every day."""
+    jobs = files = 0
+    for _ in range(days):
+        house.clock.now += DAY
+        swept = await house.sweeper().tend()
+        jobs, files = jobs + swept.jobs, files + swept.files
+    return Swept(jobs, files)
+
+
+@pytest.mark.parametrize("days", [31, 400, 30_000])
+async def test_a_jump_of_the_clock_removes_nothing(house: House, days: int) -> None:
+    kept = house.keep(b"one")
+    await house.told((kept,))
+    assert await house.sweeper().tend() == NOTHING
+    house.clock.now += days * DAY
+    await house.told()  # work goes on under the wrong clock
+    for work in (house.sweeper().tend, house.sweeper().tidy):
+        for _ in range(5):
+            assert await work() == NOTHING
+            house.clock.now += 3600
+    house.clock.now -= days * DAY
+    assert await house.sweeper().tend() == NOTHING
+    assert await looked_every_day(house, 29) == NOTHING
+    assert kept.path.exists()
+    assert await looked_every_day(house, 2) == Swept(1, 1)
+
+
+async def test_a_jump_before_anybody_ever_looked_removes_nothing(house: House) -> None:
+    await house.told((house.keep(b"one"),))
+    house.clock.now += 40 * DAY
+    assert await house.sweeper().tidy() == NOTHING
+    assert await house.sweeper().tend() == NOTHING
+
+
+async def test_who_was_away_for_long_has_what_is_old_removed_a_day_later(house: House) -> None:
+    kept = house.keep(b"one")
+    await house.told((kept,))
+    house.clock.now += 40 * DAY
+    assert await house.sweeper().tend() == NOTHING
+    assert await looked_every_day(house, 1) == Swept(1, 1)
+
+
+async def test_a_clock_that_was_far_behind_makes_nothing_old_when_it_is_set_right(house: House) -> None:
+    house.clock.now -= 10_000 * DAY
+    await house.told((house.keep(b"one"),))
+    await house.sweeper().tend()
+    house.clock.now += 10_000 * DAY
+    assert await house.sweeper().tend() == NOTHING
+
+
+async def test_a_person_removes_at_once_unless_nothing_has_happened_for_too_long(house: House) -> None:
+    await house.told()
+    house.clock.now += LIMIT + 1
+    assert await house.sweeper().sweep() == Swept(1, 0)
+    await house.told()
+    house.clock.now += 400 * DAY
+    with pytest.raises(StorageFailed, match="400 days, or the clock is wrong"):
+        await house.sweeper().sweep()
+    assert house.count("jobs") == 1
+
+
+# --- in small steps
+
+
+async def test_processes_that_live_for_one_call_remove_a_little_each(house: House) -> None:
+    for number in range(25):
+        await house.told((house.keep(b"%d" % number),))
+    await looked_every_day(house, 29)
+    house.clock.now += 2 * DAY
+    first, second = await house.sweeper().tidy(), await house.sweeper().tidy()
+    assert (first.jobs, second.jobs) == (20, 5)
+    assert first.files + second.files == 25
+    assert house.count("artifacts") == 0
+
+
+async def test_a_file_that_no_job_ever_had_goes_also_where_processes_live_for_one_call(house: House) -> None:
+    kept = house.keep(b"of a dry run")
+    await house.job(state=None)
+    house.clock.now += 31 * DAY
+    await house.job(state=None)
+    for _ in range(256):
+        house.clock.now += 1
+        await house.sweeper().tidy()
+    assert not kept.path.exists()
+
+
+async def test_a_sweep_removes_few_rows_in_one_transaction(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others write between its steps: none holds the lock for long."""
+    for number in range(60):
+        await house.told((house.keep(b"%d" % number),))
+    with sqlite3.connect(house.file) as ledger:
+        for _ in range(5):
+            ledger.execute("INSERT INTO job_events (job_id, at, type, data) SELECT id, 1000000000, 'x', '{}' FROM jobs")
+            ledger.execute(
+                "INSERT INTO job_events (job_id, at, type, data) SELECT job_id, at, type, data FROM job_events"
+            )
+    house.clock.now += LIMIT + 1
+    removed: list[int] = []
+    transact = house.database.transact
+
+    async def counted(work: Any, *, writes: bool = True, **more: Any) -> Any:
+        def counting(connection: Any) -> Any:
+            before = connection.connection.driver_connection.total_changes
+            found = work(connection)
+            removed.append(connection.connection.driver_connection.total_changes - before)
+            return found
+
+        return await transact(counting, writes=writes, **more)
+
+    monkeypatch.setattr(house.database, "transact", counted)
+    assert await house.sweeper().sweep() == Swept(60, 60)
+    assert max(removed) <= 1000
+    assert house.count("job_events") == 0
+
+
+async def test_new_jobs_use_the_room_that_old_ones_left(house: House) -> None:
+    async def filled() -> int:
+        for number in range(30):
+            await house.told((house.keep(b"%d" % number),))
+        with sqlite3.connect(house.file) as ledger:
+            return int(ledger.execute("PRAGMA page_count").fetchone()[0])
+
+    before = await filled()
+    for _ in range(5):
+        house.clock.now += LIMIT + 1
+        await house.sweeper().sweep()
+        after = await filled()
+    assert after <= before * 1.3
+
+
+async def test_the_progress_of_a_job_is_kept_while_it_runs_and_what_matters_of_it_afterwards(house: House) -> None:
+    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
+    job = await Leases(house.database, house.clock, house.holder, Tempo()).claim(opening.job.id)
+    assert job is not None
+    for _ in range(3):
+        job = await house.ledger.advance(job, Patch(progress=0.5, event="progress"))
+    assert house.count("job_events WHERE type = 'progress'") == 3
+    await house.ledger.advance(job, Patch(state="succeeded"))
+    with sqlite3.connect(house.file) as ledger:
+        left = [row[0] for row in ledger.execute("SELECT type FROM job_events ORDER BY seq")]
+    assert left == ["opened", "claimed", "changed"]
+
+
+async def test_who_listens_hears_of_a_new_job_although_a_sweep_removed_the_newest_events(house: House) -> None:
+    leases = Leases(house.database, house.clock, house.holder, Tempo())
+    await house.told()
+    await house.told()
+    heard, _ = await leases.changed_since(-1)
+    house.clock.now += LIMIT + 1
+    await house.sweeper().sweep()
+    heard, _ = await leases.changed_since(heard)
+    job = await house.job(state=None)
+    assert job.id in (await leases.changed_since(heard))[1]
+
+
+# --- what outlives its job
+
+
+async def test_a_run_stays_known_for_as_long_as_a_provider_may_list_it(house: House) -> None:
+    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
+    job = await Leases(house.database, house.clock, house.holder, Tempo()).claim(opening.job.id)
+    assert job is not None
+    await house.ledger.intend(job, "digest")
+    await house.ledger.note_prediction(job.id, "p1")
+    await house.ledger.advance(job, Patch(state="succeeded"))
+    await house.ledger.delivered(job.id)
+    for days, known in ((1, True), (88, True), (2, False)):
+        house.clock.now += days * DAY
+        await house.job(state=None)
+        await house.sweeper(seconds=0.0).sweep()
+        assert house.count("jobs WHERE state = 'succeeded'") == 0
+        assert ("p1" in await house.ledger.others_runs("replicate", ["p1"], "another job")) is known
+
+
+async def test_only_the_latest_durations_of_a_kind_are_kept(house: House) -> None:
+    job = await house.job()
+    for number in range(80):
+        house.clock.now += 1
+        await house.ledger.note_seconds(replace(job, id=str(number)), "small", float(number))
+    assert house.count("durations") <= 51
+    assert await house.ledger.usual_seconds("m", "replicate", "small", sandbox=False) == 75.0

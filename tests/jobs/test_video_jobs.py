@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.results import JobResult, VideoResult
-from rotoscope.errors import RotoscopeError
+from rotoscope.errors import OverBudget, RotoscopeError
 from rotoscope.jobs.job import Job, Opening
+from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
 
@@ -66,7 +67,7 @@ def provider(provider: Any, tmp_path: Path) -> Any:
     return provider
 
 
-def edit(video: Path, given_mask: Path | str, **more: Any) -> EditVideoWithMask:
+def edit(video: Path | str, given_mask: Path | str, **more: Any) -> EditVideoWithMask:
     more = {"prompt": "an empty room", "model": "prunaai/vace-14b@replicate", **more}
     return parse_arguments(EditVideoWithMask, {"video": str(video), "mask": str(given_mask), **more})
 
@@ -468,3 +469,47 @@ async def test_a_run_that_its_provider_cannot_stop_goes_on_and_its_result_is_kep
         job = await studio.wait(job, 10)
     assert job.state == "succeeded"
     assert not [one for one in provider.asked if one.endswith("/cancel")]
+
+
+@pytest.mark.parametrize(("usd", "asked", "estimate"), [(9.0, {}, 18.5625), (9.0, {"frame_num": 5}, 2.8125)])
+async def test_an_edit_that_is_priced_by_the_second_is_held_against_the_caps(
+    opened: Open, settings: Settings, provider: Any, video: Path, home: Path, usd: float, asked: dict[str, Any],
+    estimate: float,
+) -> None:  # fmt: skip
+    """It has no duration: its seconds are its frames at the model's own rate, 33 of them or as many as asked for."""
+    text = (manifest_folder() / "models" / "vace-14b.toml").read_text(encoding="utf-8")
+    (settings.home / "models").mkdir(parents=True)
+    price = f'\n[price]\nunit = "output_second"\nusd = {usd}\nseen = "2026-11"\n'
+    (settings.home / "models" / "own.toml").write_text(text + price, encoding="utf-8")
+    async with opened(settings, provider) as studio:
+        shown = await done(studio, edit(video, mask(home / "mask.png"), **asked, dry_run=True))
+        assert shown.cost.estimate_usd == estimate
+        if estimate > 5:
+            with pytest.raises(OverBudget):
+                await done(studio, edit(video, mask(home / "mask.png"), **asked))
+        else:
+            assert (await done(studio, edit(video, mask(home / "mask.png"), **asked))).status == "succeeded"
+    assert provider.posts == (0 if estimate > 5 else 1)
+
+
+async def test_an_edit_is_the_same_by_links_and_with_what_follows_the_video_named(
+    studio: Studio, provider: Any, video: Path, home: Path
+) -> None:
+    provider.hold = anyio.Event()
+    given = mask(home / "mask.png")
+    shown = (await done(studio, edit(video, given, dry_run=True))).planned_input
+    assert shown is not None
+    links = {"video": str(shown["src_video"]), "mask": str(shown["src_mask"])}
+    assert all(link.startswith("artifact://") for link in links.values())
+    defaults: dict[str, Any] = {"sample_steps": 50, "sample_solver": "unipc", "speed_mode": "consistent"}
+    asked = [
+        edit(video, given),
+        edit(links["video"], given),
+        edit(links["video"], links["mask"], size=shown.get("size", "832*480"), frame_num=shown["frame_num"]),
+        edit(video, given, **defaults, reference_images=[], prompt=" an empty room"),
+        edit(video, given, size="832x480"),
+    ]
+    openings = [await studio.start("edit_video_with_mask", one, "local") for one in asked]
+    jobs = {opening.job.id for opening in openings if isinstance(opening, Opening)}
+    assert (len(jobs), len(openings)) == (1, 5)
+    provider.hold.set()

@@ -64,9 +64,9 @@ def halting(how: signal.Signals, at: int) -> None:
         step()
         return answer
 
-    async def sending(self: Wire, *given: Any) -> Any:
+    async def sending(self: Wire, *given: Any, **more: Any) -> Any:
         step()
-        reply = await send(self, *given)
+        reply = await send(self, *given, **more)
         step()
         return reply
 

@@ -181,3 +181,63 @@ def test_a_mistake_in_a_manifest_is_told_by_file_and_fact(tmp_path: Path, change
 def test_a_manifest_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"none\.toml cannot be read"):
         read_manifest(tmp_path / "none.toml", {})
+
+
+PRICE = '\n[price]\nunit = "run"\nusd = 0.5\nseen = "2026-11"\n'
+PICTURE_FACT = ('argument = "image"', 'argument = "image"\n{}')
+NUMBERS = [
+    ("price.usd", ("usd = 0.5", "usd = {}"), ["nan", "-nan", "inf", "-inf", "-1", "-0.01", "1e7", "true", '"4"']),
+    ("timing.typical_seconds", ("typical_seconds = 2", "typical_seconds = {}"), ["nan", "inf", "0", "-2", "1e9"]),
+    ("timing.deadline_seconds", ("deadline_seconds = 60", "deadline_seconds = {}"), ["nan", "inf", "0", "-2", "1e30"]),
+    ("timing.cold_start_seconds", ("[timing]", "[timing]\ncold_start_seconds = {}"), ["nan", "inf", "-1"]),
+    ("outputs.frame_rate", ("[outputs]", "[outputs]\nframe_rate = {}"), ["nan", "inf", "0", "-24", "1e6"]),
+    ("inputs.picture.minimum", (PICTURE_FACT[0], PICTURE_FACT[1].format("minimum = {}")), ["nan", "inf", "-inf"]),
+    ("inputs.picture.maximum", (PICTURE_FACT[0], PICTURE_FACT[1].format("maximum = {}")), ["nan", "inf"]),
+    ("inputs.picture", (PICTURE_FACT[0], PICTURE_FACT[1].format("minimum = 3\nmaximum = {}")), ["2"]),
+    ("inputs.picture.default", (PICTURE_FACT[0], PICTURE_FACT[1].format("default = {}")), ["nan", "inf"]),
+    ("inputs.picture.send", (PICTURE_FACT[0], PICTURE_FACT[1].format("send = {}")), ["nan"]),
+    ("inputs.picture.step", (PICTURE_FACT[0], PICTURE_FACT[1].format("step = {}")), ["0", "-4", "nan"]),
+    ("inputs.picture.max_items", (PICTURE_FACT[0], PICTURE_FACT[1].format("max_items = {}")), ["0", "-1", "inf"]),
+    ("inputs.picture.max_length", (PICTURE_FACT[0], PICTURE_FACT[1].format("max_length = {}")), ["0", "nan"]),
+    ("inputs.picture.max_total_seconds", (PICTURE_FACT[0], PICTURE_FACT[1].format("max_total_seconds = {}")), ["nan"]),
+    ("inputs.picture.choices.1", (PICTURE_FACT[0], PICTURE_FACT[1].format("choices = [1, {}]")), ["nan"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "value"), [(place, change, value) for place, change, values in NUMBERS for value in values]
+)
+def test_a_number_that_no_cap_and_no_clock_can_be_held_against_is_told_by_its_place(
+    tmp_path: Path, place: str, change: tuple[str, str], value: str
+) -> None:
+    """TOML has nan and inf; both pass every comparison that a cap is."""
+    text = OWN.replace("\n[example]", PRICE + "[example]")
+    broken = text.replace(change[0], change[1].format(value), 1)
+    assert broken != text
+    (tmp_path / "mine.toml").write_text(broken, encoding="utf-8")
+    catalog = load_catalog(manifest_folder(), tmp_path)
+    assert set(catalog.models) == set(SHIPPED)
+    (told,) = catalog.problems
+    assert told.startswith(f"mine.toml: {place}: ")
+    assert told.count("\n") == 0
+
+
+@pytest.mark.parametrize("usd", ["0", "0.0", "2", "0.5", "1e6"])
+def test_a_price_that_can_be_one_is_read(tmp_path: Path, usd: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(OWN.replace("\n[example]", PRICE.replace("0.5", usd) + "[example]"), encoding="utf-8")
+    price = read_manifest(file, load_catalog(manifest_folder()).providers).price
+    assert price is not None
+    assert price.usd == float(usd)
+
+
+@pytest.mark.parametrize(
+    "fact", ["inline_bytes = nan", "inline_bytes = -1", "output_seconds = 0", "at_once = 0", "upload_bytes = inf"]
+)
+def test_a_providers_number_that_can_be_none_is_told(tmp_path: Path, fact: str) -> None:
+    shipped = (manifest_folder() / "providers.toml").read_text(encoding="utf-8")
+    gateway = shipped[shipped.index("[gateway]") :]
+    kept = [line for line in gateway.splitlines() if not line.startswith(fact.partition(" ")[0])]
+    (tmp_path / "providers.toml").write_text("\n".join([*kept, fact, ""]), encoding="utf-8")
+    (told,) = load_catalog(manifest_folder(), tmp_path).problems
+    assert fact.partition(" ")[0] in told

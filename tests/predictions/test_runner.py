@@ -37,7 +37,7 @@ class Provider:
             {"api": "https://api.example.com", "storage": "https://s", "assets": "https://a"}
         )
 
-    async def send(self, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+    async def send(self, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
         self.asked.append(call)
         answer = self.answers.pop(0)
         if isinstance(answer, RotoscopeError):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.predictions.schedule import LONGEST, SHORTEST, pause
+from rotoscope.predictions.schedule import LONGEST, SHORTEST, pause, stretch
 
 SECONDS = st.floats(0, 1e5)
 
@@ -31,6 +31,37 @@ def test_a_run_of_about_three_minutes_costs_at_most_100_questions_and_its_end_is
     count, late = asked_until(end, 177.0)
     assert count <= 100
     assert late <= 1.0
+
+
+@given(st.floats(27, 33))
+def test_a_run_of_about_half_a_minute_costs_at_most_60_questions_and_its_end_is_seen_within_half_a_second(
+    end: float,
+) -> None:
+    count, late = asked_until(end, 30.0)
+    assert count <= 60
+    assert late <= 0.5
+
+
+@given(st.floats(159.3, 194.7))
+def test_a_run_of_nearly_three_minutes_that_is_about_as_long_as_usual_costs_at_most_83_questions(end: float) -> None:
+    count, _ = asked_until(end, 177.0)
+    assert count <= 83
+
+
+@given(st.floats(0.05, 0.15))
+def test_a_run_that_is_over_at_once_is_told_within_a_twentieth_of_a_second(end: float) -> None:
+    _, late = asked_until(end, 1.1)
+    assert late <= 0.05
+
+
+@given(st.lists(st.floats(SHORTEST, LONGEST), max_size=2000), st.floats(1, 50))
+def test_all_pauses_are_stretched_by_the_same_and_then_ask_no_more_than_they_may(
+    pauses: list[float], a_second: float
+) -> None:
+    factor = stretch(pauses, a_second)
+    assert factor >= 1
+    assert sum(1 / (factor * one) for one in pauses) <= a_second * 1.0001 or factor == 1
+    assert factor == 1 or sum(1 / one for one in pauses) > a_second
 
 
 @given(st.floats(0.5, 2.0))

@@ -353,3 +353,88 @@ def test_a_limit_that_is_no_price_is_refused(value: str) -> None:
     with pytest.raises(Exception, match="ROTOSCOPE_ASK_ABOVE_USD"):
         read_settings({"ROTOSCOPE_ASK_ABOVE_USD": value})
     assert json.dumps(read_settings({}).ask_above_usd) == "1.0"
+
+
+REAL = {"FAL_KEY": "id:none-of-yours", "FAL_BASE_URL": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(("shown_in", "asked_in"), [({}, REAL), (REAL, {})], ids=["sandbox first", "real first"])
+async def test_a_price_that_the_sandbox_showed_is_no_consent_to_a_real_run_nor_the_other_way(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any],
+    shown_in: dict[str, str], asked_in: dict[str, str],
+) -> None:  # fmt: skip
+    async with Client(serve(read_settings({**environment, **shown_in}), sandbox)) as client:
+        assert not (await call(client, "segment_image", {**dear, "dry_run": True})).is_error
+    async with Client(serve(read_settings({**environment, **asked_in}), sandbox)) as client:
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+
+
+def move(environment: dict[str, str], old: str, new: str) -> None:
+    manifest = Path(environment["ROTOSCOPE_HOME"]) / "models" / "dear.toml"
+    text = manifest.read_text(encoding="utf-8")
+    assert old in text
+    manifest.write_text(text.replace(old, new), encoding="utf-8")
+
+
+async def test_a_price_at_one_provider_is_no_consent_to_another(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+) -> None:
+    route = '[[routes]]\nprovider = "gateway"\nform = "official"\nendpoint = "mine/dear"\n\n'
+    move(environment, "[inputs.image_url]", f"{route}[inputs.image_url]")
+    async with Client(serve(read_settings(environment), sandbox)) as client:
+        shown = await call(client, "segment_image", {**dear, "model": "mine/dear@gateway", "dry_run": True})
+        assert shown.structured_content is not None
+        assert shown.structured_content["provider"] == "gateway"
+        nothing_begun(sandbox, await call(client, "segment_image", {**dear, "model": "mine/dear@fal"}))
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('endpoint = "fal-ai/sam2/image"', 'endpoint = "fal-ai/sam2/other"'), ("usd = 3.0", "usd = 3.01")],
+    ids=["another endpoint", "a higher price"],
+)
+async def test_a_price_is_no_consent_once_the_manifest_has_moved(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], old: str, new: str
+) -> None:
+    async with Client(serve(read_settings(environment), sandbox)) as client:
+        await call(client, "segment_image", {**dear, "dry_run": True})
+    move(environment, old, new)
+    async with Client(serve(read_settings(environment), sandbox)) as client:
+        refused = await call(client, "segment_image", dear)
+    assert text_of(refused).startswith("consent: ")
+    assert sandbox.state.accepted == []
+
+
+async def test_a_price_is_for_the_request_in_whatever_words_it_comes(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], photo: Path
+) -> None:
+    """A dry run shows the picture by its link, so that is how some assistants go on."""
+    async with Client(server) as client:
+        shown = await call(client, "segment_image", {**dear, "dry_run": True})
+        assert shown.structured_content is not None
+        assert "quote_key" not in shown.structured_content
+        link = shown.structured_content["planned_input"]["image_url"]
+        box = {**BOX, "left": "20.4"}
+        answer = await call(client, "segment_image", {**dear, "image": link, "box": box, "overlay": True})
+    assert not answer.is_error, text_of(answer)
+    assert len(sandbox.state.accepted) == 1
+
+
+async def test_a_price_that_was_shown_without_a_seed_is_for_any_seed(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any]
+) -> None:
+    """The dry run itself says how to run the very request that it shows: with its seed."""
+    text = (manifest_folder() / "models" / "seedance-2.0.toml").read_text(encoding="utf-8")
+    price = '\n[price]\nunit = "output_second"\nusd = 0.5\nseen = "2026-11"\n'
+    own = Path(environment["ROTOSCOPE_HOME"]) / "models" / "film.toml"
+    own.write_text(text + price, encoding="utf-8")
+    async with Client(serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)) as client:
+        asked = {"prompt": "a fox", "duration": 4, "resolution": "480p"}
+        shown = (await call(client, "generate_video", {**asked, "dry_run": True})).structured_content
+        assert shown is not None
+        assert shown["cost"]["estimate_usd"] == 2.0
+        other = await call(client, "generate_video", {**asked, "seed": shown["seed"], "duration": 5})
+        assert text_of(other).startswith("consent: ")
+        answer = await call(client, "generate_video", {**asked, "seed": shown["seed"]})
+    assert not answer.is_error, text_of(answer)

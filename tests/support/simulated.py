@@ -151,21 +151,22 @@ class _SeamedDatabase(Database):
         super().__init__(url)
         self._seams = seams
         self._trouble = trouble
-        self._engine = _spare[url].pop() if _spare.get(url) else None
+        if _spare.get(url):
+            self._writer.engine, self._reader.engine = _spare[url].pop()
 
     def give_back(self) -> None:
-        """The next process takes the connection: to compile every statement anew would cost most of the time."""
-        if self._engine is not None:
-            _spare.setdefault(str(self._place), []).append(self._engine)
+        """The next process takes the connections: to compile every statement anew would cost most of the time."""
+        if self._writer.engine is not None and self._reader.engine is not None:
+            _spare.setdefault(str(self._place), []).append((self._writer.engine, self._reader.engine))
 
-    async def transact(self, work: Callable[[Any], Answer], *, writes: bool = True, durable: bool = False) -> Answer:
+    async def transact(self, work: Callable[[Any], Answer], *, writes: bool = True, **more: Any) -> Answer:
         if self._seams.dead:
             raise Killed
         self._trouble()
         if not writes:
-            return await super().transact(work, writes=writes, durable=durable)
+            return await super().transact(work, writes=writes, **more)
         self._seams.cross("before commit")
-        answer = await super().transact(work, writes=writes, durable=durable)
+        answer = await super().transact(work, writes=writes, **more)
         self._seams.cross("after commit")
         return answer
 

@@ -1,7 +1,7 @@
 """Files on their way to each provider: our dialects and wire on one side, the sandbox's own wires on the other."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -30,7 +30,7 @@ async def wire(sandbox: Sandbox) -> AsyncIterator[Wire]:
 
 
 def runner(wire: Wire, provider: str) -> Runner:
-    async def send(call: HttpCall) -> Reply:
+    async def send(call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
         return await wire.send(provider, call)
 
     async def record(_: Prediction) -> None:

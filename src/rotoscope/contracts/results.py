@@ -6,6 +6,7 @@ Every record is also valid for a job that has not finished: results that do not 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from rotoscope.contracts.characters import whole
 
@@ -134,6 +135,8 @@ class JobResult(_Record):
     planned_input: Annotated[
         dict[str, object] | None, Field(description="dry_run only: the exact input the provider would get.")
     ] = None
+    quote_key: Annotated[SkipJsonSchema[str], Field(exclude=True)] = ""
+    """dry_run only, and never told: which requests the shown price is for."""
 
 
 class MaskResult(JobResult):

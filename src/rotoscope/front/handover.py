@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import cast
 
 import anyio
-import anyio.to_thread
 from mcp.server.mcpserver import MCPServer
 
+from rotoscope import signals
 from rotoscope.compose import stdio_server
 from rotoscope.front.opening import request_id_of
-from rotoscope.front.session import Converse, Session
+from rotoscope.front.session import Converse, Session, exit_code
+from rotoscope.front.writing import Writer
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.stdio import Handover, serve_stdio
 from rotoscope.settings import read_settings
@@ -34,6 +35,8 @@ from rotoscope.settings import read_settings
 __all__ = ["Lines", "load", "run"]
 
 _AHEAD = 64
+_LOOK_SECONDS = 0.5  # between two looks whether a client that is not read has gone
+_ENDING_SECONDS = 2.0  # for what is served, once nothing more will be said
 _UNCOLLECTED_SECONDS = 2.0
 _NEEDED_FIRST = (
     "anyio._backends._asyncio",
@@ -66,25 +69,77 @@ def load() -> Converse:
 
 
 def _converse(server: MCPServer[StudioDoor], session: Session) -> int:
-    anyio.run(_take_over, server, session)
-    return 0
+    code = anyio.run(_take_over, server, session)
+    signals.ignore()
+    return session.end(code)
 
 
-async def _take_over(server: MCPServer[StudioDoor], session: Session) -> None:
-    lines = Lines()
+async def _take_over(server: MCPServer[StudioDoor], session: Session) -> int:
+    """Serve the rest of a session; the exit code."""
+    lines, said = Lines(session.check_there), _Saying(session.writer)
+    asked: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def end(number: int) -> None:
+        asked.append(number)
+        with suppress(RuntimeError):  # the loop has ended already
+            loop.call_soon_threadsafe(lines.end)
+
+    signals.handle(end)
     kept, answered = session.hand_over(lines.deliver)
     lines.put_first(kept)
-
-    async def write(line: bytes) -> None:
-        await anyio.to_thread.run_sync(session.write, line)
-
     waits = any(request_id_of(line) not in {None, *answered} for line in kept)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_end_at_sigterm, lines)
         tasks.start_soon(_collect_again)
-        with _loading_ahead(() if waits else _NEEDED_FIRST):
-            await run(server, lines, write, answered)
+        with anyio.CancelScope() as serving, _loading_ahead(() if waits else _NEEDED_FIRST):
+            said.at_end(serving.cancel)
+            tasks.start_soon(_cut_off, lines, serving)
+            await run(server, lines, said.write, answered)
         tasks.cancel_scope.cancel()
+    return exit_code(asked[0]) if asked else 0
+
+
+async def _cut_off(lines: "Lines", serving: anyio.CancelScope) -> None:
+    """When nothing more will be said, what is served may end by itself, but not wait for who reads nothing."""
+    await lines.ended.wait()
+    await anyio.sleep(_ENDING_SECONDS)
+    serving.cancel()
+
+
+class _Saying:
+    """The session's way out, for an event loop: waits where too much is unread, and can be cut off there."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._changed = anyio.Event()
+        self._end: Callable[[], None] | None = None
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(self._wake)
+
+        writer.tell(tell)
+
+    def at_end(self, end: Callable[[], None]) -> None:
+        """What to do when the client takes nothing any more."""
+        self._end = end
+
+    async def write(self, line: bytes) -> None:
+        """Have one whole line written.
+
+        Raises:
+            OSError: the client is gone.
+        """
+        while self._writer.full:
+            await self._changed.wait()
+        self._writer.put(line)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+        if self._writer.broken and self._end is not None:
+            self._end()
 
 
 async def _collect_again() -> None:
@@ -92,14 +147,6 @@ async def _collect_again() -> None:
     await anyio.sleep(_UNCOLLECTED_SECONDS)
     gc.freeze()
     gc.enable()
-
-
-async def _end_at_sigterm(lines: "Lines") -> None:
-    import signal
-
-    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
-        async for _ in signals:
-            lines.end()
 
 
 @contextmanager
@@ -122,9 +169,18 @@ def _loading_ahead(modules: Sequence[str]) -> Iterator[None]:
 
 
 class Lines:
-    """The lines of a session, from a reading thread into the event loop, in order; at most 64 ahead."""
+    """The lines of a session, from a reading thread into the event loop, in order; at most 64 ahead.
 
-    def __init__(self) -> None:
+    Args:
+        check_there: raises OSError when the client has gone.
+
+    Attributes:
+        ended: set when no line follows.
+    """
+
+    def __init__(self, check_there: Callable[[], None]) -> None:
+        self.ended = anyio.Event()
+        self._check_there = check_there
         self._loop = asyncio.get_running_loop()
         self._sending, self._receiving = anyio.create_memory_object_stream[bytes](math.inf)
         self._room = threading.BoundedSemaphore(_AHEAD)
@@ -135,15 +191,20 @@ class Lines:
         self._first = lines
 
     def deliver(self, line: bytes | None) -> None:
-        """Called in the reading thread, with None at the end; waits while the loop is far behind."""
-        if line is not None:
-            self._room.acquire()
+        """Called in the reading thread, with None at the end; waits while the loop is far behind.
+
+        Raises:
+            OSError: the client has gone meanwhile.
+        """
+        while line is not None and not self._room.acquire(timeout=_LOOK_SECONDS):
+            self._check_there()
         with suppress(RuntimeError):  # the loop has ended, and nobody reads any more
             self._loop.call_soon_threadsafe(self.end if line is None else partial(self._put, line))
 
     def end(self) -> None:
         """No line follows. Called in the loop's thread."""
         self._sending.close()
+        self.ended.set()
 
     def _put(self, line: bytes) -> None:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):

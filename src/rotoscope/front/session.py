@@ -2,12 +2,15 @@
 
 One lock decides who may write: whoever holds it finds the session either still opening or handed over. The thread goes
 on reading for the server, so no byte changes hands, not even of a line that is half there. Only a client that says very
-much before the server is there is read no further until then.
+much before the server is there is read no further until then, nor one that lets very much of what it asked for wait.
+
+Writing is another thread's: a client that does not read holds up neither the handover nor the end.
 """
 
 import fcntl
 import gc
 import os
+import select
 import signal
 import sys
 import threading
@@ -15,22 +18,31 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rotoscope.front.opening import Opening, request_id_of
 from rotoscope.front.stored import read_replies
+from rotoscope.front.writing import Writer
+from rotoscope.signals import code_of, handle
 
-__all__ = ["Converse", "Load", "Session", "claim", "serve"]
+__all__ = ["Converse", "Load", "Session", "claim", "exit_code", "serve"]
 
-_ENDED, _FAILED, _BAD_INPUT, _INTERRUPTED = 0, 1, 2, 130
+_ENDED, _FAILED, _BAD_INPUT = 0, 1, 2
+_LAST_WORDS_SECONDS = 3.0  # that a client may take for what it was told before the end
+_LOOK_SECONDS = 0.5  # between two looks whether a client that is not read has gone
+_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _CHUNK = 65_536
 _SWITCH_SECONDS = 0.0005
 _LOWEST_PRIVATE = 3
 
 
 class Session:
-    """What was said so far, who answers now, and the two ends of the wire."""
+    """What was said so far, who answers now, and the two ends of the wire.
+
+    Attributes:
+        writer: says what is put into it. Only whoever answers now may use it.
+    """
 
     def __init__(self, opening: Opening, source: int, sink: int) -> None:
         self._opening = opening
         self._source = source
-        self._sink = sink
+        self.writer = Writer(sink)
         self._lock = threading.Lock()
         self._deliver: Callable[[bytes | None], None] | None = None
         self._refusal: Callable[[int | str], bytes] | None = None
@@ -39,6 +51,7 @@ class Session:
 
     def begin(self) -> None:
         """Start to read and to answer."""
+        self.writer.tell(self._look)
         self._reader.start()
 
     def hand_over(self, deliver: Callable[[bytes | None], None]) -> tuple[list[bytes], set[int | str]]:
@@ -63,13 +76,31 @@ class Session:
             for line in self._opening.kept:
                 self._refused(line)
         self._reader.join()
+        return self.end(code)
+
+    def end(self, code: int) -> int:
+        """Give the client some seconds to take what it was told; returns the code."""
+        self.writer.drain(_LAST_WORDS_SECONDS)
         return code
 
-    def write(self, line: bytes) -> None:
-        """Write one whole line. Only whoever answers now may call this."""
-        rest = memoryview(line)
-        while rest:
-            rest = rest[os.write(self._sink, rest) :]
+    def check_there(self) -> None:
+        """Make sure that the client still has its end, also while there is something left to read.
+
+        Raises:
+            OSError: it has not.
+        """
+        poll = select.poll()
+        poll.register(self._source, _GONE)
+        if any(events & _GONE for _, events in poll.poll(0)):
+            raise BrokenPipeError
+
+    def _look(self) -> None:
+        """Whoever takes no reply in the opening has gone."""
+        if self.writer.broken:
+            with self._lock:
+                opening = self._deliver is None and self._refusal is None
+            if opening:
+                _leave(_ENDED)
 
     def _read(self) -> None:
         try:
@@ -78,14 +109,14 @@ class Session:
         except OSError:
             pass  # the client is gone: the input has ended
         with self._lock:
-            if self._deliver is not None:
-                self._deliver(None)
-            elif self._refusal is None:
-                _leave()
+            deliver, opening = self._deliver, self._deliver is None and self._refusal is None
+        if deliver is not None:
+            deliver(None)
+        elif opening:
+            _leave(self.end(_ENDED))
 
     def _take(self, line: bytes) -> None:
-        if self._opening.full:
-            self._settled.wait()
+        self._wait_for_the_client()
         with self._lock:
             deliver = self._deliver
             if deliver is None and self._refusal is not None:
@@ -93,7 +124,7 @@ class Session:
             elif deliver is None:
                 reply = self._opening.take(line)
                 if reply is not None:
-                    self.write(reply)
+                    self.writer.put(reply)
         if deliver is not None:
             # Outside the lock: it may wait until the server has read what it was given.
             deliver(line)
@@ -101,7 +132,18 @@ class Session:
     def _refused(self, line: bytes) -> None:
         request_id = request_id_of(line)
         if self._refusal is not None and request_id is not None and request_id not in self._opening.answered:
-            self.write(self._refusal(request_id))
+            self.writer.put(self._refusal(request_id))
+
+    def _wait_for_the_client(self) -> None:
+        """Read no further while very much is kept or unwritten, unless the client goes away.
+
+        Raises:
+            OSError: it has gone: it hears no reply, and nothing that it said after this is of use.
+        """
+        while self._opening.full and not self._settled.wait(_LOOK_SECONDS):
+            self.check_there()
+        while not self.writer.wait_for_room(_LOOK_SECONDS):
+            self.check_there()
 
 
 Converse = Callable[[Session], int]
@@ -117,15 +159,18 @@ def serve(environ: Mapping[str, str], load: Load) -> int:
         environ: the environment, for what must hold for the stored replies.
         load: brings the server. When it fails, the client is told in reply to every request, and stderr once.
     """
-    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    handle(lambda number: _leave(exit_code(number)))
     try:
         session = Session(Opening(read_replies(environ)), *claim())
         return _loaded(session, load)(session)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     except OSError as error:
         sys.stderr.write(f"rotoscope: {error.strerror or error}.\n")
         return _FAILED
+
+
+def exit_code(number: int) -> int:
+    """The exit code of a session that a signal has ended. TERM is how a supervisor ends what it serves: no failure."""
+    return _ENDED if number == signal.SIGTERM else code_of(number)
 
 
 def _loaded(session: Session, load: Load) -> Converse:
@@ -198,6 +243,6 @@ def _error(request_id: int | str, words: str) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode() + b"\n"
 
 
-def _leave() -> None:
+def _leave(code: int) -> None:
     """End the process at once and quietly: nothing is open yet but what the system closes."""
-    os._exit(_ENDED)
+    os._exit(code)

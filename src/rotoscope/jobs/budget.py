@@ -15,7 +15,8 @@ __all__ = ["Caps", "Settlement", "day_begins", "in_millionths", "in_usd", "refus
 
 _MILLION = 1_000_000
 _ABSURD = 1_000_000.0  # US dollars, or seconds of one run
-_METRICS = {"run_second": ("predict_time", "inference_time"), "output_second": ("video_output_duration_seconds",)}
+_LEAST_SECONDS = 0.001
+_MOST_USD = 1e10  # more than any cap, and still a number that a table can add up
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class Settlement:
 
 
 def in_millionths(usd: float) -> int:
-    """US dollars as whole millionths, rounded up: a cap must hold."""
+    """US dollars as whole millionths, rounded up: a cap must hold. What is no number is more than any cap."""
     # 3 * 0.1 is a little more than 0.3: what only floating point adds is no money.
-    return -int(-round(usd * _MILLION, 3) // 1) if usd >= 0 else 0
+    return 0 if usd <= 0 else -int(-round(min(_MOST_USD, usd) * _MILLION, 3) // 1)
 
 
 def in_usd(millionths: int) -> float:
@@ -108,13 +109,14 @@ def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model
 def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
     """What a job that has ended has cost.
 
-    A run that ended well costs what the provider's own numbers say, else its price, else nobody knows. What was
+    A run that ended well costs its price times what the provider has measured, else its estimate, else nobody knows.
+    No provider's number is taken for an amount of money: none documents in which unit it is. What was
     refused or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting
     against the caps, and the user is told that it is not known.
 
     Args:
         state: the job's final state.
-        data: what the stages have found: `charged`, `metrics`, `price`, `estimate_usd`.
+        data: what the stages have found: `charged`, `measured` (by the unit of the price), `price`, `estimate_usd`.
     """
     if data.get("charged") is False:
         return Settlement(0, 0.0)
@@ -127,19 +129,18 @@ def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
 
 
 def _said(data: Mapping[str, Json]) -> float | None:
-    """What the provider's own numbers make of the price, in US dollars."""
-    metrics, price = data.get("metrics"), data.get("price")
-    if not isinstance(metrics, dict):
+    """What the provider's measure makes of the price, in US dollars, rounded up.
+
+    A measure of nothing is none: a run that gave a result has taken some time, and a provider that says 0 must not
+    free the caps of what it may still charge.
+    """
+    measured, price = data.get("measured"), data.get("price")
+    if not isinstance(measured, dict) or not isinstance(price, dict):
         return None
-    billed = _number(metrics.get("cost"))
-    if billed is not None:
-        return billed
-    if not isinstance(price, dict):
+    amount, usd = _number(measured.get(str(price.get("unit")))), _number(price.get("usd"))
+    if amount is None or amount < _LEAST_SECONDS or usd is None:
         return None
-    units = (_number(metrics.get(name)) for name in _METRICS.get(str(price.get("unit")), ()))
-    measured = next((one for one in units if one is not None), None)
-    usd = _number(price.get("usd"))
-    return None if measured is None or usd is None else round(measured * usd, 6)
+    return in_usd(in_millionths(amount * usd))
 
 
 def _number(value: Json | None) -> float | None:

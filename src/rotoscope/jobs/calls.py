@@ -4,10 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.meaning import meaning
+from rotoscope.models.plan import Plan
 from rotoscope.predictions.states import Call
 from rotoscope.wire.messages import Json
 
-__all__ = ["call_from_json", "call_to_json", "digest", "request_key"]
+__all__ = ["call_from_json", "call_to_json", "digest", "keys_of"]
 
 
 def call_to_json(call: Call) -> dict[str, Json]:
@@ -45,22 +48,28 @@ def digest(call: Call) -> str:
     return _sha256(call_to_json(call))
 
 
-def request_key(
-    principal: str, tool: str, model: str, call: Call, drawn: tuple[str, ...], how: Mapping[str, Json]
-) -> str:
-    """Equal for requests that ask for the same thing: a retry has the key of what it retries.
+def keys_of(principal: str, manifest: Manifest, planned: Plan, how: Mapping[str, Json]) -> tuple[str, str]:
+    """What tells a request from every other one, and what tells the price of one from every other price.
+
+    Both are equal for requests of one principal that ask for the same, however it is spelled (`models.meaning`): of
+    one model at one provider, in one version and form (another version is another model), with equal media by content.
+    A retry has the key of what it retries. A seed that we drew differs each time and is no part of a request; no seed
+    is part of a price.
 
     Args:
         principal: whose request it is.
-        tool: the tool.
-        model: the model.
-        call: the plan; its media are named by the hash of their content.
-        drawn: the inputs that we drew ourselves; they differ each time and do not count.
-        how: what else changes the result.
+        manifest: the model.
+        planned: the request; its media are https URLs or named by the hash of their content.
+        how: what else changes the result or the price.
+
+    Returns:
+        The key of the request, and the key of its price.
     """
-    given = {name: value for name, value in call.input.items() if name not in drawn}
-    asked: list[Json] = [principal, tool, model, call.provider, call.endpoint, given, dict(how)]
-    return _sha256(asked)
+    call = planned.call
+    seeds = tuple(name for name, field in manifest.inputs.items() if field.drawn)
+    where: list[Json] = [principal, manifest.tool, manifest.id, call.provider, call.endpoint, call.version, call.form]
+    request, price = (meaning(manifest, call.input, without) for without in (planned.drawn, seeds))
+    return _sha256([*where, dict(how), request]), _sha256(["price", *where, dict(how), price])
 
 
 def _sha256(value: Json) -> str:

@@ -27,11 +27,13 @@ class Grip:
         stop: set when the job is to be cancelled.
         until: the moment (seconds of the monotonic clock) at which the lease has surely not run out yet.
         scope: ends the driver when the job is no longer this process's.
+        refused: set by the driver when the provider did not accept our key: the job is left to others for a while.
     """
 
     until: float
     stop: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    refused: bool = False
 
     @property
     def holds(self) -> bool:
@@ -51,14 +53,25 @@ class Dispatcher:
         leases: which jobs are this process's.
         feed: is told of what other processes change.
         tempo: how often to look.
+        review: looks for what became of jobs that nobody drives because a person must decide.
     """
 
-    def __init__(self, tasks: anyio.abc.TaskGroup, drive: Drive, leases: Leases, feed: Feed, tempo: Tempo) -> None:
+    def __init__(
+        self,
+        tasks: anyio.abc.TaskGroup,
+        drive: Drive,
+        leases: Leases,
+        feed: Feed,
+        tempo: Tempo,
+        review: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._tasks = tasks
         self._drive = drive
         self._leases = leases
         self._feed = feed
         self._tempo = tempo
+        self._review = review
+        self._reviewing = False
         self._grips: dict[str, Grip] = {}
         self._stirred = anyio.Event()  # a job was taken, or has ended
         self._heard = (-1, -1)  # what the database's version was, and the last event that was read
@@ -88,11 +101,24 @@ class Dispatcher:
             if now >= look_at:
                 look_at = now + self._tempo.look
                 await self._tried(self._take_over)
+                self._look_at_reviews()
             await self._tried(self._listen)
             with anyio.move_on_after(self._tempo.glance if self._grips or self._feed.waited_for else self._tempo.look):
                 await self._stirred.wait()
                 # Room for another one, or a first job, for which cancels must be listened for at another pace.
                 self._stirred, look_at = anyio.Event(), now
+
+    def _look_at_reviews(self) -> None:
+        """Beside everything else: a look asks a provider, which may take its time."""
+        if self._review is not None and not self._reviewing:
+            self._reviewing = True
+            self._tasks.start_soon(self._reviewed, self._review)
+
+    async def _reviewed(self, review: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await self._tried(review)
+        finally:
+            self._reviewing = False
 
     async def open_jobs(self) -> Sequence[str]:
         """The ids of the jobs that have not ended and that this process could drive."""
@@ -151,6 +177,8 @@ class Dispatcher:
             # It stays in the ledger as it is, and is taken up again when the lease has run out.
             _log.error("job %s is not driven any more: %s %s", job.id, error.code, error.message)
         finally:
+            if grip.refused:
+                self._leases.refuse(job.id)
             if self._grips.get(job.id) is grip:
                 del self._grips[job.id]
             self._stirred.set()

@@ -45,6 +45,7 @@ class NewJob:
         needs_key: what a process must hold to drive it: `provider@host`, or the sandbox; None: the provider's name.
         account: which key it was opened with, as a fingerprint; None where that does not matter.
         inputs: the hashes (hex) of the kept files that it was given.
+        quote_key: equal for requests that one shown price is for: equal ones, whatever their seed.
     """
 
     tool: str
@@ -59,6 +60,7 @@ class NewJob:
     needs_key: str | None = None
     account: str | None = None
     inputs: tuple[str, ...] = ()
+    quote_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from sqlalchemy import (
     BindParameter,
@@ -11,8 +12,10 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     delete,
     func,
+    null,
     or_,
     select,
     update,
@@ -22,7 +25,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note
-from rotoscope.jobs.tables import job_events, jobs, processes
+from rotoscope.jobs.tables import job_events, jobs, key_holders, processes
 from rotoscope.jobs.tempo import Tempo
 
 __all__ = ["Beat", "Holder", "Leases"]
@@ -32,28 +35,44 @@ _FORGOTTEN_AFTER = 20  # leases: a process that was silent for so long is droppe
 
 # Statements are worded once: they run every second in every process, and wording one costs more than running it.
 _NOW: BindParameter[float] = bindparam("now")
+_ME: BindParameter[str] = bindparam("me")
+# What was paid for may be collected with any key of the same host. What is sent, or was sent and is searched for, needs
+# a key of the very account.
+_SENDS = jobs.c.stage.in_(("prepare", "submit"))
 _DRIVABLE = and_(
-    jobs.c.needs_key.in_(bindparam("keys", expanding=True)), jobs.c.model.in_(bindparam("models", expanding=True))
+    jobs.c.needs_key.in_(bindparam("keys", expanding=True)),
+    jobs.c.model.in_(bindparam("models", expanding=True)),
+    or_(~_SENDS, jobs.c.account.is_(None), jobs.c.account.in_(bindparam("accounts", expanding=True))),
+)
+# A moment that lies further ahead than anybody could have meant was written while the clock was wrong: it is over.
+_DUE = or_(jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW, jobs.c.next_at > bindparam("farthest_pause"))
+_ALIVE = select(processes.c.owner).where(
+    processes.c.beat_at > bindparam("alive_since"), processes.c.beat_at <= bindparam("farthest_lease")
 )
 _UNPREFERRED = or_(
     jobs.c.owner.is_(None),
-    jobs.c.owner == bindparam("me"),
+    jobs.c.owner == _ME,
     jobs.c.created_at < bindparam("preferred_since"),
-    jobs.c.owner.not_in(select(processes.c.owner).where(processes.c.beat_at > bindparam("alive_since"))),
+    jobs.c.created_at > bindparam("farthest_lease"),
+    jobs.c.owner.not_in(_ALIVE),
 )
+_LEFT = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < _NOW, jobs.c.lease_until > bindparam("farthest_lease"))
 _FREE = and_(
     _DRIVABLE,
-    or_(
-        and_(jobs.c.state == "queued", or_(jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW), _UNPREFERRED),
-        and_(jobs.c.state == "running", jobs.c.lease_until < _NOW),
-    ),
+    jobs.c.id.not_in(bindparam("refused", expanding=True)),
+    or_(and_(jobs.c.state == "queued", _DUE, _UNPREFERRED), and_(jobs.c.state == "running", _LEFT)),
 )
-_ANY_FREE = select(jobs.c.id).where(_FREE).limit(1)
+_OTHERS = (
+    jobs.c.id.not_in(bindparam("driven", expanding=True)),
+    jobs.c.state.in_(bindparam("states", expanding=True)),
+)
+_ANY_FREE = select(jobs.c.id).where(_FREE, *_OTHERS).limit(1)
 _FREE_JOBS = select(*JOB_COLUMNS).where(_FREE).order_by(jobs.c.created_at, jobs.c.id).limit(_MOST_AT_ONCE)
 _FREE_JOB = _FREE_JOBS.where(jobs.c.id == bindparam("one"))
+_FREE_OTHERS = _FREE_JOBS.where(*_OTHERS)
 _RUNNING = (
     select(jobs.c.provider, jobs.c.sandbox, func.count())
-    .where(jobs.c.state == "running", jobs.c.lease_until >= _NOW)
+    .where(jobs.c.state == "running", ~_LEFT)
     .group_by(jobs.c.provider, jobs.c.sandbox)
 )
 _TAKE = (
@@ -61,16 +80,41 @@ _TAKE = (
     .where(jobs.c.id == bindparam("one"))
     .values(
         state="running",
-        owner=bindparam("me"),
+        owner=_ME,
         lease_until=bindparam("until"),
+        next_at=case((jobs.c.next_at > bindparam("farthest_pause"), null()), else_=jobs.c.next_at),
         fence=jobs.c.fence + 1,
         updated_at=_NOW,
     )
     .returning(*JOB_COLUMNS)
 )
-_SAYING = insert_or_merge(processes)
+_MINE = (jobs.c.owner == _ME, jobs.c.state == "running")
+_RENEW = (
+    update(jobs)
+    .where(*_MINE, jobs.c.id.in_(bindparam("driven", expanding=True)))
+    .values(lease_until=bindparam("until"))
+    .returning(jobs.c.id, jobs.c.cancel_requested)
+)
+_CANCELS = select(jobs.c.id).where(*_MINE, jobs.c.cancel_requested)
+_GIVE_BACK = (
+    update(jobs)
+    .where(jobs.c.owner == _ME, jobs.c.state.in_(("running", "queued")))
+    .values(state="queued", owner=None, lease_until=None, updated_at=_NOW)
+    .returning(jobs.c.id)
+)
+_OPEN = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), _DRIVABLE)
+_NEWEST = select(func.coalesce(func.max(job_events.c.seq), 0))
+_EVENTS = select(job_events.c.seq, job_events.c.job_id).where(job_events.c.seq > bindparam("after"))
+_SAYING, _HOLDING = insert_or_merge(processes), insert_or_merge(key_holders)
 _SAY_ALIVE = _SAYING.on_conflict_do_update(
     index_elements=["owner"], set_={"beat_at": _SAYING.excluded.beat_at, "keys": _SAYING.excluded["keys"]}
+)
+_SAY_HELD = _HOLDING.on_conflict_do_update(
+    index_elements=["key"], set_={"owner": _HOLDING.excluded.owner, "seen_at": _HOLDING.excluded.seen_at}
+)
+_LEAVE = delete(processes).where(processes.c.owner == _ME)
+_FORGET = delete(processes).where(
+    or_(processes.c.beat_at < bindparam("forgotten_before"), processes.c.beat_at > bindparam("forgotten_after"))
 )
 
 
@@ -106,13 +150,19 @@ class Leases:
     """Claims, renews and gives back.
 
     A process claims a job that is queued, or whose owner has been silent for longer than its lease; only with the key
-    that the job needs, and only while the job's provider has room. A new job is left to its starter for a moment.
+    that the job needs, and only while the job's provider has room. A new job is left to its starter for a moment. A
+    lease, or a pause, that lies further ahead than its own longest length was written by a clock that was wrong.
     """
 
     database: Database
     clock: Callable[[], float]
     holder: Holder
     tempo: Tempo
+    _refusals: dict[str, float] = field(default_factory=dict)
+
+    def refuse(self, job_id: str) -> None:
+        """A provider has refused our key for a job: for a while it is left to processes with another one."""
+        self._refusals[job_id] = self.clock()
 
     async def claim(self, job_id: str) -> Job | None:
         """Take one job to drive it; None when somebody else has it or its provider has no room."""
@@ -126,48 +176,41 @@ class Leases:
             driven: the jobs that are driven here; a wall clock that was set ahead ends no lease of our own.
             only_queued: whether leases that seem to have run out are respected, because the wall clock was set.
         """
-        states = ("queued",) if only_queued else ("queued", "running")
-        others = (jobs.c.id.not_in(driven), jobs.c.state.in_(states))
-        terms, waiting = self._terms(self.clock()), _ANY_FREE.where(*others)
+        others = {"driven": list(driven), "states": ["queued"] if only_queued else ["queued", "running"]}
+        terms = {**self._terms(self.clock()), **others}
         # A look costs no lock; most of them find nothing.
-        if await self.database.transact(lambda c: c.execute(waiting, terms).first(), writes=False) is None:
+        if await self.database.transact(lambda c: c.execute(_ANY_FREE, terms).first(), writes=False) is None:
             return ()
-        return await self._taken(_FREE_JOBS.where(*others), {})
+        return await self._taken(_FREE_OTHERS, others)
 
     async def beat(self, driven: frozenset[str]) -> Beat:
         """Renew the leases of the jobs that are driven here, and hear what was asked of them.
 
         One that ran out while nobody took the job is renewed too: the fence tells who came first, not the clock.
         """
-        now = self.clock()
-        mine = (jobs.c.owner == self.holder.owner, jobs.c.state == "running", jobs.c.id.in_(driven))
-        renewing = update(jobs).where(*mine).values(lease_until=now + self.tempo.lease)
-        renewing_and_telling = renewing.returning(jobs.c.id, jobs.c.cancel_requested)
 
         def write(connection: Connection) -> Beat:
+            now = self.clock()  # only now: it may have waited long for the lock
             _say_alive(connection, self.holder, now, self.tempo.lease * _FORGOTTEN_AFTER)
-            rows = connection.execute(renewing_and_telling).all()
+            terms = {"me": self.holder.owner, "driven": list(driven), "until": now + self.tempo.lease}
+            rows = connection.execute(_RENEW, terms).all()
             return Beat(frozenset(row.id for row in rows), frozenset(row.id for row in rows if row.cancel_requested))
 
         return await self.database.transact(write)
 
     async def cancels(self) -> frozenset[str]:
         """The jobs of this process that somebody, in any process, has asked to cancel."""
-        mine = (jobs.c.owner == self.holder.owner, jobs.c.state == "running", jobs.c.cancel_requested)
-        query = select(jobs.c.id).where(*mine)
-        return await self.database.transact(lambda c: frozenset(c.execute(query).scalars()), writes=False)
+        mine = {"me": self.holder.owner}
+        return await self.database.transact(lambda c: frozenset(c.execute(_CANCELS, mine).scalars()), writes=False)
 
     async def give_back(self) -> None:
         """End cleanly: whoever comes next takes over at once."""
-        now, owner = self.clock(), self.holder.owner
-        back = {"state": "queued", "owner": None, "lease_until": None, "updated_at": now}
+        now, mine = self.clock(), {"me": self.holder.owner}
 
         def write(connection: Connection) -> None:
-            mine = jobs.c.owner == owner
-            returned = update(jobs).where(mine, jobs.c.state.in_(("running", "queued"))).values(back)
-            for job_id in connection.execute(returned.returning(jobs.c.id)).scalars().all():
+            for job_id in connection.execute(_GIVE_BACK, {**mine, "now": now}).scalars().all():
                 note(connection, job_id, now, "given_back", {})
-            connection.execute(delete(processes).where(processes.c.owner == owner))
+            connection.execute(_LEAVE, mine)
 
         await self.database.transact(write)
 
@@ -175,60 +218,70 @@ class Leases:
         """The jobs with events after a number, and the number to ask from next time; below zero begins at the end."""
 
         def read(connection: Connection) -> tuple[int, frozenset[str]]:
+            newest = int(connection.execute(_NEWEST).scalar_one())
             if seq < 0:
-                newest = connection.execute(select(func.coalesce(func.max(job_events.c.seq), 0))).scalar_one()
-                return int(newest), frozenset()
-            rows = connection.execute(select(job_events.c.seq, job_events.c.job_id).where(job_events.c.seq > seq)).all()
+                return newest, frozenset()
+            # A sweep may have removed the newest; then the numbers begin anew from what is left.
+            rows = connection.execute(_EVENTS, {"after": seq if seq <= newest else 0}).all()
+            if not rows:
+                return newest, frozenset()
             return max((row.seq for row in rows), default=seq), frozenset(row.job_id for row in rows)
 
         return await self.database.transact(read, writes=False)
 
     async def open_jobs(self) -> Sequence[str]:
         """The ids of the jobs that have not ended and that this process could drive."""
-        query = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), _DRIVABLE)
-        mine = {"keys": list(self.holder.keys), "models": list(self.holder.models)}
-        return await self.database.transact(lambda c: list(c.execute(query, mine).scalars()), writes=False)
+        return await self.database.transact(lambda c: list(c.execute(_OPEN, self._held()).scalars()), writes=False)
 
-    async def _taken(self, wanted: Select[tuple[object, ...]], which: Mapping[str, str]) -> Sequence[Job]:
-        now = self.clock()
-        terms = {**self._terms(now), **which}
-
+    async def _taken(self, wanted: Select[tuple[object, ...]], which: Mapping[str, object]) -> Sequence[Job]:
         def write(connection: Connection) -> Sequence[Job]:
+            # Only now: measured before a long wait for the lock, a lease of this moment would lie too far ahead.
+            now = self.clock()
+            terms = {**self._terms(now), **which}
             taken: list[Job] = []
-            running = _running(connection, now)
+            running = _running(connection, terms)
             while True:
                 full = tuple(_not_full(self.holder.limits, running))
                 somewhere = wanted.where(*full) if full else wanted
                 found = [job_of(row) for row in connection.execute(somewhere, terms)]
                 roomy = _with_room(found, self.holder.limits, running)
-                taken += [self._take(connection, job, now) for job in roomy]
+                taken += [self._take(connection, job, terms) for job in roomy]
                 # A provider that became full by this had so many waiting that they hid those of others.
                 if len(found) < _MOST_AT_ONCE or len(roomy) == len(found):
                     return taken
 
         return await self.database.transact(write)
 
-    def _take(self, connection: Connection, job: Job, now: float) -> Job:
-        terms = {"one": job.id, "me": self.holder.owner, "until": now + self.tempo.lease, "now": now}
-        taken = connection.execute(_TAKE, terms).one()
+    def _take(self, connection: Connection, job: Job, terms: Mapping[str, object]) -> Job:
+        now = cast("float", terms["now"])
+        wanted = {name: terms[name] for name in ("me", "now", "farthest_pause")}
+        taken = connection.execute(_TAKE, {**wanted, "one": job.id, "until": now + self.tempo.lease}).one()
         note(connection, job.id, now, "claimed", {"owner": self.holder.owner})
         return job_of(taken)
 
+    def _held(self) -> dict[str, object]:
+        holder = self.holder
+        return {"keys": list(holder.keys), "models": list(holder.models), "accounts": list(holder.accounts)}
+
     def _terms(self, now: float) -> dict[str, object]:
         """What makes a job free for this process now."""
+        tempo = self.tempo
         return {
+            **self._held(),
             "now": now,
             "me": self.holder.owner,
-            "keys": list(self.holder.keys),
-            "models": list(self.holder.models),
-            "preferred_since": now - self.tempo.prefer_starter,
-            "alive_since": now - self.tempo.lease,
+            "refused": [one for one, at in self._refusals.items() if 0 <= now - at < tempo.refused_pause],
+            "preferred_since": now - tempo.prefer_starter,
+            "alive_since": now - tempo.lease,
+            # A clock that is set back by less than this leaves every owner time to beat, see `Dispatcher`.
+            "farthest_lease": now + 2 * tempo.lease - tempo.beat,
+            "farthest_pause": now + tempo.longest_pause,
         }
 
 
-def _running(connection: Connection, now: float) -> Counter[tuple[str, bool]]:
+def _running(connection: Connection, terms: Mapping[str, object]) -> Counter[tuple[str, bool]]:
     """How many jobs are driven now, by provider and by whether they are rehearsals."""
-    rows = connection.execute(_RUNNING, {"now": now})
+    rows = connection.execute(_RUNNING, {name: terms[name] for name in ("now", "farthest_lease")})
     return Counter({(provider, sandbox): count for provider, sandbox, count in rows})
 
 
@@ -251,6 +304,8 @@ def _with_room(found: Sequence[Job], limits: Mapping[str, int], running: Counter
 
 
 def _say_alive(connection: Connection, holder: Holder, now: float, forgotten_after: float) -> None:
-    row = {"owner": holder.owner, "beat_at": now, "keys": sorted(holder.keys)}
-    connection.execute(_SAY_ALIVE, row)
-    connection.execute(delete(processes).where(processes.c.beat_at < now - forgotten_after))
+    connection.execute(_SAY_ALIVE, {"owner": holder.owner, "beat_at": now, "keys": sorted(holder.keys)})
+    if holder.keys:
+        held = [{"key": key, "owner": holder.owner, "seen_at": now} for key in sorted(holder.keys)]
+        connection.execute(_SAY_HELD, held)
+    connection.execute(_FORGET, {"forgotten_before": now - forgotten_after, "forgotten_after": now + forgotten_after})

@@ -2,7 +2,7 @@
 
 import secrets
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
@@ -11,12 +11,12 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 from rotoscope.contracts.results import Status
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output, Patch, Submission
+from rotoscope.jobs.database import QUICK_SECONDS, Database
+from rotoscope.jobs.job import ENDED, FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
 from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
-from rotoscope.jobs.tables import artifacts, durations, jobs, outputs, submissions
+from rotoscope.jobs.tables import artifacts, durations, job_events, jobs, outputs, submissions
 from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.jobs.unfenced import (
     adopt,
@@ -26,13 +26,14 @@ from rotoscope.jobs.unfenced import (
     found_uncharged,
     is_anothers,
     provider_of,
+    reword_review,
     submission_of,
     write_intent,
 )
 
 __all__ = ["Ledger", "LostLease"]
 
-_RUNS_REMEMBERED = 9
+_RUNS_REMEMBERED, _RUNS_KEPT = 9, 50
 _NO_CAPS = Caps()
 
 # Statements that every job runs are worded once: wording one costs more than running it.
@@ -42,6 +43,18 @@ _CONFIRMED = (
     .values(prediction_id=bindparam("named"), confirmed_at=bindparam("now"))
 )
 _DURATION = insert_or_merge(durations).on_conflict_do_nothing()
+_ALIKE = (
+    durations.c.model == bindparam("of_model"),
+    durations.c.provider == bindparam("at_provider"),
+    durations.c.sandbox == bindparam("rehearsed"),
+    durations.c.workload == bindparam("like"),
+)
+_SECONDS = select(durations.c.seconds).where(*_ALIKE).order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
+_LAST_REMEMBERED = (
+    select(durations.c.at).where(*_ALIKE).order_by(durations.c.at.desc()).offset(_RUNS_KEPT).limit(1).scalar_subquery()
+)
+_FORGET_DURATIONS = durations.delete().where(*_ALIKE, durations.c.at < _LAST_REMEMBERED)
+_THIN_OUT = job_events.delete().where(job_events.c.job_id == bindparam("of"), job_events.c.type == "progress")
 _OUTPUTS = (
     select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
     .select_from(outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256))
@@ -92,6 +105,7 @@ class Ledger:
 
         Raises:
             OverBudget: it would pass a cap.
+            StorageFailed: it could not be written in the time that a client waits; nothing was begun.
         """
         now, job_id = self._clock(), secrets.token_hex(16)
 
@@ -101,7 +115,7 @@ class Ledger:
                 return join(connection, twin, now)
             return open_job(connection, new, job_id, caps, starter, now)
 
-        return await self._database.transact(write)
+        return await self._database.transact(write, patience=QUICK_SECONDS, in_place=True)
 
     async def foreseen(self, new: NewJob, caps: Caps) -> Job | None:
         """The job that `open` would join now; None where it would be a new one.
@@ -129,13 +143,9 @@ class Ledger:
 
     async def jobs(self, principal: str | None, state: Status | None, limit: int) -> Sequence[Job]:
         """The newest jobs, newest first."""
-        query: Select[tuple[object, ...]] = select(*JOB_COLUMNS).order_by(jobs.c.created_at.desc(), jobs.c.id)
-        if principal is not None:
-            query = query.where(jobs.c.principal == principal)
-        if state is not None:
-            query = query.where(jobs.c.state == state)
-        query = query.limit(limit)
-        return await self._database.transact(lambda c: [job_of(row) for row in c.execute(query)], writes=False)
+        query = _newest_jobs(whose=principal is not None, of_state=state is not None)
+        terms = {"whose": principal, "of_state": state, "most": limit}
+        return await self._database.transact(lambda c: [job_of(row) for row in c.execute(query, terms)], writes=False)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found and the stage that comes next, together.
@@ -163,7 +173,7 @@ class Ledger:
             if connection.execute(update(jobs).where(*ended).values(delivered_at=now)).rowcount:
                 note(connection, job_id, now, "delivered", {})
 
-        await self._database.transact(write)
+        await self._database.transact(write, patience=QUICK_SECONDS)
 
     async def intend(
         self, job: Job, request_sha256: str, token: str | None = None, clock_offset: float | None = None
@@ -181,6 +191,7 @@ class Ledger:
 
         Raises:
             LostLease: the job is no longer ours.
+            StorageFailed: it is not on the disk, or not where another process would see it.
         """
         now, nonce = self._clock(), secrets.token_hex(8)
 
@@ -192,7 +203,7 @@ class Ledger:
             new = Submission(job.id, nonce, now, None, True, token, clock_offset)
             return write_intent(connection, job.provider, request_sha256, new)
 
-        return await self._database.transact(write, durable=True)
+        return await self._database.transact(write, durable=True, in_place=True)
 
     async def submission(self, job_id: str) -> Submission | None:
         """The intent of a job, if there is one."""
@@ -278,6 +289,16 @@ class Ledger:
 
         return await self._database.transact(write, durable=True)
 
+    async def take_up(self, job_id: str) -> None:
+        """End a review whose run is known: the job is driven on from where it stopped."""
+        now = self._clock()
+        await self._database.transact(lambda connection: back_from_review(connection, job_id, now))
+
+    async def reword_review(self, job_id: str, problem: Mapping[str, str]) -> None:
+        """Say anew what a person should check of a job that is still in review."""
+        now = self._clock()
+        await self._database.transact(lambda connection: reword_review(connection, job_id, problem, now))
+
     async def request_cancel(self, job_id: str, principal: str | None) -> Job:
         """Ask for a job to be cancelled; one that has not begun is cancelled at once, a final one stays as it is."""
         now = self._clock()
@@ -292,20 +313,24 @@ class Ledger:
                 cancelled_unsent(connection, job, now)
             return read_job(connection, job_id)
 
-        return await self._database.transact(write)
+        return await self._database.transact(write, patience=QUICK_SECONDS)
 
     async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
         """Remember how long a run took at the provider."""
         row = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
         row |= {"workload": workload, "seconds": seconds, "at": self._clock()}
-        await self._database.transact(lambda connection: connection.execute(_DURATION, row))
+        same = {"of_model": job.model, "at_provider": job.provider, "like": workload, "rehearsed": job.sandbox}
+
+        def write(connection: Connection) -> None:
+            connection.execute(_DURATION, row)
+            connection.execute(_FORGET_DURATIONS, same)
+
+        await self._database.transact(write)
 
     async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
         """The median of the latest runs of the same workload, or None when there were none."""
-        same = (durations.c.model == model, durations.c.provider == provider, durations.c.workload == workload)
-        query = select(durations.c.seconds).where(*same, durations.c.sandbox == sandbox)
-        query = query.order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
-        found = await self._database.transact(lambda c: list(c.execute(query).scalars()), writes=False)
+        same = {"of_model": model, "at_provider": provider, "like": workload, "rehearsed": sandbox}
+        found = await self._database.transact(lambda c: list(c.execute(_SECONDS, same).scalars()), writes=False)
         return statistics.median(found) if found else None
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
@@ -328,6 +353,8 @@ class Ledger:
             values["data"] = {**(stands or {}), **patch.data}
         if patch.state in FINAL:
             values |= {"finished_at": now, "lease_until": None}
+        if patch.state == "queued":  # given back: whoever can, drives it
+            values |= {"owner": None, "lease_until": None}
         values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
         ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
         given_new = {f"new_{name}": value for name, value in values.items()}
@@ -337,6 +364,8 @@ class Ledger:
         if patch.settlement is not None:
             settle(connection, job.id, patch.settlement, now)
         note(connection, job.id, now, patch.event, {name: v for name, v in given.items() if v is not None})
+        if patch.state in ENDED:  # only once its end is noted: the newest event is what others listen from
+            connection.execute(_THIN_OUT, {"of": job.id})
         return job_of(written)
 
     def _doubted(self, connection: Connection, job: Job) -> Job:
@@ -359,6 +388,17 @@ class Ledger:
             "source_expires_at": output.source_expires_at,
         }
         connection.execute(_PLACED, {"job_id": job_id, "role": output.role, "n": output.n, **found})
+
+
+@cache
+def _newest_jobs(*, whose: bool, of_state: bool) -> Select[tuple[object, ...]]:
+    """The newest jobs, of one principal or in one state if that is wanted."""
+    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS)
+    if whose:
+        query = query.where(jobs.c.principal == bindparam("whose"))
+    if of_state:
+        query = query.where(jobs.c.state == bindparam("of_state"))
+    return query.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(bindparam("most"))
 
 
 @cache

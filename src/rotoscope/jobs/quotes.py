@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.jobs.budget import in_millionths
-from rotoscope.jobs.database import Database
+from rotoscope.jobs.database import QUICK_SECONDS, Database
 from rotoscope.jobs.tables import quotes
 
 __all__ = ["Quotes"]
@@ -51,7 +51,7 @@ class Quotes:
             connection.execute(delete(quotes).where(quotes.c.at < now - self.seconds))
             connection.execute(_QUOTED, {"key": key, "price": in_millionths(usd), "at": now})
 
-        await self.database.transact(write)
+        await self.database.transact(write, patience=QUICK_SECONDS)
 
     async def holds(self, key: str, usd: float) -> bool:
         """Whether the price of a request was shown lately and was no lower than now; it stays.
@@ -73,7 +73,7 @@ class Quotes:
         def write(connection: Connection) -> bool:
             return connection.execute(delete(quotes).where(*covering)).rowcount > 0
 
-        return await self.database.transact(write)
+        return await self.database.transact(write, patience=QUICK_SECONDS)
 
     def _covering(self, key: str, usd: float) -> tuple[ColumnElement[bool], ...]:
         recent = quotes.c.at >= self.clock() - self.seconds

@@ -23,7 +23,7 @@ from rotoscope.predictions.sightings import Seen, Sighting, with_token_of, worde
 from rotoscope.predictions.states import Call, Prediction, Waiting
 from rotoscope.predictions.tokens import token_from_text
 
-__all__ = ["Look", "doubt", "find_lost_run", "look_once", "quiet_runner", "take_up"]
+__all__ = ["Look", "doubt", "find_lost_run", "look_once", "quiet_runner", "take_up", "what_was_seen"]
 
 _WITHOUT_TOKEN = 30.0  # seconds before the intent; clocks differ
 _WITH_TOKEN = 3600.0  # seconds; a token cannot be anybody else's, so clocks matter less
@@ -103,7 +103,7 @@ async def _search(rooms: Rooms, job: Job, call: Call, submission: Submission, lo
             seen = look or seen
         if found is not None:
             return _adopt(rooms, job, call, found)
-    raise doubt(rooms, job, call, why=_what_was_seen(rooms, job, seen), said=lost.said)
+    raise doubt(rooms, job, call, why=what_was_seen(rooms, job, seen), said=lost.said)
 
 
 def _pauses_left(rooms: Rooms, submission: Submission) -> Iterator[float]:
@@ -127,7 +127,8 @@ async def _note_found(rooms: Rooms, job: Job, look: Look | None) -> str | None:
     return found if await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, found)) else None
 
 
-def _what_was_seen(rooms: Rooms, job: Job, look: Look | None) -> str:
+def what_was_seen(rooms: Rooms, job: Job, look: Look | None) -> str:
+    """What the list has shown, in words for the person who decides; `look` is None when it could not be read."""
     title = rooms.provider(job).title
     if look is None:
         return f"{title}'s list could not be read."

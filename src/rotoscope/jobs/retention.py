@@ -1,26 +1,41 @@
 """Retention: what has ended, was told and is old goes; what somebody still has to hear of, or a job needs, stays."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from sqlalchemy import Connection, String, cast, delete, func, select
 
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import ENDED
-from rotoscope.jobs.tables import artifacts, job_events, jobs, outputs, submissions
+from rotoscope.jobs.removal import (
+    Bound,
+    find_old_jobs,
+    find_old_runs,
+    in_batches,
+    needed,
+    remove_files,
+    remove_jobs,
+    remove_runs,
+)
+from rotoscope.jobs.second_look import look_again, newest_event_at, read_look, write_look
 from rotoscope.media.vault import Vault
 
 __all__ = ["Retention", "Swept"]
 
-_EVERY_SECONDS = 3600.0
-_AFTER_START_SECONDS = 30.0
-_CLAIMED_WITHIN = 3600.0  # seconds in which a job that just kept a file writes that it needs it
-_BATCH = 200  # jobs in one transaction: it must stay short
+_DAY, _HOUR = 86_400.0, 3600.0  # seconds
+_EVERY_SECONDS, _AFTER_START_SECONDS = _HOUR, 30.0
+_CLAIMED_WITHIN = _HOUR  # seconds in which a job that just kept a file writes that it needs it
+_UNTOLD_TIMES = 4
+_RUNS_SECONDS = 90 * _DAY  # how long a provider's list may show a run
+_FEW_JOBS, _FEW_PAGES = 20, 5
+_FILES_READ, _FILES_REMOVED = 200, 20  # at once
+_PAUSE_SECONDS = 0.01  # between two transactions, so that whoever waits gets its turn
+_FIRST = (-1e18, 0)
 _log = logging.getLogger(__name__)
 
 
@@ -36,9 +51,12 @@ class Swept:
 class Retention:
     """Removes finished jobs and the files that no job needs any more.
 
-    A job goes when it has ended, its end was told, and both are longer ago than the limit. A file goes when it is
-    older than the limit too, is no output of any job that is left, and no job that is left was given it. What was
-    spent, and how long runs took, is kept.
+    A job goes when it has ended, its end was told, and both are longer ago than the limit. One whose end nobody ever
+    asked for goes after four times the limit. A file goes when it is older than the limit too, is no output of any job
+    that is left, and no job that is left was given it. What was spent, and how long runs took, is kept; which runs were
+    ours is kept for as long as a provider's list may show them.
+
+    What it finds by itself is judged as of a moment that the clock has not jumped to just now (`jobs.second_look`).
 
     Attributes:
         seconds: the limit.
@@ -50,49 +68,116 @@ class Retention:
     seconds: float
 
     async def run(self) -> None:
-        """Sweep now and then, until cancelled."""
+        """Tidy at the start, for many a process lives for one call only; sweep now and then, until cancelled."""
+        await self._tried(self.tidy)
         await anyio.sleep(_AFTER_START_SECONDS)
         while True:
-            try:
-                await self.sweep()
-            except StorageFailed as error:
-                _log.warning("old jobs were not removed: %s", error.message)
+            await self._tried(self.tend)
             await anyio.sleep(_EVERY_SECONDS)
 
     async def sweep(self) -> Swept:
-        """Remove what is due.
+        """Remove what is due by the clock, because a person wants it now.
+
+        Raises:
+            StorageFailed: the ledger could not be written, or the clock cannot be right.
+        """
+        now = self.clock()
+        newest = await self.database.transact(newest_event_at, writes=False)
+        if newest is not None and now - newest > max(2 * self.seconds, _DAY):
+            days = (now - newest) / _DAY
+            raise StorageFailed(
+                f"Nothing has happened in the ledger for {days:.0f} days, or the clock is wrong; nothing was removed.",
+                hint="Check the clock. If it is right, what is old goes by itself on a later day of use.",
+            )
+        return await self._swept(now)
+
+    async def tend(self) -> Swept:
+        """Remove what is due for sure.
 
         Raises:
             StorageFailed: the ledger could not be written.
         """
-        before, removed = self.clock() - self.seconds, 0
-        while count := await self.database.transact(lambda connection: _remove_jobs(connection, before)):
-            removed += count
-        files = 0
-        unclaimed = min(before, self.clock() - _CLAIMED_WITHIN)
-        for path in await anyio.to_thread.run_sync(self.vault.older_than, unclaimed):
-            if not await self._is_needed(path):
-                files += await anyio.to_thread.run_sync(self.vault.remove, path, unclaimed)
-        return Swept(removed, files)
+        return await self._swept(await self._sure())
 
-    async def _is_needed(self, path: Path) -> bool:
-        sha256 = path.name.partition(".")[0]
-        is_output = select(outputs.c.sha256).where(outputs.c.sha256 == sha256).exists()
-        was_given = select(jobs.c.id).where(func.instr(cast(jobs.c.data, String), sha256) > 0).exists()
+    async def tidy(self) -> Swept:
+        """Remove a little of what is due for sure: what takes no longer than a call bears.
 
-        def read(connection: Connection) -> bool:
-            needed = connection.execute(select(is_output | was_given)).scalar_one()
-            if not needed:
-                connection.execute(delete(artifacts).where(artifacts.c.sha256 == sha256))
-            return bool(needed)
+        Raises:
+            StorageFailed: the ledger could not be written.
+        """
+        sure = await self._sure()
+        bound = self._bound(sure)
+        jobs, had = await self._remove_jobs(bound, _FEW_JOBS)
+        found = [self.vault.find(sha256) for sha256 in had]
+        # The files of one folder in 256 are looked at as well: what no job ever had goes in the end.
+        strays = await anyio.to_thread.run_sync(
+            self.vault.older_than, self._unclaimed(sure), f"{int(self.clock()) % 256:02x}"
+        )
+        paths = dict.fromkeys([*(path for path in found if path is not None), *strays[:_FILES_READ]])
+        return Swept(jobs, await self._remove_files(list(paths), self._unclaimed(sure)))
 
-        return await self.database.transact(read)
+    async def _tried(self, work: Callable[[], Awaitable[Swept]]) -> None:
+        try:
+            await work()
+        except StorageFailed as error:
+            _log.warning("old jobs were not removed: %s", error.message)
 
+    async def _sure(self) -> float:
+        """As of when what is old may be removed without being asked."""
+        now, most = self.clock(), max(_DAY, self.seconds / 2)
+        last, stands = await self.database.transact(read_look, writes=False)
+        look = look_again(last, now, most)
+        if last is None or not stands or look.doubted != last.doubted or not 0 <= now - last.seen < _HOUR:
+            await self.database.transact(lambda connection: write_look(connection, look))
+        return look.sure
 
-def _remove_jobs(connection: Connection, before: float) -> int:
-    due = (jobs.c.state.in_(ENDED), jobs.c.finished_at < before, jobs.c.delivered_at < before)
-    gone = list(connection.execute(select(jobs.c.id).where(*due).limit(_BATCH)).scalars())
-    for table in (outputs, job_events, submissions):
-        connection.execute(delete(table).where(table.c.job_id.in_(gone)))
-    connection.execute(delete(jobs).where(jobs.c.id.in_(gone)))
-    return len(gone)
+    def _bound(self, now: float) -> Bound:
+        return Bound(now - self.seconds, now - _UNTOLD_TIMES * self.seconds)
+
+    def _unclaimed(self, now: float) -> float:
+        return min(now - self.seconds, self.clock() - _CLAIMED_WITHIN)
+
+    async def _swept(self, now: float) -> Swept:
+        jobs, _ = await self._remove_jobs(self._bound(now))
+        paths = await anyio.to_thread.run_sync(self.vault.older_than, self._unclaimed(now))
+        files = await self._remove_files(paths, self._unclaimed(now))
+        while runs := await self.database.transact(lambda c: find_old_runs(c, now - _RUNS_SECONDS), writes=False):
+            await self.database.transact(partial(remove_runs, found=runs))
+            await anyio.sleep(_PAUSE_SECONDS)
+        return Swept(jobs, files)
+
+    async def _remove_jobs(self, bound: Bound, most: int | None = None) -> tuple[int, Sequence[str]]:
+        """How many jobs were removed, and the files of those where only so many are wanted."""
+        removed, files = 0, list[str]()
+        for state in sorted(ENDED):
+            after: tuple[float, int] | None = _FIRST
+            pages = 0
+            while after is not None and (most is None or (removed < most and pages < _FEW_PAGES)):
+                pages += 1
+                page = await self.database.transact(
+                    partial(find_old_jobs, state=state, bound=bound, after=after), writes=False
+                )
+                due = page.due if most is None else page.due[: most - removed]
+                for batch in in_batches(due):
+                    count, had = await self.database.transact(partial(remove_jobs, job_ids=batch, bound=bound))
+                    removed += count
+                    if most is not None:
+                        files += had
+                    await anyio.sleep(_PAUSE_SECONDS)
+                after = page.last
+        return removed, files
+
+    async def _remove_files(self, paths: Sequence[Path], before: float) -> int:
+        removed = 0
+        for start in range(0, len(paths), _FILES_READ):
+            some = paths[start : start + _FILES_READ]
+            names = [path.name.partition(".")[0] for path in some]
+            kept = await self.database.transact(partial(needed, files=names), writes=False)
+            spare = [path for path, name in zip(some, names, strict=True) if name not in kept]
+            for first in range(0, len(spare), _FILES_REMOVED):
+                batch = spare[first : first + _FILES_REMOVED]
+                removed += await self.database.transact(
+                    partial(remove_files, vault=self.vault, paths=batch, before=before)
+                )
+                await anyio.sleep(_PAUSE_SECONDS)
+        return removed

@@ -1,7 +1,7 @@
 """The rooms that a job goes through, in one record that is handed down to its stages."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -17,8 +17,9 @@ from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Manifest, Provider
 from rotoscope.predictions.dialects import Dialect
+from rotoscope.predictions.pacer import Pacers, Seat
 from rotoscope.predictions.runner import Runner
-from rotoscope.predictions.states import Prediction
+from rotoscope.predictions.states import Prediction, Ticket, Waiting
 from rotoscope.wire.client import Wire
 from rotoscope.wire.messages import HttpCall, Reply, http_date
 
@@ -35,7 +36,7 @@ class Rooms:
     Attributes:
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
-        crowd: how many predictions are asked about here, by provider.
+        pacers: how often each provider is asked, all jobs of this process together.
         clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
     """
 
@@ -48,7 +49,7 @@ class Rooms:
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     tempo: Tempo = field(default_factory=Tempo)
-    crowd: Counter[str] = field(default_factory=Counter)
+    pacers: Pacers = field(default_factory=lambda: Pacers(anyio.current_time))
     clock_offsets: dict[str, float] = field(default_factory=dict)
 
     def manifest(self, job: Job) -> Manifest:
@@ -68,14 +69,41 @@ class Rooms:
     ) -> Runner:
         """The runner that speaks to a job's provider."""
 
-        async def send(call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
-            reply = await self.wire.send(job.provider, call, guard)
-            told = http_date(reply.headers.get("date", ""))
-            if told is not None:
-                self.clock_offsets[job.provider] = told.timestamp() - self.clock()
-            return reply
+        async def send(call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
+            return await self.send(job.provider, call, guard, pays=pays)
 
         return Runner(self.dialects[job.provider], send, record, sleep, missed)
+
+    def seat(self, job: Job, ticket: Ticket) -> AbstractContextManager[Seat]:
+        """Follow a job's prediction beside all others: the seat makes its pauses."""
+        accepted = job.data.get("accepted_at")
+        since = float(accepted) if isinstance(accepted, int | float) else self.clock()
+        return self.pacers.of(job.provider).join(ticket, self.dialects[job.provider].ask(Waiting(ticket)), since)
+
+    async def send(
+        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply:
+        """Send one request. A question waits for its turn, if the provider's list has not answered it already.
+
+        What pays, stops or uploads is counted and never kept waiting.
+        """
+        known = self.pacers.of(provider).answer(call)
+        if known is not None:
+            return known
+        await self.turn(provider, waits=call.method == "GET")
+        reply = await self.wire.send(provider, call, guard, pays=pays)
+        told = http_date(reply.headers.get("date", ""))
+        if told is not None:
+            self.clock_offsets[provider] = told.timestamp() - self.clock()
+        return reply
+
+    async def turn(self, provider: str, *, waits: bool = True) -> None:
+        """Wait for the turn of a question to a provider, or only count what cannot wait."""
+        limiter = self.pacers.of(provider).limiter
+        if waits:
+            await limiter.turn(self.sleep)
+        else:
+            limiter.take()
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found, then wake who waits: the ledger always knows first.

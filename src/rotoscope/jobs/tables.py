@@ -47,7 +47,7 @@ jobs = Table(
     Column("model", String, nullable=False),
     Column("provider", String, nullable=False),
     Column("principal", String, nullable=False),  # whose job it is; "local" over stdio
-    Column("idempotency_key", String, nullable=True),  # equal for equal requests; see `request_key`
+    Column("idempotency_key", String, nullable=True),  # equal for equal requests; see `keys_of`
     Column("sandbox", Boolean, nullable=False),
     Column("state", String, nullable=False),
     Column("stage", String, nullable=False),
@@ -155,7 +155,8 @@ reservations = Table(
     Column("committed", Integer, nullable=True),  # what it counts for since it ended; null: still held, or not known
     Column("settled_at", Float, nullable=True),
     Column("sent_at", Float, nullable=True),  # money counts on the day on which it was sent; until then it is held
-    Index("reservations_by_day_sent", "principal", "sandbox", "sent_at"),
+    Index("reservations_by_day_sent", "principal", "sandbox", "sent_at", "settled_at"),
+    Index("reservations_by_sending", "sent_at"),
     Index("reservations_by_time", "at"),
 )
 

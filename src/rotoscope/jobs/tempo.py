@@ -21,6 +21,8 @@ class Tempo:
         list_pauses: the waits between looks into a provider's list for a prediction whose reply was lost.
         refused_pause: between two questions while a provider does not accept the key.
         longest_retry: the longest wait before a request that was certainly not accepted is sent again.
+        walk: between two walks through a provider's list, where many runs are looked for in it; at least.
+        longest_pause: the longest wait that is ever written to the ledger; one that ends later is over.
         quote: how long a price that was shown may be agreed to.
         tell_again: how long after an end was told an equal request is told the same end once more: a client that gave
             up in silence looks like one that was answered.
@@ -35,5 +37,7 @@ class Tempo:
     list_pauses: tuple[float, ...] = (0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 20.0)
     refused_pause: float = 60.0
     longest_retry: float = 60.0
+    walk: float = 1.0
+    longest_pause: float = 900.0
     quote: float = 600.0
     tell_again: float = TELL_AGAIN_SECONDS

@@ -1,5 +1,6 @@
 """What may change a job without its driver's fence, inside somebody's transaction: a person, or a late truth."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -8,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 from rotoscope.jobs.budget import Settlement
 from rotoscope.jobs.job import Job, Submission
 from rotoscope.jobs.purse import count_from, settle
+from rotoscope.jobs.rows import note
 from rotoscope.jobs.tables import jobs, runs, submissions
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "found_uncharged",
     "is_anothers",
     "provider_of",
+    "reword_review",
     "submission_of",
     "write_intent",
 ]
@@ -91,6 +94,14 @@ def claim_run(connection: Connection, provider: str, prediction_id: str, job_id:
 def back_from_review(connection: Connection, job_id: str, now: float) -> None:
     """What was in doubt is known now: the job is driven on from the stage in which it stopped."""
     connection.execute(_TAKING_UP, {"of": job_id, "now": now})
+
+
+def reword_review(connection: Connection, job_id: str, problem: Mapping[str, str], now: float) -> None:
+    """What a person should check has changed."""
+    in_review = (jobs.c.id == job_id, jobs.c.state == "needs_review")
+    values = {"error": dict(problem), "message": problem["message"], "updated_at": now}
+    if connection.execute(update(jobs).where(*in_review).values(values)).rowcount:
+        note(connection, job_id, now, "reworded", {})
 
 
 def adopt(connection: Connection, job: Job, prediction_id: str, now: float) -> None:

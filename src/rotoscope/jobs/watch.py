@@ -17,8 +17,8 @@ from rotoscope.jobs.lives import Stopwatch, life, number, trail_of
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.stopping import Stopping
+from rotoscope.predictions.pacer import Seat
 from rotoscope.predictions.runner import Runner, Trail
-from rotoscope.predictions.schedule import pause
 from rotoscope.predictions.states import (
     Blob,
     Canceled,
@@ -57,27 +57,27 @@ async def watch(rooms: Rooms, job: Job, grip: Grip) -> Patch:
     """
     known = job.data["ticket"]
     ticket = ticket_from_json(known if isinstance(known, dict) else {})
-    rooms.crowd[job.provider] += 1
-    try:
-        return await _watched(rooms, job, grip, ticket)
-    except Refused as error:
-        return _paused(rooms, error)
-    except Timeout as error:
-        raise _out_of_sight(rooms, job, error) from error
-    finally:
-        rooms.crowd[job.provider] -= 1
+    with rooms.seat(job, ticket) as seat:
+        try:
+            return await _watched(rooms, job, grip, seat)
+        except Refused as error:
+            grip.refused = True
+            return _given_back(rooms, job, error)
+        except Timeout as error:
+            raise _out_of_sight(rooms, job, error) from error
 
 
-async def _watched(rooms: Rooms, job: Job, grip: Grip, ticket: Ticket) -> Patch:
-    wake, watched, trail = _Wake(rooms.sleep), Stopwatch.of(job), trail_of(job)
+async def _watched(rooms: Rooms, job: Job, grip: Grip, seat: Seat) -> Patch:
+    wake, watched, trail, ticket = _Wake(rooms.sleep), Stopwatch.of(job), trail_of(job), seat.ticket
+    seat.woken = wake.hear
     asking = rooms.runner(job, _nothing, rooms.sleep)
     stopping = Stopping(rooms, job, asking, ticket, grip.stop, watched, wake.hear)
     notes = _Notes(rooms, job, stopping, trail)
     runner = rooms.runner(job, notes.record, wake.nap, notes.missed)
     expected = number(job.data.get("expected_seconds"))
 
-    def rest(_: Open) -> float:
-        return stopping.pause(pause(watched.seconds, expected, rooms.crowd[job.provider]))
+    def rest(state: Open) -> float:
+        return stopping.pause(seat.pause(watched.seconds, expected, state))
 
     def lasts(silent: float) -> bool:
         # It may have ended at any time since it was heard of last, but hardly later than its deadline.
@@ -136,11 +136,15 @@ def _out_of_sight(rooms: Rooms, job: Job, error: Timeout) -> Timeout:
     )
 
 
-def _paused(rooms: Rooms, error: Refused) -> Patch:
-    """The prediction is paid for and goes on: it is asked about again and again, until the key is accepted."""
-    words = "The provider does not accept the key any more; the run goes on there, and is asked about now and then."
-    problem = problem_of(error) | {"hint": "Set a key of the same account and start the server again."}
-    return Patch(next_at=rooms.clock() + rooms.tempo.refused_pause, error=problem, message=words, event="progress")
+def _given_back(rooms: Rooms, job: Job, error: Refused) -> Patch:
+    """The prediction is paid for: whoever holds a key that is accepted takes it up; this process leaves it alone."""
+    title = rooms.provider(job).title
+    words = f"{title} does not accept the key of this process any more; the run may go on there, and is not given up."
+    hint = (
+        "A process with a key of the same account takes it up at once; this one asks again every "
+        f"{rooms.tempo.refused_pause:g} seconds. Set a good key and start the server again."
+    )
+    return Patch(state="queued", error={**problem_of(error), "hint": hint}, message=words, event="progress")
 
 
 async def _remembered(rooms: Rooms, job: Job, watched: Stopwatch) -> None:
@@ -169,7 +173,8 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
     title = rooms.provider(job).title
     match state:
         case Succeeded(output=output, metrics=metrics):
-            known: dict[str, Json] = {"metrics": dict(metrics), "ready_at": rooms.clock()}
+            measured = _measured(rooms.dialects[job.provider].measures, metrics)
+            known: dict[str, Json] = {"metrics": dict(metrics), "measured": measured, "ready_at": rooms.clock()}
             # A blob was replaced by its artifact:// link before it came here.
             result = None if isinstance(output, Blob) else output
             message = f"{title} has finished; fetching the result."
@@ -265,6 +270,11 @@ class _Wake:
             await unless(self._change, lambda: self._sleep(seconds), _Woken())
         if self._change.is_set():
             self._change = anyio.Event()
+
+
+def _measured(measures: Mapping[str, str], metrics: Mapping[str, Json]) -> dict[str, Json]:
+    """What the provider has measured of what a price may count, by the unit of the price."""
+    return {unit: metrics[name] for unit, name in measures.items() if name in metrics}
 
 
 def _words(title: str, state: Prediction) -> str:

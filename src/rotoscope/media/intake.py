@@ -1,4 +1,9 @@
-"""The intake: from what the user gave to checked media. Nothing is fetched that need not be."""
+"""The intake: from what the user gave to checked media. Nothing is fetched that need not be.
+
+Whatever the way by which it came, equal content becomes the same file: a picture, video or sound that was made here is
+taken as it is. Made anew it would change (a JPEG loses a little each time), and the same request by a path and by the
+`artifact://` link that was shown for it would look like two.
+"""
 
 import base64
 import binascii
@@ -7,7 +12,7 @@ import io
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +20,18 @@ import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
 from rotoscope.media.paths import Roots, local_path, open_file
-from rotoscope.media.pictures import clean
+from rotoscope.media.pictures import check_size, clean
 from rotoscope.media.sniff import content_type_of, is_image, is_video
-from rotoscope.media.vault import Vault
-from rotoscope.media.videos import clean_sound, clean_video, first_frame
+from rotoscope.media.vault import Kept, Vault
+from rotoscope.media.videos import (
+    SoundFacts,
+    VideoFacts,
+    clean_sound,
+    clean_video,
+    first_frame,
+    probe_sound,
+    probe_video,
+)
 
 __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 
@@ -58,14 +71,14 @@ class Intake:
         vault: where checked files are kept.
         roots: where local files may be read.
         fetch: reads an https URL into a file after the address guard has judged it.
-        check_url: judges an https URL without dialling it.
+        check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
         job_output: finds the `artifact://` link of a `job://` link.
     """
 
     vault: Vault
     roots: Roots
     fetch: Fetch
-    check_url: Callable[[str], object]
+    check_url: Callable[[str], str]
     job_output: JobOutput
 
     async def admit(self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool) -> Admitted:
@@ -85,9 +98,9 @@ class Intake:
             raise InvalidInput(f"{argument!r} is empty.", hint="Give a path, an https URL or an artifact:// link.")
         scheme = text.partition(":")[0].lower() if "://" in text[:20] or text[:5].lower() == "data:" else ""
         if scheme in ("http", "https"):
-            self.check_url(text)
+            address = self.check_url(text)
             if pass_urls:
-                return Admitted(text)
+                return Admitted(address)
         async with self._landed(text, scheme) as file:
             return await anyio.to_thread.run_sync(self._checked, kind, file)
 
@@ -138,8 +151,7 @@ class Intake:
         return path
 
     def _checked(self, kind: MediaKind, file: Path) -> Admitted:
-        with file.open("rb") as opened:
-            content_type = content_type_of(opened.read(_SNIFFED_BYTES))
+        content_type = _type_of(file)
         if kind == "visual":
             kind = "image" if is_image(content_type) else "video"
         if kind == "still" and not is_video(content_type):
@@ -148,39 +160,83 @@ class Intake:
         return check[kind](file)
 
     def _picture(self, file: Path) -> Admitted:
-        """Decode and encode anew, so that only pixels leave this machine."""
         if file.stat().st_size > PICTURE_BYTES:
             raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
+        kept = self._made_here(file, "image")
+        if kept is not None:
+            return _admitted_picture(kept, *check_size(kept.path.read_bytes()))
         picture = clean(file.read_bytes())
         kept = self.vault.keep(picture.content, picture.content_type)
-        return Admitted(kept.uri, kept.content_type, kept.size, picture.width, picture.height)
+        return _admitted_picture(self._marked(kept, "image"), picture.width, picture.height)
 
     def _first_frame(self, file: Path) -> Admitted:
         """Without loss: a mask is found on it, and nobody needs a tool of their own to cut it out."""
         image, target = first_frame(file), io.BytesIO()
         image.save(target, "PNG")
-        kept = self.vault.keep(target.getvalue(), "image/png")
-        return Admitted(kept.uri, kept.content_type, kept.size, image.width, image.height, of_video=True)
+        kept = self._marked(self.vault.keep(target.getvalue(), "image/png"), "image")
+        return replace(_admitted_picture(kept, image.width, image.height), of_video=True)
 
     def _video(self, file: Path) -> Admitted:
         """Only the streams of picture and sound leave this machine, in a new container."""
+        kept = self._made_here(file, "video")
+        if kept is not None:
+            return _admitted_video(kept, probe_video(kept.path))
         target = self.vault.scratch()
         try:
             facts = clean_video(file, target)
             kept = self.vault.adopt(target, _digest(target), facts.content_type)
         finally:
             target.unlink(missing_ok=True)
-        seconds = facts.duration_seconds
-        return Admitted(kept.uri, kept.content_type, kept.size, facts.width, facts.height, seconds, facts.frames)
+        return _admitted_video(self._marked(kept, "video"), facts)
 
     def _sound(self, file: Path) -> Admitted:
+        kept = self._made_here(file, "audio")
+        if kept is not None:
+            return _admitted_sound(kept, probe_sound(kept.path))
         target = self.vault.scratch()
         try:
             facts = clean_sound(file, target)
             kept = self.vault.adopt(target, _digest(target), facts.content_type)
         finally:
             target.unlink(missing_ok=True)
-        return Admitted(kept.uri, kept.content_type, kept.size, duration_seconds=facts.duration_seconds)
+        return _admitted_sound(self._marked(kept, "audio"), facts)
+
+    def _marked(self, kept: Kept, kind: str) -> Kept:
+        self.vault.note_made(kept.sha256, kind)
+        return kept
+
+    def _made_here(self, file: Path, kind: str) -> Kept | None:
+        """The file itself, kept, if its content was made here for media of this kind; the way it came is all one."""
+        sha256 = _digest(file)
+        if not self.vault.is_made(sha256, kind):
+            return None
+        kept = self.vault.keep_again(sha256)
+        if kept is not None:
+            return kept
+        target = self.vault.scratch()
+        try:
+            shutil.copyfile(file, target)
+            return self.vault.adopt(target, sha256, _type_of(file) or "application/octet-stream")
+        finally:
+            target.unlink(missing_ok=True)
+
+
+def _admitted_picture(kept: Kept, width: int, height: int) -> Admitted:
+    return Admitted(kept.uri, kept.content_type, kept.size, width, height)
+
+
+def _admitted_video(kept: Kept, facts: VideoFacts) -> Admitted:
+    seconds = facts.duration_seconds
+    return Admitted(kept.uri, kept.content_type, kept.size, facts.width, facts.height, seconds, facts.frames)
+
+
+def _admitted_sound(kept: Kept, facts: SoundFacts) -> Admitted:
+    return Admitted(kept.uri, kept.content_type, kept.size, duration_seconds=facts.duration_seconds)
+
+
+def _type_of(file: Path) -> str | None:
+    with file.open("rb") as opened:
+        return content_type_of(opened.read(_SNIFFED_BYTES))
 
 
 def _digest(file: Path) -> str:

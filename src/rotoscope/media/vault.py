@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.sniff import extension_of
+from rotoscope.media.sniff import content_type_of, extension_of
 
 __all__ = ["Kept", "Vault"]
+
+_SNIFFED_BYTES = 64
+_ID_FILE = ".id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,29 @@ class Vault:
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
+
+    def read_id(self) -> str | None:
+        """The id by which its ledger knows this folder, or None."""
+        try:
+            return (self.folder / _ID_FILE).read_text(encoding="ascii", errors="replace").strip() or None
+        except OSError:
+            return None
+
+    def write_id(self, vault_id: str) -> None:
+        """Write the id by which the ledger knows this folder.
+
+        Raises:
+            StorageFailed: the disk does not take it.
+        """
+        scratch = self.scratch()
+        try:
+            scratch.write_text(vault_id, encoding="ascii")
+            _flush(scratch)
+            scratch.chmod(0o600)
+            scratch.replace(self.folder / _ID_FILE)
+            _flush(self.folder)
+        except OSError as error:
+            raise _cannot_write(self.folder) from error
 
     def sweep(self, before: float) -> None:
         """Remove scratch files that were last written before a time (Unix seconds): a crash left them behind."""
@@ -92,16 +118,54 @@ class Vault:
             raise _cannot_write(self.folder) from error
         return Kept(sha256, size, content_type, final)
 
+    def keep_again(self, sha256: str) -> Kept | None:
+        """Keep a file that is here for as long again; None when it is not here."""
+        path = self.find(sha256)
+        if path is None:
+            return None
+        try:
+            os.utime(path)
+            with path.open("rb") as opened:
+                content_type = content_type_of(opened.read(_SNIFFED_BYTES)) or "application/octet-stream"
+            return Kept(sha256, path.stat().st_size, content_type, path)
+        except OSError:
+            return None  # it was removed meanwhile
+
+    def note_made(self, sha256: str, kind: str) -> None:
+        """Note of some content that it is already what a medium of that kind is made into.
+
+        Raises:
+            StorageFailed: the disk does not take it.
+        """
+        mark = self._made_note(sha256, kind)
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mark.touch(mode=0o600)
+        except OSError as error:
+            raise _cannot_write(self.folder) from error
+
+    def is_made(self, sha256: str, kind: str) -> bool:
+        """Whether that was noted."""
+        return self._made_note(sha256, kind).is_file()
+
+    def _made_note(self, sha256: str, kind: str) -> Path:
+        return self.folder / "made" / kind / sha256[:2] / sha256
+
     def find(self, sha256: str) -> Path | None:
         """The kept file of a hash, or None."""
         if len(sha256) != hashlib.sha256().digest_size * 2 or not all(c in "0123456789abcdef" for c in sha256):
             return None
         return next(iter((self.folder / sha256[:2]).glob(f"{sha256}.*")), None)
 
-    def older_than(self, before: float) -> list[Path]:
-        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new."""
+    def older_than(self, before: float, within: str = "??") -> list[Path]:
+        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new.
+
+        Args:
+            before: the time.
+            within: the first two digits (hex) of their hashes; any by default.
+        """
         found = []
-        for path in self.folder.glob("??/*.*"):
+        for path in self.folder.glob(f"{within}/*.*"):
             with contextlib.suppress(OSError):
                 if path.stat().st_mtime < before:
                     found.append(path)
@@ -112,8 +176,13 @@ class Vault:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < before:
                 path.unlink()
+                self._forget(path.name.partition(".")[0])
                 return True
         return False
+
+    def _forget(self, sha256: str) -> None:
+        for mark in (self.folder / "made").glob(f"*/{sha256[:2]}/{sha256}"):
+            mark.unlink(missing_ok=True)
 
     def hash_of(self, path: Path) -> str | None:
         """The hash under which a path is kept here, or None for a path that is not ours."""

@@ -1,6 +1,7 @@
 """The catalog: every manifest we have, the shipped ones and the user's, and which of them fits a request."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ __all__ = ["Catalog", "load_catalog", "manifest_folder", "read_manifest", "read_
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
+_KIND = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds to the place of a fact of several kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,15 @@ def _checked(shape: type[Shape], data: Mapping[str, object], file: Path) -> Shap
     try:
         return shape.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{file.name}: {where}: {first['msg']}.", hint="Correct the manifest.") from None
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        # A fact of several kinds is wrong in each of them; that it is nan or inf says more than that it is no text.
+        first = next((one for one in found if one["type"] == "finite_number"), found[0])
+        where = _place(first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"{file.name}: {where}: {reason}.", hint="Correct the manifest.") from None
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    """Where a fact stands. An input may have the name of a kind: only what follows a fact can be one."""
+    tables = 3  # inputs, its name, the fact
+    return ".".join(str(part) for n, part in enumerate(loc) if n < tables or not _KIND.fullmatch(str(part)))

@@ -28,11 +28,16 @@ PromptKind = Literal["text", "points", "box"]
 Kind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
 Encoder = Literal["kept_points_text", "dropped_points_text", "labelled_points", "corner_box", "asking_for_masks"]
 Scalar = bool | int | float | str
+Seconds = Annotated[float, Field(gt=0, le=604_800)]  # at most a week
+Bytes = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Kept = Annotated[int, Field(ge=1, le=3_153_600_000)]  # seconds; at most a century
 _MEDIA = frozenset({"image", "video", "audio", "visual"})
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # TOML has nan and inf: no cap holds against the one, and no clock reaches the other.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Auth(_Record):
@@ -56,10 +61,11 @@ class Provider(_Record):
     can_cancel: bool
     can_upload: bool
     can_list: bool = False
-    at_once: Annotated[int | None, Field(ge=1)] = None
-    inline_bytes: int
-    upload_bytes: int | None = None
-    output_seconds: int | None = None
+    at_once: Count | None = None
+    inline_bytes: Bytes
+    upload_bytes: Bytes | None = None
+    output_seconds: Kept | None = None
+    list_seconds: Kept | None = None
     source: str
 
     @property
@@ -100,11 +106,11 @@ class Input(_Record):
     minimum: float | None = None
     maximum: float | None = None
     also: tuple[int, ...] = ()
-    step: int | None = None
+    step: Count | None = None
     offset: int = 0
-    max_length: int | None = None
-    max_items: int | None = None
-    max_total_seconds: float | None = None
+    max_length: Count | None = None
+    max_items: Count | None = None
+    max_total_seconds: Seconds | None = None
     fits: Literal["size", "frames"] | None = None
     covers: str | None = None
     drawn: bool = False
@@ -126,6 +132,12 @@ class Input(_Record):
             raise ValueError(f"inferred names no fact: {', '.join(sorted(strange))}")
         return self
 
+    @model_validator(mode="after")
+    def _takes_something(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}")
+        return self
+
 
 class Outputs(_Record):
     """Where the results are in the output: paths of `$`, dotted keys and `[]`, nothing cleverer.
@@ -134,20 +146,25 @@ class Outputs(_Record):
         masks: one picture or many; each is a mask, or the picture with a mask painted on it.
         text: the model's words, in the Sa2VA form where it has phrases.
         video: the finished video.
+        frame_rate: of the video, in frames a second; absent where it follows the video that is edited.
     """
 
     masks: str | None = None
     text: str | None = None
     video: str | None = None
+    frame_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
     inferred: tuple[str, ...] = ()
     note: str = ""
 
 
 class Price(_Record):
-    """What a run costs, as far as a document says so: for each run, second of output, or second that it takes."""
+    """What a run costs, as far as a document says so: for each run, second of output, or second that it takes.
+
+    0 is for what really costs nothing, such as a model of one's own; an unknown price is left out.
+    """
 
     unit: Literal["run", "output_second", "run_second"]
-    usd: float
+    usd: Annotated[float, Field(ge=0, le=1_000_000, strict=True)]
     seen: str
     note: str = ""
 
@@ -159,9 +176,9 @@ class Timing(_Record):
         varies_with: the inputs that decide how long a run takes; past runs are remembered by their values.
     """
 
-    typical_seconds: float
-    deadline_seconds: int
-    cold_start_seconds: float | None = None
+    typical_seconds: Seconds
+    deadline_seconds: Annotated[int, Field(ge=1, le=604_800)]
+    cold_start_seconds: Annotated[float, Field(ge=0, le=604_800)] | None = None
     varies_with: tuple[str, ...] = ()
     inferred: tuple[str, ...] = ()
     note: str = ""

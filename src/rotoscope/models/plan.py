@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.manifest import Encoder, Input, Manifest, PromptKind, Route
+from rotoscope.models.prices import Length, estimate
 from rotoscope.predictions.states import Call
 from rotoscope.wire.messages import Json
 
@@ -45,7 +46,7 @@ def plan(
     route: Route,
     arguments: Mapping[str, Json],
     draw: Callable[[], int],
-    seconds: Mapping[str, float] | None = None,
+    media: Mapping[str, Length] | None = None,
 ) -> Plan:
     """Fill the model's inputs from the tool's arguments.
 
@@ -54,7 +55,7 @@ def plan(
         route: the way to it.
         arguments: by name, None where not given; media as https URLs or `artifact://` links.
         draw: draws a seed; asked only when the model takes one and the user gave none.
-        seconds: how long each medium lasts, by its link, as far as it is known.
+        media: how long each medium lasts, by its link, as far as it is known.
 
     Raises:
         InvalidInput: a value is missing, out of range or at odds with another; names the tool's argument.
@@ -73,7 +74,7 @@ def plan(
         _check_presence(manifest, name, field, filled)
         if name in filled:
             filled[name] = _check_value(field.argument or name, field, filled[name])
-            _check_seconds(field.argument or name, field, filled[name], seconds or {})
+            _check_seconds(field.argument or name, field, filled[name], media or {})
     call = Call(
         provider=route.provider,
         endpoint=route.endpoint,
@@ -82,7 +83,8 @@ def plan(
         form=route.form,
         deadline_seconds=manifest.timing.deadline_seconds,
     )
-    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=_estimate(manifest, filled), drawn=tuple(drawn))
+    price = estimate(manifest, filled, media or {})
+    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=price, drawn=tuple(drawn))
 
 
 def workload(manifest: Manifest, call: Call) -> str:
@@ -115,14 +117,19 @@ def place(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[str, str
 
 
 def _fill(field: Input, arguments: Mapping[str, Json]) -> Json:
-    given = arguments.get(field.argument) if field.argument else None
+    given = _meant(arguments.get(field.argument)) if field.argument else None
     if given is not None and field.encode:
         given = _ENCODERS[field.encode](given)
-    if given is None or given == "":
+    if given is None:
         return field.send
     if isinstance(given, str) and given in field.aliases:
         return field.aliases[given]
     return given
+
+
+def _meant(value: Json) -> Json:
+    """Blanks at the ends of a text mean nothing, and a text that is empty means as much as one that is left out."""
+    return (value.strip() or None) if isinstance(value, str) else value
 
 
 def _check_presence(manifest: Manifest, name: str, field: Input, filled: Mapping[str, Json]) -> None:
@@ -161,9 +168,9 @@ def _check_value(argument: str, field: Input, value: Json) -> Json:
     return [_check_one(argument, field, item) for item in items]
 
 
-def _check_seconds(argument: str, field: Input, value: Json, seconds: Mapping[str, float]) -> None:
+def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str, Length]) -> None:
     items = value if isinstance(value, list) else [value]
-    total = sum(seconds.get(str(item), 0.0) for item in items)
+    total = sum(media[str(item)].seconds for item in items if str(item) in media)
     # Codecs pad every file by some hundredths of a second.
     if field.max_total_seconds is not None and total > field.max_total_seconds + _PADDING_SECONDS * len(items):
         raise InvalidInput(
@@ -227,28 +234,6 @@ def _plain(number: float | None) -> str:
 def _seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
     values = (filled.get(name) for name, field in manifest.inputs.items() if field.drawn)
     return next((value for value in values if isinstance(value, int)), None)
-
-
-def _estimate(manifest: Manifest, filled: Mapping[str, Json]) -> float | None:
-    price = manifest.price
-    if price is None or price.unit == "run":
-        return price.usd if price else None
-    if price.unit == "run_second":
-        return round(price.usd * manifest.timing.typical_seconds, 6)
-    lengths = [
-        _seconds_asked(field, filled.get(name))
-        for name, field in manifest.inputs.items()
-        if field.argument == "duration"
-    ]
-    return round(price.usd * lengths[0], 6) if lengths and lengths[0] is not None else None
-
-
-def _seconds_asked(field: Input, value: Json) -> float | None:
-    """The seconds of output that are asked for; where the model chooses, as many as it could."""
-    asked = field.default if value is None else value
-    if isinstance(asked, bool) or not isinstance(asked, int | float):
-        return None
-    return field.maximum if asked in field.also else float(asked)
 
 
 def _points(value: Json, *, keep: bool) -> list[dict[str, Json]]:

@@ -43,9 +43,14 @@ _PAGES = 10
 
 
 class Send(Protocol):
-    """The wire, with a provider's key. A guard may refuse, by an error of its own, just before anything is sent."""
+    """The wire, with a provider's key.
 
-    async def __call__(self, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply: ...
+    A guard may refuse, by an error of its own, just before anything is sent. `pays` is said of what costs money.
+    """
+
+    async def __call__(
+        self, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Runner:
             ProviderError, UserMistake: it was not accepted.
         """
         try:
-            state = self.dialect.read(await self.send(self.dialect.submit(call), guard), call)
+            state = self.dialect.read(await self.send(self.dialect.submit(call), guard, pays=True), call)
         except Unreachable:
             raise
         except ProviderDown as error:

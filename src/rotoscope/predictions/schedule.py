@@ -1,47 +1,55 @@
-"""When to ask next. One pure function of what is known."""
+"""When to ask next. Pure functions of what is known."""
 
-__all__ = ["pause"]
+from collections.abc import Iterable
 
-SHORTEST = 0.1
-"""Seconds; a run of one second is asked about this often."""
+__all__ = ["pause", "stretch"]
+
+SHORTEST = 0.05
+"""Seconds; how soon a new run is asked about for the first time. A fast model has its result by then."""
 
 LONGEST = 15.0
-"""Seconds between two questions, at most: a run can always fail early."""
+"""Seconds between two questions, at most, unless many runs share what a provider takes: a run can always fail early."""
 
-AT_MOST = 40.0
-"""Questions a second to one provider, all predictions together. Replicate takes 50 a second (its "Rate limits")."""
-
-_PARTS = 200  # near its expected end, a run is asked about this many times in its own length, but not more often than:
+_CLOSEST = 0.1  # seconds; a run of one second is asked about this often once it is under way
+_GROWTH = 0.35  # pauses in the length of what has passed, while nothing is known or the end is unlikely
+_PARTS = 75  # near its expected end, a run is asked about this many times in its own length, but not more often than:
 _DENSEST = 1.0  # seconds
 _SPARSEST = 12  # while its end is unlikely, at least this many times in its own length
 _EARLY, _LATE = 0.8, 1.3  # in lengths of the expected run: where its end is likely
 
 
-def pause(elapsed: float, expected: float | None, crowd: int = 1) -> float:
-    """Seconds to wait before the next question.
+def pause(elapsed: float, expected: float | None) -> float:
+    """Seconds to wait before the next question about a run, if it were the only one.
 
     Args:
         elapsed: seconds since the provider accepted the prediction.
         expected: seconds that such a run usually takes, or None when nothing is known.
-        crowd: how many predictions are asked about at the same provider; together they ask `AT_MOST` times a second.
 
     Questions are sparse while the end is unlikely, dense where it is likely, and grow rarer again when a run takes
-    longer than usual. A run of 177 s is asked about less than 100 times and its end is seen within a second.
+    longer than usual. A run of 30 s is asked about some 40 times and its end is seen within half a second, one of
+    177 s some 80 times and within a second.
     """
-    return max(_alone(max(elapsed, 0.0), expected), crowd / AT_MOST)
-
-
-def _alone(elapsed: float, expected: float | None) -> float:
+    now = max(elapsed, 0.0)
     if not expected:
-        return _between(0.08 * elapsed)
-    near = min(max(expected / _PARTS, SHORTEST), _DENSEST)
-    if elapsed < _EARLY * expected:
-        growing = min(0.25 * elapsed, expected / _SPARSEST)
-        return _between(max(near, min(growing, _EARLY * expected - elapsed)))
-    if elapsed < _LATE * expected:
-        return near
-    return _between(max(near, 0.05 * (elapsed - _LATE * expected) + near))
+        return _between(0.08 * now, now)
+    near = min(max(expected / _PARTS, _CLOSEST), _DENSEST)
+    if now < _EARLY * expected:
+        growing = min(_GROWTH * now, expected / _SPARSEST)
+        return _between(min(growing, max(near, _EARLY * expected - now)), now)
+    if now < _LATE * expected:
+        return _between(near, now)
+    return _between(0.05 * (now - _LATE * expected) + near, now)
 
 
-def _between(seconds: float) -> float:
-    return min(max(seconds, SHORTEST), LONGEST)
+def stretch(pauses: Iterable[float], a_second: float) -> float:
+    """By what every pause is multiplied so that together no more is asked than this many times a second; at least 1.
+
+    All by the same: a short run that needs ten questions a second keeps its share beside long ones that need few.
+    """
+    return max(1.0, sum(1 / seconds for seconds in pauses) / a_second)
+
+
+def _between(seconds: float, elapsed: float) -> float:
+    """Not closer than at the beginning, when a run that is over at once shall not wait for its first question."""
+    floor = min(max(SHORTEST, elapsed / 2), _CLOSEST)
+    return min(max(seconds, floor), LONGEST)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import unquote
+from urllib.parse import unquote, urldefrag
 
 from rotoscope.predictions.states import Call, Ticket
 from rotoscope.predictions.tokens import Token, holds_token
@@ -72,6 +72,8 @@ def worded_like(seen: Sequence[Sighting], call: Call) -> tuple[Sighting, ...]:
 def _normal(value: Json) -> str:
     if isinstance(value, str):
         value = unquote(value).strip()
+        if value.lower().startswith(("https://", "http://")):
+            value = urldefrag(value).url  # a provider may drop the fragment that we added
     if isinstance(value, list):
         return json.dumps([_normal(one) for one in value])
     if isinstance(value, float) and value.is_integer():

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from rotoscope.sandbox.models import Problem, find_model
 from rotoscope.sandbox.predictions import Failure, JsonObject, Prediction, Stage
 from rotoscope.sandbox.site import Refusal, Site, fate_of, moment, read_object, whole
+from rotoscope.sandbox.store import Mark
 from rotoscope.sandbox.webhooks import Webhook, fal_keys, notify, signed_by_fal
 
 __all__ = ["keyed", "queue_routes", "rest_routes"]
@@ -278,12 +279,14 @@ async def _past(site: Site, request: Request) -> Response:
     if model is None:
         raise _refuse(404, {"detail": "Endpoint not found"})
     limit, skipped, since = whole(request, "limit", 50), whole(request, "cursor", 0), moment(request, "start")
-    mine = [one for one in site.recent(_WIRE) if one.order.model == model.name]
-    wanted = [one for one in mine if since is None or one.order.created >= since]
-    more = skipped + limit < len(wanted)
+
+    def is_one(mark: Mark) -> bool:
+        return mark.model == model.name and (since is None or mark.created >= since)
+
+    page, more = site.page(_WIRE, skipped, limit, is_one)
     return JSONResponse(
         {
-            "items": [_row(site, request, one) for one in wanted[skipped : skipped + limit]],
+            "items": [_row(site, request, one) for one in page],
             "next_cursor": str(skipped + limit) if more else None,
             "has_more": more,
         }

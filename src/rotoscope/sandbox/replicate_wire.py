@@ -20,7 +20,7 @@ from starlette.routing import Route
 from rotoscope.sandbox.models import Model, Problem, all_models, find_model
 from rotoscope.sandbox.predictions import JsonObject, Prediction, Stage
 from rotoscope.sandbox.site import Refusal, Site, fate_of, moment, pieces, read_object, whole
-from rotoscope.sandbox.store import Upload, new_id
+from rotoscope.sandbox.store import Mark, Upload, new_id
 from rotoscope.sandbox.webhooks import Webhook, notify, replicate_secret, signed_by_replicate
 
 __all__ = ["replicate_routes"]
@@ -237,13 +237,11 @@ async def _cancel(site: Site, request: Request) -> Response:
 async def _list(site: Site, request: Request) -> Response:
     after, before = (moment(request, name) for name in ("created_after", "created_before"))
     skipped = whole(request, "cursor", 0)
-    wanted = [
-        one
-        for one in site.recent(_WIRE)
-        if (after is None or one.order.created >= after) and (before is None or one.order.created < before)
-    ]
-    page = wanted[skipped : skipped + _PAGE]
-    more = skipped + _PAGE < len(wanted)
+
+    def is_between(one: Mark) -> bool:
+        return (after is None or one.created >= after) and (before is None or one.created < before)
+
+    page, more = site.page(_WIRE, skipped, _PAGE, is_between)
     here = request.url.include_query_params
     return JSONResponse(
         {

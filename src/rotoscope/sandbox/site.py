@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 
 from rotoscope.sandbox.models import Model
 from rotoscope.sandbox.predictions import Fate, JsonObject, Order, Prediction, Stage
-from rotoscope.sandbox.store import Incoming, Store, Upload
+from rotoscope.sandbox.store import Incoming, Mark, Store, Upload
 from rotoscope.sandbox.work import OWN, Crew
 
 __all__ = ["FATE", "Refusal", "Site", "fate_of", "moment", "pieces", "poured", "read_object", "whole"]
@@ -141,6 +141,14 @@ class Site:
     def recent(self, wire: str) -> list[Prediction]:
         """The predictions of a wire, the latest first."""
         return [one for one in self.store.newest_first() if one.order.wire == wire]
+
+    def page(
+        self, wire: str, skipped: int, limit: int, wanted: Callable[[Mark], bool]
+    ) -> tuple[list[Prediction], bool]:
+        """Some predictions of a wire, the latest first, and whether there are more: only those are read."""
+        marks = [mark for mark in self.store.marks() if mark.wire == wire and wanted(mark)]
+        found = [self.store.get(mark.id) for mark in marks[skipped : skipped + limit]]
+        return [one for one in found if one is not None], skipped + limit < len(marks)
 
     def worded(self, value: Any, base: str) -> Any:
         """A stored output with its references to our own files made into URLs."""

@@ -32,7 +32,7 @@ from typing import Self
 
 from rotoscope.sandbox.predictions import Failure, JsonObject, Order, Outcome, Prediction
 
-__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Incoming", "Store", "Upload", "new_id"]
+__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Incoming", "Mark", "Store", "Upload", "new_id"]
 
 KEEP_SECONDS = 24 * 3600.0
 """What is older than this is cleared away when a sandbox starts."""
@@ -49,6 +49,17 @@ _ALPHABET = string.ascii_lowercase + string.digits
 def new_id() -> str:
     """26 random lower-case letters and digits: the form of Replicate's ids."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(26))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What never changes of a prediction and decides its place in a list."""
+
+    id: str
+    wire: str
+    model: str
+    created: float
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,7 @@ class Store:
         self._predictions = folder / "predictions"
         self._files = folder / "files"
         self._keys = folder / "keys"
+        self._marks: dict[str, Mark] = {}
         for place in (self._predictions, self._files, self._keys):
             place.mkdir(parents=True, exist_ok=True)
         self._clear(time.time() - KEEP_SECONDS)
@@ -151,10 +163,25 @@ class Store:
         )
 
     def newest_first(self) -> Iterator[Prediction]:
-        """Every prediction, the latest accepted one first."""
-        found = [self.get(place.name) for place in self._predictions.iterdir()]
-        known = [prediction for prediction in found if prediction is not None]
-        yield from sorted(known, key=lambda one: (one.order.created, one.order.turn), reverse=True)
+        """Every prediction, the latest accepted one first; each is read when its turn comes."""
+        for mark in self.marks():
+            if (known := self.get(mark.id)) is not None:
+                yield known
+
+    def marks(self) -> list[Mark]:
+        """The places of all predictions in a list, the latest accepted one first. Each order is read once only."""
+        found = {place.name: self._mark(place.name) for place in self._predictions.iterdir()}
+        self._marks = {name: mark for name, mark in found.items() if mark is not None}
+        return sorted(self._marks.values(), key=lambda one: (one.created, one.turn), reverse=True)
+
+    def _mark(self, name: str) -> Mark | None:
+        if name in self._marks:
+            return self._marks[name]
+        known = self.get(name)
+        if known is None:
+            return None
+        order = known.order
+        return Mark(name, order.wire, order.model, order.created, order.turn)
 
     def progress(self, id_: str, begun: float | None, logs: list[str]) -> None:
         """The worker says how far it is; this is its pulse, too."""

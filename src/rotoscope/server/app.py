@@ -125,7 +125,7 @@ class _Server(MCPServer[StudioDoor]):
         if not isinstance(result, JobResult):
             return list_answer(result)
         offer_task(name, result)
-        await self._consent.remember(studio, name, arguments, LOCAL, result)
+        await self._consent.remember(studio, result)
         blocks = await blocks_for(self._client(context), studio, result, LOCAL)
         answer = result_answer(looked_again(result, seconds), *blocks)
         await studio.delivered(result)  # last: who is cut off before this has heard nothing

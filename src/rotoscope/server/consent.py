@@ -5,7 +5,6 @@ Any other client agrees by its arguments: `dry_run` shows the price, then the sa
 within some minutes. No answer means no spending, and one yes is good for one run.
 """
 
-import hashlib
 import json
 import secrets
 from dataclasses import asdict, dataclass
@@ -81,9 +80,7 @@ class Consent:
 
     above_usd: float | None
 
-    async def remember(
-        self, studio: "Studio", tool: str, arguments: Arguments, principal: str, shown: JobResult
-    ) -> None:
+    async def remember(self, studio: "Studio", shown: JobResult) -> None:
         """A dry run has shown its price: if it is a dear one, the same request may be made for some minutes.
 
         Raises:
@@ -91,7 +88,7 @@ class Consent:
         """
         usd = shown.cost.estimate_usd
         if shown.dry_run and usd is not None and self.above_usd is not None and usd > self.above_usd:
-            await studio.quotes.give(_key(tool, arguments, principal), usd)
+            await studio.quotes.give(shown.quote_key, usd)
 
     async def ask(
         self, studio: "Studio", tool: str, arguments: Arguments, principal: str, context: Context[Any, Any]
@@ -125,7 +122,7 @@ class Consent:
             return None
         note = " The sandbox stands in for it and charges nothing." if quote.sandbox else ""
         question = f"{tool} with {quote.model} at {quote.provider} costs about {quote.usd:.2f} USD.{note} Run it?"
-        return _Offer(_key(tool, arguments, principal), quote.usd, question)
+        return _Offer(quote.key, quote.usd, question)
 
     def _may_be_dear(self, studio: "Studio", tool: str) -> bool:
         prices = [m.price for m in studio.rooms.catalog.models.values() if m.tool == tool and m.price is not None]
@@ -166,12 +163,6 @@ async def _check_shown(studio: "Studio", offer: _Offer) -> None:
             code="consent",
         )
     await studio.quotes.take(offer.dismissed, offer.usd)
-
-
-def _key(tool: str, arguments: Arguments, principal: str) -> str:
-    asked = arguments.model_dump(mode="json", exclude={"dry_run", "seed"})  # another seed costs the same
-    words = json.dumps([principal, tool, asked], sort_keys=True)
-    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def _can_ask(context: Context[Any, Any]) -> bool:

@@ -11,6 +11,7 @@ import anyio.abc
 import anyio.to_thread
 
 from rotoscope.errors import RotoscopeError
+from rotoscope.signals import closing
 
 if TYPE_CHECKING:
     from rotoscope.studio import Studio
@@ -38,7 +39,7 @@ class StudioDoor:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Keep the jobs running inside this block; at its end they stop and stay in the ledger."""
-        async with self._closing, anyio.create_task_group() as tasks:
+        async with closing() as self._closing, anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self._take_up)
             try:

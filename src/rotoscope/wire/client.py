@@ -1,25 +1,43 @@
-"""The only place that speaks HTTP: one client with keys and no redirects, one without keys for downloads.
+"""The only place that speaks HTTP. Keys go to providers alone, and no redirect of theirs is followed.
 
-`httpx` is imported here alone, and only when something is sent.
+Every request goes by a lane of its own kind, so that none waits behind another's: what pays, what tells (a cancel),
+what carries a file, what asks, what listens, what fetches. `httpx` is imported here alone, and only when something is
+sent; what it would read from the environment by itself comes from the proxies that all requests share.
 """
 
-import base64
-import hashlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, ReplyLost, StorageFailed, TooLarge, Unreachable
-from rotoscope.wire.egress import check_addresses, check_url, host_allowed, moved, split_url
-from rotoscope.wire.messages import HttpCall, Json, Reply
+from rotoscope.errors import OutputLost, ReplyLost, Unreachable
+from rotoscope.wire.bodies import (
+    CHUNK,
+    Downloaded,
+    WatchedFile,
+    data_uris,
+    file_pieces,
+    gone,
+    has_file,
+    pieces,
+    readable,
+    save,
+    span,
+)
+from rotoscope.wire.countdown import Countdown, Pace
+from rotoscope.wire.doors import Door, Times
+from rotoscope.wire.egress import Target, check_addresses, check_url, host_allowed, moved, split_url
+from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.wire.progress import RequestProgress
+from rotoscope.wire.proxies import ProxySettings, resolve_host
 
 if TYPE_CHECKING:
     import httpx  # noqa: TID251 - this is the one module
@@ -30,58 +48,31 @@ CONNECT_SECONDS = 5.0
 DOWNLOAD_SECONDS = 600.0
 REPLY_BYTES = 64 * 1024 * 1024
 REDIRECTS = 3
-_CHUNK = 256 * 1024
 # 20 is where httpx begins to slow down on one pool.
 _CONNECTIONS = 20
-_SECRET_LENGTH = 8  # characters; a shorter key is the sandbox's, and an ordinary word
 # A compressed body could be small on the wire and endless on the disk.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 AsgiApp = Callable[..., Awaitable[None]]
+Answer = TypeVar("Answer")
+Lane = Literal["pays", "tells", "carries", "asks", "listens", "fetches"]
+_Use = Callable[["httpx.Response"], Awaitable[Answer]]
+
+# What pays goes out on a connection of its own: an idle one may be closed by the other side at that very moment, and
+# then nobody knows whether the request was seen. One opened for a judged name must not serve another name.
+_FRESH: tuple[Lane, ...] = ("pays", "listens", "fetches")
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """What the wire must know of a provider: the header with its key, and where its outputs may come from."""
+class _Outgoing:
+    """One request on its way; `body` stands for what `call` does not hold as it is sent."""
 
-    header: str
-    prefix: str
-    key: str = field(repr=False)
-    output_hosts: tuple[str, ...] = ()
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The header that carries the key."""
-        return {self.header: self.prefix + self.key}
-
-    def without_key(self, content: bytes) -> bytes:
-        """The same bytes with the key blotted out: a provider may repeat it, and it goes no further than this."""
-        return content.replace(self.key.encode(), b"[key]") if len(self.key) >= _SECRET_LENGTH else content
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """How long a reply is waited for, in seconds: to what may change something, to a question, and at the most."""
-
-    submit: float = 30.0
-    ask: float = 10.0
-    longest: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A file that was fetched: its hash (hex), its size in bytes and what the server called it."""
-
-    sha256: str
-    size: int
-    content_type: str
-
-
-async def resolve_host(host: str, port: int) -> Sequence[str]:
-    """Every address of a host name, as the system's resolver gives them."""
-    found = await anyio.getaddrinfo(host, port, type=1)
-    return [str(entry[4][0]) for entry in found]
+    call: HttpCall
+    headers: Mapping[str, str]
+    progress: RequestProgress
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+    body: bytes | None = None
 
 
 class Wire:
@@ -93,6 +84,8 @@ class Wire:
         sandbox: the ASGI app that answers for the trusted hosts inside this process, or None.
         resolve: finds the addresses of a host.
         times: how long replies are waited for.
+        proxies: the proxies and certificates of every request.
+        pace: how deadlines are watched.
     """
 
     def __init__(
@@ -102,78 +95,89 @@ class Wire:
         sandbox: AsgiApp | None = None,
         resolve: Resolve = resolve_host,
         times: "Times | None" = None,
+        proxies: ProxySettings | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._doors = doors
         self._trusted = trusted
         self._sandbox = sandbox
         self._resolve = resolve
         self._times = times or Times()
-        self._keyed: dict[str, httpx.AsyncClient] = {}
-        self._room: dict[str, anyio.CapacityLimiter] = {}
-        self._plain: httpx.AsyncClient | None = None
+        self._proxies = proxies or ProxySettings()
+        self._pace = pace or Pace()
+        self._clients: dict[tuple[str, Lane, str | None], httpx.AsyncClient] = {}
+        self._rooms: dict[tuple[str, Lane], anyio.CapacityLimiter] = {}
+        self._tls: ssl.SSLContext | None = None
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for client in (*self._keyed.values(), *([self._plain] if self._plain else [])):
+        for client in self._clients.values():
             await client.aclose()
 
-    async def send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None) -> Reply:
+    async def send(
+        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+    ) -> Reply:
         """Send a request exactly once; never follow a redirect.
 
         Args:
             provider: whose key goes with it.
             call: the request.
             guard: called when a connection stands and nothing was sent on it yet; what it raises comes out.
+            pays: whether it costs money: then it goes out on a connection that nothing was sent on before.
 
         Raises:
             Unreachable: no connection was made; nothing was sent.
             ReplyLost: the request may have arrived; its reply did not come back whole, or not in time.
+            StorageFailed: the file to be sent cannot be read; nothing was sent.
         """
-        async with self._room.setdefault(provider, anyio.CapacityLimiter(_CONNECTIONS)):
-            with anyio.move_on_after(self._longest(call)):
-                return await self._send(provider, call, guard)
-        raise ReplyLost(f"The reply of {provider} did not come in time.", hint="Ask for the job again.")
+        door, lane = self._doors[provider], _lane(call, pays=pays)
+        headers = {**call.headers, **(door.headers if call.with_key else {})}
+        async with self._room(provider, lane):
+            progress = self._new_progress(provider, call, guard)
+            reply = await self._exchange((provider, lane), _Outgoing(call, headers, progress), _read)
+        return Reply(reply.status, reply.headers, door.without_key(reply.body))
 
     def longest(self, call: HttpCall) -> float:
-        """After how many seconds, at most, a small request is over, one way or the other."""
-        return CONNECT_SECONDS + self._patience(call)
+        """After how many seconds, at most, a small request is over, one way or the other.
 
-    def _longest(self, call: HttpCall) -> float | None:
-        """Each byte of a reply may come in time and the whole still never end; a large upload takes what it takes."""
-        large = call.source is not None or call.form is not None or call.data_uris is not None
-        return None if large else self._patience(call) if call.method == "GET" else self.longest(call)
+        A pause of this process (stopped, swapped out, a machine that sleeps) is not counted.
+        """
+        return CONNECT_SECONDS + self._patience(call)
 
     def _patience(self, call: HttpCall) -> float:
         usual = self._times.ask if call.method == "GET" else self._times.submit
         return min(call.patience_seconds or usual, self._times.longest)
 
-    async def _send(self, provider: str, call: HttpCall, guard: Callable[[], None] | None) -> Reply:
-        door = self._doors[provider]
-        headers = {**call.headers, **(door.headers if call.with_key else {})}
-        if call.data_uris is not None:
-            call = replace(call, json=await anyio.to_thread.run_sync(_data_uris, call.data_uris), data_uris=None)
-        if guard is not None:
-            guard()
-        with _our_errors(provider):
-            async with self._opened(self._keyed_client(provider), call, headers, _guarded(guard)) as response:
-                body = await _body(response)
-        return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, door.without_key(body))
+    def _new_progress(self, who: str, call: HttpCall, guard: Callable[[], None] | None = None) -> RequestProgress:
+        """Each part of a reply may come in time and the whole still never end: only files have time anew for each."""
+        return RequestProgress(who, Countdown(CONNECT_SECONDS, self._pace), self._patience(call), guard)
+
+    def _room(self, provider: str, lane: Lane) -> anyio.CapacityLimiter:
+        return self._rooms.setdefault((provider, lane), anyio.CapacityLimiter(_CONNECTIONS))
 
     async def listen(self, provider: str, call: HttpCall, told: Callable[[str], None]) -> None:
         """Read a stream of server-sent events to its end; `told` gets the data of each of them.
 
+        Where as many streams are open as may be, it ends at once: whoever listens must ask now and then anyway.
+
         Raises:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
-        door = self._doors[provider]
-        headers = {**call.headers, **door.headers}
-        with _our_errors(provider):
-            async with self._opened(self._keyed_client(provider), call, headers) as response:
-                if not response.is_success:
-                    return
-                async for line in response.aiter_lines():
-                    if line.startswith("data:"):
-                        told(line.removeprefix("data:").strip())
+        room, progress = self._room(provider, "listens"), self._new_progress(provider, call)
+
+        async def hear(response: "httpx.Response") -> None:
+            if not response.is_success:
+                return
+            async for line in response.aiter_lines():
+                progress.goes_on()
+                if line.startswith("data:"):
+                    told(line.removeprefix("data:").strip())
+
+        if room.available_tokens < 1:
+            return
+        async with room:
+            headers = {**call.headers, **self._doors[provider].headers}
+            await self._exchange((provider, "listens"), _Outgoing(call, headers, progress), hear)
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch an output of a provider into a file, without any key.
@@ -190,7 +194,7 @@ class Wire:
                 hint="Add the host to output_hosts in a providers.toml of yours if it is right.",
                 code="output_blocked",
             )
-        return await self._fetch(url, into, limit, trusted=trusted)
+        return await self._fetch(provider, url, into, limit, trusted=trusted)
 
     async def fetch(self, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch what a user pointed at, after the address guard has judged it.
@@ -200,200 +204,193 @@ class Wire:
             OutputLost: it cannot be fetched.
             TooLarge: more than `limit` bytes.
         """
-        return await self._fetch(url, into, limit, trusted=False)
+        return await self._fetch("", url, into, limit, trusted=False)
 
-    async def _fetch(self, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded:
-        with anyio.move_on_after(DOWNLOAD_SECONDS):
-            for _ in range(REDIRECTS + 1):
-                found = await self._fetch_hop(url, into, limit, trusted=trusted)
-                if isinstance(found, Downloaded):
-                    return found
-                # The operator's host is trusted for what it serves itself, not for where it sends us.
-                url, trusted = found, False
-        raise OutputLost("The file took too long, or moved too often, to be fetched.", hint="Try again later.")
+    async def _fetch(self, provider: str, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded:
+        error = OutputLost("The file took too long, or moved too often, to be fetched.", hint="Try again later.")
+        async with self._room(provider, "fetches"):
+            try:
+                hops = partial(self._fetch_hops, provider, url, into, limit, trusted=trusted)
+                found = await Countdown(DOWNLOAD_SECONDS, self._pace).bound(hops)
+            except TimeoutError:
+                raise error from None
+        if found is None:
+            raise error
+        return found
 
-    async def _fetch_hop(self, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | str:
+    async def _fetch_hops(self, provider: str, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | None:
+        for _ in range(REDIRECTS + 1):
+            found = await self._fetch_hop(provider, url, into, limit, trusted=trusted)
+            if isinstance(found, Downloaded):
+                return found
+            # The operator's host is trusted for what it serves itself, not for where it sends us.
+            url, trusted = found, False
+        return None
+
+    async def _fetch_hop(self, provider: str, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | str:
         """One request: the file, or where it has moved."""
         call, extensions = (HttpCall("GET", url, _AS_IT_IS), {}) if trusted else await self._judged(url)
-        with _our_errors("the host of the file"):
-            async with self._opened(self._plain_client(), call, call.headers, extensions) as response:
-                if response.is_redirect:
-                    return moved(url, str(response.headers.get("location", "")))
-                if not response.is_success:
-                    raise _gone(response.status_code)
-                return await _saved(response, into, limit)
+        progress = self._new_progress("the host of the file", call)
 
-    async def _judged(self, url: str) -> tuple[HttpCall, dict[str, str]]:
-        """The request to the very address that was judged; the name stays in Host and in TLS."""
+        async def keep(response: "httpx.Response") -> Downloaded | str:
+            if response.is_redirect:
+                return moved(url, str(response.headers.get("location", "")))
+            if not response.is_success:
+                raise gone(response.status_code)
+            return await save(response.aiter_raw(CHUNK), response.headers, into, limit, progress.goes_on)
+
+        outgoing = _Outgoing(call, call.headers, progress, extensions)
+        return await self._exchange((provider, "fetches"), outgoing, keep)
+
+    async def _judged(self, url: str) -> tuple[HttpCall, dict[str, Any]]:
+        """The request to the very address that was judged; the name stays in Host and in TLS.
+
+        A proxy dials for us, and by name, so there it is the name that is judged: with its addresses where they can
+        be found here, and without where only the proxy can find them.
+        """
         target = check_url(url)
-        try:
-            addresses = await self._resolve(target.host, target.port)
-        except OSError:
-            addresses = []
+        addresses = await self._addresses(target)
+        proxied = self._proxies.proxy_for(target.url) is not None
+        if proxied and not addresses:
+            return HttpCall("GET", target.url, _AS_IT_IS), {}
         address = check_addresses(target, addresses)
+        if proxied:
+            return HttpCall("GET", target.url, _AS_IT_IS), {}
         parts = urlsplit(target.url)
         literal = f"[{address}]" if ":" in address else address
         dialled = urlunsplit(parts._replace(netloc=f"{literal}:{target.port}", fragment=""))
-        return HttpCall("GET", dialled, {"Host": parts.netloc, **_AS_IT_IS}), {"sni_hostname": target.host}
+        extensions = {"sni_hostname": target.host}
+        return HttpCall("GET", dialled, {"Host": parts.netloc, **_AS_IT_IS}), extensions
+
+    async def _addresses(self, target: Target) -> Sequence[str]:
+        try:
+            with anyio.fail_after(CONNECT_SECONDS):
+                return await self._resolve(target.host, target.port)
+        except OSError:  # a TimeoutError is one
+            return []
 
     def _is_trusted(self, url: str) -> bool:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and parts.netloc.lower() in self._trusted
 
-    @asynccontextmanager
-    async def _opened(
-        self,
-        client: "httpx.AsyncClient",
-        call: HttpCall,
-        headers: Mapping[str, str],
-        extensions: Mapping[str, object] | None = None,
-    ) -> AsyncIterator["httpx.Response"]:
-        import httpx  # noqa: TID251 - this is the one module
+    async def _exchange(self, pool: tuple[str, Lane], outgoing: _Outgoing, use: _Use[Answer]) -> Answer:
+        """Send one request, and use its response within the time that it has."""
+        call, progress = outgoing.call, outgoing.progress
+        if call.data_uris is not None:
+            with readable():
+                outgoing = replace(outgoing, body=await anyio.to_thread.run_sync(data_uris, call.data_uris))
 
-        parts = {name: (file, path.open("rb"), kind) for name, (file, path, kind) in (call.form or {}).items()}
-        try:
+        async def work() -> Answer:
             try:
-                request = client.build_request(
-                    call.method,
-                    call.url,
-                    headers=dict(headers) | ({"Content-Length": str(_span(call)[1])} if call.source else {}),
-                    json=call.json,
-                    content=_chunks(call.source, *_span(call)) if call.source else call.content,
-                    files=parts or None,
-                    timeout=httpx.Timeout(self._patience(call), connect=CONNECT_SECONDS),
-                    extensions={**(extensions or {})},
-                )
-            except ValueError as error:
-                raise Unreachable("The request cannot be written; nothing was sent.", hint="Check the key.") from error
-            response = await client.send(request, stream=True)
-            try:
-                yield response
+                async with _opened(self._client(*pool, call.url), outgoing) as response:
+                    return await use(response)
             finally:
-                await response.aclose()
-        finally:
-            for _, opened, _ in parts.values():
-                opened.close()
+                await progress.drop()
 
-    def _keyed_client(self, provider: str) -> "httpx.AsyncClient":
-        if provider not in self._keyed:
-            self._keyed[provider] = self._client(trust_env=True)
-        return self._keyed[provider]
+        with progress:
+            return await progress.countdown.bound(work)
 
-    def _plain_client(self) -> "httpx.AsyncClient":
-        if self._plain is None:
-            # A proxy from the environment would dial for us and undo the judged address.
-            self._plain = self._client(trust_env=False)
-        return self._plain
+    def _client(self, provider: str, lane: Lane, url: str) -> "httpx.AsyncClient":
+        inside = self._sandbox is not None and self._is_trusted(url)
+        proxy = "inside" if inside else self._proxies.proxy_for(url)
+        found = self._clients.get((provider, lane, proxy))
+        if found is None:
+            found = self._clients[provider, lane, proxy] = self._new_client(lane, proxy, inside=inside)
+        return found
 
-    def _client(self, *, trust_env: bool) -> "httpx.AsyncClient":
+    def _new_client(self, lane: Lane, proxy: str | None, *, inside: bool) -> "httpx.AsyncClient":
         import httpx  # noqa: TID251 - this is the one module
 
         # httpx logs whole URLs, with the signatures in their queries, at INFO.
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        mounts: dict[str, httpx.AsyncBaseTransport | None] = {}
-        if self._sandbox is not None:
-            mounts = {f"all://{host}": httpx.ASGITransport(self._sandbox) for host in self._trusted}
-        # Downloads reuse no connection: one opened for a judged name must not serve another.
-        limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS if trust_env else 0)
-        return httpx.AsyncClient(mounts=mounts, limits=limits, follow_redirects=False, trust_env=trust_env)
+        transport: httpx.AsyncBaseTransport
+        if inside and self._sandbox is not None:
+            transport = _inside(self._sandbox)
+        else:
+            tls = self._tls = self._tls or _tls(self._proxies)
+            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0 if lane in _FRESH else None)
+            # Only a proxy that is spoken to over TLS itself may be given certificates.
+            own = tls if proxy is not None and proxy.lower().startswith("https:") else None
+            through = None if proxy is None else httpx.Proxy(proxy, ssl_context=own)
+            transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=through)
+        # The countdown of each request is its time: httpx's own would count a pause of this process too.
+        return httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113 - see above
 
 
-def _guarded(guard: Callable[[], None] | None) -> dict[str, object]:
-    """Httpcore tells of each of its steps: https://www.encode.io/httpcore/extensions/#trace."""
-    if guard is None:
-        return {}
-
-    async def told(step: str, _: Mapping[str, object]) -> None:
-        if step.endswith("send_request_headers.started"):
-            guard()
-
-    return {"trace": told}
+def _lane(call: HttpCall, *, pays: bool) -> Lane:
+    """By which lane a request goes: a cancel waits neither behind questions nor behind files."""
+    if pays:
+        return "pays"
+    return "asks" if call.method == "GET" else "carries" if has_file(call) else "tells"
 
 
-class _our_errors:  # noqa: N801 - it reads as a word of the with statement
-    """Translate httpx's errors, by what each proves about the request."""
+def _inside(app: AsgiApp) -> "httpx.AsyncBaseTransport":
+    """An app in this process: what it is given has left us, as on a connection."""
+    import httpx  # noqa: TID251 - this is the one module
 
-    def __init__(self, who: str) -> None:
-        self.who = who
+    class Inside(httpx.ASGITransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await request.extensions["trace"]("inside.send_request_headers.started", {})
+            return await super().handle_async_request(request)
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import httpx  # noqa: TID251 - this is the one module
-
-        never_sent = httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
-        if isinstance(error, never_sent | httpx.UnsupportedProtocol | httpx.InvalidURL):
-            raise Unreachable(
-                f"{self.who} could not be reached; nothing was sent.", hint="Check the network, then try again."
-            ) from error
-        if isinstance(error, httpx.TransportError | httpx.DecodingError | ssl.SSLError | ValueError):
-            raise ReplyLost(f"The reply of {self.who} did not come back.", hint="Ask for the job again.") from error
+    return Inside(app)
 
 
-async def _body(response: "httpx.Response") -> bytes:
+def _tls(proxies: ProxySettings) -> ssl.SSLContext:
+    if proxies.certificates or proxies.certificate_folder:
+        return ssl.create_default_context(
+            cafile=proxies.certificates, capath=None if proxies.certificates else proxies.certificate_folder
+        )
+    import httpx  # noqa: TID251 - this is the one module
+
+    return httpx.create_ssl_context(trust_env=False)
+
+
+@asynccontextmanager
+async def _opened(client: "httpx.AsyncClient", outgoing: _Outgoing) -> AsyncIterator["httpx.Response"]:
+    with ExitStack() as files:
+        try:
+            with readable():
+                request = _worded(client, outgoing, files)
+        except ValueError as error:
+            raise Unreachable("The request cannot be written; nothing was sent.", hint="Check the key.") from error
+        response = await client.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+
+def _worded(client: "httpx.AsyncClient", outgoing: _Outgoing, files: ExitStack) -> "httpx.Request":
+    call, body, goes_on = outgoing.call, outgoing.body, outgoing.progress.goes_on
+    more: dict[str, str] = {}
+    content: bytes | AsyncIterator[bytes] | None = call.content
+    if call.source is not None:
+        start, length = span(call)
+        more, content = {"Content-Length": str(length)}, file_pieces(call.source, start, length, goes_on)
+    elif body is not None:
+        more = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
+        content = pieces(body, goes_on)
+    form = {
+        name: (file, files.enter_context(WatchedFile(path, goes_on)), kind)
+        for name, (file, path, kind) in (call.form or {}).items()
+    }
+    return client.build_request(
+        call.method,
+        call.url,
+        headers={**outgoing.headers, **more},
+        json=call.json,
+        content=content,
+        files=form or None,
+        extensions={"trace": outgoing.progress.told, **outgoing.extensions},
+    )
+
+
+async def _read(response: "httpx.Response") -> Reply:
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > REPLY_BYTES:
             raise ReplyLost("The provider's reply is larger than any reply should be.", hint="Ask for the job again.")
-    return bytes(body)
-
-
-async def _saved(response: "httpx.Response", into: Path, limit: int) -> Downloaded:
-    digest, size = hashlib.sha256(), 0
-    declared = response.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    try:
-        async with await anyio.open_file(into, "wb") as file:
-            async for chunk in response.aiter_raw(_CHUNK):
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large(limit)
-                digest.update(chunk)
-                await file.write(chunk)
-    except OSError as error:
-        raise StorageFailed(
-            "A file that was being fetched could not be written.", hint="Free some space in ROTOSCOPE_HOME."
-        ) from error
-    if declared.isdigit() and int(declared) != size:
-        raise OutputLost("The file came back shorter than it should be.", hint="Try again.")
-    return Downloaded(digest.hexdigest(), size, response.headers.get("content-type", "").split(";")[0].strip().lower())
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The file has more than {limit // (1024 * 1024)} MB.", hint="Use a smaller file.")
-
-
-def _gone(status: int) -> OutputLost:
-    expired = status in (401, 403, 404, 410)
-    return OutputLost(
-        f"The file could not be fetched: its host answered {status}.",
-        hint="It may have expired." if expired else "Try again later.",
-        code="output_expired" if expired else "download_failed",
-    )
-
-
-def _span(call: HttpCall) -> tuple[int, int]:
-    """Which bytes of the source are sent, as (first, how many)."""
-    size = call.source.stat().st_size if call.source else 0
-    start, most = call.span or (0, size)
-    return start, min(most, max(0, size - start))
-
-
-async def _chunks(source: Path, start: int, length: int) -> AsyncIterator[bytes]:
-    async with await anyio.open_file(source, "rb") as file:
-        await file.seek(start)
-        while length > 0 and (chunk := await file.read(min(_CHUNK, length))):
-            length -= len(chunk)
-            yield chunk
-
-
-def _data_uris(files: Mapping[str, tuple[tuple[Path, str], ...]]) -> Json:
-    return {name: [_data_uri(path, kind) for path, kind in listed] for name, listed in files.items()}
-
-
-def _data_uri(path: Path, content_type: str) -> str:
-    return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))

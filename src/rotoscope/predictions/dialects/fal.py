@@ -9,6 +9,7 @@ own base's origin, because the key goes with them. Only successful outputs are c
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 from urllib.parse import urlencode
 
 from rotoscope.errors import RotoscopeError
@@ -26,6 +27,7 @@ from rotoscope.predictions.dialects.verdicts import (
     untaken,
 )
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.listing import Listed, Row, rows_in
 from rotoscope.predictions.sightings import Page, Sighting, listed, moment, seconds_of
 from rotoscope.predictions.states import (
     Call,
@@ -61,6 +63,7 @@ _NAMESPACES = {"workflows", "comfy"}
 class Fal:
     """Speaks fal's queue at `bases["api"]`, its file storage at `bases["storage"]`, its list at `bases["platform"]`."""
 
+    measures: ClassVar[Mapping[str, str]] = {"run_second": "inference_time"}
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
@@ -121,6 +124,22 @@ class Fal:
         if name is None or not isinstance(given, dict):
             return None
         return Sighting(Ticket(name, call.endpoint), given, seconds_of(fields.get("sent_at")))
+
+    def list_runs(self, endpoint: str, since: float) -> HttpCall | None:
+        """Word the request for an endpoint's list; None without a base for it. Not every key may read it."""
+        return self._listing(Call("", endpoint, {}), moment(since), None)
+
+    def read_runs(self, reply: Reply, endpoint: str) -> Listed:
+        """Read a page. What its rows say of a result is another shape than the result's own, so that is asked for."""
+        if not reply.ok:
+            raise unanswered(reply)
+        fields = reply.fields()
+        rows = [(identifier(row.get("request_id")), row) for row in rows_in(fields, "items", "requests")]
+        cursor = fields.get("next_cursor")
+        shown = tuple(Row(name, _has_ended(row)) for name, row in rows if name is not None)
+        if not isinstance(cursor, str) or not _can_be_sent(cursor):
+            return Listed(shown)
+        return Listed(shown, self._listing(Call("", endpoint, {}), None, cursor))
 
     def _listing(self, call: Call, start: str | None, cursor: str | None) -> HttpCall | None:
         platform = self.bases.get("platform")
@@ -185,6 +204,10 @@ def _below(signed: str, step: str) -> str:
     """An address below a signed one, with the same signature in its query."""
     path, mark, query = signed.partition("?")
     return f"{path}/{step}{mark}{query}"
+
+
+def _has_ended(row: Mapping[str, Json]) -> bool:
+    return isinstance(row.get("ended_at"), str) or isinstance(row.get("status_code"), int)
 
 
 def _can_be_sent(cursor: str) -> bool:

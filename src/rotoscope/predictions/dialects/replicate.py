@@ -5,8 +5,9 @@ id would arrive up to a minute later, and a reply lost in that minute is a paid 
 a reply are never followed: a gateway's point at api.replicate.com, which must not see the gateway's key.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import quote
 
 from rotoscope.errors import InvalidInput
@@ -23,6 +24,7 @@ from rotoscope.predictions.dialects.verdicts import (
     untaken,
 )
 from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.listing import Listed, Row, reply_of, rows_in
 from rotoscope.predictions.sightings import Page, Sighting, listed, moment, seconds_of
 from rotoscope.predictions.states import (
     Call,
@@ -47,6 +49,11 @@ _SHORTEST_DEADLINE = 5
 class Replicate:
     """Speaks Replicate's HTTP API at `bases["api"]`, with or without `/v1` at its end."""
 
+    # The time that is billed, and of video models how long the output is: both in the examples of its model pages.
+    measures: ClassVar[Mapping[str, str]] = {
+        "run_second": "predict_time",
+        "output_second": "video_output_duration_seconds",
+    }
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
@@ -111,6 +118,22 @@ class Replicate:
             return None
         return Sighting(Ticket(name, call.endpoint), given, seconds_of(row.get("created_at")))
 
+    def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
+        """Word the request for the newest predictions of all models; 100 a page, the latest first."""
+        return HttpCall("GET", f"{self._api}/predictions?created_after={quote(moment(since))}")
+
+    def read_runs(self, reply: Reply, endpoint: str) -> Listed:  # noqa: ARG002 - the list is of all models
+        """Read a page. A row is what the question about its prediction is answered, but not where it was cut down."""
+        if not reply.ok:
+            raise unanswered(reply)
+        fields = reply.fields()
+        rows = [(name, row) for row in rows_in(fields, "results") if (name := identifier(row.get("id"))) is not None]
+        following = own_urls(fields, ["next"], self.bases["api"]).get("next")
+        return Listed(
+            tuple(Row(name, row.get("status") in _ENDED, _whole(row)) for name, row in rows),
+            HttpCall("GET", following) if following else None,
+        )
+
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a prediction object, or raise what the reply stands for instead (see `Dialect.read`)."""
         match about:
@@ -156,6 +179,12 @@ def _is_of_another(row: Json, call: Call) -> bool:
     if isinstance(model, str) and model and model != call.endpoint:
         return True
     return wanted is not None and isinstance(version, str) and bool(version) and version != wanted
+
+
+def _whole(row: Mapping[str, Json]) -> Reply | None:
+    """A row that has all that makes a success, as the reply that it is; anything else is asked for."""
+    has_all = {"output", "logs", "metrics", "urls"} <= row.keys() and bool(row["output"])
+    return reply_of(row) if has_all and row.get("status") == "succeeded" else None
 
 
 def _deadline(seconds: int | None) -> dict[str, str]:
@@ -249,3 +278,5 @@ _STATES: Mapping[str, Callable[[_Told], Prediction]] = {
     "aborted": _aborted,  # stopped before it ran: free
 }
 """The six words of "Prediction lifecycle"; any other is a run that goes on."""
+
+_ENDED: Sequence[Json] = ("succeeded", "failed", "canceled", "aborted")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 from urllib.parse import urlencode
 
 from rotoscope.errors import RotoscopeError
@@ -18,6 +19,7 @@ from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import broke, empty, gone, invalid, lost, refused, unanswered, untaken
 from rotoscope.predictions.dialects.words import cleaned, number, quoted, said, unknown_status
+from rotoscope.predictions.listing import Listed
 from rotoscope.predictions.sightings import Page, Sighting, listed, seconds_of
 from rotoscope.predictions.states import (
     Blob,
@@ -52,6 +54,8 @@ class Segmind:
     Uploads go to `bases["assets"]`, and the history of requests is at `bases["history"]`.
     """
 
+    # Neither its `x-cost`, `metrics.cost` and `credits_deduction` nor its times come with a unit in any document.
+    measures: ClassVar[Mapping[str, str]] = {}
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
@@ -116,6 +120,14 @@ class Segmind:
         if name is None or not isinstance(given, dict):
             return None
         return Sighting(self.ticket(call, name), given, seconds_of(fields.get("created_at")))
+
+    def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
+        """None: its history has no run that goes on, and lists by days."""
+        return None
+
+    def read_runs(self, reply: Reply, endpoint: str) -> Listed:  # noqa: ARG002 - the protocol's signature
+        """Nothing, for nothing is asked."""
+        return Listed(())
 
     def _past(self, call: Call, since: float) -> HttpCall | None:
         history = self.bases.get("history")

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from rotoscope.predictions.listing import Listed
 from rotoscope.predictions.sightings import Page, Sighting
 from rotoscope.predictions.states import Call, Open, Prediction, Ticket
 from rotoscope.wire.messages import HttpCall, Json, Reply
@@ -47,7 +48,11 @@ class Dialect(Protocol):
 
     Attributes:
         bases: the provider's base URLs by purpose; `api` is always there, the others are the dialect's own.
+        measures: which of the provider's metrics measures what a price counts, by the unit of the price; both in
+            seconds. A metric that is not here says nothing of money, whatever its name: a "cost" may be in credits.
     """
+
+    measures: ClassVar[Mapping[str, str]]
 
     @property
     def bases(self) -> Mapping[str, str]: ...
@@ -101,6 +106,23 @@ class Dialect(Protocol):
     def sighting(self, row: Json, call: Call) -> Sighting | None:
         """Read what is kept of one prediction, or a row of the list; None where it is not of the call's model, or
         has no id or no input.
+        """
+        ...
+
+    def list_runs(self, endpoint: str, since: float) -> HttpCall | None:
+        """Word the free request for the list that tells which runs have ended; None where there is none.
+
+        Args:
+            endpoint: what the runs run; lists that are worded alike are one list.
+            since: when the oldest of them was accepted, in Unix seconds.
+        """
+        ...
+
+    def read_runs(self, reply: Reply, endpoint: str) -> Listed:
+        """Read one page of that list. What is not in it, or cannot be read, may be there all the same.
+
+        Raises:
+            ProviderError: it cannot be read now, or this key may not.
         """
         ...
 

@@ -1,0 +1,67 @@
+"""What a request means: every spelling of one request becomes one record, and another request another. Pure.
+
+A caller that gave up waiting asks again in its own words: with a default named, a list left empty, a blank after the
+prompt. Who compares what was typed pays twice for it. So what is compared is what the model would be given: trimmed,
+with what the provider fills in filled in, numbers by their value and media by the hash of their content.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from rotoscope.models.manifest import Manifest
+from rotoscope.wire.messages import Json
+
+__all__ = ["meaning", "trimmed"]
+
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def trimmed(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[str, Json]:
+    """The arguments as they are meant: no blanks at the ends of a text, and no text that is empty.
+
+    Media stay as they were given: their intake knows what is wrong with a blank one.
+    """
+    media = {field.argument for field in manifest.inputs.values() if field.is_media}
+    texts = {name: value.strip() for name, value in arguments.items() if isinstance(value, str) and name not in media}
+    return {name: value for name, value in {**arguments, **texts}.items() if value != ""}
+
+
+def meaning(manifest: Manifest, filled: Mapping[str, Json], without: Iterable[str] = ()) -> dict[str, Json]:
+    """What a model is asked for, in one form for every request that asks for the same.
+
+    Args:
+        manifest: the model.
+        filled: the inputs as they are sent, media as https URLs or `artifact://` links.
+        without: inputs that do not count.
+
+    Returns:
+        The inputs that count, by name: with the documented defaults of those that are not sent, and without those
+        that are empty, which say no more than absent ones.
+    """
+    every = {name: filled.get(name, cast("Json", field.default)) for name, field in manifest.inputs.items()}
+    counted = {name: value for name, value in every.items() if name not in set(without)}
+    plain = {name: _plain(value, is_media=manifest.inputs[name].is_media) for name, value in counted.items()}
+    return {name: value for name, value in plain.items() if value not in (None, "", [])}
+
+
+def _plain(value: Json, *, is_media: bool = False) -> Json:
+    match value:
+        case list():
+            return [_plain(one, is_media=is_media) for one in value]
+        case dict():
+            return {name: _plain(one) for name, one in value.items()}
+        case float() if value.is_integer():
+            return int(value)
+        case str() if is_media and value.startswith("https://"):
+            return _ESCAPE.sub(_as_one, value)
+        case str():
+            return value.strip()
+    return value
+
+
+def _as_one(escape: re.Match[str]) -> str:
+    """One spelling of an escape, as RFC 3986 (6.2.2) has it: what needs none is plain, else hex digits are capital."""
+    byte = int(escape[1], 16)
+    return chr(byte) if byte in _UNRESERVED else escape[0].upper()

@@ -1,0 +1,131 @@
+"""The signals that ask a process to end: HUP (its terminal was closed), INT and TERM.
+
+Whoever pays must not be torn apart: Python's own answer to SIGINT raises in the middle of whatever runs, asyncio's does
+so at the second one, and TERM and HUP end the process where it stands. Here the first signal cancels the work, which
+ends in order: a paying request that is out is finished, because the engine shields it, and leases are given back. All
+later ones change nothing. A process that does not even get so far is for KILL.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import FrameType
+from typing import Any, TypeVar, TypeVarTuple
+
+__all__ = ["Interrupted", "closing", "code_of", "handle", "ignore", "leave_at", "restore", "run"]
+
+Answer = TypeVar("Answer")
+Given = TypeVarTuple("Given")
+Told = Callable[[int], None]
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name))
+_AGAIN = b"rotoscope: still ending: what may have been paid for is finished first.\n"
+_STDERR = 2
+_CLOSING_SECONDS = 10.0
+
+
+class Interrupted(Exception):
+    """A signal has ended the work, in order.
+
+    Attributes:
+        code: the exit code by which a shell knows it.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = code_of(number)
+
+
+def code_of(number: int) -> int:
+    """The exit code of a command that a signal has ended: 129 for HUP, 130 for INT, 143 for TERM."""
+    return 128 + number
+
+
+def handle(told: Told) -> Mapping[int, Handler]:
+    """Have each of these signals told from now on, in the main thread between two instructions.
+
+    One that the parent process has switched off (`nohup`) stays so. Outside of the main thread nothing is done.
+
+    Returns:
+        How they were handled before, for `restore`.
+    """
+    former: dict[int, Handler] = {}
+    if threading.current_thread() is not threading.main_thread():
+        return former
+    for number in _SIGNALS:
+        if (known := signal.getsignal(number)) is not signal.SIG_IGN:
+            former[number] = known
+            signal.signal(number, lambda number, _: told(number))
+    return former
+
+
+def restore(former: Mapping[int, Handler]) -> None:
+    """Handle the signals as before; None stands for a handler that was not Python's."""
+    for number, handler in former.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def ignore() -> None:
+    """Hear none of them any more: the process ends already, and nothing may make a noise about that."""
+    handle(lambda _: None)
+
+
+def leave_at(number: int) -> None:
+    """End the command where it stands: for `handle` while nothing runs yet that must end in order."""
+    raise SystemExit(code_of(number))
+
+
+def run(work: Callable[[*Given], Awaitable[Answer]], *given: *Given) -> Answer:
+    """Run work in an event loop of its own to its end, or until the first of these signals, which cancels it.
+
+    Raises:
+        Interrupted: it was cancelled, and has ended in order.
+    """
+    import asyncio
+
+    import anyio
+
+    asked: list[int] = []
+
+    async def supervised() -> Answer:
+        loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
+
+        def end(number: int) -> None:
+            asked.append(number)
+            if len(asked) == 1:
+                loop.call_soon_threadsafe(scope.cancel)
+            else:
+                _tell_again()
+
+        former = handle(end)
+        try:
+            with scope:
+                return await work(*given)
+        finally:
+            restore(former)
+        raise Interrupted(asked[0])
+
+    return anyio.run(supervised)
+
+
+@contextlib.asynccontextmanager
+async def closing() -> AsyncIterator[contextlib.AsyncExitStack]:
+    """A stack of what must be closed at the end, also when the work was cancelled: within some seconds."""
+    import anyio
+
+    stack = contextlib.AsyncExitStack()
+    try:
+        yield stack
+    finally:
+        with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+            await stack.aclose()
+
+
+def _tell_again() -> None:
+    """Tell a person why nothing seems to happen. Not through `sys.stderr`: it may be in the middle of a line."""
+    with contextlib.suppress(OSError):  # the terminal may be gone: that is what HUP says
+        if os.isatty(_STDERR):
+            os.write(_STDERR, _AGAIN)

@@ -1,0 +1,355 @@
+"""Whose run it is, and how long it is looked for: tokens, odd lists, other clocks, and a person's word."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from lossy import Lossy
+
+from rotoscope.contracts.arguments import Arguments, GenerateVideo, GetJob, SegmentImage
+from rotoscope.contracts.results import JobResult
+from rotoscope.errors import InvalidInput
+from rotoscope.jobs.job import Opening
+from rotoscope.jobs.review import check_prediction
+from rotoscope.jobs.tempo import Tempo
+from rotoscope.settings import Settings
+from rotoscope.studio import Studio
+
+pytestmark = pytest.mark.anyio
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
+Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+QUICK = Tempo(lease=0.6, beat=0.2, look=0.05, glance=0.05, post_grace=0.2)
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def lossy(provider: Any) -> Lossy:
+    found = Lossy("replicate", bytes(provider.files["/out.png"]))
+    found.version = "v"
+    return found
+
+
+class Clock:
+    """Unix seconds that pass when a test says so."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def words(photo: Path, **more: Any) -> SegmentImage:
+    return SegmentImage.model_validate({"image": str(photo), "instruction": "the helmet", **more})
+
+
+async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_image") -> JobResult:
+    with anyio.fail_after(20):
+        result = await studio.perform(tool, arguments, "local", 20)
+    assert isinstance(result, JobResult)
+    return result
+
+
+async def prediction(studio: Studio, job_id: str) -> str | None:
+    found = await studio.rooms.ledger.submission(job_id)
+    return found.prediction_id if found is not None else None
+
+
+# --- whose run it is
+
+
+class Dropped(Lossy):
+    """Its paying requests never arrive; somebody made an equal run by hand."""
+
+    def accepted(self, given: dict[str, Any], reply: Any) -> tuple[int, Any]:
+        self.posts += 1
+        self.rows.append((f"by-hand-{len(self.rows)}", self.by_hand(given)))
+        return 502, {}
+
+    def by_hand(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The same picture and words, from the address that the person knows."""
+        return {**given, "image": str(given["image"]).partition("#")[0]}
+
+
+class Filmed(Dropped):
+    def by_hand(self, given: dict[str, Any]) -> dict[str, Any]:
+        return given
+
+    def replicate_row(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+        return {"id": name, "model": "bytedance/seedance-2.0", "version": "v", "input": given}
+
+
+ADDRESS = "https://pictures.example/photo.jpg"
+CAT = SegmentImage(image=ADDRESS, instruction="the cat")
+
+
+@pytest.fixture
+def on_the_wire(environment: dict[str, str]) -> Settings:
+    """Not the built-in sandbox: addresses are passed on as they are given."""
+    from rotoscope.settings import read_settings
+
+    keyed = {"REPLICATE_API_TOKEN": "r8_not-a-key", "REPLICATE_BASE_URL": "https://sandbox.invalid"}
+    return read_settings({**environment, **keyed, "ROTOSCOPE_SANDBOX": "never"})
+
+
+@pytest.fixture
+def keyed(opened: Open, on_the_wire: Settings) -> Callable[[Any], AbstractAsyncContextManager[Studio]]:
+    """Opens a studio with a key, whose provider is the app."""
+    return partial(opened, on_the_wire)
+
+
+async def test_an_equal_run_made_by_hand_is_named_to_a_person_and_never_taken(keyed: Any, lossy: Lossy) -> None:
+    dropped = Dropped("replicate", lossy.picture)
+    async with keyed(dropped) as studio:
+        result = await performed(studio, CAT)
+        assert await prediction(studio, result.job_id) is None
+    assert result.error is not None
+    assert (result.status, dropped.posts) == ("needs_review", 1)
+    assert "may be somebody else's: by-hand-0" in result.error.message
+
+
+async def test_an_address_that_was_given_carries_a_mark_by_which_its_run_is_found(keyed: Any, lossy: Lossy) -> None:
+    """Nobody else's run has it, and the host of the picture never sees it."""
+    lossy.rows = [("by-hand", {"image": ADDRESS, "instruction": "the cat"})]
+    async with keyed(lossy) as studio:
+        result = await performed(studio, CAT)
+        assert await prediction(studio, result.job_id) == "prediction-1"
+        found = await studio.rooms.ledger.submission(result.job_id)
+    assert (result.status, lossy.posts) == ("succeeded", 1)
+    sent = str(lossy.rows[1][1]["image"])
+    assert sent.startswith(f"{ADDRESS}#rs-")
+    assert found is not None
+    assert found.token == f"fragment:image={sent.partition('#')[2]}"
+
+
+async def test_a_seed_that_the_user_gave_is_no_proof(keyed: Any, lossy: Lossy) -> None:
+    """Somebody else may have made the same film with the same seed."""
+    film = Filmed("replicate", lossy.picture)
+    async with keyed(film) as studio:
+        asked = GenerateVideo(prompt="a fox", seed=7, model="bytedance/seedance-2.0")
+        result = await performed(studio, asked, "generate_video")
+        found = await studio.rooms.ledger.submission(result.job_id)
+    assert found is not None
+    assert (result.status, found.token, found.prediction_id) == ("needs_review", None, None)
+
+
+async def test_two_lost_replies_are_each_given_their_own_run(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+) -> None:
+    async with opened(settings, lossy) as studio:
+        first = await performed(studio, words(photo))
+        second = await performed(studio, words(photo, overlay=False))
+        runs = [await prediction(studio, one.job_id) for one in (first, second)]
+    assert (first.status, second.status, lossy.posts) == ("succeeded", "succeeded", 2)
+    assert runs == ["prediction-0", "prediction-1"]
+
+
+async def test_a_cancel_while_the_request_is_out_stops_no_equal_run(keyed: Any, lossy: Lossy, until: Until) -> None:
+    """Only a run that holds our mark is stopped; until the reply comes, nobody can say which one is ours."""
+    dropped, hold = Dropped("replicate", lossy.picture), anyio.Event()
+    answering = dropped.__call__
+
+    async def slow(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        async def held(message: Any) -> None:
+            if scope["method"] == "POST" and message["type"] == "http.response.start":
+                await hold.wait()
+            await send(message)
+
+        await answering(scope, receive, held)
+
+    async def looked() -> bool:
+        return dropped.looks >= 2
+
+    async with keyed(slow) as studio:
+        opening = await studio.start("segment_image", CAT, "local")
+        assert isinstance(opening, Opening)
+
+        async def sent() -> bool:
+            return dropped.posts > 0
+
+        await until(sent)
+        await studio.cancel(opening.job.id, "local")
+        await until(looked)
+        hold.set()
+        with anyio.fail_after(20):
+            await studio.wait(opening.job, 20)
+    assert not [line for line in dropped.asked if line.endswith("/cancel")]
+
+
+# --- odd lists
+
+
+async def test_a_page_that_was_read_counts_although_the_next_one_fails(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+) -> None:
+    lossy.rows = [(f"older-{n}", {"image": "x", "instruction": "y"}) for n in range(3)]
+    lossy.page, lossy.broken_pages = 2, frozenset({1})
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, words(photo))
+    assert (result.status, lossy.posts) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize("wire", ["replicate", "fal", "segmind"])
+async def test_a_page_of_html_is_no_list_in_which_the_run_is_not(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path, wire: str
+) -> None:
+    """What is not recognised as a list must not make a person say that nothing was charged."""
+    given = {"replicate": {}, "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
+             "segmind": {"model": "sam-v2-image"}}  # fmt: skip
+    lossy.wire, lossy.lists = wire, "portal"
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, words(photo, **given[wire]))
+    assert result.error is not None
+    assert (result.status, lossy.posts) == ("needs_review", 1)
+    assert "list could not be read" in result.error.message
+
+
+@pytest.mark.parametrize("odd", ["a page fails", "a row is none", "the next page is elsewhere"])
+async def test_a_list_that_was_not_wholly_read_is_not_quoted_as_proof(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path, odd: str
+) -> None:
+    class Odd(Lossy):
+        def accepted(self, given: dict[str, Any], reply: Any) -> tuple[int, Any]:
+            return 502, {}
+
+        def replicate_page(self, query: dict[str, list[str]]) -> tuple[int, Any]:
+            status, answer = super().replicate_page(query)
+            if odd == "a row is none":
+                answer["results"].append("?")
+            if odd == "the next page is elsewhere":
+                answer["next"] = "https://elsewhere.example/v1/predictions?page=1"
+            return status, answer
+
+    strange = Odd("replicate", lossy.picture)
+    strange.version, strange.page = "v", 1
+    strange.broken_pages = frozenset({1} if odd == "a page fails" else {})
+    strange.rows = [("older", {"image": "x", "instruction": "y"}), ("newer", {"image": "z", "instruction": "z"})]
+    async with opened(settings, strange) as studio:
+        result = await performed(studio, words(photo))
+    assert result.error is not None
+    assert result.status == "needs_review"
+    assert "in the part of Replicate's list that could be read" in result.error.message
+
+
+# --- clocks and time
+
+
+@pytest.mark.parametrize("apart", [-7200.0, 7200.0], ids=["ours is ahead", "ours is behind"])
+async def test_the_list_is_asked_for_by_the_providers_clock(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path, apart: float
+) -> None:
+    clock = Clock()
+    lossy.date = formatdate(NOW + apart, usegmt=True)
+    async with opened(settings, lossy, clock=clock) as studio:
+        result = await performed(studio, words(photo))
+    (since,) = lossy.queries[-1]["created_after"]
+    asked = datetime.fromisoformat(since).timestamp()
+    assert NOW + apart - 2 * 3600 < asked < NOW + apart
+    assert (result.status, lossy.posts) == ("succeeded", 1)
+
+
+async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until
+) -> None:
+    clock = Clock()
+    lossy.lists = "none"
+    async with opened(settings, lossy, clock=clock, tempo=QUICK) as studio:
+        result = await performed(studio, words(photo))
+        assert result.status == "needs_review"
+        lossy.lists = "all"
+        clock.now += 1000
+
+        async def found() -> bool:
+            return (await studio.job(result.job_id, "local")).state == "succeeded"
+
+        await until(found)
+    assert lossy.posts == 1
+
+
+async def test_who_asks_for_a_job_in_review_has_the_list_looked_into(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+) -> None:
+    clock = Clock()
+    lossy.lists = "none"
+    async with opened(settings, lossy, clock=clock, tempo=Tempo(look=3600)) as studio:
+        result = await performed(studio, words(photo))
+        lossy.lists = "all"
+        clock.now += 30
+        with anyio.fail_after(20):
+            while result.status != "succeeded":
+                result = await performed(studio, GetJob(job_id=result.job_id, wait_seconds=5), "get_job")
+    assert lossy.posts == 1
+
+
+async def test_the_search_counts_from_the_request_whoever_has_looked_before(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until
+) -> None:
+    """A new process at each call must not begin the search anew, and so never end it."""
+    clock, stopped = Clock(), anyio.Event()
+    lossy.lists = "none"
+
+    async def never(seconds: float) -> None:
+        stopped.set()
+        await anyio.sleep_forever()
+
+    async with opened(settings, lossy, clock=clock, tempo=QUICK, sleep=never) as studio:
+        opening = await studio.start("segment_image", words(photo), "local")
+        assert isinstance(opening, Opening)
+
+        async def looking() -> bool:
+            return "looking for" in (await studio.job(opening.job.id, "local")).message
+
+        await until(looking)
+    clock.now += 120
+    looks = lossy.looks
+    async with opened(settings, lossy, clock=clock, tempo=QUICK) as studio:
+        with anyio.fail_after(20):
+            job = await studio.wait(await studio.job(opening.job.id, "local"), 20)
+    assert (job.state, lossy.posts) == ("needs_review", 1)
+    assert lossy.looks - looks <= 2
+
+
+async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+) -> None:
+    clock = Clock()
+    lossy.lists = "none"
+    async with opened(settings, lossy, clock=clock, tempo=Tempo(look=3600)) as studio:
+        result = await performed(studio, words(photo))
+        looks, clock.now = lossy.looks, clock.now + 3 * 86_400
+        await performed(studio, GetJob(job_id=result.job_id), "get_job")
+    assert lossy.looks == looks
+
+
+# --- what a person says
+
+
+@pytest.mark.parametrize("wire", ["replicate", "fal", "segmind"])
+async def test_a_prediction_that_was_given_something_else_is_refused_with_both_sides(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path, wire: str
+) -> None:
+    given: dict[str, dict[str, Any]] = {
+        "replicate": {},
+        "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
+        "segmind": {"model": "sam-v2-image"},
+    }
+    lossy.wire, lossy.lists = wire, "none"
+    async with opened(settings, lossy) as studio:
+        result = await performed(studio, words(photo, **given[wire]))
+        job = await studio.job(result.job_id, "local")
+        lossy.lists = "all"
+        ours = lossy.rows[0][1]
+        lossy.rows.append(("another", dict.fromkeys(ours, "something else")))
+        await check_prediction(studio.rooms, job, "prediction-0")
+        with pytest.raises(InvalidInput, match="something else") as refused:
+            await check_prediction(studio.rooms, job, "another")
+        with pytest.raises(InvalidInput, match="cannot be compared"):
+            await check_prediction(studio.rooms, job, "no-such")
+    assert "sent" in refused.value.message
+    assert "--force" in refused.value.hint

@@ -1,0 +1,234 @@
+"""The intake: equal content becomes one file, whatever the way by which it was given, and however often."""
+
+import base64
+import io
+import os
+import shutil
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from rotoscope.media.intake import Admitted, Intake, MediaKind
+from rotoscope.media.paths import Roots
+from rotoscope.media.vault import Vault
+from rotoscope.wire.egress import check_url
+
+pytestmark = pytest.mark.anyio
+PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
+Make = Callable[[Path], Path]
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Intake:
+    vault = Vault(tmp_path / "rotoscope" / "vault")
+    folders = (tmp_path / "home", tmp_path / "rotoscope")
+    folders[0].mkdir()
+
+    async def fetch(url: str, target: Path, limit: int) -> None:
+        shutil.copyfile(tmp_path / "home" / url.rpartition("/")[2], target)
+
+    async def job_output(link: str) -> str:
+        return f"artifact://{link.rpartition('/')[2]}"
+
+    return Intake(vault, Roots(folders, folders[0]), fetch, lambda url: check_url(url).url, job_output)
+
+
+def jpeg(folder: Path) -> Path:
+    """As a camera writes it: turned, with metadata, and something behind its end."""
+    out, exif = folder / "a.jpg", Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(PHOTO) as image:
+        image.resize((160, 120)).save(out, quality=80, exif=exif)
+    out.write_bytes(out.read_bytes() + b"behind the end")
+    return out
+
+
+def picture(suffix: str, mode: str = "RGB") -> Make:
+    def made(folder: Path) -> Path:
+        with Image.open(PHOTO) as image:
+            image.resize((90, 70)).convert(mode).save(folder / f"a{suffix}")
+        return folder / f"a{suffix}"
+
+    return made
+
+
+def film(suffix: str, codec: str, sound: str | None = None) -> Make:
+    def made(folder: Path) -> Path:
+        with av.open(str(folder / f"a{suffix}"), "w") as container:
+            pictures = container.add_stream(codec, rate=24)
+            pictures.width, pictures.height, pictures.pix_fmt = 96, 64, "yuv420p"
+            track = container.add_stream(sound, rate=48_000) if sound else None
+            for number in range(13):
+                grey = np.full((64, 96, 3), 15 * number, np.uint8)
+                container.mux(pictures.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+            container.mux(pictures.encode())
+            if track is not None:
+                hum = (np.sin(np.arange(24_000) / 20) * 9000).astype(np.int16)[None, :]
+                frame = av.AudioFrame.from_ndarray(hum, format="s16", layout="mono")
+                frame.sample_rate = 48_000
+                container.mux(track.encode(frame))
+                container.mux(track.encode())
+        return folder / f"a{suffix}"
+
+    return made
+
+
+def wav(folder: Path) -> Path:
+    with wave.open(str(folder / "a.wav"), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes((np.sin(np.arange(16_000) / 9) * 9000).astype("<i2").tobytes())
+    return folder / "a.wav"
+
+
+def sound(suffix: str, codec: str) -> Make:
+    def made(folder: Path) -> Path:
+        with av.open(str(wav(folder))) as source, av.open(str(folder / f"a{suffix}"), "w") as target:
+            track = target.add_stream(codec, rate=44_100)
+            for frame in source.decode(audio=0):
+                target.mux(track.encode(frame))
+            target.mux(track.encode())
+        return folder / f"a{suffix}"
+
+    return made
+
+
+GIVEN: list[tuple[MediaKind, Make]] = [
+    ("image", jpeg),
+    ("still", jpeg),
+    ("visual", jpeg),
+    ("image", picture(".png")),
+    ("image", picture(".webp")),
+    ("image", picture(".gif", "P")),
+    ("image", picture("1.png", "1")),
+    ("image", picture("P.png", "P")),
+    ("still", film(".mp4", "libx264")),
+    ("video", film(".mp4", "libx264", "aac")),
+    ("video", film(".mov", "libx264", "aac")),
+    ("video", film(".webm", "libvpx")),
+    ("visual", film(".mov", "libx264")),
+    ("audio", wav),
+    ("audio", sound(".m4a", "aac")),
+    ("audio", sound(".mp3", "libmp3lame")),
+]
+NAMES = [f"{kind} {number}" for number, (kind, _) in enumerate(GIVEN)]
+
+
+def ways(file: Path, vault: Vault, shown: str) -> dict[str, str]:
+    """Every way to give a file, and to give what was made of it and shown in a result."""
+    content, sha256 = file.read_bytes(), shown.removeprefix("artifact://")
+    kept = vault.find(sha256)
+    assert kept is not None
+    copy = file.with_name(f"copy{kept.suffix}")
+    copy.write_bytes(kept.read_bytes())
+    return {
+        "path": str(file),
+        "relative": file.name,
+        "blanks": f"  {file}\n",
+        "round about": str(file.parent / "no" / ".." / file.name),
+        "file URL": file.as_uri(),
+        "data URI": f"data:application/x-anything;base64,{base64.b64encode(content).decode()}",
+        "address": f"https://example.com/{file.name}",
+        "artifact": shown,
+        "job": f"job://j/masks/{sha256}",
+        "path in the vault": str(kept),
+        "copy out of the vault": str(copy),
+        "data URI of what is kept": f"data:;base64,{base64.b64encode(kept.read_bytes()).decode()}",
+    }
+
+
+@pytest.mark.parametrize(("kind", "make"), GIVEN, ids=NAMES)
+async def test_every_way_to_give_a_medium_gives_one_file_with_the_same_facts(
+    intake: Intake, tmp_path: Path, kind: MediaKind, make: Make
+) -> None:
+    first = await intake.admit(kind, str(make(tmp_path / "home")), "image", pass_urls=False)
+    file = next(one for one in (tmp_path / "home").glob("a*") if not one.name.endswith(".wav") or make is wav)
+    for way, text in ways(file, intake.vault, first.value).items():
+        again = await intake.admit(kind, text, "image", pass_urls=False)
+        assert facts(again) == facts(first), way
+
+
+def facts(found: Admitted) -> dict[str, Any]:
+    """All but whether it was cut out of a video: that is of the way."""
+    return {name: getattr(found, name) for name in Admitted.__slots__ if name != "of_video"}
+
+
+async def test_a_jpeg_is_not_made_anew_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:
+    """A chain of tools hands its picture on by link: at each step it would lose something."""
+    link = str(jpeg(tmp_path / "home"))
+    links = [link := (await intake.admit("image", link, "image", pass_urls=False)).value for _ in range(4)]
+    assert len(set(links)) == 1
+
+
+async def test_what_a_provider_made_is_cleaned_before_it_leaves_and_then_left_as_it_is(
+    intake: Intake, tmp_path: Path
+) -> None:
+    raw = intake.vault.keep(jpeg(tmp_path / "home").read_bytes(), "image/jpeg")
+    cleaned = await intake.admit("image", raw.uri, "image", pass_urls=False)
+    kept = intake.vault.find(cleaned.value.removeprefix("artifact://"))
+    assert kept is not None
+    assert cleaned.value != raw.uri
+    assert b"behind the end" not in kept.read_bytes()
+    assert (await intake.admit("image", cleaned.value, "image", pass_urls=False)).value == cleaned.value
+
+
+@pytest.mark.parametrize("make", [film(".mp4", "libx264"), film(".mov", "libx264", "aac")], ids=["mp4", "mov"])
+async def test_the_first_frame_of_a_video_is_the_same_by_the_link_of_the_video(
+    intake: Intake, tmp_path: Path, make: Make
+) -> None:
+    file = str(make(tmp_path / "home"))
+    link = (await intake.admit("video", file, "video", pass_urls=False)).value
+    frames = [await intake.admit("still", way, "image", pass_urls=False) for way in (file, link)]
+    assert frames[0] == frames[1]
+
+
+async def test_another_picture_is_another_file(intake: Intake, tmp_path: Path) -> None:
+    file = jpeg(tmp_path / "home")
+    first = await intake.admit("image", str(file), "image", pass_urls=False)
+    with Image.open(io.BytesIO(file.read_bytes())) as image:
+        image.rotate(180).save(file)
+    assert (await intake.admit("image", str(file), "image", pass_urls=False)).value != first.value
+
+
+async def test_a_film_that_was_made_here_is_still_no_sound(intake: Intake, tmp_path: Path) -> None:
+    shown = await intake.admit("video", str(film(".mp4", "libx264", "aac")(tmp_path / "home")), "v", pass_urls=False)
+    with pytest.raises(Exception, match="sound"):
+        await intake.admit("audio", shown.value, "reference_audios", pass_urls=False)
+    with pytest.raises(Exception, match="video"):
+        await intake.admit("image", shown.value, "image", pass_urls=False)
+
+
+async def test_what_is_used_again_is_kept_for_as_long_again_and_what_is_removed_is_forgotten(
+    intake: Intake, tmp_path: Path
+) -> None:
+    shown = await intake.admit("image", str(jpeg(tmp_path / "home")), "image", pass_urls=False)
+    path = intake.vault.find(shown.value.removeprefix("artifact://"))
+    assert path is not None
+    begun = path.stat().st_mtime
+    os.utime(path, (begun - 1000, begun - 1000))
+    await intake.admit("image", shown.value, "image", pass_urls=False)
+    assert path.stat().st_mtime >= begun
+    assert intake.vault.remove(path, before=begun + 10**6)
+    assert [one for one in (intake.vault.folder / "made").rglob("*") if one.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "HTTPS://Example.com/a.png",
+        "https://example.com:443/a.png",
+        "https://EXAMPLE.COM/a.png#top",
+        " https://example.com/a.png\n",
+    ],
+)
+async def test_an_address_that_the_provider_reads_itself_is_passed_on_in_its_one_spelling(
+    intake: Intake, text: str
+) -> None:
+    assert await intake.admit("image", text, "image", pass_urls=True) == Admitted("https://example.com/a.png")
