@@ -32,7 +32,7 @@ _LAST_WORDS = OutputLost | PredictionFailed | Timeout
 
 _LONGEST_STORAGE_PAUSE = 60.0  # seconds
 _STUMBLES, _LONGEST_STUMBLE_PAUSE = 5, 300.0  # tries in a row before a person is told, and seconds
-_LOOK_AGAIN, _LOOK_AGAIN_AFTER_BUG = 60.0, 3600.0  # seconds until a job in review is looked at for the first time
+_LOOK_AGAIN = 60.0  # seconds until a job in review is looked at for the first time
 _log = logging.getLogger(__name__)
 
 Step = Callable[[Rooms, Job, Grip], Awaitable[Patch]]
@@ -81,7 +81,7 @@ async def _judged(rooms: Rooms, job: Job, error: Exception) -> Patch:
     if job.stage in _UNPAID:
         return await _judged_before_watch(rooms, job, error)
     if isinstance(error, SubmitUnsure):
-        return _for_review(rooms, error, _LOOK_AGAIN)
+        return _for_review(rooms, error)
     if isinstance(error, _LAST_WORDS):
         return Patch(state="failed", error=problem_of(error), message=error.message)
     return _stumbled(rooms, job, error)
@@ -93,9 +93,9 @@ async def _judged_before_watch(rooms: Rooms, job: Job, error: Exception) -> Patc
     if intent is not None and intent.prediction_id is not None:
         return _adopted(rooms, job, error, intent.prediction_id)
     if isinstance(error, SubmitUnsure):
-        return _for_review(rooms, error, _LOOK_AGAIN)
+        return _for_review(rooms, error)
     if intent is not None:
-        return _for_review(rooms, doubt(rooms, job, call_from_json(job.data["call"])), _LOOK_AGAIN)
+        return _for_review(rooms, doubt(rooms, job, call_from_json(job.data["call"])))
     if isinstance(error, RotoscopeError):
         problem: Mapping[str, str] = problem_of(error)
     else:
@@ -128,10 +128,10 @@ def _adopted(rooms: Rooms, job: Job, error: Exception, prediction_id: str) -> Pa
         return _stumbled(rooms, job, error)
 
 
-def _for_review(rooms: Rooms, error: SubmitUnsure, seconds: float) -> Patch:
+def _for_review(rooms: Rooms, error: SubmitUnsure) -> Patch:
     """Nobody can know: a person is told, and the provider is looked at again by and by."""
     problem = problem_of(error)
-    return Patch(state="needs_review", error=problem, message=error.message, next_at=rooms.clock() + seconds)
+    return Patch(state="needs_review", error=problem, message=error.message, next_at=rooms.clock() + _LOOK_AGAIN)
 
 
 def _stumbled(rooms: Rooms, job: Job, error: Exception) -> Patch:
@@ -143,7 +143,7 @@ def _stumbled(rooms: Rooms, job: Job, error: Exception) -> Patch:
     hint = f"It is tried again by itself, also when rotoscope starts anew; rotoscope jobs resume {job.id} does so now."
     problem = {"code": "internal", "message": message, "hint": hint}
     if times > _STUMBLES and job.stage != "submit":
-        again = rooms.clock() + _LOOK_AGAIN_AFTER_BUG
+        again = rooms.clock() + rooms.tempo.longest_pause
         return Patch(state="needs_review", data={"stumbles": 0}, next_at=again, error=problem, message=message)
     again = rooms.clock() + min(2.0**times, _LONGEST_STUMBLE_PAUSE)
     return Patch(data={"stumbles": times}, next_at=again, error=problem, message=message, event="progress")
