@@ -10,7 +10,7 @@ import anyio
 
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.rooms import Rooms
-from rotoscope.predictions.runner import LONGEST_LIFE, Trail
+from rotoscope.predictions.runner import Trail
 from rotoscope.wire.messages import Json
 
 __all__ = ["Stopwatch", "expiry", "life", "number", "trail_of"]
@@ -43,7 +43,7 @@ class Stopwatch:
 
 def life(rooms: Rooms, job: Job) -> float:
     """Seconds for which a job's provider keeps a result after its run."""
-    return float(rooms.provider(job).output_seconds or LONGEST_LIFE)
+    return float(rooms.provider(job).output_seconds or rooms.tempo.unnamed_life)
 
 
 def expiry(rooms: Rooms, job: Job) -> float | None:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from rotoscope.errors import OutputLost, PredictionFailed, RotoscopeError, StorageFailed, SubmitUnsure, Timeout
 from rotoscope.jobs.beside import unless
 from rotoscope.jobs.calls import call_from_json
-from rotoscope.jobs.collect import fetch, finish
+from rotoscope.jobs.collect import fetch
 from rotoscope.jobs.dispatcher import Grip
+from rotoscope.jobs.finishing import finish
 from rotoscope.jobs.job import Job, Patch, Stage, Submission, problem_of
 from rotoscope.jobs.ledger import LostLease
 from rotoscope.jobs.reconcile import doubt
