@@ -42,6 +42,7 @@ __all__ = [
     "print_example",
     "print_spending",
     "resolve",
+    "resume",
     "sweep",
 ]
 
@@ -73,6 +74,16 @@ async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobRes
 async def drive_all(settings: Settings) -> frozenset[Status]:
     """Run every open job to its end that this process may drive; the states in which they ended."""
     return await _in_studio(settings, _all_driven)
+
+
+async def resume(settings: Settings, job_id: str) -> JobResult:
+    """Take up a job that was paid for and ended without its result, and drive it to its end."""
+
+    async def work(studio: Studio) -> JobResult:
+        job = await studio.resume(job_id, _LOCAL)
+        return await studio.deliver(await studio.wait(job, float("inf"), _Lines().tell))
+
+    return await _in_studio(settings, work)
 
 
 async def resolve(settings: Settings, job_id: str, prediction_id: str | None, *, force: bool = False) -> JobResult:
