@@ -33,6 +33,7 @@ class Grip:
     until: float
     stop: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    begun: float = 0.0
     refused: bool = False
 
     @property
@@ -81,6 +82,20 @@ class Dispatcher:
     def start(self, job_id: str) -> None:
         """Begin to drive a new job, if its provider has room; otherwise its turn comes."""
         self._tasks.start_soon(self._claim, job_id)
+
+    async def comes_to_drive(self, job_id: str) -> float | None:
+        """Take a job over, if nobody drives it and its provider has room; it may take a moment.
+
+        Returns:
+            For how many seconds it has been driven here; None when it is not, and will not be.
+        """
+        grip = self._grips.get(job_id)
+        if grip is not None:
+            return anyio.current_time() - grip.begun
+        if not await self._leases.is_free(job_id):
+            return None
+        self._stirred.set()  # `run` takes it: what is claimed must not hang on a request that may go away
+        return 0.0
 
     def stop(self, job_id: str) -> None:
         """Tell the driver of a job, if it is here, that the job is to be cancelled."""
@@ -169,7 +184,7 @@ class Dispatcher:
         former = self._grips.get(job.id)
         if former is not None:
             former.scope.cancel()  # the lease had run out under it; its fence is an old one now
-        grip = Grip(begun + self._tempo.lease)
+        grip = Grip(begun + self._tempo.lease, begun=begun)
         if job.cancel_requested:
             grip.stop.set()
         self._grips[job.id] = grip

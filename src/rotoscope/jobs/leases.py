@@ -174,6 +174,11 @@ class Leases:
         taken = await self._taken(_FREE_JOB, {"one": job_id})
         return taken[0] if taken else None
 
+    async def is_free(self, job_id: str) -> bool:
+        """Whether this process could take a job now, if its provider has room. A look costs no lock."""
+        terms = {**self._terms(self.clock()), "one": job_id}
+        return await self.database.transact(lambda c: c.execute(_FREE_JOB, terms).first(), writes=False) is not None
+
     async def claim_some(self, driven: frozenset[str] = frozenset(), *, only_queued: bool = False) -> Sequence[Job]:
         """Take what nobody drives, the oldest first.
 
