@@ -156,7 +156,7 @@ def _call(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _one_job(asked: argparse.Namespace, settings: Settings) -> int:
-    result = _performed(settings, asked.tool, {"job_id": asked.job_id})
+    result = _performed(settings, asked.tool, {"job_id": asked.job_id}, tells=False)
     print(result.model_dump_json(indent=2))
     return OK
 
@@ -213,7 +213,11 @@ def _sweep(_: argparse.Namespace, settings: Settings) -> int:
     return OK
 
 
-def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList | MediaFile":
+def _performed(
+    settings: Settings, tool: str, given: dict[str, object], *, tells: bool = True
+) -> "JobResult | JobList | MediaFile":
+    from functools import partial
+
     from rotoscope.contracts.arguments import parse_arguments
     from rotoscope.contracts.tools import TOOLS
     from rotoscope.terminal import perform
@@ -221,7 +225,7 @@ def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobR
     if tool not in TOOLS:
         raise InvalidInput(f"There is no tool {tool[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
     arguments = parse_arguments(TOOLS[tool].arguments, given)
-    return signals.run(perform, settings, tool, arguments)
+    return signals.run(partial(perform, settings, tool, arguments, tells=tells))
 
 
 def _json_object(text: str) -> dict[str, object]:

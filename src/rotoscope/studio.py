@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -19,11 +19,10 @@ from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.finishing import restore
-from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
+from rotoscope.jobs.job import ENDED, Job, NewJob, Opening, Output
 from rotoscope.jobs.lists import walk_lists
 from rotoscope.jobs.lives import life
 from rotoscope.jobs.openings import SANDBOX_KEY
-from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
 from rotoscope.jobs.retention import Retention
@@ -36,11 +35,12 @@ from rotoscope.models.manifest import Manifest, PromptKind, Tool
 from rotoscope.models.meaning import trimmed
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
 from rotoscope.remarks import cancelled, joined
+from rotoscope.waiting import Told, Waiting
 from rotoscope.wire.messages import Json
 
 __all__ = ["Quote", "Studio", "bare_id", "job_output"]
 
-_LOOK_SECONDS = 2.0
+_OPEN: tuple[Status, ...] = ("queued", "running")  # what is shown as the one may be written as the other
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
@@ -105,7 +105,7 @@ class Studio:
         arguments: Arguments,
         principal: str,
         budget: float,
-        told: Callable[[Job], Awaitable[None]] | None = None,
+        told: Told | None = None,
         agreed_usd: float | None = None,
     ) -> JobResult | JobList:
         """Do what a tool promises, waiting at most `budget` seconds for its job.
@@ -115,7 +115,7 @@ class Studio:
         Raises:
             RotoscopeError: refused; nothing was begun.
         """
-        begun_at = anyio.current_time()
+        deadline = anyio.current_time() + budget
         match arguments:
             case ListJobs(status=status, limit=limit):
                 return await self.list(principal, status, limit)
@@ -124,18 +124,18 @@ class Studio:
                 job = await self.wait(await self.cancel(job_id, principal), budget)
                 return cancelled(await self.result(job, AnyResult), before)
             case GetJob(job_id=job_id, wait_seconds=seconds):
-                job = await self._looked_for(await self.job(job_id, principal), budget)
-                job = await self.wait(job, min(seconds, budget), told)
-                await self._made_whole(job, begun_at + budget)
+                job = await self._waiting.ask_after(await self.job(job_id, principal), seconds, budget, told)
+                await self._made_whole(job, deadline)
                 return await self.result(job, AnyResult)
             case _:
                 begun = await self.start(tool, arguments, principal, agreed_usd)
                 if isinstance(begun, JobResult):
                     return begun
-                job = await self.wait(begun.job, budget, told)
+                left = max(0.0, deadline - anyio.current_time())  # checking the media took its part
+                job = await self.wait(begun.job, left, told)
                 if not begun.joined:
                     return await self.result(job)
-                await self._made_whole(job, begun_at + budget)
+                await self._made_whole(job, deadline)
                 return joined(await self.result(job), begun)
 
     async def start(
@@ -181,34 +181,13 @@ class Studio:
         """
         return await self.rooms.ledger.job(bare_id(job_id), principal)
 
-    async def wait(self, job: Job, seconds: float, told: Callable[[Job], Awaitable[None]] | None = None) -> Job:
-        """Wait for a job to become final, at most some seconds; `told` hears of every change before it is."""
-        awaited = self.rooms.feed.next_change if told is not None else self.rooms.feed.end
-        with anyio.move_on_after(seconds):
-            while not job.final:
-                change = awaited(job.id)
-                job = await self.rooms.ledger.job(job.id)
-                if told is not None and not job.final:
-                    await told(live(job, self.rooms.clock()))
-                if not job.final:
-                    # Time passes, and another process may drive it: its changes wake nobody here.
-                    with anyio.move_on_after(1.0):
-                        await change.wait()
-        if job.final:
-            # Nothing changes any more: the event that was taken last must not stay behind.
-            self.rooms.feed.changed(job.id)
-        return job
+    async def wait(self, job: Job, seconds: float, told: Told | None = None) -> Job:
+        """Wait until nobody drives a job any more, at most some seconds; `told` hears of every change before that."""
+        return await self._waiting.wait(job, seconds, told)
 
-    async def _looked_for(self, job: Job, seconds: float) -> Job:
-        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
-        if job.state != "needs_review":
-            return job
-        with anyio.move_on_after(min(seconds, _LOOK_SECONDS)):
-            await self.review.look_at(job)
-        job = await self.rooms.ledger.job(job.id)
-        if job.state == "queued":
-            self.dispatcher.start(job.id)  # it was found, so there is no time to lose
-        return job
+    @property
+    def _waiting(self) -> Waiting:
+        return Waiting(self.rooms, self.dispatcher, self.review)
 
     async def _made_whole(self, job: Job, until: float) -> None:
         """Files of a result that have gone are put back while they can be, as long as the question bears it."""
@@ -249,28 +228,37 @@ class Studio:
         self.rooms.feed.changed(job.id)
         return job
 
-    async def deliver(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
+    async def deliver(self, job: Job) -> JobResult:
         """The result of a job for somebody who asked for it: if it has ended, that is told now."""
-        result = await self.result(job, shape)
+        result = await self.result(job)
         await self.delivered(result)
         return result
 
     async def delivered(self, result: JobResult) -> None:
-        """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on."""
-        if result.status in FINAL and result.job_id:
+        """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on.
+
+        Only an answer to a tool call or a task is that. A review is no end: nobody knows yet what became of the job.
+        """
+        if result.status in ENDED and result.job_id:
             # Told once more is better than not told: a disk that is full does not hide what was paid for.
             with contextlib.suppress(StorageFailed):
                 await self.rooms.ledger.delivered(result.job_id)
 
     async def list(self, principal: str, status: Status | None, limit: int) -> JobList:
         """The newest jobs of a principal, newest first."""
-        found = await self.rooms.ledger.jobs(principal, status, limit)
-        return JobList(jobs=[summary(live(job, self.rooms.clock())) for job in found])
+        states = _OPEN if status in _OPEN else (status,)
+        found = [job for state in states for job in await self.rooms.ledger.jobs(principal, state, limit)]
+        found.sort(key=lambda job: job.created_at, reverse=True)
+        shown = [summary(await self._live(job)) for job in found]
+        return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
 
     async def result(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         outputs, now = await self.rooms.ledger.outputs(job.id), self.rooms.clock()
-        return report(live(job, now), outputs, self.rooms.vault, now, shape)
+        return report(await self._live(job), outputs, self.rooms.vault, now, shape)
+
+    async def _live(self, job: Job) -> Job:
+        return await self._waiting.live(job)
 
     async def _planned(self, tool: str, arguments: Arguments, principal: str) -> tuple[NewJob, Plan]:
         name = cast("Tool", tool)

@@ -1,19 +1,17 @@
-"""How long runs of a model took at its provider, inside somebody's transaction: what the next ones are measured by."""
+"""How long runs took, by what decides it; inside somebody's transaction. Only the latest of a kind are kept."""
 
 import statistics
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
-from rotoscope.jobs.job import Job
 from rotoscope.jobs.tables import durations
 
-__all__ = ["note_duration", "usual_duration"]
+__all__ = ["Kind", "remember_seconds", "usual_seconds"]
 
-_RUNS_REMEMBERED, _RUNS_KEPT = 9, 50
+_MEDIAN_OF, _KEPT = 9, 50
 
-# Worded once: wording a statement costs more than running it.
 _DURATION = insert_or_merge(durations).on_conflict_do_nothing()
 _ALIKE = (
     durations.c.model == bindparam("of_model"),
@@ -21,23 +19,41 @@ _ALIKE = (
     durations.c.sandbox == bindparam("rehearsed"),
     durations.c.workload == bindparam("like"),
 )
-_SECONDS = select(durations.c.seconds).where(*_ALIKE).order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
-_LAST_REMEMBERED = (
-    select(durations.c.at).where(*_ALIKE).order_by(durations.c.at.desc()).offset(_RUNS_KEPT).limit(1).scalar_subquery()
+_LATEST = select(durations.c.seconds).where(*_ALIKE).order_by(durations.c.at.desc()).limit(_MEDIAN_OF)
+_LAST_KEPT = (
+    select(durations.c.at).where(*_ALIKE).order_by(durations.c.at.desc()).offset(_KEPT).limit(1).scalar_subquery()
 )
-_FORGET_DURATIONS = durations.delete().where(*_ALIKE, durations.c.at < _LAST_REMEMBERED)
+_FORGET = durations.delete().where(*_ALIKE, durations.c.at < _LAST_KEPT)
 
 
-def note_duration(connection: Connection, job: Job, workload: str, seconds: float, now: float) -> None:
-    """Remember how long a run took, and forget those that are too long ago to count."""
-    row: dict[str, object] = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
-    row |= {"workload": workload, "seconds": seconds, "at": now}
-    same = {"of_model": job.model, "at_provider": job.provider, "like": workload, "rehearsed": job.sandbox}
-    connection.execute(_DURATION, row)
-    connection.execute(_FORGET_DURATIONS, same)
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Runs that take about as long as each other."""
+
+    model: str
+    provider: str
+    workload: str
+    sandbox: bool
+
+    @property
+    def terms(self) -> dict[str, object]:
+        """As the statements name it."""
+        return {
+            "of_model": self.model,
+            "at_provider": self.provider,
+            "like": self.workload,
+            "rehearsed": self.sandbox,
+        }
 
 
-def usual_duration(connection: Connection, same: Mapping[str, object]) -> float | None:
-    """The median of the latest runs that are alike; None when there were none."""
-    found = list(connection.execute(_SECONDS, same).scalars())
+def remember_seconds(connection: Connection, job_id: str, kind: Kind, seconds: float, now: float) -> None:
+    """Write how long a run took at the provider."""
+    row = {"job_id": job_id, "model": kind.model, "provider": kind.provider, "sandbox": kind.sandbox}
+    connection.execute(_DURATION, row | {"workload": kind.workload, "seconds": seconds, "at": now})
+    connection.execute(_FORGET, kind.terms)
+
+
+def usual_seconds(connection: Connection, kind: Kind) -> float | None:
+    """The median of the latest runs of a kind, or None when there were none."""
+    found = list(connection.execute(_LATEST, kind.terms).scalars())
     return statistics.median(found) if found else None

@@ -10,7 +10,7 @@ from rotoscope.contracts.results import Status
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import QUICK_SECONDS, Database
-from rotoscope.jobs.durations import note_duration, usual_duration
+from rotoscope.jobs.durations import Kind, remember_seconds, usual_seconds
 from rotoscope.jobs.job import ENDED, FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
 from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
@@ -292,13 +292,13 @@ class Ledger:
 
     async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
         """Remember how long a run took at the provider."""
-        now = self._clock()
-        await self._database.transact(lambda connection: note_duration(connection, job, workload, seconds, now))
+        now, kind = self._clock(), Kind(job.model, job.provider, workload, job.sandbox)
+        await self._database.transact(lambda connection: remember_seconds(connection, job.id, kind, seconds, now))
 
     async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
         """The median of the latest runs of the same workload, or None when there were none."""
-        same = {"of_model": model, "at_provider": provider, "like": workload, "rehearsed": sandbox}
-        return await self._database.transact(lambda connection: usual_duration(connection, same), writes=False)
+        kind = Kind(model, provider, workload, sandbox)
+        return await self._database.transact(lambda connection: usual_seconds(connection, kind), writes=False)
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
         """The files of a job, by role and number."""

@@ -34,16 +34,19 @@ def fraction(said: float | None, elapsed: float, expected: float | None, before:
     return round(min(max(now, before), _MOST), 3)
 
 
-def live(job: Job, now: float) -> Job:
+def live(job: Job, now: float, idle: str | None = None) -> Job:
     """The job as it is at this very moment: time passes also while a provider says nothing.
 
     Args:
         job: as the ledger has it.
         now: Unix seconds.
+        idle: why nobody drives it; then it is told instead of a progress that nobody makes.
     """
     expected, said = (_number(job.data.get(name)) for name in ("expected_seconds", "said"))
     if job.final:
         return job
+    if idle is not None:
+        return replace(job, message=idle)
     usually = f", usually {expected:.0f} s" if expected else ""
     elapsed = _elapsed(job, now) if job.stage == "watch" else None
     message = f"{job.message or 'Waiting to begin.'} {_so_far(job, now, elapsed):.0f} s so far{usually}."

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem
+from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, Status
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.jobs.job import Job, Output
 from rotoscope.media.vault import Vault
@@ -13,6 +13,8 @@ __all__ = ["report", "summary", "timestamp"]
 
 _COMPUTED = "This result was computed by rotoscope's built-in sandbox, not by the named model. "
 _STANDS_IN = "rotoscope's built-in sandbox stands in for the named model. "
+_RUNS = frozenset({"watch", "fetch", "finish"})
+"""Stages that have a prediction."""
 _SET_A_KEY = "Set a provider key to use the model itself."
 
 
@@ -39,7 +41,7 @@ def summary(job: Job) -> JobSummary:
     """A job as one line of a list."""
     return JobSummary(
         job_id=job.id,
-        status=job.state,
+        status=_status(job),
         tool=job.tool,
         model=job.model,
         sandbox=job.sandbox,
@@ -58,7 +60,7 @@ def _common(job: Job, now: float) -> dict[str, object]:
     data = job.data
     return {
         "job_id": job.id,
-        "status": job.state,
+        "status": _status(job),
         "tool": job.tool,
         "model": job.model,
         "provider": job.provider,
@@ -74,6 +76,11 @@ def _common(job: Job, now: float) -> dict[str, object]:
         "error": _problem(job),
         "stale_since": timestamp(stale) if (stale := _number(data.get("stale_since"))) is not None else None,
     }
+
+
+def _status(job: Job) -> Status:
+    """A job that was given back waits for somebody to drive it, while its run goes on at the provider."""
+    return "running" if job.state == "queued" and job.stage in _RUNS else job.state
 
 
 def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, object]:
