@@ -118,6 +118,9 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
 def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     drive = actions.add_parser("drive", help="run all open jobs to their end, without a client")
     drive.set_defaults(run=_drive)
+    resume = actions.add_parser("resume", help="take up a job that was paid for and ended without its result")
+    resume.add_argument("job_id", metavar="JOB")
+    resume.set_defaults(run=_resume)
     resolve = actions.add_parser("resolve", help="say what became of a job that needs review")
     resolve.add_argument("job_id", metavar="JOB")
     found = resolve.add_mutually_exclusive_group(required=True)
@@ -177,6 +180,14 @@ def _drive(_: argparse.Namespace, settings: Settings) -> int:
     if "needs_review" in states:
         return NEEDS_REVIEW
     return FAILED if states & {"failed", "cancelled"} else OK
+
+
+def _resume(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.terminal import resume
+
+    result = signals.run(resume, settings, asked.job_id)
+    print(result.model_dump_json(indent=2))
+    return _code_of_result(result)
 
 
 def _resolve(asked: argparse.Namespace, settings: Settings) -> int:

@@ -42,6 +42,7 @@ __all__ = [
     "print_example",
     "print_spending",
     "resolve",
+    "resume",
     "sweep",
 ]
 
@@ -85,6 +86,16 @@ async def perform(
 async def drive_all(settings: Settings) -> frozenset[Status]:
     """Run every open job to its end that this process may drive; the states in which they ended."""
     return await _in_studio(settings, _all_driven)
+
+
+async def resume(settings: Settings, job_id: str) -> JobResult:
+    """Take up a job that was paid for and ended without its result, and drive it to its end."""
+
+    async def work(studio: Studio) -> JobResult:
+        job = await studio.resume(job_id, _LOCAL)
+        return await studio.deliver(await studio.wait(job, float("inf"), _Lines().tell))
+
+    return await _in_studio(settings, work)
 
 
 async def resolve(settings: Settings, job_id: str, prediction_id: str | None, *, force: bool = False) -> JobResult:
@@ -148,6 +159,8 @@ async def _all_driven(studio: Studio) -> frozenset[Status]:
         job = await studio.wait(await studio.rooms.ledger.job(job_id), float("inf"), _Lines().tell)
         _tell(f"job {job.id}: {job.state} {job.message}")
         states.add(job.state)
+    for job, why in await studio.dispatcher.left_open():
+        print(f"job {job.id}: left as it is. {why}", file=sys.stderr)
     return frozenset(states)
 
 

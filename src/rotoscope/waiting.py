@@ -48,7 +48,7 @@ class Waiting:
                 if job.state in until:
                     break
                 if told is not None:
-                    await told(live(job, self.rooms.clock()))
+                    await told(await self.live(job))
                 # Time passes, and another process may drive it: its changes wake nobody here.
                 with anyio.move_on_after(_GLANCE_SECONDS):
                     await change.wait()
@@ -56,6 +56,10 @@ class Waiting:
             # Nothing changes any more: the event that was taken last must not stay behind.
             feed.changed(job.id)
         return job
+
+    async def live(self, job: Job) -> Job:
+        """The job as it is at this very moment, or why nobody drives it."""
+        return live(job, self.rooms.clock(), await self.dispatcher.why_idle(job))
 
     async def ask_after(self, job: Job, seconds: float, budget: float, told: Told | None = None) -> Job:
         """A job as somebody who asks for it should see it: looked for if in review, driven if nobody did.

@@ -139,6 +139,14 @@ class Dispatcher:
         """The ids of the jobs that have not ended and that this process could drive."""
         return await self._leases.open_jobs()
 
+    async def why_idle(self, job: Job) -> str | None:
+        """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
+        return None if job.id in self._grips else await self._leases.why_idle(job)
+
+    async def left_open(self) -> Sequence[tuple[Job, str]]:
+        """The oldest jobs that nobody drives, each with why."""
+        return await self._leases.left_open()
+
     async def give_back(self) -> None:
         """Give every lease back, so that the next process takes over at once. Nothing may be driven any more."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(self._tempo.beat):

@@ -21,7 +21,7 @@ __all__ = ["walk_lists"]
 _CLOCKS_APART = 60.0  # seconds; a run was accepted by the provider's clock, before we noted it by ours
 _MOST_PAGES = 50
 _SHOWN_FOR = 4  # walks; so often a list may fail to show a run before that is asked about as if there were no list
-_APART, _SPREAD_OVER = 0.15, 0.5  # seconds between two who are woken, and for all of a page
+_APART, _SPREAD_OVER = 0.06, 0.5  # seconds between two who are woken, and for all of a page: the walk waits, too
 _LONGEST_PAUSE = 60.0  # seconds, after a list that failed
 _REFUSED_PAUSE = 600.0  # seconds, after one that this key may not read
 
