@@ -13,8 +13,8 @@ from rotoscope.jobs.job import Job
 
 __all__ = ["Teller", "client_name", "declared", "looked_again"]
 
-_EVERY_SECONDS, _SILENT_SECONDS = 1.0, 5.0
-_CREEP, _NEARLY = 0.0002, 0.99
+_EVERY_SECONDS = 0.95  # changes are looked for once a second: one that comes a little early is not put off
+_CREEP, _NEARLY = 0.00005, 0.99
 _WORTH_A_PAUSE, _LONGEST_PAUSE = 3.0, 120.0  # seconds
 _GOES_ON = "It goes on by itself, also over a reconnect; if you cannot wait, tell the user the job id."
 
@@ -69,11 +69,12 @@ class Teller:
 
     async def tell(self, job: Job) -> None:
         """Report a change, if it is one and the last report is not too fresh."""
-        now, progress = self.clock(), job.progress
-        if now - self._told_at >= _SILENT_SECONDS:
-            # A sign of life: clients give up on silence, and the protocol wants more each time.
-            progress = max(progress, min(self._told + _CREEP, _NEARLY))
-        if progress <= self._told or now - self._told_at < _EVERY_SECONDS:
+        now = self.clock()
+        if now - self._told_at < _EVERY_SECONDS:
+            return
+        # A sign of life also where nothing moves: clients give up on silence, and the protocol wants more each time.
+        progress = max(job.progress, min(self._told + _CREEP, _NEARLY))
+        if progress <= self._told:
             return
         first = self._told < 0
         self._told, self._told_at = progress, now
