@@ -37,6 +37,8 @@ class Stopping:
         hurry: has the run asked about at once.
         ended: set when the answer to a cancel tells the run's end, which is then `final`.
         overdue: whether the deadline has passed while nobody had asked for a cancel.
+        told_at: when the provider was told first, and when it took the wish; seconds of the monotonic clock.
+        taken: whether it has taken the wish.
     """
 
     rooms: Rooms
@@ -50,6 +52,7 @@ class Stopping:
     final: Final | None = None
     overdue: bool = False
     told_at: float | None = None
+    taken: bool = False
 
     @property
     def deadline(self) -> float:
@@ -102,9 +105,9 @@ class Stopping:
             await self.rooms.sleep(pause)
 
     def _heard(self, told: Told) -> bool:
-        if told.taken or self.told_at is None:
+        if self.told_at is None or (told.taken and not self.taken):
+            self.told_at, self.taken = anyio.current_time(), told.taken
             self.hurry()
-        self.told_at = anyio.current_time()
         if told.final is not None:
             self.final = told.final
             self.ended.set()

@@ -116,12 +116,12 @@ async def _beside_all(
 
 def _patch_of_end(rooms: Rooms, job: Job, stopping: Stopping, final: Final) -> Patch:
     asked = job.cancel_requested or stopping.stop.is_set()
-    if not isinstance(final, Canceled) or asked or not (stopping.overdue and stopping.told_at is not None):
+    if not isinstance(final, Canceled) or asked or not stopping.overdue:
         return patch_of(rooms, replace(job, cancel_requested=asked), final)
-    # Nobody asked for it: it took too long, was told to stop, and has stopped.
+    # Nobody asked for it: it took too long, and was stopped by our word or by the limit that the request has named.
     title = rooms.provider(job).title
     error = Timeout(
-        f"{title} did not finish within {stopping.deadline:g} seconds; the run was told to stop, and has stopped.",
+        f"{title} did not finish within {stopping.deadline:g} seconds, and the run has stopped there.",
         hint="Try again later, or ask for less." + (f" {_charge_words(final.charged).capitalize()}."),
     )
     return Patch(state="failed", error=problem_of(error), message=error.message, data={"charged": final.charged})
