@@ -2,8 +2,9 @@
 
 import itertools
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,19 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def settings(environment: dict[str, str]) -> Settings:
     return read_settings(environment)
+
+
+@pytest.fixture
+def told_long_ago(settings: Settings) -> Callable[[], bool]:
+    """Lets the time pass in which an end is told once more to who may have missed it; whether any was told at all."""
+
+    def pass_by() -> bool:
+        with closing(sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)) as ledger:
+            return (
+                ledger.execute("UPDATE jobs SET delivered_at = delivered_at - 3600 WHERE delivered_at > 0").rowcount > 0
+            )
+
+    return pass_by
 
 
 @pytest.fixture

@@ -118,6 +118,9 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
 def _add_engine(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     drive = actions.add_parser("drive", help="run all open jobs to their end, without a client")
     drive.set_defaults(run=_drive)
+    resume = actions.add_parser("resume", help="take up a job that was paid for and ended without its result")
+    resume.add_argument("job_id", metavar="JOB")
+    resume.set_defaults(run=_resume)
     resolve = actions.add_parser("resolve", help="say what became of a job that needs review")
     resolve.add_argument("job_id", metavar="JOB")
     found = resolve.add_mutually_exclusive_group(required=True)
@@ -153,7 +156,7 @@ def _call(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _one_job(asked: argparse.Namespace, settings: Settings) -> int:
-    result = _performed(settings, asked.tool, {"job_id": asked.job_id})
+    result = _performed(settings, asked.tool, {"job_id": asked.job_id}, tells=False)
     print(result.model_dump_json(indent=2))
     return OK
 
@@ -179,6 +182,14 @@ def _drive(_: argparse.Namespace, settings: Settings) -> int:
     return FAILED if states & {"failed", "cancelled"} else OK
 
 
+def _resume(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.terminal import resume
+
+    result = signals.run(resume, settings, asked.job_id)
+    print(result.model_dump_json(indent=2))
+    return _code_of_result(result)
+
+
 def _resolve(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.terminal import resolve
 
@@ -202,7 +213,11 @@ def _sweep(_: argparse.Namespace, settings: Settings) -> int:
     return OK
 
 
-def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobResult | JobList | MediaFile":
+def _performed(
+    settings: Settings, tool: str, given: dict[str, object], *, tells: bool = True
+) -> "JobResult | JobList | MediaFile":
+    from functools import partial
+
     from rotoscope.contracts.arguments import parse_arguments
     from rotoscope.contracts.tools import TOOLS
     from rotoscope.terminal import perform
@@ -210,7 +225,7 @@ def _performed(settings: Settings, tool: str, given: dict[str, object]) -> "JobR
     if tool not in TOOLS:
         raise InvalidInput(f"There is no tool {tool[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
     arguments = parse_arguments(TOOLS[tool].arguments, given)
-    return signals.run(perform, settings, tool, arguments)
+    return signals.run(partial(perform, settings, tool, arguments, tells=tells))
 
 
 def _json_object(text: str) -> dict[str, object]:

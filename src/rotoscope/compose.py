@@ -23,9 +23,11 @@ from rotoscope.settings import Settings
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
+    from rotoscope.jobs.database import Database
     from rotoscope.jobs.leases import Holder
     from rotoscope.jobs.tempo import Tempo
     from rotoscope.media.paths import Roots
+    from rotoscope.media.vault import Vault
     from rotoscope.predictions.dialects import Dialect
     from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
@@ -83,7 +85,6 @@ def open_studio(
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
     from rotoscope.jobs.budget import Caps
-    from rotoscope.jobs.database import Database
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
     from rotoscope.jobs.leases import Leases
@@ -94,7 +95,6 @@ def open_studio(
     from rotoscope.jobs.review import Review
     from rotoscope.jobs.rooms import Rooms
     from rotoscope.jobs.tempo import Tempo
-    from rotoscope.jobs.vault_mark import VaultMark
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault
     from rotoscope.studio import Studio, job_output
@@ -107,7 +107,7 @@ def open_studio(
     access = access_of(settings, catalog.providers)
     wire = _wire(settings, catalog, access, sandbox, times, proxies)
     vault = Vault(settings.home / "vault")
-    database = Database(settings.database, mark=VaultMark(vault, _is_at_home(settings)))
+    database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
     vault.sweep(before=clock() - _DAY)
@@ -139,12 +139,14 @@ def _dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
     return {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
 
 
-def _is_at_home(settings: Settings) -> bool:
-    """Whether the ledger lies in the home itself, and so goes wherever that goes."""
+def _database(settings: Settings, vault: "Vault") -> "Database":
+    from rotoscope.jobs.database import Database
     from rotoscope.jobs.engines import file_of
+    from rotoscope.jobs.vault_mark import VaultMark
 
     file = file_of(settings.database)
-    return file is not None and file.parent.resolve() == settings.home.resolve()
+    at_home = file is not None and file.parent.resolve() == settings.home.resolve()
+    return Database(settings.database, mark=VaultMark(vault, at_home))
 
 
 def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -18,10 +18,11 @@ from rotoscope.errors import InvalidInput, StorageFailed, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.job import FINAL, Job, NewJob, Opening, Output
+from rotoscope.jobs.finishing import restore
+from rotoscope.jobs.job import ENDED, Job, NewJob, Opening, Output
 from rotoscope.jobs.lists import walk_lists
+from rotoscope.jobs.lives import life
 from rotoscope.jobs.openings import SANDBOX_KEY
-from rotoscope.jobs.progress import live
 from rotoscope.jobs.quotes import Quotes
 from rotoscope.jobs.report import report, summary
 from rotoscope.jobs.retention import Retention
@@ -33,11 +34,13 @@ from rotoscope.models.carry import first_that_carries
 from rotoscope.models.manifest import Manifest, PromptKind, Tool
 from rotoscope.models.meaning import trimmed
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
+from rotoscope.remarks import cancelled, joined
+from rotoscope.waiting import Told, Waiting
 from rotoscope.wire.messages import Json
 
 __all__ = ["Quote", "Studio", "bare_id", "job_output"]
 
-_LOOK_SECONDS = 2.0
+_OPEN: tuple[Status, ...] = ("queued", "running")  # what is shown as the one may be written as the other
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
@@ -94,6 +97,7 @@ class Studio:
         tasks.start_soon(self.dispatcher.run)
         tasks.start_soon(self.retention.run)
         tasks.start_soon(walk_lists, self.rooms)
+        tasks.start_soon(self._take_up_stumbled)
 
     async def perform(
         self,
@@ -101,7 +105,7 @@ class Studio:
         arguments: Arguments,
         principal: str,
         budget: float,
-        told: Callable[[Job], Awaitable[None]] | None = None,
+        told: Told | None = None,
         agreed_usd: float | None = None,
     ) -> JobResult | JobList:
         """Do what a tool promises, waiting at most `budget` seconds for its job.
@@ -111,23 +115,28 @@ class Studio:
         Raises:
             RotoscopeError: refused; nothing was begun.
         """
+        deadline = anyio.current_time() + budget
         match arguments:
             case ListJobs(status=status, limit=limit):
                 return await self.list(principal, status, limit)
             case CancelJob(job_id=job_id):
                 before = await self.job(job_id, principal)
                 job = await self.wait(await self.cancel(job_id, principal), budget)
-                return _cancelled(await self.result(job, AnyResult), before)
+                return cancelled(await self.result(job, AnyResult), before)
             case GetJob(job_id=job_id, wait_seconds=seconds):
-                job = await self._looked_for(await self.job(job_id, principal), budget)
-                job = await self.wait(job, min(seconds, budget), told)
+                job = await self._waiting.ask_after(await self.job(job_id, principal), seconds, budget, told)
+                await self._made_whole(job, deadline)
                 return await self.result(job, AnyResult)
             case _:
                 begun = await self.start(tool, arguments, principal, agreed_usd)
                 if isinstance(begun, JobResult):
                     return begun
-                result = await self.result(await self.wait(begun.job, budget, told))
-                return _joined(result, begun) if begun.joined else result
+                left = max(0.0, deadline - anyio.current_time())  # checking the media took its part
+                job = await self.wait(begun.job, left, told)
+                if not begun.joined:
+                    return await self.result(job)
+                await self._made_whole(job, deadline)
+                return joined(await self.result(job), begun)
 
     async def start(
         self, tool: str, arguments: Arguments, principal: str, agreed_usd: float | None = None
@@ -172,33 +181,40 @@ class Studio:
         """
         return await self.rooms.ledger.job(bare_id(job_id), principal)
 
-    async def wait(self, job: Job, seconds: float, told: Callable[[Job], Awaitable[None]] | None = None) -> Job:
-        """Wait for a job to become final, at most some seconds; `told` hears of every change before it is."""
-        awaited = self.rooms.feed.next_change if told is not None else self.rooms.feed.end
-        with anyio.move_on_after(seconds):
-            while not job.final:
-                change = awaited(job.id)
-                job = await self.rooms.ledger.job(job.id)
-                if told is not None and not job.final:
-                    await told(live(job, self.rooms.clock()))
-                if not job.final:
-                    # Time passes, and another process may drive it: its changes wake nobody here.
-                    with anyio.move_on_after(1.0):
-                        await change.wait()
-        if job.final:
-            # Nothing changes any more: the event that was taken last must not stay behind.
-            self.rooms.feed.changed(job.id)
-        return job
+    async def wait(self, job: Job, seconds: float, told: Told | None = None) -> Job:
+        """Wait until nobody drives a job any more, at most some seconds; `told` hears of every change before that."""
+        return await self._waiting.wait(job, seconds, told)
 
-    async def _looked_for(self, job: Job, seconds: float) -> Job:
-        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
-        if job.state != "needs_review":
-            return job
-        with anyio.move_on_after(min(seconds, _LOOK_SECONDS)):
-            await self.review.look_at(job)
-        job = await self.rooms.ledger.job(job.id)
-        if job.state == "queued":
-            self.dispatcher.start(job.id)  # it was found, so there is no time to lose
+    @property
+    def _waiting(self) -> Waiting:
+        return Waiting(self.rooms, self.dispatcher, self.review)
+
+    async def _made_whole(self, job: Job, until: float) -> None:
+        """Files of a result that have gone are put back while they can be, as long as the question bears it."""
+        with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
+            await restore(self.rooms, job)
+
+    async def _take_up_stumbled(self) -> None:
+        """What a fault of ours, or a full disk, has stopped after the payment may go on now that a process begins."""
+        holder = self.review.holder
+
+        def life_here(job: Job) -> float:
+            return life(self.rooms, job) if job.needs_key in holder.keys and job.model in holder.models else 0.0
+
+        with contextlib.suppress(StorageFailed):
+            for job_id in await self.rooms.ledger.resume_stumbled(life_here):
+                self.dispatcher.start(job_id)
+
+    async def resume(self, job_id: str, principal: str) -> Job:
+        """Take up a job that has ended without its result although it was paid for; its provider is asked again.
+
+        Raises:
+            UnknownJob: there is none of this principal's.
+            InvalidInput: there is nothing to take up; says why.
+        """
+        job = await self.rooms.ledger.resume(bare_id(job_id), principal)
+        self.dispatcher.start(job.id)
+        self.rooms.feed.changed(job.id)
         return job
 
     async def cancel(self, job_id: str, principal: str) -> Job:
@@ -212,28 +228,37 @@ class Studio:
         self.rooms.feed.changed(job.id)
         return job
 
-    async def deliver(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
+    async def deliver(self, job: Job) -> JobResult:
         """The result of a job for somebody who asked for it: if it has ended, that is told now."""
-        result = await self.result(job, shape)
+        result = await self.result(job)
         await self.delivered(result)
         return result
 
     async def delivered(self, result: JobResult) -> None:
-        """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on."""
-        if result.status in FINAL and result.job_id:
+        """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on.
+
+        Only an answer to a tool call or a task is that. A review is no end: nobody knows yet what became of the job.
+        """
+        if result.status in ENDED and result.job_id:
             # Told once more is better than not told: a disk that is full does not hide what was paid for.
             with contextlib.suppress(StorageFailed):
                 await self.rooms.ledger.delivered(result.job_id)
 
     async def list(self, principal: str, status: Status | None, limit: int) -> JobList:
         """The newest jobs of a principal, newest first."""
-        found = await self.rooms.ledger.jobs(principal, status, limit)
-        return JobList(jobs=[summary(live(job, self.rooms.clock())) for job in found])
+        states = _OPEN if status in _OPEN else (status,)
+        found = [job for state in states for job in await self.rooms.ledger.jobs(principal, state, limit)]
+        found.sort(key=lambda job: job.created_at, reverse=True)
+        shown = [summary(await self._live(job)) for job in found]
+        return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
 
     async def result(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         outputs, now = await self.rooms.ledger.outputs(job.id), self.rooms.clock()
-        return report(live(job, now), outputs, self.rooms.vault, now, shape)
+        return report(await self._live(job), outputs, self.rooms.vault, now, shape)
+
+    async def _live(self, job: Job) -> Job:
+        return await self._waiting.live(job)
 
     async def _planned(self, tool: str, arguments: Arguments, principal: str) -> tuple[NewJob, Plan]:
         name = cast("Tool", tool)
@@ -353,28 +378,3 @@ def _short(given: Json) -> Json:
 def _price_notes(estimate_usd: float | None) -> list[Json]:
     words = "The price of this model is not known, so the spending caps cannot count it."
     return [words] if estimate_usd is None else []
-
-
-def _joined(result: JobResult, begun: Opening) -> JobResult:
-    words = "An equal request had opened this job before; nothing was sent or paid again."
-    if begun.told_before:
-        words = (
-            "An equal request was answered with this result a moment ago, so it is told once more: nothing was sent or "
-            "paid. The next equal request is a new run."
-        )
-    return _noted(result, words)
-
-
-def _cancelled(result: JobResult, before: Job) -> JobResult:
-    """The answer to a wish to cancel says what became of the wish."""
-    if before.state == "needs_review":
-        return _noted(result, "It waits for a person's review: nothing was cancelled.")
-    if before.final:
-        return _noted(result, "It had ended before: nothing was cancelled.")
-    if result.status in ("queued", "running"):
-        return _noted(result, "It was asked to stop; get_job says what became of it.")
-    return result if result.status == "cancelled" else _noted(result, "It ended before it could be cancelled.")
-
-
-def _noted(result: JobResult, words: str) -> JobResult:
-    return result.model_copy(update={"warnings": [*result.warnings, words]})

@@ -42,6 +42,7 @@ __all__ = [
     "print_example",
     "print_spending",
     "resolve",
+    "resume",
     "sweep",
 ]
 
@@ -59,13 +60,25 @@ def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
     return Roots(settings.roots or (start, home, Path(start.anchor)), start)
 
 
-async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobResult | JobList | MediaFile:
-    """Perform one tool call in this process, to its very end, with a progress bar."""
+async def perform(
+    settings: Settings, tool: str, arguments: Arguments, *, tells: bool = True
+) -> JobResult | JobList | MediaFile:
+    """Perform one tool call in this process, to its very end, with a progress bar.
+
+    Args:
+        settings: the operator's decisions.
+        tool: the tool.
+        arguments: what it is asked.
+        tells: whether its answer tells a job's end. A person who only looks leaves that to who asked for the job.
+    """
 
     async def work(studio: Studio) -> JobResult | JobList | MediaFile:
         if isinstance(arguments, ViewMedia):
             return await kept_view(studio, arguments.uri, _LOCAL)
-        return await _with_bar(studio, tool, arguments)
+        result = await _with_bar(studio, tool, arguments)
+        if tells and isinstance(result, JobResult):
+            await studio.delivered(result)
+        return result
 
     return await _in_studio(settings, work)
 
@@ -73,6 +86,16 @@ async def perform(settings: Settings, tool: str, arguments: Arguments) -> JobRes
 async def drive_all(settings: Settings) -> frozenset[Status]:
     """Run every open job to its end that this process may drive; the states in which they ended."""
     return await _in_studio(settings, _all_driven)
+
+
+async def resume(settings: Settings, job_id: str) -> JobResult:
+    """Take up a job that was paid for and ended without its result, and drive it to its end."""
+
+    async def work(studio: Studio) -> JobResult:
+        job = await studio.resume(job_id, _LOCAL)
+        return await studio.deliver(await studio.wait(job, float("inf"), _Lines().tell))
+
+    return await _in_studio(settings, work)
 
 
 async def resolve(settings: Settings, job_id: str, prediction_id: str | None, *, force: bool = False) -> JobResult:
@@ -85,7 +108,8 @@ async def resolve(settings: Settings, job_id: str, prediction_id: str | None, *,
         if prediction_id is not None and not force:
             await check_prediction(studio.rooms, await studio.job(job_id, _LOCAL), prediction_id)
         job = await studio.rooms.ledger.resolve(bare_id(job_id), _LOCAL, prediction_id)
-        return await studio.deliver(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
+        # A person looks; the assistant that asked is told when it asks again.
+        return await studio.result(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
 
     return await _in_studio(settings, work)
 
@@ -135,6 +159,8 @@ async def _all_driven(studio: Studio) -> frozenset[Status]:
         job = await studio.wait(await studio.rooms.ledger.job(job_id), float("inf"), _Lines().tell)
         _tell(f"job {job.id}: {job.state} {job.message}")
         states.add(job.state)
+    for job, why in await studio.dispatcher.left_open():
+        print(f"job {job.id}: left as it is. {why}", file=sys.stderr)
     return frozenset(states)
 
 
@@ -192,14 +218,11 @@ async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResul
             known = job
 
         try:
-            result = await studio.perform(tool, arguments, _LOCAL, _BUDGETS.get(type(arguments), float("inf")), tell)
+            return await studio.perform(tool, arguments, _LOCAL, _BUDGETS.get(type(arguments), float("inf")), tell)
         except anyio.get_cancelled_exc_class():
             if known is not None:
                 _tell(f"\nInterrupted. The job is {known.id}: rotoscope jobs show {known.id}")
             raise
-    if isinstance(result, JobResult):
-        await studio.delivered(result)
-    return result
 
 
 def _progress(console: Console) -> Progress:

@@ -142,6 +142,27 @@ def test_a_person_names_the_prediction_and_its_result_is_collected(
     assert rows(env, "SELECT prediction_id, nonce FROM submissions") == [(prediction, nonce)]
 
 
+@pytest.mark.parametrize("look", ["show", "cancel", "resolve", "drive"])
+def test_a_person_who_looks_tells_nobody_and_the_one_who_asks_again_joins(
+    run: Run, env: dict[str, str], home: Path, photo: Path, look: str
+) -> None:
+    given = json.dumps({"image": photo.name, "box": BOX})
+    made = json.loads(run("call", "segment_image", "--json", given).stdout)
+    rows(env, "UPDATE jobs SET delivered_at = NULL")
+    if look == "resolve":
+        ((prediction,),) = rows(env, "SELECT prediction_id FROM submissions")
+        rows(env, 'UPDATE jobs SET state=\'needs_review\', stage=\'submit\', error=\'{"code": "c", "message": "m"}\'')
+        rows(env, "UPDATE submissions SET prediction_id = NULL")
+        done = run("jobs", "resolve", made["job_id"], "--charged", prediction)
+    else:
+        done = run("jobs", look, *(() if look == "drive" else (made["job_id"],)))
+    assert done.returncode == 0, done.stderr
+    assert rows(env, "SELECT state, delivered_at FROM jobs") == [("succeeded", None)]
+    again = json.loads(run("call", "segment_image", "--json", given).stdout)
+    assert again["job_id"] == made["job_id"]
+    assert rows(env, "SELECT count(*), count(delivered_at) FROM jobs") == [(1, 1)]
+
+
 def test_only_a_job_in_doubt_can_be_resolved(run: Run, env: dict[str, str], home: Path, photo: Path) -> None:
     (job,) = left_behind(env, home, photo)
     done = run("jobs", "resolve", job.id, "--not-charged")

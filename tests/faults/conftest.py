@@ -33,7 +33,9 @@ KEYS = {
     "SEGMIND_API_KEY": "SG_canary_segmind",
     "GATEWAY_API_KEY": "gw_canary_gateway",
 }
-TEMPO = Tempo(lease=3.0, beat=0.5, look=0.1, glance=0.05, list_pauses=(0.0, 0.05, 0.1), refused_pause=0.05)
+TEMPO = Tempo(
+    lease=3.0, beat=0.5, look=0.1, glance=0.05, list_pauses=(0.0, 0.05, 0.1), refused_pause=0.05, unnamed_life=600.0
+)
 TIMES = Times(submit=1.0, ask=0.5, longest=3.0)
 DEADLINE_SECONDS = 20
 """A run that never ends is given up after this; it is also the most that a case may take to the promised state."""

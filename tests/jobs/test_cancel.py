@@ -245,7 +245,7 @@ async def test_a_key_that_is_refused_while_a_job_is_cancelled_is_not_tried_in_a_
             await long_rest.wait()
         for _ in range(50):
             found = await studio.job(job.id, "local")
-    assert found.state == "running"
+    assert found.state in ("queued", "running"), "no word of the provider's, no end"
     assert provider.asked.count(CANCEL) <= 2
 
 

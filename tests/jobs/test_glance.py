@@ -59,3 +59,35 @@ async def test_the_glance_sees_the_ledger_of_a_url_with_escapes(tmp_path: Path) 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://host/name", "nonsense", ""])
 def test_what_is_no_file_of_sqlite_is_not_looked_into(url: str) -> None:
     assert not has_open_jobs(url)
+
+
+@pytest.mark.parametrize(
+    ("state", "lease", "wanted"),
+    [
+        ("queued", None, True),
+        ("running", 1_000.5, False),
+        ("running", 1_014.0, False),
+        ("running", 999.0, True),
+        ("running", None, True),
+        ("running", 4_600.0, True),
+        ("needs_review", None, False),
+        ("succeeded", None, False),
+    ],
+    ids=["waits", "just driven", "driven", "left", "without a lease", "a wrong clock's lease", "in doubt", "ended"],
+)
+async def test_only_a_job_that_nobody_drives_is_something_to_take_up(
+    tmp_path: Path, state: str, lease: float | None, wanted: bool
+) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    await opened_job(file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as ledger:
+        ledger.execute("UPDATE jobs SET state = ?, lease_until = ?", [state, lease])
+    assert has_open_jobs(file, lambda: 1_000.0) is wanted
+
+
+async def test_a_glance_does_not_wait_for_who_writes(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    await opened_job(file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert has_open_jobs(file)

@@ -13,6 +13,7 @@ from rotoscope.jobs.job import Job, NewJob, Patch
 from rotoscope.jobs.leases import Holder, Leases
 from rotoscope.jobs.ledger import Ledger, LostLease
 from rotoscope.jobs.openings import SANDBOX_KEY
+from rotoscope.jobs.progress import live
 from rotoscope.jobs.tempo import Tempo
 
 pytestmark = pytest.mark.anyio
@@ -437,3 +438,52 @@ async def test_who_was_last_seen_with_a_key_stays_known_after_it_has_ended(
     with sqlite3.connect(file) as other:
         found = other.execute("SELECT key, owner, seen_at FROM key_holders ORDER BY key").fetchall()
     assert found == [("fal", "a", clock.now - 5), ("replicate", "b", clock.now)]
+
+
+# --- jobs that nobody drives
+
+
+async def test_a_job_that_nobody_drives_says_since_when_and_which_key_is_missing_and_who_had_it(
+    ledger: Ledger, file: Path, clock: Clock
+) -> None:
+    owner, other = held(file, clock, "laptop:123:ab", HOST, "first"), held(file, clock, "b", "fal")
+    job = await taken(owner, (await ledger.open(THEIRS)).job)
+    await owner.beat(frozenset({job.id}))
+    job = await ledger.advance(job, Patch(stage="watch", message="Running at Replicate."))
+    job = await ledger.job(job.id)
+    assert await other.why_idle(job) is None, "it is driven"
+    clock.now += 3600
+    why = await other.why_idle(job)
+    assert why is not None
+    for words in ("Nobody drives it since 1970-01-12", HOST, "last seen in process 123 on laptop at 1970-01-12"):
+        assert words in why
+    shown = live(job, clock.now, why)
+    assert (shown.message, shown.progress) == (why, job.progress), "no progress is made up"
+    assert await other.left_open() == [(job, why)]
+    assert await other.open_jobs() == []
+
+
+async def test_a_job_whose_key_nobody_ever_had_says_so(ledger: Ledger, file: Path, clock: Clock) -> None:
+    job = (await ledger.open(THEIRS)).job
+    other = held(file, clock, "b", "fal")
+    assert await other.why_idle(job) is None, "somebody may come"
+    clock.now += 60
+    assert "no process was ever seen with it" in str(await other.why_idle(job))
+
+
+async def test_a_job_that_waits_for_room_or_for_its_time_is_not_said_to_lack_a_key(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first = process("a", limit=1)
+    await taken(first, await new(ledger))
+    waiting, paused = await new(ledger), await new(ledger)
+    clock.now += 60
+    await first.beat(frozenset())
+    assert "takes it when its provider has room" in str(await first.why_idle(waiting))
+    assert await first.why_idle(replace(paused, next_at=clock.now + 30)) is None
+
+
+async def test_a_job_that_has_ended_is_not_idle(ledger: Ledger, process: Process, clock: Clock) -> None:
+    job = await ledger.advance(await taken(process("a"), await new(ledger)), Patch(state="succeeded"))
+    clock.now += 3600
+    assert await process("b").why_idle(job) is None

@@ -392,8 +392,6 @@ async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
 ) -> None:
     settings = read_settings(environment | {"ROTOSCOPE_MAX_USD_PER_DAY": "20", "ROTOSCOPE_ASK_ABOVE_USD": "never"})
     priced(settings.home, SHIPPED.name, "run", 4.0)
-    full = provider.full
-    provider.full = lambda state: {**full(state), "id": f"p{provider.posts}"}
     provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": {"cost": said}}]
     async with opened(settings, provider) as studio:
         for number in range(5):

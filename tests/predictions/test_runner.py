@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 import pytest
 
-from rotoscope.errors import ProviderDown, ReplyLost, RotoscopeError, SubmitUnsure, Unreachable
+from rotoscope.errors import ProviderDown, ReplyLost, RotoscopeError, SubmitUnsure, Timeout, Unreachable
 from rotoscope.predictions.dialects import DIALECTS, Parcel
-from rotoscope.predictions.runner import Runner
+from rotoscope.predictions.runner import Runner, Trail
 from rotoscope.predictions.states import Call, Canceled, Failed, Prediction, Succeeded, Ticket, Waiting, Working
 from rotoscope.wire.messages import HttpCall, Reply
 
@@ -108,12 +108,46 @@ async def test_a_single_not_found_is_not_believed() -> None:
     assert isinstance(await provider.runner.follow(Waiting(TICKET), lambda _: 0.0), Succeeded)
 
 
-async def test_several_not_found_in_a_row_are_believed_of_a_prediction_that_was_seen() -> None:
-    provider = Provider([reply("processing"), *[Reply(404)] * 5])
-    final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
+async def test_not_found_after_a_good_answer_is_believed_when_the_providers_own_time_is_over() -> None:
+    provider = Provider([reply("processing"), *[Reply(404)] * 100])
+    final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, lasts=lambda silent: silent < 3600)
     assert isinstance(final, Failed)
     assert final.code == "output_expired"
-    assert sum(provider.waited) >= 10
+    assert 3600 <= sum(provider.waited) <= 3700
+    assert provider.waited[2:7] == [1.0, 2.0, 4.0, 8.0, 16.0]
+
+
+async def test_not_found_for_an_hour_in_the_middle_of_a_run_ends_nothing() -> None:
+    provider = Provider([reply("processing"), *[Reply(404)] * 65, reply("succeeded", output=PNG)])
+    assert isinstance(await provider.runner.follow(Waiting(TICKET), lambda _: 0.0), Succeeded)
+    assert sum(provider.waited) > 3600
+
+
+async def test_what_is_known_of_the_answers_is_kept_up_for_the_next_process() -> None:
+    trail = Trail()
+    provider = Provider([reply("processing"), *[Reply(404)] * 6])
+    with pytest.raises(IndexError):
+        await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, trail)
+    assert trail.seen
+    assert trail.silent == 1 + 2 + 4 + 8 + 16 + 32
+    again = Provider([Reply(404)] * 9)
+    final = await again.runner.follow(Waiting(TICKET), lambda _: 0.0, trail, lambda silent: silent < 80)
+    assert isinstance(final, Failed)
+
+
+async def test_a_provider_that_cannot_be_asked_until_the_result_is_surely_gone_is_no_answer() -> None:
+    provider = Provider([Unreachable("x")] * 200)
+    with pytest.raises(Timeout):
+        await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, lasts=lambda silent: silent < 7200)
+    assert 7200 <= sum(provider.waited) <= 7500
+    assert max(provider.waited) == 300
+
+
+async def test_a_prediction_whose_data_were_removed_is_over_at_once() -> None:
+    provider = Provider([reply("processing"), reply("succeeded", data_removed=True)])
+    final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
+    assert isinstance(final, Failed)
+    assert (final.code, final.charged) == ("output_expired", True)
 
 
 async def test_a_prediction_that_was_never_seen_is_a_doubt_and_not_a_failure() -> None:
@@ -143,10 +177,22 @@ async def test_fal_is_asked_once_more_for_its_result() -> None:
 
 
 async def test_a_cancel_says_whether_the_provider_took_it() -> None:
-    assert await Provider([reply("canceled")]).runner.cancel(TICKET) is True
-    assert await Provider([reply("starting", 404)]).runner.cancel(TICKET) is False
-    assert await Provider([ReplyLost("x")] * 3).runner.cancel(TICKET) is False
-    assert await Provider([], "segmind").runner.cancel(TICKET) is False
+    assert (await Provider([reply("processing")]).runner.cancel(TICKET)).taken
+    assert not (await Provider([reply("starting", 404)]).runner.cancel(TICKET)).taken
+    assert not (await Provider([ReplyLost("x")] * 3).runner.cancel(TICKET)).taken
+    assert not (await Provider([], "segmind").runner.cancel(TICKET)).taken
+    assert (await Provider([reply("starting", 401)]).runner.cancel(TICKET)).refused
+
+
+async def test_an_answer_to_a_cancel_that_holds_the_end_of_the_run_tells_it() -> None:
+    assert isinstance((await Provider([reply("canceled")]).runner.cancel(TICKET)).final, Canceled)
+    assert isinstance((await Provider([reply("succeeded", output=PNG)]).runner.cancel(TICKET)).final, Succeeded)
+    for answer in (
+        reply("processing"),
+        reply("canceled", 409),
+        Reply(202, {}, b'{"status": "CANCELLATION_REQUESTED"}'),
+    ):
+        assert (await Provider([answer]).runner.cancel(TICKET)).final is None
 
 
 async def test_a_look_that_says_nothing_leaves_the_state_as_it_was() -> None:

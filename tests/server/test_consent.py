@@ -214,7 +214,11 @@ async def test_a_price_that_was_shown_covers_one_run(
 ) -> None:
     async with Client(server) as client:
         await call(client, "segment_image", {**dear, "dry_run": True})
-        assert not (await call(client, "segment_image", dear)).is_error
+        first = await call(client, "segment_image", dear)
+        told_again = await call(client, "segment_image", dear)  # its client may have missed the end: nothing is paid
+        assert first.structured_content is not None
+        assert told_again.structured_content is not None
+        assert first.structured_content["job_id"] == told_again.structured_content["job_id"]
         assert (await call(client, "segment_image", dear)).is_error
     assert len(sandbox.state.accepted) == 1
 
@@ -230,12 +234,13 @@ async def test_a_price_that_one_process_has_shown_is_known_to_the_next(
 
 
 async def test_one_yes_is_good_for_one_run(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], told_long_ago: Callable[[], bool]
 ) -> None:
     """What a question carries can be sent again by whoever holds it: a loop must not spend on it."""
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
         agreed = {**await asked_and_agreed(client, dear), "allow_input_required": True}
         assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), CallToolResult)
+        told_long_ago()
         assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), InputRequiredResult)
     assert len(sandbox.state.accepted) == 1
 
@@ -243,7 +248,7 @@ async def test_one_yes_is_good_for_one_run(
 @ERAS
 async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no_leave_to_spend(
     environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, told_long_ago: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Between the look at its price and its opening, another call may have been told the end of the job."""
     server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
@@ -254,6 +259,7 @@ async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no
         if found.joins:
             job = await studio.wait((await studio.rooms.ledger.jobs("local", None, 1))[0], 30)
             await studio.deliver(job)
+            told_long_ago()
         return found
 
     monkeypatch.setattr(Studio, "quote", quoted_then_told)
@@ -294,13 +300,14 @@ async def test_a_run_that_a_cap_forbids_uses_no_shown_price_up(
 
 @ERAS
 async def test_who_dismissed_a_question_and_then_agreed_by_a_dry_run_is_asked_again_the_next_time(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
 ) -> None:
     user = User("cancel")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         await call(client, "segment_image", dear)
         await call(client, "segment_image", {**dear, "dry_run": True})
         assert not (await call(client, "segment_image", dear)).is_error
+        told_long_ago()
         user.answer = ElicitResult(action="decline")
         assert (await call(client, "segment_image", dear)).is_error
     assert len(user.asked) == 2

@@ -73,9 +73,9 @@ async def test_model_ids_are_completed_for_links_and_for_the_tool_of_a_prompt(cl
 
 async def test_job_ids_are_completed_newest_first(client: Client, photo: Path) -> None:
     jobs = []
-    for _ in range(2):
+    for n in range(2):
         with anyio.fail_after(30):
-            answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
+            answer = await client.call_tool("segment_image", {"image": str(photo), "box": {**BOX, "left": n}})
         assert answer.structured_content is not None
         jobs.append(answer.structured_content["job_id"])
     assert await values(client, template("job://{job_id}"), "job_id") == jobs[::-1]

@@ -157,7 +157,7 @@ JOB = Job(
         ("running", "working", None, "62 %: Rendering."),
         ("succeeded", "completed", False, "Rendering."),
         ("failed", "completed", True, "refused: No."),
-        ("needs_review", "completed", True, "refused: No."),
+        ("needs_review", "working", None, "Waits for a person's review. No. -"),
         ("cancelled", "cancelled", None, "Rendering."),
     ],
 )
@@ -170,5 +170,6 @@ def test_every_state_of_a_job_has_its_status_in_words(
         message="Rendering.", elapsed_seconds=61.0, expected_seconds=176.9, request={}, next_step="-", error=problem,
     )  # fmt: skip
     task = task_of(replace(JOB, state=state), result, result_answer(result), retention_seconds=3600.0)
-    assert (task.status, task.message, task.ttl_ms, task.poll_ms) == (status, words, 3_600_000, 5000)
+    poll = 30_000 if state == "needs_review" else 5000  # a person takes their time
+    assert (task.status, task.message, task.ttl_ms, task.poll_ms) == (status, words, 3_600_000, poll)
     assert (task.result.is_error if task.result else None) is is_error

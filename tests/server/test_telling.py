@@ -51,6 +51,7 @@ async def begun(wire: Any, asked: dict[str, Any]) -> str:
     ("method", "params"),
     [
         ("tasks/cancel", {"taskId": "{job}"}),
+        ("resources/read", {"uri": "job://{job}"}),
         ("tasks/update", {"taskId": "{job}", "inputResponses": {}}),
         ("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["job://{job}"]}}),
     ],
@@ -84,7 +85,11 @@ async def test_who_subscribes_to_an_ended_job_was_not_told_its_end(
 
 @pytest.mark.parametrize("how", ["tasks/get", "notifications/tasks"])
 async def test_who_was_given_the_end_of_a_task_was_told(
-    impatient: MCPServer[StudioDoor], speak: Speak, asked: dict[str, Any], how: str
+    impatient: MCPServer[StudioDoor],
+    speak: Speak,
+    asked: dict[str, Any],
+    how: str,
+    told_long_ago: Callable[[], bool],
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -97,6 +102,9 @@ async def test_who_was_given_the_end_of_a_task_was_told(
                 pass
             assert message["params"]["status"] == "completed"
             await wire.ask("tasks/get", taskId="f" * 32)
+        with anyio.fail_after(30):
+            while not told_long_ago():  # it is written after it was sent
+                await anyio.lowlevel.checkpoint()
         assert await begun(wire, asked) != job
 
 

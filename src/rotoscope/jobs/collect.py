@@ -1,20 +1,30 @@
-"""The stages that bring a result home: fetch it before the provider's URLs expire, then make it useful."""
+"""The stage that brings a result home, before its provider removes it; again and again, as long as it may be there."""
 
 import base64
 import binascii
+import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, ProviderError, RotoscopeError, TooLarge, UserMistake
+from rotoscope.errors import (
+    OutputLost,
+    PredictionFailed,
+    ProviderError,
+    RotoscopeError,
+    StorageFailed,
+    TooLarge,
+    UserMistake,
+)
 from rotoscope.jobs.dispatcher import Grip
-from rotoscope.jobs.finish import Finished, MaskWork, finish_masks
-from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Artifact, Job, Output, Patch
+from rotoscope.jobs.lives import expiry, life, number
 from rotoscope.jobs.reconcile import quiet_runner
+from rotoscope.jobs.report import timestamp
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept
@@ -22,37 +32,177 @@ from rotoscope.models.harvest import LONGEST_ADDRESS, Harvest, Source, harvest
 from rotoscope.predictions.states import Blob, Ready, Succeeded, Waiting, ticket_from_json
 from rotoscope.wire.messages import Json
 
-__all__ = ["fetch", "finish"]
+__all__ = ["OUTPUT_BYTES", "bring_back", "fetch", "harvested"]
 
 OUTPUT_BYTES = 512 * 1024 * 1024
 _TRIES = 3  # for an answer that will hardly change
-_SAYS_NO = frozenset(
-    {"output_blocked", "output_expired", "not_media", "too_large", "url_malformed", "url_scheme", "url_blocked"}
-)
-_LONGEST_PATIENCE, _LONGEST_PAUSE = 600, 30.0  # seconds
+_SAYS_NO = frozenset({"output_blocked", "not_media", "too_large", "url_malformed", "url_scheme", "url_blocked"})
+_LONGEST_PAUSE = 300.0  # seconds
+_FIRST_RENEWAL, _RENEWAL_EVERY = 2, 4  # tries: addresses are asked for anew after so many
+_SHOWN_ADDRESS = 500  # characters of an address in a message; longer ones are in the hint alone
 _SNIFFED_BYTES = 64
 _PAID = "The run was probably charged; look for its result at the provider."
+_PASSING = (OutputLost, ProviderError, UserMistake, StorageFailed)
 
 
 async def fetch(rooms: Rooms, job: Job, _: Grip) -> Patch:
-    """Copy every file of the output into the vault. Addresses that have expired are asked for anew, once."""
+    """Copy every file of the output into the vault.
+
+    An address that does not answer, a file that comes short and a disk that is full may all be over the next time, and
+    what was paid for is there as long as the provider keeps it. So it is tried again, with growing pauses, and anybody
+    who looks at the job reads where the result is and until when.
+
+    Raises:
+        OutputLost: it cannot be fetched, or could not be as long as the provider keeps it.
+        PredictionFailed: there is no result in the output.
+    """
+    fetching = _Fetching(rooms, job, job.data.get("output"), number(job.data.get("unfetched")) or 0.0)
+    while True:
+        try:
+            return await fetching.try_all()
+        except _PASSING as error:
+            await fetching.wait(error)
+
+
+async def bring_back(rooms: Rooms, job: Job) -> Sequence[Output]:
+    """Fetch the files of an output once more, now or not at all; new addresses are asked for where the old are over.
+
+    Raises:
+        RotoscopeError: it does not succeed now.
+    """
+    fetching = _Fetching(rooms, job, job.data.get("output"))
     try:
-        return await _brought_home(rooms, job)
-    except OutputLost as error:
-        fresh = await _asked_anew(rooms, job) if error.code == "output_expired" else None
-        if fresh is None or fresh == job.data.get("output"):
+        return (await fetching.try_all()).outputs
+    except OutputLost:
+        if not await fetching.renew():
             raise
-    renewed = replace(job, data={**job.data, "output": fresh})
-    return replace(await _brought_home(rooms, renewed), data={"output": fresh})
+    return (await fetching.try_all()).outputs
 
 
-async def _brought_home(rooms: Rooms, job: Job) -> Patch:
-    found = _harvested(rooms, job)
-    sources = [*found.masks, *([found.video] if found.video else [])]
-    kept = [await _fetched(rooms, job, source) for source in sources]
-    pairs = enumerate(zip(kept, sources, strict=True))
-    outputs = tuple(_raw_output(rooms, job, n, one, source) for n, (one, source) in pairs)
-    return Patch(stage="finish", outputs=outputs, message="Measuring the result.", progress=0.97)
+def harvested(rooms: Rooms, job: Job, output: Json = None) -> Harvest:
+    """What the output of a job holds; as the job has it, or as it was told anew.
+
+    Raises:
+        PredictionFailed: there is no result in it.
+    """
+    metrics = job.data.get("metrics")
+    known = job.data.get("output") if output is None else output
+    return harvest(rooms.manifest(job), known, metrics if isinstance(metrics, dict) else {})
+
+
+@dataclass(slots=True)
+class _Fetching:
+    """One job's result on its way home.
+
+    Attributes:
+        output: what the provider has said, with the addresses that are tried.
+        waited: the seconds that were seen to pass since the first try.
+        kept: what is here already, by its address.
+        source: what was tried last.
+    """
+
+    rooms: Rooms
+    job: Job
+    output: Json
+    waited: float = 0.0
+    kept: dict[str, Kept] = field(default_factory=dict)
+    source: Source = field(default_factory=lambda: Source(""))
+    pause: float = 1.0
+    tries: int = 0
+    refusals: int = 0
+    counted_at: float = field(default_factory=anyio.current_time)
+
+    async def try_all(self) -> Patch:
+        """Fetch what is not here yet."""
+        found = harvested(self.rooms, self.job, self.output)
+        sources = [*found.masks, *([found.video] if found.video else [])]
+        for self.source in sources:
+            if self.source.url not in self.kept:
+                self.kept[self.source.url] = await _fetched(self.rooms, self.job, self.source)
+        outputs = tuple(_raw_output(self.rooms, self.job, n, self.kept[s.url], s) for n, s in enumerate(sources))
+        known: dict[str, Json] = {"output": self.output, "unfetched": 0.0}
+        return Patch(stage="finish", data=known, outputs=outputs, message="Measuring the result.", progress=0.97)
+
+    async def wait(self, error: RotoscopeError) -> None:
+        """Wait until the next try, and ask for new addresses now and then.
+
+        Raises:
+            OutputLost: there is none; says where the result is and until when.
+        """
+        self._count(0.0)
+        self.tries += 1
+        self.refusals += error.code in _SAYS_NO
+        if not self._may_pass(error):
+            raise self._lost(error) from error
+        await self._tell(error)
+        await self.rooms.sleep(self.pause)
+        self._count(self.pause)
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+        if not isinstance(error, StorageFailed) and self.tries % _RENEWAL_EVERY in (_FIRST_RENEWAL, 0):
+            await self.renew()
+
+    async def renew(self) -> bool:
+        """Ask the provider for its output once more; whether it says anything new."""
+        fresh = await _asked_anew(self.rooms, self.job)
+        if fresh is None or fresh == self.output:
+            return False
+        with contextlib.suppress(PredictionFailed):
+            harvested(self.rooms, self.job, fresh)
+            self.output = fresh
+        return self.output == fresh
+
+    def _count(self, at_least: float) -> None:
+        now = anyio.current_time()
+        self.waited, self.counted_at = self.waited + max(at_least, now - self.counted_at), now
+
+    def _may_pass(self, error: RotoscopeError) -> bool:
+        """Whether the next try may succeed: what was refused hardly changes, and what lay in the reply is gone."""
+        if not self.source.url.startswith("http"):
+            return isinstance(error, StorageFailed)
+        return self.refusals < _TRIES and self.waited < life(self.rooms, self.job)
+
+    async def _tell(self, error: RotoscopeError) -> None:
+        """Who looks at the job learns what is waited for, and where the result is meanwhile."""
+        title = self.rooms.provider(self.job).title
+        if isinstance(error, StorageFailed):
+            why = f"its result cannot be kept here: {error.message} It is fetched as soon as there is room."
+            hint = f"Make room in {self.rooms.vault.folder}. {self._where}"
+        else:
+            why, hint = f"its result cannot be fetched just now: {error.message} It is tried again.", self._where
+        message = f"{title} has finished, but {why}"
+        if len(self.source.url) <= _SHOWN_ADDRESS:
+            message = f"{message} {self._where}"
+        problem = {"code": _code(error), "message": message, "hint": hint}
+        patch = Patch(data={"unfetched": self.waited}, error=problem, message=message, event="progress")
+        with contextlib.suppress(StorageFailed):
+            await self.rooms.advance(self.job, patch)
+
+    @property
+    def _where(self) -> str:
+        """Where a person finds the result, and until when."""
+        title, until = self.rooms.provider(self.job).title, expiry(self.rooms, self.job)
+        if not self.source.url.startswith("http"):
+            return "It came in the reply, and is kept in the ledger."
+        kept = f"which {title} keeps until {timestamp(until)}" if until is not None else f"as long as {title} keeps it"
+        if len(self.source.url) > LONGEST_ADDRESS:
+            return f"Its address is too long to be told: look at {title}, {kept}."
+        return f"Save it yourself from {self.source.url}, {kept}."
+
+    def _lost(self, error: RotoscopeError) -> OutputLost:
+        """The last word on a result that could not be brought home: it was paid for, so the user learns where it is."""
+        if isinstance(error, OutputLost) and not self.source.url.startswith("http"):
+            return error
+        title = self.rooms.provider(self.job).title
+        taking_up = f"rotoscope jobs resume {self.job.id} takes it up."
+        return OutputLost(
+            f"The run at {title} has finished, but its result could not be fetched: {error.message}",
+            hint=f"It was probably charged. {self._where} {taking_up}",
+            code=_code(error),
+        )
+
+
+def _code(error: RotoscopeError) -> str:
+    return error.code if isinstance(error, OutputLost | TooLarge | StorageFailed) else "download_failed"
 
 
 async def _asked_anew(rooms: Rooms, job: Job) -> Json:
@@ -69,66 +219,11 @@ async def _asked_anew(rooms: Rooms, job: Job) -> Json:
     return seen.output if isinstance(seen, Succeeded) and not isinstance(seen.output, Blob) else None
 
 
-async def finish(rooms: Rooms, job: Job, _: Grip) -> Patch:
-    """Make the result useful: measure and pair masks, or look into the video."""
-    found = _harvested(rooms, job)
-    raw = [output for output in await rooms.ledger.outputs(job.id) if output.role == "raw"]
-    if found.video is not None:
-        return _done(job, found, await anyio.to_thread.run_sync(finish_video, raw[0], rooms.vault))
-    return _done(job, found, await _masks(rooms, job, found, raw))
-
-
-async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output]) -> Finished:
-    picture = await _picture(rooms, job)
-    work = MaskWork(
-        raw=[(_present(rooms, output), output) for output in raw],
-        picture=picture,
-        text=found.text,
-        label=str(job.data.get("label") or "mask"),
-        score=found.notice.confidence if found.notice else None,
-        describes=rooms.manifest(job).tool == "describe_with_masks",
-        paint=job.args.get("overlay") is not False,
-    )
-    try:
-        return await anyio.to_thread.run_sync(finish_masks, work, rooms.vault)
-    finally:
-        if picture is not None and picture.parent == rooms.vault.folder / "scratch":
-            picture.unlink(missing_ok=True)
-
-
-def _present(rooms: Rooms, output: Output) -> Path:
-    path = rooms.vault.find(output.artifact.sha256)
-    if path is None:
-        raise OutputLost(
-            "A file of the result is no longer in the results folder.", hint="Look for it at the provider."
-        )
-    return path
-
-
-def _done(job: Job, found: Harvest, finished: Finished) -> Patch:
-    earlier = job.data.get("warnings")
-    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *finished.warnings]
-    if found.notice and found.notice.text:
-        warnings.insert(0, found.notice.text)
-    data: dict[str, Json] = {"result": dict(finished.result), "warnings": warnings}
-    if finished.problem is not None:
-        message = finished.problem["message"]
-        return Patch(state="failed", error=finished.problem, data=data, outputs=finished.outputs, message=message)
-    return Patch(stage="done", state="succeeded", data=data, outputs=finished.outputs, message="Done.", progress=1.0)
-
-
-def _harvested(rooms: Rooms, job: Job) -> Harvest:
-    metrics = job.data.get("metrics")
-    return harvest(rooms.manifest(job), job.data.get("output"), metrics if isinstance(metrics, dict) else {})
-
-
 def _raw_output(rooms: Rooms, job: Job, n: int, kept: Kept, source: Source) -> Output:
     artifact = Artifact(kept.sha256, kept.content_type, kept.size)
     if not source.url.startswith("http"):
         return Output("raw", n, artifact)
-    ready, life = job.data.get("ready_at"), rooms.provider(job).output_seconds
-    expires = float(ready) + life if isinstance(ready, int | float) and life is not None else None
-    return Output("raw", n, artifact, source.url, expires)
+    return Output("raw", n, artifact, source.url, expiry(rooms, job))
 
 
 async def _fetched(rooms: Rooms, job: Job, source: Source) -> Kept:
@@ -136,22 +231,7 @@ async def _fetched(rooms: Rooms, job: Job, source: Source) -> Kept:
         return await anyio.to_thread.run_sync(_already_kept, rooms, source.url)
     if source.url.startswith("data:"):
         return await anyio.to_thread.run_sync(_inline, rooms, source.url)
-    return await _insisted(rooms, job, source)
-
-
-async def _insisted(rooms: Rooms, job: Job, source: Source) -> Kept:
-    """Fetch what was paid for, again and again, for as long as the provider keeps it."""
-    patience = min(rooms.provider(job).output_seconds or _LONGEST_PATIENCE, _LONGEST_PATIENCE)
-    pause, waited, missed = 1.0, 0.0, 0
-    while True:
-        try:
-            return await _downloaded(rooms, job, source)
-        except (OutputLost, ProviderError, UserMistake) as error:
-            missed += error.code in _SAYS_NO
-            if missed == _TRIES or waited >= patience:
-                raise _lost(rooms, job, source, error) from error
-        await rooms.sleep(pause)
-        pause, waited = min(2 * pause, _LONGEST_PAUSE), waited + pause
+    return await _downloaded(rooms, job, source)
 
 
 async def _downloaded(rooms: Rooms, job: Job, source: Source) -> Kept:
@@ -190,34 +270,3 @@ def _inline(rooms: Rooms, uri: str) -> Kept:
     if content_type is None:
         raise OutputLost("The provider's result is no picture and no video.", hint=_PAID, code="not_media")
     return rooms.vault.keep(content, content_type)
-
-
-def _lost(rooms: Rooms, job: Job, source: Source, error: RotoscopeError) -> OutputLost:
-    """The last word on a result that could not be brought home: it was paid for, so the user learns where it is."""
-    title = rooms.provider(job).title
-    life = rooms.provider(job).output_seconds
-    until = f", which {title} keeps for {life // 60} minutes after the run" if life else ""
-    told = len(source.url) <= LONGEST_ADDRESS
-    where = f"Save it yourself from {source.url}" if told else f"Its address is too long to be told: look at {title}"
-    code = error.code if isinstance(error, OutputLost | TooLarge) else "download_failed"
-    return OutputLost(
-        f"The run at {title} has finished, but its result could not be fetched: {error.message}",
-        hint=f"It was probably charged. {where}{until}.",
-        code=code,
-    )
-
-
-async def _picture(rooms: Rooms, job: Job) -> Path | None:
-    """The picture that the model saw: ours, or fetched now for the overlay; None when that fails."""
-    value = str(job.data.get("picture") or "")
-    if value.startswith("artifact://"):
-        return rooms.vault.find(value.removeprefix("artifact://"))
-    if not value.startswith("https://"):
-        return None
-    scratch = await anyio.to_thread.run_sync(rooms.vault.scratch)
-    try:
-        await rooms.wire.fetch(value, scratch, OUTPUT_BYTES)
-    except RotoscopeError:
-        scratch.unlink(missing_ok=True)
-        return None
-    return scratch

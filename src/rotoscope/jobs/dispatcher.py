@@ -33,6 +33,7 @@ class Grip:
     until: float
     stop: anyio.Event = field(default_factory=anyio.Event)
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    begun: float = 0.0
     refused: bool = False
 
     @property
@@ -82,6 +83,20 @@ class Dispatcher:
         """Begin to drive a new job, if its provider has room; otherwise its turn comes."""
         self._tasks.start_soon(self._claim, job_id)
 
+    async def comes_to_drive(self, job_id: str) -> float | None:
+        """Take a job over, if nobody drives it and its provider has room; it may take a moment.
+
+        Returns:
+            For how many seconds it has been driven here; None when it is not, and will not be.
+        """
+        grip = self._grips.get(job_id)
+        if grip is not None:
+            return anyio.current_time() - grip.begun
+        if not await self._leases.is_free(job_id):
+            return None
+        self._stirred.set()  # `run` takes it: what is claimed must not hang on a request that may go away
+        return 0.0
+
     def stop(self, job_id: str) -> None:
         """Tell the driver of a job, if it is here, that the job is to be cancelled."""
         if job_id in self._grips:
@@ -124,6 +139,14 @@ class Dispatcher:
         """The ids of the jobs that have not ended and that this process could drive."""
         return await self._leases.open_jobs()
 
+    async def why_idle(self, job: Job) -> str | None:
+        """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
+        return None if job.id in self._grips else await self._leases.why_idle(job)
+
+    async def left_open(self) -> Sequence[tuple[Job, str]]:
+        """The oldest jobs that nobody drives, each with why."""
+        return await self._leases.left_open()
+
     async def give_back(self) -> None:
         """Give every lease back, so that the next process takes over at once. Nothing may be driven any more."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(self._tempo.beat):
@@ -161,7 +184,7 @@ class Dispatcher:
         former = self._grips.get(job.id)
         if former is not None:
             former.scope.cancel()  # the lease had run out under it; its fence is an old one now
-        grip = Grip(begun + self._tempo.lease)
+        grip = Grip(begun + self._tempo.lease, begun=begun)
         if job.cancel_requested:
             grip.stop.set()
         self._grips[job.id] = grip

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.jobs.database import Database
+from rotoscope.jobs.idle import Seen, idle_since, why_idle
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note
 from rotoscope.jobs.tables import job_events, jobs, key_holders, processes
@@ -103,6 +104,10 @@ _GIVE_BACK = (
     .returning(jobs.c.id)
 )
 _OPEN = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), _DRIVABLE)
+_LEFT_OPEN = (
+    select(*JOB_COLUMNS).where(jobs.c.state.in_(("queued", "running"))).order_by(jobs.c.created_at).limit(_MOST_AT_ONCE)
+)
+_HOLDER = select(key_holders.c.owner, key_holders.c.seen_at).where(key_holders.c.key == bindparam("named"))
 _NEWEST = select(func.coalesce(func.max(job_events.c.seq), 0))
 _EVENTS = select(job_events.c.seq, job_events.c.job_id).where(job_events.c.seq > bindparam("after"))
 _SAYING, _HOLDING = insert_or_merge(processes), insert_or_merge(key_holders)
@@ -169,6 +174,11 @@ class Leases:
         taken = await self._taken(_FREE_JOB, {"one": job_id})
         return taken[0] if taken else None
 
+    async def is_free(self, job_id: str) -> bool:
+        """Whether this process could take a job now, if its provider has room. A look costs no lock."""
+        terms = {**self._terms(self.clock()), "one": job_id}
+        return await self.database.transact(lambda c: c.execute(_FREE_JOB, terms).first(), writes=False) is not None
+
     async def claim_some(self, driven: frozenset[str] = frozenset(), *, only_queued: bool = False) -> Sequence[Job]:
         """Take what nobody drives, the oldest first.
 
@@ -233,6 +243,23 @@ class Leases:
         """The ids of the jobs that have not ended and that this process could drive."""
         return await self.database.transact(lambda c: list(c.execute(_OPEN, self._held()).scalars()), writes=False)
 
+    async def why_idle(self, job: Job) -> str | None:
+        """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
+        now = self.clock()
+        if idle_since(job, now) is None:
+            return None  # so it is for nearly every job: nothing is read
+        return await self.database.transact(lambda c: _why_idle(c, job, now), writes=False)
+
+    async def left_open(self) -> Sequence[tuple[Job, str]]:
+        """The oldest jobs that nobody drives, each with why."""
+        now = self.clock()
+
+        def read(connection: Connection) -> Sequence[tuple[Job, str]]:
+            found = [job_of(row) for row in connection.execute(_LEFT_OPEN)]
+            return [(job, why) for job in found if (why := _why_idle(connection, job, now)) is not None]
+
+        return await self.database.transact(read, writes=False)
+
     async def _taken(self, wanted: Select[tuple[object, ...]], which: Mapping[str, object]) -> Sequence[Job]:
         def write(connection: Connection) -> Sequence[Job]:
             # Only now: measured before a long wait for the lock, a lease of this moment would lie too far ahead.
@@ -277,6 +304,12 @@ class Leases:
             "farthest_lease": now + 2 * tempo.lease - tempo.beat,
             "farthest_pause": now + tempo.longest_pause,
         }
+
+
+def _why_idle(connection: Connection, job: Job, now: float) -> str | None:
+    key = job.needs_key or job.provider
+    row = connection.execute(_HOLDER, {"named": key}).first()
+    return why_idle(job, {key: Seen(row.owner, row.seen_at)} if row else {}, now)
 
 
 def _running(connection: Connection, terms: Mapping[str, object]) -> Counter[tuple[str, bool]]:

@@ -1,22 +1,23 @@
 """The ledger: jobs, intents, events and outputs, in one SQL database that several processes may share."""
 
 import secrets
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.contracts.results import Status
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import QUICK_SECONDS, Database
+from rotoscope.jobs.durations import Kind, remember_seconds, usual_seconds
 from rotoscope.jobs.job import ENDED, FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
 from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
-from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, output_of, read_job
-from rotoscope.jobs.tables import artifacts, durations, job_events, jobs, outputs, submissions
+from rotoscope.jobs.resuming import resume, resume_stumbled
+from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, read_job
+from rotoscope.jobs.shelf import outputs_of, write_output
+from rotoscope.jobs.tables import job_events, jobs, submissions
 from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.jobs.unfenced import (
     adopt,
@@ -33,7 +34,6 @@ from rotoscope.jobs.unfenced import (
 
 __all__ = ["Ledger", "LostLease"]
 
-_RUNS_REMEMBERED, _RUNS_KEPT = 9, 50
 _NO_CAPS = Caps()
 
 # Statements that every job runs are worded once: wording one costs more than running it.
@@ -42,32 +42,7 @@ _CONFIRMED = (
     .where(submissions.c.job_id == bindparam("of"))
     .values(prediction_id=bindparam("named"), confirmed_at=bindparam("now"))
 )
-_DURATION = insert_or_merge(durations).on_conflict_do_nothing()
-_ALIKE = (
-    durations.c.model == bindparam("of_model"),
-    durations.c.provider == bindparam("at_provider"),
-    durations.c.sandbox == bindparam("rehearsed"),
-    durations.c.workload == bindparam("like"),
-)
-_SECONDS = select(durations.c.seconds).where(*_ALIKE).order_by(durations.c.at.desc()).limit(_RUNS_REMEMBERED)
-_LAST_REMEMBERED = (
-    select(durations.c.at).where(*_ALIKE).order_by(durations.c.at.desc()).offset(_RUNS_KEPT).limit(1).scalar_subquery()
-)
-_FORGET_DURATIONS = durations.delete().where(*_ALIKE, durations.c.at < _LAST_REMEMBERED)
 _THIN_OUT = job_events.delete().where(job_events.c.job_id == bindparam("of"), job_events.c.type == "progress")
-_OUTPUTS = (
-    select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
-    .select_from(outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256))
-    .where(outputs.c.job_id == bindparam("of"))
-    .order_by(outputs.c.role, outputs.c.n)
-)
-_ARTIFACT, _OUTPUT = insert_or_merge(artifacts), insert_or_merge(outputs)
-_KEPT = _ARTIFACT.on_conflict_do_nothing()
-_MEASURED = _ARTIFACT.on_conflict_do_update(index_elements=["sha256"], set_={"facts": _ARTIFACT.excluded.facts})
-_PLACED = _OUTPUT.on_conflict_do_update(
-    index_elements=["job_id", "role", "n"],
-    set_={name: _OUTPUT.excluded[name] for name in ("sha256", "source_url", "source_expires_at")},
-)
 _DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 
 
@@ -157,7 +132,7 @@ class Ledger:
         def write(connection: Connection) -> Job:
             advanced = self._write_fenced(connection, job, patch)
             for output in patch.outputs:
-                self._write_output(connection, job.id, output)
+                write_output(connection, job.id, output, self._clock())
             if advanced.state == "needs_review" and advanced.stage == "submit":
                 return self._doubted(connection, advanced)
             return advanced
@@ -317,28 +292,43 @@ class Ledger:
 
     async def note_seconds(self, job: Job, workload: str, seconds: float) -> None:
         """Remember how long a run took at the provider."""
-        row = {"job_id": job.id, "model": job.model, "provider": job.provider, "sandbox": job.sandbox}
-        row |= {"workload": workload, "seconds": seconds, "at": self._clock()}
-        same = {"of_model": job.model, "at_provider": job.provider, "like": workload, "rehearsed": job.sandbox}
-
-        def write(connection: Connection) -> None:
-            connection.execute(_DURATION, row)
-            connection.execute(_FORGET_DURATIONS, same)
-
-        await self._database.transact(write)
+        now, kind = self._clock(), Kind(job.model, job.provider, workload, job.sandbox)
+        await self._database.transact(lambda connection: remember_seconds(connection, job.id, kind, seconds, now))
 
     async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
         """The median of the latest runs of the same workload, or None when there were none."""
-        same = {"of_model": model, "at_provider": provider, "like": workload, "rehearsed": sandbox}
-        found = await self._database.transact(lambda c: list(c.execute(_SECONDS, same).scalars()), writes=False)
-        return statistics.median(found) if found else None
+        kind = Kind(model, provider, workload, sandbox)
+        return await self._database.transact(lambda connection: usual_seconds(connection, kind), writes=False)
 
     async def outputs(self, job_id: str) -> Sequence[Output]:
         """The files of a job, by role and number."""
-        of = {"of": job_id}
-        return await self._database.transact(
-            lambda c: [output_of(row) for row in c.execute(_OUTPUTS, of)], writes=False
-        )
+        return await self._database.transact(lambda c: outputs_of(c, job_id), writes=False)
+
+    async def put_back(self, job_id: str, found: Sequence[Output]) -> None:
+        """Write which files stand for a result now: some had gone, and were fetched or made again."""
+        now = self._clock()
+
+        def write(connection: Connection) -> None:
+            for output in found:
+                write_output(connection, job_id, output, now)
+            note(connection, job_id, now, "put_back", {})
+
+        await self._database.transact(write)
+
+    async def resume(self, job_id: str, principal: str | None) -> Job:
+        """Take up a job that has ended without its result although it was paid for; see `jobs.resuming`.
+
+        Raises:
+            UnknownJob: there is none of this principal's.
+            InvalidInput: there is nothing to take up.
+        """
+        now = self._clock()
+        return await self._database.transact(lambda c: resume(c, read_job(c, job_id, principal), now), durable=True)
+
+    async def resume_stumbled(self, life: Callable[[Job], float]) -> Sequence[str]:
+        """Take up what a fault of ours or a full disk has stopped; `life` tells how long its result may be there."""
+        now = self._clock()
+        return await self._database.transact(lambda c: resume_stumbled(c, life, now))
 
     async def spending(self, since: float) -> Sequence[Spent]:
         """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
@@ -374,20 +364,6 @@ class Ledger:
         if submission is None or submission.prediction_id is not None:
             back_from_review(connection, job.id, self._clock())
         return read_job(connection, job.id)
-
-    def _write_output(self, connection: Connection, job_id: str, output: Output) -> None:
-        kept = output.artifact
-        row: dict[str, object] = {"sha256": kept.sha256, "content_type": kept.content_type, "size": kept.size}
-        row["facts"] = dict(kept.facts)
-        row["created_at"] = self._clock()
-        # The same content may come first as a raw file and later as a measured one: what is known is kept.
-        connection.execute(_MEASURED if kept.facts else _KEPT, row)
-        found = {
-            "sha256": kept.sha256,
-            "source_url": output.source_url,
-            "source_expires_at": output.source_expires_at,
-        }
-        connection.execute(_PLACED, {"job_id": job_id, "role": output.role, "n": output.n, **found})
 
 
 @cache

@@ -9,6 +9,7 @@ __all__ = ["fraction", "live"]
 
 _START = 0.02
 _MOST = 0.95
+_BETWEEN_NOTES, _PART_BETWEEN_NOTES = 30.0, 0.4  # seconds, and of what was watched: twice what a watch lets pass
 
 
 def fraction(said: float | None, elapsed: float, expected: float | None, before: float) -> float:
@@ -33,21 +34,43 @@ def fraction(said: float | None, elapsed: float, expected: float | None, before:
     return round(min(max(now, before), _MOST), 3)
 
 
-def live(job: Job, now: float) -> Job:
+def live(job: Job, now: float, idle: str | None = None) -> Job:
     """The job as it is at this very moment: time passes also while a provider says nothing.
 
     Args:
         job: as the ledger has it.
         now: Unix seconds.
+        idle: why nobody drives it; then it is told instead of a progress that nobody makes.
     """
-    accepted, expected, said = (_number(job.data.get(name)) for name in ("accepted_at", "expected_seconds", "said"))
+    expected, said = (_number(job.data.get(name)) for name in ("expected_seconds", "said"))
     if job.final:
         return job
+    if idle is not None:
+        return replace(job, message=idle)
     usually = f", usually {expected:.0f} s" if expected else ""
-    message = f"{job.message or 'Waiting to begin.'} {max(0.0, now - job.created_at):.0f} s so far{usually}."
-    if job.stage != "watch" or accepted is None:
+    elapsed = _elapsed(job, now) if job.stage == "watch" else None
+    message = f"{job.message or 'Waiting to begin.'} {_so_far(job, now, elapsed):.0f} s so far{usually}."
+    if elapsed is None:
         return replace(job, message=message)
-    return replace(job, progress=fraction(said, max(0.0, now - accepted), expected, job.progress), message=message)
+    return replace(job, progress=fraction(said, elapsed, expected, job.progress), message=message)
+
+
+def _elapsed(job: Job, now: float) -> float | None:
+    """Seconds since a run was accepted, as far as they were seen to pass; None where it was not.
+
+    The wall clock tells of the time since the last note only, and of no more than lies between two: it may be set.
+    """
+    watched, noted, accepted = (_number(job.data.get(name)) for name in ("watched", "watched_at", "accepted_at"))
+    if watched is None or noted is None:
+        return None if accepted is None else max(0.0, now - accepted)
+    return watched + min(max(now - noted, 0.0), max(_BETWEEN_NOTES, _PART_BETWEEN_NOTES * watched))
+
+
+def _so_far(job: Job, now: float, elapsed: float | None) -> float:
+    accepted = _number(job.data.get("accepted_at"))
+    if elapsed is None or accepted is None:
+        return max(0.0, now - job.created_at)
+    return max(0.0, accepted - job.created_at) + elapsed
 
 
 def _trust(elapsed: float, expected: float | None) -> float:

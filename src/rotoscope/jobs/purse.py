@@ -10,7 +10,7 @@ from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, i
 from rotoscope.jobs.job import NewJob
 from rotoscope.jobs.tables import reservations
 
-__all__ = ["Spent", "check", "count_from", "hold_again", "reserve", "settle", "spending"]
+__all__ = ["Spent", "check", "count_from", "hold_again", "hold_once_more", "reserve", "settle", "spending"]
 
 _COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
 _RESERVATION = insert(reservations)
@@ -20,6 +20,7 @@ _SETTLING = (
     .values(committed=bindparam("now_committed"), settled_at=bindparam("now"))
 )
 _SENT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
+_HOLDING = update(reservations).where(reservations.c.job_id == bindparam("of")).values(committed=None, settled_at=None)
 _MINE = (reservations.c.principal == bindparam("whose"), reservations.c.sandbox == bindparam("rehearsed"))
 _SUM = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(*_MINE)
 _SENT_TODAY = _SUM.where(reservations.c.sent_at >= bindparam("since"))
@@ -103,6 +104,11 @@ def count_from(connection: Connection, job_id: str, now: float) -> None:
 def hold_again(connection: Connection, job_id: str) -> None:
     """The paying request of a job was not accepted: its money is held until it is sent."""
     connection.execute(_SENT, {"of": job_id, "now": None})
+
+
+def hold_once_more(connection: Connection, job_id: str) -> None:
+    """A job that had ended is open again: its money is held until the new end, on the day on which it was sent."""
+    connection.execute(_HOLDING, {"of": job_id})
 
 
 def spending(connection: Connection, since: float) -> Sequence[Spent]:

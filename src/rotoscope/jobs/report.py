@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem
+from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, Status
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.jobs.job import Job, Output
 from rotoscope.media.vault import Vault
@@ -13,6 +13,8 @@ __all__ = ["report", "summary", "timestamp"]
 
 _COMPUTED = "This result was computed by rotoscope's built-in sandbox, not by the named model. "
 _STANDS_IN = "rotoscope's built-in sandbox stands in for the named model. "
+_RUNS = frozenset({"watch", "fetch", "finish"})
+"""Stages that have a prediction."""
 _SET_A_KEY = "Set a provider key to use the model itself."
 
 
@@ -30,7 +32,8 @@ def report(
     """
     contract = TOOLS[job.tool].result
     wanted = shape or (contract if issubclass(contract, JobResult) else JobResult)
-    fields = {**_common(job, now), **_media(job, outputs, vault)}
+    warnings = [*_warnings(job), *_gone(job, outputs, vault, now)]
+    fields = {**_common(job, now), **_media(job, outputs, vault), "warnings": warnings}
     return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
 
 
@@ -38,7 +41,7 @@ def summary(job: Job) -> JobSummary:
     """A job as one line of a list."""
     return JobSummary(
         job_id=job.id,
-        status=job.state,
+        status=_status(job),
         tool=job.tool,
         model=job.model,
         sandbox=job.sandbox,
@@ -57,23 +60,27 @@ def _common(job: Job, now: float) -> dict[str, object]:
     data = job.data
     return {
         "job_id": job.id,
-        "status": job.state,
+        "status": _status(job),
         "tool": job.tool,
         "model": job.model,
         "provider": job.provider,
         "sandbox": job.sandbox,
         "progress": job.progress,
         "message": job.message,
-        "elapsed_seconds": round((job.finished_at or now) - job.created_at, 3),
+        "elapsed_seconds": round(max((job.finished_at or now) - job.created_at, 0.0), 3),
         "expected_seconds": data.get("expected_seconds"),
         "cost": Cost(estimate_usd=_number(data.get("estimate_usd")), charged_usd=_charged(job)),
         "seed": data.get("seed"),
         "request": dict(job.args),
-        "warnings": _warnings(job),
         "next_step": _next_step(job),
         "error": _problem(job),
         "stale_since": timestamp(stale) if (stale := _number(data.get("stale_since"))) is not None else None,
     }
+
+
+def _status(job: Job) -> Status:
+    """A job that was given back waits for somebody to drive it, while its run goes on at the provider."""
+    return "running" if job.state == "queued" and job.stage in _RUNS else job.state
 
 
 def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, object]:
@@ -125,6 +132,21 @@ def _warnings(job: Job) -> list[str]:
     if not job.sandbox:
         return warnings
     return [(_COMPUTED if job.state == "succeeded" else _STANDS_IN) + _SET_A_KEY, *warnings]
+
+
+def _gone(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list[str]:
+    """What belongs to a result and is no longer here is told by name, with where it still is."""
+    told = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
+    lost = [o for o in outputs if o.role in told and vault.find(o.artifact.sha256) is None]
+    if not lost or job.state not in ("succeeded", "failed"):
+        return []
+    names = ", ".join(f"{output.role}/{output.n}" if output.role in ("mask", "raw") else output.role for output in lost)
+    words = [f"Files of this result are no longer in the results folder {vault.folder}: {names}."]
+    for url, expires in dict.fromkeys((o.source_url, o.source_expires_at) for o in lost if o.source_url):
+        if expires is None or expires > now:
+            until = f" until {timestamp(expires)}" if expires is not None else ""
+            words.append(f"What the model gave is at {url}{until}.")
+    return [" ".join(words)]
 
 
 def _problem(job: Job) -> Problem | None:

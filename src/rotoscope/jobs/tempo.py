@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from rotoscope.predictions.runner import LONGEST_LIFE
+
 __all__ = ["TELL_AGAIN_SECONDS", "Tempo"]
 
 TELL_AGAIN_SECONDS = 60.0
@@ -23,6 +25,7 @@ class Tempo:
         longest_retry: the longest wait before a request that was certainly not accepted is sent again.
         walk: between two walks through a provider's list, where many runs are looked for in it; at least.
         longest_pause: the longest wait that is ever written to the ledger; one that ends later is over.
+        unnamed_life: how long a result is looked for where its provider does not say how long it keeps one.
         quote: how long a price that was shown may be agreed to.
         tell_again: how long after an end was told an equal request is told the same end once more: a client that gave
             up in silence looks like one that was answered.
@@ -39,5 +42,6 @@ class Tempo:
     longest_retry: float = 60.0
     walk: float = 1.0
     longest_pause: float = 900.0
+    unnamed_life: float = LONGEST_LIFE
     quote: float = 600.0
     tell_again: float = TELL_AGAIN_SECONDS

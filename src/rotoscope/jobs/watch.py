@@ -2,8 +2,10 @@
 
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import anyio
 
@@ -11,31 +13,33 @@ from rotoscope.errors import ProviderError, Refused, StorageFailed, Timeout
 from rotoscope.jobs.beside import beside, unless
 from rotoscope.jobs.dispatcher import Grip
 from rotoscope.jobs.job import Job, Patch, problem_of
+from rotoscope.jobs.lives import Stopwatch, life, number, trail_of
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
+from rotoscope.jobs.stopping import Stopping
 from rotoscope.predictions.pacer import Seat
-from rotoscope.predictions.runner import Runner
+from rotoscope.predictions.runner import Runner, Trail
 from rotoscope.predictions.states import (
     Blob,
     Canceled,
     Failed,
+    Final,
     Open,
     Prediction,
     Ready,
     Succeeded,
+    Ticket,
     Waiting,
     Working,
     is_final,
     ticket_from_json,
     ticket_to_json,
 )
-from rotoscope.wire.messages import HttpCall, Json
+from rotoscope.wire.messages import Json
 
 __all__ = ["Stopped", "patch_of", "watch"]
 
-_FIRST_LOOK_SECONDS = 30.0  # a run that is taken up after its deadline is still asked about
-_STOP_SECONDS = 30.0
-_LAST_WORD_SECONDS, _LAST_WORD_PAUSE = 10.0, 0.25
+_UNWATCHED_SECONDS = 30.0  # a run that nobody watched for longer tells nothing of how long runs take
 
 
 class Stopped(Exception):
@@ -43,9 +47,13 @@ class Stopped(Exception):
 
 
 async def watch(rooms: Rooms, job: Job, grip: Grip) -> Patch:
-    """Follow the prediction until it is final, the deadline has passed, or somebody cancels.
+    """Follow the prediction until it is final. A deadline and a cancel are wishes: the provider's word is the end.
 
     Where the provider tells of changes by a stream, each of them wakes us early; what is true is always asked.
+
+    Raises:
+        SubmitUnsure: the provider has never known the prediction.
+        Timeout: nothing was heard of it until its result is surely gone.
     """
     known = job.data["ticket"]
     ticket = ticket_from_json(known if isinstance(known, dict) else {})
@@ -53,72 +61,111 @@ async def watch(rooms: Rooms, job: Job, grip: Grip) -> Patch:
         try:
             return await _watched(rooms, job, grip, seat)
         except Refused as error:
-            return _paused(rooms, error)
+            grip.refused = True
+            return _given_back(rooms, job, error)
+        except Timeout as error:
+            raise _out_of_sight(rooms, job, error) from error
 
 
 async def _watched(rooms: Rooms, job: Job, grip: Grip, seat: Seat) -> Patch:
-    wake, ticket = _Wake(rooms.sleep), seat.ticket
+    wake, watched, trail, ticket = _Wake(rooms.sleep), Stopwatch.of(job), trail_of(job), seat.ticket
     seat.woken = wake.hear
-    runner = rooms.runner(job, _recorder(rooms, job), wake.nap, _misser(rooms, job))
-    stream = runner.dialect.listen(ticket)
-    if not rooms.provider(job).can_cancel:
-        # A run that goes on is paid for, so its result is waited for.
-        never = anyio.Event()
-        return await beside(lambda: _followed(rooms, job, runner, seat, never), lambda: _goes_on(rooms, job, grip))
-    if stream is None:
-        return await _followed(rooms, job, runner, seat, grip.stop)
-    return await beside(
-        lambda: _followed(rooms, job, runner, seat, grip.stop), lambda: _listened(rooms, job, stream, wake)
+    asking = rooms.runner(job, _nothing, rooms.sleep)
+    stopping = Stopping(rooms, job, asking, ticket, grip.stop, watched, wake.hear)
+    notes = _Notes(rooms, job, stopping, trail)
+    runner = rooms.runner(job, notes.record, wake.nap, notes.missed)
+    expected = number(job.data.get("expected_seconds"))
+
+    def rest(state: Open) -> float:
+        return stopping.pause(seat.pause(watched.seconds, expected, state))
+
+    def lasts(silent: float) -> bool:
+        # It may have ended at any time since it was heard of last, but hardly later than its deadline.
+        return silent < max(stopping.deadline - (watched.seconds - silent), 0.0) + life(rooms, job)
+
+    async def follow() -> Final:
+        return await runner.follow(Waiting(ticket), rest, trail, lasts)
+
+    final = await _beside_all(
+        partial(_ended, follow, stopping),
+        stopping.run,
+        notes.keep,
+        partial(_listened, rooms, job, runner, ticket, wake),
+    )
+    if isinstance(final, Succeeded):
+        await _remembered(rooms, job, watched)
+    return _patch_of_end(rooms, job, stopping, final)
+
+
+async def _ended(follow: Callable[[], Awaitable[Final]], stopping: Stopping) -> Final:
+    """The end of the run: as the questions tell it, or an answer to a cancel."""
+    try:
+        return await unless(stopping.ended, follow, Stopped())
+    except Stopped:
+        assert stopping.final is not None
+        return stopping.final
+
+
+async def _beside_all(
+    work: Callable[[], Awaitable[Final]], *backgrounds: Callable[[], Coroutine[Any, Any, None]]
+) -> Final:
+    for background in backgrounds:
+        work = partial(beside, work, background)
+    return await work()
+
+
+def _patch_of_end(rooms: Rooms, job: Job, stopping: Stopping, final: Final) -> Patch:
+    asked = job.cancel_requested or stopping.stop.is_set()
+    if not isinstance(final, Canceled) or asked or not stopping.overdue:
+        return patch_of(rooms, replace(job, cancel_requested=asked), final)
+    # Nobody asked for it: it took too long, and was stopped by our word or by the limit that the request has named.
+    title = rooms.provider(job).title
+    error = Timeout(
+        f"{title} did not finish within {stopping.deadline:g} seconds, and the run has stopped there.",
+        hint="Try again later, or ask for less." + (f" {_charge_words(final.charged).capitalize()}."),
+    )
+    return Patch(state="failed", error=problem_of(error), message=error.message, data={"charged": final.charged})
+
+
+def _out_of_sight(rooms: Rooms, job: Job, error: Timeout) -> Timeout:
+    title = rooms.provider(job).title
+    return Timeout(
+        f"{title} could not be asked about the run until its result was surely gone there.",
+        hint=f"Whether it was charged is shown at {title}; rotoscope jobs resume {job.id} asks about it again.",
+        said=error.said,
     )
 
 
-async def _goes_on(rooms: Rooms, job: Job, grip: Grip) -> None:
-    """Not every provider can stop a run: who asks for that is told."""
-    await grip.stop.wait()
+def _given_back(rooms: Rooms, job: Job, error: Refused) -> Patch:
+    """The prediction is paid for: whoever holds a key that is accepted takes it up; this process leaves it alone."""
     title = rooms.provider(job).title
-    message = f"{title} cannot stop a run: it goes on, and its result is kept."
-    await rooms.advance(job, Patch(data={"uncancellable": title}, message=message, event="progress"))
+    words = f"{title} does not accept the key of this process any more; the run may go on there, and is not given up."
+    hint = (
+        "A process with a key of the same account takes it up at once; this one asks again every "
+        f"{rooms.tempo.refused_pause:g} seconds. Set a good key and start the server again."
+    )
+    return Patch(state="queued", error={**problem_of(error), "hint": hint}, message=words, event="progress")
 
 
-async def _followed(rooms: Rooms, job: Job, runner: Runner, seat: Seat, stop: anyio.Event) -> Patch:
-    expected = _number(job.data.get("expected_seconds"))
-    deadline = rooms.manifest(job).timing.deadline_seconds
-    state: Open = Waiting(seat.ticket)
-    # The wall clock tells how long it has run already; from here on only the monotonic one counts.
-    before = min(max(rooms.clock() - (_number(job.data.get("accepted_at")) or rooms.clock()), 0.0), deadline)
-    begun = anyio.current_time() - before
-
-    def rest(state: Open) -> float:
-        return seat.pause(anyio.current_time() - begun, expected, state)
-
-    try:
-        with anyio.move_on_after(deadline - before or min(deadline, _FIRST_LOOK_SECONDS)):
-            final = await unless(stop, lambda: runner.follow(state, rest), Stopped())
-            if isinstance(final, Succeeded):
-                await _remembered(rooms, job, anyio.current_time() - begun)
-            return patch_of(rooms, job, final)
-    except Stopped:
-        return await _stopped(rooms, job, runner, state)
-    return await _overdue(rooms, job, runner, state, deadline)
-
-
-def _paused(rooms: Rooms, error: Refused) -> Patch:
-    """The prediction is paid for and goes on: it is asked about again and again, until the key is accepted."""
-    words = "The provider does not accept the key any more; the run goes on there, and is asked about now and then."
-    problem = problem_of(error) | {"hint": "Set a key of the same account and start the server again."}
-    return Patch(next_at=rooms.clock() + rooms.tempo.refused_pause, error=problem, message=words, event="progress")
-
-
-async def _remembered(rooms: Rooms, job: Job, seconds: float) -> None:
-    """What a run took is worth knowing, but no run may fail for it."""
+async def _remembered(rooms: Rooms, job: Job, watched: Stopwatch) -> None:
+    """What a run took is worth knowing, where it was watched throughout; but no run may fail for it."""
+    accepted = number(job.data.get("accepted_at"))
+    if watched.before or accepted is None or abs(rooms.clock() - accepted - watched.seconds) > _UNWATCHED_SECONDS:
+        return
     with contextlib.suppress(StorageFailed):
-        await rooms.ledger.note_seconds(job, str(job.data.get("workload") or ""), seconds)
+        await rooms.ledger.note_seconds(job, str(job.data.get("workload") or ""), watched.seconds)
 
 
-async def _listened(rooms: Rooms, job: Job, stream: HttpCall, wake: "_Wake") -> None:
+async def _listened(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket, wake: "_Wake") -> None:
     """A stream that breaks costs nothing: the schedule goes on without it."""
-    with contextlib.suppress(ProviderError):
-        await rooms.wire.listen(job.provider, stream, wake.told)
+    stream = runner.dialect.listen(ticket)
+    if stream is not None:
+        with contextlib.suppress(ProviderError):
+            await rooms.wire.listen(job.provider, stream, wake.told)
+
+
+async def _nothing(_: Prediction) -> None:
+    """What an answer to a cancel tells is written with the end of the run."""
 
 
 def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
@@ -135,6 +182,8 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
         case Failed(code=code, message=message, said=said, charged=charged):
             said_too = {"said": said[:2000]} if said else {}
             hint = "Change the request, or try another model."
+            if code == "output_expired":
+                hint = f"Whether it was charged is shown at {title}; rotoscope jobs resume {job.id} asks for it again."
             problem = {"code": code, "message": message, "hint": hint, **said_too}
             return Patch(state="failed", error=problem, message=message, data={"charged": charged})
         case Canceled(charged=charged):
@@ -143,36 +192,52 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
             error = None if job.cancel_requested else ours
             return Patch(state="cancelled", message=words, error=error, data={"charged": charged})
         case Waiting(ticket=ticket) | Working(ticket=ticket) | Ready(ticket=ticket):
-            accepted: dict[str, Json] = {"ticket": ticket_to_json(ticket), "accepted_at": rooms.clock()}
+            now = rooms.clock()
+            accepted: dict[str, Json] = {"ticket": ticket_to_json(ticket), "accepted_at": now}
+            accepted |= {"watched": 0.0, "watched_at": now}
             return Patch(stage="watch", data=accepted, message=_words(title, state), progress=max(job.progress, 0.02))
 
 
-def _recorder(rooms: Rooms, job: Job) -> Callable[[Prediction], Awaitable[None]]:
-    latest = job
+@dataclass(slots=True)
+class _Notes:
+    """Writes what is heard of a run, and for how long it was watched: the next process goes on from there."""
 
-    async def record(state: Prediction) -> None:
-        nonlocal latest
+    rooms: Rooms
+    latest: Job
+    stopping: Stopping
+    trail: Trail
+    stale_since: float | None = None
+
+    async def record(self, state: Prediction) -> None:
+        """A state was told."""
         if is_final(state):
             return
-        now = rooms.clock()
         # What was shown until now is a floor: the model's own word must not make the bar go back.
-        shown = live(latest, now).progress
-        said = state.progress if isinstance(state, Working) and state.progress is not None else latest.data.get("said")
-        message = _words(rooms.provider(job).title, state)
-        known: dict[str, Json] = {"said": said, "stale_since": None}
-        latest = await rooms.advance(latest, Patch(data=known, progress=shown, message=message, event="progress"))
+        shown = live(self.latest, self.rooms.clock()).progress
+        before = self.latest.data.get("said")
+        said = state.progress if isinstance(state, Working) and state.progress is not None else before
+        message = self.stopping.words or _words(self.rooms.provider(self.latest).title, state)
+        self.stale_since = None
+        await self._note({"said": said}, message, shown)
 
-    return record
+    async def missed(self, _: ProviderError) -> None:
+        """Questions are not answered."""
+        title = self.rooms.provider(self.latest).title
+        unheard = f"{title} does not answer just now; the run may go on there, and is asked about again."
+        self.stale_since = self.stale_since or self.rooms.clock()
+        await self._note({}, self.stopping.words or unheard)
 
+    async def keep(self) -> None:
+        """Write now and then for how long the run was watched; until cancelled."""
+        while True:
+            await anyio.sleep(self.stopping.watched.pause)
+            await self._note({})
 
-def _misser(rooms: Rooms, job: Job) -> Callable[[ProviderError], Awaitable[None]]:
-    title = rooms.provider(job).title
-
-    async def missed(_: ProviderError) -> None:
-        message = f"{title} does not answer just now; the run goes on there, and is asked about again."
-        await rooms.advance(job, Patch(data={"stale_since": rooms.clock()}, message=message, event="progress"))
-
-    return missed
+    async def _note(self, data: Mapping[str, Json], message: str | None = None, progress: float | None = None) -> None:
+        known: dict[str, Json] = {"seen": self.trail.seen, "silent": self.trail.silent, "stale_since": self.stale_since}
+        known |= {"watched": self.stopping.watched.seconds, "watched_at": self.rooms.clock(), **data}
+        patch = Patch(data=known, progress=progress, message=message, event="progress")
+        self.latest = await self.rooms.advance(self.latest, patch)
 
 
 class _Woken(Exception):
@@ -207,53 +272,6 @@ class _Wake:
             self._change = anyio.Event()
 
 
-async def _stopped(rooms: Rooms, job: Job, runner: Runner, state: Open) -> Patch:
-    """Tell the provider, then wait for its last word: it may have finished, and then the result is ours."""
-    told, seen = await _told_to_stop(rooms, job, runner, state)
-    cancelled = replace(job, cancel_requested=True)
-    if is_final(seen):
-        return patch_of(rooms, cancelled, seen)
-    title = rooms.provider(job).title
-    if told:
-        return Patch(state="cancelled", message=_cancel_words(title, None), data={"charged": None})
-    words = f"Cancelled here, but {title} could not be told to stop: it will finish and may charge for it."
-    return Patch(state="cancelled", message=words, data={"charged": None})
-
-
-async def _overdue(rooms: Rooms, job: Job, runner: Runner, state: Open, deadline: float) -> Patch:
-    """The ticket is never thrown away: one cancel, one last look, and a result that is there is collected.
-
-    Raises:
-        Refused: the key is not accepted, so nobody can know what became of the run.
-    """
-    _, seen = await _told_to_stop(rooms, job, runner, state)
-    if isinstance(seen, Succeeded):
-        return patch_of(rooms, job, seen)
-    error = Timeout(
-        f"{rooms.provider(job).title} did not finish within {deadline:g} seconds and was told to stop.",
-        hint="Try again later; whether it was charged is shown at the provider.",
-    )
-    charged = seen.charged if isinstance(seen, Canceled | Failed) else None
-    return Patch(state="failed", error=problem_of(error), message=error.message, data={"charged": charged})
-
-
-async def _told_to_stop(rooms: Rooms, job: Job, runner: Runner, state: Open) -> tuple[bool, Prediction]:
-    """Whether the provider was told, and the last that was seen: many only note the wish and stop, or not, later."""
-
-    async def record(_: Prediction) -> None:
-        """The job's own words stay: it is being cancelled."""
-
-    patient = rooms.runner(job, record, rooms.sleep)
-    with anyio.move_on_after(_STOP_SECONDS, shield=True):
-        told = rooms.provider(job).can_cancel and await patient.cancel(state.ticket)
-        if told:
-            with anyio.move_on_after(_LAST_WORD_SECONDS):
-                return told, await patient.follow(state, lambda _: _LAST_WORD_PAUSE)
-        seen = await runner.look(state)
-        return told, await runner.look(seen) if isinstance(seen, Ready) else seen
-    return False, state
-
-
 def _measured(measures: Mapping[str, str], metrics: Mapping[str, Json]) -> dict[str, Json]:
     """What the provider has measured of what a price may count, by the unit of the price."""
     return {unit: metrics[name] for unit, name in measures.items() if name in metrics}
@@ -272,9 +290,9 @@ def _words(title: str, state: Prediction) -> str:
 
 
 def _cancel_words(title: str, charged: bool | None) -> str:
+    return f"Cancelled at {title}: {_charge_words(charged)}."
+
+
+def _charge_words(charged: bool | None) -> str:
     known = {None: "whether it is charged is not known", True: "the time that it ran is charged", False: "not charged"}
-    return f"Cancelled at {title}: {known[charged]}."
-
-
-def _number(value: Json | None) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return known[charged]

@@ -1,6 +1,6 @@
 """What a file is, by its first bytes. A name or a declared content type is never believed."""
 
-__all__ = ["content_type_of", "extension_of", "foreign_format", "is_audio", "is_image", "is_video"]
+__all__ = ["EXTENSIONS", "content_type_of", "extension_of", "foreign_format", "is_audio", "is_image", "is_video"]
 
 _EXTENSIONS = {
     "image/png": ".png",
@@ -90,6 +90,10 @@ def foreign_format(head: bytes) -> str | None:
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "AVI"
     return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
+
+
+EXTENSIONS = (*_EXTENSIONS.values(), ".bin")
+"""Every extension that `extension_of` gives."""
 
 
 def extension_of(content_type: str) -> str:

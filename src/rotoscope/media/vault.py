@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.sniff import content_type_of, extension_of
+from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
 
 __all__ = ["Kept", "Vault"]
 
@@ -155,7 +155,9 @@ class Vault:
         """The kept file of a hash, or None."""
         if len(sha256) != hashlib.sha256().digest_size * 2 or not all(c in "0123456789abcdef" for c in sha256):
             return None
-        return next(iter((self.folder / sha256[:2]).glob(f"{sha256}.*")), None)
+        stem = self.folder / sha256[:2] / sha256
+        # A look for each of the few names that there are costs the same however many files lie beside it.
+        return next((path for name in EXTENSIONS if (path := stem.with_name(sha256 + name)).is_file()), None)
 
     def older_than(self, before: float, within: str = "??") -> list[Path]:
         """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new.

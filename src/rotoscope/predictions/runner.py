@@ -4,17 +4,37 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rotoscope.errors import Busy, InvalidInput, ProviderDown, ProviderError, Refused, SubmitUnsure, Unreachable
+import anyio
+
+from rotoscope.errors import (
+    Busy,
+    InvalidInput,
+    ProviderDown,
+    ProviderError,
+    Refused,
+    RotoscopeError,
+    SubmitUnsure,
+    Timeout,
+    Unreachable,
+)
 from rotoscope.predictions.dialects import Dialect, Parcel
 from rotoscope.predictions.sightings import Seen, Sighting
-from rotoscope.predictions.states import Call, Canceled, Failed, Final, Open, Prediction, Succeeded, Ticket
+from rotoscope.predictions.states import Call, Canceled, Failed, Final, Open, Prediction, Succeeded, Ticket, Waiting
 from rotoscope.wire.messages import HttpCall, Reply
 
-__all__ = ["Runner", "Send"]
+__all__ = ["LONGEST_LIFE", "Runner", "Send", "Told", "Trail"]
+
+LONGEST_LIFE = 7 * 86_400.0
+"""Seconds for which a result is looked for where no provider says how long it keeps it. None that says so keeps it for
+more than some days; to ask for too long is free, and to stop too early loses what was paid for.
+"""
 
 _UPLOAD_TRIES = 3
 _TROUBLE_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
+_LONGEST_PAUSE = 60.0  # seconds; after an hour of silence:
+_LONG_SILENCE, _RAREST_PAUSE = 3600.0, 300.0
+_TELL_EVERY = 60.0  # seconds of silence between two notes of it
+_NO_ENTRY = frozenset({401, 403})
 _GONE = "output_expired"
 _MISSES = 4
 _REFUSALS = 3
@@ -42,7 +62,7 @@ class Runner:
         send: the wire.
         record: told of every new state before anybody else is; the ledger.
         sleep: waits some seconds.
-        missed: told of the first of several questions in a row that were not answered.
+        missed: told when questions are not answered: of the first of several in a row, then about once a minute.
     """
 
     dialect: Dialect
@@ -74,40 +94,66 @@ class Runner:
             ) from error
         return state
 
-    async def follow(self, state: Prediction, pause: Callable[[Open], float]) -> Final:
+    async def follow(
+        self,
+        state: Prediction,
+        pause: Callable[[Open], float],
+        trail: "Trail | None" = None,
+        lasts: Callable[[float], bool] = lambda silent: silent < LONGEST_LIFE,
+    ) -> Final:
         """Ask until there is nothing left to ask. After a crash, call it again with the last recorded state.
+
+        Args:
+            state: what is known of the prediction.
+            pause: the seconds to wait before the next question, while they are answered.
+            trail: how the provider has answered until now; it is kept up here, so whoever has it can write it down.
+            lasts: whether the provider may still have the result, after so many seconds without a good answer.
 
         Raises:
             SubmitUnsure: the provider never knew the prediction, as far as was seen here.
             Refused: several questions in a row were refused for the key.
+            Timeout: nothing was heard of it until its result is surely gone.
         """
+        trail = trail or Trail()
         doubt = _Doubt()
         while not isinstance(state, Succeeded | Failed | Canceled):
-            await self.sleep(max(pause(state), doubt.pause))
+            await self._rest(pause(state), doubt, trail)
             try:
                 heard = await self._ask(state)
             except (ProviderDown, Busy, Refused) as error:
                 # A question that fails says nothing about the prediction: it is paid for, so we ask again.
-                await self._missed(error, doubt)
+                await self._missed(error, doubt, trail)
+                if not lasts(trail.silent):
+                    raise _over(error) from error
                 continue
-            if isinstance(heard, Failed) and heard.code == _GONE and doubt.misses < _MISSES:
-                # Lists lag behind, and one "not found" may pass: only several in a row are believed.
+            if _is_not_found(heard) and not doubt.is_believed(trail, lasts):
+                # Lists lag behind and services are moved: after a good answer, "not found" passes.
                 doubt.miss()
+                await self._missed(_unseen(), doubt, trail)
                 continue
-            if doubt.misses == _MISSES and not doubt.seen:
+            if _is_not_found(heard) and not trail.seen:
                 raise _unknown(state.ticket)
+            trail.hear()
             if heard != state or doubt.told:
                 await self.record(heard)
-            doubt, state = _Doubt(seen=True), heard
+            doubt, state = _Doubt(), heard
         return state
 
-    async def _missed(self, error: ProviderError, doubt: "_Doubt") -> None:
+    async def _rest(self, seconds: float, doubt: "_Doubt", trail: "Trail") -> None:
+        """Wait before a question; while none is answered, the time that passes is counted."""
+        longest = _LONGEST_PAUSE if trail.silent < _LONG_SILENCE else _RAREST_PAUSE
+        waited, begun = max(seconds, min(doubt.pause, longest)), anyio.current_time()
+        await self.sleep(waited)
+        if doubt.pause:
+            trail.silent += max(waited, anyio.current_time() - begun)
+
+    async def _missed(self, error: ProviderError, doubt: "_Doubt", trail: "Trail") -> None:
         doubt.pause = _longer(doubt.pause, error)
         doubt.refusals = doubt.refusals + 1 if isinstance(error, Refused) else 0
         if doubt.refusals == _REFUSALS:
             raise error
-        if not doubt.told and self.missed is not None:
-            doubt.told = True
+        if self.missed is not None and trail.silent >= doubt.tell_at:
+            doubt.told, doubt.tell_at = True, trail.silent + _TELL_EVERY
             await self.missed(error)
 
     async def _ask(self, state: Open) -> Prediction:
@@ -126,21 +172,29 @@ class Runner:
         except ProviderError:
             return state
 
-    async def cancel(self, ticket: Ticket) -> bool:
-        """Tell the provider to stop; whether it was told and took it. It is free, so it is tried again."""
+    async def cancel(self, ticket: Ticket) -> "Told":
+        """Tell the provider to stop, and what it answered. It is free, so trouble that may pass is tried again."""
         call = self.dialect.cancel(ticket)
         if call is None:
-            return False
+            return Told()
         for tries_left in reversed(range(_CANCEL_TRIES)):
             try:
                 reply = await self.send(call)
             except ProviderError:
                 reply = None
             if reply is not None and not _passes(reply):
-                return reply.ok
+                return Told(reply.ok, reply.status in _NO_ENTRY, self._last_word(reply, ticket) if reply.ok else None)
             if tries_left:
                 await self.sleep(_TROUBLE_PAUSE)
-        return False
+        return Told()
+
+    def _last_word(self, reply: Reply, ticket: Ticket) -> Final | None:
+        """The end of the run, where the answer to a cancel carries it: Replicate's is the prediction itself."""
+        try:
+            heard = self.dialect.read(reply, Waiting(ticket))
+        except RotoscopeError:
+            return None
+        return heard if isinstance(heard, Succeeded | Failed | Canceled) and not _is_not_found(heard) else None
 
     async def recent(self, call: Call, since: float) -> Seen | None:
         """What the provider lists as submitted to the call's endpoint since a moment (Unix seconds of its clock).
@@ -190,7 +244,7 @@ class Runner:
             except (ProviderDown, Busy) as error:
                 if not tries_left:
                     raise
-                await self.sleep(_longer(0.0, error))
+                await self.sleep(min(_longer(0.0, error), _LONGEST_PAUSE))
         raise AssertionError  # the last try returns or raises
 
     async def _upload_once(self, parcel: Parcel) -> str:
@@ -212,18 +266,70 @@ class Runner:
 
 
 @dataclass(slots=True)
+class Trail:
+    """How a provider has answered the questions about one prediction.
+
+    Attributes:
+        seen: whether it has ever told a state of it.
+        silent: the seconds that were seen to pass since its last good answer; 0 while it answers.
+    """
+
+    seen: bool = False
+    silent: float = 0.0
+
+    def hear(self) -> None:
+        """A state was told."""
+        self.seen, self.silent = True, 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a provider made of the wish that a run stops.
+
+    Attributes:
+        taken: it answered that it took the wish; whether the run stops is another matter.
+        refused: it does not accept the key.
+        final: how the run has ended, where the answer says it.
+    """
+
+    taken: bool = False
+    refused: bool = False
+    final: Final | None = None
+
+
+@dataclass(slots=True)
 class _Doubt:
     """What has gone wrong since the last answer."""
 
-    seen: bool = False
     pause: float = 0.0
     misses: int = 0
     refusals: int = 0
     told: bool = False
+    tell_at: float = 0.0
 
     def miss(self) -> None:
         self.misses += 1
-        self.pause = max(2 * self.pause, _TROUBLE_PAUSE)
+
+    def is_believed(self, trail: Trail, lasts: Callable[[float], bool]) -> bool:
+        """Whether the provider surely does not have the prediction: never had it, or has it no more."""
+        return not lasts(trail.silent) if trail.seen else self.misses >= _MISSES
+
+
+def _is_not_found(heard: Prediction) -> bool:
+    """Whether it is a plain "not found"; one that tells of the run, that its data were removed, is no blip."""
+    return isinstance(heard, Failed) and heard.code == _GONE and heard.charged is None
+
+
+def _unseen() -> ProviderDown:
+    return ProviderDown("The provider does not find the prediction just now.", hint="It is asked about again.")
+
+
+def _over(error: ProviderError) -> Timeout:
+    return Timeout(
+        "The provider could not be asked about the run until its result was surely gone.",
+        hint="Whether it was charged is shown at the provider.",
+        said=error.said,
+    )
 
 
 def _unknown(ticket: Ticket) -> SubmitUnsure:
@@ -240,4 +346,4 @@ def _passes(reply: Reply) -> bool:
 
 def _longer(pause: float, error: ProviderError) -> float:
     asked = error.after if isinstance(error, Busy) and error.after is not None else 0.0
-    return min(max(2 * pause, _TROUBLE_PAUSE, asked), _LONGEST_PAUSE)
+    return min(max(2 * pause, _TROUBLE_PAUSE, asked), _RAREST_PAUSE)

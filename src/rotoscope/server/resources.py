@@ -88,7 +88,7 @@ async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResour
     if "/" in job_id:
         raise InvalidInput("Only job://ID is read.", hint=_OUTPUTS, code="unknown_resource")
     job = await studio.job(job_id, principal)
-    result = await studio.deliver(job, AnyResult)
+    result = await studio.result(job, AnyResult)  # a host may read without showing it to anybody: that tells nothing
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)
 
 

@@ -26,7 +26,7 @@ from mcp_types import (
 )
 
 from rotoscope.errors import RotoscopeError
-from rotoscope.jobs.job import Job
+from rotoscope.jobs.job import ENDED, Job
 from rotoscope.server.lowlevel import serve_method
 from rotoscope.tasks_extension import Listening, Tasks
 
@@ -104,11 +104,11 @@ class Fanout:
                 self._tell_sessions(job_id, sending)  # also those who subscribed after its end
                 for listener in [] if told else list(self._listeners.values()):
                     listener(job_id)
-                if job is not None and job.final:
+                if job is not None and job.state in ENDED:  # a review is none: what comes of it is told too
                     self._sessions.pop(_SCHEME + job_id, None)
 
     def subscribe(self, uri: str, key: str, session: ServerSession) -> None:
-        """Tell a session of the handshake era of every change of a job, until the job is final.
+        """Tell a session of the handshake era of every change of a job, until the job has ended.
 
         A job that has ended already is told of at once, for nothing else will ever be.
 

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["JobTasks", "offer_task", "task_of"]
 
 _POLL_LEAST, _POLL_MOST, _POLLS = 2000, 5000, 20
-# needs_review is completed, with isError: the protocol has no word for it.
+_POLL_REVIEW = 30_000
+# needs_review is working: a person must look, at the provider and then at a command line. `input_required` would ask
+# the client for something that it cannot give; `completed` would be taken back when the person has spoken.
 _STATUS: Mapping[Status, TaskStatus] = {
     "queued": "working",
     "running": "working",
     "succeeded": "completed",
     "failed": "completed",
-    "needs_review": "completed",
+    "needs_review": "working",
     "cancelled": "cancelled",
 }
 
@@ -118,12 +120,15 @@ def task_of(job: Job, result: JobResult, answer: CallToolResult, retention_secon
         created_at=job.created_at,
         updated_at=job.updated_at,
         ttl_ms=None if retention_seconds is None else round(retention_seconds * 1000),
-        poll_ms=_poll_ms(result.expected_seconds),
+        poll_ms=_POLL_REVIEW if job.state == "needs_review" else _poll_ms(result.expected_seconds),
         result=answer if status == "completed" else None,
     )
 
 
 def _words(result: JobResult) -> str:
+    if result.status == "needs_review":
+        problem = f" {result.error.message}" if result.error is not None else ""
+        return f"Waits for a person's review.{problem} {result.next_step}"
     if result.error is not None:
         return f"{result.error.code}: {result.error.message}"
     if result.status == "running":

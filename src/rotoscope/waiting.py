@@ -1,0 +1,92 @@
+"""Waiting for a job: as long as the question bears it, through what other processes do to the job meanwhile."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from rotoscope.contracts.results import Status
+from rotoscope.jobs.dispatcher import Dispatcher
+from rotoscope.jobs.job import ENDED, FINAL, Job
+from rotoscope.jobs.progress import live
+from rotoscope.jobs.review import Review
+from rotoscope.jobs.rooms import Rooms
+
+__all__ = ["Told", "Waiting"]
+
+_LOOK_SECONDS = 2.0  # for a look at a job in review, which asks the provider for its list
+_FIRST_SECONDS = 1.5  # in which a job that was taken over is asked about once, wherever the provider is
+_GLANCE_SECONDS = 1.0
+
+Told = Callable[[Job], Awaitable[None]]
+"""Hears of a job that changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Waits for jobs, and brings them on where nobody else does."""
+
+    rooms: Rooms
+    dispatcher: Dispatcher
+    review: Review
+
+    async def wait(self, job: Job, seconds: float, told: Told | None = None, until: frozenset[Status] = FINAL) -> Job:
+        """Wait for a job to be in one of some states, at most some seconds; `told` hears of every change before it is.
+
+        Args:
+            job: the job, as it was lately.
+            seconds: how long.
+            told: hears of its progress.
+            until: what is waited for: by default that nobody drives it; who only asks may wait through a review.
+        """
+        feed, ledger = self.rooms.feed, self.rooms.ledger
+        awaited = feed.next_change if told is not None else feed.end
+        with anyio.move_on_after(seconds):
+            while job.state not in until:
+                change = awaited(job.id)
+                job = await ledger.job(job.id)
+                if job.state in until:
+                    break
+                if told is not None:
+                    await told(await self.live(job))
+                # Time passes, and another process may drive it: its changes wake nobody here.
+                with anyio.move_on_after(_GLANCE_SECONDS):
+                    await change.wait()
+        if job.final:
+            # Nothing changes any more: the event that was taken last must not stay behind.
+            feed.changed(job.id)
+        return job
+
+    async def live(self, job: Job) -> Job:
+        """The job as it is at this very moment, or why nobody drives it."""
+        return live(job, self.rooms.clock(), await self.dispatcher.why_idle(job))
+
+    async def ask_after(self, job: Job, seconds: float, budget: float, told: Told | None = None) -> Job:
+        """A job as somebody who asks for it should see it: looked for if in review, driven if nobody did.
+
+        Some clients start a process for each call: it would be gone before it had taken the job over, and a job that
+        is only ever asked about would never get on. So a job that was taken over just now is waited for a little.
+
+        Args:
+            job: the job, as it was lately.
+            seconds: how long its end is waited for.
+            budget: how long the whole may take, in seconds.
+            told: hears of its progress.
+        """
+        deadline = anyio.current_time() + budget
+        if job.state == "needs_review":
+            job = await self._looked_for(job, budget)
+        elif not job.final:
+            driven = await self.dispatcher.comes_to_drive(job.id)
+            if driven is not None:
+                seconds = max(seconds, _FIRST_SECONDS - driven)
+        return await self.wait(job, min(seconds, max(0.0, deadline - anyio.current_time())), told, until=ENDED)
+
+    async def _looked_for(self, job: Job, seconds: float) -> Job:
+        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
+        with anyio.move_on_after(min(seconds, _LOOK_SECONDS)):
+            await self.review.look_at(job)
+        job = await self.rooms.ledger.job(job.id)
+        if job.state == "queued":
+            self.dispatcher.start(job.id)  # it was found, so there is no time to lose
+        return job
