@@ -180,14 +180,7 @@ class Laws(RuleBasedStateMachine):
         twins = [job_id for job_id in twins if self.is_joinable(after[job_id], home, key)] or (
             twins if opened is not None and opened[1] else []
         )
-        # Left to chance, few processes would be hit in the moments that matter.
-        at = len(process.seams.crossed) + fate[1]
-        if fate[0] == "dies":
-            process.seams.kill_at = at
-        elif fate[0] == "stops":
-            process.seams.stop_at = at
-        elif fate[0] == "ends":
-            process.seams.end_at = at
+        self.meet(process, fate)
         for job_id, row in self.rows().items():  # the one who asked may have been killed before it was told
             if job_id not in self.seen:
                 assert not full, "opened over the cap"
@@ -197,6 +190,16 @@ class Laws(RuleBasedStateMachine):
                 self.seen[job_id] = Seen(home, key, self.time.now)
         if opened is not None and opened[1]:
             assert opened[0] in twins
+
+    def meet(self, process: Process, fate: tuple[str, int]) -> None:
+        """Left to chance, few processes would be hit in the moments that matter."""
+        at = len(process.seams.crossed) + fate[1]
+        if fate[0] == "dies":
+            process.seams.kill_at = at
+        elif fate[0] == "stops":
+            process.seams.stop_at = at
+        elif fate[0] == "ends":
+            process.seams.end_at = at
 
     def is_joinable(self, row: Any, home: str, key: str | None) -> bool:
         """Whether an equal request must be answered with this job, by the rule as a person would say it."""
