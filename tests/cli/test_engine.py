@@ -237,3 +237,31 @@ def test_a_server_that_is_told_to_end_gives_its_jobs_back_although_its_input_sta
     ((state, owner, lease),) = rows(env, f"SELECT state, owner, lease_until FROM jobs WHERE id = '{job_id}'")
     assert (state in ("queued", "succeeded"), state == "succeeded" or owner is None, lease) == (True, True, None)
     assert rows(env, "SELECT count(*) FROM processes") == [(0,)]
+
+
+def test_resume_takes_a_paid_job_up_again_and_prints_its_result(
+    run: Run, env: dict[str, str], home: Path, photo: Path
+) -> None:
+    """As an older version left it: the disk was full when its result came."""
+    (job,) = left_behind(env, home, photo)
+    assert run("jobs", "drive").returncode == 0
+    error = json.dumps({"code": "storage", "message": "The disk is full.", "hint": "Make room."})
+    rows(env, f"UPDATE jobs SET state='failed', stage='fetch', error='{error}', finished_at=5 WHERE id='{job.id}'")
+    rows(env, "DELETE FROM outputs")
+    done = run("jobs", "resume", job.id)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["job_id"], told["status"], told["error"]) == (job.id, "succeeded", None)
+    assert Path(told["masks"][0]["media"]["path"]).is_file()
+    assert rows(env, "SELECT count(*) FROM jobs") == [(1,)]
+
+
+def test_resume_refuses_in_one_sentence_what_cannot_be_taken_up(
+    run: Run, env: dict[str, str], home: Path, photo: Path
+) -> None:
+    (job,) = left_behind(env, home, photo)
+    rows(env, f"UPDATE jobs SET state='failed', error='{json.dumps({'code': 'storage'})}' WHERE id='{job.id}'")
+    for job_id, words in ((job.id, "Nothing is known at the provider"), ("none", "There is no such job")):
+        done = run("jobs", "resume", job_id)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr

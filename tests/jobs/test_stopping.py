@@ -260,3 +260,39 @@ def test_progress_does_not_go_mad_when_the_clock_jumps(scene: Scene) -> None:
     assert said < 60, told.message
     jump[0] = -7200.0
     assert scene.result(process, job_id).elapsed_seconds >= 0
+
+
+def test_a_key_that_is_refused_gives_the_job_to_who_has_a_good_one(scene: Scene) -> None:
+    scene.provider.ends, key = 60.0, {"good": True}
+    first = scene.process(key=key)
+    job_id = scene.begin(first)
+    scene.time.run(5)
+    second = scene.process()
+    scene.time.run(5)
+    assert scene.job(second, job_id).owner == "process 1"
+    key["good"] = False
+    scene.time.run(15)
+    job = scene.job(second, job_id)
+    assert (job.state, job.owner) == ("running", "process 2")
+    assert scene.run(second, job_id, 120).state == "succeeded"
+    assert len(scene.provider.heard("refused")) == 3
+    assert (scene.provider.posts, scene.provider.heard("cancel")) == (1, [])
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_the_only_process_asks_again_after_a_while_with_a_key_that_was_refused(scene: Scene, cancelled: bool) -> None:
+    scene.provider.ends, key = 60.0, {"good": True}
+    process = scene.process(key=key)
+    job_id = scene.begin(process)
+    scene.time.run(5)
+    key["good"] = False
+    if cancelled:
+        scene.cancel(process, job_id)
+    scene.time.run(300)
+    told = scene.result(process, job_id)
+    assert told.error is not None
+    assert (told.status, told.error.code) == ("queued", "auth")
+    assert "not given up" in told.message
+    assert 12 <= len(scene.provider.heard("refused")) <= 30
+    key["good"] = True
+    assert scene.run(process, job_id, 120).state == "succeeded"

@@ -111,8 +111,8 @@ class Provider:
 
 
 class _Wire:
-    def __init__(self, provider: Provider, seams: Seams) -> None:
-        self.provider, self.seams = provider, seams
+    def __init__(self, provider: Provider, seams: Seams, key: dict[str, bool]) -> None:
+        self.provider, self.seams, self.key = provider, seams, key
 
     async def aclose(self) -> None:
         """There is nothing to close."""
@@ -123,6 +123,8 @@ class _Wire:
     async def send(self, provider: str, call: HttpCall, guard: Any = None, *, pays: bool = False) -> Reply:
         self.seams.cross("before sending")
         await anyio.sleep(0.05)
+        if not self.key["good"]:
+            return self.provider.answered("refused", nothing, lambda: reply(401, {"detail": "Unauthenticated"}))
         if call.method == "POST" and call.url.endswith("/predictions"):
             return self.provider.posted()
         if call.method == "POST":
@@ -148,15 +150,15 @@ class Scene:
     provider: Provider
     tempo: Tempo = field(default_factory=lambda: Tempo(look=2.0, glance=1.0))
     started: int = 0
-    wall: Callable[[], float] | None = None
 
-    def process(self, wall: Callable[[], float] | None = None) -> Process:
-        """Start one; with a clock of its own, if its wall clock is another one."""
+    def process(self, wall: Callable[[], float] | None = None, key: dict[str, bool] | None = None) -> Process:
+        """Start one; with a wall clock of its own, or a key that may be `good` or not."""
+        held = {"good": True} if key is None else key
         self.started += 1
         dialects = {"replicate": DIALECTS["replicate"]({"api": "https://api.replicate.com"})}
         begun = Process(
             self.time, f"process {self.started}", self.folder, shipped(), dialects,
-            lambda seams: _Wire(self.provider, seams), frozenset({"sandbox"}), self.tempo,
+            lambda seams: _Wire(self.provider, seams, held), frozenset({"sandbox"}), self.tempo,
         )  # fmt: skip
         if wall is not None:
             object.__setattr__(begun.rooms, "clock", wall)

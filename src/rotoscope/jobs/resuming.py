@@ -24,7 +24,9 @@ __all__ = ["resume", "resume_stumbled"]
 _OURS = frozenset({"internal", "storage"})
 """Codes of ends for which a new start of a process may be the cure."""
 
-_WITHOUT_RESULT = _OURS | {"timeout", "download_failed", "output_expired", "output_blocked", "not_media", "too_large"}
+_WITHOUT_RESULT = _OURS | {
+    "timeout", "download_failed", "output_expired", "output_blocked", "not_media", "too_large", "provider_error"
+}  # fmt: skip
 _RESTING_SECONDS = 30.0  # several processes that start in a row do not each try what has just stumbled
 _AT_ONCE = 64  # jobs of one start: the transaction must stay short
 _STUMBLED = (
@@ -100,7 +102,7 @@ def _stage(connection: Connection, job: Job) -> Stage | None:
 
 def _may_have_a_result(job: Job) -> bool:
     if job.state == "failed":
-        return (job.error or {}).get("code") in _WITHOUT_RESULT
+        return (job.error or {}).get("code") in _WITHOUT_RESULT and job.data.get("charged") is not False
     return job.state == "needs_review" or job.data.get("charged") is None
 
 

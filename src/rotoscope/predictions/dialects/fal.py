@@ -223,7 +223,8 @@ def _app(endpoint: str) -> str:
 def _refused(reply: Reply) -> RotoscopeError:
     if _unpaid(reply):
         return broke(reply)
-    if _POLICY in _detail_types(reply.fields()) and reply.status in {400, 422}:
+    fields = reply.fields()
+    if _POLICY in (*_detail_types(fields), _kind(reply, fields)) and reply.status in {400, 422}:
         return invalid(
             reply,
             "The provider's content policy refuses the input.",
@@ -267,27 +268,38 @@ def _result(reply: Reply, about: Ready) -> Prediction:
     """Read the answer to the question for a result.
 
     fal repeats the model's own error status here. It is told from an answer that only failed on its way (and is
-    asked for again) by what it carries: a known error type, or the model's list of details.
+    asked for again) by what it carries: a known error type, or fal's own form of an error, `detail`, under a status
+    that no gateway on the way gives.
     """
     if reply.status in {404, 410}:
         return gone(about.ticket)
     if reply.ok and reply.status != 202:  # noqa: PLR2004 - 202 is fal's word for "still running"
         return _output(reply, about)
-    if reply.status in {401, 403, 408, 429}:
-        raise unanswered(reply)
     fields = reply.fields()
+    if reply.status in _NO_VERDICT or _unfinished(reply, fields):
+        raise unanswered(reply)
     if reply.headers.get("x-fal-request-timeout-type") == "user":
         return _ended("request_timeout", about.ticket, said(reply), about.logs)
-    kind = _error_type(fields) or reply.headers.get("x-fal-error-type", "")
-    if (kind in _ENDS or kind == _STOPPED) and not _unfinished(reply):
+    kind = _kind(reply, fields)
+    if kind in _ENDS or kind == _STOPPED:
         return _ended(kind, about.ticket, said(reply), about.logs)
-    if types := _detail_types(fields):
-        return _rejected(types, about, said(reply))
+    types = _detail_types(fields)
+    if types or (fields.get("detail") and _is_the_models(reply.status)):
+        return _rejected(types, reply, about)
     raise unanswered(reply)
 
 
-def _unfinished(reply: Reply) -> bool:
-    return "in progress" in (said(reply) or "").lower()
+_NO_VERDICT = frozenset({202, 401, 402, 403, 408, 409, 425, 429})
+"""What is said of the question, the key or the moment, and not of the run."""
+
+
+def _is_the_models(status: int) -> bool:
+    """Whether fal's own error form under this status is the end of the run: 502 to 504 may be an answer that passes."""
+    return 400 <= status <= 500  # noqa: PLR2004 - client errors, and the plain server error
+
+
+def _unfinished(reply: Reply, fields: dict[str, Json]) -> bool:
+    return fields.get("status") in ("IN_QUEUE", "IN_PROGRESS") or "in progress" in (said(reply) or "").lower()
 
 
 def _output(reply: Reply, about: Ready) -> Prediction:
@@ -310,9 +322,15 @@ _ABOUT_INPUT = re.compile(
 )
 
 
+_SAYS_NOTHING = "Internal Server Error"
+"""The words of a server that was surprised; those of a model, or of fal's queue."""
+
+_POLICY_WORDS = re.compile(r"content[_ ]policy|flagged as", re.IGNORECASE)
+
+
 def _detail_types(fields: dict[str, Json]) -> list[str]:
     detail = fields.get("detail")
-    items = detail if isinstance(detail, list) else []
+    items = detail if isinstance(detail, list) else [detail]
     return [kind for item in items if isinstance(item, dict) and isinstance(kind := item.get("type"), str)]
 
 
@@ -321,13 +339,24 @@ def _error_type(fields: dict[str, Json]) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _rejected(types: list[str], about: Ready, words: str | None) -> Failed:
-    if _POLICY in types:
+def _kind(reply: Reply, fields: dict[str, Json]) -> str:
+    return _error_type(fields) or reply.headers.get("x-fal-error-type", "")
+
+
+def _rejected(types: list[str], reply: Reply, about: Ready) -> Failed:
+    """A run that ended with an error of the model's: by the types of its details, else by its words and status."""
+    words = said(reply)
+    about_input = all(map(_ABOUT_INPUT.fullmatch, types)) if types else reply.status < 500  # noqa: PLR2004 - a 4xx
+    if _POLICY in types or (not types and _POLICY_WORDS.search(words or "")):
         code, message = "content_policy", "The provider's content policy refused the run."
-    elif all(map(_ABOUT_INPUT.fullmatch, types)):
+    elif about_input:
         code, message = "invalid_input", "The model does not accept the input."
-    else:
+    elif types or words != _SAYS_NOTHING:
         code, message = "prediction_failed", "The model ran and failed."
+    else:
+        # It may be the model's end or a fault on the way, so nothing is said of money, and it can be taken up again.
+        message = "The provider could not give the result."
+        return Failed(about.ticket, "provider_error", message, words, logs=about.logs)
     return Failed(about.ticket, code, message, words, charged=False, logs=about.logs)
 
 
@@ -354,6 +383,7 @@ _PROVIDERS_FAULT = (
 _ENDS: Mapping[str, tuple[str, str]] = {
     "request_timeout": ("rate_limited", "The run did not start in time."),
     "bad_request": ("invalid_input", "The provider does not accept the input."),
+    _POLICY: ("content_policy", "The provider's content policy refused the run."),
     **dict.fromkeys(_PROVIDERS_FAULT, ("provider_error", "The provider could not run the model.")),
 }
 """fal's `error_type` words with our code and message; any other word is the model's own failure."""
