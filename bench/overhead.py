@@ -19,7 +19,7 @@ from figures import arguments, headline
 from mcp import Client
 
 from rotoscope.compose import open_roots, studio_opener
-from rotoscope.jobs import collect
+from rotoscope.jobs import finishing
 from rotoscope.media import intake
 from rotoscope.media.masks import mask_png
 from rotoscope.models.catalog import manifest_folder
@@ -73,7 +73,7 @@ async def main(calls: int) -> None:
     mask[100:400, 100:400] = True
     pixels: list[float] = []
     intake.clean = timed(pixels, intake.clean)
-    collect.finish_masks = timed(pixels, collect.finish_masks)
+    finishing.finish_masks = timed(pixels, finishing.finish_masks)
     whole: list[float] = []
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "photo.jpg"
