@@ -154,6 +154,25 @@ async def test_a_cancelled_request_is_not_joined(studio: Studio, provider: Repli
     await finished(studio, second)
 
 
+async def test_a_request_that_may_be_charged_is_joined_although_its_job_was_asked_to_stop(
+    studio: Studio, provider: Replicate, photo: Path, until: Until
+) -> None:
+    """The cancel comes too late, or is not taken: whoever asks again gets what is being paid for, once."""
+    provider.hold, provider.cancelled = anyio.Event(), list(provider.states)
+    first = await begun(studio, words(photo))
+
+    async def sent() -> bool:
+        return bool(provider.posts)
+
+    await until(sent)
+    await studio.cancel(first.job.id, "local")
+    assert (await begun(studio, words(photo))).joined
+    provider.hold.set()
+    await finished(studio, first)
+    result = await performed(studio, words(photo))
+    assert (result.job_id, result.status, provider.posts) == (first.job.id, "succeeded", 1)
+
+
 @pytest.mark.parametrize(
     ("change", "joined"),
     [
