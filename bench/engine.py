@@ -91,9 +91,9 @@ async def one(studio: Studio) -> float:
 def counted(counts: dict[str, int]) -> None:
     transacting = Database.transact
 
-    async def transact(self: Database, work: Any, *, writes: bool = True, durable: bool = False) -> Any:
-        counts["durable" if durable else "writing" if writes else "reading"] += 1
-        return await transacting(self, work, writes=writes, durable=durable)
+    async def transact(self: Database, work: Any, **how: Any) -> Any:
+        counts["durable" if how.get("durable") else "writing" if how.get("writes", True) else "reading"] += 1
+        return await transacting(self, work, **how)
 
     Database.transact = transact  # type: ignore[method-assign]  # a benchmark counts
 

@@ -70,8 +70,7 @@ class Follower:
         while self.due and self.due[0][0] <= end:
             at, _, name = heapq.heappop(self.due)
             self.clock.now = max(self.clock.now, at)
-            self.clock.now += self.pacer.limiter.seconds_left()
-            self.pacer.limiter.take()
+            self.clock.now += self.pacer.limiter.reserve()
             run, _, leaving = self.runs[name]
             self.asked_at.append(self.clock.now)
             run.questions += 1
@@ -95,14 +94,12 @@ def test_the_limit_holds_in_every_second_whatever_is_asked(gaps: list[float]) ->
     limiter, turns = Limiter(clock), list[float]()
     for gap in gaps:
         clock.now += gap / 10
-        clock.now += limiter.seconds_left()
-        limiter.take()
-        turns.append(clock.now)
+        turns.append(clock.now + limiter.reserve())
     assert most_in_a_second(turns) <= AT_MOST
 
 
 @pytest.mark.anyio
-async def test_the_limit_holds_for_those_who_wait_in_line_and_wake_late() -> None:
+async def test_the_limit_holds_for_those_who_wake_late_and_together() -> None:
     clock, turns, late = Clock(), list[float](), itertools.cycle((0.0, 0.4, 0.0, 0.01))
     limiter = Limiter(clock)
 
@@ -125,16 +122,15 @@ def test_who_asks_rarely_never_waits_for_a_turn() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     for _ in range(100):
-        assert limiter.seconds_left() == 0.0
-        limiter.take()
+        assert limiter.reserve() == 0.0
         clock.now += 1 / 30
 
 
 def test_what_cannot_wait_is_counted() -> None:
     limiter = Limiter(Clock())
     for _ in range(40):
-        limiter.take()
-    assert limiter.seconds_left() >= 0.9
+        limiter.count()
+    assert limiter.reserve() >= 0.9
 
 
 def test_a_short_run_does_not_wait_for_four_hundred_long_ones() -> None:

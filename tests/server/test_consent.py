@@ -49,9 +49,11 @@ class User:
     def __init__(self, action: str, **content: Any) -> None:
         self.answer = ElicitResult(action=action, content=content or None)  # type: ignore[arg-type]
         self.asked: list[str] = []
+        self.forms: list[dict[str, Any]] = []
 
     async def __call__(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         self.asked.append(params.message)
+        self.forms.append(getattr(params, "requested_schema", {}))
         return self.answer
 
 
@@ -82,14 +84,18 @@ async def asked_and_agreed(client: Client, dear: dict[str, Any]) -> dict[str, An
 
 
 @ERAS
+@pytest.mark.parametrize("user", [User("accept", spend=True), User("accept")], ids=["true", "only accepted"])
 async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
 ) -> None:
-    user = User("accept", spend=True)
+    user.asked.clear()
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         answer = await call(client, "segment_image", dear)
     assert not answer.is_error, text_of(answer)
     assert len(user.asked) == 1
+    form = user.forms[0]
+    assert not form.get("required"), "one key is enough at a terminal"
+    assert form["properties"]["spend"]["default"] is True
     for fact in ("3.00 USD", "mine/dear", "fal", "segment_image"):
         assert fact in user.asked[0]
     assert len(sandbox.state.accepted) == 1
@@ -97,7 +103,14 @@ async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
 
 @ERAS
 @pytest.mark.parametrize(
-    "user", [User("decline"), User("cancel"), User("accept", spend=False), User("accept", spend="yes"), User("accept")]
+    "user",
+    [
+        User("decline"),
+        User("cancel"),
+        User("accept", spend=False),
+        User("accept", spend="yes"),
+        User("accept", spend=0),
+    ],
 )
 async def test_anything_but_a_plain_yes_spends_nothing_and_opens_no_job(
     server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
@@ -336,6 +349,62 @@ async def test_a_dismissed_question_is_known_to_the_next_process(
     async with Client(serve(settings, sandbox), mode=mode, elicitation_callback=user) as client:
         assert not (await call(client, "segment_image", dear)).is_error
     assert len(user.asked) == 1
+
+
+@ERAS
+async def test_a_client_that_declines_every_question_by_itself_still_has_a_way(
+    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
+) -> None:
+    """A headless Codex says that it can ask, and answers `decline`; a no stays one until a dry run follows on it."""
+    user = User("decline")
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        refused = await call(client, "segment_image", dear)
+        nothing_begun(sandbox, refused)
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        assert len(user.asked) == 2
+        for word in ("dry_run: true", "ROTOSCOPE_ASK_ABOVE_USD"):
+            assert word in text_of(refused)
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        assert not (await call(client, "segment_image", dear)).is_error
+        told_long_ago()
+        assert (await call(client, "segment_image", dear)).is_error
+    assert len(user.asked) == 3
+    assert len(sandbox.state.accepted) == 1
+
+
+async def test_a_question_that_nobody_answers_ends_with_the_patience_of_its_client_and_a_late_yes_is_none(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+) -> None:
+    asked, let = anyio.Event(), anyio.Event()
+
+    async def late(_: ClientRequestContext, __: ElicitRequestParams) -> ElicitResult:
+        asked.set()
+        await let.wait()
+        return ElicitResult(action="accept", content={"spend": True})
+
+    server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0.3"}), sandbox)
+    async with Client(server, mode="legacy", elicitation_callback=late) as client:
+        refused = await call(client, "segment_image", dear)
+        assert asked.is_set()
+        nothing_begun(sandbox, refused)
+        assert "dry_run: true" in text_of(refused)
+        let.set()
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        await call(client, "segment_image", {**dear, "dry_run": True})
+        assert not (await call(client, "segment_image", dear)).is_error
+
+
+@ERAS
+async def test_a_small_price_is_not_told_as_nothing(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+) -> None:
+    move(environment, "usd = 3.0", "usd = 0.004")
+    user = User("decline")
+    server = serve(read_settings({**environment, "ROTOSCOPE_ASK_ABOVE_USD": "0.001"}), sandbox)
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        refused = await call(client, "segment_image", dear)
+    assert "0.0040 USD" in user.asked[0]
+    assert "0.0040 USD" in text_of(refused)
 
 
 @ERAS

@@ -39,7 +39,9 @@ async def test_messages_come_at_most_once_a_second_and_never_go_back() -> None:
     listener = Listener()
     for progress, after in ((0.1, 0), (0.2, 0.4), (0.3, 0.7), (0.25, 2), (0.4, 1)):
         await listener.hear(progress, after)
-    assert [progress for progress, _ in listener.told] == [0.1, 0.3, 0.4]
+    told = [progress for progress, _ in listener.told]
+    assert told == [0.1, 0.3, pytest.approx(0.3, abs=0.001), 0.4]
+    assert told == sorted(set(told))
 
 
 async def test_a_silent_model_does_not_make_a_silent_server() -> None:
@@ -48,7 +50,7 @@ async def test_a_silent_model_does_not_make_a_silent_server() -> None:
     for _ in range(600):
         await listener.hear(0.5, 1)
     told = [progress for progress, _ in listener.told]
-    assert len(told) >= 100
+    assert len(told) == 600, "about once a second, also where nothing moves"
     assert told == sorted(set(told))
     assert max(told) < 0.6
 
@@ -68,6 +70,34 @@ def test_a_job_that_goes_on_says_how_to_wait_for_it_and_for_how_long(budget: flo
     assert "157 s more" in step
     done = result.model_copy(update={"status": "succeeded", "next_step": "Open it."})
     assert looked_again(done, budget) == done
+
+
+def running(elapsed: float, expected: float | None) -> JobResult:
+    return JobResult(
+        job_id="j1", status="running", tool="generate_video", model="m", provider="p", sandbox=False, progress=0.1,
+        message="Running.", elapsed_seconds=elapsed, expected_seconds=expected, request={}, next_step="",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "expected", "words"),
+    [
+        (4.0, 177.0, ", in about 169 s; it should take 173 s more."),
+        (170.0, 177.0, ", in about 3 s; it should take 7 s more."),
+        (175.0, 177.0, "; it should take 2 s more."),
+        (200.0, 177.0, ", in about 96 s."),
+        (9_000.0, 177.0, ", in about 116 s."),
+        (40.0, None, ", in about 16 s."),
+        (8.0, None, "wait_seconds 4."),
+    ],
+)
+def test_a_look_is_advised_when_it_can_see_the_end_and_later_and_later_when_that_is_unknown(
+    elapsed: float, expected: float | None, words: str
+) -> None:
+    """An agent has ten turns; a film takes three minutes."""
+    step = looked_again(running(elapsed, expected), 4.0).next_step
+    assert words in step
+    assert "reconnect" in step
 
 
 async def test_nothing_is_ever_said_to_be_done() -> None:

@@ -173,3 +173,26 @@ def test_every_state_of_a_job_has_its_status_in_words(
     poll = 30_000 if state == "needs_review" else 5000  # a person takes their time
     assert (task.status, task.message, task.ttl_ms, task.poll_ms) == (status, words, 3_600_000, poll)
     assert (task.result.is_error if task.result else None) is is_error
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "expected", "poll"),
+    [
+        (10.0, 177.0, 5000),
+        (165.0, 177.0, 1000),
+        (180.0, 177.0, 1000),
+        (300.0, 177.0, 5000),
+        (0.5, 6.0, 2000),
+        (4.0, 6.0, 1000),
+        (50.0, None, 2000),
+    ],
+)
+def test_a_task_is_asked_about_every_second_near_its_expected_end(
+    elapsed: float, expected: float | None, poll: int
+) -> None:
+    """A result comes up to a poll's length late."""
+    result = VideoResult(
+        job_id="j1", status="running", tool="generate_video", model="m", provider="p", sandbox=True, progress=0.62,
+        message="Rendering.", elapsed_seconds=elapsed, expected_seconds=expected, request={}, next_step="-",
+    )  # fmt: skip
+    assert task_of(JOB, result, result_answer(result), retention_seconds=None).poll_ms == poll

@@ -1,5 +1,6 @@
 """Each client is answered within its patience, with what it bears and nothing else."""
 
+import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,12 +21,12 @@ from rotoscope.server.door import StudioDoor
 from rotoscope.server.ladder import open_seconds
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.waiting import Waiting
 
 FILE = manifest_folder() / "clients.toml"
 TABLE = tomllib.loads(FILE.read_text(encoding="utf-8"))
-ROWS: dict[str | None, dict[str, Any]] = {
-    **TABLE["clients"],
+ROWS: dict[str, dict[str, Any]] = {
+    **{name.replace("*", "node server.js"): row for name, row in TABLE["clients"].items()},
     "somebody-else": TABLE["default"],
     "mcp": TABLE["default"],
 }
@@ -144,13 +145,16 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing here waits for real: what is looked at is how long the studio was told to wait."""
-    row, waits, wait = ROWS[name], [], Studio.wait
+    row, waits, wait = ROWS[name], [], Waiting.wait
 
-    async def recorded(studio: Studio, job: Job, seconds: float, told: Any = None) -> Job:
+    async def recorded(waiting: Waiting, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
         waits.append(seconds)
-        return await wait(studio, job, 0.0, told)
+        return await wait(waiting, job, 0.0, told, **more)
 
-    monkeypatch.setattr(Studio, "wait", recorded)
+    monkeypatch.setattr(Waiting, "wait", recorded)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr(anyio, "current_time", lambda: 1000.0)
+    asking = row.get("wait_seconds", row["inline_seconds"])
     who = Implementation(name=name, version="1")
     async with Client(serve(patient, sandbox), client_info=who) as client:
         with anyio.fail_after(30):
@@ -159,10 +163,10 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
                 "get_job",
                 {"job_id": answer.structured_content["job_id"], "wait_seconds": 45},  # type: ignore[index]
             )
-    assert waits == [row["inline_seconds"], min(row["inline_seconds"], 45)]
+    assert waits == [row["inline_seconds"], asking]
     for one in (answer, again):
         assert one.structured_content is not None
         assert one.structured_content["status"] in ("queued", "running")
-        assert f"wait_seconds {row['inline_seconds']:.0f}" in one.structured_content["next_step"]
+        assert f"wait_seconds {asking:.0f}" in one.structured_content["next_step"]
         assert one.structured_content["next_step"] in texts(one)
         assert len(one.content) == 1 + row["links"]

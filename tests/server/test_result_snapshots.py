@@ -34,6 +34,7 @@ MASKED = (
     (r"box [\d,]+", "box BOX"),
     (r"(area|score) [\d.]+", r"\1 N"),
     (r"[\d.]+ s (so far|more)", r"N s \1"),
+    (r"(, in about [\d.]+ s)?; it should", "; it should"),
     (r"\d{4}-\d\d-\d\dT[\d:]+Z", "TIME"),
     (r"(queued|running): [^\n]*", "open: WORDS"),
     (r"JOB (queued|running) \d+%", "JOB open N%"),

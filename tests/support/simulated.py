@@ -26,6 +26,7 @@ from rotoscope.jobs.job import Job, Patch
 from rotoscope.jobs.leases import Holder, Leases
 from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.machine import drive
+from rotoscope.jobs.review import Review
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.rows import read_job
 from rotoscope.jobs.tempo import Tempo
@@ -86,15 +87,20 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class Time:
-    """The clock that all processes share, in seconds since the simulation began, and what lets it go on."""
+    """The clock that all processes share, in seconds since the simulation began, and what lets it go on.
+
+    Attributes:
+        wrong: how far the machine's wall clock is from the truth, in seconds; somebody may set it.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.wrong = 0.0
         self.processes: list[Process] = []
 
     def wall(self) -> float:
-        """Unix seconds."""
-        return EPOCH + self.now
+        """Unix seconds, as the machine has them."""
+        return EPOCH + self.now + self.wrong
 
     def settle(self) -> None:
         """Let everybody do what can be done at this moment."""
@@ -130,12 +136,17 @@ class Seams:
         self.kill_at: int | None = None
         self.stop_at: int | None = None
         self.stopped = False
+        self.end_at: int | None = None
+        self.on_end: Callable[[], None] = lambda: None
 
     def cross(self, name: str) -> None:
         """Go on, unless the process is dead, or dies here."""
         if self.dead:
             raise Killed
         self.crossed.append(name)
+        if self.end_at is not None and len(self.crossed) >= self.end_at:
+            self.end_at = None
+            self.on_end()  # a signal that asks it to end in order
         if self.stop_at is not None and len(self.crossed) >= self.stop_at:
             self.stopped, self.stop_at = True, None
         if self.kill_at is not None and len(self.crossed) >= self.kill_at:
@@ -246,7 +257,9 @@ class Process:
         self.rooms = Rooms(ledger, vault, wire(self.seams), catalog, dialects, Feed(), time.wall, anyio.sleep, tempo)
         holder = Holder(name, keys, frozenset(catalog.models))
         self._leases = Leases(database, time.wall, holder, tempo)
+        self._review = Review(self.rooms, database, holder)
         self._ending = asyncio.Event()
+        self.seams.on_end = self.end
         self._database = database
         self.dispatcher: Dispatcher
         self._started(self._live(tempo))
@@ -257,9 +270,15 @@ class Process:
         """Whether it does anything when time passes."""
         return not (self.seams.dead or self.seams.stopped or self.ended)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether nobody has asked it to end."""
+        return not self._ending.is_set()
+
     async def _live(self, tempo: Tempo) -> None:
         async with anyio.create_task_group() as tasks:
-            self.dispatcher = Dispatcher(tasks, partial(drive, self.rooms), self._leases, self.rooms.feed, tempo)
+            driving, review = partial(drive, self.rooms), self._review.look_at_due
+            self.dispatcher = Dispatcher(tasks, driving, self._leases, self.rooms.feed, tempo, review)
             tasks.start_soon(self.dispatcher.run)
             await self._ending.wait()
             tasks.cancel_scope.cancel()

@@ -165,7 +165,7 @@ class GetJob(Arguments):
     """Arguments of `get_job`."""
 
     job_id: Annotated[str, Field(min_length=1, max_length=200, description="Id or job://.")]
-    wait_seconds: Annotated[Seconds, Field(description="0-45. Default 0.")] = 0
+    wait_seconds: Annotated[Seconds, Field(description="0-45. Default 0: one look.")] = 0
 
 
 class ViewMedia(Arguments):

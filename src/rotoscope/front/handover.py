@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from rotoscope.compose import stdio_server
 from rotoscope.front.opening import request_id_of
 from rotoscope.front.session import Converse, Session, exit_code
 from rotoscope.front.writing import Writer
+from rotoscope.server.arrival import arrive
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.stdio import Handover, serve_stdio
 from rotoscope.settings import read_settings
@@ -87,7 +89,7 @@ async def _take_over(server: MCPServer[StudioDoor], session: Session) -> int:
 
     signals.handle(end)
     kept, answered = session.hand_over(lines.deliver)
-    lines.put_first(kept)
+    lines.put_first(kept, session.kept_at)
     waits = any(request_id_of(line) not in {None, *answered} for line in kept)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_collect_again)
@@ -182,13 +184,13 @@ class Lines:
         self.ended = anyio.Event()
         self._check_there = check_there
         self._loop = asyncio.get_running_loop()
-        self._sending, self._receiving = anyio.create_memory_object_stream[bytes](math.inf)
+        self._sending, self._receiving = anyio.create_memory_object_stream[tuple[float, bytes]](math.inf)
         self._room = threading.BoundedSemaphore(_AHEAD)
-        self._first: list[bytes] = []
+        self._first: list[tuple[float, bytes]] = []
 
-    def put_first(self, lines: list[bytes]) -> None:
-        """Lines that come before all others."""
-        self._first = lines
+    def put_first(self, lines: Sequence[bytes], came_at: Sequence[float]) -> None:
+        """Lines that come before all others, and when they came in."""
+        self._first = list(zip(came_at, lines, strict=True))
 
     def deliver(self, line: bytes | None) -> None:
         """Called in the reading thread, with None at the end; waits while the loop is far behind.
@@ -199,23 +201,25 @@ class Lines:
         while line is not None and not self._room.acquire(timeout=_LOOK_SECONDS):
             self._check_there()
         with suppress(RuntimeError):  # the loop has ended, and nobody reads any more
-            self._loop.call_soon_threadsafe(self.end if line is None else partial(self._put, line))
+            self._loop.call_soon_threadsafe(self.end if line is None else partial(self._put, (time.monotonic(), line)))
 
     def end(self) -> None:
         """No line follows. Called in the loop's thread."""
         self._sending.close()
         self.ended.set()
 
-    def _put(self, line: bytes) -> None:
+    def _put(self, line: tuple[float, bytes]) -> None:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             self._sending.send_nowait(line)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for line in self._first:
+        for at, line in self._first:
+            arrive(at)
             yield line
         async with self._receiving:
-            async for line in self._receiving:
+            async for at, line in self._receiving:
                 self._room.release()
+                arrive(at)
                 yield line
 
 

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 from rotoscope.front.opening import Opening, request_id_of
@@ -37,12 +38,14 @@ class Session:
 
     Attributes:
         writer: says what is put into it. Only whoever answers now may use it.
+        kept_at: when each line that is kept came in, in seconds of the monotonic clock.
     """
 
     def __init__(self, opening: Opening, source: int, sink: int) -> None:
         self._opening = opening
         self._source = source
         self.writer = Writer(sink)
+        self.kept_at: list[float] = []
         self._lock = threading.Lock()
         self._deliver: Callable[[bytes | None], None] | None = None
         self._refusal: Callable[[int | str], bytes] | None = None
@@ -123,6 +126,7 @@ class Session:
                 self._refused(line)
             elif deliver is None:
                 reply = self._opening.take(line)
+                self.kept_at += [time.monotonic()] * (len(self._opening.kept) - len(self.kept_at))
                 if reply is not None:
                     self.writer.put(reply)
         if deliver is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rotoscope.contracts.money import in_dollars
 from rotoscope.contracts.results import Status
 from rotoscope.errors import OverBudget
 from rotoscope.wire.messages import Json
@@ -99,8 +100,8 @@ def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model
         )
     if caps.agreed is not None and in_millionths(estimate_usd) > in_millionths(caps.agreed):
         raise OverBudget(
-            f"This run of {model} would cost about {estimate_usd:.2f} USD, and nobody has agreed to that; nothing was "
-            "spent.",
+            f"This run of {model} would cost about {in_dollars(estimate_usd)}, and nobody has agreed to that; "
+            "nothing was spent.",
             hint="Call again: the price is asked about first.",
             code="consent",
         )

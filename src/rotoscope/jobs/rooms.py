@@ -103,7 +103,7 @@ class Rooms:
         if waits:
             await limiter.turn(self.sleep)
         else:
-            limiter.take()
+            limiter.count()
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found, then wake who waits: the ledger always knows first.

@@ -1,10 +1,9 @@
 """The pacer: how often all the runs that are followed at one provider, in this process, are asked about together."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-import anyio
 
 from rotoscope.predictions.listing import Row
 from rotoscope.predictions.schedule import pause, stretch
@@ -39,22 +38,29 @@ class Limiter:
         self._clock = clock
         self._apart = 1 / (AT_MOST - _BURST)
         self._next_at = 0.0
-        self._line = anyio.Lock()
+        self._taken = deque((-1.0,) * int(AT_MOST), int(AT_MOST))
 
     async def turn(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Wait in line, and take a turn when it is there: counted then, because who sleeps may wake late."""
-        async with self._line:
-            if (seconds := self.seconds_left()) > 0:
-                await sleep(seconds)
-            self.take()
+        """Wait for the next turn that nobody else has. Where there is no need to wait, nobody else gets to run."""
+        seconds = self.reserve()
+        if seconds > 0:
+            await sleep(seconds)
+        # Who sleeps may wake late, and then together with others.
+        if (late := self._taken[0] + 1 - self._clock()) > 0:
+            await sleep(late)
+        self._taken.append(self._clock())
 
-    def seconds_left(self) -> float:
-        """Until somebody may take a turn."""
-        return max(self._next_at - (_BURST - 1) * self._apart - self._clock(), 0.0)
+    def reserve(self) -> float:
+        """Take the next turn; in how many seconds it comes."""
+        now = self._clock()
+        turn = max(self._next_at - (_BURST - 1) * self._apart, now)
+        self._next_at = max(self._next_at, now) + self._apart
+        return turn - now
 
-    def take(self) -> None:
+    def count(self) -> None:
         """Count what cannot wait; others then wait for longer."""
-        self._next_at = max(self._next_at, self._clock()) + self._apart
+        self.reserve()
+        self._taken.append(self._clock())
 
 
 @dataclass(slots=True, eq=False)

@@ -6,6 +6,7 @@ from mcp_types import CallToolResult, ContentBlock, TextContent
 from pydantic import BaseModel
 
 from rotoscope.contracts.characters import whole_text
+from rotoscope.contracts.money import in_dollars
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MediaFile, VideoResult
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.fitting import LONGEST, fitted, fitted_list
@@ -118,4 +119,4 @@ def _place(media: MediaFile) -> str:
 
 
 def _usd(amount: float | None) -> str:
-    return "unknown" if amount is None else f"{amount:.4f} USD"
+    return "unknown" if amount is None else in_dollars(amount, 4)

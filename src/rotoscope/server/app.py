@@ -1,6 +1,7 @@
 """The MCP server: the tools and resources of the contracts, on the studio, over any transport and in both eras."""
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,17 +17,18 @@ from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import AnyUrl
 
 from rotoscope import __version__
-from rotoscope.contracts.arguments import Arguments, ViewMedia, parse_arguments
+from rotoscope.contracts.arguments import Arguments, GetJob, ViewMedia, parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS, ToolContract
 from rotoscope.errors import InvalidInput, RotoscopeError
 from rotoscope.server.answers import error_answer, list_answer, result_answer
+from rotoscope.server.arrival import arrived_at
 from rotoscope.server.blocks import blocks_for, view_answer
 from rotoscope.server.consent import Consent
-from rotoscope.server.delivery import Teller, client_name, looked_again
+from rotoscope.server.delivery import Teller, client_name, declared, looked_again
 from rotoscope.server.door import OpenStudio, StudioDoor
 from rotoscope.server.hints import check_prompt, serve_hints
-from rotoscope.server.ladder import open_seconds
+from rotoscope.server.ladder import asking_seconds, open_seconds
 from rotoscope.server.patience import Client, Clients
 from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema
@@ -113,21 +115,26 @@ class _Server(MCPServer[StudioDoor]):
         self, name: str, arguments: Arguments, context: Context[StudioDoor, Any]
     ) -> CallToolResult | InputRequiredResult:
         """Perform the call. A client that goes away only stops waiting: the job goes on."""
+        begun = arrived_at()  # the time that opening takes, or a question to the user, is the client's time too
+        client = self._client(context)
         studio = await self._door.studio()
         if isinstance(arguments, ViewMedia):
             return await self._viewed(arguments.uri)
-        agreed = await self._consent.ask(studio, name, arguments, LOCAL, context)
+        asking = asking_seconds(client, self._inline_seconds)
+        patience = self._inline_seconds or client.inline_seconds
+        agreed = await self._consent.ask(studio, name, arguments, LOCAL, context, _left(begun, patience))
         if isinstance(agreed, InputRequiredResult):
             return agreed
         teller = Teller(context.report_progress)
-        seconds = self._seconds(name, context)
-        result = await studio.perform(name, arguments, LOCAL, seconds, teller.tell, agreed.usd)
+        seconds = asking if isinstance(arguments, GetJob) else self._seconds(name, client, context)
+        result = await studio.perform(name, arguments, LOCAL, _left(begun, seconds), teller.tell, agreed.usd)
         if not isinstance(result, JobResult):
             return list_answer(result)
         offer_task(name, result)
         await self._consent.remember(studio, result)
-        blocks = await blocks_for(self._client(context), studio, result, LOCAL)
-        answer = result_answer(looked_again(result, seconds), *blocks)
+        blocks = await blocks_for(client, studio, result, LOCAL)
+        wanted = arguments.wait_seconds if isinstance(arguments, GetJob) else 0.0
+        answer = result_answer(looked_again(result, asking, wanted), *blocks)
         await studio.delivered(result)  # last: who is cut off before this has heard nothing
         return answer
 
@@ -138,9 +145,9 @@ class _Server(MCPServer[StudioDoor]):
 
     def _client(self, context: Context[StudioDoor, Any]) -> Client:
         name = client_name(context)
-        if name and name not in self._clients.clients:
+        if name and not self._clients.knows(name):
             self._mention(name)
-        return self._clients.named(name)
+        return self._clients.named(name, context.protocol_version or "", declared(context))
 
     def _mention(self, stranger: str) -> None:
         """Tell the log a client's name once: it is what a row of `clients.toml` begins with."""
@@ -149,11 +156,16 @@ class _Server(MCPServer[StudioDoor]):
             wait = self._clients.default.inline_seconds
             _log.warning("clients.toml does not know the client %.80r: its calls stay open for %g s", stranger, wait)
 
-    def _seconds(self, tool: str, context: Context[StudioDoor, Any]) -> float:
+    def _seconds(self, tool: str, client: Client, context: Context[StudioDoor, Any]) -> float:
         """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
         contract = TOOLS[tool]
         tasks = contract.pays and takes_tasks(context.request_context)
-        return open_seconds(self._client(context), contract.usual_seconds, self._inline_seconds, tasks=tasks)
+        return open_seconds(client, contract.usual_seconds, self._inline_seconds, tasks=tasks)
+
+
+def _left(begun: float, seconds: float) -> float:
+    """What is left of some seconds that began then."""
+    return max(0.0, begun + seconds - time.monotonic())
 
 
 def principal_of(_: ServerRequestContext[Any, Any]) -> str:

@@ -2,20 +2,23 @@
 
 A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request of ours.
 Any other client agrees by its arguments: `dry_run` shows the price, then the same request passes, once,
-within some minutes. No answer means no spending, and one yes is good for one run.
+within some minutes. No answer in time means no spending, and one yes is good for one run.
 """
 
 import json
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from rotoscope.contracts.arguments import Arguments
+from rotoscope.contracts.money import in_dollars
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
@@ -28,9 +31,13 @@ __all__ = ["Agreed", "Consent"]
 _ASKED = "price"  # the key of our one question
 _FORM = {
     "type": "object",
-    "properties": {"spend": {"type": "boolean", "title": "Spend it", "description": "true: run it at this price."}},
-    "required": ["spend"],
+    "properties": {
+        "spend": {"type": "boolean", "title": "Spend it", "description": "Run it at this price.", "default": True}
+    },
 }
+"""Nothing in it is required: to accept is the yes, and one key at a terminal."""
+_BY_ARGUMENTS = "call with dry_run: true, then the same again without it"
+_OPERATOR = "The operator sets with ROTOSCOPE_ASK_ABOVE_USD what is asked about."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,11 @@ class _Offer:
     def dismissed(self) -> str:
         """Under which it is remembered, for some minutes, that the question was dismissed unanswered."""
         return f"dismissed {self.key}"
+
+    @property
+    def declined(self) -> str:
+        """Under which it is remembered, for some minutes, that the answer was no."""
+        return f"declined {self.key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +103,23 @@ class Consent:
             await studio.quotes.give(shown.quote_key, usd)
 
     async def ask(
-        self, studio: "Studio", tool: str, arguments: Arguments, principal: str, context: Context[Any, Any]
+        self,
+        studio: "Studio",
+        tool: str,
+        arguments: Arguments,
+        principal: str,
+        context: Context[Any, Any],
+        seconds: float,
     ) -> InputRequiredResult | Agreed:
         """Ask, if this call is dear.
+
+        Args:
+            studio: knows the price.
+            tool: the tool.
+            arguments: what it is asked.
+            principal: on whose behalf.
+            context: the client, which may be able to ask its user.
+            seconds: how long this call may wait for an answer. One that comes later is no answer.
 
         Returns:
             What the client must answer before the call is made again; or what this call may spend.
@@ -107,8 +133,10 @@ class Consent:
             return Agreed(self.above_usd)
         if not _can_ask(context) or await studio.quotes.holds(offer.dismissed, offer.usd):
             await _check_shown(studio, offer)
+        elif await _agreed_after_all(studio, offer):
+            pass
         elif context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            await _judge(studio, offer, await _asked_by_request(offer, context))
+            await _judge(studio, offer, await _asked_by_request(offer, context, seconds))
         elif not await _answered(studio, offer, context):
             return await _asked_by_result(studio, offer)
         return Agreed(offer.usd)
@@ -121,7 +149,7 @@ class Consent:
         if quote.joins or quote.usd is None or self.above_usd is None or quote.usd <= self.above_usd:
             return None
         note = " The sandbox stands in for it and charges nothing." if quote.sandbox else ""
-        question = f"{tool} with {quote.model} at {quote.provider} costs about {quote.usd:.2f} USD.{note} Run it?"
+        question = f"{tool} with {quote.model} at {quote.provider} costs about {in_dollars(quote.usd)}.{note} Run it?"
         return _Offer(quote.key, quote.usd, question)
 
     def _may_be_dear(self, studio: "Studio", tool: str) -> bool:
@@ -141,25 +169,44 @@ async def _answered(studio: "Studio", offer: _Offer, context: Context[Any, Any])
 
 
 async def _judge(studio: "Studio", offer: _Offer, answer: ElicitResult | None) -> None:
-    """Only a plain yes is a yes."""
-    if answer is not None and answer.action == "accept" and (answer.content or {}).get("spend") is True:
+    """Only to accept is a yes, unless the form says no.
+
+    Some clients have nobody to ask, and dismiss, decline or leave every question: the way that works for all is by the
+    arguments, anew from here on. Where nobody answers the question is not put again for a while; after a no it is.
+    """
+    said = (answer.content or {}).get("spend") if answer is not None else None
+    if answer is not None and answer.action == "accept" and (said is None or said is True):
         return
-    hint = "Do not repeat it unasked; ask the user what to change: a shorter, smaller or other run may cost less."
+    await studio.quotes.take(offer.key, offer.usd)
     if answer is None or answer.action == "cancel":
-        # Some clients have nobody to ask and dismiss every question: their way is by the arguments, anew from here on.
-        await studio.quotes.take(offer.key, offer.usd)
         await studio.quotes.give(offer.dismissed, offer.usd)
-        hint = "If the user agrees to the price: call with dry_run: true, then the same again without it."
-    words = f"Nobody agreed to spend about {offer.usd:.2f} USD: nothing was sent or spent."
+        hint = f"If the user agrees to the price: {_BY_ARGUMENTS}. {_OPERATOR}"
+    else:
+        await studio.quotes.give(offer.declined, offer.usd)
+        hint = (
+            "Ask the user what to change: a shorter, smaller or other run may cost less. Only if the user agrees to "
+            f"this price after all: {_BY_ARGUMENTS}. {_OPERATOR}"
+        )
+    words = f"Nobody agreed to spend about {in_dollars(offer.usd)}: nothing was sent or spent."
     raise OverBudget(words, hint=hint, code="consent")
+
+
+async def _agreed_after_all(studio: "Studio", offer: _Offer) -> bool:
+    """Whether a dry run followed on a no: who means the no makes none, and a client that declines by itself has no
+    other way.
+    """
+    if await studio.quotes.holds(offer.declined, offer.usd) and await studio.quotes.take(offer.key, offer.usd):
+        await studio.quotes.take(offer.declined, offer.usd)
+        return True
+    return False
 
 
 async def _check_shown(studio: "Studio", offer: _Offer) -> None:
     if not await studio.quotes.take(offer.key, offer.usd):
         raise OverBudget(
-            f"This call costs about {offer.usd:.2f} USD, and nobody has agreed to that; nothing was spent.",
-            hint=f"Tell the user the price; call with dry_run: true and then, if the user agrees, the same again "
-            f"without it within {studio.quotes.seconds / 60:.0f} minutes. ROTOSCOPE_ASK_ABOVE_USD sets the limit.",
+            f"This call costs about {in_dollars(offer.usd)}, and nobody has agreed to that; nothing was spent.",
+            hint=f"Tell the user the price. If the user agrees: {_BY_ARGUMENTS} within "
+            f"{studio.quotes.seconds / 60:.0f} minutes. {_OPERATOR}",
             code="consent",
         )
     await studio.quotes.take(offer.dismissed, offer.usd)
@@ -188,10 +235,9 @@ async def _asked_by_result(studio: "Studio", offer: _Offer) -> InputRequiredResu
     return InputRequiredResult(input_requests={_ASKED: ElicitRequest(params=form)}, request_state=state)
 
 
-async def _asked_by_request(offer: _Offer, context: Context[Any, Any]) -> ElicitResult | None:
-    """The user's answer; None when the client could not ask after all."""
+async def _asked_by_request(offer: _Offer, context: Context[Any, Any], seconds: float) -> ElicitResult | None:
+    """The user's answer; None when the client could not ask after all, or nobody answered in time."""
     session = context.request_context.session
-    try:
+    with anyio.move_on_after(seconds), suppress(MCPError):
         return await session.elicit_form(offer.question, _FORM, related_request_id=context.request_id)
-    except MCPError:
-        return None
+    return None

@@ -11,10 +11,12 @@ from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.job import Job
 
-__all__ = ["Teller", "client_name", "looked_again"]
+__all__ = ["Teller", "client_name", "declared", "looked_again"]
 
-_EVERY_SECONDS, _SILENT_SECONDS = 1.0, 5.0
-_CREEP, _NEARLY = 0.0002, 0.99
+_EVERY_SECONDS = 0.95  # changes are looked for once a second: one that comes a little early is not put off
+_CREEP, _NEARLY = 0.00005, 0.99
+_WORTH_A_PAUSE, _LONGEST_PAUSE = 3.0, 120.0  # seconds
+_GOES_ON = "It goes on by itself, also over a reconnect; if you cannot wait, tell the user the job id."
 
 
 def client_name(context: Context[Any, Any]) -> str | None:
@@ -23,19 +25,37 @@ def client_name(context: Context[Any, Any]) -> str | None:
     return params.client_info.name if params is not None else None
 
 
-def looked_again(result: JobResult, seconds: float) -> JobResult:
+def declared(context: Context[Any, Any]) -> frozenset[str]:
+    """The names of the capabilities that a client declares."""
+    said = context.client_capabilities
+    return frozenset() if said is None else frozenset(said.model_dump(exclude_none=True))
+
+
+def looked_again(result: JobResult, seconds: float, wanted: float = 0.0) -> JobResult:
     """A job that still runs, with a next step of how and when to look again: asking endlessly costs people money.
 
     Args:
         result: any result.
-        seconds: how long this client bears a call.
+        seconds: how long this client bears a `get_job`.
+        wanted: how long it was to wait, which may have been more.
     """
     if result.dry_run or result.status not in ("queued", "running"):
         return result
-    wait = f"wait_seconds {min(seconds, LONGEST_WAIT):.0f}" if seconds >= 1 else "no wait_seconds"
+    most = min(seconds, LONGEST_WAIT)
+    wait = f"wait_seconds {most:.0f}" if seconds >= 1 else "no wait_seconds"
+    cut = " (more is cut to that: this client may give up)" if wanted > most else ""
+    step = f"Call get_job with job_id {result.job_id} and {wait}{cut}{_when(result, most)}. {_GOES_ON}"
+    return result.model_copy(update={"next_step": step})
+
+
+def _when(result: JobResult, seconds: float) -> str:
+    """When a look is worth a turn: when it can see the end, else after a time that grows with how long it takes."""
     left = (result.expected_seconds or 0.0) - result.elapsed_seconds
-    when = f"; it should take {left:.0f} s more" if left > seconds else ""
-    return result.model_copy(update={"next_step": f"Call get_job with job_id {result.job_id} and {wait}{when}."})
+    if left > 0:
+        pause, words = left - seconds, f"; it should take {left:.0f} s more"
+    else:
+        pause, words = min(result.elapsed_seconds / 2, _LONGEST_PAUSE) - seconds, ""
+    return f", in about {pause:.0f} s{words}" if pause >= _WORTH_A_PAUSE else words
 
 
 @dataclass(slots=True)
@@ -49,11 +69,12 @@ class Teller:
 
     async def tell(self, job: Job) -> None:
         """Report a change, if it is one and the last report is not too fresh."""
-        now, progress = self.clock(), job.progress
-        if now - self._told_at >= _SILENT_SECONDS:
-            # A sign of life: clients give up on silence, and the protocol wants more each time.
-            progress = max(progress, min(self._told + _CREEP, _NEARLY))
-        if progress <= self._told or now - self._told_at < _EVERY_SECONDS:
+        now = self.clock()
+        if now - self._told_at < _EVERY_SECONDS:
+            return
+        # A sign of life also where nothing moves: clients give up on silence, and the protocol wants more each time.
+        progress = max(job.progress, min(self._told + _CREEP, _NEARLY))
+        if progress <= self._told:
             return
         first = self._told < 0
         self._told, self._told_at = progress, now

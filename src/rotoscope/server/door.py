@@ -20,17 +20,32 @@ __all__ = ["OpenStudio", "StudioDoor"]
 
 _log = logging.getLogger(__name__)
 _OPENING_SECONDS = 0.5
+_LOOK_SECONDS = 1.0  # as often as a process with a studio looks for what nobody drives
+_REFUSED_SECONDS = 60.0
+_LOOKS = 2
 
 OpenStudio = Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]
 """Builds a studio whose jobs run in the task group; what must be closed goes on the stack."""
 
 
 class StudioDoor:
-    """Holds the studio of one process, and the task group in which its jobs outlive every request."""
+    """Holds the studio of one process, and the task group in which its jobs outlive every request.
 
-    def __init__(self, open_studio: OpenStudio, has_open_jobs: Callable[[], bool] = lambda: False) -> None:
+    Args:
+        open_studio: builds the studio at its first use.
+        has_open_jobs: whether there are jobs that nobody drives. It is asked in a thread, and loads nothing.
+        look_seconds: how often it is asked while the studio is not open.
+    """
+
+    def __init__(
+        self,
+        open_studio: OpenStudio,
+        has_open_jobs: Callable[[], bool] = lambda: False,
+        look_seconds: float = _LOOK_SECONDS,
+    ) -> None:
         self._open_studio = open_studio
         self._has_open_jobs = has_open_jobs
+        self._look_seconds = look_seconds
         self._tasks: anyio.abc.TaskGroup | None = None
         self._closing = AsyncExitStack()
         self._lock = anyio.Lock()
@@ -49,15 +64,28 @@ class StudioDoor:
                 self._studio = None  # a server may be served again
 
     async def _take_up(self) -> None:
-        """Jobs that a former process left open are driven on without a call; the client's opening goes first."""
+        """Jobs that another process left are driven on without a call; the client's opening goes first.
+
+        At the start one look decides. Later on it takes two: a job that was opened a moment ago, in a process that
+        lives, looks like one that was left.
+        """
         await anyio.sleep(_OPENING_SECONDS)
-        if not await anyio.to_thread.run_sync(self._has_open_jobs):
-            return
+        looks, pause = 1, self._look_seconds
+        while self._studio is None:
+            looks = looks + 1 if await anyio.to_thread.run_sync(self._has_open_jobs) else 0
+            if looks >= _LOOKS:
+                looks = 0
+                pause = self._look_seconds if await self._opens() else _REFUSED_SECONDS
+            await anyio.sleep(pause)
+
+    async def _opens(self) -> bool:
         try:
             await self.studio()
         except RotoscopeError as error:
             # The same is told to whoever calls a tool; the session must be there to tell it.
             _log.warning("jobs that were left open are not driven yet: %s %s", error.message, error.hint)
+            return False
+        return True
 
     async def studio(self) -> "Studio":
         """The studio, built at the first call."""

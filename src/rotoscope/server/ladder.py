@@ -7,7 +7,7 @@ any other                    inline, as long as the client bears it, then a job 
 
 from rotoscope.server.patience import Client
 
-__all__ = ["open_seconds"]
+__all__ = ["asking_seconds", "open_seconds"]
 
 _QUICK_SECONDS = 10.0  # what is expected to take less may be over within the short wait
 _SHORT_WAIT_SECONDS = 2.5
@@ -26,3 +26,10 @@ def open_seconds(client: Client, expected: float | None, override: float | None 
     if not tasks:
         return budget
     return min(_SHORT_WAIT_SECONDS, budget) if expected is not None and expected < _QUICK_SECONDS else 0.0
+
+
+def asking_seconds(client: Client, override: float | None = None) -> float:
+    """How long `get_job` may stay open, in seconds. It costs nothing, so one that is cut off does no harm."""
+    if override is not None:
+        return override
+    return client.inline_seconds if client.wait_seconds is None else client.wait_seconds

@@ -45,6 +45,8 @@ __all__ = ["Handover", "serve_stdio"]
 _LEADING = 8  # messages before the first request that the SDK's loop takes; it drops the others
 
 Incoming: TypeAlias = SessionMessage | Exception
+_Kept: TypeAlias = tuple[Incoming, Context | None]
+"""What was read, and the context in which it was: what is known of its arrival."""
 _Refuse: TypeAlias = Callable[[Exception], Awaitable[None]]
 State = TypeVar("State")
 
@@ -90,7 +92,7 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
     stdin = cast("anyio.AsyncFile[str] | None", given.stdin)  # the SDK only takes lines from it
     async with stdio_server(stdin, given.stdout) as (reading, writing), inner.lifespan(inner) as state:
         outgoing = _Outgoing(writing, given.answered)
-        incoming = _Relayed([_message(line) for line in given.lines], reading, partial(_refuse, outgoing))
+        incoming = _Relayed([(_message(line), None) for line in given.lines], reading, partial(_refuse, outgoing))
         async with incoming, outgoing:
             opening = await _until_decided(inner, incoming, outgoing, state)
             if opening:
@@ -105,12 +107,12 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
 
 async def _until_decided(
     server: Server[State], incoming: "_Relayed", outgoing: "_Outgoing", state: State
-) -> list[Incoming]:
+) -> list[_Kept]:
     """Answer what decides nothing. What else came, to the first request that decides; empty when none came.
 
     Only the first few messages that are no requests are kept: no session would ever see the others.
     """
-    kept: list[Incoming] = []
+    kept: list[_Kept] = []
     async for item in incoming:
         request = item.message if isinstance(item, SessionMessage) else None
         if isinstance(item, SessionMessage) and _is_probe(request):
@@ -118,7 +120,7 @@ async def _until_decided(
             continue
         decides = isinstance(request, JSONRPCRequest)
         if decides or len(kept) < _LEADING:
-            kept.append(item)
+            kept.append((item, incoming.last_context))
         if decides:
             return kept
     return []
@@ -136,7 +138,7 @@ async def _answered(server: Server[State], probe: SessionMessage, state: State) 
     """The reply to a probe, from a connection of its own that ends with it."""
     asking, asked = anyio.create_memory_object_stream[Incoming](1)
     telling, told = anyio.create_memory_object_stream[SessionMessage](1)
-    async with asking, told, _serving(server, _Relayed([probe], asked), telling, state):
+    async with asking, told, _serving(server, _Relayed([(probe, None)], asked), telling, state):
         return await told.receive()
 
 
@@ -198,7 +200,7 @@ class _Writing(Protocol):
 class _Relayed:
     """A stream to read from: first what was kept, then what still comes; without what is refused here, if anything."""
 
-    def __init__(self, kept: Sequence[Incoming], rest: _Reading, refuse: _Refuse | None = None) -> None:
+    def __init__(self, kept: Sequence[_Kept], rest: _Reading, refuse: _Refuse | None = None) -> None:
         self._kept = list(reversed(kept))
         self._rest = rest
         self._refuse = refuse
@@ -211,7 +213,8 @@ class _Relayed:
 
     async def _next(self) -> Incoming:
         if self._kept:
-            return self._kept.pop()
+            item, self.last_context = self._kept.pop()
+            return item
         item = await self._rest.receive()
         self.last_context = getattr(self._rest, "last_context", None)
         return item

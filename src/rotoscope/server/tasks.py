@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["JobTasks", "offer_task", "task_of"]
 
 _POLL_LEAST, _POLL_MOST, _POLLS = 2000, 5000, 20
+_POLL_END = 1000
+_NEAR, _NEAR_SECONDS, _OVERDUE = 0.1, 5.0, 1.5  # shares of the usual time, but for the second
 _POLL_REVIEW = 30_000
 # needs_review is working: a person must look, at the provider and then at a command line. `input_required` would ask
 # the client for something that it cannot give; `completed` would be taken back when the person has spoken.
@@ -120,7 +122,7 @@ def task_of(job: Job, result: JobResult, answer: CallToolResult, retention_secon
         created_at=job.created_at,
         updated_at=job.updated_at,
         ttl_ms=None if retention_seconds is None else round(retention_seconds * 1000),
-        poll_ms=_POLL_REVIEW if job.state == "needs_review" else _poll_ms(result.expected_seconds),
+        poll_ms=_POLL_REVIEW if job.state == "needs_review" else _poll_ms(result),
         result=answer if status == "completed" else None,
     )
 
@@ -136,6 +138,12 @@ def _words(result: JobResult) -> str:
     return result.message or result.status
 
 
-def _poll_ms(expected_seconds: float | None) -> int:
-    """About twenty questions over the usual time, never faster than every 2 s nor slower than every 5 s."""
-    return round(min(max((expected_seconds or 0.0) / _POLLS * 1000, _POLL_LEAST), _POLL_MOST))
+def _poll_ms(result: JobResult) -> int:
+    """About twenty questions over the usual time, from one in 2 s to one in 5 s; near the expected end one a second.
+
+    A result comes up to a poll's length late. A run that takes much longer than usual may take any time.
+    """
+    expected, elapsed = result.expected_seconds or 0.0, result.elapsed_seconds
+    usual = round(min(max(expected / _POLLS * 1000, _POLL_LEAST), _POLL_MOST))
+    near = expected - min(max(_NEAR * expected, _NEAR_SECONDS), expected / 2)
+    return _POLL_END if expected and near <= elapsed < _OVERDUE * expected else usual
