@@ -19,7 +19,7 @@
       PredictionFailed     the model ran and failed; carries the provider's words as data
       SubmitUnsure         nobody can know whether money was spent; carries what to check
       OutputLost           the result exists, or existed, and cannot be fetched
-      Timeout              the job's own deadline passed
+      Timeout              the run took too long, or was out of sight until its result was gone
       StorageFailed        our ledger or vault could not be read or written
 
 Every error has a stable `code` (a contract), a `message` of one sentence in our own words and a `hint`:
@@ -181,7 +181,7 @@ class OutputLost(RotoscopeError):
 
 
 class Timeout(RotoscopeError):
-    """The job's own deadline passed before the provider finished."""
+    """A run was stopped because it took too long, or could not be asked about until its result was surely gone."""
 
     code = "timeout"
 

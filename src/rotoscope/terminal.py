@@ -93,7 +93,8 @@ async def resume(settings: Settings, job_id: str) -> JobResult:
 
     async def work(studio: Studio) -> JobResult:
         job = await studio.resume(job_id, _LOCAL)
-        return await studio.deliver(await studio.wait(job, float("inf"), _Lines().tell))
+        # A person looks; the assistant that asked is told when it asks again.
+        return await studio.result(await studio.wait(job, float("inf"), _Lines().tell))
 
     return await _in_studio(settings, work)
 

@@ -32,7 +32,7 @@ ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 
 FINAL: frozenset[Status] = ENDED | {"needs_review"}
 """States in which nobody drives a job. A final state is final, but for `needs_review`: a person, or the provider's id
-when it comes after all, ends the doubt."""
+when it comes after all, ends the doubt; and but for what `jobs.resuming` takes up again."""
 
 
 @dataclass(frozen=True, slots=True)
