@@ -142,7 +142,7 @@ class Ledger:
     async def delivered(self, job_id: str) -> None:
         """Write that the end of a job was told. The first time counts."""
         now = self._clock()
-        ended = (jobs.c.id == job_id, jobs.c.state.in_(FINAL), jobs.c.delivered_at.is_(None))
+        ended = (jobs.c.id == job_id, jobs.c.state.in_(ENDED), jobs.c.delivered_at.is_(None))
 
         def write(connection: Connection) -> None:
             if connection.execute(update(jobs).where(*ended).values(delivered_at=now)).rowcount:
