@@ -27,6 +27,7 @@ __all__ = ["Look", "doubt", "find_lost_run", "look_once", "quiet_runner", "take_
 
 _WITHOUT_TOKEN = 30.0  # seconds before the intent; clocks differ
 _WITH_TOKEN = 3600.0  # seconds; a token cannot be anybody else's, so clocks matter less
+_LAST_PAUSES = (1.0, 3.0)  # seconds
 _CLOCKS_AGREE = 10.0  # seconds; a Date header names whole seconds, and is some time on its way
 
 
@@ -109,14 +110,15 @@ async def _search(rooms: Rooms, job: Job, call: Call, submission: Submission, lo
 def _pauses_left(rooms: Rooms, submission: Submission) -> Iterator[float]:
     """The waits before the looks that are left: they count from the intent, whoever has looked before.
 
-    A process that is new at each call would otherwise begin the search anew, and never end it.
+    A process that is new at each call would otherwise begin the search anew, and never end it. Some looks are always
+    left: one that fails must not be the last word.
     """
-    elapsed, planned = max(rooms.clock() - submission.intent_at, 0.0), 0.0
-    yield 0.0
+    elapsed, planned, left = max(rooms.clock() - submission.intent_at, 0.0), 0.0, list[float]()
     for pause in rooms.tempo.list_pauses:
         planned += pause
         if planned > elapsed:
-            yield pause
+            left.append(pause)
+    yield from (0.0, *(left or _LAST_PAUSES))
 
 
 async def _note_found(rooms: Rooms, job: Job, look: Look | None) -> str | None:
