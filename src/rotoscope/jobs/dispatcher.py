@@ -107,7 +107,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Beat, look and listen, until cancelled."""
-        beat_at = look_at = anyio.current_time()
+        beat_at = look_at = listen_at = review_at = anyio.current_time()
         while True:
             now = anyio.current_time()
             if now >= beat_at:
@@ -116,8 +116,13 @@ class Dispatcher:
             if now >= look_at:
                 look_at = now + self._tempo.look
                 await self._tried(self._take_over)
+            if now >= review_at:
+                review_at = now + self._tempo.look
                 self._look_at_reviews()
-            await self._tried(self._listen)
+            if now >= listen_at:
+                # Every job stirs this loop several times: what others write is worth a question only now and then.
+                listen_at = now + self._tempo.glance
+                await self._tried(self._listen)
             with anyio.move_on_after(self._tempo.glance if self._grips or self._feed.waited_for else self._tempo.look):
                 await self._stirred.wait()
                 # Room for another one, or a first job, for which cancels must be listened for at another pace.
