@@ -199,10 +199,7 @@ def _compare(rooms: Rooms, job: Job, call: Call, token: Token | None, shown: Sig
         return
     title = rooms.provider(job).title
     names = [name for name in call.input if not worded_like([shown], _only(call, name))]
-    differing = "; ".join(
-        f"{name}: sent {str(call.input[name])[:_SHOWN]!r}, there {str(shown.input.get(name))[:_SHOWN]!r}"
-        for name in names
-    )
+    differing = "; ".join(_both(name, call.input[name], shown.input.get(name)) for name in names)
     raise InvalidInput(
         f"Prediction {shown.ticket.id[:100]} at {title} was given something else than this job has sent ({differing}).",
         hint="Look for that of this job, or add --force if you are sure.",
