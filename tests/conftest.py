@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -35,6 +36,15 @@ hypothesis.settings.load_profile("rotoscope")
 
 PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_usual() -> None:
+    """A suite that runs in the background was told to ignore signals, and so would be every process that it starts."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
 
 
 @pytest.fixture
