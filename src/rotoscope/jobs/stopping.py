@@ -4,8 +4,9 @@ It stays a wish until the provider says that the run has ended. Whatever is answ
 end, and the provider is told again; nothing here ends a job.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
@@ -83,10 +84,12 @@ class Stopping:
 
     async def run(self) -> None:
         """Wait for the wish, then pursue it; until cancelled, or until an answer tells the end."""
+        # What was wrong when the job was given back is wrong until the provider answers.
+        known = self.job.error if self.stop.is_set() else None
         with anyio.move_on_after(max(self.deadline - self.watched.seconds, min(self.deadline, _FIRST_LOOK_SECONDS))):
             await self.stop.wait()
         self.overdue = not self.stop.is_set()
-        await beside(self._pursued, self._told)
+        await beside(self._pursued, partial(self._told, known))
 
     async def _pursued(self) -> None:
         if not self.rooms.provider(self.job).can_cancel:
@@ -113,16 +116,16 @@ class Stopping:
             self.ended.set()
         return told.final is not None
 
-    async def _told(self) -> None:
+    async def _told(self, known: Mapping[str, str] | None) -> None:
         """Who looks at the job reads of the wish, and of the person's beside the deadline's."""
         if self.overdue:
             await self._note()
             await self.stop.wait()
-        await self._note()
+        await self._note(known)
 
-    async def _note(self) -> None:
+    async def _note(self, known: Mapping[str, str] | None = None) -> None:
         provider = self.rooms.provider(self.job)
         data: dict[str, Json] = {}
         if self.stop.is_set() and not provider.can_cancel:
             data["uncancellable"] = provider.title
-        await self.rooms.advance(self.job, Patch(data=data, message=self.words, event="progress"))
+        await self.rooms.advance(self.job, Patch(data=data, error=known, message=self.words, event="progress"))

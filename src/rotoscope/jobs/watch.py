@@ -220,8 +220,10 @@ class _Notes:
         self.stale_since = None
         await self._note({"said": said}, message, shown)
 
-    async def missed(self, _: ProviderError) -> None:
+    async def missed(self, error: ProviderError) -> None:
         """Questions are not answered."""
+        if isinstance(error, Refused):
+            return  # what is known of the key stays told until it is accepted, or the job is given back
         title = self.rooms.provider(self.latest).title
         unheard = f"{title} does not answer just now; the run may go on there, and is asked about again."
         self.stale_since = self.stale_since or self.rooms.clock()
