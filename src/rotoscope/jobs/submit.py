@@ -2,6 +2,7 @@
 
 import base64
 import logging
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -218,7 +219,9 @@ async def _noted(rooms: Rooms, job: Job, call: Call, state: Prediction) -> Predi
     if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
         return state
     blob = state.output
-    kept = await rooms.insist(lambda: anyio.to_thread.run_sync(rooms.vault.keep, blob.content, blob.content_type))
+    # Nothing but these bytes may be left of what was paid for.
+    keep = partial(anyio.to_thread.run_sync, rooms.vault.keep, blob.content, blob.content_type)
+    kept = await rooms.insist(keep, _WORTH_AN_ID)
     return Succeeded(ticket, kept.uri, state.metrics, state.logs)
 
 
