@@ -31,7 +31,7 @@ docs: $(STAMP)
 	$(BIN)/python -m rotoscope.docs
 
 soak: $(STAMP)
-	ROTOSCOPE_SOAK_KILLS=200 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/kills tests/jobs/test_laws.py \
+	ROTOSCOPE_SOAK_KILLS=500 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/kills tests/jobs/test_laws.py \
 		-k "again_and_again or laws" --hypothesis-show-statistics --durations=3
 
 replies: $(STAMP)

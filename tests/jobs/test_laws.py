@@ -426,7 +426,7 @@ class Laws(RuleBasedStateMachine):
 
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(
-    max_examples=1_000 if SOAK else 100,
+    max_examples=3_000 if SOAK else 100,
     stateful_step_count=60 if SOAK else 30,
     suppress_health_check=list(HealthCheck),
 )
