@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
@@ -235,6 +235,23 @@ async def test_a_list_that_was_not_wholly_read_is_not_quoted_as_proof(
     assert result.error is not None
     assert result.status == "needs_review"
     assert "in the part of Replicate's list that could be read" in result.error.message
+
+
+async def test_an_equal_run_of_hours_before_is_no_suggestion(keyed: Any, lossy: Lossy) -> None:
+    """Some lists go by days, and show when each run was made."""
+
+    class Dated(Dropped):
+        def replicate_row(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
+            at = NOW - 7200 if name == "by-hand-0" else NOW
+            made = datetime.fromtimestamp(at, UTC).isoformat()
+            return {**super().replicate_row(name, given), "created_at": made}
+
+    dated = Dated("replicate", lossy.picture)
+    async with keyed(dated, clock=Clock()) as studio:
+        result = await performed(studio, CAT)
+    assert result.error is not None
+    assert result.status == "needs_review"
+    assert "by-hand" not in result.error.message
 
 
 # --- clocks and time

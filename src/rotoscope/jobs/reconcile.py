@@ -157,21 +157,27 @@ async def look_once(rooms: Rooms, job: Job, call: Call, submission: Submission) 
     others = await rooms.ledger.others_runs(job.provider, [one.ticket.id for one in seen.found], job.id)
     free = [one for one in seen.found if one.ticket.id not in others]
     ours = with_token_of(free, token_from_text(submission.token))
-    return Look(ours, () if ours else worded_like(free, call), seen.whole)
+    # A list by days also shows equal runs of hours before, which cannot be it.
+    earliest = _intended_at(rooms, job, submission) - _WITHOUT_TOKEN
+    alike = tuple(one for one in worded_like(free, call) if one.at is None or one.at >= earliest)
+    return Look(ours, () if ours else alike, seen.whole)
+
+
+def _intended_at(rooms: Rooms, job: Job, submission: Submission) -> float:
+    """The moment of the intent by the provider's clock, in Unix seconds, as well as it is known."""
+    if submission.clock_offset is not None:
+        return submission.intent_at + submission.clock_offset
+    # How far the clocks are apart was not known at the intent; since then ours may have been set back.
+    return min(submission.intent_at, rooms.clock()) + rooms.clock_offsets.get(job.provider, 0.0)
 
 
 async def _recent(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Seen | None:
     """The list since a little before the intent, by the provider's clock: ours may be wrong."""
     runner, margin = quiet_runner(rooms, job), _WITHOUT_TOKEN if submission.token is None else _WITH_TOKEN
-    if submission.clock_offset is not None:
-        return await runner.recent(call, submission.intent_at + submission.clock_offset - margin)
-    # How far the clocks are apart was not known at the intent; since then ours may have been set back.
-    intended, offset = min(submission.intent_at, rooms.clock()), rooms.clock_offsets.get(job.provider)
-    seen = await runner.recent(call, intended + (offset or 0.0) - margin)
-    learned = rooms.clock_offsets.get(job.provider)
-    if offset is None and learned is not None and abs(learned) > _CLOCKS_AGREE:
-        return await runner.recent(call, intended + learned - margin) or seen
-    return seen
+    asked_for = _intended_at(rooms, job, submission)
+    seen = await runner.recent(call, asked_for - margin)
+    learned = _intended_at(rooms, job, submission)  # the reply has told the provider's time
+    return await runner.recent(call, learned - margin) or seen if abs(learned - asked_for) > _CLOCKS_AGREE else seen
 
 
 def doubt(
