@@ -187,11 +187,12 @@ class Leases:
             only_queued: whether leases that seem to have run out are respected, because the wall clock was set.
         """
         others = {"driven": list(driven), "states": ["queued"] if only_queued else ["queued", "running"]}
-        terms = {**self._terms(self.clock()), **others}
+        looked_at = self.clock()
+        terms = {**self._terms(looked_at), **others}
         # A look costs no lock; most of them find nothing.
         if await self.database.transact(lambda c: c.execute(_ANY_FREE, terms).first(), writes=False) is None:
             return ()
-        return await self._taken(_FREE_OTHERS, others)
+        return await self._taken(_FREE_OTHERS, others, looked_at)
 
     async def beat(self, driven: frozenset[str]) -> Beat:
         """Renew the leases of the jobs that are driven here, and hear what was asked of them.
@@ -260,10 +261,14 @@ class Leases:
 
         return await self.database.transact(read, writes=False)
 
-    async def _taken(self, wanted: Select[tuple[object, ...]], which: Mapping[str, object]) -> Sequence[Job]:
+    async def _taken(
+        self, wanted: Select[tuple[object, ...]], which: Mapping[str, object], looked_at: float | None = None
+    ) -> Sequence[Job]:
         def write(connection: Connection) -> Sequence[Job]:
             # Only now: measured before a long wait for the lock, a lease of this moment would lie too far ahead.
             now = self.clock()
+            if looked_at is not None and abs(now - looked_at) > self.tempo.lease - self.tempo.beat:
+                return ()  # the clock was set since the look, or the lock took long: the next look judges anew
             terms = {**self._terms(now), **which}
             taken: list[Job] = []
             running = _running(connection, terms)
