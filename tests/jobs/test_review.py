@@ -344,6 +344,33 @@ async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(
     assert lossy.looks == looks
 
 
+async def test_a_run_that_the_provider_never_knew_is_asked_about_in_silence_until_it_is_known(
+    opened: Open, settings: Settings, provider: Any, photo: Path, until: Until
+) -> None:
+    """Its job does not go from one state to another at each look."""
+    clock = Clock()
+    known, provider.states = list(provider.states), [404]
+    async with opened(settings, provider, clock=clock, tempo=QUICK) as studio:
+        result = await performed(studio, words(photo))
+        assert result.status == "needs_review"
+        asked = len(provider.asked)
+
+        async def asked_again() -> bool:
+            return len(provider.asked) > asked
+
+        clock.now += 1000
+        await until(asked_again)
+        assert (await studio.job(result.job_id, "local")).state == "needs_review"
+        provider.states = known
+        clock.now += 1000
+
+        async def found() -> bool:
+            return (await studio.job(result.job_id, "local")).state == "succeeded"
+
+        await until(found)
+    assert provider.posts == 1
+
+
 # --- what a person says
 
 

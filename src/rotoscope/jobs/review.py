@@ -21,7 +21,7 @@ from rotoscope.jobs.rows import JOB_COLUMNS, job_of
 from rotoscope.jobs.submit import request_of
 from rotoscope.jobs.tables import jobs, submissions
 from rotoscope.predictions.sightings import Sighting, with_token_of, worded_like
-from rotoscope.predictions.states import Call
+from rotoscope.predictions.states import Call, Failed, Waiting
 from rotoscope.predictions.tokens import Token
 from rotoscope.wire.messages import Json
 
@@ -121,8 +121,9 @@ class Review:
         if submission is None:
             return
         if submission.prediction_id is not None:
-            await self.rooms.ledger.take_up(job.id)
-            self.rooms.feed.changed(job.id)
+            if await self._is_known_there(job, submission.prediction_id):
+                await self.rooms.ledger.take_up(job.id)
+                self.rooms.feed.changed(job.id)
             return
         if self._is_over(job, submission) or "input" not in job.data:
             return
@@ -134,6 +135,15 @@ class Review:
         elif look is not None:
             await self._tell(job, call, look)
         self.rooms.feed.changed(job.id)
+
+    async def _is_known_there(self, job: Job, prediction_id: str) -> bool:
+        """Whether it is worth driving the job on. A provider that never knew its run is asked in silence first."""
+        if job.data.get("seen") or "input" not in job.data:
+            return True
+        call, _ = request_of(self.rooms, job)
+        ticket = self.rooms.dialects[job.provider].ticket(call, prediction_id)
+        seen = await quiet_runner(self.rooms, job).look(Waiting(ticket))
+        return not (isinstance(seen, Failed) and seen.code == "output_expired")
 
     async def _tell(self, job: Job, call: Call, look: Look) -> None:
         """What the list shows now is what the person should read."""
