@@ -73,7 +73,7 @@ async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *
         kind = "still" if field.argument == "image" else cast("MediaKind", field.kind)
         media[field.argument] = [await intake.admit(kind, str(o), field.argument, pass_urls=pass_urls) for o in listed]
         many[field.argument] = field.many
-    notes = [*_unread(media), *_first_frames(media)]
+    notes = [*_unread(media), *_first_frames(media), *_how_read(media)]
     notes += await _cover(intake, manifest, media)
     chosen, more = _fitting(manifest, asked, media)
     links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
@@ -100,6 +100,11 @@ def _unread(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
 def _first_frames(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
     taken = [one for found in media.values() for one in found if one.of_video]
     return [f"The picture is the first frame of the video, {one.width}x{one.height} pixels." for one in taken]
+
+
+def _how_read(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+    """What was found while a medium was checked, each sentence once."""
+    return list(dict.fromkeys(note for found in media.values() for one in found for note in one.notes))
 
 
 async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admitted]]) -> list[str]:

@@ -50,7 +50,8 @@ class Admitted:
     """A medium that may be used: an https URL passed on unread, or an `artifact://` link to a checked file.
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
-    has read it, or it has none. `of_video`: it is the first frame of a video that was given.
+    has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
+    should know of how it was read.
     """
 
     value: str
@@ -61,6 +62,7 @@ class Admitted:
     duration_seconds: float | None = None
     frames: int | None = None
     of_video: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
