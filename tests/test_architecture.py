@@ -19,7 +19,7 @@ FLOORS = (
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
-    ("media.paths", "media.vault", "media.decoders", "media.preparing", "media.intake",
+    ("media.paths", "media.vault", "media.made", "media.decoders", "media.preparing", "media.intake",
      "media.video_masks", "predictions.runner"),
     ("jobs",),
     ("admission", "dry_run", "remarks", "studio", "waiting", "viewing"),
