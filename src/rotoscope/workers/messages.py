@@ -22,8 +22,8 @@ class Answer:
     """What a worker says.
 
     Attributes:
-        kind: `done` with the value; `raised`, an error of ours; `memory`, there was not enough; `broken`, a bug, as a
-            traceback; `more`, the work is not done and was given this many seconds of processor time.
+        kind: `begun`, it has the work; `more`, the work was given this many seconds of processor time; `done` with the
+            value; `raised`, an error of ours; `memory`, there was not enough; `broken`, a bug, as a traceback.
         value: what was computed, the words, or the seconds.
         worn: whether the worker ends now.
     """

@@ -17,7 +17,7 @@ from rotoscope.workers.messages import Answer, read_frame, write_frame
 
 __all__ = ["main"]
 
-_NICENESS = 5
+_NICENESS = 2
 _PR_SET_PDEATHSIG = 1
 _CV_NO_MEMORY = -4
 
@@ -43,7 +43,9 @@ def main(idle_seconds: float, modules: Sequence[str], more: Sequence[str], paren
     meter.load(modules)
     with contextlib.suppress(queue.Empty, BrokenPipeError):
         while True:
-            answer = _done(meter, waiting.get(timeout=idle_seconds))
+            request = waiting.get(timeout=idle_seconds)
+            _tell(answers, Answer("begun", None))
+            answer = _done(meter, request)
             _tell(answers, answer)
             if answer.worn:
                 break
