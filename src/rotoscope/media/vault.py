@@ -187,9 +187,16 @@ class Vault:
             mark.unlink(missing_ok=True)
 
     def hash_of(self, path: Path) -> str | None:
-        """The hash under which a path is kept here, or None for a path that is not ours."""
+        """The hash under which a path is kept here, or None for a path that is not ours.
+
+        It is ours however the folder is written: through links, relative, or by another name of the same place.
+        """
         name = path.name.partition(".")[0]
-        return name if self.find(name) == path else None
+        kept = self.find(name)
+        try:
+            return name if kept is not None and (kept == path or kept.samefile(path)) else None
+        except (OSError, ValueError):
+            return None
 
     def _place(self, sha256: str, content_type: str) -> Path:
         return self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"
