@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
+from rotoscope.ownership import make_private
 
 __all__ = ["Kept", "Vault"]
 
@@ -49,7 +50,7 @@ class Vault:
         """
         folder = self.folder / "scratch"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(folder)
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
@@ -109,7 +110,7 @@ class Vault:
         final = self._place(sha256, content_type)
         try:
             size = scratch.stat().st_size
-            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(final.parent)
             _flush(scratch)
             scratch.chmod(0o600)
             scratch.replace(final)
@@ -139,7 +140,7 @@ class Vault:
         """
         mark = self._made_note(sha256, kind)
         try:
-            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(mark.parent)
             mark.touch(mode=0o600)
         except OSError as error:
             raise _cannot_write(self.folder) from error
