@@ -58,7 +58,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         InvalidInput: a variable has a value that cannot be used; the message names it.
     """
-    home = Path(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ)).expanduser().absolute()
+    home = _home(environ)
     return Settings(
         home=home,
         # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
@@ -80,6 +80,16 @@ def _value(environ: Mapping[str, str], name: str) -> str | None:
     """Some hosts pass `""`, `$NAME` or `${NAME}` for a variable that the user never set."""
     value = environ.get(name, "").strip()
     return None if not value or _UNEXPANDED.match(value) else value
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    try:
+        return Path(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ)).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user, or the home folder is not known
+        raise InvalidInput(
+            "ROTOSCOPE_HOME begins with a home folder that is not known.",
+            hint="Set ROTOSCOPE_HOME to an absolute path.",
+        ) from error
 
 
 def _default_home(environ: Mapping[str, str]) -> Path:
