@@ -109,7 +109,7 @@ def open_studio(
     _make_home(settings.home)
     catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox, times, proxies)
+    wire = _wire(catalog, access, sandbox or _built_in(settings, access, closing), times, proxies)
     vault = Vault(settings.home / "vault")
     database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
@@ -186,7 +186,6 @@ def _proxies(settings: Settings) -> "ProxySettings":
 
 
 def _wire(
-    settings: Settings,
     catalog: Catalog,
     access: Access,
     sandbox: "AsgiApp | None",
@@ -200,24 +199,26 @@ def _wire(
         for name, provider in catalog.providers.items()
         if name in access.keys
     }
-    if not access.built_in:
-        return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, proxies=proxies)
+    return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
+
+
+def _built_in(settings: Settings, access: Access, closing: AsyncExitStack) -> "_BuiltIn | None":
+    return _BuiltIn(settings, closing) if access.built_in else None
 
 
 class _BuiltIn:
-    """The built-in sandbox, built at its first request."""
+    """The built-in sandbox, in a process of its own from its first request on: it computes pictures and films."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._app: AsgiApp | None = None
+    def __init__(self, settings: Settings, closing: AsyncExitStack) -> None:
+        from rotoscope.workers.apps import AppProcess
+
+        self._folder = settings.home / "sandbox"
+        given = {"folder": self._folder, "public_url": SANDBOX_URL}
+        self._app = AppProcess(settings.variables, "rotoscope.sandbox", "build_sandbox", given)
+        closing.push_async_callback(self._app.aclose)
 
     async def __call__(self, *connection: Any) -> None:
         try:
-            if self._app is None:
-                from rotoscope.sandbox import build_sandbox
-
-                self._app = build_sandbox(self._folder, public_url=SANDBOX_URL)
             await self._app(*connection)
         except OSError as error:
             raise _unwritable(self._folder) from error
