@@ -26,11 +26,13 @@ class Answer:
             value; `raised`, an error of ours; `memory`, there was not enough; `broken`, a bug, as a traceback.
         value: what was computed, the words, or the seconds.
         worn: whether the worker ends now.
+        seconds: how long the work took.
     """
 
     kind: str
     value: object
     worn: bool = False
+    seconds: float = 0.0
 
 
 def write_frame(stream: BinaryIO, content: bytes) -> None:

@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -94,9 +95,11 @@ def end_with(parent: int) -> None:
 
 def _done(meter: Meter, content: bytes) -> Answer:
     """The answer to one request."""
+    begun = time.perf_counter()
     try:
         function, arguments, limits = pickle.loads(content)  # noqa: S301 - from our own parent
         meter.begin(limits)
+        begun = time.perf_counter()
         answer = Answer("done", function(*arguments))
     except RotoscopeError as error:
         words = (type(error).__name__, error.message, error.hint, error.code, error.said)
@@ -104,8 +107,9 @@ def _done(meter: Meter, content: bytes) -> Answer:
     except Exception as error:  # noqa: BLE001 - the edge of the process: the parent is told what it was
         text = "".join(traceback.format_exception(error))
         answer = Answer("memory", None) if _is_memory(error) else Answer("broken", text)
+    seconds = time.perf_counter() - begun
     worn = meter.end() or answer.kind == "memory"
-    return Answer(answer.kind, answer.value, worn)
+    return Answer(answer.kind, answer.value, worn, seconds)
 
 
 def _is_memory(error: BaseException) -> bool:
