@@ -12,6 +12,7 @@ import pytest
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.budget import Settlement
 from rotoscope.jobs.database import Database
+from rotoscope.jobs.durations import Usual
 from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
 from rotoscope.jobs.leases import Holder, Leases
 from rotoscope.jobs.ledger import Ledger
@@ -388,4 +389,4 @@ async def test_only_the_latest_durations_of_a_kind_are_kept(house: House) -> Non
         house.clock.now += 1
         await house.ledger.note_seconds(replace(job, id=str(number)), "small", float(number))
     assert house.count("durations") <= 51
-    assert await house.ledger.usual_seconds("m", "replicate", "small", sandbox=False) == 75.0
+    assert await house.ledger.usual_seconds("m", "replicate", "small", sandbox=False) == Usual(75.0, 9)
