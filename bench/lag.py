@@ -151,7 +151,7 @@ async def learned(studio: Studio, model: str, seconds: float) -> None:
     """Expectations come from past runs: here, from three."""
     opening = await studio.rooms.ledger.open(NewJob("segment_image", model, "replicate", "bench", True, {}, {}))
     for number in range(3):
-        await studio.rooms.ledger.note_seconds(replace(opening.job, id=str(number)), "", seconds)
+        await studio.rooms.ledger.note_seconds(replace(opening.job, id=f"{opening.job.id}-{number}"), "", seconds)
 
 
 if __name__ == "__main__":
