@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rotoscope import __version__, signals
 from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeError, UserMistake
-from rotoscope.settings import Settings, read_settings
+from rotoscope.settings import Settings, read_settings, start_folder, user_home
 
 if TYPE_CHECKING:
     from rotoscope.contracts.results import JobList, JobResult, MediaFile
@@ -140,7 +140,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.compose import stdio_server
     from rotoscope.server.stdio import serve_stdio
 
-    signals.run(serve_stdio, stdio_server(settings, Path.cwd(), Path.home()))
+    signals.run(serve_stdio, stdio_server(settings, start_folder(), user_home()))
     return OK
 
 
