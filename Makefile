@@ -34,6 +34,7 @@ each-python:
 conformance: $(STAMP)
 	$(BIN)/python tests/conformance/run.py
 	$(BIN)/python tests/conformance/inspector.py
+	$(BIN)/python tests/conformance/snippets.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
