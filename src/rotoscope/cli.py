@@ -300,7 +300,9 @@ def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
     # A port that is taken is told before anything is promised.
     with listening(asked.port) as listener:
         scheme = "https" if certificate else "http"
-        print(f"The sandbox is at {scheme}://127.0.0.1:{listener.getsockname()[1]}; stop it with Ctrl-C.", file=sys.stderr)
+        print(
+            f"The sandbox is at {scheme}://127.0.0.1:{listener.getsockname()[1]}; stop it with Ctrl-C.", file=sys.stderr
+        )
         if certificate is not None:
             trust = f"SSL_CERT_FILE={certificate.authority} NODE_EXTRA_CA_CERTS={certificate.authority}"
             print(f"Clients that speak to it need {trust}", file=sys.stderr)

@@ -2,8 +2,8 @@
 
     python tests/conformance/snippets.py
 
-The clients for JavaScript come through npm. The sandbox is the command itself, over TLS, in a process of its own. What a
-snippet is to find is asserted in it; what it names on the network, the sandbox replaces. Exit codes as in `run.py`.
+The clients for JavaScript come through npm. The sandbox is the command itself, over TLS, in a process of its own. What
+a snippet is to find is asserted in it; what it names on the network, the sandbox replaces. Exit codes as in `run.py`.
 """
 
 import base64

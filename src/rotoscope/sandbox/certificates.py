@@ -80,7 +80,7 @@ def _signed(now: dt.datetime) -> tuple[Any, Any, Any]:
         _begun(now, _named("rotoscope sandbox"), issuer, own)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .add_extension(x509.SubjectAlternativeName(places), critical=False)
         .sign(signer, hashes.SHA256())
@@ -91,7 +91,7 @@ def _signed(now: dt.datetime) -> tuple[Any, Any, Any]:
 def _named(name: str) -> Any:
     from cryptography import x509
 
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    return x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
 
 
 def _begun(now: dt.datetime, subject: Any, issuer: Any, key: Any) -> Any:

@@ -44,12 +44,18 @@ class _Server(uvicorn.Server):
 
 
 def _server(app: Sandbox, level: str, certificate: Certificate | None = None) -> uvicorn.Server:
-    shown = {} if certificate is None else {"ssl_certfile": certificate.chain, "ssl_keyfile": certificate.key}
-    return _Server(
-        uvicorn.Config(
-            app, http=OpenHanded, ws="none", loop="asyncio", lifespan="off", log_level=level, access_log=False, **shown
-        )
+    config = uvicorn.Config(
+        app,
+        http=OpenHanded,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_level=level,
+        access_log=False,
+        ssl_certfile=str(certificate.chain) if certificate else None,
+        ssl_keyfile=str(certificate.key) if certificate else None,
     )
+    return _Server(config)
 
 
 def listening(port: int = 0) -> socket.socket:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rotoscope.sandbox.film.animatic import RATE, Plan, make
-from rotoscope.sandbox.film.panels import Panel, fit
+from rotoscope.sandbox.film.panels import Panel
 from rotoscope.sandbox.film.progress import Progress
 from rotoscope.sandbox.models import Task
 from rotoscope.sandbox.vision.pictures import decoded
+from rotoscope.sandbox.vision.pixels import fit
 
 __all__ = ["show_prompt"]
 
