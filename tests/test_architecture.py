@@ -17,11 +17,11 @@ FLOORS = (
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.layouts", "media.colours", "media.rewriting", "media.picture_decoders",
-     "media.data_uris", "media.lookalikes",
+     "media.data_uris", "media.lookalikes", "media.file_urls",
      "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
-    ("media.paths", "media.vault", "media.made", "media.decoders", "media.preparing", "media.intake",
+    ("media.disk", "media.paths", "media.vault", "media.made", "media.decoders", "media.preparing", "media.intake",
      "media.video_masks", "predictions.runner"),
     ("jobs",),
     ("admission", "dry_run", "remarks", "studio", "waiting", "viewing"),
@@ -37,7 +37,7 @@ FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
         "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
         "wire.messages", "wire.egress",
-        "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
+        "media.sniff", "media.masks", "media.captions", "media.previews", "media.file_urls")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 
