@@ -298,8 +298,26 @@ _HEAVY = {
 def test_a_picture_that_takes_more_memory_than_one_may_is_refused_by_its_header(name: str) -> None:
     data, _ = _HEAVY[name]
     for read in (check_size, decode, clean):
-        with pytest.raises(TooLarge, match=r"MB of memory, and at most \d+ MB"):
+        with pytest.raises(TooLarge, match=r"MB of memory with its file, and at most \d+ MB"):
             read(data)
+
+
+def test_a_webp_is_judged_before_its_decoder_takes_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = {
+        "lossless": _encoded(Image.new("RGB", (40, 30)), "WEBP", lossless=True),
+        "lossy": _encoded(Image.new("RGB", (40, 30)), "WEBP"),
+        "extended": _encoded(Image.new("RGB", (40, 30)), "WEBP", icc_profile=_P3),
+    }
+
+    def refuse(*_: object) -> None:
+        pytest.fail("the decoder was made")
+
+    for data in pictures.values():
+        assert check_size(data) == (40, 30)
+    monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile._open", refuse)
+    for data in pictures.values():
+        with pytest.raises(TooLarge, match="40 x 30 pixels"):
+            check_size(data, Limits(webp_memory=16))
 
 
 _GROWTH = """
