@@ -1,12 +1,11 @@
 """A mask that covers a video: the same shape, neither empty nor full, white where the video is to be edited."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from rotoscope.errors import InvalidInput, StorageFailed, UserMistake
+from rotoscope.media.masks import same_shape
 from rotoscope.media.vault import Vault
 
 if TYPE_CHECKING:
@@ -14,7 +13,9 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from rotoscope.media.decoders import Decodes
     from rotoscope.media.intake import Admitted
+    from rotoscope.media.made import MadeFile
     from rotoscope.media.masks import Mask
 
 __all__ = ["fit_mask"]
@@ -27,7 +28,7 @@ _MOST_OBJECTS = 32
 
 
 async def fit_mask(
-    vault: Vault, mask: "Admitted", video: "Admitted | None", frames: int
+    vault: Vault, decoders: "Decodes", mask: "Admitted", video: "Admitted | None", frames: int
 ) -> tuple["Admitted", list[str]]:
     """The mask as the model wants it, and what was done to it.
 
@@ -35,6 +36,7 @@ async def fit_mask(
 
     Args:
         vault: where the mask is kept.
+        decoders: decodes the mask, out of this process.
         mask: a mask that we have.
         video: what it covers; None where nobody here has read it, then their sizes are not compared.
         frames: how many frames of the video are edited at most.
@@ -42,21 +44,50 @@ async def fit_mask(
     Raises:
         InvalidInput: it is a photo, empty, full, or of another shape than the video.
     """
+    import anyio.to_thread  # not needed where masks are decoded, and slow to load
+
+    from rotoscope.media.decoders import FILM, MASKS
+    from rotoscope.media.made import scratch_files, take_in
+
     path = vault.find(mask.value.removeprefix("artifact://"))
     if path is None:
         raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
     wanted = (video.width, video.height) if video and video.width and video.height else None
     if mask.frames is None:
-        return await anyio.to_thread.run_sync(_fitted_picture, vault, path, mask, wanted)
-    await anyio.to_thread.run_sync(_check_video, path, mask, wanted, frames)
+        with scratch_files(vault) as stem:
+            fitting = await decoders.run(_fitted_picture, path, wanted, stem, limits=MASKS)
+            await anyio.to_thread.run_sync(take_in, vault, [fitting.file])
+        link = f"artifact://{fitting.file.sha256}"
+        fitted = replace(
+            mask,
+            value=link,
+            content_type="image/png",
+            size=fitting.size,
+            width=fitting.width,
+            height=fitting.height,
+        )
+        return fitted, list(fitting.notes)
+    if wanted and mask.width and mask.height and not same_shape((mask.width, mask.height), wanted):
+        raise _another_shape(mask.width, mask.height, *wanted)
+    await decoders.run(_check_video, path, frames, limits=FILM)
     if video and video.frames and mask.frames < min(video.frames, frames):
         return mask, [f"The mask has {mask.frames} frames, the video has {video.frames}."]
     return mask, []
 
 
-def _fitted_picture(
-    vault: Vault, path: "Path", mask: "Admitted", wanted: tuple[int, int] | None
-) -> tuple["Admitted", list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """A mask that fits, as it was written: its size in bytes, width and height in pixels, and what was done to it."""
+
+    file: "MadeFile"
+    size: int
+    width: int
+    height: int
+    notes: tuple[str, ...]
+
+
+def _fitted_picture(path: "Path", wanted: tuple[int, int] | None, stem: "Path") -> _Fitting:
+    from rotoscope.media.made import Tray
     from rotoscope.media.masks import fit_to, looks_like_mask, mask_png, read_mask
     from rotoscope.media.pictures import decode
 
@@ -70,10 +101,11 @@ def _fitted_picture(
         fitting, resized = fit_to(selected, width, height)
     except UserMistake:
         raise _another_shape(image.width, image.height, width, height) from None
-    kept = vault.keep(mask_png(fitting), "image/png")
-    fitted = replace(mask, value=kept.uri, content_type="image/png", size=kept.size, width=width, height=height)
+    tray = Tray(stem)
+    kept = tray.keep(mask_png(fitting), "image/png")
     sizes = f"from {image.width}x{image.height} to the video's {width}x{height}"
-    return fitted, [f"The mask was resized {sizes} without smoothing."] if resized else []
+    notes = (f"The mask was resized {sizes} without smoothing.",) if resized else ()
+    return _Fitting(tray.files[0], kept.size, width, height, notes)
 
 
 def _numbers_objects(image: "Image.Image") -> bool:
@@ -81,12 +113,9 @@ def _numbers_objects(image: "Image.Image") -> bool:
     return image.mode == "P" and image.getcolors(_MOST_OBJECTS) is not None
 
 
-def _check_video(path: "Path", mask: "Admitted", wanted: tuple[int, int] | None, frames: int) -> None:
-    from rotoscope.media.masks import same_shape
+def _check_video(path: "Path", frames: int) -> None:
     from rotoscope.media.videos import grey_frames
 
-    if wanted and mask.width and mask.height and not same_shape((mask.width, mask.height), wanted):
-        raise _another_shape(mask.width, mask.height, *wanted)
     greys = (((frame > _DARK) & (frame < _BRIGHT)).mean() for frame in grey_frames(path, _FRAMES_JUDGED))
     if max(greys, default=0.0) > _MOST_GREY:
         raise _a_photo()
