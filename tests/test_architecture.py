@@ -17,7 +17,8 @@ FLOORS = (
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.layouts", "media.colours", "media.rewriting", "media.picture_decoders", "media.data_uris", "media.lookalikes",
-     "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
+     "media.masks", "media.levels", "media.mask_reader", "media.outlines", "media.coco", "media.selections",
+     "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
      "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
     ("media.paths", "media.vault", "media.made", "media.decoders", "media.preparing", "media.intake",
@@ -36,7 +37,8 @@ FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
         "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
         "wire.messages", "wire.egress",
-        "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
+        "media.sniff", "media.masks", "media.levels", "media.mask_reader", "media.outlines", "media.coco",
+        "media.selections", "media.captions", "media.previews")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 

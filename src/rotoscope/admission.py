@@ -40,6 +40,15 @@ class Admission:
         return {link: Length(seconds, frames) for link, seconds, frames in timed if seconds is not None}
 
     @property
+    def selects(self) -> dict[str, Json] | None:
+        """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
+        every = (one.selects for media in self.media.values() for one in media)
+        found = next((one for one in every if one is not None), None)
+        if found is None:
+            return None
+        return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
+
+    @property
     def sizes(self) -> list[int]:
         """The size in bytes of every file that must be brought to the provider."""
         return [one.size for media in self.media.values() for one in media if one.size is not None]
@@ -118,6 +127,8 @@ async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admit
             )
             media[field.argument] = [fitting]
             notes += said
+        elif covered and mask:
+            notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
     return notes
 
 

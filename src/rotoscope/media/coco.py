@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CocoDocument", "decode_rle", "encode_rle", "file_name_of", "rle_counts"]
 
 _MOST_CHUNKS = 7  # of five bits: run lengths beyond 2^34 do not occur
-_LONGEST_NAME = 255  # characters
+_LONGEST_NAME, _LONGEST_SCHEME = 255, 20  # characters
 _EXTENSIONS: Mapping[str, str] = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
 _FILLED = "Polygons are outer outlines: where an annotation has holes_filled, its segmentation (RLE) has the holes."
 
@@ -74,26 +74,20 @@ class CocoDocument:
         return f'{begun}, "annotations": [{", ".join(self._annotations)}]}}'.encode()
 
 
-def file_name_of(given: str, content_type: str | None) -> str:
+def file_name_of(given: str) -> str:
     """The name of the picture that a user gave: the last part of its path or address, without folders.
 
     Args:
         given: a path, an address, a data URI, or an `artifact://` or `job://` link.
-        content_type: of the picture, for one that has no name of its own; None where nobody has read it.
     """
-    scheme = given.partition(":")[0].lower() if ":" in given[:_LONGEST_NAME] else ""
-    extension = _EXTENSIONS.get(content_type or "", "")
-    if scheme == "artifact":
-        name = given.partition("://")[2].strip("/") + extension
-    elif scheme in ("data", "job"):
-        name = ""
-    elif scheme in ("http", "https", "file"):
-        name = unquote(urlsplit(given).path)
-    else:
-        name = given
+    scheme = given[:_LONGEST_SCHEME].partition(":")[0].strip().lower()
+    if scheme == "data":
+        kind = given.partition(":")[2].partition(";")[0].strip().lower()
+        return f"picture{_EXTENSIONS.get(kind, '')}"
+    name = unquote(urlsplit(given.strip()).path) if scheme in ("http", "https", "file") else given
     # Windows knows both kinds of slashes.
     last = name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return last[-_LONGEST_NAME:] or f"picture{extension}"
+    return last[-_LONGEST_NAME:] or "picture"
 
 
 def rle_counts(mask: "Mask") -> list[int]:

@@ -21,6 +21,7 @@ from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
 from rotoscope.media.decoders import FILM, PICTURE, Decodes
 from rotoscope.media.paths import Roots, local_path, open_file
 from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
+from rotoscope.media.selections import Selection
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
 
@@ -30,6 +31,8 @@ PICTURE_BYTES = 200_000_000
 FILE_BYTES = 512 * 1024 * 1024
 INLINE_BYTES = 10 * 1024 * 1024
 _SNIFFED_BYTES = 64
+
+_PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
 
 MediaKind = Literal["image", "still", "video", "audio", "visual"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
@@ -42,7 +45,7 @@ class Admitted:
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
     has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
-    should know of how it was read.
+    should know of how it was read. `selects`: of a mask, how much of the frame it selects.
     """
 
     value: str
@@ -54,6 +57,7 @@ class Admitted:
     frames: int | None = None
     of_video: bool = False
     notes: tuple[str, ...] = ()
+    selects: Selection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ class Intake:
     async def _checked(self, kind: MediaKind, file: Path) -> Admitted:
         """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
         wanted, kept = await anyio.to_thread.run_sync(self._looked_at, kind, file)
-        limits = PICTURE if wanted == "image" else FILM
+        limits = PICTURE if wanted in _PICTURES else FILM
         if kept is not None:
             return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
         target = await anyio.to_thread.run_sync(self.vault.scratch)
@@ -163,7 +167,7 @@ class Intake:
     def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
         """As what the file is to be read, and the file itself, kept, if it was made here as such."""
         wanted = _kind_of(kind, _type_of(file))
-        if wanted == "image" and file.stat().st_size > PICTURE_BYTES:
+        if wanted in _PICTURES and file.stat().st_size > PICTURE_BYTES:
             raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
         return wanted, None if wanted == "still" else self._made_here(file, wanted)
 
@@ -204,7 +208,7 @@ def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
 
 def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
     if kind == "visual":
-        return "image" if is_image(content_type) else "video"
+        return "picture_mask" if is_image(content_type) else "video"
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 

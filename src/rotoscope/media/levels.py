@@ -30,12 +30,14 @@ _FEW_PIXELS = 1024  # too small to tell a photo from anything else
 # Of the pixels that lie at an edge, the part that lies between a lower and a higher value. Measured: label maps 0 to
 # 0.03, with few edges up to 0.09, photos of few colours 0.07 to 0.74, smooth edges 0.6 to 1.
 _MOST_BETWEEN = 0.06
-_MOST_BETWEEN_FEW, _FEW_EDGES = 0.1, 0.02
+_MOST_BETWEEN_FEW, _FEW_EDGES = 0.12, 0.02
+_MOST_BETWEEN_JUMPING, _SOME_EDGES = 0.15, 0.05
+_NOISE = 0.03  # how far from black or white compression leaves flat areas, as a part of the brightest value
 _MOST_NOISE = 0.3
 # Of the places where two values meet, the part where other values of the picture lie between the two. Measured: label
 # maps 0.4 to 0.99, soft edges of few levels 0 to 0.014, and to 0.05 where a third and more of the pixels lie between;
 # photos of few colours from 0.026, and from 0.2 where a third lies between.
-_LEAST_JUMPS = 0.15
+_LEAST_JUMPS, _MANY_JUMPS = 0.15, 0.5
 _MOST_JUMPS = 0.02
 _MOST_JUMPS_BETWEEN, _THIRD = 0.06, 0.3
 _FEW_LEVELS = 64
@@ -130,12 +132,17 @@ def _most_numbers(values: Grey) -> int:
 
 
 def _are_numbers(values: Grey, levels: list[int], meeting: _Meeting) -> bool:
-    if levels[-1] < _SMALL_NUMBERS:
+    top = levels[-1]
+    if top < _SMALL_NUMBERS:
         return values.size < _FEW_PIXELS or meeting.between <= _MOST_NOISE
     if levels[0] != 0:
         return False
     nested = len(levels) < _FEWEST_STEPS and meeting.edges <= _MOST_EDGES
-    return meeting.flat and (nested or meeting.jumps >= _LEAST_JUMPS)
+    if meeting.flat:
+        return nested or meeting.jumps >= _LEAST_JUMPS
+    # Objects that lie over each other leave slivers, which lie between; compression leaves them, too, but no more.
+    leaps = meeting.between <= _MOST_BETWEEN_JUMPING and meeting.jumps >= _MANY_JUMPS
+    return leaps and meeting.edges <= _SOME_EDGES and any(_NOISE * top < level < (1 - _NOISE) * top for level in levels)
 
 
 def _ranked(values: Grey, levels: list[int]) -> Grey:

@@ -18,8 +18,8 @@ no mask but a photo:
 | values, black and white with soft edges | brighter than half of the brightest |
 
 A transparent entry of a palette is ground, whatever its number and its colour. Black is what is darker than a sixth of
-the brightest value; where all values are below 32 they are numbers. A part of a frame that is transparent in less than
-two of a thousand pixels is a stray, and decides nothing on its own.
+the brightest value; where all values are below 32 they are numbers. A photo of which less
+than two of a thousand pixels are transparent is a photo.
 """
 
 from dataclasses import dataclass
@@ -86,8 +86,8 @@ def read_mask(image: "Image.Image") -> MaskReading | None:
         return seen
     if seen is not None and seen.sure and _tells(seen.mask):
         return _compared(seen, opaque)
-    if float(np.mean(~opaque)) < _STRAY_PART:
-        return seen
+    if seen is None and float(np.mean(~opaque)) < _STRAY_PART:
+        return None
     told = "The mask was taken from the transparency of its picture: the opaque part is selected."
     return MaskReading(opaque, "transparency", (told,))
 
@@ -149,8 +149,9 @@ def _lightness(image: "Image.Image", brightest: "NDArray[np.uint8]") -> "NDArray
     top = float(np.median(light[brightest >= BRIGHT * int(brightest.max())]))
     if top < _LEAST_LIGHT:
         return brightest
-    table = np.minimum(np.arange(256) * (int(brightest.max()) / top), 255).astype(np.uint8)
-    return table[light]
+    shades: NDArray[np.uint8] = np.minimum(np.arange(256) * (int(brightest.max()) / top), 255).astype(np.uint8)
+    lightness: NDArray[np.uint8] = shades[light]
+    return lightness
 
 
 def _by_values(values: Grey, named: Rule = "brightness") -> MaskReading | None:
@@ -252,6 +253,6 @@ def _are_shades_of_one(colours: _Colours, stray: float = 0.0) -> bool:
         return True
     bright = values >= BRIGHT * top
     flat = np.median(colours[bright], axis=0)
-    off = np.abs(colours - values[:, None] * (flat / flat.max())).max(axis=1) > _ONE_COLOUR
+    off = np.abs(colours - values[:, None] * (flat / max(float(flat.max()), 1.0))).max(axis=1) > _ONE_COLOUR
     coloured = values > DARK * top
     return float(off[bright].mean()) <= stray and float(off[coloured].mean()) <= _STRAY_SHADES * stray

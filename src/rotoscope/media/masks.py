@@ -128,7 +128,7 @@ def _packed(mask: Mask) -> bytes:
     lines = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
     np.multiply(mask, np.uint8(255), out=lines[:, 1:])
     packer = zlib.compressobj(strategy=zlib.Z_RLE)
-    return packer.compress(memoryview(lines).cast("B")) + packer.flush()
+    return packer.compress(lines.data) + packer.flush()
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

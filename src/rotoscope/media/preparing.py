@@ -6,6 +6,7 @@ that they were told to write.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,7 @@ __all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
 
 _SNIFFED_BYTES = 64
 
-PreparedKind = Literal["image", "still", "video", "audio"]
+PreparedKind = Literal["image", "picture_mask", "still", "video", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
     """Write what of a file may leave.
 
     Args:
-        kind: what it must be; a `still` is the first frame of a video.
+        kind: what it must be; a `still` is the first frame of a video, a `picture_mask` keeps its exact numbers.
         source: the file.
         target: where to write.
 
@@ -102,8 +103,8 @@ def show(path: Path, side: int, most: int) -> Shown:
     return Shown(small_picture(image, side, most), image.width, image.height)
 
 
-def _picture(source: Path, target: Path) -> Facts:
-    picture = clean(source.read_bytes())
+def _picture(source: Path, target: Path, *, exact: bool = False) -> Facts:
+    picture = clean(source.read_bytes(), exact=exact)
     target.write_bytes(picture.content)
     return Facts(picture.content_type, picture.width, picture.height)
 
@@ -125,6 +126,7 @@ def _sound(facts: SoundFacts) -> Facts:
 
 _PREPARE: Mapping[PreparedKind, Callable[[Path, Path], Facts]] = {
     "image": _picture,
+    "picture_mask": partial(_picture, exact=True),
     "still": _still,
     "video": lambda source, target: _film(clean_video(source, target)),
     "audio": lambda source, target: _sound(clean_sound(source, target)),
