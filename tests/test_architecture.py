@@ -11,8 +11,8 @@ TOP = SOURCE.parents[1]
 
 # Lowest first. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "settings", "signals", "contracts", "tasks_extension", "front.stored", "front.opening",
-     "front.writing", "front.session"),
+    ("__init__", "errors", "settings", "signals", "workers", "contracts", "tasks_extension", "front.stored",
+     "front.opening", "front.writing", "front.session"),
     ("wire.messages", "wire.egress", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress", "wire.bodies",
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
@@ -20,7 +20,8 @@ FLOORS = (
      "media.small", "media.limits", "media.effort", "media.frames", "media.counting", "media.tracks", "media.stills",
      "media.mask_films", "media.videos"),
     ("wire.client",),
-    ("media.paths", "media.vault", "media.intake", "media.video_masks", "predictions.runner"),
+    ("media.paths", "media.vault", "media.decoders", "media.preparing", "media.intake",
+     "media.video_masks", "predictions.runner"),
     ("jobs",),
     ("admission", "dry_run", "remarks", "studio", "waiting", "viewing"),
     ("server",),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rotoscope.jobs.database import Database
     from rotoscope.jobs.leases import Holder
     from rotoscope.jobs.tempo import Tempo
+    from rotoscope.media.decoders import Decodes
     from rotoscope.media.paths import Roots
     from rotoscope.media.vault import Vault
     from rotoscope.predictions.dialects import Dialect
@@ -47,12 +48,12 @@ def catalog_of(settings: Settings) -> Catalog:
 
 
 def studio_opener(
-    settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None
+    settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None, decoders: "Decodes | None" = None
 ) -> Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]:
     """What a door needs to open the studio later."""
 
     def opener(tasks: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
-        return open_studio(settings, roots, tasks, closing, sandbox)
+        return open_studio(settings, roots, tasks, closing, sandbox, decoders=decoders)
 
     return opener
 
@@ -67,6 +68,8 @@ def open_studio(
     tempo: "Tempo | None" = None,
     times: "Times | None" = None,
     clock: Callable[[], float] = time.time,
+    *,
+    decoders: "Decodes | None" = None,
 ) -> "Studio":
     """Build every room and the studio on top of them. It may be built in a thread; then `begin` it in the event loop.
 
@@ -80,6 +83,7 @@ def open_studio(
         tempo: the spans of time that the job engine lives by.
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
+        decoders: decodes media in place of worker processes.
 
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
@@ -110,11 +114,12 @@ def open_studio(
     database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
+    decoders = decoders or _decoders(settings, closing)
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, tempo)
-    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
+    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, decoders, tempo)
+    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
@@ -124,6 +129,14 @@ def open_studio(
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
     return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
+
+
+def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":
+    from rotoscope.media.decoders import Decoders
+
+    decoders = Decoders(settings.variables)
+    closing.push_async_callback(decoders.aclose)
+    return decoders
 
 
 def _load_and_warn(settings: Settings) -> Catalog:

@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from decoding import InThread
 from PIL import Image
 
 from rotoscope.media.intake import Admitted, Intake, MediaKind
@@ -36,7 +37,7 @@ def intake(tmp_path: Path) -> Intake:
     async def job_output(link: str) -> str:
         return f"artifact://{link.rpartition('/')[2]}"
 
-    return Intake(vault, Roots(folders, folders[0]), fetch, lambda url: check_url(url).url, job_output)
+    return Intake(vault, Roots(folders, folders[0]), fetch, lambda url: check_url(url).url, job_output, InThread())
 
 
 def jpeg(folder: Path) -> Path:

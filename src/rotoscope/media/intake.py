@@ -8,30 +8,21 @@ taken as it is. Made anew it would change (a JPEG loses a little each time), and
 import base64
 import binascii
 import hashlib
-import io
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
+from rotoscope.media.decoders import FILM, PICTURE, Decodes
 from rotoscope.media.paths import Roots, local_path, open_file
-from rotoscope.media.pictures import check_size, clean
+from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
-from rotoscope.media.videos import (
-    SoundFacts,
-    VideoFacts,
-    clean_sound,
-    clean_video,
-    first_frame,
-    probe_sound,
-    probe_video,
-)
 
 __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 
@@ -75,6 +66,7 @@ class Intake:
         fetch: reads an https URL into a file after the address guard has judged it.
         check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
         job_output: finds the `artifact://` link of a `job://` link.
+        decoders: decodes what was given, out of this process.
     """
 
     vault: Vault
@@ -82,6 +74,7 @@ class Intake:
     fetch: Fetch
     check_url: Callable[[str], str]
     job_output: JobOutput
+    decoders: Decodes
 
     async def admit(self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool) -> Admitted:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
@@ -95,6 +88,7 @@ class Intake:
         Raises:
             UserMistake: it is not read, or it is no medium of that kind that can be used.
         """
+        self.decoders.warm()  # while the file is still being found and copied
         text = text.strip()
         if not text:
             raise InvalidInput(f"{argument!r} is empty.", hint="Give a path, an https URL or an artifact:// link.")
@@ -104,7 +98,7 @@ class Intake:
             if pass_urls:
                 return Admitted(address)
         async with self._landed(text, scheme) as file:
-            return await anyio.to_thread.run_sync(self._checked, kind, file)
+            return await self._checked(kind, file)
 
     @asynccontextmanager
     async def _landed(self, text: str, scheme: str) -> AsyncIterator[Path]:
@@ -152,59 +146,30 @@ class Intake:
             )
         return path
 
-    def _checked(self, kind: MediaKind, file: Path) -> Admitted:
-        content_type = _type_of(file)
-        if kind == "visual":
-            kind = "image" if is_image(content_type) else "video"
-        if kind == "still" and not is_video(content_type):
-            kind = "image"
-        check = {"image": self._picture, "still": self._first_frame, "video": self._video, "audio": self._sound}
-        return check[kind](file)
+    async def _checked(self, kind: MediaKind, file: Path) -> Admitted:
+        """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
+        wanted, kept = await anyio.to_thread.run_sync(self._looked_at, kind, file)
+        limits = PICTURE if wanted == "image" else FILM
+        if kept is not None:
+            return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
+        target = await anyio.to_thread.run_sync(self.vault.scratch)
+        try:
+            facts = await self.decoders.run(prepare, wanted, file, target, limits=limits)
+            kept = await anyio.to_thread.run_sync(self._adopted, wanted, target, facts)
+        finally:
+            target.unlink(missing_ok=True)
+        return _admitted(kept, wanted, facts)
 
-    def _picture(self, file: Path) -> Admitted:
-        if file.stat().st_size > PICTURE_BYTES:
+    def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
+        """As what the file is to be read, and the file itself, kept, if it was made here as such."""
+        wanted = _kind_of(kind, _type_of(file))
+        if wanted == "image" and file.stat().st_size > PICTURE_BYTES:
             raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
-        kept = self._made_here(file, "image")
-        if kept is not None:
-            return _admitted_picture(kept, *check_size(kept.path.read_bytes()))
-        picture = clean(file.read_bytes())
-        kept = self.vault.keep(picture.content, picture.content_type)
-        return _admitted_picture(self._marked(kept, "image"), picture.width, picture.height)
+        return wanted, None if wanted == "still" else self._made_here(file, wanted)
 
-    def _first_frame(self, file: Path) -> Admitted:
-        """Without loss: a mask is found on it, and nobody needs a tool of their own to cut it out."""
-        image, target = first_frame(file), io.BytesIO()
-        image.save(target, "PNG")
-        kept = self._marked(self.vault.keep(target.getvalue(), "image/png"), "image")
-        return replace(_admitted_picture(kept, image.width, image.height), of_video=True)
-
-    def _video(self, file: Path) -> Admitted:
-        """Only the streams of picture and sound leave this machine, in a new container."""
-        kept = self._made_here(file, "video")
-        if kept is not None:
-            return _admitted_video(kept, probe_video(kept.path))
-        target = self.vault.scratch()
-        try:
-            facts = clean_video(file, target)
-            kept = self.vault.adopt(target, _digest(target), facts.content_type)
-        finally:
-            target.unlink(missing_ok=True)
-        return _admitted_video(self._marked(kept, "video"), facts)
-
-    def _sound(self, file: Path) -> Admitted:
-        kept = self._made_here(file, "audio")
-        if kept is not None:
-            return _admitted_sound(kept, probe_sound(kept.path))
-        target = self.vault.scratch()
-        try:
-            facts = clean_sound(file, target)
-            kept = self.vault.adopt(target, _digest(target), facts.content_type)
-        finally:
-            target.unlink(missing_ok=True)
-        return _admitted_sound(self._marked(kept, "audio"), facts)
-
-    def _marked(self, kept: Kept, kind: str) -> Kept:
-        self.vault.note_made(kept.sha256, kind)
+    def _adopted(self, kind: PreparedKind, target: Path, facts: Facts) -> Kept:
+        kept = self.vault.adopt(target, _digest(target), facts.content_type or "application/octet-stream")
+        self.vault.note_made(kept.sha256, "image" if kind == "still" else kind)
         return kept
 
     def _made_here(self, file: Path, kind: str) -> Kept | None:
@@ -223,17 +188,24 @@ class Intake:
             target.unlink(missing_ok=True)
 
 
-def _admitted_picture(kept: Kept, width: int, height: int) -> Admitted:
-    return Admitted(kept.uri, kept.content_type, kept.size, width, height)
+def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
+    return Admitted(
+        kept.uri,
+        kept.content_type,
+        kept.size,
+        facts.width,
+        facts.height,
+        facts.duration_seconds,
+        facts.frames,
+        of_video=kind == "still",
+        notes=facts.notes,
+    )
 
 
-def _admitted_video(kept: Kept, facts: VideoFacts) -> Admitted:
-    seconds = facts.duration_seconds
-    return Admitted(kept.uri, kept.content_type, kept.size, facts.width, facts.height, seconds, facts.frames)
-
-
-def _admitted_sound(kept: Kept, facts: SoundFacts) -> Admitted:
-    return Admitted(kept.uri, kept.content_type, kept.size, duration_seconds=facts.duration_seconds)
+def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
+    if kind == "visual":
+        return "image" if is_image(content_type) else "video"
+    return "image" if kind == "still" and not is_video(content_type) else kind
 
 
 def _type_of(file: Path) -> str | None:
