@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-__all__ = ["Clip", "av_errors_are_ours", "codec_of", "max_pixels", "opened", "quiet_av"]
+__all__ = ["ALPHA_BESIDE", "Clip", "av_errors_are_ours", "codec_of", "max_pixels", "opened", "quiet_av"]
 
+ALPHA_BESIDE = "alpha_mode"
+"""In WebM, the tag of pictures whose transparency is a film of its own beside them; FFmpeg's own decoders leave it."""
 _SNIFFED_BYTES = 512
 _BUFFER = 1 << 18
 _MOST_ENTRIES = 2_000_000  # samples in all tables of a header; each takes some 40 bytes of memory
@@ -69,6 +71,7 @@ class Clip:
         sound: the first stream of sound, if there is one that can be decoded.
         size: of the file, in bytes.
         aspect: the width of a stored pixel over its height.
+        transparent: whether its pictures have a channel of transparency.
     """
 
     container: "InputContainer"
@@ -77,6 +80,7 @@ class Clip:
     sound: "AudioStream | None"
     size: int
     aspect: Fraction
+    transparent: bool
 
     def streams(self) -> "tuple[Stream, ...]":
         """The one or two streams that are read; all others are skipped."""
@@ -211,7 +215,8 @@ def _judged(container: "InputContainer", content_type: str, size: int, kind: str
     for stream in container.streams:
         if stream is not pictures and stream is not sound:
             stream.discard = type(stream.discard).all
-    return Clip(container, content_type, pictures, sound, size, aspect_of(pictures) if pictures else SQUARE)
+    aspect = aspect_of(pictures) if pictures is not None else SQUARE
+    return Clip(container, content_type, pictures, sound, size, aspect, _is_transparent(pictures))
 
 
 def _judge_duration(container: "InputContainer", read: "Sequence[Stream]", limits: VideoLimits) -> None:
@@ -239,6 +244,14 @@ def _first_pictures(container: "InputContainer", kind: str) -> "VideoStream | No
         message = f"The pictures of this video are in the codec {codec_of(moving[0])}, which is not read."
         raise InvalidInput(message, code="unsupported", hint="Save it as an MP4 with H.264.")
     return moving[0]
+
+
+def _is_transparent(pictures: "VideoStream | None") -> bool:
+    if pictures is None:
+        return False
+    form = pictures.codec_context.format
+    inside = form is not None and any(part.is_alpha for part in form.components)
+    return inside or pictures.metadata.get(ALPHA_BESIDE) == "1"
 
 
 def _judge_frames(pictures: "VideoStream", limits: VideoLimits) -> None:

@@ -143,7 +143,7 @@ def upright(frame: "VideoFrame", aspect: Fraction, height: int | None = None) ->
     scale = min(height / tall, _WIDEST * height / width) if height else 1.0
     across, down = squared(frame.width, frame.height, aspect)
     size = max(round(across * scale), 1), max(round(down * scale), 1)
-    return turned_up(Image.fromarray(frame.reformat(*size, "rgb24").to_ndarray()), frame)
+    return turned_up(Image.fromarray(frame.reformat(*size, "rgb24", threads=1).to_ndarray()), frame)
 
 
 def turned_up(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":

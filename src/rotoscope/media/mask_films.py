@@ -11,14 +11,14 @@ the film that it covers, is written anew before it is sent.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.clips import Clip, codec_of, max_pixels, opened, quiet_av
+from rotoscope.media.clips import ALPHA_BESIDE, Clip, codec_of, max_pixels, opened, quiet_av
 from rotoscope.media.counting import count_video, pictures_of
 from rotoscope.media.effort import form_for, judge_decoding
 from rotoscope.media.frames import is_hidden_frame, squared, turned_up
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-__all__ = ["MaskFilm", "grey_frames", "read_mask_film", "write_mask_film"]
+__all__ = ["MaskFilm", "grey_frames", "read_mask_film", "read_transparency", "write_mask_film"]
 
 _SIDE = 1280  # pixels along the longer side in which masks are judged: no model works at more
 _DARK, _BRIGHT = 48, 208  # of 255: what lies between is neither black nor white, as at soft and compressed edges
@@ -41,7 +41,9 @@ _FAINT = 64  # where nothing is brighter, nothing is selected
 _FEW = 0.0002  # of a frame: brighter pixels than these are stray
 _COLOUR, _COLOURED = 64, 0.001  # how far channels lie apart in a colour, and the part of a frame that makes it coloured
 _GREY = 0.25  # the part of a frame that may lie between dark and bright
-_JUDGED = 5  # frames whose greys are judged
+_UNEVEN, _ONE_COLOUR = 0.15, 40  # the part of what is bright that may be of another colour, and how far that is off
+_SOFT = 0.16  # how far from the brightest a pixel may be and be bright, too
+_JUDGED = 5  # frames whose greys and colours are judged
 _APART = 0.01  # the part of a frame by which two masks may differ and be the same
 _RGBA = 4
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -59,6 +61,7 @@ class MaskFilm:
         coloured: whether it is in a colour.
         conflict: whether it is partly transparent, too, in another shape than its light says.
         greys: the largest part of one of the first frames that is neither dark nor bright, 0 to 1.
+        uneven: the largest part of what is bright in one of the first frames that is of another colour than most of it.
         least: the smallest part of a frame that is selected, 0 to 1.
         most: the largest part of a frame that is selected, 0 to 1.
         frames: how many were looked at.
@@ -69,6 +72,7 @@ class MaskFilm:
     coloured: bool
     conflict: bool
     greys: float
+    uneven: float
     least: float
     most: float
     frames: int
@@ -81,7 +85,7 @@ class MaskFilm:
     @property
     def looks_like_mask(self) -> bool:
         """Whether it is a mask and no film of the world."""
-        return self.greys <= _GREY
+        return self.greys <= _GREY and self.uneven <= _UNEVEN
 
     @property
     def threshold(self) -> int:
@@ -102,9 +106,11 @@ def read_mask_film(path: Path, most: int) -> MaskFilm:
     """
     light, alpha = _Shades(), _Shades()
     coloured = apart = False
+    uneven = 0.0
     for _, pixels in _pixels(path, most):
         values = _brightest(pixels)
         light.add(values)
+        uneven = max(uneven, _unevenness(pixels, values)) if len(light.frames) <= _JUDGED else uneven
         coloured = coloured or _is_coloured(pixels, values)
         if pixels.shape[2] == _RGBA:
             alpha.add(pixels[:, :, 3])
@@ -112,12 +118,27 @@ def read_mask_film(path: Path, most: int) -> MaskFilm:
     top = light.top()
     shown = light.shares(_half_of(top))
     opaque = alpha.shares(_HALF)
-    clean = light.greys(top) <= _GREY and max(shown, default=0.0) > 0 and min(shown, default=1.0) < 1
-    transparent = min(opaque, default=1.0) < 1
-    if transparent and not (clean and apart):
-        return MaskFilm("alpha", _WHITE, coloured, False, alpha.greys(_WHITE), min(opaque), max(opaque), len(opaque))
-    least, largest = min(shown, default=0.0), max(shown, default=0.0)
-    return MaskFilm("light", top, coloured, transparent, light.greys(top), least, largest, len(shown))
+    by_light = MaskFilm("light", top, coloured, False, light.greys(top), uneven, *_ends(shown), len(shown))
+    if not opaque or min(opaque) == 1:
+        return by_light
+    if apart and by_light.looks_like_mask and by_light.most > 0 and by_light.least < 1:
+        return replace(by_light, conflict=True)
+    return MaskFilm("alpha", _WHITE, coloured, False, alpha.greys(_WHITE), 0.0, *_ends(opaque), len(opaque))
+
+
+def read_transparency(path: Path) -> MaskFilm | None:
+    """How a film is a mask, where some of it is transparent; None where nothing is.
+
+    Raises:
+        InvalidInput: as for `read_mask_film`.
+        TooLarge: as for `read_mask_film`.
+    """
+    with opened(path, "video", DEFAULT_LIMITS) as clip:
+        if not clip.transparent:
+            return None
+        facts, _, _ = count_video(clip, DEFAULT_LIMITS)
+    film = read_mask_film(path, facts.frames)
+    return film if film.source == "alpha" or film.conflict else None
 
 
 def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, int]) -> None:
@@ -205,6 +226,10 @@ class _Shades:
         return [float(frame[threshold:].sum()) for frame in self.frames]
 
 
+def _ends(shares: list[float]) -> tuple[float, float]:
+    return min(shares, default=0.0), max(shares, default=0.0)
+
+
 def _half_of(top: int) -> int:
     return _HALF if top < _FAINT or top >= _BRIGHT else top // 2 + 1
 
@@ -213,6 +238,17 @@ def _brightest(pixels: "Pixels") -> "Pixels":
     import numpy as np
 
     return np.maximum(np.maximum(pixels[:, :, 0], pixels[:, :, 1]), pixels[:, :, 2])
+
+
+def _unevenness(pixels: "Pixels", brightest: "Pixels") -> float:
+    """The part of what is bright that differs in colour from most of it."""
+    import numpy as np
+
+    colours = pixels[:, :, :3][brightest >= (1 - _SOFT) * max(int(brightest.max()), _FAINT)]
+    if not colours.size:
+        return 0.0
+    usual = np.median(colours, axis=0).astype(np.int16)
+    return float((np.abs(colours - usual) > _ONE_COLOUR).any(axis=1).mean())
 
 
 def _is_coloured(pixels: "Pixels", brightest: "Pixels") -> bool:
@@ -233,17 +269,17 @@ def _pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]":
             scale = min(_SIDE / max(width, height), 1.0)
             form = "rgba" if _has_alpha(frame) else "rgb24"
             size = max(round(width * scale), 1), max(round(height * scale), 1)
-            yield frame, frame.reformat(*size, form).to_ndarray()
+            yield frame, frame.reformat(*size, form, threads=1).to_ndarray()
 
 
 def _decoded(clip: Clip) -> "Iterator[VideoFrame]":
     """The frames that are shown; in WebM, transparency is a film of its own beside each frame."""
     pictures = pictures_of(clip)
     decode = pictures.decode
-    if pictures.metadata.get("alpha_mode") == "1":
+    if pictures.metadata.get(ALPHA_BESIDE) == "1":
         decode = _alpha_decoder(codec_of(pictures))
-    for packet in clip.container.demux(pictures):
-        yield from (frame for frame in decode(packet) if not is_hidden_frame(frame))
+    for packet in clip.container.demux(pictures):  # an empty one at the end asks for what the decoder still holds
+        yield from (frame for frame in decode(packet if packet.size else None) if not is_hidden_frame(frame))
 
 
 def _alpha_decoder(codec: str):
@@ -268,6 +304,6 @@ def _has_alpha(frame: "VideoFrame") -> bool:
 def _drawn(values: "Pixels", frame: "VideoFrame") -> "VideoFrame":
     """A new frame in place of another: grey values, at its time."""
     av = quiet_av()
-    drawn = av.VideoFrame.from_ndarray(values, format="gray").reformat(format="yuv420p")
+    drawn = av.VideoFrame.from_ndarray(values, format="gray").reformat(format="yuv420p", threads=1)
     drawn.pts, drawn.time_base = max(frame.pts or 0, 0), frame.time_base
     return drawn

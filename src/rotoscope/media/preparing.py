@@ -5,10 +5,12 @@ that they were told to write.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from rotoscope.errors import InvalidInput
+from rotoscope.media.mask_films import read_transparency, write_mask_film
 from rotoscope.media.pictures import check_size, clean
 from rotoscope.media.videos import (
     SoundFacts,
@@ -22,7 +24,7 @@ from rotoscope.media.videos import (
 
 __all__ = ["Facts", "PreparedKind", "measure", "prepare"]
 
-PreparedKind = Literal["image", "still", "video", "audio"]
+PreparedKind = Literal["image", "still", "video", "mask", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,16 @@ class Facts:
     duration_seconds: float | None = None
     frames: int | None = None
     notes: tuple[str, ...] = ()
+    frame_rate: float | None = None
+    has_audio: bool | None = None
+    stored: tuple[int, int] | None = None
 
 
 def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
     """Write what of a file may leave.
 
     Args:
-        kind: what it must be; a `still` is the first frame of a video.
+        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected.
         source: the file.
         target: where to write.
 
@@ -62,10 +67,10 @@ def measure(kind: PreparedKind, path: Path) -> Facts:
         UserMistake: as for `prepare`.
     """
     match kind:
-        case "video":
-            return _film(probe_video(path))
+        case "video" | "mask":
+            return _film(probe_video(path), (), None)
         case "audio":
-            return _sound(probe_sound(path))
+            return _sound(probe_sound(path), ())
         case _:
             width, height = check_size(path.read_bytes())
             return Facts(width=width, height=height)
@@ -84,17 +89,58 @@ def _still(source: Path, target: Path) -> Facts:
     return Facts("image/png", image.width, image.height)
 
 
-def _film(facts: VideoFacts) -> Facts:
-    return Facts(facts.content_type, facts.width, facts.height, facts.duration_seconds, facts.frames)
+def _video(source: Path, target: Path) -> Facts:
+    made = clean_video(source, target)
+    return _film(made.facts, made.notes, made.stored)
 
 
-def _sound(facts: SoundFacts) -> Facts:
-    return Facts(facts.content_type, duration_seconds=facts.duration_seconds)
+def _mask(source: Path, target: Path) -> Facts:
+    """A copy would lose what is transparent, and with it the mask."""
+    try:
+        film = read_transparency(source)
+    except InvalidInput as error:
+        if error.code != "not_media":
+            raise
+        hint = "Give a PNG, JPEG, WEBP or GIF picture, or an MP4, MOV or WEBM film."
+        raise InvalidInput("The mask is neither a picture nor a film.", code="not_media", hint=hint) from None
+    if film is None:
+        return _video(source, target)
+    if film.source == "light":
+        facts = _video(source, target)
+        return replace(facts, notes=(*facts.notes, "The mask film is partly transparent, too; its colours were used."))
+    shown = probe_video(source)
+    write_mask_film(source, target, film, (shown.width, shown.height))
+    notes = ("The mask was taken from the film's transparency: what is opaque is edited.",)
+    return _film(probe_video(target), notes, None)
+
+
+def _audio(source: Path, target: Path) -> Facts:
+    made = clean_sound(source, target)
+    return _sound(made.facts, made.notes)
+
+
+def _film(facts: VideoFacts, notes: tuple[str, ...], stored: tuple[int, int] | None) -> Facts:
+    return Facts(
+        facts.content_type,
+        facts.width,
+        facts.height,
+        facts.duration_seconds,
+        facts.frames,
+        notes,
+        facts.frame_rate,
+        facts.has_audio,
+        stored,
+    )
+
+
+def _sound(facts: SoundFacts, notes: tuple[str, ...]) -> Facts:
+    return Facts(facts.content_type, duration_seconds=facts.duration_seconds, notes=notes)
 
 
 _PREPARE: Mapping[PreparedKind, Callable[[Path, Path], Facts]] = {
     "image": _picture,
     "still": _still,
-    "video": lambda source, target: _film(clean_video(source, target)),
-    "audio": lambda source, target: _sound(clean_sound(source, target)),
+    "video": _video,
+    "mask": _mask,
+    "audio": _audio,
 }

@@ -36,7 +36,28 @@ _FOREIGN_OPENINGS = (
     (b"FLV\x01", "FLV"),
     (b"OggS", "Ogg"),
     (b"fLaC", "FLAC"),
+    (b"ADIF", "AAC"),
+    (b"#!AMR", "AMR"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
+    (b"\x00\x00\x01\xba", "MPEG-PS"),
+    (b"\x00\x00\x01\xb3", "MPEG video without a container"),
+    (b"\x00\x00\x00\x01\x67", "H.264 without a container"),
+    (b"\x00\x00\x00\x01\x40\x01", "HEVC without a container"),
+    (b".RMF", "RealMedia"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "MXF"),
+    (b"YUV4MPEG2 ", "Y4M"),
+    (b"DKIF", "IVF"),
+    (b"caff\x00\x01", "CAF"),
+    (b".snd", "AU"),
+    (b"wvpk", "WavPack"),
+    (b"MAC ", "Monkey's Audio"),
+    (b"MThd", "MIDI"),
+    (b"RF64", "RF64"),
+    (b"riff\x2e\x91\xcf\x11", "Wave64"),
 )
+_FOREIGN_FORMS = {b"AIFF": "AIFF", b"AIFC": "AIFF", b"8SVX": "8SVX"}  # behind FORM and a length
+_TRANSPORT_SYNC, _TRANSPORT_PACKET = 0x47, 188
+_TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # bytes before each packet: in M2TS there is the time of its arrival
 
 _FOREIGN_BRANDS = {
     b"avif": "AVIF",
@@ -89,6 +110,11 @@ def foreign_format(head: bytes) -> str | None:
         return None if b"webm" in head[:_EBML_HEADER] else "Matroska"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "AVI"
+    if head.startswith(b"FORM") and head[8:12] in _FOREIGN_FORMS:
+        return _FOREIGN_FORMS[head[8:12]]
+    streamed = _transport(head) or ("AAC" if _is_aac_frame(head) else None)
+    if streamed is not None:
+        return streamed
     return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
 
 
@@ -126,6 +152,23 @@ def _boxed_type(head: bytes) -> str | None:
     if brand == b"qt  ":
         return "video/quicktime"
     return "audio/mp4" if brand in _AUDIO_BRANDS else "video/mp4"
+
+
+def _transport(head: bytes) -> str | None:
+    """The name of a stream of equal packets that each begin with one byte; two of them are not chance."""
+    for before, name in _TRANSPORTS.items():
+        places = range(before, min(len(head), 3 * (before + _TRANSPORT_PACKET)), before + _TRANSPORT_PACKET)
+        if len(places) > 1 and all(head[place] == _TRANSPORT_SYNC for place in places):
+            return name
+    return None
+
+
+def _is_aac_frame(head: bytes) -> bool:
+    """Whether the bytes open with the header of an AAC frame (ADTS): 12 bits of sync, layer 0, a rate that exists."""
+    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # noqa: PLR2004 - the header's size and fixed bits
+        return False
+    rate, length = head[2] >> 2 & 15, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    return rate <= 12 and length >= 7  # noqa: PLR2004 - the highest rate in the table, and the header's own size
 
 
 def _is_mp3_frame(head: bytes) -> bool:

@@ -194,7 +194,7 @@ def _between(frame: "AudioFrame", end: float | None) -> "AudioFrame | None":
 
 def _plain(frame: "VideoFrame", track: "VideoStream") -> "VideoFrame":
     """The frame as the encoder takes it: of the track's size, which is even, and without notes from the source."""
-    plain = frame.reformat(track.width, track.height, "yuv420p")
+    plain = frame.reformat(track.width, track.height, "yuv420p", threads=1)
     plain.pict_type = 0  # the encoder decides where its own key frames stand
     return plain
 

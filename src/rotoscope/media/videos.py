@@ -186,6 +186,7 @@ def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS
         return CleanSound(**asdict(probe_sound(target, limits)), notes=(_SOUND_CUT,) if trimmed else ())
 
 
+_TRANSPARENT = "The video has a channel of transparency, which is not sent: its colours are taken alone."
 _SOUND_CUT = "The sound is a piece of a longer one, so it was encoded anew: what was cut away stays here."
 
 
@@ -221,14 +222,15 @@ def _planned(clip: Clip, limits: VideoLimits) -> _Plan:
         end = _end_of(sound) if trimmed else None
         effort = _judge_sound(clip, heard, limits) if anew else 0.0
     fits = facts.codec in _MP4_PICTURES and clip.aspect == SQUARE and tally.rises and not cut
+    clear = (_TRANSPARENT,) if clip.transparent else ()
     if fits:
-        return _Plan(first, None, anew, end, (), None)
+        return _Plan(first, None, anew, end, clear, None)
     stored, square = (first.width, first.height), squared(first.width, first.height, clip.aspect)
     left = replace(limits, effort_seconds=max(limits.effort_seconds - effort, 0.0))
     form, _ = form_for(stored, square, tally.pieces, facts.codec, left)
     sideways = bool((turn_of(first) or ((), False))[1])
     notes = tuple(_notes(cut=cut, sizes=[_turned(size, sideways) for size in (stored, square)], form=form, sideways=sideways))
-    return _Plan(first, form, anew, end, notes, _turned(stored, sideways) if clip.aspect != SQUARE else None)
+    return _Plan(first, form, anew, end, (*clear, *notes), _turned(stored, sideways) if clip.aspect != SQUARE else None)
 
 
 def _notes(*, cut: bool, sizes: list[tuple[int, int]], form: Form, sideways: bool) -> list[str]:
