@@ -124,7 +124,9 @@ async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admit
         covered = manifest.inputs[field.covers].argument if field.covers else None
         mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
         if covered and field.argument and mask and mask[0].width:
-            fitting, said = await fit_mask(intake.vault, mask[0], video[0] if video else None, _most_frames(manifest))
+            fitting, said = await fit_mask(
+                intake.vault, intake.decoders, mask[0], video[0] if video else None, _most_frames(manifest)
+            )
             media[field.argument] = [fitting]
             notes += said
     return notes

@@ -3,12 +3,13 @@
 Every record is also valid for a job that has not finished: results that do not exist yet are null or empty.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from rotoscope.contracts.characters import whole
+from rotoscope.contracts.status import Status
 
 __all__ = [
     "AnyResult",
@@ -28,8 +29,6 @@ __all__ = [
     "VideoFile",
     "VideoResult",
 ]
-
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"]
 
 
 class _Record(BaseModel):

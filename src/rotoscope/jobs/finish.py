@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.jobs.job import Artifact, Output, problem_of
 from rotoscope.media.captions import pair, read_caption
-from rotoscope.media.vault import Kept, Vault
+from rotoscope.media.made import MadeFile, Tray
+from rotoscope.media.vault import Kept
 from rotoscope.wire.messages import Json
 
 if TYPE_CHECKING:
@@ -47,12 +48,17 @@ class MaskWork:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What the stage gives: the job's result, its files, what to warn of, and what is wrong with it, if anything."""
+    """What the stage gives: the job's result, its files, what to warn of, and what is wrong with it, if anything.
+
+    Attributes:
+        made: the files of its outputs that are not in the vault yet.
+    """
 
     result: Mapping[str, Json]
     outputs: tuple[Output, ...]
     warnings: tuple[str, ...]
     problem: Mapping[str, str] | None = None
+    made: tuple[MadeFile, ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,30 +70,34 @@ class _Notes:
             self.warnings.append(sentence)
 
 
-def finish_masks(work: MaskWork, vault: Vault) -> Finished:
-    """Turn what came back into masks as data and files. Heavy: run it in a thread.
+def finish_masks(work: MaskWork, stem: Path) -> Finished:
+    """Turn what came back into masks as data and files. Heavy: run it in a worker process.
+
+    Args:
+        work: what came back.
+        stem: the path with which the names of its files begin.
 
     Raises:
         PredictionFailed: none of the pictures is a mask.
-        StorageFailed: the vault does not take the files.
+        StorageFailed: the disk does not take the files.
     """
-    notes = _Notes()
+    notes, tray = _Notes(), Tray(stem)
     picture = _photo(work.picture)
     masks = [_mask(path, picture, notes) for path, _ in work.raw]
     result, labels, problem = _words(work, len(masks))
     from rotoscope.media.masks import LabelledMask
 
     labelled = [LabelledMask(label, mask, work.score) for label, mask in zip(labels, masks, strict=True)]
-    outputs = [_mask_output(n, one, work, vault) for n, one in enumerate(labelled)]
-    outputs.append(_coco(labelled, vault))
+    outputs = [_mask_output(n, one, work, tray) for n, one in enumerate(labelled)]
+    outputs.append(_coco(labelled, tray))
     if work.paint and picture is not None:
-        outputs.append(_overlay(picture, labelled, vault, notes))
+        outputs.append(_overlay(picture, labelled, tray, notes))
     elif work.paint:
         notes.add("No overlay was made, because the picture could not be read from its address.")
     if not any(one.mask.any() for one in labelled):
         notes.add("The mask is empty: the model found nothing.")
     measured: list[Json] = [_measured(one) for one in labelled]
-    return Finished({**result, "masks": measured}, tuple(outputs), tuple(notes.warnings), problem)
+    return Finished({**result, "masks": measured}, tuple(outputs), tuple(notes.warnings), problem, tuple(tray.files))
 
 
 def _photo(path: Path | None) -> "Image.Image | None":
@@ -160,31 +170,31 @@ def _measured(one: "LabelledMask") -> dict[str, Json]:
     return {"label": one.label, "score": one.score, "box": corners, "area": round(area_of(one.mask), 6)}
 
 
-def _mask_output(n: int, one: "LabelledMask", work: MaskWork, vault: Vault) -> Output:
+def _mask_output(n: int, one: "LabelledMask", work: MaskWork, tray: Tray) -> Output:
     from rotoscope.media.masks import mask_png
 
     height, width = one.mask.shape
     raw = work.raw[n][1]
-    kept = vault.keep(mask_png(one.mask), _PNG)
+    kept = tray.keep(mask_png(one.mask), _PNG)
     return Output("mask", n, _artifact(kept, width, height), raw.source_url, raw.source_expires_at)
 
 
-def _coco(masks: Sequence["LabelledMask"], vault: Vault) -> Output:
+def _coco(masks: Sequence["LabelledMask"], tray: Tray) -> Output:
     from rotoscope.media.masks import coco_document
 
     height, width = masks[0].mask.shape
     document = coco_document("picture", width, height, [one for one in masks if one.mask.shape == (height, width)])
-    kept = vault.keep(json.dumps(document, ensure_ascii=False).encode(), "application/json")
+    kept = tray.keep(json.dumps(document, ensure_ascii=False).encode(), "application/json")
     return Output("coco", 0, Artifact(kept.sha256, kept.content_type, kept.size))
 
 
-def _overlay(picture: "Image.Image", masks: Sequence["LabelledMask"], vault: Vault, notes: _Notes) -> Output:
+def _overlay(picture: "Image.Image", masks: Sequence["LabelledMask"], tray: Tray, notes: _Notes) -> Output:
     from rotoscope.media.previews import encode_jpeg, overlay
 
     fitting = [one.mask for one in masks if one.mask.shape == (picture.height, picture.width)]
     if len(fitting) < len(masks):
         notes.add("The overlay leaves out masks of another shape than the photo.")
-    kept = vault.keep(encode_jpeg(overlay(picture, fitting)), "image/jpeg")
+    kept = tray.keep(encode_jpeg(overlay(picture, fitting)), "image/jpeg")
     return Output("overlay", 0, _artifact(kept, picture.width, picture.height))
 
 

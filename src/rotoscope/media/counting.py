@@ -187,14 +187,14 @@ def _walked(
     tallies = {stream.index: Tally(0.0) for stream in clip.streams()}
     tally = tallies[main.index] = Tally(float(1 / rate) if rate else 0.0)
     first: Frame | None = None
-    read = pieces = 0
-    for packet in clip.container.demux(*clip.streams()):  # those of size 0 at the end ask for what decoders still hold
+    read = 0
+    # Those of size 0 at the end ask for what decoders still hold.
+    for number, packet in enumerate(clip.container.demux(*clip.streams())):
         tallies[packet.stream.index].add(packet)
         if first is None and packet.stream.index == main.index and tally.pieces <= patience:
             first = next(iter(decode(packet)), None)
         read += packet.size
-        pieces += 1
-        judge_pieces(pieces, limits)
+        judge_pieces(number, limits)
         judge_count(tally.pieces if main is clip.pictures else 0, limits)
         judge_time(tally.end - (tally.start or 0.0), limits)
         if read > _READ_AGAIN * clip.size + _SLACK:

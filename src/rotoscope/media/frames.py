@@ -1,8 +1,8 @@
 """Frames as people see them: which are shown at all, how wide their pixels are, and which way is up.
 
-A file may store frames narrower or wider than they are shown (pixels that are no squares), and turned. What is measured,
-shown and sent here is always what a player shows: the stored width is scaled by the shape of the pixels, the height is
-kept, and then the picture is turned.
+A file may store frames narrower or wider than they are shown (pixels that are no squares), and turned. What is
+measured, shown and sent here is always what a player shows: the stored width is scaled by the shape of the pixels, the
+height is kept, and then the picture is turned.
 """
 
 import math

@@ -91,7 +91,8 @@ class Intake:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video, `mask` the same as a mask, `still` a picture or a video's first frame.
+            kind: what it must be; `visual` is a picture or a video, `mask` the same as a mask,
+                `still` a picture or a video's first frame.
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.

@@ -2,7 +2,7 @@
 
 | what | at most | because |
 | --- | --- | --- |
-| one frame | 18 megapixels, 28 MB decoded (144 MB where every picture stands alone) | decoders hold up to eight at a time |
+| one frame | 18 megapixels, 28 MB decoded (112 MB where each stands alone) | decoders hold up to eight at a time |
 | what must be decoded and encoded anew | 5 s by the table in `media.effort` | nobody waits longer in front of a tool |
 | pieces in a file | 500,000 | each costs time, however few its bytes are |
 """

@@ -1,8 +1,8 @@
-"""Films that are masks: which pixels each frame selects, and the same as black and white where it was written otherwise.
+"""Films that are masks: which pixels each frame selects, and the same film in black and white where it is not.
 
 | the film | selected is |
 | --- | --- |
-| black and white, or black and one flat colour | what is brighter than half of its brightest, by the brightest channel |
+| black and white, or black and one flat colour | what is brighter than half of its brightest, by any channel |
 | partly transparent, and its colours are no mask of their own | what is opaque |
 | partly transparent, and its colours are another mask | what the colours say |
 
@@ -10,12 +10,12 @@ A model sees neither transparency nor which channel was meant: a film that is no
 the film that it covers, is written anew before it is sent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.clips import ALPHA_BESIDE, Clip, codec_of, max_pixels, opened, quiet_av
@@ -27,6 +27,7 @@ from rotoscope.media.tracks import kept_whole, mask_track, written
 
 if TYPE_CHECKING:
     import numpy as np
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
 
@@ -263,26 +264,28 @@ def _pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]":
     with opened(path, "video", DEFAULT_LIMITS) as clip:
         pictures = pictures_of(clip)
         context = pictures.codec_context
-        judge_decoding((context.width, context.height), min(most, pictures.frames or most), codec_of(pictures), DEFAULT_LIMITS)
+        judge_decoding(
+            (context.width, context.height), min(most, pictures.frames or most), codec_of(pictures), DEFAULT_LIMITS
+        )
         for frame in islice(_decoded(clip), most):
             width, height = squared(frame.width, frame.height, clip.aspect)
             scale = min(_SIDE / max(width, height), 1.0)
             form = "rgba" if _has_alpha(frame) else "rgb24"
             size = max(round(width * scale), 1), max(round(height * scale), 1)
-            yield frame, frame.reformat(*size, form, threads=1).to_ndarray()
+            yield frame, cast("Pixels", frame.reformat(*size, form, threads=1).to_ndarray())
 
 
 def _decoded(clip: Clip) -> "Iterator[VideoFrame]":
     """The frames that are shown; in WebM, transparency is a film of its own beside each frame."""
     pictures = pictures_of(clip)
-    decode = pictures.decode
+    decode: Callable[[Packet[Any] | None], list[VideoFrame]] = pictures.decode
     if pictures.metadata.get(ALPHA_BESIDE) == "1":
         decode = _alpha_decoder(codec_of(pictures))
     for packet in clip.container.demux(pictures):  # an empty one at the end asks for what the decoder still holds
         yield from (frame for frame in decode(packet if packet.size else None) if not is_hidden_frame(frame))
 
 
-def _alpha_decoder(codec: str):
+def _alpha_decoder(codec: str) -> "Callable[[Packet[Any] | None], list[VideoFrame]]":
     av = quiet_av()
     try:
         context = av.CodecContext.create(_ALPHA_DECODERS[codec], "r")
@@ -294,7 +297,7 @@ def _alpha_decoder(codec: str):
         ) from None
     context.options = {"max_pixels": max_pixels(DEFAULT_LIMITS)}
     context.thread_count = 1
-    return context.decode
+    return cast("Callable[[Packet[Any] | None], list[VideoFrame]]", context.decode)
 
 
 def _has_alpha(frame: "VideoFrame") -> bool:
@@ -304,6 +307,6 @@ def _has_alpha(frame: "VideoFrame") -> bool:
 def _drawn(values: "Pixels", frame: "VideoFrame") -> "VideoFrame":
     """A new frame in place of another: grey values, at its time."""
     av = quiet_av()
-    drawn = av.VideoFrame.from_ndarray(values, format="gray").reformat(format="yuv420p", threads=1)
+    drawn: VideoFrame = av.VideoFrame.from_ndarray(values, format="gray").reformat(format="yuv420p", threads=1)
     drawn.pts, drawn.time_base = max(frame.pts or 0, 0), frame.time_base
     return drawn

@@ -11,18 +11,23 @@ from typing import Literal
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.mask_films import read_transparency, write_mask_film
-from rotoscope.media.pictures import check_size, clean
+from rotoscope.media.pictures import check_size, clean, decode
+from rotoscope.media.small import SmallPicture, small_picture
+from rotoscope.media.sniff import content_type_of, is_video
 from rotoscope.media.videos import (
     SoundFacts,
     VideoFacts,
     clean_sound,
     clean_video,
     first_frame,
+    poster,
     probe_sound,
     probe_video,
 )
 
-__all__ = ["Facts", "PreparedKind", "measure", "prepare"]
+__all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
+
+_SNIFFED_BYTES = 64
 
 PreparedKind = Literal["image", "still", "video", "mask", "audio"]
 
@@ -43,6 +48,15 @@ class Facts:
     frame_rate: float | None = None
     has_audio: bool | None = None
     stored: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A small picture of a file, and the size of the file's own picture in pixels."""
+
+    picture: SmallPicture
+    width: int
+    height: int
 
 
 def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
@@ -74,6 +88,23 @@ def measure(kind: PreparedKind, path: Path) -> Facts:
         case _:
             width, height = check_size(path.read_bytes())
             return Facts(width=width, height=height)
+
+
+def show(path: Path, side: int, most: int) -> Shown:
+    """A small picture of a picture, or of a frame that stands for a video.
+
+    Args:
+        path: the file.
+        side: of the small picture at most, in pixels.
+        most: the bytes of the small picture at most.
+
+    Raises:
+        UserMistake: it cannot be decoded.
+    """
+    with path.open("rb") as opened:
+        shows_film = is_video(content_type_of(opened.read(_SNIFFED_BYTES)))
+    image = poster(path) if shows_film else decode(path.read_bytes())
+    return Shown(small_picture(image, side, most), image.width, image.height)
 
 
 def _picture(source: Path, target: Path) -> Facts:

@@ -36,6 +36,8 @@ _FOREIGN_OPENINGS = (
     (b"FLV\x01", "FLV"),
     (b"OggS", "Ogg"),
     (b"fLaC", "FLAC"),
+    (b"\x0b\x77", "AC-3"),
+    (b"\x7f\xfe\x80\x01", "DTS"),
     (b"ADIF", "AAC"),
     (b"#!AMR", "AMR"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
@@ -55,7 +57,7 @@ _FOREIGN_OPENINGS = (
     (b"RF64", "RF64"),
     (b"riff\x2e\x91\xcf\x11", "Wave64"),
 )
-_FOREIGN_FORMS = {b"AIFF": "AIFF", b"AIFC": "AIFF", b"8SVX": "8SVX"}  # behind FORM and a length
+_FOREIGN_FORMS = {b"RIFFAVI ": "AVI", b"FORMAIFF": "AIFF", b"FORMAIFC": "AIFF", b"FORM8SVX": "8SVX"}
 _TRANSPORT_SYNC, _TRANSPORT_PACKET = 0x47, 188
 _TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # bytes before each packet: in M2TS there is the time of its arrival
 
@@ -108,13 +110,9 @@ def foreign_format(head: bytes) -> str | None:
         return _FOREIGN_BRANDS.get(head[8:12])
     if head.startswith(_EBML):
         return None if b"webm" in head[:_EBML_HEADER] else "Matroska"
-    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        return "AVI"
-    if head.startswith(b"FORM") and head[8:12] in _FOREIGN_FORMS:
-        return _FOREIGN_FORMS[head[8:12]]
-    streamed = _transport(head) or ("AAC" if _is_aac_frame(head) else None)
-    if streamed is not None:
-        return streamed
+    found = _FOREIGN_FORMS.get(head[:4] + head[8:12]) or _transport(head) or _bare_sound(head)
+    if found is not None:
+        return found
     return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
 
 
@@ -163,12 +161,14 @@ def _transport(head: bytes) -> str | None:
     return None
 
 
-def _is_aac_frame(head: bytes) -> bool:
-    """Whether the bytes open with the header of an AAC frame (ADTS): 12 bits of sync, layer 0, a rate that exists."""
-    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # noqa: PLR2004 - the header's size and fixed bits
-        return False
+def _bare_sound(head: bytes) -> str | None:
+    """The name of sound without a container: AAC frames (ADTS) and MPEG audio of layer II begin with bits of sync."""
+    if len(head) < 7 or head[0] != 0xFF:  # noqa: PLR2004 - the header's size
+        return None
     rate, length = head[2] >> 2 & 15, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-    return rate <= 12 and length >= 7  # noqa: PLR2004 - the highest rate in the table, and the header's own size
+    if head[1] & 0xF6 == 0xF0 and rate <= 12 and length >= 7:  # noqa: PLR2004 - layer 0, a rate and a size that exist
+        return "AAC"
+    return "MP2" if head[1] & 0xFE == 0xFC and head[2] >> 4 not in {0, 15} else None  # noqa: PLR2004 - 15 is reserved
 
 
 def _is_mp3_frame(head: bytes) -> bool:

@@ -229,7 +229,9 @@ def _planned(clip: Clip, limits: VideoLimits) -> _Plan:
     left = replace(limits, effort_seconds=max(limits.effort_seconds - effort, 0.0))
     form, _ = form_for(stored, square, tally.pieces, facts.codec, left)
     sideways = bool((turn_of(first) or ((), False))[1])
-    notes = tuple(_notes(cut=cut, sizes=[_turned(size, sideways) for size in (stored, square)], form=form, sideways=sideways))
+    notes = tuple(
+        _notes(cut=cut, sizes=[_turned(size, sideways) for size in (stored, square)], form=form, sideways=sideways)
+    )
     return _Plan(first, form, anew, end, (*clear, *notes), _turned(stored, sideways) if clip.aspect != SQUARE else None)
 
 
@@ -289,10 +291,9 @@ def _is_mp3(packet: "Packet[Stream]") -> bool:
     return content_type_of(bytes(packet)[:_MP3_HEADER]) == "audio/mpeg"
 
 
-def _turned(size: tuple[int, int], sideways: bool) -> tuple[int, int]:  # noqa: FBT001 - a fact of the clip, no switch
+def _turned(size: tuple[int, int], sideways: bool) -> tuple[int, int]:
     return (size[1], size[0]) if sideways else size
 
 
 def _size(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
-
