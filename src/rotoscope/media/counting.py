@@ -117,6 +117,10 @@ class Tally:
         """From the first to the end of the last, without what is hidden."""
         return self.end - (self.start or 0.0)
 
+    def reach(self) -> float:
+        """How far the packets of the file reach at most, by whatever start its header counts."""
+        return max(self.seconds(), self.end) + self.hidden_seconds
+
 
 def count_video(clip: Clip, limits: VideoLimits) -> "tuple[VideoFacts, VideoFrame, dict[int, Tally]]":
     """The facts of a video, its first shown frame, and by the index of each track what its packets add up to.
@@ -210,13 +214,9 @@ def _judge_whole(clip: Clip, tallies: dict[int, Tally]) -> None:
     if clip.content_type == "audio/mpeg":
         return  # says no duration, and what is guessed from its first frames may be far off
     said = {index: _announced(clip, stream) for index, stream in _by_index(clip).items()}
-    cut = [
-        max(tallies[index].seconds(), tallies[index].end) < _WHOLE * seconds
-        for index, seconds in said.items()
-        if seconds is not None
-    ]
+    cut = [tallies[index].reach() < _WHOLE * seconds for index, seconds in said.items() if seconds is not None]
     if not cut and clip.container.duration is not None and len(said) == len(clip.container.streams):
-        cut = [max(tally.end for tally in tallies.values()) < _WHOLE * clip.container.duration / 1e6]
+        cut = [max(tally.reach() for tally in tallies.values()) < _WHOLE * clip.container.duration / 1e6]
     if any(cut):
         raise _corrupt("The file ends before the time that its header announces.")
 

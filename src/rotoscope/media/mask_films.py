@@ -24,6 +24,7 @@ from rotoscope.media.effort import form_for, judge_decoding
 from rotoscope.media.frames import is_hidden_frame, squared, turned_up
 from rotoscope.media.limits import DEFAULT_LIMITS
 from rotoscope.media.tracks import kept_whole, mask_track, written
+from rotoscope.workers.limits import ask_for_seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +48,7 @@ _SOFT = 0.16  # how far from the brightest a pixel may be and be bright, too
 _JUDGED = 5  # frames whose greys and colours are judged
 _APART = 0.01  # the part of a frame by which two masks may differ and be the same
 _RGBA = 4
+_LATE = 4  # times the work to decode: pixels are looked at, too, and the machine may be slower
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 Source = Literal["light", "alpha"]
@@ -162,7 +164,8 @@ def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, i
     with opened(path, "video", DEFAULT_LIMITS) as clip:
         facts, first, _ = count_video(clip, DEFAULT_LIMITS)
     even = size[0] + size[0] % 2, size[1] + size[1] % 2
-    form_for((first.width, first.height), even, facts.frames, facts.codec, DEFAULT_LIMITS)
+    _, work = form_for((first.width, first.height), even, facts.frames, facts.codec, DEFAULT_LIMITS)
+    ask_for_seconds(_LATE * work)
     rate = Fraction(facts.frame_rate).limit_denominator(1001)
     with kept_whole(target), written(target, "mp4") as into:
         track = mask_track(into, even, rate)
@@ -264,9 +267,10 @@ def _pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]":
     with opened(path, "video", DEFAULT_LIMITS) as clip:
         pictures = pictures_of(clip)
         context = pictures.codec_context
-        judge_decoding(
+        work = judge_decoding(
             (context.width, context.height), min(most, pictures.frames or most), codec_of(pictures), DEFAULT_LIMITS
         )
+        ask_for_seconds(_LATE * work)
         for frame in islice(_decoded(clip), most):
             width, height = squared(frame.width, frame.height, clip.aspect)
             scale = min(_SIDE / max(width, height), 1.0)

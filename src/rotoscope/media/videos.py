@@ -32,6 +32,7 @@ from rotoscope.media.mask_films import grey_frames
 from rotoscope.media.sniff import content_type_of
 from rotoscope.media.stills import filmstrip, first_frame, poster
 from rotoscope.media.tracks import Take, copied, encoded_pictures, encoded_sound, kept_whole, poured, written
+from rotoscope.workers.limits import ask_for_seconds
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -60,6 +61,7 @@ _MP3_HEADER = 4  # bytes
 _MP4_PICTURES = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
 _MP4_SOUNDS = frozenset({"aac", "mp3", "opus", "ac3"})
 _M4A_SOUNDS = frozenset({"aac", "alac"})
+_LATE = 2  # times the work, on a slower machine
 _PRIMING = 4096  # samples at the start that coders add themselves, and players hide
 _PADDING = 2  # packets at the end, likewise
 
@@ -227,7 +229,8 @@ def _planned(clip: Clip, limits: VideoLimits) -> _Plan:
         return _Plan(first, None, anew, end, clear, None)
     stored, square = (first.width, first.height), squared(first.width, first.height, clip.aspect)
     left = replace(limits, effort_seconds=max(limits.effort_seconds - effort, 0.0))
-    form, _ = form_for(stored, square, tally.pieces, facts.codec, left)
+    form, work = form_for(stored, square, tally.pieces, facts.codec, left)
+    ask_for_seconds(_LATE * work)
     sideways = bool((turn_of(first) or ((), False))[1])
     notes = tuple(
         _notes(cut=cut, sizes=[_turned(size, sideways) for size in (stored, square)], form=form, sideways=sideways)
@@ -279,7 +282,9 @@ def _end_of(sound: "Stream") -> float | None:
 
 def _judge_sound(clip: Clip, tally: Tally, limits: VideoLimits) -> float:
     sound = sound_of(clip)
-    return judge_sound(tally.seconds() + tally.hidden_seconds, sound.rate, sound.channels, limits)
+    work = judge_sound(tally.seconds() + tally.hidden_seconds, sound.rate, sound.channels, limits)
+    ask_for_seconds(_LATE * work)
+    return work
 
 
 def _is_seen(packet: "Packet[Stream]") -> bool:
