@@ -94,7 +94,7 @@ def _rise(file: av.container.OutputContainer, audio: av.AudioStream, seconds: fl
 
 
 def trim(path: Path, start: float, seconds: float) -> Path:
-    """Change the edit lists of an MP4 so that all its tracks begin at `start` and last `seconds`; nothing is removed."""
+    """Change the edit lists of an MP4 so that its tracks begin at `start` and last `seconds`; nothing is removed."""
     data = bytearray(path.read_bytes())
     movie = struct.unpack(">I", data[(place := data.index(b"mvhd")) + 16 : place + 20])[0]
     scales = [struct.unpack(">I", data[at + 16 : at + 20])[0] for at in _places(data, b"mdhd")]

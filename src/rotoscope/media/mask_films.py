@@ -282,11 +282,15 @@ def _pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]":
 def _decoded(clip: Clip) -> "Iterator[VideoFrame]":
     """The frames that are shown; in WebM, transparency is a film of its own beside each frame."""
     pictures = pictures_of(clip)
-    decode: Callable[[Packet[Any] | None], list[VideoFrame]] = pictures.decode
-    if pictures.metadata.get(ALPHA_BESIDE) == "1":
+    if pictures.metadata.get(ALPHA_BESIDE) != "1":
+        frames = (frame for packet in clip.container.demux(pictures) for frame in pictures.decode(packet))
+    else:
         decode = _alpha_decoder(codec_of(pictures))
-    for packet in clip.container.demux(pictures):  # an empty one at the end asks for what the decoder still holds
-        yield from (frame for frame in decode(packet if packet.size else None) if not is_hidden_frame(frame))
+        # The empty packet at the end asks for what a decoder still holds.
+        frames = (
+            frame for packet in clip.container.demux(pictures) for frame in decode(packet if packet.size else None)
+        )
+    return (frame for frame in frames if not is_hidden_frame(frame))
 
 
 def _alpha_decoder(codec: str) -> "Callable[[Packet[Any] | None], list[VideoFrame]]":
@@ -312,5 +316,7 @@ def _drawn(values: "Pixels", frame: "VideoFrame") -> "VideoFrame":
     """A new frame in place of another: grey values, at its time."""
     av = quiet_av()
     drawn: VideoFrame = av.VideoFrame.from_ndarray(values, format="gray").reformat(format="yuv420p", threads=1)
-    drawn.pts, drawn.time_base = max(frame.pts or 0, 0), frame.time_base
+    drawn.pts = max(frame.pts or 0, 0)
+    if frame.time_base is not None:
+        drawn.time_base = frame.time_base
     return drawn
