@@ -79,11 +79,11 @@ async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *
         listed = given if isinstance(given, list) else [given]
         _check_number(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
-        kind = "still" if field.argument == "image" else cast("MediaKind", field.kind)
+        kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
         media[field.argument] = [await intake.admit(kind, str(o), field.argument, pass_urls=pass_urls) for o in listed]
         many[field.argument] = field.many
     notes = [*_unread(media), *_first_frames(media), *_how_read(media)]
-    notes += await _cover(intake, manifest, media)
+    notes += [*_lost_sound(manifest, media), *await _cover(intake, manifest, media)]
     chosen, more = _fitting(manifest, asked, media)
     links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
     return Admission({**chosen, **links}, media, [*notes, *more])
@@ -114,6 +114,17 @@ def _first_frames(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
 def _how_read(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
     """What was found while a medium was checked, each sentence once."""
     return list(dict.fromkeys(note for found in media.values() for one in found for note in one.notes))
+
+
+def _lost_sound(manifest: Manifest, media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+    """What becomes of the sound of a clip that is edited."""
+    covered = {manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers}
+    sounds = any(one.has_audio for name in covered if name for one in media.get(name, ()))
+    if not sounds or manifest.outputs.sound:
+        return []
+    if manifest.outputs.sound is None:
+        return ["The clip has sound; whether the result will have any is not known."]
+    return ["The clip has sound; the result will have none."]
 
 
 async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admitted]]) -> list[str]:

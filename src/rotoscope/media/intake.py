@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,15 @@ INLINE_BYTES = 10 * 1024 * 1024
 _SNIFFED_BYTES = 64
 
 _PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
-
-MediaKind = Literal["image", "still", "video", "audio", "visual"]
+_MADE_AS: Mapping[PreparedKind, str] = {
+    "image": "image",
+    "picture_mask": "picture_mask",
+    "still": "image",
+    "video": "video",
+    "mask": "video",
+    "audio": "audio",
+}
+MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 
@@ -45,7 +52,9 @@ class Admitted:
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
     has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
-    should know of how it was read. `selects`: of a mask, how much of the frame it selects.
+    should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has sound, and
+    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape. `selects`: of a
+    mask, how much of the frame it selects.
     """
 
     value: str
@@ -57,6 +66,9 @@ class Admitted:
     frames: int | None = None
     of_video: bool = False
     notes: tuple[str, ...] = ()
+    frame_rate: float | None = None
+    has_audio: bool | None = None
+    stored: tuple[int, int] | None = None
     selects: Selection | None = None
 
 
@@ -84,7 +96,8 @@ class Intake:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video, `still` a picture or a video's first frame.
+            kind: what it must be; `visual` is a picture or a video, `mask` the same as a mask,
+                `still` a picture or a video's first frame.
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
@@ -169,11 +182,11 @@ class Intake:
         wanted = _kind_of(kind, _type_of(file))
         if wanted in _PICTURES and file.stat().st_size > PICTURE_BYTES:
             raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
-        return wanted, None if wanted == "still" else self._made_here(file, wanted)
+        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS[wanted])
 
     def _adopted(self, kind: PreparedKind, target: Path, facts: Facts) -> Kept:
         kept = self.vault.adopt(target, _digest(target), facts.content_type or "application/octet-stream")
-        self.vault.note_made(kept.sha256, "image" if kind == "still" else kind)
+        self.vault.note_made(kept.sha256, _MADE_AS[kind])
         return kept
 
     def _made_here(self, file: Path, kind: str) -> Kept | None:
@@ -203,12 +216,17 @@ def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
         facts.frames,
         of_video=kind == "still",
         notes=facts.notes,
+        frame_rate=facts.frame_rate,
+        has_audio=facts.has_audio,
+        stored=facts.stored,
     )
 
 
 def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
+    if is_image(content_type) and kind in ("visual", "mask"):
+        return "picture_mask" if kind == "mask" else "image"
     if kind == "visual":
-        return "picture_mask" if is_image(content_type) else "video"
+        return "video"
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 

@@ -36,7 +36,30 @@ _FOREIGN_OPENINGS = (
     (b"FLV\x01", "FLV"),
     (b"OggS", "Ogg"),
     (b"fLaC", "FLAC"),
+    (b"\x0b\x77", "AC-3"),
+    (b"\x7f\xfe\x80\x01", "DTS"),
+    (b"ADIF", "AAC"),
+    (b"#!AMR", "AMR"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
+    (b"\x00\x00\x01\xba", "MPEG-PS"),
+    (b"\x00\x00\x01\xb3", "MPEG video without a container"),
+    (b"\x00\x00\x00\x01\x67", "H.264 without a container"),
+    (b"\x00\x00\x00\x01\x40\x01", "HEVC without a container"),
+    (b".RMF", "RealMedia"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "MXF"),
+    (b"YUV4MPEG2 ", "Y4M"),
+    (b"DKIF", "IVF"),
+    (b"caff\x00\x01", "CAF"),
+    (b".snd", "AU"),
+    (b"wvpk", "WavPack"),
+    (b"MAC ", "Monkey's Audio"),
+    (b"MThd", "MIDI"),
+    (b"RF64", "RF64"),
+    (b"riff\x2e\x91\xcf\x11", "Wave64"),
 )
+_FOREIGN_FORMS = {b"RIFFAVI ": "AVI", b"FORMAIFF": "AIFF", b"FORMAIFC": "AIFF", b"FORM8SVX": "8SVX"}
+_TRANSPORT_SYNC, _TRANSPORT_PACKET = 0x47, 188
+_TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # bytes before each packet: in M2TS there is the time of its arrival
 
 _FOREIGN_BRANDS = {
     b"avif": "AVIF",
@@ -87,8 +110,9 @@ def foreign_format(head: bytes) -> str | None:
         return _FOREIGN_BRANDS.get(head[8:12])
     if head.startswith(_EBML):
         return None if b"webm" in head[:_EBML_HEADER] else "Matroska"
-    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        return "AVI"
+    found = _FOREIGN_FORMS.get(head[:4] + head[8:12]) or _transport(head) or _bare_sound(head)
+    if found is not None:
+        return found
     return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
 
 
@@ -126,6 +150,25 @@ def _boxed_type(head: bytes) -> str | None:
     if brand == b"qt  ":
         return "video/quicktime"
     return "audio/mp4" if brand in _AUDIO_BRANDS else "video/mp4"
+
+
+def _transport(head: bytes) -> str | None:
+    """The name of a stream of equal packets that each begin with one byte; two of them are not chance."""
+    for before, name in _TRANSPORTS.items():
+        places = range(before, min(len(head), 3 * (before + _TRANSPORT_PACKET)), before + _TRANSPORT_PACKET)
+        if len(places) > 1 and all(head[place] == _TRANSPORT_SYNC for place in places):
+            return name
+    return None
+
+
+def _bare_sound(head: bytes) -> str | None:
+    """The name of sound without a container: AAC frames (ADTS) and MPEG audio of layer II begin with bits of sync."""
+    if len(head) < 7 or head[0] != 0xFF:  # noqa: PLR2004 - the header's size
+        return None
+    rate, length = head[2] >> 2 & 15, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    if head[1] & 0xF6 == 0xF0 and rate <= 12 and length >= 7:  # noqa: PLR2004 - layer 0, a rate and a size that exist
+        return "AAC"
+    return "MP2" if head[1] & 0xFE == 0xFC and head[2] >> 4 not in {0, 15} else None  # noqa: PLR2004 - 15 is reserved
 
 
 def _is_mp3_frame(head: bytes) -> bool:

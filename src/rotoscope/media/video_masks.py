@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rotoscope.errors import InvalidInput, StorageFailed, UserMistake
-from rotoscope.media.masks import same_shape
+from rotoscope.media.fitting_films import fit_film, is_of_stored
+from rotoscope.media.mask_errors import another_shape, no_mask
 from rotoscope.media.selections import Selection, in_percent, selection_of, warnings_on
 from rotoscope.media.vault import Vault
 
@@ -15,13 +16,9 @@ if TYPE_CHECKING:
     from rotoscope.media.intake import Admitted
     from rotoscope.media.made import MadeFile
     from rotoscope.media.mask_reader import MaskReading
+    from rotoscope.media.masks import Mask
 
 __all__ = ["fit_mask"]
-
-_WHITE = 128
-_DARK, _BRIGHT = 48, 208  # what lies between is neither black nor white, as at soft and compressed edges
-_MOST_GREY = 0.25  # of a frame
-_FRAMES_JUDGED = 5
 
 
 async def fit_mask(
@@ -29,7 +26,7 @@ async def fit_mask(
 ) -> tuple["Admitted", list[str]]:
     """The mask as the model wants it, and what was done to it.
 
-    A picture becomes black and white, of the video's own size; a video is only checked.
+    A picture becomes black and white, of the video's own size; so does a film that is not both already.
 
     Args:
         vault: where the mask is kept.
@@ -43,36 +40,23 @@ async def fit_mask(
     """
     import anyio.to_thread  # not needed where masks are decoded, and slow to load
 
-    from rotoscope.media.decoders import FILM, MASKS
+    from rotoscope.media.decoders import MASKS
     from rotoscope.media.made import scratch_files, take_in
 
     path = vault.find(mask.value.removeprefix("artifact://"))
     if path is None:
         raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
+    if mask.frames is not None:
+        return await fit_film(vault, decoders, path, mask, video, frames)
     wanted = (video.width, video.height) if video and video.width and video.height else None
-    if mask.frames is None:
-        with scratch_files(vault) as stem:
-            fitting = await decoders.run(_fitted_picture, path, wanted, stem, limits=MASKS)
-            await anyio.to_thread.run_sync(take_in, vault, [fitting.file])
-        link = f"artifact://{fitting.file.sha256}"
-        fitted = replace(
-            mask,
-            value=link,
-            content_type="image/png",
-            size=fitting.size,
-            width=fitting.width,
-            height=fitting.height,
-            selects=fitting.selects,
-        )
-        return fitted, [*fitting.notes, *warnings_on(fitting.selects)]
-    if wanted and mask.width and mask.height and not same_shape((mask.width, mask.height), wanted):
-        raise _another_shape(mask.width, mask.height, *wanted)
-    used = min(frames, video.frames) if video and video.frames else frames
-    selects = await decoders.run(_check_video, path, used, limits=FILM)
-    fitted, warnings = replace(mask, selects=selects), warnings_on(selects)
-    if video and video.frames and mask.frames < min(video.frames, frames):
-        return fitted, [f"The mask has {mask.frames} frames, the video has {video.frames}.", *warnings]
-    return fitted, warnings
+    stored = video.stored if video else None
+    with scratch_files(vault) as stem:
+        fitting = await decoders.run(_fitted_picture, path, wanted, stored, stem, limits=MASKS)
+        await anyio.to_thread.run_sync(take_in, vault, [fitting.file])
+    link = f"artifact://{fitting.file.sha256}"
+    made = replace(mask, value=link, content_type="image/png", size=fitting.size)
+    fitted = replace(made, width=fitting.width, height=fitting.height, selects=fitting.selects)
+    return fitted, [*fitting.notes, *warnings_on(fitting.selects)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +73,27 @@ class _Fitting:
     selects: Selection
 
 
-def _fitted_picture(path: "Path", wanted: tuple[int, int] | None, stem: "Path") -> _Fitting:
+def _fitted_picture(
+    path: "Path", wanted: tuple[int, int] | None, stored: tuple[int, int] | None, stem: "Path"
+) -> _Fitting:
     from rotoscope.media.made import Tray
     from rotoscope.media.masks import fit_to, mask_png
 
     read = _read(path)
-    selected = selection_of([read.mask], moves=False)
-    tall, wide = read.mask.shape
-    width, height = wanted or (wide, tall)
+    selected, mask = selection_of([read.mask], moves=False), read.mask
+    size = mask.shape[1], mask.shape[0]
+    width, height = wanted or size
+    if is_of_stored(size, wanted, stored):
+        mask = _stretched(mask, width, height)
     try:
-        fitting, resized = fit_to(read.mask, width, height)
+        fitting, resized = fit_to(mask, width, height)
     except UserMistake:
-        raise _another_shape(wide, tall, width, height) from None
+        raise another_shape(size, (width, height)) from None
     tray = Tray(stem)
     kept = tray.keep(mask_png(fitting), "image/png")
-    sizes = f"from {wide}x{tall} to the video's {width}x{height}"
-    notes = [f"The mask was resized {sizes} without smoothing."] if resized else []
-    return _Fitting(tray.files[0], kept.size, width, height, (*_how_read(read, selected), *notes), selected)
+    sizes = f"from {size[0]}x{size[1]} to the video's {width}x{height}"
+    done = (f"The mask was resized {sizes} without smoothing.",) if resized or size != (width, height) else ()
+    return _Fitting(tray.files[0], kept.size, width, height, (*_how_read(read, selected), *done), selected)
 
 
 def _read(path: "Path") -> "MaskReading":
@@ -119,7 +107,7 @@ def _read(path: "Path") -> "MaskReading":
 
     read = read_mask(decode(path.read_bytes(), exact=True))
     if read is None:
-        raise _a_photo()
+        raise no_mask()
     if read.contradicts:
         raise InvalidInput(
             "The mask's colours and its transparency select different parts: what is white in it is transparent.",
@@ -136,24 +124,8 @@ def _how_read(read: "MaskReading", selected: Selection) -> list[str]:
     return [f"{remark} That is {in_percent(selected)}. {ways}" for remark in read.remarks]
 
 
-def _check_video(path: "Path", frames: int) -> Selection:
-    from rotoscope.media.videos import grey_frames
+def _stretched(mask: "Mask", width: int, height: int) -> "Mask":
+    import numpy as np
+    from PIL import Image
 
-    greys = (((frame > _DARK) & (frame < _BRIGHT)).mean() for frame in grey_frames(path, _FRAMES_JUDGED))
-    if max(greys, default=0.0) > _MOST_GREY:
-        raise _a_photo()
-    return selection_of((frame >= _WHITE for frame in grey_frames(path, frames)), moves=True)
-
-
-def _a_photo() -> InvalidInput:
-    return InvalidInput(
-        "The mask is a photo or a film, not a mask: it is neither black and white nor a map of numbers.",
-        hint="Give one that is white where the video is to be edited, and black elsewhere.",
-    )
-
-
-def _another_shape(width: int, height: int, wanted_width: int, wanted_height: int) -> InvalidInput:
-    return InvalidInput(
-        f"The mask is {width}x{height}, but the video is {wanted_width}x{wanted_height}: another shape.",
-        hint="Make the mask from a frame of this very video.",
-    )
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=np.bool_)
