@@ -53,8 +53,8 @@ class Admitted:
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
     has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
     should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has sound, and
-    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape. `selects`: of a
-    mask, how much of the frame it selects.
+    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape.
+    `selects`: of a mask, how much of the frame it selects.
     """
 
     value: str

@@ -64,8 +64,8 @@ def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
     """Write what of a file may leave.
 
     Args:
-        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected, and a
-            `picture_mask` keeps its exact numbers.
+        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected, a
+            `picture_mask` a picture whose exact numbers are kept.
         source: the file.
         target: where to write.
 
