@@ -132,5 +132,5 @@ def test_a_home_may_be_written_in_any_way(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_home_of_a_user_that_is_not_known_gets_one_clear_sentence() -> None:
-    with pytest.raises(InvalidInput, match="ROTOSCOPE_HOME begins with a home folder that is not known"):
+    with pytest.raises(InvalidInput, match="ROTOSCOPE_HOME needs the home directory"):
         read_settings({"ROTOSCOPE_HOME": "~nobody-of-that-name/x"})

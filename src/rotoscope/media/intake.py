@@ -8,7 +8,7 @@ taken as it is. Made anew it would change (a JPEG loses a little each time), and
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from rotoscope.media.data_uris import read_data_uri
 from rotoscope.media.decoders import FILM, PICTURE, Decodes
 from rotoscope.media.paths import Roots, local_path, open_file
 from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
+from rotoscope.media.selections import Selection
 from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
 
@@ -31,7 +32,16 @@ FILE_BYTES = 512 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _SNIFFED_BYTES = 512
 
-MediaKind = Literal["image", "still", "video", "audio", "visual"]
+_PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
+_MADE_AS: Mapping[PreparedKind, str] = {
+    "image": "image",
+    "picture_mask": "picture_mask",
+    "still": "image",
+    "video": "video",
+    "mask": "video",
+    "audio": "audio",
+}
+MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 
@@ -42,7 +52,9 @@ class Admitted:
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
     has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
-    should know of how it was read.
+    should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has sound, and
+    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape.
+    `selects`: of a mask, how much of the frame it selects.
     """
 
     value: str
@@ -54,6 +66,10 @@ class Admitted:
     frames: int | None = None
     of_video: bool = False
     notes: tuple[str, ...] = ()
+    frame_rate: float | None = None
+    has_audio: bool | None = None
+    stored: tuple[int, int] | None = None
+    selects: Selection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +96,8 @@ class Intake:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video, `still` a picture or a video's first frame.
+            kind: what it must be; `visual` is a picture or a video, `mask` the same as a mask,
+                `still` a picture or a video's first frame.
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
@@ -167,7 +184,7 @@ class Intake:
     async def _checked(self, kind: MediaKind, file: Path) -> Admitted:
         """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
         wanted, kept = await anyio.to_thread.run_sync(self._looked_at, kind, file)
-        limits = PICTURE if wanted == "image" else FILM
+        limits = PICTURE if wanted in _PICTURES else FILM
         if kept is not None:
             return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
         target = await anyio.to_thread.run_sync(self.vault.scratch)
@@ -181,13 +198,13 @@ class Intake:
     def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
         """As what the file is to be read, and the file itself, kept, if it was made here as such."""
         wanted = _kind_of(kind, _type_of(file))
-        if wanted == "image":
+        if wanted in _PICTURES:
             _check_picture_size(file.stat().st_size)
-        return wanted, None if wanted == "still" else self._made_here(file, wanted)
+        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS[wanted])
 
     def _adopted(self, kind: PreparedKind, target: Path, facts: Facts) -> Kept:
         kept = self.vault.adopt(target, _digest(target), facts.content_type or "application/octet-stream")
-        self.vault.note_made(kept.sha256, "image" if kind == "still" else kind)
+        self.vault.note_made(kept.sha256, _MADE_AS[kind])
         return kept
 
     def _made_here(self, file: Path, kind: str) -> Kept | None:
@@ -217,12 +234,17 @@ def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
         facts.frames,
         of_video=kind == "still",
         notes=facts.notes,
+        frame_rate=facts.frame_rate,
+        has_audio=facts.has_audio,
+        stored=facts.stored,
     )
 
 
 def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
+    if is_image(content_type) and kind in ("visual", "mask"):
+        return "picture_mask" if kind == "mask" else "image"
     if kind == "visual":
-        return "image" if is_image(content_type) else "video"
+        return "video"
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 

@@ -61,13 +61,18 @@ def check_size(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         return (height, width) if picture.orientation in SIDEWAYS else (width, height)
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> "Image.Image":
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> "Image.Image":
     """Decode a picture, upright; of one that moves, the first picture.
 
     Its numbers are those of the file: a profile is not applied.
 
+    Args:
+        data: the file.
+        limits: how large it may be.
+        exact: for a mask, whose numbers may be those of objects: grey of sixteen bits stays so.
+
     Returns:
-        An image of mode 1, L, LA, P, RGB or RGBA: as it was stored, so that the ids of a palette mask survive.
+        An image of mode 1, L, LA, P, RGB or RGBA, if `exact` also I;16: as it was stored, so that ids survive.
         It carries no metadata but the transparent colour of a palette.
 
     Raises:
@@ -76,10 +81,10 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> "Image.Image":
     """
     with broken_is_corrupt(limits):
         picture = open_picture(data, limits)
-        return _turned(_bare(_plain(load_pixels(picture, data))), picture.orientation)
+        return _turned(_bare(_plain(load_pixels(picture, data), exact=exact)), picture.orientation)
 
 
-def clean(data: bytes, limits: Limits = DEFAULT_LIMITS) -> CleanPicture:
+def clean(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> CleanPicture:
     """Decode a picture and write it anew, so that only its pixels leave, upright and in sRGB.
 
     It leaves about as large as it came, and loses nothing that can be seen:
@@ -93,6 +98,11 @@ def clean(data: bytes, limits: Limits = DEFAULT_LIMITS) -> CleanPicture:
       with few flat colours, as a mask has, a PNG.
     - All else becomes a PNG with its values kept: a WEBP without loss, the first picture of a GIF.
 
+    Args:
+        data: the file.
+        limits: how large it may be.
+        exact: for a mask: its profile is not applied, and grey of sixteen bits stays so.
+
     Raises:
         InvalidInput: as for `decode`.
         TooLarge: as for `decode`.
@@ -104,8 +114,8 @@ def clean(data: bytes, limits: Limits = DEFAULT_LIMITS) -> CleanPicture:
             return CleanPicture(bare, "image/png", *picture.image.size, _notes(picture))
         image = load_pixels(picture, data)
         is_new = image.mode not in PLAIN_MODES
-        converted = to_srgb(image, picture.profile) if picture.profile else None
-        image = _plain(converted or image)
+        converted = to_srgb(image, picture.profile) if picture.profile and not exact else None
+        image = _plain(converted or image, exact=exact)
         is_new = is_new or converted is not None
         size, image = image.size, _turned(_bare(image), picture.orientation)
         if picture.orientation != UPRIGHT:
@@ -165,11 +175,11 @@ def _turned(image: "Image.Image", orientation: int) -> "Image.Image":
     return image.transpose(turns[orientation]) if orientation in turns else image
 
 
-def _plain(image: "Image.Image") -> "Image.Image":
-    """The picture in one of the six modes that the rest of the house knows."""
+def _plain(image: "Image.Image", *, exact: bool = False) -> "Image.Image":
+    """The picture in one of the six modes that the rest of the house knows; where it must be exact, in a seventh."""
     from PIL import Image
 
-    if image.mode in PLAIN_MODES:
+    if image.mode in PLAIN_MODES or (exact and image.mode == "I;16"):
         return image
     if not image.mode.startswith("I"):
         return image.convert("RGB")

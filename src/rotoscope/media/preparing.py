@@ -5,10 +5,13 @@ that they were told to write.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from rotoscope.errors import InvalidInput
+from rotoscope.media.mask_films import read_transparency, write_mask_film
 from rotoscope.media.pictures import check_size, clean, decode
 from rotoscope.media.small import SmallPicture, small_picture
 from rotoscope.media.sniff import content_type_of, is_video
@@ -27,7 +30,7 @@ __all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
 
 _SNIFFED_BYTES = 64
 
-PreparedKind = Literal["image", "still", "video", "audio"]
+PreparedKind = Literal["image", "picture_mask", "still", "video", "mask", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,9 @@ class Facts:
     duration_seconds: float | None = None
     frames: int | None = None
     notes: tuple[str, ...] = ()
+    frame_rate: float | None = None
+    has_audio: bool | None = None
+    stored: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
     """Write what of a file may leave.
 
     Args:
-        kind: what it must be; a `still` is the first frame of a video.
+        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected, a
+            `picture_mask` a picture whose exact numbers are kept.
         source: the file.
         target: where to write.
 
@@ -76,10 +83,10 @@ def measure(kind: PreparedKind, path: Path) -> Facts:
         UserMistake: as for `prepare`.
     """
     match kind:
-        case "video":
-            return _film(probe_video(path))
+        case "video" | "mask":
+            return _film(probe_video(path), (), None)
         case "audio":
-            return _sound(probe_sound(path))
+            return _sound(probe_sound(path), ())
         case _:
             width, height = check_size(path.read_bytes())
             return Facts(width=width, height=height)
@@ -102,8 +109,8 @@ def show(path: Path, side: int, most: int) -> Shown:
     return Shown(small_picture(image, side, most), image.width, image.height)
 
 
-def _picture(source: Path, target: Path) -> Facts:
-    picture = clean(source.read_bytes())
+def _picture(source: Path, target: Path, *, exact: bool = False) -> Facts:
+    picture = clean(source.read_bytes(), exact=exact)
     target.write_bytes(picture.content)
     return Facts(picture.content_type, picture.width, picture.height, notes=picture.notes)
 
@@ -115,17 +122,59 @@ def _still(source: Path, target: Path) -> Facts:
     return Facts("image/png", image.width, image.height)
 
 
-def _film(facts: VideoFacts) -> Facts:
-    return Facts(facts.content_type, facts.width, facts.height, facts.duration_seconds, facts.frames)
+def _video(source: Path, target: Path) -> Facts:
+    made = clean_video(source, target)
+    return _film(made.facts, made.notes, made.stored)
 
 
-def _sound(facts: SoundFacts) -> Facts:
-    return Facts(facts.content_type, duration_seconds=facts.duration_seconds)
+def _mask(source: Path, target: Path) -> Facts:
+    """A copy would lose what is transparent, and with it the mask."""
+    try:
+        film = read_transparency(source)
+    except InvalidInput as error:
+        if error.code != "not_media":
+            raise
+        hint = "Give a PNG, JPEG, WEBP or GIF picture, or an MP4, MOV or WEBM film."
+        raise InvalidInput("The mask is neither a picture nor a film.", code="not_media", hint=hint) from None
+    if film is None:
+        return _video(source, target)
+    if film.source == "light":
+        facts = _video(source, target)
+        return replace(facts, notes=(*facts.notes, "The mask film is partly transparent, too; its colours were used."))
+    shown = probe_video(source)
+    write_mask_film(source, target, film, (shown.width, shown.height))
+    notes = ("The mask was taken from the film's transparency: what is opaque is edited.",)
+    return _film(probe_video(target), notes, None)
+
+
+def _audio(source: Path, target: Path) -> Facts:
+    made = clean_sound(source, target)
+    return _sound(made.facts, made.notes)
+
+
+def _film(facts: VideoFacts, notes: tuple[str, ...], stored: tuple[int, int] | None) -> Facts:
+    return Facts(
+        facts.content_type,
+        facts.width,
+        facts.height,
+        facts.duration_seconds,
+        facts.frames,
+        notes,
+        facts.frame_rate,
+        facts.has_audio,
+        stored,
+    )
+
+
+def _sound(facts: SoundFacts, notes: tuple[str, ...]) -> Facts:
+    return Facts(facts.content_type, duration_seconds=facts.duration_seconds, notes=notes)
 
 
 _PREPARE: Mapping[PreparedKind, Callable[[Path, Path], Facts]] = {
     "image": _picture,
+    "picture_mask": partial(_picture, exact=True),
     "still": _still,
-    "video": lambda source, target: _film(clean_video(source, target)),
-    "audio": lambda source, target: _sound(clean_sound(source, target)),
+    "video": _video,
+    "mask": _mask,
+    "audio": _audio,
 }

@@ -16,8 +16,9 @@ __all__ = [
     "is_video",
 ]
 
-WantedKind = Literal["image", "still", "video", "audio", "visual"]
-"""What a file must be: `visual` is a picture or a video, `still` a picture or a video whose first frame is meant."""
+WantedKind = Literal["image", "still", "video", "audio", "visual", "mask"]
+"""What a file must be: `visual` and `mask` are a picture or a video, `still` a picture, or a video whose first frame is
+meant."""
 
 _EXTENSIONS = {
     "image/png": ".png",
@@ -52,7 +53,30 @@ _FOREIGN_OPENINGS = (
     (b"FLV\x01", "FLV"),
     (b"OggS", "Ogg"),
     (b"fLaC", "FLAC"),
+    (b"\x0b\x77", "AC-3"),
+    (b"\x7f\xfe\x80\x01", "DTS"),
+    (b"ADIF", "AAC"),
+    (b"#!AMR", "AMR"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
+    (b"\x00\x00\x01\xba", "MPEG-PS"),
+    (b"\x00\x00\x01\xb3", "MPEG video without a container"),
+    (b"\x00\x00\x00\x01\x67", "H.264 without a container"),
+    (b"\x00\x00\x00\x01\x40\x01", "HEVC without a container"),
+    (b".RMF", "RealMedia"),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "MXF"),
+    (b"YUV4MPEG2 ", "Y4M"),
+    (b"DKIF", "IVF"),
+    (b"caff\x00\x01", "CAF"),
+    (b".snd", "AU"),
+    (b"wvpk", "WavPack"),
+    (b"MAC ", "Monkey's Audio"),
+    (b"MThd", "MIDI"),
+    (b"RF64", "RF64"),
+    (b"riff\x2e\x91\xcf\x11", "Wave64"),
 )
+_FOREIGN_FORMS = {b"RIFFAVI ": "AVI", b"FORMAIFF": "AIFF", b"FORMAIFC": "AIFF", b"FORM8SVX": "8SVX"}
+_TRANSPORT_SYNC, _TRANSPORT_PACKET = 0x47, 188
+_TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # bytes before each packet: in M2TS there is the time of its arrival
 
 _FOREIGN_PICTURES = (
     (b"\x00\x00\x02\x00", "CUR"),
@@ -154,7 +178,7 @@ def _boxed_format(head: bytes) -> str | None:
         return _FOREIGN_BRANDS.get(head[8:12])
     if head.startswith(_EBML):
         return None if b"webm" in head[:_EBML_HEADER] else "Matroska"
-    return "AVI" if head.startswith(b"RIFF") and head[8:12] == b"AVI " else None
+    return _FOREIGN_FORMS.get(head[:4] + head[8:12]) or _transport(head) or _bare_sound(head)
 
 
 def check_head(head: bytes, kind: WantedKind) -> None:
@@ -179,7 +203,7 @@ def check_head(head: bytes, kind: WantedKind) -> None:
     elif foreign is not None:
         message = f"Files of the format {foreign} are not read."
     else:
-        none = "neither a picture nor a film" if kind == "visual" else f"not {wanted.lower()}"
+        none = "neither a picture nor a film" if kind in ("visual", "mask") else f"not {wanted.lower()}"
         raise InvalidInput(f"This is {none}.", code="not_media", hint=hint)
     raise InvalidInput(message, code="unsupported", hint=hint)
 
@@ -188,6 +212,7 @@ _TAKEN = {
     "image": ("image",),
     "still": ("image", "video"),
     "visual": ("image", "video"),
+    "mask": ("image", "video"),
     "video": ("video",),
     "audio": ("audio", "video"),
 }
@@ -196,6 +221,7 @@ _WANTED = {
     "image": ("A picture", f"Give a {_PICTURES} picture."),
     "still": ("A picture", f"Give a {_PICTURES} picture."),
     "visual": ("A picture or a video", f"Give a {_PICTURES} picture, or a {_FILMS} video."),
+    "mask": ("A picture or a video", f"Give a {_PICTURES} picture, or a {_FILMS} video."),
     "video": ("A video", f"Give an {_FILMS} video."),
     "audio": ("A sound", "Give an MP3, M4A or WAV sound."),
 }
@@ -235,6 +261,25 @@ def _boxed_type(head: bytes) -> str | None:
     if brand == b"qt  ":
         return "video/quicktime"
     return "audio/mp4" if brand in _AUDIO_BRANDS else "video/mp4"
+
+
+def _transport(head: bytes) -> str | None:
+    """The name of a stream of equal packets that each begin with one byte; two of them are not chance."""
+    for before, name in _TRANSPORTS.items():
+        places = range(before, min(len(head), 3 * (before + _TRANSPORT_PACKET)), before + _TRANSPORT_PACKET)
+        if len(places) > 1 and all(head[place] == _TRANSPORT_SYNC for place in places):
+            return name
+    return None
+
+
+def _bare_sound(head: bytes) -> str | None:
+    """The name of sound without a container: AAC frames (ADTS) and MPEG audio of layer II begin with bits of sync."""
+    if len(head) < 7 or head[0] != 0xFF:  # noqa: PLR2004 - the header's size
+        return None
+    rate, length = head[2] >> 2 & 15, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    if head[1] & 0xF6 == 0xF0 and rate <= 12 and length >= 7:  # noqa: PLR2004 - layer 0, a rate and a size that exist
+        return "AAC"
+    return "MP2" if head[1] & 0xFE == 0xFC and head[2] >> 4 not in {0, 15} else None  # noqa: PLR2004 - 15 is reserved
 
 
 def _is_mp3_frame(head: bytes) -> bool:
