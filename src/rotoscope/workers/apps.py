@@ -93,7 +93,7 @@ class AppProcess:
         self,
         number: int,
         inbox: "asyncio.Queue[_Said]",
-        fetch: Callable[[], None],
+        fetch: Callable[[], object],
         send: Callable[[Message], Awaitable[None]],
     ) -> object:
         """Carry what the app says to its caller until it is done; what went wrong, None for nothing."""
