@@ -14,7 +14,7 @@ import pytest
 import workloads
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, WorkerLost
-from rotoscope.media.decoders import FILM, MASKS, PICTURE, Decoders
+from rotoscope.media.decoders import FILM, PICTURE, RESULT_MASKS, Decoders
 from rotoscope.workers.process import Bug
 
 pytestmark = pytest.mark.anyio
@@ -89,7 +89,7 @@ async def test_a_bug_is_told_with_its_traceback_and_harms_no_worker(decoders: De
 
 
 @linux
-@pytest.mark.parametrize("limits", [PICTURE, FILM, MASKS], ids=["picture", "film", "masks"])
+@pytest.mark.parametrize("limits", [PICTURE, FILM, RESULT_MASKS], ids=["picture", "film", "masks"])
 async def test_what_takes_too_much_memory_is_refused_and_what_takes_less_is_done(
     decoders: Decoders, limits: object
 ) -> None:

@@ -15,7 +15,7 @@ from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Job, Output, Patch
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.coco import file_name_of
-from rotoscope.media.decoders import FILM, MASKS
+from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
 from rotoscope.media.made import scratch_files, take_in
 from rotoscope.models.harvest import Harvest
 from rotoscope.wire.messages import Json
@@ -105,7 +105,7 @@ async def _finished(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output
 async def _made(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], stem: Path) -> Finished:
     if found.video is not None:
         path = _present(rooms, raw[0])
-        return await rooms.decoders.run(finish_video, raw[0], path, stem, limits=FILM)
+        return await rooms.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
     return await _masks(rooms, job, found, raw, stem)
 
 
@@ -122,7 +122,7 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
         paint=job.args.get("overlay") is not False,
     )
     try:
-        return await rooms.decoders.run(finish_masks, work, stem, limits=MASKS)
+        return await rooms.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
     finally:
         if picture is not None and picture.parent == rooms.vault.folder / "scratch":
             picture.unlink(missing_ok=True)

@@ -4,15 +4,19 @@
 | --- | --- | --- | --- | --- |
 | PICTURE: one picture is checked, written anew or made small | 320 MB | 4 s | 20 s | no more |
 | FILM: a film or a sound is counted, proved, copied, looked into | 256 MB | 4 s | 30 s | 120 s, by frames x pixels |
-| MASKS: the masks of a result are measured and painted | 512 MB | 20 s | 60 s | no more |
+| MASKS: a mask that was given is read and fitted | 512 MB | 4 s | 20 s | no more |
+| RESULT_MASKS: the masks of a result are measured and painted | 512 MB | 30 s | 300 s | no more |
+| RESULT_FILM: the film of a result is looked into | 512 MB | 30 s | 300 s | 120 s |
 
 Memory is over the baseline of a worker whose libraries are loaded (see docs/architecture.md). The wall limit is longer
 than that of processor time because a machine may be busy; it is there for what waits without computing. It does not
-count the wait for a free worker, and where the work was given more processor time it grows in proportion.
+count the wait for a free worker, and where the work was given more processor time it grows in proportion. What was
+paid for is worth more patience: a busy machine must not lose it.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
 import anyio
@@ -24,7 +28,7 @@ from rotoscope.workers.limits import Limits
 from rotoscope.workers.messages import Answer
 from rotoscope.workers.process import Idled, Worker, costs_too_much, scrubbed, value_of
 
-__all__ = ["FILM", "MASKS", "PICTURE", "Decoders", "Decodes"]
+__all__ = ["FILM", "MASKS", "PICTURE", "RESULT_FILM", "RESULT_MASKS", "Decoders", "Decodes"]
 
 _PIL = (
     "PIL.Image",
@@ -38,7 +42,9 @@ _PIL = (
 # What a picture takes is foreseen in `media.picture_decoders`: 256 MB, and 312 for a WEBP of 24 megapixels.
 PICTURE = Limits(320_000_000, cpu_seconds=4, wall_seconds=20, most_seconds=4, modules=_PIL)
 FILM = Limits(256_000_000, 4, 30, most_seconds=120, modules=(*_PIL, "numpy", "av"))
-MASKS = Limits(512_000_000, 20, 60, most_seconds=20, modules=(*_PIL, "numpy", "cv2"))
+MASKS = Limits(512_000_000, 4, 20, most_seconds=4, modules=(*_PIL, "numpy", "cv2"))
+RESULT_MASKS = replace(MASKS, cpu_seconds=30, wall_seconds=300, most_seconds=30)
+RESULT_FILM = replace(FILM, memory=512_000_000, cpu_seconds=30, wall_seconds=300)
 
 _AT_ONCE = 2
 _IDLE_SECONDS = 60.0
