@@ -181,9 +181,18 @@ def _wire(
     proxies: "ProxySettings",
 ) -> "Wire":
     from rotoscope.wire.client import Door, Wire
+    from rotoscope.wire.guard import origin_of
 
     doors = {
-        name: Door(provider.auth.header, provider.auth.prefix, access.keys[name], provider.output_hosts)
+        name: Door(
+            provider.auth.header,
+            provider.auth.prefix,
+            access.keys[name],
+            provider.output_hosts,
+            provider.upload_hosts,
+            frozenset(map(origin_of, access.bases[name].values())),
+            access.own_hosts.get(name, frozenset()),
+        )
         for name, provider in catalog.providers.items()
         if name in access.keys
     }

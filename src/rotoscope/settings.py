@@ -13,6 +13,7 @@ __all__ = ["Settings", "read_settings"]
 _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _RETENTION_DAYS = 30.0
 _MOST_USD = 1e9
+_SANDBOX_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[!-~]*)?")
 _SANDBOX_WORDS = ("auto", "always", "never")
 
 
@@ -147,7 +148,7 @@ def _at_once(environ: Mapping[str, str]) -> dict[str, int]:
 
 def _sandbox(environ: Mapping[str, str]) -> str:
     value = _value(environ, "ROTOSCOPE_SANDBOX") or "auto"
-    if value in _SANDBOX_WORDS or value.startswith(("http://", "https://")):
+    if value in _SANDBOX_WORDS or _SANDBOX_URL.fullmatch(value):
         return value.rstrip("/")
     raise InvalidInput(
         "ROTOSCOPE_SANDBOX must be auto, always, never, or the URL of a running sandbox.",
