@@ -120,7 +120,7 @@ def open_studio(
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
-    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
+    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
     return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)

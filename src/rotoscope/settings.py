@@ -5,10 +5,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from rotoscope.errors import InvalidInput
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["Settings", "Unpriced", "read_settings"]
+
+Unpriced = Literal["ask", "run", "refuse"]
 
 _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _RETENTION_DAYS = 30.0
@@ -29,7 +32,7 @@ class Settings:
         sandbox: `auto`, `always`, `never`, or the URL of a running sandbox.
         database: where the ledger is: a file, or a URL as SQLAlchemy writes it.
         max_usd_per_call, max_usd_per_day: spending caps in US dollars; None is without a limit.
-        refuse_unpriced: whether a model whose price is unknown is refused.
+        unpriced: what becomes of a run whose price is not known: `ask`, `run` or `refuse`.
         retention_days: how long a job is kept after it has ended and that was told.
         at_once: how many jobs may run at once at a provider, by its name; "" stands for every other provider.
     """
@@ -42,7 +45,7 @@ class Settings:
     max_usd_per_call: float | None
     max_usd_per_day: float | None
     ask_above_usd: float | None
-    refuse_unpriced: bool
+    unpriced: Unpriced
     retention_days: float
     at_once: Mapping[str, int]
     variables: Mapping[str, str] = field(repr=False)
@@ -70,7 +73,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_usd_per_call=_cap(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none"),
         max_usd_per_day=_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none"),
         ask_above_usd=_cap(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never"),
-        refuse_unpriced=_word(environ, "ROTOSCOPE_UNPRICED", ("allow", "refuse")) == "refuse",
+        unpriced=_unpriced(environ),
         retention_days=_retention(environ),
         at_once=_at_once(environ),
         variables=dict(environ),
@@ -123,11 +126,15 @@ def _retention(environ: Mapping[str, str]) -> float:
     return _RETENTION_DAYS if days is None else days
 
 
-def _word(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
-    value = _value(environ, name) or words[0]
-    if value not in words:
-        raise InvalidInput(f"{name} must be {' or '.join(words)}.", hint=f"Correct or unset {name}.")
-    return value
+def _unpriced(environ: Mapping[str, str]) -> Unpriced:
+    match _value(environ, "ROTOSCOPE_UNPRICED"):
+        case None | "ask":
+            return "ask"
+        case "run" | "allow":  # `allow` is the older word
+            return "run"
+        case "refuse":
+            return "refuse"
+    raise InvalidInput("ROTOSCOPE_UNPRICED must be ask, run or refuse.", hint="Correct or unset ROTOSCOPE_UNPRICED.")
 
 
 def _at_once(environ: Mapping[str, str]) -> dict[str, int]:

@@ -27,7 +27,7 @@ _NUMBERS = (
     "ROTOSCOPE_MAX_USD_PER_DAY",
     "ROTOSCOPE_RETENTION_DAYS",
 )
-_WORDS = {"ROTOSCOPE_SANDBOX": ("auto", "always", "never"), "ROTOSCOPE_UNPRICED": ("allow", "refuse")}
+_WORDS = {"ROTOSCOPE_SANDBOX": ("auto", "always", "never"), "ROTOSCOPE_UNPRICED": ("ask", "run", "allow", "refuse")}
 _LONGEST_NUMBER = 6  # digits; nobody waits longer
 _HOMES = ("ROTOSCOPE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA")
 

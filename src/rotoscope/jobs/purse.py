@@ -1,7 +1,7 @@
 """The purse: reservations, written in the transaction of their job, settled with its end, and added up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, update
@@ -76,6 +76,8 @@ def check(connection: Connection, new: NewJob, caps: Caps, now: float) -> None:
     Raises:
         OverBudget: it would.
     """
+    if new.sandbox and caps.unpriced == "ask":
+        caps = replace(caps, unpriced="run")  # the sandbox charges nothing, whatever the model would cost
     refuse_over_budget(caps, new.estimate_usd, _today(connection, new.principal, new.sandbox, now), new.model)
 
 
