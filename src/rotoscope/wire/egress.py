@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from rotoscope.contracts.characters import is_unseen
 from rotoscope.errors import UnsafeSource
 
 __all__ = ["Target", "check_addresses", "check_url", "host_allowed", "is_public", "moved", "split_url"]
@@ -116,11 +117,6 @@ _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _ISATAP = 0x00005EFE  # the upper half of an interface id
 _ISATAP_MASK = 0xFCFFFFFF  # without its two flags: globally unique, group
-
-# Drawn as nothing although Unicode files them under letters and marks.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +311,7 @@ def _is_hidden(char: str) -> bool:
     """Whether a character has no place in an URL: white space, control, invisible, or a backslash."""
     if "!" <= char <= "~":
         return char == "\\"
-    return char.isspace() or unicodedata.category(char)[0] == "C" or _INVISIBLE.match(char) is not None
+    return char.isspace() or unicodedata.category(char)[0] == "C" or is_unseen(char)
 
 
 def _malformed(message: str) -> UnsafeSource:
