@@ -17,6 +17,10 @@ _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _RETENTION_DAYS = 30.0
 _MOST_USD = 1e9
 _SANDBOX_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[!-~]*)?")
+_SQLITE = re.compile(
+    r"sqlite(?:\+pysqlite)?://(?:/[^?]*(?:\?(?:(?:mode|uri|cache|timeout|immutable|nolock|vfs)=[^&?]*&?)*)?)?"
+)
+_MOST_AT_ONCE = 6  # digits
 _SANDBOX_WORDS = ("auto", "always", "never")
 
 
@@ -62,11 +66,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         InvalidInput: a variable has a value that cannot be used; the message names it.
     """
-    home = Path(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ)).expanduser().absolute()
+    home = _folder("ROTOSCOPE_HOME", _value(environ, "ROTOSCOPE_HOME") or str(_default_home(environ)))
     return Settings(
         home=home,
         # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
-        database=_value(environ, "ROTOSCOPE_DATABASE_URL") or home / "ledger.sqlite3",
+        database=_database(environ) or home / "ledger.sqlite3",
         roots=_roots(environ),
         inline_seconds=_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds"),
         sandbox=_sandbox(environ),
@@ -95,7 +99,27 @@ def _roots(environ: Mapping[str, str]) -> tuple[Path, ...] | None:
     value = _value(environ, "ROTOSCOPE_ROOTS")
     if value is None:
         return None
-    return tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part.strip())
+    return tuple(_folder("ROTOSCOPE_ROOTS", part) for part in value.split(os.pathsep) if part.strip())
+
+
+def _folder(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # `~somebody`, whom nobody knows; or no home at all
+        raise InvalidInput(
+            f"{name} names a home directory that is not known.", hint=f"Set {name} to a full path."
+        ) from error
+
+
+def _database(environ: Mapping[str, str]) -> str | None:
+    value = _value(environ, "ROTOSCOPE_DATABASE_URL")
+    if value is None or _SQLITE.fullmatch(value):
+        return value
+    raise InvalidInput(
+        "ROTOSCOPE_DATABASE_URL must name a file of SQLite, as in sqlite:////full/path.sqlite3; nothing else is "
+        "supported yet.",
+        hint="Correct or unset ROTOSCOPE_DATABASE_URL.",
+    )
 
 
 def _number(environ: Mapping[str, str], name: str, of: str) -> float | None:
@@ -144,12 +168,13 @@ def _at_once(environ: Mapping[str, str]) -> dict[str, int]:
         name, _, number = part.rpartition("=")
         if not part.strip():
             continue
-        if not number.strip().isdecimal() or not int(number):
+        digits = number.strip()
+        if not digits.isdecimal() or len(digits) > _MOST_AT_ONCE or not int(digits):
             raise InvalidInput(
                 "ROTOSCOPE_AT_ONCE must be a number of jobs, such as 8, or replicate=4,fal=2.",
                 hint="Correct or unset ROTOSCOPE_AT_ONCE.",
             )
-        limits[name.strip()] = int(number)
+        limits[name.strip()] = int(digits)
     return limits
 
 
