@@ -192,3 +192,22 @@ async def test_the_words_of_a_run_that_failed_are_quoted_as_the_providers_and_hi
     assert result.error is not None
     assert "The provider's words: 'hineddih end" in result.error.message
     assert len(result.error.message) < 3_000
+
+
+async def test_files_that_are_too_large_together_are_left_where_they_are_and_told(
+    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = provider.files["/out.png"]
+    addresses = [f"https://sandbox.invalid/{n}.png" for n in range(5)]
+    # Each is another file: a picture may be followed by anything.
+    provider.files = {f"/{n}.png": mask + bytes([n]) for n in range(5)}
+    monkeypatch.setattr("rotoscope.jobs.collect._ALL_BYTES", 3 * len(mask))
+    provider.states = [{"status": "succeeded", "output": {"img": addresses, "response": "Sure, [SEG]."}}]
+    async with opened(read_settings(environment), provider) as studio:
+        result = await ran(studio, SegmentImage(image=str(photo), instruction="a dog"))
+    assert isinstance(result, JobResult)
+    assert result.status == "succeeded"
+    told = [one for one in result.warnings if "were not fetched" in one]
+    assert len(told) == 1
+    assert "3 of 5 files" in told[0]
+    assert all(address in told[0] for address in addresses[2:])
