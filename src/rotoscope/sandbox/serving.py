@@ -11,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rotoscope.sandbox import Sandbox
 from rotoscope.sandbox.faults.connections import CONNECTION
+from rotoscope.sandbox.visitors import Visitors
 
 __all__ = ["OpenHanded", "listening", "serve", "served"]
 
@@ -45,7 +46,7 @@ class _Server(uvicorn.Server):
 def _server(app: Sandbox, level: str) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
-            app, http=OpenHanded, ws="none", loop="asyncio", lifespan="off", log_level=level, access_log=False
+            Visitors(app), http=OpenHanded, ws="none", loop="asyncio", lifespan="off", log_level=level, access_log=False
         )
     )
 
