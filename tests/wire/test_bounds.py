@@ -8,6 +8,10 @@ import pytest
 from recorder import Recorder
 
 from rotoscope.errors import ReplyLost, SlowHost
+from rotoscope.models.catalog import load_catalog, manifest_folder
+from rotoscope.predictions.dialects import DIALECTS
+from rotoscope.predictions.sightings import MOST_ROWS
+from rotoscope.predictions.states import Call
 from rotoscope.wire.bodies import LEAST_SPEED, at_least_speed, stream_lines
 from rotoscope.wire.client import Door, Wire
 from rotoscope.wire.messages import ECHO_BYTES, REPLY_BYTES, HttpCall, Reply
@@ -117,3 +121,17 @@ async def test_a_pause_of_this_process_is_no_slowness_of_the_host() -> None:
         yield b"x" * 100_000
 
     assert len([piece async for piece in at_least_speed(body(), lambda: clock[0])]) == 2
+
+
+@pytest.mark.parametrize("wire", ["replicate", "fal", "segmind"])
+def test_a_page_of_a_list_is_read_up_to_a_bound_and_is_then_not_whole(wire: str) -> None:
+    provider = load_catalog(manifest_folder()).providers[wire]
+    dialect, call = DIALECTS[provider.dialect](provider.bases), Call(wire, "owner/model", {})
+    row = {"input": {}, "json_input": {}, "request_body": {}, "request_id": "p1", "id": "p1"}
+    for rows, read in ((50, 50), (MOST_ROWS + 5_000, MOST_ROWS)):
+        listed = [row] * rows
+        reply = Reply(200, body=json.dumps({"results": listed, "items": listed, "data": listed}).encode())
+        page = dialect.sightings(reply, call)
+        assert len(page.found) == read
+        assert page.whole is (read == rows)
+        assert len(dialect.read_runs(reply, "owner/model").rows) <= read

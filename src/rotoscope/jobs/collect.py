@@ -267,7 +267,7 @@ async def _asked_anew(rooms: Rooms, job: Job) -> Json:
 
 def _raw_output(rooms: Rooms, job: Job, n: int, kept: Kept, source: Source) -> Output:
     artifact = Artifact(kept.sha256, kept.content_type, kept.size)
-    if not source.url.startswith("http"):
+    if not source.url.startswith("http") or len(source.url) > LONGEST_ADDRESS:
         return Output("raw", n, artifact)
     return Output("raw", n, artifact, source.url, expiry(rooms, job))
 
