@@ -84,7 +84,7 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
-    from rotoscope.jobs.budget import Caps
+    from rotoscope.jobs.budget import Caps, Resending
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
     from rotoscope.jobs.leases import Leases
@@ -113,7 +113,9 @@ def open_studio(
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, tempo)
+    resending = Resending(settings.resend_below_usd, settings.max_usd_per_day)
+    dialects = _dialects(catalog, access)
+    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, tempo, resending=resending)
     intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)

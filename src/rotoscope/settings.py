@@ -37,6 +37,8 @@ class Settings:
         database: where the ledger is: a file, or a URL as SQLAlchemy writes it.
         max_usd_per_call, max_usd_per_day: spending caps in US dollars; None is without a limit.
         unpriced: what becomes of a run whose price is not known: `ask`, `run` or `refuse`.
+        resend_below_usd: a paying request whose reply is lost and whose run is not found is sent once more where it
+            costs less, in US dollars; 0 means never.
         retention_days: how long a job is kept after it has ended and that was told.
         at_once: how many jobs may run at once at a provider, by its name; "" stands for every other provider.
     """
@@ -50,6 +52,7 @@ class Settings:
     max_usd_per_day: float | None
     ask_above_usd: float | None
     unpriced: Unpriced
+    resend_below_usd: float
     retention_days: float
     at_once: Mapping[str, int]
     variables: Mapping[str, str] = field(repr=False)
@@ -78,6 +81,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_usd_per_day=_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none"),
         ask_above_usd=_cap(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never"),
         unpriced=_unpriced(environ),
+        resend_below_usd=_number(environ, "ROTOSCOPE_RESEND_BELOW_USD", "US dollars") or 0.0,
         retention_days=_retention(environ),
         at_once=_at_once(environ),
         variables=dict(environ),

@@ -26,6 +26,7 @@ _NUMBERS = (
     "ROTOSCOPE_INLINE_SECONDS",
     "ROTOSCOPE_MAX_USD_PER_CALL",
     "ROTOSCOPE_MAX_USD_PER_DAY",
+    "ROTOSCOPE_RESEND_BELOW_USD",
     "ROTOSCOPE_RETENTION_DAYS",
 )
 _WORDS = {"ROTOSCOPE_SANDBOX": ("auto", "always", "never"), "ROTOSCOPE_UNPRICED": ("ask", "run", "allow", "refuse")}

@@ -16,6 +16,7 @@ from rotoscope.wire.messages import Json
 __all__ = [
     "ANY_PRICE",
     "Caps",
+    "Resending",
     "Settlement",
     "day_begins",
     "in_millionths",
@@ -50,6 +51,19 @@ class Caps:
     per_day: float | None = None
     unpriced: Unpriced = "run"
     agreed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resending:
+    """When a person would rather pay twice for a small run than look for it.
+
+    Attributes:
+        below_usd: a run whose estimate is less than this may be sent once more; 0 is never.
+        per_day: the cap that holds for both together, in US dollars; None is without a limit.
+    """
+
+    below_usd: float = 0.0
+    per_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +166,18 @@ def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
 
     Args:
         state: the job's final state.
-        data: what the stages have found: `charged`, `measured` (by the unit of the price), `price`, `estimate_usd`.
+        data: what the stages have found: `charged`, `measured` (by the unit of the price), `price`, `estimate_usd`,
+            and whether the request was `sent_again` although it may have been accepted: then its estimate counts once
+            more, and nobody knows what was charged.
     """
+    ending = _settlement_of_one(state, data)
+    estimate = _number(data.get("estimate_usd"))
+    if data.get("sent_again") is not True or estimate is None:
+        return ending
+    return Settlement((ending.committed or 0) + in_millionths(estimate), None)
+
+
+def _settlement_of_one(state: Status, data: Mapping[str, Json]) -> Settlement:
     if data.get("charged") is False:
         return Settlement(0, 0.0)
     said = _said(data)
