@@ -9,7 +9,7 @@ from typing import Literal
 
 from rotoscope.errors import InvalidInput
 
-__all__ = ["Settings", "Unpriced", "read_settings"]
+__all__ = ["Settings", "Unpriced", "read_settings", "start_folder", "user_home"]
 
 Unpriced = Literal["ask", "run", "refuse"]
 
@@ -69,7 +69,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         InvalidInput: a variable has a value that cannot be used; the message names it.
     """
-    home = _folder("ROTOSCOPE_HOME", _value(environ, "ROTOSCOPE_HOME") or str(_default_home(environ)))
+    home = _folder(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ), "ROTOSCOPE_HOME")
     return Settings(
         home=home,
         # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
@@ -94,25 +94,43 @@ def _value(environ: Mapping[str, str], name: str) -> str | None:
     return None if not value or _UNEXPANDED.match(value) else value
 
 
-def _default_home(environ: Mapping[str, str]) -> Path:
+def _default_home(environ: Mapping[str, str]) -> str:
     shared = _value(environ, "XDG_DATA_HOME") or _value(environ, "LOCALAPPDATA")
-    return Path(shared) / "rotoscope" if shared else Path("~/.local/share/rotoscope")
+    return str(Path(shared) / "rotoscope") if shared else "~/.local/share/rotoscope"
+
+
+def _folder(text: str, name: str) -> Path:
+    """An absolute path. Service accounts and containers may have no home directory, and none but them notices."""
+    try:
+        return Path(text.strip()).expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise InvalidInput(
+            f"{name} needs the home directory or the working directory, and there is none.",
+            hint=f"Set {name} to an absolute path.",
+        ) from error
+
+
+def user_home() -> Path | None:
+    """The user's home directory; None where the system knows none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def start_folder() -> Path:
+    """The working directory; the top of the file system where it was removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(os.path.abspath(os.sep))  # noqa: PTH100 - Path has no way that does not ask for the directory
 
 
 def _roots(environ: Mapping[str, str]) -> tuple[Path, ...] | None:
     value = _value(environ, "ROTOSCOPE_ROOTS")
     if value is None:
         return None
-    return tuple(_folder("ROTOSCOPE_ROOTS", part) for part in value.split(os.pathsep) if part.strip())
-
-
-def _folder(name: str, text: str) -> Path:
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:  # `~somebody`, whom nobody knows; or no home at all
-        raise InvalidInput(
-            f"{name} names a home directory that is not known.", hint=f"Set {name} to a full path."
-        ) from error
+    return tuple(_folder(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
 
 
 def _database(environ: Mapping[str, str]) -> str | None:
