@@ -6,7 +6,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -98,7 +98,7 @@ class Echo:
 
 def kept_in(settings: Settings) -> Iterator[str]:
     """Every value in the ledger, as text."""
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+    with closing(sqlite3.connect(settings.home / "ledger.sqlite3")) as ledger:
         tables = [name for (name,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
             for row in ledger.execute(f"SELECT * FROM {table}"):
