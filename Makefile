@@ -43,6 +43,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/box_mask.py
 	$(BIN)/python bench/film.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/many_masks.py
 	$(BIN)/python bench/lag.py
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/contention.py
