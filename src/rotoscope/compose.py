@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 
-from rotoscope.errors import StorageFailed
+from rotoscope.errors import InvalidInput, StorageFailed
 from rotoscope.models.access import SANDBOX_URL, Access, access_of
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
@@ -109,7 +109,7 @@ def open_studio(
     _make_home(settings.home)
     catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox, times, proxies)
+    wire = _wire(catalog, access, sandbox or _built_in(settings, access, closing), times, proxies)
     vault = Vault(settings.home / "vault")
     database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
@@ -186,7 +186,6 @@ def _proxies(settings: Settings) -> "ProxySettings":
 
 
 def _wire(
-    settings: Settings,
     catalog: Catalog,
     access: Access,
     sandbox: "AsgiApp | None",
@@ -200,35 +199,46 @@ def _wire(
         for name, provider in catalog.providers.items()
         if name in access.keys
     }
-    if not access.built_in:
-        return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, proxies=proxies)
+    return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
+
+
+def _built_in(settings: Settings, access: Access, closing: AsyncExitStack) -> "_BuiltIn | None":
+    return _BuiltIn(settings, closing) if access.built_in else None
 
 
 class _BuiltIn:
-    """The built-in sandbox, built at its first request."""
+    """The built-in sandbox, in a process of its own from its first request on: it computes pictures and films."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._app: AsgiApp | None = None
+    def __init__(self, settings: Settings, closing: AsyncExitStack) -> None:
+        from rotoscope.workers.apps import AppProcess
+
+        self._folder = settings.home / "sandbox"
+        given = {"folder": self._folder, "public_url": SANDBOX_URL}
+        self._app = AppProcess(settings.variables, "rotoscope.sandbox", "build_sandbox", given)
+        closing.push_async_callback(self._app.aclose)
 
     async def __call__(self, *connection: Any) -> None:
         try:
-            if self._app is None:
-                from rotoscope.sandbox import build_sandbox
-
-                self._app = build_sandbox(self._folder, public_url=SANDBOX_URL)
             await self._app(*connection)
         except OSError as error:
             raise _unwritable(self._folder) from error
 
 
 def _make_home(home: Path) -> None:
-    """Jobs hold prompts and pictures: the folder is its owner's alone."""
+    """Jobs hold prompts and pictures, and manifests say where keys go: the folder is its owner's alone."""
+    from rotoscope.ownership import find_fault, make_private
+
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(home)
+        fault = find_fault(home)
     except OSError as error:
         raise _unwritable(home) from error
+    if fault is not None:
+        raise InvalidInput(
+            f"The folder {home} {fault}, so nothing is kept in it.",
+            hint="Set ROTOSCOPE_HOME to a folder that is yours alone, or take the right to write from all others "
+            "(chmod go-w).",
+        )
 
 
 def _unwritable(folder: Path) -> StorageFailed:
@@ -237,20 +247,20 @@ def _unwritable(folder: Path) -> StorageFailed:
     )
 
 
-def open_roots(settings: Settings, start: Path, home: Path) -> "Roots":
+def open_roots(settings: Settings, start: Path, home: Path | None) -> "Roots":
     """Where an assistant's paths may lead over stdio."""
     from rotoscope.media.paths import Roots, default_roots
 
     return Roots(settings.roots, start) if settings.roots is not None else default_roots(start, home)
 
 
-def stdio_server(settings: Settings, start: Path, home: Path) -> "MCPServer[StudioDoor]":
+def stdio_server(settings: Settings, start: Path, home: Path | None) -> "MCPServer[StudioDoor]":
     """The server of a stdio session.
 
     Args:
         settings: the operator's decisions.
         start: the working directory.
-        home: the user's home directory.
+        home: the user's home directory, if there is one.
     """
     from rotoscope.jobs.glance import has_open_jobs
     from rotoscope.server.app import build_server

@@ -17,7 +17,6 @@ from rotoscope.media.limits import DEFAULT_LIMITS, VideoLimits, judge_frame
 from rotoscope.media.mask_films import read_mask_film
 from rotoscope.media.videos import clean_sound, clean_video, filmstrip, first_frame, poster, probe_video
 
-
 _FAST_VPX = {"cpu-used": "8", "deadline": "realtime"}
 
 

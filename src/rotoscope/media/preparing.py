@@ -112,7 +112,7 @@ def show(path: Path, side: int, most: int) -> Shown:
 def _picture(source: Path, target: Path, *, exact: bool = False) -> Facts:
     picture = clean(source.read_bytes(), exact=exact)
     target.write_bytes(picture.content)
-    return Facts(picture.content_type, picture.width, picture.height)
+    return Facts(picture.content_type, picture.width, picture.height, notes=picture.notes)
 
 
 def _still(source: Path, target: Path) -> Facts:

@@ -4,11 +4,13 @@ import contextlib
 import hashlib
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
+from rotoscope.media.disk import Disk, this_disk
 from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
+from rotoscope.ownership import make_private
 
 __all__ = ["Kept", "Vault"]
 
@@ -37,9 +39,13 @@ class Vault:
 
     A file appears under its final name only when it is whole and on the disk, so a crash leaves at most a
     scratch file, and keeping the same content twice is harmless.
+
+    Attributes:
+        disk: how files are brought to the disk to stay.
     """
 
     folder: Path
+    disk: Disk = field(default_factory=this_disk)
 
     def scratch(self) -> Path:
         """A new name for a file that is still being written.
@@ -49,7 +55,7 @@ class Vault:
         """
         folder = self.folder / "scratch"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(folder)
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
@@ -70,10 +76,10 @@ class Vault:
         scratch = self.scratch()
         try:
             scratch.write_text(vault_id, encoding="ascii")
-            _flush(scratch)
+            self.disk.flush_file(scratch)
             scratch.chmod(0o600)
             scratch.replace(self.folder / _ID_FILE)
-            _flush(self.folder)
+            self.disk.flush_folder(self.folder)
         except OSError as error:
             raise _cannot_write(self.folder) from error
 
@@ -109,11 +115,11 @@ class Vault:
         final = self._place(sha256, content_type)
         try:
             size = scratch.stat().st_size
-            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _flush(scratch)
+            make_private(final.parent)
+            self.disk.flush_file(scratch)
             scratch.chmod(0o600)
             scratch.replace(final)
-            _flush(final.parent)
+            self.disk.flush_folder(final.parent)
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return Kept(sha256, size, content_type, final)
@@ -139,7 +145,7 @@ class Vault:
         """
         mark = self._made_note(sha256, kind)
         try:
-            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(mark.parent)
             mark.touch(mode=0o600)
         except OSError as error:
             raise _cannot_write(self.folder) from error
@@ -187,23 +193,19 @@ class Vault:
             mark.unlink(missing_ok=True)
 
     def hash_of(self, path: Path) -> str | None:
-        """The hash under which a path is kept here, or None for a path that is not ours."""
+        """The hash under which a path is kept here, or None for a path that is not ours.
+
+        It is ours however the folder is written: through links, relative, or by another name of the same place.
+        """
         name = path.name.partition(".")[0]
-        return name if self.find(name) == path else None
+        kept = self.find(name)
+        try:
+            return name if kept is not None and (kept == path or kept.samefile(path)) else None
+        except (OSError, ValueError):
+            return None
 
     def _place(self, sha256: str, content_type: str) -> Path:
         return self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"
-
-
-def _flush(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows has no such thing for folders
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _cannot_write(folder: Path) -> StorageFailed:
