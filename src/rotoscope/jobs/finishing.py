@@ -114,7 +114,7 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
     work = MaskWork(
         raw=[(_present(rooms, output), output) for output in raw],
         picture=picture,
-        file_name=_file_name(job, picture),
+        file_name=_file_name(rooms, job, picture),
         text=found.text,
         label=str(job.data.get("label") or "mask"),
         score=found.notice.confidence if found.notice else None,
@@ -128,11 +128,14 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
             picture.unlink(missing_ok=True)
 
 
-def _file_name(job: Job, picture: Path | None) -> str:
-    """What the picture is called by who gave it; one of ours is called as the file in the results folder."""
-    given = str(job.args.get("image") or "")
-    ours = given.strip().lower().startswith(("artifact://", "job://"))
-    return picture.name if ours and picture is not None else file_name_of(given)
+def _file_name(rooms: Rooms, job: Job, picture: Path | None) -> str:
+    """What the picture is called by who gave it; one of ours is called as its file in the results folder."""
+    given = str(job.args.get("image") or "").strip()
+    if given.lower().startswith("artifact://"):
+        picture = rooms.vault.find(given.partition("://")[2].strip("/")) or picture
+    elif not given.lower().startswith("job://"):
+        return file_name_of(given)
+    return picture.name if picture is not None else file_name_of(given)
 
 
 def _present(rooms: Rooms, output: Output) -> Path:
