@@ -11,8 +11,8 @@ TOP = SOURCE.parents[1]
 
 # Lowest first. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "settings", "signals", "contracts", "tasks_extension", "front.stored", "front.opening",
-     "front.writing", "front.session"),
+    ("__init__", "errors", "settings", "signals", "contracts", "tasks_extension", "front.stored", "front.lines",
+     "front.opening", "front.writing", "front.session"),
     ("wire.messages", "wire.egress", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress", "wire.bodies",
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",

@@ -14,7 +14,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import jsonrpc_message_adapter
 
 from rotoscope.front.handover import run
-from rotoscope.front.opening import Opening, request_id_of
+from rotoscope.front.opening import Opening
 from rotoscope.front.stored import Replies, read_replies
 from rotoscope.server.door import StudioDoor
 
@@ -301,4 +301,3 @@ def test_no_message_breaks_the_front(replies: Replies, method: str, params: obje
 @given(st.binary(max_size=60))
 def test_no_line_breaks_the_front(replies: Replies, line: bytes) -> None:
     assert Opening(replies).take(line) is None
-    assert request_id_of(line) is None
