@@ -132,8 +132,9 @@ async def served(server: MCPServer[StudioDoor], said: Sequence[bytes], answered:
 
     async def write(line: bytes) -> None:
         reply = json.loads(line)
-        assert reply["id"] not in replies
-        replies[reply["id"]] = reply
+        number = f"null {len(replies)}" if reply["id"] is None else reply["id"]  # each line without an id has its own
+        assert number not in replies
+        replies[number] = reply
 
     with anyio.fail_after(30):
         await run(server, lines(), write, answered)
