@@ -19,7 +19,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 def trimmed(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[str, Json]:
-    """The arguments as they are meant: no blanks at the ends of a text, no text that is empty, choices as they are spelled.
+    """The arguments as they are meant: texts without blanks at their ends, none that is empty, choices as offered.
 
     Media stay as they were given: their intake knows what is wrong with a blank one.
     """

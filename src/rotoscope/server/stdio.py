@@ -32,6 +32,7 @@ from pydantic import ValidationError
 from rotoscope.server.flights import Answers, Arrived, Flights
 from rotoscope.server.incoming import Batch, Message, Refusal, understand
 from rotoscope.server.lowlevel import lowlevel
+from rotoscope.server.requests import shortened
 
 __all__ = ["Handover", "Writing", "serve_stdio"]
 
@@ -327,6 +328,8 @@ class _Outgoing:
             if message.id in self._answered:
                 self._answered.discard(message.id)
                 return
+        if isinstance(message, JSONRPCError):
+            message = message.model_copy(update={"error": shortened(message.error)})
         written = message.model_dump_json(by_alias=True, exclude_unset=True)
         if batch is None:
             await self.say(written)
