@@ -21,7 +21,7 @@ MODERN, HANDSHAKE = "2026-07-28", "2025-11-25"
 ERAS = pytest.mark.parametrize("era", [MODERN, HANDSHAKE])
 CLIENT = {"name": "product", "version": "1"}
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 500}
-SECONDS = 120
+SECONDS = 60
 TASKS = "io.modelcontextprotocol/tasks"
 Message = dict[str, Any]
 
