@@ -132,7 +132,8 @@ async def served(server: MCPServer[StudioDoor], said: Sequence[bytes], answered:
 
     async def write(line: bytes) -> None:
         reply = json.loads(line)
-        number = f"null {len(replies)}" if reply["id"] is None else reply["id"]  # each line without an id has its own
+        nulls = sum(str(one).startswith("null") for one in replies)  # each line without an id has its own answer
+        number = f"null {nulls}" if reply["id"] is None else reply["id"]
         assert number not in replies
         replies[number] = reply
 

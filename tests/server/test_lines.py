@@ -228,7 +228,9 @@ def mangled(draw: st.DrawFn) -> bytes:
 
 def expected(line: bytes) -> bool | None:
     """Whether a line must be answered, by Python's own parser; None where that cannot tell."""
-    text = line.strip(b" \t\r\n\0\xef\xbb\xbf")
+    text = line.strip(b" \t\r\n\0")
+    while text.startswith(b"\xef\xbb\xbf"):
+        text = text[3:].strip(b" \t\r\n\0")
     if not text:
         return False
     try:
