@@ -1,6 +1,6 @@
 """What a dry run gives: the very request that would be sent, and its price."""
 
-from typing import cast
+from typing import Any, cast
 
 from rotoscope.contracts.results import AnyResult, Cost, JobResult
 from rotoscope.contracts.tools import TOOLS
@@ -38,7 +38,13 @@ def dry_run(new: NewJob, planned: Plan, caps: Caps) -> JobResult:
         dry_run=True,
         quote_key=new.quote_key,
         planned_input=dict(planned.call.input),
+        **_of_the_mask(new),
     )
+
+
+def _of_the_mask(new: NewJob) -> dict[str, Any]:
+    """What an edit's result says, and no other's has a place for."""
+    return {"mask_selects": new.data.get("mask_selects")}
 
 
 def _seed_notes(new: NewJob, planned: Plan) -> list[str]:
@@ -54,4 +60,6 @@ def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
         refuse_over_budget(caps, new.estimate_usd, 0, new.model)
     except OverBudget as error:
         return [f"{error.message} {error.hint}"]
+    if new.estimate_usd is None and caps.unpriced == "ask" and not new.sandbox:
+        return ["A run of unknown price is asked about first; the user should agree to it."]
     return []

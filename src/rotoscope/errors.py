@@ -5,6 +5,7 @@
         InvalidInput       a value is wrong, or the provider said so before it ran anything
         UnsafeSource       a path or URL that we do not read
         TooLarge           more bytes, pixels or seconds than we or the model take
+          WorkerLost       the process that read it was ended by something else than our limits
         UnknownModel       no such model
         UnknownJob         no such job
       MissingKey           names the variable to set
@@ -19,6 +20,7 @@
       PredictionFailed     the model ran and failed; carries the provider's words as data
       SubmitUnsure         nobody can know whether money was spent; carries what to check
       OutputLost           the result exists, or existed, and cannot be fetched
+        SlowHost           its host gives it too slowly to wait for
       Timeout              the run took too long, or was out of sight until its result was gone
       StorageFailed        our ledger or vault could not be read or written
 
@@ -40,6 +42,7 @@ __all__ = [
     "Refused",
     "ReplyLost",
     "RotoscopeError",
+    "SlowHost",
     "StorageFailed",
     "SubmitUnsure",
     "Timeout",
@@ -49,6 +52,7 @@ __all__ = [
     "Unreachable",
     "UnsafeSource",
     "UserMistake",
+    "WorkerLost",
 ]
 
 
@@ -94,6 +98,10 @@ class TooLarge(UserMistake):
     """More bytes, pixels or seconds than we or the model take."""
 
     code = "too_large"
+
+
+class WorkerLost(TooLarge):
+    """The process that read a file was ended from outside, mostly for want of memory: it may work another time."""
 
 
 class UnknownModel(UserMistake):
@@ -178,6 +186,10 @@ class OutputLost(RotoscopeError):
     """The result exists, or existed, and cannot be fetched."""
 
     code = "download_failed"
+
+
+class SlowHost(OutputLost):
+    """The host of a file gives it, but too slowly to wait for."""
 
 
 class Timeout(RotoscopeError):
