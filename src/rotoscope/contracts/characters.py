@@ -9,12 +9,38 @@ an assistant can hide.
 import re
 import unicodedata
 
-__all__ = ["CUT", "as_seen", "escaped", "is_unseen", "modest", "one_line", "whole", "whole_text"]
+__all__ = [
+    "CUT",
+    "as_seen",
+    "control_in",
+    "escaped",
+    "is_blank",
+    "is_unseen",
+    "modest",
+    "one_line",
+    "whole",
+    "whole_text",
+]
 
 CUT = "…"
 """What stands for the rest of a text."""
 
 _HALF = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # controls, formats such as U+200B, and blanks
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(one) for one in range(0xFE00, 0xFE10)}
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to be seen in a text: no character, or only blanks, controls and those without width."""
+    return all(one in _FILLERS or unicodedata.category(one) in _UNSEEN for one in text)
+
+
+def control_in(text: str) -> str | None:
+    """The first control character of a text, as `U+0000`; tabs and line ends are none."""
+    found = _CONTROL.search(text)
+    return f"U+{ord(found.group()):04X}" if found else None
+
 
 # Drawn as nothing although Unicode files them under letters and marks: text can hide in them.
 _DRAWN_AS_NOTHING = re.compile(

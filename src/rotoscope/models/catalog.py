@@ -36,6 +36,9 @@ class Catalog:
             UnknownModel: there is none; the hint has the nearest id.
         """
         found = self.models.get(model)
+        same = [one for name, one in self.models.items() if name.casefold() == model.strip().casefold()]
+        if found is None and len(same) == 1:
+            return same[0]
         if found is None:
             near = difflib.get_close_matches(model, self.models, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {', '.join(sorted(self.models))}."

@@ -136,6 +136,18 @@ class Input(_Record):
         """Whether its values are files."""
         return self.kind in _MEDIA
 
+    def spelled(self, given: str) -> str:
+        """A choice or alias as the manifest spells it, if the text is one but for case and blanks at its ends.
+
+        A text that could be either of two is neither; any other text is left as it is.
+        """
+        offered = [*self.aliases, *(choice for choice in self.choices if isinstance(choice, str))]
+        if given in offered:
+            return given
+        meant = given.strip().casefold()
+        same = [one for one in dict.fromkeys(offered) if one.strip().casefold() == meant]
+        return same[0] if len({self.aliases.get(one, one) for one in same}) == 1 else given
+
     @model_validator(mode="after")
     def _inferred_names_facts(self) -> Self:
         strange = set(self.inferred) - set(type(self).model_fields)

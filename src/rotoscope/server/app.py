@@ -30,6 +30,7 @@ from rotoscope.server.door import OpenStudio, StudioDoor
 from rotoscope.server.hints import check_prompt, serve_hints
 from rotoscope.server.ladder import asking_seconds, open_seconds
 from rotoscope.server.patience import Client, Clients
+from rotoscope.server.requests import check_request
 from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema
 from rotoscope.server.subscriptions import Fanout, MayHear, job_of, serve_subscriptions
@@ -235,6 +236,7 @@ def build_server(
         subscriptions=bus,
         lifespan=lifespan,
         log_level="WARNING",
+        middleware=[check_request],
     )
     serve_subscriptions(server, fanout, bus, tasks, _hearing(server, tasks))
     for template in TEMPLATES:
