@@ -21,7 +21,7 @@ FLOORS = (
     ("wire.client",),
     ("media.paths", "media.vault", "media.intake", "media.video_masks", "predictions.runner"),
     ("jobs",),
-    ("admission", "dry_run", "remarks", "studio", "waiting", "viewing"),
+    ("admission", "checking", "dry_run", "remarks", "studio", "waiting", "viewing"),
     ("server",),
     ("sandbox",),
     ("compose", "terminal", "demo", "demo_clip", "docs"),

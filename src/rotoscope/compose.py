@@ -84,6 +84,7 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
+    from rotoscope.checking import Checks
     from rotoscope.jobs.budget import Caps
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
@@ -123,7 +124,8 @@ def open_studio(
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
-    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
+    owner = leases.holder.owner
+    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, draw, Checks(tasks))
 
 
 def _load_and_warn(settings: Settings) -> Catalog:

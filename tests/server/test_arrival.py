@@ -68,7 +68,7 @@ async def test_the_time_before_the_server_was_there_counts(
         ("2025-11-25", ["sampling"], 3.5, 4),  # AutoGen
         ("2026-07-28", [], 3.5, 4),  # OpenAI Agents, the bare SDK
         ("2026-07-28", ["sampling"], 30, 45),  # Microsoft Agent Framework
-        ("2025-06-18", [], 3.5, 4),
+        ("2025-06-18", [], 3.5, 4),  # never seen: it is learned
     ],
 )
 def test_clients_of_one_name_are_told_apart_by_what_else_they_say(
@@ -102,8 +102,9 @@ async def test_a_client_is_told_apart_over_the_wire_and_told_when_its_wish_is_cu
         begun = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
         assert begun.structured_content is not None
         job = begun.structured_content["job_id"]
-    monkeypatch.setattr("rotoscope.server.app._left", lambda *_: 0.0)
     async with Client(serve(replace(settings, inline_seconds=None), slow), mode=mode) as client:
+        await client.call_tool("list_jobs", {})  # the studio is open
+        monkeypatch.setattr("rotoscope.server.app._left", lambda *_: 0.0)
         answer = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 45})
         less = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 3})
     assert answer.structured_content is not None

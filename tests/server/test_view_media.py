@@ -36,7 +36,7 @@ def shown(answer: CallToolResult) -> Image.Image:
     assert isinstance(text, TextContent)
     assert isinstance(picture, ImageContent)
     content = base64.b64decode(picture.data)
-    assert len(content) <= 100_000
+    assert len(picture.data) <= 60_000, "a client may hand it to its model as text"
     image = Image.open(io.BytesIO(content))
     assert Image.MIME[image.format or ""] == picture.mime_type
     assert max(image.size) <= 768
@@ -48,7 +48,8 @@ async def test_each_output_of_a_job_is_shown_and_the_job_itself_by_its_overlay(c
     found = await segmented(client, photo)
     job = f"job://{found['job_id']}"
     overlay = shown(await called(client, "view_media", uri=f"{job}/overlay"))
-    assert overlay.size == (512, 512)
+    makes_text_of_it = client.protocol_version == "2025-11-25"  # one of the clients of this name, which has many
+    assert overlay.size == ((384, 384) if makes_text_of_it else (512, 512))
     assert shown(await called(client, "view_media", uri=job)).tobytes() == overlay.tobytes()
     for uri in (found["overlay"]["uri"], found["overlay"]["path"]):
         assert shown(await called(client, "view_media", uri=uri)).tobytes() == overlay.tobytes()
