@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -36,7 +36,7 @@ from rotoscope.server.looking import view_media
 from rotoscope.server.patience import Client, Clients
 from rotoscope.server.recognition import Call, Recognition
 from rotoscope.server.resources import TEMPLATES, read
-from rotoscope.server.schemas import input_schema
+from rotoscope.server.schemas import input_schema, output_schema
 from rotoscope.server.subscriptions import Fanout, MayHear, job_of, serve_subscriptions
 from rotoscope.server.tasks import JobTasks, offer_task
 from rotoscope.tasks_extension import Tasks, TaskStore, takes_tasks
@@ -289,8 +289,6 @@ def _tool(name: str, contract: ToolContract) -> Tool:
     async def unreached() -> None:
         raise NotImplementedError
 
-    if contract.structured:
-        unreached.__annotations__["return"] = Annotated[CallToolResult, contract.result]
     annotations = ToolAnnotations(
         title=contract.title,
         read_only_hint=contract.reads_only,
@@ -304,6 +302,8 @@ def _tool(name: str, contract: ToolContract) -> Tool:
         title=contract.title,
         description=contract.description,
         annotations=annotations,
-        structured_output=None if contract.structured else False,
+        structured_output=False,
     )
-    return tool.model_copy(update={"parameters": input_schema(contract.arguments)})
+    given = output_schema(contract.result) if contract.structured else None
+    promised = tool.fn_metadata.model_copy(update={"output_schema": given})
+    return tool.model_copy(update={"parameters": input_schema(contract.arguments), "fn_metadata": promised})
