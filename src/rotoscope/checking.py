@@ -20,7 +20,7 @@ from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.paths import local_path
 from rotoscope.wire.messages import Json
 
-__all__ = ["Checks", "request_key"]
+__all__ = ["Checks", "request_key", "words_of"]
 
 _KEPT_SECONDS = 120.0  # for which what a check found waits to be asked for
 
@@ -114,13 +114,18 @@ async def request_key(tool: str, arguments: Arguments, principal: str) -> str:
     return await anyio.to_thread.run_sync(_digest, asked, _words(given))
 
 
+def words_of(arguments: Arguments) -> list[str]:
+    """Every string of some arguments, without those that are files themselves."""
+    return _words(arguments.model_dump(mode="json"))
+
+
 def _digest(asked: list[Json], words: list[str]) -> str:
     canonical = json.dumps([asked, [_state(word) for word in words]], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _words(given: Json) -> list[str]:
-    """Every string of some arguments that could name a file."""
+    """Every string in a value, without data URIs."""
     if isinstance(given, str):
         return [] if given[:5].lower() == "data:" else [given]
     parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()

@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 
 from rotoscope.admission import Admission, admit, check_inside, check_prompt
-from rotoscope.checking import Checks, request_key
+from rotoscope.checking import Checks, request_key, words_of
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
@@ -21,6 +21,7 @@ from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.finishing import restore
+from rotoscope.jobs.hearing import named_in
 from rotoscope.jobs.job import ENDED, Job, NewJob, Opening, Output
 from rotoscope.jobs.lists import walk_lists
 from rotoscope.jobs.lives import life
@@ -103,7 +104,7 @@ class Studio:
         deadline = anyio.current_time() + budget
         match arguments:
             case ListJobs(status=status, limit=limit):
-                return await self.list(principal, status, limit)
+                return await self.list(principal, status, limit, budget)
             case CancelJob(job_id=job_id):
                 before = await self.job(job_id, principal)
                 job = await self.wait(await self.cancel(job_id, principal), budget)
@@ -227,23 +228,36 @@ class Studio:
         await self.delivered(result)
         return result
 
-    async def delivered(self, result: JobResult) -> None:
+    async def delivered(self, result: JobResult, *, late: bool = False) -> None:
         """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on.
 
+        One that is `late` may reach nobody: equal requests are told it again until something shows that it was heard.
         Only an answer to a tool call or a task is that. A review is no end: nobody knows yet what became of the job.
         """
         if result.status in ENDED and result.job_id:
             # Told once more is better than not told: a disk that is full does not hide what was paid for.
             with contextlib.suppress(StorageFailed):
-                await self.rooms.ledger.delivered(result.job_id)
+                await self.rooms.ledger.delivered(result.job_id, late=late)
 
-    async def list(self, principal: str, status: Status | None, limit: int) -> JobList:
-        """The newest jobs of a principal, newest first."""
-        states = _OPEN if status in _OPEN else (status,)
-        found = [job for state in states for job in await self.rooms.ledger.jobs(principal, state, limit)]
-        found.sort(key=lambda job: job.created_at, reverse=True)
+    async def note_used(self, arguments: Arguments, principal: str) -> None:
+        """What a request names was heard of by who makes it: an equal request to what it came of means a new run."""
+        named = named_in(words_of(arguments))
+        if named and not isinstance(arguments, GetJob | CancelJob):  # who only asks for a job is told its end anyway
+            with contextlib.suppress(StorageFailed):
+                await self.rooms.ledger.used(principal, named)
+
+    async def list(self, principal: str, status: Status | None, limit: int, seconds: float = 0.0) -> JobList:
+        """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds."""
+        found = await self._newest(principal, status, limit)
+        if await self._waiting.bring_on(found, seconds):
+            found = await self._newest(principal, status, limit)
         shown = [summary(await self._live(job)) for job in found]
         return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
+
+    async def _newest(self, principal: str, status: Status | None, limit: int) -> Sequence[Job]:
+        states = _OPEN if status in _OPEN else (status,)
+        found = [job for state in states for job in await self.rooms.ledger.jobs(principal, state, limit)]
+        return sorted(found, key=lambda job: job.created_at, reverse=True)
 
     async def result(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""

@@ -1,6 +1,6 @@
 """Waiting for a job: as long as the question bears it, through what other processes do to the job meanwhile."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -17,6 +17,7 @@ __all__ = ["Told", "Waiting"]
 _LOOK_SECONDS = 2.0  # for a look at a job in review, which asks the provider for its list
 _FIRST_SECONDS = 1.5  # in which a job that was taken over is asked about once, wherever the provider is
 _GLANCE_SECONDS = 1.0
+_MOST_AT_ONCE = 20  # jobs of a list that are taken over for it
 
 Told = Callable[[Job], Awaitable[None]]
 """Hears of a job that changes."""
@@ -81,6 +82,23 @@ class Waiting:
             if driven is not None:
                 seconds = max(seconds, _FIRST_SECONDS - driven)
         return await self.wait(job, min(seconds, max(0.0, deadline - anyio.current_time())), told, until=ENDED)
+
+    async def bring_on(self, jobs: Sequence[Job], seconds: float) -> bool:
+        """Have those of some jobs that nobody drives driven, and give them a moment; whether any may have changed.
+
+        Args:
+            jobs: as they were lately.
+            seconds: how long the whole may take.
+        """
+        taken: list[tuple[Job, float]] = []
+        for job in [one for one in jobs if not one.final][:_MOST_AT_ONCE] if seconds > 0 else ():
+            driven = await self.dispatcher.comes_to_drive(job.id)
+            if driven is not None and driven < _FIRST_SECONDS:
+                taken.append((job, min(_FIRST_SECONDS - driven, seconds)))
+        async with anyio.create_task_group() as tasks:
+            for job, left in taken:
+                tasks.start_soon(self.wait, job, left)
+        return bool(taken)
 
     async def _looked_for(self, job: Job, seconds: float) -> Job:
         """A job in review is looked for when somebody asks for it, as long as the question bears it."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from rotoscope.server.learning import Patience
+from rotoscope.server.patience import Client
+from rotoscope.server.recognition import Call
 
 FIRST, FIRST_ASKING = 3.5, 4.0
 ON_ITS_WAY = 0.05  # seconds
@@ -134,3 +136,16 @@ def test_a_cut_is_forgotten_after_some_waits_that_were_borne() -> None:
     assert client.patience.asking == 20.0
     again = Assistant(400.0, patience=client.patience, now=client.now + 10).work()
     assert again.patience.asking == 45.0
+
+
+@pytest.mark.parametrize(
+    ("learned", "seconds", "after", "late"),
+    [(True, 3.5, 1.9, False), (True, 3.5, 2.1, True), (False, 3.5, 4.4, False), (False, 3.5, 4.6, True),
+     (False, 45.0, 44.0, False), (False, 45.0, 46.5, True)],
+)  # fmt: skip
+def test_an_answer_is_late_when_its_client_may_have_given_up(
+    learned: bool, seconds: float, after: float, late: bool
+) -> None:
+    patience = Patience(FIRST, FIRST_ASKING) if learned else None
+    call = Call(Client(inline_seconds=seconds), patience, 100.0, lambda: 100.0 + after)
+    assert call.is_late(seconds) is late

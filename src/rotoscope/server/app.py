@@ -146,6 +146,7 @@ class _Server(MCPServer[StudioDoor]):
         client = call.client
         patience = self._inline_seconds or client.inline_seconds  # also where a job is answered with its handle at once
         studio = await self._opened(_left(begun, patience))
+        await studio.note_used(arguments, LOCAL)
         if isinstance(arguments, ViewMedia):
             return await view_media(studio, arguments.uri, LOCAL, client.view_bytes)
         if TOOLS[name].pays:
@@ -166,7 +167,8 @@ class _Server(MCPServer[StudioDoor]):
         wanted = arguments.wait_seconds if isinstance(arguments, GetJob) else 0.0
         longest = call.answered(result) if self._inline_seconds is None else asking
         answer = result_answer(looked_again(result, longest, wanted), *blocks)
-        await studio.delivered(result)  # last: who is cut off before this has heard nothing
+        # Last: who is cut off before this has heard nothing.
+        await studio.delivered(result, late=call.is_late(asking if isinstance(arguments, GetJob) else patience))
         return answer
 
     async def _opened(self, seconds: float) -> "Studio":

@@ -20,6 +20,8 @@ from rotoscope.server.patience import Client, Clients
 __all__ = ["Call", "Recognition"]
 
 _log = logging.getLogger(__name__)
+_SURELY_BORNE = 2.0  # seconds; no measured client waits less
+_ON_ITS_WAY = 1.0  # seconds that every row leaves for an answer to be made and to arrive
 _STRANGERS = 64  # a client may call itself anything, as often as it likes
 
 
@@ -34,6 +36,7 @@ class Call:
 
     client: Client
     patience: Patience | None
+    begun: float
     clock: Callable[[], float]
     _hold: Hold | None = None
 
@@ -47,6 +50,16 @@ class Call:
         if result.job_id:
             self.patience.answer(self._hold, now, float(round(longest)) if goes_on else None, result.job_id)
         return longest
+
+    def is_late(self, seconds: float) -> bool:
+        """Whether an answer that leaves now may reach nobody.
+
+        Args:
+            seconds: how long such a call of this client may stay open. A client that is being learned may have a limit
+                below that.
+        """
+        bears = _SURELY_BORNE if self.patience is not None else seconds + _ON_ITS_WAY
+        return self.clock() - self.begun > bears
 
     def ended(self) -> None:
         """The call is over; if it was not answered, its client gave it up."""
@@ -83,15 +96,15 @@ class Recognition:
         client = self.clients.named(name, protocol, declares)
         patience = self._patience(client, (name or "", protocol, declares))
         if patience is None:
-            return Call(client, None, self.clock)
+            return Call(client, None, begun, self.clock)
         about = _about(tool, arguments)
         wanted = float(arguments.wait_seconds) if isinstance(arguments, GetJob) else None
         if about is None:
-            return Call(_bearing(client, patience), None, self.clock)
+            return Call(_bearing(client, patience), None, begun, self.clock)
         patience.hear(about, begun, wanted)
         bears = _bearing(client, patience)
         budget = bears.inline_seconds if wanted is None else asking_seconds(bears)
-        return Call(bears, patience, self.clock, patience.begin(about, begun, budget, wanted))
+        return Call(bears, patience, begun, self.clock, patience.begin(about, begun, budget, wanted))
 
     def _patience(self, client: Client, who: tuple[str, str, frozenset[str]]) -> Patience | None:
         if not (client.learns and self.learns):
