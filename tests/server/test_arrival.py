@@ -80,6 +80,25 @@ def test_clients_of_one_name_are_told_apart_by_what_else_they_say(
     assert asking_seconds(client, 7.0) == 7.0
 
 
+@pytest.mark.parametrize(
+    ("name", "protocol", "declares", "learns"),
+    [
+        ("google-adk", "2025-11-25", [], False),
+        ("mcp", "2026-07-28", [], False),
+        ("mcp", "2025-11-25", ["sampling"], False),
+        ("mcp", "2025-06-18", [], True),
+        ("somebody-else", "2025-11-25", [], True),
+        ("claude-ai", "2025-06-18", [], False),
+    ],
+)
+def test_only_who_is_known_to_give_up_at_five_seconds_stays_at_three_and_a_half(
+    name: str, protocol: str, declares: list[str], learns: bool
+) -> None:
+    client = CLIENTS.named(name, protocol, frozenset(declares))
+    assert client.learns is learns
+    assert client.inline_seconds == (45 if name == "claude-ai" else 3.5)
+
+
 def test_a_name_that_ends_with_a_star_stands_for_all_that_begin_so() -> None:
     assert CLIENTS.named("stdio: node server.js").inline_seconds == 30
     assert CLIENTS.named("stdio").inline_seconds == 3.5

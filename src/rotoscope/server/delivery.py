@@ -19,7 +19,10 @@ _FIRST_WORD_SECONDS = 0.8  # after the request came in: it is on its way for som
 _STARTING = "rotoscope is starting."
 _CREEP, _NEARLY = 0.00005, 0.99
 _WORTH_A_PAUSE, _LONGEST_PAUSE = 3.0, 120.0  # seconds
-_GOES_ON = "It goes on by itself, also over a reconnect; if you cannot wait, tell the user the job id."
+_GOES_ON = (
+    "It goes on by itself, also when a call is given up or after a reconnect; only cancel_job stops it. If you cannot "
+    "wait, tell the user the job id."
+)
 
 
 def client_name(context: Context[Any, Any]) -> str | None:
