@@ -43,7 +43,6 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Studio", "bare_id", "job_output"]
 
-_OPEN: tuple[Status, ...] = ("queued", "running")  # what is shown as the one may be written as the other
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
@@ -248,16 +247,9 @@ class Studio:
 
     async def list(self, principal: str, status: Status | None, limit: int, seconds: float = 0.0) -> JobList:
         """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds."""
-        found = await self._newest(principal, status, limit)
-        if await self._waiting.bring_on(found, seconds):
-            found = await self._newest(principal, status, limit)
+        found = await self._waiting.newest(principal, status, limit, seconds)
         shown = [summary(await self._live(job)) for job in found]
         return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
-
-    async def _newest(self, principal: str, status: Status | None, limit: int) -> Sequence[Job]:
-        states = _OPEN if status in _OPEN else (status,)
-        found = [job for state in states for job in await self.rooms.ledger.jobs(principal, state, limit)]
-        return sorted(found, key=lambda job: job.created_at, reverse=True)
 
     async def result(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
