@@ -13,6 +13,7 @@ import anyio
 import hypothesis
 import pytest
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from decoding import InThread
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.server.runner import serve_dual_era_loop
@@ -122,7 +123,7 @@ def serve(home: Path) -> Callable[[Settings, AsgiApp], MCPServer[StudioDoor]]:
 
     def build(settings: Settings, app: AsgiApp) -> MCPServer[StudioDoor]:
         clients = read_clients(manifest_folder() / "clients.toml")
-        opener = studio_opener(settings, open_roots(settings, home, home), app)
+        opener = studio_opener(settings, open_roots(settings, home, home), app, InThread())
         return build_server(opener, clients, settings.inline_seconds, ask_above_usd=settings.ask_above_usd)
 
     return build

@@ -40,6 +40,15 @@ class Admission:
         return {link: Length(seconds, frames) for link, seconds, frames in timed if seconds is not None}
 
     @property
+    def selects(self) -> dict[str, Json] | None:
+        """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
+        every = (one.selects for media in self.media.values() for one in media)
+        found = next((one for one in every if one is not None), None)
+        if found is None:
+            return None
+        return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
+
+    @property
     def sizes(self) -> list[int]:
         """The size in bytes of every file that must be brought to the provider."""
         return [one.size for media in self.media.values() for one in media if one.size is not None]
@@ -70,11 +79,11 @@ async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *
         listed = given if isinstance(given, list) else [given]
         _check_number(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
-        kind = "still" if field.argument == "image" else cast("MediaKind", field.kind)
+        kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
         media[field.argument] = [await intake.admit(kind, str(o), field.argument, pass_urls=pass_urls) for o in listed]
         many[field.argument] = field.many
     notes = [*_unread(media), *_first_frames(media), *_how_read(media)]
-    notes += await _cover(intake, manifest, media)
+    notes += [*_lost_sound(manifest, media), *await _cover(intake, manifest, media)]
     chosen, more = _fitting(manifest, asked, media)
     links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
     return Admission({**chosen, **links}, media, [*notes, *more])
@@ -107,15 +116,30 @@ def _how_read(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
     return list(dict.fromkeys(note for found in media.values() for one in found for note in one.notes))
 
 
+def _lost_sound(manifest: Manifest, media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+    """What becomes of the sound of a clip that is edited."""
+    covered = {manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers}
+    sounds = any(one.has_audio for name in covered if name for one in media.get(name, ()))
+    if not sounds or manifest.outputs.sound:
+        return []
+    if manifest.outputs.sound is None:
+        return ["The clip has sound; whether the result will have any is not known."]
+    return ["The clip has sound; the result will have none."]
+
+
 async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admitted]]) -> list[str]:
     notes: list[str] = []
     for field in manifest.inputs.values():
         covered = manifest.inputs[field.covers].argument if field.covers else None
         mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
         if covered and field.argument and mask and mask[0].width:
-            fitting, said = await fit_mask(intake.vault, mask[0], video[0] if video else None, _most_frames(manifest))
+            fitting, said = await fit_mask(
+                intake.vault, intake.decoders, mask[0], video[0] if video else None, _most_frames(manifest)
+            )
             media[field.argument] = [fitting]
             notes += said
+        elif covered and mask:
+            notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
     return notes
 
 

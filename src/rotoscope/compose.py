@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 
-from rotoscope.errors import StorageFailed
+from rotoscope.errors import InvalidInput, StorageFailed
 from rotoscope.models.access import SANDBOX_URL, Access, access_of
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rotoscope.jobs.database import Database
     from rotoscope.jobs.leases import Holder
     from rotoscope.jobs.tempo import Tempo
+    from rotoscope.media.decoders import Decodes
     from rotoscope.media.paths import Roots
     from rotoscope.media.vault import Vault
     from rotoscope.predictions.dialects import Dialect
@@ -47,12 +48,12 @@ def catalog_of(settings: Settings) -> Catalog:
 
 
 def studio_opener(
-    settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None
+    settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None, decoders: "Decodes | None" = None
 ) -> Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]:
     """What a door needs to open the studio later."""
 
     def opener(tasks: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
-        return open_studio(settings, roots, tasks, closing, sandbox)
+        return open_studio(settings, roots, tasks, closing, sandbox, decoders=decoders)
 
     return opener
 
@@ -67,6 +68,8 @@ def open_studio(
     tempo: "Tempo | None" = None,
     times: "Times | None" = None,
     clock: Callable[[], float] = time.time,
+    *,
+    decoders: "Decodes | None" = None,
 ) -> "Studio":
     """Build every room and the studio on top of them. It may be built in a thread; then `begin` it in the event loop.
 
@@ -80,6 +83,7 @@ def open_studio(
         tempo: the spans of time that the job engine lives by.
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
+        decoders: decodes media in place of worker processes.
 
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
@@ -111,11 +115,12 @@ def open_studio(
     database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
+    decoders = decoders or _decoders(settings, closing)
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, tempo)
-    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms))
+    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, decoders, tempo)
+    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
@@ -126,6 +131,14 @@ def open_studio(
     quotes = Quotes(database, clock, tempo.quote)
     owner = leases.holder.owner
     return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, draw, Checks(tasks))
+
+
+def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":
+    from rotoscope.media.decoders import Decoders
+
+    decoders = Decoders(settings.variables)
+    closing.push_async_callback(decoders.aclose)
+    return decoders
 
 
 def _load_and_warn(settings: Settings) -> Catalog:
@@ -213,11 +226,20 @@ class _BuiltIn:
 
 
 def _make_home(home: Path) -> None:
-    """Jobs hold prompts and pictures: the folder is its owner's alone."""
+    """Jobs hold prompts and pictures, and manifests say where keys go: the folder is its owner's alone."""
+    from rotoscope.ownership import find_fault, make_private
+
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(home)
+        fault = find_fault(home)
     except OSError as error:
         raise _unwritable(home) from error
+    if fault is not None:
+        raise InvalidInput(
+            f"The folder {home} {fault}, so nothing is kept in it.",
+            hint="Set ROTOSCOPE_HOME to a folder that is yours alone, or take the right to write from all others "
+            "(chmod go-w).",
+        )
 
 
 def _unwritable(folder: Path) -> StorageFailed:

@@ -5,6 +5,7 @@
         InvalidInput       a value is wrong, or the provider said so before it ran anything
         UnsafeSource       a path or URL that we do not read
         TooLarge           more bytes, pixels or seconds than we or the model take
+          WorkerLost       the process that read it was ended by something else than our limits
         UnknownModel       no such model
         UnknownJob         no such job
       MissingKey           names the variable to set
@@ -51,6 +52,7 @@ __all__ = [
     "Unreachable",
     "UnsafeSource",
     "UserMistake",
+    "WorkerLost",
 ]
 
 
@@ -96,6 +98,10 @@ class TooLarge(UserMistake):
     """More bytes, pixels or seconds than we or the model take."""
 
     code = "too_large"
+
+
+class WorkerLost(TooLarge):
+    """The process that read a file was ended from outside, mostly for want of memory: it may work another time."""
 
 
 class UnknownModel(UserMistake):

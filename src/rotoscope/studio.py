@@ -305,6 +305,7 @@ class Studio:
             "workload": kind,
             "picture": picture.value if picture else None,
             "label": _label(manifest.tool, asked),
+            "mask_selects": admitted.selects,
             "warnings": [*notes, *_price_notes(planned.estimate_usd)],
         }
         shown = {name: _short(value) for name, value in asked.items() if value is not None}
@@ -320,7 +321,7 @@ class Studio:
 async def job_output(rooms: Rooms, link: str) -> str:
     """The `artifact://` link of another job's output: `job://ID`, `job://ID/masks/1`, `job://ID/overlay`.
 
-    Without a name it is the job's main output: its video, else its first mask.
+    Without a name it is the job's main output: its video, else its mask, if there is only one.
 
     Raises:
         UnknownJob: no such job.
@@ -329,9 +330,11 @@ async def job_output(rooms: Rooms, link: str) -> str:
     job_id, _, name = link.removeprefix("job://").partition("/")
     job = await rooms.ledger.job(job_id)
     outputs = await rooms.ledger.outputs(job.id)
-    if not name and job.tool == "describe_with_masks" and sum(output.role == "mask" for output in outputs) > 1:
+    name = name.strip("/")
+    masks = sum(output.role == "mask" for output in outputs)
+    if name in ("", "mask", "masks") and masks > 1:
         hint = f"Name one of them: job://{job.id}/masks/0 and so on; get_job tells their labels."
-        raise InvalidInput("The job has described several areas.", hint=hint, code="unknown_resource")
+        raise InvalidInput(f"The job has {masks} masks.", hint=hint, code="unknown_resource")
     name = name or ("video" if TOOLS[job.tool].result is VideoResult else "masks/0")
     known = _OUTPUT.fullmatch(name)
     wanted = (known["role"].replace("masks", "mask"), int(known["n"] or 0)) if known else None

@@ -9,13 +9,14 @@ from rotoscope.contracts.results import MediaFile, VideoResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.jobs.job import Job
+from rotoscope.media.decoders import FILM, PICTURE
 from rotoscope.media.paths import local_path
-from rotoscope.media.pictures import decode
-from rotoscope.media.small import LONGEST_SIDE, MOST_BYTES, SmallPicture, small_picture
+from rotoscope.media.preparing import show
+from rotoscope.media.small import LONGEST_SIDE, MOST_BYTES, SmallPicture
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Vault
-from rotoscope.media.videos import poster
 from rotoscope.studio import Studio, job_output
+from rotoscope.workers.limits import Limits
 
 __all__ = ["View", "kept_view", "view"]
 
@@ -56,8 +57,11 @@ async def view(studio: Studio, uri: str, principal: str, most: int = MOST_BYTES)
     link = uri.strip()
     if link.startswith("job://"):
         link = await _output(studio, link, principal)
+    studio.rooms.decoders.warm()
     path = await anyio.to_thread.run_sync(_kept, studio.rooms.vault, link)
-    return await anyio.to_thread.run_sync(_seen, path, most)
+    limits = await anyio.to_thread.run_sync(_limits_for, path)
+    shown = await studio.rooms.decoders.run(show, path, LONGEST_SIDE, most, limits=limits)
+    return View(shown.picture, shown.width, shown.height, path)
 
 
 async def kept_view(studio: Studio, uri: str, principal: str) -> MediaFile:
@@ -115,15 +119,16 @@ def _own(vault: Vault, link: str) -> str | None:
         return None
 
 
-def _seen(path: Path, most: int) -> View:
+def _limits_for(path: Path) -> Limits:
+    """What a small picture of a file may cost.
+
+    Raises:
+        InvalidInput: it is neither a picture nor a video.
+    """
     with path.open("rb") as opened:
         content_type = content_type_of(opened.read(_SNIFFED_BYTES)) or ""
-    if is_image(content_type):
-        image = decode(path.read_bytes())
-    elif is_video(content_type):
-        image = poster(path)
-    else:
+    if not (is_image(content_type) or is_video(content_type)):
         raise InvalidInput(
             "This file cannot be shown as a picture.", hint=f"Open it by its path: {path}", code="unsupported"
         )
-    return View(small_picture(image, LONGEST_SIDE, most), image.width, image.height, path)
+    return FILM if is_video(content_type) else PICTURE

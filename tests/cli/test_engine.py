@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from decoding import InThread
 
 from rotoscope.compose import open_roots, open_studio
 from rotoscope.contracts.arguments import SegmentImage
@@ -51,7 +52,7 @@ def left_behind(env: dict[str, str], home: Path, photo: Path, number: int = 1, *
     async def opened() -> list[Job]:
         settings = read_settings(env)
         async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, home, home), tasks, ending)
+            studio = open_studio(settings, open_roots(settings, home, home), tasks, ending, decoders=InThread())
             jobs = []
             for n in range(number):
                 asked = SegmentImage.model_validate({"image": str(photo), "box": {**BOX, "left": n}, **more})

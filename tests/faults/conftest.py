@@ -13,6 +13,7 @@ import anyio
 import av
 import numpy as np
 import pytest
+from decoding import InThread
 from PIL import Image, ImageDraw
 
 from rotoscope.compose import open_roots, open_studio
@@ -109,7 +110,9 @@ class Scene:
     async def studio(self) -> AsyncIterator[Studio]:
         async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
             roots = open_roots(self.settings, self.folder, self.folder)
-            studio = open_studio(self.settings, roots, tasks, ending, sleep=briefly, tempo=TEMPO, times=TIMES)
+            studio = open_studio(
+                self.settings, roots, tasks, ending, sleep=briefly, tempo=TEMPO, times=TIMES, decoders=InThread()
+            )
             studio.begin(tasks)
             yield studio
             tasks.cancel_scope.cancel()

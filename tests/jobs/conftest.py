@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from decoding import InThread
 from PIL import Image, ImageDraw
 
 from rotoscope.compose import open_roots, open_studio
@@ -123,7 +124,9 @@ def opened(home: Path) -> Open:
     async def open_on(settings: Settings, app: Any, **more: Any) -> AsyncIterator[Studio]:
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             roots = open_roots(settings, home, home)
-            studio = open_studio(settings, roots, tasks, closing, app, **{"sleep": at_once, **more})
+            studio = open_studio(
+                settings, roots, tasks, closing, app, **{"sleep": at_once, "decoders": InThread(), **more}
+            )
             studio.begin(tasks)
             yield studio
             tasks.cancel_scope.cancel()

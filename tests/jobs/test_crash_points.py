@@ -19,6 +19,7 @@ from typing import Any
 
 import anyio
 import pytest
+from decoding import InThread
 from PIL import Image
 from simulated import Killed, Process, Seams, Time, no_threads
 
@@ -158,7 +159,7 @@ def opened(form: str) -> Path:
 
     async def ask() -> None:
         async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, home, home), tasks, stack)
+            studio = open_studio(settings, open_roots(settings, home, home), tasks, stack, decoders=InThread())
             tool, arguments = request(form, home)
             opening = await studio.start(tool, arguments, "local")
             assert isinstance(opening, Opening)

@@ -38,10 +38,12 @@ def test_a_short_video_is_edited_whole() -> None:
     assert "50 frames" in notes[0]
 
 
-def test_a_long_video_is_edited_from_its_start_and_that_is_said() -> None:
+def test_which_frames_of_a_long_video_are_edited_is_said_to_be_unknown() -> None:
     chosen, notes = fit(832, 480, 200)
     assert chosen == {}
-    assert notes == ["Only the first 81 of the video's 200 frames are edited."]
+    assert len(notes) == 1
+    assert "81 frames, the video has 200" in notes[0]
+    assert "is not known" in notes[0]
 
 
 def test_more_frames_than_there_are_is_said_but_left_to_the_user() -> None:

@@ -18,6 +18,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from decoding import InThread
 
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.dispatcher import Dispatcher
@@ -254,7 +255,9 @@ class Process:
         object.__setattr__(vault, "seams", self.seams)
         self.broken: list[str] = []
         ledger = _JudgedLedger(database, time.wall, self.broken)
-        self.rooms = Rooms(ledger, vault, wire(self.seams), catalog, dialects, Feed(), time.wall, anyio.sleep, tempo)
+        self.rooms = Rooms(
+            ledger, vault, wire(self.seams), catalog, dialects, Feed(), time.wall, anyio.sleep, InThread(), tempo
+        )
         holder = Holder(name, keys, frozenset(catalog.models))
         self._leases = Leases(database, time.wall, holder, tempo)
         self._review = Review(self.rooms, database, holder)

@@ -3,12 +3,13 @@
 Every record is also valid for a job that has not finished: results that do not exist yet are null or empty.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from rotoscope.contracts.characters import whole
+from rotoscope.contracts.status import Status
 
 __all__ = [
     "AnyResult",
@@ -20,6 +21,7 @@ __all__ = [
     "Mask",
     "MaskBox",
     "MaskResult",
+    "MaskShare",
     "MediaFile",
     "Problem",
     "Segment",
@@ -28,8 +30,6 @@ __all__ = [
     "VideoFile",
     "VideoResult",
 ]
-
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"]
 
 
 class _Record(BaseModel):
@@ -167,12 +167,21 @@ class DescribeResult(MaskResult):
     segments: list[Segment] = []
 
 
+class MaskShare(_Record):
+    """How much of the frame an edit's mask selects, as fractions; of a mask film, over its first frames."""
+
+    least: float
+    most: float
+    frames: Annotated[int | None, Field(description="How many were looked at; null: a picture.")] = None
+
+
 class VideoResult(JobResult):
     """Result of `generate_video` and `edit_video_with_mask`."""
 
     video: VideoFile | None = None
     poster: Annotated[MediaFile | None, Field(description="One frame as a picture.")] = None
     filmstrip: Annotated[MediaFile | None, Field(description="A few frames side by side.")] = None
+    mask_selects: Annotated[MaskShare | None, Field(description="Of an edit; null: unknown.")] = None
 
 
 class AnyResult(MaskResult):
@@ -182,6 +191,7 @@ class AnyResult(MaskResult):
     video: VideoFile | None = None
     poster: MediaFile | None = None
     filmstrip: MediaFile | None = None
+    mask_selects: MaskShare | None = None
 
 
 class JobSummary(_Record):

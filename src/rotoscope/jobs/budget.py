@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rotoscope.contracts.money import in_dollars
-from rotoscope.contracts.results import Status
+from rotoscope.contracts.status import Status
 from rotoscope.errors import OverBudget
 from rotoscope.wire.messages import Json
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import OutputLost, UserMistake
 from rotoscope.jobs.finish import Finished
 from rotoscope.jobs.job import Artifact, Output
-from rotoscope.media.vault import Vault
+from rotoscope.media.made import Tray
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -16,18 +16,21 @@ if TYPE_CHECKING:
 __all__ = ["finish_video"]
 
 
-def finish_video(raw: Output, vault: Vault) -> Finished:
-    """Look into the video that was fetched. Heavy: run it in a thread.
+def finish_video(raw: Output, path: Path, stem: Path) -> Finished:
+    """Look into the video that was fetched. Heavy: run it in a worker process.
+
+    Args:
+        raw: what is known of the video.
+        path: its file.
+        stem: the path with which the names of the files that are made begin.
 
     Raises:
-        OutputLost: it is no video that can be opened, or no longer in the vault.
-        StorageFailed: the vault does not take the pictures.
+        OutputLost: it is no video that can be opened.
+        StorageFailed: the disk does not take the pictures.
     """
     from rotoscope.media.videos import filmstrip, poster, probe_video
 
-    path = vault.find(raw.artifact.sha256)
-    if path is None:
-        raise OutputLost("The video is no longer in the results folder.", hint="Look for it at the provider.")
+    tray = Tray(stem)
     try:
         facts = asdict(probe_video(path))
     except UserMistake as error:
@@ -38,12 +41,13 @@ def finish_video(raw: Output, vault: Vault) -> Finished:
         ) from error
     facts.pop("content_type")
     video = Artifact(raw.artifact.sha256, raw.artifact.content_type, raw.artifact.size, facts)
-    pictures = [*_picture("poster", poster, path, vault), *_picture("filmstrip", filmstrip, path, vault)]
+    pictures = [*_picture("poster", poster, path, tray), *_picture("filmstrip", filmstrip, path, tray)]
     warnings = () if len(pictures) == len(("poster", "filmstrip")) else ("No picture could be made of the video.",)
-    return Finished({}, (Output("video", 0, video, raw.source_url, raw.source_expires_at), *pictures), warnings)
+    outputs = (Output("video", 0, video, raw.source_url, raw.source_expires_at), *pictures)
+    return Finished({}, outputs, warnings, made=tuple(tray.files))
 
 
-def _picture(role: str, make: "Callable[[Path], Image.Image]", path: Path, vault: Vault) -> Iterator[Output]:
+def _picture(role: str, make: "Callable[[Path], Image.Image]", path: Path, tray: Tray) -> Iterator[Output]:
     """A picture of the video; a good video is not lost for want of one."""
     from rotoscope.media.previews import encode_jpeg
 
@@ -51,6 +55,6 @@ def _picture(role: str, make: "Callable[[Path], Image.Image]", path: Path, vault
         image = make(path)
     except UserMistake:
         return
-    kept = vault.keep(encode_jpeg(image), "image/jpeg")
+    kept = tray.keep(encode_jpeg(image), "image/jpeg")
     size = {"width": image.width, "height": image.height}
     yield Output(role, 0, Artifact(kept.sha256, kept.content_type, kept.size, size))

@@ -2,19 +2,21 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, RotoscopeError
+from rotoscope.errors import OutputLost, RotoscopeError, UserMistake, WorkerLost
 from rotoscope.jobs.collect import OUTPUT_BYTES, bring_back, harvested
 from rotoscope.jobs.dispatcher import Grip
 from rotoscope.jobs.finish import Finished, MaskWork, finish_masks
 from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Job, Output, Patch
 from rotoscope.jobs.rooms import Rooms
+from rotoscope.media.coco import file_name_of
+from rotoscope.media.decoders import FILM, MASKS
+from rotoscope.media.made import scratch_files, take_in
 from rotoscope.models.harvest import Harvest
 from rotoscope.wire.messages import Json
 
@@ -50,8 +52,7 @@ async def restore(rooms: Rooms, job: Job) -> None:
         raw = [output for output in outputs if output.role == "raw"]
         if not all(rooms.vault.find(output.artifact.sha256) for output in raw):
             raw = list(await bring_back(rooms, job))
-        # Who asked does not wait for a thread that outlasts the patience of the question.
-        finished = await _finished(rooms, job, harvested(rooms, job), raw, may_leave=True)
+        finished = await _finished(rooms, job, harvested(rooms, job), raw)
         await rooms.ledger.put_back(job.id, [*raw, *finished.outputs])
     except RotoscopeError as error:
         _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)
@@ -79,20 +80,41 @@ async def _raw(rooms: Rooms, job: Job) -> list[Output]:
     return [output for output in await rooms.ledger.outputs(job.id) if output.role == "raw"]
 
 
-async def _finished(
-    rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], *, may_leave: bool = False
-) -> Finished:
+async def _finished(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output]) -> Finished:
+    """The result, made in a worker and kept by this process.
+
+    Raises:
+        OutputLost: what came back costs too much to read, or makes its decoder crash.
+        WorkerLost: the worker was ended from outside, which says nothing of the result: it is tried again.
+    """
+    with scratch_files(rooms.vault) as stem:
+        try:
+            finished = await _made(rooms, job, found, raw, stem)
+        except WorkerLost:
+            raise
+        except UserMistake as error:
+            raise OutputLost(
+                f"What the model gave cannot be used: {error.message}",
+                hint="The run was probably charged; the file is kept and listed under files.",
+                code=error.code,
+            ) from error
+        await anyio.to_thread.run_sync(take_in, rooms.vault, finished.made)
+    return finished
+
+
+async def _made(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], stem: Path) -> Finished:
     if found.video is not None:
-        work = partial(finish_video, raw[0], rooms.vault)
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=may_leave)
-    return await _masks(rooms, job, found, raw, may_leave=may_leave)
+        path = _present(rooms, raw[0])
+        return await rooms.decoders.run(finish_video, raw[0], path, stem, limits=FILM)
+    return await _masks(rooms, job, found, raw, stem)
 
 
-async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], *, may_leave: bool) -> Finished:
+async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], stem: Path) -> Finished:
     picture = await _picture(rooms, job)
     work = MaskWork(
         raw=[(_present(rooms, output), output) for output in raw],
         picture=picture,
+        file_name=_file_name(job, picture),
         text=found.text,
         label=str(job.data.get("label") or "mask"),
         score=found.notice.confidence if found.notice else None,
@@ -100,10 +122,17 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
         paint=job.args.get("overlay") is not False,
     )
     try:
-        return await anyio.to_thread.run_sync(partial(finish_masks, work, rooms.vault), abandon_on_cancel=may_leave)
+        return await rooms.decoders.run(finish_masks, work, stem, limits=MASKS)
     finally:
         if picture is not None and picture.parent == rooms.vault.folder / "scratch":
             picture.unlink(missing_ok=True)
+
+
+def _file_name(job: Job, picture: Path | None) -> str:
+    """What the picture is called by who gave it; one of ours is called as the file in the results folder."""
+    given = str(job.args.get("image") or "")
+    ours = given.strip().lower().startswith(("artifact://", "job://"))
+    return picture.name if ours and picture is not None else file_name_of(given)
 
 
 def _present(rooms: Rooms, output: Output) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rotoscope.contracts.results import Status
+from rotoscope.contracts.status import Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.budget import Settlement
 from rotoscope.wire.messages import Json

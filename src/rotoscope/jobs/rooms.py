@@ -13,6 +13,7 @@ from rotoscope.jobs.feed import Feed
 from rotoscope.jobs.job import ENDED, Job, Patch
 from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.tempo import Tempo
+from rotoscope.media.decoders import Decodes
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Manifest, Provider
@@ -36,6 +37,7 @@ class Rooms:
     Attributes:
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
+        decoders: decodes media, out of this process.
         pacers: how often each provider is asked, all jobs of this process together.
         clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
     """
@@ -48,6 +50,7 @@ class Rooms:
     feed: Feed
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
+    decoders: Decodes
     tempo: Tempo = field(default_factory=Tempo)
     pacers: Pacers = field(default_factory=lambda: Pacers(anyio.current_time))
     clock_offsets: dict[str, float] = field(default_factory=dict)

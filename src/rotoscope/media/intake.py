@@ -5,42 +5,43 @@ taken as it is. Made anew it would change (a JPEG loses a little each time), and
 `artifact://` link that was shown for it would look like two.
 """
 
-import base64
-import binascii
 import hashlib
-import io
+import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
+from rotoscope.media.data_uris import read_data_uri
+from rotoscope.media.decoders import FILM, PICTURE, Decodes
 from rotoscope.media.paths import Roots, local_path, open_file
-from rotoscope.media.pictures import check_size, clean
-from rotoscope.media.sniff import content_type_of, is_image, is_video
+from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
+from rotoscope.media.selections import Selection
+from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
-from rotoscope.media.videos import (
-    SoundFacts,
-    VideoFacts,
-    clean_sound,
-    clean_video,
-    first_frame,
-    probe_sound,
-    probe_video,
-)
 
 __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 
 PICTURE_BYTES = 200_000_000
 FILE_BYTES = 512 * 1024 * 1024
-INLINE_BYTES = 10 * 1024 * 1024
-_SNIFFED_BYTES = 64
+_CHUNK = 1024 * 1024
+_SNIFFED_BYTES = 512
 
-MediaKind = Literal["image", "still", "video", "audio", "visual"]
+_PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
+_MADE_AS: Mapping[PreparedKind, str] = {
+    "image": "image",
+    "picture_mask": "picture_mask",
+    "still": "image",
+    "video": "video",
+    "mask": "video",
+    "audio": "audio",
+}
+MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 
@@ -51,7 +52,9 @@ class Admitted:
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
     has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
-    should know of how it was read.
+    should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has sound, and
+    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape.
+    `selects`: of a mask, how much of the frame it selects.
     """
 
     value: str
@@ -63,6 +66,10 @@ class Admitted:
     frames: int | None = None
     of_video: bool = False
     notes: tuple[str, ...] = ()
+    frame_rate: float | None = None
+    has_audio: bool | None = None
+    stored: tuple[int, int] | None = None
+    selects: Selection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class Intake:
         fetch: reads an https URL into a file after the address guard has judged it.
         check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
         job_output: finds the `artifact://` link of a `job://` link.
+        decoders: decodes what was given, out of this process.
     """
 
     vault: Vault
@@ -82,12 +90,14 @@ class Intake:
     fetch: Fetch
     check_url: Callable[[str], str]
     job_output: JobOutput
+    decoders: Decodes
 
     async def admit(self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool) -> Admitted:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video, `still` a picture or a video's first frame.
+            kind: what it must be; `visual` is a picture or a video, `mask` the same as a mask,
+                `still` a picture or a video's first frame.
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
@@ -95,6 +105,7 @@ class Intake:
         Raises:
             UserMistake: it is not read, or it is no medium of that kind that can be used.
         """
+        self.decoders.warm()  # while the file is still being found and copied
         text = text.strip()
         if not text:
             raise InvalidInput(f"{argument!r} is empty.", hint="Give a path, an https URL or an artifact:// link.")
@@ -103,35 +114,43 @@ class Intake:
             address = self.check_url(text)
             if pass_urls:
                 return Admitted(address)
-        async with self._landed(text, scheme) as file:
-            return await anyio.to_thread.run_sync(self._checked, kind, file)
+        async with self._landed(kind, text, scheme) as file:
+            return await self._checked(kind, file)
 
     @asynccontextmanager
-    async def _landed(self, text: str, scheme: str) -> AsyncIterator[Path]:
+    async def _landed(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
         """The file itself, for the time of the check: one that we keep already, or a private copy."""
-        if scheme in ("artifact", "job"):
-            uri = await self.job_output(text) if scheme == "job" else text
-            yield await anyio.to_thread.run_sync(self._kept, uri)
-            return
-        own = self.vault.hash_of(local_path(text)) if scheme in ("", "file") else None
-        if own is not None:
-            yield await anyio.to_thread.run_sync(self._kept, f"artifact://{own}")
+        uri = await self._link(text, scheme)
+        if uri is not None:
+            yield await anyio.to_thread.run_sync(self._kept, kind, uri)
             return
         scratch = await anyio.to_thread.run_sync(self.vault.scratch)
         try:
-            await self._copied(text, scheme, scratch)
+            await self._copied(kind, text, scheme, scratch)
             yield scratch
         finally:
             scratch.unlink(missing_ok=True)
 
-    async def _copied(self, text: str, scheme: str, scratch: Path) -> None:
+    async def _link(self, text: str, scheme: str) -> str | None:
+        """The `artifact://` link of what is kept here already, however it was named; None for all else."""
+        if scheme == "job":
+            return await self.job_output(text)
+        if scheme == "artifact":
+            return text
+        if scheme not in ("", "file"):
+            return None
+        own = await anyio.to_thread.run_sync(self.vault.hash_of, self.roots.start / local_path(text))
+        return f"artifact://{own}" if own is not None else None
+
+    async def _copied(self, kind: MediaKind, text: str, scheme: str, scratch: Path) -> None:
         match scheme:
             case "https":
                 await self.fetch(text, scratch, FILE_BYTES)
+                await anyio.to_thread.run_sync(_check_file, kind, scratch)
             case "data":
-                await anyio.to_thread.run_sync(lambda: scratch.write_bytes(_decoded(text)))
+                await anyio.to_thread.run_sync(_write_data, kind, text, scratch)
             case "" | "file":
-                await anyio.to_thread.run_sync(self._copied_from_disk, text, scratch)
+                await anyio.to_thread.run_sync(self._copied_from_disk, kind, text, scratch)
             case _:
                 raise UnsafeSource(
                     f"Addresses of the kind {scheme[:20]!r} are not read.",
@@ -139,72 +158,53 @@ class Intake:
                     code="url_scheme",
                 )
 
-    def _copied_from_disk(self, text: str, scratch: Path) -> None:
-        """A copy, so that what is checked is what is used, whatever happens to the original meanwhile."""
-        with open_file(text, self.roots, FILE_BYTES) as source, scratch.open("wb") as target:
-            shutil.copyfileobj(source, target)
+    def _copied_from_disk(self, kind: MediaKind, text: str, scratch: Path) -> None:
+        """A copy, so that what is checked is what is used, whatever happens to the original meanwhile.
 
-    def _kept(self, uri: str) -> Path:
-        path = self.vault.find(uri.removeprefix("artifact://").strip("/"))
+        Its first bytes and its size are judged before, so that nothing large is copied to be refused.
+        """
+        with open_file(text, self.roots, FILE_BYTES) as source:
+            head = source.read(_SNIFFED_BYTES)
+            check_head(head, kind)
+            if is_image(content_type_of(head)):
+                _check_picture_size(os.fstat(source.fileno()).st_size)
+            source.seek(0)
+            with scratch.open("wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+
+    def _kept(self, kind: MediaKind, uri: str) -> Path:
+        path = self.vault.find(uri.partition("://")[2].strip("/"))
         if path is None:
             raise InvalidInput(
                 "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
             )
+        _check_file(kind, path)
         return path
 
-    def _checked(self, kind: MediaKind, file: Path) -> Admitted:
-        content_type = _type_of(file)
-        if kind == "visual":
-            kind = "image" if is_image(content_type) else "video"
-        if kind == "still" and not is_video(content_type):
-            kind = "image"
-        check = {"image": self._picture, "still": self._first_frame, "video": self._video, "audio": self._sound}
-        return check[kind](file)
-
-    def _picture(self, file: Path) -> Admitted:
-        if file.stat().st_size > PICTURE_BYTES:
-            raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
-        kept = self._made_here(file, "image")
+    async def _checked(self, kind: MediaKind, file: Path) -> Admitted:
+        """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
+        wanted, kept = await anyio.to_thread.run_sync(self._looked_at, kind, file)
+        limits = PICTURE if wanted in _PICTURES else FILM
         if kept is not None:
-            return _admitted_picture(kept, *check_size(kept.path.read_bytes()))
-        picture = clean(file.read_bytes())
-        kept = self.vault.keep(picture.content, picture.content_type)
-        return _admitted_picture(self._marked(kept, "image"), picture.width, picture.height)
-
-    def _first_frame(self, file: Path) -> Admitted:
-        """Without loss: a mask is found on it, and nobody needs a tool of their own to cut it out."""
-        image, target = first_frame(file), io.BytesIO()
-        image.save(target, "PNG")
-        kept = self._marked(self.vault.keep(target.getvalue(), "image/png"), "image")
-        return replace(_admitted_picture(kept, image.width, image.height), of_video=True)
-
-    def _video(self, file: Path) -> Admitted:
-        """Only the streams of picture and sound leave this machine, in a new container."""
-        kept = self._made_here(file, "video")
-        if kept is not None:
-            return _admitted_video(kept, probe_video(kept.path))
-        target = self.vault.scratch()
+            return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
+        target = await anyio.to_thread.run_sync(self.vault.scratch)
         try:
-            facts = clean_video(file, target)
-            kept = self.vault.adopt(target, _digest(target), facts.content_type)
+            facts = await self.decoders.run(prepare, wanted, file, target, limits=limits)
+            kept = await anyio.to_thread.run_sync(self._adopted, wanted, target, facts)
         finally:
             target.unlink(missing_ok=True)
-        return _admitted_video(self._marked(kept, "video"), facts)
+        return _admitted(kept, wanted, facts)
 
-    def _sound(self, file: Path) -> Admitted:
-        kept = self._made_here(file, "audio")
-        if kept is not None:
-            return _admitted_sound(kept, probe_sound(kept.path))
-        target = self.vault.scratch()
-        try:
-            facts = clean_sound(file, target)
-            kept = self.vault.adopt(target, _digest(target), facts.content_type)
-        finally:
-            target.unlink(missing_ok=True)
-        return _admitted_sound(self._marked(kept, "audio"), facts)
+    def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
+        """As what the file is to be read, and the file itself, kept, if it was made here as such."""
+        wanted = _kind_of(kind, _type_of(file))
+        if wanted in _PICTURES:
+            _check_picture_size(file.stat().st_size)
+        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS[wanted])
 
-    def _marked(self, kept: Kept, kind: str) -> Kept:
-        self.vault.note_made(kept.sha256, kind)
+    def _adopted(self, kind: PreparedKind, target: Path, facts: Facts) -> Kept:
+        kept = self.vault.adopt(target, _digest(target), facts.content_type or "application/octet-stream")
+        self.vault.note_made(kept.sha256, _MADE_AS[kind])
         return kept
 
     def _made_here(self, file: Path, kind: str) -> Kept | None:
@@ -223,17 +223,29 @@ class Intake:
             target.unlink(missing_ok=True)
 
 
-def _admitted_picture(kept: Kept, width: int, height: int) -> Admitted:
-    return Admitted(kept.uri, kept.content_type, kept.size, width, height)
+def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
+    return Admitted(
+        kept.uri,
+        kept.content_type,
+        kept.size,
+        facts.width,
+        facts.height,
+        facts.duration_seconds,
+        facts.frames,
+        of_video=kind == "still",
+        notes=facts.notes,
+        frame_rate=facts.frame_rate,
+        has_audio=facts.has_audio,
+        stored=facts.stored,
+    )
 
 
-def _admitted_video(kept: Kept, facts: VideoFacts) -> Admitted:
-    seconds = facts.duration_seconds
-    return Admitted(kept.uri, kept.content_type, kept.size, facts.width, facts.height, seconds, facts.frames)
-
-
-def _admitted_sound(kept: Kept, facts: SoundFacts) -> Admitted:
-    return Admitted(kept.uri, kept.content_type, kept.size, duration_seconds=facts.duration_seconds)
+def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
+    if is_image(content_type) and kind in ("visual", "mask"):
+        return "picture_mask" if kind == "mask" else "image"
+    if kind == "visual":
+        return "video"
+    return "image" if kind == "still" and not is_video(content_type) else kind
 
 
 def _type_of(file: Path) -> str | None:
@@ -246,15 +258,17 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _decoded(uri: str) -> bytes:
-    head, comma, payload = uri.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
-        raise InvalidInput("The data URI is not base64.", hint="Write data:image/png;base64,…", code="data_uri_invalid")
-    if len(payload) > INLINE_BYTES * 4 // 3 + 4:
-        raise TooLarge("The data URI has more than 10 MB.", hint="Give a path or an https URL instead.")
-    try:
-        return base64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInput(
-            "The data URI is not valid base64.", hint="Encode the file again.", code="data_uri_invalid"
-        ) from error
+def _check_file(kind: MediaKind, file: Path) -> None:
+    with file.open("rb") as opened:
+        check_head(opened.read(_SNIFFED_BYTES), kind)
+
+
+def _check_picture_size(size: int) -> None:
+    if size > PICTURE_BYTES:
+        raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
+
+
+def _write_data(kind: MediaKind, text: str, scratch: Path) -> None:
+    content = read_data_uri(text)
+    check_head(content[:_SNIFFED_BYTES], kind)
+    scratch.write_bytes(content)

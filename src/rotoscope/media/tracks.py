@@ -10,9 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.clips import Clip, quiet_av, turn_of
+from rotoscope.media.clips import Clip, quiet_av
+from rotoscope.media.effort import Form
+from rotoscope.media.frames import is_hidden_frame, turn_of
 
 if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
     from av.packet import Packet
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["copied", "encoded_pictures", "encoded_sound", "kept_whole", "poured", "written"]
+__all__ = ["Take", "copied", "encoded_pictures", "encoded_sound", "kept_whole", "mask_track", "poured", "written"]
 
 _BITEXACT = {"fflags": "+bitexact"}  # no version of FFmpeg in the file: the same input gives the same bytes
 _MUXERS = {
@@ -30,8 +33,10 @@ _MUXERS = {
     "wav": {},
 }
 # The number of threads changes what x264 writes, and its rate control (mbtree) rounds differently from run to run
-# unless told to be independent of the processor: with both, the same input gives the same bytes.
-_X264 = {"preset": "veryfast", "crf": "20", "threads": "4", "x264-params": "cpu-independent=1"}
+# unless told to be independent of the processor: with both, the same input gives the same bytes. Each thread takes
+# memory for frames of its own.
+_X264 = {"crf": "20", "threads": "1", "x264-params": "cpu-independent=1"}
+_FAST_AAC = {"aac_coder": "fast"}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
 Packets = Iterable["Packet[Stream]"]
@@ -79,7 +84,7 @@ def copied(
     Args:
         stream: the track to copy.
         into: the file to write.
-        keep: says which packets are real, where the reader cannot tell.
+        keep: says which packets are taken, where not all are.
     """
     track = into.add_stream_from_template(stream, opaque=True)
     if _is_tagged(stream, "hvc1"):
@@ -94,17 +99,19 @@ def copied(
     return take
 
 
-def encoded_pictures(stream: "VideoStream", first: "VideoFrame", into: "OutputContainer") -> Take:
-    """A track of pictures in H.264; frames keep their times.
+def encoded_pictures(stream: "VideoStream", first: "VideoFrame", form: Form, into: "OutputContainer") -> Take:
+    """A track of pictures in H.264, with square pixels; frames keep their times, and hidden ones are left out.
 
     Args:
         stream: the track to decode.
         first: its first frame, which tells how pictures are turned and what their colours mean.
+        form: the size of the new pictures, and how they are encoded.
         into: the file to write.
     """
     rate = stream.average_rate or stream.guessed_rate
-    track = into.add_stream("libx264", rate=rate or Fraction(25), options=dict(_X264))
-    track.width, track.height = first.width + first.width % 2, first.height + first.height % 2
+    track = into.add_stream("libx264", rate=rate or Fraction(25), options={**_X264, "preset": form.preset})
+    track.width, track.height = form.width, form.height
+    track.codec_context.sample_aspect_ratio = Fraction(1)
     track.pix_fmt = "yuv420p"
     track.codec_context.time_base = stream.time_base or Fraction(1, 1000)
     for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
@@ -116,28 +123,46 @@ def encoded_pictures(stream: "VideoStream", first: "VideoFrame", into: "OutputCo
     def take(packet: "Packet[Stream]") -> Packets:
         nonlocal last
         for frame in stream.decode(packet):
-            if frame.pts is None or frame.pts <= last:
+            if frame.pts is None or is_hidden_frame(frame) or frame.pts <= last:
                 continue
             last = frame.pts
-            yield from track.encode(_even(frame, track))
+            plain = _plain(frame, track)
+            plain.pts = max(frame.pts, 0)  # the first may begin a little before the film
+            yield from track.encode(plain)
         if not packet.size:
             yield from track.encode(None)
 
     return take
 
 
-def encoded_sound(stream: "AudioStream", into: "OutputContainer") -> Take:
-    """A track of sound in AAC, in mono or stereo."""
+def mask_track(into: "OutputContainer", size: tuple[int, int], rate: Fraction) -> "VideoStream":
+    """A track of H.264 for black and white pictures, sharp at their edges; `size` is even."""
+    track = into.add_stream("libx264", rate=rate, options=_X264 | {"preset": "ultrafast", "crf": "10"})
+    track.width, track.height = size
+    track.pix_fmt = "yuv420p"
+    track.codec_context.time_base = Fraction(1, 90_000)
+    return track
+
+
+def encoded_sound(stream: "AudioStream", into: "OutputContainer", *, end: float | None = None) -> Take:
+    """A track of sound in AAC, in mono or stereo, from the start of the film.
+
+    Args:
+        stream: the track to decode.
+        into: the file to write.
+        end: where the sound ends, in seconds; None where it goes on until the file ends.
+    """
     from av.audio.resampler import AudioResampler
 
     layout = "mono" if stream.channels == 1 else "stereo"
     rate = stream.rate if stream.rate in _AAC_RATES else 48000
-    track = into.add_stream("aac", rate=rate, layout=layout, bit_rate=128_000)
+    track = into.add_stream("aac", rate=rate, layout=layout, bit_rate=128_000, options=dict(_FAST_AAC))
     resampler = AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=1024)
 
     def take(packet: "Packet[Stream]") -> Packets:
         for frame in stream.decode(packet):
-            for piece in resampler.resample(frame):
+            heard = _between(frame, end)
+            for piece in resampler.resample(heard) if heard is not None else ():
                 yield from track.encode(piece)
         if not packet.size:
             for piece in resampler.resample(None):
@@ -147,9 +172,29 @@ def encoded_sound(stream: "AudioStream", into: "OutputContainer") -> Take:
     return take
 
 
-def _even(frame: "VideoFrame", track: "VideoStream") -> "VideoFrame":
+def _between(frame: "AudioFrame", end: float | None) -> "AudioFrame | None":
+    """What of a piece of sound lies between the start of the film and an end in seconds; None where nothing does."""
+    from av.audio.frame import AudioFrame
+
+    if frame.time is None:
+        return frame
+    skipped = max(round(-frame.time * frame.sample_rate), 0)
+    kept = frame.samples if end is None else min(round((end - frame.time) * frame.sample_rate), frame.samples)
+    if skipped == 0 and kept == frame.samples:
+        return frame
+    if kept <= skipped:
+        return None
+    width = 1 if frame.format.is_planar else len(frame.layout.channels)
+    samples = frame.to_ndarray()[:, skipped * width : kept * width]
+    part = AudioFrame.from_ndarray(samples.copy(), frame.format.name, frame.layout.name)
+    part.sample_rate, part.time_base = frame.sample_rate, Fraction(1, frame.sample_rate)
+    part.pts = round(frame.time * frame.sample_rate) + skipped
+    return part
+
+
+def _plain(frame: "VideoFrame", track: "VideoStream") -> "VideoFrame":
     """The frame as the encoder takes it: of the track's size, which is even, and without notes from the source."""
-    plain = frame.reformat(track.width, track.height, "yuv420p")
+    plain = frame.reformat(track.width, track.height, "yuv420p", threads=1)
     plain.pict_type = 0  # the encoder decides where its own key frames stand
     return plain
 

@@ -1,40 +1,36 @@
 """A mask that covers a video: the same shape, neither empty nor full, white where the video is to be edited."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from rotoscope.errors import InvalidInput, StorageFailed, UserMistake
+from rotoscope.media.fitting_films import fit_film, is_of_stored
+from rotoscope.media.mask_errors import another_shape, no_mask
+from rotoscope.media.selections import Selection, in_percent, selection_of, warnings_on
 from rotoscope.media.vault import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from PIL import Image
-
+    from rotoscope.media.decoders import Decodes
     from rotoscope.media.intake import Admitted
+    from rotoscope.media.made import MadeFile
+    from rotoscope.media.mask_reader import MaskReading
     from rotoscope.media.masks import Mask
 
 __all__ = ["fit_mask"]
 
-_WHITE = 128
-_DARK, _BRIGHT = 48, 208  # what lies between is neither black nor white, as at soft and compressed edges
-_MOST_GREY = 0.25  # of a frame
-_FRAMES_JUDGED = 5
-_MOST_OBJECTS = 32
-
 
 async def fit_mask(
-    vault: Vault, mask: "Admitted", video: "Admitted | None", frames: int
+    vault: Vault, decoders: "Decodes", mask: "Admitted", video: "Admitted | None", frames: int
 ) -> tuple["Admitted", list[str]]:
     """The mask as the model wants it, and what was done to it.
 
-    A picture becomes black and white, of the video's own size; a video is only checked.
+    A picture becomes black and white, of the video's own size; so does a film that is not both already.
 
     Args:
         vault: where the mask is kept.
+        decoders: decodes the mask, out of this process.
         mask: a mask that we have.
         video: what it covers; None where nobody here has read it, then their sizes are not compared.
         frames: how many frames of the video are edited at most.
@@ -42,81 +38,94 @@ async def fit_mask(
     Raises:
         InvalidInput: it is a photo, empty, full, or of another shape than the video.
     """
+    import anyio.to_thread  # not needed where masks are decoded, and slow to load
+
+    from rotoscope.media.decoders import MASKS
+    from rotoscope.media.made import scratch_files, take_in
+
     path = vault.find(mask.value.removeprefix("artifact://"))
     if path is None:
         raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
+    if mask.frames is not None:
+        return await fit_film(vault, decoders, path, mask, video, frames)
     wanted = (video.width, video.height) if video and video.width and video.height else None
-    if mask.frames is None:
-        return await anyio.to_thread.run_sync(_fitted_picture, vault, path, mask, wanted)
-    await anyio.to_thread.run_sync(_check_video, path, mask, wanted, frames)
-    if video and video.frames and mask.frames < min(video.frames, frames):
-        return mask, [f"The mask has {mask.frames} frames, the video has {video.frames}."]
-    return mask, []
+    stored = video.stored if video else None
+    with scratch_files(vault) as stem:
+        fitting = await decoders.run(_fitted_picture, path, wanted, stored, stem, limits=MASKS)
+        await anyio.to_thread.run_sync(take_in, vault, [fitting.file])
+    link = f"artifact://{fitting.file.sha256}"
+    made = replace(mask, value=link, content_type="image/png", size=fitting.size)
+    fitted = replace(made, width=fitting.width, height=fitting.height, selects=fitting.selects)
+    return fitted, [*fitting.notes, *warnings_on(fitting.selects)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """A mask that fits, as it was written: its size in bytes, width and height in pixels, what is to be told of it, and
+    how much it selects.
+    """
+
+    file: "MadeFile"
+    size: int
+    width: int
+    height: int
+    notes: tuple[str, ...]
+    selects: Selection
 
 
 def _fitted_picture(
-    vault: Vault, path: "Path", mask: "Admitted", wanted: tuple[int, int] | None
-) -> tuple["Admitted", list[str]]:
-    from rotoscope.media.masks import fit_to, looks_like_mask, mask_png, read_mask
+    path: "Path", wanted: tuple[int, int] | None, stored: tuple[int, int] | None, stem: "Path"
+) -> _Fitting:
+    from rotoscope.media.made import Tray
+    from rotoscope.media.masks import fit_to, mask_png
+
+    read = _read(path)
+    selected, mask = selection_of([read.mask], moves=False), read.mask
+    size = mask.shape[1], mask.shape[0]
+    width, height = wanted or size
+    if is_of_stored(size, wanted, stored):
+        mask = _stretched(mask, width, height)
+    try:
+        fitting, resized = fit_to(mask, width, height)
+    except UserMistake:
+        raise another_shape(size, (width, height)) from None
+    tray = Tray(stem)
+    kept = tray.keep(mask_png(fitting), "image/png")
+    sizes = f"from {size[0]}x{size[1]} to the video's {width}x{height}"
+    done = (f"The mask was resized {sizes} without smoothing.",) if resized or size != (width, height) else ()
+    return _Fitting(tray.files[0], kept.size, width, height, (*_how_read(read, selected), *done), selected)
+
+
+def _read(path: "Path") -> "MaskReading":
+    """The mask in a picture.
+
+    Raises:
+        InvalidInput: it is a photo, or says two things at once.
+    """
+    from rotoscope.media.mask_reader import read_mask
     from rotoscope.media.pictures import decode
 
-    image = decode(path.read_bytes())
-    if not looks_like_mask(image) and not _numbers_objects(image):
-        raise _a_photo()
-    selected = read_mask(image)
-    _check_amount([selected])
-    width, height = wanted or image.size
-    try:
-        fitting, resized = fit_to(selected, width, height)
-    except UserMistake:
-        raise _another_shape(image.width, image.height, width, height) from None
-    kept = vault.keep(mask_png(fitting), "image/png")
-    fitted = replace(mask, value=kept.uri, content_type="image/png", size=kept.size, width=width, height=height)
-    sizes = f"from {image.width}x{image.height} to the video's {width}x{height}"
-    return fitted, [f"The mask was resized {sizes} without smoothing."] if resized else []
+    read = read_mask(decode(path.read_bytes(), exact=True))
+    if read is None:
+        raise no_mask()
+    if read.contradicts:
+        raise InvalidInput(
+            "The mask's colours and its transparency select different parts: what is white in it is transparent.",
+            hint="Save it without transparency, white where the video is to be edited, and black elsewhere.",
+        )
+    return read
 
 
-def _numbers_objects(image: "Image.Image") -> bool:
-    """Whether a palette picture is a label map, with a small number for each object, and no photo of few colours."""
-    return image.mode == "P" and image.getcolors(_MOST_OBJECTS) is not None
+def _how_read(read: "MaskReading", selected: Selection) -> list[str]:
+    """How the mask was read, where that is not plain; from transparency, it may as well be meant the other way."""
+    if read.rule != "transparency":
+        return list(read.remarks)
+    ways = "If the transparent part is what should be edited, give a mask that is white there and black elsewhere."
+    return [f"{remark} That is {in_percent(selected)}. {ways}" for remark in read.remarks]
 
 
-def _check_video(path: "Path", mask: "Admitted", wanted: tuple[int, int] | None, frames: int) -> None:
-    from rotoscope.media.masks import same_shape
-    from rotoscope.media.videos import grey_frames
+def _stretched(mask: "Mask", width: int, height: int) -> "Mask":
+    import numpy as np
+    from PIL import Image
 
-    if wanted and mask.width and mask.height and not same_shape((mask.width, mask.height), wanted):
-        raise _another_shape(mask.width, mask.height, *wanted)
-    greys = (((frame > _DARK) & (frame < _BRIGHT)).mean() for frame in grey_frames(path, _FRAMES_JUDGED))
-    if max(greys, default=0.0) > _MOST_GREY:
-        raise _a_photo()
-    _check_amount(frame >= _WHITE for frame in grey_frames(path, frames))
-
-
-def _a_photo() -> InvalidInput:
-    return InvalidInput(
-        "The mask is a photo or a film, not a mask.",
-        hint="Give one that is white where the video is to be edited, and black elsewhere.",
-    )
-
-
-def _check_amount(masks: "Iterable[Mask]") -> None:
-    """Refuse a mask that selects nothing in any frame, or everything in every frame."""
-    some = some_not = False
-    for mask in masks:
-        some, some_not = some or bool(mask.any()), some_not or not mask.all()
-        if some and some_not:
-            return
-    what, hint = (
-        ("full", "Nothing of the video would be left: use generate_video for that.")
-        if some
-        else ("empty", "Nothing would be edited: give a mask that is white where the video is to be edited.")
-    )
-    raise InvalidInput(f"The mask is {what}.", hint=hint)
-
-
-def _another_shape(width: int, height: int, wanted_width: int, wanted_height: int) -> InvalidInput:
-    return InvalidInput(
-        f"The mask is {width}x{height}, but the video is {wanted_width}x{wanted_height}: another shape.",
-        hint="Make the mask from a frame of this very video.",
-    )
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=np.bool_)

@@ -1,43 +1,49 @@
-"""Videos and sounds: what they are, what of them may leave this machine, and pictures of them for people.
+"""Videos and sounds: what they are, and what of them may leave this machine.
 
 Every untrusted video comes through here. It is opened as `media.clips` says, proved by decoding, and leaves as packets
-in a new file: without metadata, without further tracks, and without anything that was appended to it.
+in a new file: without metadata, without further tracks, without anything that was appended to it, and without what an
+edit list hides. What leaves is what a player shows:
+
+- Pixels that are no squares are made squares, which takes an encode: some models obey the shape of pixels and some do
+  not, so that only with squares the model, the mask and the pictures that people see agree.
+- A piece that was cut out of a longer film may need hidden frames to be decoded; then it is encoded anew. Where hidden
+  frames stand at the end alone, they are left out and the rest is copied.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, fields, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from rotoscope.errors import InvalidInput
-from rotoscope.media.clips import (
-    DEFAULT_LIMITS,
-    Clip,
-    VideoLimits,
-    codec_of,
-    frames_at,
-    judge_count,
-    judge_time,
-    opened,
-    turn_of,
-    upright,
+from rotoscope.media.clips import Clip, codec_of, opened
+from rotoscope.media.counting import (
+    SoundFacts,
+    Tally,
+    VideoFacts,
+    count_sound,
+    count_video,
+    pictures_of,
+    sound_of,
 )
+from rotoscope.media.effort import Form, form_for, judge_sound
+from rotoscope.media.frames import SQUARE, is_hidden, squared, turn_of
+from rotoscope.media.limits import DEFAULT_LIMITS, VideoLimits
+from rotoscope.media.mask_films import grey_frames
 from rotoscope.media.sniff import content_type_of
-from rotoscope.media.tracks import copied, encoded_pictures, encoded_sound, kept_whole, poured, written
+from rotoscope.media.stills import filmstrip, first_frame, poster
+from rotoscope.media.tracks import Take, copied, encoded_pictures, encoded_sound, kept_whole, poured, written
+from rotoscope.workers.limits import ask_for_seconds
 
 if TYPE_CHECKING:
-    import numpy as np
-    from av.audio.stream import AudioStream
+    from av.container import OutputContainer
     from av.packet import Packet
     from av.stream import Stream
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
-    from numpy.typing import NDArray
-    from PIL import Image
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "CleanSound",
+    "CleanVideo",
     "SoundFacts",
     "VideoFacts",
     "VideoLimits",
@@ -52,56 +58,43 @@ __all__ = [
 ]
 
 _MP3_HEADER = 4  # bytes
-_PATIENCE = 250  # packets until something must have been decoded
-_WHOLE = 0.95  # less than this part of the announced duration means that the file was cut off
-_READ_AGAIN = 2  # times the size of the file: overlapping samples would make a small file an endless one
-_SLACK = 1 << 20  # bytes
-_OFF = 0.05  # by this part a frame rate in a header may differ from what was counted
-
 _MP4_PICTURES = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
 _MP4_SOUNDS = frozenset({"aac", "mp3", "opus", "ac3"})
 _M4A_SOUNDS = frozenset({"aac", "alac"})
-
-_POSTER_PLACES = (0.0, 0.1, 0.25, 0.5, 0.75)
-_BLANK = 6.0  # standard deviation of brightness, of 255, below which a frame shows nothing
-_GAP, _PAPER = 4, (255, 255, 255)  # pixels, and the colour between frames
-
-Frame = TypeVar("Frame")
-Decode = Callable[["Packet[Any]"], list[Frame]]
+_LATE = 2  # times the work, on a slower machine
+_PRIMING = 4096  # samples at the start that coders add themselves, and players hide
+_PADDING = 2  # packets at the end, likewise
 
 
 @dataclass(frozen=True, slots=True)
-class VideoFacts:
-    """What a video is, counted from its packets and not only read from its header.
+class CleanVideo(VideoFacts):
+    """What a new file is, and how it came about.
 
     Attributes:
-        width: pixels of the upright picture.
-        height: pixels of the upright picture.
-        duration_seconds: from the first frame to the end of the last.
-        frame_rate: frames a second, on average.
-        frames: how many are shown.
-        codec: of the pictures, such as "h264".
-        has_audio: whether there is sound.
-        content_type: of the file, such as "video/mp4".
+        notes: sentences for the user, where the pictures or the sound are not the very same as before.
+        stored: the upright size in which its pictures were stored before, where their pixels were no squares: a mask
+            may have been made from them as they were.
     """
 
-    width: int
-    height: int
-    duration_seconds: float
-    frame_rate: float
-    frames: int
-    codec: str
-    has_audio: bool
-    content_type: str
+    notes: tuple[str, ...] = ()
+    stored: tuple[int, int] | None = None
+
+    @property
+    def facts(self) -> VideoFacts:
+        """What the new file is, and nothing else."""
+        return VideoFacts(**{field.name: getattr(self, field.name) for field in fields(VideoFacts)})
 
 
 @dataclass(frozen=True, slots=True)
-class SoundFacts:
-    """What a sound is: its duration, its codec such as "mp3", and the content type of its file."""
+class CleanSound(SoundFacts):
+    """What a new file is; `notes` are sentences for the user, where the sound is not the very same as before."""
 
-    duration_seconds: float
-    codec: str
-    content_type: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> SoundFacts:
+        """What the new file is, and nothing else."""
+        return SoundFacts(**{field.name: getattr(self, field.name) for field in fields(SoundFacts)})
 
 
 def probe_video(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> VideoFacts:
@@ -112,7 +105,7 @@ def probe_video(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> VideoFacts:
         TooLarge: larger or longer than the limits; what the header says is judged before anything is decoded.
     """
     with opened(path, "video", limits) as clip:
-        return _video(clip, limits)[0]
+        return count_video(clip, limits)[0]
 
 
 def probe_sound(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> SoundFacts:
@@ -123,234 +116,179 @@ def probe_sound(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> SoundFacts:
         TooLarge: longer than the limits.
     """
     with opened(path, "audio", limits) as clip:
-        sound = _sound_of(clip)
-        _, tallies = _walked(clip, sound, sound.decode, limits)
-        return SoundFacts(tallies[sound.index].seconds(), codec_of(sound), clip.content_type)
+        return count_sound(clip, limits)[0]
 
 
-def clean_video(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS) -> VideoFacts:
-    """Write a video anew as an MP4 that begins with its header, so that only its pictures and its sound leave.
+def clean_video(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS) -> CleanVideo:
+    """Write a video anew as an MP4 that begins with its header, so that only what is shown and heard leaves.
 
-    The first track of pictures and the first of sound are copied without loss where MP4 takes their codecs, and
-    encoded as H.264 and AAC otherwise. The picture stays upright. The same input gives the same bytes.
+    The first track of pictures and the first of sound are copied without loss where MP4 takes their codecs and a copy
+    holds what a player shows; they are encoded as H.264 and AAC otherwise. The picture stays upright. The same input
+    gives the same bytes.
 
     Args:
         source: a local file.
         target: where to write; nothing is left there when this fails.
-        limits: as for `probe_video`.
+        limits: as for `probe_video`; also of the work to encode.
 
     Returns:
         What the new file is.
 
     Raises:
         InvalidInput: as for `probe_video`.
-        TooLarge: as for `probe_video`.
+        TooLarge: as for `probe_video`, or encoding it would take too long.
         StorageFailed: the target cannot be written.
     """
     with kept_whole(target):
         with opened(source, "video", limits) as clip:
-            _, first = _video(clip, limits)
+            plan = _planned(clip, limits)
         with opened(source, "video", limits) as clip, written(target, "mp4") as into:
-            pictures = _pictures_of(clip)
-            fits = codec_of(pictures) in _MP4_PICTURES
-            takes = [copied(pictures, into) if fits else encoded_pictures(pictures, first, into)]
+            takes = [_pictures_taken(clip, plan, into)]
             if clip.sound is not None:
-                fits = codec_of(clip.sound) in _MP4_SOUNDS
-                takes.append(copied(clip.sound, into) if fits else encoded_sound(clip.sound, into))
+                takes.append(_sound_taken(clip, plan, into))
             poured(clip, takes, into)
-        return probe_video(target, limits)
+        facts = probe_video(target, limits)
+        return CleanVideo(**asdict(facts), notes=plan.notes, stored=plan.stored)
 
 
-def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS) -> SoundFacts:
+def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS) -> CleanSound:
     """Write a sound anew, so that only what is heard leaves.
 
     An MP3 stays an MP3 and a WAV stays a WAV, without loss; all else becomes an M4A, without loss where M4A takes the
-    codec. The same input gives the same bytes.
+    codec and nothing of it is cut away by an edit list. The same input gives the same bytes.
 
     Args:
         source: a local file.
         target: where to write; nothing is left there when this fails.
-        limits: as for `probe_sound`.
+        limits: as for `probe_sound`; also of the work to encode.
 
     Returns:
         What the new file is; its content type may differ from that of the source.
 
     Raises:
         InvalidInput: as for `probe_sound`.
-        TooLarge: as for `probe_sound`.
+        TooLarge: as for `probe_sound`, or encoding it would take too long.
         StorageFailed: the target cannot be written.
     """
     with kept_whole(target):
-        content_type = probe_sound(source, limits).content_type
-        muxer = {"audio/mpeg": "mp3", "audio/wav": "wav"}.get(content_type, "ipod")
+        with opened(source, "audio", limits) as clip:
+            facts, tally = count_sound(clip, limits)
+            muxer = {"audio/mpeg": "mp3", "audio/wav": "wav"}.get(facts.content_type, "ipod")
+            trimmed = muxer == "ipod" and _is_trimmed(clip, tally)
+            anew = muxer == "ipod" and (trimmed or facts.codec not in _M4A_SOUNDS)
+            if anew:
+                _judge_sound(clip, tally, limits)
         with opened(source, "audio", limits) as clip, written(target, muxer) as into:
-            sound = _sound_of(clip)
-            if muxer == "ipod" and codec_of(sound) not in _M4A_SOUNDS:
-                take = encoded_sound(sound, into)
+            sound = sound_of(clip)
+            if anew:
+                take = encoded_sound(sound, into, end=_end_of(sound) if trimmed else None)
             else:
                 take = copied(sound, into, keep=_is_mp3 if muxer == "mp3" else None)
             poured(clip, [take], into)
-        return probe_sound(target, limits)
+        return CleanSound(**asdict(probe_sound(target, limits)), notes=(_SOUND_CUT,) if trimmed else ())
 
 
-def first_frame(path: Path) -> "Image.Image":
-    """The first frame of a video, upright and in its full size.
+_TRANSPARENT = "The video has a channel of transparency, which is not sent: its colours are taken alone."
+_SOUND_CUT = "The sound is a piece of a longer one, so it was encoded anew: what was cut away stays here."
 
-    Raises:
-        InvalidInput: as for `probe_video`.
-        TooLarge: as for `probe_video`.
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a video is written anew.
+
+    Attributes:
+        first: its first frame.
+        form: how pictures are encoded; None where they are copied.
+        anew: whether the sound is encoded.
+        end: where the sound ends, in seconds, where it is cut.
     """
-    with opened(path, "video", DEFAULT_LIMITS) as clip:
-        return upright(_video(clip, DEFAULT_LIMITS)[1])
+
+    first: "VideoFrame"
+    form: Form | None
+    anew: bool
+    end: float | None
+    notes: tuple[str, ...]
+    stored: tuple[int, int] | None
 
 
-def poster(path: Path) -> "Image.Image":
-    """A frame that stands for a video: the first of a few places where there is something to see; else the first.
-
-    Raises:
-        InvalidInput: as for `probe_video`.
-        TooLarge: as for `probe_video`.
-    """
-    with opened(path, "video", DEFAULT_LIMITS) as clip:
-        facts, first = _video(clip, DEFAULT_LIMITS)
-        opening = upright(first)
-        if not _is_blank(opening):
-            return opening
-        shown = (upright(frame) for frame in frames_at(clip, first, _times(clip, facts, _POSTER_PLACES)))
-        return next((picture for picture in shown if not _is_blank(picture)), opening)
-
-
-def filmstrip(path: Path, count: int = 6, height: int = 120) -> "Image.Image":
-    """Frames of a video, evenly spaced in time, side by side with a thin gap.
-
-    Args:
-        path: a local file.
-        count: how many frames; a shorter clip shows some of them twice.
-        height: of the strip, in pixels.
-
-    Raises:
-        InvalidInput: as for `probe_video`.
-        TooLarge: as for `probe_video`.
-    """
-    from PIL import Image
-
-    with opened(path, "video", DEFAULT_LIMITS) as clip:
-        facts, first = _video(clip, DEFAULT_LIMITS)
-        times = _times(clip, facts, [(number + 0.5) / count for number in range(count)])
-        cells = [upright(frame, height) for frame in frames_at(clip, first, times)]
-    strip = Image.new("RGB", (sum(cell.width for cell in cells) + _GAP * (len(cells) - 1), height), _PAPER)
-    left = 0
-    for cell in cells:
-        strip.paste(cell, (left, (height - cell.height) // 2))
-        left += cell.width + _GAP
-    return strip
-
-
-def grey_frames(path: Path, most: int) -> "Iterator[NDArray[np.uint8]]":
-    """The frames of a video from its start, upright and in shades of grey.
-
-    Args:
-        path: a local file.
-        most: how many frames are decoded at most.
-
-    Returns:
-        Arrays of height x width, 0 is black and 255 white.
-
-    Raises:
-        InvalidInput: as for `probe_video`, while the frames are asked for.
-        TooLarge: as for `probe_video`.
-    """
-    import numpy as np
-
-    with opened(path, "video", DEFAULT_LIMITS) as clip:
-        for frame in islice(clip.container.decode(_pictures_of(clip)), most):
-            yield np.asarray(upright(frame).convert("L"))
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What the packets of one stream add up to; times in seconds."""
-
-    step: float  # the duration of a packet that does not tell its own
-    packets: int = 0
-    start: float | None = None
-    end: float = 0.0
-
-    def add(self, packet: "Packet[Stream]") -> None:
-        if not packet.size or packet.is_discard or packet.is_corrupt:
-            return  # cut away by an edit list, or by the end of the file
-        self.packets += _is_shown(packet)
-        if packet.pts is not None:
-            place = float(packet.pts * packet.time_base)
-            self.start = place if self.start is None else min(self.start, place)
-            self.end = max(self.end, place + (float((packet.duration or 0) * packet.time_base) or self.step))
-
-    def seconds(self) -> float:
-        return self.end - (self.start or 0.0)
-
-
-def _video(clip: Clip, limits: VideoLimits) -> "tuple[VideoFacts, VideoFrame]":
-    """The facts of a video, and its first frame."""
-    pictures = _pictures_of(clip)
-    first, tallies = _walked(clip, pictures, pictures.decode, limits)
+def _planned(clip: Clip, limits: VideoLimits) -> _Plan:
+    facts, first, tallies = count_video(clip, limits)
+    pictures, sound = pictures_of(clip), clip.sound
     tally = tallies[pictures.index]
-    duration, counted = tally.seconds(), tally.packets / (tally.seconds() or 1)
-    said = float(pictures.average_rate or 0)
-    rate = said if abs(said - counted) <= _OFF * counted else counted
-    turn = turn_of(first)
-    width, height = (first.height, first.width) if turn and turn[1] else (first.width, first.height)
-    codec, sounds = codec_of(pictures), clip.sound is not None
-    return VideoFacts(width, height, duration, rate, tally.packets, codec, sounds, clip.content_type), first
+    cut = tally.hidden_before > 0
+    anew, end, effort = False, None, 0.0
+    if sound is not None:
+        heard = tallies[sound.index]
+        trimmed = _is_trimmed(clip, heard) or (heard.hidden_seconds > 0 and cut)
+        anew = trimmed or codec_of(sound) not in _MP4_SOUNDS
+        end = _end_of(sound) if trimmed else None
+        effort = _judge_sound(clip, heard, limits) if anew else 0.0
+    fits = facts.codec in _MP4_PICTURES and clip.aspect == SQUARE and tally.rises and not cut
+    clear = (_TRANSPARENT,) if clip.transparent else ()
+    if fits:
+        return _Plan(first, None, anew, end, clear, None)
+    stored, square = (first.width, first.height), squared(first.width, first.height, clip.aspect)
+    left = replace(limits, effort_seconds=max(limits.effort_seconds - effort, 0.0))
+    form, work = form_for(stored, square, tally.pieces, facts.codec, left)
+    ask_for_seconds(_LATE * work)
+    sideways = bool((turn_of(first) or ((), False))[1])
+    notes = tuple(
+        _notes(cut=cut, sizes=[_turned(size, sideways) for size in (stored, square)], form=form, sideways=sideways)
+    )
+    return _Plan(first, form, anew, end, (*clear, *notes), _turned(stored, sideways) if clip.aspect != SQUARE else None)
 
 
-def _walked(clip: Clip, main: "Stream", decode: Decode[Frame], limits: VideoLimits) -> tuple[Frame, dict[int, _Tally]]:
-    """Read all packets once; decode those of the main stream until something comes out.
-
-    Returns:
-        The first frame, and by stream index what the packets add up to.
-    """
-    rate = clip.pictures.average_rate if clip.pictures is not None else None
-    tallies = {stream.index: _Tally(0.0) for stream in clip.streams()}
-    tally = tallies[main.index] = _Tally(float(1 / rate) if rate else 0.0)
-    first: Frame | None = None
-    read = 0
-    for packet in clip.container.demux(*clip.streams()):  # those of size 0 at the end ask for what decoders still hold
-        tallies[packet.stream.index].add(packet)
-        if first is None and packet.stream.index == main.index and tally.packets <= _PATIENCE:
-            first = next(iter(decode(packet)), None)
-        read += packet.size
-        judge_count(tally.packets if main is clip.pictures else 0, limits)
-        judge_time(tally.end - (tally.start or 0.0), limits)
-        if read > _READ_AGAIN * clip.size + _SLACK:
-            raise _corrupt("The file counts the same bytes many times over.")
-    if first is None or not tally.packets:
-        raise _corrupt("Nothing in the file can be decoded.")
-    _judge_whole(clip, tallies)
-    return first, tallies
+def _notes(*, cut: bool, sizes: list[tuple[int, int]], form: Form, sideways: bool) -> list[str]:
+    stored, square = sizes
+    became = _turned((form.width, form.height), sideways)
+    notes = []
+    if cut:
+        notes.append("The video is a piece of a longer one, so it was encoded anew: what was cut away stays here.")
+    if stored != square:
+        notes.append(
+            f"The video's pixels are no squares: it was encoded anew from {_size(stored)} as {_size(became)}, "
+            "which is what a player shows."
+        )
+    elif became[0] * became[1] < square[0] * square[1]:
+        notes.append(f"The video was made smaller, from {_size(square)} to {_size(became)}, to encode it in time.")
+    return notes
 
 
-def _judge_whole(clip: Clip, tallies: dict[int, _Tally]) -> None:
-    """Refuse a file that ends long before the time that it announces."""
-    if clip.content_type == "audio/mpeg":
-        return  # says no duration, and what is guessed from its first frames may be far off
-    cut = [
-        tally.seconds() < _WHOLE * float(stream.duration * stream.time_base)
-        for stream, tally in zip(clip.streams(), tallies.values(), strict=True)
-        if stream.duration is not None and stream.time_base is not None
-    ]
-    if not cut and clip.container.duration is not None:
-        cut = [max(tally.end for tally in tallies.values()) < _WHOLE * clip.container.duration / 1e6]
-    if any(cut):
-        raise _corrupt("The file ends before the time that its header announces.")
+def _pictures_taken(clip: Clip, plan: _Plan, into: "OutputContainer") -> Take:
+    pictures = pictures_of(clip)
+    if plan.form is None:
+        return copied(pictures, into, keep=_is_seen)
+    return encoded_pictures(pictures, plan.first, plan.form, into)
 
 
-def _corrupt(message: str) -> InvalidInput:
-    return InvalidInput(message, code="corrupt", hint="Save or download the file again.")
+def _sound_taken(clip: Clip, plan: _Plan, into: "OutputContainer") -> Take:
+    sound = sound_of(clip)
+    return encoded_sound(sound, into, end=plan.end) if plan.anew else copied(sound, into)
 
 
-def _is_shown(packet: "Packet[Stream]") -> bool:
-    """Whether a packet shows a frame of its own; in VP8, some only help others."""
-    return codec_of(packet.stream) != "vp8" or bool(memoryview(packet)[0] & 0x10)
+def _is_trimmed(clip: Clip, tally: Tally) -> bool:
+    """Whether an edit list cuts away more of a sound than what coders add at its start and its end."""
+    sound = sound_of(clip)
+    missing = 0 if codec_of(sound).startswith("pcm_") else sound.frames - tally.pieces
+    return tally.hidden_seconds * sound.rate > _PRIMING or missing > _PADDING
+
+
+def _end_of(sound: "Stream") -> float | None:
+    """Where a sound that an edit list cuts ends, in seconds; None where it goes on until the file ends."""
+    if not sound.frames or sound.duration is None:
+        return None
+    return float(((sound.start_time or 0) + sound.duration) * (sound.time_base or Fraction(0)))
+
+
+def _judge_sound(clip: Clip, tally: Tally, limits: VideoLimits) -> float:
+    sound = sound_of(clip)
+    work = judge_sound(tally.seconds() + tally.hidden_seconds, sound.rate, sound.channels, limits)
+    ask_for_seconds(_LATE * work)
+    return work
+
+
+def _is_seen(packet: "Packet[Stream]") -> bool:
+    return not is_hidden(packet)
 
 
 def _is_mp3(packet: "Packet[Stream]") -> bool:
@@ -358,27 +296,9 @@ def _is_mp3(packet: "Packet[Stream]") -> bool:
     return content_type_of(bytes(packet)[:_MP3_HEADER]) == "audio/mpeg"
 
 
-def _pictures_of(clip: Clip) -> "VideoStream":
-    assert clip.pictures is not None  # whoever opens a video has found its pictures
-    return clip.pictures
+def _turned(size: tuple[int, int], sideways: bool) -> tuple[int, int]:
+    return (size[1], size[0]) if sideways else size
 
 
-def _sound_of(clip: Clip) -> "AudioStream":
-    if clip.sound is None:
-        message = "The file holds no sound that is read."
-        raise InvalidInput(message, code="unsupported", hint="Give an MP3, M4A or WAV sound.")
-    return clip.sound
-
-
-def _times(clip: Clip, facts: VideoFacts, places: Sequence[float]) -> list[float]:
-    """Places between 0 and 1 as times of the file, in seconds; each in the middle of the frame that is shown then."""
-    pictures = _pictures_of(clip)
-    start = float((pictures.start_time or 0) * (pictures.time_base or 0))
-    early = 0.5 / facts.frame_rate
-    return [start + max(place * facts.duration_seconds - early, 0.0) for place in places]
-
-
-def _is_blank(picture: "Image.Image") -> bool:
-    from PIL import ImageStat
-
-    return ImageStat.Stat(picture.convert("L").resize((64, 64))).stddev[0] < _BLANK
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

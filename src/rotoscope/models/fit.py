@@ -55,13 +55,21 @@ def _frames(field: Input, given: Json, clip: Clip, chosen: dict[str, Json]) -> l
     wanted = given if isinstance(given, int) else int(field.maximum or 0)
     if wanted <= clip.frames:
         left = clip.frames - wanted
-        return [f"Only the first {wanted} of the video's {clip.frames} frames are edited."] if left else []
+        return [_shortened(wanted, clip.frames)] if left else []
     if given is not None:
         return [f"{field.argument} is {given}, but the video has only {clip.frames} frames."]
     step = field.step or 1
     most = max(field.offset, (clip.frames - field.offset) // step * step + field.offset)
     chosen[field.argument] = most
     return [f"{field.argument} was set to {most}, because the video has {clip.frames} frames."]
+
+
+def _shortened(wanted: int, frames: int) -> str:
+    """Upstream, the model spreads its frames over the whole film; no document says what an endpoint does."""
+    return (
+        f"The result has {wanted} frames, the video has {frames}: whether the first ones are edited, or some that are "
+        f"spread over the whole film, is not known. Give a film of {wanted} frames to be sure."
+    )
 
 
 def _sides(size: str) -> tuple[int, int]:

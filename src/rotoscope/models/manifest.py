@@ -147,12 +147,14 @@ class Outputs(_Record):
         text: the model's words, in the Sa2VA form where it has phrases.
         video: the finished video.
         frame_rate: of the video, in frames a second; absent where it follows the video that is edited.
+        sound: whether the video has sound; absent where nobody knows.
     """
 
     masks: str | None = None
     text: str | None = None
     video: str | None = None
     frame_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
+    sound: bool | None = None
     inferred: tuple[str, ...] = ()
     note: str = ""
 

@@ -1,0 +1,156 @@
+"""Where untrusted files are decoded: in a few worker processes with limits, so that none can hold up the server.
+
+| kind | memory | processor time | wall time | may ask for |
+| --- | --- | --- | --- | --- |
+| PICTURE: one picture is checked, written anew or made small | 320 MB | 4 s | 15 s | no more |
+| FILM: a film or a sound is counted, proved, copied, looked into | 256 MB | 4 s | 20 s | 120 s, by frames x pixels |
+| MASKS: the masks of a result are measured and painted | 512 MB | 20 s | 60 s | no more |
+
+Memory is over the baseline of a worker whose libraries are loaded (see docs/architecture.md). The wall limit is longer
+than that of processor time because a machine may be busy; it is there for what waits without computing. It does not
+count the wait for a free worker, and where the work was given more processor time it grows in proportion.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from rotoscope.errors import WorkerLost
+from rotoscope.workers.limits import Limits
+from rotoscope.workers.messages import Answer
+from rotoscope.workers.process import Idled, Worker, costs_too_much, scrubbed, value_of
+
+__all__ = ["FILM", "MASKS", "PICTURE", "Decoders", "Decodes"]
+
+_PIL = (
+    "PIL.Image",
+    "PIL.PngImagePlugin",
+    "PIL.JpegImagePlugin",
+    "PIL.WebPImagePlugin",
+    "PIL.GifImagePlugin",
+    "PIL.ImageCms",
+)
+
+# What a picture takes is foreseen in `media.picture_decoders`: 256 MB, and 312 for a WEBP of 24 megapixels.
+PICTURE = Limits(320_000_000, cpu_seconds=4, wall_seconds=15, most_seconds=4, modules=_PIL)
+FILM = Limits(256_000_000, 4, 20, most_seconds=120, modules=(*_PIL, "numpy", "av"))
+MASKS = Limits(512_000_000, 20, 60, most_seconds=20, modules=(*_PIL, "numpy", "cv2"))
+
+_AT_ONCE = 2
+_IDLE_SECONDS = 60.0
+_AFTERWARDS = MASKS.modules
+_WALL_PER_SECOND = 4  # seconds of the clock for one of processor time, on a busy machine
+
+Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
+
+
+class Decodes(Protocol):
+    """Whoever runs functions that decode: worker processes, or in tests a thread."""
+
+    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: Limits) -> Result:
+        """What the function gives."""
+        ...
+
+    def warm(self) -> None:
+        """Prepare for work that is about to come."""
+
+
+class Decoders:
+    """A few worker processes that come with the work and end when there has been none for a while.
+
+    Args:
+        environ: the environment of this process; workers see next to nothing of it.
+        at_once: how many pieces of work are done at once; who comes first is served first.
+        idle_seconds: after how long without work a worker ends.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], at_once: int = _AT_ONCE, idle_seconds: float = _IDLE_SECONDS
+    ) -> None:
+        self._environ = scrubbed(environ)
+        self._idle_seconds = idle_seconds
+        self._turns = anyio.CapacityLimiter(at_once)
+        # One thread waits for each worker, and one may close another: neither waits for the threads of others.
+        self._threads = anyio.CapacityLimiter(2 * at_once)
+        self._idle: list[Worker] = []
+        self._all: set[Worker] = set()
+
+    @property
+    def pids(self) -> set[int]:
+        """The numbers of the worker processes that were not seen to end."""
+        return {worker.pid for worker in self._all}
+
+    def warm(self) -> None:
+        """Start a first worker, if there is none, while what it will read is still being fetched. Takes no time."""
+        if not self._all:
+            with suppress(WorkerLost):  # who needs one is told
+                self._idle.append(self._started())
+
+    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: Limits = PICTURE) -> Result:
+        """Call a function in a worker. When the call is cancelled, its worker is ended.
+
+        Args:
+            function: at the top level of a module of ours.
+            arguments: plain values, paths and frozen records.
+            limits: what it may cost.
+
+        Returns:
+            What it gives: plain values, paths and records of ours.
+
+        Raises:
+            RotoscopeError: what the function raises; `TooLarge` where it passed a limit, `InvalidInput` where a decoder
+                crashed, `WorkerLost` where the process was ended from outside.
+        """
+        async with self._turns:
+            while True:
+                worker = self._idle.pop() if self._idle else self._started()
+                with suppress(Idled):
+                    return await self._asked(worker, function, arguments, limits)
+
+    async def aclose(self) -> None:
+        """End every worker."""
+        for worker in list(self._all):
+            worker.kill()
+        for worker in list(self._idle):
+            await self._closed(worker)
+        self._idle.clear()
+
+    def _started(self) -> Worker:
+        worker = Worker(self._environ, self._idle_seconds, PICTURE.modules, _AFTERWARDS)
+        self._all.add(worker)
+        return worker
+
+    async def _asked(
+        self, worker: Worker, function: Callable[..., Result], arguments: tuple[Any, ...], limits: Limits
+    ) -> Result:
+        reusable = False
+        with anyio.CancelScope(deadline=anyio.current_time() + limits.wall_seconds) as scope:
+
+            def give(seconds: int) -> None:
+                scope.deadline = anyio.current_time() + limits.wall_seconds + _WALL_PER_SECOND * seconds
+
+            def compute() -> Answer:
+                return worker.compute(function, arguments, limits, lambda more: anyio.from_thread.run_sync(give, more))
+
+            try:
+                answer = await anyio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=self._threads)
+                reusable = not answer.worn
+            finally:
+                if reusable:
+                    self._idle.append(worker)
+                else:
+                    worker.kill()
+                    await self._closed(worker)
+            return cast("Result", value_of(answer))
+        raise costs_too_much(f"its decoding was not done after {limits.wall_seconds:g} seconds")
+
+    async def _closed(self, worker: Worker) -> None:
+        """Wait for the end of a worker that was told to, whatever is cancelled meanwhile."""
+        self._all.discard(worker)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(worker.close, limiter=self._threads)

@@ -1,0 +1,180 @@
+"""What a worker process does with a medium that was given: prove it, and write what of it may leave.
+
+These functions are called by `media.decoders`; they take paths and give plain records, and write nothing but the file
+that they were told to write.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from rotoscope.errors import InvalidInput
+from rotoscope.media.mask_films import read_transparency, write_mask_film
+from rotoscope.media.pictures import check_size, clean, decode
+from rotoscope.media.small import SmallPicture, small_picture
+from rotoscope.media.sniff import content_type_of, is_video
+from rotoscope.media.videos import (
+    SoundFacts,
+    VideoFacts,
+    clean_sound,
+    clean_video,
+    first_frame,
+    poster,
+    probe_sound,
+    probe_video,
+)
+
+__all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
+
+_SNIFFED_BYTES = 64
+
+PreparedKind = Literal["image", "picture_mask", "still", "video", "mask", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a medium is; see `media.intake.Admitted` for the meaning of each.
+
+    `content_type` is None where the file was not written here, and its own first bytes say it.
+    """
+
+    content_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+    frames: int | None = None
+    notes: tuple[str, ...] = ()
+    frame_rate: float | None = None
+    has_audio: bool | None = None
+    stored: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A small picture of a file, and the size of the file's own picture in pixels."""
+
+    picture: SmallPicture
+    width: int
+    height: int
+
+
+def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
+    """Write what of a file may leave.
+
+    Args:
+        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected, a
+            `picture_mask` a picture whose exact numbers are kept.
+        source: the file.
+        target: where to write.
+
+    Raises:
+        UserMistake: it is no medium of that kind that can be used.
+        StorageFailed: the target cannot be written.
+    """
+    return _PREPARE[kind](source, target)
+
+
+def measure(kind: PreparedKind, path: Path) -> Facts:
+    """What a file is that was made here.
+
+    Raises:
+        UserMistake: as for `prepare`.
+    """
+    match kind:
+        case "video" | "mask":
+            return _film(probe_video(path), (), None)
+        case "audio":
+            return _sound(probe_sound(path), ())
+        case _:
+            width, height = check_size(path.read_bytes())
+            return Facts(width=width, height=height)
+
+
+def show(path: Path, side: int, most: int) -> Shown:
+    """A small picture of a picture, or of a frame that stands for a video.
+
+    Args:
+        path: the file.
+        side: of the small picture at most, in pixels.
+        most: the bytes of the small picture at most.
+
+    Raises:
+        UserMistake: it cannot be decoded.
+    """
+    with path.open("rb") as opened:
+        shows_film = is_video(content_type_of(opened.read(_SNIFFED_BYTES)))
+    image = poster(path) if shows_film else decode(path.read_bytes())
+    return Shown(small_picture(image, side, most), image.width, image.height)
+
+
+def _picture(source: Path, target: Path, *, exact: bool = False) -> Facts:
+    picture = clean(source.read_bytes(), exact=exact)
+    target.write_bytes(picture.content)
+    return Facts(picture.content_type, picture.width, picture.height, notes=picture.notes)
+
+
+def _still(source: Path, target: Path) -> Facts:
+    """Without loss: a mask is found on it, and nobody needs a tool of their own to cut it out."""
+    image = first_frame(source)
+    image.save(target, "PNG")
+    return Facts("image/png", image.width, image.height)
+
+
+def _video(source: Path, target: Path) -> Facts:
+    made = clean_video(source, target)
+    return _film(made.facts, made.notes, made.stored)
+
+
+def _mask(source: Path, target: Path) -> Facts:
+    """A copy would lose what is transparent, and with it the mask."""
+    try:
+        film = read_transparency(source)
+    except InvalidInput as error:
+        if error.code != "not_media":
+            raise
+        hint = "Give a PNG, JPEG, WEBP or GIF picture, or an MP4, MOV or WEBM film."
+        raise InvalidInput("The mask is neither a picture nor a film.", code="not_media", hint=hint) from None
+    if film is None:
+        return _video(source, target)
+    if film.source == "light":
+        facts = _video(source, target)
+        return replace(facts, notes=(*facts.notes, "The mask film is partly transparent, too; its colours were used."))
+    shown = probe_video(source)
+    write_mask_film(source, target, film, (shown.width, shown.height))
+    notes = ("The mask was taken from the film's transparency: what is opaque is edited.",)
+    return _film(probe_video(target), notes, None)
+
+
+def _audio(source: Path, target: Path) -> Facts:
+    made = clean_sound(source, target)
+    return _sound(made.facts, made.notes)
+
+
+def _film(facts: VideoFacts, notes: tuple[str, ...], stored: tuple[int, int] | None) -> Facts:
+    return Facts(
+        facts.content_type,
+        facts.width,
+        facts.height,
+        facts.duration_seconds,
+        facts.frames,
+        notes,
+        facts.frame_rate,
+        facts.has_audio,
+        stored,
+    )
+
+
+def _sound(facts: SoundFacts, notes: tuple[str, ...]) -> Facts:
+    return Facts(facts.content_type, duration_seconds=facts.duration_seconds, notes=notes)
+
+
+_PREPARE: Mapping[PreparedKind, Callable[[Path, Path], Facts]] = {
+    "image": _picture,
+    "picture_mask": partial(_picture, exact=True),
+    "still": _still,
+    "video": _video,
+    "mask": _mask,
+    "audio": _audio,
+}

@@ -1,0 +1,1 @@
+"""Worker processes for work that must be limited and can be ended: decoding, transcoding, pixels."""

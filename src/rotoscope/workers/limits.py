@@ -1,0 +1,145 @@
+"""What a piece of work in a worker process may cost, and how a worker keeps itself to it.
+
+Memory is counted as address space over a baseline: what the process has once its libraries are loaded. On Linux the
+kernel refuses more, so that even a decoder in C meets its end; macOS and Windows do not limit address space, and there
+processor time (macOS) and the wall limit of the parent process are what holds.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["WORN_BYTES", "Limits", "Meter", "ask_for_seconds", "limit_always", "use"]
+
+WORN_BYTES = 64_000_000
+"""A worker that holds this much more than its baseline after its work is not used again."""
+_FILE_BYTES = 1 << 30  # of any file that a worker writes
+_PAGE = 4096
+_STATM = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one piece of work may cost.
+
+    Attributes:
+        memory: bytes of address space over the baseline.
+        cpu_seconds: of processor time, all threads together.
+        wall_seconds: from the request to the answer, the start of the process and the imports included.
+        most_seconds: of processor time, where the work itself asks for more because it knows that it has much to do.
+        modules: the libraries that it uses; they belong to the baseline.
+    """
+
+    memory: int
+    cpu_seconds: int
+    wall_seconds: float
+    most_seconds: int
+    modules: tuple[str, ...]
+
+
+class Meter:
+    """Keeps this process to the limits of its work.
+
+    Args:
+        tell: tells the parent process how many seconds of processor time the work was given in place of the usual.
+    """
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+        self._loaded: set[str] = set()
+        self._baseline = _address_space()
+        self._limits: Limits | None = None
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Import libraries, which grows the baseline."""
+        before = _address_space()
+        for name in modules:
+            if name not in self._loaded:
+                import_module(name)
+                self._loaded.add(name)
+        self._baseline += _address_space() - before
+
+    def begin(self, limits: Limits) -> None:
+        """From now on the process may cost at most this; passing the limit of processor time ends it."""
+        self.load(limits.modules)
+        self._limits = limits
+        if _STATM.exists():
+            _limit_memory(self._baseline + limits.memory)
+        _limit_cpu(limits.cpu_seconds)
+
+    def ask_for(self, seconds: int) -> None:
+        """Let the work take more processor time from here on, as far as its limits allow."""
+        if self._limits is None:
+            return
+        seconds = min(max(seconds, self._limits.cpu_seconds), self._limits.most_seconds)
+        _limit_cpu(seconds)
+        self._tell(seconds)
+
+    def end(self) -> bool:
+        """The work is done; whether the process should not be used again."""
+        self._limits = None
+        if _STATM.exists():
+            _limit_memory(None)
+        _limit_cpu(None)
+        return _address_space() - self._baseline > WORN_BYTES
+
+
+_meter: Meter | None = None
+
+
+def ask_for_seconds(seconds: float) -> None:
+    """Ask for more processor time, from here on, for work that is known to be large. Nothing where nothing limits.
+
+    Args:
+        seconds: of one core of an ordinary machine. At most what the kind of work allows is given.
+    """
+    if _meter is not None:
+        _meter.ask_for(int(seconds) + 1)
+
+
+def use(meter: Meter) -> None:
+    """Have this process kept to its limits by this meter."""
+    global _meter  # noqa: PLW0603 - a process has one set of limits, and the work that asks does not know whose it is
+    _meter = meter
+
+
+def _address_space() -> int:
+    """Bytes; 0 where nobody tells."""
+    try:
+        return int(_STATM.read_bytes().split()[0]) * _PAGE
+    except OSError:
+        return 0
+
+
+def _limit_memory(most: int | None) -> None:
+    if sys.platform != "win32":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (_soft(most, hard), hard))
+
+
+def _limit_cpu(seconds: int | None) -> None:
+    if sys.platform != "win32":
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        # Rounded down, so that it is never more than was said: the kernel counts whole seconds.
+        most = None if seconds is None else int(time.process_time()) + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (_soft(most, hard), hard))
+
+
+def limit_always() -> None:
+    """What holds for a worker's whole life: no core file of what it read, and no endless file."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_soft(_FILE_BYTES, hard), hard))
+
+
+def _soft(most: int | None, hard: int) -> int:
+    if sys.platform == "win32" or most is None:
+        return hard
+    return most if hard == resource.RLIM_INFINITY else min(most, hard)
