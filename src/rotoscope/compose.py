@@ -129,8 +129,9 @@ def open_studio(
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
-    owner = leases.holder.owner
-    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, draw, Checks(tasks))
+    return Studio(
+        rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw, Checks(tasks)
+    )
 
 
 def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":
