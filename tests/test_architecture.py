@@ -27,7 +27,7 @@ FLOORS = (
     ("media.disk", "media.paths", "media.vault", "media.made", "media.decoders", "media.preparing",
      "media.intake", "media.fitting_films", "media.video_masks", "predictions.runner"),
     ("jobs",),
-    ("admission", "dry_run", "remarks", "studio", "waiting", "viewing"),
+    ("admission", "checking", "dry_run", "remarks", "studio", "waiting", "viewing"),
     ("server",),
     ("sandbox",),
     ("compose", "terminal", "demo", "demo_clip", "docs"),

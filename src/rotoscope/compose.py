@@ -88,6 +88,7 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
+    from rotoscope.checking import Checks
     from rotoscope.jobs.budget import Caps, Resending
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
@@ -127,9 +128,9 @@ def open_studio(
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
-    draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
-    quotes = Quotes(database, clock, tempo.quote)
-    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
+    quotes, checks = Quotes(database, clock, tempo.quote), Checks(tasks)
+    owner, draw = leases.holder.owner, partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
+    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, draw, checks)
 
 
 def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":

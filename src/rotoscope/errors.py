@@ -10,6 +10,7 @@
         UnknownJob         no such job
       MissingKey           names the variable to set
       OverBudget           a spending cap would be passed
+      StillChecking        no failure: the request is still being checked when its client must be answered
       ProviderError        the provider answered no, or not at all
         Refused            401, 403: the key is not accepted
         OutOfCredit        the account has no money left
@@ -43,6 +44,7 @@ __all__ = [
     "ReplyLost",
     "RotoscopeError",
     "SlowHost",
+    "StillChecking",
     "StorageFailed",
     "SubmitUnsure",
     "Timeout",
@@ -126,6 +128,12 @@ class OverBudget(RotoscopeError):
     """A spending cap would be passed."""
 
     code = "budget"
+
+
+class StillChecking(RotoscopeError):
+    """A request is still being checked when its client must be answered; nothing was sent, nothing was spent."""
+
+    code = "still_checking"
 
 
 class ProviderError(RotoscopeError):

@@ -11,8 +11,9 @@ def joined(result: JobResult, begun: Opening) -> JobResult:
     words = "An equal request had opened this job before; nothing was sent or paid again."
     if begun.told_before:
         words = (
-            "An equal request was answered with this result a moment ago, so it is told once more: nothing was sent or "
-            "paid. The next equal request is a new run."
+            "An equal request was answered with this result before, perhaps too late to be heard, so it is told once "
+            "more: nothing was sent or paid. The next equal request after this answer is a new run; one that is "
+            "changed, such as by another seed, is one at once."
         )
     return _noted(result, words)
 

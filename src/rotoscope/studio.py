@@ -4,12 +4,14 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import cast
 
 import anyio
 import anyio.abc
 
 from rotoscope.admission import Admission, admit, check_inside, check_prompt
+from rotoscope.checking import Checks, request_key, words_of
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
@@ -19,11 +21,12 @@ from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.calls import call_to_json, keys_of
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.finishing import restore
+from rotoscope.jobs.hearing import named_in
 from rotoscope.jobs.job import ENDED, Job, NewJob, Opening, Output
 from rotoscope.jobs.lists import walk_lists
 from rotoscope.jobs.lives import life
 from rotoscope.jobs.openings import SANDBOX_KEY
-from rotoscope.jobs.quotes import Quotes
+from rotoscope.jobs.quotes import Quote, Quotes
 from rotoscope.jobs.report import report, summary
 from rotoscope.jobs.retention import Retention
 from rotoscope.jobs.review import Review
@@ -38,9 +41,8 @@ from rotoscope.remarks import cancelled, joined
 from rotoscope.waiting import Told, Waiting
 from rotoscope.wire.messages import Json
 
-__all__ = ["Quote", "Studio", "bare_id", "job_output"]
+__all__ = ["Studio", "bare_id", "job_output"]
 
-_OPEN: tuple[Status, ...] = ("queued", "running")  # what is shown as the one may be written as the other
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 _SANDBOX_SECONDS: Mapping[Tool, float] = {
     "segment_image": 1.5,
@@ -51,27 +53,6 @@ _SANDBOX_SECONDS: Mapping[Tool, float] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
-    """What a call would cost, before anybody agreed to it.
-
-    Attributes:
-        usd: the estimate in US dollars; None where nobody knows.
-        model: the model that would run.
-        provider: where it would run.
-        sandbox: whether the sandbox stands in for it, and nothing is charged.
-        joins: whether a job that is open already would answer, so that nothing more is paid.
-        key: equal for requests that this price is for; see `keys_of`.
-    """
-
-    usd: float | None
-    model: str
-    provider: str
-    sandbox: bool
-    joins: bool
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
 class Studio:
     """Opens jobs, waits for them and tells of them.
 
@@ -79,6 +60,7 @@ class Studio:
         owner: names this process, as the starter of the jobs that it opens.
         caps: what may be spent.
         draw: draws a seed.
+        checks: what is found out of requests before their jobs are opened.
     """
 
     rooms: Rooms
@@ -91,6 +73,7 @@ class Studio:
     owner: str
     caps: Caps
     draw: Callable[[], int]
+    checks: Checks[tuple[NewJob, Plan]]
 
     def begin(self, tasks: anyio.abc.TaskGroup) -> None:
         """Take up what other processes have left, and keep house; until the task group ends."""
@@ -107,18 +90,20 @@ class Studio:
         budget: float,
         told: Told | None = None,
         agreed_usd: float | None = None,
+        check_seconds: float = inf,
     ) -> JobResult | JobList:
-        """Do what a tool promises, waiting at most `budget` seconds for its job.
+        """Do what a tool promises, waiting at most `budget` seconds for its job, and `check_seconds` until it begins.
 
         Nobody has been told anything yet: `delivered` is for the last moment before a result goes out.
 
         Raises:
+            StillChecking: its media are still being checked; the same request goes on from there.
             RotoscopeError: refused; nothing was begun.
         """
         deadline = anyio.current_time() + budget
         match arguments:
             case ListJobs(status=status, limit=limit):
-                return await self.list(principal, status, limit)
+                return await self.list(principal, status, limit, budget)
             case CancelJob(job_id=job_id):
                 before = await self.job(job_id, principal)
                 job = await self.wait(await self.cancel(job_id, principal), budget)
@@ -128,7 +113,7 @@ class Studio:
                 await self._made_whole(job, deadline)
                 return await self.result(job, AnyResult)
             case _:
-                begun = await self.start(tool, arguments, principal, agreed_usd)
+                begun = await self.start(tool, arguments, principal, agreed_usd, check_seconds)
                 if isinstance(begun, JobResult):
                     return begun
                 left = max(0.0, deadline - anyio.current_time())  # checking the media took its part
@@ -139,7 +124,12 @@ class Studio:
                 return joined(await self.result(job), begun)
 
     async def start(
-        self, tool: str, arguments: Arguments, principal: str, agreed_usd: float | None = None
+        self,
+        tool: str,
+        arguments: Arguments,
+        principal: str,
+        agreed_usd: float | None = None,
+        check_seconds: float = inf,
     ) -> Opening | JobResult:
         """Check a request, open its job and have it driven; for a dry run, the result of planning it.
 
@@ -150,12 +140,14 @@ class Studio:
             arguments: what it is asked.
             principal: on whose behalf.
             agreed_usd: up to which price a new run was agreed to, in US dollars; None: nobody need agree.
+            check_seconds: how long its check is waited for.
 
         Raises:
+            StillChecking: its check takes longer.
             UserMistake, MissingKey, OverBudget: refused before anything was sent or spent.
             StorageFailed: the job cannot be remembered, so it is not begun.
         """
-        new, planned = await self._planned(tool, arguments, principal)
+        new, planned = await self._checked(tool, arguments, principal, check_seconds, keep=False)
         if getattr(arguments, "dry_run", False):
             return dry_run(new, planned, self.caps)
         opening = await self.rooms.ledger.open(new, replace(self.caps, agreed=agreed_usd), self.owner)
@@ -163,13 +155,14 @@ class Studio:
             self.dispatcher.start(opening.job.id)
         return opening
 
-    async def quote(self, tool: str, arguments: Arguments, principal: str) -> Quote:
-        """What a request would cost. It is checked like the request itself, and begins nothing.
+    async def quote(self, tool: str, arguments: Arguments, principal: str, check_seconds: float = inf) -> Quote:
+        """What a request would cost. It is checked like the request itself, for which that is good too; begins nothing.
 
         Raises:
+            StillChecking: its check takes longer.
             UserMistake, MissingKey, OverBudget: it would be refused.
         """
-        new, _ = await self._planned(tool, arguments, principal)
+        new, _ = await self._checked(tool, arguments, principal, check_seconds, keep=True)
         joins = await self.rooms.ledger.foreseen(new, self.caps) is not None
         return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins, new.quote_key)
 
@@ -234,21 +227,27 @@ class Studio:
         await self.delivered(result)
         return result
 
-    async def delivered(self, result: JobResult) -> None:
+    async def delivered(self, result: JobResult, *, late: bool = False) -> None:
         """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on.
 
+        One that is `late` may reach nobody: equal requests are told it again until something shows that it was heard.
         Only an answer to a tool call or a task is that. A review is no end: nobody knows yet what became of the job.
         """
         if result.status in ENDED and result.job_id:
             # Told once more is better than not told: a disk that is full does not hide what was paid for.
             with contextlib.suppress(StorageFailed):
-                await self.rooms.ledger.delivered(result.job_id)
+                await self.rooms.ledger.delivered(result.job_id, late=late)
 
-    async def list(self, principal: str, status: Status | None, limit: int) -> JobList:
-        """The newest jobs of a principal, newest first."""
-        states = _OPEN if status in _OPEN else (status,)
-        found = [job for state in states for job in await self.rooms.ledger.jobs(principal, state, limit)]
-        found.sort(key=lambda job: job.created_at, reverse=True)
+    async def note_used(self, arguments: Arguments, principal: str) -> None:
+        """What a request names was heard of by who makes it: an equal request to what it came of means a new run."""
+        named = named_in(words_of(arguments))
+        if named and not isinstance(arguments, GetJob | CancelJob):  # who only asks for a job is told its end anyway
+            with contextlib.suppress(StorageFailed):
+                await self.rooms.ledger.used(principal, named)
+
+    async def list(self, principal: str, status: Status | None, limit: int, seconds: float = 0.0) -> JobList:
+        """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds."""
+        found = await self._waiting.newest(principal, status, limit, seconds)
         shown = [summary(await self._live(job)) for job in found]
         return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
 
@@ -259,6 +258,12 @@ class Studio:
 
     async def _live(self, job: Job) -> Job:
         return await self._waiting.live(job)
+
+    async def _checked(
+        self, tool: str, arguments: Arguments, principal: str, seconds: float, *, keep: bool
+    ) -> tuple[NewJob, Plan]:
+        key = await request_key(tool, arguments, principal)
+        return await self.checks.join(key, lambda: self._planned(tool, arguments, principal), seconds, keep=keep)
 
     async def _planned(self, tool: str, arguments: Arguments, principal: str) -> tuple[NewJob, Plan]:
         name = cast("Tool", tool)

@@ -1,6 +1,6 @@
 """Waiting for a job: as long as the question bears it, through what other processes do to the job meanwhile."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -17,6 +17,8 @@ __all__ = ["Told", "Waiting"]
 _LOOK_SECONDS = 2.0  # for a look at a job in review, which asks the provider for its list
 _FIRST_SECONDS = 1.5  # in which a job that was taken over is asked about once, wherever the provider is
 _GLANCE_SECONDS = 1.0
+_OPEN: tuple[Status, ...] = ("queued", "running")  # what is shown as the one may be written as the other
+_MOST_AT_ONCE = 20  # jobs of a list that are taken over for it
 
 Told = Callable[[Job], Awaitable[None]]
 """Hears of a job that changes."""
@@ -81,6 +83,35 @@ class Waiting:
             if driven is not None:
                 seconds = max(seconds, _FIRST_SECONDS - driven)
         return await self.wait(job, min(seconds, max(0.0, deadline - anyio.current_time())), told, until=ENDED)
+
+    async def newest(self, principal: str, status: Status | None, limit: int, seconds: float) -> Sequence[Job]:
+        """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds.
+
+        Args:
+            principal: whose.
+            status: as it is shown; None: any.
+            limit: how many of each state that may be shown so.
+            seconds: how long the whole may take.
+        """
+        found = await self._read(principal, status, limit)
+        return await self._read(principal, status, limit) if await self._bring_on(found, seconds) else found
+
+    async def _read(self, principal: str, status: Status | None, limit: int) -> Sequence[Job]:
+        states = _OPEN if status in _OPEN else (status,)
+        found = [job for state in states for job in await self.rooms.ledger.jobs(principal, state, limit)]
+        return sorted(found, key=lambda job: job.created_at, reverse=True)
+
+    async def _bring_on(self, jobs: Sequence[Job], seconds: float) -> bool:
+        """Have those of some jobs that nobody drives driven, and give them a moment; whether any may have changed."""
+        taken: list[tuple[Job, float]] = []
+        for job in [one for one in jobs if not one.final][:_MOST_AT_ONCE] if seconds > 0 else ():
+            driven = await self.dispatcher.comes_to_drive(job.id)
+            if driven is not None and driven < _FIRST_SECONDS:
+                taken.append((job, min(_FIRST_SECONDS - driven, seconds)))
+        async with anyio.create_task_group() as tasks:
+            for job, left in taken:
+                tasks.start_soon(self.wait, job, left)
+        return bool(taken)
 
     async def _looked_for(self, job: Job, seconds: float) -> Job:
         """A job in review is looked for when somebody asks for it, as long as the question bears it."""

@@ -134,7 +134,7 @@ def test_a_client_that_asks_without_end_and_reads_nothing_is_read_no_further_and
     say(process, OPENING + line(1, "tools/call", LOOK))
     read_all(process, 1)
     most = 64 * 1024 * 1024
-    assert talk(process, line(2, "tools/list", {"_meta": {"note": "x" * 60_000}}), most) < most
+    assert talk(process, line(2, "tools/list", {"_meta": {"note": "x" * 6_000}}), most) < most
     if how == "signal":
         process.send_signal(signal.SIGTERM)
     else:

@@ -19,9 +19,11 @@ from rotoscope.contracts.arguments import (
     GenerateVideo,
     GetJob,
     SegmentImage,
+    ViewMedia,
     parse_arguments,
 )
 from rotoscope.contracts.results import JobResult, MaskResult
+from rotoscope.jobs.hearing import UNHEARD_SECONDS
 from rotoscope.jobs.job import Opening
 from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.models.catalog import manifest_folder
@@ -96,6 +98,68 @@ async def test_a_minute_after_it_was_told_the_same_request_is_a_new_job(
         now[0] += TELL_AGAIN_SECONDS + 1
         assert (await performed(studio, words(photo))).job_id != first.job_id
     assert provider.posts == 2
+
+
+async def told(studio: Studio, arguments: Arguments, *, late: bool) -> JobResult:
+    with anyio.fail_after(15):
+        result = await studio.perform("segment_image", arguments, "local", 10)
+        assert isinstance(result, JobResult)
+        await studio.delivered(result, late=late)
+    return result
+
+
+async def test_a_result_that_was_told_late_is_told_again_until_it_was_told_in_time(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    """Some clients give up in silence, and their users come back after minutes."""
+    now = [1_000_000.0]
+    async with opened(settings, provider, clock=lambda: now[0]) as studio:
+        first = await told(studio, words(photo), late=True)
+        for late in (True, True, False):
+            now[0] += TELL_AGAIN_SECONDS + 60
+            again = await told(studio, words(photo), late=late)
+            assert (again.job_id, provider.posts) == (first.job_id, 1)
+            assert any("perhaps too late to be heard" in warning for warning in again.warnings)
+        assert (await told(studio, words(photo), late=False)).job_id != first.job_id
+    assert provider.posts == 2
+
+
+async def test_a_result_that_was_told_late_is_not_told_for_ever(
+    opened: Open, settings: Settings, provider: Replicate, photo: Path
+) -> None:
+    now = [1_000_000.0]
+    async with opened(settings, provider, clock=lambda: now[0]) as studio:
+        first = await told(studio, words(photo), late=True)
+        now[0] += UNHEARD_SECONDS + 1
+        assert (await told(studio, words(photo), late=False)).job_id != first.job_id
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("link", ["job://{job}", "job://{job}/masks/0", "{uri}", "{path}"])
+async def test_whoever_uses_what_came_of_a_job_has_heard_of_it(
+    studio: Studio, provider: Replicate, photo: Path, late: bool, link: str
+) -> None:
+    """An equal request after that is meant."""
+    first = await told(studio, words(photo), late=late)
+    assert isinstance(first, MaskResult)
+    media = first.masks[0].media
+    used = ViewMedia(uri=link.format(job=first.job_id, uri=media.uri, path=media.path))
+    await studio.note_used(used, "somebody else")
+    await studio.note_used(GetJob(job_id=f"job://{first.job_id}"), "local")
+    assert (await studio.quote("segment_image", words(photo), "local")).joins
+    await studio.note_used(used, "local")
+    assert (await told(studio, words(photo), late=False)).job_id != first.job_id
+    assert provider.posts == 2
+
+
+async def test_another_seed_is_another_request_also_while_a_result_may_not_have_been_heard(
+    studio: Studio, provider: Replicate
+) -> None:
+    film = GenerateVideo(prompt="a storm", seed=1)
+    openings = [await studio.start("generate_video", film.model_copy(update={"seed": n}), "local") for n in (1, 2)]
+    assert isinstance(openings[0], Opening)
+    assert isinstance(openings[1], Opening)
+    assert openings[0].job.id != openings[1].job.id
 
 
 async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provider: Replicate, photo: Path) -> None:

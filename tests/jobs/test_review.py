@@ -15,7 +15,7 @@ from lossy import Lossy
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput
-from rotoscope.jobs.job import Opening
+from rotoscope.jobs.job import Job, Opening
 from rotoscope.jobs.review import check_prediction
 from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
@@ -330,6 +330,48 @@ async def test_the_search_counts_from_the_request_whoever_has_looked_before(
             job = await studio.wait(await studio.job(opening.job.id, "local"), 20)
     assert (job.state, lossy.posts) == ("needs_review", 1)
     assert lossy.looks - looks <= 3
+
+
+async def short_life(
+    opened: Open, settings: Settings, clock: Clock, lossy: Lossy, photo: Path, until: Until, naps: int
+) -> str:
+    """A process that takes the only job up, ends at one of its pauses in the search, and tells the job's state."""
+    here, ids, asleep, slept = list[Studio](), list[str](), anyio.Event(), list[float]()
+
+    async def job() -> Job:
+        return await here[0].job(ids[0], "local")
+
+    async def nap(seconds: float) -> None:
+        if seconds > 0 and ids and "looking for" in (await job()).message:
+            slept.append(seconds)
+            if len(slept) > naps:
+                asleep.set()
+                await anyio.sleep_forever()
+        await anyio.sleep(0.001)
+
+    async def is_over() -> bool:
+        return asleep.is_set() or (await job()).final
+
+    async with opened(settings, lossy, clock=clock, tempo=Tempo(look=0.05), sleep=nap) as studio:
+        here.append(studio)
+        listed = (await studio.list("local", None, 1)).jobs
+        begun = None if listed else await studio.start("segment_image", words(photo), "local")
+        ids.append(listed[0].job_id if listed else begun.job.id)  # type: ignore[union-attr]
+        await until(is_over)
+        return (await job()).state
+
+
+@pytest.mark.parametrize("naps", [0, 1])
+async def test_the_search_comes_to_its_end_in_processes_that_live_for_one_look(
+    opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until, naps: int
+) -> None:
+    """Each lives as long as its call waits, which may be less than the pauses that are left."""
+    clock, states = Clock(), list[str]()
+    lossy.lists = "none"
+    while len(states) < 5 and "needs_review" not in states:
+        states.append(await short_life(opened, settings, clock, lossy, photo, until, naps))
+        clock.now += 120
+    assert (states[-1], lossy.posts) == ("needs_review", 1)
 
 
 async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(

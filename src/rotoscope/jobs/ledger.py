@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
 
@@ -11,6 +11,7 @@ from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import QUICK_SECONDS, Database
 from rotoscope.jobs.durations import Kind, Usual, remember_seconds, usual_seconds
+from rotoscope.jobs.hearing import Named, note_told, note_used
 from rotoscope.jobs.job import ENDED, FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
 from rotoscope.jobs.purse import Spent, check, hold_again, hold_twice, settle, spending
@@ -140,16 +141,16 @@ class Ledger:
 
         return await self._database.transact(write)
 
-    async def delivered(self, job_id: str) -> None:
-        """Write that the end of a job was told. The first time counts."""
+    async def delivered(self, job_id: str, *, late: bool = False) -> None:
+        """Write that the end of a job was told; `late`: perhaps to nobody. The first time counts."""
         now = self._clock()
-        ended = (jobs.c.id == job_id, jobs.c.state.in_(ENDED), jobs.c.delivered_at.is_(None))
+        telling = partial(note_told, job_id=job_id, now=now, late=late)
+        await self._database.transact(telling, patience=QUICK_SECONDS)
 
-        def write(connection: Connection) -> None:
-            if connection.execute(update(jobs).where(*ended).values(delivered_at=now)).rowcount:
-                note(connection, job_id, now, "delivered", {})
-
-        await self._database.transact(write, patience=QUICK_SECONDS)
+    async def used(self, principal: str, named: Named) -> None:
+        """Write that a request names these: whoever made it has heard of the ends of the jobs that they came of."""
+        now = self._clock()
+        await self._database.transact(lambda c: note_used(c, principal, named, now), patience=QUICK_SECONDS)
 
     async def intend(
         self, job: Job, request_sha256: str, token: str | None = None, clock_offset: float | None = None

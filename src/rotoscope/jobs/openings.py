@@ -5,7 +5,8 @@ An equal request joins a job
 2. while it waits for a person's review: it may have been paid for;
 3. when it has ended and nobody who asked was told; not a cancelled one, whose end was wished for;
 4. once more, within a minute of the first telling, unless the run is known to have cost nothing: a client that gave up
-   in silence looks like one that was answered.
+   in silence looks like one that was answered;
+5. for some minutes after a telling that was late, until one was in time or the result was used (`jobs.hearing`).
 Everything else is a new job.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from rotoscope.jobs.budget import Caps
+from rotoscope.jobs.hearing import is_unheard
 from rotoscope.jobs.job import ENDED, Job, NewJob, Opening
 from rotoscope.jobs.purse import reserve
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note
@@ -74,7 +76,11 @@ def find_twin(connection: Connection, new: NewJob, now: float, tell_again: float
 
 def _may_have_been_missed(job: Job, now: float, tell_again: float) -> bool:
     told = job.delivered_at
-    if told is None or job.told_again_at is not None or job.cancel_requested or job.data.get("charged") is False:
+    if told is None or job.cancel_requested or job.data.get("charged") is False:
+        return False
+    if is_unheard(job, now):
+        return True
+    if job.told_again_at is not None:
         return False
     return 0 <= now - told <= tell_again
 

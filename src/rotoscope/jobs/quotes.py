@@ -13,12 +13,33 @@ from rotoscope.jobs.budget import in_millionths
 from rotoscope.jobs.database import QUICK_SECONDS, Database
 from rotoscope.jobs.tables import quotes
 
-__all__ = ["Quotes"]
+__all__ = ["Quote", "Quotes"]
 
 _QUOTE = insert_or_merge(quotes)
 _QUOTED = _QUOTE.on_conflict_do_update(
     index_elements=["key"], set_={"price": _QUOTE.excluded.price, "at": _QUOTE.excluded.at}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a call would cost, before anybody agreed to it.
+
+    Attributes:
+        usd: the estimate in US dollars; None where nobody knows.
+        model: the model that would run.
+        provider: where it would run.
+        sandbox: whether the sandbox stands in for it, and nothing is charged.
+        joins: whether a job that is open already would answer, so that nothing more is paid.
+        key: equal for requests that this price is for; see `keys_of`.
+    """
+
+    usd: float | None
+    model: str
+    provider: str
+    sandbox: bool
+    joins: bool
+    key: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,9 @@ def _left_as_it_is(job: Job) -> Iterator[None]:
 
 async def _search(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
     message = f"The reply of {rooms.provider(job).title} was lost; looking for the run in its list."
-    await rooms.advance(job, Patch(message=message, event="progress"))
+    job = await rooms.advance(job, Patch(message=message, event="progress"))
     seen: Look | None = None
-    for pause in _pauses_left(rooms, submission):
+    for pause in _pauses_left(rooms, job, submission):
         await rooms.sleep(pause)
         late = await rooms.ledger.submission(job.id)
         if late is None:
@@ -112,6 +112,8 @@ async def _search(rooms: Rooms, job: Job, call: Call, submission: Submission, lo
             seen = look or seen
         if found is not None:
             return _adopt(rooms, job, call, found)
+        if _is_over(rooms, submission):
+            job = await rooms.advance(job, Patch(data={"late_looks": _late_looks(job) + 1}, event="progress"))
     if seen is not None and seen.whole and not seen.ours and not seen.alike:
         again = await _sent_once_more(rooms, job, submission)
         if again is not None:
@@ -139,18 +141,28 @@ async def _sent_once_more(rooms: Rooms, job: Job, submission: Submission) -> Pat
     return replace(again, event="progress") if taken else None
 
 
-def _pauses_left(rooms: Rooms, submission: Submission) -> Iterator[float]:
+def _pauses_left(rooms: Rooms, job: Job, submission: Submission) -> Iterator[float]:
     """The waits before the looks that are left: they count from the intent, whoever has looked before.
 
     A process that is new at each call would otherwise begin the search anew, and never end it. Some looks are always
-    left: one that fails must not be the last word.
+    left: one that fails must not be the last word. Those that came when the time was up are counted in the ledger, as a
+    process that lives for one call may not live for all of them.
     """
     elapsed, planned, left = max(rooms.clock() - submission.intent_at, 0.0), 0.0, list[float]()
     for pause in rooms.tempo.list_pauses:
         planned += pause
         if planned > elapsed:
             left.append(pause)
-    yield from (0.0, *(left or _LAST_PAUSES))
+    yield from (0.0, *(left or _LAST_PAUSES[_late_looks(job) :]))
+
+
+def _is_over(rooms: Rooms, submission: Submission) -> bool:
+    """Whether the time is up in which a list is looked into again and again."""
+    return rooms.clock() - submission.intent_at >= sum(rooms.tempo.list_pauses)
+
+
+def _late_looks(job: Job) -> int:
+    return int(number(job.data.get("late_looks")) or 0)
 
 
 async def _note_found(rooms: Rooms, job: Job, look: Look | None) -> str | None:

@@ -62,10 +62,11 @@ def _result_text(result: JobResult) -> str:
     """Everything that matters, one fact a line, the most important first."""
     where = f"{result.model} at {result.provider}{' (sandbox)' if result.sandbox else ''}"
     seed = "" if result.seed is None else f", seed {result.seed}"
-    lines = [f"{result.tool} {result.status}: {result.message}", f"job {result.job_id or '-'}, {where}{seed}"]
+    lines = [f"{result.tool} {result.status}: {result.message}"]
+    lines += [f"job {result.job_id or '-'}, {where}{seed}"] if result.provider else []
     if result.error is not None:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
-    if not result.dry_run and result.status in ("queued", "running"):
+    if result.job_id and result.status in ("queued", "running"):
         lines.append(f"progress {result.progress:.0%}, {result.elapsed_seconds:.0f} s so far")
     lines += _media_lines(result)
     if result.planned_input is not None:

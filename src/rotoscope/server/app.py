@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -20,19 +21,23 @@ from rotoscope import __version__
 from rotoscope.contracts.arguments import Arguments, GetJob, ViewMedia, parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS, ToolContract
-from rotoscope.errors import InvalidInput, RotoscopeError
+from rotoscope.errors import InvalidInput, RotoscopeError, StillChecking
+from rotoscope.jobs.beside import beside
 from rotoscope.server.answers import error_answer, list_answer, result_answer
 from rotoscope.server.arrival import arrived_at
-from rotoscope.server.blocks import blocks_for, view_answer
+from rotoscope.server.blocks import blocks_for
 from rotoscope.server.consent import Consent
-from rotoscope.server.delivery import Teller, client_name, declared, looked_again
+from rotoscope.server.delivery import Teller, looked_again
 from rotoscope.server.door import OpenStudio, StudioDoor
+from rotoscope.server.early import still_checking, still_starting
 from rotoscope.server.hints import check_prompt, serve_hints
 from rotoscope.server.ladder import asking_seconds, open_seconds
+from rotoscope.server.looking import view_media
 from rotoscope.server.patience import Client, Clients
+from rotoscope.server.recognition import Call, Recognition
 from rotoscope.server.requests import check_request
 from rotoscope.server.resources import TEMPLATES, read
-from rotoscope.server.schemas import input_schema
+from rotoscope.server.schemas import input_schema, output_schema
 from rotoscope.server.subscriptions import Fanout, MayHear, job_of, serve_subscriptions
 from rotoscope.server.tasks import JobTasks, offer_task
 from rotoscope.tasks_extension import Tasks, TaskStore, takes_tasks
@@ -46,8 +51,6 @@ __all__ = ["INSTRUCTIONS", "LOCAL", "build_server", "job_tasks", "principal_of"]
 _log = logging.getLogger(__name__)
 
 _SCHEMES = tuple(template.uri.partition("://")[0] + "://" for template in TEMPLATES)
-
-_STRANGERS = 64  # a client may call itself anything, as often as it likes
 
 LOCAL = "local"
 """The principal of a stdio session: whoever may run commands on this machine."""
@@ -75,10 +78,9 @@ class _Server(MCPServer[StudioDoor]):
     ) -> None:
         super().__init__(**options)
         self._door = door
-        self._clients = clients
+        self._recognition = Recognition(clients, learns=inline_seconds is None)
         self._inline_seconds = inline_seconds
         self._consent = consent
-        self._strangers: set[str] = set()
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[StudioDoor, Any] | None = None
@@ -115,47 +117,66 @@ class _Server(MCPServer[StudioDoor]):
     async def _called(
         self, name: str, arguments: Arguments, context: Context[StudioDoor, Any]
     ) -> CallToolResult | InputRequiredResult:
-        """Perform the call. A client that goes away only stops waiting: the job goes on."""
+        """Perform the call. A client that goes away only stops waiting: the job goes on, and so does its check."""
         begun = arrived_at()  # the time that opening takes, or a question to the user, is the client's time too
-        client = self._client(context)
-        studio = await self._door.studio()
+        call = self._recognition.call(name, arguments, context, begun)
+        teller = Teller(context.report_progress)
+        answering = partial(self._answered, name, arguments, context, call, teller, begun)
+        try:
+            return await beside(answering, partial(teller.tell_of_beginning, begun))
+        except StillChecking as error:
+            call.dismissed()
+            if not TOOLS[name].pays:
+                raise
+            return result_answer(still_checking(name, arguments, error, time.monotonic() - begun))
+        except RotoscopeError:
+            call.dismissed()
+            raise
+        finally:
+            call.ended()
+
+    async def _answered(
+        self,
+        name: str,
+        arguments: Arguments,
+        context: Context[StudioDoor, Any],
+        call: Call,
+        teller: Teller,
+        begun: float,
+    ) -> CallToolResult | InputRequiredResult:
+        client = call.client
+        patience = self._inline_seconds or client.inline_seconds  # also where a job is answered with its handle at once
+        studio = await self._opened(_left(begun, patience))
+        await studio.note_used(arguments, LOCAL)
         if isinstance(arguments, ViewMedia):
-            return await self._viewed(arguments.uri)
-        asking = asking_seconds(client, self._inline_seconds)
-        patience = self._inline_seconds or client.inline_seconds
+            return await view_media(studio, arguments.uri, LOCAL, client.view_bytes)
+        if TOOLS[name].pays:
+            teller.doing = "Preparing the request and its media."
         agreed = await self._consent.ask(studio, name, arguments, LOCAL, context, _left(begun, patience))
         if isinstance(agreed, InputRequiredResult):
+            call.dismissed()
             return agreed
-        teller = Teller(context.report_progress)
+        asking = asking_seconds(client, self._inline_seconds)
         seconds = asking if isinstance(arguments, GetJob) else self._seconds(name, client, context)
-        result = await studio.perform(name, arguments, LOCAL, _left(begun, seconds), teller.tell, agreed.usd)
+        left, check = _left(begun, seconds), _left(begun, patience)
+        result = await studio.perform(name, arguments, LOCAL, left, teller.tell, agreed.usd, check)
         if not isinstance(result, JobResult):
             return list_answer(result)
         offer_task(name, result)
         await self._consent.remember(studio, result)
         blocks = await blocks_for(client, studio, result, LOCAL)
         wanted = arguments.wait_seconds if isinstance(arguments, GetJob) else 0.0
-        answer = result_answer(looked_again(result, asking, wanted), *blocks)
-        await studio.delivered(result)  # last: who is cut off before this has heard nothing
+        longest = call.answered(result) if self._inline_seconds is None else asking
+        answer = result_answer(looked_again(result, longest, wanted), *blocks)
+        # Last: who is cut off before this has heard nothing.
+        await studio.delivered(result, late=call.is_late(asking if isinstance(arguments, GetJob) else patience))
         return answer
 
-    async def _viewed(self, uri: str) -> CallToolResult:
-        from rotoscope.viewing import view
-
-        return view_answer(await view(await self._door.studio(), uri, LOCAL), uri)
-
-    def _client(self, context: Context[StudioDoor, Any]) -> Client:
-        name = client_name(context)
-        if name and not self._clients.knows(name):
-            self._mention(name)
-        return self._clients.named(name, context.protocol_version or "", declared(context))
-
-    def _mention(self, stranger: str) -> None:
-        """Tell the log a client's name once: it is what a row of `clients.toml` begins with."""
-        if stranger not in self._strangers and len(self._strangers) < _STRANGERS:
-            self._strangers.add(stranger)
-            wait = self._clients.default.inline_seconds
-            _log.warning("clients.toml does not know the client %.80r: its calls stay open for %g s", stranger, wait)
+    async def _opened(self, seconds: float) -> "Studio":
+        """The studio, if it is open before the client must be answered."""
+        with anyio.move_on_after(seconds):
+            return await self._door.studio()
+        raise still_starting()
 
     def _seconds(self, tool: str, client: Client, context: Context[StudioDoor, Any]) -> float:
         """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
@@ -272,8 +293,6 @@ def _tool(name: str, contract: ToolContract) -> Tool:
     async def unreached() -> None:
         raise NotImplementedError
 
-    if contract.structured:
-        unreached.__annotations__["return"] = Annotated[CallToolResult, contract.result]
     annotations = ToolAnnotations(
         title=contract.title,
         read_only_hint=contract.reads_only,
@@ -287,6 +306,8 @@ def _tool(name: str, contract: ToolContract) -> Tool:
         title=contract.title,
         description=contract.description,
         annotations=annotations,
-        structured_output=None if contract.structured else False,
+        structured_output=False,
     )
-    return tool.model_copy(update={"parameters": input_schema(contract.arguments)})
+    given = output_schema(contract.result) if contract.structured else None
+    promised = tool.fn_metadata.model_copy(update={"output_schema": given})
+    return tool.model_copy(update={"parameters": input_schema(contract.arguments), "fn_metadata": promised})

@@ -25,8 +25,9 @@ from rotoscope.errors import OverBudget
 from rotoscope.jobs.budget import ANY_PRICE
 
 if TYPE_CHECKING:
+    from rotoscope.jobs.quotes import Quote
     from rotoscope.models.manifest import Price
-    from rotoscope.studio import Quote, Studio
+from rotoscope.studio import Studio
 
 __all__ = ["Agreed", "Consent"]
 
@@ -136,16 +137,17 @@ class Consent:
             arguments: what it is asked.
             principal: on whose behalf.
             context: the client, which may be able to ask its user.
-            seconds: how long this call may wait for an answer. One that comes later is no answer.
+            seconds: how long this call may wait, for its check and for an answer. One that comes later is no answer.
 
         Returns:
             What the client must answer before the call is made again; or what this call may spend.
 
         Raises:
+            StillChecking: its price is not known in that time.
             OverBudget: nobody agreed, or a cap forbids it; nothing was sent and no job was opened.
             UserMistake, MissingKey: as for the call itself.
         """
-        offer = await self._offer(studio, tool, arguments, principal)
+        offer = await self._offer(studio, tool, arguments, principal, seconds)
         if offer is None:
             return Agreed(self.above_usd)
         if not _can_ask(context) or await studio.quotes.holds(offer.dismissed, offer.usd):
@@ -158,11 +160,13 @@ class Consent:
             return await _asked_by_result(studio, offer)
         return Agreed(offer.usd)
 
-    async def _offer(self, studio: "Studio", tool: str, arguments: Arguments, principal: str) -> _Offer | None:
+    async def _offer(
+        self, studio: "Studio", tool: str, arguments: Arguments, principal: str, seconds: float
+    ) -> _Offer | None:
         """The price of a call, if it must be asked about. Few calls get as far as being planned for that."""
         if not TOOLS[tool].pays or getattr(arguments, "dry_run", False) or not self._may_be_dear(studio, tool):
             return None
-        quote = await studio.quote(tool, arguments, principal)
+        quote = await studio.quote(tool, arguments, principal, seconds)
         if quote.joins:
             return None
         if quote.usd is None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 from mcp.server.mcpserver import Context
 
 from rotoscope.contracts.arguments import LONGEST_WAIT
@@ -14,9 +15,14 @@ from rotoscope.jobs.job import Job
 __all__ = ["Teller", "client_name", "declared", "looked_again"]
 
 _EVERY_SECONDS = 0.95  # changes are looked for once a second: one that comes a little early is not put off
+_FIRST_WORD_SECONDS = 0.8  # after the request came in: it is on its way for some of the first second
+_STARTING = "rotoscope is starting."
 _CREEP, _NEARLY = 0.00005, 0.99
 _WORTH_A_PAUSE, _LONGEST_PAUSE = 3.0, 120.0  # seconds
-_GOES_ON = "It goes on by itself, also over a reconnect; if you cannot wait, tell the user the job id."
+_GOES_ON = (
+    "It goes on by itself, also when a call is given up or after a reconnect; only cancel_job stops it. If you cannot "
+    "wait, tell the user the job id."
+)
 
 
 def client_name(context: Context[Any, Any]) -> str | None:
@@ -39,7 +45,7 @@ def looked_again(result: JobResult, seconds: float, wanted: float = 0.0) -> JobR
         seconds: how long this client bears a `get_job`.
         wanted: how long it was to wait, which may have been more.
     """
-    if result.dry_run or result.status not in ("queued", "running"):
+    if not result.job_id or result.status not in ("queued", "running"):
         return result
     most = min(seconds, LONGEST_WAIT)
     wait = f"wait_seconds {most:.0f}" if seconds >= 1 else "no wait_seconds"
@@ -60,22 +66,45 @@ def _when(result: JobResult, seconds: float) -> str:
 
 @dataclass(slots=True)
 class Teller:
-    """Tells a client of a job's progress: strictly more each time, about once a second, the job's id first."""
+    """Tells a client how its call gets on: strictly more each time, about once a second, the job's id as soon as it is.
+
+    Attributes:
+        doing: what goes on before there is a job, in words; it may change.
+    """
 
     report: Callable[[float, float | None, str | None], Awaitable[None]]
     clock: Callable[[], float] = time.monotonic
+    doing: str = _STARTING
     _told: float = field(default=-1.0, init=False)
     _told_at: float = field(default=float("-inf"), init=False)
+    _has_job: bool = field(default=False, init=False)
 
     async def tell(self, job: Job) -> None:
-        """Report a change, if it is one and the last report is not too fresh."""
+        """Report a change of the job, if it is one and the last report is not too fresh."""
+        first, self._has_job = not self._has_job, True
+        said = f"job {job.id}: {job.message or job.state}" if first else job.message
+        await self._report(job.progress, said, at_once=first)
+
+    async def tell_of_beginning(self, begun: float, sleep: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
+        """Until there is a job to tell of: a first word within a second after the request came, then one a second.
+
+        Args:
+            begun: when it came, in seconds of the clock.
+            sleep: waits some seconds.
+        """
+        while not self._has_job:
+            due = max(begun + _FIRST_WORD_SECONDS, self._told_at + _EVERY_SECONDS)
+            await sleep(max(due - self.clock(), 0.0))
+            if not self._has_job:
+                await self._report(0.0, f"{self.doing} {self.clock() - begun:.0f} s so far.")
+
+    async def _report(self, share: float, words: str | None, *, at_once: bool = False) -> None:
         now = self.clock()
-        if now - self._told_at < _EVERY_SECONDS:
+        if now - self._told_at < _EVERY_SECONDS and not at_once:
             return
         # A sign of life also where nothing moves: clients give up on silence, and the protocol wants more each time.
-        progress = max(job.progress, min(self._told + _CREEP, _NEARLY))
+        progress = max(share, min(self._told + _CREEP, _NEARLY))
         if progress <= self._told:
             return
-        first = self._told < 0
         self._told, self._told_at = progress, now
-        await self.report(progress, 1.0, f"job {job.id}: {job.message or job.state}" if first else job.message)
+        await self.report(progress, 1.0, words)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -48,7 +48,7 @@ class StudioDoor:
         self._look_seconds = look_seconds
         self._tasks: anyio.abc.TaskGroup | None = None
         self._closing = AsyncExitStack()
-        self._lock = anyio.Lock()
+        self._opening: _Opening | None = None
         self._studio: Studio | None = None
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ class StudioDoor:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-                self._studio = None  # a server may be served again
+                self._studio, self._opening = None, None  # a server may be served again
 
     async def _take_up(self) -> None:
         """Jobs that another process left are driven on without a call; the client's opening goes first.
@@ -88,11 +88,43 @@ class StudioDoor:
         return True
 
     async def studio(self) -> "Studio":
-        """The studio, built at the first call."""
-        async with self._lock:
-            if self._studio is None:
+        """The studio, built at the first call. It is opened for the process: who stops waiting for it stops nothing."""
+        if self._studio is None:
+            if self._opening is None:
                 assert self._tasks is not None, "the door is open only inside opened()"
-                building = partial(self._open_studio, self._tasks, self._closing)
-                self._studio = await anyio.to_thread.run_sync(building)
-                self._studio.begin(self._tasks)
+                self._opening = _Opening()
+                self._tasks.start_soon(self._open, self._tasks, self._opening)
+            opening = self._opening
+            await opening.done.wait()
+            return opening.result
         return self._studio
+
+    async def _open(self, tasks: anyio.abc.TaskGroup, opening: "_Opening") -> None:
+        try:
+            studio = await anyio.to_thread.run_sync(self._open_studio, tasks, self._closing)
+            studio.begin(tasks)
+            self._studio = opening.studio = studio
+        except Exception as error:  # noqa: BLE001 - it is raised to whoever waits; here it would end every job
+            opening.error = error
+        except anyio.get_cancelled_exc_class():
+            opening.error = RotoscopeError("rotoscope is ending.", hint="Start it anew.", code="internal")
+            raise
+        finally:
+            self._opening = None  # one that has failed is tried again
+            opening.done.set()
+
+
+@dataclass(slots=True)
+class _Opening:
+    """One try to open the studio: what came of it, or why it has failed."""
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    studio: "Studio | None" = None
+    error: Exception | None = None
+
+    @property
+    def result(self) -> "Studio":
+        if self.error is not None:
+            raise self.error
+        assert self.studio is not None, "an opening that is done and has not failed has built it"
+        return self.studio

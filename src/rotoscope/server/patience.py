@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = ["Client", "Clients", "Kind", "Row", "read_clients"]
 
 _CEILING = 45.0
+_MOST_BYTES = 45_000  # 60,000 characters of base64, which some clients pass on as text
+_STRANGERS_BYTES = 16_000
 _ANY = "*"  # at the end of a name: whatever follows
 
 
@@ -18,6 +20,8 @@ class Client(BaseModel):
     Attributes:
         inline_seconds: the longest time that a call may stay open before it answers with a job handle.
         wait_seconds: the same for `get_job`, which costs nothing when it is cut off; None: no longer than any call.
+        view_bytes: the largest picture of `view_media`, which stands alone in its result; 0: none is safe.
+        learns: how long it waits is learned in the session, beginning with these times.
         links: resource_link blocks are safe in its tool results.
         pictures: image blocks are safe in results that also carry structured content.
         evidence: how we know.
@@ -27,6 +31,8 @@ class Client(BaseModel):
 
     inline_seconds: float = Field(ge=0, le=_CEILING)
     wait_seconds: float | None = Field(default=None, ge=0, le=_CEILING)
+    view_bytes: int = Field(default=_STRANGERS_BYTES, ge=0, le=_MOST_BYTES)
+    learns: bool = False
     links: bool = False
     pictures: bool = False
     evidence: str = ""
@@ -46,12 +52,14 @@ class Kind(BaseModel):
     declares: frozenset[str]
     inline_seconds: float | None = Field(default=None, ge=0, le=_CEILING)
     wait_seconds: float | None = Field(default=None, ge=0, le=_CEILING)
+    view_bytes: int | None = Field(default=None, ge=0, le=_MOST_BYTES)
+    learns: bool | None = None
     evidence: str
 
     @property
     def says(self) -> dict[str, object]:
         """What it says of itself, for its row."""
-        return self.model_dump(include={"inline_seconds", "wait_seconds", "evidence"}, exclude_none=True)
+        return self.model_dump(exclude={"protocol", "declares"}, exclude_none=True)
 
 
 class Row(Client):

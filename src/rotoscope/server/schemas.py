@@ -1,11 +1,13 @@
-"""Input schemas as every client can bear them: one flat object, no titles, no null branches, no unions of objects."""
+"""Schemas as every client can bear them: one flat object, no titles, no null branches, no unions of objects."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from rotoscope.contracts.arguments import Arguments
 
-__all__ = ["input_schema"]
+__all__ = ["input_schema", "output_schema"]
 
 # Titles repeat names. Defaults and limits are told in the descriptions, because some clients strip the keywords;
 # what a keyword only repeats is left out, because every word here is read in every conversation.
@@ -13,6 +15,8 @@ _DROPPED = frozenset(
     {"title", "default", "additionalProperties", "$defs", "minLength", "maxLength", "maxItems", "minimum", "maximum"}
 )
 _NULL = {"type": "null"}
+_SURE = {"job_id": "string", "status": "string", "jobs": "array"}
+"""What is promised of results: that by which one goes on."""
 
 
 def input_schema(shape: type[Arguments]) -> dict[str, object]:
@@ -21,6 +25,16 @@ def input_schema(shape: type[Arguments]) -> dict[str, object]:
     schema = _trimmed(full, full.get("$defs", {}))
     schema.pop("description", None)
     return schema
+
+
+def output_schema(shape: type[BaseModel]) -> dict[str, object]:
+    """The JSON schema of a result, told in the fewest words that are true: the fields by which one goes on.
+
+    The whole schema of a result is some thousand tokens. A client that hands it to its model pays for it with every
+    request, and none was seen to make use of it: results are JSON that explains itself.
+    """
+    promised = {name: {"type": kind} for name, kind in _SURE.items() if name in shape.model_fields}
+    return {"type": "object", "properties": promised}
 
 
 def _trimmed(schema: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""A client that nobody knows is learned: it makes few calls if it is patient, and few of its calls are lost if not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from rotoscope.server.learning import Patience
+from rotoscope.server.patience import Client
+from rotoscope.server.recognition import Call
+
+FIRST, FIRST_ASKING = 3.5, 4.0
+ON_ITS_WAY = 0.05  # seconds
+
+
+@dataclass
+class Assistant:
+    """A client over a clock of its own: it calls a tool that pays, then asks for its job until that has ended.
+
+    Attributes:
+        run: how long the run takes, in seconds.
+        limit: after how many seconds it gives a call up; infinite: never.
+        says_so: whether it cancels what it gives up.
+        thinks: how long its model takes between two calls.
+        asks: how many seconds it asks to wait, given what it was told.
+    """
+
+    run: float
+    limit: float = float("inf")
+    says_so: bool = True
+    thinks: float = 2.0
+    asks: Callable[[float], float] = lambda told: told
+    patience: Patience = field(default_factory=lambda: Patience(FIRST, FIRST_ASKING))
+    now: float = 0.0
+    calls: int = 0
+    lost: int = 0
+    answered_late: list[Callable[[], None]] = field(default_factory=list)
+
+    def work(self) -> "Assistant":
+        """Call until the run's end is heard."""
+        ends = self.now + self.run
+        told = self._call("generate_video x", self.patience.paying, None, ends)
+        while told is None:
+            told = self._call("generate_video x", self.patience.paying, None, ends)
+        while told:
+            wanted = self.asks(told)
+            told = self._call("j1", self.patience.asking, wanted, ends) or (told if self.heard_nothing else 0.0)
+        return self
+
+    def _call(self, about: str, _: float, wanted: float | None, ends: float) -> float | None:
+        """One call: what it was told to ask for, 0 at the end; None where it heard nothing."""
+        self.calls += 1
+        begun, patience = self.now, self.patience
+        for late in [one for one in self.answered_late if self.due[id(one)] <= begun]:
+            late()
+            self.answered_late.remove(late)
+        patience.hear(about, begun, wanted)
+        budget = patience.paying if wanted is None else patience.asking
+        held = min(budget if wanted is None else min(budget, wanted), max(ends - begun, 0.0)) + ON_ITS_WAY
+        hold = patience.begin(about, begun, budget, wanted)
+        self.heard_nothing = held > self.limit
+
+        def answer() -> float:
+            at = begun + held
+            told = float(round(patience.asking_after(hold, at))) if at < ends else None
+            patience.answer(hold, at, told, "j1")
+            return told or 0.0
+
+        if not self.heard_nothing:
+            self.now = begun + held + self.thinks
+            return answer()
+        self.lost += 1
+        self.now = begun + self.limit + self.thinks
+        if self.says_so:
+            patience.cancel(hold, begun + self.limit)
+        elif self.now >= begun + held:
+            answer()
+        else:
+            self.answered_late.append(answer)  # type: ignore[arg-type]
+            self.due[id(answer)] = begun + held
+        return None
+
+    due: dict[int, float] = field(default_factory=dict)
+    heard_nothing: bool = False
+
+
+@pytest.mark.parametrize(("run", "most"), [(177.0, 12), (30.0, 4), (600.0, 20), (2.0, 1)])
+@pytest.mark.parametrize("asks", [lambda told: told, lambda _: 45.0], ids=["what it is told", "as long as can be"])
+def test_a_patient_client_makes_few_calls(run: float, most: int, asks: Callable[[float], float]) -> None:
+    assert Assistant(run, asks=asks).work().calls <= most
+
+
+@pytest.mark.parametrize("limit", [5.0, 10.0, 30.0])
+@pytest.mark.parametrize("says_so", [True, False])
+@pytest.mark.parametrize("thinks", [0.5, 8.0])
+@pytest.mark.parametrize("asks", [lambda told: told, lambda _: 45.0], ids=["what it is told", "as long as can be"])
+def test_a_client_with_a_limit_loses_few_answers(
+    limit: float, says_so: bool, thinks: float, asks: Callable[[float], float]
+) -> None:
+    """What it loses is a question, which costs nothing: the call that pays is answered within what was borne."""
+    client = Assistant(177.0, limit, says_so, thinks, asks).work()
+    assert client.lost <= 6
+    assert client.lost < client.calls / 2
+
+
+def test_a_paying_call_stays_open_no_longer_than_what_was_borne() -> None:
+    client = Assistant(177.0).work()
+    assert client.patience.paying == 45.0
+    impatient = Assistant(177.0, 10.0).work()
+    assert impatient.patience.paying == 8.0
+
+
+def test_a_wait_that_was_borne_lets_the_next_be_longer_and_a_cancel_takes_it_back() -> None:
+    patience, now, waits = Patience(FIRST, FIRST_ASKING), 0.0, []
+    hold = patience.begin("a", now, patience.paying)
+    patience.answer(hold, 3.5, 8.0, "j1")
+    now = 5.0
+    for _ in range(4):
+        patience.hear("j1", now, 45.0)
+        waits.append(patience.asking)
+        hold = patience.begin("j1", now, patience.asking, 45.0)
+        now += patience.asking
+        patience.answer(hold, now, 45.0, "j1")
+    assert waits == [8.0, 20.0, 45.0, 45.0]
+    patience.hear("j1", now, 45.0)
+    patience.cancel(patience.begin("j1", now, patience.asking, 45.0), now + 25)
+    assert patience.asking == 20.0
+    assert patience.paying == 20.0
+
+
+def test_a_cut_is_forgotten_after_some_waits_that_were_borne() -> None:
+    """A user who stops one answer has not said that all are too long."""
+    client = Assistant(177.0).work()
+    hold = client.patience.begin("j2", client.now, client.patience.asking, 45.0)
+    client.patience.cancel(hold, client.now + 1)
+    assert client.patience.asking == 20.0
+    again = Assistant(400.0, patience=client.patience, now=client.now + 10).work()
+    assert again.patience.asking == 45.0
+
+
+@pytest.mark.parametrize(
+    ("learned", "seconds", "after", "late"),
+    [(True, 3.5, 1.9, False), (True, 3.5, 2.1, True), (False, 3.5, 4.4, False), (False, 3.5, 4.6, True),
+     (False, 45.0, 44.0, False), (False, 45.0, 46.5, True)],
+)  # fmt: skip
+def test_an_answer_is_late_when_its_client_may_have_given_up(
+    learned: bool, seconds: float, after: float, late: bool
+) -> None:
+    patience = Patience(FIRST, FIRST_ASKING) if learned else None
+    call = Call(Client(inline_seconds=seconds), patience, 100.0, lambda: 100.0 + after)
+    assert call.is_late(seconds) is late
