@@ -118,9 +118,20 @@ def open_studio(
     decoders = decoders or _decoders(settings, closing)
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
-    ledger = Ledger(database, clock, tempo.tell_again)
     dialects, resending = _dialects(catalog, access), Resending(settings.resend_below_usd, settings.max_usd_per_day)
-    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, decoders, tempo, resending=resending)
+    rooms = Rooms(
+        Ledger(database, clock, tempo.tell_again),
+        vault,
+        wire,
+        catalog,
+        dialects,
+        Feed(),
+        clock,
+        sleep,
+        decoders,
+        tempo,
+        resending=resending,
+    )
     intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
