@@ -24,7 +24,7 @@ _HARD_CODECS = frozenset({"hevc", "av1", "prores", "mjpeg"})
 _FRAME_SECONDS = 0.0002
 _CAREFUL, _HASTY = ("veryfast", 75e6), ("ultrafast", 190e6)
 _CAREFUL_SECONDS = 3.0  # up to which care is worth its time
-_LARGE, _SMALL = 2_100_000, 925_000  # pixels: 1080p and 720p; models work at no more
+_LARGE, _SMALL = 1920 * 1080, 1280 * 720  # pixels; models work at no more
 _FEWEST, _MOST = 8, 2000  # frames that are tried
 _SOUND_SECONDS, _SOUND_RATE = 110.0, 96_000  # of stereo at 48 kHz a second
 
