@@ -17,10 +17,10 @@ FLOORS = (
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
-     "media.small", "media.limits", "media.effort", "media.frames", "media.counting", "media.tracks", "media.stills",
+     "media.file_urls", "media.small", "media.limits", "media.effort", "media.frames", "media.counting", "media.tracks", "media.stills",
      "media.mask_films", "media.mask_errors", "media.videos"),
     ("wire.client",),
-    ("media.paths", "media.vault", "media.made", "media.decoders", "media.preparing", "media.intake",
+    ("media.disk", "media.paths", "media.vault", "media.made", "media.decoders", "media.preparing", "media.intake",
      "media.fitting_films", "media.video_masks", "predictions.runner"),
     ("jobs",),
     ("admission", "dry_run", "remarks", "studio", "waiting", "viewing"),
@@ -36,7 +36,7 @@ FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
         "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
         "wire.messages", "wire.egress",
-        "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
+        "media.sniff", "media.masks", "media.captions", "media.previews", "media.file_urls")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 
