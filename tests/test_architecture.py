@@ -16,9 +16,12 @@ FLOORS = (
     ("wire.messages", "wire.egress", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress", "wire.bodies",
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
-     "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
-     "media.file_urls", "media.small", "media.limits", "media.effort", "media.frames", "media.counting", "media.tracks", "media.stills",
-     "media.mask_films", "media.mask_errors", "media.videos"),
+     "media.sniff", "media.layouts", "media.colours", "media.rewriting", "media.picture_decoders", "media.data_uris",
+     "media.lookalikes",
+     "media.masks", "media.levels", "media.mask_reader", "media.outlines", "media.coco", "media.selections",
+     "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
+     "media.file_urls", "media.small", "media.limits", "media.effort", "media.frames", "media.counting",
+     "media.tracks", "media.stills", "media.mask_films", "media.mask_errors", "media.videos"),
     ("wire.client",),
     ("media.disk", "media.paths", "media.vault", "media.made", "media.decoders", "media.preparing", "media.intake",
      "media.fitting_films", "media.video_masks", "predictions.runner"),
@@ -36,7 +39,8 @@ FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
         "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
         "wire.messages", "wire.egress",
-        "media.sniff", "media.masks", "media.captions", "media.previews", "media.file_urls")  # fmt: skip
+        "media.sniff", "media.masks", "media.levels", "media.mask_reader", "media.outlines", "media.coco",
+        "media.selections", "media.captions", "media.previews", "media.file_urls")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 

@@ -40,6 +40,15 @@ class Admission:
         return {link: Length(seconds, frames) for link, seconds, frames in timed if seconds is not None}
 
     @property
+    def selects(self) -> dict[str, Json] | None:
+        """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
+        every = (one.selects for media in self.media.values() for one in media)
+        found = next((one for one in every if one is not None), None)
+        if found is None:
+            return None
+        return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
+
+    @property
     def sizes(self) -> list[int]:
         """The size in bytes of every file that must be brought to the provider."""
         return [one.size for media in self.media.values() for one in media if one.size is not None]
@@ -70,7 +79,7 @@ async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *
         listed = given if isinstance(given, list) else [given]
         _check_number(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
-        kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
+        kind = "still" if field.argument == "image" else cast("MediaKind", field.kind)
         media[field.argument] = [await intake.admit(kind, str(o), field.argument, pass_urls=pass_urls) for o in listed]
         many[field.argument] = field.many
     notes = [*_unread(media), *_first_frames(media), *_how_read(media)]
@@ -129,6 +138,8 @@ async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admit
             )
             media[field.argument] = [fitting]
             notes += said
+        elif covered and mask:
+            notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
     return notes
 
 

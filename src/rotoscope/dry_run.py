@@ -1,6 +1,6 @@
 """What a dry run gives: the very request that would be sent, and its price."""
 
-from typing import cast
+from typing import Any, cast
 
 from rotoscope.contracts.results import AnyResult, Cost, JobResult
 from rotoscope.contracts.tools import TOOLS
@@ -38,7 +38,13 @@ def dry_run(new: NewJob, planned: Plan, caps: Caps) -> JobResult:
         dry_run=True,
         quote_key=new.quote_key,
         planned_input=dict(planned.call.input),
+        **_of_the_mask(new),
     )
+
+
+def _of_the_mask(new: NewJob) -> dict[str, Any]:
+    """What an edit's result says, and no other's has a place for."""
+    return {"mask_selects": new.data.get("mask_selects")}
 
 
 def _seed_notes(new: NewJob, planned: Plan) -> list[str]:

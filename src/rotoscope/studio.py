@@ -300,6 +300,7 @@ class Studio:
             "workload": kind,
             "picture": picture.value if picture else None,
             "label": _label(manifest.tool, asked),
+            "mask_selects": admitted.selects,
             "warnings": [*notes, *_price_notes(planned.estimate_usd)],
         }
         shown = {name: _short(value) for name, value in asked.items() if value is not None}

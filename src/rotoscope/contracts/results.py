@@ -21,6 +21,7 @@ __all__ = [
     "Mask",
     "MaskBox",
     "MaskResult",
+    "MaskShare",
     "MediaFile",
     "Problem",
     "Segment",
@@ -166,12 +167,21 @@ class DescribeResult(MaskResult):
     segments: list[Segment] = []
 
 
+class MaskShare(_Record):
+    """How much of the frame an edit's mask selects, as fractions; of a mask film, over its first frames."""
+
+    least: float
+    most: float
+    frames: Annotated[int | None, Field(description="How many were looked at; null: a picture.")] = None
+
+
 class VideoResult(JobResult):
     """Result of `generate_video` and `edit_video_with_mask`."""
 
     video: VideoFile | None = None
     poster: Annotated[MediaFile | None, Field(description="One frame as a picture.")] = None
     filmstrip: Annotated[MediaFile | None, Field(description="A few frames side by side.")] = None
+    mask_selects: Annotated[MaskShare | None, Field(description="Of an edit; null: unknown.")] = None
 
 
 class AnyResult(MaskResult):
@@ -181,6 +191,7 @@ class AnyResult(MaskResult):
     video: VideoFile | None = None
     poster: MediaFile | None = None
     filmstrip: MediaFile | None = None
+    mask_selects: MaskShare | None = None
 
 
 class JobSummary(_Record):

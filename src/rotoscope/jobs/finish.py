@@ -1,7 +1,6 @@
 """The last stage of a job with masks: measure them, pair them with their phrases, paint them, write the COCO file."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.jobs.job import Artifact, Output, problem_of
 from rotoscope.media.captions import pair, read_caption
+from rotoscope.media.coco import CocoDocument
 from rotoscope.media.made import MadeFile, Tray
 from rotoscope.media.vault import Kept
 from rotoscope.wire.messages import Json
@@ -16,7 +16,7 @@ from rotoscope.wire.messages import Json
 if TYPE_CHECKING:
     from PIL import Image
 
-    from rotoscope.media.masks import LabelledMask, Mask
+    from rotoscope.media.masks import Mask
 
 __all__ = ["Finished", "MaskWork", "finish_masks"]
 
@@ -30,6 +30,7 @@ class MaskWork:
     Attributes:
         raw: the pictures it gave, in order, as they were fetched: the file, and what is known of it.
         picture: the picture that it saw, or None where nobody here has read it.
+        file_name: of the picture, as who gave it calls it, without folders.
         text: the model's words.
         label: what to call a mask without a phrase.
         score: how sure the model is, 0-1, only if it says so.
@@ -39,6 +40,7 @@ class MaskWork:
 
     raw: Sequence[tuple[Path, Output]]
     picture: Path | None
+    file_name: str
     text: str | None
     label: str
     score: float | None
@@ -73,6 +75,8 @@ class _Notes:
 def finish_masks(work: MaskWork, stem: Path) -> Finished:
     """Turn what came back into masks as data and files. Heavy: run it in a worker process.
 
+    One mask after the other: many at once, in full size, would take a hundred times the memory.
+
     Args:
         work: what came back.
         stem: the path with which the names of its files begin.
@@ -83,21 +87,53 @@ def finish_masks(work: MaskWork, stem: Path) -> Finished:
     """
     notes, tray = _Notes(), Tray(stem)
     picture = _photo(work.picture)
-    masks = [_mask(path, picture, notes) for path, _ in work.raw]
-    result, labels, problem = _words(work, len(masks))
-    from rotoscope.media.masks import LabelledMask
+    result, labels, problem = _words(work, len(work.raw))
+    outputs, measured, gathered = [], [], _Gathered(work, picture)
+    for n, label in enumerate(labels):
+        mask = _mask(work.raw[n][0], picture, notes)
+        outputs.append(_mask_output(n, mask, work, tray))
+        measured.append(_measured(label, mask, work.score))
+        gathered.add(n, label, mask)
+    outputs += gathered.outputs(tray, notes)
+    rows: list[Json] = [*measured]
+    return Finished({**result, "masks": rows}, tuple(outputs), tuple(notes.warnings), problem, tuple(tray.files))
 
-    labelled = [LabelledMask(label, mask, work.score) for label, mask in zip(labels, masks, strict=True)]
-    outputs = [_mask_output(n, one, work, tray) for n, one in enumerate(labelled)]
-    outputs.append(_coco(labelled, tray))
-    if work.paint and picture is not None:
-        outputs.append(_overlay(picture, labelled, tray, notes))
-    elif work.paint:
-        notes.add("No overlay was made, because the picture could not be read from its address.")
-    if not any(one.mask.any() for one in labelled):
-        notes.add("The mask is empty: the model found nothing.")
-    measured: list[Json] = [_measured(one) for one in labelled]
-    return Finished({**result, "masks": measured}, tuple(outputs), tuple(notes.warnings), problem, tuple(tray.files))
+
+class _Gathered:
+    """What is made of all masks together: the COCO file, and the overlay if one is wanted."""
+
+    def __init__(self, work: MaskWork, picture: "Image.Image | None") -> None:
+        from rotoscope.media.previews import Overlay
+
+        self._work = work
+        self._coco: CocoDocument | None = None
+        self._overlay = Overlay(picture) if work.paint and picture is not None else None
+        self._found = self._left_out = False
+
+    def add(self, n: int, label: str, mask: "Mask") -> None:
+        """Add one mask; the first decides the size of the COCO file, the photo that of the overlay."""
+        height, width = mask.shape
+        self._coco = self._coco or CocoDocument(self._work.file_name, width, height)
+        if (self._coco.height, self._coco.width) == (height, width):
+            self._coco.add(n, label, mask, self._work.score)
+        if self._overlay is not None and not self._overlay.paint(n, mask):
+            self._left_out = True
+        self._found = self._found or bool(mask.any())
+
+    def outputs(self, tray: Tray, notes: _Notes) -> Iterator[Output]:
+        """The files, once all masks are there."""
+        if self._coco is not None:
+            kept = tray.keep(self._coco.content(), "application/json")
+            yield Output("coco", 0, Artifact(kept.sha256, kept.content_type, kept.size))
+        if self._left_out:
+            notes.add("The overlay leaves out masks of another shape than the photo.")
+        if self._overlay is not None:
+            kept = tray.keep(self._overlay.jpeg(), "image/jpeg")
+            yield Output("overlay", 0, _artifact(kept, *self._overlay.size))
+        elif self._work.paint:
+            notes.add("No overlay was made, because the picture could not be read from its address.")
+        if not self._found:
+            notes.add("The mask is empty: the model found nothing.")
 
 
 def _photo(path: Path | None) -> "Image.Image | None":
@@ -127,28 +163,29 @@ def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapp
 
 def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
     """The mask in a picture that a model gave: a bare mask, or one that is painted on the photo."""
-    from rotoscope.media.masks import fit_to, looks_like_mask, painted_difference, read_mask
+    from rotoscope.media.mask_reader import read_mask
+    from rotoscope.media.masks import fit_to, painted_difference
     from rotoscope.media.pictures import decode
 
     try:
-        given = decode(path.read_bytes())
+        given = decode(path.read_bytes(), exact=True)
     except UserMistake as error:
         raise OutputLost(
             "The picture that the model gave cannot be decoded.",
             hint="The run was probably charged; the file is kept and listed under files.",
             code=error.code,
         ) from error
-    mask: Mask | None
-    if looks_like_mask(given):
-        mask = read_mask(given)
-    else:
-        mask = painted_difference(given, picture) if picture is not None else None
-        if mask is None:
-            raise PredictionFailed(
-                "The model gave a picture in which no mask can be told from the photo.",
-                hint="Try another model; the run may have been charged, and its picture is listed under files.",
-                code="provider_protocol",
-            )
+    read = read_mask(given)
+    for remark in read.remarks if read else ():
+        notes.add(remark)
+    mask = read.mask if read else painted_difference(given, picture) if picture is not None else None
+    if mask is None:
+        raise PredictionFailed(
+            "The model gave a picture in which no mask can be told from the photo.",
+            hint="Try another model; the run may have been charged, and its picture is listed under files.",
+            code="provider_protocol",
+        )
+    if read is None:
         notes.add("The model painted its mask on the photo; the mask was taken from what differs.")
     if picture is None:
         return mask
@@ -162,40 +199,21 @@ def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
     return fitted
 
 
-def _measured(one: "LabelledMask") -> dict[str, Json]:
+def _measured(label: str, mask: "Mask", score: float | None) -> dict[str, Json]:
     from rotoscope.media.masks import area_of, box_of
 
-    box = box_of(one.mask)
+    box = box_of(mask)
     corners: Json = {"left": box.left, "top": box.top, "right": box.right, "bottom": box.bottom} if box else None
-    return {"label": one.label, "score": one.score, "box": corners, "area": round(area_of(one.mask), 6)}
+    return {"label": label, "score": score, "box": corners, "area": round(area_of(mask), 6)}
 
 
-def _mask_output(n: int, one: "LabelledMask", work: MaskWork, tray: Tray) -> Output:
+def _mask_output(n: int, mask: "Mask", work: MaskWork, tray: Tray) -> Output:
     from rotoscope.media.masks import mask_png
 
-    height, width = one.mask.shape
+    height, width = mask.shape
     raw = work.raw[n][1]
-    kept = tray.keep(mask_png(one.mask), _PNG)
+    kept = tray.keep(mask_png(mask), _PNG)
     return Output("mask", n, _artifact(kept, width, height), raw.source_url, raw.source_expires_at)
-
-
-def _coco(masks: Sequence["LabelledMask"], tray: Tray) -> Output:
-    from rotoscope.media.masks import coco_document
-
-    height, width = masks[0].mask.shape
-    document = coco_document("picture", width, height, [one for one in masks if one.mask.shape == (height, width)])
-    kept = tray.keep(json.dumps(document, ensure_ascii=False).encode(), "application/json")
-    return Output("coco", 0, Artifact(kept.sha256, kept.content_type, kept.size))
-
-
-def _overlay(picture: "Image.Image", masks: Sequence["LabelledMask"], tray: Tray, notes: _Notes) -> Output:
-    from rotoscope.media.previews import encode_jpeg, overlay
-
-    fitting = [one.mask for one in masks if one.mask.shape == (picture.height, picture.width)]
-    if len(fitting) < len(masks):
-        notes.add("The overlay leaves out masks of another shape than the photo.")
-    kept = tray.keep(encode_jpeg(overlay(picture, fitting)), "image/jpeg")
-    return Output("overlay", 0, _artifact(kept, picture.width, picture.height))
 
 
 def _artifact(kept: Kept, width: int, height: int) -> Artifact:

@@ -14,6 +14,7 @@ from rotoscope.jobs.finish import Finished, MaskWork, finish_masks
 from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Job, Output, Patch
 from rotoscope.jobs.rooms import Rooms
+from rotoscope.media.coco import file_name_of
 from rotoscope.media.decoders import FILM, MASKS
 from rotoscope.media.made import scratch_files, take_in
 from rotoscope.models.harvest import Harvest
@@ -113,6 +114,7 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
     work = MaskWork(
         raw=[(_present(rooms, output), output) for output in raw],
         picture=picture,
+        file_name=_file_name(job, picture),
         text=found.text,
         label=str(job.data.get("label") or "mask"),
         score=found.notice.confidence if found.notice else None,
@@ -124,6 +126,13 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
     finally:
         if picture is not None and picture.parent == rooms.vault.folder / "scratch":
             picture.unlink(missing_ok=True)
+
+
+def _file_name(job: Job, picture: Path | None) -> str:
+    """What the picture is called by who gave it; one of ours is called as the file in the results folder."""
+    given = str(job.args.get("image") or "")
+    ours = given.strip().lower().startswith(("artifact://", "job://"))
+    return picture.name if ours and picture is not None else file_name_of(given)
 
 
 def _present(rooms: Rooms, output: Output) -> Path:

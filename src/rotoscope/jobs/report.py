@@ -99,6 +99,7 @@ def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, objec
         "coco": files.get(("coco", 0)),
         "text": found.get("text"),
         "segments": found.get("segments") or [],
+        "mask_selects": job.data.get("mask_selects"),
         "video": files.get(("video", 0)),
         "poster": files.get(("poster", 0)),
         "filmstrip": files.get(("filmstrip", 0)),

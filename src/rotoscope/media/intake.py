@@ -21,6 +21,7 @@ from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
 from rotoscope.media.decoders import FILM, PICTURE, Decodes
 from rotoscope.media.paths import Roots, local_path, open_file
 from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
+from rotoscope.media.selections import Selection
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
 
@@ -31,14 +32,10 @@ FILE_BYTES = 512 * 1024 * 1024
 INLINE_BYTES = 10 * 1024 * 1024
 _SNIFFED_BYTES = 64
 
-_MADE_AS: Mapping[PreparedKind, str] = {
-    "image": "image",
-    "still": "image",
-    "video": "video",
-    "mask": "video",
-    "audio": "audio",
-}
-MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
+_PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
+_MADE_AS: Mapping[PreparedKind, str] = {"still": "image", "film_mask": "video"}
+
+MediaKind = Literal["image", "still", "video", "audio", "visual"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 
@@ -49,8 +46,9 @@ class Admitted:
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
     has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
-    should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has sound, and
-    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape.
+    should know of how it was read. `selects`: of a mask, how much of the frame it selects. `frame_rate` is in frames a
+    second, `has_audio` says whether a video has sound, and `stored` is the upright size in which a video's pictures
+    were stored, where a player shows them in another shape.
     """
 
     value: str
@@ -65,6 +63,7 @@ class Admitted:
     frame_rate: float | None = None
     has_audio: bool | None = None
     stored: tuple[int, int] | None = None
+    selects: Selection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +160,7 @@ class Intake:
     async def _checked(self, kind: MediaKind, file: Path) -> Admitted:
         """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
         wanted, kept = await anyio.to_thread.run_sync(self._looked_at, kind, file)
-        limits = PICTURE if wanted == "image" else FILM
+        limits = PICTURE if wanted in _PICTURES else FILM
         if kept is not None:
             return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
         target = await anyio.to_thread.run_sync(self.vault.scratch)
@@ -175,13 +174,13 @@ class Intake:
     def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
         """As what the file is to be read, and the file itself, kept, if it was made here as such."""
         wanted = _kind_of(kind, _type_of(file))
-        if wanted == "image" and file.stat().st_size > PICTURE_BYTES:
+        if wanted in _PICTURES and file.stat().st_size > PICTURE_BYTES:
             raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
-        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS[wanted])
+        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS.get(wanted, wanted))
 
     def _adopted(self, kind: PreparedKind, target: Path, facts: Facts) -> Kept:
         kept = self.vault.adopt(target, _digest(target), facts.content_type or "application/octet-stream")
-        self.vault.note_made(kept.sha256, _MADE_AS[kind])
+        self.vault.note_made(kept.sha256, _MADE_AS.get(kind, kind))
         return kept
 
     def _made_here(self, file: Path, kind: str) -> Kept | None:
@@ -218,10 +217,8 @@ def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
 
 
 def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
-    if kind in ("visual", "mask") and is_image(content_type):
-        return "image"
     if kind == "visual":
-        return "video"
+        return "picture_mask" if is_image(content_type) else "film_mask"
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 

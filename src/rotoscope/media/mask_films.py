@@ -68,6 +68,7 @@ class MaskFilm:
         least: the smallest part of a frame that is selected, 0 to 1.
         most: the largest part of a frame that is selected, 0 to 1.
         frames: how many were looked at.
+        at_all_borders: whether what is selected touches all four borders of a frame.
     """
 
     source: Source
@@ -79,6 +80,7 @@ class MaskFilm:
     least: float
     most: float
     frames: int
+    at_all_borders: bool
 
     @property
     def is_plain(self) -> bool:
@@ -121,12 +123,14 @@ def read_mask_film(path: Path, most: int) -> MaskFilm:
     top = light.top()
     shown = light.shares(_half_of(top))
     opaque = alpha.shares(_HALF)
-    by_light = MaskFilm("light", top, coloured, False, light.greys(top), uneven, *_ends(shown), len(shown))
+    ends, framed = _ends(shown), light.border >= _half_of(top) and top >= _FAINT
+    by_light = MaskFilm("light", top, coloured, False, light.greys(top), uneven, *ends, len(shown), framed)
     if not opaque or min(opaque) == 1:
         return by_light
     if apart and by_light.looks_like_mask and by_light.most > 0 and by_light.least < 1:
         return replace(by_light, conflict=True)
-    return MaskFilm("alpha", _WHITE, coloured, False, alpha.greys(_WHITE), 0.0, *_ends(opaque), len(opaque))
+    ends, framed = _ends(opaque), alpha.border >= _HALF
+    return MaskFilm("alpha", _WHITE, coloured, False, alpha.greys(_WHITE), 0.0, *ends, len(opaque), framed)
 
 
 def read_transparency(path: Path) -> MaskFilm | None:
@@ -207,10 +211,13 @@ class _Shades:
     """How often each value from 0 to 255 stands in each frame, as parts of the frame."""
 
     frames: "list[NDArray[np.float64]]" = field(default_factory=list)
+    border: int = 0  # the brightest that all four borders of one frame reach
 
     def add(self, values: "Pixels") -> None:
         import numpy as np
 
+        borders = (values[0], values[-1], values[:, 0], values[:, -1])
+        self.border = max(self.border, min(int(border.max()) for border in borders))
         self.frames.append(np.bincount(values.reshape(-1), minlength=_WHITE + 1) / values.size)
 
     def top(self) -> int:

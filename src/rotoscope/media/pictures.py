@@ -1,58 +1,48 @@
 """The one place where pictures are decoded: budget first, then pixels, upright, and nothing but pixels.
 
-Every untrusted picture comes through here. Only four decoders are ever loaded (PNG, JPEG, WEBP, GIF); the header is
-judged before any pixel is decoded; EXIF orientation is applied here and nowhere else; what leaves `clean` carries no
-metadata and nothing that was appended to the file.
+Every untrusted picture comes through here. Only four decoders are ever loaded (PNG, JPEG, WEBP, GIF); the parts of the
+file are counted and its header is judged before any pixel is decoded; EXIF orientation is applied here and nowhere
+else; what leaves `clean` carries no metadata and nothing that was appended to the file.
 """
 
-import io
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rotoscope.errors import InvalidInput, TooLarge
-from rotoscope.media.sniff import content_type_of, foreign_format, is_image
+from rotoscope.media.colours import to_srgb
+from rotoscope.media.picture_decoders import (
+    DEFAULT_LIMITS,
+    PLAIN_MODES,
+    SIDEWAYS,
+    UPRIGHT,
+    Limits,
+    OpenPicture,
+    broken_is_corrupt,
+    check_picture_type,
+    load_pixels,
+    open_picture,
+)
+from rotoscope.media.rewriting import bare_png, write_jpeg, write_png, write_webp
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFile
+    from PIL import Image
 
-__all__ = ["DEFAULT_LIMITS", "CleanPicture", "Limits", "check_size", "clean", "decode"]
+__all__ = ["DEFAULT_LIMITS", "CleanPicture", "Limits", "check_picture_type", "check_size", "clean", "decode"]
 
-_SNIFFED_BYTES = 512
-_ORIENTATION = 0x0112
-_SIDEWAYS = range(5, 9)  # the orientations that swap width and height
-_BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, OverflowError, struct.error, zlib.error)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How large a picture may be.
-
-    Attributes:
-        megapixels: millions of pixels over all frames.
-        side: pixels along the longer side.
-        aspect: longer side over shorter side.
-    """
-
-    megapixels: int = 64
-    side: int = 16384
-    aspect: int = 100
-
-
-DEFAULT_LIMITS = Limits()
+_FEW_COLOURS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class CleanPicture:
-    """A picture written anew: upright, without metadata. `width` and `height` are in pixels."""
+    """A picture written anew: upright, in sRGB, without metadata.
+
+    `width` and `height` are in pixels; `notes`: what the user should know of how it was read.
+    """
 
     content: bytes
     content_type: str
     width: int
     height: int
+    notes: tuple[str, ...] = ()
 
 
 def check_size(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
@@ -63,139 +53,110 @@ def check_size(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
 
     Raises:
         InvalidInput: `not_media`, `unsupported` or `corrupt`.
-        TooLarge: more pixels, a longer side or a longer strip than the limits allow.
+        TooLarge: more parts, pixels, memory, a longer side or a longer strip than the limits allow.
     """
-    with _broken_is_corrupt(limits):
-        image = _opened(data, limits)
-        width, height = image.size
-        return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
+    with broken_is_corrupt(limits):
+        picture = open_picture(data, limits)
+        width, height = picture.image.size
+        return (height, width) if picture.orientation in SIDEWAYS else (width, height)
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> "Image.Image":
-    """Decode a picture, upright; of an animation, the first frame.
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> "Image.Image":
+    """Decode a picture, upright; of one that moves, the first picture.
+
+    Its numbers are those of the file: a profile is not applied.
+
+    Args:
+        data: the file.
+        limits: how large it may be.
+        exact: for a mask, whose numbers may be those of objects: grey of sixteen bits stays so.
 
     Returns:
-        An image of mode 1, L, LA, P, RGB or RGBA: as it was stored, so that the ids of a palette mask survive.
+        An image of mode 1, L, LA, P, RGB or RGBA, if `exact` also I;16: as it was stored, so that ids survive.
         It carries no metadata but the transparent colour of a palette.
 
     Raises:
         InvalidInput: `not_media`, `unsupported` or `corrupt` (also when the data ends early).
         TooLarge: as for `check_size`; raised before any pixel is decoded.
     """
-    with _broken_is_corrupt(limits):
-        image = _opened(data, limits)
-        image.load()
-        return _bare(_turned(_plain(image), _orientation(image, data)))
+    with broken_is_corrupt(limits):
+        picture = open_picture(data, limits)
+        return _turned(_bare(_plain(load_pixels(picture, data), exact=exact)), picture.orientation)
 
 
-def clean(data: bytes, limits: Limits = DEFAULT_LIMITS) -> CleanPicture:
-    """Decode a picture and write it anew, so that only its pixels leave.
+def clean(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> CleanPicture:
+    """Decode a picture and write it anew, so that only its pixels leave, upright and in sRGB.
 
-    A JPEG stays a JPEG (quality 95, full colour resolution); all else becomes a PNG with its pixel values kept.
+    It leaves about as large as it came, and loses nothing that can be seen:
+
+    - A JPEG is coded again with its own tables on its own blocks, which gives the coefficients that it had. The coded
+      pixels are not copied instead: between them there is room for more than pixels. Where its colours changed or
+      its blocks moved, the tables are made at least those of quality 92.
+    - A PNG keeps its pressed pixels, byte by byte, without every other chunk, once they are proven to be nothing else.
+      One that is turned, interlaced, has a profile or more than 8 bits is made anew.
+    - A WEBP with loss becomes a JPEG of quality 92, which every model reads; with transparency, a WEBP of that quality;
+      with few flat colours, as a mask has, a PNG.
+    - All else becomes a PNG with its values kept: a WEBP without loss, the first picture of a GIF.
+
+    Args:
+        data: the file.
+        limits: how large it may be.
+        exact: for a mask: its profile is not applied, and grey of sixteen bits stays so.
 
     Raises:
         InvalidInput: as for `decode`.
         TooLarge: as for `decode`.
     """
-    image = decode(data, limits)
-    target = io.BytesIO()
-    if content_type_of(data[:_SNIFFED_BYTES]) == "image/jpeg":
-        image.save(target, "JPEG", quality=95, subsampling=0)
-        return CleanPicture(target.getvalue(), "image/jpeg", *image.size)
-    image.save(target, "PNG")
-    return CleanPicture(target.getvalue(), "image/png", *image.size)
+    with broken_is_corrupt(limits):
+        picture = open_picture(data, limits)
+        bare = _bare_png(picture, data)
+        if bare is not None:
+            return CleanPicture(bare, "image/png", *picture.image.size, _notes(picture))
+        image = load_pixels(picture, data)
+        is_new = image.mode not in PLAIN_MODES
+        converted = to_srgb(image, picture.profile) if picture.profile and not exact else None
+        image = _plain(converted or image, exact=exact)
+        is_new = is_new or converted is not None
+        size, image = image.size, _turned(_bare(image), picture.orientation)
+        if picture.orientation != UPRIGHT:
+            picture.image.close()  # its pixels, which lie there a second time now
+        content, content_type = _written(image, picture, size, is_new=is_new)
+        return CleanPicture(content, content_type, *image.size, _notes(picture))
 
 
-@contextmanager
-def _broken_is_corrupt(limits: Limits) -> Iterator[None]:
-    """Turn what decoders raise on hostile or broken bytes into our own errors."""
-    from PIL import Image
-
-    try:
-        yield
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        message = f"The picture has far more than {limits.megapixels} megapixels, the most that is read."
-        raise TooLarge(message, hint="Give a smaller version of the picture.") from error
-    except _BROKEN as error:
-        message = "The picture is broken or incomplete and cannot be decoded."
-        raise InvalidInput(message, code="corrupt", hint="Save or download the picture again.") from error
+def _notes(picture: OpenPicture) -> tuple[str, ...]:
+    if not picture.layout.moving:
+        return ()
+    kind = picture.content_type.partition("/")[2].upper()
+    return (f"The picture moves (it is a {kind} of several pictures); only its first picture is used.",)
 
 
-def _opened(data: bytes, limits: Limits) -> "ImageFile.ImageFile":
-    """The picture with its header read and its size judged."""
-    # Pillow's own `open` refuses the largest pictures before it says how large they are, and it looks at the further
-    # pictures that cameras append to a JPEG; the decoder itself does neither.
-    image = _decoders()[_picture_type(data)](io.BytesIO(data))
-    _judge(image.size, 1, limits)  # before the frames are counted: a GIF's are found by walking through the file
-    _judge(image.size, int(getattr(image, "n_frames", 1)), limits)
-    return image
+def _bare_png(picture: OpenPicture, data: bytes) -> bytes | None:
+    """A PNG without its metadata; None where its pixels must change, or it is none."""
+    if picture.layout.png is None or picture.profile or picture.orientation != UPRIGHT:
+        return None
+    return bare_png(data, picture.layout.png)
 
 
-def _picture_type(data: bytes) -> str:
-    """The content type of a picture that we take."""
-    head = data[:_SNIFFED_BYTES]
-    content_type = content_type_of(head)
-    if content_type is not None and is_image(content_type):
-        return content_type
-    hint = "Give a PNG, JPEG, WEBP or GIF picture."
-    if content_type is not None:
-        kind = content_type.partition("/")[0]
-        raise InvalidInput(f"This file holds {kind}, and a picture is needed.", code="unsupported", hint=hint)
-    foreign = foreign_format(head)
-    if foreign is not None:
-        raise InvalidInput(f"Files of the format {foreign} are not read.", code="unsupported", hint=hint)
-    raise InvalidInput("This is not a picture.", code="not_media", hint=hint)
+def _written(image: "Image.Image", picture: OpenPicture, size: tuple[int, int], *, is_new: bool) -> tuple[bytes, str]:
+    """The picture as a file; `size` is the one that it had before it was turned, `is_new`: its values changed."""
+    layout = picture.layout
+    if layout.jpeg is not None:
+        coding = picture.coding
+        if coding is not None and is_new:
+            coding = coding.finer()
+        if coding is not None and picture.orientation != UPRIGHT:
+            coding = coding.turned(size, sideways=picture.orientation in SIDEWAYS)
+        return write_jpeg(image, coding), "image/jpeg"
+    if layout.lossy and image.getcolors(_FEW_COLOURS) is None:
+        if image.mode == "RGB" or _is_opaque(image):
+            return write_jpeg(image.convert("RGB")), "image/jpeg"
+        return write_webp(image), "image/webp"
+    return write_png(image), "image/png"
 
 
-def _decoders() -> dict[str, type["ImageFile.ImageFile"]]:
-    import warnings
-
-    from PIL import Image
-    from PIL.GifImagePlugin import GifImageFile
-    from PIL.JpegImagePlugin import JpegImageFile
-    from PIL.PngImagePlugin import PngImageFile
-    from PIL.WebPImagePlugin import WebPImageFile
-
-    # For the whole process: filters that are set and reset around each picture would not be safe among threads.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # remarks on broken metadata
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-    return {
-        "image/png": PngImageFile,
-        "image/jpeg": JpegImageFile,
-        "image/webp": WebPImageFile,
-        "image/gif": GifImageFile,
-    }
-
-
-def _judge(size: tuple[int, int], frames: int, limits: Limits) -> None:
-    """Refuse what is larger than the limits."""
-    short, long = sorted(size)
-    shape = f"The picture is {size[0]} x {size[1]} pixels"
-    if long > limits.side:
-        message = f"{shape}; at most {limits.side} along a side are read."
-        raise TooLarge(message, hint="Give a smaller version of the picture.")
-    if long > limits.aspect * short:
-        message = f"{shape}; one side may be at most {limits.aspect} times the other."
-        raise TooLarge(message, hint="Give a part of the picture that is less narrow.")
-    megapixels = short * long * frames / 1e6
-    if megapixels > limits.megapixels:
-        many = f" in {frames} frames" if frames > 1 else ""
-        message = f"{shape}{many}, {megapixels:.1f} megapixels in all; at most {limits.megapixels} are read."
-        raise TooLarge(message, hint="Give a smaller version of the picture.")
-
-
-def _orientation(image: "ImageFile.ImageFile", data: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 when there is none or none that can be read."""
-    from PIL import Image
-
-    if b"eXIf" in data:
-        image.load()  # a PNG may tell it after the pixels
-    try:
-        # Not the PNG's own method, which would decode the pixels of every picture without EXIF.
-        value = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except _BROKEN:
-        return 1
-    return int(value) if value in range(1, 9) else 1
+def _is_opaque(image: "Image.Image") -> bool:
+    return image.getchannel("A").getextrema() == (255, 255)
 
 
 def _turned(image: "Image.Image", orientation: int) -> "Image.Image":
@@ -214,20 +175,27 @@ def _turned(image: "Image.Image", orientation: int) -> "Image.Image":
     return image.transpose(turns[orientation]) if orientation in turns else image
 
 
-def _plain(image: "Image.Image") -> "Image.Image":
-    """The picture in one of the six modes that the rest of the house knows."""
-    if image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}:
+def _plain(image: "Image.Image", *, exact: bool = False) -> "Image.Image":
+    """The picture in one of the six modes that the rest of the house knows; where it must be exact, in a seventh."""
+    from PIL import Image
+
+    if image.mode in PLAIN_MODES or (exact and image.mode == "I;16"):
         return image
     if not image.mode.startswith("I"):
         return image.convert("RGB")
     # Sixteen bits of grey. Where no value needs more than eight, they are the ids of a label map and stay as they are.
-    _, top = image.convert("I").getextrema()
-    step = 1 if isinstance(top, int | float) and top <= 255 else 256  # noqa: PLR2004 - the largest value of a byte
-    return image.convert("I").point(lambda value: value * (1 / step)).convert("L")
+    _, top = image.getextrema()
+    if isinstance(top, int | float) and top <= 255:  # noqa: PLR2004 - the largest value of a byte
+        return image.convert("L")
+    return Image.frombytes("L", image.size, image.tobytes()[1::2])  # the high bytes
 
 
 def _bare(image: "Image.Image") -> "Image.Image":
-    """A copy that knows its pixels and, for a palette, the transparent colour, and nothing else of the file."""
-    bare = image.copy()
+    """The same pixels with, for a palette, the transparent colour, and nothing else of the file.
+
+    What a decoder gives knows the whole file; its pixels are not copied.
+    """
+    image.load()
+    bare = image._new(image.im)  # noqa: SLF001 - what `copy` does, without the copy
     bare.info = {name: value for name, value in image.info.items() if name == "transparency"}
     return bare

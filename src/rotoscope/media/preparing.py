@@ -6,6 +6,7 @@ that they were told to write.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ __all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
 
 _SNIFFED_BYTES = 64
 
-PreparedKind = Literal["image", "still", "video", "mask", "audio"]
+PreparedKind = Literal["image", "picture_mask", "still", "video", "film_mask", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
     """Write what of a file may leave.
 
     Args:
-        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected.
+        kind: what it must be; a `still` is the first frame of a video, a `picture_mask` keeps its exact numbers, of a
+            `film_mask` what it selects is kept.
         source: the file.
         target: where to write.
 
@@ -81,7 +83,7 @@ def measure(kind: PreparedKind, path: Path) -> Facts:
         UserMistake: as for `prepare`.
     """
     match kind:
-        case "video" | "mask":
+        case "video" | "film_mask":
             return _film(probe_video(path), (), None)
         case "audio":
             return _sound(probe_sound(path), ())
@@ -107,8 +109,8 @@ def show(path: Path, side: int, most: int) -> Shown:
     return Shown(small_picture(image, side, most), image.width, image.height)
 
 
-def _picture(source: Path, target: Path) -> Facts:
-    picture = clean(source.read_bytes())
+def _picture(source: Path, target: Path, *, exact: bool = False) -> Facts:
+    picture = clean(source.read_bytes(), exact=exact)
     target.write_bytes(picture.content)
     return Facts(picture.content_type, picture.width, picture.height)
 
@@ -125,7 +127,7 @@ def _video(source: Path, target: Path) -> Facts:
     return _film(made.facts, made.notes, made.stored)
 
 
-def _mask(source: Path, target: Path) -> Facts:
+def _film_mask(source: Path, target: Path) -> Facts:
     """A copy would lose what is transparent, and with it the mask."""
     try:
         film = read_transparency(source)
@@ -170,8 +172,9 @@ def _sound(facts: SoundFacts, notes: tuple[str, ...]) -> Facts:
 
 _PREPARE: Mapping[PreparedKind, Callable[[Path, Path], Facts]] = {
     "image": _picture,
+    "picture_mask": partial(_picture, exact=True),
     "still": _still,
     "video": _video,
-    "mask": _mask,
+    "film_mask": _film_mask,
     "audio": _audio,
 }

@@ -1,27 +1,24 @@
 """A mask that covers a video: the same shape, neither empty nor full, white where the video is to be edited."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rotoscope.errors import StorageFailed, UserMistake
+from rotoscope.errors import InvalidInput, StorageFailed, UserMistake
 from rotoscope.media.fitting_films import fit_film, is_of_stored
-from rotoscope.media.mask_errors import another_shape, no_mask, useless_mask
+from rotoscope.media.mask_errors import another_shape, no_mask
+from rotoscope.media.selections import Selection, in_percent, selection_of, warnings_on
 from rotoscope.media.vault import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from PIL import Image
-
     from rotoscope.media.decoders import Decodes
     from rotoscope.media.intake import Admitted
     from rotoscope.media.made import MadeFile
+    from rotoscope.media.mask_reader import MaskReading
     from rotoscope.media.masks import Mask
 
 __all__ = ["fit_mask"]
-
-_MOST_OBJECTS = 32
 
 
 async def fit_mask(
@@ -57,64 +54,78 @@ async def fit_mask(
         fitting = await decoders.run(_fitted_picture, path, wanted, stored, stem, limits=MASKS)
         await anyio.to_thread.run_sync(take_in, vault, [fitting.file])
     link = f"artifact://{fitting.file.sha256}"
-    made = replace(mask, value=link, content_type="image/png", size=fitting.size)
-    return replace(made, width=fitting.width, height=fitting.height), list(fitting.notes)
+    made = replace(mask, value=link, content_type="image/png", size=fitting.size, selects=fitting.selects)
+    fitted = replace(made, width=fitting.width, height=fitting.height)
+    return fitted, [*fitting.notes, *warnings_on(fitting.selects)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Fitting:
-    """A mask that fits, as it was written: its size in bytes, width and height in pixels, and what was done to it."""
+    """A mask that fits, as it was written: its size in bytes, width and height in pixels, what is to be told of it, and
+    how much it selects.
+    """
 
     file: "MadeFile"
     size: int
     width: int
     height: int
     notes: tuple[str, ...]
+    selects: Selection
 
 
 def _fitted_picture(
     path: "Path", wanted: tuple[int, int] | None, stored: tuple[int, int] | None, stem: "Path"
 ) -> _Fitting:
     from rotoscope.media.made import Tray
-    from rotoscope.media.masks import fit_to, looks_like_mask, mask_png, read_mask
-    from rotoscope.media.pictures import decode
+    from rotoscope.media.masks import fit_to, mask_png
 
-    image = decode(path.read_bytes())
-    if not looks_like_mask(image) and not _numbers_objects(image):
-        raise no_mask()
-    selected = read_mask(image)
-    _check_amount([selected])
-    width, height = wanted or image.size
-    if is_of_stored(image.size, wanted, stored):
-        selected = _stretched(selected, width, height)
+    read = _read(path)
+    selected = selection_of([read.mask], moves=False)
+    tall, wide = read.mask.shape
+    width, height = wanted or (wide, tall)
+    mask = _stretched(read.mask, width, height) if is_of_stored((wide, tall), wanted, stored) else read.mask
     try:
-        fitting, resized = fit_to(selected, width, height)
+        fitting, _ = fit_to(mask, width, height)
     except UserMistake:
-        raise another_shape(image.size, (width, height)) from None
+        raise another_shape((wide, tall), (width, height)) from None
     tray = Tray(stem)
     kept = tray.keep(mask_png(fitting), "image/png")
-    sizes = f"from {image.width}x{image.height} to the video's {width}x{height}"
-    notes = (f"The mask was resized {sizes} without smoothing.",) if resized or image.size != (width, height) else ()
-    return _Fitting(tray.files[0], kept.size, width, height, notes)
+    sizes = f"from {wide}x{tall} to the video's {width}x{height}"
+    notes = [f"The mask was resized {sizes} without smoothing."] if (wide, tall) != (width, height) else []
+    return _Fitting(tray.files[0], kept.size, width, height, (*_how_read(read, selected), *notes), selected)
 
 
-def _numbers_objects(image: "Image.Image") -> bool:
-    """Whether a palette picture is a label map, with a small number for each object, and no photo of few colours."""
-    return image.mode == "P" and image.getcolors(_MOST_OBJECTS) is not None
+def _read(path: "Path") -> "MaskReading":
+    """The mask in a picture.
+
+    Raises:
+        InvalidInput: it is a photo, or says two things at once.
+    """
+    from rotoscope.media.mask_reader import read_mask
+    from rotoscope.media.pictures import decode
+
+    read = read_mask(decode(path.read_bytes(), exact=True))
+    if read is None:
+        raise no_mask()
+    if read.contradicts:
+        raise InvalidInput(
+            "The mask's colours and its transparency select different parts: what is white in it is transparent.",
+            hint="Save it without transparency, white where the video is to be edited, and black elsewhere.",
+        )
+    return read
 
 
 def _stretched(mask: "Mask", width: int, height: int) -> "Mask":
+    """A mask that was made from frames as they are stored, in the shape that is shown."""
     import numpy as np
     from PIL import Image
 
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=np.bool_)
 
 
-def _check_amount(masks: "Iterable[Mask]") -> None:
-    """Refuse a mask that selects nothing in any frame, or everything in every frame."""
-    some = some_not = False
-    for mask in masks:
-        some, some_not = some or bool(mask.any()), some_not or not mask.all()
-        if some and some_not:
-            return
-    raise useless_mask(full=some)
+def _how_read(read: "MaskReading", selected: Selection) -> list[str]:
+    """How the mask was read, where that is not plain; from transparency, it may as well be meant the other way."""
+    if read.rule != "transparency":
+        return list(read.remarks)
+    ways = "If the transparent part is what should be edited, give a mask that is white there and black elsewhere."
+    return [f"{remark} That is {in_percent(selected)}. {ways}" for remark in read.remarks]

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from rotoscope.contracts.characters import whole_text
 from rotoscope.contracts.money import in_dollars
-from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MediaFile, VideoResult
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MaskShare, MediaFile, VideoResult
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.fitting import LONGEST, fitted, fitted_list
 
@@ -87,16 +87,26 @@ def _media_lines(result: JobResult) -> list[str]:
 
 
 def _video_lines(result: JobResult) -> list[str]:
-    if not isinstance(result, VideoResult | AnyResult) or result.video is None:
+    if not isinstance(result, VideoResult | AnyResult):
         return []
+    lines = [f"mask selects: {_share(result.mask_selects)}"] if result.mask_selects else []
+    if result.video is None:
+        return lines
     video = result.video
     sound = "with sound" if video.has_audio else "silent"
     what = (
         f"{video.width}x{video.height}, {video.duration_seconds:.2f} s, {video.frame_rate:g} frames a second, {sound}"
     )
-    lines = [f"video: {what}, {_place(video)}"]
+    lines.append(f"video: {what}, {_place(video)}")
     pictures = {"poster": result.poster, "filmstrip": result.filmstrip}
     return lines + [f"{name}: {_place(media)}" for name, media in pictures.items() if media]
+
+
+def _share(selects: MaskShare) -> str:
+    least, most = f"{selects.least:.1%}", f"{selects.most:.1%}"
+    if selects.frames is None:
+        return f"{most} of the frame"
+    return f"{least} to {most} of the frame in its first {selects.frames} frames"
 
 
 def _mask_lines(result: JobResult) -> list[str]:

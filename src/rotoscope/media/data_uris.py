@@ -1,0 +1,69 @@
+"""Data URIs, read as browsers read them: the data: URL of the Fetch standard, with its forgiving base64.
+
+Assistants copy them from pages, mails and logs: broken into lines, escaped, without padding, with parameters.
+Sources: https://fetch.spec.whatwg.org/#data-url-processor and https://infra.spec.whatwg.org/#forgiving-base64-decode.
+"""
+
+import binascii
+import re
+from urllib.parse import unquote_to_bytes
+
+from rotoscope.errors import InvalidInput, TooLarge
+
+__all__ = ["MOST_BYTES", "read_data_uri"]
+
+MOST_BYTES = 10 * 1024 * 1024
+"""The most that is read from one."""
+
+_MARK = re.compile(r";[ ]*base64$", re.IGNORECASE)
+_DROPPED = str.maketrans("", "", "\t\n\r")  # anywhere in an URL
+_BLANKS = b"\t\n\x0c\r "
+_ESCAPE = 3  # characters for a byte
+_ALPHABET = re.compile(rb"[A-Za-z0-9+/]*")
+_QUANTUM = 4
+
+
+def read_data_uri(text: str, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a data URI. Its media type is not looked at: a file is what its own bytes say.
+
+    Args:
+        text: begins with `data:`; in any case, and with blanks around it.
+        most: of the bytes.
+
+    Raises:
+        InvalidInput: `data_uri_invalid`: there is no comma, or the base64 is none.
+        TooLarge: more than `most`.
+    """
+    head, comma, body = text.partition("#")[0].strip("".join(map(chr, range(33)))).partition(",")
+    if not comma:
+        raise _invalid("The data URI has no comma, which its data would follow.")
+    if len(body) > _ESCAPE * 2 * most:
+        raise _too_large(most)
+    payload = unquote_to_bytes(body.translate(_DROPPED))
+    if _MARK.search(head.translate(_DROPPED).rstrip(" \f")):
+        payload = _decoded(payload)
+    if len(payload) > most:
+        raise _too_large(most)
+    return payload
+
+
+def _decoded(payload: bytes) -> bytes:
+    """Forgiving base64: blanks are skipped, padding may be missing, and bits that are too many are dropped."""
+    payload = payload.translate(None, _BLANKS)
+    if len(payload) % _QUANTUM == 0 and payload.endswith(b"="):
+        payload = payload[:-2] if payload.endswith(b"==") else payload[:-1]
+    if len(payload) % _QUANTUM == 1 or not _ALPHABET.fullmatch(payload):
+        raise _invalid("The data URI is not valid base64.")
+    return binascii.a2b_base64(payload + b"=" * (-len(payload) % _QUANTUM))
+
+
+def _invalid(message: str) -> InvalidInput:
+    return InvalidInput(
+        message, hint="Write data:image/png;base64,… and encode the file again.", code="data_uri_invalid"
+    )
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(
+        f"The data URI has more than {most // (1024 * 1024)} MB.", hint="Give a path or an https URL instead."
+    )
