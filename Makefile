@@ -63,6 +63,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/box_mask.py
 	$(BIN)/python bench/film.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/photo.py
 	$(BIN)/python bench/lag.py
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/contention.py

@@ -82,7 +82,7 @@ async def admit(
         listed = given if isinstance(given, list) else [given]
         _check_number(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
-        kind = "still" if field.argument == "image" else cast("MediaKind", field.kind)
+        kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
         media[field.argument] = [
             await intake.admit(kind, str(one), field.argument, pass_urls=pass_urls, carrier=carrier) for one in listed
         ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 
-from rotoscope.errors import StorageFailed
+from rotoscope.errors import InvalidInput, StorageFailed
 from rotoscope.models.access import SANDBOX_URL, Access, access_of
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
@@ -224,11 +224,20 @@ class _BuiltIn:
 
 
 def _make_home(home: Path) -> None:
-    """Jobs hold prompts and pictures: the folder is its owner's alone."""
+    """Jobs hold prompts and pictures, and manifests say where keys go: the folder is its owner's alone."""
+    from rotoscope.ownership import find_fault, make_private
+
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(home)
+        fault = find_fault(home)
     except OSError as error:
         raise _unwritable(home) from error
+    if fault is not None:
+        raise InvalidInput(
+            f"The folder {home} {fault}, so nothing is kept in it.",
+            hint="Set ROTOSCOPE_HOME to a folder that is yours alone, or take the right to write from all others "
+            "(chmod go-w).",
+        )
 
 
 def _unwritable(folder: Path) -> StorageFailed:

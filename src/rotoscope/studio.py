@@ -317,7 +317,7 @@ class Studio:
 async def job_output(rooms: Rooms, link: str) -> str:
     """The `artifact://` link of another job's output: `job://ID`, `job://ID/masks/1`, `job://ID/overlay`.
 
-    Without a name it is the job's main output: its video, else its first mask.
+    Without a name it is the job's main output: its video, else its mask, if there is only one.
 
     Raises:
         UnknownJob: no such job.
@@ -326,9 +326,11 @@ async def job_output(rooms: Rooms, link: str) -> str:
     job_id, _, name = link.removeprefix("job://").partition("/")
     job = await rooms.ledger.job(job_id)
     outputs = await rooms.ledger.outputs(job.id)
-    if not name and job.tool == "describe_with_masks" and sum(output.role == "mask" for output in outputs) > 1:
+    name = name.strip("/")
+    masks = sum(output.role == "mask" for output in outputs)
+    if name in ("", "mask", "masks") and masks > 1:
         hint = f"Name one of them: job://{job.id}/masks/0 and so on; get_job tells their labels."
-        raise InvalidInput("The job has described several areas.", hint=hint, code="unknown_resource")
+        raise InvalidInput(f"The job has {masks} masks.", hint=hint, code="unknown_resource")
     name = name or ("video" if TOOLS[job.tool].result is VideoResult else "masks/0")
     known = _OUTPUT.fullmatch(name)
     wanted = (known["role"].replace("masks", "mask"), int(known["n"] or 0)) if known else None

@@ -51,6 +51,20 @@ def test_a_call_prints_the_structured_result_and_nothing_else(run: Run, photo: P
         assert (mask.format, mask.size) == ("PNG", (512, 512))
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no modes like these")
+def test_a_home_that_others_may_write_to_is_refused_and_nothing_is_kept_there(
+    run: Run, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    given = json.dumps({"image": photo.name, "box": BOX})
+    done = run("call", "segment_image", "--json", given, ROTOSCOPE_HOME=str(tmp_path / "open"))
+    assert done.returncode == 2
+    assert "can be written by other users" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "open").iterdir())
+
+
 def test_at_the_command_line_a_person_may_name_any_folder(run: Run, photo: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

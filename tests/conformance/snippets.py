@@ -70,8 +70,9 @@ def picture() -> str:
 def run(snippet: Path, known: dict[str, str]) -> list[str]:
     """Run one; what failed, in words."""
     done = subprocess.run(
-        ["node", snippet.name], check=False, capture_output=True, text=True, timeout=SECONDS,
-        cwd=snippet.parent, env={**environment(), **known},
+        [sys.executable if snippet.suffix == ".py" else "node", snippet.name],
+        check=False, capture_output=True, text=True, timeout=SECONDS, cwd=snippet.parent,
+        env={**environment(), **known},
     )  # fmt: skip
     print(f"{snippet.name}: {'failed' if done.returncode else 'ran'}", flush=True)
     return [f"{snippet.name}: {done.stderr.strip()[-1500:]}"] if done.returncode else []

@@ -63,7 +63,7 @@ def test_a_film_of_another_format_is_named(tmp_path: Path, said: str) -> None:
         path = film(tmp_path / name, codec, frames=30, rate=rate, container=container, options=options)
     except (av.error.FFmpegError, ValueError):
         pytest.skip("this build writes none")
-    for kind in ("video", "film_mask"):
+    for kind in ("video", "mask"):
         with pytest.raises(InvalidInput) as caught:
             prepare(kind, path, tmp_path / "clean.mp4")  # type: ignore[arg-type]
         assert caught.value.code == "unsupported"
@@ -118,7 +118,7 @@ def test_text_as_a_mask_is_neither_a_picture_nor_a_film(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"just some words, more than a few of them" * 20)
     with pytest.raises(InvalidInput, match="neither a picture nor a film") as caught:
-        prepare("film_mask", path, tmp_path / "clean.mp4")
+        prepare("mask", path, tmp_path / "clean.mp4")
     assert caught.value.code == "not_media"
 
 

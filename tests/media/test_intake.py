@@ -15,6 +15,7 @@ import pytest
 from decoding import InThread
 from PIL import Image
 
+from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.intake import Admitted, Intake, MediaKind
 from rotoscope.media.paths import Roots
 from rotoscope.media.vault import Vault
@@ -27,17 +28,19 @@ Make = Callable[[Path], Path]
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Intake:
-    vault = Vault(tmp_path / "rotoscope" / "vault")
     folders = (tmp_path / "home", tmp_path / "rotoscope")
     folders[0].mkdir()
+    return intake_of(Vault(tmp_path / "rotoscope" / "vault"), Roots(folders, folders[0]), tmp_path)
 
+
+def intake_of(vault: Vault, roots: Roots, tmp_path: Path) -> Intake:
     async def fetch(url: str, target: Path, limit: int) -> None:
         shutil.copyfile(tmp_path / "home" / url.rpartition("/")[2], target)
 
     async def job_output(link: str) -> str:
         return f"artifact://{link.rpartition('/')[2]}"
 
-    return Intake(vault, Roots(folders, folders[0]), fetch, lambda url: check_url(url).url, job_output, InThread())
+    return Intake(vault, roots, fetch, lambda url: check_url(url).url, job_output, InThread())
 
 
 def jpeg(folder: Path) -> Path:
@@ -188,6 +191,74 @@ async def test_the_first_frame_of_a_video_is_the_same_by_the_link_of_the_video(
     link = (await intake.admit("video", file, "video", pass_urls=False)).value
     frames = [await intake.admit("still", way, "image", pass_urls=False) for way in (file, link)]
     assert frames[0] == frames[1]
+
+
+async def test_our_own_files_are_ours_however_the_home_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hidden, outside of the roots, behind a link: what a result names can be given again."""
+    user = tmp_path / "user"
+    (user / "work").mkdir(parents=True)
+    (user / ".local").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setenv("HOME", str(user))
+    monkeypatch.chdir(user / "work")
+    given = picture(".png")(user / "work")
+    for home in (user / ".local" / "rotoscope", tmp_path / "disk" / "rotoscope", user / "work" / ".." / ".local" / "r"):
+        intake = intake_of(Vault(home / "vault"), Roots((user / "work",), user / "work"), tmp_path)
+        shown = await intake.admit("image", str(given), "image", pass_urls=False)
+        kept = intake.vault.find(shown.value.removeprefix("artifact://"))
+        assert kept is not None
+        rest = kept.relative_to(home)
+        name = home.name
+        for path in (str(kept), f"~/.local/{name}/{rest}", f"../.local/{name}/{rest}", str(kept.resolve()),
+                     kept.resolve().as_uri(), f"../../disk/{name}/{rest}"):  # fmt: skip
+            assert (await intake.admit("image", path, "image", pass_urls=False)).value == shown.value, path
+
+
+@pytest.mark.parametrize("way", ["path", "data", "address", "artifact"])
+async def test_what_is_no_medium_of_the_kind_is_refused_by_its_first_bytes_and_leaves_nothing_behind(
+    intake: Intake, tmp_path: Path, way: str
+) -> None:
+    content = b"P5\n320 240\n255\n" + bytes(76800)
+    (tmp_path / "home" / "m.pgm").write_bytes(content)
+    text = {
+        "path": "m.pgm",
+        "data": f"data:image/png;base64,{base64.b64encode(content).decode()}",
+        "address": "https://example.com/m.pgm",
+        "artifact": intake.vault.keep(content, "application/octet-stream").uri,
+    }[way]
+    kinds: tuple[MediaKind, ...] = ("image", "still", "visual", "video", "audio")
+    for kind in kinds:
+        with pytest.raises(InvalidInput, match="PGM") as refusal:
+            await intake.admit(kind, text, "mask", pass_urls=False)
+        assert refusal.value.code == "unsupported"
+    assert not list((intake.vault.folder / "scratch").iterdir())
+
+
+async def test_a_large_file_is_not_copied_to_be_refused(
+    intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copyfileobj(*_: object) -> None:
+        pytest.fail("it was copied before its first bytes and its size were judged")
+
+    monkeypatch.setattr(shutil, "copyfileobj", copyfileobj)
+    heads = {"film.mp4": b"\0\0\0\x20ftypisom\0\0\2\0", "text.png": b"hello", "p.png": b"\x89PNG\r\n\x1a\n"}
+    for name, head in heads.items():
+        with (tmp_path / "home" / name).open("wb") as file:
+            file.write(head)
+            file.truncate(400_000_000)
+        with pytest.raises(UserMistake):
+            await intake.admit("image", name, "image", pass_urls=False)
+
+
+async def test_that_a_picture_moves_is_told(intake: Intake, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "home" / "a.gif", save_all=True, append_images=frames[1:])
+    for kind in ("image", "visual"):
+        admitted = await intake.admit(kind, "a.gif", "mask", pass_urls=False)  # type: ignore[arg-type]  # both are
+        assert admitted.notes
+        assert "only its first picture is used" in admitted.notes[0]
 
 
 async def test_another_picture_is_another_file(intake: Intake, tmp_path: Path) -> None:

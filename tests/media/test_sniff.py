@@ -5,7 +5,17 @@ import sys
 
 import pytest
 
-from rotoscope.media.sniff import content_type_of, extension_of, foreign_format, is_audio, is_image, is_video
+from rotoscope.errors import InvalidInput
+from rotoscope.media.sniff import (
+    WantedKind,
+    check_head,
+    content_type_of,
+    extension_of,
+    foreign_format,
+    is_audio,
+    is_image,
+    is_video,
+)
 
 _TAKEN = {
     "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
@@ -42,6 +52,20 @@ def test_older_spellings_of_a_format_are_known_too(head: bytes) -> None:
         ("AVIF", b"\0\0\0\x18ftypavif\0\0\0\0"),
         ("Matroska", b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska"),
         ("AVI", b"RIFF\x24\0\0\0AVI LIST"),
+        ("PGM", b"P5\n320 240\n255\n"),
+        ("PGM", b"P2\n# made by hand\n"),
+        ("PPM", b"P6 4 4 255\n"),
+        ("PBM", b"P4\n8 8\n"),
+        ("PAM", b"P7\nWIDTH 4\n"),
+        ("PFM", b"PF\n4 4\n"),
+        ("BMP", b"BM\x36\x84\3\0\0\0\0\0\x36\0\0\0\x28\0\0\0"),
+        ("CUR", b"\0\0\2\0\1\0"),
+        ("ICNS", b"icns\0\0\1\0"),
+        ("DDS", b"DDS \x7c\0\0\0"),
+        ("QOI", b"qoif\0\0\0\4"),
+        ("JPEG 2000", b"\xff\x4f\xff\x51\0\x2f"),
+        ("OpenEXR", b"\x76\x2f\x31\x01\2\0\0\0"),
+        ("PostScript", b"%!PS-Adobe-3.0 EPSF-3.0"),
         ("SVG", b'\xef\xbb\xbf<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'),
     ],
 )
@@ -67,11 +91,55 @@ def test_a_real_format_that_is_not_taken_has_a_name(name: str, head: bytes) -> N
         b"\xff\xfb\xf0\x44",
         b"\xff\xfb\x9c\x44",
         b"<html></html>",
+        b"BMW sells cars",
+        b"P51 is a plane",
+        b"Portable",
     ],
 )
 def test_what_is_no_media_has_no_type(head: bytes) -> None:
     assert content_type_of(head) is None
     assert foreign_format(head) is None
+
+
+_KINDS: tuple[WantedKind, ...] = ("image", "still", "visual", "video", "audio")
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_format_that_is_not_read_is_named_whatever_is_wanted(kind: WantedKind) -> None:
+    with pytest.raises(InvalidInput, match="format PGM are not read") as refusal:
+        check_head(b"P5\n320 240\n255\n", kind)
+    assert refusal.value.code == "unsupported"
+    assert refusal.value.hint
+
+
+def test_what_is_no_medium_is_refused_by_what_was_wanted() -> None:
+    words = {
+        "image": "not a picture",
+        "visual": "neither a picture nor a film",
+        "video": "not a video",
+        "audio": "sound",
+    }
+    for kind in _KINDS:
+        with pytest.raises(InvalidInput, match=words.get(kind, "not a picture")) as refusal:
+            check_head(b"-----BEGIN OPENSSH PRIVATE KEY-----", kind)
+        assert refusal.value.code == "not_media"
+
+
+@pytest.mark.parametrize(("content_type", "head"), _TAKEN.items())
+def test_a_medium_of_another_kind_is_told(content_type: str, head: bytes) -> None:
+    medium = content_type.partition("/")[0]
+    for kind in _KINDS:
+        fits = (
+            kind == medium
+            or (medium == "video") * (kind != "image")
+            or (medium == "image") * (kind in ("still", "visual"))
+        )
+        if fits:
+            check_head(head, kind)
+        else:
+            with pytest.raises(InvalidInput, match="is needed, and this file is a") as refusal:
+                check_head(head, kind)
+            assert refusal.value.code == "unsupported"
 
 
 def test_kinds_are_told_apart_and_unknown_types_are_none_of_them() -> None:

@@ -297,9 +297,10 @@ async def test_places_as_fractions_are_refused_before_anything_is_spent(
 async def test_a_description_of_several_areas_stands_for_none_of_them(client: Client, photo: Path) -> None:
     found = await call(client, "describe_with_masks", image=str(photo))
     assert len(found["masks"]) > 1
-    answer = await client.call_tool("segment_image", {"image": f"job://{found['job_id']}", "box": BOX})
-    assert answer.is_error
-    assert f"job://{found['job_id']}/masks/0" in text_of(answer)
+    for name in ("", "/", "/masks", "/masks/", "/mask"):
+        answer = await client.call_tool("segment_image", {"image": f"job://{found['job_id']}{name}", "box": BOX})
+        assert answer.is_error
+        assert f"job://{found['job_id']}/masks/0" in text_of(answer)
     one = await client.call_tool("segment_image", {"image": f"job://{found['job_id']}/masks/0", "box": BOX})
     assert not one.is_error
 

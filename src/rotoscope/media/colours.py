@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image, ImageCms
 
-__all__ = ["is_convertible", "to_srgb"]
+__all__ = ["changes_nothing", "is_convertible", "to_srgb"]
 
 _STRIP = 256  # rows: what is worked on stays in the processor's cache, and the rest of the picture is no second copy
 _MOST_BYTES = 8_000_000  # the profiles of presses have 2 or 3 MB
@@ -22,6 +22,16 @@ _SPACES = {"RGB": "RGB ", "RGBA": "RGB ", "P": "RGB ", "CMYK": "CMYK", "L": "GRA
 def is_convertible(mode: str, profile: bytes) -> bool:
     """Whether the header of a profile says that it is for pictures of this mode."""
     return _SPACES.get(mode, "").encode() == profile[16:20] != b"" and len(profile) <= _MOST_BYTES
+
+
+def changes_nothing(mode: str, profile: bytes) -> bool:
+    """Whether pictures of a mode would stay as they are, whatever their pixels: the profile is sRGB, or of no use.
+
+    Of grey that cannot be said: what it is depends on how many levels there are.
+    """
+    if not is_convertible(mode, profile):
+        return True
+    return _SPACES[mode] != "GRAY" and _transform(_SPACES[mode].strip(), mode, profile) is None
 
 
 def to_srgb(image: "Image.Image", profile: bytes) -> "Image.Image | None":

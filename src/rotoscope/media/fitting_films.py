@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rotoscope.media.mask_errors import another_shape, no_mask
-from rotoscope.media.selections import Selection, amount_refusal, warnings_on
+from rotoscope.media.mask_errors import another_shape, no_mask, useless_mask
+from rotoscope.media.selections import Selection, warnings_on
 from rotoscope.media.vault import Vault
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ async def fit_film(
 
     own = (mask.width or 0, mask.height or 0)
     wanted = (video.width, video.height) if video and video.width and video.height else own
-    used = min(frames, video.frames) if video and video.frames else frames
     _judge_shape(own, wanted, video.stored if video else None)
+    used = min(frames, video.frames) if video and video.frames else frames
     with scratch_files(vault) as stem:
         fitting = await decoders.run(_fitted, path, stem, used, own, wanted, limits=FILM)
         if fitting.file is not None:
@@ -65,11 +65,12 @@ async def fit_film(
             await anyio.to_thread.run_sync(vault.note_made, fitting.file.sha256, "video")
     film = fitting.film
     selects = Selection(film.least, film.most, film.frames, film.at_all_borders)
+    mask = replace(mask, selects=selects)
     notes = [*_what_was_done(film, own, wanted), *_pairing(mask, video), *warnings_on(selects)]
     if fitting.file is None:
-        return replace(mask, selects=selects), notes
+        return mask, notes
     link = f"artifact://{fitting.file.sha256}"
-    made = replace(mask, value=link, content_type="video/mp4", size=fitting.size, has_audio=False, selects=selects)
+    made = replace(mask, value=link, content_type="video/mp4", size=fitting.size, has_audio=False)
     return replace(made, width=wanted[0], height=wanted[1]), notes
 
 
@@ -102,7 +103,7 @@ def _fitted(path: "Path", stem: "Path", frames: int, own: Size, wanted: Size) ->
     if not film.looks_like_mask:
         raise no_mask()
     if film.most <= 0 or film.least >= 1:
-        raise amount_refusal("empty" if film.most <= 0 else "full")
+        raise useless_mask(full=film.most > 0)
     if film.is_plain and own == wanted:
         return _Fitting(film)
     target = stem.with_name(f"{stem.name}-mask")

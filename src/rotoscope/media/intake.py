@@ -5,9 +5,8 @@ taken as it is. Made anew it would change (a JPEG loses a little each time), and
 `artifact://` link that was shown for it would look like two.
 """
 
-import base64
-import binascii
 import hashlib
+import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,11 +17,12 @@ from typing import Literal
 import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
+from rotoscope.media.data_uris import read_data_uri
 from rotoscope.media.decoders import FILM, PICTURE, Decodes
 from rotoscope.media.paths import Roots, local_path, open_file
 from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
 from rotoscope.media.selections import Selection
-from rotoscope.media.sniff import content_type_of, is_image, is_video
+from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
 from rotoscope.models.carry import Carrier
 
@@ -30,13 +30,19 @@ __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 
 PICTURE_BYTES = 200_000_000
 FILE_BYTES = 512 * 1024 * 1024
-INLINE_BYTES = 10 * 1024 * 1024
-_SNIFFED_BYTES = 64
+_CHUNK = 1024 * 1024
+_SNIFFED_BYTES = 512
 
 _PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
-_MADE_AS: Mapping[PreparedKind, str] = {"still": "image", "film_mask": "video"}
-
-MediaKind = Literal["image", "still", "video", "audio", "visual"]
+_MADE_AS: Mapping[PreparedKind, str] = {
+    "image": "image",
+    "picture_mask": "picture_mask",
+    "still": "image",
+    "video": "video",
+    "mask": "video",
+    "audio": "audio",
+}
+MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 
@@ -47,9 +53,9 @@ class Admitted:
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
     has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
-    should know of how it was read. `selects`: of a mask, how much of the frame it selects. `frame_rate` is in frames a
-    second, `has_audio` says whether a video has sound, and `stored` is the upright size in which a video's pictures
-    were stored, where a player shows them in another shape.
+    should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has sound, and
+    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape.
+    `selects`: of a mask, how much of the frame it selects.
     """
 
     value: str
@@ -112,35 +118,43 @@ class Intake:
             address = self.check_url(text)
             if pass_urls:
                 return Admitted(address)
-        async with self._landed(text, scheme) as file:
+        async with self._landed(kind, text, scheme) as file:
             return await self._checked(kind, file, carrier)
 
     @asynccontextmanager
-    async def _landed(self, text: str, scheme: str) -> AsyncIterator[Path]:
+    async def _landed(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
         """The file itself, for the time of the check: one that we keep already, or a private copy."""
-        if scheme in ("artifact", "job"):
-            uri = await self.job_output(text) if scheme == "job" else text
-            yield await anyio.to_thread.run_sync(self._kept, uri)
-            return
-        own = self.vault.hash_of(local_path(text)) if scheme in ("", "file") else None
-        if own is not None:
-            yield await anyio.to_thread.run_sync(self._kept, f"artifact://{own}")
+        uri = await self._link(text, scheme)
+        if uri is not None:
+            yield await anyio.to_thread.run_sync(self._kept, kind, uri)
             return
         scratch = await anyio.to_thread.run_sync(self.vault.scratch)
         try:
-            await self._copied(text, scheme, scratch)
+            await self._copied(kind, text, scheme, scratch)
             yield scratch
         finally:
             scratch.unlink(missing_ok=True)
 
-    async def _copied(self, text: str, scheme: str, scratch: Path) -> None:
+    async def _link(self, text: str, scheme: str) -> str | None:
+        """The `artifact://` link of what is kept here already, however it was named; None for all else."""
+        if scheme == "job":
+            return await self.job_output(text)
+        if scheme == "artifact":
+            return text
+        if scheme not in ("", "file"):
+            return None
+        own = await anyio.to_thread.run_sync(self.vault.hash_of, self.roots.start / local_path(text))
+        return f"artifact://{own}" if own is not None else None
+
+    async def _copied(self, kind: MediaKind, text: str, scheme: str, scratch: Path) -> None:
         match scheme:
             case "https":
                 await self.fetch(text, scratch, FILE_BYTES)
+                await anyio.to_thread.run_sync(_check_file, kind, scratch)
             case "data":
-                await anyio.to_thread.run_sync(lambda: scratch.write_bytes(_decoded(text)))
+                await anyio.to_thread.run_sync(_write_data, kind, text, scratch)
             case "" | "file":
-                await anyio.to_thread.run_sync(self._copied_from_disk, text, scratch)
+                await anyio.to_thread.run_sync(self._copied_from_disk, kind, text, scratch)
             case _:
                 raise UnsafeSource(
                     f"Addresses of the kind {scheme[:20]!r} are not read.",
@@ -148,17 +162,27 @@ class Intake:
                     code="url_scheme",
                 )
 
-    def _copied_from_disk(self, text: str, scratch: Path) -> None:
-        """A copy, so that what is checked is what is used, whatever happens to the original meanwhile."""
-        with open_file(text, self.roots, FILE_BYTES) as source, scratch.open("wb") as target:
-            shutil.copyfileobj(source, target)
+    def _copied_from_disk(self, kind: MediaKind, text: str, scratch: Path) -> None:
+        """A copy, so that what is checked is what is used, whatever happens to the original meanwhile.
 
-    def _kept(self, uri: str) -> Path:
-        path = self.vault.find(uri.removeprefix("artifact://").strip("/"))
+        Its first bytes and its size are judged before, so that nothing large is copied to be refused.
+        """
+        with open_file(text, self.roots, FILE_BYTES) as source:
+            head = source.read(_SNIFFED_BYTES)
+            check_head(head, kind)
+            if is_image(content_type_of(head)):
+                _check_picture_size(os.fstat(source.fileno()).st_size)
+            source.seek(0)
+            with scratch.open("wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+
+    def _kept(self, kind: MediaKind, uri: str) -> Path:
+        path = self.vault.find(uri.partition("://")[2].strip("/"))
         if path is None:
             raise InvalidInput(
                 "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
             )
+        _check_file(kind, path)
         return path
 
     async def _checked(self, kind: MediaKind, file: Path, carrier: Carrier | None) -> Admitted:
@@ -178,13 +202,13 @@ class Intake:
     def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
         """As what the file is to be read, and the file itself, kept, if it was made here as such."""
         wanted = _kind_of(kind, _type_of(file))
-        if wanted in _PICTURES and file.stat().st_size > PICTURE_BYTES:
-            raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
-        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS.get(wanted, wanted))
+        if wanted in _PICTURES:
+            _check_picture_size(file.stat().st_size)
+        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS[wanted])
 
     def _adopted(self, kind: PreparedKind, target: Path, facts: Facts) -> Kept:
         kept = self.vault.adopt(target, _digest(target), facts.content_type or "application/octet-stream")
-        self.vault.note_made(kept.sha256, _MADE_AS.get(kind, kind))
+        self.vault.note_made(kept.sha256, _MADE_AS[kind])
         return kept
 
     def _made_here(self, file: Path, kind: str) -> Kept | None:
@@ -221,8 +245,10 @@ def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
 
 
 def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
+    if is_image(content_type) and kind in ("visual", "mask"):
+        return "picture_mask" if kind == "mask" else "image"
     if kind == "visual":
-        return "picture_mask" if is_image(content_type) else "film_mask"
+        return "video"
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 
@@ -236,15 +262,17 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _decoded(uri: str) -> bytes:
-    head, comma, payload = uri.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
-        raise InvalidInput("The data URI is not base64.", hint="Write data:image/png;base64,…", code="data_uri_invalid")
-    if len(payload) > INLINE_BYTES * 4 // 3 + 4:
-        raise TooLarge("The data URI has more than 10 MB.", hint="Give a path or an https URL instead.")
-    try:
-        return base64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInput(
-            "The data URI is not valid base64.", hint="Encode the file again.", code="data_uri_invalid"
-        ) from error
+def _check_file(kind: MediaKind, file: Path) -> None:
+    with file.open("rb") as opened:
+        check_head(opened.read(_SNIFFED_BYTES), kind)
+
+
+def _check_picture_size(size: int) -> None:
+    if size > PICTURE_BYTES:
+        raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
+
+
+def _write_data(kind: MediaKind, text: str, scratch: Path) -> None:
+    content = read_data_uri(text)
+    check_head(content[:_SNIFFED_BYTES], kind)
+    scratch.write_bytes(content)

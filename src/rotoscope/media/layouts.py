@@ -72,12 +72,14 @@ class Layout:
     Attributes:
         moving: whether there are further pictures behind the first.
         lossy: whether the first picture was coded with loss.
+        size: of the canvas of a WEBP, in pixels; None where its decoder must tell.
         jpeg: of a JPEG.
         png: of a PNG that has a header.
     """
 
     moving: bool = False
     lossy: bool = False
+    size: tuple[int, int] | None = None
     jpeg: JpegScans | None = None
     png: PngParts | None = None
 
@@ -214,7 +216,22 @@ def _walk_webp(data: bytes) -> Layout:
         elif name in (b"VP8 ", b"VP8L") and lossy is None:
             lossy = name == b"VP8 "
         place += 8 + size + size % 2
-    return Layout(moving=frames > 1, lossy=bool(lossy))
+    return Layout(moving=frames > 1, lossy=bool(lossy), size=_canvas(data))
+
+
+def _canvas(data: bytes) -> tuple[int, int] | None:
+    """The size of a WEBP by its first chunk: the decoder takes memory for it before it tells it."""
+    name, body = data[12:16], data[20:30]
+    if len(body) < 10:  # noqa: PLR2004 - what the longest of the three headers takes
+        return None
+    if name == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if name == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if name == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    return None
 
 
 def _is_lossy(data: bytes, place: int, end: int) -> bool:

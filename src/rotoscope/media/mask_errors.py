@@ -2,7 +2,7 @@
 
 from rotoscope.errors import InvalidInput
 
-__all__ = ["another_shape", "no_mask"]
+__all__ = ["another_shape", "no_mask", "useless_mask"]
 
 
 def no_mask() -> InvalidInput:
@@ -10,6 +10,18 @@ def no_mask() -> InvalidInput:
     return InvalidInput(
         "The mask is a photo or a film, not a mask: it is neither black and white nor a map of numbers.",
         hint="Give one that is white where the video is to be edited, and black elsewhere.",
+    )
+
+
+def useless_mask(*, full: bool) -> InvalidInput:
+    """It selects everything, or nothing."""
+    if full:
+        return InvalidInput(
+            "The mask is full.", hint="Nothing of the video would be left: use generate_video for that."
+        )
+    return InvalidInput(
+        "The mask is empty.",
+        hint="Nothing would be edited: give a mask that is white where the video is to be edited.",
     )
 
 

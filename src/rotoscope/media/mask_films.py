@@ -123,14 +123,24 @@ def read_mask_film(path: Path, most: int) -> MaskFilm:
     top = light.top()
     shown = light.shares(_half_of(top))
     opaque = alpha.shares(_HALF)
-    ends, framed = _ends(shown), light.border >= _half_of(top) and top >= _FAINT
-    by_light = MaskFilm("light", top, coloured, False, light.greys(top), uneven, *ends, len(shown), framed)
+    by_light = MaskFilm(
+        "light",
+        top,
+        coloured,
+        False,
+        light.greys(top),
+        uneven,
+        *_ends(shown),
+        len(shown),
+        light.border >= _half_of(top),
+    )
     if not opaque or min(opaque) == 1:
         return by_light
     if apart and by_light.looks_like_mask and by_light.most > 0 and by_light.least < 1:
         return replace(by_light, conflict=True)
-    ends, framed = _ends(opaque), alpha.border >= _HALF
-    return MaskFilm("alpha", _WHITE, coloured, False, alpha.greys(_WHITE), 0.0, *ends, len(opaque), framed)
+    return MaskFilm(
+        "alpha", _WHITE, coloured, False, alpha.greys(_WHITE), 0.0, *_ends(opaque), len(opaque), alpha.border >= _HALF
+    )
 
 
 def read_transparency(path: Path) -> MaskFilm | None:
@@ -211,14 +221,14 @@ class _Shades:
     """How often each value from 0 to 255 stands in each frame, as parts of the frame."""
 
     frames: "list[NDArray[np.float64]]" = field(default_factory=list)
-    border: int = 0  # the brightest that all four borders of one frame reach
+    border: int = 0  # the largest value that all four borders of one of the frames reach
 
     def add(self, values: "Pixels") -> None:
         import numpy as np
 
-        borders = (values[0], values[-1], values[:, 0], values[:, -1])
-        self.border = max(self.border, min(int(border.max()) for border in borders))
         self.frames.append(np.bincount(values.reshape(-1), minlength=_WHITE + 1) / values.size)
+        borders = values[0], values[-1], values[:, 0], values[:, -1]
+        self.border = max(self.border, min(int(border.max()) for border in borders))
 
     def top(self) -> int:
         """The brightest value that is not stray."""

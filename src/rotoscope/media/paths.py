@@ -2,18 +2,22 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UnsafeSource
 from rotoscope.media.file_urls import judge_path, path_of_url
+from rotoscope.media.lookalikes import find_lookalike, find_similar
 
 __all__ = ["Roots", "default_roots", "local_path", "open_file"]
 
 _WINDOWS = os.name == "nt"
 _LONGEST_PATH = 4096  # characters
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)  # which needs no right to list what is in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +36,50 @@ def default_roots(cwd: Path, home: Path | None) -> Roots:
     return Roots(tuple(folder for folder in (cwd, home) if folder is not None and not _is_top(folder)), cwd)
 
 
-def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A real path below one of the roots, and that root's own real path."""
+
+    path: Path
+    root: Path
+
+
+def open_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path], str] = os.path.realpath) -> BinaryIO:
     """Open a file that a caller named, by path or `file://` URL, for reading; the caller closes it.
 
+    A name that nothing has is taken for the only one in its folder that looks the same.
+
     Args:
-        text: an absolute path, one relative to `roots.start`, or one that begins with `~`.
+        text: an absolute path, one relative to `roots.start`, or one that begins with `~/`.
         roots: where files may be read from.
         limit: the largest file that is opened, in bytes.
+        resolve: gives the real path of a path, with all links followed.
 
     Raises:
         UnsafeSource: outside the roots, hidden, or on another machine.
         InvalidInput: no such file, no regular file, or no path at all.
         TooLarge: more than `limit` bytes.
     """
-    return _open_regular(_allowed(_named(text, roots.start), roots.folders), limit)
+    named = roots.start / local_path(text)
+    if text.rstrip().endswith(("/", os.sep)):
+        raise InvalidInput(
+            f"{named.name!r} is named as a folder.", hint="Give the path of a file.", code="path_invalid"
+        )
+    place = _allowed(named, roots.folders, resolve)
+    try:
+        return _open_regular(place, limit)
+    except FileNotFoundError as error:
+        alike = find_lookalike(place.path, place.root)
+        if alike is None:
+            raise _missing(place.path) from error
+    try:
+        return _open_regular(_allowed(alike, roots.folders, resolve), limit)
+    except FileNotFoundError as error:
+        raise _missing(place.path) from error
 
 
 def local_path(text: str) -> Path:
-    """The path that a path or a `file://` URL means; nothing is looked up.
+    """The path that a path or a `file://` URL means, with the home folder in place of `~`; nothing else is looked up.
 
     Raises:
         InvalidInput: it can be no path.
@@ -63,7 +93,23 @@ def local_path(text: str) -> Path:
     if "\x00" in path or len(path) > _LONGEST_PATH:
         raise _unusable()
     judge_path(path, windows=_WINDOWS)
-    return Path(path)
+    return _at_home(Path(path)) if path.startswith("~") else Path(path)
+
+
+def _at_home(path: Path) -> Path:
+    """`~/a` with the home folder. Another user's is not looked up: the answer would tell whether there is one."""
+    if path.parts[0] != "~":
+        raise InvalidInput(
+            "Only ~/ stands for a folder, that of the user whom the server runs for.",
+            hint="Give an absolute path.",
+            code="path_invalid",
+        )
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise InvalidInput(
+            "The home folder is not known.", hint="Give an absolute path.", code="path_invalid"
+        ) from error
 
 
 def _unusable() -> InvalidInput:
@@ -75,56 +121,86 @@ def _is_top(folder: Path) -> bool:
     return real == real.parent
 
 
-def _named(text: str, start: Path) -> Path:
-    try:
-        return start / local_path(text).expanduser()
-    except RuntimeError as error:
-        raise InvalidInput(
-            "The path names an unknown user.", hint="Give an absolute path.", code="path_invalid"
-        ) from error
-
-
-def _allowed(path: Path, folders: Sequence[Path]) -> Path:
+def _allowed(path: Path, folders: Sequence[Path], resolve: Callable[[Path], str]) -> _Place:
     """The real path, judged before anything says whether it exists."""
-    real = Path(os.path.realpath(path))
-    for folder in folders:
-        below = _below(real, Path(os.path.realpath(folder)))
-        if below is not None and not any(part.startswith(".") for part in below.parts):
-            return real
-    hidden = any(_below(real, Path(os.path.realpath(folder))) is not None for folder in folders)
+    try:
+        real, tops = Path(resolve(path)), [Path(resolve(folder)) for folder in folders]
+    except (OSError, ValueError) as error:  # a folder was exchanged meanwhile, or names that no file system has
+        raise _changing() from error
+    inside = [top for top in tops if real.is_relative_to(top)]
+    for top in inside:
+        if not any(part.startswith(".") for part in real.relative_to(top).parts):
+            return _Place(real, top)
     places = ", ".join(str(folder) for folder in folders) or "none"
     raise UnsafeSource(
-        "Hidden files and folders are not read." if hidden else "The path is outside the folders that may be read.",
+        "Hidden files and folders are not read." if inside else "The path is outside the folders that may be read.",
         hint=f"Copy the file into one of: {places}; or let the operator set ROTOSCOPE_ROOTS.",
         code="path_denied",
     )
 
 
-def _below(real: Path, folder: Path) -> Path | None:
-    return real.relative_to(folder) if real.is_relative_to(folder) else None
+def _open_regular(place: _Place, limit: int) -> BinaryIO:
+    """Open what the path was judged as, without following a link and without waiting for a pipe's other end.
 
-
-def _open_regular(real: Path, limit: int) -> BinaryIO:
-    """Open without following a link that was put there meanwhile, and without waiting for a pipe's other end."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    Raises:
+        FileNotFoundError: there is nothing.
+    """
+    name = place.path.name
     try:
-        opened = os.open(real, flags)
+        opened = _opened_below(place) if os.open in os.supports_dir_fd else _opened_and_compared(place)
     except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError from error
+    except PermissionError as error:
         raise InvalidInput(
-            f"There is no file {real.name!r} at that path.",
-            hint="Give an absolute path to an existing file, or an https URL.",
-            code="path_missing",
+            f"The file {name!r} cannot be opened.", hint="Check its permissions.", code="path_invalid"
         ) from error
     except OSError as error:
-        raise InvalidInput(
-            f"The file {real.name!r} cannot be opened.", hint="Check its permissions.", code="path_invalid"
-        ) from error
+        raise _changing() from error
     try:
-        _check_regular(real.name, os.fstat(opened), limit)
+        _check_regular(name, os.fstat(opened), limit)
     except RotoscopeError:
         os.close(opened)
         raise
     return os.fdopen(opened, "rb")
+
+
+def _opened_below(place: _Place) -> int:
+    """Open by every folder in turn, from the root on, and follow no link.
+
+    The path was real when it was judged. Whoever puts a link in the place of one of its folders since then gets an
+    error, and who moves a folder away is still read below the root: what is opened was there.
+    """
+    *folders, name = place.path.relative_to(place.root).parts or (".",)
+    with ExitStack() as closing:
+        above = closing.enter_context(_folder(place.root, None))
+        for folder in folders:
+            above = closing.enter_context(_folder(folder, above))
+        return os.open(name, _FLAGS, dir_fd=above)
+
+
+@contextmanager
+def _folder(name: str | Path, above: int | None) -> Iterator[int]:
+    opened = os.open(name, _FLAGS | _FOLDER, dir_fd=above)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _opened_and_compared(place: _Place) -> int:
+    """Open by the whole path, for systems without the other way, and see that it still leads to the same file."""
+    opened = os.open(place.path, _FLAGS)
+    try:
+        same = (
+            os.path.samestat(os.fstat(opened), os.lstat(place.path))
+            and Path(os.path.realpath(place.path)) == place.path
+        )
+    except OSError:
+        same = False
+    if not same:
+        os.close(opened)
+        raise _changing()
+    return opened
 
 
 def _check_regular(name: str, facts: os.stat_result, limit: int) -> None:
@@ -136,3 +212,22 @@ def _check_regular(name: str, facts: os.stat_result, limit: int) -> None:
             f"The file has {facts.st_size / 1e6:.1f} MB; at most {limit / 1e6:g} MB are read.",
             hint="Use a smaller file.",
         )
+
+
+def _missing(path: Path) -> InvalidInput:
+    similar = find_similar(path)
+    return InvalidInput(
+        f"There is no file {path.name!r} at that path.",
+        hint=f"Did you mean {similar!r}?"
+        if similar is not None
+        else "Give an absolute path to an existing file, or an https URL.",
+        code="path_missing",
+    )
+
+
+def _changing() -> InvalidInput:
+    return InvalidInput(
+        "The path cannot be followed: one of its names is too long, or was changed while it was read.",
+        hint="Give the path of a file that stays where it is.",
+        code="path_invalid",
+    )

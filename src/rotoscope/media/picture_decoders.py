@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.layouts import JpegScans, Layout, layout_of
 from rotoscope.media.rewriting import JpegCoding, jpeg_coding
-from rotoscope.media.sniff import content_type_of, foreign_format, is_image
+from rotoscope.media.sniff import check_head, content_type_of
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -133,6 +133,9 @@ def open_picture(data: bytes, limits: Limits) -> OpenPicture:
     content_type = check_picture_type(data[:_SNIFFED_BYTES])
     layout = layout_of(data, content_type)
     profile = _png_profile(data, layout)
+    if layout.size is not None:
+        _judge(layout.size, limits)
+        _judge_need(layout.size, layout.size[0] * layout.size[1] * _WEBP_BYTES, 2 * len(data), limits.webp_memory)
     # Pillow's own `open` refuses the largest pictures before it says how large they are, and it looks at the further
     # pictures that cameras append to a JPEG; the decoder itself does neither.
     image = _decoders()[content_type](io.BytesIO(_readable(data, layout)))
@@ -226,17 +229,10 @@ def check_picture_type(head: bytes) -> str:
     Raises:
         InvalidInput: `not_media`, or `unsupported` where it is media of another kind or format.
     """
+    check_head(head, "image")
     content_type = content_type_of(head)
-    if content_type is not None and is_image(content_type):
-        return content_type
-    hint = "Give a PNG, JPEG, WEBP or GIF picture."
-    if content_type is not None:
-        kind = content_type.partition("/")[0]
-        raise InvalidInput(f"This file holds {kind}, and a picture is needed.", code="unsupported", hint=hint)
-    foreign = foreign_format(head)
-    if foreign is not None:
-        raise InvalidInput(f"Files of the format {foreign} are not read.", code="unsupported", hint=hint)
-    raise InvalidInput("This is not a picture.", code="not_media", hint=hint)
+    assert content_type is not None
+    return content_type
 
 
 def _decoders() -> dict[str, type["ImageFile.ImageFile"]]:
@@ -284,13 +280,19 @@ def _judge_memory(picture: OpenPicture, size: int, limits: Limits) -> None:
     copied = stored + plain + (stored if image.mode.startswith("I") else 0) if image.mode not in PLAIN_MODES else stored
     turned = plain * (2 if picture.orientation != UPRIGHT else 1)
     files = size if picture.content_type == "image/gif" else 2 * size  # what comes and what leaves
-    needed = image.width * image.height * max(while_decoding, copied, turned) + files + _OVERHEAD
-    most = limits.webp_memory if is_webp else limits.memory
+    needed = image.width * image.height * max(while_decoding, copied, turned)
+    why = " and must be turned" if turned > max(while_decoding, plain) else ""
+    files = size if picture.content_type == "image/gif" else 2 * size  # what comes and what leaves
+    _judge_need(image.size, needed, files, limits.webp_memory if is_webp else limits.memory, why)
+
+
+def _judge_need(size: tuple[int, int], pixels: float, files: int, most: int, why: str = "") -> None:
+    """Refuse what needs more than so many millions of bytes, for its pixels and its files."""
+    needed = pixels + files + _OVERHEAD
     if needed > most * 1e6:
-        why = " and must be turned" if turned > max(while_decoding, plain) else ""
         raise TooLarge(
-            f"The picture is {image.width} x {image.height} pixels in a file of {size / 1e6:.1f} MB{why}: it takes "
-            f"{needed / 1e6:.0f} MB of memory, and at most {most} MB are spent on one.",
+            f"The picture is {size[0]} x {size[1]} pixels{why}: it takes {needed / 1e6:.0f} MB of memory with its "
+            f"file, and at most {most} MB are spent on one.",
             hint="Give a smaller version of the picture.",
         )
 

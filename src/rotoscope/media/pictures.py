@@ -8,7 +8,7 @@ else; what leaves `clean` carries no metadata and nothing that was appended to t
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rotoscope.media.colours import to_srgb
+from rotoscope.media.colours import changes_nothing, to_srgb
 from rotoscope.media.picture_decoders import (
     DEFAULT_LIMITS,
     PLAIN_MODES,
@@ -93,7 +93,7 @@ def clean(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) 
       pixels are not copied instead: between them there is room for more than pixels. Where its colours changed or
       its blocks moved, the tables are made at least those of quality 92.
     - A PNG keeps its pressed pixels, byte by byte, without every other chunk, once they are proven to be nothing else.
-      One that is turned, interlaced, has a profile or more than 8 bits is made anew.
+      One that is turned, interlaced, of other colours than sRGB or of more than 8 bits is made anew.
     - A WEBP with loss becomes a JPEG of quality 92, which every model reads; with transparency, a WEBP of that quality;
       with few flat colours, as a mask has, a PNG.
     - All else becomes a PNG with its values kept: a WEBP without loss, the first picture of a GIF.
@@ -133,7 +133,9 @@ def _notes(picture: OpenPicture) -> tuple[str, ...]:
 
 def _bare_png(picture: OpenPicture, data: bytes) -> bytes | None:
     """A PNG without its metadata; None where its pixels must change, or it is none."""
-    if picture.layout.png is None or picture.profile or picture.orientation != UPRIGHT:
+    if picture.layout.png is None or picture.orientation != UPRIGHT:
+        return None
+    if picture.profile and not changes_nothing(picture.image.mode, picture.profile):
         return None
     return bare_png(data, picture.layout.png)
 

@@ -31,7 +31,7 @@ __all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
 
 _SNIFFED_BYTES = 64
 
-PreparedKind = Literal["image", "picture_mask", "still", "video", "film_mask", "audio"]
+PreparedKind = Literal["image", "picture_mask", "still", "video", "mask", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def prepare(kind: PreparedKind, source: Path, target: Path, carrier: Carrier | N
     """Write what of a file may leave.
 
     Args:
-        kind: what it must be; a `still` is the first frame of a video, a `picture_mask` keeps its exact numbers, of a
-            `film_mask` what it selects is kept.
+        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected, a
+            `picture_mask` a picture whose exact numbers are kept.
         source: the file.
         target: where to write.
         carrier: the provider that takes the largest films and sounds; what is larger is not copied.
@@ -79,8 +79,8 @@ def prepare(kind: PreparedKind, source: Path, target: Path, carrier: Carrier | N
     match kind:
         case "video":
             return _video(source, target, limits)
-        case "film_mask":
-            return _film_mask(source, target, limits)
+        case "mask":
+            return _mask(source, target, limits)
         case "audio":
             return _audio(source, target, limits)
         case "still":
@@ -96,7 +96,7 @@ def measure(kind: PreparedKind, path: Path) -> Facts:
         UserMistake: as for `prepare`.
     """
     match kind:
-        case "video" | "film_mask":
+        case "video" | "mask":
             return _film(probe_video(path), (), None)
         case "audio":
             return _sound(probe_sound(path), ())
@@ -125,7 +125,7 @@ def show(path: Path, side: int, most: int) -> Shown:
 def _picture(source: Path, target: Path, *, exact: bool = False) -> Facts:
     picture = clean(source.read_bytes(), exact=exact)
     target.write_bytes(picture.content)
-    return Facts(picture.content_type, picture.width, picture.height)
+    return Facts(picture.content_type, picture.width, picture.height, notes=picture.notes)
 
 
 def _still(source: Path, target: Path) -> Facts:
@@ -140,7 +140,7 @@ def _video(source: Path, target: Path, limits: VideoLimits) -> Facts:
     return _film(made.facts, made.notes, made.stored)
 
 
-def _film_mask(source: Path, target: Path, limits: VideoLimits) -> Facts:
+def _mask(source: Path, target: Path, limits: VideoLimits) -> Facts:
     """A copy would lose what is transparent, and with it the mask."""
     try:
         film = read_transparency(source)

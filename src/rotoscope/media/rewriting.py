@@ -139,7 +139,8 @@ def bare_png(data: bytes, parts: PngParts) -> bytes | None:
     colours = _colours(data, parts, colour)
     if colours is None:
         return None
-    pixels = [_chunk(b"IDAT", data[part]) for part in parts.pixels]
+    whole = memoryview(data)  # a large file is not copied more than once
+    pixels = [piece for part in parts.pixels for piece in _pieces(b"IDAT", whole[part])]
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), *colours, *pixels, _chunk(b"IEND", b"")))
 
 
@@ -161,10 +162,10 @@ def _colours(data: bytes, parts: PngParts, colour: int) -> list[bytes] | None:
 
 def _is_exact(data: bytes, parts: tuple[slice, ...], row: int, height: int) -> bool:
     """Whether pressed pixels are that many rows of that many bytes, each led by the number of a filter."""
-    inflater, count = zlib.decompressobj(), 0
+    inflater, count, whole = zlib.decompressobj(), 0, memoryview(data)
     try:
         for part in parts:
-            rest = data[part]
+            rest: bytes | memoryview = whole[part]
             while rest and count <= row * height:
                 pixels = inflater.decompress(rest, _PIECE)
                 rest = inflater.unconsumed_tail
@@ -177,7 +178,12 @@ def _is_exact(data: bytes, parts: tuple[slice, ...], row: int, height: int) -> b
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
-    return b"".join((struct.pack(">I", len(body)), name, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))))
+    return b"".join(_pieces(name, body))
+
+
+def _pieces(name: bytes, body: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
+    """What a chunk consists of."""
+    return struct.pack(">I", len(body)), name, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
 
 
 def _fine_tables() -> list[list[int]]:

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rotoscope.errors import InvalidInput
+from rotoscope.media.mask_errors import useless_mask
 from rotoscope.media.masks import area_of
 
 if TYPE_CHECKING:
     from rotoscope.media.masks import Mask
 
-__all__ = ["Selection", "amount_refusal", "in_percent", "is_at_all_borders", "selection_of", "warnings_on"]
+__all__ = ["Selection", "in_percent", "is_at_all_borders", "selection_of", "warnings_on"]
 
 _HALF = 0.5
 
@@ -48,17 +48,8 @@ def selection_of(masks: "Iterable[Mask]", *, moves: bool) -> Selection:
         least, most, count = min(least, area), max(most, area), count + 1
         at_borders = at_borders or is_at_all_borders(mask)
     if most == 0 or least == 1:
-        raise amount_refusal("empty" if most == 0 else "full")
+        raise useless_mask(full=most > 0)
     return Selection(least, most, count if moves else None, at_borders)
-
-
-def amount_refusal(what: str) -> InvalidInput:
-    """The refusal of a mask that is `empty` or `full`."""
-    hint = {
-        "full": "Nothing of the video would be left: use generate_video for that.",
-        "empty": "Nothing would be edited: give a mask that is white where the video is to be edited.",
-    }[what]
-    return InvalidInput(f"The mask is {what}.", hint=hint)
 
 
 def is_at_all_borders(mask: "Mask") -> bool:

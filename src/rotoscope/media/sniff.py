@@ -1,6 +1,24 @@
 """What a file is, by its first bytes. A name or a declared content type is never believed."""
 
-__all__ = ["EXTENSIONS", "content_type_of", "extension_of", "foreign_format", "is_audio", "is_image", "is_video"]
+from typing import Literal
+
+from rotoscope.errors import InvalidInput
+
+__all__ = [
+    "EXTENSIONS",
+    "WantedKind",
+    "check_head",
+    "content_type_of",
+    "extension_of",
+    "foreign_format",
+    "is_audio",
+    "is_image",
+    "is_video",
+]
+
+WantedKind = Literal["image", "still", "video", "audio", "visual", "mask"]
+"""What a file must be: `visual` and `mask` are a picture or a video, `still` a picture, or a video whose first frame is
+meant."""
 
 _EXTENSIONS = {
     "image/png": ".png",
@@ -25,7 +43,6 @@ _OPENINGS = (
 )
 
 _FOREIGN_OPENINGS = (
-    (b"BM", "BMP"),
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
     (b"\x00\x00\x01\x00", "ICO"),
@@ -60,6 +77,43 @@ _FOREIGN_OPENINGS = (
 _FOREIGN_FORMS = {b"RIFFAVI ": "AVI", b"FORMAIFF": "AIFF", b"FORMAIFC": "AIFF", b"FORM8SVX": "8SVX"}
 _TRANSPORT_SYNC, _TRANSPORT_PACKET = 0x47, 188
 _TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # bytes before each packet: in M2TS there is the time of its arrival
+
+_FOREIGN_PICTURES = (
+    (b"\x00\x00\x02\x00", "CUR"),
+    (b"icns", "ICNS"),
+    (b"DDS ", "DDS"),
+    (b"qoif", "QOI"),
+    (b"gimp xcf", "XCF"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"#?RGBE", "Radiance HDR"),
+    (b"SIMPLE  =", "FITS"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"II\xbc\x01", "JPEG XR"),
+    (b"BPG\xfb", "BPG"),
+    (b"FLIF", "FLIF"),
+    (b"\x8aMNG\r\n\x1a\n", "MNG"),
+    (b"\x8bJNG\r\n\x1a\n", "JNG"),
+    (b"/* XPM */", "XPM"),
+    (b"\x01\xda\x00\x01", "SGI"),
+    (b"\x01\xda\x01\x01", "SGI"),
+    (b"\x59\xa6\x6a\x95", "Sun raster"),
+    (b"\xd7\xcd\xc6\x9a", "WMF"),
+    (b"\x0a\x05\x01\x08", "PCX"),
+    (b"AT&TFORM", "DjVu"),
+    (b"%!PS-Adobe", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"FUJIFILMCCD-RAW", "Fujifilm raw"),
+    (b"IIU\x00", "Panasonic raw"),
+    (b"IIRO", "Olympus raw"),
+    (b"IIRS", "Olympus raw"),
+    (b"FOVb", "Sigma raw"),
+)
+
+_NETPBM = {
+    b"P1": "PBM", b"P4": "PBM", b"P2": "PGM", b"P5": "PGM", b"P3": "PPM", b"P6": "PPM", b"P7": "PAM",
+    b"Pf": "PFM", b"PF": "PFM",
+}  # fmt: skip
 
 _FOREIGN_BRANDS = {
     b"avif": "AVIF",
@@ -103,17 +157,74 @@ def content_type_of(head: bytes) -> str | None:
 
 def foreign_format(head: bytes) -> str | None:
     """The name of a real media format that we do not take, such as "TIFF"; None when it is none we know."""
-    for opening, name in _FOREIGN_OPENINGS:
-        if head.startswith(opening):
-            return name
+    opened = next(
+        (name for opening, name in (*_FOREIGN_OPENINGS, *_FOREIGN_PICTURES) if head.startswith(opening)), None
+    )
+    return opened or _plain_picture(head) or _boxed_format(head)
+
+
+def _plain_picture(head: bytes) -> str | None:
+    """The name of a picture format whose opening alone would be too short to go by."""
+    if head[:2] in _NETPBM and head[2:3] in (b" ", b"\t", b"\r", b"\n", b"#"):
+        return _NETPBM[head[:2]]
+    if head.startswith(b"BM") and not any(head[6:10]):
+        return "BMP"
+    return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
+
+
+def _boxed_format(head: bytes) -> str | None:
+    """The name of a format that others share their opening with."""
     if head[4:8] == b"ftyp":
         return _FOREIGN_BRANDS.get(head[8:12])
     if head.startswith(_EBML):
         return None if b"webm" in head[:_EBML_HEADER] else "Matroska"
-    found = _FOREIGN_FORMS.get(head[:4] + head[8:12]) or _transport(head) or _bare_sound(head)
-    if found is not None:
-        return found
-    return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
+    return _FOREIGN_FORMS.get(head[:4] + head[8:12]) or _transport(head) or _bare_sound(head)
+
+
+def check_head(head: bytes, kind: WantedKind) -> None:
+    """Refuse what can be no medium of the kind, before more of it is read.
+
+    Args:
+        head: the first bytes of the file; 512 are plenty.
+        kind: what it must be.
+
+    Raises:
+        InvalidInput: `unsupported` where it is media of another kind or format, `not_media` where it is none we know.
+    """
+    content_type = content_type_of(head)
+    # Many tools write sound alone under the brand of a video; whether it has pictures is seen once it is open.
+    if content_type is not None and any(content_type.startswith(f"{one}/") for one in _TAKEN[kind]):
+        return
+    wanted, hint = _WANTED[kind]
+    foreign = foreign_format(head)
+    if content_type is not None:
+        found = {"image": "a picture", "video": "a video", "audio": "a sound"}.get(content_type.partition("/")[0])
+        message = f"{wanted} is needed, and this file is {found or 'something else'}."
+    elif foreign is not None:
+        message = f"Files of the format {foreign} are not read."
+    else:
+        none = "neither a picture nor a film" if kind in ("visual", "mask") else f"not {wanted.lower()}"
+        raise InvalidInput(f"This is {none}.", code="not_media", hint=hint)
+    raise InvalidInput(message, code="unsupported", hint=hint)
+
+
+_TAKEN = {
+    "image": ("image",),
+    "still": ("image", "video"),
+    "visual": ("image", "video"),
+    "mask": ("image", "video"),
+    "video": ("video",),
+    "audio": ("audio", "video"),
+}
+_PICTURES, _FILMS = "PNG, JPEG, WEBP or GIF", "MP4, MOV or WEBM"
+_WANTED = {
+    "image": ("A picture", f"Give a {_PICTURES} picture."),
+    "still": ("A picture", f"Give a {_PICTURES} picture."),
+    "visual": ("A picture or a video", f"Give a {_PICTURES} picture, or a {_FILMS} video."),
+    "mask": ("A picture or a video", f"Give a {_PICTURES} picture, or a {_FILMS} video."),
+    "video": ("A video", f"Give an {_FILMS} video."),
+    "audio": ("A sound", "Give an MP3, M4A or WAV sound."),
+}
 
 
 EXTENSIONS = (*_EXTENSIONS.values(), ".bin")

@@ -10,6 +10,7 @@ from pathlib import Path
 from rotoscope.errors import StorageFailed
 from rotoscope.media.disk import Disk, this_disk
 from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
+from rotoscope.ownership import make_private
 
 __all__ = ["Kept", "Vault"]
 
@@ -54,7 +55,7 @@ class Vault:
         """
         folder = self.folder / "scratch"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(folder)
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return folder / secrets.token_hex(8)
@@ -114,7 +115,7 @@ class Vault:
         final = self._place(sha256, content_type)
         try:
             size = scratch.stat().st_size
-            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(final.parent)
             self.disk.flush_file(scratch)
             scratch.chmod(0o600)
             scratch.replace(final)
@@ -144,7 +145,7 @@ class Vault:
         """
         mark = self._made_note(sha256, kind)
         try:
-            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(mark.parent)
             mark.touch(mode=0o600)
         except OSError as error:
             raise _cannot_write(self.folder) from error
@@ -192,9 +193,16 @@ class Vault:
             mark.unlink(missing_ok=True)
 
     def hash_of(self, path: Path) -> str | None:
-        """The hash under which a path is kept here, or None for a path that is not ours."""
+        """The hash under which a path is kept here, or None for a path that is not ours.
+
+        It is ours however the folder is written: through links, relative, or by another name of the same place.
+        """
         name = path.name.partition(".")[0]
-        return name if self.find(name) == path else None
+        kept = self.find(name)
+        try:
+            return name if kept is not None and (kept == path or kept.samefile(path)) else None
+        except (OSError, ValueError):
+            return None
 
     def _place(self, sha256: str, content_type: str) -> Path:
         return self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"

@@ -54,8 +54,8 @@ async def fit_mask(
         fitting = await decoders.run(_fitted_picture, path, wanted, stored, stem, limits=MASKS)
         await anyio.to_thread.run_sync(take_in, vault, [fitting.file])
     link = f"artifact://{fitting.file.sha256}"
-    made = replace(mask, value=link, content_type="image/png", size=fitting.size, selects=fitting.selects)
-    fitted = replace(made, width=fitting.width, height=fitting.height)
+    made = replace(mask, value=link, content_type="image/png", size=fitting.size)
+    fitted = replace(made, width=fitting.width, height=fitting.height, selects=fitting.selects)
     return fitted, [*fitting.notes, *warnings_on(fitting.selects)]
 
 
@@ -80,19 +80,20 @@ def _fitted_picture(
     from rotoscope.media.masks import fit_to, mask_png
 
     read = _read(path)
-    selected = selection_of([read.mask], moves=False)
-    tall, wide = read.mask.shape
-    width, height = wanted or (wide, tall)
-    mask = _stretched(read.mask, width, height) if is_of_stored((wide, tall), wanted, stored) else read.mask
+    selected, mask = selection_of([read.mask], moves=False), read.mask
+    size = mask.shape[1], mask.shape[0]
+    width, height = wanted or size
+    if is_of_stored(size, wanted, stored):
+        mask = _stretched(mask, width, height)
     try:
-        fitting, _ = fit_to(mask, width, height)
+        fitting, resized = fit_to(mask, width, height)
     except UserMistake:
-        raise another_shape((wide, tall), (width, height)) from None
+        raise another_shape(size, (width, height)) from None
     tray = Tray(stem)
     kept = tray.keep(mask_png(fitting), "image/png")
-    sizes = f"from {wide}x{tall} to the video's {width}x{height}"
-    notes = [f"The mask was resized {sizes} without smoothing."] if (wide, tall) != (width, height) else []
-    return _Fitting(tray.files[0], kept.size, width, height, (*_how_read(read, selected), *notes), selected)
+    sizes = f"from {size[0]}x{size[1]} to the video's {width}x{height}"
+    done = (f"The mask was resized {sizes} without smoothing.",) if resized or size != (width, height) else ()
+    return _Fitting(tray.files[0], kept.size, width, height, (*_how_read(read, selected), *done), selected)
 
 
 def _read(path: "Path") -> "MaskReading":
@@ -115,17 +116,16 @@ def _read(path: "Path") -> "MaskReading":
     return read
 
 
-def _stretched(mask: "Mask", width: int, height: int) -> "Mask":
-    """A mask that was made from frames as they are stored, in the shape that is shown."""
-    import numpy as np
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=np.bool_)
-
-
 def _how_read(read: "MaskReading", selected: Selection) -> list[str]:
     """How the mask was read, where that is not plain; from transparency, it may as well be meant the other way."""
     if read.rule != "transparency":
         return list(read.remarks)
     ways = "If the transparent part is what should be edited, give a mask that is white there and black elsewhere."
     return [f"{remark} That is {in_percent(selected)}. {ways}" for remark in read.remarks]
+
+
+def _stretched(mask: "Mask", width: int, height: int) -> "Mask":
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=np.bool_)

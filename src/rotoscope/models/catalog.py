@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
 from rotoscope.models.manifest import Manifest, PromptKind, Provider, Route, Tool
+from rotoscope.ownership import find_fault
 
 __all__ = ["Catalog", "load_catalog", "manifest_folder", "read_manifest", "read_providers", "takes"]
 
@@ -139,6 +140,7 @@ def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
     problems: list[str] = []
     if own is not None and (own / "providers.toml").is_file():
         try:
+            _check_owner(own / "providers.toml")
             providers |= read_providers(own / "providers.toml")
         except InvalidInput as error:
             problems.append(error.message)
@@ -147,12 +149,23 @@ def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
         if file.name == "providers.toml":
             continue
         try:
+            _check_owner(file)
             manifest = read_manifest(file, providers)
         except InvalidInput as error:
             problems.append(error.message)
         else:
             models[manifest.id] = manifest
     return Catalog(providers, models, tuple(problems))
+
+
+def _check_owner(file: Path) -> None:
+    """A provider's file says where its key is sent: one that somebody else could write is not read."""
+    try:
+        fault = find_fault(file, group_may_write=True)
+    except OSError as error:
+        raise InvalidInput(f"{file.name} cannot be read.", hint="Check its permissions.") from error
+    if fault is not None:
+        raise InvalidInput(f"{file.name} {fault}, so it is not read.", hint="Check who put it there, and its rights.")
 
 
 def read_manifest(file: Path, providers: Mapping[str, Provider]) -> Manifest:

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from rotoscope.sandbox.predictions import Failure, JsonObject, Order, Outcome, Prediction
 
@@ -40,6 +40,7 @@ KEEP_SECONDS = 24 * 3600.0
 PULSE_SECONDS = 0.5
 _PULSE_LOST_SECONDS = 3.0
 _CHUNK = 1024 * 1024
+_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
 
 _ID = re.compile(r"[0-9a-z-]{20,40}")
 _NAME = re.compile(r"[0-9a-z_-]{1,60}\.[a-z0-9]{1,5}")
@@ -86,7 +87,7 @@ class Incoming:
         self.size = 0
         self._place = place
         self._beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-        self._file = self._beside.open("wb")
+        self._file = _private_file(self._beside)
         self._hashes = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
 
     def __enter__(self) -> Self:
@@ -128,7 +129,10 @@ class Store:
         self._keys = folder / "keys"
         self._marks: dict[str, Mark] = {}
         for place in (self._predictions, self._files, self._keys):
-            place.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER)
+            place.mkdir(exist_ok=True, mode=_PRIVATE_FOLDER)
+            with suppress(PermissionError):  # it was made with other rights, by an older version
+                place.chmod(_PRIVATE_FOLDER)
         self._clear(time.time() - KEEP_SECONDS)
 
     def _clear(self, before: float) -> None:
@@ -140,7 +144,7 @@ class Store:
 
     def add(self, order: Order) -> None:
         """Remembers what was asked."""
-        (self._predictions / order.id).mkdir()
+        (self._predictions / order.id).mkdir(mode=_PRIVATE_FOLDER)
         _write_json(self._predictions / order.id / "order.json", asdict(order))
 
     def get(self, id_: str) -> Prediction | None:
@@ -226,6 +230,7 @@ class Store:
 
     def keep_output(self, id_: str, name: str, made: Path) -> None:
         """Keeps a file from the scratch folder as an output."""
+        made.chmod(_PRIVATE_FILE)
         made.replace(self._predictions / id_ / name)
 
     @contextmanager
@@ -261,7 +266,7 @@ class Store:
     def receive_part(self, upload: Upload, number: int) -> Incoming:
         """Where the bytes of one part of an upload go."""
         folder = self._files / f"{upload.id}.parts"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=_PRIVATE_FOLDER)
         return Incoming(folder / str(number))
 
     def join(self, upload: Upload, numbers: Sequence[int]) -> Upload | None:
@@ -284,7 +289,8 @@ class Store:
         place = self._keys / wire
         if not place.exists():
             beside = self._keys / f".{wire}.{secrets.token_hex(4)}"
-            beside.write_bytes(secrets.token_bytes(32))
+            with _private_file(beside) as file:
+                file.write(secrets.token_bytes(32))
             # Unlike a rename, a link leaves alone what another process has put there meanwhile.
             with suppress(FileExistsError):
                 place.hardlink_to(beside)
@@ -335,5 +341,12 @@ def _write_json(place: Path, facts: JsonObject) -> None:
 
 def _write(place: Path, content: bytes) -> None:
     beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    beside.write_bytes(content)
+    with _private_file(beside) as file:
+        file.write(content)
     beside.replace(place)
+
+
+def _private_file(place: Path) -> BinaryIO:
+    """A new file to write to. Pictures and prompts are their owner's alone, whatever the umask says."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(place, flags, _PRIVATE_FILE), "wb")
