@@ -88,7 +88,7 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
-    from rotoscope.jobs.budget import Caps
+    from rotoscope.jobs.budget import Caps, Resending
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
     from rotoscope.jobs.leases import Leases
@@ -118,14 +118,15 @@ def open_studio(
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, decoders, tempo)
+    dialects, resending = _dialects(catalog, access), Resending(settings.resend_below_usd, settings.max_usd_per_day)
+    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, decoders, tempo, resending=resending)
     intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
-    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
+    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
     quotes = Quotes(database, clock, tempo.quote)
     return Studio(rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw)
@@ -194,9 +195,18 @@ def _wire(
     proxies: "ProxySettings",
 ) -> "Wire":
     from rotoscope.wire.client import Door, Wire
+    from rotoscope.wire.guard import origin_of
 
     doors = {
-        name: Door(provider.auth.header, provider.auth.prefix, access.keys[name], provider.output_hosts)
+        name: Door(
+            provider.auth.header,
+            provider.auth.prefix,
+            access.keys[name],
+            provider.output_hosts,
+            provider.upload_hosts,
+            frozenset(map(origin_of, access.bases[name].values())),
+            access.own_hosts.get(name, frozenset()),
+        )
         for name, provider in catalog.providers.items()
         if name in access.keys
     }

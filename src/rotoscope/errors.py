@@ -20,6 +20,7 @@
       PredictionFailed     the model ran and failed; carries the provider's words as data
       SubmitUnsure         nobody can know whether money was spent; carries what to check
       OutputLost           the result exists, or existed, and cannot be fetched
+        SlowHost           its host gives it too slowly to wait for
       Timeout              the run took too long, or was out of sight until its result was gone
       StorageFailed        our ledger or vault could not be read or written
 
@@ -41,6 +42,7 @@ __all__ = [
     "Refused",
     "ReplyLost",
     "RotoscopeError",
+    "SlowHost",
     "StorageFailed",
     "SubmitUnsure",
     "Timeout",
@@ -184,6 +186,10 @@ class OutputLost(RotoscopeError):
     """The result exists, or existed, and cannot be fetched."""
 
     code = "download_failed"
+
+
+class SlowHost(OutputLost):
+    """The host of a file gives it, but too slowly to wait for."""
 
 
 class Timeout(RotoscopeError):

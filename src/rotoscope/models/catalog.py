@@ -201,8 +201,8 @@ def _parsed(file: Path) -> dict[str, object]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file.name} cannot be read.", hint="Give the path of a TOML file.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"{file.name} is not TOML: {error}.", hint="Correct the file.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{file.name} is not TOML: {str(error)[:300]}.", hint="Correct the file.") from error
 
 
 def _checked(shape: type[Shape], data: Mapping[str, object], file: Path) -> Shape:

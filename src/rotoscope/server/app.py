@@ -275,7 +275,7 @@ def _tool(name: str, contract: ToolContract) -> Tool:
     annotations = ToolAnnotations(
         title=contract.title,
         read_only_hint=contract.reads_only,
-        destructive_hint=False,
+        destructive_hint=contract.destroys,
         idempotent_hint=not contract.pays,
         open_world_hint=contract.pays,
     )
