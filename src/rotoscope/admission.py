@@ -9,6 +9,7 @@ from rotoscope.contracts.characters import control_in, is_blank
 from rotoscope.errors import InvalidInput
 from rotoscope.media.intake import Admitted, Intake, MediaKind
 from rotoscope.media.video_masks import fit_mask
+from rotoscope.models.carry import Carrier
 from rotoscope.models.fit import Clip, fitted
 from rotoscope.models.manifest import Input, Manifest
 from rotoscope.models.prices import Length
@@ -65,7 +66,9 @@ class Admission:
         return next(iter(self.media.get(argument, ())), None)
 
 
-async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *, pass_urls: bool) -> Admission:
+async def admit(
+    intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *, pass_urls: bool, carrier: Carrier | None = None
+) -> Admission:
     """Admit every medium that the arguments name, and make masks fit their videos.
 
     Raises:
@@ -81,7 +84,9 @@ async def admit(intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *
         _check_number(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
         kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
-        media[field.argument] = [await intake.admit(kind, str(o), field.argument, pass_urls=pass_urls) for o in listed]
+        media[field.argument] = [
+            await intake.admit(kind, str(one), field.argument, pass_urls=pass_urls, carrier=carrier) for one in listed
+        ]
         many[field.argument] = field.many
     notes = [*_unread(media), *_first_frames(media), *_how_read(media)]
     notes += [*_lost_sound(manifest, media), *await _cover(intake, manifest, media)]

@@ -139,9 +139,9 @@ def open_studio(
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
-    quotes, checks = Quotes(database, clock, tempo.quote), Checks(tasks)
-    owner, draw = leases.holder.owner, partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
-    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, draw, checks)
+    quotes, owner = Quotes(database, clock, tempo.quote), leases.holder.owner
+    draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
+    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, draw, Checks(tasks))
 
 
 def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":

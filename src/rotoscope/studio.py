@@ -33,7 +33,7 @@ from rotoscope.jobs.review import Review
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
-from rotoscope.models.carry import first_that_carries
+from rotoscope.models.carry import first_that_carries, largest_carrier
 from rotoscope.models.manifest import Manifest, PromptKind, Tool
 from rotoscope.models.meaning import trimmed
 from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
@@ -273,7 +273,8 @@ class Studio:
         manifest, routes = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
         asked = trimmed(manifest, asked)
         # The sandbox fetches nothing from the network, so it is given the bytes.
-        admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox)
+        carrier = largest_carrier(routes, self.rooms.catalog.providers)
+        admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox, carrier=carrier)
         notes = [*admitted.notes, *check_inside(arguments, admitted.first("image"))]
         route = first_that_carries(routes, self.rooms.catalog.providers, admitted.sizes)
         planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.lengths)

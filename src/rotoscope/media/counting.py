@@ -76,6 +76,7 @@ class Tally:
         start: when the first one that is shown begins; None without one.
         end: when the last one ends.
         hidden_seconds: how much of the track lies before the start of the film.
+        size: of the packets that are shown, in bytes.
         rises: whether the packets come in the order in which they are decoded.
     """
 
@@ -86,6 +87,7 @@ class Tally:
     start: float | None = None
     end: float = 0.0
     hidden_seconds: float = 0.0
+    size: int = 0
     rises: bool = True
     last: int | None = None
 
@@ -109,6 +111,7 @@ class Tally:
             return
         self.hidden_before, self.hidden_after = self.hidden_before + self.hidden_after, 0
         self.packets += _is_shown(packet)
+        self.size += packet.size
         if place is not None:
             self.start = place if self.start is None else min(self.start, place)
             self.end = max(self.end, place + (float((packet.duration or 0) * packet.time_base) or self.step))

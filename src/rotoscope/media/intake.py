@@ -26,6 +26,7 @@ from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
 from rotoscope.media.selections import Selection
 from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
+from rotoscope.models.carry import Carrier
 
 __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 
@@ -99,7 +100,9 @@ class Intake:
     decoders: Decodes
     turns: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
 
-    async def admit(self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool) -> Admitted:
+    async def admit(
+        self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool, carrier: Carrier | None = None
+    ) -> Admitted:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
@@ -108,6 +111,7 @@ class Intake:
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
+            carrier: the provider that takes the largest films and sounds; what is larger is not copied.
 
         Raises:
             UserMistake: it is not read, or it is no medium of that kind that can be used.
@@ -122,7 +126,7 @@ class Intake:
             if pass_urls:
                 return Admitted(address)
         async with self._landed(kind, text, scheme) as file:
-            return await self._checked(kind, file)
+            return await self._checked(kind, file, carrier)
 
     @asynccontextmanager
     async def _landed(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
@@ -188,7 +192,7 @@ class Intake:
         _check_file(kind, path)
         return path
 
-    async def _checked(self, kind: MediaKind, file: Path) -> Admitted:
+    async def _checked(self, kind: MediaKind, file: Path, carrier: Carrier | None) -> Admitted:
         """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
         wanted, kept = await self._on_disk(self._looked_at, kind, file)
         limits = PICTURE if wanted in _PICTURES else FILM
@@ -196,7 +200,7 @@ class Intake:
             return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
         target = await anyio.to_thread.run_sync(self.vault.scratch)
         try:
-            facts = await self.decoders.run(prepare, wanted, file, target, limits=limits)
+            facts = await self.decoders.run(prepare, wanted, file, target, carrier, limits=limits)
             kept = await self._on_disk(self._adopted, wanted, target, facts)
         finally:
             target.unlink(missing_ok=True)

@@ -10,10 +10,12 @@
 from dataclasses import dataclass
 
 from rotoscope.errors import TooLarge
+from rotoscope.models.carry import Carrier
 
 __all__ = [
     "DEFAULT_LIMITS",
     "VideoLimits",
+    "judge_copy",
     "judge_count",
     "judge_frame",
     "judge_pieces",
@@ -41,6 +43,7 @@ class VideoLimits:
         frames: number of frames.
         streams: tracks of any kind in the file.
         pieces: packets of the tracks that are read.
+        carrier: the provider to whom what is copied must be brought; None for anywhere.
         effort_seconds: of work on an ordinary core, to decode and encode what cannot be copied.
     """
 
@@ -51,6 +54,7 @@ class VideoLimits:
     streams: int = 8
     pieces: int = 500_000
     effort_seconds: float = 5.0
+    carrier: Carrier | None = None
 
 
 DEFAULT_LIMITS = VideoLimits()
@@ -106,6 +110,17 @@ def judge_count(frames: int, limits: VideoLimits) -> None:
     if frames > limits.frames:
         message = f"The video has {frames} frames or more; at most {limits.frames} are read."
         raise TooLarge(message, hint=_SHORTER)
+
+
+def judge_copy(size: int, limits: VideoLimits) -> None:
+    """Refuse to copy what could not be brought to a provider, before there is a copy; `size` is in bytes."""
+    carrier = limits.carrier
+    if carrier is not None and size > carrier.most_bytes:
+        message = (
+            f"{carrier.title} takes files of up to {carrier.most_bytes / 1e6:g} MB, and the pictures or the sound of "
+            f"this one have {size / 1e6:.1f} MB."
+        )
+        raise TooLarge(message, hint="Give a smaller file, or a public https URL.")
 
 
 def judge_pieces(number: int, limits: VideoLimits) -> None:

@@ -4,9 +4,7 @@ These functions are called by `media.decoders`; they take paths and give plain r
 that they were told to write.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +14,10 @@ from rotoscope.media.pictures import check_size, clean, decode
 from rotoscope.media.small import SmallPicture, small_picture
 from rotoscope.media.sniff import content_type_of, is_video
 from rotoscope.media.videos import (
+    DEFAULT_LIMITS,
     SoundFacts,
     VideoFacts,
+    VideoLimits,
     clean_sound,
     clean_video,
     first_frame,
@@ -25,6 +25,7 @@ from rotoscope.media.videos import (
     probe_sound,
     probe_video,
 )
+from rotoscope.models.carry import Carrier
 
 __all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
 
@@ -60,7 +61,7 @@ class Shown:
     height: int
 
 
-def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
+def prepare(kind: PreparedKind, source: Path, target: Path, carrier: Carrier | None = None) -> Facts:
     """Write what of a file may leave.
 
     Args:
@@ -68,12 +69,24 @@ def prepare(kind: PreparedKind, source: Path, target: Path) -> Facts:
             `picture_mask` a picture whose exact numbers are kept.
         source: the file.
         target: where to write.
+        carrier: the provider that takes the largest films and sounds; what is larger is not copied.
 
     Raises:
         UserMistake: it is no medium of that kind that can be used.
         StorageFailed: the target cannot be written.
     """
-    return _PREPARE[kind](source, target)
+    limits = replace(DEFAULT_LIMITS, carrier=carrier)
+    match kind:
+        case "video":
+            return _video(source, target, limits)
+        case "mask":
+            return _mask(source, target, limits)
+        case "audio":
+            return _audio(source, target, limits)
+        case "still":
+            return _still(source, target)
+        case _:
+            return _picture(source, target, exact=kind == "picture_mask")
 
 
 def measure(kind: PreparedKind, path: Path) -> Facts:
@@ -122,12 +135,12 @@ def _still(source: Path, target: Path) -> Facts:
     return Facts("image/png", image.width, image.height)
 
 
-def _video(source: Path, target: Path) -> Facts:
-    made = clean_video(source, target)
+def _video(source: Path, target: Path, limits: VideoLimits) -> Facts:
+    made = clean_video(source, target, limits)
     return _film(made.facts, made.notes, made.stored)
 
 
-def _mask(source: Path, target: Path) -> Facts:
+def _mask(source: Path, target: Path, limits: VideoLimits) -> Facts:
     """A copy would lose what is transparent, and with it the mask."""
     try:
         film = read_transparency(source)
@@ -137,9 +150,9 @@ def _mask(source: Path, target: Path) -> Facts:
         hint = "Give a PNG, JPEG, WEBP or GIF picture, or an MP4, MOV or WEBM film."
         raise InvalidInput("The mask is neither a picture nor a film.", code="not_media", hint=hint) from None
     if film is None:
-        return _video(source, target)
+        return _video(source, target, limits)
     if film.source == "light":
-        facts = _video(source, target)
+        facts = _video(source, target, limits)
         return replace(facts, notes=(*facts.notes, "The mask film is partly transparent, too; its colours were used."))
     shown = probe_video(source)
     write_mask_film(source, target, film, (shown.width, shown.height))
@@ -147,8 +160,8 @@ def _mask(source: Path, target: Path) -> Facts:
     return _film(probe_video(target), notes, None)
 
 
-def _audio(source: Path, target: Path) -> Facts:
-    made = clean_sound(source, target)
+def _audio(source: Path, target: Path, limits: VideoLimits) -> Facts:
+    made = clean_sound(source, target, limits)
     return _sound(made.facts, made.notes)
 
 
@@ -168,13 +181,3 @@ def _film(facts: VideoFacts, notes: tuple[str, ...], stored: tuple[int, int] | N
 
 def _sound(facts: SoundFacts, notes: tuple[str, ...]) -> Facts:
     return Facts(facts.content_type, duration_seconds=facts.duration_seconds, notes=notes)
-
-
-_PREPARE: Mapping[PreparedKind, Callable[[Path, Path], Facts]] = {
-    "image": _picture,
-    "picture_mask": partial(_picture, exact=True),
-    "still": _still,
-    "video": _video,
-    "mask": _mask,
-    "audio": _audio,
-}

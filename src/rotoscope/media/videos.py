@@ -27,7 +27,7 @@ from rotoscope.media.counting import (
 )
 from rotoscope.media.effort import Form, form_for, judge_sound
 from rotoscope.media.frames import SQUARE, is_hidden, squared, turn_of
-from rotoscope.media.limits import DEFAULT_LIMITS, VideoLimits
+from rotoscope.media.limits import DEFAULT_LIMITS, VideoLimits, judge_copy
 from rotoscope.media.mask_films import grey_frames
 from rotoscope.media.sniff import content_type_of
 from rotoscope.media.stills import filmstrip, first_frame, poster
@@ -178,6 +178,8 @@ def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS
             anew = muxer == "ipod" and (trimmed or facts.codec not in _M4A_SOUNDS)
             if anew:
                 _judge_sound(clip, tally, limits)
+            else:
+                judge_copy(tally.size, limits)
         with opened(source, "audio", limits) as clip, written(target, muxer) as into:
             sound = sound_of(clip)
             if anew:
@@ -226,6 +228,7 @@ def _planned(clip: Clip, limits: VideoLimits) -> _Plan:
     fits = facts.codec in _MP4_PICTURES and clip.aspect == SQUARE and tally.rises and not cut
     clear = (_TRANSPARENT,) if clip.transparent else ()
     if fits:
+        judge_copy(tally.size, limits)
         return _Plan(first, None, anew, end, clear, None)
     stored, square = (first.width, first.height), squared(first.width, first.height, clip.aspect)
     left = replace(limits, effort_seconds=max(limits.effort_seconds - effort, 0.0))

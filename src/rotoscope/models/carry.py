@@ -1,11 +1,12 @@
 """How a file of ours reaches a provider: uploaded, inside the request, or not at all. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rotoscope.errors import TooLarge
 from rotoscope.models.manifest import Provider, Route
 
-__all__ = ["first_that_carries", "refusal"]
+__all__ = ["Carrier", "first_that_carries", "largest_carrier", "refusal"]
 
 _HINT = "Give a smaller file, or a public https URL."
 
@@ -27,6 +28,26 @@ def refusal(provider: Provider, size: int) -> TooLarge | None:
         f"at most {provider.inline_bytes / 1000:.0f} kB travel inside a request.",
         hint=_HINT,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """The provider that takes the largest files, by its title, and how many bytes these have at most."""
+
+    title: str
+    most_bytes: int
+
+
+def largest_carrier(routes: Sequence[Route], providers: Mapping[str, Provider]) -> Carrier | None:
+    """Whoever takes the largest files, of the routes to a model; None where one has no limit that is known."""
+    found: Carrier | None = None
+    for provider in (providers[route.provider] for route in routes):
+        most = provider.upload_bytes if provider.can_upload else provider.inline_bytes
+        if most is None:
+            return None
+        if found is None or most > found.most_bytes:
+            found = Carrier(provider.title, most)
+    return found
 
 
 def first_that_carries(routes: Sequence[Route], providers: Mapping[str, Provider], sizes: Iterable[int]) -> Route:
