@@ -17,6 +17,7 @@ from rotoscope.jobs.lives import Stopwatch, life, number, trail_of
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.jobs.stopping import Stopping
+from rotoscope.predictions.dialects.failures import NEXT_STEPS
 from rotoscope.predictions.pacer import Seat
 from rotoscope.predictions.runner import Runner, Trail
 from rotoscope.predictions.states import (
@@ -181,7 +182,7 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
             return Patch(stage="fetch", data={**known, "output": result}, message=message, progress=0.95)
         case Failed(code=code, message=message, said=said, charged=charged):
             said_too = {"said": said[:2000]} if said else {}
-            hint = "Change the request, or try another model."
+            hint = NEXT_STEPS.get(code, NEXT_STEPS["prediction_failed"])
             if code == "output_expired":
                 hint = f"Whether it was charged is shown at {title}; rotoscope jobs resume {job.id} asks for it again."
             problem = {"code": code, "message": message, "hint": hint, **said_too}

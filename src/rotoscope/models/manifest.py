@@ -66,6 +66,7 @@ class Provider(_Record):
     upload_bytes: Bytes | None = None
     output_seconds: Kept | None = None
     list_seconds: Kept | None = None
+    list_note: str = ""
     source: str
 
     @property

@@ -90,11 +90,15 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Finished; the result is still to be fetched. `metrics` came with the status and not again with the result."""
+    """Finished; the result is still to be fetched. `metrics` came with the status and not again with the result.
+
+    `failure` is how it has ended where that is known already, and one answer more may say why.
+    """
 
     ticket: Ticket
     logs: tuple[str, ...] = ()
     metrics: Mapping[str, Json] = field(default_factory=dict)
+    failure: "Failed | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from rotoscope.errors import InvalidInput
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk, web_url
+from rotoscope.predictions.dialects.failures import code_of_words, message_of
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import (
     empty,
@@ -23,7 +24,7 @@ from rotoscope.predictions.dialects.verdicts import (
     unanswered,
     untaken,
 )
-from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.dialects.words import is_done, lines, progress, quoted, said, unknown_status
 from rotoscope.predictions.listing import Listed, Row, reply_of, rows_in
 from rotoscope.predictions.sightings import Page, Sighting, listed, moment, seconds_of
 from rotoscope.predictions.states import (
@@ -202,7 +203,10 @@ def _accepted(reply: Reply, call: Call) -> Prediction:
 
 
 def _unversioned(reply: Reply) -> InvalidInput | None:
-    if reply.status in {400, 422} and "invalid version" in (said(reply) or "").lower():
+    # It stands in `title`; `detail` then speaks of the model in general.
+    titled = reply.fields().get("title")
+    words = f"{titled if isinstance(titled, str) else ''} {said(reply) or ''}"
+    if reply.status in {400, 422} and "invalid version" in words.lower():
         return invalid(
             reply, "The provider does not know this version.", "The version is wrong, or the model is private."
         )
@@ -217,6 +221,8 @@ def _answered(reply: Reply, ticket: Ticket) -> Prediction:
 def _state(fields: dict[str, Json], ticket: Ticket) -> Prediction:
     word = fields.get("status")
     told = _Told(fields, ticket, lines(fields.get("logs")))
+    if is_done(word) and fields.get("output"):
+        return _succeeded(told)  # a gateway's own word for it, with the output standing there
     return _STATES.get(word if isinstance(word, str) else "", _unknown)(told)
 
 
@@ -252,17 +258,22 @@ def _succeeded(told: _Told) -> Prediction:
 
 
 def _failed(told: _Told) -> Prediction:
-    return Failed(
-        told.ticket,
-        code="prediction_failed",
-        message="The model ran and failed.",
-        said=quoted(told.fields.get("error")),
-        logs=told.logs,
-    )
+    words = quoted(told.fields.get("error"))
+    code = code_of_words(words)
+    return Failed(told.ticket, code, message_of(code), words, logs=told.logs)
 
 
 def _canceled(told: _Told) -> Prediction:
-    return Canceled(told.ticket, charged=True, logs=told.logs)
+    return Canceled(told.ticket, charged=not _never_ran(told.fields), logs=told.logs)
+
+
+def _never_ran(fields: Mapping[str, Json]) -> bool:
+    """Whether a run was stopped before its start: then no time was used that could be charged."""
+    metrics = fields.get("metrics")
+    time = metrics.get("predict_time") if isinstance(metrics, dict) else None
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        return time == 0
+    return "started_at" in fields and fields["started_at"] is None
 
 
 def _aborted(told: _Told) -> Prediction:
@@ -274,7 +285,7 @@ _STATES: Mapping[str, Callable[[_Told], Prediction]] = {
     "processing": _working,
     "succeeded": _succeeded,
     "failed": _failed,
-    "canceled": _canceled,  # stopped while it ran: the time is charged
+    "canceled": _canceled,  # stopped while it ran: the time is charged; by its user, it may not have begun
     "aborted": _aborted,  # stopped before it ran: free
 }
 """The six words of "Prediction lifecycle"; any other is a run that goes on."""
