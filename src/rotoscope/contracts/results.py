@@ -22,6 +22,7 @@ __all__ = [
     "MaskResult",
     "MediaFile",
     "Problem",
+    "ProviderRun",
     "Segment",
     "SegmentResult",
     "Status",
@@ -57,10 +58,17 @@ class Problem(_Record):
     hint: str = ""
 
 
+class ProviderRun(_Record):
+    """The run at the provider."""
+
+    id: Annotated[str, Field(description="What its support and bills go by.")]
+    web_url: Annotated[str | None, Field(description="Its page there.")] = None
+
+
 class MediaFile(_Record):
     """A picture, a video or a document that we keep."""
 
-    url: Annotated[str, Field(description="Where a program on this machine reads it.")]
+    url: Annotated[str, Field(description="https while the provider keeps this very file, else file://.")]
     path: Annotated[str, Field(description="Absolute path on the server's machine.")]
     uri: Annotated[str, Field(description="artifact:// link; every tool takes it as input.")]
     content_type: str
@@ -130,6 +138,9 @@ class JobResult(_Record):
     next_step: str
     error: Problem | None = None
     stale_since: Annotated[str | None, Field(description="Since when the provider does not answer.")] = None
+    provider_run: ProviderRun | None = None
+    metrics: Annotated[dict[str, float], Field(description="The provider's own numbers.")] = {}
+    credits_left: Annotated[float | None, Field(description="In the provider's unit, if it says so.")] = None
     files: Annotated[list[MediaFile], Field(description="Failed jobs only: what came from the provider.")] = []
     dry_run: bool = False
     planned_input: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.jobs.job import Artifact, Output, problem_of
-from rotoscope.media.captions import pair, read_caption
+from rotoscope.media.captions import clean_text, pair, read_caption
 from rotoscope.media.vault import Kept, Vault
 from rotoscope.wire.messages import Json
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Finished", "MaskWork", "finish_masks"]
 
 _PNG = "image/png"
+_LONGEST_NAME = 200  # bytes of UTF-8 of what a model calls a mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class MaskWork:
         raw: the pictures it gave, in order, as they were fetched: the file, and what is known of it.
         picture: the picture that it saw, or None where nobody here has read it.
         text: the model's words.
+        names: what the model called each picture, None where it did not.
+        left_out: how many more masks it gave than were fetched.
         label: what to call a mask without a phrase.
         score: how sure the model is, 0-1, only if it says so.
         describes: whether phrases and masks belong together one by one.
@@ -43,6 +46,8 @@ class MaskWork:
     score: float | None
     describes: bool
     paint: bool
+    names: Sequence[str | None] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ def finish_masks(work: MaskWork, vault: Vault) -> Finished:
         StorageFailed: the vault does not take the files.
     """
     notes = _Notes()
+    if not work.raw:
+        return _words_alone(work)
     picture = _photo(work.picture)
     masks = [_mask(path, picture, notes) for path, _ in work.raw]
     result, labels, problem = _words(work, len(masks))
@@ -90,6 +97,26 @@ def finish_masks(work: MaskWork, vault: Vault) -> Finished:
     return Finished({**result, "masks": measured}, tuple(outputs), tuple(notes.warnings), problem)
 
 
+def _words_alone(work: MaskWork) -> Finished:
+    """What a model gave that gave no mask: a description is a result, and for a request for a mask it is none."""
+    caption = read_caption(work.text or "")
+    if not work.describes:
+        return Finished({"text": caption.text or None, "masks": []}, (), (), problem_of(_found_nothing(caption.text)))
+    if not caption.text:
+        return Finished({"text": None, "masks": []}, (), (), problem_of(_found_nothing("")))
+    note = "The model gave no masks, only words."
+    if caption.marks:
+        note = f"The model's text marks phrases for masks ({caption.marks}), but no mask came with it."
+    return Finished({"text": caption.text, "segments": [], "masks": []}, (), (note,))
+
+
+def _found_nothing(words: str) -> PredictionFailed:
+    hint = "Name the object otherwise, or try another model; the run was probably charged."
+    if words:
+        hint = f"What it said is in text. {hint}"
+    return PredictionFailed("The model found nothing, and gave no mask.", hint=hint, code="nothing_found")
+
+
 def _photo(path: Path | None) -> "Image.Image | None":
     """The photo; None where it cannot be decoded: it was passed on by URL, and what was paid for is the mask."""
     from rotoscope.media.pictures import decode
@@ -103,11 +130,13 @@ def _photo(path: Path | None) -> "Image.Image | None":
 def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapping[str, str] | None]:
     """The clean text, a label for each mask, and the problem when phrases and masks do not match."""
     caption = read_caption(work.text or "")
-    fallback = [work.label if count == 1 else f"{work.label} {n + 1}" for n in range(count)]
+    numbered = [work.label if count == 1 else f"{work.label} {n + 1}" for n in range(count)]
+    given = [clean_text(name or "", _LONGEST_NAME) for name in work.names] or [""] * count
+    fallback = [name or number for name, number in zip(given, numbered, strict=True)]
     if not work.describes:
         return {"text": caption.text or None}, fallback, None
     try:
-        segments = pair(caption, count)
+        segments = [one for one in pair(caption, count + work.left_out) if one.mask < count]
     except PredictionFailed as error:
         return {"text": caption.text, "segments": []}, fallback, problem_of(error)
     labels = {segment.mask: segment.phrase for segment in segments if segment.phrase}

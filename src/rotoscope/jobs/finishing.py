@@ -31,7 +31,7 @@ async def finish(rooms: Rooms, job: Job, _: Grip) -> Patch:
     """
     found, raw = harvested(rooms, job), await _raw(rooms, job)
     gone = [output for output in raw if rooms.vault.find(output.artifact.sha256) is None]
-    if gone or not raw:
+    if gone or not (raw or found.is_words_alone):
         return _back_to_fetch(job, gone)
     return _done(job, found, await _finished(rooms, job, found, raw))
 
@@ -94,6 +94,8 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
         raw=[(_present(rooms, output), output) for output in raw],
         picture=picture,
         text=found.text,
+        names=[source.label for source in found.masks],
+        left_out=found.left_out,
         label=str(job.data.get("label") or "mask"),
         score=found.notice.confidence if found.notice else None,
         describes=rooms.manifest(job).tool == "describe_with_masks",
@@ -117,7 +119,7 @@ def _present(rooms: Rooms, output: Output) -> Path:
 
 def _done(job: Job, found: Harvest, finished: Finished) -> Patch:
     earlier = job.data.get("warnings")
-    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *finished.warnings]
+    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *found.warnings, *finished.warnings]
     if found.notice and found.notice.text:
         warnings.insert(0, found.notice.text)
     data: dict[str, Json] = {"result": dict(finished.result), "warnings": warnings}

@@ -63,6 +63,9 @@ def _result_text(result: JobResult) -> str:
     where = f"{result.model} at {result.provider}{' (sandbox)' if result.sandbox else ''}"
     seed = "" if result.seed is None else f", seed {result.seed}"
     lines = [f"{result.tool} {result.status}: {result.message}", f"job {result.job_id or '-'}, {where}{seed}"]
+    if result.provider_run is not None:
+        page = f", {result.provider_run.web_url}" if result.provider_run.web_url else ""
+        lines.append(f"run {result.provider_run.id} at {result.provider}{page}")
     if result.error is not None:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
     if not result.dry_run and result.status in ("queued", "running"):
@@ -114,8 +117,16 @@ def _mask_lines(result: JobResult) -> list[str]:
 
 
 def _place(media: MediaFile) -> str:
+    """Where a file is: for this machine, for another tool, and for a browser while the provider keeps it."""
     size = f"{media.width}x{media.height} " if media.width else ""
-    return f"{size}{media.path} {media.uri} {media.url}"
+    return f"{size}{media.path} {media.uri}{_web(media)}"
+
+
+def _web(media: MediaFile) -> str:
+    if not media.url.startswith("https://"):
+        return ""
+    until = f" until {media.source_expires_at[11:16]}Z" if media.source_expires_at else ""
+    return f" {media.url}{until}"
 
 
 def _usd(amount: float | None) -> str:

@@ -8,10 +8,10 @@ a reply are never followed: a gateway's point at api.replicate.com, which must n
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from rotoscope.errors import InvalidInput
-from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk, web_url
+from rotoscope.predictions.dialects.addresses import PAGE, identifier, own_urls, page_url, trunk, web_url
 from rotoscope.predictions.dialects.failures import code_of_words, message_of
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import (
@@ -41,6 +41,8 @@ from rotoscope.predictions.states import (
 from rotoscope.wire.messages import HttpCall, Json, Reply
 
 __all__ = ["Replicate"]
+
+_OWN_HOST, _PAGES = "api.replicate.com", "replicate.com"
 
 _SHORTEST_DEADLINE = 5
 """Seconds; the least that `Cancel-After` is thought to take (not documented)."""
@@ -87,8 +89,9 @@ class Replicate:
         return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel")
 
     def ticket(self, call: Call, prediction_id: str) -> Ticket:
-        """The id is all that it takes."""
-        return Ticket(prediction_id, call.endpoint)
+        """The id is all that it takes. Where its page is, is known of Replicate's own runs only."""
+        page = f"https://{_PAGES}/p/{prediction_id}"
+        return Ticket(prediction_id, call.endpoint, {PAGE: page} if self._host == _OWN_HOST else {})
 
     def recent(self, call: Call, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
         """Word the request for the newest predictions; 100 a page, with their whole input for one hour."""
@@ -139,7 +142,7 @@ class Replicate:
         """Read a prediction object, or raise what the reply stands for instead (see `Dialect.read`)."""
         match about:
             case Call():
-                return _accepted(reply, about)
+                return self._accepted(reply, about)
             case _:
                 return _answered(reply, about.ticket)
 
@@ -159,6 +162,23 @@ class Replicate:
     @property
     def _api(self) -> str:
         return f"{trunk(self.bases['api'])}/v1"
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.bases["api"]).netloc.lower()
+
+    def _accepted(self, reply: Reply, call: Call) -> Prediction:
+        if not reply.ok:
+            raise _unversioned(reply) or refused(reply)
+        fields = reply.fields()
+        name = identifier(fields.get("id"))
+        if name is None:
+            raise lost(reply)
+        urls = fields.get("urls")
+        # A gateway's reply names Replicate's page, which is not of its customer's run.
+        hosts = {self._host, _PAGES} if self._host == _OWN_HOST else {self._host}
+        page = page_url(urls.get(PAGE), hosts) if isinstance(urls, dict) else None
+        return _state(fields, Ticket(name, call.endpoint, {PAGE: page} if page else {}))
 
 
 def _reference(call: Call) -> str:
@@ -190,16 +210,6 @@ def _whole(row: Mapping[str, Json]) -> Reply | None:
 
 def _deadline(seconds: int | None) -> dict[str, str]:
     return {} if seconds is None else {"Cancel-After": f"{max(seconds, _SHORTEST_DEADLINE)}s"}
-
-
-def _accepted(reply: Reply, call: Call) -> Prediction:
-    if not reply.ok:
-        raise _unversioned(reply) or refused(reply)
-    fields = reply.fields()
-    name = identifier(fields.get("id"))
-    if name is None:
-        raise lost(reply)
-    return _state(fields, Ticket(name, call.endpoint))
 
 
 def _unversioned(reply: Reply) -> InvalidInput | None:
