@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.jobs.job import Artifact, Output, problem_of
 from rotoscope.media.captions import clean_text, pair, read_caption
+from rotoscope.media.frames import Frame, frame_of, note_of
 from rotoscope.media.vault import Kept, Vault
 from rotoscope.wire.messages import Json
 
@@ -33,6 +34,8 @@ class MaskWork:
         text: the model's words.
         names: what the model called each picture, None where it did not.
         left_out: how many more masks it gave than were fetched.
+        frame: in which frame the model sees a photo that its EXIF data turn, where that is known.
+        by_place: whether points or a box said where to look.
         label: what to call a mask without a phrase.
         score: how sure the model is, 0-1, only if it says so.
         describes: whether phrases and masks belong together one by one.
@@ -48,6 +51,8 @@ class MaskWork:
     paint: bool
     names: Sequence[str | None] = ()
     left_out: int = 0
+    frame: Frame | None = None
+    by_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +84,14 @@ def finish_masks(work: MaskWork, vault: Vault) -> Finished:
     notes = _Notes()
     if not work.raw:
         return _words_alone(work)
-    picture = _photo(work.picture)
-    masks = [_mask(path, picture, notes) for path, _ in work.raw]
+    picture, orientation = _photo(work.picture)
+    found = [_mask(path, picture, orientation, work, notes) for path, _ in work.raw]
+    masks = [one.mask for one in found]
     result, labels, problem = _words(work, len(masks))
     from rotoscope.media.masks import LabelledMask
 
     labelled = [LabelledMask(label, mask, work.score) for label, mask in zip(labels, masks, strict=True)]
-    outputs = [_mask_output(n, one, work, vault) for n, one in enumerate(labelled)]
+    outputs = [_mask_output(n, one, work, vault, same=found[n].same) for n, one in enumerate(labelled)]
     outputs.append(_coco(labelled, vault))
     if work.paint and picture is not None:
         outputs.append(_overlay(picture, labelled, vault, notes))
@@ -117,14 +123,20 @@ def _found_nothing(words: str) -> PredictionFailed:
     return PredictionFailed("The model found nothing, and gave no mask.", hint=hint, code="nothing_found")
 
 
-def _photo(path: Path | None) -> "Image.Image | None":
-    """The photo; None where it cannot be decoded: it was passed on by URL, and what was paid for is the mask."""
-    from rotoscope.media.pictures import decode
+def _photo(path: Path | None) -> "tuple[Image.Image | None, int]":
+    """The photo, upright, and its EXIF orientation; None where it cannot be decoded.
 
+    It was passed on by URL then, and what was paid for is the mask.
+    """
+    from rotoscope.media.pictures import decode, orientation_of
+
+    if path is None:
+        return None, 1
+    content = path.read_bytes()
     try:
-        return decode(path.read_bytes()) if path else None
+        return decode(content), orientation_of(content)
     except UserMistake:
-        return None
+        return None, 1
 
 
 def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapping[str, str] | None]:
@@ -144,7 +156,15 @@ def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapp
     return {"text": caption.text, "segments": rows}, [labels.get(n) or fallback[n] for n in range(count)], None
 
 
-def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A mask, and whether the file that it was read from is that very mask, pixel by pixel."""
+
+    mask: "Mask"
+    same: bool = False
+
+
+def _mask(path: Path, picture: "Image.Image | None", orientation: int, work: MaskWork, notes: _Notes) -> _Read:
     """The mask in a picture that a model gave: a bare mask, or one that is painted on the photo."""
     from rotoscope.media.masks import fit_to, looks_like_mask, painted_difference, read_mask
     from rotoscope.media.pictures import decode
@@ -157,11 +177,12 @@ def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
             hint="The run was probably charged; the file is kept and listed under files.",
             code=error.code,
         ) from error
+    upright = given if picture is None else _upright(given, picture, orientation, work, notes)
     mask: Mask | None
     if looks_like_mask(given):
-        mask = read_mask(given)
+        mask = read_mask(upright)
     else:
-        mask = painted_difference(given, picture) if picture is not None else None
+        mask = painted_difference(upright, picture) if picture is not None else None
         if mask is None:
             raise PredictionFailed(
                 "The model gave a picture in which no mask can be told from the photo.",
@@ -170,15 +191,37 @@ def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
             )
         notes.add("The model painted its mask on the photo; the mask was taken from what differs.")
     if picture is None:
-        return mask
+        return _Read(mask, _is_same(given, mask))
     try:
         fitted, resized = fit_to(mask, *picture.size)
     except UserMistake:
         notes.add("The mask has another shape than the photo and is given as it came.")
-        return mask
+        return _Read(mask, _is_same(given, mask))
     if resized:
         notes.add("The mask had another size than the photo and was resized to it without smoothing.")
-    return fitted
+    return _Read(fitted, _is_same(given, fitted))
+
+
+def _upright(
+    given: "Image.Image", picture: "Image.Image", orientation: int, work: MaskWork, notes: _Notes
+) -> "Image.Image":
+    """What a model gave, in the frame of the upright photo."""
+    from rotoscope.media.pictures import turned
+
+    frame, sure = frame_of(given, picture, orientation, work.frame)
+    note = note_of(frame, sure=sure, by_place=work.by_place)
+    if note is not None:
+        notes.add(note)
+    return turned(given, orientation) if frame == "stored" else given
+
+
+def _is_same(given: "Image.Image", mask: "Mask") -> bool:
+    """Whether a picture is a mask pixel by pixel, in black and white."""
+    import numpy as np
+
+    if given.mode not in ("1", "L", "P", "RGB") or given.size != (mask.shape[1], mask.shape[0]):
+        return False
+    return bool(np.array_equal(np.asarray(given.convert("L")), np.where(mask, 255, 0)))
 
 
 def _measured(one: "LabelledMask") -> dict[str, Json]:
@@ -189,13 +232,15 @@ def _measured(one: "LabelledMask") -> dict[str, Json]:
     return {"label": one.label, "score": one.score, "box": corners, "area": round(area_of(one.mask), 6)}
 
 
-def _mask_output(n: int, one: "LabelledMask", work: MaskWork, vault: Vault) -> Output:
+def _mask_output(n: int, one: "LabelledMask", work: MaskWork, vault: Vault, *, same: bool) -> Output:
+    """The n-th mask as a file. The provider's address is its too where the file there is the `same`, and no painting."""
     from rotoscope.media.masks import mask_png
 
     height, width = one.mask.shape
     raw = work.raw[n][1]
     kept = vault.keep(mask_png(one.mask), _PNG)
-    return Output("mask", n, _artifact(kept, width, height), raw.source_url, raw.source_expires_at)
+    artifact = _artifact(kept, width, height)
+    return Output("mask", n, artifact, raw.source_url, raw.source_expires_at) if same else Output("mask", n, artifact)
 
 
 def _coco(masks: Sequence["LabelledMask"], vault: Vault) -> Output:

@@ -19,7 +19,7 @@ from rotoscope.media.sniff import content_type_of, foreign_format, is_image
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["DEFAULT_LIMITS", "CleanPicture", "Limits", "check_size", "clean", "decode"]
+__all__ = ["DEFAULT_LIMITS", "CleanPicture", "Limits", "check_size", "clean", "decode", "orientation_of", "turned"]
 
 _SNIFFED_BYTES = 512
 _ORIENTATION = 0x0112
@@ -71,6 +71,16 @@ def check_size(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         return (height, width) if _orientation(image, data) in _SIDEWAYS else (width, height)
 
 
+def orientation_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 1 is upright, and where it says nothing.
+
+    Raises:
+        InvalidInput, TooLarge: as for `check_size`.
+    """
+    with _broken_is_corrupt(limits):
+        return _orientation(_opened(data, limits), data)
+
+
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> "Image.Image":
     """Decode a picture, upright; of an animation, the first frame.
 
@@ -85,7 +95,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> "Image.Image":
     with _broken_is_corrupt(limits):
         image = _opened(data, limits)
         image.load()
-        return _bare(_turned(_plain(image), _orientation(image, data)))
+        return _bare(turned(_plain(image), _orientation(image, data)))
 
 
 def clean(data: bytes, limits: Limits = DEFAULT_LIMITS) -> CleanPicture:
@@ -198,8 +208,8 @@ def _orientation(image: "ImageFile.ImageFile", data: bytes) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def _turned(image: "Image.Image", orientation: int) -> "Image.Image":
-    """The picture as its camera meant it to be seen."""
+def turned(image: "Image.Image", orientation: int) -> "Image.Image":
+    """A picture of this EXIF orientation, as it is stored, made upright as its camera meant it to be seen."""
     from PIL.Image import Transpose
 
     turns = {

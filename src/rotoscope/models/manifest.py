@@ -147,12 +147,15 @@ class Outputs(_Record):
         masks: one picture or many; each is a mask, or the picture with a mask painted on it.
         text: the model's words, in the Sa2VA form where it has phrases.
         video: the finished video.
+        frame: how the model sees a photo that its EXIF data turn, and so how its masks lie: as it is `stored`, or
+            `upright`; absent where nobody knows.
         frame_rate: of the video, in frames a second; absent where it follows the video that is edited.
     """
 
     masks: str | None = None
     text: str | None = None
     video: str | None = None
+    frame: Literal["stored", "upright"] | None = None
     frame_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
     inferred: tuple[str, ...] = ()
     note: str = ""
