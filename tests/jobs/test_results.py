@@ -295,3 +295,65 @@ async def test_a_film_is_told_by_the_address_that_opens(
     shown = text_of(result)
     assert f"{HOST}/out.mp4 until " in shown
     assert "file://" not in shown
+
+
+async def test_a_dry_run_shows_the_request_that_is_then_sent(opened: Open, live: Settings, scripted: Any) -> None:
+    """Method, address, headers and body are those of the paying request; only the key is named instead of shown."""
+    sent: list[dict[str, Any]] = []
+
+    async def watched(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        if scope["method"] == "POST":
+            sent.append({"path": scope["path"], "headers": headers, "body": json.loads(body)})
+
+        async def again() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await scripted(scope, again, send)
+
+    asked: dict[str, Any] = {"prompt": "a boat", "seed": 7, "duration": 5, "resolution": "480p"}
+    async with opened(live, watched) as studio:
+        planned = (await ended(studio, GenerateVideo(**asked, dry_run=True), "generate_video")).planned_request
+        assert not sent
+        await ended(studio, GenerateVideo(**asked), "generate_video")
+    assert planned is not None
+    assert (planned.method, planned.url) == ("POST", f"{HOST}{sent[0]['path']}")
+    assert planned.body == sent[0]["body"]
+    assert planned.headers["Authorization"] == "Bearer $REPLICATE_API_TOKEN"
+    for name, value in planned.headers.items():
+        if name != "Authorization":
+            assert sent[0]["headers"][name.lower()] == value
+
+
+@pytest.mark.parametrize(
+    ("environ", "model", "words"),
+    [
+        ({"REPLICATE_API_TOKEN": "very-secret-key"}, None, "upload to Replicate"),
+        ({"SEGMIND_API_KEY": "very-secret-key"}, None, "upload to Segmind"),
+        ({"FAL_KEY": "very-secret-key"}, "fal-ai/sam2/image", "upload to fal"),
+    ],
+)
+async def test_a_file_that_is_not_uploaded_yet_stands_in_words_and_no_key_is_shown(
+    opened: Open, tmp_path: Path, photo: Path, environ: dict[str, str], model: str | None, words: str
+) -> None:
+    given: dict[str, Any] = {"points": [{"x": 9, "y": 9}]} if "FAL_KEY" in environ else {"instruction": "the helmet"}
+    async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r"), **environ}), None) as studio:
+        result = await ended(studio, SegmentImage(image=str(photo), model=model, dry_run=True, **given))
+    assert result.planned_request is not None
+    assert words in json.dumps(result.planned_request.body)
+    assert "very-secret-key" not in result.model_dump_json()
+    assert f"request: POST {result.planned_request.url}" in text_of(result)
+
+
+async def test_an_address_that_will_be_marked_is_shown_with_its_mark(opened: Open, live: Settings) -> None:
+    async with opened(live, None) as studio:
+        result = await ended(studio, SegmentImage(image=PHOTO, instruction="a", dry_run=True))
+    assert result.planned_request is not None
+    assert result.planned_request.body["input"] == {"image": f"{PHOTO}#rs-(the job's own mark)", "instruction": "a"}
+    assert result.planned_input == {"image": PHOTO, "instruction": "a"}

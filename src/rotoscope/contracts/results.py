@@ -21,6 +21,7 @@ __all__ = [
     "MaskBox",
     "MaskResult",
     "MediaFile",
+    "PlannedRequest",
     "Problem",
     "ProviderRun",
     "Segment",
@@ -118,6 +119,15 @@ class Segment(_Record):
     mask: Annotated[int, Field(description="Index into masks.")]
 
 
+class PlannedRequest(_Record):
+    """The paying request as it would be sent: keys are named and not shown, files not yet uploaded stand in words."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: dict[str, object]
+
+
 class JobResult(_Record):
     """What every tool says about its job."""
 
@@ -145,6 +155,10 @@ class JobResult(_Record):
     dry_run: bool = False
     planned_input: Annotated[
         dict[str, object] | None, Field(description="dry_run only: the exact input the provider would get.")
+    ] = None
+    planned_request: Annotated[
+        PlannedRequest | None,
+        Field(description="dry_run only: the paying request as it would be sent, without the key."),
     ] = None
     quote_key: Annotated[SkipJsonSchema[str], Field(exclude=True)] = ""
     """dry_run only, and never told: which requests the shown price is for."""

@@ -233,7 +233,7 @@ def _measured(one: "LabelledMask") -> dict[str, Json]:
 
 
 def _mask_output(n: int, one: "LabelledMask", work: MaskWork, vault: Vault, *, same: bool) -> Output:
-    """The n-th mask as a file. The provider's address is its too where the file there is the `same`, and no painting."""
+    """The n-th mask as a file; with the provider's address only where the file there is the `same`, and no painting."""
     from rotoscope.media.masks import mask_png
 
     height, width = one.mask.shape

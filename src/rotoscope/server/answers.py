@@ -63,7 +63,7 @@ def _result_text(result: JobResult) -> str:
     where = f"{result.model} at {result.provider}{' (sandbox)' if result.sandbox else ''}"
     seed = "" if result.seed is None else f", seed {result.seed}"
     lines = [f"{result.tool} {result.status}: {result.message}", f"job {result.job_id or '-'}, {where}{seed}"]
-    if result.provider_run is not None:
+    if result.provider_run is not None and not result.sandbox:
         page = f", {result.provider_run.web_url}" if result.provider_run.web_url else ""
         lines.append(f"run {result.provider_run.id} at {result.provider}{page}")
     if result.error is not None:
@@ -71,6 +71,8 @@ def _result_text(result: JobResult) -> str:
     if not result.dry_run and result.status in ("queued", "running"):
         lines.append(f"progress {result.progress:.0%}, {result.elapsed_seconds:.0f} s so far")
     lines += _media_lines(result)
+    if result.planned_request is not None:
+        lines.append(f"request: {result.planned_request.method} {result.planned_request.url}")
     if result.planned_input is not None:
         lines.append(f"input: {result.planned_input}")
     lines.append(f"cost: estimate {_usd(result.cost.estimate_usd)}, charged {_usd(result.cost.charged_usd)}")

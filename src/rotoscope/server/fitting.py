@@ -17,6 +17,7 @@ from rotoscope.contracts.results import (
     JobResult,
     MaskResult,
     MediaFile,
+    PlannedRequest,
     VideoResult,
 )
 
@@ -96,6 +97,7 @@ def _shortened(result: Result, cut: _Cut) -> Result:
         "message": _words(result.message, cut.words),
         "request": _json(result.request, cut),
         "planned_input": _json(result.planned_input, cut),
+        "planned_request": _request(result.planned_request, cut),
         "metrics": dict(list(result.metrics.items())[: cut.items]),
         "warnings": [_words(one, cut.words) for one in result.warnings[: cut.items]],
         "files": [_file(one, cut) for one in result.files[: cut.items]],
@@ -138,7 +140,14 @@ def _with_masks(result: Result, shown: int) -> Result:
 def _without_files(result: Result) -> Result:
     """The last resort: a state, an id and a next step, and the link that has everything."""
     note = f"This result is too long to be shown: read job://{result.job_id}."
-    bare: dict[str, object] = {"request": {}, "planned_input": None, "metrics": {}, "warnings": [note], "files": []}
+    bare: dict[str, object] = {
+        "request": {},
+        "planned_input": None,
+        "planned_request": None,
+        "metrics": {},
+        "warnings": [note],
+        "files": [],
+    }
     if isinstance(result, MaskResult):
         bare |= {"masks": [], "overlay": None, "coco": None}
     if isinstance(result, DescribeResult | AnyResult):
@@ -163,6 +172,10 @@ def _file(file: MediaFile, cut: _Cut) -> MediaFile:
         return file
     here = {"url": PurePath(file.path).as_uri()} if file.url == file.source_url else {}
     return file.model_copy(update={"source_url": None, "source_expires_at": None, **here})
+
+
+def _request(request: PlannedRequest | None, cut: _Cut) -> PlannedRequest | None:
+    return None if request is None else request.model_copy(update={"body": _json(request.body, cut)})
 
 
 def _json(value: object, cut: _Cut) -> object:

@@ -59,8 +59,9 @@ def _member(reply: Reply) -> float | None:
 def _plain_seconds(value: Json) -> float | None:
     if isinstance(value, str):
         return _seconds(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value <= _LONGEST_NUMBER else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= _LONGEST_NUMBER else None
 
 
 def _sentence(reply: Reply) -> float | None:
