@@ -186,7 +186,7 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
             said_too = {"said": said[:2000]} if said else {}
             hint = NEXT_STEPS.get(code, NEXT_STEPS["prediction_failed"])
             if code == "output_expired":
-                hint = f"Whether it was charged is shown at {title}; rotoscope jobs resume {job.id} asks for it again."
+                hint = _where_it_was(rooms, job)
             problem = {"code": code, "message": message, "hint": hint, **said_too}
             return Patch(state="failed", error=problem, message=message, data={"charged": charged, **run_data(ticket)})
         case Canceled(ticket=ticket, charged=charged):
@@ -199,6 +199,15 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
             accepted: dict[str, Json] = {"ticket": ticket_to_json(ticket), "accepted_at": now}
             accepted |= {"watched": 0.0, "watched_at": now, **run_data(ticket)}
             return Patch(stage="watch", data=accepted, message=_words(title, state), progress=max(job.progress, 0.02))
+
+
+def _where_it_was(rooms: Rooms, job: Job) -> str:
+    """What to do about a result that the provider no longer has."""
+    provider = rooms.provider(job)
+    seconds = provider.large_answer_seconds
+    briefly = f"{provider.title} keeps a large answer for {seconds / 60:g} minutes only. " if seconds else ""
+    asking = f"rotoscope jobs resume {job.id} asks for it again."
+    return f"{briefly}Whether it was charged is shown at {provider.title}; {asking}"
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from rotoscope.contracts.characters import whole_text
 from rotoscope.errors import PredictionFailed
+from rotoscope.media.captions import clean_text
 from rotoscope.models.manifest import Manifest
 from rotoscope.wire.messages import Json
 
@@ -101,7 +102,7 @@ def harvest(
             f"{manifest.id} finished without a result.",
             hint=_look_at(output),
             code="provider_protocol",
-            said=text or _error_words(output),
+            said=clean_text(text or _error_words(output) or "") or None,
         )
     return Harvest(
         masks=files.taken, text=text, notice=notice, warnings=files.warnings_of_masks(), left_out=files.left_out

@@ -65,6 +65,7 @@ class Provider(_Record):
     inline_bytes: Bytes
     upload_bytes: Bytes | None = None
     output_seconds: Kept | None = None
+    large_answer_seconds: Kept | None = None
     list_seconds: Kept | None = None
     list_note: str = ""
     source: str

@@ -38,6 +38,8 @@ _ONE_SHOT_SECONDS = 120
 _HISTORY = "/inference-request/request-history"
 _ROW = "row_url"
 _PER_PAGE = 100
+_TIMES = ("created_at", "createdAt", "request_time", "timestamp")
+"""Where a row of the history may say when it was made: no document shows one whole."""
 
 _TAILS = {"status_url": "/status", "response_url": ""}
 
@@ -114,7 +116,8 @@ class Segmind:
         name, given = identifier(fields.get("request_id")), fields.get("request_body")
         if name is None or not isinstance(given, dict):
             return None
-        return Sighting(self.ticket(call, name), given, seconds_of(fields.get("created_at")))
+        times = (seconds_of(fields.get(time)) for time in _TIMES)
+        return Sighting(self.ticket(call, name), given, next((at for at in times if at is not None), None))
 
     def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
         """None: its history has no run that goes on, and lists by days."""
