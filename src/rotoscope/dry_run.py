@@ -22,7 +22,7 @@ _MARK = "(the job's own mark)"
 
 def dry_run(new: NewJob, planned: Plan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobResult:
     """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held."""
-    call = _marked(catalog.find(new.model), catalog.providers[new.provider], planned)
+    call = _call_with_mark(catalog.find(new.model), catalog.providers[new.provider], planned)
     notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
     shape = TOOLS[new.tool].result
     wanted = shape if issubclass(shape, JobResult) else AnyResult
@@ -65,7 +65,7 @@ def request_of(dialect: Dialect, provider: Provider, call: Call) -> PlannedReque
     )
 
 
-def _marked(manifest: Manifest, provider: Provider, planned: Plan) -> Call:
+def _call_with_mark(manifest: Manifest, provider: Provider, planned: Plan) -> Call:
     """The call as a job sends it, as far as that is known before: what is made for the job alone stands in words.
 
     A file has its address once it was uploaded. An address that was given gets the mark of the job, where nothing else

@@ -206,13 +206,13 @@ def _upright(
     given: "Image.Image", picture: "Image.Image", orientation: int, work: MaskWork, notes: _Notes
 ) -> "Image.Image":
     """What a model gave, in the frame of the upright photo."""
-    from rotoscope.media.pictures import turned
+    from rotoscope.media.pictures import make_upright
 
     frame, sure = frame_of(given, picture, orientation, work.frame)
     note = note_of(frame, sure=sure, by_place=work.by_place)
     if note is not None:
         notes.add(note)
-    return turned(given, orientation) if frame == "stored" else given
+    return make_upright(given, orientation) if frame == "stored" else given
 
 
 def _is_same(given: "Image.Image", mask: "Mask") -> bool:

@@ -29,11 +29,11 @@ def frame_of(given: "Image.Image", photo: "Image.Image", orientation: int, known
         known: what is known of the model.
     """
     from rotoscope.media.masks import looks_like_mask
-    from rotoscope.media.pictures import turned
+    from rotoscope.media.pictures import make_upright
 
     if orientation == 1:
         return "upright", True
-    raised = turned(given, orientation)
+    raised = make_upright(given, orientation)
     as_it_is, as_turned = _fits(given.size, photo.size), _fits(raised.size, photo.size)
     if as_it_is != as_turned:
         return ("upright" if as_it_is else "stored"), True

@@ -19,7 +19,16 @@ from rotoscope.media.sniff import content_type_of, foreign_format, is_image
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["DEFAULT_LIMITS", "CleanPicture", "Limits", "check_size", "clean", "decode", "orientation_of", "turned"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "CleanPicture",
+    "Limits",
+    "check_size",
+    "clean",
+    "decode",
+    "make_upright",
+    "orientation_of",
+]
 
 _SNIFFED_BYTES = 512
 _ORIENTATION = 0x0112
@@ -95,7 +104,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> "Image.Image":
     with _broken_is_corrupt(limits):
         image = _opened(data, limits)
         image.load()
-        return _bare(turned(_plain(image), _orientation(image, data)))
+        return _bare(make_upright(_plain(image), _orientation(image, data)))
 
 
 def clean(data: bytes, limits: Limits = DEFAULT_LIMITS) -> CleanPicture:
@@ -208,7 +217,7 @@ def _orientation(image: "ImageFile.ImageFile", data: bytes) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def turned(image: "Image.Image", orientation: int) -> "Image.Image":
+def make_upright(image: "Image.Image", orientation: int) -> "Image.Image":
     """A picture of this EXIF orientation, as it is stored, made upright as its camera meant it to be seen."""
     from PIL.Image import Transpose
 

@@ -73,7 +73,7 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
 
 def _key(settings: Settings, provider: Provider) -> str | None:
     for name in provider.key_variables:
-        key = _joined(settings, name)
+        key = _key_value(settings, name)
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             raise InvalidInput(f"{name} holds characters that no key has.", hint=f"Set {name} again.")
         if key:
@@ -81,7 +81,7 @@ def _key(settings: Settings, provider: Provider) -> str | None:
     return None
 
 
-def _joined(settings: Settings, name: str) -> str | None:
+def _key_value(settings: Settings, name: str) -> str | None:
     """The value of a variable; of several, joined by `+` in its name, their values joined by colons if all are set."""
     parts = [settings.variable(one) for one in name.split("+")]
     return ":".join(part for part in parts if part) if all(parts) else None

@@ -12,7 +12,7 @@ from typing import ClassVar
 from urllib.parse import urlencode
 
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, web_url
-from rotoscope.predictions.dialects.fal_ends import end_in_status, is_unpaid, refusal, result
+from rotoscope.predictions.dialects.fal_ends import is_unpaid, read_end, read_refusal, read_result
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import broke, heard, lost, unanswered, untaken
 from rotoscope.predictions.dialects.words import lines, progress, unknown_status
@@ -144,7 +144,7 @@ class Fal:
             case Call():
                 return self._accepted(reply, about)
             case Ready():
-                return result(reply, about)
+                return read_result(reply, about)
             case _:
                 return _status(reply, about.ticket)
 
@@ -181,7 +181,7 @@ class Fal:
 
     def _accepted(self, reply: Reply, call: Call) -> Prediction:
         if not reply.ok:
-            raise refusal(reply)
+            raise read_refusal(reply)
         fields = reply.fields()
         name = identifier(fields.get("request_id"))
         if name is None:
@@ -222,7 +222,7 @@ def _state(fields: dict[str, Json], ticket: Ticket) -> Prediction:
         case "IN_PROGRESS":
             return Working(ticket, progress(logs), logs)
         case "COMPLETED" if fields.get("error") or fields.get("error_type"):
-            return end_in_status(fields, ticket, logs)
+            return read_end(fields, ticket, logs)
         case "COMPLETED":
             metrics = fields.get("metrics")
             return Ready(ticket, logs, metrics if isinstance(metrics, dict) else {})

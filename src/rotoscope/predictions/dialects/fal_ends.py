@@ -16,10 +16,10 @@ from rotoscope.predictions.dialects.words import quoted, said
 from rotoscope.predictions.states import Canceled, Failed, Prediction, Ready, Succeeded, Ticket
 from rotoscope.wire.messages import Json, Reply
 
-__all__ = ["end_in_status", "is_unpaid", "refusal", "result"]
+__all__ = ["is_unpaid", "read_end", "read_refusal", "read_result"]
 
 
-def refusal(reply: Reply) -> RotoscopeError:
+def read_refusal(reply: Reply) -> RotoscopeError:
     """What a refusal of a submit means."""
     if is_unpaid(reply):
         return broke(reply)
@@ -39,13 +39,13 @@ def is_unpaid(reply: Reply) -> bool:
     return reply.status == 402 or (reply.status == 403 and is_out_of_credit(said(reply)))  # noqa: PLR2004 - the wire's own numbers
 
 
-def end_in_status(fields: Mapping[str, Json], ticket: Ticket, logs: tuple[str, ...]) -> Prediction:
+def read_end(fields: Mapping[str, Json], ticket: Ticket, logs: tuple[str, ...]) -> Prediction:
     """The end that a status tells. One that failed is asked for its result once: there stands what was wrong."""
-    end = _ended(_error_type(fields), ticket, quoted(fields.get("error")), logs)
+    end = _end_of_kind(_error_type(fields), ticket, quoted(fields.get("error")), logs)
     return Ready(ticket, logs, failure=end) if isinstance(end, Failed) else end
 
 
-def result(reply: Reply, about: Ready) -> Prediction:
+def read_result(reply: Reply, about: Ready) -> Prediction:
     """Read the answer to the question for a result.
 
     fal repeats the model's own error status here. It is told from an answer that only failed on its way (and is
@@ -53,7 +53,7 @@ def result(reply: Reply, about: Ready) -> Prediction:
     that no gateway on the way gives. Where the status has told the failure already, any answer is the last one.
     """
     if about.failure is not None:
-        return _told_in_full(reply, about, about.failure)
+        return _failure_in_full(reply, about, about.failure)
     if reply.status in {404, 410}:
         return gone(about.ticket)
     if reply.ok and reply.status != 202:  # noqa: PLR2004 - 202 is fal's word for "still running"
@@ -61,7 +61,7 @@ def result(reply: Reply, about: Ready) -> Prediction:
     return _end(reply, about)
 
 
-def _told_in_full(reply: Reply, about: Ready, known: Failed) -> Prediction:
+def _failure_in_full(reply: Reply, about: Ready, known: Failed) -> Prediction:
     """The end of a run that is known to have failed: with the details, where this answer has them."""
     fields = reply.fields()
     if reply.ok and reply.status != 202 and set(fields) - _ABOUT_THE_RUN:  # noqa: PLR2004 - "still running"
@@ -84,13 +84,13 @@ def _end(reply: Reply, about: Ready) -> Prediction:
     if reply.status in _NO_VERDICT or _is_unfinished(reply, fields):
         raise unanswered(reply)
     if reply.headers.get("x-fal-request-timeout-type") == "user":
-        return _ended("request_timeout", about.ticket, said(reply), about.logs)
+        return _end_of_kind("request_timeout", about.ticket, said(reply), about.logs)
     kind = _kind(reply, fields)
     if kind in _ENDS or kind == _STOPPED or is_policy(kind):
-        return _ended(kind, about.ticket, said(reply), about.logs)
+        return _end_of_kind(kind, about.ticket, said(reply), about.logs)
     types = _detail_types(fields)
     if types or (fields.get("detail") and _is_the_models(reply.status)):
-        return _rejected(types, reply, about)
+        return _end_by_detail(types, reply, about)
     raise unanswered(reply)
 
 
@@ -155,7 +155,7 @@ def _refuses_content(reply: Reply, fields: Mapping[str, Json]) -> bool:
     return any(map(is_policy, (*types, _kind(reply, fields)))) or (not types and is_policy(said(reply)))
 
 
-def _rejected(types: list[str], reply: Reply, about: Ready) -> Failed:
+def _end_by_detail(types: list[str], reply: Reply, about: Ready) -> Failed:
     """A run that ended with an error of the model's: by the types of its details, else by its words and status."""
     words = said(reply)
     code = code_of_words(words)
@@ -171,7 +171,7 @@ def _rejected(types: list[str], reply: Reply, about: Ready) -> Failed:
     return Failed(about.ticket, code, message_of(code), words, charged=False, logs=about.logs)
 
 
-def _ended(kind: str, ticket: Ticket, words: str | None, logs: tuple[str, ...]) -> Prediction:
+def _end_of_kind(kind: str, ticket: Ticket, words: str | None, logs: tuple[str, ...]) -> Prediction:
     if kind == _STOPPED:
         return Canceled(ticket, charged=False, logs=logs)
     code = POLICY if is_policy(kind) else code_of_words(words)

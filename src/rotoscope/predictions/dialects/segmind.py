@@ -14,14 +14,14 @@ from urllib.parse import urlencode
 
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk, web_url
 from rotoscope.predictions.dialects.segmind_replies import (
-    answered,
-    failed,
+    failure_of,
     has_failed,
-    history_row,
-    one_shot,
-    refusal,
+    read_answer,
+    read_history_row,
+    read_one_shot,
+    read_refusal,
+    read_status,
     speaks_of_credit,
-    status,
 )
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import broke, lost, unanswered, untaken
@@ -145,11 +145,11 @@ class Segmind:
             case Call(form="v2"):
                 return self._accepted(reply, about)
             case Call():
-                return one_shot(reply, about)
+                return read_one_shot(reply, about)
             case _ if _ROW in about.ticket.urls:
-                return history_row(reply, about.ticket)
+                return read_history_row(reply, about.ticket)
             case _:
-                return answered(reply, about)
+                return read_answer(reply, about)
 
     def upload(self, parcel: Parcel) -> HttpCall | None:
         """Word the upload of one file, which travels as a data URI; None without a base for assets."""
@@ -176,12 +176,12 @@ class Segmind:
         name = identifier(fields.get("request_id"))
         ticket = Ticket(name, call.endpoint, own_urls(fields, _TAILS, self._api)) if name else None
         if has_failed(reply):
-            return failed(reply, ticket)
+            return failure_of(reply, ticket)
         if not reply.ok:
-            raise refusal(reply)
+            raise read_refusal(reply)
         if ticket is None:
             raise lost(reply)
-        return status(fields, ticket)
+        return read_status(fields, ticket)
 
 
 def _is_of_another(row: Json, call: Call) -> bool:

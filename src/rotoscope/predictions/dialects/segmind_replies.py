@@ -32,7 +32,16 @@ from rotoscope.predictions.states import (
 )
 from rotoscope.wire.messages import Json, Reply
 
-__all__ = ["answered", "failed", "has_failed", "history_row", "one_shot", "refusal", "speaks_of_credit", "status"]
+__all__ = [
+    "failure_of",
+    "has_failed",
+    "read_answer",
+    "read_history_row",
+    "read_one_shot",
+    "read_refusal",
+    "read_status",
+    "speaks_of_credit",
+]
 
 # --- refusals
 
@@ -42,7 +51,7 @@ _CREDIT = re.compile(r"\b(credits?|balance|cap|limits?)\b", re.IGNORECASE)
 _CONTENT_TYPE = re.compile(r"content[ -]?type", re.IGNORECASE)
 
 
-def refusal(reply: Reply) -> RotoscopeError:
+def read_refusal(reply: Reply) -> RotoscopeError:
     """What a refusal of a submit means."""
     return _unacceptable(reply) if reply.status == _NOT_ACCEPTABLE else refused(reply)
 
@@ -65,12 +74,12 @@ def has_failed(reply: Reply) -> bool:
     return (reply.ok or reply.status == _FAILED_RUN) and reply.fields().get("status") == "FAILED"
 
 
-def failed(reply: Reply, ticket: Ticket | None) -> Failed:
+def failure_of(reply: Reply, ticket: Ticket | None) -> Failed:
     """The end of a run that failed."""
-    return _ended(ticket, reply.fields().get("error"), charged=False)
+    return _failure(ticket, reply.fields().get("error"), charged=False)
 
 
-def _ended(ticket: Ticket | None, error: Json, *, charged: bool | None) -> Failed:
+def _failure(ticket: Ticket | None, error: Json, *, charged: bool | None) -> Failed:
     words = quoted(error)
     code = code_of_words(words)
     return Failed(ticket, code, message_of(code), words, charged=charged)
@@ -79,24 +88,24 @@ def _ended(ticket: Ticket | None, error: Json, *, charged: bool | None) -> Faile
 # --- v1: the reply is the result
 
 
-def one_shot(reply: Reply, call: Call) -> Prediction:
+def read_one_shot(reply: Reply, call: Call) -> Prediction:
     """Read the reply to a v1 request, which is the result itself."""
     name = identifier(reply.headers.get("x-request-id"))
     ticket = Ticket(name, call.endpoint) if name else None
     fields = reply.fields()
     if has_failed(reply):
-        return failed(reply, ticket)
+        return failure_of(reply, ticket)
     if reply.status == 500 and quoted(fields.get("error")):  # noqa: PLR2004 - a 502 to 504 is not Segmind's own word
         message = "The provider could not run the model."
         return Failed(ticket, "provider_error", message, quoted(fields.get("error")), charged=False)
     if not reply.ok:
-        raise refusal(reply)
+        raise read_refusal(reply)
     output = _output(reply)
     if output is None:
         raise lost(reply)
     if _is_error(output):
         # Only 200 is billed, and this is one: whether an error under it was charged, no document says.
-        return _ended(ticket, fields.get("error") or fields, charged=None)
+        return _failure(ticket, fields.get("error") or fields, charged=None)
     return Succeeded(ticket, output, _metrics(reply))
 
 
@@ -202,25 +211,25 @@ def _sandbox(headers: Mapping[str, str]) -> dict[str, Json]:
 # --- v2: a status, then a result
 
 
-def answered(reply: Reply, about: Open) -> Prediction:
+def read_answer(reply: Reply, about: Open) -> Prediction:
     """Read the answer about a v2 run."""
     fields = reply.fields()
     if is_of_another_run(fields, about.ticket):
         raise unanswered(reply)
     if has_failed(reply):
-        return failed(reply, about.ticket)
+        return failure_of(reply, about.ticket)
     if reply.status in {404, 410}:
         return gone(about.ticket)
     if not reply.ok or not isinstance(fields.get("status"), str):
         raise unanswered(reply)
     if not isinstance(about, Ready):
-        return status(fields, about.ticket)
+        return read_status(fields, about.ticket)
     if fields["status"] != "COMPLETED" and not (is_done(fields["status"]) and fields.get("output")):
         raise unanswered(reply)
     return _result(reply, about.ticket)
 
 
-def status(fields: Mapping[str, Json], ticket: Ticket) -> Prediction:
+def read_status(fields: Mapping[str, Json], ticket: Ticket) -> Prediction:
     """Read the status of a v2 run."""
     match fields.get("status"):
         case "QUEUED":
@@ -243,7 +252,7 @@ def _result(reply: Reply, ticket: Ticket) -> Prediction:
 # --- the history: the only place where a v1 request can be asked about
 
 
-def history_row(reply: Reply, ticket: Ticket) -> Prediction:
+def read_history_row(reply: Reply, ticket: Ticket) -> Prediction:
     """Read what the history keeps of a request."""
     if reply.status in {404, 410}:
         return gone(ticket)
@@ -257,6 +266,6 @@ def history_row(reply: Reply, ticket: Ticket) -> Prediction:
             url = web_url(fields.get("generation_url"))
             return empty(ticket) if url is None else Succeeded(ticket, url, {"cost": fields.get("credits_deduction")})
         case "FAILED":
-            return _ended(ticket, fields.get("error"), charged=False)
+            return _failure(ticket, fields.get("error"), charged=False)
         case word:
             return Working(ticket, note=unknown_status(word))

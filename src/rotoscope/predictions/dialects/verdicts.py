@@ -54,7 +54,7 @@ def refused(reply: Reply) -> RotoscopeError:
         return broke(reply)
     if word in _NO_SUCH_MODEL:
         return _unknown(reply)
-    return _TO_SUBMIT.get(reply.status, _judged if _refuses(reply) else lost)(reply)
+    return _TO_SUBMIT.get(reply.status, _invalid_by_words if _refuses(reply) else lost)(reply)
 
 
 _GATEWAY_REFUSALS = frozenset({400, 401, 402, 403, 422, 429, 503})
@@ -69,7 +69,7 @@ def _gateway_word(reply: Reply) -> str:
     return next((word for word in named if isinstance(word, str) and word), "")
 
 
-def _judged(reply: Reply) -> InvalidInput:
+def _invalid_by_words(reply: Reply) -> InvalidInput:
     """A definite refusal of the input, by its words a matter of content or not."""
     if is_policy(said(reply)):
         return invalid(reply, "The provider's content policy refuses the input.", _OTHER_CONTENT, POLICY)
@@ -142,7 +142,7 @@ def _unknown(reply: Reply) -> InvalidInput:
     return invalid(reply, "The provider has no such model.", "Check the model's endpoint and version.")
 
 
-def _unmet(reply: Reply) -> InvalidInput:
+def _wrong_method(reply: Reply) -> InvalidInput:
     """405: the address is known there, and takes no such request."""
     return invalid(
         reply,
@@ -164,7 +164,7 @@ def invalid(
 def unasked(reply: Reply) -> Refused:
     """The provider does not let this key in, or has locked its account."""
     if _LOCKED.search(said(reply) or ""):
-        return _locked(reply)
+        return _account_lock(reply)
     return Refused(
         "The provider does not accept the key.",
         hint="Check the provider's key and what its account may do.",
@@ -175,7 +175,7 @@ def unasked(reply: Reply) -> Refused:
 _LOCKED = re.compile(r"\b(user|account|organi[sz]ation)\b.{0,30}\b(locked|suspended|disabled|banned)\b", re.IGNORECASE)
 
 
-def _locked(reply: Reply) -> Refused:
+def _account_lock(reply: Reply) -> Refused:
     return Refused(
         "The provider has locked the account.",
         hint="Ask the provider's support why; the key itself may be good.",
@@ -232,7 +232,7 @@ _TO_UPLOAD: Mapping[int, Callable[[Reply], ProviderError]] = {**_TO_ASK, 402: br
 _TO_SUBMIT: Mapping[int, Callable[[Reply], RotoscopeError]] = {
     **_TO_UPLOAD,
     404: _unknown,
-    405: _unmet,
+    405: _wrong_method,
     408: lost,
     409: lost,
     410: _unknown,
