@@ -176,6 +176,9 @@ async def test_a_mask_that_was_painted_on_the_photo_has_no_address_at_the_provid
     media = result.masks[0].media
     assert (media.source_url, media.source_expires_at) == (None, None)
     assert media.url == Path(media.path).as_uri()
+    assert result.provider_run is not None
+    assert [file.url for file in result.provider_run.files] == [OUT]
+    assert f"as it was given: {OUT} until " in text_of(result)
 
 
 def camera_photo(size: tuple[int, int], orientation: int) -> tuple[bytes, Image.Image]:

@@ -23,6 +23,7 @@ __all__ = [
     "MediaFile",
     "PlannedRequest",
     "Problem",
+    "ProviderFile",
     "ProviderRun",
     "Segment",
     "SegmentResult",
@@ -59,11 +60,19 @@ class Problem(_Record):
     hint: str = ""
 
 
+class ProviderFile(_Record):
+    """A file as the provider gave it, where none of the result's own files is that very file."""
+
+    url: str
+    expires_at: str | None = None
+
+
 class ProviderRun(_Record):
     """The run at the provider."""
 
     id: Annotated[str, Field(description="What its support and bills go by.")]
     web_url: Annotated[str | None, Field(description="Its page there.")] = None
+    files: Annotated[list[ProviderFile], Field(description="What it gave, where that is no file below.")] = []
 
 
 class MediaFile(_Record):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, Status
+from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, ProviderFile, Status
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs.job import Job, Output
+from rotoscope.jobs.job import ENDED, Job, Output
 from rotoscope.jobs.runs import credits_left, metrics_of, opens_in_a_browser, provider_run
 from rotoscope.media.vault import Vault
 from rotoscope.wire.messages import Json
@@ -35,7 +35,9 @@ def report(
     contract = TOOLS[job.tool].result
     wanted = shape or (contract if issubclass(contract, JobResult) else JobResult)
     warnings = [*_warnings(job), *_gone(job, outputs, vault, now)]
-    fields = {**_common(job, now), **_media(job, outputs, vault, now), "warnings": warnings}
+    media = _media(job, outputs, vault, now)
+    given = provider_run(job, _as_given(job, outputs, now))
+    fields = {**_common(job, now), **media, "provider_run": given, "warnings": warnings}
     return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
 
 
@@ -76,7 +78,6 @@ def _common(job: Job, now: float) -> dict[str, object]:
         "request": dict(job.args),
         "next_step": _next_step(job),
         "error": _problem(job),
-        "provider_run": provider_run(job),
         "metrics": metrics_of(job),
         "credits_left": credits_left(job),
         "stale_since": timestamp(stale) if (stale := _number(data.get("stale_since"))) is not None else None,
@@ -89,9 +90,7 @@ def _status(job: Job) -> Status:
 
 
 def _media(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
-    # Where no provider says how long it keeps a file, it surely does for a while.
-    unnamed = (job.finished_at or now) + _SURELY_KEPT
-    files = {(o.role, o.n): _file(o, vault, now, unnamed) for o in outputs if vault.find(o.artifact.sha256)}
+    files = {(o.role, o.n): _file(job, o, vault, now) for o in outputs if vault.find(o.artifact.sha256)}
     result = job.data.get("result")
     found = result if isinstance(result, dict) else {}
     measured = found.get("masks")
@@ -113,16 +112,41 @@ def _media(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dic
     }
 
 
-def _file(output: Output, vault: Vault, now: float, unnamed: float) -> Mapping[str, object]:
-    """A file with its addresses. `unnamed` is until when an address is taken to live whose end is not known."""
+def _lives(job: Job, output: Output, now: float) -> bool:
+    """Whether anybody can open a file at the provider now."""
+    url, expires = output.source_url, output.source_expires_at
+    if url is None or not url.startswith("https://") or not opens_in_a_browser(url):
+        return False
+    # Where no provider says how long it keeps a file, it surely does for a while.
+    return now < ((job.finished_at or now) + _SURELY_KEPT if expires is None else expires)
+
+
+def _as_given(job: Job, outputs: Sequence[Output], now: float) -> list[ProviderFile]:
+    """What the provider gave and still keeps, where none of the result's files has its address."""
+    if job.state not in ENDED:
+        return []
+    raw = [output for output in outputs if output.role == "raw" and _lives(job, output, now)]
+    told = {output.source_url for output in outputs if output.role != "raw" or job.state == "failed"}
+    return [
+        ProviderFile(url=str(one.source_url), expires_at=_time(one.source_expires_at))
+        for one in raw
+        if one.source_url not in told
+    ]
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else timestamp(seconds)
+
+
+def _file(job: Job, output: Output, vault: Vault, now: float) -> Mapping[str, object]:
+    """A file with its addresses."""
     kept = output.artifact
     path = vault.find(kept.sha256)
     source, expires = output.source_url, output.source_expires_at
     if source is not None and not opens_in_a_browser(source):
         source, expires = None, None
-    lives = source is not None and source.startswith("https://") and now < (unnamed if expires is None else expires)
     return {
-        "url": source if lives else path.as_uri() if path else "",
+        "url": source if _lives(job, output, now) else path.as_uri() if path else "",
         "path": str(path),
         "uri": f"artifact://{kept.sha256}",
         "content_type": kept.content_type,
@@ -130,7 +154,7 @@ def _file(output: Output, vault: Vault, now: float, unnamed: float) -> Mapping[s
         "file_size": kept.size,
         "sha256": kept.sha256,
         "source_url": source,
-        "source_expires_at": timestamp(expires) if expires is not None else None,
+        "source_expires_at": _time(expires),
     }
 
 

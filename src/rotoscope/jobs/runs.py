@@ -3,10 +3,10 @@
 The id is what a provider's support and bills go by. All of it comes from the provider, so it is bounded and cleaned.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 
-from rotoscope.contracts.results import ProviderRun
+from rotoscope.contracts.results import ProviderFile, ProviderRun
 from rotoscope.jobs.job import Job
 from rotoscope.media.captions import clean_text
 from rotoscope.predictions.dialects.addresses import PAGE
@@ -16,7 +16,7 @@ from rotoscope.wire.messages import Json
 __all__ = ["credits_left", "metrics_of", "opens_in_a_browser", "provider_run", "run_data"]
 
 _CREDITS = "remaining_credits"
-_MOST_METRICS = 20
+_MOST_METRICS, _MOST_FILES = 20, 8
 _LONGEST_NAME = 60  # bytes of UTF-8
 _ABSURD = 1e15
 _NOWHERE = ".invalid"  # reserved by RFC 6761: what the built-in sandbox is named by, and nobody can open
@@ -27,15 +27,14 @@ def run_data(ticket: Ticket | None) -> dict[str, Json]:
     return {} if ticket is None else {"run": {"id": ticket.id, "web_url": ticket.urls.get(PAGE)}}
 
 
-def provider_run(job: Job) -> ProviderRun | None:
+def provider_run(job: Job, files: Sequence[ProviderFile] = ()) -> ProviderRun | None:
     """The run at the provider; None where there is none, or its id is not known."""
     known = job.data.get("run")
     if not isinstance(known, dict) or not isinstance(known.get("id"), str):
         return None
     page = known.get("web_url")
-    return ProviderRun(
-        id=str(known["id"]), web_url=page if isinstance(page, str) and opens_in_a_browser(page) else None
-    )
+    shown = page if isinstance(page, str) and opens_in_a_browser(page) else None
+    return ProviderRun(id=str(known["id"]), web_url=shown, files=list(files[:_MOST_FILES]))
 
 
 def metrics_of(job: Job) -> Mapping[str, float]:

@@ -66,6 +66,7 @@ def _result_text(result: JobResult) -> str:
     if result.provider_run is not None and not result.sandbox:
         page = f", {result.provider_run.web_url}" if result.provider_run.web_url else ""
         lines.append(f"run {result.provider_run.id} at {result.provider}{page}")
+        lines += [f"as it was given: {file.url}{_until(file.expires_at)}" for file in result.provider_run.files]
     if result.error is not None:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
     if not result.dry_run and result.status in ("queued", "running"):
@@ -127,8 +128,11 @@ def _place(media: MediaFile) -> str:
 def _web(media: MediaFile) -> str:
     if not media.url.startswith("https://"):
         return ""
-    until = f" until {media.source_expires_at[11:16]}Z" if media.source_expires_at else ""
-    return f" {media.url}{until}"
+    return f" {media.url}{_until(media.source_expires_at)}"
+
+
+def _until(moment: str | None) -> str:
+    return f" until {moment[11:16]}Z" if moment else ""
 
 
 def _usd(amount: float | None) -> str:

@@ -18,6 +18,7 @@ from rotoscope.contracts.results import (
     MaskResult,
     MediaFile,
     PlannedRequest,
+    ProviderRun,
     VideoResult,
 )
 
@@ -97,6 +98,7 @@ def _shortened(result: Result, cut: _Cut) -> Result:
         "message": _words(result.message, cut.words),
         "request": _json(result.request, cut),
         "planned_input": _json(result.planned_input, cut),
+        "provider_run": _run(result.provider_run, cut),
         "planned_request": _request(result.planned_request, cut),
         "metrics": dict(list(result.metrics.items())[: cut.items]),
         "warnings": [_words(one, cut.words) for one in result.warnings[: cut.items]],
@@ -148,6 +150,8 @@ def _without_files(result: Result) -> Result:
         "warnings": [note],
         "files": [],
     }
+    if result.provider_run is not None:
+        bare["provider_run"] = result.provider_run.model_copy(update={"files": []})
     if isinstance(result, MaskResult):
         bare |= {"masks": [], "overlay": None, "coco": None}
     if isinstance(result, DescribeResult | AnyResult):
@@ -172,6 +176,12 @@ def _file(file: MediaFile, cut: _Cut) -> MediaFile:
         return file
     here = {"url": PurePath(file.path).as_uri()} if file.url == file.source_url else {}
     return file.model_copy(update={"source_url": None, "source_expires_at": None, **here})
+
+
+def _run(run: ProviderRun | None, cut: _Cut) -> ProviderRun | None:
+    if run is None:
+        return None
+    return run.model_copy(update={"files": [one for one in run.files if len(one.url) <= cut.words][: cut.items]})
 
 
 def _request(request: PlannedRequest | None, cut: _Cut) -> PlannedRequest | None:

@@ -44,6 +44,8 @@ WORDS = [
     ("User is locked. Reason: Exhausted balance.", "provider_credit"),
     ("CUDA out of memory", "prediction_failed"),
     ("list index out of range", "prediction_failed"),
+    ("Failed to load the image encoder's weights", "prediction_failed"),
+    ("1 validation error for Output", "prediction_failed"),
 ]  # fmt: skip
 
 

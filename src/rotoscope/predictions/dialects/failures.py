@@ -26,9 +26,10 @@ _PASSING_WORDS = re.compile(
 )
 _WHAT = r"(image|picture|video|audio|mask|file|media|url|input)s?\b"
 _INPUT_WORDS = re.compile(
-    r"input validation error|validation error for|\binvalid[ _](input|image|video|audio|mask|url|file|prompt)|\bE006\b"
+    r"input validation error|validation errors? for (?!\w*(output|response))"
+    r"|\binvalid[ _](input|image|video|audio|mask|url|file|prompt)|\bE006\b"
     r"|(fail\w*|unable|could ?n[o']t|cannot|can't|error) (to |in )?(download|fetch|load|open|read|decod|retriev)\w*"
-    rf" .{{0,80}}?{_WHAT}"
+    rf"(?!.{{0,80}}\b(weights?|checkpoints?|models?|tokenizer|librar\w+)\b) .{{0,80}}?{_WHAT}"
     r"|\b(400|401|403|404|410|4\d\d) client error|http ?error:? (401|403|404|410)|cannot identify image file"
     r"|(file|image|video|audio)[ _](download|load)[ _]error|unsupported (image|video|audio|file|media)"
     r"|(image|video|audio|file)s? (is|are|was|were) (too (large|small|long|short)|corrupt)|unsupported protocol",
