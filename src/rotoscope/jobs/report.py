@@ -181,7 +181,7 @@ def _gone(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list
     # What was made of a file of the model's can be made again of that.
     origins = [raw.get(o.n, o) if o.role == "mask" else o for o in lost]
     for url, expires in dict.fromkeys((o.source_url, o.source_expires_at) for o in origins if o.source_url):
-        if (expires is None or expires > now) and opens_in_a_browser(url):
+        if expires is None or expires > now:
             until = f" until {timestamp(expires)}" if expires is not None else ""
             words.append(f"What the model gave is at {url}{until}.")
     return [" ".join(words)]
