@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test conformance check soak format docs replies bench clean
+# What a change is tried with: no processes that are killed, no matrix of faults, nothing that needs npm.
+QUICK := -q -x --ignore=tests/faults --ignore=tests/kills --ignore=tests/conformance --ignore=tests/bench \
+	--ignore=tests/sandbox --ignore=tests/jobs/test_laws.py --ignore=tests/jobs/test_crash_points.py
+
+.PHONY: demo test quick each-python conformance check soak format docs replies bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
@@ -12,9 +16,25 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+quick: $(STAMP)
+	$(BIN)/python -m pytest $(QUICK)
+
+# The quick tests on every other Python of this machine that the package may be installed on.
+each-python:
+	@for minor in 11 12 13 14 15 16; do \
+		for found in python3.$$minor $$HOME/.pyenv/versions/3.$$minor.*/bin/python3; do \
+			$$found -c "import sys; sys.exit(sys.version_info[:2] != (3, $$minor))" 2>/dev/null || continue; \
+			$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] == (3, $$minor))" || continue; \
+			echo "Python 3.$$minor: $$found"; \
+			$(MAKE) quick PYTHON=$$found VENV=.venv-3.$$minor || exit 1; \
+			break; \
+		done; \
+	done
+
 conformance: $(STAMP)
 	$(BIN)/python tests/conformance/run.py
 	$(BIN)/python tests/conformance/inspector.py
+	$(BIN)/python tests/conformance/snippets.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -57,4 +77,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-out build dist
+	rm -rf $(VENV) .venv-3.* demo-out build dist

@@ -4,7 +4,7 @@ import itertools
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from rotoscope.compose import open_roots, studio_opener
+from rotoscope.jobs.database import Database
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.sandbox import Sandbox, build_sandbox
@@ -45,6 +46,23 @@ def signals_as_usual() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)
+
+
+@pytest.fixture(autouse=True)
+def closed_databases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes every database that a test has opened: a connection that is left to the garbage collector is a warning
+    of Python 3.13, in whichever test it is collected."""
+    opened: list[Database] = []
+    build = Database.__init__
+
+    def remember(self: Database, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        opened.append(self)
+
+    monkeypatch.setattr(Database, "__init__", remember)
+    yield
+    for database in opened:
+        anyio.run(database.aclose)
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ FLOORS = (
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
-     "media.frames", "media.small", "media.tracks", "media.videos"),
+     "media.file_urls", "media.frames", "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
-    ("media.paths", "media.vault", "media.intake", "media.video_masks", "predictions.runner"),
+    ("media.disk", "media.paths", "media.vault", "media.intake", "media.video_masks", "predictions.runner"),
     ("jobs",),
     ("admission", "dry_run", "remarks", "studio", "waiting", "viewing"),
     ("server",),
@@ -34,7 +34,7 @@ FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "predictions.states", "predictions.tokens", "predictions.sightings",
         "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer",
         "wire.messages", "wire.egress",
-        "media.sniff", "media.masks", "media.captions", "media.previews")  # fmt: skip
+        "media.sniff", "media.masks", "media.captions", "media.previews", "media.file_urls")  # fmt: skip
 DOORS = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 

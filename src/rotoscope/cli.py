@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 from rotoscope import __version__, signals
 from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeError, UserMistake
-from rotoscope.settings import Settings, read_settings
+from rotoscope.settings import Settings, read_settings, start_folder, user_home
 
 if TYPE_CHECKING:
     from rotoscope.contracts.results import JobList, JobResult, MediaFile
+    from rotoscope.sandbox.certificates import Certificate
 
 __all__ = ["main", "parser"]
 
 OK, FAILED, BAD_INPUT, NEEDS_REVIEW = 0, 1, 2, 3
+_MOST_PACE = 10_000.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,13 +82,26 @@ def parser() -> argparse.ArgumentParser:
     sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1")
     sandbox.add_argument("--port", type=_port, default=8765, metavar="N")
     sandbox.add_argument("--faults", type=Path, metavar="FILE", help="rules for what is to go wrong (docs/sandbox.md)")
+    sandbox.add_argument("--tls", action="store_true", help="serve https, with a throw-away certificate")
+    sandbox.add_argument("--public-url", metavar="URL", help="what handed-out addresses start with (behind a proxy)")
+    sandbox.add_argument("--pace", type=_pace, default=1.0, metavar="N", help="how much longer runs take (default 1)")
     sandbox.set_defaults(run=_sandbox)
     return top
 
 
+def _pace(text: str) -> float:
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = -1.0
+    if not 0 <= pace <= _MOST_PACE:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {_MOST_PACE:g}")
+    return pace
+
+
 def _port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 2**16:
-        raise argparse.ArgumentTypeError("must be a number from 1 to 65535")
+    if not text.isdigit() or not 0 <= int(text) < 2**16:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 65535, or 0 for any free one")
     return int(text)
 
 
@@ -140,7 +155,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.compose import stdio_server
     from rotoscope.server.stdio import serve_stdio
 
-    signals.run(serve_stdio, stdio_server(settings, Path.cwd(), Path.home()))
+    signals.run(serve_stdio, stdio_server(settings, start_folder(), user_home()))
     return OK
 
 
@@ -276,15 +291,35 @@ def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.sandbox.faults.scenarios import UnknownFault
     from rotoscope.sandbox.serving import listening, serve
 
+    folder = settings.home / "sandbox"
     try:
-        app = build_sandbox(settings.home / "sandbox", faults=asked.faults)
+        app = build_sandbox(folder, pace=asked.pace, public_url=asked.public_url, faults=asked.faults, stand_ins=True)
     except UnknownFault as problem:
         raise InvalidInput(f"{asked.faults}: {problem}", hint="See docs/sandbox.md.") from None
+    certificate = _certificate(folder / "tls") if asked.tls else None
     # A port that is taken is told before anything is promised.
     with listening(asked.port) as listener:
-        print(f"The sandbox is at http://127.0.0.1:{asked.port}; stop it with Ctrl-C.", file=sys.stderr)
-        serve(app, listener)
+        scheme = "https" if certificate else "http"
+        print(
+            f"The sandbox is at {scheme}://127.0.0.1:{listener.getsockname()[1]}; stop it with Ctrl-C.", file=sys.stderr
+        )
+        if certificate is not None:
+            trust = f"SSL_CERT_FILE={certificate.authority} NODE_EXTRA_CA_CERTS={certificate.authority}"
+            print(f"Clients that speak to it need {trust}", file=sys.stderr)
+        serve(app, listener, certificate)
     return OK
+
+
+def _certificate(folder: Path) -> "Certificate":
+    from datetime import UTC, datetime
+
+    from rotoscope.sandbox.certificates import NoCertificates, make_certificate
+
+    try:
+        return make_certificate(folder, datetime.now(UTC))
+    except NoCertificates:
+        hint = "Install the package cryptography, or put a proxy of your own in front and name it by --public-url."
+        raise InvalidInput("The sandbox cannot make a certificate here.", hint=hint) from None
 
 
 def _code_of(error: RotoscopeError) -> int:

@@ -224,20 +224,20 @@ def _unwritable(folder: Path) -> StorageFailed:
     )
 
 
-def open_roots(settings: Settings, start: Path, home: Path) -> "Roots":
+def open_roots(settings: Settings, start: Path, home: Path | None) -> "Roots":
     """Where an assistant's paths may lead over stdio."""
     from rotoscope.media.paths import Roots, default_roots
 
     return Roots(settings.roots, start) if settings.roots is not None else default_roots(start, home)
 
 
-def stdio_server(settings: Settings, start: Path, home: Path) -> "MCPServer[StudioDoor]":
+def stdio_server(settings: Settings, start: Path, home: Path | None) -> "MCPServer[StudioDoor]":
     """The server of a stdio session.
 
     Args:
         settings: the operator's decisions.
         start: the working directory.
-        home: the user's home directory.
+        home: the user's home directory, if there is one.
     """
     from rotoscope.jobs.glance import has_open_jobs
     from rotoscope.server.app import build_server

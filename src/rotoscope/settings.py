@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rotoscope.errors import InvalidInput
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["Settings", "read_settings", "start_folder", "user_home"]
 
 _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _RETENTION_DAYS = 30.0
@@ -58,7 +58,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         InvalidInput: a variable has a value that cannot be used; the message names it.
     """
-    home = Path(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ)).expanduser().absolute()
+    home = _folder(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ), "ROTOSCOPE_HOME")
     return Settings(
         home=home,
         # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
@@ -82,16 +82,43 @@ def _value(environ: Mapping[str, str], name: str) -> str | None:
     return None if not value or _UNEXPANDED.match(value) else value
 
 
-def _default_home(environ: Mapping[str, str]) -> Path:
+def _default_home(environ: Mapping[str, str]) -> str:
     shared = _value(environ, "XDG_DATA_HOME") or _value(environ, "LOCALAPPDATA")
-    return Path(shared) / "rotoscope" if shared else Path("~/.local/share/rotoscope")
+    return str(Path(shared) / "rotoscope") if shared else "~/.local/share/rotoscope"
+
+
+def _folder(text: str, name: str) -> Path:
+    """An absolute path. Service accounts and containers may have no home directory, and none but them notices."""
+    try:
+        return Path(text.strip()).expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise InvalidInput(
+            f"{name} needs the home directory or the working directory, and there is none.",
+            hint=f"Set {name} to an absolute path.",
+        ) from error
+
+
+def user_home() -> Path | None:
+    """The user's home directory; None where the system knows none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def start_folder() -> Path:
+    """The working directory; the top of the file system where it was removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(os.path.abspath(os.sep))  # noqa: PTH100 - Path has no way that does not ask for the directory
 
 
 def _roots(environ: Mapping[str, str]) -> tuple[Path, ...] | None:
     value = _value(environ, "ROTOSCOPE_ROOTS")
     if value is None:
         return None
-    return tuple(Path(part).expanduser().absolute() for part in value.split(os.pathsep) if part.strip())
+    return tuple(_folder(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
 
 
 def _number(environ: Mapping[str, str], name: str, of: str) -> float | None:

@@ -287,14 +287,16 @@ class Studio:
         picture = admitted.first("image")
         kind = workload(manifest, planned.call)
         learned = await self.rooms.ledger.usual_seconds(manifest.id, planned.call.provider, kind, sandbox=sandbox)
+        guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
         data: dict[str, Json] = {
             "call": call_to_json(planned.call),
             "drawn": list(planned.drawn),
             "seed": planned.seed,
             "price": manifest.price.model_dump(include={"unit", "usd"}) if manifest.price else None,
             "estimate_usd": planned.estimate_usd,
-            "expected_seconds": learned
-            or (_SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds),
+            "expected_seconds": learned.seconds if learned else guess,
+            "known_runs": learned.runs if learned else 0,
+            "cold_start_seconds": None if sandbox else manifest.timing.cold_start_seconds,
             "workload": kind,
             "picture": picture.value if picture else None,
             "label": _label(manifest.tool, asked),

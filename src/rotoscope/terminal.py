@@ -30,7 +30,7 @@ from rotoscope.models.manifest import Manifest, Route
 from rotoscope.models.words import price_in_words, prompts_in_words
 from rotoscope.predictions.dialects import DIALECTS
 from rotoscope.predictions.states import Call
-from rotoscope.settings import Settings
+from rotoscope.settings import Settings, start_folder, user_home
 from rotoscope.studio import Studio, bare_id
 from rotoscope.viewing import kept_view
 
@@ -56,9 +56,9 @@ Answer = TypeVar("Answer")
 _BUDGETS: Mapping[type[Arguments], float] = {CancelJob: 30.0, GetJob: 45.0}
 
 
-def person_roots(settings: Settings, start: Path, home: Path) -> Roots:
+def person_roots(settings: Settings, start: Path, home: Path | None) -> Roots:
     """At the command line a person names the files, so every folder may be read; hidden ones still may not."""
-    return Roots(settings.roots or (start, home, Path(start.anchor)), start)
+    return Roots(settings.roots or (start, *([home] if home else []), Path(start.anchor)), start)
 
 
 async def perform(
@@ -139,7 +139,7 @@ async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
 
 async def _in_studio(settings: Settings, work: Callable[[Studio], Awaitable[Answer]]) -> Answer:
     """Do something with a studio of this process, then end it cleanly: what still runs is given back."""
-    roots = person_roots(settings, Path.cwd(), Path.home())
+    roots = person_roots(settings, start_folder(), user_home())
     outcome: list[Answer] = []
     refusal: RotoscopeError | None = None
     async with signals.closing() as closing, anyio.create_task_group() as tasks:

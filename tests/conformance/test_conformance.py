@@ -1,6 +1,6 @@
-"""The official conformance suite and the official Inspector, in both eras.
+"""The official conformance suite and the official Inspector, in both eras, and the providers' official clients.
 
-Both need npm: elsewhere than in CI it may be missing.
+All need npm: elsewhere than in CI it may be missing.
 """
 
 import os
@@ -15,9 +15,11 @@ CANNOT = 3
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("script", ["run.py", "inspector.py"])
+@pytest.mark.parametrize("script", ["run.py", "inspector.py", "snippets.py"])
 def test_the_official_tools_find_nothing_wrong(script: str) -> None:
-    """`run.py`: no check of the conformance suite fails. `inspector.py`: every tool answers, tasks to their end."""
+    """`run.py`: no check of the conformance suite fails. `inspector.py`: every tool answers, tasks to their end.
+    `snippets.py`: what the providers' documents show runs against the sandbox.
+    """
     command = [sys.executable, str(HERE / script)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
     if done.returncode == CANNOT and not os.environ.get("CI"):

@@ -1,7 +1,6 @@
 """Cancelling: from any process, at any moment; what the provider is told, and what the user is told of the money."""
 
 import json
-import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ledger_file import ledger_file
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.errors import StorageFailed
@@ -294,7 +294,7 @@ async def test_what_is_proven_is_written_although_the_process_ends(
             await begun(studio, words(photo))
             await posted()
             tasks.start_soon(release)
-        with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+        with ledger_file(settings.home / "ledger.sqlite3") as ledger:
             assert ledger.execute("SELECT count(*) FROM submissions").fetchone() == (0,)
 
 
@@ -320,7 +320,7 @@ async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
 
     async with opened(settings, provider) as studio:
         pass
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+    with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         ledger.execute("UPDATE jobs SET cancel_requested = 1")
     monkeypatch.setattr(Ledger, "submission", sometimes)
     async with opened(settings, provider, tempo=Tempo(lease=0.5, beat=0.15, look=0.05)) as studio:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ledger_file import ledger_file
 from mcp import Client
 from PIL import Image
 
@@ -267,7 +268,7 @@ async def test_two_processes_that_race_with_one_request_get_one_job_and_pay_once
 async def rows_of(settings: Settings, table: str, wanted: int) -> None:
     with anyio.fail_after(15):
         while True:
-            with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+            with ledger_file(settings.home / "ledger.sqlite3") as ledger:
                 try:
                     (count,) = ledger.execute(f"SELECT count(*) FROM {table}").fetchone()
                 except sqlite3.OperationalError:

@@ -1,12 +1,12 @@
 """Leases: who may take a job, for how long it is theirs, and what one who comes too late can still say."""
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_file import ledger_file
 
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Job, NewJob, Patch
@@ -72,7 +72,7 @@ async def taken(leases: Leases, job: Job) -> Job:
 async def test_a_claim_gives_a_lease_and_a_higher_fence(ledger: Ledger, process: Process, file: Path) -> None:
     job = await taken(process("a"), await new(ledger))
     assert (job.state, job.owner, job.fence) == ("running", "a", 1)
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         assert other.execute("SELECT lease_until FROM jobs").fetchone() == (1_000_000.0 + TEMPO.lease,)
 
 
@@ -299,7 +299,7 @@ async def test_a_clean_end_gives_everything_back_and_the_next_one_takes_it_at_on
     assert {job.id for job in await second.claim_some()} == {running.id, queued.id}
     with pytest.raises(LostLease):
         await ledger.advance(running, Patch(progress=0.5))
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         assert other.execute("SELECT count(*) FROM processes WHERE owner = 'a'").fetchone() == (0,)
 
 
@@ -435,7 +435,7 @@ async def test_who_was_last_seen_with_a_key_stays_known_after_it_has_ended(
     clock.now += 5
     await process("b", frozenset({"replicate"})).beat(frozenset())
     await first.give_back()
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         found = other.execute("SELECT key, owner, seen_at FROM key_holders ORDER BY key").fetchall()
     assert found == [("fal", "a", clock.now - 5), ("replicate", "b", clock.now)]
 

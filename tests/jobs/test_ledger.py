@@ -1,11 +1,11 @@
 """The ledger: what is written together, what is fenced, and what another version or a broken disk may not do."""
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from ledger_file import ledger_file
 
 import rotoscope.jobs.ledger
 import rotoscope.jobs.openings
@@ -105,7 +105,7 @@ async def test_writing_the_same_output_again_replaces_it(ledger: Ledger) -> None
 
 async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, file: Path) -> None:
     job = await claimed(ledger)
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
     with pytest.raises(LostLease):
         await ledger.advance(job, Patch(stage="done", state="succeeded", data={"late": True}))
@@ -130,10 +130,10 @@ async def test_an_intent_is_written_once_and_then_only_read(ledger: Ledger) -> N
 async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, file: Path) -> None:
     job = await claimed(ledger)
     await ledger.intend(job, "digest")
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
     await ledger.note_prediction(job.id, "p1")
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         assert other.execute("SELECT prediction_id FROM submissions").fetchall() == [("p1",)]
 
 
@@ -179,7 +179,7 @@ async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledge
 async def test_every_change_leaves_an_event(ledger: Ledger, file: Path) -> None:
     job = await claimed(ledger)
     await ledger.advance(job, Patch(progress=0.5, event="progress"))
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         assert [row[0] for row in other.execute("SELECT type FROM job_events ORDER BY seq")] == [
             "opened",
             "claimed",
@@ -205,13 +205,13 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
     await ledger.note_prediction(job.id, "p1")
     await ledger.advance(job, Patch(progress=0.5, event="progress"))
     assert dict(levels) == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 async def test_a_ledger_of_a_newer_version_is_refused_with_its_version(ledger: Ledger, file: Path) -> None:
     await ledger.open(NEW)
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         other.execute("PRAGMA user_version = 99")
     with pytest.raises(StorageFailed, match="schema 99"):
         await ledger_of(file).open(NEW)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ledger_file import ledger_file
 from PIL import Image, ImageDraw
 
 from rotoscope.admission import admit
@@ -625,7 +625,7 @@ async def test_a_refusal_is_known_to_have_cost_nothing(
     async with opened(settings, provider) as studio:
         result = await ended(studio, words(photo))
     assert result.cost.charged_usd == 0.0
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+    with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         (data,) = ledger.execute("SELECT data FROM jobs").fetchone()
     assert json.loads(data)["charged"] is False
 

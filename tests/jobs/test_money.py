@@ -2,7 +2,6 @@
 
 import json
 import re
-import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from ledger_file import ledger_file
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
@@ -95,18 +95,18 @@ async def test_a_run_that_would_pass_the_days_cap_is_refused_with_what_is_held(l
 async def test_a_refused_run_leaves_neither_a_job_nor_money_behind(ledger: Ledger, file: Path) -> None:
     with pytest.raises(OverBudget):
         await ledger.open(new(2.0), Caps(per_day=1.0))
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         for table in ("jobs", "reservations", "job_events"):
             assert other.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
 async def test_money_is_not_held_for_a_job_that_could_not_be_written(ledger: Ledger, file: Path) -> None:
     await ledger.open(new(0.1))
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         other.execute("CREATE TRIGGER no BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END")
     with pytest.raises(StorageFailed):
         await ledger.open(new(0.1))
-    with sqlite3.connect(file) as other:
+    with ledger_file(file) as other:
         assert other.execute("SELECT count(*) FROM reservations").fetchone() == (1,)
 
 
@@ -345,7 +345,7 @@ async def test_a_thousand_calls_at_once_on_a_budget_for_seven_pay_seven_times(
                 for number in range(1000):
                     tasks.start_soon(call, studio, number)
     assert (provider.posts, len(refused)) == (7, 993)
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+    with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         assert ledger.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall() == [("succeeded", 7)]
         assert ledger.execute("SELECT sum(committed) FROM reservations").fetchone() == (14_000,)
 

@@ -2,16 +2,17 @@
 
 import hashlib
 import os
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_file import ledger_file
 
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.budget import Settlement
 from rotoscope.jobs.database import Database
+from rotoscope.jobs.durations import Usual
 from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
 from rotoscope.jobs.leases import Holder, Leases
 from rotoscope.jobs.ledger import Ledger
@@ -71,7 +72,7 @@ class House:
         return job
 
     def count(self, table: str) -> int:
-        with sqlite3.connect(self.file) as ledger:
+        with ledger_file(self.file) as ledger:
             (count,) = ledger.execute(f"SELECT count(*) FROM {table}").fetchone()
         return int(count)
 
@@ -184,7 +185,7 @@ async def test_however_short_the_limit_a_file_is_left_to_the_job_that_is_about_t
 
 async def test_more_jobs_than_one_transaction_takes_go_all(house: House) -> None:
     job = await house.told()
-    with sqlite3.connect(house.file) as ledger:
+    with ledger_file(house.file) as ledger:
         columns = [row[1] for row in ledger.execute("PRAGMA table_info(jobs)")]
         others = ", ".join("? || id" if name == "id" else name for name in columns)
         for number in range(450):
@@ -298,7 +299,7 @@ async def test_a_sweep_removes_few_rows_in_one_transaction(house: House, monkeyp
     """Others write between its steps: none holds the lock for long."""
     for number in range(60):
         await house.told((house.keep(b"%d" % number),))
-    with sqlite3.connect(house.file) as ledger:
+    with ledger_file(house.file) as ledger:
         for _ in range(5):
             ledger.execute("INSERT INTO job_events (job_id, at, type, data) SELECT id, 1000000000, 'x', '{}' FROM jobs")
             ledger.execute(
@@ -327,7 +328,7 @@ async def test_new_jobs_use_the_room_that_old_ones_left(house: House) -> None:
     async def filled() -> int:
         for number in range(30):
             await house.told((house.keep(b"%d" % number),))
-        with sqlite3.connect(house.file) as ledger:
+        with ledger_file(house.file) as ledger:
             return int(ledger.execute("PRAGMA page_count").fetchone()[0])
 
     before = await filled()
@@ -346,7 +347,7 @@ async def test_the_progress_of_a_job_is_kept_while_it_runs_and_what_matters_of_i
         job = await house.ledger.advance(job, Patch(progress=0.5, event="progress"))
     assert house.count("job_events WHERE type = 'progress'") == 3
     await house.ledger.advance(job, Patch(state="succeeded"))
-    with sqlite3.connect(house.file) as ledger:
+    with ledger_file(house.file) as ledger:
         left = [row[0] for row in ledger.execute("SELECT type FROM job_events ORDER BY seq")]
     assert left == ["opened", "claimed", "changed"]
 
@@ -388,4 +389,4 @@ async def test_only_the_latest_durations_of_a_kind_are_kept(house: House) -> Non
         house.clock.now += 1
         await house.ledger.note_seconds(replace(job, id=str(number)), "small", float(number))
     assert house.count("durations") <= 51
-    assert await house.ledger.usual_seconds("m", "replicate", "small", sandbox=False) == 75.0
+    assert await house.ledger.usual_seconds("m", "replicate", "small", sandbox=False) == Usual(75.0, 9)

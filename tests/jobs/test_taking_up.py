@@ -1,11 +1,11 @@
 """Through the studio: what has gone is put back when somebody asks, and what a fault has stopped goes on at a start."""
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from ledger_file import ledger_file
 
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
@@ -35,7 +35,7 @@ async def got(studio: Studio, job_id: str, budget: float = 10.0) -> JobResult:
 
 def emptied(settings: Settings) -> None:
     """The files of every result are gone; what was given stays."""
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+    with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         results = {sha256 for (sha256,) in ledger.execute("SELECT sha256 FROM outputs")}
     for file in (settings.home / "vault").glob("??/*.*"):
         if file.name.partition(".")[0] in results:
@@ -92,7 +92,7 @@ async def test_what_a_fault_has_stopped_goes_on_when_a_process_begins(
         first = await asked(studio, photo)
     assert first.error is not None
     assert (first.status, first.error.code) == ("needs_review", "internal")
-    with sqlite3.connect(settings.home / "ledger.sqlite3") as ledger:
+    with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         ledger.execute("UPDATE jobs SET state = ?, finished_at = finished_at - 60", (state,))
     monkeypatch.setitem(machine._STEPS, "fetch", fetch)  # type: ignore[arg-type]
     async with opened(settings, provider) as studio:

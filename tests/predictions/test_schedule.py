@@ -48,6 +48,23 @@ def test_a_run_of_nearly_three_minutes_that_is_about_as_long_as_usual_costs_at_m
     assert count <= 83
 
 
+@given(st.floats(0.2, 33))
+def test_the_end_of_a_run_of_which_nothing_is_known_is_seen_within_a_second_and_for_at_most_60_questions(
+    end: float,
+) -> None:
+    count, late = asked_until(end, None)
+    assert count <= 60
+    assert late <= 1.0
+
+
+@given(st.none() | st.floats(1, 600), st.floats(33, 3000))
+def test_a_run_that_is_longer_than_usual_is_asked_about_at_least_every_thirtieth_of_its_length(
+    expected: float | None, end: float
+) -> None:
+    _, late = asked_until(end, expected)
+    assert late <= max(1.0, end / 30, (expected or 0) / 12)
+
+
 @given(st.floats(0.05, 0.15))
 def test_a_run_that_is_over_at_once_is_told_within_a_twentieth_of_a_second(end: float) -> None:
     _, late = asked_until(end, 1.1)

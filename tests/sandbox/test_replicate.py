@@ -221,7 +221,7 @@ async def test_a_missing_input_is_refused_before_anything_is_accepted(app: Sandb
     body = reply.json()
     assert reply.status_code == body["status"] == 422
     assert {"title", "detail", "status"} <= body.keys()
-    assert {row["field"] for row in body["invalid_fields"]} == {"input.image", "input.instruction"}
+    assert {row["field"] for row in body["invalid_fields"]} == {"input", "input.instruction"}
     assert app.state.accepted == []
 
 

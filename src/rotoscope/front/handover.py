@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import cast
 
 import anyio
@@ -32,7 +31,7 @@ from rotoscope.front.writing import Writer
 from rotoscope.server.arrival import arrive
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.stdio import Handover, serve_stdio
-from rotoscope.settings import read_settings
+from rotoscope.settings import read_settings, start_folder, user_home
 
 __all__ = ["Lines", "load", "run"]
 
@@ -66,7 +65,7 @@ def load() -> Converse:
         InvalidInput: a setting has a value that cannot be used.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rotoscope: %(levelname)s: %(message)s")
-    server = stdio_server(read_settings(os.environ), Path.cwd(), Path.home())
+    server = stdio_server(read_settings(os.environ), start_folder(), user_home())
     return partial(_converse, server)
 
 

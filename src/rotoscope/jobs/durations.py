@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.jobs.tables import durations
 
-__all__ = ["Kind", "remember_seconds", "usual_seconds"]
+__all__ = ["Kind", "Usual", "remember_seconds", "usual_seconds"]
 
 _MEDIAN_OF, _KEPT = 9, 50
 
@@ -46,6 +46,14 @@ class Kind:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How long the latest runs of a kind took, in seconds, and how many of them are known."""
+
+    seconds: float
+    runs: int
+
+
 def remember_seconds(connection: Connection, job_id: str, kind: Kind, seconds: float, now: float) -> None:
     """Write how long a run took at the provider."""
     row = {"job_id": job_id, "model": kind.model, "provider": kind.provider, "sandbox": kind.sandbox}
@@ -53,7 +61,7 @@ def remember_seconds(connection: Connection, job_id: str, kind: Kind, seconds: f
     connection.execute(_FORGET, kind.terms)
 
 
-def usual_seconds(connection: Connection, kind: Kind) -> float | None:
+def usual_seconds(connection: Connection, kind: Kind) -> Usual | None:
     """The median of the latest runs of a kind, or None when there were none."""
     found = list(connection.execute(_LATEST, kind.terms).scalars())
-    return statistics.median(found) if found else None
+    return Usual(statistics.median(found), len(found)) if found else None

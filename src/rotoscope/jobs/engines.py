@@ -187,6 +187,7 @@ def _told(engine: Engine, work: Callable[[sqlite3.Connection], object]) -> objec
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves, see _on_begin
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+    connection.execute("PRAGMA fullfsync = ON")  # for macOS, where fsync does not wait for the drive (see media.disk)
 
 
 def _on_begin(connection: Connection) -> None:

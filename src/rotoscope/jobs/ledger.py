@@ -10,7 +10,7 @@ from rotoscope.contracts.results import Status
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.jobs.budget import Caps
 from rotoscope.jobs.database import QUICK_SECONDS, Database
-from rotoscope.jobs.durations import Kind, remember_seconds, usual_seconds
+from rotoscope.jobs.durations import Kind, Usual, remember_seconds, usual_seconds
 from rotoscope.jobs.job import ENDED, FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
 from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
@@ -295,8 +295,8 @@ class Ledger:
         now, kind = self._clock(), Kind(job.model, job.provider, workload, job.sandbox)
         await self._database.transact(lambda connection: remember_seconds(connection, job.id, kind, seconds, now))
 
-    async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> float | None:
-        """The median of the latest runs of the same workload, or None when there were none."""
+    async def usual_seconds(self, model: str, provider: str, workload: str, *, sandbox: bool) -> Usual | None:
+        """How long the latest runs of the same workload took, or None when there were none."""
         kind = Kind(model, provider, workload, sandbox)
         return await self._database.transact(lambda connection: usual_seconds(connection, kind), writes=False)
 

@@ -9,6 +9,8 @@ __all__ = ["fraction", "live"]
 
 _START = 0.02
 _MOST = 0.95
+_WAITED = 0.1  # the most that is told while a run has not begun to work
+_COLD_AFTER, _COLD_TIMES = 3.0, 2.0  # seconds, and lengths of a usual run: who waits longer waits for a machine
 _BETWEEN_NOTES, _PART_BETWEEN_NOTES = 30.0, 0.4  # seconds, and of what was watched: twice what a watch lets pass
 
 
@@ -42,17 +44,38 @@ def live(job: Job, now: float, idle: str | None = None) -> Job:
         now: Unix seconds.
         idle: why nobody drives it; then it is told instead of a progress that nobody makes.
     """
-    expected, said = (_number(job.data.get(name)) for name in ("expected_seconds", "said"))
     if job.final:
         return job
     if idle is not None:
         return replace(job, message=idle)
-    usually = f", usually {expected:.0f} s" if expected else ""
     elapsed = _elapsed(job, now) if job.stage == "watch" else None
+    expected = _number(job.data.get("expected_seconds"))
+    cold = None if elapsed is None else _cold_start(job, elapsed, expected or 0.0)
+    usually = f", usually {expected:.0f} s" if expected else ""
     message = f"{job.message or 'Waiting to begin.'} {_so_far(job, now, elapsed):.0f} s so far{usually}."
     if elapsed is None:
         return replace(job, message=message)
-    return replace(job, progress=fraction(said, elapsed, expected, job.progress), message=message)
+    if cold is not None:
+        message = f"{message} A machine is probably being started for the model, which takes about {cold:.0f} s."
+        job = replace(job, data={**job.data, "expected_seconds": (expected or 0.0) + cold})
+    return replace(job, progress=_progress(job, elapsed, expected), message=message)
+
+
+def _progress(job: Job, elapsed: float, expected: float | None) -> float:
+    """Only work is progress: a run that waits in a queue or for a machine has hardly begun."""
+    began = job.data.get("working_at", 0.0)  # a ledger of an older version does not tell
+    if began is None:
+        length = max(_number(job.data.get("cold_start_seconds")) or 0.0, expected or 0.0, 1.0)
+        return round(max(_START + (_WAITED - _START) * (1 - math.exp(-elapsed / length)), job.progress), 3)
+    at_work = elapsed - (_number(began) or 0.0)
+    return fraction(_number(job.data.get("said")), at_work, expected, job.progress)
+
+
+def _cold_start(job: Job, elapsed: float, expected: float) -> float | None:
+    """How long the model's machine takes to start, where the run seems to wait for that; else None."""
+    waits = "working_at" in job.data and job.data["working_at"] is None
+    cold = _number(job.data.get("cold_start_seconds"))
+    return cold if waits and elapsed > max(_COLD_AFTER, _COLD_TIMES * expected) else None
 
 
 def _elapsed(job: Job, now: float) -> float | None:

@@ -41,6 +41,7 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Stopped", "patch_of", "watch"]
 
+_FEW_RUNS = 3  # a guess, and what fewer runs have taken, says too little of when a run ends
 _UNWATCHED_SECONDS = 30.0  # a run that nobody watched for longer tells nothing of how long runs take
 
 
@@ -74,12 +75,15 @@ async def _watched(rooms: Rooms, job: Job, grip: Grip, seat: Seat) -> Patch:
     seat.woken = wake.hear
     asking = rooms.runner(job, _nothing, rooms.sleep)
     stopping = Stopping(rooms, job, asking, ticket, grip.stop, watched, wake.hear)
-    notes = _Notes(rooms, job, stopping, trail)
+    notes = _Notes(rooms, job, stopping, trail, number(job.data.get("working_at")))
     runner = rooms.runner(job, notes.record, wake.nap, notes.missed)
-    expected = number(job.data.get("expected_seconds"))
+    expected = _usual(job)
 
     def rest(state: Open) -> float:
-        return stopping.pause(seat.pause(watched.seconds, expected, state))
+        # Waiting in a queue or for a machine takes as long as it takes: what is known is how long the work takes.
+        at_work = watched.seconds - notes.working_at if notes.working_at is not None else None
+        known = (watched.seconds, None) if at_work is None else (at_work, expected)
+        return stopping.pause(seat.pause(*known, state))
 
     def lasts(silent: float) -> bool:
         # It may have ended at any time since it was heard of last, but hardly later than its deadline.
@@ -95,7 +99,7 @@ async def _watched(rooms: Rooms, job: Job, grip: Grip, seat: Seat) -> Patch:
         partial(_listened, rooms, job, runner, ticket, wake),
     )
     if isinstance(final, Succeeded):
-        await _remembered(rooms, job, watched)
+        await _remembered(rooms, job, watched, notes.working_at or 0.0)
     return _patch_of_end(rooms, job, stopping, final)
 
 
@@ -149,13 +153,22 @@ def _given_back(rooms: Rooms, job: Job, error: Refused) -> Patch:
     return Patch(state="queued", error={**problem_of(error), "hint": hint}, message=words, event="progress")
 
 
-async def _remembered(rooms: Rooms, job: Job, watched: Stopwatch) -> None:
-    """What a run took is worth knowing, where it was watched throughout; but no run may fail for it."""
+def _usual(job: Job) -> float | None:
+    """How many seconds such a run works; None while too little is known to ask seldom before and after it."""
+    runs = number(job.data.get("known_runs"))
+    return number(job.data.get("expected_seconds")) if runs is None or runs >= _FEW_RUNS else None
+
+
+async def _remembered(rooms: Rooms, job: Job, watched: Stopwatch, waited: float) -> None:
+    """What a run took is worth knowing, where it was watched throughout; but no run may fail for it.
+
+    The seconds that it was seen to wait before its work began are no part of it: the next run may not have to wait.
+    """
     accepted = number(job.data.get("accepted_at"))
     if watched.before or accepted is None or abs(rooms.clock() - accepted - watched.seconds) > _UNWATCHED_SECONDS:
         return
     with contextlib.suppress(StorageFailed):
-        await rooms.ledger.note_seconds(job, str(job.data.get("workload") or ""), watched.seconds)
+        await rooms.ledger.note_seconds(job, str(job.data.get("workload") or ""), watched.seconds - waited)
 
 
 async def _listened(rooms: Rooms, job: Job, runner: Runner, ticket: Ticket, wake: "_Wake") -> None:
@@ -197,7 +210,8 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
         case Waiting(ticket=ticket) | Working(ticket=ticket) | Ready(ticket=ticket):
             now = rooms.clock()
             accepted: dict[str, Json] = {"ticket": ticket_to_json(ticket), "accepted_at": now}
-            accepted |= {"watched": 0.0, "watched_at": now, **run_data(ticket)}
+            accepted |= {"watched": 0.0, "watched_at": now, "working_at": None if isinstance(state, Waiting) else 0.0}
+            accepted |= run_data(ticket)
             return Patch(stage="watch", data=accepted, message=_words(title, state), progress=max(job.progress, 0.02))
 
 
@@ -212,16 +226,23 @@ def _where_it_was(rooms: Rooms, job: Job) -> str:
 
 @dataclass(slots=True)
 class _Notes:
-    """Writes what is heard of a run, and for how long it was watched: the next process goes on from there."""
+    """Writes what is heard of a run, and for how long it was watched: the next process goes on from there.
+
+    Attributes:
+        working_at: after how many watched seconds it was first seen at work; None while it waits.
+    """
 
     rooms: Rooms
     latest: Job
     stopping: Stopping
     trail: Trail
+    working_at: float | None = None
     stale_since: float | None = None
 
     async def record(self, state: Prediction) -> None:
         """A state was told."""
+        if self.working_at is None and isinstance(state, Working):
+            self.working_at = self.stopping.watched.seconds
         if is_final(state):
             return
         # What was shown until now is a floor: the model's own word must not make the bar go back.
@@ -249,6 +270,7 @@ class _Notes:
 
     async def _note(self, data: Mapping[str, Json], message: str | None = None, progress: float | None = None) -> None:
         known: dict[str, Json] = {"seen": self.trail.seen, "silent": self.trail.silent, "stale_since": self.stale_since}
+        known["working_at"] = self.working_at
         known |= {"watched": self.stopping.watched.seconds, "watched_at": self.rooms.clock(), **data}
         patch = Patch(data=known, progress=progress, message=message, event="progress")
         self.latest = await self.rooms.advance(self.latest, patch)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UnsafeSource
+from rotoscope.media.file_urls import judge_path, path_of_url
 
 __all__ = ["Roots", "default_roots", "local_path", "open_file"]
 
+_WINDOWS = os.name == "nt"
 _LONGEST_PATH = 4096  # characters
 
 
@@ -23,12 +24,12 @@ class Roots:
     start: Path
 
 
-def default_roots(cwd: Path, home: Path) -> Roots:
-    """The working directory and the home directory; neither where it is the top of the file system.
+def default_roots(cwd: Path, home: Path | None) -> Roots:
+    """The working directory and the home directory, if there is one; neither where it is the top of the file system.
 
     Hosts start servers there, and service accounts have it for a home: it would open everything.
     """
-    return Roots(tuple(folder for folder in (cwd, home) if not _is_top(folder)), cwd)
+    return Roots(tuple(folder for folder in (cwd, home) if folder is not None and not _is_top(folder)), cwd)
 
 
 def open_file(text: str, roots: Roots, limit: int) -> BinaryIO:
@@ -55,23 +56,14 @@ def local_path(text: str) -> Path:
         UnsafeSource: the URL names another machine.
     """
     try:
-        path = _path_of_url(text) if text.lower().startswith("file://") else text
+        path = path_of_url(text, windows=_WINDOWS) if text.lower().startswith("file://") else text
         os.fsencode(path)
     except ValueError as error:
         raise _unusable() from error
     if "\x00" in path or len(path) > _LONGEST_PATH:
         raise _unusable()
+    judge_path(path, windows=_WINDOWS)
     return Path(path)
-
-
-def _path_of_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.netloc.lower() not in ("", "localhost"):
-        # Without its host it would be judged, and read, as a file of this machine.
-        raise UnsafeSource(
-            "The file:// link names another machine.", hint="Write file:/// and an absolute path.", code="path_denied"
-        )
-    return unquote(parts.path)
 
 
 def _unusable() -> InvalidInput:

@@ -4,10 +4,11 @@ import contextlib
 import hashlib
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
+from rotoscope.media.disk import Disk, this_disk
 from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
 
 __all__ = ["Kept", "Vault"]
@@ -37,9 +38,13 @@ class Vault:
 
     A file appears under its final name only when it is whole and on the disk, so a crash leaves at most a
     scratch file, and keeping the same content twice is harmless.
+
+    Attributes:
+        disk: how files are brought to the disk to stay.
     """
 
     folder: Path
+    disk: Disk = field(default_factory=this_disk)
 
     def scratch(self) -> Path:
         """A new name for a file that is still being written.
@@ -70,10 +75,10 @@ class Vault:
         scratch = self.scratch()
         try:
             scratch.write_text(vault_id, encoding="ascii")
-            _flush(scratch)
+            self.disk.flush_file(scratch)
             scratch.chmod(0o600)
             scratch.replace(self.folder / _ID_FILE)
-            _flush(self.folder)
+            self.disk.flush_folder(self.folder)
         except OSError as error:
             raise _cannot_write(self.folder) from error
 
@@ -110,10 +115,10 @@ class Vault:
         try:
             size = scratch.stat().st_size
             final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _flush(scratch)
+            self.disk.flush_file(scratch)
             scratch.chmod(0o600)
             scratch.replace(final)
-            _flush(final.parent)
+            self.disk.flush_folder(final.parent)
         except OSError as error:
             raise _cannot_write(self.folder) from error
         return Kept(sha256, size, content_type, final)
@@ -193,17 +198,6 @@ class Vault:
 
     def _place(self, sha256: str, content_type: str) -> Path:
         return self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"
-
-
-def _flush(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows has no such thing for folders
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _cannot_write(folder: Path) -> StorageFailed:

@@ -15,6 +15,9 @@ _GROWTH = 0.35  # pauses in the length of what has passed, while nothing is know
 _PARTS = 75  # near its expected end, a run is asked about this many times in its own length, but not more often than:
 _DENSEST = 1.0  # seconds
 _SPARSEST = 12  # while its end is unlikely, at least this many times in its own length
+_UNKNOWN, _UNKNOWN_LATE = 0.12, 0.03  # pauses in what has passed, while nothing is known: before and after they reach
+_UNKNOWN_LONGEST = 0.95  # seconds
+_OVERDUE = 0.03  # pauses in what has passed since a run should have ended
 _EARLY, _LATE = 0.8, 1.3  # in lengths of the expected run: where its end is likely
 
 
@@ -27,18 +30,19 @@ def pause(elapsed: float, expected: float | None) -> float:
 
     Questions are sparse while the end is unlikely, dense where it is likely, and grow rarer again when a run takes
     longer than usual. A run of 30 s is asked about some 40 times and its end is seen within half a second, one of
-    177 s some 80 times and within a second.
+    177 s some 80 times and within a second. While nothing is known, a run of 30 s is asked about at most 60 times and
+    its end is seen within a second; later the pauses are 3 % of what has passed.
     """
     now = max(elapsed, 0.0)
     if not expected:
-        return _between(0.08 * now, now)
+        return _between(min(_UNKNOWN * now, max(_UNKNOWN_LONGEST, _UNKNOWN_LATE * now)), now)
     near = min(max(expected / _PARTS, _CLOSEST), _DENSEST)
     if now < _EARLY * expected:
         growing = min(_GROWTH * now, expected / _SPARSEST)
         return _between(min(growing, max(near, _EARLY * expected - now)), now)
     if now < _LATE * expected:
         return _between(near, now)
-    return _between(0.05 * (now - _LATE * expected) + near, now)
+    return _between(_OVERDUE * (now - _LATE * expected) + near, now)
 
 
 def stretch(pauses: Iterable[float], a_second: float) -> float:

@@ -44,6 +44,7 @@ def build_sandbox(
     clock: Callable[[], float] = time.time,
     public_url: str | None = None,
     faults: Path | None = None,
+    stand_ins: bool = False,
 ) -> Sandbox:
     """A sandbox over a folder, which several processes may share.
 
@@ -53,7 +54,8 @@ def build_sandbox(
         clock: the time in seconds since the epoch.
         public_url: what handed-out URLs start with; without it, the scheme and host of each request.
         faults: a file of rules for what goes wrong, read again when it changes.
+        stand_ins: whether files of its own stand in for what lies at addresses that it cannot reach.
     """
     from rotoscope.sandbox.app import build
 
-    return build(folder, pace=pace, clock=clock, public_url=public_url, faults=faults)
+    return build(folder, pace=pace, clock=clock, public_url=public_url, faults=faults, stand_ins=stand_ins)

@@ -99,6 +99,7 @@ def build(
     clock: Callable[[], float] = time.time,
     public_url: str | None = None,
     faults: Path | None = None,
+    stand_ins: bool = False,
 ) -> Starlette:
     """The app.
 
@@ -106,7 +107,7 @@ def build(
     goes wrong, `state.tally` what came in. `GET /sandbox/ledger` counts (`tally`).
     """
     store = Store(folder)
-    site = Site(store, Crew(store, clock), clock, pace, public_url)
+    site = Site(store, Crew(store, clock, stand_ins=stand_ins), clock, pace, public_url)
     pages: deque[Seen] = deque(maxlen=_REMEMBERED)
     tally, wrongs = Tally(), Faults(faults)
     files = [

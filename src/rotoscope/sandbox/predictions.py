@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-__all__ = ["Failure", "Fate", "JsonObject", "Order", "Outcome", "Prediction", "Stage"]
+__all__ = ["HIDDEN", "Failure", "Fate", "JsonObject", "Order", "Outcome", "Prediction", "Stage"]
+
+HIDDEN = "hidden"
+"""What is told as the version of a model that has none, as official models on Replicate."""
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as it came from, or goes to, the wire."""

@@ -7,18 +7,20 @@ Webhooks go to this machine only (`webhooks`); others are accepted and never sen
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial, wraps
 from typing import Any, TypeAlias
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from rotoscope.sandbox.models import Model, Problem, all_models, find_model
-from rotoscope.sandbox.predictions import JsonObject, Prediction, Stage
+from rotoscope.sandbox.predictions import HIDDEN, JsonObject, Prediction, Stage
+from rotoscope.sandbox.replicate_catalog import CATALOG, LostRoute, nowhere
+from rotoscope.sandbox.replicate_words import invalid_body
 from rotoscope.sandbox.site import Refusal, Site, fate_of, moment, pieces, read_object, whole
 from rotoscope.sandbox.store import Mark, Upload, new_id
 from rotoscope.sandbox.webhooks import Webhook, notify, replicate_secret, signed_by_replicate
@@ -38,6 +40,8 @@ _STATUS = {
 _RETENTION_SECONDS = 3600.0
 _UPLOAD_SECONDS = 24 * 3600.0
 _PAGE = 100
+_STREAM_SECONDS = 3600.0
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _DEFAULT_WAIT = 60.0
 _EVENTS = ("start", "output", "logs", "completed")
 _PREFER = re.compile(r"wait(?:=(\d{1,2}))?")
@@ -55,7 +59,7 @@ def replicate_routes(site: Site) -> list[Route]:
         ("GET", "/predictions/{id}", _get),
         ("POST", "/predictions/{id}/cancel", _cancel),
         ("POST", "/models/{owner}/{name}/predictions", _create_by_model),
-        ("GET", "/models/{owner}/{name}/versions/{version}", _version),
+        *CATALOG,
         ("GET", "/webhooks/default/secret", _secret),
         ("GET", "/files", _list_files),
         ("POST", "/files", _upload),
@@ -63,11 +67,19 @@ def replicate_routes(site: Site) -> list[Route]:
         ("DELETE", "/files/{id}", _delete_file),
         ("GET", "/files/{id}/download", _download),
     ]
-    return [
+    known = [
         Route(f"{prefix}/v1{path}", _keyed(partial(act, site)), methods=[method])
         for prefix in ("", "/replicate")
         for method, path, act in table
     ]
+    # The address of a stream is its own key: the official clients send none with it.
+    streams = [Route(f"{prefix}/v1/streams/{{id}}", partial(_stream, site)) for prefix in ("", "/replicate")]
+    lost = [LostRoute(f"{prefix}/v1/{{path:path}}", _keyed(_lost), methods=_METHODS) for prefix in ("", "/replicate")]
+    return [*known, *streams, *lost]
+
+
+async def _lost(_: Request) -> Response:
+    raise nowhere()
 
 
 def _refuse(status: int, title: str, detail: str, **more: object) -> Refusal:
@@ -100,7 +112,7 @@ async def _create_by_model(site: Site, request: Request) -> Response:
     model = find_model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
     # Community models answer 404 here: only official ones run without a version. Gateways take both.
     if model is None or (model.version and not _is_gateway(request)):
-        raise _refuse(404, "Not found", "The requested resource could not be found.")
+        raise nowhere()
     return await _start(site, request, await _body(request), model)
 
 
@@ -109,7 +121,7 @@ async def _body(request: Request) -> JsonObject:
     if body is None:
         raise _refuse(400, "Bad request", "The request body is not a JSON object.")
     if not isinstance(body.get("input"), dict):
-        raise _invalid([Problem("input", "input is required", "missing")])
+        raise _invalid([Problem("input", "input is required", "missing")], None, {})
     return body
 
 
@@ -126,15 +138,14 @@ def _by_version(version: object, *, gateway: bool) -> Model:
     raise _refuse(422, "Invalid version or not permitted", detail)
 
 
-def _invalid(problems: list[Problem]) -> Refusal:
-    fields = [{"type": one.kind, "field": f"input.{one.field}", "description": one.message} for one in problems]
-    detail = "".join(f"- input.{one.field}: {one.message}\n" for one in problems)
-    return _refuse(422, "Input validation failed", detail, invalid_fields=fields)
+def _invalid(problems: list[Problem], model: Model | None, given: JsonObject) -> Refusal:
+    body = invalid_body(problems, model, given)
+    return _refuse(422, "Input validation failed", body["detail"], invalid_fields=body["invalid_fields"])
 
 
 async def _start(site: Site, request: Request, body: JsonObject, model: Model) -> Response:
     if problems := model.problems(body["input"]):
-        raise _invalid(problems)
+        raise _invalid(problems, model, body["input"])
     span = _seconds(request.headers.get("cancel-after"))
     deadline = None if span is None else site.clock() + span
     fate = fate_of(request)
@@ -186,7 +197,7 @@ def _iso(at: float | None) -> str | None:
 def _told(site: Site, request: Request, known: Prediction | None) -> JsonObject:
     """The prediction as Replicate words it."""
     if known is None:
-        raise _refuse(404, "Not found", "The requested resource could not be found.")
+        raise nowhere()
     order, now = known.order, site.clock()
     stage, completed = known.stage(now), known.completed(now)
     started = known.started if known.started is not None and known.started <= (completed or now) else None
@@ -206,7 +217,7 @@ def _told(site: Site, request: Request, known: Prediction | None) -> JsonObject:
         "created_at": _iso(order.created),
         "started_at": _iso(started),
         "completed_at": _iso(completed),
-        "urls": _urls(site, request, order.id),
+        "urls": _urls(site, request, known),
     }
     if order.deadline is not None:
         told["deadline"] = _iso(order.deadline)
@@ -218,10 +229,38 @@ def _told(site: Site, request: Request, known: Prediction | None) -> JsonObject:
     return told
 
 
-def _urls(site: Site, request: Request, id_: str) -> JsonObject:
-    base = _HOME if _is_gateway(request) else site.base(request)
+def _urls(site: Site, request: Request, known: Prediction) -> JsonObject:
+    """Official models have a stream as well, and a gateway's documents tell one of every model."""
+    id_, gateway = known.order.id, _is_gateway(request)
+    base = _HOME if gateway else site.base(request)
     one = f"{base}/v1/predictions/{id_}"
-    return {"cancel": f"{one}/cancel", "get": one, "web": f"{base}/p/{id_}"}
+    urls = {"cancel": f"{one}/cancel", "get": one, "web": f"{base}/p/{id_}"}
+    official = known.order.version == HIDDEN
+    return urls | ({"stream": f"{base}/v1/streams/{id_}"} if official or gateway else {})
+
+
+async def _stream(site: Site, request: Request) -> Response:
+    """Server-sent events: every output, then `done`; a failure is an `error` before it."""
+    known = await site.look(_WIRE, request.path_params["id"])
+    if known is None:
+        raise nowhere()
+
+    async def events() -> AsyncIterator[str]:
+        final = await site.until_final(_WIRE, known.order.id, _STREAM_SECONDS) or known
+        told = _told(site, request, final)
+        outputs = told["output"] if isinstance(told["output"], list) else [told["output"]]
+        for number, output in enumerate(outputs if told["output"] is not None else ()):
+            yield f"event: output\nid: {int(site.clock())}:{number}\ndata: {_line(output)}\n\n"
+        if told["error"] is not None:
+            yield f"event: error\ndata: {json.dumps({'detail': told['error']})}\n\n"
+        reason = {"failed": "error", "canceled": "canceled", "aborted": "canceled"}.get(told["status"])
+        yield f"event: done\ndata: {json.dumps({'reason': reason} if reason else {})}\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _line(output: Any) -> str:
+    return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
 
 
 async def _get(site: Site, request: Request) -> Response:
@@ -248,23 +287,6 @@ async def _list(site: Site, request: Request) -> Response:
             "previous": str(here(cursor=max(0, skipped - _PAGE))) if skipped else None,
             "next": str(here(cursor=skipped + _PAGE)) if more else None,
             "results": [_told(site, request, one) for one in page],
-        }
-    )
-
-
-async def _version(_: Site, request: Request) -> Response:
-    path = request.path_params
-    model = find_model(_WIRE, f"{path['owner']}/{path['name']}")
-    if model is None or model.version != path["version"]:
-        raise _refuse(404, "Not found", "The requested resource could not be found.")
-    names = {name: {"type": field.type, "title": name} for name, field in model.fields.items()}
-    schemas = {"Input": {"type": "object", "properties": names}, "Output": {"type": "object", "title": "Output"}}
-    return JSONResponse(
-        {
-            "id": model.version,
-            "created_at": "2025-01-01T00:00:00.000Z",
-            "cog_version": "0.13.7",
-            "openapi_schema": {"openapi": "3.0.2", "components": {"schemas": schemas}},
         }
     )
 
@@ -309,7 +331,7 @@ def _file_told(site: Site, request: Request, upload: Upload) -> JsonObject:
 def _found(site: Site, request: Request) -> Upload:
     upload = site.store.upload(request.path_params["id"])
     if upload is None or upload.size is None:
-        raise _refuse(404, "Not found", "The requested resource could not be found.")
+        raise nowhere()
     return upload
 
 
@@ -330,5 +352,5 @@ async def _delete_file(site: Site, request: Request) -> Response:
 async def _download(site: Site, request: Request) -> Response:
     place = site.store.upload_path(_found(site, request).id)
     if place is None:
-        raise _refuse(404, "Not found", "The requested resource could not be found.")
+        raise nowhere()
     return FileResponse(place, media_type="application/octet-stream")

@@ -28,7 +28,7 @@ __all__ = ["segmind_routes"]
 _WIRE = "segmind"
 _V1_SECONDS = 600.0
 _RETENTION_SECONDS = 3600.0
-_CREDITS = "1000.0"
+_CREDITS = 1000.0  # US dollars
 _STATUS = {
     Stage.QUEUED: "QUEUED",
     Stage.RUNNING: "PROCESSING",
@@ -94,7 +94,13 @@ async def _given(site: Site, request: Request, model: Model) -> JsonObject:
     given = await read_object(request)
     if given is None:
         raise _refuse(400, "The request body is not a JSON object.")
-    return given
+    return {name: _flag(model, name, value) for name, value in given.items()}
+
+
+def _flag(model: Model, name: str, value: Any) -> Any:
+    """The documents name 1 as the default of a boolean, and it is taken as one."""
+    is_flag = name in model.fields and model.fields[name].type == "boolean"
+    return bool(value) if is_flag and type(value) is int and value in (0, 1) else value
 
 
 async def _form(site: Site, request: Request, model: Model) -> JsonObject:
@@ -105,7 +111,7 @@ async def _form(site: Site, request: Request, model: Model) -> JsonObject:
             if isinstance(value, UploadFile):
                 given[name] = await _kept(site, request, value)
             elif name in model.fields and model.fields[name].type == "boolean":
-                given[name] = value.lower() == "true"
+                given[name] = value.lower() in ("true", "1")
             else:
                 given[name] = value
     return given
@@ -128,7 +134,7 @@ async def _sync(site: Site, request: Request) -> Response:
     output = known.outcome.output
     place = site.store.output(*_place(output["image"]))
     content = place.read_bytes() if place is not None else b""
-    headers = _headers(known, site.clock(), output.get("sandbox", {}))
+    headers = _headers(site, known, output.get("sandbox", {}))
     if known.order.input.get("base64"):
         return JSONResponse({"image": base64.b64encode(content).decode()}, headers=headers)
     return Response(content, headers=headers, media_type="image/jpeg")
@@ -139,14 +145,21 @@ def _place(reference: str) -> tuple[str, str]:
     return path.parent.name, path.name
 
 
-def _headers(known: Prediction, now: float, made: JsonObject) -> dict[str, str]:
+def _headers(site: Site, known: Prediction, made: JsonObject) -> dict[str, str]:
+    now = site.clock()
     told = {
         "x-request-id": known.order.id,
         "x-generation-time": f"{_took(known, now):.3f}",
         "x-cost": str(_cost(known, now)),
-        "x-remaining-credits": _CREDITS,
+        "x-remaining-credits": str(_credits_left(site, known)),
     }
     return told | {f"x-sandbox-{name}": str(value) for name, value in made.items() if value is not None}
+
+
+def _credits_left(site: Site, known: Prediction) -> float:
+    """What is left after the runs that this process has told the end of."""
+    site.charged[known.order.id] = _cost(known, site.clock())
+    return round(max(_CREDITS - sum(site.charged.values()), 0.0), 6)
 
 
 def _took(known: Prediction, now: float) -> float:
@@ -184,24 +197,25 @@ async def _found(site: Site, request: Request) -> Prediction:
 
 async def _status(site: Site, request: Request) -> Response:
     known = await _found(site, request)
-    return _answer(known, site.clock(), {})
+    return _answer(site, known, {})
 
 
 async def _result(site: Site, request: Request) -> Response:
     known = await _found(site, request)
     output = site.output(known, site.base(request))
-    return _answer(known, site.clock(), {"request_id": known.order.id, "output": output})
+    return _answer(site, known, {"request_id": known.order.id, "output": output})
 
 
-def _answer(known: Prediction, now: float, more: JsonObject) -> Response:
+def _answer(site: Site, known: Prediction, more: JsonObject) -> Response:
     """A v2 body; a failed request has an ordinary one under HTTP 422."""
+    now = site.clock()
     stage = known.stage(now)
     body: JsonObject = {"status": _STATUS.get(stage, "FAILED"), **more, "metrics": {}}
     if stage is Stage.SUCCEEDED:
         body["metrics"] = {
             "inference_time": round(_took(known, now), 3),
             "cost": _cost(known, now),
-            "remaining_credits": float(_CREDITS),
+            "remaining_credits": _credits_left(site, known),
         }
     if body["status"] != "FAILED":
         return JSONResponse(body)

@@ -10,6 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rotoscope.sandbox import Sandbox
+from rotoscope.sandbox.certificates import Certificate
 from rotoscope.sandbox.faults.connections import CONNECTION
 
 __all__ = ["OpenHanded", "listening", "serve", "served"]
@@ -42,12 +43,19 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _server(app: Sandbox, level: str) -> uvicorn.Server:
-    return _Server(
-        uvicorn.Config(
-            app, http=OpenHanded, ws="none", loop="asyncio", lifespan="off", log_level=level, access_log=False
-        )
+def _server(app: Sandbox, level: str, certificate: Certificate | None = None) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http=OpenHanded,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_level=level,
+        access_log=False,
+        ssl_certfile=str(certificate.chain) if certificate else None,
+        ssl_keyfile=str(certificate.key) if certificate else None,
     )
+    return _Server(config)
 
 
 def listening(port: int = 0) -> socket.socket:
@@ -59,23 +67,23 @@ def listening(port: int = 0) -> socket.socket:
     return socket.create_server((_HOST, port))
 
 
-def serve(app: Sandbox, listener: socket.socket) -> None:
-    """Serves until the process is told to stop."""
-    _server(app, "warning").run(sockets=[listener])
+def serve(app: Sandbox, listener: socket.socket, certificate: Certificate | None = None) -> None:
+    """Serves until the process is told to stop; over TLS where there is a certificate."""
+    _server(app, "warning", certificate).run(sockets=[listener])
 
 
 @contextmanager
-def served(app: Sandbox, port: int = 0) -> Iterator[str]:
+def served(app: Sandbox, port: int = 0, certificate: Certificate | None = None) -> Iterator[str]:
     """Serves from a thread of this process as long as the context lasts; gives the base URL.
 
     Works in async tests as well: the thread has an event loop of its own.
     """
     with listening(port) as listener:
-        server = _server(app, "error")
+        server = _server(app, "error", certificate)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sandbox server", daemon=True)
         thread.start()
         try:
-            yield f"http://{_HOST}:{listener.getsockname()[1]}"
+            yield f"{'https' if certificate else 'http'}://{_HOST}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join(_LAST_SECONDS)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from rotoscope.sandbox.models import Model
-from rotoscope.sandbox.predictions import Fate, JsonObject, Order, Prediction, Stage
+from rotoscope.sandbox.predictions import HIDDEN, Fate, JsonObject, Order, Prediction, Stage
 from rotoscope.sandbox.store import Incoming, Mark, Store, Upload
 from rotoscope.sandbox.work import OWN, Crew
 
@@ -48,7 +48,8 @@ class Refusal(Exception):
 class Site:
     """One sandbox: its memory, its workers, its clock, and how much waiting it pretends.
 
-    `accepted` holds the id of every prediction that a provider would have charged, in order.
+    `accepted` holds the id of every prediction that a provider would have charged, in order; `charged` what those
+    cost of which an end was told, in US dollars, where the wire tells a cost.
     """
 
     store: Store
@@ -57,6 +58,7 @@ class Site:
     pace: float = 1.0
     public_url: str | None = None
     accepted: list[str] = field(default_factory=list)
+    charged: dict[str, float] = field(default_factory=dict)
 
     def base(self, request: Request) -> str:
         """What the URLs that are handed out start with."""
@@ -77,7 +79,7 @@ class Site:
             id=id_,
             wire=model.wire,
             model=model.name,
-            version=model.version or "hidden",
+            version=model.version or HIDDEN,
             input=given,
             created=self.clock(),
             turn=time.time_ns(),

@@ -20,6 +20,7 @@ from typing import Any
 
 from rotoscope.sandbox.models import Stopped, UnusableInput, find_model
 from rotoscope.sandbox.predictions import Failure, JsonObject, Order, Outcome
+from rotoscope.sandbox.stand_ins import is_reachable_elsewhere, stand_in
 from rotoscope.sandbox.store import PULSE_SECONDS, Store
 
 __all__ = ["OWN", "Crew"]
@@ -31,6 +32,7 @@ _HANDS = 2
 _LAST_SECONDS = 10.0
 _OWN_OUTPUT = re.compile(r"/outputs/([^/]+)/([^/]+)")
 _OWN_UPLOAD = re.compile(r"/(?:files|(?:replicate/)?v1/files)/([a-z0-9]{26})(?:\.[a-z0-9]{1,5}|/download)?")
+_STOOD_IN = "The sandbox has no network; files of its own stand in for:"
 _NOT_FETCHED = (
     "The sandbox does not fetch remote pictures, videos or sounds: "
     "send a data URI, or upload the file to the sandbox first."
@@ -42,8 +44,10 @@ _log = logging.getLogger(__name__)
 class _Work:
     """One prediction in hand: a task for the engine, and an event for those who wait."""
 
-    def __init__(self, order: Order, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, order: Order, store: Store, clock: Callable[[], float], *, stand_ins: bool) -> None:
         self.order = order
+        self._stand_ins = stand_ins
+        self._stood_in: list[str] = []
         self.done = threading.Event()
         self.stop = threading.Event()
         self._store = store
@@ -66,14 +70,27 @@ class _Work:
     def read(self, field_name: str, reference: str) -> bytes:
         if reference.startswith("data:"):
             return _decoded(field_name, reference)
-        return self._own(field_name, reference).read_bytes()
+        return self._file(field_name, reference).read_bytes()
 
     def place(self, field_name: str, reference: str) -> Path:
         if not reference.startswith("data:"):
-            return self._own(field_name, reference)
+            return self._file(field_name, reference)
         place = self.scratch / secrets.token_hex(8)
         place.write_bytes(_decoded(field_name, reference))
         return place
+
+    def _file(self, field_name: str, reference: str) -> Path:
+        if not self._stand_ins or self._is_own(reference) or not is_reachable_elsewhere(reference):
+            return self._own(field_name, reference)
+        if reference not in self._stood_in:
+            self._stood_in.append(reference)
+            self.log(f"{_STOOD_IN} {reference[:200]}")
+        return stand_in(field_name, reference, self.scratch)
+
+    @staticmethod
+    def _is_own(reference: str) -> bool:
+        path = urllib.parse.urlsplit(reference).path
+        return (_OWN_OUTPUT.fullmatch(path) or _OWN_UPLOAD.fullmatch(path)) is not None
 
     def _own(self, field_name: str, reference: str) -> Path:
         path = urllib.parse.urlsplit(reference).path
@@ -143,7 +160,16 @@ class _Work:
         except Exception as crash:  # noqa: BLE001 - the worker's outermost edge: a crash is a failed prediction
             _log.exception("the sandbox failed to compute %s", self.order.id)
             return Outcome(self._clock(), failure=Failure(f"{type(crash).__name__}: {crash}"))
-        return Outcome(self._clock(), output=output, metrics=self._metrics)
+        return Outcome(self._clock(), output=self._told(output), metrics=self._metrics)
+
+    def _told(self, output: Any) -> Any:
+        """The output; what stood in is told where the engine tells how the output was made."""
+        for holder in (output, self._metrics):
+            made = holder.get("sandbox") if isinstance(holder, dict) else None
+            if self._stood_in and isinstance(made, dict):
+                words = f"{_STOOD_IN} {', '.join(self._stood_in)[:500]}"
+                made["notice"] = f"{made['notice']} {words}" if made.get("notice") else words
+        return output
 
 
 def _decoded(field_name: str, uri: str) -> bytes:
@@ -161,8 +187,11 @@ def _decoded(field_name: str, uri: str) -> bytes:
 class Crew:
     """Threads that come with the work and go with it."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], hands: int = _HANDS) -> None:
+    def __init__(
+        self, store: Store, clock: Callable[[], float], hands: int = _HANDS, *, stand_ins: bool = False
+    ) -> None:
         self._store = store
+        self._stand_ins = stand_ins
         self._clock = clock
         self._hands = hands
         self._lock = threading.Lock()
@@ -177,7 +206,7 @@ class Crew:
         with self._lock:
             if order.id in self._in_hand:
                 return
-            work = _Work(order, self._store, self._clock)
+            work = _Work(order, self._store, self._clock, stand_ins=self._stand_ins)
             self._in_hand[order.id] = work
             self._waiting.append(work)
             if not self._pulsing:

@@ -6,8 +6,8 @@ from rotoscope.sandbox.faults.deeds import What
 from rotoscope.sandbox.faults.scenarios import SCENARIOS, UnknownFault, parse_fault, parse_faults
 
 
-def test_every_scenario_from_1_to_32_has_a_name_and_reads_with_its_defaults() -> None:
-    assert list(SCENARIOS) == [f"F{number}" for number in range(1, 33)]
+def test_every_scenario_from_1_to_33_has_a_name_and_reads_with_its_defaults() -> None:
+    assert list(SCENARIOS) == [f"F{number}" for number in range(1, 34)]
     for name, scenario in SCENARIOS.items():
         fault = parse_fault(name)
         assert (fault.on, fault.times, fault.parameters) == (scenario.on, scenario.times, scenario.known)
@@ -31,7 +31,7 @@ def test_what_is_no_providers_doing_has_a_name_and_no_deed() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "F33", "F2;why", "F2;status=500", "F10;status=200", "F10;status=x", "F10;accepted=maybe", "F2;times=0",
+    ["", "F34", "F2;why", "F2;status=500", "F10;status=200", "F10;status=x", "F10;accepted=maybe", "F2;times=0",
      "F2;times=-1", "F2;on=lunch", "F22;kind=odd", "F12;interval=fast", "F12;interval=-1", "F16;later=perhaps",
      "F25;bytes=0", "F12;interval=nan"],
 )  # fmt: skip

@@ -19,7 +19,7 @@ from rotoscope.errors import (
     ReplyLost,
     RotoscopeError,
 )
-from rotoscope.predictions.dialects.failures import POLICY, is_out_of_credit, is_policy
+from rotoscope.predictions.dialects.failures import is_out_of_credit
 from rotoscope.predictions.dialects.pauses import pause
 from rotoscope.predictions.dialects.words import said
 from rotoscope.predictions.states import Failed, Ticket
@@ -54,7 +54,7 @@ def refused(reply: Reply) -> RotoscopeError:
         return broke(reply)
     if word in _NO_SUCH_MODEL:
         return _unknown(reply)
-    return _TO_SUBMIT.get(reply.status, _invalid_by_words if _refuses(reply) else lost)(reply)
+    return _TO_SUBMIT.get(reply.status, invalid if _refuses(reply) else lost)(reply)
 
 
 _GATEWAY_REFUSALS = frozenset({400, 401, 402, 403, 422, 429, 503})
@@ -67,16 +67,6 @@ def _gateway_word(reply: Reply) -> str:
     error = fields.get("error")
     named = (error.get("code"), error.get("type")) if isinstance(error, dict) else (fields.get("code"),)
     return next((word for word in named if isinstance(word, str) and word), "")
-
-
-def _invalid_by_words(reply: Reply) -> InvalidInput:
-    """A definite refusal of the input, by its words a matter of content or not."""
-    if is_policy(said(reply)):
-        return invalid(reply, "The provider's content policy refuses the input.", _OTHER_CONTENT, POLICY)
-    return invalid(reply)
-
-
-_OTHER_CONTENT = "Change the prompt or the media."
 
 
 def unanswered(reply: Reply) -> ProviderError:

@@ -269,6 +269,8 @@ def fate_from(faults: Iterable[Fault]) -> Fate:
         match fault.name, fault.parameters.get("kind"):
             case "F19", _:
                 fate = replace(fate, run_seconds=_NEVER_SECONDS)
+            case "F33", _:
+                fate = replace(fate, run_seconds=float(fault.number("seconds")))
             case "F20", kind:
                 fate = replace(fate, ends="aborted" if kind == "abort" else "canceled")
             case "F26", kind:

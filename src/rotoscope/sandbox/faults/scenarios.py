@@ -84,6 +84,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "F30": Scenario("elsewhere", (), None),
     "F31": Scenario("elsewhere", (), None),
     "F32": Scenario("elsewhere", (), None),
+    "F33": Scenario("fate", (What.SUBMIT,), None, {"seconds": "60"}),
 }  # fmt: skip
 """Every fault that has a name. Those of kind `elsewhere` are accepted and do nothing here."""
 

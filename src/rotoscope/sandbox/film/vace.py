@@ -19,6 +19,7 @@ from rotoscope.sandbox.film.fill import Filler, Take, windows
 from rotoscope.sandbox.film.masks import Masks, masks_of
 from rotoscope.sandbox.film.motion import STILL, doubled, grown, halved, shift
 from rotoscope.sandbox.film.progress import Progress
+from rotoscope.sandbox.film.prompted import show_prompt
 from rotoscope.sandbox.film.reel import Reel
 from rotoscope.sandbox.film.reference import Layer, cut
 from rotoscope.sandbox.models import Field, Problem, Task
@@ -62,11 +63,12 @@ FIELDS: Mapping[str, Field] = {
 
 
 def unfit(given: Mapping[str, Any]) -> Problem | None:
-    """The sandbox edits what is there: it makes no film from words alone."""
-    for name in ("src_video", "src_mask"):
-        if not given.get(name):
-            return Problem(name, f"The sandbox only edits inside a mask: {name} is required", "missing")
-    return None
+    """A prompt alone is enough, but a clip is only edited inside a mask."""
+    pair = ("src_video", "src_mask")
+    absent = [name for name in pair if not given.get(name)]
+    if len(absent) != 1:
+        return None
+    return Problem(absent[0], f"The sandbox only edits inside a mask: {absent[0]} is needed, too", "value_error")
 
 
 @dataclass(slots=True)
@@ -116,7 +118,10 @@ def edit(task: Task) -> str:
     begun = time.perf_counter()
     given = {name: value for name, value in task.input.items() if value not in (None, "")}
     task.log(f"Using seed: {given.get('seed', -1)}")
-    plan = _planned(task, given)
+    width, height = (int(side) for side in given.get("size", _SIZE).split("*"))
+    if "src_video" not in given:
+        return show_prompt(task, given, (width, height), given.get("frame_num", _FRAMES))
+    plan = _planned(task, given, (width, height))
     made = task.scratch / "edit.mp4"
     progress = Progress(task, plan.clip.count(plan.frames))
     with Reel(made, plan.size, plan.clip.rate, crf=_CRF) as reel:
@@ -129,13 +134,12 @@ def edit(task: Task) -> str:
     return task.keep("output.mp4", made)
 
 
-def _planned(task: Task, given: Mapping[str, Any]) -> _Edit:
-    width, height = (int(side) for side in given.get("size", _SIZE).split("*"))
+def _planned(task: Task, given: Mapping[str, Any], size: tuple[int, int]) -> _Edit:
     clip = clip_of(task, "src_video", given["src_video"])
-    masks = masks_of(task, "src_mask", given["src_mask"], clip, (width, height))
+    masks = masks_of(task, "src_mask", given["src_mask"], clip, size)
     layer, laid = _layer(task, given.get("src_ref_images", []))
     offsets = _SPEEDS[given.get("speed_mode", next(iter(_SPEEDS)))]
-    return _Edit(clip, masks, (width, height), given.get("frame_num", _FRAMES), Filler(offsets), layer, laid)
+    return _Edit(clip, masks, size, given.get("frame_num", _FRAMES), Filler(offsets), layer, laid)
 
 
 def _layer(task: Task, references: Sequence[str]) -> tuple[Layer | None, str]:
