@@ -1,19 +1,28 @@
 """What a dry run gives: the very request that would be sent, and its price."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
-from rotoscope.contracts.results import AnyResult, Cost, JobResult
+from rotoscope.contracts.results import AnyResult, Cost, JobResult, PlannedRequest
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
 from rotoscope.jobs.budget import Caps, refuse_over_budget
 from rotoscope.jobs.job import NewJob
-from rotoscope.models.plan import Plan
+from rotoscope.models.catalog import Catalog
+from rotoscope.models.manifest import Manifest, Provider
+from rotoscope.models.plan import Plan, media_inputs, place
+from rotoscope.predictions.dialects import Dialect
+from rotoscope.predictions.states import Call
+from rotoscope.predictions.tokens import with_token
 
-__all__ = ["dry_run"]
+__all__ = ["dry_run", "request_of"]
+
+_MARK = "(the job's own mark)"
 
 
-def dry_run(new: NewJob, planned: Plan, caps: Caps) -> JobResult:
+def dry_run(new: NewJob, planned: Plan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobResult:
     """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held."""
+    call = _call_with_mark(catalog.find(new.model), catalog.providers[new.provider], planned)
     notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
     shape = TOOLS[new.tool].result
     wanted = shape if issubclass(shape, JobResult) else AnyResult
@@ -38,6 +47,7 @@ def dry_run(new: NewJob, planned: Plan, caps: Caps) -> JobResult:
         dry_run=True,
         quote_key=new.quote_key,
         planned_input=dict(planned.call.input),
+        planned_request=request_of(dialects[new.provider], catalog.providers[new.provider], call),
         **_of_the_mask(new),
     )
 
@@ -45,6 +55,44 @@ def dry_run(new: NewJob, planned: Plan, caps: Caps) -> JobResult:
 def _of_the_mask(new: NewJob) -> dict[str, Any]:
     """What an edit's result says, and no other's has a place for."""
     return {"mask_selects": new.data.get("mask_selects")}
+
+
+def request_of(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:
+    """The paying request of a call, worded by the dialect that sends it; the key is named by its variable."""
+    worded = dialect.submit(call)
+    auth = provider.auth
+    headers = {auth.header: f"{auth.prefix}${provider.key_variables[0]}", "Content-Type": "application/json"}
+    body = worded.json if isinstance(worded.json, dict) else {}
+    return PlannedRequest(
+        method=worded.method,
+        url=worded.url,
+        headers={**headers, **worded.headers},
+        body=cast("dict[str, object]", body),
+    )
+
+
+def _call_with_mark(manifest: Manifest, provider: Provider, planned: Plan) -> Call:
+    """The call as a job sends it, as far as that is known before: what is made for the job alone stands in words.
+
+    A file has its address once it was uploaded. An address that was given gets the mark of the job, where nothing else
+    in the request tells its run from others.
+    """
+    call = planned.call
+    kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
+    how = f"its address after the upload to {provider.title}" if provider.can_upload else "as a data URI"
+    stand_ins = {value: f"<{value}, {how}>" for value in kept}
+    filled = place(manifest, call.input, stand_ins)
+    sent = Call(call.provider, call.endpoint, filled, call.version, call.form, call.deadline_seconds)
+    uploads = list(stand_ins.values()) if provider.can_upload else []
+    media = [name for name, field in manifest.inputs.items() if field.is_media]
+    marked, token = with_token(sent, planned.drawn, uploads, media, "")
+    if token is None or token.kind != "fragment":
+        return marked
+    value = marked.input[token.name]
+    first = value[0] if isinstance(value, list) else value
+    shown = str(first).replace(token.value, f"rs-{_MARK}")
+    named = {**marked.input, token.name: [shown, *value[1:]] if isinstance(value, list) else shown}
+    return Call(call.provider, call.endpoint, named, call.version, call.form, call.deadline_seconds)
 
 
 def _seed_notes(new: NewJob, planned: Plan) -> list[str]:

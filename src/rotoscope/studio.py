@@ -149,7 +149,7 @@ class Studio:
         """
         new, planned = await self._checked(tool, arguments, principal, check_seconds, keep=False)
         if getattr(arguments, "dry_run", False):
-            return dry_run(new, planned, self.caps)
+            return dry_run(new, planned, self.caps, self.rooms.catalog, self.rooms.dialects)
         opening = await self.rooms.ledger.open(new, replace(self.caps, agreed=agreed_usd), self.owner)
         if not opening.joined:
             self.dispatcher.start(opening.job.id)

@@ -19,6 +19,7 @@ from rotoscope.compose import open_studio
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
 from rotoscope.contracts.characters import as_seen, escaped
 from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
+from rotoscope.dry_run import request_of
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
 from rotoscope.jobs.retention import Swept
@@ -274,12 +275,11 @@ def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
             route.form,
             manifest.timing.deadline_seconds,
         )
-        worded = DIALECTS[provider.dialect](access.bases[route.provider]).submit(call)
-        print(f"\n{worded.method} {worded.url}")
-        print(f"{provider.auth.header}: {provider.auth.prefix}${provider.key_variables[0]}")
-        for name, value in worded.headers.items():
+        request = request_of(DIALECTS[provider.dialect](access.bases[route.provider]), provider, call)
+        print(f"\n{request.method} {request.url}")
+        for name, value in request.headers.items():
             print(f"{name}: {value}")
-        print(f"Content-Type: application/json\n\n{escaped(json.dumps(worded.json, ensure_ascii=False, indent=2))}")
+        print(f"\n{escaped(json.dumps(request.body, ensure_ascii=False, indent=2))}")
 
 
 def _ready(catalog: Catalog, access: Access, route: Route) -> str:

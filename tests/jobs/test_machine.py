@@ -72,8 +72,6 @@ async def test_a_job_uploads_pays_once_watches_and_collects(studio: Studio, prov
     assert result.masks[0].box.model_dump() == {"left": 10, "top": 20, "right": 110, "bottom": 70}
     assert result.masks[0].area == pytest.approx(100 * 50 / 512**2, abs=1e-5)
     assert result.masks[0].score is None
-    assert result.masks[0].media.source_url == OUT
-    assert result.masks[0].media.source_expires_at is not None
     asked = [
         "POST /v1/files",
         "POST /v1/predictions",
@@ -178,15 +176,39 @@ async def test_a_model_that_fails_is_a_failed_job_with_its_words_marked_as_the_p
     assert "provider's words: 'CUDA out of memory'" in result.error.message
 
 
-async def test_a_success_without_a_picture_is_an_honest_failure(
+async def test_a_success_without_a_picture_is_told_as_nothing_found_with_the_models_words(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
-    provider.states = [{"status": "succeeded", "output": {"img": None, "response": "I see no helmet."}}]
+    said = "I see no helmet. " + "There is a long story about it. " * 100 + "The end.<|im_end|>"
+    provider.states = [{"status": "succeeded", "output": {"img": None, "response": said}}]
     result = await ended(studio, words(photo))
-    assert result.status == "failed"
+    assert isinstance(result, SegmentResult)
+    assert result.error is not None
+    assert (result.status, result.error.code, result.masks) == ("failed", "nothing_found", [])
+    assert result.text is not None
+    assert result.text.startswith("I see no helmet.")
+    assert result.text.endswith("The end.")
+
+
+async def test_an_output_without_anything_that_is_known_is_told_with_the_words_of_its_error(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.states = [{"status": "succeeded", "output": {"error": "the weights are gone"}}]
+    result = await ended(studio, words(photo))
     assert result.error is not None
     assert result.error.code == "provider_protocol"
-    assert "I see no helmet." in result.error.message
+    assert "the weights are gone" in result.error.message
+
+
+async def test_a_mask_in_another_wrapping_is_brought_home_with_a_warning(
+    studio: Studio, provider: Replicate, photo: Path
+) -> None:
+    provider.states = [{"status": "succeeded", "output": {"result": [[{"mask": OUT}]]}}]
+    result = await ended(studio, words(photo))
+    assert isinstance(result, SegmentResult)
+    assert result.status == "succeeded"
+    assert len(result.masks) == 1
+    assert any("another form" in warning for warning in result.warnings)
 
 
 async def test_a_mask_that_is_painted_on_the_photo_is_found_by_what_differs(
@@ -273,8 +295,11 @@ async def test_a_result_whose_address_is_not_ascii_is_brought_home(
     output = {"img": "https://sandbox.invalid/der ü.png", "response": "Sure, [SEG]."}
     provider.states = [{"status": "succeeded", "output": output}]
     result = await ended(studio, words(photo))
-    assert isinstance(result, SegmentResult)
-    assert result.masks[0].media.source_url == "https://sandbox.invalid/der%20%C3%BC.png"
+    assert result.status == "succeeded"
+    outputs = await studio.rooms.ledger.outputs(result.job_id)
+    assert {output.source_url for output in outputs if output.role == "raw"} == {
+        "https://sandbox.invalid/der%20%C3%BC.png"
+    }
 
 
 async def test_a_running_job_is_cancelled_at_the_provider_too(studio: Studio, provider: Replicate, photo: Path) -> None:
@@ -346,21 +371,20 @@ async def test_a_run_beyond_the_deadline_is_stopped_at_the_provider(
     assert "POST /v1/predictions/p1/cancel" in provider.asked
 
 
-async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keeps_what_was_paid_for(
-    opened: Open, settings: Settings, home: Path, photo: Path
-) -> None:
+def describing(output: Any) -> Callable[..., Any]:
+    """fal, whose runs of a describing model all give this output."""
+
     async def fal(scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
         path, host = scope["path"], "https://sandbox.invalid"
-        said = "<p> A helmet </p> [SEG] and <p> a flag </p> [SEG]<|im_end|>"
         body: Any = {"upload_url": f"{host}/put", "file_url": f"{host}/in.png"}
         if path == "/out.png":
             body = mask_png()
         elif path.endswith("/status"):
             body = {"status": "COMPLETED"}
         elif "/requests/" in path:
-            body = {"output": said, "masks": [{"url": OUT}]}
+            body = output
         elif path == "/fal-ai/sa2va/8b/image":
             body = {"request_id": "764cabcf-b745-4b3e-ae38-1200304cf45b", "status": "IN_QUEUE"}
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -368,7 +392,14 @@ async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keep
             {"type": "http.response.body", "body": body if isinstance(body, bytes) else json.dumps(body).encode()}
         )
 
-    async with opened(settings, fal) as studio:
+    return fal
+
+
+async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keeps_what_was_paid_for(
+    opened: Open, settings: Settings, home: Path, photo: Path
+) -> None:
+    said = "<p> A helmet </p> [SEG] and <p> a flag </p> [SEG]<|im_end|>"
+    async with opened(settings, describing({"output": said, "masks": [{"url": OUT}]})) as studio:
         result = await ended(studio, DescribeWithMasks(image=str(photo)))
     assert isinstance(result, DescribeResult)
     assert result.status == "failed"
@@ -378,6 +409,34 @@ async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keep
     assert "1" in result.error.message
     assert len(result.masks) == 1
     assert result.text == "A helmet and a flag"
+
+
+@pytest.mark.parametrize(
+    ("output", "warned"),
+    [
+        ({"output": "The picture shows a helmet.<|im_end|>", "masks": []}, "no masks"),
+        ({"output": "The picture shows a helmet.<|im_end|>", "masks": None}, "no masks"),
+        ({"output": "The picture shows a helmet.<|im_end|>"}, "no masks"),
+        ({"output": "The picture shows <p> a helmet </p> [SEG].", "masks": []}, "no mask came"),
+    ],
+)
+async def test_a_description_without_masks_is_a_result(
+    opened: Open, settings: Settings, photo: Path, output: Any, warned: str
+) -> None:
+    async with opened(settings, describing(output)) as studio:
+        result = await ended(studio, DescribeWithMasks(image=str(photo)))
+    assert isinstance(result, DescribeResult)
+    assert (result.status, result.error, result.masks, result.segments) == ("succeeded", None, [], [])
+    assert result.text == "The picture shows a helmet."
+    assert any(warned in warning for warning in result.warnings)
+
+
+async def test_masks_in_a_dictionary_are_named_by_it(opened: Open, settings: Settings, photo: Path) -> None:
+    output = {"output": "A helmet. [SEG]", "masks": {"helmet": {"url": OUT, "content_type": "image/png"}}}
+    async with opened(settings, describing(output)) as studio:
+        result = await ended(studio, DescribeWithMasks(image=str(photo)))
+    assert isinstance(result, DescribeResult)
+    assert [mask.label for mask in result.masks] == ["helmet"]
 
 
 async def test_an_https_picture_is_passed_on_unfetched_when_the_provider_takes_urls(

@@ -106,7 +106,8 @@ async def test_a_generated_video_comes_with_its_facts_a_poster_and_a_filmstrip(s
     assert found.duration_seconds == pytest.approx(FRAMES / RATE)
     assert (found.codec, found.has_audio, found.content_type) == ("h264", False, "video/mp4")
     assert Path(found.path).read_bytes() == provider.files["/out.mp4"]
-    assert found.source_url == "https://sandbox.invalid/out.mp4"
+    assert found.source_url is None  # nothing can be opened at the built-in sandbox
+    assert found.url == Path(found.path).as_uri()
     for picture in (result.poster, result.filmstrip):
         assert picture is not None
         with Image.open(picture.path) as image:
@@ -353,10 +354,29 @@ async def test_a_result_that_is_wrapped_in_a_list_is_a_result(studio: Studio, pr
 
 
 async def test_an_output_that_is_not_understood_is_told_with_the_addresses_in_it(studio: Studio, provider: Any) -> None:
-    provider.states = [{"status": "succeeded", "output": {"clip": {"link": "https://sandbox.invalid/out.mp4"}}}]
+    provider.states = [{"status": "succeeded", "output": {"clip": {"link": "https://elsewhere.example/out.mp4"}}}]
     result = await done(studio, GenerateVideo(prompt="a"))
     assert result.error is not None
-    assert "https://sandbox.invalid/out.mp4" in result.error.hint
+    assert "https://elsewhere.example/out.mp4" in result.error.hint
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"video": "https://sandbox.invalid/out.mp4"},
+        [["https://sandbox.invalid/out.mp4"]],
+        {"clip": {"link": "https://sandbox.invalid/out.mp4"}},
+        ["https://sandbox.invalid/out.mp4", "https://sandbox.invalid/second.mp4"],
+    ],
+)
+async def test_a_result_in_another_wrapping_is_a_result_with_a_warning(
+    studio: Studio, provider: Any, output: Any
+) -> None:
+    provider.states = [{"status": "succeeded", "output": output}]
+    result = await done(studio, GenerateVideo(prompt="a"))
+    assert result.status == "succeeded"
+    assert result.video is not None
+    assert any("another form" in warning or "second.mp4" in warning for warning in result.warnings)
 
 
 @pytest.mark.parametrize("address", ["http://sandbox.example/out.mp4", "https://nowhere.example/out.mp4"])

@@ -54,6 +54,40 @@ def test_a_base_url_of_the_operators_replaces_every_base_and_is_trusted() -> Non
     assert found.own_hosts == {"replicate": {"proxy.example"}}
 
 
+@pytest.mark.parametrize(
+    ("variable", "provider", "value"),
+    [
+        (variable, provider, form.format(host))
+        for variable, provider, host in (
+            ("REPLICATE_BASE_URL", "replicate", "api.replicate.com"),
+            ("FAL_BASE_URL", "fal", "queue.fal.run"),
+            ("SEGMIND_BASE_URL", "segmind", "api.segmind.com"),
+        )
+        for form in ("https://{}", "https://{}/", "https://{}/v1", "https://{}/v1/", "HTTPS://{}:443", "http://{}:80/")
+    ]
+    + [
+        ("SEGMIND_BASE_URL", "segmind", "https://API.Segmind.com/v1"),
+        ("FAL_BASE_URL", "fal", "https://queue.fal.run."),
+    ],
+)
+def test_a_base_url_on_the_providers_own_host_keeps_its_other_hosts(variable: str, provider: str, value: str) -> None:
+    found = access(FAL_KEY="k", **{variable: value})
+    assert found.bases[provider] == PROVIDERS[provider].bases
+    assert not found.trusted
+
+
+@pytest.mark.parametrize("value", ["https://queue.fal.run:8443", "https://queue.fal.run.example", "http://127.0.0.1:9"])
+def test_a_base_url_on_another_host_or_port_replaces_all(value: str) -> None:
+    found = access(FAL_KEY="k", FAL_BASE_URL=value)
+    assert set(found.bases["fal"].values()) == {value}
+
+
+def test_the_two_halves_of_a_key_are_a_key_and_one_alone_is_none() -> None:
+    assert access(FAL_KEY_ID="id", FAL_KEY_SECRET="half").keys["fal"] == "id:half"
+    assert access(FAL_KEY_ID="id").sandbox
+    assert access(FAL_KEY="whole", FAL_KEY_ID="id", FAL_KEY_SECRET="half").keys["fal"] == "whole"
+
+
 def test_a_gateway_key_without_its_base_url_goes_nowhere() -> None:
     assert not access(GATEWAY_API_KEY="g").usable("gateway")
     assert access(GATEWAY_API_KEY="g", GATEWAY_BASE_URL="https://gw.example/replicate").usable("gateway")

@@ -4,7 +4,8 @@ import pytest
 
 from rotoscope.errors import PredictionFailed
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.models.harvest import Source, harvest
+from rotoscope.models.harvest import MOST_FILES, Source, harvest
+from rotoscope.wire.messages import Json
 
 MODELS = load_catalog(manifest_folder()).models
 
@@ -49,16 +50,13 @@ def test_an_address_is_taken_as_printable_ascii(said: str, taken: str) -> None:
 def test_addresses_in_an_output_without_a_result_are_told_readable_and_not_endless() -> None:
     urls = ["https://r.d/half\ud83d.png", "https://r.d/" + "a" * 9000, "https://r.d/ü.png"]
     with pytest.raises(PredictionFailed) as caught:
-        harvest(MODELS["bytedance/sa2va-4b-image"], {"other": urls}, {})
+        harvest(MODELS["bytedance/sa2va-4b-image"], {"other": urls}, {}, lambda _: False)
     assert caught.value.hint.endswith("https://r.d/half%EF%BF%BD.png https://r.d/%C3%BC.png")
     assert len(caught.value.hint) < 500
 
 
-@pytest.mark.parametrize(
-    "output", [{"img": None, "response": "I see nothing."}, {}, [], None, "text", {"img": {"u": 1}}]
-)
+@pytest.mark.parametrize("output", [{"other": None}, {}, [], None, "text", {"img": {"u": 1}}])
 def test_a_success_without_a_result_is_an_honest_error(output: object) -> None:
-    """One in about five runs of a Sa2VA sibling had no picture."""
     with pytest.raises(PredictionFailed) as caught:
         harvest(MODELS["bytedance/sa2va-4b-image"], output, {})  # type: ignore[arg-type]
     assert caught.value.code == "provider_protocol"
@@ -71,3 +69,110 @@ def test_what_the_sandbox_says_of_its_method_is_kept_wherever_it_says_it() -> No
     for found in (in_output, in_metrics):
         assert found.notice is not None
         assert (found.notice.method, found.notice.confidence) == ("salience", 0.2)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"img": None, "response": "I see nothing."},
+        {"img": "", "response": "I see nothing."},
+        {"response": "I see nothing."},
+        {"img": None},
+        {"img": []},
+    ],
+)
+def test_words_without_a_mask_are_what_the_model_gave(output: dict[str, Json]) -> None:
+    """One in about five runs of a Sa2VA sibling had no picture."""
+    found = harvest(MODELS["bytedance/sa2va-4b-image"], output, {})
+    assert found.is_words_alone
+    assert found.text == output.get("response")
+
+
+@pytest.mark.parametrize("more", [{"masks": []}, {"masks": None}, {"masks": {}}, {}])
+def test_a_description_needs_no_masks(more: dict[str, Json]) -> None:
+    found = harvest(MODELS["fal-ai/sa2va/8b/image"], {"output": "The picture shows a truck.", **more}, {})
+    assert (found.text, found.masks) == ("The picture shows a truck.", ())
+
+
+@pytest.mark.parametrize("output", [{"img": {"u": 1}, "response": "x"}, {"img": 7, "response": "x"}])
+def test_a_place_that_holds_what_cannot_be_read_is_not_called_empty(output: dict[str, Json]) -> None:
+    with pytest.raises(PredictionFailed) as caught:
+        harvest(MODELS["bytedance/sa2va-4b-image"], output, {})
+    assert caught.value.code == "provider_protocol"
+
+
+URL = "https://replicate.delivery/x.png"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [URL],
+        [[URL]],
+        {"image": URL},
+        {"output": {"img": [URL]}},
+        {"masks": [{"mask": {"url": URL}}]},
+        {"result": {"mask": {"url": URL, "content_type": "image/png"}}},
+        [{"a": {"b": {"c": [[URL]]}}}],
+    ],
+)
+@pytest.mark.parametrize("model", ["bytedance/sa2va-4b-image", "fal-ai/sa2va/8b/image", "sam-v2-image"])
+def test_a_file_in_another_wrapping_is_taken(model: str, output: Json) -> None:
+    found = harvest(MODELS[model], output, {})
+    assert [source.url for source in found.masks] == [URL]
+
+
+@pytest.mark.parametrize(
+    "output", [{"video": "https://r.d/x.mp4"}, [["https://r.d/x.mp4"]], {"a": {"url": "https://r.d/x.mp4"}}]
+)
+def test_a_video_in_another_wrapping_is_taken_with_a_warning(output: Json) -> None:
+    found = harvest(MODELS["bytedance/seedance-2.0"], output, {})
+    assert found.video is not None
+    assert found.video.url == "https://r.d/x.mp4"
+    assert len(found.warnings) == 1
+
+
+def test_masks_in_a_dictionary_of_labels_keep_their_labels() -> None:
+    output: Json = {
+        "masks": {"truck": {"url": "https://v3.fal.media/1.png"}, "tree": {"url": "https://v3.fal.media/2.png"}}
+    }
+    found = harvest(MODELS["fal-ai/sa2va/8b/image"], output, {})
+    assert [(source.label, source.url[-5:]) for source in found.masks] == [("truck", "1.png"), ("tree", "2.png")]
+
+
+def test_further_videos_are_told_by_their_addresses() -> None:
+    found = harvest(MODELS["bytedance/seedance-2.0"], ["https://r.d/1.mp4", "https://r.d/2.mp4"], {})
+    assert found.video == Source("https://r.d/1.mp4")
+    assert "https://r.d/2.mp4" in " ".join(found.warnings)
+
+
+def test_of_several_kinds_of_files_the_one_of_the_wanted_kind_is_taken() -> None:
+    output: Json = {"thumbnail": "https://r.d/t.png", "link": "https://r.d/page", "video": "https://r.d/v.mp4"}
+    found = harvest(MODELS["bytedance/seedance-2.0"], output, {})
+    assert found.video is not None
+    assert found.video.url == "https://r.d/v.mp4"
+    assert "https://r.d/t.png" in " ".join(found.warnings)
+
+
+def test_a_file_on_a_host_that_is_not_allowed_is_told_and_not_taken() -> None:
+    with pytest.raises(PredictionFailed) as caught:
+        harvest(MODELS["sam-v2-image"], {"mask": "https://evil.example/x.png"}, {}, lambda _: False)
+    assert "https://evil.example/x.png" in caught.value.hint
+
+
+def test_an_output_of_any_size_and_depth_is_looked_through_for_a_bounded_time() -> None:
+    deep: Json = URL
+    for _ in range(500):
+        deep = [deep]
+    wide: Json = {"other": [f"https://r.d/{n}.png" for n in range(50_000)]}
+    with pytest.raises(PredictionFailed):
+        harvest(MODELS["sam-v2-image"], {"x": deep}, {})
+    found = harvest(MODELS["sam-v2-image"], wide, {})
+    assert len(found.masks) == MOST_FILES
+    assert len(" ".join(found.warnings)) < 3000
+
+
+def test_masks_beyond_the_most_that_are_taken_are_counted_and_told() -> None:
+    masks: Json = [{"url": f"https://v3.fal.media/{n}.png"} for n in range(MOST_FILES + 5)]
+    found = harvest(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
+    assert (len(found.masks), found.left_out, len(found.warnings)) == (MOST_FILES, 5, 1)

@@ -295,7 +295,9 @@ async def test_what_was_submitted_can_be_listed_with_its_input(fal: httpx.AsyncC
     clock.now += 100
     new = await submitted(fal, image_url=scene.uri, prompts=[{"x": 2, "y": 2}])
     path = "/v1/models/requests/by-endpoint"
-    body = (await fal.get(path, params={"endpoint_id": SAM2, "limit": 1})).json()
+    bare = (await fal.get(path, params={"endpoint_id": SAM2, "limit": 1})).json()
+    assert {"json_input", "json_output"}.isdisjoint(bare["items"][0])
+    body = (await fal.get(path, params={"endpoint_id": SAM2, "limit": 1, "expand": "payloads"})).json()
     assert [row["request_id"] for row in body["items"]] == [new["request_id"]]
     assert body["items"][0]["json_input"]["prompts"] == [{"x": 2, "y": 2}]
     more = (await fal.get(path, params={"endpoint_id": SAM2, "cursor": body["next_cursor"]})).json()

@@ -44,13 +44,13 @@ MASKED = (
 )
 MEASURED = frozenset(
     {"elapsed_seconds", "expected_seconds", "seed", "area", "score", "file_size", "size", "created_at", "data", "box"}
-    | {"source_expires_at", "createdAt", "lastUpdatedAt", "pollIntervalMs"}
+    | {"source_expires_at", "createdAt", "lastUpdatedAt", "pollIntervalMs", "metrics"}
 )
 OPEN = frozenset({"status", "progress", "message", "statusMessage"})
 
 
 def masked(value: Any, home: Path, name: str = "") -> Any:
-    if name in MEASURED and value is not None:
+    if name == "provider_run" or (name in MEASURED and value is not None):
         return f"<{name}>"
     match value:
         case str():

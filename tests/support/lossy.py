@@ -121,7 +121,10 @@ class Lossy:
             return 200, {}
         if path.endswith("/by-endpoint"):
             assert query["endpoint_id"] == ["fal-ai/sam2/image"]
-            return self.listed(lambda name, given: {"request_id": name, "json_input": given}, "items")
+            shown = "payloads" in query.get("expand", [])
+            return self.listed(
+                lambda name, given: {"request_id": name} | ({"json_input": given} if shown else {}), "items"
+            )
         if method == "POST":
             return self.accepted(json.loads(body), (200, {"request_id": "x", "status": "IN_QUEUE"}))
         if path.endswith("/status"):

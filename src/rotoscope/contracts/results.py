@@ -23,7 +23,10 @@ __all__ = [
     "MaskResult",
     "MaskShare",
     "MediaFile",
+    "PlannedRequest",
     "Problem",
+    "ProviderFile",
+    "ProviderRun",
     "Segment",
     "SegmentResult",
     "Status",
@@ -57,10 +60,25 @@ class Problem(_Record):
     hint: str = ""
 
 
+class ProviderFile(_Record):
+    """A file as the provider gave it, where none of the result's own files is that very file."""
+
+    url: str
+    expires_at: str | None = None
+
+
+class ProviderRun(_Record):
+    """The run at the provider."""
+
+    id: Annotated[str, Field(description="What its support and bills go by.")]
+    web_url: Annotated[str | None, Field(description="Its page there.")] = None
+    files: Annotated[list[ProviderFile], Field(description="What it gave, where that is no file below.")] = []
+
+
 class MediaFile(_Record):
     """A picture, a video or a document that we keep."""
 
-    url: Annotated[str, Field(description="Where a program on this machine reads it.")]
+    url: Annotated[str, Field(description="https while the provider keeps this very file, else file://.")]
     path: Annotated[str, Field(description="Absolute path on the server's machine.")]
     uri: Annotated[str, Field(description="artifact:// link; every tool takes it as input.")]
     content_type: str
@@ -110,6 +128,15 @@ class Segment(_Record):
     mask: Annotated[int, Field(description="Index into masks.")]
 
 
+class PlannedRequest(_Record):
+    """The paying request as it would be sent: keys are named and not shown, files not yet uploaded stand in words."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: dict[str, object]
+
+
 class JobResult(_Record):
     """What every tool says about its job."""
 
@@ -130,10 +157,17 @@ class JobResult(_Record):
     next_step: str
     error: Problem | None = None
     stale_since: Annotated[str | None, Field(description="Since when the provider does not answer.")] = None
+    provider_run: ProviderRun | None = None
+    metrics: Annotated[dict[str, float], Field(description="The provider's own numbers.")] = {}
+    credits_left: Annotated[float | None, Field(description="In the provider's unit, if it says so.")] = None
     files: Annotated[list[MediaFile], Field(description="Failed jobs only: what came from the provider.")] = []
     dry_run: bool = False
     planned_input: Annotated[
         dict[str, object] | None, Field(description="dry_run only: the exact input the provider would get.")
+    ] = None
+    planned_request: Annotated[
+        PlannedRequest | None,
+        Field(description="dry_run only: the paying request as it would be sent, without the key."),
     ] = None
     quote_key: Annotated[SkipJsonSchema[str], Field(exclude=True)] = ""
     """dry_run only, and never told: which requests the shown price is for."""

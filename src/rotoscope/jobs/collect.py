@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -31,6 +33,7 @@ from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept
 from rotoscope.models.harvest import LONGEST_ADDRESS, Harvest, Source, harvest
 from rotoscope.predictions.states import Blob, Ready, Succeeded, Waiting, ticket_from_json
+from rotoscope.wire.egress import host_allowed
 from rotoscope.wire.messages import Json
 
 __all__ = ["OUTPUT_BYTES", "bring_back", "fetch", "harvested"]
@@ -91,9 +94,23 @@ def harvested(rooms: Rooms, job: Job, output: Json = None) -> Harvest:
     """
     metrics = job.data.get("metrics")
     known = job.data.get("output") if output is None else output
-    found = harvest(rooms.manifest(job), known, metrics if isinstance(metrics, dict) else {})
+    told = metrics if isinstance(metrics, dict) else {}
+    found = harvest(rooms.manifest(job), known, told, partial(_serves, rooms, job))
     # Only the sandbox speaks for itself in our voice; the same field of anybody else's is just one of many.
     return found if job.sandbox else replace(found, notice=None)
+
+
+def _serves(rooms: Rooms, job: Job, url: str) -> bool:
+    """Whether an address is the provider's own: on a host for its outputs, or where the operator says that it is."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    provider = rooms.provider(job)
+    usual = {urlsplit(base).netloc.lower() for base in provider.bases.values()}
+    named = {urlsplit(base).netloc.lower() for base in rooms.dialects[job.provider].bases.values()} - usual
+    return host_allowed(host, provider.output_hosts) or parts.netloc.lower() in named
 
 
 @dataclass(slots=True)

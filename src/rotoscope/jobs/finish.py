@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.jobs.job import Artifact, Output, problem_of
-from rotoscope.media.captions import pair, read_caption
+from rotoscope.media.captions import clean_text, pair, read_caption
 from rotoscope.media.coco import CocoDocument
 from rotoscope.media.made import MadeFile, Tray
+from rotoscope.media.photo_frames import Frame, frame_of, note_of
 from rotoscope.media.vault import Kept
 from rotoscope.wire.messages import Json
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Finished", "MaskWork", "finish_masks"]
 
 _PNG = "image/png"
+_LONGEST_NAME = 200  # bytes of UTF-8 of what a model calls a mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class MaskWork:
         picture: the picture that it saw, or None where nobody here has read it.
         file_name: of the picture, as who gave it calls it, without folders.
         text: the model's words.
+        names: what the model called each picture, None where it did not.
+        left_out: how many more masks it gave than were fetched.
+        frame: in which frame the model sees a photo that its EXIF data turn, where that is known.
+        by_place: whether points or a box said where to look.
         label: what to call a mask without a phrase.
         score: how sure the model is, 0-1, only if it says so.
         describes: whether phrases and masks belong together one by one.
@@ -46,6 +52,10 @@ class MaskWork:
     score: float | None
     describes: bool
     paint: bool
+    names: Sequence[str | None] = ()
+    left_out: int = 0
+    frame: Frame | None = None
+    by_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +95,17 @@ def finish_masks(work: MaskWork, stem: Path) -> Finished:
         PredictionFailed: none of the pictures is a mask.
         StorageFailed: the disk does not take the files.
     """
+    if not work.raw:
+        return _words_alone(work)
     notes, tray = _Notes(), Tray(stem)
-    picture = _photo(work.picture)
+    photo = _photo(work.picture)
     result, labels, problem = _words(work, len(work.raw))
-    outputs, measured, gathered = [], [], _Gathered(work, picture)
+    outputs, measured, gathered = [], [], _Gathered(work, photo.image)
     for n, label in enumerate(labels):
-        mask = _mask(work.raw[n][0], picture, notes)
-        outputs.append(_mask_output(n, mask, work, tray))
-        measured.append(_measured(label, mask, work.score))
-        gathered.add(n, label, mask)
+        found = _mask(work.raw[n][0], photo, work, notes)
+        outputs.append(_mask_output(n, found, work, tray))
+        measured.append(_measured(label, found.mask, work.score))
+        gathered.add(n, label, found.mask)
     outputs += gathered.outputs(tray, notes)
     rows: list[Json] = [*measured]
     return Finished({**result, "masks": rows}, tuple(outputs), tuple(notes.warnings), problem, tuple(tray.files))
@@ -136,24 +148,59 @@ class _Gathered:
             notes.add("The mask is empty: the model found nothing.")
 
 
-def _photo(path: Path | None) -> "Image.Image | None":
-    """The photo; None where it cannot be decoded: it was passed on by URL, and what was paid for is the mask."""
-    from rotoscope.media.pictures import decode
+def _words_alone(work: MaskWork) -> Finished:
+    """What a model gave that gave no mask: a description is a result, and for a request for a mask it is none."""
+    caption = read_caption(work.text or "")
+    if not work.describes:
+        return Finished({"text": caption.text or None, "masks": []}, (), (), problem_of(_found_nothing(caption.text)))
+    if not caption.text:
+        return Finished({"text": None, "masks": []}, (), (), problem_of(_found_nothing("")))
+    note = "The model gave no masks, only words."
+    if caption.marks:
+        note = f"The model's text marks phrases for masks ({caption.marks}), but no mask came with it."
+    return Finished({"text": caption.text, "segments": [], "masks": []}, (), (note,))
 
+
+def _found_nothing(words: str) -> PredictionFailed:
+    hint = "Name the object otherwise, or try another model; the run was probably charged."
+    if words:
+        hint = f"What it said is in text. {hint}"
+    return PredictionFailed("The model found nothing, and gave no mask.", hint=hint, code="nothing_found")
+
+
+@dataclass(frozen=True, slots=True)
+class _Photo:
+    """The photo, upright, and its EXIF orientation; without an image where it cannot be decoded.
+
+    It was passed on by URL then, and what was paid for is the mask.
+    """
+
+    image: "Image.Image | None" = None
+    orientation: int = 1
+
+
+def _photo(path: Path | None) -> _Photo:
+    from rotoscope.media.pictures import decode, orientation_of
+
+    if path is None:
+        return _Photo()
+    content = path.read_bytes()
     try:
-        return decode(path.read_bytes()) if path else None
+        return _Photo(decode(content), orientation_of(content))
     except UserMistake:
-        return None
+        return _Photo()
 
 
 def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapping[str, str] | None]:
     """The clean text, a label for each mask, and the problem when phrases and masks do not match."""
     caption = read_caption(work.text or "")
-    fallback = [work.label if count == 1 else f"{work.label} {n + 1}" for n in range(count)]
+    numbered = [work.label if count == 1 else f"{work.label} {n + 1}" for n in range(count)]
+    given = [clean_text(name or "", _LONGEST_NAME) for name in work.names] or [""] * count
+    fallback = [name or number for name, number in zip(given, numbered, strict=True)]
     if not work.describes:
         return {"text": caption.text or None}, fallback, None
     try:
-        segments = pair(caption, count)
+        segments = [one for one in pair(caption, count + work.left_out) if one.mask < count]
     except PredictionFailed as error:
         return {"text": caption.text, "segments": []}, fallback, problem_of(error)
     labels = {segment.mask: segment.phrase for segment in segments if segment.phrase}
@@ -161,7 +208,15 @@ def _words(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapp
     return {"text": caption.text, "segments": rows}, [labels.get(n) or fallback[n] for n in range(count)], None
 
 
-def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A mask, and whether the file that it was read from is that very mask, pixel by pixel."""
+
+    mask: "Mask"
+    same: bool
+
+
+def _mask(path: Path, photo: _Photo, work: MaskWork, notes: _Notes) -> _Found:
     """The mask in a picture that a model gave: a bare mask, or one that is painted on the photo."""
     from rotoscope.media.mask_reader import read_mask
     from rotoscope.media.masks import fit_to, painted_difference
@@ -175,10 +230,12 @@ def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
             hint="The run was probably charged; the file is kept and listed under files.",
             code=error.code,
         ) from error
-    read = read_mask(given)
+    picture = photo.image
+    upright = given if picture is None else _upright(given, picture, photo.orientation, work, notes)
+    read = read_mask(upright)
     for remark in read.remarks if read else ():
         notes.add(remark)
-    mask = read.mask if read else painted_difference(given, picture) if picture is not None else None
+    mask = read.mask if read else painted_difference(upright, picture) if picture is not None else None
     if mask is None:
         raise PredictionFailed(
             "The model gave a picture in which no mask can be told from the photo.",
@@ -188,15 +245,37 @@ def _mask(path: Path, picture: "Image.Image | None", notes: _Notes) -> "Mask":
     if read is None:
         notes.add("The model painted its mask on the photo; the mask was taken from what differs.")
     if picture is None:
-        return mask
+        return _Found(mask, _is_same(given, mask))
     try:
         fitted, resized = fit_to(mask, *picture.size)
     except UserMistake:
         notes.add("The mask has another shape than the photo and is given as it came.")
-        return mask
+        return _Found(mask, _is_same(given, mask))
     if resized:
         notes.add("The mask had another size than the photo and was resized to it without smoothing.")
-    return fitted
+    return _Found(fitted, _is_same(given, fitted))
+
+
+def _upright(
+    given: "Image.Image", picture: "Image.Image", orientation: int, work: MaskWork, notes: _Notes
+) -> "Image.Image":
+    """What a model gave, in the frame of the upright photo."""
+    from rotoscope.media.pictures import make_upright
+
+    frame, sure = frame_of(given, picture, orientation, work.frame)
+    note = note_of(frame, sure=sure, by_place=work.by_place)
+    if note is not None:
+        notes.add(note)
+    return make_upright(given, orientation) if frame == "stored" else given
+
+
+def _is_same(given: "Image.Image", mask: "Mask") -> bool:
+    """Whether a picture is a mask pixel by pixel, in black and white."""
+    import numpy as np
+
+    if given.mode not in ("1", "L", "P", "RGB") or given.size != (mask.shape[1], mask.shape[0]):
+        return False
+    return bool(np.array_equal(np.asarray(given.convert("L")), mask.view(np.uint8) * np.uint8(255)))
 
 
 def _measured(label: str, mask: "Mask", score: float | None) -> dict[str, Json]:
@@ -207,13 +286,16 @@ def _measured(label: str, mask: "Mask", score: float | None) -> dict[str, Json]:
     return {"label": label, "score": score, "box": corners, "area": round(area_of(mask), 6)}
 
 
-def _mask_output(n: int, mask: "Mask", work: MaskWork, tray: Tray) -> Output:
+def _mask_output(n: int, found: _Found, work: MaskWork, tray: Tray) -> Output:
+    """The n-th mask as a file; with the provider's address only where the file there is the same, and no painting."""
     from rotoscope.media.masks import mask_png
 
-    height, width = mask.shape
+    height, width = found.mask.shape
     raw = work.raw[n][1]
-    kept = tray.keep(mask_png(mask), _PNG)
-    return Output("mask", n, _artifact(kept, width, height), raw.source_url, raw.source_expires_at)
+    artifact = _artifact(tray.keep(mask_png(found.mask), _PNG), width, height)
+    if not found.same:
+        return Output("mask", n, artifact)
+    return Output("mask", n, artifact, raw.source_url, raw.source_expires_at)
 
 
 def _artifact(kept: Kept, width: int, height: int) -> Artifact:

@@ -33,7 +33,7 @@ async def finish(rooms: Rooms, job: Job, _: Grip) -> Patch:
     """
     found, raw = harvested(rooms, job), await _raw(rooms, job)
     gone = [output for output in raw if rooms.vault.find(output.artifact.sha256) is None]
-    if gone or not raw:
+    if gone or not (raw or found.is_words_alone):
         return _back_to_fetch(job, gone)
     return _done(job, found, await _finished(rooms, job, found, raw))
 
@@ -116,6 +116,10 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
         picture=picture,
         file_name=_file_name(rooms, job, picture),
         text=found.text,
+        names=[source.label for source in found.masks],
+        left_out=found.left_out,
+        frame=rooms.manifest(job).outputs.frame,
+        by_place=bool(job.args.get("points") or job.args.get("box")),
         label=str(job.data.get("label") or "mask"),
         score=found.notice.confidence if found.notice else None,
         describes=rooms.manifest(job).tool == "describe_with_masks",
@@ -149,7 +153,7 @@ def _present(rooms: Rooms, output: Output) -> Path:
 
 def _done(job: Job, found: Harvest, finished: Finished) -> Patch:
     earlier = job.data.get("warnings")
-    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *finished.warnings]
+    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *found.warnings, *finished.warnings]
     if found.notice and found.notice.text:
         warnings.insert(0, found.notice.text)
     data: dict[str, Json] = {"result": dict(finished.result), "warnings": warnings}

@@ -182,9 +182,10 @@ def what_was_seen(rooms: Rooms, job: Job, look: Look | None) -> str:
         return f"Its list shows several that can be it: {_ids(look.ours)}."
     if look.alike:
         return f"Its list shows runs that were given the same, and may be somebody else's: {_ids(look.alike)}."
+    note = f" {known}" if (known := rooms.provider(job).list_note) else ""
     if not look.whole:
-        return f"It is not in the part of {title}'s list that could be read."
-    return f"It is not in {title}'s list."
+        return f"It is not in the part of {title}'s list that could be read.{note}"
+    return f"It is not in {title}'s list.{note}"
 
 
 def _ids(found: Sequence[Sighting]) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, Status
+from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, ProviderFile, Status
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs.job import Job, Output
+from rotoscope.jobs.job import ENDED, Job, Output
+from rotoscope.jobs.runs import credits_left, metrics_of, opens_in_a_browser, provider_run
 from rotoscope.media.vault import Vault
 from rotoscope.wire.messages import Json
 
@@ -15,6 +16,7 @@ _COMPUTED = "This result was computed by rotoscope's built-in sandbox, not by th
 _STANDS_IN = "rotoscope's built-in sandbox stands in for the named model. "
 _RUNS = frozenset({"watch", "fetch", "finish"})
 """Stages that have a prediction."""
+_SURELY_KEPT = 86_400.0  # seconds
 _SET_A_KEY = "Set a provider key to use the model itself."
 
 
@@ -33,7 +35,9 @@ def report(
     contract = TOOLS[job.tool].result
     wanted = shape or (contract if issubclass(contract, JobResult) else JobResult)
     warnings = [*_warnings(job), *_gone(job, outputs, vault, now)]
-    fields = {**_common(job, now), **_media(job, outputs, vault), "warnings": warnings}
+    media = _media(job, outputs, vault, now)
+    given = provider_run(job, _as_given(job, outputs, now))
+    fields = {**_common(job, now), **media, "provider_run": given, "warnings": warnings}
     return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
 
 
@@ -74,6 +78,8 @@ def _common(job: Job, now: float) -> dict[str, object]:
         "request": dict(job.args),
         "next_step": _next_step(job),
         "error": _problem(job),
+        "metrics": metrics_of(job),
+        "credits_left": credits_left(job),
         "stale_since": timestamp(stale) if (stale := _number(data.get("stale_since"))) is not None else None,
     }
 
@@ -83,8 +89,8 @@ def _status(job: Job) -> Status:
     return "running" if job.state == "queued" and job.stage in _RUNS else job.state
 
 
-def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, object]:
-    files = {(o.role, o.n): _file(o, vault) for o in outputs if vault.find(o.artifact.sha256)}
+def _media(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
+    files = {(o.role, o.n): _file(job, o, vault, now) for o in outputs if vault.find(o.artifact.sha256)}
     result = job.data.get("result")
     found = result if isinstance(result, dict) else {}
     measured = found.get("masks")
@@ -107,20 +113,49 @@ def _media(job: Job, outputs: Sequence[Output], vault: Vault) -> dict[str, objec
     }
 
 
-def _file(output: Output, vault: Vault) -> Mapping[str, object]:
+def _lives(job: Job, output: Output, now: float) -> bool:
+    """Whether anybody can open a file at the provider now."""
+    url, expires = output.source_url, output.source_expires_at
+    if url is None or not url.startswith("https://") or not opens_in_a_browser(url):
+        return False
+    # Where no provider says how long it keeps a file, it surely does for a while.
+    return now < ((job.finished_at or now) + _SURELY_KEPT if expires is None else expires)
+
+
+def _as_given(job: Job, outputs: Sequence[Output], now: float) -> list[ProviderFile]:
+    """What the provider gave and still keeps, where none of the result's files has its address."""
+    if job.state not in ENDED:
+        return []
+    raw = [output for output in outputs if output.role == "raw" and _lives(job, output, now)]
+    told = {output.source_url for output in outputs if output.role != "raw" or job.state == "failed"}
+    return [
+        ProviderFile(url=str(one.source_url), expires_at=_time(one.source_expires_at))
+        for one in raw
+        if one.source_url not in told
+    ]
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else timestamp(seconds)
+
+
+def _file(job: Job, output: Output, vault: Vault, now: float) -> Mapping[str, object]:
+    """A file with its addresses."""
     kept = output.artifact
     path = vault.find(kept.sha256)
-    expires = output.source_expires_at
+    source, expires = output.source_url, output.source_expires_at
+    if source is not None and not opens_in_a_browser(source):
+        source, expires = None, None
     return {
-        "url": path.as_uri() if path else "",
+        "url": source if _lives(job, output, now) else path.as_uri() if path else "",
         "path": str(path),
         "uri": f"artifact://{kept.sha256}",
         "content_type": kept.content_type,
         **kept.facts,
         "file_size": kept.size,
         "sha256": kept.sha256,
-        "source_url": output.source_url,
-        "source_expires_at": timestamp(expires) if expires is not None else None,
+        "source_url": source,
+        "source_expires_at": _time(expires),
     }
 
 
@@ -143,7 +178,10 @@ def _gone(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list
         return []
     names = ", ".join(f"{output.role}/{output.n}" if output.role in ("mask", "raw") else output.role for output in lost)
     words = [f"Files of this result are no longer in the results folder {vault.folder}: {names}."]
-    for url, expires in dict.fromkeys((o.source_url, o.source_expires_at) for o in lost if o.source_url):
+    raw = {output.n: output for output in outputs if output.role == "raw"}
+    # What was made of a file of the model's can be made again of that.
+    origins = [raw.get(o.n, o) if o.role == "mask" else o for o in lost]
+    for url, expires in dict.fromkeys((o.source_url, o.source_expires_at) for o in origins if o.source_url):
         if expires is None or expires > now:
             until = f" until {timestamp(expires)}" if expires is not None else ""
             words.append(f"What the model gave is at {url}{until}.")

@@ -17,7 +17,9 @@ from rotoscope.jobs.job import Job, Patch, problem_of
 from rotoscope.jobs.lives import Stopwatch, life, number, trail_of
 from rotoscope.jobs.progress import live
 from rotoscope.jobs.rooms import Rooms
+from rotoscope.jobs.runs import run_data
 from rotoscope.jobs.stopping import Stopping
+from rotoscope.predictions.dialects.failures import NEXT_STEPS
 from rotoscope.predictions.pacer import Seat
 from rotoscope.predictions.runner import Runner, Trail
 from rotoscope.predictions.states import (
@@ -187,31 +189,42 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
     """What a new state of the prediction changes in the job."""
     title = rooms.provider(job).title
     match state:
-        case Succeeded(output=output, metrics=metrics):
+        case Succeeded(ticket=ticket, output=output, metrics=metrics):
             measured = _measured(rooms.dialects[job.provider].measures, metrics)
             modestly = cast("Json", modest(dict(metrics), _METRICS, _METRIC_LENGTH))
             known: dict[str, Json] = {"metrics": modestly, "measured": measured, "ready_at": rooms.clock()}
+            known |= run_data(ticket)
             # A blob was replaced by its artifact:// link before it came here.
             result = None if isinstance(output, Blob) else output
             message = f"{title} has finished; fetching the result."
             return Patch(stage="fetch", data={**known, "output": result}, message=message, progress=0.95)
-        case Failed(code=code, message=message, said=said, charged=charged):
+        case Failed(ticket=ticket, code=code, message=message, said=said, charged=charged):
             said_too = {"said": said[:2000]} if said else {}
-            hint = "Change the request, or try another model."
+            hint = NEXT_STEPS.get(code, NEXT_STEPS["prediction_failed"])
             if code == "output_expired":
-                hint = f"Whether it was charged is shown at {title}; rotoscope jobs resume {job.id} asks for it again."
+                hint = _where_it_was(rooms, job)
             problem = {"code": code, "message": message, "hint": hint, **said_too}
-            return Patch(state="failed", error=problem, message=message, data={"charged": charged})
-        case Canceled(charged=charged):
+            return Patch(state="failed", error=problem, message=message, data={"charged": charged, **run_data(ticket)})
+        case Canceled(ticket=ticket, charged=charged):
             words = _cancel_words(title, charged)
             ours = {"code": "provider_cancelled", "message": words, "hint": "Call the tool again to run it anew."}
             error = None if job.cancel_requested else ours
-            return Patch(state="cancelled", message=words, error=error, data={"charged": charged})
+            return Patch(state="cancelled", message=words, error=error, data={"charged": charged, **run_data(ticket)})
         case Waiting(ticket=ticket) | Working(ticket=ticket) | Ready(ticket=ticket):
             now = rooms.clock()
             accepted: dict[str, Json] = {"ticket": ticket_to_json(ticket), "accepted_at": now}
             accepted |= {"watched": 0.0, "watched_at": now, "working_at": None if isinstance(state, Waiting) else 0.0}
+            accepted |= run_data(ticket)
             return Patch(stage="watch", data=accepted, message=_words(title, state), progress=max(job.progress, 0.02))
+
+
+def _where_it_was(rooms: Rooms, job: Job) -> str:
+    """What to do about a result that the provider no longer has."""
+    provider = rooms.provider(job)
+    seconds = provider.large_answer_seconds
+    briefly = f"{provider.title} keeps a large answer for {seconds / 60:g} minutes only. " if seconds else ""
+    asking = f"rotoscope jobs resume {job.id} asks for it again."
+    return f"{briefly}Whether it was charged is shown at {provider.title}; {asking}"
 
 
 @dataclass(slots=True)

@@ -26,7 +26,17 @@ from rotoscope.media.rewriting import bare_png, write_jpeg, write_png, write_web
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["DEFAULT_LIMITS", "CleanPicture", "Limits", "check_picture_type", "check_size", "clean", "decode"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "CleanPicture",
+    "Limits",
+    "check_picture_type",
+    "check_size",
+    "clean",
+    "decode",
+    "make_upright",
+    "orientation_of",
+]
 
 _FEW_COLOURS = 256
 
@@ -61,6 +71,16 @@ def check_size(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         return (height, width) if picture.orientation in SIDEWAYS else (width, height)
 
 
+def orientation_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 1 is upright, and where it says nothing.
+
+    Raises:
+        InvalidInput, TooLarge: as for `check_size`.
+    """
+    with broken_is_corrupt(limits):
+        return open_picture(data, limits).orientation
+
+
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> "Image.Image":
     """Decode a picture, upright; of one that moves, the first picture.
 
@@ -81,7 +101,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False)
     """
     with broken_is_corrupt(limits):
         picture = open_picture(data, limits)
-        return _turned(_bare(_plain(load_pixels(picture, data), exact=exact)), picture.orientation)
+        return make_upright(_bare(_plain(load_pixels(picture, data), exact=exact)), picture.orientation)
 
 
 def clean(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> CleanPicture:
@@ -117,7 +137,7 @@ def clean(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) 
         converted = to_srgb(image, picture.profile) if picture.profile and not exact else None
         image = _plain(converted or image, exact=exact)
         is_new = is_new or converted is not None
-        size, image = image.size, _turned(_bare(image), picture.orientation)
+        size, image = image.size, make_upright(_bare(image), picture.orientation)
         if picture.orientation != UPRIGHT:
             picture.image.close()  # its pixels, which lie there a second time now
         content, content_type = _written(image, picture, size, is_new=is_new)
@@ -161,8 +181,8 @@ def _is_opaque(image: "Image.Image") -> bool:
     return image.getchannel("A").getextrema() == (255, 255)
 
 
-def _turned(image: "Image.Image", orientation: int) -> "Image.Image":
-    """The picture as its camera meant it to be seen."""
+def make_upright(image: "Image.Image", orientation: int) -> "Image.Image":
+    """A picture of this EXIF orientation, as it is stored, made upright as its camera meant it to be seen."""
     from PIL.Image import Transpose
 
     turns = {

@@ -70,14 +70,14 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
     own = {
         name: frozenset({urlsplit(bases[name]["api"]).netloc.lower()})
         for name, provider in providers.items()
-        if settings.variable(provider.base_variable) is not None
+        if settings.variable(provider.base_variable) is not None and bases[name] != provider.bases
     }
     return Access(sandbox=False, built_in=False, bases=bases, trusted=frozenset(), keys=keys, own_hosts=own)
 
 
 def _key(settings: Settings, provider: Provider) -> str | None:
     for name in provider.key_variables:
-        key = settings.variable(name)
+        key = _key_value(settings, name)
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             raise InvalidInput(f"{name} holds characters that no key has.", hint=f"Set {name} again.")
         if key:
@@ -85,14 +85,22 @@ def _key(settings: Settings, provider: Provider) -> str | None:
     return None
 
 
+def _key_value(settings: Settings, name: str) -> str | None:
+    """The value of a variable; of several, joined by `+` in its name, their values joined by colons if all are set."""
+    parts = [settings.variable(one) for one in name.split("+")]
+    return ":".join(part for part in parts if part) if all(parts) else None
+
+
 def _has_base(settings: Settings, provider: Provider) -> bool:
     return not provider.base_required or settings.variable(provider.base_variable) is not None
 
 
 def _bases(settings: Settings, provider: Provider) -> Mapping[str, str]:
-    """A base URL of the operator's replaces all of the provider's: a gateway or a sandbox has one host.
+    """A base URL on another host replaces all of the provider's: a gateway or a sandbox has one host.
 
-    Clients of Replicate disagree whether the base includes `/v1`; ours does not.
+    One on the provider's own host says nothing new, and its other hosts (uploads, history) stay what they are: clients
+    and guides set `https://api.segmind.com/v1`, the official client's own value. Clients of Replicate disagree whether
+    the base includes `/v1`; ours does not.
     """
     own = settings.variable(provider.base_variable)
     if own is None:
@@ -103,6 +111,9 @@ def _bases(settings: Settings, provider: Provider) -> Mapping[str, str]:
             hint=f"Correct or unset {provider.base_variable}.",
         )
     base = own.rstrip("/").removesuffix("/v1")
+    at = _origin(base)
+    if at is not None and at in map(_origin, provider.bases.values()):
+        return provider.bases
     return dict.fromkeys(provider.bases, base)
 
 
@@ -111,6 +122,22 @@ def _is_address(url: str) -> bool:
         return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
     except ValueError:
         return False
+
+
+def _origin(url: str) -> tuple[str, int | None] | None:
+    """Host and port of a base URL, however they are written; None for what is no such address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    host = (parts.hostname or "").removesuffix(".")
+    if not host or parts.username is not None:
+        return None
+    return host, None if port == _PORTS.get(parts.scheme) else port
+
+
+_PORTS = {"https": 443, "http": 80}
 
 
 def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bool) -> Access:

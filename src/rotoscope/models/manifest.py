@@ -69,7 +69,9 @@ class Provider(_Record):
     inline_bytes: Bytes
     upload_bytes: Bytes | None = None
     output_seconds: Kept | None = None
+    large_answer_seconds: Kept | None = None
     list_seconds: Kept | None = None
+    list_note: str = ""
     source: str
 
     @model_validator(mode="after")
@@ -169,6 +171,8 @@ class Outputs(_Record):
         masks: one picture or many; each is a mask, or the picture with a mask painted on it.
         text: the model's words, in the Sa2VA form where it has phrases.
         video: the finished video.
+        frame: how the model sees a photo that its EXIF data turn, and so how its masks lie: as it is `stored`, or
+            `upright`; absent where nobody knows.
         frame_rate: of the video, in frames a second; absent where it follows the video that is edited.
         sound: whether the video has sound; absent where nobody knows.
     """
@@ -176,6 +180,7 @@ class Outputs(_Record):
     masks: str | None = None
     text: str | None = None
     video: str | None = None
+    frame: Literal["stored", "upright"] | None = None
     frame_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
     sound: bool | None = None
     inferred: tuple[str, ...] = ()

@@ -229,7 +229,8 @@ class Runner:
         reply = await self.send(asking)
         if reply.status in {401, 403, 429} or reply.status >= 500:  # noqa: PLR2004 - what says nothing of the run
             raise ProviderDown("The provider does not show the prediction just now.", hint="Try again later.")
-        return self.dialect.sighting(reply.json(), call) if reply.ok else None
+        shown = self.dialect.sighting(reply.json(), call) if reply.ok else None
+        return shown if shown is not None and shown.ticket.id == prediction_id else None
 
     async def upload(self, parcel: Parcel) -> str:
         """Bring a file to the provider; the URL it is read from. Uploads are free, so they are tried again.

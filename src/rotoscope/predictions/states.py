@@ -2,7 +2,8 @@
 
 Rule 1: a prediction is open (`Waiting`, `Working`, `Ready`) or final (`Succeeded`, `Failed`, `Canceled`).
 Rule 2: a final state is final; whatever a provider says afterwards is ignored.
-Rule 3: a status word nobody knows is `Working` with a note; the job's deadline decides, not the word.
+Rule 3: a status word nobody knows is `Working` with a note; the job's deadline decides, not the word. Only another word
+    for "finished well" beside an output that stands there is believed.
 Rule 4: every state but a one-shot success carries the ticket, so that it can be asked about after a restart.
 Rule 5: `Ready` exists because fal keeps "completed" and "result" apart; it is followed by one more ask.
 """
@@ -90,11 +91,15 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Finished; the result is still to be fetched. `metrics` came with the status and not again with the result."""
+    """Finished; the result is still to be fetched. `metrics` came with the status and not again with the result.
+
+    `failure` is how it has ended where that is known already, and one answer more may say why.
+    """
 
     ticket: Ticket
     logs: tuple[str, ...] = ()
     metrics: Mapping[str, Json] = field(default_factory=dict)
+    failure: "Failed | None" = None
 
 
 @dataclass(frozen=True, slots=True)

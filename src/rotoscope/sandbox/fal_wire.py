@@ -151,7 +151,8 @@ def _hooked(site: Site, request: Request, known: Prediction) -> JsonObject:
 
 
 def _start_by(site: Site, request: Request) -> float | None:
-    asked = request.headers.get("x-fal-request-timeout")
+    headers = request.headers
+    asked = headers.get("x-fal-request-start-timeout", headers.get("x-fal-request-timeout"))
     try:
         return None if asked is None else site.clock() + float(asked)
     except ValueError as problem:
@@ -274,7 +275,7 @@ async def _cancel(site: Site, request: Request) -> Response:
 
 
 async def _past(site: Site, request: Request) -> Response:
-    """What was submitted to one endpoint, the latest first, with its input."""
+    """What was submitted to one endpoint, the latest first; what went in and came out only where that is asked for."""
     model = find_model(_WIRE, request.query_params.get("endpoint_id", ""))
     if model is None:
         raise _refuse(404, {"detail": "Endpoint not found"})
@@ -284,25 +285,27 @@ async def _past(site: Site, request: Request) -> Response:
         return mark.model == model.name and (since is None or mark.created >= since)
 
     page, more = site.page(_WIRE, skipped, limit, is_one)
+    payloads = "payloads" in request.query_params.getlist("expand")
     return JSONResponse(
         {
-            "items": [_row(site, request, one) for one in page],
+            "items": [_row(site, request, one, payloads=payloads) for one in page],
             "next_cursor": str(skipped + limit) if more else None,
             "has_more": more,
         }
     )
 
 
-def _row(site: Site, request: Request, known: Prediction) -> JsonObject:
+def _row(site: Site, request: Request, known: Prediction, *, payloads: bool) -> JsonObject:
     stage, completed = known.stage(site.clock()), known.completed(site.clock())
     failed: Any = 422 if stage is Stage.FAILED else 499
-    return {
+    row: JsonObject = {
         "request_id": known.order.id,
         "endpoint_id": known.order.model,
         "sent_at": _iso(known.order.created),
         "started_at": _iso(known.started) if known.started is not None else None,
         "ended_at": _iso(completed) if completed is not None else None,
         "status_code": None if not stage.final else 200 if stage is Stage.SUCCEEDED else failed,
-        "json_input": known.order.input,
-        "json_output": site.output(known, site.base(request)),
     }
+    if not payloads:
+        return row
+    return {**row, "json_input": known.order.input, "json_output": site.output(known, site.base(request))}

@@ -64,11 +64,17 @@ def _result_text(result: JobResult) -> str:
     seed = "" if result.seed is None else f", seed {result.seed}"
     lines = [f"{result.tool} {result.status}: {result.message}"]
     lines += [f"job {result.job_id or '-'}, {where}{seed}"] if result.provider else []
+    if result.provider_run is not None and not result.sandbox:
+        page = f", {result.provider_run.web_url}" if result.provider_run.web_url else ""
+        lines.append(f"run {result.provider_run.id} at {result.provider}{page}")
+        lines += [f"as it was given: {file.url}{_until(file.expires_at)}" for file in result.provider_run.files]
     if result.error is not None:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
     if result.job_id and result.status in ("queued", "running"):
         lines.append(f"progress {result.progress:.0%}, {result.elapsed_seconds:.0f} s so far")
     lines += _media_lines(result)
+    if result.planned_request is not None:
+        lines.append(f"request: {result.planned_request.method} {result.planned_request.url}")
     if result.planned_input is not None:
         lines.append(f"input: {result.planned_input}")
     lines.append(f"cost: estimate {_usd(result.cost.estimate_usd)}, charged {_usd(result.cost.charged_usd)}")
@@ -125,8 +131,19 @@ def _mask_lines(result: JobResult) -> list[str]:
 
 
 def _place(media: MediaFile) -> str:
+    """Where a file is: for this machine, for another tool, and for a browser while the provider keeps it."""
     size = f"{media.width}x{media.height} " if media.width else ""
-    return f"{size}{media.path} {media.uri} {media.url}"
+    return f"{size}{media.path} {media.uri}{_web(media)}"
+
+
+def _web(media: MediaFile) -> str:
+    if not media.url.startswith("https://"):
+        return ""
+    return f" {media.url}{_until(media.source_expires_at)}"
+
+
+def _until(moment: str | None) -> str:
+    return f" until {moment[11:16]}Z" if moment else ""
 
 
 def _usd(amount: float | None) -> str:

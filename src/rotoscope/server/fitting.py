@@ -7,6 +7,7 @@ hold them whole. Only where that is not enough the files go too, and last of all
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TypeVar
 
 from rotoscope.contracts.results import (
@@ -16,6 +17,8 @@ from rotoscope.contracts.results import (
     JobResult,
     MaskResult,
     MediaFile,
+    PlannedRequest,
+    ProviderRun,
     VideoResult,
 )
 
@@ -95,6 +98,9 @@ def _shortened(result: Result, cut: _Cut) -> Result:
         "message": _words(result.message, cut.words),
         "request": _json(result.request, cut),
         "planned_input": _json(result.planned_input, cut),
+        "provider_run": _run(result.provider_run, cut),
+        "planned_request": _request(result.planned_request, cut),
+        "metrics": dict(list(result.metrics.items())[: cut.items]),
         "warnings": [_words(one, cut.words) for one in result.warnings[: cut.items]],
         "files": [_file(one, cut) for one in result.files[: cut.items]],
     }
@@ -136,7 +142,16 @@ def _with_masks(result: Result, shown: int) -> Result:
 def _without_files(result: Result) -> Result:
     """The last resort: a state, an id and a next step, and the link that has everything."""
     note = f"This result is too long to be shown: read job://{result.job_id}."
-    bare: dict[str, object] = {"request": {}, "planned_input": None, "warnings": [note], "files": []}
+    bare: dict[str, object] = {
+        "request": {},
+        "planned_input": None,
+        "planned_request": None,
+        "metrics": {},
+        "warnings": [note],
+        "files": [],
+    }
+    if result.provider_run is not None:
+        bare["provider_run"] = result.provider_run.model_copy(update={"files": []})
     if isinstance(result, MaskResult):
         bare |= {"masks": [], "overlay": None, "coco": None}
     if isinstance(result, DescribeResult | AnyResult):
@@ -159,7 +174,18 @@ def _file(file: MediaFile, cut: _Cut) -> MediaFile:
     """Half an address leads nowhere: the provider's own is left out when it is long."""
     if file.source_url is None or len(file.source_url) <= cut.words:
         return file
-    return file.model_copy(update={"source_url": None, "source_expires_at": None})
+    here = {"url": PurePath(file.path).as_uri()} if file.url == file.source_url else {}
+    return file.model_copy(update={"source_url": None, "source_expires_at": None, **here})
+
+
+def _run(run: ProviderRun | None, cut: _Cut) -> ProviderRun | None:
+    if run is None:
+        return None
+    return run.model_copy(update={"files": [one for one in run.files if len(one.url) <= cut.words][: cut.items]})
+
+
+def _request(request: PlannedRequest | None, cut: _Cut) -> PlannedRequest | None:
+    return None if request is None else request.model_copy(update={"body": _json(request.body, cut)})
 
 
 def _json(value: object, cut: _Cut) -> object:

@@ -14,7 +14,7 @@ import pytest
 
 from rotoscope.errors import RotoscopeError
 from rotoscope.predictions.dialects import DIALECTS, Dialect
-from rotoscope.predictions.states import Blob, Call, Open, Prediction, Ticket, is_final, ticket_to_json
+from rotoscope.predictions.states import Blob, Call, Failed, Open, Prediction, Ticket, is_final, ticket_to_json
 from rotoscope.wire.messages import HttpCall, Json, Reply
 
 CONVERSATIONS = sorted((Path(__file__).parent / "conversations").glob("*.json"))
@@ -88,6 +88,8 @@ def plain(value: object) -> Json:
     match value:
         case Ticket():
             return ticket_to_json(value)
+        case Failed():
+            return described(value)
         case Blob():
             return {"content_type": value.content_type, "base64": base64.b64encode(value.content).decode()}
         case tuple():

@@ -21,6 +21,7 @@ from rotoscope.errors import (
 from rotoscope.predictions.dialects import DIALECTS, Parcel, Placement
 from rotoscope.predictions.states import (
     Call,
+    Failed,
     Ready,
     Ticket,
     Waiting,
@@ -40,7 +41,8 @@ CALLS = [
     for name, forms in FORMS.items()
     for form in forms
 ]
-OPEN = [Waiting(TICKET), Working(TICKET, 0.5), Ready(TICKET)]
+BROKEN = Ready(TICKET, failure=Failed(TICKET, "prediction_failed", "The model ran and failed.", "odd", charged=False))
+OPEN = [Waiting(TICKET), Working(TICKET, 0.5), Ready(TICKET), BROKEN]
 EVERY_CALL = pytest.mark.parametrize(("name", "call"), CALLS, ids=lambda value: getattr(value, "form", value))
 EVERY_DIALECT = pytest.mark.parametrize("name", DIALECTS)
 EVERY_OPEN_STATE = pytest.mark.parametrize("state", OPEN, ids=lambda state: type(state).__name__)
@@ -132,7 +134,8 @@ def test_no_key_is_in_any_request(name):
     worded += [call for call in (dialect.cancel(TICKET), dialect.upload(parcel)) if call]
     for call in worded:
         assert call.with_key
-        assert {header.lower() for header in call.headers} <= {"cancel-after", "x-fal-request-timeout"}
+        known = {"cancel-after", "x-fal-request-timeout", "x-fal-request-start-timeout"}
+        assert {header.lower() for header in call.headers} <= known
 
 
 @EVERY_DIALECT
@@ -177,6 +180,26 @@ def test_an_id_that_cannot_be_asked_about_is_a_lost_reply(name, id_):
 def test_a_reply_that_proves_nothing_is_a_lost_reply(name, call, status):
     with pytest.raises(ReplyLost):
         DIALECTS[name](BASES).read(Reply(status, {"content-type": "text/html"}, b"<html>"), call)
+
+
+@EVERY_DIALECT
+@EVERY_OPEN_STATE
+@pytest.mark.parametrize("word", ["succeeded", "COMPLETED", "failed", "FAILED", "canceled", "processing"])
+def test_an_answer_that_names_another_prediction_says_nothing_of_ours(name, state, word):
+    output = {"img": "https://a.example/x.png"}
+    body = {
+        "id": "zzz999",
+        "request_id": "zzz999",
+        "status": word,
+        "model_status": word,
+        "output": output,
+        "error": "x",
+    }
+    if name == "fal" and isinstance(state, Ready):
+        return  # fal's result is the model's own output, whose members may have any name
+    for status in (200, 422):
+        with pytest.raises(ProviderDown):
+            DIALECTS[name](BASES).read(Reply(status, {}, json.dumps(body).encode()), state)
 
 
 def outcome(read: Callable[[], object]) -> object:

@@ -48,10 +48,29 @@ def test_a_header_names_seconds_or_a_moment(headers, seconds):
         ("Rate limit resets in 2.5 seconds", 2.5),
         ("Your rate limit resets in ~900s.", 60.0),
         ("Your rate limit resets soon.", None),
+        ("Request was throttled. Expected available in 42 seconds.", 42.0),
+        ("Rate limit reached. Please try again in 500ms.", 0.5),
+        ("Too many requests, retry after 2 minutes", 60.0),
     ],
 )
-def test_replicates_sentence_names_seconds(detail, seconds):
+def test_a_sentence_names_seconds(detail, seconds):
     assert pause(Reply(429, {}, json.dumps({"detail": detail}).encode())) == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"detail": "busy", "retry_after": 7}, 7.0),
+        ({"retry_after": "2.5"}, 2.5),
+        ({"error": {"message": "busy", "retry_after": 12}}, 12.0),
+        ({"retry_after": 1e300}, None),
+        ({"retry_after": -1}, None),
+        ({"retry_after": True}, None),
+        ({"retry_after": None, "detail": "resets in 3s"}, 3.0),
+    ],
+)
+def test_a_member_of_the_body_names_seconds(body, seconds):
+    assert pause(Reply(429, {}, json.dumps(body).encode())) == seconds
 
 
 def test_the_header_counts_before_the_sentence():

@@ -32,7 +32,8 @@ def test_a_deadline_of_replicate_is_whole_seconds_and_never_too_short(seconds, h
 @pytest.mark.parametrize(("seconds", "header"), [(600, "600"), (1, "2")])
 def test_a_deadline_of_fal_is_the_time_until_the_start(seconds, header):
     call = Call("fal", "owner/app", {}, deadline_seconds=seconds)
-    assert DIALECTS["fal"](FAL).submit(call).headers == {"X-Fal-Request-Timeout": header}
+    named = {"X-Fal-Request-Start-Timeout": header, "X-Fal-Request-Timeout": header}
+    assert DIALECTS["fal"](FAL).submit(call).headers == named
 
 
 @pytest.mark.parametrize(("seconds", "patience"), [(None, 120.0), (30, 120.0), (600, 600.0)])

@@ -6,11 +6,15 @@ from urllib.parse import urlsplit
 
 from rotoscope.wire.messages import Json
 
-__all__ = ["identifier", "own_urls", "trunk", "web_url"]
+__all__ = ["PAGE", "identifier", "own_urls", "page_url", "trunk", "web_url"]
 
 # An id becomes part of a path, so it may hold nothing that a path or a query gives a meaning to.
 _ID = re.compile(r"(?=.*[0-9A-Za-z])[0-9A-Za-z._:~-]{1,200}")
 _URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
+_LONGEST_PAGE = 500  # characters
+PAGE = "web"
+"""The name in a ticket's URLs under which the page of a run stands."""
+
 _VERSION = re.compile(r"/v[0-9]+$")
 
 
@@ -41,6 +45,15 @@ def own_urls(named: Mapping[str, Json] | Mapping[str, str], names: Iterable[str]
         for name, url in urls.items()
         if isinstance(url, str) and url.lower().startswith(origin) and _URL.fullmatch(url) and "#" not in url
     }
+
+
+def page_url(value: Json, hosts: Iterable[str]) -> str | None:
+    """The address of a page about a run, for a person: https, short, on one of some hosts. It is never asked for."""
+    url = web_url(value)
+    if url is None or len(url) > _LONGEST_PAGE:
+        return None
+    parts = urlsplit(url)
+    return url if parts.scheme == "https" and parts.netloc.lower() in set(hosts) else None
 
 
 def web_url(value: Json) -> str | None:

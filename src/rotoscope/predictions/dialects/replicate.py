@@ -8,10 +8,11 @@ a reply are never followed: a gateway's point at api.replicate.com, which must n
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from rotoscope.errors import InvalidInput
-from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk, web_url
+from rotoscope.predictions.dialects.addresses import PAGE, identifier, own_urls, page_url, trunk, web_url
+from rotoscope.predictions.dialects.failures import code_of_words, message_of
 from rotoscope.predictions.dialects.shape import Parcel, Placement
 from rotoscope.predictions.dialects.verdicts import (
     empty,
@@ -23,7 +24,7 @@ from rotoscope.predictions.dialects.verdicts import (
     unanswered,
     untaken,
 )
-from rotoscope.predictions.dialects.words import lines, progress, quoted, said, unknown_status
+from rotoscope.predictions.dialects.words import is_done, lines, progress, quoted, said, unknown_status
 from rotoscope.predictions.listing import Listed, Row, reply_of, rows_in
 from rotoscope.predictions.sightings import Page, Sighting, listed, moment, seconds_of
 from rotoscope.predictions.states import (
@@ -40,6 +41,8 @@ from rotoscope.predictions.states import (
 from rotoscope.wire.messages import ECHO_BYTES, HttpCall, Json, Reply
 
 __all__ = ["Replicate"]
+
+_OWN_HOST, _PAGES = "api.replicate.com", "replicate.com"
 
 _SHORTEST_DEADLINE = 5
 """Seconds; the least that `Cancel-After` is thought to take (not documented)."""
@@ -86,8 +89,9 @@ class Replicate:
         return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel", largest_reply=ECHO_BYTES)
 
     def ticket(self, call: Call, prediction_id: str) -> Ticket:
-        """The id is all that it takes."""
-        return Ticket(prediction_id, call.endpoint)
+        """The id is all that it takes. Where its page is, is known of Replicate's own runs only."""
+        page = f"https://{_PAGES}/p/{prediction_id}"
+        return Ticket(prediction_id, call.endpoint, {PAGE: page} if self._host == _OWN_HOST else {})
 
     def recent(self, call: Call, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
         """Word the request for the newest predictions; 100 a page, with their whole input for one hour."""
@@ -138,7 +142,7 @@ class Replicate:
         """Read a prediction object, or raise what the reply stands for instead (see `Dialect.read`)."""
         match about:
             case Call():
-                return _accepted(reply, about)
+                return self._accepted(reply, about)
             case _:
                 return _answered(reply, about.ticket)
 
@@ -158,6 +162,23 @@ class Replicate:
     @property
     def _api(self) -> str:
         return f"{trunk(self.bases['api'])}/v1"
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self.bases["api"]).netloc.lower()
+
+    def _accepted(self, reply: Reply, call: Call) -> Prediction:
+        if not reply.ok:
+            raise _unversioned(reply) or refused(reply)
+        fields = reply.fields()
+        name = identifier(fields.get("id"))
+        if name is None:
+            raise lost(reply)
+        urls = fields.get("urls")
+        # A gateway's reply names Replicate's page, which is not of its customer's run.
+        hosts = {self._host, _PAGES} if self._host == _OWN_HOST else {self._host}
+        page = page_url(urls.get(PAGE), hosts) if isinstance(urls, dict) else None
+        return _state(fields, Ticket(name, call.endpoint, {PAGE: page} if page else {}))
 
 
 def _question(url: str) -> HttpCall:
@@ -196,18 +217,11 @@ def _deadline(seconds: int | None) -> dict[str, str]:
     return {} if seconds is None else {"Cancel-After": f"{max(seconds, _SHORTEST_DEADLINE)}s"}
 
 
-def _accepted(reply: Reply, call: Call) -> Prediction:
-    if not reply.ok:
-        raise _unversioned(reply) or refused(reply)
-    fields = reply.fields()
-    name = identifier(fields.get("id"))
-    if name is None:
-        raise lost(reply)
-    return _state(fields, Ticket(name, call.endpoint))
-
-
 def _unversioned(reply: Reply) -> InvalidInput | None:
-    if reply.status in {400, 422} and "invalid version" in (said(reply) or "").lower():
+    # It stands in `title`; `detail` then speaks of the model in general.
+    titled = reply.fields().get("title")
+    words = f"{titled if isinstance(titled, str) else ''} {said(reply) or ''}"
+    if reply.status in {400, 422} and "invalid version" in words.lower():
         return invalid(
             reply, "The provider does not know this version.", "The version is wrong, or the model is private."
         )
@@ -222,6 +236,8 @@ def _answered(reply: Reply, ticket: Ticket) -> Prediction:
 def _state(fields: dict[str, Json], ticket: Ticket) -> Prediction:
     word = fields.get("status")
     told = _Told(fields, ticket, lines(fields.get("logs")))
+    if is_done(word) and fields.get("output"):
+        return _succeeded(told)  # a gateway's own word for it, with the output standing there
     return _STATES.get(word if isinstance(word, str) else "", _unknown)(told)
 
 
@@ -257,17 +273,22 @@ def _succeeded(told: _Told) -> Prediction:
 
 
 def _failed(told: _Told) -> Prediction:
-    return Failed(
-        told.ticket,
-        code="prediction_failed",
-        message="The model ran and failed.",
-        said=quoted(told.fields.get("error")),
-        logs=told.logs,
-    )
+    words = quoted(told.fields.get("error"))
+    code = code_of_words(words)
+    return Failed(told.ticket, code, message_of(code), words, logs=told.logs)
 
 
 def _canceled(told: _Told) -> Prediction:
-    return Canceled(told.ticket, charged=True, logs=told.logs)
+    return Canceled(told.ticket, charged=not _never_ran(told.fields), logs=told.logs)
+
+
+def _never_ran(fields: Mapping[str, Json]) -> bool:
+    """Whether a run was stopped before its start: then no time was used that could be charged."""
+    metrics = fields.get("metrics")
+    time = metrics.get("predict_time") if isinstance(metrics, dict) else None
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        return time == 0
+    return "started_at" in fields and fields["started_at"] is None
 
 
 def _aborted(told: _Told) -> Prediction:
@@ -279,7 +300,7 @@ _STATES: Mapping[str, Callable[[_Told], Prediction]] = {
     "processing": _working,
     "succeeded": _succeeded,
     "failed": _failed,
-    "canceled": _canceled,  # stopped while it ran: the time is charged
+    "canceled": _canceled,  # stopped while it ran: the time is charged; by its user, it may not have begun
     "aborted": _aborted,  # stopped before it ran: free
 }
 """The six words of "Prediction lifecycle"; any other is a run that goes on."""

@@ -6,33 +6,28 @@ failed is a normal body under HTTP 422, so the body's status counts before the n
 team's cap or a wrong content type: the text decides.
 """
 
-import base64
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from urllib.parse import urlencode
 
-from rotoscope.errors import RotoscopeError
 from rotoscope.predictions.dialects.addresses import identifier, own_urls, trunk, web_url
+from rotoscope.predictions.dialects.segmind_replies import (
+    failure_of,
+    has_failed,
+    read_answer,
+    read_history_row,
+    read_one_shot,
+    read_refusal,
+    read_status,
+    speaks_of_credit,
+)
 from rotoscope.predictions.dialects.shape import Parcel, Placement
-from rotoscope.predictions.dialects.verdicts import broke, empty, gone, invalid, lost, refused, unanswered, untaken
-from rotoscope.predictions.dialects.words import cleaned, number, quoted, said, unknown_status
+from rotoscope.predictions.dialects.verdicts import broke, lost, unanswered, untaken
 from rotoscope.predictions.listing import Listed
 from rotoscope.predictions.sightings import Page, Sighting, listed, seconds_of
-from rotoscope.predictions.states import (
-    Blob,
-    Call,
-    Failed,
-    Open,
-    Prediction,
-    Ready,
-    Succeeded,
-    Ticket,
-    Waiting,
-    Working,
-)
+from rotoscope.predictions.states import Call, Open, Prediction, Ready, Ticket
 from rotoscope.wire.messages import ECHO_BYTES, MEDIA_BYTES, HttpCall, Json, Reply
 
 __all__ = ["Segmind"]
@@ -43,6 +38,8 @@ _ONE_SHOT_SECONDS = 120
 _HISTORY = "/inference-request/request-history"
 _ROW = "row_url"
 _PER_PAGE = 100
+_TIMES = ("created_at", "createdAt", "request_time", "timestamp")
+"""Where a row of the history may say when it was made: no document shows one whole."""
 
 _TAILS = {"status_url": "/status", "response_url": ""}
 
@@ -120,7 +117,8 @@ class Segmind:
         name, given = identifier(fields.get("request_id")), fields.get("request_body")
         if name is None or not isinstance(given, dict):
             return None
-        return Sighting(self.ticket(call, name), given, seconds_of(fields.get("created_at")))
+        times = (seconds_of(fields.get(time)) for time in _TIMES)
+        return Sighting(self.ticket(call, name), given, next((at for at in times if at is not None), None))
 
     def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
         """None: its history has no run that goes on, and lists by days."""
@@ -148,11 +146,11 @@ class Segmind:
             case Call(form="v2"):
                 return self._accepted(reply, about)
             case Call():
-                return _one_shot(reply, about)
+                return read_one_shot(reply, about)
             case _ if _ROW in about.ticket.urls:
-                return _row(reply, about.ticket)
+                return read_history_row(reply, about.ticket)
             case _:
-                return _answered(reply, about)
+                return read_answer(reply, about)
 
     def upload(self, parcel: Parcel) -> HttpCall | None:
         """Word the upload of one file, which travels as a data URI; None without a base for assets."""
@@ -167,7 +165,7 @@ class Segmind:
         urls = reply.fields().get("file_urls") if reply.ok else None
         url = web_url(urls[0]) if isinstance(urls, list) and urls else None
         if url is None:
-            raise broke(reply) if _speaks_of_credit(reply) else untaken(reply)
+            raise broke(reply) if speaks_of_credit(reply) else untaken(reply)
         return Placement(url)
 
     @property
@@ -178,206 +176,16 @@ class Segmind:
         fields = reply.fields()
         name = identifier(fields.get("request_id"))
         ticket = Ticket(name, call.endpoint, own_urls(fields, _TAILS, self._api)) if name else None
-        if _has_failed(reply):
-            return _failed(reply, ticket)
+        if has_failed(reply):
+            return failure_of(reply, ticket)
         if not reply.ok:
-            raise _refused(reply)
+            raise read_refusal(reply)
         if ticket is None:
             raise lost(reply)
-        return _status(fields, ticket)
+        return read_status(fields, ticket)
 
 
 def _is_of_another(row: Json, call: Call) -> bool:
     """Whether a row of the history surely tells of another model."""
     name = row.get("model_name") if isinstance(row, dict) else None
     return isinstance(name, str) and bool(name) and name != call.endpoint
-
-
-# --- refusals
-
-_NOT_ACCEPTABLE = 406
-_FAILED_RUN = 422
-_CREDIT = re.compile(r"\b(credits?|balance|cap|limits?)\b", re.IGNORECASE)
-_CONTENT_TYPE = re.compile(r"content[ -]?type", re.IGNORECASE)
-
-
-def _refused(reply: Reply) -> RotoscopeError:
-    return _unacceptable(reply) if reply.status == _NOT_ACCEPTABLE else refused(reply)
-
-
-def _speaks_of_credit(reply: Reply) -> bool:
-    return reply.status == _NOT_ACCEPTABLE and bool(_CREDIT.search(said(reply) or ""))
-
-
-def _unacceptable(reply: Reply) -> RotoscopeError:
-    if _CONTENT_TYPE.search(said(reply) or "") and not _speaks_of_credit(reply):
-        return invalid(
-            reply, "The provider does not take the form of our request.", "Report this as a defect of rotoscope."
-        )
-    return broke(reply)
-
-
-def _has_failed(reply: Reply) -> bool:
-    return (reply.ok or reply.status == _FAILED_RUN) and reply.fields().get("status") == "FAILED"
-
-
-def _failed(reply: Reply, ticket: Ticket | None) -> Failed:
-    words = quoted(reply.fields().get("error"))
-    return Failed(ticket, "prediction_failed", "The model ran and failed.", words, charged=False)
-
-
-# --- v1: the reply is the result
-
-
-def _one_shot(reply: Reply, call: Call) -> Prediction:
-    name = identifier(reply.headers.get("x-request-id"))
-    ticket = Ticket(name, call.endpoint) if name else None
-    fields = reply.fields()
-    if _has_failed(reply):
-        return _failed(reply, ticket)
-    if reply.status == 500 and quoted(fields.get("error")):  # noqa: PLR2004 - a 502 to 504 is not Segmind's own word
-        message = "The provider could not run the model."
-        return Failed(ticket, "provider_error", message, quoted(fields.get("error")), charged=False)
-    if not reply.ok:
-        raise _refused(reply)
-    output = _output(reply)
-    if output is None:
-        raise lost(reply)
-    return Succeeded(ticket, output, _metrics(reply))
-
-
-def _output(reply: Reply) -> Json | Blob:
-    """The media in the reply, as bytes or as base64 in JSON; else the JSON itself; None for anything else."""
-    kind = reply.content_type
-    if kind.startswith(("image/", "video/", "audio/")):
-        return Blob(reply.body, kind) if reply.body else None
-    if blob := _media(reply.body):
-        return blob
-    if kind not in {"application/json", ""}:
-        return None
-    parsed = reply.json()
-    return next(filter(None, map(_decoded, _texts(parsed))), None) or (parsed if _is_result(parsed) else None)
-
-
-def _is_result(parsed: Json) -> bool:
-    return isinstance(parsed, dict | list) and bool(parsed)
-
-
-def _texts(parsed: Json) -> Iterable[str]:
-    """Where base64 may stand. The member's name is documented nowhere; `image` was seen, so it goes first."""
-    match parsed:
-        case str():
-            yield parsed
-        case dict():
-            values = (parsed.get("image"), *parsed.values())
-            yield from (value for value in values if isinstance(value, str))
-
-
-def _decoded(text: str) -> Blob | None:
-    plain = "".join(text.rpartition("base64,")[2].split())
-    try:
-        return _media(base64.b64decode(plain, validate=True))
-    except ValueError:
-        return None
-
-
-_SIGNS = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
-    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
-    (re.compile(rb"GIF8[79]a"), "image/gif"),
-    (re.compile(rb".{4}ftyp", re.DOTALL), "video/mp4"),
-)
-
-
-def _media(content: bytes) -> Blob | None:
-    return next((Blob(content, kind) for sign, kind in _SIGNS if sign.match(content)), None)
-
-
-_NUMBERS = {
-    "x-cost": "cost",
-    "x-generation-time": "generation_time",
-    "x-remaining-credits": "remaining_credits",
-    "x-seed-value": "seed",
-}
-
-
-def _metrics(reply: Reply) -> dict[str, Json]:
-    told = reply.fields().get("metrics")
-    metrics: dict[str, Json] = dict(told) if isinstance(told, dict) else {}
-    for header, name in _NUMBERS.items():
-        if (value := number(reply.headers.get(header))) is not None:
-            metrics[name] = value
-    if sandbox := _sandbox(reply.headers):
-        metrics["sandbox"] = sandbox
-    return metrics
-
-
-def _sandbox(headers: Mapping[str, str]) -> dict[str, Json]:
-    """What the sandbox says beside a v1 result; the wire has no other place for it."""
-    told: dict[str, Json] = {
-        name: cleaned(headers[f"x-sandbox-{name}"])
-        for name in ("method", "confidence", "notice")
-        if f"x-sandbox-{name}" in headers
-    }
-    if "confidence" in told:
-        confidence = number(headers["x-sandbox-confidence"])
-        told["confidence"] = None if confidence is None else float(confidence)
-    return told
-
-
-# --- v2: a status, then a result
-
-
-def _answered(reply: Reply, about: Open) -> Prediction:
-    if _has_failed(reply):
-        return _failed(reply, about.ticket)
-    if reply.status in {404, 410}:
-        return gone(about.ticket)
-    fields = reply.fields()
-    if not reply.ok or not isinstance(fields.get("status"), str):
-        raise unanswered(reply)
-    if not isinstance(about, Ready):
-        return _status(fields, about.ticket)
-    if fields["status"] != "COMPLETED":
-        raise unanswered(reply)
-    return _result(reply, about.ticket)
-
-
-def _status(fields: Mapping[str, Json], ticket: Ticket) -> Prediction:
-    match fields.get("status"):
-        case "QUEUED":
-            return Waiting(ticket)
-        case "PROCESSING":
-            return Working(ticket)
-        case "COMPLETED":
-            return Ready(ticket)
-        case word:
-            return Working(ticket, note=unknown_status(word))
-
-
-def _result(reply: Reply, ticket: Ticket) -> Prediction:
-    output = reply.fields().get("output")
-    return empty(ticket) if output is None else Succeeded(ticket, output, _metrics(reply))
-
-
-# --- the history: the only place where a v1 request can be asked about
-
-
-def _row(reply: Reply, ticket: Ticket) -> Prediction:
-    if reply.status in {404, 410}:
-        return gone(ticket)
-    fields = reply.fields()
-    if not reply.ok or not isinstance(fields.get("model_status"), str):
-        raise unanswered(reply)
-    match fields["model_status"]:
-        case "PENDING":
-            return Working(ticket)
-        case "COMPLETED":
-            url = web_url(fields.get("generation_url"))
-            return empty(ticket) if url is None else Succeeded(ticket, url, {"cost": fields.get("credits_deduction")})
-        case "FAILED":
-            words = quoted(fields.get("error"))
-            return Failed(ticket, "prediction_failed", "The model ran and failed.", words, charged=False)
-        case word:
-            return Working(ticket, note=unknown_status(word))

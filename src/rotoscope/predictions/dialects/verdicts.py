@@ -6,6 +6,7 @@ asking again is free. The numbers and what they mean: the providers' error docum
 none of them, so they count as doubt.
 """
 
+import re
 from collections.abc import Callable, Mapping
 
 from rotoscope.errors import (
@@ -18,6 +19,7 @@ from rotoscope.errors import (
     ReplyLost,
     RotoscopeError,
 )
+from rotoscope.predictions.dialects.failures import is_out_of_credit
 from rotoscope.predictions.dialects.pauses import pause
 from rotoscope.predictions.dialects.words import said
 from rotoscope.predictions.states import Failed, Ticket
@@ -30,6 +32,7 @@ __all__ = [
     "gone",
     "heard",
     "invalid",
+    "is_of_another_run",
     "lost",
     "refused",
     "unanswered",
@@ -39,8 +42,31 @@ __all__ = [
 
 
 def refused(reply: Reply) -> RotoscopeError:
-    """What a reply that is no prediction means as the answer to a submit."""
+    """What a reply that is no prediction means as the answer to a submit.
+
+    Gateways in front of a model answer by a word of their own under numbers that say something else: an account
+    without money under 403, a model that no channel of theirs serves under 503. What they name was sent to nobody.
+    """
+    word = _gateway_word(reply)
+    if reply.status in _GATEWAY_REFUSALS and is_out_of_credit(word):
+        return broke(reply)
+    if reply.status == 403 and is_out_of_credit(said(reply)):  # noqa: PLR2004 - the wire's own number
+        return broke(reply)
+    if word in _NO_SUCH_MODEL:
+        return _unknown(reply)
     return _TO_SUBMIT.get(reply.status, invalid if _refuses(reply) else lost)(reply)
+
+
+_GATEWAY_REFUSALS = frozenset({400, 401, 402, 403, 422, 429, 503})
+_NO_SUCH_MODEL = frozenset({"model_not_found", "no_available_channel"})
+
+
+def _gateway_word(reply: Reply) -> str:
+    """The word for the kind of an error in the form of one-api, new-api and OpenAI: `error.code`, else `error.type`."""
+    fields = reply.fields()
+    error = fields.get("error")
+    named = (error.get("code"), error.get("type")) if isinstance(error, dict) else (fields.get("code"),)
+    return next((word for word in named if isinstance(word, str) and word), "")
 
 
 def unanswered(reply: Reply) -> ProviderError:
@@ -52,14 +78,21 @@ def heard(reply: Reply, ticket: Ticket) -> dict[str, Json] | Failed:
     """The fields of an answer that tells a status; a failure when there is nothing to tell of any more.
 
     Raises:
-        ProviderError: the answer says nothing.
+        ProviderError: the answer says nothing, or tells of another prediction.
     """
     if reply.status in {404, 410}:
         return gone(ticket)
     fields = reply.fields()
-    if not reply.ok or not isinstance(fields.get("status"), str):
+    if not reply.ok or not isinstance(fields.get("status"), str) or is_of_another_run(fields, ticket):
         raise unanswered(reply)
     return fields
+
+
+def is_of_another_run(fields: Mapping[str, Json], ticket: Ticket) -> bool:
+    """Whether an answer names another prediction than the one that was asked about: then it says nothing of ours."""
+    named = (fields.get(name) for name in ("id", "request_id"))
+    told = next((one for one in named if isinstance(one, str) and one), None)
+    return told is not None and told != ticket.id
 
 
 def untaken(reply: Reply) -> ProviderError:
@@ -99,6 +132,15 @@ def _unknown(reply: Reply) -> InvalidInput:
     return invalid(reply, "The provider has no such model.", "Check the model's endpoint and version.")
 
 
+def _wrong_method(reply: Reply) -> InvalidInput:
+    """405: the address is known there, and takes no such request."""
+    return invalid(
+        reply,
+        "The provider takes no such request at this address.",
+        "Check the base URL that is set for the provider, and the model's endpoint.",
+    )
+
+
 def invalid(
     reply: Reply,
     message: str = "The provider does not accept the input.",
@@ -110,10 +152,23 @@ def invalid(
 
 
 def unasked(reply: Reply) -> Refused:
-    """The provider does not let this key in."""
+    """The provider does not let this key in, or has locked its account."""
+    if _LOCKED.search(said(reply) or ""):
+        return _account_lock(reply)
     return Refused(
         "The provider does not accept the key.",
         hint="Check the provider's key and what its account may do.",
+        said=said(reply),
+    )
+
+
+_LOCKED = re.compile(r"\b(user|account|organi[sz]ation)\b.{0,30}\b(locked|suspended|disabled|banned)\b", re.IGNORECASE)
+
+
+def _account_lock(reply: Reply) -> Refused:
+    return Refused(
+        "The provider has locked the account.",
+        hint="Ask the provider's support why; the key itself may be good.",
         said=said(reply),
     )
 
@@ -167,7 +222,7 @@ _TO_UPLOAD: Mapping[int, Callable[[Reply], ProviderError]] = {**_TO_ASK, 402: br
 _TO_SUBMIT: Mapping[int, Callable[[Reply], RotoscopeError]] = {
     **_TO_UPLOAD,
     404: _unknown,
-    405: _unknown,
+    405: _wrong_method,
     408: lost,
     409: lost,
     410: _unknown,

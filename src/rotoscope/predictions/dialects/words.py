@@ -7,7 +7,7 @@ from math import isfinite
 from rotoscope.contracts.characters import one_line
 from rotoscope.wire.messages import Json, Reply
 
-__all__ = ["SAID_LIMIT", "cleaned", "lines", "number", "progress", "quoted", "said", "unknown_status"]
+__all__ = ["SAID_LIMIT", "cleaned", "is_done", "lines", "number", "progress", "quoted", "said", "unknown_status"]
 
 SAID_LIMIT = 2_000
 """How many characters of a provider's words are kept, in each error and each log line."""
@@ -53,6 +53,17 @@ def _spoken(value: Json, depth: int) -> str:
             return "; ".join(filter(None, (_spoken(item, depth - 1) for item in value[:10])))
         case _:
             return ""
+
+
+_DONE = frozenset({"success", "successful", "succeeded", "succeed", "complete", "completed", "done", "finished", "ok"})
+
+
+def is_done(word: Json) -> bool:
+    """Whether a status that is none of the documented ones says "finished well" in other words, or in another case.
+
+    It is believed only beside an output: a word alone may mean many things.
+    """
+    return isinstance(word, str) and word.lower() in _DONE
 
 
 def unknown_status(word: Json) -> str:
