@@ -63,6 +63,8 @@ bench: $(STAMP)
 	$(BIN)/python bench/box_mask.py
 	$(BIN)/python bench/film.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/many_masks.py
+	$(BIN)/python bench/hostile.py
 	$(BIN)/python bench/photo.py
 	$(BIN)/python bench/lag.py
 	$(BIN)/python bench/engine.py

@@ -12,8 +12,9 @@ TOP = SOURCE.parents[1]
 # Lowest first. A module may import from its own floor and from those below.
 FLOORS = (
     ("__init__", "errors", "settings", "ownership", "signals", "workers", "contracts", "tasks_extension",
-     "front.stored", "front.opening", "front.writing", "front.session"),
-    ("wire.messages", "wire.egress", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress", "wire.bodies",
+     "front.stored", "front.lines", "front.opening", "front.writing", "front.session"),
+    ("wire.messages", "wire.egress", "wire.secrets", "wire.doors", "wire.proxies", "wire.countdown", "wire.progress",
+     "wire.bodies", "wire.guard", "wire.lanes",
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.layouts", "media.colours", "media.rewriting", "media.picture_decoders", "media.data_uris",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from rotoscope.contracts.arguments import Arguments, BoxArgument, DescribeWithMasks, PointArgument, SegmentImage
+from rotoscope.contracts.characters import control_in, is_blank
 from rotoscope.errors import InvalidInput
 from rotoscope.media.intake import Admitted, Intake, MediaKind
 from rotoscope.media.video_masks import fit_mask
@@ -164,12 +165,16 @@ def check_prompt(arguments: Arguments) -> None:
     """Refuse a request that does not say what is wanted.
 
     Raises:
-        InvalidInput: a prompt is empty, or there is none.
+        InvalidInput: a prompt is empty or holds a control character, or there is none.
     """
     for name in ("prompt", "instruction"):
         words = getattr(arguments, name, None)
-        if words is not None and not words.strip():
+        if words is None:
+            continue
+        if is_blank(words):
             raise InvalidInput(f"The {name} is empty.", hint=_WHAT_TO_SAY.get(type(arguments), "Say what is wanted."))
+        if control := control_in(words):
+            raise InvalidInput(f"The {name} holds the control character {control}.", hint="Write it without.")
     if not isinstance(arguments, SegmentImage):
         return
     if not (arguments.instruction or arguments.points or arguments.box):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotoscope import __version__, signals
+from rotoscope.contracts.characters import as_seen, escaped
 from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeError, UserMistake
 from rotoscope.settings import Settings, read_settings, start_folder, user_home
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = asked.run(asked, read_settings(os.environ))
     except RotoscopeError as error:
-        print(f"rotoscope: {error.message} {error.hint}".rstrip(), file=sys.stderr)
+        print(as_seen(f"rotoscope: {error.message} {error.hint}".rstrip()), file=sys.stderr)
         return _code_of(error)
     except signals.Interrupted as interrupted:
         signals.ignore()
@@ -164,15 +165,16 @@ def _call(asked: argparse.Namespace, settings: Settings) -> int:
         result = _performed(settings, asked.tool, _json_object(asked.json))
     except RotoscopeError as error:
         problem = {"code": error.code, "message": error.message, "hint": error.hint}
-        print(json.dumps({"status": "failed", "tool": asked.tool, "error": problem}, ensure_ascii=False, indent=2))
+        told = {"status": "failed", "tool": asked.tool, "error": problem}
+        print(escaped(json.dumps(told, ensure_ascii=False, indent=2)))
         raise
-    print(result.model_dump_json(indent=2), flush=True)
+    print(escaped(result.model_dump_json(indent=2)), flush=True)
     return _code_of_result(result)
 
 
 def _one_job(asked: argparse.Namespace, settings: Settings) -> int:
     result = _performed(settings, asked.tool, {"job_id": asked.job_id}, tells=False)
-    print(result.model_dump_json(indent=2))
+    print(escaped(result.model_dump_json(indent=2)))
     return OK
 
 
@@ -182,7 +184,7 @@ def _list_jobs(asked: argparse.Namespace, settings: Settings) -> int:
     given = {"limit": asked.limit} | ({"status": asked.status} if asked.status else {})
     result = _performed(settings, "list_jobs", given)
     if asked.json:
-        print(result.model_dump_json(indent=2))
+        print(escaped(result.model_dump_json(indent=2)))
     else:
         job_table(result)
     return OK
@@ -201,7 +203,7 @@ def _resume(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.terminal import resume
 
     result = signals.run(resume, settings, asked.job_id)
-    print(result.model_dump_json(indent=2))
+    print(escaped(result.model_dump_json(indent=2)))
     return _code_of_result(result)
 
 
@@ -209,7 +211,7 @@ def _resolve(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.terminal import resolve
 
     result = signals.run(partial(resolve, force=asked.force), settings, asked.job_id, asked.charged)
-    print(result.model_dump_json(indent=2))
+    print(escaped(result.model_dump_json(indent=2)))
     return OK
 
 

@@ -89,7 +89,7 @@ def open_studio(
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
     from rotoscope.checking import Checks
-    from rotoscope.jobs.budget import Caps
+    from rotoscope.jobs.budget import Caps, Resending
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.feed import Feed
     from rotoscope.jobs.leases import Leases
@@ -110,7 +110,7 @@ def open_studio(
     _make_home(settings.home)
     catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
-    wire = _wire(settings, catalog, access, sandbox, times, proxies)
+    wire = _wire(catalog, access, sandbox or _built_in(settings, access, closing), times, proxies)
     vault = Vault(settings.home / "vault")
     database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
@@ -119,19 +119,20 @@ def open_studio(
     vault.sweep(before=clock() - _DAY)
     tempo = tempo or Tempo()
     ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, _dialects(catalog, access), Feed(), clock, sleep, decoders, tempo)
+    dialects, resending = _dialects(catalog, access), Resending(settings.resend_below_usd, settings.max_usd_per_day)
+    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, decoders, tempo, resending=resending)
     intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
     dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
-    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.refuse_unpriced)
+    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
     draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
-    quotes = Quotes(database, clock, tempo.quote)
     return Studio(
-        rooms, intake, access, dispatcher, review, retention, quotes, leases.holder.owner, caps, draw, Checks(tasks)
-    )
+        rooms, intake, access, dispatcher, review, retention, Quotes(database, clock, tempo.quote),
+        leases.holder.owner, caps, draw, Checks(tasks),
+    )  # fmt: skip
 
 
 def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":
@@ -189,7 +190,6 @@ def _proxies(settings: Settings) -> "ProxySettings":
 
 
 def _wire(
-    settings: Settings,
     catalog: Catalog,
     access: Access,
     sandbox: "AsgiApp | None",
@@ -197,30 +197,41 @@ def _wire(
     proxies: "ProxySettings",
 ) -> "Wire":
     from rotoscope.wire.client import Door, Wire
+    from rotoscope.wire.guard import origin_of
 
     doors = {
-        name: Door(provider.auth.header, provider.auth.prefix, access.keys[name], provider.output_hosts)
+        name: Door(
+            provider.auth.header,
+            provider.auth.prefix,
+            access.keys[name],
+            provider.output_hosts,
+            provider.upload_hosts,
+            frozenset(map(origin_of, access.bases[name].values())),
+            access.own_hosts.get(name, frozenset()),
+        )
         for name, provider in catalog.providers.items()
         if name in access.keys
     }
-    if not access.built_in:
-        return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
-    return Wire(doors, access.trusted, sandbox or _BuiltIn(settings.home / "sandbox"), times=times, proxies=proxies)
+    return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
+
+
+def _built_in(settings: Settings, access: Access, closing: AsyncExitStack) -> "_BuiltIn | None":
+    return _BuiltIn(settings, closing) if access.built_in else None
 
 
 class _BuiltIn:
-    """The built-in sandbox, built at its first request."""
+    """The built-in sandbox, in a process of its own from its first request on: it computes pictures and films."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._app: AsgiApp | None = None
+    def __init__(self, settings: Settings, closing: AsyncExitStack) -> None:
+        from rotoscope.workers.apps import AppProcess
+
+        self._folder = settings.home / "sandbox"
+        given = {"folder": self._folder, "public_url": SANDBOX_URL}
+        self._app = AppProcess(settings.variables, "rotoscope.sandbox", "build_sandbox", given)
+        closing.push_async_callback(self._app.aclose)
 
     async def __call__(self, *connection: Any) -> None:
         try:
-            if self._app is None:
-                from rotoscope.sandbox import build_sandbox
-
-                self._app = build_sandbox(self._folder, public_url=SANDBOX_URL)
             await self._app(*connection)
         except OSError as error:
             raise _unwritable(self._folder) from error

@@ -60,4 +60,6 @@ def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
         refuse_over_budget(caps, new.estimate_usd, 0, new.model)
     except OverBudget as error:
         return [f"{error.message} {error.hint}"]
+    if new.estimate_usd is None and caps.unpriced == "ask" and not new.sandbox:
+        return ["A run of unknown price is asked about first; the user should agree to it."]
     return []

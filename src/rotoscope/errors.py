@@ -21,6 +21,7 @@
       PredictionFailed     the model ran and failed; carries the provider's words as data
       SubmitUnsure         nobody can know whether money was spent; carries what to check
       OutputLost           the result exists, or existed, and cannot be fetched
+        SlowHost           its host gives it too slowly to wait for
       Timeout              the run took too long, or was out of sight until its result was gone
       StorageFailed        our ledger or vault could not be read or written
 
@@ -42,6 +43,7 @@ __all__ = [
     "Refused",
     "ReplyLost",
     "RotoscopeError",
+    "SlowHost",
     "StillChecking",
     "StorageFailed",
     "SubmitUnsure",
@@ -192,6 +194,10 @@ class OutputLost(RotoscopeError):
     """The result exists, or existed, and cannot be fetched."""
 
     code = "download_failed"
+
+
+class SlowHost(OutputLost):
+    """The host of a file gives it, but too slowly to wait for."""
 
 
 class Timeout(RotoscopeError):

@@ -5,14 +5,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from rotoscope.errors import InvalidInput
 
-__all__ = ["Settings", "read_settings", "start_folder", "user_home"]
+__all__ = ["Settings", "Unpriced", "read_settings", "start_folder", "user_home"]
+
+Unpriced = Literal["ask", "run", "refuse"]
 
 _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _RETENTION_DAYS = 30.0
 _MOST_USD = 1e9
+_SANDBOX_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[!-~]*)?")
+_SQLITE = re.compile(
+    r"sqlite(?:\+pysqlite)?://(?:/[^?]*(?:\?(?:(?:mode|uri|cache|timeout|immutable|nolock|vfs)=[^&?]*&?)*)?)?"
+)
+_MOST_AT_ONCE = 6  # digits
 _SANDBOX_WORDS = ("auto", "always", "never")
 
 
@@ -28,7 +36,9 @@ class Settings:
         sandbox: `auto`, `always`, `never`, or the URL of a running sandbox.
         database: where the ledger is: a file, or a URL as SQLAlchemy writes it.
         max_usd_per_call, max_usd_per_day: spending caps in US dollars; None is without a limit.
-        refuse_unpriced: whether a model whose price is unknown is refused.
+        unpriced: what becomes of a run whose price is not known: `ask`, `run` or `refuse`.
+        resend_below_usd: a paying request whose reply is lost and whose run is not found is sent once more where it
+            costs less, in US dollars; 0 means never.
         retention_days: how long a job is kept after it has ended and that was told.
         at_once: how many jobs may run at once at a provider, by its name; "" stands for every other provider.
     """
@@ -41,7 +51,8 @@ class Settings:
     max_usd_per_call: float | None
     max_usd_per_day: float | None
     ask_above_usd: float | None
-    refuse_unpriced: bool
+    unpriced: Unpriced
+    resend_below_usd: float
     retention_days: float
     at_once: Mapping[str, int]
     variables: Mapping[str, str] = field(repr=False)
@@ -62,14 +73,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     return Settings(
         home=home,
         # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
-        database=_value(environ, "ROTOSCOPE_DATABASE_URL") or home / "ledger.sqlite3",
+        database=_database(environ) or home / "ledger.sqlite3",
         roots=_roots(environ),
         inline_seconds=_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds"),
         sandbox=_sandbox(environ),
         max_usd_per_call=_cap(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none"),
         max_usd_per_day=_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none"),
         ask_above_usd=_cap(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never"),
-        refuse_unpriced=_word(environ, "ROTOSCOPE_UNPRICED", ("allow", "refuse")) == "refuse",
+        unpriced=_unpriced(environ),
+        resend_below_usd=_number(environ, "ROTOSCOPE_RESEND_BELOW_USD", "US dollars") or 0.0,
         retention_days=_retention(environ),
         at_once=_at_once(environ),
         variables=dict(environ),
@@ -121,6 +133,17 @@ def _roots(environ: Mapping[str, str]) -> tuple[Path, ...] | None:
     return tuple(_folder(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
 
 
+def _database(environ: Mapping[str, str]) -> str | None:
+    value = _value(environ, "ROTOSCOPE_DATABASE_URL")
+    if value is None or _SQLITE.fullmatch(value):
+        return value
+    raise InvalidInput(
+        "ROTOSCOPE_DATABASE_URL must name a file of SQLite, as in sqlite:////full/path.sqlite3; nothing else is "
+        "supported yet.",
+        hint="Correct or unset ROTOSCOPE_DATABASE_URL.",
+    )
+
+
 def _number(environ: Mapping[str, str], name: str, of: str) -> float | None:
     value = _value(environ, name)
     if value is None:
@@ -149,11 +172,15 @@ def _retention(environ: Mapping[str, str]) -> float:
     return _RETENTION_DAYS if days is None else days
 
 
-def _word(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
-    value = _value(environ, name) or words[0]
-    if value not in words:
-        raise InvalidInput(f"{name} must be {' or '.join(words)}.", hint=f"Correct or unset {name}.")
-    return value
+def _unpriced(environ: Mapping[str, str]) -> Unpriced:
+    match _value(environ, "ROTOSCOPE_UNPRICED"):
+        case None | "ask":
+            return "ask"
+        case "run" | "allow":  # `allow` is the older word
+            return "run"
+        case "refuse":
+            return "refuse"
+    raise InvalidInput("ROTOSCOPE_UNPRICED must be ask, run or refuse.", hint="Correct or unset ROTOSCOPE_UNPRICED.")
 
 
 def _at_once(environ: Mapping[str, str]) -> dict[str, int]:
@@ -163,18 +190,19 @@ def _at_once(environ: Mapping[str, str]) -> dict[str, int]:
         name, _, number = part.rpartition("=")
         if not part.strip():
             continue
-        if not number.strip().isdecimal() or not int(number):
+        digits = number.strip()
+        if not digits.isdecimal() or len(digits) > _MOST_AT_ONCE or not int(digits):
             raise InvalidInput(
                 "ROTOSCOPE_AT_ONCE must be a number of jobs, such as 8, or replicate=4,fal=2.",
                 hint="Correct or unset ROTOSCOPE_AT_ONCE.",
             )
-        limits[name.strip()] = int(number)
+        limits[name.strip()] = int(digits)
     return limits
 
 
 def _sandbox(environ: Mapping[str, str]) -> str:
     value = _value(environ, "ROTOSCOPE_SANDBOX") or "auto"
-    if value in _SANDBOX_WORDS or value.startswith(("http://", "https://")):
+    if value in _SANDBOX_WORDS or _SANDBOX_URL.fullmatch(value):
         return value.rstrip("/")
     raise InvalidInput(
         "ROTOSCOPE_SANDBOX must be auto, always, never, or the URL of a running sandbox.",

@@ -17,6 +17,7 @@ from rich.table import Table
 from rotoscope import signals
 from rotoscope.compose import open_studio
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
+from rotoscope.contracts.characters import as_seen, escaped
 from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.job import Job
@@ -202,7 +203,7 @@ _STDERR = cast("IO[str]", _Stderr())
 
 
 def _tell(words: str) -> None:
-    print(words, file=_STDERR)
+    print(as_seen(words), file=_STDERR)
 
 
 async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResult | JobList:
@@ -213,7 +214,7 @@ async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResul
 
         async def tell(job: Job) -> None:
             nonlocal known
-            progress.update(bar, completed=job.progress, description=job.message or job.state)
+            progress.update(bar, completed=job.progress, description=as_seen(job.message or job.state))
             if not console.is_terminal and (known is None or known.message != job.message):
                 _tell(f"job {job.id}: {job.progress:.0%} {job.message or job.state}")
             known = job
@@ -227,7 +228,7 @@ async def _with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResul
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -236,7 +237,8 @@ def job_table(jobs: JobResult | JobList | MediaFile) -> None:
     table = Table("job", "status", "progress", "tool", "model", "created", "message")
     for job in jobs.jobs if isinstance(jobs, JobList) else ():
         model = f"{job.model} (sandbox)" if job.sandbox else job.model
-        table.add_row(job.job_id, job.status, f"{job.progress:.0%}", job.tool, model, job.created_at, job.message)
+        seen = as_seen(job.message)
+        table.add_row(job.job_id, job.status, f"{job.progress:.0%}", job.tool, model, job.created_at, seen)
     _console().print(table)
 
 
@@ -256,7 +258,7 @@ def model_table(catalog: Catalog, access: Access) -> None:
             )
     _console().print(table)
     for problem in catalog.problems:
-        Console(stderr=True).print(f"left out: {problem}", markup=False)
+        Console(stderr=True).print(f"left out: {as_seen(problem)}", markup=False)
 
 
 def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
@@ -277,7 +279,7 @@ def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
         print(f"{provider.auth.header}: {provider.auth.prefix}${provider.key_variables[0]}")
         for name, value in worded.headers.items():
             print(f"{name}: {value}")
-        print(f"Content-Type: application/json\n\n{json.dumps(worded.json, ensure_ascii=False, indent=2)}")
+        print(f"Content-Type: application/json\n\n{escaped(json.dumps(worded.json, ensure_ascii=False, indent=2))}")
 
 
 def _ready(catalog: Catalog, access: Access, route: Route) -> str:
@@ -288,5 +290,6 @@ def _ready(catalog: Catalog, access: Access, route: Route) -> str:
 
 def _console() -> Console:
     """Piped output is as wide as it needs to be; nobody's terminal wraps it."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 2 * _WIDE))
+    console = Console(markup=False, emoji=False, highlight=False)
+    wide = max(console.width, 2 * _WIDE)
+    return console if console.is_terminal else Console(width=wide, markup=False, emoji=False, highlight=False)

@@ -13,7 +13,6 @@ from mcp.server.mcpserver.resources import FunctionResource
 from mcp_types import (
     AudioContent,
     CallToolResult,
-    Completion,
     EmbeddedResource,
     EmptyResult,
     ImageContent,
@@ -24,7 +23,7 @@ from mcp_types import (
 from PIL import Image
 from pydantic import Field
 
-from rotoscope.server.lowlevel import lowlevel, serve_method
+from rotoscope.server.lowlevel import serve_method
 
 JSON_SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -190,12 +189,6 @@ def _add_prompts(server: MCPServer[Any]) -> None:
     def test_prompt_with_image() -> list[UserMessage]:
         """A prompt with a picture."""
         return [UserMessage(image()), UserMessage("Please analyze the image above.")]
-
-    if lowlevel(server).get_request_handler("completion/complete") is None:
-
-        @server.completion()
-        async def complete(*_: object) -> Completion:
-            return Completion(values=[], total=0, has_more=False)
 
 
 def _add_lists_that_change(server: MCPServer[Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from scripted_run import OUT, Scene, reply, staged
 from simulated import Process
 
-from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, StorageFailed, Unreachable
+from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, SlowHost, StorageFailed, Unreachable
 from rotoscope.jobs.finishing import restore
 from rotoscope.jobs.job import Job
 from rotoscope.media.vault import Vault
@@ -346,3 +346,15 @@ def test_a_job_that_an_older_version_called_cancelled_is_taken_up(scene: Scene) 
     job = scene.run(process, job_id, 200)
     assert (job.state, scene.provider.heard("cancel"), scene.provider.posts) == ("succeeded", [], 1)
     assert scene.provider.heard("fetch")
+
+
+def test_a_host_that_only_drips_is_given_up_and_where_the_result_is_is_told(scene: Scene) -> None:
+    scene.provider.on_fetch = lambda _: SlowHost("The host of the file sends it too slowly.")
+    process = scene.process()
+    job_id = scene.begin(process)
+    assert scene.run(process, job_id, 600).state == "failed"
+    told = scene.result(process, job_id)
+    assert told.error is not None
+    assert OUT in told.error.hint
+    assert "jobs resume" in told.error.hint
+    assert len(scene.provider.heard("fetch")) == 3

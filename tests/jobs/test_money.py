@@ -14,7 +14,7 @@ from ledger_file import ledger_file
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
-from rotoscope.jobs.budget import Caps, Settlement, in_millionths, refuse_over_budget, settlement
+from rotoscope.jobs.budget import ANY_PRICE, Caps, Settlement, in_millionths, refuse_over_budget, settlement
 from rotoscope.jobs.database import Database
 from rotoscope.jobs.job import Job, NewJob, Patch
 from rotoscope.jobs.leases import Holder, Leases
@@ -311,6 +311,50 @@ async def test_models_without_a_price_are_refused_where_the_operator_says_so(
     assert caught.value.code == "price_unknown"
     assert "ROTOSCOPE_UNPRICED" in caught.value.hint
     assert provider.posts == 0
+
+
+@pytest.mark.parametrize("cap", ["ROTOSCOPE_MAX_USD_PER_CALL", "ROTOSCOPE_MAX_USD_PER_DAY"])
+@pytest.mark.parametrize("usd", [None, 0.0, 0.0014], ids=["unknown", "free", "priced"])
+@pytest.mark.parametrize("unpriced", ["ask", "run"])
+async def test_a_cap_of_nothing_refuses_every_run_whatever_is_known_of_its_price(
+    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path, cap: str, usd: float | None,
+    unpriced: str,
+) -> None:  # fmt: skip
+    settings = read_settings(environment | {cap: "0", "ROTOSCOPE_UNPRICED": unpriced})
+    if usd is not None:
+        own_price(settings.home, usd=usd)
+    async with opened(settings, provider) as studio:
+        with pytest.raises(OverBudget, match=cap) as caught:
+            await performed(studio, words(photo, "a"))
+        shown = await performed(studio, words(photo, "a", dry_run=True))
+    assert caught.value.code == "budget"
+    assert any(cap in warning for warning in shown.warnings)
+    assert provider.asked == []
+
+
+def test_a_run_of_unknown_price_needs_a_yes_to_just_that_where_one_is_asked_for() -> None:
+    for agreed in (0.0, 1.0, 1e9):
+        with pytest.raises(OverBudget) as caught:
+            refuse_over_budget(Caps(unpriced="ask", agreed=agreed), None, 0, "m")
+        assert caught.value.code == "consent"
+        assert "ROTOSCOPE_UNPRICED" in caught.value.hint
+    for caps in (Caps(unpriced="ask"), Caps(unpriced="ask", agreed=ANY_PRICE), Caps(unpriced="run", agreed=1.0)):
+        refuse_over_budget(caps, None, 0, "m")
+
+
+async def test_the_sandbox_charges_nothing_and_so_needs_no_yes_to_an_unknown_price(ledger: Ledger) -> None:
+    caps = Caps(unpriced="ask", agreed=1.0)
+    await ledger.open(new(None, sandbox=True), caps)
+    with pytest.raises(OverBudget):
+        await ledger.open(new(None), caps)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("", "ask"), ("ask", "ask"), ("run", "run"), ("allow", "run"), ("refuse", "refuse"), ("$UNSET", "ask")],
+)
+def test_what_becomes_of_unknown_prices_is_the_operators_word(said: str, meant: str) -> None:
+    assert read_settings({"ROTOSCOPE_UNPRICED": said}).unpriced == meant
 
 
 async def test_a_job_in_doubt_goes_on_counting_against_the_cap(

@@ -15,7 +15,7 @@ from rotoscope.errors import InvalidInput, StorageFailed
 from rotoscope.jobs.job import Job, Opening, Submission
 from rotoscope.jobs.ledger import Ledger
 from rotoscope.jobs.tempo import Tempo
-from rotoscope.settings import Settings
+from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
 from rotoscope.wire.client import CONNECT_SECONDS, Times
 
@@ -300,3 +300,71 @@ async def test_an_id_that_comes_after_the_review_has_begun_ends_it(
         result.job_id,
         1,
     )
+
+
+class Forgetful(Lossy):
+    """Segmind, which loses the first request without a trace; it may have been accepted, or not."""
+
+    def __init__(self, picture: bytes, loses: int = 1) -> None:
+        super().__init__("segmind", picture)
+        self.lists = "none"
+        self.left = loses
+
+    def answer(self, method: str, path: str, body: bytes, query: dict[str, list[str]]) -> tuple[int, bytes, bytes]:
+        pays = method == "POST" and path.startswith("/v1/")
+        self.loses, self.left = self.left > 0, self.left - pays
+        found = super().answer(method, path, body, query)
+        return found if self.loses or not pays else (200, b"image/png", self.picture)
+
+
+def resending(environment: dict[str, str], below: str, **more: str) -> Settings:
+    return read_settings({**environment, "ROTOSCOPE_RESEND_BELOW_USD": below, **more})
+
+
+async def test_a_small_doubt_ends_by_one_more_request_where_the_operator_says_so(
+    opened: Open, environment: dict[str, str], photo: Path, picture: bytes
+) -> None:
+    lossy = Forgetful(picture)
+    async with opened(resending(environment, "0.01"), lossy) as studio:
+        result = await performed(studio, asked("segmind", photo))
+        (spent,) = await studio.rooms.ledger.spending(0)
+    assert (result.status, lossy.posts) == ("succeeded", 2)
+    assert lossy.looks, "it was looked for first"
+    assert any("may have been paid twice" in warning for warning in result.warnings)
+    assert spent.charged == 0.004, "booked as possibly twice"
+
+
+async def test_a_doubt_is_never_sent_a_third_time(
+    opened: Open, environment: dict[str, str], photo: Path, picture: bytes
+) -> None:
+    lossy = Forgetful(picture, loses=9)
+    async with opened(resending(environment, "0.01"), lossy) as studio:
+        result = await performed(studio, asked("segmind", photo))
+        (spent,) = await studio.rooms.ledger.spending(0)
+    assert (result.status, lossy.posts) == ("needs_review", 2)
+    assert spent.held + spent.charged == 0.004
+
+
+@pytest.mark.parametrize(
+    ("below", "more", "lists"),
+    [("0", {}, "none"), ("0.002", {}, "none"), ("0.01", {"ROTOSCOPE_MAX_USD_PER_DAY": "0.003"}, "none"),
+     ("0.01", {}, "broken"), ("0.01", {}, "portal")],
+    ids=["by default", "not below", "beyond the cap", "no list", "no list but a page"],
+)  # fmt: skip
+async def test_otherwise_a_doubt_is_a_persons_to_decide(
+    opened: Open, environment: dict[str, str], photo: Path, picture: bytes, below: str, more: dict[str, str], lists: str
+) -> None:
+    lossy = Forgetful(picture)
+    lossy.lists = lists
+    async with opened(resending(environment, below, **more), lossy) as studio:
+        result = await performed(studio, asked("segmind", photo))
+    assert (result.status, lossy.posts) == ("needs_review", 1)
+
+
+async def test_a_run_that_the_list_shows_is_taken_and_not_sent_again(
+    opened: Open, environment: dict[str, str], photo: Path, picture: bytes
+) -> None:
+    lossy = Lossy("segmind", picture)
+    async with opened(resending(environment, "0.01"), lossy) as studio:
+        result = await performed(studio, asked("segmind", photo))
+    assert (result.status, lossy.posts) == ("succeeded", 1)

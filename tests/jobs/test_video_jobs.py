@@ -513,3 +513,100 @@ async def test_an_edit_is_the_same_by_links_and_with_what_follows_the_video_name
     jobs = {opening.job.id for opening in openings if isinstance(opening, Opening)}
     assert (len(jobs), len(openings)) == (1, 5)
     provider.hold.set()
+
+
+def drawn(path: Path, mode: str = "L", **saved: Any) -> Image.Image:
+    """A square on ground, 1600 of 15360 pixels, in one of the modes; to be changed and saved."""
+    image = Image.new("L", (WIDTH, HEIGHT), 0)
+    ImageDraw.Draw(image).rectangle((20, 20, 59, 59), fill=255)
+    return image.convert(mode)
+
+
+SQUARE = round(1600 / (WIDTH * HEIGHT), 6)
+
+
+async def shares(studio: Studio, video: Path, given: Path) -> tuple[float, list[str]]:
+    """What an edit says that its mask selects, once the picture that would be sent was found to be the same."""
+    image, result = await kept_mask(studio, edit(video, given, dry_run=True))
+    assert result.mask_selects is not None
+    assert result.mask_selects.frames is None
+    assert image.histogram()[255] / (WIDTH * HEIGHT) == pytest.approx(result.mask_selects.most, abs=1e-6)
+    return result.mask_selects.most, result.warnings
+
+
+async def test_a_mask_is_read_by_its_colours_through_the_whole_way(studio: Studio, video: Path, home: Path) -> None:
+    numbered = np.where(np.asarray(drawn(home)) > 0, 0, 1).astype(np.uint8)
+    red = Image.fromarray(numbered)
+    red.putpalette([255, 0, 0, 0, 0, 0])
+    deep = Image.fromarray((1 - numbered).astype(np.uint16) * np.uint16(256))
+    hidden = red.copy()
+    hidden.putpalette([255, 0, 0, 255, 255, 255])
+    for name, image, saved in (("red", red, {}), ("deep", deep, {}), ("hidden", hidden, {"transparency": 1})):
+        image.save(home / f"{name}.png", **saved)
+        most, warnings = await shares(studio, video, home / f"{name}.png")
+        assert most == SQUARE, name
+        assert not any("ground" in warning for warning in warnings), name
+
+
+async def test_a_mask_that_selects_the_ground_is_told_of(studio: Studio, video: Path, home: Path) -> None:
+    Image.eval(drawn(home), lambda value: 255 - value).save(home / "m.png")
+    most, warnings = await shares(studio, video, home / "m.png")
+    assert most == pytest.approx(1 - SQUARE, abs=1e-5)
+    (told,) = [warning for warning in warnings if "ground" in warning]
+    assert "89.6%" in told
+    assert "four borders" in told
+    assert "invert" in told
+
+
+async def test_a_mask_taken_from_transparency_is_told_with_its_side_and_share(
+    studio: Studio, video: Path, home: Path
+) -> None:
+    cut_out = Image.effect_noise((WIDTH, HEIGHT), 90).convert("RGBA")
+    cut_out.putalpha(drawn(home))
+    cut_out.save(home / "m.png")
+    most, warnings = await shares(studio, video, home / "m.png")
+    assert most == SQUARE
+    assert any("opaque part is selected" in warning and "10.4% of the frame" in warning for warning in warnings)
+
+
+async def test_a_mask_whose_white_is_transparent_is_refused_by_name(
+    studio: Studio, provider: Any, video: Path, home: Path
+) -> None:
+    erased = drawn(home, "RGBA")
+    erased.putalpha(Image.eval(drawn(home), lambda value: 255 - value))
+    erased.save(home / "m.png")
+    error = await refused(studio, edit(video, home / "m.png"))
+    assert "colours and its transparency" in error.message
+    assert provider.asked == []
+
+
+async def test_a_mask_film_tells_the_least_and_the_most_of_the_frames_that_are_used(
+    studio: Studio, video: Path, home: Path
+) -> None:
+    longer = clip(home / "mask.mp4", frames=FRAMES + 20, black_until=5)
+    result = await done(studio, edit(video, longer, dry_run=True))
+    assert result.mask_selects is not None
+    assert result.mask_selects.least < 0.01
+    assert 0.1 < result.mask_selects.most < 0.6
+    assert result.mask_selects.frames == FRAMES
+
+
+async def test_a_finished_edit_tells_how_much_its_mask_selects(
+    studio: Studio, provider: Any, video: Path, home: Path
+) -> None:
+    drawn(home).save(home / "m.png")
+    result = await done(studio, edit(video, home / "m.png"))
+    assert result.status == "succeeded", result.error
+    assert result.mask_selects is not None
+    assert result.mask_selects.most == SQUARE
+
+
+async def test_what_a_mask_selects_is_unknown_where_nobody_has_read_it(
+    home: Path, tmp_path: Path, opened: Open
+) -> None:
+    environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
+    async with opened(read_settings(environ), None) as studio:
+        asked = edit("https://films.example/a.mp4", "https://films.example/m.mp4", dry_run=True)
+        result = await done(studio, asked)
+    assert result.mask_selects is None
+    assert any("not known" in warning and "mask selects" in warning for warning in result.warnings)

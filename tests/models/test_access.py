@@ -50,7 +50,8 @@ def test_a_sandbox_at_an_url_is_trusted_and_serves_all() -> None:
 def test_a_base_url_of_the_operators_replaces_every_base_and_is_trusted() -> None:
     found = access(REPLICATE_API_TOKEN="r", REPLICATE_BASE_URL="https://proxy.example/v1/")
     assert found.bases["replicate"] == {"api": "https://proxy.example"}
-    assert found.trusted == {"proxy.example"}
+    assert found.trusted == frozenset()
+    assert found.own_hosts == {"replicate": {"proxy.example"}}
 
 
 def test_a_gateway_key_without_its_base_url_goes_nowhere() -> None:

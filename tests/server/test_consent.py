@@ -15,6 +15,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
 
 from rotoscope.jobs.quotes import Quote
+from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
@@ -444,6 +445,97 @@ async def test_a_price_that_the_sandbox_showed_is_no_consent_to_a_real_run_nor_t
         assert not (await call(client, "segment_image", {**dear, "dry_run": True})).is_error
     async with Client(serve(read_settings({**environment, **asked_in}), sandbox)) as client:
         nothing_begun(sandbox, await call(client, "segment_image", dear))
+
+
+UNPRICED = {"box": BOX, "model": "fal-ai/sam2/image"}
+
+
+def nothing_asked_of_the_provider(sandbox: Sandbox, answer: CallToolResult) -> None:
+    assert answer.is_error
+    assert text_of(answer).startswith("consent: ")
+    assert "unknown price" in text_of(answer)
+    assert "ROTOSCOPE_UNPRICED=run" in text_of(answer)
+    assert sandbox.state.accepted == []
+
+
+@pytest.fixture
+def real(environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any]) -> Callable[..., Any]:
+    """A server with a key, whose provider the sandbox app plays: as far as the server knows, every run is paid for."""
+    host = SANDBOX_URL.rpartition("/")[2]
+    real = {"FAL_KEY": "id:none-of-yours", "FAL_BASE_URL": f"https://{host}"}
+
+    def build(**more: str) -> Any:
+        return serve(read_settings({**environment, **real, **more}), sandbox)
+
+    return build
+
+
+@ERAS
+async def test_a_run_of_unknown_price_is_asked_about_like_a_dear_one(
+    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any, told_long_ago: Callable[[], bool]
+) -> None:
+    user = User("decline")
+    asked = {"image": str(photo), **UNPRICED}
+    async with Client(real(), mode=mode, elicitation_callback=user) as client:
+        nothing_asked_of_the_provider(sandbox, await call(client, "segment_image", asked))
+        assert "no known price" in user.asked[0]
+        user.answer = ElicitResult(action="accept", content={"spend": True})
+        assert not (await call(client, "segment_image", asked)).is_error
+        told_long_ago()
+        user.answer = ElicitResult(action="decline")
+        assert (await call(client, "segment_image", asked)).is_error
+    assert len(user.asked) == 3
+    assert len(sandbox.state.accepted) == 1
+
+
+@ERAS
+async def test_a_client_that_cannot_ask_agrees_to_an_unknown_price_by_a_dry_run(
+    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any
+) -> None:
+    asked = {"image": str(photo), **UNPRICED}
+    async with Client(real(), mode=mode) as client:
+        nothing_asked_of_the_provider(sandbox, await call(client, "segment_image", asked))
+        shown = (await call(client, "segment_image", {**asked, "dry_run": True})).structured_content
+        assert shown is not None
+        assert any("asked about first" in warning for warning in shown["warnings"])
+        assert not (await call(client, "segment_image", asked)).is_error
+    assert len(sandbox.state.accepted) == 1
+
+
+@ERAS
+@pytest.mark.parametrize("above", ["never", "1"])
+async def test_where_the_operator_lets_unknown_prices_run_nobody_is_asked(
+    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any, above: str
+) -> None:
+    user = User("decline")
+    server = real(ROTOSCOPE_UNPRICED="run", ROTOSCOPE_ASK_ABOVE_USD=above)
+    async with Client(server, mode=mode, elicitation_callback=user) as client:
+        assert not (await call(client, "segment_image", {"image": str(photo), **UNPRICED})).is_error
+    assert user.asked == []
+
+
+@ERAS
+async def test_who_asks_never_about_prices_still_asks_about_unknown_ones(
+    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any
+) -> None:
+    user = User("decline")
+    async with Client(real(ROTOSCOPE_ASK_ABOVE_USD="never"), mode=mode, elicitation_callback=user) as client:
+        nothing_asked_of_the_provider(sandbox, await call(client, "segment_image", {"image": str(photo), **UNPRICED}))
+    assert len(user.asked) == 1
+
+
+async def test_a_yes_to_an_unknown_price_is_none_to_one_that_became_known(
+    real: Callable[..., Any], environment: dict[str, str], sandbox: Sandbox, photo: Path
+) -> None:
+    move(environment, '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n', "")
+    asked = {"image": str(photo), "box": BOX, "model": "mine/dear"}
+    async with Client(real()) as client:
+        await call(client, "segment_image", {**asked, "dry_run": True})
+    file = Path(environment["ROTOSCOPE_HOME"]) / "models" / "dear.toml"
+    price = '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n'
+    file.write_text(file.read_text(encoding="utf-8") + price, encoding="utf-8")
+    async with Client(real()) as client:
+        nothing_begun(sandbox, await call(client, "segment_image", asked))
 
 
 def move(environment: dict[str, str], old: str, new: str) -> None:

@@ -75,6 +75,17 @@ async def test_the_coco_file_holds_the_mask_as_rle_and_polygons(client: Client, 
     assert annotation["polygons"]
 
 
+async def test_the_coco_file_names_the_picture_as_it_was_given(client: Client, photo: Path, home: Path) -> None:
+    named = home / "my photo.jpg"
+    named.write_bytes(photo.read_bytes())
+    inline = f"data:image/jpeg;base64,{base64.b64encode(photo.read_bytes()).decode()}"
+    made = (await call(client, "segment_image", image=str(named), box=BOX))["overlay"]
+    for given, name in ((str(named), "my photo.jpg"), (inline, "picture.jpg"), (made["uri"], Path(made["path"]).name)):
+        found = await call(client, "segment_image", image=given, box=BOX)
+        document = json.loads(Path(found["coco"]["path"]).read_text(encoding="utf-8"))
+        assert document["images"][0]["file_name"] == name
+
+
 async def test_points_give_a_mask_that_holds_them(client: Client, photo: Path) -> None:
     points = [{"x": 220, "y": 100}, {"x": 480, "y": 40, "keep": False}]
     found = await call(client, "segment_image", image=str(photo), points=points)

@@ -1,14 +1,14 @@
 """The wire: one request means one request, keys go to providers only, and every failure says what it proves."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.abc
 import pytest
+from recorder import Recorder
 
 from rotoscope.errors import OutputLost, ReplyLost, TooLarge, Unreachable, UnsafeSource
 from rotoscope.wire.client import Door, Wire
@@ -17,27 +17,6 @@ from rotoscope.wire.messages import HttpCall
 pytestmark = pytest.mark.anyio
 KEY = "r8_3f9a0c"
 DOORS = {"replicate": Door("Authorization", "Bearer ", KEY, ("replicate.delivery", "*.replicate.delivery"))}
-
-
-class Recorder:
-    """An ASGI app that keeps what it was asked and answers what it was told to."""
-
-    def __init__(self, status: int = 200, body: bytes = b"{}", headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        self.status, self.body, self.headers = status, body, list(headers)
-        self.asked: list[dict[str, Any]] = []
-
-    async def __call__(
-        self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Any
-    ) -> None:
-        body = b""
-        while (message := await receive())["type"] == "http.request":
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
-        self.asked.append({"method": scope["method"], "path": scope["path"], "headers": headers, "body": body})
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body})
 
 
 def wire_to(app: Recorder) -> Wire:

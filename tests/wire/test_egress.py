@@ -295,6 +295,21 @@ def test_an_odd_spelling_is_never_let_through(text: str) -> None:
         "https://metadata.google.internal/",
         "https://box.localdomain/",
         "https://abc.onion/",
+        "https://vault.svc/",
+        "https://db.default.svc.cluster.local/",
+        "https://nas.lan/",
+        "https://wiki.corp/",
+        "https://router.home/",
+        "https://router.home.arpa/",
+        "https://wiki.intranet/",
+        "https://box.test/",
+        "https://db.service.consul/",
+        "https://site.i2p/",
+        "https://metadata.goog/",
+        "https://a.metadata.goog/",
+        "https://127.0.0.1.nip.io/",
+        "https://10-0-0-1.sslip.io/",
+        "https://localtest.me/",
         "https://intranet/",
         "https://127.0.0.1/",
         "https://169.254.169.254/latest/meta-data/",
@@ -357,11 +372,19 @@ def test_one_bad_address_refuses_the_name(
     target = check_url("https://example.com/")
     addresses = [str(address) for address in (*before, bad, *after)]
     if all(map(is_public, addresses)):
-        assert check_addresses(target, addresses) == addresses[0]
+        assert check_addresses(target, addresses) == tuple(dict.fromkeys(addresses))
         return
     with pytest.raises(UnsafeSource) as caught:
         check_addresses(target, addresses)
     assert caught.value.code == "url_blocked"
+
+
+def test_the_families_of_a_names_addresses_take_turns_from_the_resolvers_choice_on() -> None:
+    target = check_url("https://example.com/")
+    six, four = ["2606:2800::1", "2606:2800::2", "2606:2800::3"], ["8.8.8.8", "9.9.9.9"]
+    assert check_addresses(target, six + four) == (six[0], four[0], six[1], four[1], six[2])
+    assert check_addresses(target, four + six) == (four[0], six[0], four[1], six[1], six[2])
+    assert check_addresses(target, six + six) == tuple(six)
 
 
 def test_a_mixed_answer_is_refused_whatever_its_order() -> None:

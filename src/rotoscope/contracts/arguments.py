@@ -5,8 +5,9 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from rotoscope.contracts.characters import is_blank
 from rotoscope.errors import InvalidInput
 
 __all__ = [
@@ -51,14 +52,26 @@ def _listed(value: object) -> object:
     return [decoded] if isinstance(decoded, dict | str) else decoded
 
 
+def _stripped(value: object) -> object:
+    """Blanks around a word mean nothing."""
+    return value.strip() if isinstance(value, str) else value
+
+
+def _lowered(value: object) -> object:
+    """A word of a list of ours is meant however it is spelled."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 LONGEST_WAIT = 45.0
 """Seconds: below every limit of 60 that a client has."""
 
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_no_boolean)]
 Media = Annotated[str, Field(min_length=1)]
-ModelId = Annotated[str | None, Field(description="Default: first that fits.")]
-DryRun = Annotated[bool, Field(description="Only show input, price. Default false.")]
+Flag = Annotated[bool, BeforeValidator(_stripped)]
+JobId = Annotated[str, Field(min_length=1, max_length=200, description="Id or job://."), BeforeValidator(_stripped)]
+ModelId = Annotated[str | None, Field(description="Default: first that fits."), BeforeValidator(_stripped)]
+DryRun = Annotated[Flag, Field(description="Only show input, price. Default false.")]
 
 
 class Arguments(BaseModel):
@@ -66,13 +79,21 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_left_out(cls, given: object) -> object:
+        decoded = _decoded(given)
+        if not isinstance(decoded, Mapping):
+            return decoded
+        return {name: value for name, value in decoded.items() if not _is_left_out(cls, name, value)}
+
 
 class PointArgument(Arguments):
     """A click on the upright picture."""
 
     x: Number
     y: Number
-    keep: Annotated[bool, Field(description="false: not part of it. Default true.")] = True
+    keep: Annotated[Flag, Field(description="false: not part of it. Default true.")] = True
 
 
 class BoxArgument(Arguments):
@@ -99,7 +120,7 @@ class SegmentImage(Arguments):
         Field(description="Same pixels."),
         BeforeValidator(_decoded),
     ] = None
-    overlay: Annotated[bool, Field(description="Default true.")] = True
+    overlay: Annotated[Flag, Field(description="Default true.")] = True
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -133,7 +154,7 @@ class GenerateVideo(Arguments):
     duration: Annotated[Whole, Field(description="4-15 s, -1: model chooses. Default 5.")] = None
     resolution: Annotated[str | None, Field(description="480p|720p|1080p|4k. Default 720p.")] = None
     aspect_ratio: Annotated[str | None, Field(description="16:9|4:3|1:1|3:4|9:16|21:9|adaptive. Default 16:9.")] = None
-    generate_audio: Annotated[bool | None, Field(description="Default true.")] = None
+    generate_audio: Annotated[Flag | None, Field(description="Default true.")] = None
     seed: Annotated[Whole, Field(description="Default: drawn.")] = None
     model: ModelId = None
     dry_run: DryRun = False
@@ -164,20 +185,20 @@ class EditVideoWithMask(Arguments):
 class GetJob(Arguments):
     """Arguments of `get_job`."""
 
-    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Id or job://.")]
+    job_id: JobId
     wait_seconds: Annotated[Seconds, Field(description="0-45. Default 0: one look.")] = 0
 
 
 class ViewMedia(Arguments):
     """Arguments of `view_media`."""
 
-    uri: Annotated[Media, Field(description="artifact:// or job://ID/overlay.")]
+    uri: Annotated[Media, Field(description="artifact:// or job://ID/overlay."), BeforeValidator(_stripped)]
 
 
 class CancelJob(Arguments):
     """Arguments of `cancel_job`."""
 
-    job_id: Annotated[str, Field(min_length=1, max_length=200, description="Id or job://.")]
+    job_id: JobId
 
 
 class ListJobs(Arguments):
@@ -186,6 +207,7 @@ class ListJobs(Arguments):
     status: Annotated[
         Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"] | None,
         Field(description="Default all."),
+        BeforeValidator(_lowered),
     ] = None
     limit: Annotated[int, Field(ge=1, le=100, description="1-100. Default 20."), BeforeValidator(_no_boolean)] = 20
 
@@ -201,7 +223,9 @@ def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
     Raises:
         InvalidInput: one sentence about the first argument that is wrong, and the nearest name for an unknown one.
     """
-    given = {name: value for name, value in raw.items() if name not in _IGNORED and not _left_out(shape, name, value)}
+    given = {
+        name: value for name, value in raw.items() if name not in _IGNORED and not _is_left_out(shape, name, value)
+    }
     unknown = [name for name in given if name not in shape.model_fields]
     if unknown:
         raise _unknown_argument(shape, str(unknown[0]))
@@ -211,10 +235,19 @@ def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
         raise _wrong_argument(error) from None
 
 
-def _left_out(shape: type[Arguments], name: str, value: object) -> bool:
-    """Clients that must fill in every argument send null for what they mean to leave out."""
-    field = shape.model_fields.get(name)
-    return value is None and field is not None and not field.is_required()
+def _is_left_out(shape: type[Arguments], name: object, value: object) -> bool:
+    """Clients that must fill in every argument send null, an empty text or a list of these for what they leave out."""
+    field = shape.model_fields.get(str(name))
+    return field is not None and not field.is_required() and _says_nothing(value)
+
+
+def _says_nothing(value: object) -> bool:
+    match value:
+        case str():
+            return is_blank(value)
+        case list():
+            return bool(value) and all(one is None or (isinstance(one, str) and is_blank(one)) for one in value)
+    return value is None
 
 
 def _unknown_argument(shape: type[Arguments], name: str, where: str = "") -> InvalidInput:

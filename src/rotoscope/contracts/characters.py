@@ -1,14 +1,130 @@
-"""Whole characters: text that any client can be sent.
+"""Characters that any client can be sent and any reader sees: the one cleaner of what others have written.
 
 JSON can hold half a character (a lone surrogate): a text that a provider cut in the middle of an emoji, or the name of
-a file that is not UTF-8. Nothing that writes UTF-8 takes it.
+a file that is not UTF-8. Nothing that writes UTF-8 takes it. And a text can hold what nobody sees: commands to a
+terminal (ECMA-48), marks that turn the direction of writing, and letters that are drawn as nothing, in which words for
+an assistant can hide.
 """
 
 import re
+import unicodedata
 
-__all__ = ["whole", "whole_text"]
+__all__ = [
+    "CUT",
+    "as_seen",
+    "control_in",
+    "escaped",
+    "is_blank",
+    "is_unseen",
+    "modest",
+    "one_line",
+    "whole",
+    "whole_text",
+]
+
+CUT = "…"
+"""What stands for the rest of a text."""
 
 _HALF = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # controls, formats such as U+200B, and blanks
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(one) for one in range(0xFE00, 0xFE10)}
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to be seen in a text: no character, or only blanks, controls and those without width."""
+    return all(one in _FILLERS or unicodedata.category(one) in _UNSEEN for one in text)
+
+
+def control_in(text: str) -> str | None:
+    """The first control character of a text, as `U+0000`; tabs and line ends are none."""
+    found = _CONTROL.search(text)
+    return f"U+{ord(found.group()):04X}" if found else None
+
+
+# Drawn as nothing although Unicode files them under letters and marks: text can hide in them.
+_DRAWN_AS_NOTHING = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+_UNSEEN_KINDS = frozenset({"Cc", "Cf", "Cs", "Co"})  # control, format, half a character, private use
+
+# Terminals obey both forms, ESC and one letter or a single C1 byte. Of what carries words (OSC, DCS, APC, PM, SOS) the
+# words go with it.
+_COMMAND = re.compile(
+    "(?:\x1b\\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"
+    "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]{0,65536}(?:\x07|\x1b\\\\|\x9c)"
+    "|\x1b[ -/]{0,8}[0-~]"
+)
+
+
+def is_unseen(character: str) -> bool:
+    """Whether a character is drawn as nothing; white space is seen."""
+    if character.isspace():
+        return False
+    return unicodedata.category(character) in _UNSEEN_KINDS or _DRAWN_AS_NOTHING.match(character) is not None
+
+
+def as_seen(text: str) -> str:
+    """The same text as a reader sees it: without commands to terminals and without what is drawn as nothing.
+
+    White space of every kind is a plain space; a control character that is none becomes one too, for it may part words.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_seen, _COMMAND.sub("", text)))
+
+
+def one_line(text: str, limit: int) -> str:
+    """Text of somebody else's as one line that is safe to show, to log and to hand on: as seen, in at most `limit`
+    characters.
+    """
+    # What is removed may be many times what stays; and a hostile megabyte must be cheap.
+    line = " ".join(as_seen(text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + CUT
+
+
+def escaped(document: str) -> str:
+    """A JSON document with every character that nobody sees escaped: the same values, and nothing for a terminal."""
+    if document.isascii() and document.replace("\n", "").isprintable():
+        return document
+    return "".join(
+        _escape(one) if one != "\n" and (is_unseen(one) or not one.isprintable()) else one for one in document
+    )
+
+
+def modest(value: object, items: int, length: int) -> object:
+    """A JSON value of somebody else's, cleaned and in bounds: no more than so many values, none deeper than a few.
+
+    Args:
+        value: what they said.
+        items: how many values are kept, those inside others counted in; the first ones.
+        length: how many characters of each text are kept.
+    """
+    return _modest(value, [items], length, _DEEPEST)
+
+
+_DEEPEST = 8
+_NAME_LENGTH = 200
+
+
+def _modest(value: object, left: list[int], length: int, depth: int) -> object:
+    left[0] -= 1
+    match value:
+        case str():
+            return one_line(value, length)
+        case list() if depth:
+            return [_modest(one, left, length, depth - 1) for one in value[: max(left[0], 0)] if left[0] > 0]
+        case dict() if depth:
+            named = list(value.items())[: max(left[0], 0)]
+            return {
+                one_line(str(name), _NAME_LENGTH): _modest(one, left, length, depth - 1)
+                for name, one in named
+                if left[0] > 0
+            }
+        case bool() | int() | float() | None:
+            return value
+        case _:
+            return None
 
 
 def whole_text(text: str) -> str:
@@ -27,3 +143,14 @@ def whole(value: object) -> object:
             return {whole(name): whole(one) for name, one in value.items()}
         case _:
             return value
+
+
+def _seen(character: str) -> str:
+    if character.isspace() or unicodedata.category(character) == "Cc":
+        return " "
+    return "" if is_unseen(character) else character
+
+
+def _escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2))

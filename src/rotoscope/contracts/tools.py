@@ -37,6 +37,7 @@ class ToolContract:
         structured: whether an MCP client gets that shape; a picture reaches some models only without it.
         pays: whether a call may cost money.
         reads_only: whether it changes nothing.
+        destroys: whether it may end what was paid for.
         usual_seconds: about how long its models take, which decides how a call is answered; None where it runs none.
     """
 
@@ -47,6 +48,7 @@ class ToolContract:
     structured: bool = True
     pays: bool = False
     reads_only: bool = False
+    destroys: bool = False
     usual_seconds: float | None = None
 
 
@@ -104,6 +106,7 @@ TOOLS: Mapping[str, ToolContract] = {
         description="Cancel a job, also at the provider; says if charged.",
         arguments=CancelJob,
         result=AnyResult,
+        destroys=True,
     ),
     "view_media": ToolContract(
         title="View media",

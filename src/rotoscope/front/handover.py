@@ -13,19 +13,19 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import cast
 
 import anyio
 from mcp.server.mcpserver import MCPServer
 
 from rotoscope import signals
 from rotoscope.compose import stdio_server
-from rotoscope.front.opening import request_id_of
+from rotoscope.front.lines import outline_of
 from rotoscope.front.session import Converse, Session, exit_code
 from rotoscope.front.writing import Writer
 from rotoscope.server.arrival import arrive
@@ -35,7 +35,7 @@ from rotoscope.settings import read_settings, start_folder, user_home
 
 __all__ = ["Lines", "load", "run"]
 
-_AHEAD = 64
+_AHEAD, _AHEAD_BYTES = 64, 32 * 1024 * 1024
 _LOOK_SECONDS = 0.5  # between two looks whether a client that is not read has gone
 _ENDING_SECONDS = 2.0  # for what is served, once nothing more will be said
 _UNCOLLECTED_SECONDS = 2.0
@@ -89,7 +89,7 @@ async def _take_over(server: MCPServer[StudioDoor], session: Session) -> int:
     signals.handle(end)
     kept, answered = session.hand_over(lines.deliver)
     lines.put_first(kept, session.kept_at)
-    waits = any(request_id_of(line) not in {None, *answered} for line in kept)
+    waits = any(_is_waited_for(line, answered) for line in kept)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_collect_again)
         with anyio.CancelScope() as serving, _loading_ahead(() if waits else _NEEDED_FIRST):
@@ -98,6 +98,11 @@ async def _take_over(server: MCPServer[StudioDoor], session: Session) -> int:
             await run(server, lines, said.write, answered)
         tasks.cancel_scope.cancel()
     return exit_code(asked[0]) if asked else 0
+
+
+def _is_waited_for(line: bytes, answered: Ids) -> bool:
+    outline = outline_of(line)
+    return outline is not None and outline.wants_answer and outline.request_id not in answered
 
 
 async def _cut_off(lines: "Lines", serving: anyio.CancelScope) -> None:
@@ -170,7 +175,7 @@ def _loading_ahead(modules: Sequence[str]) -> Iterator[None]:
 
 
 class Lines:
-    """The lines of a session, from a reading thread into the event loop, in order; at most 64 ahead.
+    """The lines of a session, from a reading thread into the event loop, in order; at most 64 ahead, or 32 MiB.
 
     Args:
         check_there: raises OSError when the client has gone.
@@ -184,7 +189,8 @@ class Lines:
         self._check_there = check_there
         self._loop = asyncio.get_running_loop()
         self._sending, self._receiving = anyio.create_memory_object_stream[tuple[float, bytes]](math.inf)
-        self._room = threading.BoundedSemaphore(_AHEAD)
+        self._room = threading.Condition()
+        self._ahead: deque[int] = deque()  # how long each line is that the loop has not taken
         self._first: list[tuple[float, bytes]] = []
 
     def put_first(self, lines: Sequence[bytes], came_at: Sequence[float]) -> None:
@@ -197,10 +203,22 @@ class Lines:
         Raises:
             OSError: the client has gone meanwhile.
         """
-        while line is not None and not self._room.acquire(timeout=_LOOK_SECONDS):
-            self._check_there()
+        if line is not None:
+            self._wait_for_room(len(line))
         with suppress(RuntimeError):  # the loop has ended, and nobody reads any more
             self._loop.call_soon_threadsafe(self.end if line is None else partial(self._put, (time.monotonic(), line)))
+
+    def _wait_for_room(self, size: int) -> None:
+        with self._room:
+            while self._ahead and (len(self._ahead) >= _AHEAD or sum(self._ahead) + size > _AHEAD_BYTES):
+                if not self._room.wait(_LOOK_SECONDS):
+                    self._check_there()
+            self._ahead.append(size)
+
+    def _make_room(self) -> None:
+        with self._room:
+            self._ahead.popleft()
+            self._room.notify()
 
     def end(self) -> None:
         """No line follows. Called in the loop's thread."""
@@ -217,7 +235,7 @@ class Lines:
             yield line
         async with self._receiving:
             async for at, line in self._receiving:
-                self._room.release()
+                self._make_room()
                 arrive(at)
                 yield line
 
@@ -236,20 +254,19 @@ async def run(
         write: sends one whole line.
         answered: ids of requests whose first reply is dropped, because they were answered already.
     """
-    text = (line.decode("utf-8", "replace") async for line in lines)
     with anyio.CancelScope() as session:
-        sink = cast("anyio.AsyncFile[str]", _Sink(write, session.cancel))
-        await serve_stdio(server, Handover(answered=frozenset(answered), stdin=text, stdout=sink))
+        sink = _Sink(write, session.cancel)
+        await serve_stdio(server, Handover(answered=frozenset(answered), stdin=lines, stdout=sink))
 
 
 @dataclass(frozen=True, slots=True)
 class _Sink:
-    """What the SDK writes to: as much of a file as it uses, on the session's own way out."""
+    """What the server writes to: the session's own way out, and the end of it all when nobody takes it any more."""
 
     put: Callable[[bytes], Awaitable[None]]
     end: Callable[[], None]
 
-    async def write(self, text: str) -> None:
+    async def write(self, text: str, /) -> None:
         try:
             await self.put(text.encode())
         except OSError:

@@ -15,9 +15,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from rotoscope.front.lines import plain
 from rotoscope.front.stored import Replies
 
-__all__ = ["Opening", "request_id_of"]
+__all__ = ["Opening"]
 
 _VERSION = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
@@ -60,9 +61,9 @@ class Opening:
 
     def take(self, line: bytes) -> bytes | None:
         """The reply to a line, or None when the line was kept."""
-        message = None if self._lost or _is_only_for_python(line) else _parsed(line)
+        message = None if self._lost or _is_only_for_python(line) else _parsed(plain(line))
         if message is None or "method" not in message or "id" not in message:
-            self._lost = self._lost or (message is None and bool(line.strip()))
+            self._lost = self._lost or (message is None and bool(plain(line)))
             self._keep(line)
             return None
         return self._request(line, message)
@@ -113,16 +114,9 @@ class Opening:
         return self._replies.handshake[self._version]["initialize"]
 
 
-def request_id_of(line: bytes) -> int | str | None:
-    """The id under which a line waits for a reply; None for anything but a request."""
-    message = _parsed(line, longest=len(line))
-    found = message.get("id") if message is not None and "method" in message else None
-    return found if isinstance(found, int | str) else None
-
-
-def _parsed(line: bytes, longest: int = _LONGEST_LINE) -> dict[str, object] | None:
+def _parsed(line: bytes) -> dict[str, object] | None:
     """A message of plain shape; None for everything else, whatever the server will make of it."""
-    if len(line) > longest:
+    if len(line) > _LONGEST_LINE:
         return None
     try:
         message = json.loads(line.decode())

@@ -15,9 +15,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
-from rotoscope.front.opening import Opening, request_id_of
+from rotoscope.front.lines import LONGEST_LINE, RequestId, TooLong, error_line, outline_of, read_lines
+from rotoscope.front.opening import Opening
 from rotoscope.front.stored import read_replies
 from rotoscope.front.writing import Writer
 from rotoscope.signals import code_of, handle
@@ -25,6 +27,7 @@ from rotoscope.signals import code_of, handle
 __all__ = ["Converse", "Load", "Session", "claim", "exit_code", "serve"]
 
 _ENDED, _FAILED, _BAD_INPUT = 0, 1, 2
+_INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
 _LAST_WORDS_SECONDS = 3.0  # that a client may take for what it was told before the end
 _LOOK_SECONDS = 0.5  # between two looks whether a client that is not read has gone
 _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -37,7 +40,7 @@ class Session:
     """What was said so far, who answers now, and the two ends of the wire.
 
     Attributes:
-        writer: says what is put into it. Only whoever answers now may use it.
+        writer: says what is put into it: by whoever answers now, and to what nobody can, as it came in.
         kept_at: when each line that is kept came in, in seconds of the monotonic clock.
     """
 
@@ -48,7 +51,7 @@ class Session:
         self.kept_at: list[float] = []
         self._lock = threading.Lock()
         self._deliver: Callable[[bytes | None], None] | None = None
-        self._refusal: Callable[[int | str], bytes] | None = None
+        self._refusal: Callable[[RequestId], bytes] | None = None
         self._settled = threading.Event()  # somebody else than the opening takes the lines
         self._reader = threading.Thread(target=self._read, name="stdin", daemon=True)
 
@@ -71,7 +74,7 @@ class Session:
             self._settled.set()
             return self._opening.kept, self._opening.answered
 
-    def refuse(self, refusal: Callable[[int | str], bytes], code: int) -> int:
+    def refuse(self, refusal: Callable[[RequestId], bytes], code: int) -> int:
         """Answer what waits, and every later request until the input ends, with an error; returns the code."""
         with self._lock:
             self._refusal = refusal
@@ -107,8 +110,12 @@ class Session:
 
     def _read(self) -> None:
         try:
-            for line in _lines(self._source):
-                self._take(line)
+            for line in read_lines(partial(os.read, self._source, _CHUNK)):
+                self._wait_for_the_client()
+                if isinstance(line, TooLong):
+                    self._say_too_long(line)
+                else:
+                    self._take(line)
         except OSError:
             pass  # the client is gone: the input has ended
         with self._lock:
@@ -118,8 +125,13 @@ class Session:
         elif opening:
             _leave(self.end(_ENDED))
 
+    def _say_too_long(self, line: TooLong) -> None:
+        """Whoever answers now would say the same: nobody has the line."""
+        if line.outline.wants_answer:
+            words = f"The line is longer than {LONGEST_LINE >> 20} MiB. Give large media by path or https URL."
+            self.writer.put(error_line(line.outline.request_id, _INVALID_REQUEST, words))
+
     def _take(self, line: bytes) -> None:
-        self._wait_for_the_client()
         with self._lock:
             deliver = self._deliver
             if deliver is None and self._refusal is not None:
@@ -134,9 +146,11 @@ class Session:
             deliver(line)
 
     def _refused(self, line: bytes) -> None:
-        request_id = request_id_of(line)
-        if self._refusal is not None and request_id is not None and request_id not in self._opening.answered:
-            self.writer.put(self._refusal(request_id))
+        outline = outline_of(line)
+        if self._refusal is not None and outline is not None and outline.wants_answer:
+            request_id = outline.request_id
+            if request_id not in self._opening.answered:
+                self.writer.put(self._refusal(request_id))
 
     def _wait_for_the_client(self) -> None:
         """Read no further while very much is kept or unwritten, unless the client goes away.
@@ -187,7 +201,7 @@ def _loaded(session: Session, load: Load) -> Converse:
         return load()
     except Exception as error:  # noqa: BLE001 - the outermost edge: whatever failed, the client must be told
         words, code = _told(error)
-        return lambda session: session.refuse(lambda request_id: _error(request_id, words), code)
+        return lambda session: session.refuse(lambda request_id: error_line(request_id, _INTERNAL_ERROR, words), code)
     finally:
         sys.setswitchinterval(usual)
 
@@ -209,19 +223,6 @@ def _divert_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _lines(source: int) -> Iterator[bytes]:
-    """The lines of a descriptor, each with its end; the last one may have none."""
-    begun: list[bytes] = []
-    while chunk := os.read(source, _CHUNK):
-        *ended, rest = chunk.split(b"\n")
-        for part in ended:
-            yield b"".join((*begun, part, b"\n"))
-            begun.clear()
-        begun.append(rest)
-    if any(begun):
-        yield b"".join(begun)
-
-
 def _told(error: Exception) -> tuple[str, int]:
     """Tell stderr what failed; returns the words for the client, and the exit code."""
     import traceback
@@ -238,13 +239,6 @@ def _told(error: Exception) -> tuple[str, int]:
         words, code = f"The server cannot be loaded ({type(error).__name__}). Its log says more.", _FAILED
     sys.stderr.write(f"rotoscope: {words}\n")
     return f"rotoscope cannot start. {words}", code
-
-
-def _error(request_id: int | str, words: str) -> bytes:
-    import json
-
-    error = {"code": -32603, "message": words}
-    return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode() + b"\n"
 
 
 def _leave(code: int) -> None:

@@ -19,15 +19,17 @@ FILE = os.path.join(_PACKAGE, "front", "replies.json")  # noqa: PTH118 - as abov
 """Where the replies are kept; `make replies` writes it."""
 
 _OURS = "ROTOSCOPE_"
-_TAKEN_AS_THEY_ARE = ("ROTOSCOPE_HOME", "ROTOSCOPE_DATABASE_URL", "ROTOSCOPE_STORE_URL", "ROTOSCOPE_ROOTS")
+_TAKEN_AS_THEY_ARE = ("ROTOSCOPE_STORE_URL",)
+_PATHS = ("ROTOSCOPE_HOME", "ROTOSCOPE_ROOTS")
 _NUMBERS = (
     "ROTOSCOPE_ASK_ABOVE_USD",
     "ROTOSCOPE_INLINE_SECONDS",
     "ROTOSCOPE_MAX_USD_PER_CALL",
     "ROTOSCOPE_MAX_USD_PER_DAY",
+    "ROTOSCOPE_RESEND_BELOW_USD",
     "ROTOSCOPE_RETENTION_DAYS",
 )
-_WORDS = {"ROTOSCOPE_SANDBOX": ("auto", "always", "never"), "ROTOSCOPE_UNPRICED": ("allow", "refuse")}
+_WORDS = {"ROTOSCOPE_SANDBOX": ("auto", "always", "never"), "ROTOSCOPE_UNPRICED": ("ask", "run", "allow", "refuse")}
 _LONGEST_NUMBER = 6  # digits; nobody waits longer
 _HOMES = ("ROTOSCOPE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA")
 
@@ -136,8 +138,17 @@ def _is_sound(name: str, value: str) -> bool:
         or name in _TAKEN_AS_THEY_ARE
         or (name in _NUMBERS and digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER)
         or value in _WORDS.get(name, ())
-        or (name == "ROTOSCOPE_SANDBOX" and value.startswith(("http://", "https://")))
+        or (name in _PATHS and "~" not in value.replace("~/", "/"))
+        or (name == "ROTOSCOPE_DATABASE_URL" and value.startswith("sqlite:///") and "?" not in value)
+        or (name == "ROTOSCOPE_SANDBOX" and _is_plain_address(value))
     )
+
+
+def _is_plain_address(value: str) -> bool:
+    scheme, _, rest = value.partition("://")
+    host = rest.partition("/")[0].replace(".", "").replace(":", "").replace("-", "")
+    plain = value.isascii() and value.isprintable() and " " not in value
+    return plain and scheme in ("http", "https") and host.isalnum()
 
 
 def _own_manifests(environ: Mapping[str, str]) -> bool:

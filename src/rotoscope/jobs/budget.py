@@ -10,9 +10,23 @@ from datetime import UTC, datetime
 from rotoscope.contracts.money import in_dollars
 from rotoscope.contracts.status import Status
 from rotoscope.errors import OverBudget
+from rotoscope.settings import Unpriced
 from rotoscope.wire.messages import Json
 
-__all__ = ["Caps", "Settlement", "day_begins", "in_millionths", "in_usd", "refuse_over_budget", "settlement"]
+__all__ = [
+    "ANY_PRICE",
+    "Caps",
+    "Resending",
+    "Settlement",
+    "day_begins",
+    "in_millionths",
+    "in_usd",
+    "refuse_over_budget",
+    "settlement",
+]
+
+ANY_PRICE = float("inf")
+"""What somebody has agreed to who agreed to a price that nobody knows, in US dollars."""
 
 _MILLION = 1_000_000
 _ABSURD = 1_000_000.0  # US dollars, or seconds of one run
@@ -25,16 +39,31 @@ class Caps:
     """What may be spent, in US dollars.
 
     Attributes:
-        per_call: for one run; None is without a limit.
-        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit.
-        refuse_unpriced: whether a model whose price is unknown is refused.
-        agreed: what somebody has agreed to for this one run; None where nobody need agree.
+        per_call: for one run; None is without a limit, 0 refuses every run.
+        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses
+            every run.
+        unpriced: what becomes of a run whose price is not known; it counts for nothing, so no other cap holds it.
+        agreed: what somebody has agreed to for this one run; None where nobody need agree, `ANY_PRICE` for one whose
+            price nobody knows.
     """
 
     per_call: float | None = None
     per_day: float | None = None
-    refuse_unpriced: bool = False
+    unpriced: Unpriced = "run"
     agreed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resending:
+    """When a person would rather pay twice for a small run than look for it.
+
+    Attributes:
+        below_usd: a run whose estimate is less than this may be sent once more; 0 is never.
+        per_day: the cap that holds for both together, in US dollars; None is without a limit.
+    """
+
+    below_usd: float = 0.0
+    per_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +107,9 @@ def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model
     Raises:
         OverBudget: names the sum, the cap and how to raise it.
     """
+    _refuse_at_nothing(caps, model)
     if estimate_usd is None:
-        if caps.refuse_unpriced:
-            raise OverBudget(
-                f"The price of {model} is not known, and models without a price are refused here.",
-                hint="Name a model with a price, write one into its manifest, or unset ROTOSCOPE_UNPRICED.",
-                code="price_unknown",
-            )
+        _refuse_unpriced(caps, model)
         return
     if caps.per_call is not None and in_millionths(estimate_usd) > in_millionths(caps.per_call):
         raise OverBudget(
@@ -107,6 +132,30 @@ def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model
         )
 
 
+def _refuse_at_nothing(caps: Caps, model: str) -> None:
+    for name, cap in (("ROTOSCOPE_MAX_USD_PER_CALL", caps.per_call), ("ROTOSCOPE_MAX_USD_PER_DAY", caps.per_day)):
+        if cap is not None and cap <= 0:
+            raise OverBudget(
+                f"{name} is 0, and so every run is refused, this one of {model} too.",
+                hint=f"Raise {name} for the server.",
+            )
+
+
+def _refuse_unpriced(caps: Caps, model: str) -> None:
+    if caps.unpriced == "refuse":
+        raise OverBudget(
+            f"The price of {model} is not known, and models without a price are refused here.",
+            hint="Name a model with a price, write one into its manifest, or set ROTOSCOPE_UNPRICED to ask or run.",
+            code="price_unknown",
+        )
+    if caps.unpriced == "ask" and caps.agreed is not None and caps.agreed < ANY_PRICE:
+        raise OverBudget(
+            f"The price of {model} is not known, and nobody has agreed to that; nothing was spent.",
+            hint="Call again: it is asked about first. With ROTOSCOPE_UNPRICED=run it is not.",
+            code="consent",
+        )
+
+
 def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
     """What a job that has ended has cost.
 
@@ -117,8 +166,18 @@ def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
 
     Args:
         state: the job's final state.
-        data: what the stages have found: `charged`, `measured` (by the unit of the price), `price`, `estimate_usd`.
+        data: what the stages have found: `charged`, `measured` (by the unit of the price), `price`, `estimate_usd`,
+            and whether the request was `sent_again` although it may have been accepted: then its estimate counts once
+            more, and nobody knows what was charged.
     """
+    ending = _settlement_of_one(state, data)
+    estimate = _number(data.get("estimate_usd"))
+    if data.get("sent_again") is not True or estimate is None:
+        return ending
+    return Settlement((ending.committed or 0) + in_millionths(estimate), None)
+
+
+def _settlement_of_one(state: Status, data: Mapping[str, Json]) -> Settlement:
     if data.get("charged") is False:
         return Settlement(0, 0.0)
     said = _said(data)

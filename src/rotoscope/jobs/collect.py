@@ -5,7 +5,7 @@ import binascii
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -16,6 +16,7 @@ from rotoscope.errors import (
     PredictionFailed,
     ProviderError,
     RotoscopeError,
+    SlowHost,
     StorageFailed,
     TooLarge,
     UserMistake,
@@ -35,10 +36,13 @@ from rotoscope.wire.messages import Json
 __all__ = ["OUTPUT_BYTES", "bring_back", "fetch", "harvested"]
 
 OUTPUT_BYTES = 512 * 1024 * 1024
+_ALL_BYTES = 2 * OUTPUT_BYTES  # of all files of one result together
+_LONGEST_FETCHING = 3600.0  # seconds of fetching over all tries, the pauses between them not counted in
 _TRIES = 3  # for an answer that will hardly change
 _SAYS_NO = frozenset({"output_blocked", "not_media", "too_large", "url_malformed", "url_scheme", "url_blocked"})
 _LONGEST_PAUSE = 300.0  # seconds
 _FIRST_RENEWAL, _RENEWAL_EVERY = 2, 4  # tries: addresses are asked for anew after so many
+_TOLD = 5  # addresses in one warning
 _SHOWN_ADDRESS = 500  # characters of an address in a message; longer ones are in the hint alone
 _SNIFFED_BYTES = 64
 _PAID = "The run was probably charged; look for its result at the provider."
@@ -87,7 +91,9 @@ def harvested(rooms: Rooms, job: Job, output: Json = None) -> Harvest:
     """
     metrics = job.data.get("metrics")
     known = job.data.get("output") if output is None else output
-    return harvest(rooms.manifest(job), known, metrics if isinstance(metrics, dict) else {})
+    found = harvest(rooms.manifest(job), known, metrics if isinstance(metrics, dict) else {})
+    # Only the sandbox speaks for itself in our voice; the same field of anybody else's is just one of many.
+    return found if job.sandbox else replace(found, notice=None)
 
 
 @dataclass(slots=True)
@@ -98,7 +104,9 @@ class _Fetching:
         output: what the provider has said, with the addresses that are tried.
         waited: the seconds that were seen to pass since the first try.
         kept: what is here already, by its address.
+        left: what is not fetched, because all together it would be too large.
         source: what was tried last.
+        fetching: the seconds that all tries together have taken.
     """
 
     rooms: Rooms
@@ -106,6 +114,8 @@ class _Fetching:
     output: Json
     waited: float = 0.0
     kept: dict[str, Kept] = field(default_factory=dict)
+    left: list[Source] = field(default_factory=list)
+    fetching: float = 0.0
     source: Source = field(default_factory=lambda: Source(""))
     pause: float = 1.0
     tries: int = 0
@@ -116,12 +126,47 @@ class _Fetching:
         """Fetch what is not here yet."""
         found = harvested(self.rooms, self.job, self.output)
         sources = [*found.masks, *([found.video] if found.video else [])]
-        for self.source in sources:
-            if self.source.url not in self.kept:
-                self.kept[self.source.url] = await _fetched(self.rooms, self.job, self.source)
-        outputs = tuple(_raw_output(self.rooms, self.job, n, self.kept[s.url], s) for n, s in enumerate(sources))
-        known: dict[str, Json] = {"output": self.output, "unfetched": 0.0}
+        begun, self.left = anyio.current_time(), []
+        try:
+            for self.source in sources:
+                if self.source.url not in self.kept:
+                    await self._bring()
+        finally:
+            self.fetching += anyio.current_time() - begun
+        here = [source for source in sources if source.url in self.kept]
+        outputs = tuple(_raw_output(self.rooms, self.job, n, self.kept[s.url], s) for n, s in enumerate(here))
+        known: dict[str, Json] = {"output": self.output, "unfetched": 0.0, "warnings": self._warnings()}
         return Patch(stage="finish", data=known, outputs=outputs, message="Measuring the result.", progress=0.97)
+
+    async def _bring(self) -> None:
+        """Fetch one file, unless all files together would be too large: then it is left where it is, and told."""
+        room = _ALL_BYTES - sum(kept.size for kept in self.kept.values())
+        try:
+            if room > 0:
+                self.kept[self.source.url] = await _fetched(self.rooms, self.job, self.source, min(room, OUTPUT_BYTES))
+        except TooLarge:
+            if not self.kept or room >= OUTPUT_BYTES:
+                raise
+            room = 0
+        if room <= 0:
+            self.left.append(self.source)
+
+    def _warnings(self) -> list[Json]:
+        known = self.job.data.get("warnings")
+        earlier = list(known) if isinstance(known, list) else []
+        if not self.left:
+            return earlier
+        at = " ".join(one.url for one in self.left[:_TOLD] if len(one.url) <= _SHOWN_ADDRESS)
+        words = (
+            f"{len(self.left)} of {len(self.left) + len(self.kept)} files of the result were not fetched, because "
+            f"together they have more than {_ALL_BYTES // 1024**2} MB. {self._where_left(at)}"
+        )
+        return [*(one for one in earlier if one != words), words]
+
+    def _where_left(self, at: str) -> str:
+        title, until = self.rooms.provider(self.job).title, expiry(self.rooms, self.job)
+        kept = f" until {timestamp(until)}" if until is not None else ""
+        return f"They are at {title}{kept}{': ' if at else '.'}{at}"
 
     async def wait(self, error: RotoscopeError) -> None:
         """Wait until the next try, and ask for new addresses now and then.
@@ -131,7 +176,7 @@ class _Fetching:
         """
         self._count(0.0)
         self.tries += 1
-        self.refusals += error.code in _SAYS_NO
+        self.refusals += error.code in _SAYS_NO or isinstance(error, SlowHost)
         if not self._may_pass(error):
             raise self._lost(error) from error
         await self._tell(error)
@@ -159,7 +204,8 @@ class _Fetching:
         """Whether the next try may succeed: what was refused hardly changes, and what lay in the reply is gone."""
         if not self.source.url.startswith("http"):
             return isinstance(error, StorageFailed)
-        return self.refusals < _TRIES and self.waited < life(self.rooms, self.job)
+        goes_on = self.refusals < _TRIES and self.fetching < _LONGEST_FETCHING
+        return goes_on and self.waited < life(self.rooms, self.job)
 
     async def _tell(self, error: RotoscopeError) -> None:
         """Who looks at the job learns what is waited for, and where the result is meanwhile."""
@@ -221,23 +267,23 @@ async def _asked_anew(rooms: Rooms, job: Job) -> Json:
 
 def _raw_output(rooms: Rooms, job: Job, n: int, kept: Kept, source: Source) -> Output:
     artifact = Artifact(kept.sha256, kept.content_type, kept.size)
-    if not source.url.startswith("http"):
+    if not source.url.startswith("http") or len(source.url) > LONGEST_ADDRESS:
         return Output("raw", n, artifact)
     return Output("raw", n, artifact, source.url, expiry(rooms, job))
 
 
-async def _fetched(rooms: Rooms, job: Job, source: Source) -> Kept:
+async def _fetched(rooms: Rooms, job: Job, source: Source, limit: int) -> Kept:
     if source.url.startswith("artifact://"):
         return await anyio.to_thread.run_sync(_already_kept, rooms, source.url)
     if source.url.startswith("data:"):
         return await anyio.to_thread.run_sync(_inline, rooms, source.url)
-    return await _downloaded(rooms, job, source)
+    return await _downloaded(rooms, job, source, limit)
 
 
-async def _downloaded(rooms: Rooms, job: Job, source: Source) -> Kept:
+async def _downloaded(rooms: Rooms, job: Job, source: Source, limit: int) -> Kept:
     scratch = await anyio.to_thread.run_sync(rooms.vault.scratch)
     try:
-        got = await rooms.wire.download(job.provider, source.url, scratch, OUTPUT_BYTES)
+        got = await rooms.wire.download(job.provider, source.url, scratch, limit)
         return await anyio.to_thread.run_sync(_adopted, rooms, scratch, got.sha256)
     finally:
         scratch.unlink(missing_ok=True)

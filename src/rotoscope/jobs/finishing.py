@@ -15,7 +15,7 @@ from rotoscope.jobs.finish_video import finish_video
 from rotoscope.jobs.job import Job, Output, Patch
 from rotoscope.jobs.rooms import Rooms
 from rotoscope.media.coco import file_name_of
-from rotoscope.media.decoders import FILM, MASKS
+from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
 from rotoscope.media.made import scratch_files, take_in
 from rotoscope.models.harvest import Harvest
 from rotoscope.wire.messages import Json
@@ -105,7 +105,7 @@ async def _finished(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output
 async def _made(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], stem: Path) -> Finished:
     if found.video is not None:
         path = _present(rooms, raw[0])
-        return await rooms.decoders.run(finish_video, raw[0], path, stem, limits=FILM)
+        return await rooms.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
     return await _masks(rooms, job, found, raw, stem)
 
 
@@ -114,7 +114,7 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
     work = MaskWork(
         raw=[(_present(rooms, output), output) for output in raw],
         picture=picture,
-        file_name=_file_name(job, picture),
+        file_name=_file_name(rooms, job, picture),
         text=found.text,
         label=str(job.data.get("label") or "mask"),
         score=found.notice.confidence if found.notice else None,
@@ -122,17 +122,20 @@ async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], 
         paint=job.args.get("overlay") is not False,
     )
     try:
-        return await rooms.decoders.run(finish_masks, work, stem, limits=MASKS)
+        return await rooms.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
     finally:
         if picture is not None and picture.parent == rooms.vault.folder / "scratch":
             picture.unlink(missing_ok=True)
 
 
-def _file_name(job: Job, picture: Path | None) -> str:
-    """What the picture is called by who gave it; one of ours is called as the file in the results folder."""
-    given = str(job.args.get("image") or "")
-    ours = given.strip().lower().startswith(("artifact://", "job://"))
-    return picture.name if ours and picture is not None else file_name_of(given)
+def _file_name(rooms: Rooms, job: Job, picture: Path | None) -> str:
+    """What the picture is called by who gave it; one of ours is called as its file in the results folder."""
+    given = str(job.args.get("image") or "").strip()
+    if given.lower().startswith("artifact://"):
+        picture = rooms.vault.find(given.partition("://")[2].strip("/")) or picture
+    elif not given.lower().startswith("job://"):
+        return file_name_of(given)
+    return picture.name if picture is not None else file_name_of(given)
 
 
 def _present(rooms: Rooms, output: Output) -> Path:

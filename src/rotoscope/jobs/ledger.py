@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
 
@@ -14,7 +14,7 @@ from rotoscope.jobs.durations import Kind, Usual, remember_seconds, usual_second
 from rotoscope.jobs.hearing import Named, note_told, note_used
 from rotoscope.jobs.job import ENDED, FINAL, Job, NewJob, Opening, Output, Patch, Submission
 from rotoscope.jobs.openings import find_twin, join, open_job
-from rotoscope.jobs.purse import Spent, check, hold_again, settle, spending
+from rotoscope.jobs.purse import Spent, check, hold_again, hold_twice, settle, spending
 from rotoscope.jobs.resuming import resume, resume_stumbled
 from rotoscope.jobs.rows import JOB_COLUMNS, job_of, note, read_job
 from rotoscope.jobs.shelf import outputs_of, write_output
@@ -25,6 +25,7 @@ from rotoscope.jobs.unfenced import (
     back_from_review,
     cancelled_unsent,
     claim_run,
+    drop_intent,
     found_uncharged,
     is_anothers,
     provider_of,
@@ -143,8 +144,7 @@ class Ledger:
     async def delivered(self, job_id: str, *, late: bool = False) -> None:
         """Write that the end of a job was told; `late`: perhaps to nobody. The first time counts."""
         now = self._clock()
-        telling = partial(note_told, job_id=job_id, now=now, late=late)
-        await self._database.transact(telling, patience=QUICK_SECONDS)
+        await self._database.transact(lambda c: note_told(c, job_id, now, late=late), patience=QUICK_SECONDS)
 
     async def used(self, principal: str, named: Named) -> None:
         """Write that a request names these: whoever made it has heard of the ends of the jobs that they came of."""
@@ -192,16 +192,30 @@ class Ledger:
         for a review has nothing left to review.
         """
         now = self._clock()
-        own = (submissions.c.job_id == submission.job_id, submissions.c.nonce == submission.nonce)
 
         def write(connection: Connection) -> None:
-            gone = connection.execute(submissions.delete().where(*own, submissions.c.prediction_id.is_(None)))
-            if gone.rowcount:
+            if drop_intent(connection, submission):
                 hold_again(connection, submission.job_id)
                 note(connection, submission.job_id, now, "withdrawn", {})
                 back_from_review(connection, submission.job_id, now)
 
         await self._database.transact(write, durable=True)
+
+    async def take_back(self, job: Job, doubted: Submission, again: Patch, usd: float, per_day: float | None) -> bool:
+        """Take back an intent whose request may have been accepted, and hold its money twice, all at once.
+
+        False where that is not done: a cap would be passed, or a cancel was asked for.
+        """
+        now = self._clock()
+
+        def write(connection: Connection) -> bool:
+            if read_job(connection, job.id).cancel_requested or not hold_twice(connection, job, usd, per_day, now):
+                return False
+            self._write_fenced(connection, job, again)
+            drop_intent(connection, doubted)
+            return True
+
+        return await self._database.transact(write, durable=True, in_place=True)
 
     async def note_prediction(self, job_id: str, prediction_id: str) -> bool:
         """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review.

@@ -1,16 +1,26 @@
 """The purse: reservations, written in the transaction of their job, settled with its end, and added up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, update
 
 from rotoscope.jobs.budget import Caps, Settlement, day_begins, in_millionths, in_usd, refuse_over_budget
-from rotoscope.jobs.job import NewJob
+from rotoscope.jobs.job import Job, NewJob
 from rotoscope.jobs.tables import reservations
 
-__all__ = ["Spent", "check", "count_from", "hold_again", "hold_once_more", "reserve", "settle", "spending"]
+__all__ = [
+    "Spent",
+    "check",
+    "count_from",
+    "hold_again",
+    "hold_once_more",
+    "hold_twice",
+    "reserve",
+    "settle",
+    "spending",
+]
 
 _COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
 _RESERVATION = insert(reservations)
@@ -21,6 +31,11 @@ _SETTLING = (
 )
 _SENT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
 _HOLDING = update(reservations).where(reservations.c.job_id == bindparam("of")).values(committed=None, settled_at=None)
+_HOLDING_MORE = (
+    update(reservations)
+    .where(reservations.c.job_id == bindparam("of"))
+    .values(reserved=func.coalesce(reservations.c.reserved, 0) + bindparam("more"))
+)
 _MINE = (reservations.c.principal == bindparam("whose"), reservations.c.sandbox == bindparam("rehearsed"))
 _SUM = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(*_MINE)
 _SENT_TODAY = _SUM.where(reservations.c.sent_at >= bindparam("since"))
@@ -76,6 +91,8 @@ def check(connection: Connection, new: NewJob, caps: Caps, now: float) -> None:
     Raises:
         OverBudget: it would.
     """
+    if new.sandbox and caps.unpriced == "ask":
+        caps = replace(caps, unpriced="run")  # the sandbox charges nothing, whatever the model would cost
     refuse_over_budget(caps, new.estimate_usd, _today(connection, new.principal, new.sandbox, now), new.model)
 
 
@@ -109,6 +126,26 @@ def hold_again(connection: Connection, job_id: str) -> None:
 def hold_once_more(connection: Connection, job_id: str) -> None:
     """A job that had ended is open again: its money is held until the new end, on the day on which it was sent."""
     connection.execute(_HOLDING, {"of": job_id})
+
+
+def hold_twice(connection: Connection, job: Job, usd: float, per_day: float | None, now: float) -> bool:
+    """Hold what a job may cost once more, for a request that may have been accepted is sent again.
+
+    Args:
+        connection: the transaction.
+        job: the job.
+        usd: its estimate in US dollars.
+        per_day: the cap for one day in US dollars; None is without a limit.
+        now: Unix seconds.
+
+    Returns:
+        Whether it is held: not where that would pass the cap.
+    """
+    more = in_millionths(usd)
+    if per_day is not None and _today(connection, job.principal, job.sandbox, now) + more > in_millionths(per_day):
+        return False
+    connection.execute(_HOLDING_MORE, {"of": job.id, "more": more})
+    return True
 
 
 def spending(connection: Connection, since: float) -> Sequence[Spent]:

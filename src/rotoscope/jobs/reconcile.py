@@ -3,7 +3,8 @@
 1. A run is ours when the list shows our token in its input (`predictions.tokens`), and on no other evidence: an equal
    run may be somebody else's. One without the token is a suggestion, told to a person.
 2. An absence is evidence and no proof: no provider says how soon its list is complete. So a prediction that is not
-   found is never taken for one that was not made, and nothing is ever sent again from here.
+   found is never taken for one that was not made, and nothing is ever sent again from here; once it is where the
+   operator has said up to which price (`ROTOSCOPE_RESEND_BELOW_USD`).
 3. A list counts as read only where all of it was read and every row was recognised.
 4. The search ends with the time for which the provider keeps a run. After the first minute the job waits for a
    person's review, and the list is looked into again, rarer and rarer, and whenever somebody asks for the job.
@@ -11,8 +12,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from rotoscope.contracts.money import in_dollars
 from rotoscope.errors import StorageFailed, SubmitUnsure
 from rotoscope.jobs.job import Job, Patch, Submission
 from rotoscope.jobs.ledger import LostLease
@@ -23,6 +25,7 @@ from rotoscope.predictions.runner import Runner
 from rotoscope.predictions.sightings import Seen, Sighting, with_token_of, worded_like
 from rotoscope.predictions.states import Call, Prediction, Waiting
 from rotoscope.predictions.tokens import token_from_text
+from rotoscope.wire.messages import Json
 
 __all__ = ["Look", "doubt", "find_lost_run", "look_once", "quiet_runner", "take_up", "what_was_seen"]
 
@@ -75,6 +78,10 @@ async def find_lost_run(rooms: Rooms, job: Job, call: Call, submission: Submissi
     """
     provider = rooms.provider(job)
     if not provider.can_list:
+        with _left_as_it_is(job):
+            again = await _sent_once_more(rooms, job, submission)
+        if again is not None:
+            return again
         raise doubt(rooms, job, call, why=f"{provider.title} has no list to look it up in.", said=lost.said)
     with _left_as_it_is(job):
         return await _search(rooms, job, call, submission, lost)
@@ -107,7 +114,32 @@ async def _search(rooms: Rooms, job: Job, call: Call, submission: Submission, lo
             return _adopt(rooms, job, call, found)
         if _is_over(rooms, submission):
             job = await rooms.advance(job, Patch(data={"late_looks": _late_looks(job) + 1}, event="progress"))
+    if seen is not None and seen.whole and not seen.ours and not seen.alike:
+        again = await _sent_once_more(rooms, job, submission)
+        if again is not None:
+            return again
     raise doubt(rooms, job, call, why=what_was_seen(rooms, job, seen), said=lost.said)
+
+
+async def _sent_once_more(rooms: Rooms, job: Job, submission: Submission) -> Patch | None:
+    """The one exception to rule 2, for who has set `ROTOSCOPE_RESEND_BELOW_USD`: a small run is rather paid twice.
+
+    At most once for each job: that it was is written in the transaction that takes the intent back. None where it is
+    not done.
+    """
+    usd, below = number(job.data.get("estimate_usd")), rooms.resending.below_usd
+    if usd is None or not usd < below or job.data.get("sent_again") or job.cancel_requested:
+        return None
+    title, known = rooms.provider(job).title, job.data.get("warnings")
+    words = (
+        f"The reply of {title} to the request was lost and no run of it was found, so it was sent once more "
+        f"(ROTOSCOPE_RESEND_BELOW_USD): it may have been paid twice, each time about {in_dollars(usd)}."
+    )
+    data: dict[str, Json] = {"sent_again": True, "warnings": [*(known if isinstance(known, list) else []), words]}
+    data["late_looks"] = 0
+    again = Patch(data=data, message=f"Sending to {title} once more.", event="sent again")
+    taken = await rooms.ledger.take_back(job, submission, again, usd, rooms.resending.per_day)
+    return replace(again, event="progress") if taken else None
 
 
 def _pauses_left(rooms: Rooms, job: Job, submission: Submission) -> Iterator[float]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 
 from rotoscope.errors import ProviderError, StorageFailed
-from rotoscope.jobs.budget import settlement
+from rotoscope.jobs.budget import Resending, settlement
 from rotoscope.jobs.feed import Feed
 from rotoscope.jobs.job import ENDED, Job, Patch
 from rotoscope.jobs.ledger import Ledger
@@ -39,6 +39,7 @@ class Rooms:
         sleep: waits some seconds before something free is tried again.
         decoders: decodes media, out of this process.
         pacers: how often each provider is asked, all jobs of this process together.
+        resending: when a request that may have been accepted is sent once more.
         clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
     """
 
@@ -54,6 +55,7 @@ class Rooms:
     tempo: Tempo = field(default_factory=Tempo)
     pacers: Pacers = field(default_factory=lambda: Pacers(anyio.current_time))
     clock_offsets: dict[str, float] = field(default_factory=dict)
+    resending: Resending = field(default_factory=Resending)
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""

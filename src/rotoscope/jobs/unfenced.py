@@ -17,6 +17,7 @@ __all__ = [
     "back_from_review",
     "cancelled_unsent",
     "claim_run",
+    "drop_intent",
     "found_uncharged",
     "is_anothers",
     "provider_of",
@@ -71,6 +72,12 @@ def write_intent(connection: Connection, provider: str, request_sha256: str, int
     connection.execute(_NEW_INTENT, row)
     count_from(connection, intent.job_id, intent.intent_at)
     return intent
+
+
+def drop_intent(connection: Connection, intent: Submission) -> bool:
+    """Take back an intent of this very author's whose run has no id; whether there was one."""
+    own = (submissions.c.job_id == intent.job_id, submissions.c.nonce == intent.nonce)
+    return connection.execute(submissions.delete().where(*own, submissions.c.prediction_id.is_(None))).rowcount > 0
 
 
 def provider_of(connection: Connection, job_id: str) -> str | None:

@@ -5,10 +5,11 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
+from rotoscope.contracts.characters import modest
 from rotoscope.errors import ProviderError, Refused, StorageFailed, Timeout
 from rotoscope.jobs.beside import beside, unless
 from rotoscope.jobs.dispatcher import Grip
@@ -39,6 +40,7 @@ from rotoscope.wire.messages import Json
 
 __all__ = ["Stopped", "patch_of", "watch"]
 
+_METRICS, _METRIC_LENGTH = 100, 1_000  # values, characters of each
 _FEW_RUNS = 3  # a guess, and what fewer runs have taken, says too little of when a run ends
 _UNWATCHED_SECONDS = 30.0  # a run that nobody watched for longer tells nothing of how long runs take
 
@@ -187,7 +189,8 @@ def patch_of(rooms: Rooms, job: Job, state: Prediction) -> Patch:
     match state:
         case Succeeded(output=output, metrics=metrics):
             measured = _measured(rooms.dialects[job.provider].measures, metrics)
-            known: dict[str, Json] = {"metrics": dict(metrics), "measured": measured, "ready_at": rooms.clock()}
+            modestly = cast("Json", modest(dict(metrics), _METRICS, _METRIC_LENGTH))
+            known: dict[str, Json] = {"metrics": modestly, "measured": measured, "ready_at": rooms.clock()}
             # A blob was replaced by its artifact:// link before it came here.
             result = None if isinstance(output, Blob) else output
             message = f"{title} has finished; fetching the result."
@@ -297,7 +300,8 @@ class _Wake:
 
 def _measured(measures: Mapping[str, str], metrics: Mapping[str, Json]) -> dict[str, Json]:
     """What the provider has measured of what a price may count, by the unit of the price."""
-    return {unit: metrics[name] for unit, name in measures.items() if name in metrics}
+    told = ((unit, metrics.get(name)) for unit, name in measures.items())
+    return {unit: amount for unit, amount in told if isinstance(amount, int | float)}
 
 
 def _words(title: str, state: Prediction) -> str:

@@ -6,25 +6,19 @@ characters go, and so does everything beyond a limit.
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
+from rotoscope.contracts.characters import CUT, as_seen
 from rotoscope.errors import PredictionFailed
 
 __all__ = ["Caption", "MaskedSegment", "Segment", "clean_text", "pair", "read_caption"]
 
 _LIMIT = 16384  # bytes of UTF-8
-_CUT = "…"
 _END_TOKEN = re.compile(r"<\|\w{1,32}\|>|</?s>|<(?:eos|bos|pad|unk|end_of_turn|end_of_utterance)>")
 _MARK = re.compile(r"<p>|</p>|\[SEG\]")
 _CLOSING = frozenset(",.;:!?)]}%…、。，；：！？）」』】》”’")  # noqa: RUF001 - Chinese and Japanese marks too
 _SENTENCE_ENDS = frozenset(".!?…")
 _DANGLING = (",", ";", ":")
-
-# Drawn as nothing although Unicode files them under letters and marks: text can hide in them.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +56,14 @@ def clean_text(raw: str, limit: int = _LIMIT) -> str:
     text beyond `limit` bytes of UTF-8 is replaced by an ellipsis. Cleaning clean text changes nothing.
     """
     # Four times the limit leaves room for what is removed, and keeps a hostile megabyte cheap.
-    visible = "".join(map(_visible, raw[: 4 * limit]))
+    visible = as_seen(raw[: 4 * limit])
     # A space in its place, so that the pieces around a token cannot join to a new one.
     text = _tidy(_END_TOKEN.sub(" ", visible))
     encoded = text.encode()
     if len(encoded) <= limit:
         return text
-    room = max(limit - len(_CUT.encode()), 0)
-    return encoded[:room].decode(errors="ignore").rstrip() + _CUT
+    room = max(limit - len(CUT.encode()), 0)
+    return encoded[:room].decode(errors="ignore").rstrip() + CUT
 
 
 def read_caption(raw: str) -> Caption:
@@ -163,13 +157,6 @@ def _without_phrases(text: str, marks: int) -> Caption:
     """The caption of a text so entangled that taking marks out brought new ones about: only their number counts."""
     plain = clean_text(_MARK.sub(" ", text))
     return Caption(plain, (Segment("", len(plain), len(plain)),) * marks, marks)
-
-
-def _visible(char: str) -> str:
-    if char.isspace():
-        return " "
-    hidden = _INVISIBLE.match(char) is not None or unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co"}
-    return "" if hidden else char
 
 
 def _tidy(text: str) -> str:

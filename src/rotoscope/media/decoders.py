@@ -2,17 +2,21 @@
 
 | kind | memory | processor time | wall time | may ask for |
 | --- | --- | --- | --- | --- |
-| PICTURE: one picture is checked, written anew or made small | 320 MB | 4 s | 15 s | no more |
-| FILM: a film or a sound is counted, proved, copied, looked into | 256 MB | 4 s | 20 s | 120 s, by frames x pixels |
-| MASKS: the masks of a result are measured and painted | 512 MB | 20 s | 60 s | no more |
+| PICTURE: one picture is checked, written anew or made small | 320 MB | 4 s | 20 s | no more |
+| FILM: a film or a sound is counted, proved, copied, looked into | 256 MB | 4 s | 30 s | 120 s, by frames x pixels |
+| MASKS: a mask that was given is read and fitted | 512 MB | 4 s | 20 s | no more |
+| RESULT_MASKS: the masks of a result are measured and painted | 512 MB | 30 s | 300 s | no more |
+| RESULT_FILM: the film of a result is looked into | 512 MB | 30 s | 300 s | 120 s |
 
 Memory is over the baseline of a worker whose libraries are loaded (see docs/architecture.md). The wall limit is longer
 than that of processor time because a machine may be busy; it is there for what waits without computing. It does not
-count the wait for a free worker, and where the work was given more processor time it grows in proportion.
+count the wait for a free worker, and where the work was given more processor time it grows in proportion. What was
+paid for is worth more patience: a busy machine must not lose it.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
 import anyio
@@ -24,7 +28,7 @@ from rotoscope.workers.limits import Limits
 from rotoscope.workers.messages import Answer
 from rotoscope.workers.process import Idled, Worker, costs_too_much, scrubbed, value_of
 
-__all__ = ["FILM", "MASKS", "PICTURE", "Decoders", "Decodes"]
+__all__ = ["FILM", "MASKS", "PICTURE", "RESULT_FILM", "RESULT_MASKS", "Decoders", "Decodes"]
 
 _PIL = (
     "PIL.Image",
@@ -36,12 +40,15 @@ _PIL = (
 )
 
 # What a picture takes is foreseen in `media.picture_decoders`: 256 MB, and 312 for a WEBP of 24 megapixels.
-PICTURE = Limits(320_000_000, cpu_seconds=4, wall_seconds=15, most_seconds=4, modules=_PIL)
-FILM = Limits(256_000_000, 4, 20, most_seconds=120, modules=(*_PIL, "numpy", "av"))
-MASKS = Limits(512_000_000, 20, 60, most_seconds=20, modules=(*_PIL, "numpy", "cv2"))
+PICTURE = Limits(320_000_000, cpu_seconds=4, wall_seconds=20, most_seconds=4, modules=_PIL)
+FILM = Limits(256_000_000, 4, 30, most_seconds=120, modules=(*_PIL, "numpy", "av"))
+MASKS = Limits(512_000_000, 4, 20, most_seconds=4, modules=(*_PIL, "numpy", "cv2"))
+RESULT_MASKS = replace(MASKS, cpu_seconds=30, wall_seconds=300, most_seconds=30)
+RESULT_FILM = replace(FILM, memory=512_000_000, cpu_seconds=30, wall_seconds=300)
 
 _AT_ONCE = 2
 _IDLE_SECONDS = 60.0
+_TRIES = 3  # idle workers that were gone before they took the work
 _AFTERWARDS = MASKS.modules
 _WALL_PER_SECOND = 4  # seconds of the clock for one of processor time, on a busy machine
 
@@ -83,11 +90,11 @@ class Decoders:
     @property
     def pids(self) -> set[int]:
         """The numbers of the worker processes that were not seen to end."""
-        return {worker.pid for worker in self._all}
+        return {worker.pid for worker in self._all if worker.lives}
 
     def warm(self) -> None:
         """Start a first worker, if there is none, while what it will read is still being fetched. Takes no time."""
-        if not self._all:
+        if not self.pids:
             with suppress(WorkerLost):  # who needs one is told
                 self._idle.append(self._started())
 
@@ -107,10 +114,10 @@ class Decoders:
                 crashed, `WorkerLost` where the process was ended from outside.
         """
         async with self._turns:
-            while True:
-                worker = self._idle.pop() if self._idle else self._started()
+            for _ in range(_TRIES):
                 with suppress(Idled):
-                    return await self._asked(worker, function, arguments, limits)
+                    return await self._asked(await self._ready(), function, arguments, limits)
+        raise WorkerLost("No process for decoding stays alive.", hint="Look at this machine's memory and limits.")
 
     async def aclose(self) -> None:
         """End every worker."""
@@ -119,6 +126,15 @@ class Decoders:
         for worker in list(self._idle):
             await self._closed(worker)
         self._idle.clear()
+
+    async def _ready(self) -> Worker:
+        """A worker that waits for work, or a new one."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.lives:
+                return worker
+            await self._closed(worker)
+        return self._started()
 
     def _started(self) -> Worker:
         worker = Worker(self._environ, self._idle_seconds, PICTURE.modules, _AFTERWARDS)

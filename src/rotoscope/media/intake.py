@@ -10,10 +10,12 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, TypeVarTuple
 
+import anyio
 import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
@@ -30,6 +32,7 @@ __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 PICTURE_BYTES = 200_000_000
 FILE_BYTES = 512 * 1024 * 1024
 _CHUNK = 1024 * 1024
+_FILES_AT_ONCE = 8
 _SNIFFED_BYTES = 512
 
 _PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
@@ -44,6 +47,8 @@ _MADE_AS: Mapping[PreparedKind, str] = {
 MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 Fetch = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
+Found = TypeVar("Found")
+Given = TypeVarTuple("Given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Intake:
         check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
         job_output: finds the `artifact://` link of a `job://` link.
         decoders: decodes what was given, out of this process.
+        turns: of those who read and write whole files. They may be many and slow; all else here needs threads, too.
     """
 
     vault: Vault
@@ -91,6 +97,7 @@ class Intake:
     check_url: Callable[[str], str]
     job_output: JobOutput
     decoders: Decodes
+    turns: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
 
     async def admit(self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool) -> Admitted:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
@@ -146,11 +153,11 @@ class Intake:
         match scheme:
             case "https":
                 await self.fetch(text, scratch, FILE_BYTES)
-                await anyio.to_thread.run_sync(_check_file, kind, scratch)
+                await self._on_disk(_check_file, kind, scratch)
             case "data":
-                await anyio.to_thread.run_sync(_write_data, kind, text, scratch)
+                await self._on_disk(_write_data, kind, text, scratch)
             case "" | "file":
-                await anyio.to_thread.run_sync(self._copied_from_disk, kind, text, scratch)
+                await self._on_disk(self._copied_from_disk, kind, text, scratch)
             case _:
                 raise UnsafeSource(
                     f"Addresses of the kind {scheme[:20]!r} are not read.",
@@ -183,17 +190,20 @@ class Intake:
 
     async def _checked(self, kind: MediaKind, file: Path) -> Admitted:
         """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
-        wanted, kept = await anyio.to_thread.run_sync(self._looked_at, kind, file)
+        wanted, kept = await self._on_disk(self._looked_at, kind, file)
         limits = PICTURE if wanted in _PICTURES else FILM
         if kept is not None:
             return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
         target = await anyio.to_thread.run_sync(self.vault.scratch)
         try:
             facts = await self.decoders.run(prepare, wanted, file, target, limits=limits)
-            kept = await anyio.to_thread.run_sync(self._adopted, wanted, target, facts)
+            kept = await self._on_disk(self._adopted, wanted, target, facts)
         finally:
             target.unlink(missing_ok=True)
         return _admitted(kept, wanted, facts)
+
+    async def _on_disk(self, work: Callable[[*Given], Found], *given: *Given) -> Found:
+        return await anyio.to_thread.run_sync(work, *given, limiter=self.turns)
 
     def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
         """As what the file is to be read, and the file itself, kept, if it was made here as such."""

@@ -100,12 +100,17 @@ def cut(values: Grey) -> Cut | None:
     - Numbers (a label map): all but 0. Values below 32 are always numbers.
     - Soft edges: brighter than half of the brightest.
     """
-    levels = _levels(values)
-    low, top = levels[0], levels[-1]
+    import numpy as np
+
+    low, top = int(values.min()), int(values.max())
+    # Nearly every mask has two levels; to count every value takes ten times as long as to see that.
+    over = values > low
+    plain = np.count_nonzero(over) == np.count_nonzero(values == top) or low == top
+    levels = list(dict.fromkeys((low, top))) if plain else _levels(values)
     if len(levels) == 1:
         return Cut(values > 0, "levels")
     if len(levels) == 2 and (low == 0 or top >= _SMALL_NUMBERS):  # noqa: PLR2004 - two levels
-        return Cut(values > low, "levels") if 2 * low <= top else None
+        return Cut(over, "levels") if 2 * low <= top else None
     meeting = _meeting(_ranked(values, levels)) if len(levels) <= _most_numbers(values) else None
     if meeting is not None and _are_numbers(values, levels, meeting):
         return Cut(values > 0, "numbers")

@@ -126,7 +126,10 @@ def _packed(mask: Mask) -> bytes:
 
     height, width = mask.shape
     lines = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
-    np.multiply(mask, np.uint8(255), out=lines[:, 1:])
+    box = box_of(mask)
+    if box is not None:  # the rest is black already
+        within = slice(box.top, box.bottom), slice(box.left, box.right)
+        np.multiply(mask[within], np.uint8(255), out=lines[:, 1:][within])
     packer = zlib.compressobj(strategy=zlib.Z_RLE)
     return packer.compress(lines.data) + packer.flush()
 

@@ -1,6 +1,7 @@
 """Which providers can be used: whose keys are set, where they are spoken to, and whether the sandbox stands in."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from rotoscope.models.manifest import Provider
 from rotoscope.settings import Settings
 
 __all__ = ["SANDBOX_URL", "Access", "access_of"]
+
+_BASE = re.compile(r"https?://[^/?#@\\]+(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
 
 SANDBOX_URL = "https://sandbox.invalid"
 """Where the built-in sandbox pretends to be. RFC 6761 reserves `.invalid`: the name can never be dialled."""
@@ -24,7 +27,8 @@ class Access:
         built_in: that sandbox is the one inside this process.
         keys: the key of each provider that has one; never shown.
         bases: the base URLs of each provider, by purpose.
-        trusted: hosts that the operator named: they may be http and private, and serve their own outputs.
+        trusted: hosts that stand in for every provider: they may be http and private, and serve their own outputs.
+        own_hosts: the hosts that the operator named for a provider, trusted alike, and for that provider alone.
     """
 
     sandbox: bool
@@ -32,6 +36,7 @@ class Access:
     bases: Mapping[str, Mapping[str, str]]
     trusted: frozenset[str]
     keys: Mapping[str, str] = field(repr=False)
+    own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def usable(self, provider: str) -> bool:
         """Whether a provider can be used now."""
@@ -62,9 +67,12 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
         return _sandbox_access(settings.sandbox, providers, built_in=False)
     bases = {name: _bases(settings, provider) for name, provider in providers.items()}
     keys = {name: key for name, key in given.items() if _has_base(settings, providers[name])}
-    own = {settings.variable(provider.base_variable) for provider in providers.values()} - {None}
-    trusted = frozenset(host for url in own if (host := urlsplit(str(url)).netloc.lower()))
-    return Access(sandbox=False, built_in=False, bases=bases, trusted=trusted, keys=keys)
+    own = {
+        name: frozenset({urlsplit(bases[name]["api"]).netloc.lower()})
+        for name, provider in providers.items()
+        if settings.variable(provider.base_variable) is not None
+    }
+    return Access(sandbox=False, built_in=False, bases=bases, trusted=frozenset(), keys=keys, own_hosts=own)
 
 
 def _key(settings: Settings, provider: Provider) -> str | None:
@@ -89,8 +97,20 @@ def _bases(settings: Settings, provider: Provider) -> Mapping[str, str]:
     own = settings.variable(provider.base_variable)
     if own is None:
         return provider.bases
+    if not _BASE.fullmatch(own) or not _is_address(own):
+        raise InvalidInput(
+            f"{provider.base_variable} is no address such as https://host or http://127.0.0.1:8080/path.",
+            hint=f"Correct or unset {provider.base_variable}.",
+        )
     base = own.rstrip("/").removesuffix("/v1")
     return dict.fromkeys(provider.bases, base)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bool) -> Access:

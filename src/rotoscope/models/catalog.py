@@ -36,6 +36,9 @@ class Catalog:
             UnknownModel: there is none; the hint has the nearest id.
         """
         found = self.models.get(model)
+        same = [one for name, one in self.models.items() if name.casefold() == model.strip().casefold()]
+        if found is None and len(same) == 1:
+            return same[0]
         if found is None:
             near = difflib.get_close_matches(model, self.models, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known models: {', '.join(sorted(self.models))}."
@@ -201,8 +204,8 @@ def _parsed(file: Path) -> dict[str, object]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file.name} cannot be read.", hint="Give the path of a TOML file.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"{file.name} is not TOML: {error}.", hint="Correct the file.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{file.name} is not TOML: {str(error)[:300]}.", hint="Correct the file.") from error
 
 
 def _checked(shape: type[Shape], data: Mapping[str, object], file: Path) -> Shape:

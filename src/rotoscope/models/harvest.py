@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from rotoscope.contracts.characters import whole_text
+from rotoscope.contracts.characters import one_line, whole_text
 from rotoscope.errors import PredictionFailed
 from rotoscope.models.manifest import Manifest
 from rotoscope.wire.messages import Json
@@ -20,6 +20,7 @@ _NOT_IN_ADDRESSES = re.compile("[^!-~]+")
 
 # Providers never send this field; the sandbox does, to say how it got its result.
 _SANDBOX_FIELD = "sandbox"
+_WORD, _SENTENCES = 100, 1_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,9 @@ def _notice(output: Json, metrics: Mapping[str, Json]) -> Notice | None:
     if not isinstance(said, dict):
         return None
     confidence = said.get("confidence")
+    sure = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 1
     return Notice(
-        method=str(said.get("method") or ""),
-        confidence=float(confidence) if isinstance(confidence, int | float) else None,
-        text=str(said.get("notice") or ""),
+        method=one_line(str(said.get("method") or ""), _WORD),
+        confidence=float(confidence) if sure and isinstance(confidence, int | float) else None,
+        text=one_line(str(said.get("notice") or ""), _SENTENCES),
     )

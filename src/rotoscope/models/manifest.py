@@ -27,6 +27,9 @@ Tool = Literal["segment_image", "describe_with_masks", "generate_video", "edit_v
 PromptKind = Literal["text", "points", "box"]
 Kind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
 Encoder = Literal["kept_points_text", "dropped_points_text", "labelled_points", "corner_box", "asking_for_masks"]
+Dialect = Literal["replicate", "fal", "segmind"]
+Base = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9\[][!-~]{0,2000}$")]
+Host = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
 Scalar = bool | int | float | str
 Seconds = Annotated[float, Field(gt=0, le=604_800)]  # at most a week
 Bytes = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
@@ -43,21 +46,22 @@ class _Record(BaseModel):
 class Auth(_Record):
     """The header that carries a provider's key, and what stands before the key in it."""
 
-    header: str
-    prefix: str
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,100}$")]
+    prefix: Annotated[str, Field(pattern=r"^[ -~]{0,100}$")]
 
 
 class Provider(_Record):
     """Where a provider is spoken to, with which key, in which dialect, and what it can do."""
 
     title: str
-    dialect: str
-    bases: Mapping[str, str]
+    dialect: Dialect
+    bases: Mapping[str, Base]
     base_variable: str
     base_required: bool = False
     key_variables: Annotated[tuple[str, ...], Field(min_length=1)]
     auth: Auth
-    output_hosts: tuple[str, ...]
+    output_hosts: tuple[Host, ...]
+    upload_hosts: tuple[Host, ...] = ()
     can_cancel: bool
     can_upload: bool
     can_list: bool = False
@@ -67,6 +71,13 @@ class Provider(_Record):
     output_seconds: Kept | None = None
     list_seconds: Kept | None = None
     source: str
+
+    @model_validator(mode="after")
+    def _has_an_api(self) -> Self:
+        if "api" not in self.bases:
+            message = "bases.api is missing: it receives the paying request"
+            raise ValueError(message)
+        return self
 
     @property
     def wants(self) -> str:
@@ -124,6 +135,18 @@ class Input(_Record):
     def is_media(self) -> bool:
         """Whether its values are files."""
         return self.kind in _MEDIA
+
+    def spelled(self, given: str) -> str:
+        """A choice or alias as the manifest spells it, if the text is one but for case and blanks at its ends.
+
+        A text that could be either of two is neither; any other text is left as it is.
+        """
+        offered = [*self.aliases, *(choice for choice in self.choices if isinstance(choice, str))]
+        if given in offered:
+            return given
+        meant = given.strip().casefold()
+        same = [one for one in dict.fromkeys(offered) if one.strip().casefold() == meant]
+        return same[0] if len({self.aliases.get(one, one) for one in same}) == 1 else given
 
     @model_validator(mode="after")
     def _inferred_names_facts(self) -> Self:

@@ -19,12 +19,15 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 def trimmed(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[str, Json]:
-    """The arguments as they are meant: no blanks at the ends of a text, and no text that is empty.
+    """The arguments as they are meant: texts without blanks at their ends, none that is empty, choices as offered.
 
     Media stay as they were given: their intake knows what is wrong with a blank one.
     """
     media = {field.argument for field in manifest.inputs.values() if field.is_media}
     texts = {name: value.strip() for name, value in arguments.items() if isinstance(value, str) and name not in media}
+    for field in manifest.inputs.values():
+        if field.argument in texts:
+            texts[field.argument] = field.spelled(texts[field.argument])
     return {name: value for name, value in {**arguments, **texts}.items() if value != ""}
 
 

@@ -122,9 +122,14 @@ def _fill(field: Input, arguments: Mapping[str, Json]) -> Json:
         given = _ENCODERS[field.encode](given)
     if given is None:
         return field.send
-    if isinstance(given, str) and given in field.aliases:
-        return field.aliases[given]
-    return given
+    return [_chosen(field, one) for one in given] if isinstance(given, list) else _chosen(field, given)
+
+
+def _chosen(field: Input, given: Json) -> Json:
+    if not isinstance(given, str):
+        return given
+    spelled = field.spelled(given)
+    return field.aliases.get(spelled, spelled)
 
 
 def _meant(value: Json) -> Json:

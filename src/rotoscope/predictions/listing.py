@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rotoscope.predictions.sightings import MOST_ROWS
 from rotoscope.wire.messages import HttpCall, Json, Reply
 
 __all__ = ["Listed", "Row", "reply_of", "rows_in"]
@@ -33,9 +34,9 @@ class Listed:
 
 
 def rows_in(fields: Mapping[str, Json], *names: str) -> Sequence[Mapping[str, Json]]:
-    """The objects in the first of the named members that is a list; what is odd is left out."""
+    """The objects in the first of the named members that is a list; what is odd or beyond a page is left out."""
     found = next((one for name in names if isinstance(one := fields.get(name), list)), [])
-    return [row for row in found if isinstance(row, dict)]
+    return [row for row in found[:MOST_ROWS] if isinstance(row, dict)]
 
 
 def reply_of(row: Mapping[str, Json]) -> Reply:

@@ -10,7 +10,11 @@ from rotoscope.predictions.states import Call, Ticket
 from rotoscope.predictions.tokens import Token, holds_token
 from rotoscope.wire.messages import HttpCall, Json
 
-__all__ = ["Page", "Seen", "Sighting", "listed", "moment", "seconds_of", "with_token_of", "worded_like"]
+__all__ = ["MOST_ROWS", "Page", "Seen", "Sighting", "listed", "moment", "seconds_of", "with_token_of", "worded_like"]
+
+
+MOST_ROWS = 1_000
+"""Rows of one page that are read; pages are asked for with 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ def seconds_of(text: Json) -> float | None:
 def listed(fields: Mapping[str, Json], *names: str) -> Sequence[Json] | None:
     """The rows in the first of the named members that is a list; None where none is: then it is no list at all.
 
-    What the list is called is documented nowhere for some providers, so several names are tried.
+    What the list is called is documented nowhere for some providers, so several names are tried. Of a page that is
+    longer than any the first rows are read, and a row that nobody can read stands for the others.
     """
     found = (fields.get(name) for name in names)
-    return next((one for one in found if isinstance(one, list)), None)
+    rows = next((one for one in found if isinstance(one, list)), None)
+    return rows if rows is None or len(rows) <= MOST_ROWS else [*rows[:MOST_ROWS], None]

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -12,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from rotoscope.sandbox import Sandbox
 from rotoscope.sandbox.certificates import Certificate
 from rotoscope.sandbox.faults.connections import CONNECTION
+from rotoscope.sandbox.visitors import Visitors
 
 __all__ = ["OpenHanded", "listening", "serve", "served"]
 
@@ -45,7 +47,7 @@ class _Server(uvicorn.Server):
 
 def _server(app: Sandbox, level: str, certificate: Certificate | None = None) -> uvicorn.Server:
     config = uvicorn.Config(
-        app,
+        Visitors(app, _public_hosts(app)),
         http=OpenHanded,
         ws="none",
         loop="asyncio",
@@ -56,6 +58,13 @@ def _server(app: Sandbox, level: str, certificate: Certificate | None = None) ->
         ssl_keyfile=str(certificate.key) if certificate else None,
     )
     return _Server(config)
+
+
+def _public_hosts(app: Sandbox) -> tuple[str, ...]:
+    """The name in the addresses that it hands out, where somebody has set one: a proxy may ask for it by that."""
+    site = getattr(app.state, "site", None) if hasattr(app, "state") else None
+    host = urlsplit(getattr(site, "public_url", None) or "").hostname
+    return (f"[{host}]" if ":" in host else host,) if host else ()
 
 
 def listening(port: int = 0) -> socket.socket:

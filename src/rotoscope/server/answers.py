@@ -113,7 +113,7 @@ def _share(selects: MaskShare) -> str:
 def _mask_lines(result: JobResult) -> list[str]:
     if not isinstance(result, MaskResult):
         return []
-    lines = [f"text: {result.text}"] if result.text else []
+    lines = [f"text, in the model's words: {result.text}"] if result.text else []
     for n, mask in enumerate(result.masks):
         box = mask.box
         corners = f"{box.left},{box.top},{box.right},{box.bottom}" if box else "empty"

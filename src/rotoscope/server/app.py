@@ -35,6 +35,7 @@ from rotoscope.server.ladder import asking_seconds, open_seconds
 from rotoscope.server.looking import view_media
 from rotoscope.server.patience import Client, Clients
 from rotoscope.server.recognition import Call, Recognition
+from rotoscope.server.requests import check_request
 from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema, output_schema
 from rotoscope.server.subscriptions import Fanout, MayHear, job_of, serve_subscriptions
@@ -256,6 +257,7 @@ def build_server(
         subscriptions=bus,
         lifespan=lifespan,
         log_level="WARNING",
+        middleware=[check_request],
     )
     serve_subscriptions(server, fanout, bus, tasks, _hearing(server, tasks))
     for template in TEMPLATES:
@@ -294,7 +296,7 @@ def _tool(name: str, contract: ToolContract) -> Tool:
     annotations = ToolAnnotations(
         title=contract.title,
         read_only_hint=contract.reads_only,
-        destructive_hint=False,
+        destructive_hint=contract.destroys,
         idempotent_hint=not contract.pays,
         open_world_hint=contract.pays,
     )

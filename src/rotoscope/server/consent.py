@@ -1,4 +1,4 @@
-"""Consent: above a price that the operator sets, somebody agrees before anything is spent.
+"""Consent: above a price that the operator sets, and where no price is known, somebody agrees before anything is spent.
 
 A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request of ours.
 Any other client agrees by its arguments: `dry_run` shows the price, then the same request passes, once,
@@ -22,8 +22,11 @@ from rotoscope.contracts.money import in_dollars
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
+from rotoscope.jobs.budget import ANY_PRICE
 
 if TYPE_CHECKING:
+    from rotoscope.jobs.quotes import Quote
+    from rotoscope.models.manifest import Price
     from rotoscope.studio import Studio
 
 __all__ = ["Agreed", "Consent"]
@@ -38,11 +41,12 @@ _FORM = {
 """Nothing in it is required: to accept is the yes, and one key at a terminal."""
 _BY_ARGUMENTS = "call with dry_run: true, then the same again without it"
 _OPERATOR = "The operator sets with ROTOSCOPE_ASK_ABOVE_USD what is asked about."
+_OPERATOR_UNPRICED = "The operator sets with ROTOSCOPE_UNPRICED=run that runs of unknown price are not asked about."
 
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What a call may spend: up to `usd` US dollars on a new run; None: whatever it costs.
+    """What a call may spend on a new run: up to `usd` US dollars, or `ANY_PRICE`; None: nobody need agree.
 
     What the price was asked for and what is begun are two moments: the ledger holds the one against the other.
     """
@@ -52,11 +56,21 @@ class Agreed:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """One request at one price, and the words to ask for it."""
+    """One request at one price, `ANY_PRICE` where nobody knows it, and the words to ask for it."""
 
     key: str
     usd: float
     question: str
+
+    @property
+    def price(self) -> str:
+        """The price in words."""
+        return "an unknown price" if self.usd == ANY_PRICE else f"about {in_dollars(self.usd)}"
+
+    @property
+    def operator(self) -> str:
+        """Who decides that this is asked about."""
+        return _OPERATOR_UNPRICED if self.usd == ANY_PRICE else _OPERATOR
 
     @property
     def dismissed(self) -> str:
@@ -99,7 +113,11 @@ class Consent:
             StorageFailed: it cannot be remembered.
         """
         usd = shown.cost.estimate_usd
-        if shown.dry_run and usd is not None and self.above_usd is not None and usd > self.above_usd:
+        if not shown.dry_run:
+            return
+        if usd is None and _asks_about_unpriced(studio):
+            await studio.quotes.give(_unpriced_key(shown.quote_key), ANY_PRICE)
+        elif usd is not None and self.above_usd is not None and usd > self.above_usd:
             await studio.quotes.give(shown.quote_key, usd)
 
     async def ask(
@@ -149,16 +167,41 @@ class Consent:
         if not TOOLS[tool].pays or getattr(arguments, "dry_run", False) or not self._may_be_dear(studio, tool):
             return None
         quote = await studio.quote(tool, arguments, principal, seconds)
-        if quote.joins or quote.usd is None or self.above_usd is None or quote.usd <= self.above_usd:
+        if quote.joins:
+            return None
+        if quote.usd is None:
+            return _unpriced_offer(tool, quote) if _asks_about_unpriced(studio) else None
+        if self.above_usd is None or quote.usd <= self.above_usd:
             return None
         note = " The sandbox stands in for it and charges nothing." if quote.sandbox else ""
         question = f"{tool} with {quote.model} at {quote.provider} costs about {in_dollars(quote.usd)}.{note} Run it?"
         return _Offer(quote.key, quote.usd, question)
 
     def _may_be_dear(self, studio: "Studio", tool: str) -> bool:
-        prices = [m.price for m in studio.rooms.catalog.models.values() if m.tool == tool and m.price is not None]
-        above = self.above_usd
-        return above is not None and any(price.unit != "run" or price.usd > above for price in prices)
+        prices = [m.price for m in studio.rooms.catalog.models.values() if m.tool == tool]
+        above, asks = self.above_usd, _asks_about_unpriced(studio)
+
+        def may_be_asked(price: "Price | None") -> bool:
+            if price is None or price.unit != "run":  # a length that is not known makes a price that is not
+                return asks or (price is not None and above is not None)
+            return above is not None and price.usd > above
+
+        return any(map(may_be_asked, prices))
+
+
+def _asks_about_unpriced(studio: "Studio") -> bool:
+    """Whether a run whose price is not known needs somebody's yes; the sandbox charges nothing."""
+    return studio.caps.unpriced == "ask" and not studio.access.sandbox
+
+
+def _unpriced_key(key: str) -> str:
+    """A yes to a price that nobody knew is none to one that became known."""
+    return f"unpriced {key}"
+
+
+def _unpriced_offer(tool: str, quote: "Quote") -> _Offer:
+    question = f"{tool} with {quote.model} at {quote.provider} has no known price. Run it?"
+    return _Offer(_unpriced_key(quote.key), ANY_PRICE, question)
 
 
 async def _answered(studio: "Studio", offer: _Offer, context: Context[Any, Any]) -> bool:
@@ -183,14 +226,14 @@ async def _judge(studio: "Studio", offer: _Offer, answer: ElicitResult | None) -
     await studio.quotes.take(offer.key, offer.usd)
     if answer is None or answer.action == "cancel":
         await studio.quotes.give(offer.dismissed, offer.usd)
-        hint = f"If the user agrees to the price: {_BY_ARGUMENTS}. {_OPERATOR}"
+        hint = f"If the user agrees to the price: {_BY_ARGUMENTS}. {offer.operator}"
     else:
         await studio.quotes.give(offer.declined, offer.usd)
         hint = (
             "Ask the user what to change: a shorter, smaller or other run may cost less. Only if the user agrees to "
-            f"this price after all: {_BY_ARGUMENTS}. {_OPERATOR}"
+            f"this price after all: {_BY_ARGUMENTS}. {offer.operator}"
         )
-    words = f"Nobody agreed to spend about {in_dollars(offer.usd)}: nothing was sent or spent."
+    words = f"Nobody agreed to spend {offer.price}: nothing was sent or spent."
     raise OverBudget(words, hint=hint, code="consent")
 
 
@@ -207,9 +250,9 @@ async def _agreed_after_all(studio: "Studio", offer: _Offer) -> bool:
 async def _check_shown(studio: "Studio", offer: _Offer) -> None:
     if not await studio.quotes.take(offer.key, offer.usd):
         raise OverBudget(
-            f"This call costs about {in_dollars(offer.usd)}, and nobody has agreed to that; nothing was spent.",
+            f"This call costs {offer.price}, and nobody has agreed to that; nothing was spent.",
             hint=f"Tell the user the price. If the user agrees: {_BY_ARGUMENTS} within "
-            f"{studio.quotes.seconds / 60:.0f} minutes. {_OPERATOR}",
+            f"{studio.quotes.seconds / 60:.0f} minutes. {offer.operator}",
             code="consent",
         )
     await studio.quotes.take(offer.dismissed, offer.usd)

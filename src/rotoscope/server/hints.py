@@ -15,6 +15,7 @@ from mcp_types import (
     ResourceTemplateReference,
 )
 
+from rotoscope.contracts.characters import is_blank
 from rotoscope.server.completions import complete
 from rotoscope.server.prompts import prompts
 
@@ -25,7 +26,7 @@ __all__ = ["check_prompt", "serve_hints"]
 
 
 def check_prompt(listed: Sequence[Prompt], name: str, given: Mapping[str, object]) -> None:
-    """Refuse a prompt that does not exist or lacks an argument; the SDK itself would call it an error of ours.
+    """Refuse a prompt that does not exist, lacks an argument or has no such; the SDK would call it an error of ours.
 
     Raises:
         MCPError: the parameters are invalid.
@@ -33,7 +34,12 @@ def check_prompt(listed: Sequence[Prompt], name: str, given: Mapping[str, object
     known = {prompt.name: prompt for prompt in listed}
     if name not in known:
         raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(known)}.")
-    missing = [one.name for one in known[name].arguments or () if one.required and one.name not in given]
+    arguments = {one.name: bool(one.required) for one in known[name].arguments or ()}
+    unknown = next((one for one in given if one not in arguments), None)
+    if unknown is not None:
+        words = f"The prompt {name} has no argument {unknown[:80]!r}. Arguments: {', '.join(arguments) or 'none'}."
+        raise MCPError(INVALID_PARAMS, words)
+    missing = [one for one, required in arguments.items() if required and is_blank(str(given.get(one, "")))]
     if missing:
         raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {', '.join(missing)}.")
 

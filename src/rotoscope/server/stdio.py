@@ -4,14 +4,13 @@ The SDK's own runner takes the very first request for the decision. A client tha
 a second (Vercel's AI SDK) and then sends `initialize` on the same pipe is refused there with -32022 and gives up.
 """
 
-import logging
+import json
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from contextvars import Context
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -21,10 +20,7 @@ from mcp.server.runner import serve_dual_era_loop
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp_types import (
-    INVALID_REQUEST,
-    PARSE_ERROR,
     PROTOCOL_VERSION_META_KEY,
-    ErrorData,
     JSONRPCError,
     JSONRPCRequest,
     JSONRPCResponse,
@@ -33,24 +29,31 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from rotoscope.contracts.characters import whole_text
-from rotoscope.front.opening import request_id_of
+from rotoscope.server.flights import Answers, Arrived, Flights
+from rotoscope.server.incoming import Batch, Message, Refusal, understand
 from rotoscope.server.lowlevel import lowlevel
+from rotoscope.server.requests import shortened
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-__all__ = ["Handover", "serve_stdio"]
+__all__ = ["Handover", "Writing", "serve_stdio"]
 
 _LEADING = 8  # messages before the first request that the SDK's loop takes; it drops the others
 
 Incoming: TypeAlias = SessionMessage | Exception
 _Kept: TypeAlias = tuple[Incoming, Context | None]
 """What was read, and the context in which it was: what is known of its arrival."""
-_Refuse: TypeAlias = Callable[[Exception], Awaitable[None]]
 State = TypeVar("State")
 
-_log = logging.getLogger(__name__)
+
+class Writing(Protocol):
+    """Where whole lines are written."""
+
+    async def write(self, text: str, /) -> object:
+        """Write a line."""
+        ...
+
+    async def flush(self) -> object:
+        """See to it that it is sent."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,8 @@ class Handover:
 
     lines: Sequence[str | bytes] = ()
     answered: frozenset[RequestId] = frozenset()
-    stdin: AsyncIterable[str] | None = None
-    stdout: anyio.AsyncFile[str] | None = None
+    stdin: AsyncIterable[str | bytes] | None = None
+    stdout: Writing | None = None
 
 
 async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) -> None:
@@ -89,11 +92,12 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
     """
     given = handover or Handover()
     inner = lowlevel(server)
-    stdin = cast("anyio.AsyncFile[str] | None", given.stdin)  # the SDK only takes lines from it
-    async with stdio_server(stdin, given.stdout) as (reading, writing), inner.lifespan(inner) as state:
-        outgoing = _Outgoing(writing, given.answered)
-        incoming = _Relayed([(_message(line), None) for line in given.lines], reading, partial(_refuse, outgoing))
-        async with incoming, outgoing:
+    async with _standard(given) as (lines, writing), inner.lifespan(inner) as state, anyio.create_task_group() as tasks:
+        flights = Flights()
+        outgoing = _Outgoing(writing, given.answered, flights)
+        incoming = _Relayed((), _Incoming(flights))
+        tasks.start_soon(_Reader(flights, outgoing).read, given.lines, lines)
+        async with outgoing:
             opening = await _until_decided(inner, incoming, outgoing, state)
             if opening:
                 await serve_dual_era_loop(
@@ -103,6 +107,50 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
                     lifespan_state=state,
                     init_options=inner.create_initialization_options(),
                 )
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _standard(given: Handover) -> AsyncIterator[tuple[AsyncIterable[str | bytes], Writing]]:
+    """The streams that were given; else the standard ones, which the SDK sets aside from stray prints."""
+    if given.stdin is not None and given.stdout is not None:
+        yield given.stdin, given.stdout
+        return
+    async with stdio_server() as (reading, writing):
+
+        async def lines() -> AsyncIterator[str]:
+            async for item in reading:
+                yield _line_of(item)
+
+        yield lines(), _Sdk(writing.send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sdk:
+    """The SDK's way out, which takes messages: of a batch one after the other, and no id that it does not know."""
+
+    send: Callable[[SessionMessage], Awaitable[None]]
+
+    async def write(self, text: str, /) -> None:
+        found = json.loads(text)
+        for message in found if isinstance(found, list) else [found]:
+            if isinstance(message.get("id"), float):
+                message["id"] = None
+            await self.send(SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False)))
+
+    async def flush(self) -> None:
+        """Every line is written through."""
+
+
+def _line_of(item: Incoming) -> str:
+    """The line that the SDK has read, again: it keeps what it could not read only inside its error."""
+    if isinstance(item, SessionMessage):
+        return item.message.model_dump_json(by_alias=True, exclude_unset=True)
+    details = item.errors(include_url=False, include_context=False) if isinstance(item, ValidationError) else []
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return str(details[0]["input"])
+    whole = next((detail["input"] for detail in details if detail["type"] in ("missing", "model_type")), "")
+    return json.dumps(whole)
 
 
 async def _until_decided(
@@ -128,9 +176,11 @@ async def _until_decided(
 
 def _is_probe(message: object) -> bool:
     """Whether it is `server/discover` as the modern era sends it: with the version in its envelope."""
-    if not isinstance(message, JSONRPCRequest) or message.method != "server/discover":
-        return False
-    meta = (message.params or {}).get("_meta")
+    return isinstance(message, JSONRPCRequest) and message.method == "server/discover" and _has_envelope(message)
+
+
+def _has_envelope(request: JSONRPCRequest) -> bool:
+    meta = (request.params or {}).get("_meta")
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
 
 
@@ -152,66 +202,86 @@ async def _serving(
         tasks.cancel_scope.cancel()
 
 
-def _message(line: str | bytes) -> Incoming:
-    try:
-        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValidationError as error:
-        return error  # as the SDK's reader does
-
-
-async def _refuse(outgoing: "_Outgoing", error: Exception) -> None:
-    """Answer a request that is none, which the SDK drops in silence: its client would wait for ever."""
-    found = _details(error)
-    request_id = next((number for number in map(_id_in, found) if number is not None), None)
-    if request_id is None:
-        _log.warning("a line of the client's was no message, and named no request: it was dropped")
-        return
-    code = PARSE_ERROR if any(detail["type"] == "json_invalid" for detail in found) else INVALID_REQUEST
-    words = "This is no JSON-RPC 2.0 request: send one object in whole UTF-8 characters, as the protocol has it."
-    refusal = JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=words))
-    await outgoing.send(SessionMessage(refusal))
-
-
-def _details(error: Exception) -> "list[ErrorDetails]":
-    return error.errors(include_url=False, include_context=False) if isinstance(error, ValidationError) else []
-
-
-def _id_in(detail: "ErrorDetails") -> RequestId | None:
-    """The id of the request that could not be read, where it can be made out."""
-    given = detail["input"]
-    if isinstance(given, str):
-        return request_id_of(given.encode("utf-8", "surrogatepass"))
-    found = given.get("id") if isinstance(given, dict) and "method" in given else None
-    if isinstance(found, str):
-        return found if whole_text(found) == found else None
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
-
-
 class _Reading(Protocol):
     async def receive(self) -> Incoming: ...
     async def aclose(self) -> None: ...
 
 
-class _Writing(Protocol):
-    async def send(self, item: SessionMessage, /) -> None: ...
-    async def aclose(self) -> None: ...
+class _Reader:
+    """Reads the lines of a client, answers those that are no messages, and has the others served."""
+
+    def __init__(self, flights: Flights, outgoing: "_Outgoing") -> None:
+        self._flights = flights
+        self._outgoing = outgoing
+        self._revision: str | None = None  # as `initialize` asks for it; empty where there is none
+
+    async def read(self, before: Sequence[str | bytes], lines: AsyncIterable[str | bytes]) -> None:
+        """Read until the input ends: first what was read before, then what still comes."""
+        with suppress(anyio.ClosedResourceError):  # the session has ended, and nobody is answered any more
+            for line in before:
+                await self._take(line)
+            async for line in lines:
+                await self._take(line)
+        self._flights.end()
+
+    async def _take(self, line: str | bytes) -> None:
+        await self._flights.room()
+        understood = understand(line, self._revision or "")
+        if isinstance(understood, Refusal):
+            await self._outgoing.say(understood.line())
+        elif isinstance(understood, Batch):
+            await self._take_batch(understood, len(line))
+        elif understood is not None:
+            await self._outgoing.settle(self._put(understood, len(line)))
+
+    async def _take_batch(self, batch: Batch, size: int) -> None:
+        asked = sum(isinstance(part, JSONRPCRequest) for part in batch.parts)
+        refused = [part.line() for part in batch.parts if isinstance(part, Refusal)]
+        answers = Answers(asked + 1, refused)  # one more, lest it be written before its last part is read
+        for part in batch.parts:
+            if not isinstance(part, Refusal):
+                await self._outgoing.settle(self._put(part, size // len(batch.parts), answers))
+        await self._outgoing.settle(answers)
+
+    def _put(self, message: Message, size: int, batch: Answers | None = None) -> Answers | None:
+        if isinstance(message, JSONRPCRequest):
+            self._note(message)
+        return self._flights.put(Arrived(SessionMessage(message), copy_context(), size, batch))
+
+    def _note(self, request: JSONRPCRequest) -> None:
+        """The first request but a probe decides the era; a handshake names the revision."""
+        if self._revision is None and not _is_probe(request):
+            if request.method == "initialize":
+                self._revision = str((request.params or {}).get("protocolVersion"))
+            elif _has_envelope(request):
+                self._revision = ""
+
+
+class _Incoming:
+    """What there is to serve, as a stream to read from."""
+
+    def __init__(self, flights: Flights) -> None:
+        self._flights = flights
+        self.last_context: Context | None = None
+
+    async def receive(self) -> SessionMessage:
+        arrived = await self._flights.take()
+        self.last_context = arrived.context
+        return arrived.message
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 class _Relayed:
-    """A stream to read from: first what was kept, then what still comes; without what is refused here, if anything."""
+    """A stream to read from: first what was kept, then what still comes."""
 
-    def __init__(self, kept: Sequence[_Kept], rest: _Reading, refuse: _Refuse | None = None) -> None:
+    def __init__(self, kept: Sequence[_Kept], rest: _Reading) -> None:
         self._kept = list(reversed(kept))
         self._rest = rest
-        self._refuse = refuse
         self.last_context: Context | None = None
 
     async def receive(self) -> Incoming:
-        while isinstance(item := await self._next(), Exception) and self._refuse is not None:
-            await self._refuse(item)
-        return item
-
-    async def _next(self) -> Incoming:
         if self._kept:
             item, self.last_context = self._kept.pop()
             return item
@@ -241,21 +311,54 @@ class _Relayed:
 
 
 class _Outgoing:
-    """A stream to write to that drops the replies which the client has already."""
+    """A stream to write to that drops the replies which the client has already, and gathers those of a batch."""
 
-    def __init__(self, writing: _Writing, answered: frozenset[RequestId]) -> None:
+    def __init__(self, writing: Writing, answered: frozenset[RequestId], flights: Flights) -> None:
         self._writing = writing
         self._answered = set(answered)
+        self._flights = flights
+        self._one_at_a_time = anyio.Lock()
+        self._closed = False
 
     async def send(self, item: SessionMessage) -> None:
         message = item.message
-        if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id in self._answered:
-            self._answered.discard(message.id)
+        batch = None
+        if isinstance(message, JSONRPCResponse | JSONRPCError):
+            batch = self._flights.answered(message.id)
+            if message.id in self._answered:
+                self._answered.discard(message.id)
+                return
+        if isinstance(message, JSONRPCError):
+            message = message.model_copy(update={"error": shortened(message.error)})
+        written = message.model_dump_json(by_alias=True, exclude_unset=True)
+        if batch is None:
+            await self.say(written)
+        else:
+            batch.lines.append(written)
+            await self.settle(batch)
+
+    async def settle(self, batch: Answers | None) -> None:
+        """One answer less is missing in a batch; the last one sends all of them."""
+        if batch is None:
             return
-        await self._writing.send(item)
+        batch.missing -= 1
+        if not batch.missing and batch.lines:
+            await self.say(f"[{','.join(line.strip() for line in batch.lines)}]")
+
+    async def say(self, line: str) -> None:
+        """Write one line.
+
+        Raises:
+            anyio.ClosedResourceError: the session has ended.
+        """
+        async with self._one_at_a_time:
+            if self._closed:
+                raise anyio.ClosedResourceError
+            await self._writing.write(line.rstrip("\n") + "\n")
+            await self._writing.flush()
 
     async def aclose(self) -> None:
-        await self._writing.aclose()
+        self._closed = True
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import anyio
 
-from rotoscope.errors import OutputLost, StorageFailed, TooLarge
+from rotoscope.errors import OutputLost, SlowHost, StorageFailed, TooLarge
 from rotoscope.wire.messages import HttpCall
 
 __all__ = [
     "CHUNK",
     "Downloaded",
     "WatchedFile",
+    "at_least_speed",
     "data_uris",
     "file_pieces",
     "gone",
@@ -26,10 +27,18 @@ __all__ = [
     "readable",
     "save",
     "span",
+    "stream_lines",
+    "too_slow",
 ]
 
 CHUNK = 256 * 1024
 """Bytes that are sent, or written to a file, at once."""
+
+
+LEAST_SPEED, _SPEED_SECONDS = 1024, 30.0
+"""Bytes a second that a download brings on average of so many seconds, or it would never end."""
+
+_LINE_BYTES, _STREAM_BYTES = 256 * 1024, 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,46 @@ async def save(
     if declared.isdigit() and int(declared) != size:
         raise OutputLost("The file came back shorter than it should be.", hint="Try again.")
     return Downloaded(digest.hexdigest(), size, headers.get("content-type", "").split(";")[0].strip().lower())
+
+
+async def at_least_speed(body: AsyncIterator[bytes], clock: Callable[[], float]) -> AsyncIterator[bytes]:
+    """The same pieces, as long as they come faster than a trickle that would hold us for days.
+
+    Raises:
+        SlowHost: they do not.
+    """
+    since, size = clock(), 0
+    async for piece in body:
+        yield piece
+        size += len(piece)
+        passed = clock() - since
+        if passed >= _SPEED_SECONDS:
+            if size < LEAST_SPEED * min(passed, 2 * _SPEED_SECONDS):  # a pause of this process is no fault of the host
+                raise too_slow()
+            since, size = clock(), 0
+
+
+def too_slow() -> SlowHost:
+    """A host gives a file, but so slowly that it would not be here in any time."""
+    return SlowHost("The host of the file sends it too slowly.", hint="Try again later, or fetch it yourself.")
+
+
+async def stream_lines(body: AsyncIterator[bytes], told: Callable[[], None]) -> AsyncIterator[bytes]:
+    """The lines of a stream; `told` is called for every one. What has no end of a line, or no end, is left."""
+    rest, size = b"", 0
+    async for piece in body:
+        size += len(piece)
+        *lines, rest = (rest + piece).splitlines(keepends=True) or [b""]
+        if rest.endswith((b"\n", b"\r")):
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            told()
+            yield line.rstrip(b"\r\n")
+        if len(rest) > _LINE_BYTES or size > _STREAM_BYTES:
+            return
+    if rest:
+        told()
+        yield rest
 
 
 @contextmanager

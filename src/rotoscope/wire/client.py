@@ -8,12 +8,11 @@ sent; what it would read from the environment by itself comes from the proxies t
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -23,21 +22,26 @@ from rotoscope.wire.bodies import (
     CHUNK,
     Downloaded,
     WatchedFile,
+    at_least_speed,
     data_uris,
     file_pieces,
     gone,
-    has_file,
     pieces,
     readable,
     save,
     span,
+    stream_lines,
+    too_slow,
 )
 from rotoscope.wire.countdown import Countdown, Pace
 from rotoscope.wire.doors import Door, Times
-from rotoscope.wire.egress import Target, check_addresses, check_url, host_allowed, moved, split_url
+from rotoscope.wire.egress import moved
+from rotoscope.wire.guard import Guard, Resolve, Way, connect_shares
+from rotoscope.wire.lanes import FRESH, Lane, Outgoing, lane_of, outgoing_by
 from rotoscope.wire.messages import HttpCall, Reply
 from rotoscope.wire.progress import RequestProgress
 from rotoscope.wire.proxies import ProxySettings, resolve_host
+from rotoscope.wire.secrets import blotted_headers
 
 if TYPE_CHECKING:
     import httpx  # noqa: TID251 - this is the one module
@@ -46,33 +50,17 @@ __all__ = ["AsgiApp", "Door", "Downloaded", "Times", "Wire", "resolve_host"]
 
 CONNECT_SECONDS = 5.0
 DOWNLOAD_SECONDS = 600.0
-REPLY_BYTES = 64 * 1024 * 1024
 REDIRECTS = 3
+_SEVERAL_SECONDS = 8.0  # for all addresses of one name together
+_LONG_REPLY = 256 * 1024  # bytes; longer ones are looked through in a thread
 # 20 is where httpx begins to slow down on one pool.
 _CONNECTIONS = 20
 # A compressed body could be small on the wire and endless on the disk.
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 AsgiApp = Callable[..., Awaitable[None]]
 Answer = TypeVar("Answer")
-Lane = Literal["pays", "tells", "carries", "asks", "listens", "fetches"]
 _Use = Callable[["httpx.Response"], Awaitable[Answer]]
-
-# What pays goes out on a connection of its own: an idle one may be closed by the other side at that very moment, and
-# then nobody knows whether the request was seen. One opened for a judged name must not serve another name.
-_FRESH: tuple[Lane, ...] = ("pays", "listens", "fetches")
-
-
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    """One request on its way; `body` stands for what `call` does not hold as it is sent."""
-
-    call: HttpCall
-    headers: Mapping[str, str]
-    progress: RequestProgress
-    extensions: Mapping[str, Any] = field(default_factory=dict)
-    body: bytes | None = None
 
 
 class Wire:
@@ -80,8 +68,8 @@ class Wire:
 
     Args:
         doors: what to know of each provider, by name.
-        trusted: hosts (`name` or `name:port`) that the operator named; they may be http and private.
-        sandbox: the ASGI app that answers for the trusted hosts inside this process, or None.
+        trusted: hosts (`name` or `name:port`) that stand in for every provider; they may be http and private.
+        sandbox: the ASGI app that answers for trusted hosts inside this process, or None.
         resolve: finds the addresses of a host.
         times: how long replies are waited for.
         proxies: the proxies and certificates of every request.
@@ -99,11 +87,10 @@ class Wire:
         pace: Pace | None = None,
     ) -> None:
         self._doors = doors
-        self._trusted = trusted
         self._sandbox = sandbox
-        self._resolve = resolve
         self._times = times or Times()
         self._proxies = proxies or ProxySettings()
+        self._guard = Guard(doors, trusted, resolve, self._proxies)
         self._pace = pace or Pace()
         self._clients: dict[tuple[str, Lane, str | None], httpx.AsyncClient] = {}
         self._rooms: dict[tuple[str, Lane], anyio.CapacityLimiter] = {}
@@ -128,14 +115,18 @@ class Wire:
         Raises:
             Unreachable: no connection was made; nothing was sent.
             ReplyLost: the request may have arrived; its reply did not come back whole, or not in time.
+            ProviderError: it goes to an address that a reply named, and that is not used; nothing was sent.
             StorageFailed: the file to be sent cannot be read; nothing was sent.
         """
-        door, lane = self._doors[provider], _lane(call, pays=pays)
-        headers = {**call.headers, **(door.headers if call.with_key else {})}
+        door, lane = self._doors[provider], lane_of(call, pays=pays)
+        call = replace(call, headers={**call.headers, **(door.headers if call.with_key else {})})
+        ways = await self._guard.ways_of(provider, call)
         async with self._room(provider, lane):
-            progress = self._new_progress(provider, call, guard)
-            reply = await self._exchange((provider, lane), _Outgoing(call, headers, progress), _read)
-        return Reply(reply.status, reply.headers, door.without_key(reply.body))
+            new_progress = partial(self._new_progress, provider, call, guard)
+            reply = await self._in_turn((provider, lane), call, ways, new_progress, partial(_read, call.largest_reply))
+        work = partial(door.without_key, reply.body)
+        body = work() if len(reply.body) <= _LONG_REPLY else await anyio.to_thread.run_sync(work)
+        return Reply(reply.status, blotted_headers(reply.headers, door.key), body)
 
     def longest(self, call: HttpCall) -> float:
         """After how many seconds, at most, a small request is over, one way or the other.
@@ -148,9 +139,11 @@ class Wire:
         usual = self._times.ask if call.method == "GET" else self._times.submit
         return min(call.patience_seconds or usual, self._times.longest)
 
-    def _new_progress(self, who: str, call: HttpCall, guard: Callable[[], None] | None = None) -> RequestProgress:
+    def _new_progress(
+        self, who: str, call: HttpCall, guard: Callable[[], None] | None = None, connect: float = CONNECT_SECONDS
+    ) -> RequestProgress:
         """Each part of a reply may come in time and the whole still never end: only files have time anew for each."""
-        return RequestProgress(who, Countdown(CONNECT_SECONDS, self._pace), self._patience(call), guard)
+        return RequestProgress(who, Countdown(connect, self._pace), self._patience(call), guard)
 
     def _room(self, provider: str, lane: Lane) -> anyio.CapacityLimiter:
         return self._rooms.setdefault((provider, lane), anyio.CapacityLimiter(_CONNECTIONS))
@@ -163,21 +156,22 @@ class Wire:
         Raises:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
+        door = self._doors[provider]
         room, progress = self._room(provider, "listens"), self._new_progress(provider, call)
+        way = (await self._guard.ways_of(provider, call))[0]
 
         async def hear(response: "httpx.Response") -> None:
             if not response.is_success:
                 return
-            async for line in response.aiter_lines():
-                progress.goes_on()
-                if line.startswith("data:"):
-                    told(line.removeprefix("data:").strip())
+            async for line in stream_lines(response.aiter_bytes(), progress.goes_on):
+                if line.startswith(b"data:"):
+                    told(door.without_key(line[5:]).decode(errors="replace").strip())
 
         if room.available_tokens < 1:
             return
         async with room:
-            headers = {**call.headers, **self._doors[provider].headers}
-            await self._exchange((provider, "listens"), _Outgoing(call, headers, progress), hear)
+            call = replace(call, url=way.url, headers={**call.headers, **door.headers})
+            await self._exchange((provider, "listens"), Outgoing(call, progress), hear)
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch an output of a provider into a file, without any key.
@@ -187,14 +181,7 @@ class Wire:
             UnsafeSource: an address that is not read.
             TooLarge: more than `limit` bytes.
         """
-        host, trusted = split_url(url).hostname or "", self._is_trusted(url)
-        if not trusted and not host_allowed(host, self._doors[provider].output_hosts):
-            raise OutputLost(
-                f"The result of {provider} is on a host that is not known to be its own.",
-                hint="Add the host to output_hosts in a providers.toml of yours if it is right.",
-                code="output_blocked",
-            )
-        return await self._fetch(provider, url, into, limit, trusted=trusted)
+        return await self._fetch(provider, url, into, limit)
 
     async def fetch(self, url: str, into: Path, limit: int) -> Downloaded:
         """Fetch what a user pointed at, after the address guard has judged it.
@@ -204,76 +191,72 @@ class Wire:
             OutputLost: it cannot be fetched.
             TooLarge: more than `limit` bytes.
         """
-        return await self._fetch("", url, into, limit, trusted=False)
+        return await self._fetch("", url, into, limit)
 
-    async def _fetch(self, provider: str, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded:
-        error = OutputLost("The file took too long, or moved too often, to be fetched.", hint="Try again later.")
+    async def _fetch(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
         async with self._room(provider, "fetches"):
             try:
-                hops = partial(self._fetch_hops, provider, url, into, limit, trusted=trusted)
-                found = await Countdown(DOWNLOAD_SECONDS, self._pace).bound(hops)
+                hops = partial(self._fetch_hops, provider, url, into, limit)
+                return await Countdown(DOWNLOAD_SECONDS, self._pace).bound(hops)
             except TimeoutError:
-                raise error from None
-        if found is None:
-            raise error
-        return found
+                raise too_slow() from None
 
-    async def _fetch_hops(self, provider: str, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | None:
+    async def _fetch_hops(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+        if provider:
+            self._guard.check_output(provider, url)
+        ways = (Way(url),) if self._guard.is_trusted(provider, url) else await self._guard.ways_to(url)
         for _ in range(REDIRECTS + 1):
-            found = await self._fetch_hop(provider, url, into, limit, trusted=trusted)
+            found = await self._fetch_hop(provider, url, ways, into, limit)
             if isinstance(found, Downloaded):
                 return found
-            # The operator's host is trusted for what it serves itself, not for where it sends us.
-            url, trusted = found, False
-        return None
+            url = found
+            self._guard.check_hop(provider, url)
+            ways = await self._guard.ways_to(url)
+        raise OutputLost("The file moved too often to be fetched.", hint="Try again later.")
 
-    async def _fetch_hop(self, provider: str, url: str, into: Path, limit: int, *, trusted: bool) -> Downloaded | str:
+    async def _fetch_hop(
+        self, provider: str, url: str, ways: Sequence[Way], into: Path, limit: int
+    ) -> Downloaded | str:
         """One request: the file, or where it has moved."""
-        call, extensions = (HttpCall("GET", url, _AS_IT_IS), {}) if trusted else await self._judged(url)
-        progress = self._new_progress("the host of the file", call)
+        call = HttpCall("GET", url, _AS_IT_IS)
+        progress: RequestProgress
+
+        def new_progress(connect: float) -> RequestProgress:
+            nonlocal progress
+            progress = self._new_progress("the host of the file", call, connect=connect)
+            return progress
 
         async def keep(response: "httpx.Response") -> Downloaded | str:
             if response.is_redirect:
                 return moved(url, str(response.headers.get("location", "")))
             if not response.is_success:
                 raise gone(response.status_code)
-            return await save(response.aiter_raw(CHUNK), response.headers, into, limit, progress.goes_on)
+            pieces = at_least_speed(response.aiter_raw(CHUNK), self._pace.clock)
+            return await save(pieces, response.headers, into, limit, progress.goes_on)
 
-        outgoing = _Outgoing(call, call.headers, progress, extensions)
-        return await self._exchange((provider, "fetches"), outgoing, keep)
+        return await self._in_turn((provider, "fetches"), call, ways, new_progress, keep)
 
-    async def _judged(self, url: str) -> tuple[HttpCall, dict[str, Any]]:
-        """The request to the very address that was judged; the name stays in Host and in TLS.
+    async def _in_turn(
+        self,
+        pool: tuple[str, Lane],
+        call: HttpCall,
+        ways: Sequence[Way],
+        new_progress: Callable[..., RequestProgress],
+        use: _Use[Answer],
+    ) -> Answer:
+        """Send one request by the first of several ways that stands; what was sent by one goes out by no other.
 
-        A proxy dials for us, and by name, so there it is the name that is judged: with its addresses where they can
-        be found here, and without where only the proxy can find them.
+        Raises:
+            Unreachable: none stands; nothing was sent.
         """
-        target = check_url(url)
-        addresses = await self._addresses(target)
-        proxied = self._proxies.proxy_for(target.url) is not None
-        if proxied and not addresses:
-            return HttpCall("GET", target.url, _AS_IT_IS), {}
-        address = check_addresses(target, addresses)
-        if proxied:
-            return HttpCall("GET", target.url, _AS_IT_IS), {}
-        parts = urlsplit(target.url)
-        literal = f"[{address}]" if ":" in address else address
-        dialled = urlunsplit(parts._replace(netloc=f"{literal}:{target.port}", fragment=""))
-        extensions = {"sni_hostname": target.host}
-        return HttpCall("GET", dialled, {"Host": parts.netloc, **_AS_IT_IS}), extensions
+        budget = CONNECT_SECONDS if len(ways) == 1 else _SEVERAL_SECONDS
+        for way, seconds in zip(ways[:-1], connect_shares(budget, len(ways)), strict=False):
+            with suppress(Unreachable):
+                return await self._exchange(pool, outgoing_by(call, way, new_progress(connect=seconds)), use)
+        left = connect_shares(budget, len(ways))[-1]
+        return await self._exchange(pool, outgoing_by(call, ways[-1], new_progress(connect=left)), use)
 
-    async def _addresses(self, target: Target) -> Sequence[str]:
-        try:
-            with anyio.fail_after(CONNECT_SECONDS):
-                return await self._resolve(target.host, target.port)
-        except OSError:  # a TimeoutError is one
-            return []
-
-    def _is_trusted(self, url: str) -> bool:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and parts.netloc.lower() in self._trusted
-
-    async def _exchange(self, pool: tuple[str, Lane], outgoing: _Outgoing, use: _Use[Answer]) -> Answer:
+    async def _exchange(self, pool: tuple[str, Lane], outgoing: Outgoing, use: _Use[Answer]) -> Answer:
         """Send one request, and use its response within the time that it has."""
         call, progress = outgoing.call, outgoing.progress
         if call.data_uris is not None:
@@ -291,7 +274,7 @@ class Wire:
             return await progress.countdown.bound(work)
 
     def _client(self, provider: str, lane: Lane, url: str) -> "httpx.AsyncClient":
-        inside = self._sandbox is not None and self._is_trusted(url)
+        inside = self._sandbox is not None and self._guard.is_trusted(provider, url)
         proxy = "inside" if inside else self._proxies.proxy_for(url)
         found = self._clients.get((provider, lane, proxy))
         if found is None:
@@ -299,6 +282,8 @@ class Wire:
         return found
 
     def _new_client(self, lane: Lane, proxy: str | None, *, inside: bool) -> "httpx.AsyncClient":
+        from http.cookiejar import CookieJar, DefaultCookiePolicy
+
         import httpx  # noqa: TID251 - this is the one module
 
         # httpx logs whole URLs, with the signatures in their queries, at INFO.
@@ -309,20 +294,15 @@ class Wire:
             transport = _inside(self._sandbox)
         else:
             tls = self._tls = self._tls or _tls(self._proxies)
-            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0 if lane in _FRESH else None)
+            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0 if lane in FRESH else None)
             # Only a proxy that is spoken to over TLS itself may be given certificates.
             own = tls if proxy is not None and proxy.lower().startswith("https:") else None
             through = None if proxy is None else httpx.Proxy(proxy, ssl_context=own)
             transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=through)
-        # The countdown of each request is its time: httpx's own would count a pause of this process too.
-        return httpx.AsyncClient(transport=transport, trust_env=False, timeout=None)  # noqa: S113 - see above
-
-
-def _lane(call: HttpCall, *, pays: bool) -> Lane:
-    """By which lane a request goes: a cancel waits neither behind questions nor behind files."""
-    if pays:
-        return "pays"
-    return "asks" if call.method == "GET" else "carries" if has_file(call) else "tells"
+        # The countdown of each request is its time: httpx's own would count a pause of this process too. No cookie is
+        # kept: one that a host has set would go to every other that is dialled by the same address.
+        none = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        return httpx.AsyncClient(transport=transport, trust_env=False, timeout=None, cookies=none)  # noqa: S113 - see above
 
 
 def _inside(app: AsgiApp) -> "httpx.AsyncBaseTransport":
@@ -348,7 +328,7 @@ def _tls(proxies: ProxySettings) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def _opened(client: "httpx.AsyncClient", outgoing: _Outgoing) -> AsyncIterator["httpx.Response"]:
+async def _opened(client: "httpx.AsyncClient", outgoing: Outgoing) -> AsyncIterator["httpx.Response"]:
     with ExitStack() as files:
         try:
             with readable():
@@ -362,7 +342,7 @@ async def _opened(client: "httpx.AsyncClient", outgoing: _Outgoing) -> AsyncIter
             await response.aclose()
 
 
-def _worded(client: "httpx.AsyncClient", outgoing: _Outgoing, files: ExitStack) -> "httpx.Request":
+def _worded(client: "httpx.AsyncClient", outgoing: Outgoing, files: ExitStack) -> "httpx.Request":
     call, body, goes_on = outgoing.call, outgoing.body, outgoing.progress.goes_on
     more: dict[str, str] = {}
     content: bytes | AsyncIterator[bytes] | None = call.content
@@ -379,7 +359,7 @@ def _worded(client: "httpx.AsyncClient", outgoing: _Outgoing, files: ExitStack) 
     return client.build_request(
         call.method,
         call.url,
-        headers={**outgoing.headers, **more},
+        headers={**call.headers, **more},
         json=call.json,
         content=content,
         files=form or None,
@@ -387,10 +367,10 @@ def _worded(client: "httpx.AsyncClient", outgoing: _Outgoing, files: ExitStack) 
     )
 
 
-async def _read(response: "httpx.Response") -> Reply:
+async def _read(most: int, response: "httpx.Response") -> Reply:
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
-        if len(body) > REPLY_BYTES:
+        if len(body) > most:
             raise ReplyLost("The provider's reply is larger than any reply should be.", hint="Ask for the job again.")
     return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))

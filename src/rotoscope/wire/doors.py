@@ -2,19 +2,30 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["Door", "Times"]
+from rotoscope.wire.secrets import blotted
 
-_SECRET_LENGTH = 8  # characters; a shorter key is the sandbox's, and an ordinary word
+__all__ = ["Door", "Times"]
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What the wire must know of a provider: the header with its key, and where its outputs may come from."""
+    """What the wire must know of a provider.
+
+    Attributes:
+        header, prefix: the header that carries its key, and what stands before the key in it.
+        output_hosts: where its outputs may come from; `*.` means every name below.
+        upload_hosts: where files may be brought that its replies name an address for.
+        bases: the origins that the key may go to; empty: wherever a request with the key is worded for.
+        trusted: hosts (`name` or `name:port`) that the operator named for it; they may be http and private.
+    """
 
     header: str
     prefix: str
     key: str = field(repr=False)
     output_hosts: tuple[str, ...] = ()
+    upload_hosts: tuple[str, ...] = ()
+    bases: frozenset[str] = frozenset()
+    trusted: frozenset[str] = frozenset()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -23,7 +34,7 @@ class Door:
 
     def without_key(self, content: bytes) -> bytes:
         """The same bytes with the key blotted out: a provider may repeat it, and it goes no further than this."""
-        return content.replace(self.key.encode(), b"[key]") if len(self.key) >= _SECRET_LENGTH else content
+        return blotted(content, self.key)
 
 
 @dataclass(frozen=True, slots=True)

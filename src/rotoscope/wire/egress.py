@@ -5,7 +5,7 @@ Everything that comes from a tool argument or from a provider's reply passes her
 1. the text holds no control, invisible or white-space character and no backslash;
 2. it is an https URL without user info, on port 443 or 8443;
 3. the host is a plain public DNS name or a canonical address;
-4. all addresses that the name resolves to are public; then one of them is dialled, and no other.
+4. all addresses that the name resolves to are public; then they are dialled in turn, and no other.
 
 A name has many spellings and an address too (decimal, octal, full-width, IPv4 inside IPv6). Hence the rules say what is
 allowed, and the address that is judged is the one that is dialled.
@@ -16,8 +16,10 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from rotoscope.contracts.characters import is_unseen
 from rotoscope.errors import UnsafeSource
 
 __all__ = ["Target", "check_addresses", "check_url", "host_allowed", "is_public", "moved", "split_url"]
@@ -28,7 +30,29 @@ _PORTS = (443, 8443)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_LOCAL_NAMES = ("localhost", "local", "internal", "localdomain", "onion")
+_LOCAL_NAMES = frozenset(
+    (  # RFC 6761, 6762, 7686, 8375, 9476, the draft on .internal; then what networks and their software use by habit
+        "localhost", "local", "test", "invalid", "onion", "arpa", "alt", "internal",
+        "localdomain", "lan", "home", "homenet", "corp", "mail", "intranet", "private",
+        "workgroup", "domain", "svc", "cluster", "consul", "nomad", "docker", "kube", "i2p", "bit",
+    )
+)  # fmt: skip
+"""Last labels that are nobody's in the public DNS: a name below them is answered by the network that we are in.
+
+Where a proxy dials for us its addresses may never be seen here, so the name alone must tell.
+"""
+_LOCAL_DOMAINS = (
+    "metadata.goog",  # the metadata service of Google's cloud
+    # Public names that lead to whatever address is written into them, or to this machine.
+    "nip.io",
+    "sslip.io",
+    "xip.io",
+    "localtest.me",
+    "lvh.me",
+    "vcap.me",
+    "lacolhost.com",
+)
+_LOCAL_ENDS = tuple(f".{name}" for name in _LOCAL_DOMAINS)
 _KEPT_IN_PATHS = "!$%&'()*+,/:;=?@[]|"
 
 _BLOCKED_V4 = tuple(
@@ -93,11 +117,6 @@ _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
 _ISATAP = 0x00005EFE  # the upper half of an interface id
 _ISATAP_MASK = 0xFCFFFFFF  # without its two flags: globally unique, group
-
-# Drawn as nothing although Unicode files them under letters and marks.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +185,11 @@ def moved(url: str, location: str) -> str:
         raise _malformed("The address leads to one that is no well-formed URL.") from error
 
 
-def check_addresses(target: Target, addresses: Sequence[str]) -> str:
-    """The address to dial, out of all that the target's name resolved to.
+def check_addresses(target: Target, addresses: Sequence[str]) -> tuple[str, ...]:
+    """The addresses to dial, in turn, out of all that the target's name resolved to.
+
+    The first is the resolver's choice; then the two families take turns (RFC 8305), because where one address of a
+    family leads nowhere the others mostly do too.
 
     One bad address refuses the name: a name that points both outside and inside is an attack.
 
@@ -179,7 +201,10 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> str:
         raise UnsafeSource(message, code="url_unreachable", hint="Check the spelling of the address.")
     if not all(map(is_public, addresses)):
         raise _blocked(f"The host {target.host} leads to an address that is not public.")
-    return addresses[0]
+    distinct = dict.fromkeys(addresses)
+    families = [[one for one in distinct if (":" in one) is version_6] for version_6 in (False, True)]
+    families.sort(key=lambda family: addresses[0] not in family)
+    return tuple(one for pair in zip_longest(*families) for one in pair if one is not None)
 
 
 def is_public(address: str) -> bool:
@@ -213,7 +238,7 @@ def _checked_host(text: str) -> str:
     labels = name.split(".")
     if len(name) > _LONGEST_HOST or not all(map(_LABEL.fullmatch, labels)):
         raise _malformed("The host of the address is no plain DNS name.")
-    if len(labels) == 1 or labels[-1] in _LOCAL_NAMES:
+    if len(labels) == 1 or labels[-1] in _LOCAL_NAMES or f".{name}".endswith(_LOCAL_ENDS):
         raise _blocked("Names of the local machine and the local network are not read.")
     return name
 
@@ -286,7 +311,7 @@ def _is_hidden(char: str) -> bool:
     """Whether a character has no place in an URL: white space, control, invisible, or a backslash."""
     if "!" <= char <= "~":
         return char == "\\"
-    return char.isspace() or unicodedata.category(char)[0] == "C" or _INVISIBLE.match(char) is not None
+    return char.isspace() or unicodedata.category(char)[0] == "C" or is_unseen(char)
 
 
 def _malformed(message: str) -> UnsafeSource:

@@ -8,10 +8,21 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["HttpCall", "Json", "Method", "Reply", "http_date"]
+__all__ = ["ECHO_BYTES", "MEDIA_BYTES", "REPLY_BYTES", "HttpCall", "Json", "Method", "Reply", "http_date"]
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """Any value that JSON can hold."""
+
+REPLY_BYTES = 2 * 1024 * 1024
+"""Bytes; a status, a ticket or a result that names its files is far smaller."""
+
+ECHO_BYTES = 16 * 1024 * 1024
+"""Bytes of a reply that repeats what was sent, files inside it too, or lists a hundred such."""
+
+MEDIA_BYTES = 64 * 1024 * 1024
+"""Bytes of a reply that is the result itself."""
+
+_MOST_ITEMS, _DEEPEST = 500_000, 100
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -25,6 +36,7 @@ class HttpCall:
     members are lists of data URIs, made from (file, content type) when the request is sent. `span` is the part of
     `source` that is sent, as (first byte, at most this many bytes).
     `patience_seconds` is how long to wait for the reply to begin, where the usual time is too short.
+    `largest_reply` is how many bytes of a reply are read; it words nothing, so equal requests may differ in it.
     """
 
     method: Method
@@ -38,6 +50,7 @@ class HttpCall:
     with_key: bool = True
     data_uris: Mapping[str, tuple[tuple[Path, str], ...]] | None = None
     patience_seconds: float | None = None
+    largest_reply: int = field(default=REPLY_BYTES, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,7 @@ class Reply:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    _parsed: list[Json] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -59,17 +73,39 @@ class Reply:
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
 
     def json(self) -> Json:
-        """The body as JSON, or None when it is not JSON."""
-        try:
-            parsed: Json = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-        return parsed
+        """The body as JSON in UTF-8, or None when it is not that, or is none that a provider would send.
+
+        A short text can stand for a great many values, or for values so deep that what walks through them ends.
+        """
+        if not self._parsed:
+            self._parsed.append(_parsed(self.body))
+        return self._parsed[0]
 
     def fields(self) -> dict[str, Json]:
         """The body's top-level JSON object; empty when the body is anything else."""
         parsed = self.json()
         return parsed if isinstance(parsed, dict) else {}
+
+
+def _parsed(body: bytes) -> Json:
+    if body.count(b",") > _MOST_ITEMS or body.count(b"[") + body.count(b"{") > _MOST_ITEMS:
+        return None
+    try:
+        found: Json = json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return found if body.count(b"[") + body.count(b"{") <= _DEEPEST or _is_flat(found) else None
+
+
+def _is_flat(value: Json) -> bool:
+    """Whether nothing in it lies too deep."""
+    layer = [value]
+    for _ in range(_DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list))
+        layer = [one for values in inner for one in values]
+        if not layer:
+            return True
+    return False
 
 
 def http_date(text: str) -> datetime | None:

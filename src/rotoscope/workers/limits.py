@@ -53,22 +53,25 @@ class Meter:
     def __init__(self, tell: Callable[[int], None]) -> None:
         self._tell = tell
         self._loaded: set[str] = set()
-        self._baseline = _address_space()
+        self._baseline: int | None = None
         self._limits: Limits | None = None
 
     def load(self, modules: Sequence[str]) -> None:
         """Import libraries, which grows the baseline."""
         before = _address_space()
-        for name in modules:
-            if name not in self._loaded:
-                import_module(name)
-                self._loaded.add(name)
-        self._baseline += _address_space() - before
+        found = set(modules) - self._loaded
+        for name in found:
+            import_module(name)
+        self._loaded |= found
+        if self._baseline is not None:
+            self._baseline += _address_space() - before
 
     def begin(self, limits: Limits) -> None:
         """From now on the process may cost at most this; passing the limit of processor time ends it."""
         self.load(limits.modules)
         self._limits = limits
+        if self._baseline is None:
+            self._baseline = _address_space()
         if _STATM.exists():
             _limit_memory(self._baseline + limits.memory)
         _limit_cpu(limits.cpu_seconds)
@@ -87,7 +90,7 @@ class Meter:
         if _STATM.exists():
             _limit_memory(None)
         _limit_cpu(None)
-        return _address_space() - self._baseline > WORN_BYTES
+        return _address_space() - (self._baseline or 0) > WORN_BYTES
 
 
 _meter: Meter | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
-__all__ = ["Answer", "read_answer", "read_frame", "write_frame"]
+__all__ = ["Answer", "read_answer", "read_frame", "read_plain", "write_frame"]
 
 _LENGTH = struct.Struct("!Q")
 _MOST_BYTES = 1 << 27
@@ -22,15 +22,17 @@ class Answer:
     """What a worker says.
 
     Attributes:
-        kind: `done` with the value; `raised`, an error of ours; `memory`, there was not enough; `broken`, a bug, as a
-            traceback; `more`, the work is not done and was given this many seconds of processor time.
+        kind: `begun`, it has the work; `more`, the work was given this many seconds of processor time; `done` with the
+            value; `raised`, an error of ours; `memory`, there was not enough; `broken`, a bug, as a traceback.
         value: what was computed, the words, or the seconds.
         worn: whether the worker ends now.
+        seconds: how long the work took.
     """
 
     kind: str
     value: object
     worn: bool = False
+    seconds: float = 0.0
 
 
 def write_frame(stream: BinaryIO, content: bytes) -> None:
@@ -58,12 +60,22 @@ def read_answer(content: bytes) -> Answer:
     Raises:
         ValueError: it is no answer, or holds something that we do not read.
     """
-    try:
-        found = _Plain(io.BytesIO(content)).load()
-    except Exception as error:
-        raise ValueError("unreadable answer of a worker") from error
+    found = read_plain(content)
     if not isinstance(found, Answer):
         raise ValueError("unreadable answer of a worker")  # noqa: TRY004 - one error for all that is no answer
+    return found
+
+
+def read_plain(content: bytes) -> object:
+    """A plain value, or one that holds records of ours and paths.
+
+    Raises:
+        ValueError: it holds something that we do not read.
+    """
+    try:
+        found: object = _Plain(io.BytesIO(content)).load()
+    except Exception as error:
+        raise ValueError("unreadable answer of a worker") from error
     return found
 
 

@@ -38,7 +38,7 @@ _ENDING_SECONDS = 5.0
 
 
 class Idled(Exception):
-    """The worker ended for want of work just as some came: another one must be asked."""
+    """The worker ended before it took the work, mostly for want of any: another one must be asked."""
 
 
 class Bug(Exception):
@@ -136,21 +136,24 @@ class Worker:
         Raises:
             RotoscopeError: it gave none. `TooLarge` where it passed a limit, `InvalidInput` where a decoder crashed,
                 `WorkerLost` where the process was ended from outside.
-            Idled: it had ended before.
+            Idled: it had ended before it took the work.
         """
         request = pickle.dumps((function, arguments, limits), pickle.HIGHEST_PROTOCOL)
         with contextlib.suppress(OSError):  # it is gone, which its silence says as well
             write_frame(cast("BinaryIO", self._process.stdin), request)
+        begun = False
         while (content := read_frame(cast("BinaryIO", self._process.stdout))) is not None:
             try:
                 answer = read_answer(content)
             except ValueError:
                 self.kill()
                 break
-            if answer.kind != "more":
+            begun = True
+            if answer.kind not in ("begun", "more"):
                 return answer
-            more(answer.value if isinstance(answer.value, int) else 0)
-        raise self._fate()
+            if isinstance(answer.value, int):
+                more(answer.value)
+        raise self._fate() if begun or self._killed else Idled
 
     def kill(self) -> None:
         """End it at once, from any thread."""
@@ -172,10 +175,7 @@ class Worker:
         if not self._killed:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDING_SECONDS)
-        code = self._process.poll()
-        if code == 0:
-            return Idled()
-        name = _signal_name(code)
+        name = _signal_name(self._process.poll())
         if name == "SIGXCPU":
             return costs_too_much("its decoding took too much processor time")
         if name in _CRASHES:

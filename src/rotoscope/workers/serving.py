@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -15,9 +16,9 @@ from rotoscope.errors import RotoscopeError
 from rotoscope.workers.limits import Meter, limit_always, use
 from rotoscope.workers.messages import Answer, read_frame, write_frame
 
-__all__ = ["main"]
+__all__ = ["end_with", "ignore_signals", "main", "private_stream"]
 
-_NICENESS = 5
+_NICENESS = 2
 _PR_SET_PDEATHSIG = 1
 _CV_NO_MEMORY = -4
 
@@ -31,10 +32,8 @@ def main(idle_seconds: float, modules: Sequence[str], more: Sequence[str], paren
         more: the libraries that are loaded after the first piece of work, while nobody waits.
         parent: the process whose end ends this one at once, also inside of a decoder; 0: only its closing the pipe.
     """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)  # the parent decides when we end
-    requests, answers = _private(0, os.O_RDONLY, "rb"), _private(1, os.O_WRONLY, "wb")
+    ignore_signals()
+    requests, answers = private_stream(0, os.O_RDONLY, "rb"), private_stream(1, os.O_WRONLY, "wb")
     _be_modest()
     meter = Meter(lambda seconds: _tell(answers, Answer("more", seconds)))
     use(meter)
@@ -43,7 +42,9 @@ def main(idle_seconds: float, modules: Sequence[str], more: Sequence[str], paren
     meter.load(modules)
     with contextlib.suppress(queue.Empty, BrokenPipeError):
         while True:
-            answer = _done(meter, waiting.get(timeout=idle_seconds))
+            request = waiting.get(timeout=idle_seconds)
+            _tell(answers, Answer("begun", None))
+            answer = _done(meter, request)
             _tell(answers, answer)
             if answer.worn:
                 break
@@ -52,7 +53,14 @@ def main(idle_seconds: float, modules: Sequence[str], more: Sequence[str], paren
     os._exit(0)  # no thread of a library is waited for
 
 
-def _private(number: int, flags: int, mode: str) -> BinaryIO:
+def ignore_signals() -> None:
+    """The parent decides when this process ends: those that a terminal or a host sends to all are not for us."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def private_stream(number: int, flags: int, mode: str) -> BinaryIO:
     """A standard stream for messages alone: what is printed, or asked of a person, goes nowhere."""
     stream = os.fdopen(os.dup(number), mode)
     nowhere = os.open(os.devnull, flags)
@@ -68,13 +76,13 @@ def _be_modest() -> None:
 
 
 def _read(requests: BinaryIO, waiting: "queue.SimpleQueue[bytes]", parent: int) -> None:
-    _end_with(parent)
+    end_with(parent)
     while (content := read_frame(requests)) is not None:
         waiting.put(content)
     os._exit(0)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Have the kernel end this process with its parent: a decoder may keep the end of the pipe from being seen."""
     if not parent or sys.platform != "linux":
         return
@@ -87,9 +95,11 @@ def _end_with(parent: int) -> None:
 
 def _done(meter: Meter, content: bytes) -> Answer:
     """The answer to one request."""
+    begun = time.perf_counter()
     try:
         function, arguments, limits = pickle.loads(content)  # noqa: S301 - from our own parent
         meter.begin(limits)
+        begun = time.perf_counter()
         answer = Answer("done", function(*arguments))
     except RotoscopeError as error:
         words = (type(error).__name__, error.message, error.hint, error.code, error.said)
@@ -97,8 +107,9 @@ def _done(meter: Meter, content: bytes) -> Answer:
     except Exception as error:  # noqa: BLE001 - the edge of the process: the parent is told what it was
         text = "".join(traceback.format_exception(error))
         answer = Answer("memory", None) if _is_memory(error) else Answer("broken", text)
+    seconds = time.perf_counter() - begun
     worn = meter.end() or answer.kind == "memory"
-    return Answer(answer.kind, answer.value, worn)
+    return Answer(answer.kind, answer.value, worn, seconds)
 
 
 def _is_memory(error: BaseException) -> bool:

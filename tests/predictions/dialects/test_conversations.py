@@ -11,7 +11,7 @@ from rotoscope.wire.messages import HttpCall, Reply
 
 def as_recorded(call: HttpCall) -> dict[str, object]:
     """A request as the conversations write it: what is not at its default."""
-    values = {f.name: getattr(call, f.name) for f in fields(call)}
+    values = {f.name: getattr(call, f.name) for f in fields(call) if f.compare}
     return {name: value for name, value in values.items() if value not in (None, {}, True)}
 
 

@@ -10,7 +10,7 @@ __all__ = ["identifier", "own_urls", "trunk", "web_url"]
 
 # An id becomes part of a path, so it may hold nothing that a path or a query gives a meaning to.
 _ID = re.compile(r"(?=.*[0-9A-Za-z])[0-9A-Za-z._:~-]{1,200}")
-_URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
+_URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
 _VERSION = re.compile(r"/v[0-9]+$")
 
 

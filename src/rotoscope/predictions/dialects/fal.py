@@ -41,7 +41,7 @@ from rotoscope.predictions.states import (
     Waiting,
     Working,
 )
-from rotoscope.wire.messages import HttpCall, Json, Reply
+from rotoscope.wire.messages import ECHO_BYTES, HttpCall, Json, Reply
 
 __all__ = ["Fal"]
 
@@ -79,10 +79,10 @@ class Fal:
         """Word the question for the status, or for the result once it is ready."""
         match state:
             case Ready():
-                return HttpCall("GET", self._url(state.ticket, "response_url"))
+                return HttpCall("GET", self._url(state.ticket, "response_url"), largest_reply=ECHO_BYTES)
             case _:
                 url = self._url(state.ticket, "status_url")
-                return HttpCall("GET", f"{url}{'&' if '?' in url else '?'}logs=1")
+                return HttpCall("GET", f"{url}{'&' if '?' in url else '?'}logs=1", largest_reply=ECHO_BYTES)
 
     def listen(self, ticket: Ticket) -> HttpCall | None:
         """Word the request for the stream of status changes; it ends when the run is completed."""
@@ -147,7 +147,8 @@ class Fal:
             return None
         asked = {"endpoint_id": call.endpoint, "start": start, "limit": "100", "cursor": cursor}
         query = urlencode({name: value for name, value in asked.items() if value is not None})
-        return HttpCall("GET", f"{platform.rstrip('/')}/v1/models/requests/by-endpoint?{query}")
+        url = f"{platform.rstrip('/')}/v1/models/requests/by-endpoint?{query}"
+        return HttpCall("GET", url, largest_reply=ECHO_BYTES)
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a queue status or a result, or raise what the reply stands for instead (see `Dialect.read`)."""

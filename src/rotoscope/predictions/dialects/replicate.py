@@ -37,7 +37,7 @@ from rotoscope.predictions.states import (
     Waiting,
     Working,
 )
-from rotoscope.wire.messages import HttpCall, Json, Reply
+from rotoscope.wire.messages import ECHO_BYTES, HttpCall, Json, Reply
 
 __all__ = ["Replicate"]
 
@@ -71,11 +71,11 @@ class Replicate:
             version = _reference(call)
         if version is not None:
             body = {"version": version, **body}
-        return HttpCall("POST", url, headers=_deadline(call.deadline_seconds), json=body)
+        return HttpCall("POST", url, headers=_deadline(call.deadline_seconds), json=body, largest_reply=ECHO_BYTES)
 
     def ask(self, state: Open) -> HttpCall:
         """Word the question about an open prediction."""
-        return HttpCall("GET", f"{self._api}/predictions/{state.ticket.id}")
+        return _question(f"{self._api}/predictions/{state.ticket.id}")
 
     def listen(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
         """None. Its stream tells of a language model's words, not of states."""
@@ -83,7 +83,7 @@ class Replicate:
 
     def cancel(self, ticket: Ticket) -> HttpCall | None:
         """Word the request to stop. A prediction that has finished is answered unchanged."""
-        return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel")
+        return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel", largest_reply=ECHO_BYTES)
 
     def ticket(self, call: Call, prediction_id: str) -> Ticket:
         """The id is all that it takes."""
@@ -91,7 +91,7 @@ class Replicate:
 
     def recent(self, call: Call, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
         """Word the request for the newest predictions; 100 a page, with their whole input for one hour."""
-        return HttpCall("GET", f"{self._api}/predictions?created_after={quote(moment(since))}")
+        return _question(f"{self._api}/predictions?created_after={quote(moment(since))}")
 
     def sightings(self, reply: Reply, call: Call) -> Page:
         """Read a page: those of the call's model, and of its version where it names one."""
@@ -103,11 +103,11 @@ class Replicate:
         following = own_urls(fields, ["next"], self.bases["api"]).get("next")
         whole = None not in read and (bool(following) or not fields.get("next"))
         found = tuple(one for one in read if one is not None)
-        return Page(found, HttpCall("GET", following) if following else None, whole)
+        return Page(found, _question(following) if following else None, whole)
 
     def record(self, call: Call, prediction_id: str) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
         """Word the question for one prediction, which has its model, version and input."""
-        return HttpCall("GET", f"{self._api}/predictions/{quote(prediction_id, safe='')}")
+        return _question(f"{self._api}/predictions/{quote(prediction_id, safe='')}")
 
     def sighting(self, row: Json, call: Call) -> Sighting | None:
         """Read one prediction of the call's model; None for any other, and where its input is gone."""
@@ -120,7 +120,7 @@ class Replicate:
 
     def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
         """Word the request for the newest predictions of all models; 100 a page, the latest first."""
-        return HttpCall("GET", f"{self._api}/predictions?created_after={quote(moment(since))}")
+        return _question(f"{self._api}/predictions?created_after={quote(moment(since))}")
 
     def read_runs(self, reply: Reply, endpoint: str) -> Listed:  # noqa: ARG002 - the list is of all models
         """Read a page. A row is what the question about its prediction is answered, but not where it was cut down."""
@@ -131,7 +131,7 @@ class Replicate:
         following = own_urls(fields, ["next"], self.bases["api"]).get("next")
         return Listed(
             tuple(Row(name, row.get("status") in _ENDED, _whole(row)) for name, row in rows),
-            HttpCall("GET", following) if following else None,
+            _question(following) if following else None,
         )
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
@@ -158,6 +158,11 @@ class Replicate:
     @property
     def _api(self) -> str:
         return f"{trunk(self.bases['api'])}/v1"
+
+
+def _question(url: str) -> HttpCall:
+    """A free question, whose answer repeats what the predictions were given, files that travelled inside it too."""
+    return HttpCall("GET", url, largest_reply=ECHO_BYTES)
 
 
 def _reference(call: Call) -> str:

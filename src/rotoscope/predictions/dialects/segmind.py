@@ -33,7 +33,7 @@ from rotoscope.predictions.states import (
     Waiting,
     Working,
 )
-from rotoscope.wire.messages import HttpCall, Json, Reply
+from rotoscope.wire.messages import ECHO_BYTES, MEDIA_BYTES, HttpCall, Json, Reply
 
 __all__ = ["Segmind"]
 
@@ -67,13 +67,14 @@ class Segmind:
         if call.form == "v2":
             return HttpCall("POST", f"{self._api}/v2/{call.endpoint}", json=body)
         patience = float(max(call.deadline_seconds or 0, _ONE_SHOT_SECONDS))
-        return HttpCall("POST", f"{self._api}/v1/{call.endpoint}", json=body, patience_seconds=patience)
+        url = f"{self._api}/v1/{call.endpoint}"
+        return HttpCall("POST", url, json=body, patience_seconds=patience, largest_reply=MEDIA_BYTES)
 
     def ask(self, state: Open) -> HttpCall:
         """Word the question for the status, or for the result once it is ready; for a v1 request, for its history."""
         row = own_urls(state.ticket.urls, [_ROW], self.bases.get("history", ""))
         if row:
-            return HttpCall("GET", row[_ROW])
+            return HttpCall("GET", row[_ROW], largest_reply=ECHO_BYTES)
         name = "response_url" if isinstance(state, Ready) else "status_url"
         kept = own_urls(state.ticket.urls, [name], self._api)
         return HttpCall("GET", kept.get(name, f"{self._api}/v2/requests/{state.ticket.id}{_TAILS[name]}"))
@@ -111,7 +112,7 @@ class Segmind:
     def record(self, call: Call, prediction_id: str) -> HttpCall | None:
         """Word the question for one row of the history; None without a base for it."""
         row = self.ticket(replace(call, form="v1"), prediction_id).urls.get(_ROW)
-        return HttpCall("GET", row) if row else None
+        return HttpCall("GET", row, largest_reply=ECHO_BYTES) if row else None
 
     def sighting(self, row: Json, call: Call) -> Sighting | None:
         """Read one row of the history; None where it is of another model, or has no id or no body."""
@@ -136,7 +137,7 @@ class Segmind:
         first = datetime.fromtimestamp(since, UTC).date()
         asked = {"page": 1, "per_page": _PER_PAGE, "from_date": first, "to_date": first + timedelta(days=2)}
         query = urlencode({**asked, "model_name": call.endpoint, "sort_order": "desc"})
-        return HttpCall("GET", f"{history.rstrip('/')}{_HISTORY}?{query}")
+        return HttpCall("GET", f"{history.rstrip('/')}{_HISTORY}?{query}", largest_reply=ECHO_BYTES)
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a result or a status, or raise what the reply stands for instead (see `Dialect.read`).

@@ -1,10 +1,10 @@
 """What a provider says in words: error texts, log lines, progress. Foreign text, so it is cleaned and capped."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from math import isfinite
 
+from rotoscope.contracts.characters import one_line
 from rotoscope.wire.messages import Json, Reply
 
 __all__ = ["SAID_LIMIT", "cleaned", "lines", "number", "progress", "quoted", "said", "unknown_status"]
@@ -13,7 +13,6 @@ SAID_LIMIT = 2_000
 """How many characters of a provider's words are kept, in each error and each log line."""
 
 _SPEAKING = ("detail", "error", "message", "msg", "title")
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 # The bar that tqdm draws. Both official Replicate clients read it at the start of a line only; models also put a
 # label before it ("propagate in video: 100%|...| 1/1"). The digits are bounded because the text is not ours.
@@ -21,21 +20,8 @@ _BAR = re.compile(r"(?:[^|%]{1,200}:)?\s*([0-9]{1,3})%\s*\|.*?\|\s*([0-9]{1,9})/
 
 
 def cleaned(text: str, limit: int = SAID_LIMIT) -> str:
-    """One line of printable text: no terminal escapes, no control or direction marks, at most `limit` long."""
-    text = text[: 4 * limit]
-    if not text.isprintable():
-        text = "".join(map(_visible, _ESCAPE.sub("", text)))
-    return " ".join(text.split())[:limit]
-
-
-def _visible(character: str) -> str:
-    match unicodedata.category(character):
-        case "Cc":
-            return " "
-        case "Cf" | "Cs":
-            return ""
-        case _:
-            return character
+    """One line of what can be seen of a text, at most `limit` long."""
+    return one_line(text, limit)
 
 
 def said(reply: Reply) -> str | None:

@@ -1,0 +1,127 @@
+"""The app's side: builds it and serves the connections that its parent opens, until the parent goes."""
+
+import asyncio
+import os
+import pickle
+import threading
+import traceback
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, BinaryIO
+
+from rotoscope.workers.limits import limit_always
+from rotoscope.workers.messages import read_frame, write_frame
+from rotoscope.workers.serving import end_with, ignore_signals, private_stream
+
+__all__ = ["main"]
+
+_LAST_SECONDS = 3.0
+Message = MutableMapping[str, Any]
+
+
+def main(module: str, function: str, parent: int) -> None:
+    """Serve an app over stdin and stdout.
+
+    Args:
+        module: where the function is that builds it; its arguments are the first message.
+        function: its name.
+        parent: as for `serving.main`.
+    """
+    ignore_signals()
+    requests, answers = private_stream(0, os.O_RDONLY, "rb"), private_stream(1, os.O_WRONLY, "wb")
+    limit_always()
+    given = pickle.loads(read_frame(requests) or pickle.dumps({}))  # noqa: S301 - from our own parent
+    asyncio.run(_serve(_App(lambda: getattr(import_module(module), function)(**given), answers), requests, parent))
+
+
+async def _serve(app: "_App", requests: BinaryIO, parent: int) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def read() -> None:
+        end_with(parent)
+        while (content := read_frame(requests)) is not None:
+            loop.call_soon_threadsafe(app.hear, *pickle.loads(content))  # noqa: S301 - from our own parent
+        loop.call_soon_threadsafe(ended.set)
+        last = threading.Timer(_LAST_SECONDS, os._exit, [0])  # whatever still computes
+        last.daemon = True
+        last.start()
+
+    threading.Thread(target=read, name="requests", daemon=True).start()
+    await ended.wait()
+    app.end()
+
+
+class _Connection:
+    """What an ASGI app is given of one connection: `receive` and `send`."""
+
+    def __init__(self, tell: Callable[[str, object], None]) -> None:
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.sent: asyncio.Queue[None] = asyncio.Queue()
+        self._tell = tell
+        self._asked = False
+        self._reading, self._writing = asyncio.Lock(), asyncio.Lock()
+
+    async def receive(self) -> Message:
+        """The next message; who gives up waiting leaves it to the next who asks."""
+        async with self._reading:
+            if not self._asked:
+                self._asked = True
+                self._tell("receive", None)
+            message = await self.messages.get()
+            self._asked = False
+            return message
+
+    async def send(self, message: Message) -> None:
+        """Send a message, and wait until it was taken."""
+        async with self._writing:
+            self._tell("send", dict(message))
+            await self.sent.get()
+
+
+class _App:
+    """An app, built at its first connection, and the connections that are open."""
+
+    def __init__(self, build: Callable[[], Any], answers: BinaryIO) -> None:
+        self._build = build
+        self._answers = answers
+        self._app: Any = None
+        self._open: dict[int, tuple[_Connection, asyncio.Task[None]]] = {}
+
+    def hear(self, kind: str, number: int, value: Any) -> None:
+        """Do what the parent says, in the loop."""
+        if kind == "open":
+            connection = _Connection(lambda said, more: self._tell(said, number, more))
+            self._open[number] = connection, asyncio.create_task(self._answer(number, value, connection))
+        elif number in self._open:
+            connection, task = self._open[number]
+            match kind:
+                case "message":
+                    connection.messages.put_nowait(value)
+                case "sent":
+                    connection.sent.put_nowait(None)
+                case _:
+                    task.cancel()
+
+    def end(self) -> None:
+        """Cancel every connection."""
+        for _, task in self._open.values():
+            task.cancel()
+
+    async def _answer(self, number: int, scope: Message, connection: _Connection) -> None:
+        failure: tuple[str, str] | None = None
+        try:
+            if self._app is None:
+                self._app = self._build()
+            await self._app(scope, connection.receive, connection.send)
+        except OSError as error:
+            failure = "OSError", str(error)
+        except Exception as error:  # noqa: BLE001 - the edge of the process: the parent is told what it was
+            failure = "broken", "".join(traceback.format_exception(error))
+        finally:
+            del self._open[number]
+        self._tell("done", number, failure)
+
+    def _tell(self, kind: str, number: int, value: object) -> None:
+        with suppress(OSError):  # the parent is gone, and so will we be
+            write_frame(self._answers, pickle.dumps((kind, number, value)))
