@@ -128,11 +128,13 @@ def open_studio(
     closing.push_async_callback(dispatcher.give_back)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
-    draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
-    return Studio(
-        rooms, intake, access, dispatcher, review, retention, Quotes(database, clock, tempo.quote),
-        leases.holder.owner, caps, draw, Checks(tasks),
-    )  # fmt: skip
+    quotes, owner = Quotes(database, clock, tempo.quote), leases.holder.owner
+    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, _draw, Checks(tasks))
+
+
+def _draw() -> int:
+    """A seed that nobody can guess."""
+    return random.SystemRandom().randint(0, _LARGEST_SEED)
 
 
 def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":
