@@ -140,8 +140,12 @@ def open_studio(
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
     quotes, owner = Quotes(database, clock, tempo.quote), leases.holder.owner
-    draw = partial(random.SystemRandom().randint, 0, _LARGEST_SEED)
-    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, draw, Checks(tasks))
+    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, _draw, Checks(tasks))
+
+
+def _draw() -> int:
+    """A seed that nobody can guess."""
+    return random.SystemRandom().randint(0, _LARGEST_SEED)
 
 
 def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":

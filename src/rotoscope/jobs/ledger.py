@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
 
@@ -144,8 +144,7 @@ class Ledger:
     async def delivered(self, job_id: str, *, late: bool = False) -> None:
         """Write that the end of a job was told; `late`: perhaps to nobody. The first time counts."""
         now = self._clock()
-        telling = partial(note_told, job_id=job_id, now=now, late=late)
-        await self._database.transact(telling, patience=QUICK_SECONDS)
+        await self._database.transact(lambda c: note_told(c, job_id, now, late=late), patience=QUICK_SECONDS)
 
     async def used(self, principal: str, named: Named) -> None:
         """Write that a request names these: whoever made it has heard of the ends of the jobs that they came of."""

@@ -136,6 +136,7 @@ async def _sent_once_more(rooms: Rooms, job: Job, submission: Submission) -> Pat
         f"(ROTOSCOPE_RESEND_BELOW_USD): it may have been paid twice, each time about {in_dollars(usd)}."
     )
     data: dict[str, Json] = {"sent_again": True, "warnings": [*(known if isinstance(known, list) else []), words]}
+    data["late_looks"] = 0
     again = Patch(data=data, message=f"Sending to {title} once more.", event="sent again")
     taken = await rooms.ledger.take_back(job, submission, again, usd, rooms.resending.per_day)
     return replace(again, event="progress") if taken else None

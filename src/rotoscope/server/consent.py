@@ -27,7 +27,7 @@ from rotoscope.jobs.budget import ANY_PRICE
 if TYPE_CHECKING:
     from rotoscope.jobs.quotes import Quote
     from rotoscope.models.manifest import Price
-from rotoscope.studio import Studio
+    from rotoscope.studio import Studio
 
 __all__ = ["Agreed", "Consent"]
 
