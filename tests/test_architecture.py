@@ -17,7 +17,7 @@ FLOORS = (
      "predictions.states", "predictions.tokens", "predictions.sightings",
      "predictions.dialects", "predictions.schedule", "predictions.listing", "predictions.pacer", "models",
      "media.sniff", "media.masks", "media.captions", "media.previews", "media.pictures", "media.boxes", "media.clips",
-     "media.file_urls", "media.frames", "media.small", "media.tracks", "media.videos"),
+     "media.file_urls", "media.photo_frames", "media.small", "media.tracks", "media.videos"),
     ("wire.client",),
     ("media.disk", "media.paths", "media.vault", "media.intake", "media.video_masks", "predictions.runner"),
     ("jobs",),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.jobs.job import Artifact, Output, problem_of
 from rotoscope.media.captions import clean_text, pair, read_caption
-from rotoscope.media.frames import Frame, frame_of, note_of
+from rotoscope.media.photo_frames import Frame, frame_of, note_of
 from rotoscope.media.vault import Kept, Vault
 from rotoscope.wire.messages import Json
 
