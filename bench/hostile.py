@@ -105,7 +105,7 @@ def hostile(folder: Path, size: float) -> Iterator[tuple[PreparedKind, Path]]:
     yield "image", flat(folder, "sixteen bits.png", "I;16", pixels)
     side = max(int(8192 * size) // 2 * 2, 64)
     yield "video", film(folder, "libx264", side, side // 2, 10)
-    yield "video", film(folder, "libvpx", side, side // 2, int(60 * size) + 5)
+    yield "video", film(folder, "libvpx", side, side // 2, int(20 * size) + 5)
     yield "video", film(folder, "libvpx", 320, 240, int(4_000 * size) + 5)
 
 
