@@ -111,27 +111,15 @@ def open_studio(
     catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
     wire = _wire(catalog, access, sandbox or _built_in(settings, access, closing), times, proxies)
-    vault = Vault(settings.home / "vault")
+    vault, tempo = Vault(settings.home / "vault"), tempo or Tempo()
     database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
     decoders = decoders or _decoders(settings, closing)
     vault.sweep(before=clock() - _DAY)
-    tempo = tempo or Tempo()
     dialects, resending = _dialects(catalog, access), Resending(settings.resend_below_usd, settings.max_usd_per_day)
-    rooms = Rooms(
-        Ledger(database, clock, tempo.tell_again),
-        vault,
-        wire,
-        catalog,
-        dialects,
-        Feed(),
-        clock,
-        sleep,
-        decoders,
-        tempo,
-        resending=resending,
-    )
+    ledger = Ledger(database, clock, tempo.tell_again)
+    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, decoders, tempo, resending=resending)
     intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
     leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
     review = Review(rooms, database, leases.holder)
