@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from decoding import InThread
 
 from rotoscope.compose import open_roots, open_studio
 from rotoscope.contracts.arguments import parse_arguments
@@ -35,7 +36,9 @@ async def grown_up(order: dict[str, Any]) -> None:
     settings = read_settings(order["environment"])
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
         roots = open_roots(settings, Path(order["roots"]), Path(order["roots"]))
-        studio = open_studio(settings, roots, tasks, closing, sleep=briefly, tempo=TEMPO, times=TIMES)
+        # In this process: the steps of a worker are none of the ledger's, and forty of them would take their time.
+        how = {"sleep": briefly, "tempo": TEMPO, "times": TIMES, "decoders": InThread()}
+        studio = open_studio(settings, roots, tasks, closing, **how)
         studio.begin(tasks)
         for tool, arguments in order["open"]:
             tasks.start_soon(studio.start, tool, parse_arguments(TOOLS[tool].arguments, arguments), "local")

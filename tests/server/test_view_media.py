@@ -121,7 +121,7 @@ CASES = {
     "a zero byte": ("file:///tmp/a%00.png", "path_denied"),
     "a URL": ("https://example.com/a.jpg", "path_denied"),
     "a model": ("model://prunaai/vace-14b", "path_denied"),
-    "nothing": ("  ", "path_denied"),
+    "nothing": ("  ", "invalid_argument"),
     "an empty name": ("", "invalid_argument"),
 }
 

@@ -116,7 +116,8 @@ async def _standard(given: Handover) -> AsyncIterator[tuple[AsyncIterable[str | 
     if given.stdin is not None and given.stdout is not None:
         yield given.stdin, given.stdout
         return
-    async with stdio_server() as (reading, writing):
+    # The SDK goes on until both of its streams are closed here.
+    async with stdio_server() as (reading, writing), reading, writing:
 
         async def lines() -> AsyncIterator[str]:
             async for item in reading:
