@@ -202,15 +202,15 @@ def test_spending_is_shown_by_day_and_model(run: Run, env: dict[str, str], in_do
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
 def test_a_server_that_is_told_to_end_gives_its_jobs_back_although_its_input_stays_open(
-    env: dict[str, str], home: Path, photo: Path
+    env: dict[str, str], home: Path
 ) -> None:
     """A container's or supervisor's SIGTERM: the client has not closed its pipe."""
     command = [sys.executable, "-m", "rotoscope", "serve"]
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    call = {"name": "segment_image", "arguments": {"image": str(photo), "box": BOX}}
+    call = {"name": "generate_video", "arguments": {"prompt": "a storm", "duration": 12}}
     with subprocess.Popen(
         command,
-        env={**env, "ROTOSCOPE_INLINE_SECONDS": "0.01"},
+        env={**env, "ROTOSCOPE_INLINE_SECONDS": "1"},
         cwd=home,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
