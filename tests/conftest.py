@@ -34,7 +34,8 @@ from rotoscope.wire.client import AsgiApp
 
 # A deadline would be an assertion on the clock; in CI the same examples run each time.
 hypothesis.settings.register_profile("rotoscope", deadline=None, derandomize=bool(os.environ.get("CI")))
-hypothesis.settings.load_profile("rotoscope")
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("rotoscope"), max_examples=20)
+hypothesis.settings.load_profile("quick" if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else "rotoscope")
 
 PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
