@@ -237,7 +237,8 @@ async def test_a_worker_has_no_file_and_no_socket_of_its_parent_open(decoders: D
         found = await decoders.run(workloads.list_descriptors)
     finally:
         os.close(ledger)
-    assert not [name for name in found if not name.startswith(("pipe:", "/dev/null", "/proc/"))]
+    # The system's libraries may open files of their own.
+    assert not [name for name in found if not name.startswith(("pipe:", "/dev/null", "/proc/", "/usr/lib", "/lib"))]
 
 
 PARENT = """
