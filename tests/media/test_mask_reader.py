@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
+from photos import as_jpeg, draw_photo
 from PIL import Image, ImageDraw, ImageFilter
 
 from rotoscope.media.mask_reader import MaskReading, read_mask
@@ -35,19 +36,6 @@ def _grey(mask: np.ndarray, white: int = 255) -> Image.Image:
 
 def _coloured(grey: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     return Image.merge("RGB", [grey.point([value * part // 255 for value in range(256)]) for part in colour])
-
-
-def _photo(width: int = 200, height: int = 150) -> Image.Image:
-    rows, columns = np.mgrid[0:height, 0:width]
-    waves = 128 + 60 * np.sin(rows / 7) + 50 * np.cos(columns / 11)
-    noise = np.random.default_rng(3).normal(0, 12, (height, width, 3))
-    return Image.fromarray(np.clip(waves[..., None] * (1.0, 0.8, 0.6) + noise, 0, 255).astype(np.uint8))
-
-
-def _jpeg(image: Image.Image, quality: int) -> Image.Image:
-    target = io.BytesIO()
-    image.save(target, "JPEG", quality=quality)
-    return Image.open(io.BytesIO(target.getvalue()))
 
 
 def _as_admitted(image: Image.Image) -> Image.Image:
@@ -154,7 +142,7 @@ def test_one_transparent_pixel_or_border_does_not_turn_a_mask_inside_out() -> No
 
 
 def test_a_stray_transparent_pixel_makes_no_mask_of_a_photo() -> None:
-    image = _photo().convert("RGBA")
+    image = draw_photo().convert("RGBA")
     image.putpixel((3, 3), (0, 0, 0, 0))
     assert read_mask(image) is None
 
@@ -182,7 +170,7 @@ def test_white_that_is_transparent_contradicts_itself() -> None:
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), None])
 def test_a_mask_that_is_cut_out_is_the_opaque_part_and_that_is_told(colour: tuple[int, int, int] | None) -> None:
     blob = _blob()
-    image = (_photo() if colour is None else Image.new("RGB", (200, 150), colour)).convert("RGBA")
+    image = (draw_photo() if colour is None else Image.new("RGB", (200, 150), colour)).convert("RGBA")
     image.putalpha(_grey(blob).filter(ImageFilter.GaussianBlur(3)))
     read = _read(image)
     assert _overlap(read.mask, blob) > 0.97
@@ -268,7 +256,7 @@ SOFT = {
     "a dim colour": lambda soft: _coloured(soft, (30, 144, 200)),
     "of sixteen shades": lambda soft: soft.quantize(16),
     "red of sixteen shades": lambda soft: _coloured(soft, (255, 0, 0)).quantize(16),
-    "a JPEG": lambda soft: _jpeg(soft, 80),
+    "a JPEG": lambda soft: as_jpeg(soft, 80),
     "opaque": lambda soft: soft.convert("RGBA"),
 }
 
@@ -298,7 +286,7 @@ def test_a_blurred_mask_of_any_shape_is_cut_at_half(labels: NDArray[np.int64], r
 @pytest.mark.parametrize("colour", [(255, 255, 255), (255, 0, 0), (0, 200, 60)])
 def test_what_compression_adds_to_a_mask_is_not_selected(colour: tuple[int, int, int], quality: int) -> None:
     blob = _blob(320, 240)
-    read = read_mask(_jpeg(_coloured(_grey(blob), colour), quality))
+    read = read_mask(as_jpeg(_coloured(_grey(blob), colour), quality))
     assert read is not None
     assert _overlap(read.mask, blob) > 0.97
 
@@ -320,14 +308,14 @@ PHOTOS = {
     "of 16 greys": lambda photo: photo.convert("L").quantize(16),
     "posterized": lambda photo: photo.convert("L").point([value // 64 * 64 for value in range(256)]),
     "dark": lambda photo: photo.convert("L").point([value // 9 for value in range(256)]),
-    "compressed": lambda photo: _jpeg(photo, 60),
+    "compressed": lambda photo: as_jpeg(photo, 60),
     "smaller": lambda photo: photo.resize((60, 45)),
 }
 
 
 @pytest.mark.parametrize("how", PHOTOS)
 def test_a_photo_is_no_mask(how: str) -> None:
-    assert read_mask(PHOTOS[how](_photo())) is None
+    assert read_mask(PHOTOS[how](draw_photo())) is None
 
 
 def test_a_gradient_and_two_colours_without_black_are_no_masks() -> None:

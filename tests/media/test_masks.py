@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from photos import as_jpeg, draw_photo
 from PIL import Image, ImageDraw
 
 from rotoscope.errors import InvalidInput
@@ -22,19 +23,6 @@ def _blob(width: int = 200, height: int = 150) -> np.ndarray:
     return np.asarray(image) > 0
 
 
-def _photo(width: int = 200, height: int = 150) -> Image.Image:
-    rows, columns = np.mgrid[0:height, 0:width]
-    waves = 128 + 60 * np.sin(rows / 7) + 50 * np.cos(columns / 11)
-    noise = np.random.default_rng(3).normal(0, 12, (height, width, 3))
-    return Image.fromarray(np.clip(waves[..., None] * (1.0, 0.8, 0.6) + noise, 0, 255).astype(np.uint8))
-
-
-def _jpeg(image: Image.Image, quality: int) -> Image.Image:
-    target = io.BytesIO()
-    image.save(target, "JPEG", quality=quality)
-    return Image.open(io.BytesIO(target.getvalue()))
-
-
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
 
@@ -42,16 +30,16 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
 @pytest.mark.parametrize("quality", [95, 75, 50])
 @pytest.mark.parametrize("colour", [(255, 0, 0), (30, 144, 255), (0, 255, 0)])
 def test_a_mask_that_was_painted_on_the_picture_is_found(colour: tuple[int, int, int], quality: int) -> None:
-    blob, photo = _blob(), _photo()
+    blob, photo = _blob(), draw_photo()
     paint = Image.blend(photo, Image.new("RGB", photo.size, colour), 0.5)
-    painted = _jpeg(Image.composite(paint, photo, Image.fromarray(blob)), quality)
+    painted = as_jpeg(Image.composite(paint, photo, Image.fromarray(blob)), quality)
     found = painted_difference(painted, photo)
     assert found is not None
     assert _overlap(found, blob) > 0.9
 
 
 def test_a_painted_picture_of_another_scale_is_compared_in_the_size_of_the_original() -> None:
-    blob, photo = _blob(800, 600), _photo(800, 600).reduce(4).resize((800, 600))
+    blob, photo = _blob(800, 600), draw_photo(800, 600).reduce(4).resize((800, 600))
     painted = Image.composite(Image.new("RGB", photo.size, (255, 0, 0)), photo, Image.fromarray(blob))
     found = painted_difference(painted.resize((400, 300)), photo)
     assert found is not None
@@ -60,8 +48,8 @@ def test_a_painted_picture_of_another_scale_is_compared_in_the_size_of_the_origi
 
 
 def test_no_mask_is_made_up_when_nothing_or_everything_differs() -> None:
-    photo = _photo()
-    assert painted_difference(_jpeg(photo, 60), photo) is None
+    photo = draw_photo()
+    assert painted_difference(as_jpeg(photo, 60), photo) is None
     assert painted_difference(photo.point(lambda value: 255 - value // 3), photo) is None
     assert painted_difference(photo.resize((150, 150)), photo) is None
 

@@ -237,8 +237,9 @@ async def test_a_worker_has_no_file_and_no_socket_of_its_parent_open(decoders: D
         found = await decoders.run(workloads.list_descriptors)
     finally:
         os.close(ledger)
-    # The system's libraries may open files of their own.
-    assert not [name for name in found if not name.startswith(("pipe:", "/dev/null", "/proc/", "/usr/lib", "/lib"))]
+    own = ("pipe:", "/dev/null", "/proc/")
+    # A shared library of the system's may keep its own file open (libffi does).
+    assert not [name for name in found if not name.startswith(own) and ".so" not in Path(name).name]
 
 
 PARENT = """

@@ -27,20 +27,8 @@ CUT = "…"
 
 _HALF = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_UNSEEN = {"Cc", "Cf", "Zl", "Zp", "Zs"}  # controls, formats such as U+200B, and blanks
-_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {chr(one) for one in range(0xFE00, 0xFE10)}
-
-
-def is_blank(text: str) -> bool:
-    """Whether there is nothing to be seen in a text: no character, or only blanks, controls and those without width."""
-    return all(one in _FILLERS or unicodedata.category(one) in _UNSEEN for one in text)
-
-
-def control_in(text: str) -> str | None:
-    """The first control character of a text, as `U+0000`; tabs and line ends are none."""
-    found = _CONTROL.search(text)
-    return f"U+{ord(found.group()):04X}" if found else None
-
+_DEEPEST = 8
+_NAME_LENGTH = 200
 
 # Drawn as nothing although Unicode files them under letters and marks: text can hide in them.
 _DRAWN_AS_NOTHING = re.compile(
@@ -55,6 +43,17 @@ _COMMAND = re.compile(
     "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]{0,65536}(?:\x07|\x1b\\\\|\x9c)"
     "|\x1b[ -/]{0,8}[0-~]"
 )
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to be seen in a text: no character, or only white space and what is drawn as nothing."""
+    return all(one.isspace() or is_unseen(one) for one in text)
+
+
+def control_in(text: str) -> str | None:
+    """The first control character of a text, as `U+0000`; tabs and line ends are none."""
+    found = _CONTROL.search(text)
+    return f"U+{ord(found.group()):04X}" if found else None
 
 
 def is_unseen(character: str) -> bool:
@@ -101,10 +100,6 @@ def modest(value: object, items: int, length: int) -> object:
         length: how many characters of each text are kept.
     """
     return _modest(value, [items], length, _DEEPEST)
-
-
-_DEEPEST = 8
-_NAME_LENGTH = 200
 
 
 def _modest(value: object, left: list[int], length: int, depth: int) -> object:
