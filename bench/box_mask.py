@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from figures import arguments, headline
 
-from rotoscope.sandbox.vision.cutout import by_box
-from rotoscope.sandbox.vision.pixels import Box
+from rotoscope_sandbox.vision.cutout import by_box
+from rotoscope_sandbox.vision.pixels import Box
 
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
 

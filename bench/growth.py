@@ -27,9 +27,9 @@ from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.job import NewJob
 from rotoscope.jobs.tables import jobs, metadata
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.sandbox import build_sandbox
 from rotoscope.settings import read_settings
 from rotoscope.studio import Studio
+from rotoscope_sandbox import build_sandbox
 
 AT_ONCE = 1000  # copies in one transaction
 SPACING = 60.0  # seconds between two copies

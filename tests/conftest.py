@@ -24,13 +24,13 @@ from rotoscope.compose import open_roots, studio_opener
 from rotoscope.jobs.database import Database
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server.app import build_server
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.lowlevel import lowlevel
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import Settings, read_settings
 from rotoscope.wire.client import AsgiApp
+from rotoscope_sandbox import Sandbox, build_sandbox
 
 # A deadline would be an assertion on the clock; in CI the same examples run each time.
 hypothesis.settings.register_profile("rotoscope", deadline=None, derandomize=bool(os.environ.get("CI")))

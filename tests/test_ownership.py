@@ -11,9 +11,9 @@ from rotoscope.errors import InvalidInput
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.ownership import find_fault, make_private
-from rotoscope.sandbox.predictions import Order
-from rotoscope.sandbox.store import Store, Upload
 from rotoscope.settings import read_settings
+from rotoscope_sandbox.predictions import Order
+from rotoscope_sandbox.store import Store, Upload
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no owners and modes like these")
 PROVIDERS = manifest_folder() / "providers.toml"

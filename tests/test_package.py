@@ -65,8 +65,8 @@ def test_the_wheel_finds_its_manifests_where_it_is_installed(unpacked: Path, tmp
     assert "prunaai/vace-14b" in done.stdout
 
 
-def test_the_wheel_holds_nothing_outside_the_package(unpacked: Path) -> None:
-    assert {path.name.partition("-")[0] for path in unpacked.iterdir()} == {"rotoscope"}
+def test_the_wheel_holds_nothing_outside_the_two_packages(unpacked: Path) -> None:
+    assert {path.name.partition("-")[0] for path in unpacked.iterdir()} == {"rotoscope", "rotoscope_sandbox"}
 
 
 def test_the_version_is_the_same_in_the_code_and_in_the_project_file() -> None:

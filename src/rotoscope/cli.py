@@ -18,7 +18,7 @@ from rotoscope.settings import Settings, read_settings, start_folder, user_home
 
 if TYPE_CHECKING:
     from rotoscope.contracts.results import JobList, JobResult, MediaFile
-    from rotoscope.sandbox.certificates import Certificate
+    from rotoscope_sandbox.certificates import Certificate
 
 __all__ = ["main", "parser"]
 
@@ -289,9 +289,9 @@ def _check(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
-    from rotoscope.sandbox import build_sandbox
-    from rotoscope.sandbox.faults.scenarios import UnknownFault
-    from rotoscope.sandbox.serving import listening, serve
+    from rotoscope_sandbox import build_sandbox
+    from rotoscope_sandbox.faults.scenarios import UnknownFault
+    from rotoscope_sandbox.serving import listening, serve
 
     folder = settings.home / "sandbox"
     try:
@@ -315,7 +315,7 @@ def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
 def _certificate(folder: Path) -> "Certificate":
     from datetime import UTC, datetime
 
-    from rotoscope.sandbox.certificates import NoCertificates, make_certificate
+    from rotoscope_sandbox.certificates import NoCertificates, make_certificate
 
     try:
         return make_certificate(folder, datetime.now(UTC))

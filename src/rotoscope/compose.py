@@ -228,7 +228,7 @@ class _BuiltIn:
 
         self._folder = settings.home / "sandbox"
         given = {"folder": self._folder, "public_url": SANDBOX_URL}
-        self._app = AppProcess(settings.variables, "rotoscope.sandbox", "build_sandbox", given)
+        self._app = AppProcess(settings.variables, "rotoscope_sandbox", "build_sandbox", given)
         closing.push_async_callback(self._app.aclose)
 
     async def __call__(self, *connection: Any) -> None:

@@ -18,9 +18,9 @@ import pytest
 
 from rotoscope.compose import open_roots, open_studio
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.sandbox import Sandbox, build_sandbox
-from rotoscope.sandbox.serving import served
 from rotoscope.settings import read_settings
+from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox.serving import served
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")
 SECONDS = 60

@@ -22,11 +22,11 @@ from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.jobs.tempo import Tempo
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.sandbox import Sandbox, build_sandbox
-from rotoscope.sandbox.serving import served
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
 from rotoscope.wire.client import Times
+from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox.serving import served
 
 KEYS = {
     "REPLICATE_API_TOKEN": "r8_canary_replicate",

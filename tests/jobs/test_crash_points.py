@@ -36,12 +36,12 @@ from rotoscope.jobs.job import FINAL, Opening
 from rotoscope.jobs.tempo import Tempo
 from rotoscope.models.access import SANDBOX_URL, access_of
 from rotoscope.predictions.dialects import DIALECTS
-from rotoscope.sandbox import build_sandbox
-from rotoscope.sandbox.predictions import Outcome
-from rotoscope.sandbox.work import Crew
 from rotoscope.settings import read_settings
 from rotoscope.wire.client import Door, Downloaded, Wire
 from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope_sandbox import build_sandbox
+from rotoscope_sandbox.predictions import Outcome
+from rotoscope_sandbox.work import Crew
 
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 TEMPO = Tempo(look=5.0, glance=5.0)  # what is done for other processes is not what dies here

@@ -17,10 +17,10 @@ import pytest
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import RotoscopeError
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.answers import result_answer
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

@@ -17,8 +17,8 @@ import anyio
 import pytest
 from PIL import Image, ImageDraw
 
-from rotoscope.sandbox import Sandbox, build_sandbox
-from rotoscope.sandbox.serving import served
+from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox.serving import served
 
 NURSERY = Path(__file__).with_name("nursery.py")
 KEYS = {"REPLICATE_API_TOKEN": "r8_k", "FAL_KEY": "k", "SEGMIND_API_KEY": "k", "GATEWAY_API_KEY": "k"}

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rotoscope.sandbox import Sandbox, build_sandbox
-from rotoscope.sandbox.models import Stopped
+from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox.models import Stopped
 
 BASE = "https://sandbox.invalid"
 KEYS = {

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from rotoscope.sandbox import Sandbox, build_sandbox
-from rotoscope.sandbox.certificates import make_certificate
-from rotoscope.sandbox.faults.scenarios import parse_fault
-from rotoscope.sandbox.serving import served
+from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox.certificates import make_certificate
+from rotoscope_sandbox.faults.scenarios import parse_fault
+from rotoscope_sandbox.serving import served
 
 pytestmark = pytest.mark.anyio
 SA2VA = "bytedance/sa2va-4b-image"

@@ -13,8 +13,8 @@ import pytest
 from fal_client.client import FalClientHTTPError
 from numpy.typing import NDArray
 
-from rotoscope.sandbox import Sandbox, build_sandbox
-from rotoscope.sandbox.serving import served as serving
+from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox.serving import served as serving
 
 DESCRIBE = "fal-ai/sa2va/8b/image"
 SAM2 = "fal-ai/sam2/image"

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rotoscope.sandbox import Sandbox
-from rotoscope.sandbox.film.follow import Follower
-from rotoscope.sandbox.film.motion import grown
-from rotoscope.sandbox.film.vace import VERSION, edit
-from rotoscope.sandbox.models import Stopped, UnusableInput
+from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox.film.follow import Follower
+from rotoscope_sandbox.film.motion import grown
+from rotoscope_sandbox.film.vace import VERSION, edit
+from rotoscope_sandbox.models import Stopped, UnusableInput
 
 MODEL = "prunaai/vace-14b"
 MEDIA = Path(__file__).parents[3] / "shared" / "media"

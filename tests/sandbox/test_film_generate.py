@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rotoscope.sandbox import Sandbox
-from rotoscope.sandbox.film.animatic import Plan, make
-from rotoscope.sandbox.film.panels import Panel
-from rotoscope.sandbox.film.progress import Progress
-from rotoscope.sandbox.film.seedance import SIZES, generate
-from rotoscope.sandbox.models import Stopped, UnusableInput
+from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox.film.animatic import Plan, make
+from rotoscope_sandbox.film.panels import Panel
+from rotoscope_sandbox.film.progress import Progress
+from rotoscope_sandbox.film.seedance import SIZES, generate
+from rotoscope_sandbox.models import Stopped, UnusableInput
 
 MODEL = "bytedance/seedance-2.0"
 CREATE = f"/v1/models/{MODEL}/predictions"
@@ -225,8 +225,8 @@ def test_a_film_that_the_end_of_its_process_cuts_off_has_not_failed(folder: Path
     """The process ends while frames are drawn: whoever asks next lets the film be made again."""
     script = f"""
 from pathlib import Path
-from rotoscope.sandbox import build_sandbox
-from rotoscope.sandbox.models import find_model
+from rotoscope_sandbox import build_sandbox
+from rotoscope_sandbox.models import find_model
 app = build_sandbox(Path({str(folder)!r}), pace=0)
 site = app.state.site
 site.accept("a" * 26, find_model("replicate", {MODEL!r}), {{"prompt": "x", "resolution": "4k", "duration": 15}})

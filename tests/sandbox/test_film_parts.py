@@ -12,16 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rotoscope.sandbox.film.caption import caption, pages_of
-from rotoscope.sandbox.film.clips import fitted
-from rotoscope.sandbox.film.fill import REACH, Take, windows
-from rotoscope.sandbox.film.masks import selected
-from rotoscope.sandbox.film.motion import STILL
-from rotoscope.sandbox.film.panels import split, staged
-from rotoscope.sandbox.film.progress import Progress
-from rotoscope.sandbox.film.reference import cut
-from rotoscope.sandbox.film.tones import tones
-from rotoscope.sandbox.models import UnusableInput
+from rotoscope_sandbox.film.caption import caption, pages_of
+from rotoscope_sandbox.film.clips import fitted
+from rotoscope_sandbox.film.fill import REACH, Take, windows
+from rotoscope_sandbox.film.masks import selected
+from rotoscope_sandbox.film.motion import STILL
+from rotoscope_sandbox.film.panels import split, staged
+from rotoscope_sandbox.film.progress import Progress
+from rotoscope_sandbox.film.reference import cut
+from rotoscope_sandbox.film.tones import tones
+from rotoscope_sandbox.models import UnusableInput
 
 TQDM = re.compile(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)\/(\d+)")
 

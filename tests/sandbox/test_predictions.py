@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rotoscope.sandbox.predictions import Failure, Order, Outcome, Prediction, Stage
+from rotoscope_sandbox.predictions import Failure, Order, Outcome, Prediction, Stage
 
 CREATED = 1000.0
 DONE = Outcome(CREATED + 0.1, output={"img": "x"})

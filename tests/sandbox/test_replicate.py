@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from replicate.client import Client
 from replicate.exceptions import ReplicateError
 
-from rotoscope.sandbox import Sandbox
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 

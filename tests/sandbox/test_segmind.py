@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotoscope.sandbox import Sandbox
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 

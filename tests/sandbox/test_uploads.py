@@ -11,9 +11,9 @@ import anyio
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import pytest
 
-from rotoscope.sandbox import Sandbox, models
-from rotoscope.sandbox.models import Model, Task
-from rotoscope.sandbox.store import Incoming
+from rotoscope_sandbox import Sandbox, models
+from rotoscope_sandbox.models import Model, Task
+from rotoscope_sandbox.store import Incoming
 
 pytestmark = pytest.mark.anyio
 
@@ -123,7 +123,7 @@ async def test_a_result_can_be_read_from_any_place_on(
 
     model = Model("replicate", "test/film", {}, compute, version="v")
     monkeypatch.setattr(models, "all_models", lambda: (model,))
-    monkeypatch.setattr("rotoscope.sandbox.replicate_wire.all_models", lambda: (model,))
+    monkeypatch.setattr("rotoscope_sandbox.replicate_wire.all_models", lambda: (model,))
     async with ask(app, "replicate") as raw:
         created = (await raw.post("/v1/predictions", json={"version": "v", "input": {}})).json()
         finish(app, created["id"])

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from rotoscope.sandbox.models import UnusableInput
-from rotoscope.sandbox.vision.cutout import by_box, by_boxes, by_points
-from rotoscope.sandbox.vision.description import describe, text_of
-from rotoscope.sandbox.vision.pictures import decoded, encoded
-from rotoscope.sandbox.vision.pixels import Box
-from rotoscope.sandbox.vision.salience import most_salient
+from rotoscope_sandbox.models import UnusableInput
+from rotoscope_sandbox.vision.cutout import by_box, by_boxes, by_points
+from rotoscope_sandbox.vision.description import describe, text_of
+from rotoscope_sandbox.vision.pictures import decoded, encoded
+from rotoscope_sandbox.vision.pixels import Box
+from rotoscope_sandbox.vision.salience import most_salient
 
 Likeness = Callable[..., float]
 MEDIA = Path(__file__).parents[3] / "shared" / "media"

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rotoscope.sandbox import build_sandbox
-from rotoscope.sandbox.serving import served
+from rotoscope_sandbox import build_sandbox
+from rotoscope_sandbox.serving import served
 
 SUBMIT = "/v1/models/bytedance/sa2va-4b-image/predictions"
 BODY = b'{"input": {"instruction": "a dog", "image": "data:,"}}'

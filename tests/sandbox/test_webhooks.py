@@ -15,8 +15,8 @@ import httpx  # noqa: TID251 - the tests speak to the sandbox as any client woul
 import pytest
 from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSecret
 
-from rotoscope.sandbox import Sandbox
-from rotoscope.sandbox.webhooks import is_own_machine
+from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox.webhooks import is_own_machine
 
 pytestmark = pytest.mark.anyio
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from anyio import to_thread
 
-from rotoscope.sandbox import build_sandbox, models
-from rotoscope.sandbox.models import Model, Stopped, Task
-from rotoscope.sandbox.predictions import Order, Outcome
-from rotoscope.sandbox.store import Store
-from rotoscope.sandbox.work import Crew
+from rotoscope_sandbox import build_sandbox, models
+from rotoscope_sandbox.models import Model, Stopped, Task
+from rotoscope_sandbox.predictions import Order, Outcome
+from rotoscope_sandbox.store import Store
+from rotoscope_sandbox.work import Crew
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def test_a_prediction_whose_process_died_is_computed_by_whoever_asks(
     script = f"""
 import asyncio, os, sys, httpx
 from pathlib import Path
-from rotoscope.sandbox import build_sandbox
+from rotoscope_sandbox import build_sandbox
 async def main():
     app = build_sandbox(Path({str(folder)!r}), pace=0)
     given = {{"image": Path({str(picture)!r}).read_text(), "instruction": "x"}}

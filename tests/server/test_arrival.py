@@ -15,12 +15,12 @@ from mcp.server.mcpserver import MCPServer
 from rotoscope.front.handover import run
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.sandbox import build_sandbox
 from rotoscope.server.arrival import arrive
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.ladder import asking_seconds
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import Settings
+from rotoscope_sandbox import build_sandbox
 
 pytestmark = pytest.mark.anyio
 CLIENTS = read_clients(manifest_folder() / "clients.toml")

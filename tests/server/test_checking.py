@@ -17,10 +17,10 @@ from mcp_types import CallToolResult, TextContent
 from rotoscope import studio as studio_module
 from rotoscope.admission import admit
 from rotoscope.errors import InvalidInput
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.delivery import Teller
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., MCPServer[StudioDoor]]

@@ -17,10 +17,10 @@ from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRe
 from rotoscope.jobs.quotes import Quote
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings, read_settings
 from rotoscope.studio import Studio
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}

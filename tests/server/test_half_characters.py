@@ -15,11 +15,11 @@ from mcp.server.mcpserver import MCPServer
 
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import UnknownModel
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.answers import error_answer, result_answer
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.stdio import Handover, serve_stdio
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[[Settings, Any], MCPServer[StudioDoor]]

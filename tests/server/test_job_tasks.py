@@ -15,11 +15,11 @@ from mcp.server.mcpserver import MCPServer
 from rotoscope.contracts.results import Problem, Status, VideoResult
 from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server.answers import result_answer
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.tasks import task_of
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}

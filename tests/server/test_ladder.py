@@ -19,13 +19,13 @@ from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink
 from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server import recognition
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.ladder import open_seconds
 from rotoscope.server.patience import read_clients
 from rotoscope.settings import Settings
 from rotoscope.waiting import Waiting
+from rotoscope_sandbox import Sandbox, build_sandbox
 
 FILE = manifest_folder() / "clients.toml"
 TABLE = tomllib.loads(FILE.read_text(encoding="utf-8"))

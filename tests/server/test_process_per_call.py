@@ -10,9 +10,9 @@ import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., MCPServer[StudioDoor]]
@@ -71,6 +71,6 @@ async def test_a_job_with_a_run_at_its_provider_is_running_although_nobody_drive
 @pytest.fixture
 def slow(tmp_path: Path) -> Sandbox:
     from rotoscope.models.access import SANDBOX_URL
-    from rotoscope.sandbox import build_sandbox
+    from rotoscope_sandbox import build_sandbox
 
     return build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)

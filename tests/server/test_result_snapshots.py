@@ -18,9 +18,9 @@ from mcp_types import CallToolResult, Implementation
 
 from rotoscope.demo_clip import BALL, draw_clip
 from rotoscope.media.videos import first_frame
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Compare = Callable[[str, object], None]

@@ -15,9 +15,9 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., MCPServer[StudioDoor]]

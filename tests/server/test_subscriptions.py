@@ -18,10 +18,10 @@ from mcp_types import ResourceUpdatedNotification
 
 from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.server.subscriptions import Fanout
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = [
     pytest.mark.anyio,

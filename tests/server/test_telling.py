@@ -13,9 +13,9 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 import rotoscope.server.app
-from rotoscope.sandbox import Sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., MCPServer[StudioDoor]]

@@ -18,9 +18,9 @@ from PIL import Image
 from rotoscope.media.coco import decode_rle
 from rotoscope.media.vault import Vault
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.sandbox import Sandbox, build_sandbox
 from rotoscope.server.door import StudioDoor
 from rotoscope.settings import Settings
+from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}

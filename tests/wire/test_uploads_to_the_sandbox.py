@@ -12,10 +12,10 @@ from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.predictions.dialects import DIALECTS, Parcel
 from rotoscope.predictions.runner import Runner
 from rotoscope.predictions.states import Prediction
-from rotoscope.sandbox import Sandbox
 from rotoscope.settings import read_settings
 from rotoscope.wire.client import Door, Wire
 from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 PROVIDERS = load_catalog(manifest_folder()).providers

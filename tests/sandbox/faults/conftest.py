@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotoscope.sandbox import Sandbox
-from rotoscope.sandbox.serving import served
+from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox.serving import served
 
 SA2VA = "ccf8e58352ce5b2a6cbf5cb68b947ca3bc62009ce66e82071eeae14555414411"
 KEYS = {

@@ -12,7 +12,7 @@ import httpx  # noqa: TID251 - the tests speak to the sandbox as any client woul
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from rotoscope.sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,8 @@ import anyio
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import pytest
 
-from rotoscope.sandbox import Sandbox
-from rotoscope.sandbox.serving import served
+from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox.serving import served
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rotoscope.sandbox.faults.deeds import Deed, What, deed_of, id_told, naming_model
+from rotoscope_sandbox.faults.deeds import Deed, What, deed_of, id_told, naming_model
 
 VERSION = "ccf8e58352ce5b2a6cbf5cb68b947ca3bc62009ce66e82071eeae14555414411"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rotoscope.sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from rotoscope.sandbox.faults.deeds import Deed, What
-from rotoscope.sandbox.faults.mangling import reworded, with_fresh_urls
-from rotoscope.sandbox.faults.refusals import Reply, as_json
-from rotoscope.sandbox.faults.scenarios import parse_fault
+from rotoscope_sandbox.faults.deeds import Deed, What
+from rotoscope_sandbox.faults.mangling import reworded, with_fresh_urls
+from rotoscope_sandbox.faults.refusals import Reply, as_json
+from rotoscope_sandbox.faults.scenarios import parse_fault
 
 ASK, RESULT, SUBMIT = What.ASK, What.RESULT, What.SUBMIT
 URL = "https://sandbox.invalid/outputs/abc/mask.png"

@@ -11,7 +11,7 @@ from fal_client.client import FalClientHTTPError
 from replicate.client import Client
 from replicate.exceptions import ReplicateError
 
-from rotoscope.sandbox import Sandbox
+from rotoscope_sandbox import Sandbox
 
 SAM2 = "fal-ai/sam2/image"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rotoscope.sandbox.faults.deeds import Deed, What
-from rotoscope.sandbox.faults.rules import Faults, read_rules
-from rotoscope.sandbox.faults.scenarios import UnknownFault
+from rotoscope_sandbox.faults.deeds import Deed, What
+from rotoscope_sandbox.faults.rules import Faults, read_rules
+from rotoscope_sandbox.faults.scenarios import UnknownFault
 
 POST = Deed(What.SUBMIT, "gateway", "/", model="prunaai/vace-14b")
 

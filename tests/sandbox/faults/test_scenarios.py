@@ -2,8 +2,8 @@
 
 import pytest
 
-from rotoscope.sandbox.faults.deeds import What
-from rotoscope.sandbox.faults.scenarios import SCENARIOS, UnknownFault, parse_fault, parse_faults
+from rotoscope_sandbox.faults.deeds import What
+from rotoscope_sandbox.faults.scenarios import SCENARIOS, UnknownFault, parse_fault, parse_faults
 
 
 def test_every_scenario_from_1_to_33_has_a_name_and_reads_with_its_defaults() -> None:

@@ -1,0 +1,61 @@
+"""The sandbox: an app that speaks the three providers' wires and computes real results, with no key and no network.
+
+It serves whoever has no provider key yet, and tests what waits for hosted models: it draws queues, progress, logs,
+refusals and retention as the providers do. It has its own wires and engines and shares no code with the rest of
+the package, so that a mistake there cannot agree with itself here.
+
+What a provider can do wrong can be asked for (`faults`; `docs/sandbox.md` has the table), and what came in is counted
+for whoever watches from another process: `GET /sandbox/ledger` (`tally`).
+"""
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["Sandbox", "build_sandbox"]
+
+
+class Sandbox(Protocol):
+    """An ASGI app.
+
+    `state.requests` holds the latest requests (method, path, query, body), `state.accepted` the ids of all
+    predictions that a provider would have charged for; `state.site` is what the wires share; `state.faults` is what
+    goes wrong: `state.faults.add("F2", wire="fal")` (see `faults.rules`).
+    """
+
+    @property
+    def state(self) -> Any:
+        """What tests look at."""
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answers one request."""
+
+
+def build_sandbox(
+    folder: Path,
+    *,
+    pace: float = 1.0,
+    clock: Callable[[], float] = time.time,
+    public_url: str | None = None,
+    faults: Path | None = None,
+    stand_ins: bool = False,
+) -> Sandbox:
+    """A sandbox over a folder, which several processes may share.
+
+    Args:
+        folder: where predictions, outputs and uploads are kept.
+        pace: multiplies all pretended waiting; at 0 the next ask finds the prediction done.
+        clock: the time in seconds since the epoch.
+        public_url: what handed-out URLs start with; without it, the scheme and host of each request.
+        faults: a file of rules for what goes wrong, read again when it changes.
+        stand_ins: whether files of its own stand in for what lies at addresses that it cannot reach.
+    """
+    from rotoscope_sandbox.app import build
+
+    return build(folder, pace=pace, clock=clock, public_url=public_url, faults=faults, stand_ins=stand_ins)

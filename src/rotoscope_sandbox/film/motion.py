@@ -1,0 +1,79 @@
+"""How the camera moves between two frames."""
+
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rotoscope_sandbox.vision.pixels import Frame, Mask
+
+__all__ = ["STILL", "Grey", "Motion", "doubled", "grown", "halved", "shift"]
+
+Grey: TypeAlias = NDArray[np.uint8]
+"""A picture of half size without colour."""
+
+Motion: TypeAlias = NDArray[np.float64]
+"""A homography, 3 x 3: where a point of the earlier frame is in the later one, in pixels."""
+
+STILL: Motion = np.eye(3)
+
+_POINTS = 300
+_FEWEST = 12
+_APART = 7
+_LOST = 1.0
+_LEAST_AGREEING = 0.4
+_LONGEST = 0.25
+_STEADY = 0.15
+_WINDOW = (15, 15)
+
+
+def halved(frame: Frame) -> Grey:
+    """The frame as motion is looked for in it."""
+    half = max(1, frame.shape[1] // 2), max(1, frame.shape[0] // 2)
+    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def grown(mask: Mask, pixels: int) -> Mask:
+    """The mask and everything that near to it."""
+    side = 2 * pixels + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), np.bool_)
+
+
+def shift(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
+    """How the camera moved between two pictures, judged by points outside a mask (of any size).
+
+    `STILL` where that cannot be told.
+
+    Points are tracked after Lucas and Kanade; a homography is fitted to those that agree (RANSAC, 2 pixels).
+    """
+    away = cv2.resize((~avoid).astype(np.uint8), earlier.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    points = cv2.goodFeaturesToTrack(earlier, _POINTS, 0.01, _APART, mask=away)
+    if points is None or len(points) < _FEWEST:
+        return STILL
+    found, known, _ = cv2.calcOpticalFlowPyrLK(earlier, later, points, np.empty_like(points), winSize=_WINDOW)
+    kept = known.ravel() == 1
+    before, after = points[kept], found[kept]
+    if len(before) < _FEWEST or np.median(np.linalg.norm(after - before, axis=-1)) < _STEADY:
+        return STILL
+    fitted, agreeing = cv2.findHomography(before, after, cv2.RANSAC, _LOST)
+    if fitted is None or agreeing.mean() < _LEAST_AGREEING:
+        return STILL
+    motion: Motion = np.asarray(fitted / fitted[2, 2], np.float64)
+    return motion if _believable(motion, earlier.shape) else STILL
+
+
+def doubled(motion: Motion) -> Motion:
+    """The same motion in a picture of twice the size."""
+    half = np.diag([0.5, 0.5, 1.0])
+    return np.asarray(np.linalg.inv(half) @ motion @ half, np.float64)
+
+
+def _believable(motion: Motion, shape: tuple[int, ...]) -> bool:
+    """Whether no corner of the picture goes further than a quarter of its width in one frame."""
+    height, width = shape[:2]
+    corners = np.array([[[0, 0]], [[width, 0]], [[0, height]], [[width, height]]], np.float64)
+    far = np.linalg.norm(cv2.perspectiveTransform(corners, motion) - corners, axis=-1)
+    return bool(far.max() < _LONGEST * width)

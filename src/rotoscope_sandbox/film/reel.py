@@ -1,0 +1,99 @@
+"""Writing a film: H.264 and, where there is sound, AAC in an MP4 that plays while it loads.
+
+The same frames give the same bytes: a fixed number of encoder threads, no date, no chance. Colours are BT.709,
+limited range, and say so.
+"""
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from rotoscope_sandbox.vision.pixels import Frame
+
+__all__ = ["SAMPLE_RATE", "Reel", "Sound"]
+
+SAMPLE_RATE = 48_000
+"""Samples a second: a whole number of them for every frame at 24 frames a second."""
+
+Sound: TypeAlias = NDArray[np.float32]
+"""Two rows of samples in -1..1: left and right."""
+
+_BT709 = 1
+_LIMITED = 1
+_THREADS = 2
+_REPEATABLE = "cpu-independent=1"
+"""Without it, x264's rate control (mbtree) rounds differently from run to run, and the same frames give other bytes."""
+
+_SOUND_BITS = 96_000
+
+
+class Reel:
+    """A film that is being written, frame by frame; a context manager that finishes the file.
+
+    Args:
+        place: the file.
+        size: width and height in pixels; both even.
+        rate: frames a second.
+        crf: x264's quality; 18 cannot be told from the source by eye, 23 is ordinary.
+        sound: whether there is a sound track.
+    """
+
+    def __init__(self, place: Path, size: tuple[int, int], rate: Fraction, *, crf: int, sound: bool = False) -> None:
+        self.frames = 0
+        self._samples = 0
+        self._rate = rate
+        self._file = av.open(str(place), "w", format="mp4", options={"movflags": "faststart"})
+        options = {"preset": "veryfast", "crf": str(crf), "x264-params": _REPEATABLE}
+        self._video: VideoStream = self._file.add_stream("libx264", rate=rate, options=options)
+        self._video.width, self._video.height = size
+        self._video.pix_fmt = "yuv420p"
+        context = self._video.codec_context
+        context.thread_count = _THREADS
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        self._audio: AudioStream | None = self._file.add_stream("aac", rate=SAMPLE_RATE) if sound else None
+        if self._audio is not None:
+            self._audio.layout = "stereo"
+            self._audio.bit_rate = _SOUND_BITS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if problem is not None:
+            # A film that was broken off is none: what is wrong with its end must not hide why.
+            with suppress(av.FFmpegError):
+                self._file.close()
+            return
+        self._file.mux(self._video.encode(None))
+        if self._audio is not None:
+            self._file.mux(self._audio.encode(None))
+        self._file.close()
+
+    def show(self, frame: Frame) -> None:
+        """Adds one frame of the reel's size."""
+        shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        shown.pts, shown.time_base = self.frames, 1 / self._rate
+        self.frames += 1
+        self._file.mux(self._video.encode(shown))
+
+    def play(self, sound: Sound) -> None:
+        """Adds what is heard next."""
+        assert self._audio is not None
+        heard = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format="fltp", layout="stereo")
+        heard.sample_rate, heard.pts, heard.time_base = SAMPLE_RATE, self._samples, Fraction(1, SAMPLE_RATE)
+        self._samples += sound.shape[1]
+        self._file.mux(self._audio.encode(heard))

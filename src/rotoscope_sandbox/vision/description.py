@@ -1,0 +1,129 @@
+"""A picture in words that are true without recognising anything: areas, their colour, size and place.
+
+The text has the format of the Sa2VA models: `<p>  phrase  </p>   [SEG]`, and the i-th `[SEG]` belongs to the i-th
+mask. A noun other than "area" is never said: nothing here knows what it looks at.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rotoscope_sandbox.vision.outline import resized, sharpened
+from rotoscope_sandbox.vision.pixels import Frame, Mask, fit, largest
+from rotoscope_sandbox.vision.tree import Tree, grow
+
+__all__ = ["Area", "describe", "text_of"]
+
+_SIDE = 320
+_AREAS = 18
+_LEAST, _MOST = 3, 6
+_WORTH_SAYING = 0.03
+_SAME = 0.75
+"""Two halves of one plain colour merge at a cost of 0.5 times the root of their size."""
+
+_END = "<|im_end|>"
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """One area of a picture: its mask at the picture's size and the phrase that says which one it is."""
+
+    mask: Mask
+    phrase: str
+
+
+def describe(frame: Frame) -> list[Area]:
+    """Three to six areas, largest first (fewer in a plain picture); together they need not cover the picture."""
+    small, _ = fit(frame, _SIDE)
+    tree = grow(small)
+    areas = []
+    for node in _chosen(tree):
+        mask = _full(tree.mask(node), small, frame)
+        areas.append(Area(mask, _phrase(mask, tree.colours[node])))
+    return areas
+
+
+def _full(mask: Mask, small: Frame, frame: Frame) -> Mask:
+    full = largest(sharpened(mask, small, frame))
+    return full if full.any() else resized(mask, frame.shape)
+
+
+def text_of(areas: list[Area]) -> str:
+    """The areas as one Sa2VA answer."""
+    marked = [f"<p>  {area.phrase}  </p>   [SEG] " for area in areas]
+    listed = " , ".join(marked[:-1])
+    return f"{listed} and  {marked[-1]}.{_END}" if listed else f"{marked[-1]}.{_END}"
+
+
+def _chosen(tree: Tree) -> list[int]:
+    """The largest nodes of a cut of 18, or of fewer where what would be told apart looks the same."""
+    total = sum(tree.sizes[: tree.leaves])
+    visible = sum(cost > _SAME * total**0.5 for cost in tree.costs[tree.leaves :])
+    largest_first = sorted(tree.cut(min(_AREAS, visible + 1)), key=lambda node: (-tree.sizes[node], node))
+    worth = [node for node in largest_first if tree.sizes[node] >= _WORTH_SAYING * total]
+    return worth[:_MOST] if len(worth) >= _LEAST else largest_first[:_LEAST]
+
+
+def _phrase(mask: Mask, colour: NDArray[np.float64]) -> str:
+    share = float(mask.mean())
+    percent = max(1, round(share * 100))
+    size = _size(share)
+    return f"{size} {_colour(colour)} area {_place(mask)} ({percent}% of the image)"
+
+
+def _size(share: float) -> str:
+    for least, word in ((0.2, "a large"), (0.07, "a medium-sized")):
+        if share >= least:
+            return word
+    return "a small"
+
+
+def _place(mask: Mask) -> str:
+    rows, columns = np.nonzero(mask)
+    down, across = rows.mean() / mask.shape[0], columns.mean() / mask.shape[1]
+    vertical = "top" if down < 1 / 3 else "bottom" if down > 2 / 3 else "middle"
+    horizontal = "left" if across < 1 / 3 else "right" if across > 2 / 3 else "center"
+    if (vertical, horizontal) == ("middle", "center"):
+        return "in the center"
+    return f"on the {horizontal}" if vertical == "middle" else f"in the {vertical} {horizontal}"
+
+
+_HUES = (
+    (15.0, "pink"),
+    (45.0, "red"),
+    (65.0, "orange"),
+    (105.0, "yellow"),
+    (165.0, "green"),
+    (215.0, "turquoise"),
+    (300.0, "blue"),
+    (340.0, "purple"),
+    (361.0, "pink"),
+)
+"""Where a colour name ends, in degrees of hue in the Lab plane."""
+
+_GREY_CHROMA = 9.0
+
+
+def _colour(mean: NDArray[np.float64]) -> str:
+    """The name of a mean Lab colour."""
+    lightness, green_red, blue_yellow = (float(value) for value in mean)
+    chroma = float(np.hypot(green_red, blue_yellow))
+    if chroma < _GREY_CHROMA:
+        return _grey(lightness)
+    degrees = float(np.degrees(np.arctan2(blue_yellow, green_red))) % 360
+    hue = next(name for end, name in _HUES if degrees < end)
+    if hue in ("orange", "yellow") and (lightness < 55 or chroma < 35):  # noqa: PLR2004 - what eyes call brown
+        hue = "brown" if lightness < 60 else "beige"  # noqa: PLR2004 - light brown is called beige
+    if hue == "pink" and degrees < _HUES[0][0] and lightness < 60:  # noqa: PLR2004 - a deep pink is called red
+        hue = "red"
+    if lightness < 28:  # noqa: PLR2004 - on the scale of 0 to 100
+        return f"dark {hue}"
+    return f"light {hue}" if lightness > 75 and hue != "beige" else hue  # noqa: PLR2004 - the same scale
+
+
+def _grey(lightness: float) -> str:
+    for least, name in ((92.0, "white"), (70.0, "light gray"), (40.0, "gray"), (18.0, "dark gray")):
+        if lightness >= least:
+            return name
+    return "black"

@@ -1,0 +1,127 @@
+"""Where exactly an object ends: GrabCut, coarse then fine, and its small mask brought to full size.
+
+GrabCut at 320 pixels decides what belongs to the object; at 384 pixels it only decides a band along the outline once
+more. Few rounds do: over eight objects with hand-made masks (VACE's and Cutie's examples, each by its own box) two
+rounds and one gave a mean intersection over union of 0.74 in 0.1 to 0.35 s, five rounds at 384 pixels the same in up to
+1 s, and a first look at 192 pixels 0.68.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane, fit, holding, largest
+
+__all__ = ["FINE_SIDE", "Hints", "outline", "resized", "sharpened", "spread"]
+
+FINE_SIDE = 384
+_COARSE_SIDE = 320
+_COARSE_ROUNDS = 2
+_FINE_ROUNDS = 1
+_BAND = 8
+_NO_BOX = (0, 0, 1, 1)
+_HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known beforehand. Outside `inside` is background; within it GrabCut starts from `likely`.
+
+    Attributes:
+        inside: where the object can be at all.
+        likely: where it probably is.
+        keep: where it certainly is: the clicks that select.
+        drop: where it certainly is not: the clicks that take away.
+    """
+
+    inside: Mask
+    likely: Mask
+    keep: Mask
+    drop: Mask
+
+    def marks(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """The hints as GrabCut wants them, at another size."""
+        marks = np.full(shape, cv2.GC_BGD, np.uint8)
+        inside = resized(self.inside, shape)
+        marks[inside] = cv2.GC_PR_BGD
+        marks[inside & resized(self.likely, shape)] = cv2.GC_PR_FGD
+        self.insist(marks)
+        return marks
+
+    def insist(self, marks: NDArray[np.uint8]) -> None:
+        """Clicks are certain, whatever a mask says."""
+        marks[resized(self.drop, marks.shape)] = cv2.GC_BGD
+        marks[resized(self.keep, marks.shape)] = cv2.GC_FGD
+
+
+def resized(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    """A mask at another (height, width, ...), nearest pixel."""
+    if mask.shape == shape[:2]:
+        return mask
+    size = shape[1], shape[0]
+    return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)).astype(np.bool_)
+
+
+def spread(mask: Mask, reach: int) -> Mask:
+    """The mask grown by `reach` pixels on every side."""
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel)).astype(np.bool_)
+
+
+def outline(small: Frame, hints: Hints) -> Mask:
+    """The object in a small picture: the parts that a selecting click holds, without clicks the largest part."""
+    coarse, _ = fit(small, _COARSE_SIDE)
+    found = _grabcut(coarse, hints.marks(coarse.shape[:2]), _COARSE_ROUNDS)
+    found = resized(found, small.shape[:2])
+    if coarse.shape != small.shape:
+        found = _grabcut(small, _band(found, hints), _FINE_ROUNDS)
+    return holding(found, hints.keep) if hints.keep.any() else largest(found)
+
+
+def _band(found: Mask, hints: Hints) -> NDArray[np.uint8]:
+    marks = np.where(found, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    marks[~spread(found, _BAND)] = cv2.GC_BGD
+    marks[~spread(~found, _BAND)] = cv2.GC_FGD
+    marks[~hints.inside] = cv2.GC_BGD
+    hints.insist(marks)
+    return marks
+
+
+def _grabcut(frame: Frame, marks: NDArray[np.uint8], rounds: int) -> Mask:
+    selected = (cv2.GC_FGD, cv2.GC_PR_FGD)
+    if np.isin(marks, selected).all():
+        # A box as large as the picture leaves no background to learn from: its rim has to do.
+        marks[[0, -1]] = cv2.GC_BGD
+        marks[:, [0, -1]] = cv2.GC_BGD
+    chosen = np.isin(marks, selected)
+    if chosen.all() or not chosen.any():
+        return chosen
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)
+    cv2.grabCut(np.ascontiguousarray(frame), marks, _NO_BOX, *models, rounds, cv2.GC_INIT_WITH_MASK)
+    return np.isin(marks, selected)
+
+
+def sharpened(found: Mask, small: Frame, crop: Frame) -> Mask:
+    """The small mask at the crop's size, its outline drawn along the picture's edges (fast guided filter)."""
+    if small.shape == crop.shape:
+        return found
+    slope, level = _local_line(_grey(small), found.astype(np.float32))
+    size = crop.shape[1], crop.shape[0]
+    return np.asarray(cv2.resize(slope, size) * _grey(crop) + cv2.resize(level, size) > _HALF, dtype=np.bool_)
+
+
+def _grey(frame: Frame) -> Plane:
+    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+    return np.asarray(grey / np.float32(255), dtype=np.float32)
+
+
+def _local_line(guide: Plane, wish: Plane, reach: int = 2, calm: float = 1e-3) -> tuple[Plane, Plane]:
+    def mean(plane: Plane) -> Plane:
+        return np.asarray(cv2.blur(plane, (2 * reach + 1, 2 * reach + 1)), dtype=np.float32)
+
+    middle, wished = mean(guide), mean(wish)
+    slope = (mean(guide * wish) - middle * wished) / (mean(guide * guide) - middle**2 + calm)
+    return mean(slope), mean(wished - slope * middle)
