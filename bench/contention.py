@@ -13,11 +13,11 @@ import anyio
 from figures import arguments, headline, percentile
 
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import NewJob, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import NewJob, Patch
+from rotoscope.store.timing import Tempo
 
 NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, {"seed": 1})
 Answer = TypeVar("Answer")

@@ -20,18 +20,18 @@ import anyio
 import anyio.abc
 from figures import arguments, headline
 
-from rotoscope.compose import open_roots, open_studio
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.finish import Finished
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.machine import drive
-from rotoscope.predictions.pacer import Seat
-from rotoscope.predictions.states import Call
+from rotoscope.composition import open_roots, open_studio
+from rotoscope.jobs.lifecycle import drive
+from rotoscope.jobs.stages.finish_masks import Finished
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.http.client import Downloaded, Wire
+from rotoscope.providers.http.messages import HttpCall, Reply
+from rotoscope.providers.polling import Seat
+from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Downloaded, Wire
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.store.database import Database
+from rotoscope.store.records import NewJob
+from rotoscope.studio.studio import Studio
 
 WARM = 10
 HOLD_MS = 10

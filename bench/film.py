@@ -9,11 +9,11 @@ import anyio
 from figures import arguments, headline
 from PIL import Image, ImageDraw
 
+from rotoscope.cli.demo_clip import BALL, FRAMES, draw_clip
+from rotoscope.cli.output import perform
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo
 from rotoscope.contracts.results import JobList, VideoResult
-from rotoscope.demo_clip import BALL, FRAMES, draw_clip
 from rotoscope.settings import read_settings
-from rotoscope.terminal import perform
 
 
 async def timed(environ: Mapping[str, str], tool: str, arguments: GenerateVideo | EditVideoWithMask) -> VideoResult:

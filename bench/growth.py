@@ -21,14 +21,14 @@ import anyio.abc
 from figures import arguments, headline
 from sqlalchemy import Connection, Table, insert, select
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.contracts.arguments import BoxArgument, GetJob, ListJobs, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.tables import jobs, metadata
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob
+from rotoscope.store.schema import jobs, metadata
+from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import build_sandbox
 
 AT_ONCE = 1000  # copies in one transaction

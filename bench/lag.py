@@ -21,13 +21,13 @@ import anyio
 import numpy as np
 from figures import arguments, headline, percentile
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.jobs.job import NewJob, Opening
-from rotoscope.media.masks import mask_png
+from rotoscope.media.image.masks import mask_png
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob, Opening
+from rotoscope.studio.studio import Studio
 
 LENGTHS = (1.0, 3.0, 12.0, 30.0, 177.0)
 HOLDS = {1.0: "p95 0.15 s", 30.0: "p95 0.5 s, 60 requests", 177.0: "p95 1 s, 83 requests"}

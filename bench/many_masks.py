@@ -15,8 +15,8 @@ from pathlib import Path
 
 from figures import arguments, headline
 
-from rotoscope.jobs.finish import MaskWork, finish_masks
-from rotoscope.jobs.job import Artifact, Output
+from rotoscope.jobs.stages.finish_masks import MaskWork, finish_masks
+from rotoscope.store.records import Artifact, Output
 
 SHAPE = (4, 3)
 RAW = Output("raw", 0, Artifact("0" * 64, "image/png", 1))

@@ -14,9 +14,9 @@ import anyio
 import anyio.abc
 from figures import arguments, headline
 
-from rotoscope.media.videos import clean_video, poster
-from rotoscope.wire.client import Door, Wire
-from rotoscope.wire.messages import HttpCall
+from rotoscope.media.video.videos import clean_video, poster
+from rotoscope.providers.http.client import Door, Wire
+from rotoscope.providers.http.messages import HttpCall
 
 DOORS = {"p": Door("Authorization", "Bearer ", "none-of-yours")}
 

@@ -19,13 +19,12 @@ import numpy as np
 from figures import arguments, headline
 from mcp import Client
 
-from rotoscope.compose import open_roots, studio_opener
-from rotoscope.media.masks import mask_png
+from rotoscope.composition import open_roots, studio_opener
+from rotoscope.media.image.masks import mask_png
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.predictions.pacer import Limiter
-from rotoscope.predictions.schedule import SHORTEST
+from rotoscope.providers.polling import SHORTEST, Limiter
 from rotoscope.server.app import build_server
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_clients
 from rotoscope.settings import read_settings
 from rotoscope.workers.messages import Answer
 from rotoscope.workers.process import Worker

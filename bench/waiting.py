@@ -22,14 +22,14 @@ import anyio
 from figures import arguments, headline
 from sqlalchemy import Connection, update
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.contracts.arguments import GetJob
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.tables import jobs
-from rotoscope.predictions.states import Call
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob
+from rotoscope.store.schema import jobs
+from rotoscope.studio.studio import Studio
 
 EXPECTED = 600.0
 MODEL = "bytedance/sa2va-4b-image"

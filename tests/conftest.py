@@ -20,16 +20,16 @@ from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from rotoscope.compose import open_roots, studio_opener
-from rotoscope.jobs.database import Database
+from rotoscope.composition import open_roots, studio_opener
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
+from rotoscope.protocol.lowlevel import lowlevel
+from rotoscope.providers.http.client import AsgiApp
 from rotoscope.server.app import build_server
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.lowlevel import lowlevel
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_clients
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings, read_settings
-from rotoscope.wire.client import AsgiApp
+from rotoscope.store.database import Database
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 # A deadline would be an assertion on the clock; in CI the same examples run each time.

@@ -10,7 +10,7 @@ def main() -> int:
     # On Windows the standard streams cannot be set aside like this: there the server itself opens the session.
     if sys.argv[1:] == ["serve"] and sys.platform != "win32":
         return _serve()
-    from rotoscope.cli import main as command
+    from rotoscope.cli.commands import main as command
 
     return command()
 
@@ -18,12 +18,12 @@ def main() -> int:
 def _serve() -> int:
     import os
 
-    from rotoscope.front.session import Converse, serve
+    from rotoscope.protocol.fast_start.session import Converse, serve
 
     def load() -> Converse:
-        from rotoscope.front import handover
+        from rotoscope.cli import fast_start
 
-        return handover.load()
+        return fast_start.load()
 
     return serve(os.environ, load)
 

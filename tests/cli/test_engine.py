@@ -15,10 +15,10 @@ import anyio
 import pytest
 from decoding import InThread
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.jobs.job import Job, Opening
 from rotoscope.settings import read_settings
+from rotoscope.store.records import Job, Opening
 
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

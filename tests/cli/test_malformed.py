@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rotoscope.cli import main
+from rotoscope.cli.commands import main
 
 COMMANDS = [
     ["models"],

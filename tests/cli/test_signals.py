@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import read_settings
 from rotoscope_sandbox import Sandbox, build_sandbox

@@ -17,9 +17,9 @@ from typing import Any
 
 from run import CANNOT, FAILED, NODE, OK, CannotRunError, environment, install, serving
 
+from rotoscope.cli.demo_clip import BALL, draw_clip
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.demo_clip import BALL, draw_clip
-from rotoscope.media.videos import first_frame
+from rotoscope.media.video.videos import first_frame
 
 INSPECTOR, INSPECTOR_VERSION, NODE_MAJOR = "@modelcontextprotocol/inspector", "2.12.0", "24"
 SECONDS = 120

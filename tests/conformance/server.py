@@ -23,14 +23,14 @@ from mcp_types import JSONRPCMessage
 from questions import add_questions
 from works import REQUIRED, Works, add_works
 
-from rotoscope.compose import open_roots, studio_opener
+from rotoscope.composition import open_roots, studio_opener
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
+from rotoscope.protocol.stdio import serve_stdio
+from rotoscope.protocol.tasks import Tasks, TaskStore
 from rotoscope.server.app import build_server, principal_of
-from rotoscope.server.patience import read_clients
-from rotoscope.server.stdio import serve_stdio
+from rotoscope.server.clients.profiles import read_clients
 from rotoscope.settings import read_settings
-from rotoscope.tasks_extension import Tasks, TaskStore
 from rotoscope_sandbox import build_sandbox
 
 _KEPT = 1000

@@ -12,7 +12,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitResult, ErrorData, InputRequest, InputRequiredResult
 from questions import answered, ask_name, ask_yes, form
 
-from rotoscope.tasks_extension import Task, TaskStore, current_offer
+from rotoscope.protocol.tasks import Task, TaskStore, current_offer
 
 REQUIRED = frozenset({"failing_job", "test_tool_with_task"})
 

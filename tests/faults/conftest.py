@@ -16,15 +16,15 @@ import pytest
 from decoding import InThread
 from PIL import Image, ImageDraw
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.models.catalog import manifest_folder
+from rotoscope.providers.http.client import Times
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Times
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.serving import served
 

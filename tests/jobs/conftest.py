@@ -12,9 +12,9 @@ import pytest
 from decoding import InThread
 from PIL import Image, ImageDraw
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.studio.studio import Studio
 
 OUT = "https://sandbox.invalid/out.png"
 Answer = tuple[int, Any]

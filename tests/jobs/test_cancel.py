@@ -12,12 +12,12 @@ from ledger_file import ledger_file
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.job import Job, Opening
-from rotoscope.jobs.leases import Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.leases import Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import Job, Opening
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.jobs.job import Job, Opening
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, Opening
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

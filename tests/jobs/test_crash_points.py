@@ -23,7 +23,8 @@ from decoding import InThread
 from PIL import Image
 from simulated import Killed, Process, Seams, Time, no_threads
 
-from rotoscope.compose import catalog_of, open_roots, open_studio
+from rotoscope.cli.demo_clip import draw_clip
+from rotoscope.composition import catalog_of, open_roots, open_studio
 from rotoscope.contracts.arguments import (
     Arguments,
     DescribeWithMasks,
@@ -31,14 +32,13 @@ from rotoscope.contracts.arguments import (
     GenerateVideo,
     SegmentImage,
 )
-from rotoscope.demo_clip import draw_clip
-from rotoscope.jobs.job import FINAL, Opening
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.models.access import SANDBOX_URL, access_of
-from rotoscope.predictions.dialects import DIALECTS
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.http.client import Door, Downloaded, Wire
+from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.settings import read_settings
-from rotoscope.wire.client import Door, Downloaded, Wire
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.store.records import FINAL, Opening
+from rotoscope.store.timing import Tempo
 from rotoscope_sandbox import build_sandbox
 from rotoscope_sandbox.predictions import Outcome
 from rotoscope_sandbox.work import Crew

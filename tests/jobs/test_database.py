@@ -14,20 +14,20 @@ from typing import Any
 import anyio
 import pytest
 
-import rotoscope.jobs.engines
-import rotoscope.jobs.ledger
+import rotoscope.store.ledger
+import rotoscope.store.sqlite
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import NewJob, Opening
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.quotes import Quotes
-from rotoscope.jobs.tables import SCHEMA_VERSION
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.quotes import Quotes
+from rotoscope.store.records import NewJob, Opening
+from rotoscope.store.schema import SCHEMA_VERSION
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -368,7 +368,7 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also behind a write that is more patient: none of them could come through."""
-    monkeypatch.setattr(rotoscope.jobs.ledger, "QUICK_SECONDS", 0.2)
+    monkeypatch.setattr(rotoscope.store.ledger, "QUICK_SECONDS", 0.2)
     file = tmp_path / "ledger.sqlite3"
     database = Database(file)
     ledger = Ledger(database, lambda: 1.0)
@@ -395,7 +395,7 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
 async def test_many_that_wait_for_each_other_and_not_for_another_program_all_come_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotoscope.jobs.ledger, "QUICK_SECONDS", 1.0)
+    monkeypatch.setattr(rotoscope.store.ledger, "QUICK_SECONDS", 1.0)
     file = tmp_path / "ledger.sqlite3"
     ledger = Ledger(Database(file), lambda: 1.0)
     with anyio.fail_after(60):
@@ -408,7 +408,7 @@ async def test_many_that_wait_for_each_other_and_not_for_another_program_all_com
 async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the_switch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotoscope.jobs.engines, "_SWITCH_SECONDS", 0.05)
+    monkeypatch.setattr(rotoscope.store.sqlite, "_SWITCH_SECONDS", 0.05)
     file = tmp_path / "ledger.sqlite3"
     first = Database(file)
     job = (await Ledger(first, lambda: 1.0).open(NEW)).job

@@ -10,9 +10,9 @@ from scripted_run import OUT, Scene, reply, staged
 from simulated import Process
 
 from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, SlowHost, StorageFailed, Unreachable
-from rotoscope.jobs.finishing import restore
-from rotoscope.jobs.job import Job
+from rotoscope.jobs.stages.finish import restore
 from rotoscope.media.vault import Vault
+from rotoscope.store.records import Job
 
 KEPT = 3600  # seconds for which the provider keeps a result
 
@@ -115,7 +115,7 @@ def test_time_that_was_waited_for_an_output_counts_over_restarts(scene: Scene) -
 
 def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, times: int) -> list[int]:
     """A fault in a stage, for some times."""
-    from rotoscope.jobs import machine
+    from rotoscope.jobs import lifecycle as machine
 
     left, work = list(range(times)), machine._STEPS[stage]  # type: ignore[index]
 

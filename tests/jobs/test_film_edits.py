@@ -12,7 +12,7 @@ from PIL import Image
 from rotoscope.contracts.arguments import EditVideoWithMask, parse_arguments
 from rotoscope.contracts.results import VideoResult
 from rotoscope.errors import InvalidInput
-from rotoscope.studio import Studio
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 _BOX = (slice(20, 60), slice(30, 80))

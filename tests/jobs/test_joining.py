@@ -23,12 +23,12 @@ from rotoscope.contracts.arguments import (
     parse_arguments,
 )
 from rotoscope.contracts.results import JobResult, MaskResult
-from rotoscope.jobs.hearing import UNHEARD_SECONDS
-from rotoscope.jobs.job import Opening
-from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.deliveries import UNHEARD_SECONDS
+from rotoscope.store.records import Opening
+from rotoscope.store.timing import TELL_AGAIN_SECONDS
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

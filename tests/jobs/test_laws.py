@@ -25,14 +25,14 @@ from simulated import Process, Time, no_threads
 from world import ACCEPTED, MODEL, UNACCEPTED, VERSION, Plan, Run, SimulatedWire, World, mark_of
 
 from rotoscope.errors import OverBudget, RotoscopeError, StorageFailed
-from rotoscope.jobs.budget import Caps
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import ENDED, NewJob
-from rotoscope.jobs.tables import metadata
-from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS, Tempo
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.predictions.dialects import Replicate
-from rotoscope.predictions.states import Call
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.dialects import Replicate
+from rotoscope.providers.states import Call
+from rotoscope.store.money import Caps
+from rotoscope.store.records import ENDED, NewJob
+from rotoscope.store.schema import metadata
+from rotoscope.store.timing import TELL_AGAIN_SECONDS, Tempo
 
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 ESTIMATE, CAP = 100_000, 1_000_000  # millionths of a US dollar

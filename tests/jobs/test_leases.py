@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from ledger_file import ledger_file
 
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Job, NewJob, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger, LostLease
-from rotoscope.jobs.openings import SANDBOX_KEY
 from rotoscope.jobs.progress import live
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger, LostLease
+from rotoscope.store.openings import SANDBOX_KEY
+from rotoscope.store.records import Job, NewJob, Patch
+from rotoscope.store.timing import Tempo
 
 pytestmark = pytest.mark.anyio
 TEMPO = Tempo()

@@ -7,15 +7,15 @@ import anyio
 import pytest
 from ledger_file import ledger_file
 
-import rotoscope.jobs.ledger
-import rotoscope.jobs.openings
-import rotoscope.jobs.rows
+import rotoscope.store.ledger
+import rotoscope.store.openings
+import rotoscope.store.rows
 from rotoscope.errors import StorageFailed, UnknownJob
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger, LostLease
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger, LostLease
+from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
+from rotoscope.store.timing import Tempo
 
 pytestmark = pytest.mark.anyio
 NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, {"seed": 5})
@@ -192,13 +192,13 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
 ) -> None:
     """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
     levels: list[tuple[str, int]] = []
-    noting = rotoscope.jobs.rows.note
+    noting = rotoscope.store.rows.note
 
     def noted(connection: Any, job_id: str, at: float, kind: str, data: Any) -> None:
         noting(connection, job_id, at, kind, data)
         levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
 
-    for module in (rotoscope.jobs.ledger, rotoscope.jobs.openings):
+    for module in (rotoscope.store.ledger, rotoscope.store.openings):
         monkeypatch.setattr(module, "note", noted)
     job = await claimed(ledger)
     await ledger.intend(job, "digest")

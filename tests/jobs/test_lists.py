@@ -14,13 +14,13 @@ import anyio
 import pytest
 from sqlalchemy import Connection, update
 
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.tables import jobs
-from rotoscope.jobs.tempo import Tempo
-from rotoscope.predictions.states import Call
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.states import Call
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob
+from rotoscope.store.schema import jobs
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

@@ -12,18 +12,18 @@ import pytest
 from ledger_file import ledger_file
 from PIL import Image, ImageDraw
 
-from rotoscope.admission import admit
 from rotoscope.contracts.arguments import Arguments, DescribeWithMasks, SegmentImage
 from rotoscope.contracts.results import DescribeResult, JobResult, SegmentResult
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.job import Job, Opening
-from rotoscope.jobs.leases import Leases
 from rotoscope.jobs.progress import live
-from rotoscope.jobs.watch import _Wake
+from rotoscope.jobs.stages.watch import _Wake
 from rotoscope.media.vault import Vault
+from rotoscope.providers.http.client import Wire
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Wire
+from rotoscope.store.leases import Leases
+from rotoscope.store.records import Job, Opening
+from rotoscope.studio.studio import Studio
+from rotoscope.studio.validation import admit
 
 pytestmark = pytest.mark.anyio
 OUT = "https://sandbox.invalid/out.png"
@@ -526,7 +526,7 @@ async def test_a_bug_after_the_intent_is_a_doubt_and_not_a_failure(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(studio.rooms.wire), "send", broken)
-    monkeypatch.setattr("rotoscope.jobs.submit._delivered", lambda *_: ready())
+    monkeypatch.setattr("rotoscope.jobs.stages.submit._delivered", lambda *_: ready())
     result = await ended(studio, words(photo))
     assert result.status == "needs_review"
 
@@ -593,7 +593,7 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
 
     monkeypatch.setattr(Wire, "fetch", page)
     async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r")}), provider) as studio:
-        monkeypatch.setattr("rotoscope.studio.admit", passing)
+        monkeypatch.setattr("rotoscope.studio.studio.admit", passing)
         result = await ended(studio, SegmentImage(image="https://pictures.example/a.jpg", instruction="a"))
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error

@@ -14,14 +14,14 @@ from ledger_file import ledger_file
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
-from rotoscope.jobs.budget import ANY_PRICE, Caps, Settlement, in_millionths, refuse_over_budget, settlement
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Job, NewJob, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import ANY_PRICE, Caps, Settlement, in_millionths, refuse_over_budget, settlement
+from rotoscope.store.records import Job, NewJob, Patch
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

@@ -5,9 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.jobs.job import Job
 from rotoscope.jobs.progress import fraction, live
-from rotoscope.wire.messages import Json
+from rotoscope.providers.http.messages import Json
+from rotoscope.store.records import Job
 
 FRACTIONS = st.floats(0, 1)
 SECONDS = st.floats(0, 1e5)

@@ -15,16 +15,16 @@ from sqlalchemy.engine import Engine
 
 from rotoscope.contracts.arguments import CancelJob, GetJob, ListJobs, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.budget import Caps, Settlement
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Artifact, Job, NewJob, Opening, Output, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.retention import Retention
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.media.vault import Vault
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import Caps, Settlement
+from rotoscope.store.records import Artifact, Job, NewJob, Opening, Output, Patch
+from rotoscope.store.retention import Retention
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

@@ -12,12 +12,12 @@ from lossy import Lossy
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, StorageFailed
-from rotoscope.jobs.job import Job, Opening, Submission
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.providers.http.client import CONNECT_SECONDS, Times
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import CONNECT_SECONDS, Times
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import Job, Opening, Submission
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw, ImageOps
 
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import AnyResult, JobResult, SegmentResult
-from rotoscope.server.answers import result_answer
+from rotoscope.providers.http.client import Downloaded
+from rotoscope.server.present.text import result_answer
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Downloaded
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 HOST = "https://gateway.example"

@@ -10,16 +10,16 @@ import pytest
 from ledger_file import ledger_file
 
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.budget import Settlement
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.durations import Usual
-from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.retention import Retention, Swept
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.media.vault import Kept, Vault
 from rotoscope.settings import read_settings
+from rotoscope.store.database import Database
+from rotoscope.store.durations import Usual
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import Settlement
+from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
+from rotoscope.store.retention import Retention, Swept
+from rotoscope.store.timing import Tempo
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400.0

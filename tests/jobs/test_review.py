@@ -15,11 +15,11 @@ from lossy import Lossy
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput
-from rotoscope.jobs.job import Job, Opening
 from rotoscope.jobs.review import check_prediction
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, Opening
+from rotoscope.store.timing import Tempo
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]

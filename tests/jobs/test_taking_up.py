@@ -9,10 +9,10 @@ from ledger_file import ledger_file
 
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs import machine
-from rotoscope.jobs.job import Job, Opening
+from rotoscope.jobs import lifecycle as machine
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, Opening
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Any  # of conftest, as is Replicate

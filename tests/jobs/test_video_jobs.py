@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.results import JobResult, VideoResult
 from rotoscope.errors import OverBudget, RotoscopeError
-from rotoscope.jobs.job import Job, Opening
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, Opening
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -400,7 +400,7 @@ async def test_a_disk_that_fills_up_during_a_download_is_waited_out(
             raise OSError(28, "No space left on device")
         return await opening(file, mode, *more)
 
-    monkeypatch.setattr("rotoscope.wire.client.anyio.open_file", open_file)
+    monkeypatch.setattr("rotoscope.providers.http.client.anyio.open_file", open_file)
     result = await done(studio, GenerateVideo(prompt="a"))
     assert result.status == "succeeded", result.error
     assert provider.posts == 1
@@ -457,7 +457,7 @@ async def test_a_cancel_is_heard_while_files_are_brought_to_the_provider(
         await anyio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr("rotoscope.jobs.submit._delivered", forever)
+    monkeypatch.setattr("rotoscope.jobs.stages.submit._delivered", forever)
     job = await begun(studio, edit(video, mask(home / "m.png")))
     with anyio.fail_after(10):
         await uploading.wait()

@@ -16,15 +16,15 @@ from typing import Any
 import anyio
 from decoding import InThread
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_roots, open_studio
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.jobs import collect, dispatcher, finish_video, machine, retention  # noqa: F401 - loaded before the fork
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.providers.http.client import Times, Wire
 from rotoscope.settings import read_settings
-from rotoscope.wire.client import Times, Wire
+from rotoscope.store.database import Database
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.timing import Tempo
 
 TEMPO = Tempo(
     lease=1.5, beat=0.4, look=0.2, glance=0.05, prefer_starter=0.3, post_grace=0.3, list_pauses=(0.0, 0.2, 0.5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.media.boxes import Claims, read_claims
+from rotoscope.media.video.mp4_header import Claims, read_claims
 
 
 def _box(name: bytes, *parts: bytes) -> bytes:

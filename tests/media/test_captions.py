@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.errors import PredictionFailed
-from rotoscope.media.captions import Caption, MaskedSegment, Segment, clean_text, pair, read_caption
+from rotoscope.models.captions import Caption, MaskedSegment, Segment, clean_text, pair, read_caption
 
 _TRUCK = (
     "<p>  A white pickup truck  </p>   [SEG]  is parked on the side of  <p>  the red building  </p>   [SEG] ,"

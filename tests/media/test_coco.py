@@ -13,8 +13,8 @@ from pycocotools import mask as reader
 from shapely import MultiPolygon, Polygon
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.coco import CocoDocument, decode_rle, encode_rle, file_name_of, rle_counts
-from rotoscope.media.outlines import MOST_CORNERS, outlines_of
+from rotoscope.media.image.coco import CocoDocument, decode_rle, encode_rle, file_name_of, rle_counts
+from rotoscope.media.image.outlines import MOST_CORNERS, outlines_of
 
 # The library speaks to numpy as numpy 1 wanted it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

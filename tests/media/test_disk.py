@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.disk import Disk, this_disk
+from rotoscope.media.storage import Disk, this_disk
 from rotoscope.media.vault import Vault
 
 

@@ -11,13 +11,15 @@ import pytest
 from films import film
 
 from rotoscope.errors import TooLarge
-from rotoscope.media import counting, mask_films, videos
-from rotoscope.media.effort import form_for, frames_within, judge_decoding, judge_sound
 from rotoscope.media.limits import DEFAULT_LIMITS, VideoLimits, judge_frame
-from rotoscope.media.mask_films import read_mask_film
 from rotoscope.media.preparing import prepare
-from rotoscope.media.videos import clean_sound, clean_video, filmstrip, first_frame, poster, probe_video
-from rotoscope.models.carry import Carrier
+from rotoscope.media.video import mask_videos as mask_films
+from rotoscope.media.video import probing as counting
+from rotoscope.media.video import videos
+from rotoscope.media.video.effort import form_for, frames_within, judge_decoding, judge_sound
+from rotoscope.media.video.mask_videos import read_mask_film
+from rotoscope.media.video.videos import clean_sound, clean_video, filmstrip, first_frame, poster, probe_video
+from rotoscope.models.uploads import Carrier
 
 _FAST_VPX = {"cpu-used": "8", "deadline": "realtime"}
 
@@ -162,7 +164,7 @@ def test_a_4k_clip_costs_less_than_256_mb(tmp_path: Path, name: str, codec: str)
     code = (
         "import sys, resource, av, numpy, PIL.Image\n"
         "from pathlib import Path\n"
-        "from rotoscope.media.videos import clean_video, filmstrip, poster\n"
+        "from rotoscope.media.video.videos import clean_video, filmstrip, poster\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "path = Path(sys.argv[1])\n"
         "clean_video(path, path.with_suffix('.clean.mp4')), poster(path), filmstrip(path)\n"

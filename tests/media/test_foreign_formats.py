@@ -10,7 +10,7 @@ from films import film
 from rotoscope.errors import InvalidInput
 from rotoscope.media.preparing import prepare
 from rotoscope.media.sniff import content_type_of, foreign_format
-from rotoscope.media.videos import probe_sound, probe_video
+from rotoscope.media.video.videos import probe_sound, probe_video
 
 
 def _sound(path: Path, codec: str, muxer: str, rate: int = 44100) -> Path:

@@ -19,7 +19,7 @@ from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.intake import Admitted, Intake, MediaKind
 from rotoscope.media.paths import Roots
 from rotoscope.media.vault import Vault
-from rotoscope.wire.egress import check_url
+from rotoscope.providers.http.egress import check_url
 
 pytestmark = pytest.mark.anyio
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"

@@ -8,8 +8,8 @@ from films import film, pictures
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media import mask_films
-from rotoscope.media.mask_films import grey_frames, read_mask_film, write_mask_film
-from rotoscope.media.videos import probe_video
+from rotoscope.media.video.mask_videos import grey_frames, read_mask_film, write_mask_film
+from rotoscope.media.video.videos import probe_video
 
 _SIZE = (160, 96)
 _AREA = 40 * 30 / (160 * 96)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from photos import as_jpeg, draw_photo
 from PIL import Image, ImageDraw, ImageFilter
 
-from rotoscope.media.mask_reader import MaskReading, read_mask
-from rotoscope.media.pictures import clean, decode
+from rotoscope.media.image.mask_reader import MaskReading, read_mask
+from rotoscope.media.image.pictures import clean, decode
 
 Picture = NDArray[np.uint8]
 WIDTH, HEIGHT = 160, 120

@@ -11,8 +11,8 @@ from photos import as_jpeg, draw_photo
 from PIL import Image, ImageDraw
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.mask_reader import read_mask
-from rotoscope.media.masks import Box, area_of, box_of, fit_to, mask_png, painted_difference
+from rotoscope.media.image.mask_reader import read_mask
+from rotoscope.media.image.masks import Box, area_of, box_of, fit_to, mask_png, painted_difference
 
 _masks = arrays.arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from rotoscope.errors import InvalidInput, TooLarge
-from rotoscope.media.pictures import Limits, check_size, clean, decode
+from rotoscope.media.image.pictures import Limits, check_size, clean, decode
 
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 _LAID = Image.Exif()
@@ -324,7 +324,7 @@ _GROWTH = """
 import re, sys
 from pathlib import Path
 from PIL import ImageCms
-from rotoscope.media.pictures import clean
+from rotoscope.media.image.pictures import clean
 def peak():  # of this process, not of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 clean(Path(sys.argv[1]).read_bytes())

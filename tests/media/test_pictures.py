@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from rotoscope.errors import InvalidInput, TooLarge, UserMistake
-from rotoscope.media.pictures import Limits, check_size, clean, decode
+from rotoscope.media.image.pictures import Limits, check_size, clean, decode
 
 _SECRET = b"AWS_SECRET_MARKER_0123456789"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotoscope.media.previews import Panel, contact_sheet, encode_jpeg, overlay
+from rotoscope.media.image.previews import Panel, contact_sheet, encode_jpeg, overlay
 
 
 def _square(left: int, right: int, size: int = 120) -> np.ndarray:

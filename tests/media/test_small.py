@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rotoscope.media.small import small_picture
+from rotoscope.media.image.thumbnails import small_picture
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 

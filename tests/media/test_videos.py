@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from rotoscope.errors import InvalidInput, StorageFailed, TooLarge
-from rotoscope.media import clips, counting
-from rotoscope.media.videos import (
+from rotoscope.media.video import opening as clips
+from rotoscope.media.video import probing as counting
+from rotoscope.media.video.videos import (
     VideoLimits,
     clean_sound,
     clean_video,
@@ -313,7 +314,7 @@ def test_cleaning_never_holds_a_whole_file(tmp_path: Path) -> None:
     code = (
         "import sys, resource, av\n"
         "from pathlib import Path\n"
-        "from rotoscope.media.videos import clean_video\n"
+        "from rotoscope.media.video.videos import clean_video\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "clean_video(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
@@ -661,7 +662,7 @@ def test_ffmpeg_says_nothing_and_importing_loads_nothing_heavy(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:-400])
     code = (
         "import sys, logging; logging.basicConfig(level=0)\n"
-        "from rotoscope.media.videos import probe_video\n"
+        "from rotoscope.media.video.videos import probe_video\n"
         "from rotoscope.errors import UserMistake\n"
         "assert not {'av', 'PIL', 'numpy'} & set(sys.modules)\n"
         "from pathlib import Path\n"

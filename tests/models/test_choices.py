@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.errors import InvalidInput
-from rotoscope.jobs.calls import keys_of
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.models.meaning import trimmed
 from rotoscope.models.plan import plan
+from rotoscope.models.request_key import keys_of, trimmed
 
 CATALOG = load_catalog(manifest_folder())
 OFFERED = [

@@ -9,8 +9,8 @@ import pytest
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.plan import plan
-from rotoscope.predictions.dialects import DIALECTS
-from rotoscope.wire.messages import HttpCall
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.http.messages import HttpCall
 
 SEEDS = Path(__file__).parents[3] / "shared" / "seeds"
 CATALOG = load_catalog(manifest_folder())

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.models.fit import Clip, fitted
+from rotoscope.models.clip_defaults import Clip, fitted
 
 VACE = load_catalog(manifest_folder()).models["prunaai/vace-14b"]
 

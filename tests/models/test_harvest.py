@@ -4,8 +4,8 @@ import pytest
 
 from rotoscope.errors import PredictionFailed
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.models.harvest import MOST_FILES, Source, harvest
-from rotoscope.wire.messages import Json
+from rotoscope.models.outputs import MOST_FILES, Source, harvest
+from rotoscope.providers.http.messages import Json
 
 MODELS = load_catalog(manifest_folder()).models
 

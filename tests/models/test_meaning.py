@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs.calls import keys_of
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Manifest
-from rotoscope.models.meaning import meaning, trimmed
 from rotoscope.models.plan import plan
-from rotoscope.wire.egress import check_url
+from rotoscope.models.request_key import keys_of, meaning, trimmed
+from rotoscope.providers.http.egress import check_url
 
 CATALOG = load_catalog(manifest_folder())
 VIDEO, MASK, PICTURE = (f"artifact://{letter * 64}" for letter in "abc")

@@ -12,13 +12,13 @@ import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
-from rotoscope.front.handover import run
+from rotoscope.cli.fast_start import run
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.arrival import arrive
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.ladder import asking_seconds
-from rotoscope.server.patience import read_clients
+from rotoscope.protocol.arrival import arrive
+from rotoscope.server.clients.inline_wait import asking_seconds
+from rotoscope.server.clients.profiles import read_clients
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings
 from rotoscope_sandbox import build_sandbox
 

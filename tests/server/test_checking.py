@@ -14,12 +14,12 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
 
-from rotoscope import studio as studio_module
-from rotoscope.admission import admit
 from rotoscope.errors import InvalidInput
-from rotoscope.server.delivery import Teller
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
+from rotoscope.server.present.progress import Teller
 from rotoscope.settings import Settings
+from rotoscope.studio import studio as studio_module
+from rotoscope.studio.validation import admit
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio

@@ -14,12 +14,12 @@ from mcp.client import ClientRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
 
-from rotoscope.jobs.quotes import Quote
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.quotes import Quote
+from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.job import Job
-from rotoscope.server.delivery import Teller, looked_again
+from rotoscope.server.present.progress import Teller, looked_again
+from rotoscope.store.records import Job
 
 pytestmark = pytest.mark.anyio
 JOB = Job(

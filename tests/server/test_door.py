@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from rotoscope.errors import StorageFailed
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
 
 pytestmark = pytest.mark.anyio
 

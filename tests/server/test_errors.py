@@ -11,14 +11,14 @@ from mcp import Client, MCPError
 from mcp_types import CallToolResult, TextContent
 
 from rotoscope import errors
-from rotoscope.compose import open_roots, studio_opener
+from rotoscope.composition import open_roots, studio_opener
 from rotoscope.errors import RotoscopeError, StorageFailed
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.answers import error_answer
 from rotoscope.server.app import build_server
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_clients
+from rotoscope.server.present.text import error_answer
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}

@@ -15,9 +15,9 @@ from mcp.server.mcpserver import MCPServer
 
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import UnknownModel
-from rotoscope.server.answers import error_answer, result_answer
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import StudioDoor
+from rotoscope.server.present.text import error_answer, result_answer
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 

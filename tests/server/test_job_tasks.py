@@ -13,12 +13,12 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
 from rotoscope.contracts.results import Problem, Status, VideoResult
-from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.server.answers import result_answer
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
+from rotoscope.server.present.text import result_answer
 from rotoscope.server.tasks import task_of
 from rotoscope.settings import Settings
+from rotoscope.store.records import Job
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio

@@ -16,15 +16,15 @@ from mcp.client import ClientExtension
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink, TextContent
 
-from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server import recognition
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.ladder import open_seconds
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients import recognition
+from rotoscope.server.clients.inline_wait import open_seconds
+from rotoscope.server.clients.profiles import read_clients
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings
-from rotoscope.waiting import Waiting
+from rotoscope.store.records import Job
+from rotoscope.studio.waiting import Waiting
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 FILE = manifest_folder() / "clients.toml"

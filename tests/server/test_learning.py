@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rotoscope.server.learning import Patience
-from rotoscope.server.patience import Client
-from rotoscope.server.recognition import Call
+from rotoscope.server.clients.learning import Patience
+from rotoscope.server.clients.profiles import Client
+from rotoscope.server.clients.recognition import Call
 
 FIRST, FIRST_ASKING = 3.5, 4.0
 ON_ITS_WAY = 0.05  # seconds

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel
 
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.incoming import Refusal, understand
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.incoming import Refusal, understand
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import StudioDoor
 
 pytestmark = pytest.mark.anyio
 ENVELOPE = {

@@ -8,7 +8,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver import MCPServer
 from mcp_types import SubscribeRequestParams
 
-from rotoscope.server.lowlevel import lowlevel, serve_method
+from rotoscope.protocol.lowlevel import lowlevel, serve_method
 
 SOURCE = Path(__file__).parents[2] / "src" / "rotoscope"
 

@@ -10,7 +10,7 @@ import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 

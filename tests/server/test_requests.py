@@ -8,8 +8,8 @@ import anyio
 import pytest
 from mcp.server.mcpserver import MCPServer
 
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import StudioDoor
 
 pytestmark = pytest.mark.anyio
 ENVELOPE = {

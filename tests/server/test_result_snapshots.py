@@ -16,9 +16,9 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, Implementation
 
-from rotoscope.demo_clip import BALL, draw_clip
-from rotoscope.media.videos import first_frame
-from rotoscope.server.door import StudioDoor
+from rotoscope.cli.demo_clip import BALL, draw_clip
+from rotoscope.media.video.videos import first_frame
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 

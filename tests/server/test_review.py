@@ -15,7 +15,7 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 

@@ -15,8 +15,8 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.message import SessionMessage
 
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import StudioDoor
 
 pytestmark = pytest.mark.anyio
 ENVELOPE = {

@@ -16,11 +16,11 @@ from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp_types import ResourceUpdatedNotification
 
-from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.subscriptions import Fanout
+from rotoscope.server.lazy_studio import StudioDoor
+from rotoscope.server.notifications import Fanout
 from rotoscope.settings import Settings
+from rotoscope.store.records import Job
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = [

@@ -13,7 +13,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 import rotoscope.server.app
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 

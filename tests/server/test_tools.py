@@ -15,10 +15,10 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
-from rotoscope.media.coco import decode_rle
+from rotoscope.media.image.coco import decode_rle
 from rotoscope.media.vault import Vault
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import StudioDoor
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox, build_sandbox
 

@@ -13,9 +13,9 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import TextContent
 from PIL import Image
 
-from rotoscope.demo_clip import BALL, FRAMES, draw_clip
-from rotoscope.media.videos import first_frame
-from rotoscope.server.door import StudioDoor
+from rotoscope.cli.demo_clip import BALL, FRAMES, draw_clip
+from rotoscope.media.video.videos import first_frame
+from rotoscope.server.lazy_studio import StudioDoor
 
 pytestmark = pytest.mark.anyio
 MEDIA = Path(__file__).parents[3] / "shared" / "media"

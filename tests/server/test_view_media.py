@@ -13,10 +13,10 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, TextContent
 from PIL import Image
 
-from rotoscope.cli import main
+from rotoscope.cli.commands import main
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_clients
+from rotoscope.server.lazy_studio import StudioDoor
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}

@@ -18,16 +18,16 @@ from PIL import Image
 from simulated import Process, Seams, Time, no_threads
 
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import Job, NewJob
 from rotoscope.jobs.progress import live
-from rotoscope.jobs.report import report
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.jobs.result import report
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.predictions.dialects import DIALECTS
-from rotoscope.predictions.states import Call
-from rotoscope.wire.client import Downloaded
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.http.client import Downloaded
+from rotoscope.providers.http.messages import HttpCall, Reply
+from rotoscope.providers.states import Call
+from rotoscope.store.records import Job, NewJob
+from rotoscope.store.timing import Tempo
 
 __all__ = ["OUT", "Provider", "Scene", "mask", "reply", "staged"]
 

@@ -20,20 +20,20 @@ import anyio.to_thread
 import pytest
 from decoding import InThread
 
-from rotoscope.jobs.database import Database
+from rotoscope.jobs.context import Rooms
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.feed import Feed
-from rotoscope.jobs.job import Job, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.machine import drive
+from rotoscope.jobs.lifecycle import drive
+from rotoscope.jobs.notifier import Feed
 from rotoscope.jobs.review import Review
-from rotoscope.jobs.rooms import Rooms
-from rotoscope.jobs.rows import read_job
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
-from rotoscope.predictions.dialects import Dialect
+from rotoscope.providers.dialects import Dialect
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import Job, Patch
+from rotoscope.store.rows import read_job
+from rotoscope.store.timing import Tempo
 
 __all__ = ["EPOCH", "Killed", "Process", "Seams", "Time", "no_threads"]
 

@@ -21,8 +21,8 @@ from PIL import Image
 from simulated import EPOCH, Seams, Time
 
 from rotoscope.errors import OutputLost, ReplyLost, StorageFailed, Unreachable
-from rotoscope.wire.client import Downloaded
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.providers.http.client import Downloaded
+from rotoscope.providers.http.messages import HttpCall, Reply
 
 __all__ = ["ACCEPTED", "MODEL", "UNACCEPTED", "VERSION", "Plan", "Run", "SimulatedWire", "World", "mark_of"]
 

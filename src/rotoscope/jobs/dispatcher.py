@@ -9,10 +9,10 @@ import anyio
 import anyio.abc
 
 from rotoscope.errors import RotoscopeError, StorageFailed
-from rotoscope.jobs.feed import Feed
-from rotoscope.jobs.job import Job
-from rotoscope.jobs.leases import Leases
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.jobs.notifier import Feed
+from rotoscope.store.leases import Leases
+from rotoscope.store.records import Job
+from rotoscope.store.timing import Tempo
 
 __all__ = ["Dispatcher", "Grip"]
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from rotoscope.jobs.job import Job
+from rotoscope.store.records import Job
 
 __all__ = ["fraction", "live"]
 

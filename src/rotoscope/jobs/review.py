@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from rotoscope.errors import InvalidInput, ProviderError, RotoscopeError, UnknownJob
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Job, Submission, problem_of
-from rotoscope.jobs.leases import Holder
-from rotoscope.jobs.reconcile import Look, doubt, look_once, quiet_runner, what_was_seen
-from rotoscope.jobs.rooms import Rooms
-from rotoscope.jobs.rows import JOB_COLUMNS, job_of
-from rotoscope.jobs.submit import request_of
-from rotoscope.jobs.tables import jobs, submissions
-from rotoscope.predictions.sightings import Sighting, with_token_of, worded_like
-from rotoscope.predictions.states import Call, Failed, Waiting
-from rotoscope.predictions.tokens import Token
-from rotoscope.wire.messages import Json
+from rotoscope.jobs.context import Rooms
+from rotoscope.jobs.stages.reconcile import Look, doubt, look_once, quiet_runner, what_was_seen
+from rotoscope.jobs.stages.submit import request_of
+from rotoscope.providers.correlation import Token
+from rotoscope.providers.http.messages import Json
+from rotoscope.providers.recent import Sighting, with_token_of, worded_like
+from rotoscope.providers.states import Call, Failed, Waiting
+from rotoscope.store.database import Database
+from rotoscope.store.leases import Holder
+from rotoscope.store.records import Job, Submission, problem_of
+from rotoscope.store.rows import JOB_COLUMNS, job_of
+from rotoscope.store.schema import jobs, submissions
 
 __all__ = ["Review", "check_prediction"]
 

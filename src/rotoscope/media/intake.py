@@ -21,12 +21,12 @@ import anyio.to_thread
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
 from rotoscope.media.data_uris import read_data_uri
 from rotoscope.media.decoders import FILM, PICTURE, Decodes
+from rotoscope.media.mask_checks import Selection
 from rotoscope.media.paths import Roots, local_path, open_file
 from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
-from rotoscope.media.selections import Selection
 from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
 from rotoscope.media.vault import Kept, Vault
-from rotoscope.models.carry import Carrier
+from rotoscope.models.uploads import Carrier
 
 __all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
 

@@ -10,7 +10,7 @@
 from dataclasses import dataclass
 
 from rotoscope.errors import TooLarge
-from rotoscope.models.carry import Carrier
+from rotoscope.models.uploads import Carrier
 
 __all__ = [
     "DEFAULT_LIMITS",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.mask_films import read_transparency, write_mask_film
-from rotoscope.media.pictures import check_size, clean, decode
-from rotoscope.media.small import SmallPicture, small_picture
+from rotoscope.media.image.pictures import check_size, clean, decode
+from rotoscope.media.image.thumbnails import SmallPicture, small_picture
 from rotoscope.media.sniff import content_type_of, is_video
-from rotoscope.media.videos import (
+from rotoscope.media.video.mask_videos import read_transparency, write_mask_film
+from rotoscope.media.video.videos import (
     DEFAULT_LIMITS,
     SoundFacts,
     VideoFacts,
@@ -25,7 +25,7 @@ from rotoscope.media.videos import (
     probe_sound,
     probe_video,
 )
-from rotoscope.models.carry import Carrier
+from rotoscope.models.uploads import Carrier
 
 __all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
 

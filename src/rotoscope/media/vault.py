@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.disk import Disk, this_disk
 from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
+from rotoscope.media.storage import Disk, this_disk
 from rotoscope.ownership import make_private
 
 __all__ = ["Kept", "Vault"]

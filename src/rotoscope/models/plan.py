@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rotoscope.errors import InvalidInput
 from rotoscope.models.manifest import Encoder, Input, Manifest, PromptKind, Route
 from rotoscope.models.prices import Length, estimate
-from rotoscope.predictions.states import Call
-from rotoscope.wire.messages import Json
+from rotoscope.providers.http.messages import Json
+from rotoscope.providers.states import Call
 
 __all__ = ["Plan", "media_inputs", "place", "plan", "prompt_kinds", "workload"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.wire.messages import Json
+from rotoscope.providers.http.messages import Json
 
 __all__ = ["Length", "estimate"]
 

@@ -22,29 +22,29 @@ from rotoscope.contracts.arguments import Arguments, GetJob, ViewMedia, parse_ar
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS, ToolContract
 from rotoscope.errors import InvalidInput, RotoscopeError, StillChecking
-from rotoscope.jobs.beside import beside
-from rotoscope.server.answers import error_answer, list_answer, result_answer
-from rotoscope.server.arrival import arrived_at
-from rotoscope.server.blocks import blocks_for
+from rotoscope.jobs.concurrency import beside
+from rotoscope.protocol.arrival import arrived_at
+from rotoscope.protocol.requests import check_request
+from rotoscope.protocol.tasks import Tasks, TaskStore, takes_tasks
+from rotoscope.server.clients.inline_wait import asking_seconds, open_seconds
+from rotoscope.server.clients.profiles import Client, Clients
+from rotoscope.server.clients.recognition import Call, Recognition
 from rotoscope.server.consent import Consent
-from rotoscope.server.delivery import Teller, looked_again
-from rotoscope.server.door import OpenStudio, StudioDoor
 from rotoscope.server.early import still_checking, still_starting
-from rotoscope.server.hints import check_prompt, serve_hints
-from rotoscope.server.ladder import asking_seconds, open_seconds
-from rotoscope.server.looking import view_media
-from rotoscope.server.patience import Client, Clients
-from rotoscope.server.recognition import Call, Recognition
-from rotoscope.server.requests import check_request
+from rotoscope.server.lazy_studio import OpenStudio, StudioDoor
+from rotoscope.server.notifications import Fanout, MayHear, job_of, serve_subscriptions
+from rotoscope.server.present.content import blocks_for
+from rotoscope.server.present.progress import Teller, looked_again
+from rotoscope.server.present.text import error_answer, list_answer, result_answer
+from rotoscope.server.prompts import check_prompt, serve_hints
 from rotoscope.server.resources import TEMPLATES, read
 from rotoscope.server.schemas import input_schema, output_schema
-from rotoscope.server.subscriptions import Fanout, MayHear, job_of, serve_subscriptions
 from rotoscope.server.tasks import JobTasks, offer_task
-from rotoscope.tasks_extension import Tasks, TaskStore, takes_tasks
+from rotoscope.server.view_media import view_media
 
 if TYPE_CHECKING:
-    from rotoscope.jobs.job import Job
-    from rotoscope.studio import Studio
+    from rotoscope.store.records import Job
+    from rotoscope.studio.studio import Studio
 
 __all__ = ["INSTRUCTIONS", "LOCAL", "build_server", "job_tasks", "principal_of"]
 

@@ -9,7 +9,7 @@ from rotoscope.contracts.results import Status
 from rotoscope.models.manifest import Tool
 
 if TYPE_CHECKING:
-    from rotoscope.studio import Studio
+    from rotoscope.studio.studio import Studio
 
 __all__ = ["complete"]
 

@@ -22,12 +22,12 @@ from rotoscope.contracts.money import in_dollars
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
-from rotoscope.jobs.budget import ANY_PRICE
+from rotoscope.store.money import ANY_PRICE
 
 if TYPE_CHECKING:
-    from rotoscope.jobs.quotes import Quote
     from rotoscope.models.manifest import Price
-    from rotoscope.studio import Studio
+    from rotoscope.store.quotes import Quote
+    from rotoscope.studio.studio import Studio
 
 __all__ = ["Agreed", "Consent"]
 

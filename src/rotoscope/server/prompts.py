@@ -1,12 +1,40 @@
-"""Prompts: the chains of tools that people want, as words to begin with."""
+"""Prompts: the chains of tools that people want, as words to begin with.
 
-from collections.abc import Callable
-from typing import Annotated
+Hints for people who type: prompts to begin with, and completions of what may stand in them.
+"""
 
-from mcp.server.mcpserver.prompts import Prompt
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from mcp import MCPError
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.prompts import Prompt as PromptFunction
+from mcp_types import (
+    INVALID_PARAMS,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    Prompt,
+    PromptReference,
+    ResourceTemplateReference,
+)
 from pydantic import Field
 
-__all__ = ["PROMPTS", "photo_to_coco", "prompts", "remove_from_video", "storyboard_to_video"]
+from rotoscope.contracts.characters import is_blank
+from rotoscope.server.completions import complete
+
+if TYPE_CHECKING:
+    from rotoscope.studio.studio import Studio
+
+__all__ = [
+    "PROMPTS",
+    "check_prompt",
+    "photo_to_coco",
+    "prompts",
+    "remove_from_video",
+    "serve_hints",
+    "storyboard_to_video",
+]
 
 _WAIT = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
 _PRICE = "Call it with dry_run: true first and tell me the price; go on only if I agree."
@@ -81,9 +109,9 @@ PROMPTS: tuple[tuple[str, Callable[..., str]], ...] = (
 )
 
 
-def prompts() -> list[Prompt]:
+def prompts() -> list[PromptFunction]:
     """Every prompt as it is listed."""
-    return [Prompt.from_function(fn, title=title, description=fn.__doc__) for title, fn in PROMPTS]
+    return [PromptFunction.from_function(fn, title=title, description=fn.__doc__) for title, fn in PROMPTS]
 
 
 def _steps(goal: str, *steps: str) -> str:
@@ -96,3 +124,37 @@ def _seen(tool: str) -> str:
 
 def _model(model: str) -> str:
     return f" Use the model {model}." if model else ""
+
+
+def check_prompt(listed: Sequence[Prompt], name: str, given: Mapping[str, object]) -> None:
+    """Refuse a prompt that does not exist, lacks an argument or has no such; the SDK would call it an error of ours.
+
+    Raises:
+        MCPError: the parameters are invalid.
+    """
+    known = {prompt.name: prompt for prompt in listed}
+    if name not in known:
+        raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(known)}.")
+    arguments = {one.name: bool(one.required) for one in known[name].arguments or ()}
+    unknown = next((one for one in given if one not in arguments), None)
+    if unknown is not None:
+        words = f"The prompt {name} has no argument {unknown[:80]!r}. Arguments: {', '.join(arguments) or 'none'}."
+        raise MCPError(INVALID_PARAMS, words)
+    missing = [one for one, required in arguments.items() if required and is_blank(str(given.get(one, "")))]
+    if missing:
+        raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {', '.join(missing)}.")
+
+
+def serve_hints(server: MCPServer[Any], studio: "Callable[[], Awaitable[Studio]]", principal: str) -> None:
+    """Add the prompts, and complete their arguments and those of the resource templates."""
+    for prompt in prompts():
+        server.add_prompt(prompt)
+
+    async def completed(
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,  # noqa: ARG001 - no argument of ours depends on another
+    ) -> Completion:
+        return await complete(await studio(), ref, argument.name, argument.value, principal)
+
+    server.completion()(completed)  # type: ignore[no-untyped-call]  # the SDK left it without types

@@ -13,7 +13,7 @@ from rotoscope.contracts.results import AnyResult
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UserMistake
 
 if TYPE_CHECKING:
-    from rotoscope.studio import Studio
+    from rotoscope.studio.studio import Studio
 
 __all__ = ["TEMPLATES", "Template", "read"]
 

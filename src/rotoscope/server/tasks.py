@@ -11,13 +11,13 @@ from mcp_types import CallToolResult
 from rotoscope.contracts.results import JobList, JobResult, Status
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import UnknownJob
-from rotoscope.jobs.job import Job
-from rotoscope.server.answers import result_answer
-from rotoscope.server.subscriptions import Changes
-from rotoscope.tasks_extension import Task, TaskStatus, current_offer
+from rotoscope.protocol.tasks import Task, TaskStatus, current_offer
+from rotoscope.server.notifications import Changes
+from rotoscope.server.present.text import result_answer
+from rotoscope.store.records import Job
 
 if TYPE_CHECKING:
-    from rotoscope.studio import Studio
+    from rotoscope.studio.studio import Studio
 
 __all__ = ["JobTasks", "offer_task", "task_of"]
 

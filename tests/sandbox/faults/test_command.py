@@ -10,7 +10,7 @@ import anyio
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import pytest
 
-from rotoscope.cli import main
+from rotoscope.cli.commands import main
 
 
 @pytest.mark.anyio
