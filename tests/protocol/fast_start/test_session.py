@@ -20,7 +20,7 @@ def load():
     {before}
     os.read({gate}, 1)
     {after}
-    from rotoscope.protocol.fast_start import handover
+    from rotoscope.cli import fast_start as handover
     return handover.load()
 raise SystemExit(serve(os.environ, load))
 """

@@ -26,7 +26,7 @@ import os, sys
 from rotoscope.protocol.fast_start.session import serve
 def load():
     {before}
-    from rotoscope.protocol.fast_start import handover
+    from rotoscope.cli import fast_start as handover
     return handover.load()
 raise SystemExit(serve(os.environ, load))
 """

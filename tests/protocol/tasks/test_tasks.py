@@ -369,4 +369,4 @@ def test_the_room_needs_the_sdk_and_nothing_of_the_house() -> None:
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.py")]
     nodes = itertools.chain.from_iterable(ast.walk(tree) for tree in trees)
     found = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
-    assert not {name for name in found if name.startswith("rotoscope") and ".tasks_extension" not in name}
+    assert not {name for name in found if name.startswith("rotoscope") and ".protocol.tasks" not in name}
