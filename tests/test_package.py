@@ -11,7 +11,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import rotoscope
-from rotoscope.cli.docs import filled_in
+from rotoscope.cli.docs import fill_in_tables
 
 TOP = Path(__file__).parents[1]
 
@@ -79,7 +79,7 @@ def test_the_version_is_the_same_in_the_code_and_in_the_project_file() -> None:
 
 def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
     readme = (TOP / "README.md").read_text(encoding="utf-8")
-    assert filled_in(readme) == readme, "run `make docs`"
+    assert fill_in_tables(readme) == readme, "run `make docs`"
 
 
 def test_the_readme_names_the_two_commands_and_the_picture_is_there() -> None:

@@ -16,39 +16,39 @@ import anyio
 import anyio.abc
 
 from rotoscope.errors import InvalidInput, StorageFailed
-from rotoscope.models.access import SANDBOX_URL, Access, access_of
+from rotoscope.models.access import SANDBOX_URL, Access, resolve_access
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from rotoscope.media.decoders import Decodes
+    from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.paths import Roots
     from rotoscope.media.vault import Vault
     from rotoscope.providers.dialects import Dialect
-    from rotoscope.providers.http.client import AsgiApp, Times, Wire
+    from rotoscope.providers.http.client import AsgiApp, ReplyTimeouts, Wire
     from rotoscope.providers.http.proxies import ProxySettings
-    from rotoscope.server.lazy_studio import StudioDoor
+    from rotoscope.server.lazy_studio import LazyStudio
     from rotoscope.store.database import Database
-    from rotoscope.store.leases import Holder
-    from rotoscope.store.timing import Tempo
+    from rotoscope.store.leases import JobDriver
+    from rotoscope.store.timing import Intervals
     from rotoscope.studio.studio import Studio
 
-__all__ = ["catalog_of", "open_roots", "open_studio", "stdio_server", "studio_opener"]
+__all__ = ["build_stdio_server", "load_user_catalog", "make_studio_opener", "open_studio", "stdio_roots"]
 
 _LARGEST_SEED = 2_147_483_647
 _DAY = 86_400.0  # seconds
 _log = logging.getLogger(__name__)
 
 
-def catalog_of(settings: Settings) -> Catalog:
+def load_user_catalog(settings: Settings) -> Catalog:
     """The shipped manifests and the user's own, in `ROTOSCOPE_HOME/models`."""
     return load_catalog(manifest_folder(), settings.home / "models")
 
 
-def studio_opener(
-    settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None, decoders: "Decodes | None" = None
+def make_studio_opener(
+    settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None, decoders: "DecodeRunner | None" = None
 ) -> Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]:
     """What a door needs to open the studio later."""
 
@@ -65,11 +65,11 @@ def open_studio(
     closing: AsyncExitStack,
     sandbox: "AsgiApp | None" = None,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
-    tempo: "Tempo | None" = None,
-    times: "Times | None" = None,
+    intervals: "Intervals | None" = None,
+    times: "ReplyTimeouts | None" = None,
     clock: Callable[[], float] = time.time,
     *,
-    decoders: "Decodes | None" = None,
+    decoders: "DecodeRunner | None" = None,
 ) -> "Studio":
     """Build every room and the studio on top of them. It may be built in a thread; then `begin` it in the event loop.
 
@@ -80,7 +80,7 @@ def open_studio(
         closing: gets what must be closed at the end.
         sandbox: an app that answers for the trusted hosts in place of the built-in sandbox.
         sleep: waits some seconds before something free is tried again.
-        tempo: the spans of time that the job engine lives by.
+        intervals: the spans of time that the job engine lives by.
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
         decoders: decodes media in place of worker processes.
@@ -88,139 +88,156 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
-    from rotoscope.jobs.context import Rooms
+    from rotoscope.jobs.context import JobContext
     from rotoscope.jobs.dispatcher import Dispatcher
-    from rotoscope.jobs.lifecycle import drive
-    from rotoscope.jobs.notifier import Feed
+    from rotoscope.jobs.lifecycle import run_job
+    from rotoscope.jobs.notifier import JobNotifier
     from rotoscope.jobs.review import Review
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault
     from rotoscope.providers.http.egress import check_url
     from rotoscope.store.leases import Leases
     from rotoscope.store.ledger import Ledger
-    from rotoscope.store.money import Caps, Resending
+    from rotoscope.store.money import Caps, ResendPolicy
     from rotoscope.store.quotes import Quotes
     from rotoscope.store.retention import Retention
-    from rotoscope.store.timing import Tempo
-    from rotoscope.studio.checks import Checks
+    from rotoscope.store.timing import Intervals
+    from rotoscope.studio.checks import RequestChecks
     from rotoscope.studio.studio import Studio, job_output
 
     # What no request could go by is refused before anything is written or opened.
-    proxies = _proxies(settings)
+    proxies = _read_proxies(settings)
     _make_home(settings.home)
-    catalog = _load_and_warn(settings)
-    access = access_of(settings, catalog.providers)
-    wire = _wire(catalog, access, sandbox or _built_in(settings, access, closing), times, proxies)
-    vault, tempo = Vault(settings.home / "vault"), tempo or Tempo()
-    database = _database(settings, vault)
+    catalog = _load_catalog_and_warn(settings)
+    access = resolve_access(settings, catalog.providers)
+    wire = _make_wire(catalog, access, sandbox or _make_sandbox(settings, access, closing), times, proxies)
+    vault, intervals = Vault(settings.home / "vault"), intervals or Intervals()
+    database = _make_database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
-    decoders = decoders or _decoders(settings, closing)
-    vault.sweep(before=clock() - _DAY)
-    dialects, resending = _dialects(catalog, access), Resending(settings.resend_below_usd, settings.max_usd_per_day)
-    ledger = Ledger(database, clock, tempo.tell_again)
-    rooms = Rooms(ledger, vault, wire, catalog, dialects, Feed(), clock, sleep, decoders, tempo, resending=resending)
+    decoders = decoders or _make_decoders(settings, closing)
+    vault.remove_old_scratch(before=clock() - _DAY)
+    dialects, resending = (
+        _make_dialects(catalog, access),
+        ResendPolicy(settings.resend_below_usd, settings.max_usd_per_day),
+    )
+    ledger = Ledger(database, clock, intervals.redelivery)
+    rooms = JobContext(
+        ledger,
+        vault,
+        wire,
+        catalog,
+        dialects,
+        JobNotifier(),
+        clock,
+        sleep,
+        decoders,
+        intervals,
+        resend_policy=resending,
+    )
     intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
-    leases = Leases(database, clock, _holder(settings, catalog, access), tempo)
-    review = Review(rooms, database, leases.holder)
-    dispatcher = Dispatcher(tasks, partial(drive, rooms), leases, rooms.feed, tempo, review.look_at_due)
-    closing.push_async_callback(dispatcher.give_back)
+    leases = Leases(database, clock, _make_lease_holder(settings, catalog, access), intervals)
+    review = Review(rooms, database, leases.driver)
+    dispatcher = Dispatcher(tasks, partial(run_job, rooms), leases, rooms.notifier, intervals, review.look_at_due)
+    closing.push_async_callback(dispatcher.release_leases)
     retention = Retention(database, vault, clock, settings.retention_days * _DAY)
     caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
-    quotes, owner = Quotes(database, clock, tempo.quote), leases.holder.owner
-    return Studio(rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, _draw, Checks(tasks))
+    quotes, owner = Quotes(database, clock, intervals.quote_life), leases.driver.owner
+    return Studio(
+        rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, _draw_seed, RequestChecks(tasks)
+    )
 
 
-def _draw() -> int:
+def _draw_seed() -> int:
     """A seed that nobody can guess."""
     return random.SystemRandom().randint(0, _LARGEST_SEED)
 
 
-def _decoders(settings: Settings, closing: AsyncExitStack) -> "Decodes":
-    from rotoscope.media.decoders import Decoders
+def _make_decoders(settings: Settings, closing: AsyncExitStack) -> "DecodeRunner":
+    from rotoscope.media.decoders import DecoderPool
 
-    decoders = Decoders(settings.variables)
+    decoders = DecoderPool(settings.variables)
     closing.push_async_callback(decoders.aclose)
     return decoders
 
 
-def _load_and_warn(settings: Settings) -> Catalog:
-    catalog = catalog_of(settings)
+def _load_catalog_and_warn(settings: Settings) -> Catalog:
+    catalog = load_user_catalog(settings)
     for problem in catalog.problems:
         _log.warning("a manifest was left out: %s", problem)
     return catalog
 
 
-def _dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
+def _make_dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
     from rotoscope.providers.dialects import DIALECTS
 
-    return {name: DIALECTS[p.dialect](access.bases[name]) for name, p in catalog.providers.items()}
+    return {name: DIALECTS[p.dialect](access.base_urls[name]) for name, p in catalog.providers.items()}
 
 
-def _database(settings: Settings, vault: "Vault") -> "Database":
+def _make_database(settings: Settings, vault: "Vault") -> "Database":
     from rotoscope.store.database import Database
-    from rotoscope.store.sqlite import file_of
-    from rotoscope.store.vault_mark import VaultMark
+    from rotoscope.store.sqlite import database_file
+    from rotoscope.store.vault_mark import VaultBinding
 
-    file = file_of(settings.database)
+    file = database_file(settings.database)
     at_home = file is not None and file.parent.resolve() == settings.home.resolve()
-    return Database(settings.database, mark=VaultMark(vault, at_home))
+    return Database(settings.database, binding=VaultBinding(vault, at_home))
 
 
-def _holder(settings: Settings, catalog: Catalog, access: Access) -> "Holder":
-    from rotoscope.store.leases import Holder
+def _make_lease_holder(settings: Settings, catalog: Catalog, access: Access) -> "JobDriver":
+    from rotoscope.store.leases import JobDriver
     from rotoscope.store.openings import SANDBOX_KEY
 
     usual = settings.at_once.get("")
     limits = {name: settings.at_once.get(name, usual or one.at_once) for name, one in catalog.providers.items()}
-    return Holder(
+    return JobDriver(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         # A job of a ledger that an older version has written names its provider alone.
-        keys=frozenset({SANDBOX_KEY} if access.sandbox else {*access.keys, *map(access.driver_of, access.keys)}),
-        accounts=frozenset(map(access.account_of, access.keys)),
+        keys=frozenset({SANDBOX_KEY} if access.sandbox else {*access.keys, *map(access.driver_key, access.keys)}),
+        accounts=frozenset(map(access.account_fingerprint, access.keys)),
         models=frozenset(catalog.models),
         limits={name: limit for name, limit in limits.items() if limit is not None},
     )
 
 
-def _proxies(settings: Settings) -> "ProxySettings":
+def _read_proxies(settings: Settings) -> "ProxySettings":
     from rotoscope.providers.http.proxies import read_proxy_settings
 
     # Some hosts pass `$NAME` for what was never set.
     return read_proxy_settings({name: settings.variable(name) or "" for name in settings.variables})
 
 
-def _wire(
+def _make_wire(
     catalog: Catalog,
     access: Access,
     sandbox: "AsgiApp | None",
-    times: "Times | None",
+    times: "ReplyTimeouts | None",
     proxies: "ProxySettings",
 ) -> "Wire":
-    from rotoscope.providers.http.client import Door, Wire
+    from rotoscope.providers.http.client import ProviderAccess, Wire
     from rotoscope.providers.http.guard import origin_of
 
     doors = {
-        name: Door(
+        name: ProviderAccess(
             provider.auth.header,
             provider.auth.prefix,
             access.keys[name],
             provider.output_hosts,
             provider.upload_hosts,
-            frozenset(map(origin_of, access.bases[name].values())),
+            frozenset(map(origin_of, access.base_urls[name].values())),
             access.own_hosts.get(name, frozenset()),
         )
         for name, provider in catalog.providers.items()
         if name in access.keys
     }
-    return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
+    return Wire(doors, access.trusted_hosts, sandbox, timeouts=times, proxies=proxies)
 
 
-def _built_in(settings: Settings, access: Access, closing: AsyncExitStack) -> "_BuiltIn | None":
-    return _BuiltIn(settings, closing) if access.built_in else None
+def _make_sandbox(settings: Settings, access: Access, closing: AsyncExitStack) -> "_BuiltInSandbox | None":
+    return _BuiltInSandbox(settings, closing) if access.is_built_in else None
 
 
-class _BuiltIn:
+class _BuiltInSandbox:
     """The built-in sandbox, in a process of its own from its first request on: it computes pictures and films."""
 
     def __init__(self, settings: Settings, closing: AsyncExitStack) -> None:
@@ -235,7 +252,7 @@ class _BuiltIn:
         try:
             await self._app(*connection)
         except OSError as error:
-            raise _unwritable(self._folder) from error
+            raise _folder_error(self._folder) from error
 
 
 def _make_home(home: Path) -> None:
@@ -246,7 +263,7 @@ def _make_home(home: Path) -> None:
         make_private(home)
         fault = find_fault(home)
     except OSError as error:
-        raise _unwritable(home) from error
+        raise _folder_error(home) from error
     if fault is not None:
         raise InvalidInput(
             f"The folder {home} {fault}, so nothing is kept in it.",
@@ -255,20 +272,20 @@ def _make_home(home: Path) -> None:
         )
 
 
-def _unwritable(folder: Path) -> StorageFailed:
+def _folder_error(folder: Path) -> StorageFailed:
     return StorageFailed(
         f"The folder {folder} cannot be used.", hint="Set ROTOSCOPE_HOME to a folder that can be written."
     )
 
 
-def open_roots(settings: Settings, start: Path, home: Path | None) -> "Roots":
+def stdio_roots(settings: Settings, start: Path, home: Path | None) -> "Roots":
     """Where an assistant's paths may lead over stdio."""
     from rotoscope.media.paths import Roots, default_roots
 
     return Roots(settings.roots, start) if settings.roots is not None else default_roots(start, home)
 
 
-def stdio_server(settings: Settings, start: Path, home: Path | None) -> "MCPServer[StudioDoor]":
+def build_stdio_server(settings: Settings, start: Path, home: Path | None) -> "MCPServer[LazyStudio]":
     """The server of a stdio session.
 
     Args:
@@ -277,11 +294,11 @@ def stdio_server(settings: Settings, start: Path, home: Path | None) -> "MCPServ
         home: the user's home directory, if there is one.
     """
     from rotoscope.server.app import build_server
-    from rotoscope.server.clients.profiles import read_clients
+    from rotoscope.server.clients.profiles import read_client_profiles
     from rotoscope.store.probe import has_open_jobs
 
-    clients = read_clients(manifest_folder() / "clients.toml")
-    opener = studio_opener(settings, open_roots(settings, start, home))
+    clients = read_client_profiles(manifest_folder() / "clients.toml")
+    opener = make_studio_opener(settings, stdio_roots(settings, start, home))
     glance = partial(has_open_jobs, settings.database)
     return build_server(
         opener,

@@ -28,7 +28,7 @@ class Work:
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     def becomes(self, **changes: Any) -> None:
-        if not self.task.final:
+        if not self.task.is_final:
             self.task = replace(self.task, updated_at=time.time(), **changes)
             self.told(self.task.id)
 
@@ -69,7 +69,7 @@ class Works:
 
     async def delivered(self, principal: str, task_id: str) -> None:
         if task_id not in self._works:
-            await self._jobs.delivered(principal, task_id)
+            await self._jobs.mark_delivered(principal, task_id)
 
     async def cancel(self, principal: str, task_id: str) -> None:
         work = self._works.get(task_id)

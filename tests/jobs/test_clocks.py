@@ -11,13 +11,13 @@ import pytest
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import Settings
-from rotoscope.store.records import Job, Opening
-from rotoscope.store.timing import Tempo
+from rotoscope.store.records import Job, OpenResult
+from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
-QUICK = Tempo(lease=3.0, beat=1.0, look=0.02, glance=0.02)
+QUICK = Intervals(lease=3.0, heartbeat=1.0, poll=0.02, change_poll=0.02)
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
 
 async def begun(studio: Studio, photo: Path) -> Job:
     opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     return opening.job
 
 
@@ -99,5 +99,5 @@ async def test_a_clock_that_is_set_ahead_lets_every_owner_beat_before_its_lease_
 
 async def lease_of(studio: Studio, job: Job) -> float:
     query = "SELECT lease_until FROM jobs WHERE id = ?"
-    database = studio.rooms.ledger._database
+    database = studio.context.ledger._database
     return float(await database.transact(lambda c: c.exec_driver_sql(query, (job.id,)).scalar_one(), writes=False))

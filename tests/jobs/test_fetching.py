@@ -10,7 +10,7 @@ from scripted_run import OUT, Scene, reply, staged
 from simulated import Process
 
 from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, SlowHost, StorageFailed, Unreachable
-from rotoscope.jobs.stages.finish import restore
+from rotoscope.jobs.stages.finish import restore_files
 from rotoscope.media.vault import Vault
 from rotoscope.store.records import Job
 
@@ -117,7 +117,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, time
     """A fault in a stage, for some times."""
     from rotoscope.jobs import lifecycle as machine
 
-    left, work = list(range(times)), machine._STEPS[stage]  # type: ignore[index]
+    left, work = list(range(times)), machine._STAGE_FUNCTIONS[stage]  # type: ignore[index]
 
     async def stumble(rooms: Any, job: Job, grip: Any) -> Any:
         if left:
@@ -125,7 +125,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, time
             raise error
         return await work(rooms, job, grip)
 
-    monkeypatch.setitem(machine._STEPS, stage, stumble)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, stage, stumble)  # type: ignore[arg-type]
     return left
 
 
@@ -165,7 +165,7 @@ def test_a_fault_that_stays_is_told_to_a_person_and_taken_up_at_the_next_start(
     scene.time.run(100)
     left.clear()
     second = scene.process()
-    assert second.call(lambda: second.rooms.ledger.resume_stumbled(lambda _: 3600.0)) == [job_id]
+    assert second.call(lambda: second.rooms.ledger.resume_internal_failures(lambda _: 3600.0)) == [job_id]
     assert scene.run(second, job_id, 60).state == "succeeded"
     assert scene.provider.posts == 1
 
@@ -209,7 +209,7 @@ def kept_files(process: Process) -> list[Path]:
 
 
 def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopting = Vault.adopt
+    adopting = Vault.move_in
     gone: list[int] = []
 
     def adopt(self: Vault, *given: Any) -> Any:
@@ -228,7 +228,7 @@ def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, mo
 def test_a_folder_that_is_emptied_at_once_ends_in_an_honest_failure(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopting = Vault.adopt
+    adopting = Vault.move_in
 
     def adopt(self: Vault, *given: Any) -> Any:
         kept = adopting(self, *given)
@@ -257,7 +257,7 @@ def test_files_of_a_result_that_are_gone_are_put_back_while_the_provider_has_the
     told = scene.result(process, job_id)
     assert told.status == "succeeded"
     assert any("no longer in the results folder" in warning and "coco" in warning for warning in told.warnings)
-    task = process.begin(lambda: restore(process.rooms, job))
+    task = process.begin(lambda: restore_files(process.rooms, job))
     scene.time.run(5)
     assert task.done()
     assert kept_files(process) == whole
@@ -274,7 +274,7 @@ def test_files_that_cannot_be_put_back_are_told_by_name(scene: Scene) -> None:
     for file in kept_files(process):
         file.unlink()
     scene.provider.on_fetch = lambda _: expired(404)
-    task = process.begin(lambda: restore(process.rooms, job))
+    task = process.begin(lambda: restore_files(process.rooms, job))
     scene.time.run(5)
     assert task.done()
     told = scene.result(process, job_id)

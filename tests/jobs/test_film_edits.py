@@ -28,7 +28,7 @@ async def planned(studio: Studio, video: Path, mask: Path, **more: Any) -> Video
 
 def sent(studio: Studio, result: VideoResult, name: str) -> Path:
     assert result.planned_input is not None
-    path = studio.rooms.vault.find(str(result.planned_input[name]).removeprefix("artifact://"))
+    path = studio.context.vault.find(str(result.planned_input[name]).removeprefix("artifact://"))
     assert path is not None
     return path
 

@@ -17,7 +17,7 @@ from rotoscope.contracts.results import JobResult, VideoResult
 from rotoscope.errors import OverBudget, RotoscopeError
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
-from rotoscope.store.records import Job, Opening
+from rotoscope.store.records import Job, OpenResult
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +90,7 @@ async def refused(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) 
 
 async def begun(studio: Studio, arguments: EditVideoWithMask) -> Job:
     opening = await studio.start("edit_video_with_mask", arguments, "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     return opening.job
 
 
@@ -166,7 +166,7 @@ async def test_a_mask_from_segment_image_is_given_as_its_job(
 async def kept_mask(studio: Studio, arguments: EditVideoWithMask) -> tuple[Image.Image, VideoResult]:
     result = await done(studio, arguments)
     assert result.planned_input is not None
-    path = studio.rooms.vault.find(str(result.planned_input["src_mask"]).removeprefix("artifact://"))
+    path = studio.context.vault.find(str(result.planned_input["src_mask"]).removeprefix("artifact://"))
     assert path is not None
     return Image.open(path), result
 
@@ -530,7 +530,7 @@ async def test_an_edit_is_the_same_by_links_and_with_what_follows_the_video_name
         edit(video, given, size="832x480"),
     ]
     openings = [await studio.start("edit_video_with_mask", one, "local") for one in asked]
-    jobs = {opening.job.id for opening in openings if isinstance(opening, Opening)}
+    jobs = {opening.job.id for opening in openings if isinstance(opening, OpenResult)}
     assert (len(jobs), len(openings)) == (1, 5)
     provider.hold.set()
 

@@ -23,10 +23,10 @@ from rotoscope.media.video.videos import (
     clean_video,
     filmstrip,
     first_frame,
-    grey_frames,
     poster,
     probe_sound,
     probe_video,
+    read_grey_frames,
 )
 
 _SECRET = b"AWS_SECRET_MARKER_0123456789"
@@ -519,12 +519,12 @@ def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest
     source = _film(tmp_path / "a.mp4")
     with pytest.raises(StorageFailed):
         clean_video(source, tmp_path / "no" / "such" / "folder.mp4")
-    with pytest.raises(StorageFailed), clips.av_errors_are_ours():
+    with pytest.raises(StorageFailed), clips.map_av_errors():
         raise av.error.OSError(ENOSPC, "No space left on device")
 
 
 def test_a_header_that_points_before_the_start_of_the_file_is_broken() -> None:
-    with pytest.raises(InvalidInput) as caught, clips.av_errors_are_ours():
+    with pytest.raises(InvalidInput) as caught, clips.map_av_errors():
         raise OSError(EINVAL, "Invalid argument")
     assert caught.value.code == "corrupt"
 
@@ -589,10 +589,10 @@ def test_a_filmstrip_of_a_very_wide_video_stays_small(tmp_path: Path) -> None:
 
 def test_grey_frames_are_read_one_by_one_up_to_a_number(tmp_path: Path) -> None:
     path = _film(tmp_path / "a.mp4", turn=(-90, False))
-    frames = list(grey_frames(path, 7))
+    frames = list(read_grey_frames(path, 7))
     assert [frame.shape for frame in frames] == [(160, 96)] * 7
     assert frames[0].dtype == np.uint8
-    assert len(list(grey_frames(path, 400))) == 20
+    assert len(list(read_grey_frames(path, 400))) == 20
 
 
 _SOUNDS = [

@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from rotoscope.errors import ProviderDown, ReplyLost, RotoscopeError, SubmitUnsure, Timeout, Unreachable
-from rotoscope.providers.dialects import DIALECTS, Parcel
+from rotoscope.providers.dialects import DIALECTS, UploadFile
 from rotoscope.providers.http.messages import HttpCall, Reply
-from rotoscope.providers.runner import Runner, Trail
+from rotoscope.providers.runner import PollHistory, Runner
 from rotoscope.providers.states import Call, Canceled, Failed, Prediction, Succeeded, Ticket, Waiting, Working
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +110,7 @@ async def test_a_single_not_found_is_not_believed() -> None:
 
 async def test_not_found_after_a_good_answer_is_believed_when_the_providers_own_time_is_over() -> None:
     provider = Provider([reply("processing"), *[Reply(404)] * 100])
-    final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, lasts=lambda silent: silent < 3600)
+    final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, can_have_result=lambda silent: silent < 3600)
     assert isinstance(final, Failed)
     assert final.code == "output_expired"
     assert 3600 <= sum(provider.waited) <= 3700
@@ -124,12 +124,12 @@ async def test_not_found_for_an_hour_in_the_middle_of_a_run_ends_nothing() -> No
 
 
 async def test_what_is_known_of_the_answers_is_kept_up_for_the_next_process() -> None:
-    trail = Trail()
+    trail = PollHistory()
     provider = Provider([reply("processing"), *[Reply(404)] * 6])
     with pytest.raises(IndexError):
         await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, trail)
-    assert trail.seen
-    assert trail.silent == 1 + 2 + 4 + 8 + 16 + 32
+    assert trail.was_found
+    assert trail.silent_seconds == 1 + 2 + 4 + 8 + 16 + 32
     again = Provider([Reply(404)] * 9)
     final = await again.runner.follow(Waiting(TICKET), lambda _: 0.0, trail, lambda silent: silent < 80)
     assert isinstance(final, Failed)
@@ -138,7 +138,7 @@ async def test_what_is_known_of_the_answers_is_kept_up_for_the_next_process() ->
 async def test_a_provider_that_cannot_be_asked_until_the_result_is_surely_gone_is_no_answer() -> None:
     provider = Provider([Unreachable("x")] * 200)
     with pytest.raises(Timeout):
-        await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, lasts=lambda silent: silent < 7200)
+        await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, can_have_result=lambda silent: silent < 7200)
     assert 7200 <= sum(provider.waited) <= 7500
     assert max(provider.waited) == 300
 
@@ -177,11 +177,11 @@ async def test_fal_is_asked_once_more_for_its_result() -> None:
 
 
 async def test_a_cancel_says_whether_the_provider_took_it() -> None:
-    assert (await Provider([reply("processing")]).runner.cancel(TICKET)).taken
-    assert not (await Provider([reply("starting", 404)]).runner.cancel(TICKET)).taken
-    assert not (await Provider([ReplyLost("x")] * 3).runner.cancel(TICKET)).taken
-    assert not (await Provider([], "segmind").runner.cancel(TICKET)).taken
-    assert (await Provider([reply("starting", 401)]).runner.cancel(TICKET)).refused
+    assert (await Provider([reply("processing")]).runner.cancel(TICKET)).accepted
+    assert not (await Provider([reply("starting", 404)]).runner.cancel(TICKET)).accepted
+    assert not (await Provider([ReplyLost("x")] * 3).runner.cancel(TICKET)).accepted
+    assert not (await Provider([], "segmind").runner.cancel(TICKET)).accepted
+    assert (await Provider([reply("starting", 401)]).runner.cancel(TICKET)).key_refused
 
 
 async def test_an_answer_to_a_cancel_that_holds_the_end_of_the_run_tells_it() -> None:
@@ -197,30 +197,30 @@ async def test_an_answer_to_a_cancel_that_holds_the_end_of_the_run_tells_it() ->
 
 async def test_a_look_that_says_nothing_leaves_the_state_as_it_was() -> None:
     state = Waiting(TICKET)
-    assert await Provider([Reply(500)]).runner.look(state) is state
-    assert isinstance(await Provider([reply("canceled")]).runner.look(state), Canceled)
+    assert await Provider([Reply(500)]).runner.ask_once(state) is state
+    assert isinstance(await Provider([reply("canceled")]).runner.ask_once(state), Canceled)
 
 
 @pytest.fixture
-def parcel(tmp_path: Path) -> Parcel:
+def parcel(tmp_path: Path) -> UploadFile:
     file = tmp_path / "a.png"
     file.write_bytes(b"pixels")
-    return Parcel(file, "a.png", "image/png", 6)
+    return UploadFile(file, "a.png", "image/png", 6)
 
 
-async def test_an_upload_gives_the_url_that_the_provider_reads(parcel: Parcel) -> None:
+async def test_an_upload_gives_the_url_that_the_provider_reads(parcel: UploadFile) -> None:
     body = b'{"id": "f", "urls": {"get": "https://api.example.com/v1/files/f"}}'
     assert await Provider([Reply(201, {}, body)]).runner.upload(parcel) == "https://api.example.com/v1/files/f"
 
 
-async def test_an_upload_in_two_steps_makes_both(parcel: Parcel) -> None:
+async def test_an_upload_in_two_steps_makes_both(parcel: UploadFile) -> None:
     body = b'{"upload_url": "https://s/put", "file_url": "https://v3.fal.media/f"}'
     provider = Provider([Reply(200, {}, body), Reply(200)], "fal")
     assert await provider.runner.upload(parcel) == "https://v3.fal.media/f"
     assert [(call.method, call.with_key) for call in provider.asked] == [("POST", True), ("PUT", False)]
 
 
-async def test_an_upload_is_free_and_tried_three_times(parcel: Parcel) -> None:
+async def test_an_upload_is_free_and_tried_three_times(parcel: UploadFile) -> None:
     provider = Provider([ReplyLost("x"), Reply(503), ReplyLost("x")])
     with pytest.raises(ProviderDown):
         await provider.runner.upload(parcel)

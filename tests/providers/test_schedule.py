@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.providers.polling import LONGEST, SHORTEST, pause, stretch
+from rotoscope.providers.polling import MAX_PAUSE, MIN_PAUSE, poll_pause, stretch_factor
 
 SECONDS = st.floats(0, 1e5)
 
@@ -13,7 +13,7 @@ def asked_until(end: float, expected: float | None) -> tuple[int, float]:
     """How many questions a run of that length costs, and how late its end is seen."""
     now, count = 0.0, 0
     while True:
-        now += pause(now, expected)
+        now += poll_pause(now, expected)
         count += 1
         if now >= end:
             return count, now - end
@@ -21,7 +21,7 @@ def asked_until(end: float, expected: float | None) -> tuple[int, float]:
 
 @given(SECONDS, st.none() | SECONDS)
 def test_a_pause_is_never_too_short_and_never_too_long(elapsed: float, expected: float | None) -> None:
-    assert SHORTEST <= pause(elapsed, expected) <= LONGEST
+    assert MIN_PAUSE <= poll_pause(elapsed, expected) <= MAX_PAUSE
 
 
 @given(st.floats(150, 205))
@@ -71,11 +71,11 @@ def test_a_run_that_is_over_at_once_is_told_within_a_twentieth_of_a_second(end: 
     assert late <= 0.05
 
 
-@given(st.lists(st.floats(SHORTEST, LONGEST), max_size=2000), st.floats(1, 50))
+@given(st.lists(st.floats(MIN_PAUSE, MAX_PAUSE), max_size=2000), st.floats(1, 50))
 def test_all_pauses_are_stretched_by_the_same_and_then_ask_no_more_than_they_may(
     pauses: list[float], a_second: float
 ) -> None:
-    factor = stretch(pauses, a_second)
+    factor = stretch_factor(pauses, a_second)
     assert factor >= 1
     assert sum(1 / (factor * one) for one in pauses) <= a_second * 1.0001 or factor == 1
     assert factor == 1 or sum(1 / one for one in pauses) > a_second
@@ -89,17 +89,17 @@ def test_the_end_of_a_run_of_about_a_second_is_seen_within_a_tenth(end: float) -
 
 @pytest.mark.parametrize("expected", [1.0, 5.0, 30.0, 177.0, 600.0])
 def test_questions_are_closest_together_where_the_end_is_likely(expected: float) -> None:
-    around = pause(expected, expected)
-    assert around <= pause(0.5 * expected, expected)
-    assert around <= pause(3 * expected, expected)
+    around = poll_pause(expected, expected)
+    assert around <= poll_pause(0.5 * expected, expected)
+    assert around <= poll_pause(3 * expected, expected)
 
 
 @pytest.mark.parametrize("expected", [None, 1.0, 60.0])
 def test_a_run_that_hangs_costs_ever_fewer_questions(expected: float | None) -> None:
     count, _ = asked_until(1800, expected)
     assert count < 300
-    assert pause(1700, expected) > 5
+    assert poll_pause(1700, expected) > 5
 
 
 def test_nothing_is_asked_past_the_moment_when_the_end_becomes_likely() -> None:
-    assert 130 + pause(130, 177.0) <= 0.8 * 177 + 1
+    assert 130 + poll_pause(130, 177.0) <= 0.8 * 177 + 1

@@ -20,20 +20,20 @@ import anyio.to_thread
 import pytest
 from decoding import InThread
 
-from rotoscope.jobs.context import Rooms
+from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.lifecycle import drive
-from rotoscope.jobs.notifier import Feed
+from rotoscope.jobs.lifecycle import run_job
+from rotoscope.jobs.notifier import JobNotifier
 from rotoscope.jobs.review import Review
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
 from rotoscope.providers.dialects import Dialect
 from rotoscope.store.database import Database
-from rotoscope.store.leases import Holder, Leases
+from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.records import Job, Patch
 from rotoscope.store.rows import read_job
-from rotoscope.store.timing import Tempo
+from rotoscope.store.timing import Intervals
 
 __all__ = ["EPOCH", "Killed", "Process", "Seams", "Time", "no_threads"]
 
@@ -185,7 +185,7 @@ class _SeamedDatabase(Database):
     async def version(self) -> int:
         if self._seams.dead:
             raise Killed
-        return await super().version()
+        return await super().data_version()
 
 
 class _SeamedVault(Vault):
@@ -197,7 +197,7 @@ class _SeamedVault(Vault):
         return self._seamed(super().keep, *given)
 
     def adopt(self, *given: Any) -> Any:
-        return self._seamed(super().adopt, *given)
+        return self._seamed(super().move_in, *given)
 
     def _seamed(self, work: Callable[..., Answer], *given: Any) -> Answer:
         self.seams.cross(f"before vault.{work.__name__}")
@@ -244,7 +244,7 @@ class Process:
         dialects: Mapping[str, Dialect],
         wire: Callable[[Seams], Any],
         keys: frozenset[str],
-        tempo: Tempo,
+        tempo: Intervals,
         trouble: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.seams, self.ended = name, Seams(), False
@@ -255,10 +255,10 @@ class Process:
         object.__setattr__(vault, "seams", self.seams)
         self.broken: list[str] = []
         ledger = _JudgedLedger(database, time.wall, self.broken)
-        self.rooms = Rooms(
-            ledger, vault, wire(self.seams), catalog, dialects, Feed(), time.wall, anyio.sleep, InThread(), tempo
+        self.rooms = JobContext(
+            ledger, vault, wire(self.seams), catalog, dialects, JobNotifier(), time.wall, anyio.sleep, InThread(), tempo
         )
-        holder = Holder(name, keys, frozenset(catalog.models))
+        holder = JobDriver(name, keys, frozenset(catalog.models))
         self._leases = Leases(database, time.wall, holder, tempo)
         self._review = Review(self.rooms, database, holder)
         self._ending = asyncio.Event()
@@ -278,14 +278,14 @@ class Process:
         """Whether nobody has asked it to end."""
         return not self._ending.is_set()
 
-    async def _live(self, tempo: Tempo) -> None:
+    async def _live(self, tempo: Intervals) -> None:
         async with anyio.create_task_group() as tasks:
-            driving, review = partial(drive, self.rooms), self._review.look_at_due
-            self.dispatcher = Dispatcher(tasks, driving, self._leases, self.rooms.feed, tempo, review)
+            driving, review = partial(run_job, self.rooms), self._review.look_at_due
+            self.dispatcher = Dispatcher(tasks, driving, self._leases, self.rooms.notifier, tempo, review)
             tasks.start_soon(self.dispatcher.run)
             await self._ending.wait()
             tasks.cancel_scope.cancel()
-        await self.dispatcher.give_back()
+        await self.dispatcher.release_leases()
         await self.rooms.wire.aclose()
         self.ended = True
 

@@ -17,91 +17,95 @@ from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, Implementation, TextContent
 
 from rotoscope import __version__
-from rotoscope.cli.demo_clip import BALL, draw_clip
-from rotoscope.media.image.pictures import decode
-from rotoscope.media.image.previews import Panel, contact_sheet, encode_jpeg
+from rotoscope.cli.demo_clip import BALL_BOX, draw_clip
+from rotoscope.media.image.pictures import decode_upright
+from rotoscope.media.image.previews import SheetPanel, contact_sheet, encode_jpeg
 from rotoscope.media.video.videos import filmstrip, first_frame
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Stage", "run_demo"]
+__all__ = ["DemoRun", "run_demo"]
 
 PHOTO = "astronaut.jpg"
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
-WORDS = "the astronaut"
-STORY = "She smiles, then the camera moves closer. 她微笑着，镜头慢慢靠近。"  # noqa: RUF001 - Chinese has commas of its own
+INSTRUCTION = "the astronaut"
+VIDEO_PROMPT = "She smiles, then the camera moves closer. 她微笑着，镜头慢慢靠近。"  # noqa: RUF001 - Chinese has commas of its own
 _WAIT_SECONDS = 10
 _FINAL = frozenset({"succeeded", "failed", "cancelled", "needs_review"})
 
 
 @dataclass(slots=True)
-class Stage:
+class DemoRun:
     """Where the demo takes place: the client, the folder for its files, and the panels of the contact sheet."""
 
     client: Client
     out: Path
-    panels: list[Panel] = field(default_factory=list)
+    panels: list[SheetPanel] = field(default_factory=list)
     failures: int = 0
 
-    async def play(self, name: str, title: str, tool: str, arguments: Mapping[str, object]) -> dict[str, Any] | None:
+    async def run_step(
+        self, name: str, title: str, tool: str, arguments: Mapping[str, object]
+    ) -> dict[str, Any] | None:
         """Call a tool, follow its job to the end and keep its files; None when it did not succeed."""
         begun = time.monotonic()
-        answer = await self.client.call_tool(tool, dict(arguments), progress_callback=_show)
+        answer = await self.client.call_tool(tool, dict(arguments), progress_callback=_print_progress)
         found: dict[str, Any] | None
         while (found := answer.structured_content) is not None and found["status"] not in _FINAL:
             wanted = {"job_id": found["job_id"], "wait_seconds": _WAIT_SECONDS}
-            answer = await self.client.call_tool("get_job", wanted, progress_callback=_show)
+            answer = await self.client.call_tool("get_job", wanted, progress_callback=_print_progress)
         seconds = time.monotonic() - begun
         if found is None or found["status"] != "succeeded":
-            print(f"{title}: failed after {seconds:.2f} s: {_text(answer)}", file=sys.stderr)
+            print(f"{title}: failed after {seconds:.2f} s: {_answer_text(answer)}", file=sys.stderr)
             self.failures += 1
             return None
-        _say(f"{title}: {_summary(found)}, {seconds:.2f} s")
-        self.panels.append(_kept(name, title, found, self.out))
+        _print_line(f"{title}: {_result_summary(found)}, {seconds:.2f} s")
+        self.panels.append(_copy_result_files(name, title, found, self.out))
         return found
 
 
 async def run_demo(out: Path) -> int:
     """Run every step, write its files to `out`, print what was done; 0 when all succeeded, else 1."""
-    photo, clip, still = await anyio.to_thread.run_sync(_props, out)
+    photo, clip, still = await anyio.to_thread.run_sync(_write_demo_files, out)
     me = Implementation(name="rotoscope-demo", version=__version__)
     with tempfile.TemporaryDirectory(prefix="rotoscope-demo-") as home:
         begun = time.monotonic()
-        async with Client(_server(out, home), client_info=me) as client:
+        async with Client(_server_parameters(out, home), client_info=me) as client:
             tools = (await client.list_tools()).tools
-            _say(f"server ready, {len(tools)} tools, {time.monotonic() - begun:.2f} s")
-            stage = Stage(client, out)
-            await _photo_acts(stage, str(photo))
-            await _video_acts(stage, str(photo), str(clip), str(still))
-    await anyio.to_thread.run_sync(_lay_out, photo, clip, stage.panels)
+            _print_line(f"server ready, {len(tools)} tools, {time.monotonic() - begun:.2f} s")
+            stage = DemoRun(client, out)
+            await _run_photo_steps(stage, str(photo))
+            await _run_video_steps(stage, str(photo), str(clip), str(still))
+    await anyio.to_thread.run_sync(_write_contact_sheet, photo, clip, stage.panels)
     return 1 if stage.failures else 0
 
 
-async def _photo_acts(stage: Stage, photo: str) -> None:
-    await stage.play("box", "segment_image, by a box", "segment_image", {"image": photo, "box": BOX})
-    await stage.play("words", "segment_image, by words", "segment_image", {"image": photo, "instruction": WORDS})
-    await stage.play("describe", "describe_with_masks", "describe_with_masks", {"image": photo})
+async def _run_photo_steps(stage: DemoRun, photo: str) -> None:
+    await stage.run_step("box", "segment_image, by a box", "segment_image", {"image": photo, "box": BOX})
+    await stage.run_step(
+        "words", "segment_image, by words", "segment_image", {"image": photo, "instruction": INSTRUCTION}
+    )
+    await stage.run_step("describe", "describe_with_masks", "describe_with_masks", {"image": photo})
 
 
-async def _video_acts(stage: Stage, photo: str, clip: str, still: str) -> None:
-    asked = {"prompt": STORY, "reference_images": [photo], "duration": 4, "resolution": "480p", "seed": 99}
-    await stage.play("video", "generate_video", "generate_video", asked)
-    ball = await stage.play(
-        "ball", "segment_image, the ball on the first frame", "segment_image", {"image": still, "box": BALL}
+async def _run_video_steps(stage: DemoRun, photo: str, clip: str, still: str) -> None:
+    asked = {"prompt": VIDEO_PROMPT, "reference_images": [photo], "duration": 4, "resolution": "480p", "seed": 99}
+    await stage.run_step("video", "generate_video", "generate_video", asked)
+    ball = await stage.run_step(
+        "ball", "segment_image, the ball on the first frame", "segment_image", {"image": still, "box": BALL_BOX}
     )
     if ball is not None:
         edit = {"prompt": "an empty room", "video": clip, "mask": f"job://{ball['job_id']}"}
-        await stage.play("edit", "edit_video_with_mask, with that mask", "edit_video_with_mask", edit)
+        await stage.run_step("edit", "edit_video_with_mask, with that mask", "edit_video_with_mask", edit)
 
 
-def _server(out: Path, home: str) -> StdioServerParameters:
+def _server_parameters(out: Path, home: str) -> StdioServerParameters:
     """A server of its own: on the sandbox whatever keys are set, because a demo must not cost money."""
     env = {**os.environ, "ROTOSCOPE_HOME": home, "ROTOSCOPE_SANDBOX": "always"}
     return StdioServerParameters(command=sys.executable, args=["-m", "rotoscope", "serve"], env=env, cwd=out.absolute())
 
 
-def _props(out: Path) -> tuple[Path, Path, Path]:
+def _write_demo_files(out: Path) -> tuple[Path, Path, Path]:
     """The photo, the clip and its first frame, as files."""
     out.mkdir(parents=True, exist_ok=True)
     photo, clip, still = (out.absolute() / name for name in (PHOTO, "ball.mp4", "ball-first-frame.png"))
@@ -111,34 +115,34 @@ def _props(out: Path) -> tuple[Path, Path, Path]:
     return photo, clip, still
 
 
-def _lay_out(photo: Path, clip: Path, results: list[Panel]) -> None:
-    given = [Panel("The photo", "NASA, public domain", decode(photo.read_bytes()))]
-    given_clip = Panel("The clip", "drawn by the demo", _two_frames(clip))
+def _write_contact_sheet(photo: Path, clip: Path, results: list[SheetPanel]) -> None:
+    given = [SheetPanel("The photo", "NASA, public domain", decode_upright(photo.read_bytes()))]
+    given_clip = SheetPanel("The clip", "drawn by the demo", _two_frames(clip))
     sheet = photo.parent / "contact-sheet.jpg"
     sheet.write_bytes(encode_jpeg(contact_sheet([*given, *results[:5], given_clip, *results[5:]], columns=2)))
-    _say(f"contact sheet: {sheet}")
+    _print_line(f"contact sheet: {sheet}")
 
 
 def _two_frames(video: Path) -> "Image.Image":
     return filmstrip(video, count=2, height=240)
 
 
-async def _show(progress: float, total: float | None, message: str | None) -> None:
+async def _print_progress(progress: float, total: float | None, message: str | None) -> None:
     if sys.stderr.isatty():
         print(f"  {progress / (total or 1):4.0%} {message or ''}", file=sys.stderr)
 
 
-def _say(words: str) -> None:
+def _print_line(words: str) -> None:
     """Print a line; when whoever read has gone, the demo goes on for its files."""
     with contextlib.suppress(BrokenPipeError):
         print(words, flush=True)
 
 
-def _text(answer: CallToolResult) -> str:
+def _answer_text(answer: CallToolResult) -> str:
     return " ".join(block.text for block in answer.content if isinstance(block, TextContent))
 
 
-def _summary(found: Mapping[str, Any]) -> str:
+def _result_summary(found: Mapping[str, Any]) -> str:
     by = f"by {found['model']} at {found['provider']}{' (sandbox)' if found['sandbox'] else ''}"
     if "video" in found:
         video = found["video"]
@@ -147,7 +151,7 @@ def _summary(found: Mapping[str, Any]) -> str:
     return f"{len(found['masks'])} mask{'s' if len(found['masks']) != 1 else ''} covering {areas}, {by}"
 
 
-def _kept(name: str, title: str, found: Mapping[str, Any], out: Path) -> Panel:
+def _copy_result_files(name: str, title: str, found: Mapping[str, Any], out: Path) -> SheetPanel:
     """Copy the files of a result beside the photo, under names that a person can read."""
     for n, mask in enumerate(found.get("masks", ())):
         shutil.copyfile(mask["media"]["path"], out / f"{name}-mask-{n}.png")
@@ -157,6 +161,6 @@ def _kept(name: str, title: str, found: Mapping[str, Any], out: Path) -> Panel:
         if found.get(role):
             written[role] = out / f"{name}-{role}{ending}"
             shutil.copyfile(found[role]["path"], written[role])
-    said = found["text"] if found["tool"] == "describe_with_masks" else _summary(found)
-    shown = _two_frames(written["video"]) if "video" in written else decode(written["overlay"].read_bytes())
-    return Panel(title, str(said), shown)
+    said = found["text"] if found["tool"] == "describe_with_masks" else _result_summary(found)
+    shown = _two_frames(written["video"]) if "video" in written else decode_upright(written["overlay"].read_bytes())
+    return SheetPanel(title, str(said), shown)

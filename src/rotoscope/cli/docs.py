@@ -6,21 +6,21 @@ from pathlib import Path
 
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.models.descriptions import price_in_words, prompts_in_words
+from rotoscope.models.descriptions import describe_price, describe_prompts
 from rotoscope.models.manifest import Manifest, Provider
 from rotoscope.server.schemas import input_schema
 
-__all__ = ["filled_in", "main"]
+__all__ = ["fill_in_tables", "write_readme_tables"]
 
-_OPEN = "<!-- generated: {} -->"
-_CLOSE = "<!-- end: {} -->"
+_OPEN_MARK = "<!-- generated: {} -->"
+_CLOSE_MARK = "<!-- end: {} -->"
 
 
-def main(arguments: list[str]) -> int:
+def write_readme_tables(arguments: list[str]) -> int:
     """Write the tables into the README; with `--check`, only say whether they are up to date."""
     readme = Path(__file__).parents[3] / "README.md"
     old = readme.read_text(encoding="utf-8")
-    new = filled_in(old)
+    new = fill_in_tables(old)
     if "--check" in arguments:
         print("README.md is up to date." if new == old else "README.md is out of date: run `make docs`.")
         return int(new != old)
@@ -28,22 +28,26 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def filled_in(text: str) -> str:
+def fill_in_tables(text: str) -> str:
     """The text with every generated part made anew."""
     catalog = load_catalog(manifest_folder())
-    for name, table in {"tools": _tools(), "models": _models(catalog), "keys": _keys(catalog.providers)}.items():
-        before, opening, rest = text.partition(_OPEN.format(name))
-        _, closing, after = rest.partition(_CLOSE.format(name))
+    for name, table in {
+        "tools": _tool_table(),
+        "models": _model_table(catalog),
+        "keys": _key_table(catalog.providers),
+    }.items():
+        before, opening, rest = text.partition(_OPEN_MARK.format(name))
+        _, closing, after = rest.partition(_CLOSE_MARK.format(name))
         text = f"{before}{opening}\n{table}\n{closing}{after}"
     return text
 
 
-def _tools() -> str:
-    rows = [f"| `{name}` | {_arguments(name)} | {contract.description} |" for name, contract in TOOLS.items()]
+def _tool_table() -> str:
+    rows = [f"| `{name}` | {_argument_list(name)} | {contract.description} |" for name, contract in TOOLS.items()]
     return "\n".join(["| tool | arguments | what it does |", "| --- | --- | --- |", *rows])
 
 
-def _arguments(tool: str) -> str:
+def _argument_list(tool: str) -> str:
     schema = input_schema(TOOLS[tool].arguments)
     required = schema.get("required", [])
     properties = schema["properties"]
@@ -52,21 +56,21 @@ def _arguments(tool: str) -> str:
     return ", ".join(f"`{name}`" if name in required else f"`{name}?`" for name in properties)
 
 
-def _models(catalog: Catalog) -> str:
+def _model_table(catalog: Catalog) -> str:
     ranked = sorted(catalog.models.values(), key=lambda m: (m.tool, m.rank, m.id))
-    rows = [_model(catalog, manifest) for manifest in ranked]
+    rows = [_model_row(catalog, manifest) for manifest in ranked]
     heading = ["| model | tool | takes | provider | price | typical |", "| --- | --- | --- | --- | --- | --- |"]
     return "\n".join([*heading, *rows])
 
 
-def _model(catalog: Catalog, manifest: Manifest) -> str:
+def _model_row(catalog: Catalog, manifest: Manifest) -> str:
     providers = ", ".join(catalog.providers[route.provider].title for route in manifest.routes)
     seconds = f"{manifest.timing.typical_seconds:g} s"
-    takes, price = prompts_in_words(manifest), price_in_words(manifest.price)
+    takes, price = describe_prompts(manifest), describe_price(manifest.price)
     return f"| `{manifest.id}` | `{manifest.tool}` | {takes} | {providers} | {price} | {seconds} |"
 
 
-def _keys(providers: Mapping[str, Provider]) -> str:
+def _key_table(providers: Mapping[str, Provider]) -> str:
     needed = {True: "required", False: "optional"}
     rows = [
         f"| {p.title} | `{p.key_variables[0]}` | `{p.base_variable}` ({needed[p.base_required]}) |"
@@ -76,4 +80,4 @@ def _keys(providers: Mapping[str, Provider]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(write_readme_tables(sys.argv[1:]))

@@ -5,12 +5,14 @@ from typing import Any, TypeVar
 
 import anyio
 
-__all__ = ["beside", "unless"]
+__all__ = ["cancel_on", "run_with_background"]
 
 Answer = TypeVar("Answer")
 
 
-async def beside(work: Callable[[], Awaitable[Answer]], background: Callable[[], Coroutine[Any, Any, None]]) -> Answer:
+async def run_with_background(
+    work: Callable[[], Awaitable[Answer]], background: Callable[[], Coroutine[Any, Any, None]]
+) -> Answer:
     """Do work while something else goes on, which ends with it; if that fails, the work is dropped.
 
     A task group would wrap what either raises in a group; here it comes out as it was raised.
@@ -18,40 +20,40 @@ async def beside(work: Callable[[], Awaitable[Answer]], background: Callable[[],
     answers: list[Answer] = []
     errors: list[Exception] = []
 
-    async def kept(doing: Callable[[], Awaitable[None]]) -> None:
+    async def catch_error(action: Callable[[], Awaitable[None]]) -> None:
         try:
-            await doing()
+            await action()
         except Exception as error:  # noqa: BLE001 - raised again below, unwrapped
             errors.append(error)
             tasks.cancel_scope.cancel()
 
-    async def worked() -> None:
+    async def collect_answer() -> None:
         answers.append(await work())
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(kept, background)
-        await kept(worked)
+        tasks.start_soon(catch_error, background)
+        await catch_error(collect_answer)
         tasks.cancel_scope.cancel()
     if errors:
         raise errors[0]
     return answers[0]
 
 
-async def unless(stop: anyio.Event, work: Callable[[], Awaitable[Answer]], stopped: Exception) -> Answer:
+async def cancel_on(stop: anyio.Event, work: Callable[[], Awaitable[Answer]], error: Exception) -> Answer:
     """Do work, but drop it as soon as an event is set.
 
     Raises:
-        stopped: the event came first.
+        error: the event came first.
     """
     scope = anyio.CancelScope()
 
-    async def cut() -> None:
+    async def cancel_when_set() -> None:
         await stop.wait()
         scope.cancel()
 
-    async def guarded() -> Answer:
+    async def run_in_scope() -> Answer:
         with scope:
             return await work()
-        raise stopped
+        raise error
 
-    return await beside(guarded, cut)
+    return await run_with_background(run_in_scope, cancel_when_set)

@@ -8,30 +8,30 @@ from typing import TypeVar
 import anyio
 
 from rotoscope.errors import ProviderError, StorageFailed
-from rotoscope.jobs.notifier import Feed
-from rotoscope.media.decoders import Decodes
+from rotoscope.jobs.notifier import JobNotifier
+from rotoscope.media.decoders import DecodeRunner
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Manifest, Provider
 from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.http.client import Wire
 from rotoscope.providers.http.messages import HttpCall, Reply, http_date
-from rotoscope.providers.polling import Pacers, Seat
+from rotoscope.providers.polling import PollSlot, ProviderPacers
 from rotoscope.providers.runner import Runner
 from rotoscope.providers.states import Prediction, Ticket, Waiting
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.money import Resending, settlement
-from rotoscope.store.records import ENDED, Job, Patch
-from rotoscope.store.timing import Tempo
+from rotoscope.store.money import ResendPolicy, settlement
+from rotoscope.store.records import ENDED_STATES, Job, Patch
+from rotoscope.store.timing import Intervals
 
-__all__ = ["Rooms"]
+__all__ = ["JobContext"]
 
-_TRY_AGAIN_AFTER = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
+_RETRY_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class JobContext:
     """What the stages work with.
 
     Attributes:
@@ -39,7 +39,7 @@ class Rooms:
         sleep: waits some seconds before something free is tried again.
         decoders: decodes media, out of this process.
         pacers: how often each provider is asked, all jobs of this process together.
-        resending: when a request that may have been accepted is sent once more.
+        resend_policy: when a request that may have been accepted is sent once more.
         clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
     """
 
@@ -48,14 +48,14 @@ class Rooms:
     wire: Wire
     catalog: Catalog
     dialects: Mapping[str, Dialect]
-    feed: Feed
+    notifier: JobNotifier
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
-    decoders: Decodes
-    tempo: Tempo = field(default_factory=Tempo)
-    pacers: Pacers = field(default_factory=lambda: Pacers(anyio.current_time))
+    decoders: DecodeRunner
+    intervals: Intervals = field(default_factory=Intervals)
+    pacers: ProviderPacers = field(default_factory=lambda: ProviderPacers(anyio.current_time))
     clock_offsets: dict[str, float] = field(default_factory=dict)
-    resending: Resending = field(default_factory=Resending)
+    resend_policy: ResendPolicy = field(default_factory=ResendPolicy)
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""
@@ -70,45 +70,47 @@ class Rooms:
         job: Job,
         record: Callable[[Prediction], Awaitable[None]],
         sleep: Callable[[float], Awaitable[None]],
-        missed: Callable[[ProviderError], Awaitable[None]] | None = None,
+        report_miss: Callable[[ProviderError], Awaitable[None]] | None = None,
     ) -> Runner:
         """The runner that speaks to a job's provider."""
 
-        async def send(call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
-            return await self.send(job.provider, call, guard, pays=pays)
+        async def send(call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
+            return await self.send(job.provider, call, before_send, pays=pays)
 
-        return Runner(self.dialects[job.provider], send, record, sleep, missed)
+        return Runner(self.dialects[job.provider], send, record, sleep, report_miss)
 
-    def seat(self, job: Job, ticket: Ticket) -> AbstractContextManager[Seat]:
+    def poll_slot(self, job: Job, ticket: Ticket) -> AbstractContextManager[PollSlot]:
         """Follow a job's prediction beside all others: the seat makes its pauses."""
         accepted = job.data.get("accepted_at")
         since = float(accepted) if isinstance(accepted, int | float) else self.clock()
-        return self.pacers.of(job.provider).join(ticket, self.dialects[job.provider].ask(Waiting(ticket)), since)
+        return self.pacers.for_provider(job.provider).join(
+            ticket, self.dialects[job.provider].ask(Waiting(ticket)), since
+        )
 
     async def send(
-        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+        self, provider: str, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False
     ) -> Reply:
         """Send one request. A question waits for its turn, if the provider's list has not answered it already.
 
         What pays, stops or uploads is counted and never kept waiting.
         """
-        known = self.pacers.of(provider).answer(call)
+        known = self.pacers.for_provider(provider).take_status_reply(call)
         if known is not None:
             return known
-        await self.turn(provider, waits=call.method == "GET")
-        reply = await self.wire.send(provider, call, guard, pays=pays)
+        await self.wait_for_turn(provider, can_wait=call.method == "GET")
+        reply = await self.wire.send(provider, call, before_send, pays=pays)
         told = http_date(reply.headers.get("date", ""))
         if told is not None:
             self.clock_offsets[provider] = told.timestamp() - self.clock()
         return reply
 
-    async def turn(self, provider: str, *, waits: bool = True) -> None:
+    async def wait_for_turn(self, provider: str, *, can_wait: bool = True) -> None:
         """Wait for the turn of a question to a provider, or only count what cannot wait."""
-        limiter = self.pacers.of(provider).limiter
-        if waits:
-            await limiter.turn(self.sleep)
+        limiter = self.pacers.for_provider(provider).limiter
+        if can_wait:
+            await limiter.wait_turn(self.sleep)
         else:
-            limiter.count()
+            limiter.count_request()
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found, then wake who waits: the ledger always knows first.
@@ -117,25 +119,27 @@ class Rooms:
             LostLease: the job is no longer ours.
             StorageFailed: the ledger cannot be written, and could not for a while.
         """
-        if patch.state in ENDED:
+        if patch.state in ENDED_STATES:
             ending = settlement(patch.state, {**job.data, **patch.data})
             patch = replace(patch, settlement=ending, data={**patch.data, "charged_usd": ending.charged_usd})
         with anyio.CancelScope(shield=True):
-            advanced = await self.insist(lambda: self.ledger.advance(job, patch))
-        self.feed.changed(job.id, final=advanced.final)
+            advanced = await self.write_with_retries(lambda: self.ledger.advance(job, patch))
+        self.notifier.notify_change(job.id, final=advanced.is_final)
         return advanced
 
-    async def insist(self, write: Callable[[], Awaitable[Answer]], more: Sequence[float] = ()) -> Answer:
+    async def write_with_retries(
+        self, write: Callable[[], Awaitable[Answer]], more_pauses: Sequence[float] = ()
+    ) -> Answer:
         """Write what may have been paid for: a disk that is full or locked for a moment must not lose it.
 
         Args:
             write: what to do.
-            more: further pauses, in seconds, for what is worth them.
+            more_pauses: further pauses, in seconds, for what is worth them.
 
         Raises:
             StorageFailed: it still could not be written after several tries.
         """
-        for seconds in (*_TRY_AGAIN_AFTER, *more):
+        for seconds in (*_RETRY_PAUSES, *more_pauses):
             try:
                 return await write()
             except StorageFailed:

@@ -13,31 +13,31 @@ from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.media.vault import Vault
 from rotoscope.models.captions import clean_text
-from rotoscope.providers.dialects.urls import PAGE
+from rotoscope.providers.dialects.urls import PAGE_KEY
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Ticket
-from rotoscope.store.records import ENDED, Job, Output
+from rotoscope.store.records import ENDED_STATES, Job, Output
 
 __all__ = [
+    "can_open_in_browser",
     "credits_left",
+    "job_result",
+    "job_summary",
     "metrics_of",
-    "opens_in_a_browser",
     "provider_run",
-    "report",
     "run_data",
-    "summary",
 ]
 
-_CREDITS = "remaining_credits"
+_CREDITS_NAME = "remaining_credits"
 _MOST_METRICS, _MOST_FILES = 20, 8
-_LONGEST_NAME = 60  # bytes of UTF-8
-_ABSURD = 1e15
-_NOWHERE = ".invalid"  # reserved by RFC 6761: what the built-in sandbox is named by, and nobody can open
+_MAX_NAME_BYTES = 60  # bytes of UTF-8
+_MAX_METRIC_VALUE = 1e15
+_SANDBOX_DOMAIN = ".invalid"  # reserved by RFC 6761: what the built-in sandbox is named by, and nobody can open
 
 
 def run_data(ticket: Ticket | None) -> dict[str, Json]:
     """What a job keeps of its run, as data."""
-    return {} if ticket is None else {"run": {"id": ticket.id, "web_url": ticket.urls.get(PAGE)}}
+    return {} if ticket is None else {"run": {"id": ticket.id, "web_url": ticket.urls.get(PAGE_KEY)}}
 
 
 def provider_run(job: Job, files: Sequence[ProviderFile] = ()) -> ProviderRun | None:
@@ -46,30 +46,30 @@ def provider_run(job: Job, files: Sequence[ProviderFile] = ()) -> ProviderRun | 
     if not isinstance(known, dict) or not isinstance(known.get("id"), str):
         return None
     page = known.get("web_url")
-    shown = page if isinstance(page, str) and opens_in_a_browser(page) else None
+    shown = page if isinstance(page, str) and can_open_in_browser(page) else None
     return ProviderRun(id=str(known["id"]), web_url=shown, files=list(files[:_MOST_FILES]))
 
 
 def metrics_of(job: Job) -> Mapping[str, float]:
     """What the provider has measured, as far as it is numbers."""
-    return dict(list(_numbers(job.data.get("metrics")))[:_MOST_METRICS])
+    return dict(list(_clean_metrics(job.data.get("metrics")))[:_MOST_METRICS])
 
 
-def _numbers(metrics: Json) -> Iterator[tuple[str, float]]:
+def _clean_metrics(metrics: Json) -> Iterator[tuple[str, float]]:
     for name, value in metrics.items() if isinstance(metrics, dict) else ():
         number = _bounded_number(value)
-        shown = clean_text(name, _LONGEST_NAME)
-        if number is not None and shown and name != _CREDITS:
+        shown = clean_text(name, _MAX_NAME_BYTES)
+        if number is not None and shown and name != _CREDITS_NAME:
             yield shown, number
 
 
 def credits_left(job: Job) -> float | None:
     """What is left of the account's credits, in the provider's own unit; None where it does not say."""
     metrics = job.data.get("metrics")
-    value = metrics.get(_CREDITS) if isinstance(metrics, dict) else None
+    value = metrics.get(_CREDITS_NAME) if isinstance(metrics, dict) else None
     if isinstance(value, str):
         try:
-            value = float(value[:_LONGEST_NAME])
+            value = float(value[:_MAX_NAME_BYTES])
         except ValueError:
             return None
     return _bounded_number(value)
@@ -78,25 +78,25 @@ def credits_left(job: Job) -> float | None:
 def _bounded_number(value: Json) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if -_ABSURD < value < _ABSURD and isfinite(value) else None
+    return value if -_MAX_METRIC_VALUE < value < _MAX_METRIC_VALUE and isfinite(value) else None
 
 
-def opens_in_a_browser(url: str) -> bool:
+def can_open_in_browser(url: str) -> bool:
     """Whether an address can lead anywhere: the names of the built-in sandbox cannot."""
     host = url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower()
-    return bool(host) and not host.endswith(_NOWHERE)
+    return bool(host) and not host.endswith(_SANDBOX_DOMAIN)
 
 
-_COMPUTED = "This result was computed by rotoscope's built-in sandbox, not by the named model. "
-_STANDS_IN = "rotoscope's built-in sandbox stands in for the named model. "
-_RUNS = frozenset({"watch", "fetch", "finish"})
+_SANDBOX_RESULT_NOTE = "This result was computed by rotoscope's built-in sandbox, not by the named model. "
+_SANDBOX_RUN_NOTE = "rotoscope's built-in sandbox stands in for the named model. "
+_PREDICTION_STAGES = frozenset({"watch", "fetch", "finish"})
 """Stages that have a prediction."""
-_SURELY_KEPT = 86_400.0  # seconds
-_SET_A_KEY = "Set a provider key to use the model itself."
+_DEFAULT_RETENTION = 86_400.0  # seconds
+_KEY_HINT = "Set a provider key to use the model itself."
 
 
-def report(
-    job: Job, outputs: Sequence[Output], vault: Vault, now: float, shape: type[JobResult] | None = None
+def job_result(
+    job: Job, outputs: Sequence[Output], vault: Vault, now: float, record_type: type[JobResult] | None = None
 ) -> JobResult:
     """A job as a result.
 
@@ -105,22 +105,22 @@ def report(
         outputs: its files.
         vault: where they are kept.
         now: the time in Unix seconds.
-        shape: the record to fill; that of the job's tool by default.
+        record_type: the record to fill; that of the job's tool by default.
     """
     contract = TOOLS[job.tool].result
-    wanted = shape or (contract if issubclass(contract, JobResult) else JobResult)
-    warnings = [*_warnings(job), *_gone(job, outputs, vault, now)]
-    media = _media(job, outputs, vault, now)
-    given = provider_run(job, _as_given(job, outputs, now))
-    fields = {**_common(job, now), **media, "provider_run": given, "warnings": warnings}
+    wanted = record_type or (contract if issubclass(contract, JobResult) else JobResult)
+    warnings = [*_result_warnings(job), *_missing_file_warnings(job, outputs, vault, now)]
+    media = _media_fields(job, outputs, vault, now)
+    given = provider_run(job, _provider_files(job, outputs, now))
+    fields = {**_common_fields(job, now), **media, "provider_run": given, "warnings": warnings}
     return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
 
 
-def summary(job: Job) -> JobSummary:
+def job_summary(job: Job) -> JobSummary:
     """A job as one line of a list."""
     return JobSummary(
         job_id=job.id,
-        status=_status(job),
+        status=_result_status(job),
         tool=job.tool,
         model=job.model,
         sandbox=job.sandbox,
@@ -130,11 +130,11 @@ def summary(job: Job) -> JobSummary:
     )
 
 
-def _common(job: Job, now: float) -> dict[str, object]:
+def _common_fields(job: Job, now: float) -> dict[str, object]:
     data = job.data
     return {
         "job_id": job.id,
-        "status": _status(job),
+        "status": _result_status(job),
         "tool": job.tool,
         "model": job.model,
         "provider": job.provider,
@@ -143,24 +143,24 @@ def _common(job: Job, now: float) -> dict[str, object]:
         "message": job.message,
         "elapsed_seconds": round(max((job.finished_at or now) - job.created_at, 0.0), 3),
         "expected_seconds": data.get("expected_seconds"),
-        "cost": Cost(estimate_usd=_stored_number(data.get("estimate_usd")), charged_usd=_charged(job)),
+        "cost": Cost(estimate_usd=_stored_number(data.get("estimate_usd")), charged_usd=_charge_usd(job)),
         "seed": data.get("seed"),
         "request": dict(job.args),
         "next_step": _next_step(job),
-        "error": _problem(job),
+        "error": _result_problem(job),
         "metrics": metrics_of(job),
         "credits_left": credits_left(job),
         "stale_since": timestamp(stale) if (stale := _stored_number(data.get("stale_since"))) is not None else None,
     }
 
 
-def _status(job: Job) -> Status:
+def _result_status(job: Job) -> Status:
     """A job that was given back waits for somebody to drive it, while its run goes on at the provider."""
-    return "running" if job.state == "queued" and job.stage in _RUNS else job.state
+    return "running" if job.state == "queued" and job.stage in _PREDICTION_STAGES else job.state
 
 
-def _media(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
-    files = {(o.role, o.n): _file(job, o, vault, now) for o in outputs if vault.find(o.artifact.sha256)}
+def _media_fields(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
+    files = {(o.role, o.n): _file_fields(job, o, vault, now) for o in outputs if vault.find(o.artifact.sha256)}
     result = job.data.get("result")
     found = result if isinstance(result, dict) else {}
     measured = found.get("masks")
@@ -183,41 +183,41 @@ def _media(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dic
     }
 
 
-def _lives(job: Job, output: Output, now: float) -> bool:
+def _is_at_provider(job: Job, output: Output, now: float) -> bool:
     """Whether anybody can open a file at the provider now."""
     url, expires = output.source_url, output.source_expires_at
-    if url is None or not url.startswith("https://") or not opens_in_a_browser(url):
+    if url is None or not url.startswith("https://") or not can_open_in_browser(url):
         return False
     # Where no provider says how long it keeps a file, it surely does for a while.
-    return now < ((job.finished_at or now) + _SURELY_KEPT if expires is None else expires)
+    return now < ((job.finished_at or now) + _DEFAULT_RETENTION if expires is None else expires)
 
 
-def _as_given(job: Job, outputs: Sequence[Output], now: float) -> list[ProviderFile]:
+def _provider_files(job: Job, outputs: Sequence[Output], now: float) -> list[ProviderFile]:
     """What the provider gave and still keeps, where none of the result's files has its address."""
-    if job.state not in ENDED:
+    if job.state not in ENDED_STATES:
         return []
-    raw = [output for output in outputs if output.role == "raw" and _lives(job, output, now)]
+    raw = [output for output in outputs if output.role == "raw" and _is_at_provider(job, output, now)]
     told = {output.source_url for output in outputs if output.role != "raw" or job.state == "failed"}
     return [
-        ProviderFile(url=str(one.source_url), expires_at=_time(one.source_expires_at))
+        ProviderFile(url=str(one.source_url), expires_at=_optional_timestamp(one.source_expires_at))
         for one in raw
         if one.source_url not in told
     ]
 
 
-def _time(seconds: float | None) -> str | None:
+def _optional_timestamp(seconds: float | None) -> str | None:
     return None if seconds is None else timestamp(seconds)
 
 
-def _file(job: Job, output: Output, vault: Vault, now: float) -> Mapping[str, object]:
+def _file_fields(job: Job, output: Output, vault: Vault, now: float) -> Mapping[str, object]:
     """A file with its addresses."""
     kept = output.artifact
     path = vault.find(kept.sha256)
     source, expires = output.source_url, output.source_expires_at
-    if source is not None and not opens_in_a_browser(source):
+    if source is not None and not can_open_in_browser(source):
         source, expires = None, None
     return {
-        "url": source if _lives(job, output, now) else path.as_uri() if path else "",
+        "url": source if _is_at_provider(job, output, now) else path.as_uri() if path else "",
         "path": str(path),
         "uri": f"artifact://{kept.sha256}",
         "content_type": kept.content_type,
@@ -225,11 +225,11 @@ def _file(job: Job, output: Output, vault: Vault, now: float) -> Mapping[str, ob
         "file_size": kept.size,
         "sha256": kept.sha256,
         "source_url": source,
-        "source_expires_at": _time(expires),
+        "source_expires_at": _optional_timestamp(expires),
     }
 
 
-def _warnings(job: Job) -> list[str]:
+def _result_warnings(job: Job) -> list[str]:
     known = job.data.get("warnings")
     warnings = [str(one) for one in known] if isinstance(known, list) else []
     title = job.data.get("uncancellable")
@@ -237,10 +237,10 @@ def _warnings(job: Job) -> list[str]:
         warnings.append(f"{title} cannot stop a run: it is charged when it succeeds, and its result is kept.")
     if not job.sandbox:
         return warnings
-    return [(_COMPUTED if job.state == "succeeded" else _STANDS_IN) + _SET_A_KEY, *warnings]
+    return [(_SANDBOX_RESULT_NOTE if job.state == "succeeded" else _SANDBOX_RUN_NOTE) + _KEY_HINT, *warnings]
 
 
-def _gone(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list[str]:
+def _missing_file_warnings(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list[str]:
     """What belongs to a result and is no longer here is told by name, with where it still is."""
     told = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
     lost = [o for o in outputs if o.role in told and vault.find(o.artifact.sha256) is None]
@@ -258,7 +258,7 @@ def _gone(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list
     return [" ".join(words)]
 
 
-def _problem(job: Job) -> Problem | None:
+def _result_problem(job: Job) -> Problem | None:
     if job.error is None:
         return None
     said = job.error.get("said")
@@ -280,7 +280,7 @@ def _next_step(job: Job) -> str:
             return (job.error or {}).get("hint") or "Read the error, change the request and call again."
 
 
-def _charged(job: Job) -> float | None:
+def _charge_usd(job: Job) -> float | None:
     """The sandbox charges nothing. What a run has cost is known once it has ended, if at all."""
     return 0.0 if job.sandbox else _stored_number(job.data.get("charged_usd"))
 

@@ -4,25 +4,32 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rotoscope.errors import InvalidInput, StorageFailed, UserMistake
-from rotoscope.media.mask_checks import Selection, another_shape, in_percent, no_mask, selection_of, warnings_on
+from rotoscope.media.mask_checks import (
+    Selection,
+    describe_selection,
+    mask_shape_error,
+    measure_selection,
+    not_a_mask_error,
+    selection_warnings,
+)
 from rotoscope.media.vault import Vault
-from rotoscope.media.video.mask_fitting import fit_film, is_of_stored
+from rotoscope.media.video.mask_fitting import fit_mask_film, is_stored_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rotoscope.media.decoders import Decodes
+    from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.image.mask_reader import MaskReading
     from rotoscope.media.image.masks import Mask
-    from rotoscope.media.intake import Admitted
-    from rotoscope.media.worker_files import MadeFile
+    from rotoscope.media.intake import AdmittedMedia
+    from rotoscope.media.worker_files import WorkerFile
 
 __all__ = ["fit_mask"]
 
 
 async def fit_mask(
-    vault: Vault, decoders: "Decodes", mask: "Admitted", video: "Admitted | None", frames: int
-) -> tuple["Admitted", list[str]]:
+    vault: Vault, decoders: "DecodeRunner", mask: "AdmittedMedia", video: "AdmittedMedia | None", frames: int
+) -> tuple["AdmittedMedia", list[str]]:
     """The mask as the model wants it, and what was done to it.
 
     A picture becomes black and white, of the video's own size; so does a film that is not both already.
@@ -40,31 +47,31 @@ async def fit_mask(
     import anyio.to_thread  # not needed where masks are decoded, and slow to load
 
     from rotoscope.media.decoders import MASKS
-    from rotoscope.media.worker_files import scratch_files, take_in
+    from rotoscope.media.worker_files import scratch_file_stem, store_worker_files
 
     path = vault.find(mask.value.removeprefix("artifact://"))
     if path is None:
         raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
     if mask.frames is not None:
-        return await fit_film(vault, decoders, path, mask, video, frames)
+        return await fit_mask_film(vault, decoders, path, mask, video, frames)
     wanted = (video.width, video.height) if video and video.width and video.height else None
     stored = video.stored if video else None
-    with scratch_files(vault) as stem:
-        fitting = await decoders.run(_fitted_picture, path, wanted, stored, stem, limits=MASKS)
-        await anyio.to_thread.run_sync(take_in, vault, [fitting.file])
+    with scratch_file_stem(vault) as stem:
+        fitting = await decoders.run(_fit_picture_in_worker, path, wanted, stored, stem, limits=MASKS)
+        await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
     link = f"artifact://{fitting.file.sha256}"
     made = replace(mask, value=link, content_type="image/png", size=fitting.size)
     fitted = replace(made, width=fitting.width, height=fitting.height, selects=fitting.selects)
-    return fitted, [*fitting.notes, *warnings_on(fitting.selects)]
+    return fitted, [*fitting.notes, *selection_warnings(fitting.selects)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Fitting:
+class _PictureFit:
     """A mask that fits, as it was written: its size in bytes, width and height in pixels, what is to be told of it, and
     how much it selects.
     """
 
-    file: "MadeFile"
+    file: "WorkerFile"
     size: int
     width: int
     height: int
@@ -72,42 +79,42 @@ class _Fitting:
     selects: Selection
 
 
-def _fitted_picture(
+def _fit_picture_in_worker(
     path: "Path", wanted: tuple[int, int] | None, stored: tuple[int, int] | None, stem: "Path"
-) -> _Fitting:
-    from rotoscope.media.image.masks import fit_to, mask_png
-    from rotoscope.media.worker_files import Tray
+) -> _PictureFit:
+    from rotoscope.media.image.masks import encode_mask_png, fit_mask_to_size
+    from rotoscope.media.worker_files import ScratchVault
 
-    read = _read(path)
-    selected, mask = selection_of([read.mask], moves=False), read.mask
+    read = _read_picture_mask(path)
+    selected, mask = measure_selection([read.mask], moves=False), read.mask
     size = mask.shape[1], mask.shape[0]
     width, height = wanted or size
-    if is_of_stored(size, wanted, stored):
-        mask = _stretched(mask, width, height)
+    if is_stored_size(size, wanted, stored):
+        mask = _stretch_mask(mask, width, height)
     try:
-        fitting, resized = fit_to(mask, width, height)
+        fitting, resized = fit_mask_to_size(mask, width, height)
     except UserMistake:
-        raise another_shape(size, (width, height)) from None
-    tray = Tray(stem)
-    kept = tray.keep(mask_png(fitting), "image/png")
+        raise mask_shape_error(size, (width, height)) from None
+    tray = ScratchVault(stem)
+    kept = tray.keep(encode_mask_png(fitting), "image/png")
     sizes = f"from {size[0]}x{size[1]} to the video's {width}x{height}"
     done = (f"The mask was resized {sizes} without smoothing.",) if resized or size != (width, height) else ()
-    return _Fitting(tray.files[0], kept.size, width, height, (*_how_read(read, selected), *done), selected)
+    return _PictureFit(tray.files[0], kept.size, width, height, (*_reading_notes(read, selected), *done), selected)
 
 
-def _read(path: "Path") -> "MaskReading":
+def _read_picture_mask(path: "Path") -> "MaskReading":
     """The mask in a picture.
 
     Raises:
         InvalidInput: it is a photo, or says two things at once.
     """
     from rotoscope.media.image.mask_reader import read_mask
-    from rotoscope.media.image.pictures import decode
+    from rotoscope.media.image.pictures import decode_upright
 
-    read = read_mask(decode(path.read_bytes(), exact=True))
+    read = read_mask(decode_upright(path.read_bytes(), exact=True))
     if read is None:
-        raise no_mask()
-    if read.contradicts:
+        raise not_a_mask_error()
+    if read.is_contradictory:
         raise InvalidInput(
             "The mask's colours and its transparency select different parts: what is white in it is transparent.",
             hint="Save it without transparency, white where the video is to be edited, and black elsewhere.",
@@ -115,15 +122,15 @@ def _read(path: "Path") -> "MaskReading":
     return read
 
 
-def _how_read(read: "MaskReading", selected: Selection) -> list[str]:
+def _reading_notes(read: "MaskReading", selected: Selection) -> list[str]:
     """How the mask was read, where that is not plain; from transparency, it may as well be meant the other way."""
     if read.rule != "transparency":
         return list(read.remarks)
     ways = "If the transparent part is what should be edited, give a mask that is white there and black elsewhere."
-    return [f"{remark} That is {in_percent(selected)}. {ways}" for remark in read.remarks]
+    return [f"{remark} That is {describe_selection(selected)}. {ways}" for remark in read.remarks]
 
 
-def _stretched(mask: "Mask", width: int, height: int) -> "Mask":
+def _stretch_mask(mask: "Mask", width: int, height: int) -> "Mask":
     import numpy as np
     from PIL import Image
 

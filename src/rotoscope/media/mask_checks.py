@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Selection",
-    "another_shape",
-    "in_percent",
+    "describe_selection",
     "is_at_all_borders",
-    "no_mask",
-    "selection_of",
-    "useless_mask",
-    "warnings_on",
+    "mask_shape_error",
+    "measure_selection",
+    "not_a_mask_error",
+    "selection_warnings",
+    "useless_mask_error",
 ]
 
 
-def no_mask() -> InvalidInput:
+def not_a_mask_error() -> InvalidInput:
     """It is a picture of the world."""
     return InvalidInput(
         "The mask is a photo or a film, not a mask: it is neither black and white nor a map of numbers.",
@@ -33,7 +33,7 @@ def no_mask() -> InvalidInput:
     )
 
 
-def useless_mask(*, full: bool) -> InvalidInput:
+def useless_mask_error(*, full: bool) -> InvalidInput:
     """It selects everything, or nothing."""
     if full:
         return InvalidInput(
@@ -45,7 +45,7 @@ def useless_mask(*, full: bool) -> InvalidInput:
     )
 
 
-def another_shape(size: tuple[int, int], wanted: tuple[int, int]) -> InvalidInput:
+def mask_shape_error(size: tuple[int, int], wanted: tuple[int, int]) -> InvalidInput:
     """It cannot cover the video; sizes are width and height in pixels."""
     return InvalidInput(
         f"The mask is {size[0]}x{size[1]}, but the video is {wanted[0]}x{wanted[1]}: another shape.",
@@ -73,7 +73,7 @@ class Selection:
     at_all_borders: bool = False
 
 
-def selection_of(masks: "Iterable[Mask]", *, moves: bool) -> Selection:
+def measure_selection(masks: "Iterable[Mask]", *, moves: bool) -> Selection:
     """How much of each frame the masks select.
 
     Args:
@@ -89,7 +89,7 @@ def selection_of(masks: "Iterable[Mask]", *, moves: bool) -> Selection:
         least, most, count = min(least, area), max(most, area), count + 1
         at_borders = at_borders or is_at_all_borders(mask)
     if most == 0 or least == 1:
-        raise useless_mask(full=most > 0)
+        raise useless_mask_error(full=most > 0)
     return Selection(least, most, count if moves else None, at_borders)
 
 
@@ -98,11 +98,11 @@ def is_at_all_borders(mask: "Mask") -> bool:
     return all(bool(border.any()) for border in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
 
 
-def warnings_on(selection: Selection) -> list[str]:
+def selection_warnings(selection: Selection) -> list[str]:
     """What is unusual in what a mask selects: grounds are selected by mistake far more often than on purpose."""
     signs = []
     if selection.most > _HALF:
-        signs.append(f"selects {in_percent(selection)}")
+        signs.append(f"selects {describe_selection(selection)}")
     if selection.at_all_borders:
         signs.append("touches all four borders of the frame")
     if not signs:
@@ -110,7 +110,7 @@ def warnings_on(selection: Selection) -> list[str]:
     return [f"The mask {' and '.join(signs)}. If this is the ground, invert the mask: what it selects is edited."]
 
 
-def in_percent(selection: Selection) -> str:
+def describe_selection(selection: Selection) -> str:
     """How much is selected, in words: `10.3% of the frame`."""
     least, most = f"{selection.least:.1%}", f"{selection.most:.1%}"
     if least == most:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Disk", "this_disk"]
+__all__ = ["Disk", "system_disk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class Disk:
     Attributes:
         fsync: brings what was written through a descriptor to the disk.
         full_fsync: the same, and waits for the drive itself; None where there is no such thing.
-        has_folders: whether a folder can be opened, and its names be brought to the disk.
+        can_open_folders: whether a folder can be opened, and its names be brought to the disk.
     """
 
     fsync: Callable[[int], None]
     full_fsync: Callable[[int], None] | None
-    has_folders: bool
+    can_open_folders: bool
 
     def flush_file(self, path: Path) -> None:
         """Bring a file to the disk.
@@ -35,7 +35,7 @@ class Disk:
         Raises:
             OSError: the disk does not take it.
         """
-        self._flush(path, os.O_RDWR)
+        self._flush_path(path, os.O_RDWR)
 
     def flush_folder(self, path: Path) -> None:
         """Bring the names in a folder to the disk.
@@ -43,17 +43,17 @@ class Disk:
         Raises:
             OSError: the disk does not take them.
         """
-        if self.has_folders:
-            self._flush(path, os.O_RDONLY)
+        if self.can_open_folders:
+            self._flush_path(path, os.O_RDONLY)
 
-    def _flush(self, path: Path, flags: int) -> None:
+    def _flush_path(self, path: Path, flags: int) -> None:
         opened = os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
         try:
-            self._sync(opened)
+            self._sync_descriptor(opened)
         finally:
             os.close(opened)
 
-    def _sync(self, opened: int) -> None:
+    def _sync_descriptor(self, opened: int) -> None:
         if self.full_fsync is not None:
             with contextlib.suppress(OSError):  # not every file system has it
                 self.full_fsync(opened)
@@ -61,9 +61,9 @@ class Disk:
         self.fsync(opened)
 
 
-def this_disk() -> Disk:
+def system_disk() -> Disk:
     """What the system that we run on offers."""
-    return Disk(os.fsync, _full_fsync(), has_folders=os.name != "nt")
+    return Disk(os.fsync, _full_fsync(), can_open_folders=os.name != "nt")
 
 
 def _full_fsync() -> Callable[[int], None] | None:

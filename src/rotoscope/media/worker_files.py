@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.vault import Kept, Vault
+from rotoscope.media.vault import StoredFile, Vault
 
-__all__ = ["MadeFile", "Tray", "scratch_files", "take_in"]
+__all__ = ["ScratchVault", "WorkerFile", "scratch_file_stem", "store_worker_files"]
 
 
 @dataclass(frozen=True, slots=True)
-class MadeFile:
+class WorkerFile:
     """A file that was made: where it lies, the SHA-256 (hex) of its content, and its media type."""
 
     path: Path
@@ -23,7 +23,7 @@ class MadeFile:
 
 
 @dataclass(slots=True)
-class Tray:
+class ScratchVault:
     """Takes what a worker makes; it looks like a vault to who makes it.
 
     Attributes:
@@ -32,9 +32,9 @@ class Tray:
     """
 
     stem: Path
-    files: list[MadeFile] = field(default_factory=list)
+    files: list[WorkerFile] = field(default_factory=list)
 
-    def keep(self, content: bytes, content_type: str) -> Kept:
+    def keep(self, content: bytes, content_type: str) -> StoredFile:
         """Write a file.
 
         Raises:
@@ -47,15 +47,15 @@ class Tray:
             raise StorageFailed(
                 "A file of the result could not be written.", hint="Free some space in the results folder."
             ) from error
-        made = MadeFile(path, hashlib.sha256(content).hexdigest(), content_type)
+        made = WorkerFile(path, hashlib.sha256(content).hexdigest(), content_type)
         self.files.append(made)
-        return Kept(made.sha256, len(content), content_type, path)
+        return StoredFile(made.sha256, len(content), content_type, path)
 
 
 @contextmanager
-def scratch_files(vault: Vault) -> Iterator[Path]:
+def scratch_file_stem(vault: Vault) -> Iterator[Path]:
     """A path with which the names of scratch files may begin; at the end those that are left are removed."""
-    stem = vault.scratch()
+    stem = vault.new_scratch_path()
     try:
         yield stem
     finally:
@@ -64,7 +64,7 @@ def scratch_files(vault: Vault) -> Iterator[Path]:
                 left.unlink(missing_ok=True)
 
 
-def take_in(vault: Vault, files: Sequence[MadeFile]) -> None:
+def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
     """Keep what a worker has made. Its word on the content is not taken: a file may have taken the worker over.
 
     Raises:
@@ -78,4 +78,4 @@ def take_in(vault: Vault, files: Sequence[MadeFile]) -> None:
             found = ""
         if found != made.sha256:
             raise StorageFailed("A file of the result was changed while it was kept.", hint="Look at the disk.")
-        vault.adopt(made.path, made.sha256, made.content_type)
+        vault.move_in(made.path, made.sha256, made.content_type)

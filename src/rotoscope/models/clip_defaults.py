@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from rotoscope.models.manifest import Input, Manifest
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["Clip", "fitted"]
+__all__ = ["ClipShape", "arguments_for_clip"]
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class ClipShape:
     """What is known of a video: size in pixels and number of frames."""
 
     width: int
@@ -18,7 +18,9 @@ class Clip:
     frames: int
 
 
-def fitted(manifest: Manifest, asked: Mapping[str, Json], clip: Clip) -> tuple[dict[str, Json], list[str]]:
+def arguments_for_clip(
+    manifest: Manifest, asked: Mapping[str, Json], clip: ClipShape
+) -> tuple[dict[str, Json], list[str]]:
     """Arguments that the user left open and that should follow the clip, and what to say of them.
 
     Returns:
@@ -33,29 +35,29 @@ def fitted(manifest: Manifest, asked: Mapping[str, Json], clip: Clip) -> tuple[d
                 chosen[field.argument] = size
                 notes.append(f"{field.argument} was set to {size}, because the video is {clip.width}x{clip.height}.")
         if field.fits == "frames" and field.argument:
-            notes += _frames(field, asked.get(field.argument), clip, chosen)
+            notes += _fit_frame_count(field, asked.get(field.argument), clip, chosen)
     return chosen, notes
 
 
-def _nearest_size(field: Input, clip: Clip) -> str:
+def _nearest_size(field: Input, clip: ClipShape) -> str:
     """The choice whose shape is nearest to the clip's; of equal shapes, the one of the model's own default area."""
-    usual = _area(str(field.default))
+    usual = _size_area(str(field.default))
 
     def distance(choice: str) -> tuple[float, int]:
-        width, height = _sides(choice)
+        width, height = _parse_size(choice)
         wide, narrow = sorted((width * clip.height, height * clip.width), reverse=True)
         # Shapes within a tenth of each other count as the same.
-        return round(10 * (wide / narrow - 1)), abs(_area(choice) - usual)
+        return round(10 * (wide / narrow - 1)), abs(_size_area(choice) - usual)
 
     return min((str(choice) for choice in field.choices), key=distance)
 
 
-def _frames(field: Input, given: Json, clip: Clip, chosen: dict[str, Json]) -> list[str]:
+def _fit_frame_count(field: Input, given: Json, clip: ClipShape, chosen: dict[str, Json]) -> list[str]:
     assert field.argument is not None
     wanted = given if isinstance(given, int) else int(field.maximum or 0)
     if wanted <= clip.frames:
         left = clip.frames - wanted
-        return [_shortened(wanted, clip.frames)] if left else []
+        return [_shortening_note(wanted, clip.frames)] if left else []
     if given is not None:
         return [f"{field.argument} is {given}, but the video has only {clip.frames} frames."]
     step = field.step or 1
@@ -64,7 +66,7 @@ def _frames(field: Input, given: Json, clip: Clip, chosen: dict[str, Json]) -> l
     return [f"{field.argument} was set to {most}, because the video has {clip.frames} frames."]
 
 
-def _shortened(wanted: int, frames: int) -> str:
+def _shortening_note(wanted: int, frames: int) -> str:
     """Upstream, the model spreads its frames over the whole film; no document says what an endpoint does."""
     return (
         f"The result has {wanted} frames, the video has {frames}: whether the first ones are edited, or some that are "
@@ -72,11 +74,11 @@ def _shortened(wanted: int, frames: int) -> str:
     )
 
 
-def _sides(size: str) -> tuple[int, int]:
+def _parse_size(size: str) -> tuple[int, int]:
     width, _, height = size.partition("*")
     return int(width), int(height)
 
 
-def _area(size: str) -> int:
-    width, height = _sides(size)
+def _size_area(size: str) -> int:
+    width, height = _parse_size(size)
     return width * height

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from rotoscope.errors import TooLarge
 from rotoscope.models.manifest import Provider, Route
 
-__all__ = ["Carrier", "first_that_carries", "largest_carrier", "refusal"]
+__all__ = ["UploadLimit", "file_size_error", "first_route_for_sizes", "largest_upload_limit"]
 
 _HINT = "Give a smaller file, or a public https URL."
 
 
-def refusal(provider: Provider, size: int) -> TooLarge | None:
+def file_size_error(provider: Provider, size: int) -> TooLarge | None:
     """Why a file of `size` bytes cannot be brought to a provider; None when it can."""
     if provider.can_upload:
         most = provider.upload_bytes
@@ -31,26 +31,26 @@ def refusal(provider: Provider, size: int) -> TooLarge | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
+class UploadLimit:
     """The provider that takes the largest files, by its title, and how many bytes these have at most."""
 
     title: str
-    most_bytes: int
+    max_bytes: int
 
 
-def largest_carrier(routes: Sequence[Route], providers: Mapping[str, Provider]) -> Carrier | None:
+def largest_upload_limit(routes: Sequence[Route], providers: Mapping[str, Provider]) -> UploadLimit | None:
     """Whoever takes the largest files, of the routes to a model; None where one has no limit that is known."""
-    found: Carrier | None = None
+    found: UploadLimit | None = None
     for provider in (providers[route.provider] for route in routes):
         most = provider.upload_bytes if provider.can_upload else provider.inline_bytes
         if most is None:
             return None
-        if found is None or most > found.most_bytes:
-            found = Carrier(provider.title, most)
+        if found is None or most > found.max_bytes:
+            found = UploadLimit(provider.title, most)
     return found
 
 
-def first_that_carries(routes: Sequence[Route], providers: Mapping[str, Provider], sizes: Iterable[int]) -> Route:
+def first_route_for_sizes(routes: Sequence[Route], providers: Mapping[str, Provider], sizes: Iterable[int]) -> Route:
     """The first route whose provider takes every file.
 
     Raises:
@@ -58,8 +58,8 @@ def first_that_carries(routes: Sequence[Route], providers: Mapping[str, Provider
     """
     largest = max(sizes, default=0)
     for route in routes:
-        if refusal(providers[route.provider], largest) is None:
+        if file_size_error(providers[route.provider], largest) is None:
             return route
-    refused = refusal(providers[routes[0].provider], largest)
+    refused = file_size_error(providers[routes[0].provider], largest)
     assert refused is not None
     raise refused

@@ -7,17 +7,17 @@ is said here is known where the request is served, and to no other.
 import time
 from contextvars import ContextVar
 
-__all__ = ["arrive", "arrived_at"]
+__all__ = ["arrival_time", "set_arrival_time"]
 
-_AT: ContextVar[float | None] = ContextVar("arrival", default=None)
+_ARRIVAL_TIME: ContextVar[float | None] = ContextVar("arrival", default=None)
 
 
-def arrive(at: float) -> None:
+def set_arrival_time(at: float) -> None:
     """What is read next came in at that moment, in seconds of `time.monotonic`."""
-    _AT.set(at)
+    _ARRIVAL_TIME.set(at)
 
 
-def arrived_at() -> float:
+def arrival_time() -> float:
     """When the request that is served here came in, in seconds of `time.monotonic`; now, where nobody has said so."""
-    at = _AT.get()
+    at = _ARRIVAL_TIME.get()
     return time.monotonic() if at is None else at

@@ -14,29 +14,29 @@ import anyio
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, RequestId
 
-__all__ = ["Answers", "Arrived", "Flights"]
+__all__ = ["BatchReplies", "IncomingMessage", "RequestQueue"]
 
-AT_ONCE: Final = 256
-AT_ONCE_BYTES: Final = 64 * 1024 * 1024
-_WAITING, _HELD_BYTES = 4_096, 32 * 1024 * 1024
-_PASSING = 32
+MAX_ACTIVE: Final = 256
+MAX_ACTIVE_BYTES: Final = 64 * 1024 * 1024
+_MAX_WAITING, _MAX_QUEUE_BYTES = 4_096, 32 * 1024 * 1024
+_MAX_BYPASS = 32
 _PING, _LISTEN = "ping", "subscriptions/listen"
 
 
 @dataclass(slots=True)
-class Answers:
+class BatchReplies:
     """The answers to the requests of one batch, as they come in.
 
     Attributes:
-        missing: how many are to come.
+        missing_count: how many are to come.
     """
 
-    missing: int
+    missing_count: int
     lines: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class IncomingMessage:
     """A message that was read.
 
     Attributes:
@@ -48,7 +48,7 @@ class Arrived:
     message: SessionMessage
     context: Context | None = None
     size: int = 0
-    batch: Answers | None = None
+    batch: BatchReplies | None = None
 
     @property
     def request_id(self) -> RequestId | None:
@@ -63,7 +63,7 @@ class Arrived:
         return message.method if isinstance(message, JSONRPCRequest) else ""
 
     @property
-    def waits(self) -> bool:
+    def is_limited(self) -> bool:
         """Whether it is served only where there is room: what is short, or open as long as its client, is not held."""
         return self.method not in ("", _PING, _LISTEN)
 
@@ -73,7 +73,7 @@ class Arrived:
         return self.method not in ("", _LISTEN)
 
     @property
-    def cancels(self) -> str | None:
+    def cancel_target(self) -> str | None:
         """The request that it takes back, as `str` writes its id."""
         message = self.message.message
         if not isinstance(message, JSONRPCNotification) or message.method != "notifications/cancelled":
@@ -83,117 +83,123 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
+class _ActiveRequest:
     """What must be known of a request until it is answered."""
 
     is_counted: bool
     size: int
-    batch: Answers | None
+    batch: BatchReplies | None
 
 
-class Flights:
+class RequestQueue:
     """Hands on what was read, in order, and no more requests than may be served at once.
 
     Args:
-        at_once: how many.
+        max_active: how many.
     """
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._at_once = at_once
-        self._waiting: deque[tuple[int, Arrived]] = deque()
-        self._passing: deque[tuple[int, Arrived]] = deque()
-        self._served: dict[str, list[_Served]] = {}
-        self._count = 0
-        self._bytes = self._held_bytes = 0
-        self._number = 0
+    def __init__(self, max_active: int = MAX_ACTIVE) -> None:
+        self._max_active = max_active
+        self._waiting: deque[tuple[int, IncomingMessage]] = deque()
+        self._bypass: deque[tuple[int, IncomingMessage]] = deque()
+        self._active: dict[str, list[_ActiveRequest]] = {}
+        self._active_count = 0
+        self._active_bytes = self._queue_bytes = 0
+        self._sequence = 0
         self._ended = False
         self._changed = anyio.Event()
 
-    def put(self, arrived: Arrived) -> Answers | None:
+    def put(self, arrived: IncomingMessage) -> BatchReplies | None:
         """Take a message that was read; the answers to a batch, when it takes back a request of one."""
-        place = self._place_of(arrived.cancels)
-        if place is not None and self._is_held(place):
-            return self._withdrawn(place).batch  # nobody has seen it, so nobody needs to hear of its end
-        self._number += 1
+        place = self._queue_position(arrived.cancel_target)
+        if place is not None and self._can_withdraw(place):
+            return self._withdraw(place).batch  # nobody has seen it, so nobody needs to hear of its end
+        self._sequence += 1
         # What takes back a request that is about to be served comes behind it.
-        queue = self._waiting if arrived.waits or place is not None else self._passing
-        queue.append((self._number, arrived))
-        self._held_bytes += arrived.size
+        queue = self._waiting if arrived.is_limited or place is not None else self._bypass
+        queue.append((self._sequence, arrived))
+        self._queue_bytes += arrived.size
         self._wake()
-        return self.answered(arrived.cancels) if place is None else None
+        return self.finish_request(arrived.cancel_target) if place is None else None
 
-    async def room(self) -> None:
+    async def wait_for_space(self) -> None:
         """Wait until more may be read."""
-        while len(self._waiting) >= _WAITING or len(self._passing) >= _PASSING or self._held_bytes >= _HELD_BYTES:
+        while (
+            len(self._waiting) >= _MAX_WAITING
+            or len(self._bypass) >= _MAX_BYPASS
+            or self._queue_bytes >= _MAX_QUEUE_BYTES
+        ):
             await self._changed.wait()
 
-    async def take(self) -> Arrived:
+    async def take(self) -> IncomingMessage:
         """The next message to serve.
 
         Raises:
             anyio.EndOfStream: there is none, and none follows.
         """
-        while (found := self._next()) is None:
+        while (found := self._pop_next()) is None:
             if self._ended:
                 raise anyio.EndOfStream
             await self._changed.wait()
         if found.request_id is not None:
-            served = _Served(found.is_counted, found.size, found.batch)
-            self._served.setdefault(str(found.request_id), []).append(served)
-            self._count += served.is_counted
-            self._bytes += found.size
+            served = _ActiveRequest(found.is_counted, found.size, found.batch)
+            self._active.setdefault(str(found.request_id), []).append(served)
+            self._active_count += served.is_counted
+            self._active_bytes += found.size
         self._wake()
         return found
 
-    def answered(self, request_id: RequestId | None) -> Answers | None:
+    def finish_request(self, request_id: RequestId | None) -> BatchReplies | None:
         """A request was answered, or will not be; the batch that it came in, if any."""
-        served = self._served.get(str(request_id)) if request_id is not None else None
+        served = self._active.get(str(request_id)) if request_id is not None else None
         if not served:
             return None
         found = served.pop(0)
         if not served:
-            del self._served[str(request_id)]
-        self._count -= found.is_counted
-        self._bytes -= found.size
+            del self._active[str(request_id)]
+        self._active_count -= found.is_counted
+        self._active_bytes -= found.size
         self._wake()
         return found.batch
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Nothing more is read."""
         self._ended = True
         self._wake()
 
-    def _next(self) -> Arrived | None:
+    def _pop_next(self) -> IncomingMessage | None:
         """Of the two queues, what came first; what waits for room is overtaken."""
-        waiting = self._waiting[0][0] if self._waiting and self._has_room() else None
-        passing = self._passing[0][0] if self._passing and self._count < 2 * self._at_once else None
+        waiting = self._waiting[0][0] if self._waiting and self._has_capacity() else None
+        passing = self._bypass[0][0] if self._bypass and self._active_count < 2 * self._max_active else None
         if waiting is None and passing is None:
             return None
         first = waiting is not None and (passing is None or waiting < passing)
-        found = (self._waiting if first else self._passing).popleft()[1]
-        self._held_bytes -= found.size
+        found = (self._waiting if first else self._bypass).popleft()[1]
+        self._queue_bytes -= found.size
         if first:
-            self.answered(found.cancels)
+            self.finish_request(found.cancel_target)
         return found
 
-    def _has_room(self) -> bool:
-        return self._count == 0 or (self._count < self._at_once and self._bytes < AT_ONCE_BYTES)
+    def _has_capacity(self) -> bool:
+        return self._active_count == 0 or (
+            self._active_count < self._max_active and self._active_bytes < MAX_ACTIVE_BYTES
+        )
 
-    def _place_of(self, request_id: str | None) -> int | None:
+    def _queue_position(self, request_id: str | None) -> int | None:
         """Where a request waits that is to be taken back."""
         if request_id is None:
             return None
         return next((at for at, (_, one) in enumerate(self._waiting) if str(one.request_id) == request_id), None)
 
-    def _is_held(self, place: int) -> bool:
+    def _can_withdraw(self, place: int) -> bool:
         """Whether a request is not about to be served; of a batch, whether it waits at all."""
-        has_room = self._has_room() and place < self._at_once - self._count
+        has_room = self._has_capacity() and place < self._max_active - self._active_count
         return not has_room or self._waiting[place][1].batch is not None
 
-    def _withdrawn(self, place: int) -> Arrived:
+    def _withdraw(self, place: int) -> IncomingMessage:
         _, arrived = self._waiting[place]
         del self._waiting[place]
-        self._held_bytes -= arrived.size
+        self._queue_bytes -= arrived.size
         self._wake()
         return arrived
 

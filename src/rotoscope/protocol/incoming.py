@@ -19,18 +19,18 @@ from mcp_types import (
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from rotoscope.protocol.lines import RequestId, error_line, outline_of, plain
+from rotoscope.protocol.lines import RequestId, error_line, read_outline, strip_line
 
-__all__ = ["Batch", "Message", "Refusal", "understand"]
+__all__ = ["Batch", "ErrorReply", "Message", "parse_line"]
 
 BATCH_REVISION = "2025-03-26"
 """The one revision in which a line may be an array of messages."""
 
-_MOST_IN_A_BATCH = 256
-_LARGEST_WHOLE = 2.0**53
+_MAX_BATCH_SIZE = 256
+_LARGEST_EXACT_INTEGER = 2.0**53
 _NO_JSON = "The line is not JSON in UTF-8, or is nested too deep, or has a number of too many digits."
 _NO_REQUEST = "This is no JSON-RPC 2.0 request"
-_MEMBERS = {
+_MEMBER_ERRORS = {
     "jsonrpc": 'its member jsonrpc is not "2.0"',
     "id": "its id is no text and no whole number",
     "method": "its method is no text",
@@ -38,11 +38,11 @@ _MEMBERS = {
 }
 
 Message: TypeAlias = JSONRPCRequest | JSONRPCNotification | JSONRPCResponse | JSONRPCError
-Kind = TypeVar("Kind", bound=BaseModel)
+MessageT = TypeVar("MessageT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorReply:
     """The error that answers what is no request.
 
     Attributes:
@@ -51,90 +51,92 @@ class Refusal:
 
     request_id: RequestId
     code: int
-    words: str
+    message: str
 
-    def line(self) -> str:
+    def to_line(self) -> str:
         """As it is written."""
-        return error_line(self.request_id, self.code, self.words).decode()
+        return error_line(self.request_id, self.code, self.message).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The messages of one array, whose answers go out as one array."""
 
-    parts: tuple[Message | Refusal, ...]
+    parts: tuple[Message | ErrorReply, ...]
 
 
-def understand(line: str | bytes, revision: str = "") -> Message | Refusal | Batch | None:
+def parse_line(line: str | bytes, revision: str = "") -> Message | ErrorReply | Batch | None:
     """What a line says; None for what says nothing and wants no answer.
 
     Args:
         line: one line as it was read; characters that are no UTF-8 become U+FFFD where they stand in a text.
         revision: the protocol's revision as its client asked for it, once it has.
     """
-    written = plain(line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line)
+    written = strip_line(line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line)
     if not written:
         return None
     try:
         found = from_json(written.decode("utf-8", "replace"))
     except ValueError:
-        return _unparsed(written)
-    return _batch(found, revision) if isinstance(found, list) else _message(found)
+        return _parse_error_reply(written)
+    return _read_batch(found, revision) if isinstance(found, list) else _read_message(found)
 
 
-def _unparsed(written: bytes) -> Refusal | None:
-    outline = outline_of(written)
-    if outline is None or not outline.wants_answer:
+def _parse_error_reply(written: bytes) -> ErrorReply | None:
+    outline = read_outline(written)
+    if outline is None or not outline.is_answer_expected:
         return None
-    return Refusal(outline.request_id, PARSE_ERROR, _NO_JSON)
+    return ErrorReply(outline.request_id, PARSE_ERROR, _NO_JSON)
 
 
-def _batch(found: list[object], revision: str) -> Batch | Refusal | None:
+def _read_batch(found: list[object], revision: str) -> Batch | ErrorReply | None:
     if revision != BATCH_REVISION:
-        return Refusal(None, INVALID_REQUEST, f"{_NO_REQUEST}: an array is read only in a {BATCH_REVISION} session.")
-    if not found or len(found) > _MOST_IN_A_BATCH:
-        return Refusal(None, INVALID_REQUEST, f"{_NO_REQUEST}: an array holds 1 to {_MOST_IN_A_BATCH} messages.")
-    parts = tuple(part for one in found if (part := _message(one, in_batch=True)) is not None)
+        return ErrorReply(None, INVALID_REQUEST, f"{_NO_REQUEST}: an array is read only in a {BATCH_REVISION} session.")
+    if not found or len(found) > _MAX_BATCH_SIZE:
+        return ErrorReply(None, INVALID_REQUEST, f"{_NO_REQUEST}: an array holds 1 to {_MAX_BATCH_SIZE} messages.")
+    parts = tuple(part for one in found if (part := _read_message(one, in_batch=True)) is not None)
     return Batch(parts) if parts else None
 
 
-def _message(found: object, *, in_batch: bool = False) -> Message | Refusal | None:
+def _read_message(found: object, *, in_batch: bool = False) -> Message | ErrorReply | None:
     if not isinstance(found, dict):
-        return Refusal(None, INVALID_REQUEST, f"{_NO_REQUEST}: it is no object.")
+        return ErrorReply(None, INVALID_REQUEST, f"{_NO_REQUEST}: it is no object.")
     if "method" not in found:
-        return _reply(found)
-    if "id" not in found or _is_only_null(found):
+        return _read_reply(found)
+    if "id" not in found or _is_null_id_notification(found):
         notice = {name: value for name, value in found.items() if name != "id"}
-        return _valid(JSONRPCNotification, notice, lambda _: None)
-    request_id = _id_of(found)
+        return _validate_message(JSONRPCNotification, notice, lambda _: None)
+    request_id = _reply_id(found)
     if isinstance(request_id, float | None) or (in_batch and found["method"] == "initialize"):
-        reason = _MEMBERS["id"] if isinstance(request_id, float | None) else "initialize stands alone"
-        return Refusal(request_id, INVALID_REQUEST, f"{_NO_REQUEST}: {reason}.")
+        reason = _MEMBER_ERRORS["id"] if isinstance(request_id, float | None) else "initialize stands alone"
+        return ErrorReply(request_id, INVALID_REQUEST, f"{_NO_REQUEST}: {reason}.")
 
-    def refuse(wrong: str) -> Refusal:
-        return Refusal(request_id, INVALID_REQUEST, f"{_NO_REQUEST}: {_MEMBERS.get(wrong, 'it has another form')}.")
+    def refuse(wrong: str) -> ErrorReply:
+        return ErrorReply(
+            request_id, INVALID_REQUEST, f"{_NO_REQUEST}: {_MEMBER_ERRORS.get(wrong, 'it has another form')}."
+        )
 
-    return _valid(JSONRPCRequest, {**found, "id": request_id}, refuse)
+    return _validate_message(JSONRPCRequest, {**found, "id": request_id}, refuse)
 
 
-def _reply(found: Mapping[str, object]) -> Message | Refusal | None:
+def _read_reply(found: Mapping[str, object]) -> Message | ErrorReply | None:
     """A reply to what we asked; one that cannot be read is left alone, for nothing answers a reply."""
     if "result" in found:
-        return _valid(JSONRPCResponse, found, lambda _: None)
+        return _validate_message(JSONRPCResponse, found, lambda _: None)
     if "error" in found:
-        return _valid(JSONRPCError, found, lambda _: None)
-    return Refusal(_id_of(found), INVALID_REQUEST, f"{_NO_REQUEST}: it has no method.")
+        return _validate_message(JSONRPCError, found, lambda _: None)
+    return ErrorReply(_reply_id(found), INVALID_REQUEST, f"{_NO_REQUEST}: it has no method.")
 
 
-def _is_only_null(found: Mapping[str, object]) -> bool:
+def _is_null_id_notification(found: Mapping[str, object]) -> bool:
     """Whether it is a notification of a client that writes out the id which it does not have."""
     return found["id"] is None and str(found["method"]).startswith("notifications/")
 
 
-def _id_of(found: Mapping[str, object]) -> RequestId:
+def _reply_id(found: Mapping[str, object]) -> RequestId:
     """The id to answer under; a whole number that is written as a fraction is that number."""
     given = found.get("id")
-    if isinstance(given, float) and given.is_integer() and abs(given) < _LARGEST_WHOLE:
+    if isinstance(given, float) and given.is_integer() and abs(given) < _LARGEST_EXACT_INTEGER:
         return int(given)
     if isinstance(given, bool) or not isinstance(given, int | float | str):
         return None
@@ -145,9 +147,9 @@ def _id_of(found: Mapping[str, object]) -> RequestId:
     return given
 
 
-def _valid(
-    kind: type[Kind], found: Mapping[str, Any], otherwise: Callable[[str], Refusal | None]
-) -> Kind | Refusal | None:
+def _validate_message(
+    kind: type[MessageT], found: Mapping[str, Any], otherwise: Callable[[str], ErrorReply | None]
+) -> MessageT | ErrorReply | None:
     try:
         return kind.model_validate(found, by_name=False)
     except ValidationError as error:

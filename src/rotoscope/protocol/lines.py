@@ -10,7 +10,16 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["LONGEST_LINE", "Outline", "RequestId", "TooLong", "error_line", "outline_of", "plain", "read_lines"]
+__all__ = [
+    "LONGEST_LINE",
+    "LongLine",
+    "MessageOutline",
+    "RequestId",
+    "error_line",
+    "read_lines",
+    "read_outline",
+    "strip_line",
+]
 
 LONGEST_LINE = 20 * 1024 * 1024
 """Bytes of one line: a data URI of 10 MiB has 14 in base64, and there is more in a request."""
@@ -19,28 +28,38 @@ RequestId = int | float | str | None
 """What an answer may be given under. No request is served under a fraction or null, but each is refused under it."""
 
 _BLANKS = b" \t\r\n\0"  # a line that was cut from UTF-16 ends or begins with half a character of its own
-_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _STRUCTURE = re.compile(rb'"|[\[{]+|[\]}]+')
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _MEMBER = re.compile(rb'("(?:[^"\\]|\\.)*")\s*:\s*("(?:[^"\\]|\\.)*"|[^",{}\s]+)', re.DOTALL)
-_KEPT_BYTES = 4_096
-_LONGEST_STRING = 400  # bytes of a string of the outermost object; an id of more is not found again
-_MOST_STEPS = 200_000  # brackets and strings; about a tenth of a second
+_MAX_EXCERPT_BYTES = 4_096
+_MAX_STRING_BYTES = 400  # bytes of a string of the outermost object; an id of more is not found again
+_MAX_STEPS = 200_000  # brackets and strings; about a tenth of a second
 
 
-class Outline:
+class MessageOutline:
     """The members of a line's outermost object, read along the line piece by piece.
 
     Attributes:
         is_whole: whether the line is one object from its first byte to its last, as far as brackets tell.
     """
 
-    __slots__ = ("_depth", "_kept", "_quoted", "_rest", "_steps", "_string", "is_object", "is_over", "is_whole")
+    __slots__ = (
+        "_depth",
+        "_excerpt",
+        "_is_in_string",
+        "_rest",
+        "_steps",
+        "_string",
+        "is_object",
+        "is_over",
+        "is_whole",
+    )
 
     def __init__(self) -> None:
         self._depth = 0
-        self._kept = bytearray()
-        self._quoted = False
+        self._excerpt = bytearray()
+        self._is_in_string = False
         self._rest = b""
         self._steps = 0
         self._string = bytearray()
@@ -54,22 +73,22 @@ class Outline:
         self._rest = b""
         while at < len(piece) and not self.is_over:
             self._steps += 1
-            self.is_over = self._steps > _MOST_STEPS
-            at = self._inside_string(piece, at) if self._quoted else self._outside(piece, at)
+            self.is_over = self._steps > _MAX_STEPS
+            at = self._scan_string(piece, at) if self._is_in_string else self._scan_structure(piece, at)
         if self.is_over and piece[at:].strip(_BLANKS):
             self.is_whole = False
 
     @property
     def members(self) -> dict[str, bytes]:
         """By name, the value of each member as it is written; `null` for one that holds others or is long."""
-        return {_text(name): value for name, value in _MEMBER.findall(bytes(self._kept))}
+        return {_json_text(name): value for name, value in _MEMBER.findall(bytes(self._excerpt))}
 
     @property
     def request_id(self) -> RequestId:
         """The id under which an answer is waited for, as far as it can be made out."""
         written = self.members.get("id", b"null")
         try:
-            found = json.loads(written) if len(written) <= _LONGEST_STRING else None
+            found = json.loads(written) if len(written) <= _MAX_STRING_BYTES else None
             json.dumps(found, allow_nan=False)
             str(found).encode()
         except ValueError:  # no JSON, no finite number, half a character
@@ -77,33 +96,33 @@ class Outline:
         return found if isinstance(found, int | float | str) and not isinstance(found, bool) else None
 
     @property
-    def wants_answer(self) -> bool:
+    def is_answer_expected(self) -> bool:
         """Whether it is a request or may be one. Only what surely is a reply or a notification is not."""
         members = self.members
         if not self.is_object:
             return True
         if "method" not in members:
             return not members.keys() & {"result", "error"}
-        notifies = _text(members["method"]).startswith("notifications/")
+        notifies = _json_text(members["method"]).startswith("notifications/")
         if members.get("id", b"null") == b"null" and notifies:
             return False
         return "id" in members or not (self.is_whole and self._depth == 0)
 
-    def _outside(self, piece: bytes, at: int) -> int:
+    def _scan_structure(self, piece: bytes, at: int) -> int:
         found = _STRUCTURE.search(piece, at)
-        self._keep(piece[at : found.start() if found else len(piece)])
+        self._append_excerpt(piece[at : found.start() if found else len(piece)])
         if found is None:
             return len(piece)
         run = found.group()
         if run == b'"':
-            self._quoted = True
+            self._is_in_string = True
             return found.end()
         if self._depth == 0:
-            return self._opened(piece, at, found.start())
-        self._nested(len(run) if run[0] in b"[{" else -len(run))
+            return self._enter_root(piece, at, found.start())
+        self._change_depth(len(run) if run[0] in b"[{" else -len(run))
         return found.end()
 
-    def _opened(self, piece: bytes, at: int, start: int) -> int:
+    def _enter_root(self, piece: bytes, at: int, start: int) -> int:
         """The first bracket of the line decides whether it is an object."""
         self.is_object = piece[start : start + 1] == b"{"
         self.is_over = not self.is_object
@@ -111,35 +130,35 @@ class Outline:
         self._depth = 1
         return start + 1
 
-    def _nested(self, change: int) -> None:
+    def _change_depth(self, change: int) -> None:
         if change > 0 and self._depth == 1:
-            self._keep(b"null")
+            self._append_excerpt(b"null")
         self._depth += change
         self.is_over = self.is_over or self._depth <= 0
 
-    def _inside_string(self, piece: bytes, at: int) -> int:
+    def _scan_string(self, piece: bytes, at: int) -> int:
         found = _REST_OF_STRING.match(piece, at)
         end = found.end() if found else at
-        if len(self._string) <= _LONGEST_STRING:
-            self._string += piece[at : min(end, at + _LONGEST_STRING + 1)]
+        if len(self._string) <= _MAX_STRING_BYTES:
+            self._string += piece[at : min(end, at + _MAX_STRING_BYTES + 1)]
         if end == len(piece):
             return end
         if piece[end : end + 1] == b"\\":  # the last byte of the piece
             self._rest = b"\\"
             return len(piece)
-        self._keep(b"null" if len(self._string) > _LONGEST_STRING else b'"%b"' % bytes(self._string))
+        self._append_excerpt(b"null" if len(self._string) > _MAX_STRING_BYTES else b'"%b"' % bytes(self._string))
         self._string.clear()
-        self._quoted = False
+        self._is_in_string = False
         return end + 1
 
-    def _keep(self, written: bytes) -> None:
+    def _append_excerpt(self, written: bytes) -> None:
         if self._depth == 1:
-            self._kept += written[: max(_KEPT_BYTES - len(self._kept), 0)]
+            self._excerpt += written[: max(_MAX_EXCERPT_BYTES - len(self._excerpt), 0)]
         elif self._depth == 0 and written.strip(_BLANKS):
             self.is_whole = False
 
 
-class TooLong:
+class LongLine:
     """A line of more bytes than are held.
 
     Attributes:
@@ -148,24 +167,24 @@ class TooLong:
 
     __slots__ = ("outline",)
 
-    def __init__(self, outline: Outline) -> None:
+    def __init__(self, outline: MessageOutline) -> None:
         self.outline = outline
 
 
-def outline_of(line: bytes) -> Outline | None:
+def read_outline(line: bytes) -> MessageOutline | None:
     """The outline of a line; None for one that is blank."""
-    if not (line := plain(line)):
+    if not (line := strip_line(line)):
         return None
-    outline = Outline()
+    outline = MessageOutline()
     outline.add(line)
     return outline
 
 
-def plain(line: bytes) -> bytes:
+def strip_line(line: bytes) -> bytes:
     """The line without byte order marks, blanks and line ends around it."""
     line = line.strip(_BLANKS)
-    while line.startswith(_MARK):
-        line = line[len(_MARK) :].strip(_BLANKS)
+    while line.startswith(_BYTE_ORDER_MARK):
+        line = line[len(_BYTE_ORDER_MARK) :].strip(_BLANKS)
     return line
 
 
@@ -175,7 +194,7 @@ def error_line(request_id: RequestId, code: int, words: str) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": request_id, "error": error}).encode() + b"\n"
 
 
-def read_lines(read: Callable[[], bytes], longest: int = LONGEST_LINE) -> Iterator[bytes | TooLong]:
+def read_lines(read: Callable[[], bytes], longest: int = LONGEST_LINE) -> Iterator[bytes | LongLine]:
     """The lines of an input, each with its end; the last one may have none.
 
     Args:
@@ -187,10 +206,10 @@ def read_lines(read: Callable[[], bytes], longest: int = LONGEST_LINE) -> Iterat
     while chunk := read():
         *ended, rest = chunk.split(b"\n")
         for part in ended:
-            yield TooLong(_added(outline, part)) if outline else b"".join((*begun, part, b"\n"))
+            yield LongLine(_extend_outline(outline, part)) if outline else b"".join((*begun, part, b"\n"))
             begun, held, outline = [], 0, None
         if outline is None and held + len(rest) > longest:
-            outline = Outline()
+            outline = MessageOutline()
             for part in begun:
                 outline.add(part)
             begun = []
@@ -200,17 +219,17 @@ def read_lines(read: Callable[[], bytes], longest: int = LONGEST_LINE) -> Iterat
         begun.append(rest)
         held += len(rest)
     if outline is not None:
-        yield TooLong(outline)
+        yield LongLine(outline)
     elif held:
         yield b"".join(begun)
 
 
-def _added(outline: Outline, piece: bytes) -> Outline:
+def _extend_outline(outline: MessageOutline, piece: bytes) -> MessageOutline:
     outline.add(piece)
     return outline
 
 
-def _text(written: bytes) -> str:
+def _json_text(written: bytes) -> str:
     try:
         found = json.loads(written)
     except ValueError:

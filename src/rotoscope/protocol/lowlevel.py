@@ -13,13 +13,13 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver import MCPServer
 from pydantic import BaseModel
 
-__all__ = ["lowlevel", "serve_method"]
+__all__ = ["lowlevel_server", "serve_method"]
 
 State = TypeVar("State")
 Params = TypeVar("Params", bound=BaseModel)
 
 
-def lowlevel(server: MCPServer[State]) -> Server[State]:
+def lowlevel_server(server: MCPServer[State]) -> Server[State]:
     """The low-level server that holds a server's methods and its lifespan."""
     return server._lowlevel_server  # noqa: SLF001 - there is no public way; see the top of this file
 
@@ -31,4 +31,4 @@ def serve_method(
     serve: Callable[[ServerRequestContext[Any, Any], Params], Awaitable[HandlerResult]],
 ) -> None:
     """Serve a method of the specification by a function of ours; what served it before no longer does."""
-    lowlevel(server).add_request_handler(method, params, serve)
+    lowlevel_server(server).add_request_handler(method, params, serve)

@@ -15,7 +15,7 @@ from mcp_types import INVALID_PARAMS, ErrorData
 
 from rotoscope.contracts.characters import is_blank
 
-__all__ = ["check_request", "shortened"]
+__all__ = ["check_request", "shorten_error"]
 
 _WITH_ARGUMENTS = {"tools/call", "prompts/get"}
 _LONGEST_WORDS, _LONGEST_ECHO = 800, 100
@@ -30,40 +30,40 @@ async def check_request(ctx: ServerRequestContext[Any, Any], call_next: CallNext
     """
     try:
         if ctx.method in _WITH_ARGUMENTS and ctx.params is not None and "arguments" in ctx.params:
-            meant = _meant(ctx.method, ctx.params["arguments"])
+            meant = _read_arguments(ctx.method, ctx.params["arguments"])
             ctx = replace(ctx, params={**ctx.params, "arguments": meant})
         return await call_next(ctx)
     except MCPError as error:
-        raise MCPError.from_error_data(shortened(error.error)) from error
+        raise MCPError.from_error_data(shorten_error(error.error)) from error
 
 
-def shortened(error: ErrorData) -> ErrorData:
+def shorten_error(error: ErrorData) -> ErrorData:
     """The same error with at most some 200 characters of what it repeats of the request, in words and data together."""
     data, words = error.data, error.message
     if isinstance(data, Mapping):
         for value in data.values():
             if isinstance(value, str) and value:
-                words = words.replace(value, _cut(value, _LONGEST_ECHO))
-        data = {name: _cut(value, _LONGEST_ECHO) for name, value in data.items()}
-    changed = {"message": _cut(words, _LONGEST_WORDS)}
-    return error.model_copy(update=changed if data is None else {**changed, "data": _cut(data, _LONGEST_ECHO)})
+                words = words.replace(value, _limit_text(value, _LONGEST_ECHO))
+        data = {name: _limit_text(value, _LONGEST_ECHO) for name, value in data.items()}
+    changed = {"message": _limit_text(words, _LONGEST_WORDS)}
+    return error.model_copy(update=changed if data is None else {**changed, "data": _limit_text(data, _LONGEST_ECHO)})
 
 
-def _cut(value: Any, longest: int) -> Any:
+def _limit_text(value: Any, longest: int) -> Any:
     return value[:longest] + "…" if isinstance(value, str) and len(value) > longest else value
 
 
-def _meant(method: str, given: Any) -> dict[str, Any] | None:
-    found = _decoded(given)
+def _read_arguments(method: str, given: Any) -> dict[str, Any] | None:
+    found = _decode_arguments(given)
     if found is None or (isinstance(found, list) and not found):
         return {}
     if not isinstance(found, dict):
         kind = "a text that is no JSON object" if isinstance(given, str) else "no object"
         raise MCPError(INVALID_PARAMS, f"The arguments of {method} are {kind}. Give an object with a member for each.")
-    return found if method == "tools/call" else {name: _as_text(value) for name, value in found.items()}
+    return found if method == "tools/call" else {name: _argument_text(value) for name, value in found.items()}
 
 
-def _decoded(given: Any) -> Any:
+def _decode_arguments(given: Any) -> Any:
     if not isinstance(given, str):
         return given
     if is_blank(given):
@@ -74,7 +74,7 @@ def _decoded(given: Any) -> Any:
         return given
 
 
-def _as_text(value: Any) -> Any:
+def _argument_text(value: Any) -> Any:
     """The arguments of a prompt are texts."""
     if value is None:
         return ""

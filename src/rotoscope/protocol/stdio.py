@@ -29,22 +29,22 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from rotoscope.protocol.in_flight import Answers, Arrived, Flights
-from rotoscope.protocol.incoming import Batch, Message, Refusal, understand
-from rotoscope.protocol.lowlevel import lowlevel
-from rotoscope.protocol.requests import shortened
+from rotoscope.protocol.in_flight import BatchReplies, IncomingMessage, RequestQueue
+from rotoscope.protocol.incoming import Batch, ErrorReply, Message, parse_line
+from rotoscope.protocol.lowlevel import lowlevel_server
+from rotoscope.protocol.requests import shorten_error
 
-__all__ = ["Handover", "Writing", "serve_stdio"]
+__all__ = ["Handover", "LineSink", "serve_stdio"]
 
-_LEADING = 8  # messages before the first request that the SDK's loop takes; it drops the others
+_MAX_LEADING = 8  # messages before the first request that the SDK's loop takes; it drops the others
 
 Incoming: TypeAlias = SessionMessage | Exception
-_Kept: TypeAlias = tuple[Incoming, Context | None]
+_ReadItem: TypeAlias = tuple[Incoming, Context | None]
 """What was read, and the context in which it was: what is known of its arrival."""
 State = TypeVar("State")
 
 
-class Writing(Protocol):
+class LineSink(Protocol):
     """Where whole lines are written."""
 
     async def write(self, text: str, /) -> object:
@@ -72,15 +72,15 @@ class Handover:
 
     Attributes:
         lines: JSON-RPC messages as they were read, with or without the line's end.
-        answered: ids of requests among them that have their reply.
+        answered_ids: ids of requests among them that have their reply.
         stdin: where the following lines come from; None: standard input.
         stdout: where replies go; None: standard output.
     """
 
     lines: Sequence[str | bytes] = ()
-    answered: frozenset[RequestId] = frozenset()
+    answered_ids: frozenset[RequestId] = frozenset()
     stdin: AsyncIterable[str | bytes] | None = None
-    stdout: Writing | None = None
+    stdout: LineSink | None = None
 
 
 async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) -> None:
@@ -91,18 +91,22 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
         handover: what was read and answered before, if anything.
     """
     given = handover or Handover()
-    inner = lowlevel(server)
-    async with _standard(given) as (lines, writing), inner.lifespan(inner) as state, anyio.create_task_group() as tasks:
-        flights = Flights()
-        outgoing = _Outgoing(writing, given.answered, flights)
-        incoming = _Relayed((), _Incoming(flights))
-        tasks.start_soon(_Reader(flights, outgoing).read, given.lines, lines)
+    inner = lowlevel_server(server)
+    async with (
+        _open_streams(given) as (lines, writing),
+        inner.lifespan(inner) as state,
+        anyio.create_task_group() as tasks,
+    ):
+        flights = RequestQueue()
+        outgoing = _ReplyStream(writing, given.answered_ids, flights)
+        incoming = _ReplayStream((), _QueueStream(flights))
+        tasks.start_soon(_LineReader(flights, outgoing).read, given.lines, lines)
         async with outgoing:
-            opening = await _until_decided(inner, incoming, outgoing, state)
+            opening = await _answer_probes(inner, incoming, outgoing, state)
             if opening:
                 await serve_dual_era_loop(
                     inner,
-                    _Relayed(opening, incoming),
+                    _ReplayStream(opening, incoming),
                     outgoing,
                     lifespan_state=state,
                     init_options=inner.create_initialization_options(),
@@ -111,7 +115,7 @@ async def serve_stdio(server: MCPServer[Any], handover: Handover | None = None) 
 
 
 @asynccontextmanager
-async def _standard(given: Handover) -> AsyncIterator[tuple[AsyncIterable[str | bytes], Writing]]:
+async def _open_streams(given: Handover) -> AsyncIterator[tuple[AsyncIterable[str | bytes], LineSink]]:
     """The streams that were given; else the standard ones, which the SDK sets aside from stray prints."""
     if given.stdin is not None and given.stdout is not None:
         yield given.stdin, given.stdout
@@ -121,13 +125,13 @@ async def _standard(given: Handover) -> AsyncIterator[tuple[AsyncIterable[str | 
 
         async def lines() -> AsyncIterator[str]:
             async for item in reading:
-                yield _line_of(item)
+                yield _original_line(item)
 
-        yield lines(), _Sdk(writing.send)
+        yield lines(), _SdkSink(writing.send)
 
 
 @dataclass(frozen=True, slots=True)
-class _Sdk:
+class _SdkSink:
     """The SDK's way out, which takes messages: of a batch one after the other, and no id that it does not know."""
 
     send: Callable[[SessionMessage], Awaitable[None]]
@@ -143,7 +147,7 @@ class _Sdk:
         """Every line is written through."""
 
 
-def _line_of(item: Incoming) -> str:
+def _original_line(item: Incoming) -> str:
     """The line that the SDK has read, again: it keeps what it could not read only inside its error."""
     if isinstance(item, SessionMessage):
         return item.message.model_dump_json(by_alias=True, exclude_unset=True)
@@ -154,21 +158,21 @@ def _line_of(item: Incoming) -> str:
     return json.dumps(whole)
 
 
-async def _until_decided(
-    server: Server[State], incoming: "_Relayed", outgoing: "_Outgoing", state: State
-) -> list[_Kept]:
+async def _answer_probes(
+    server: Server[State], incoming: "_ReplayStream", outgoing: "_ReplyStream", state: State
+) -> list[_ReadItem]:
     """Answer what decides nothing. What else came, to the first request that decides; empty when none came.
 
     Only the first few messages that are no requests are kept: no session would ever see the others.
     """
-    kept: list[_Kept] = []
+    kept: list[_ReadItem] = []
     async for item in incoming:
         request = item.message if isinstance(item, SessionMessage) else None
         if isinstance(item, SessionMessage) and _is_probe(request):
-            await outgoing.send(await _answered(server, item, state))
+            await outgoing.send(await _answer_probe(server, item, state))
             continue
         decides = isinstance(request, JSONRPCRequest)
-        if decides or len(kept) < _LEADING:
+        if decides or len(kept) < _MAX_LEADING:
             kept.append((item, incoming.last_context))
         if decides:
             return kept
@@ -185,17 +189,17 @@ def _has_envelope(request: JSONRPCRequest) -> bool:
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
 
 
-async def _answered(server: Server[State], probe: SessionMessage, state: State) -> SessionMessage:
+async def _answer_probe(server: Server[State], probe: SessionMessage, state: State) -> SessionMessage:
     """The reply to a probe, from a connection of its own that ends with it."""
     asking, asked = anyio.create_memory_object_stream[Incoming](1)
     telling, told = anyio.create_memory_object_stream[SessionMessage](1)
-    async with asking, told, _serving(server, _Relayed([(probe, None)], asked), telling, state):
+    async with asking, told, _run_probe_loop(server, _ReplayStream([(probe, None)], asked), telling, state):
         return await told.receive()
 
 
 @asynccontextmanager
-async def _serving(
-    server: Server[State], incoming: "_Relayed", outgoing: MemoryObjectSendStream[SessionMessage], state: State
+async def _run_probe_loop(
+    server: Server[State], incoming: "_ReplayStream", outgoing: MemoryObjectSendStream[SessionMessage], state: State
 ) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: serve_dual_era_loop(server, incoming, outgoing, lifespan_state=state))
@@ -203,16 +207,16 @@ async def _serving(
         tasks.cancel_scope.cancel()
 
 
-class _Reading(Protocol):
+class _MessageSource(Protocol):
     async def receive(self) -> Incoming: ...
     async def aclose(self) -> None: ...
 
 
-class _Reader:
+class _LineReader:
     """Reads the lines of a client, answers those that are no messages, and has the others served."""
 
-    def __init__(self, flights: Flights, outgoing: "_Outgoing") -> None:
-        self._flights = flights
+    def __init__(self, flights: RequestQueue, outgoing: "_ReplyStream") -> None:
+        self._queue = flights
         self._outgoing = outgoing
         self._revision: str | None = None  # as `initialize` asks for it; empty where there is none
 
@@ -220,36 +224,36 @@ class _Reader:
         """Read until the input ends: first what was read before, then what still comes."""
         with suppress(anyio.ClosedResourceError):  # the session has ended, and nobody is answered any more
             for line in before:
-                await self._take(line)
+                await self._handle_line(line)
             async for line in lines:
-                await self._take(line)
-        self._flights.end()
+                await self._handle_line(line)
+        self._queue.close()
 
-    async def _take(self, line: str | bytes) -> None:
-        await self._flights.room()
-        understood = understand(line, self._revision or "")
-        if isinstance(understood, Refusal):
-            await self._outgoing.say(understood.line())
+    async def _handle_line(self, line: str | bytes) -> None:
+        await self._queue.wait_for_space()
+        understood = parse_line(line, self._revision or "")
+        if isinstance(understood, ErrorReply):
+            await self._outgoing.write_line(understood.to_line())
         elif isinstance(understood, Batch):
-            await self._take_batch(understood, len(line))
+            await self._queue_batch(understood, len(line))
         elif understood is not None:
-            await self._outgoing.settle(self._put(understood, len(line)))
+            await self._outgoing.count_reply(self._queue_message(understood, len(line)))
 
-    async def _take_batch(self, batch: Batch, size: int) -> None:
+    async def _queue_batch(self, batch: Batch, size: int) -> None:
         asked = sum(isinstance(part, JSONRPCRequest) for part in batch.parts)
-        refused = [part.line() for part in batch.parts if isinstance(part, Refusal)]
-        answers = Answers(asked + 1, refused)  # one more, lest it be written before its last part is read
+        refused = [part.to_line() for part in batch.parts if isinstance(part, ErrorReply)]
+        answers = BatchReplies(asked + 1, refused)  # one more, lest it be written before its last part is read
         for part in batch.parts:
-            if not isinstance(part, Refusal):
-                await self._outgoing.settle(self._put(part, size // len(batch.parts), answers))
-        await self._outgoing.settle(answers)
+            if not isinstance(part, ErrorReply):
+                await self._outgoing.count_reply(self._queue_message(part, size // len(batch.parts), answers))
+        await self._outgoing.count_reply(answers)
 
-    def _put(self, message: Message, size: int, batch: Answers | None = None) -> Answers | None:
+    def _queue_message(self, message: Message, size: int, batch: BatchReplies | None = None) -> BatchReplies | None:
         if isinstance(message, JSONRPCRequest):
-            self._note(message)
-        return self._flights.put(Arrived(SessionMessage(message), copy_context(), size, batch))
+            self._note_revision(message)
+        return self._queue.put(IncomingMessage(SessionMessage(message), copy_context(), size, batch))
 
-    def _note(self, request: JSONRPCRequest) -> None:
+    def _note_revision(self, request: JSONRPCRequest) -> None:
         """The first request but a probe decides the era; a handshake names the revision."""
         if self._revision is None and not _is_probe(request):
             if request.method == "initialize":
@@ -258,15 +262,15 @@ class _Reader:
                 self._revision = ""
 
 
-class _Incoming:
+class _QueueStream:
     """What there is to serve, as a stream to read from."""
 
-    def __init__(self, flights: Flights) -> None:
-        self._flights = flights
+    def __init__(self, flights: RequestQueue) -> None:
+        self._queue = flights
         self.last_context: Context | None = None
 
     async def receive(self) -> SessionMessage:
-        arrived = await self._flights.take()
+        arrived = await self._queue.take()
         self.last_context = arrived.context
         return arrived.message
 
@@ -274,17 +278,17 @@ class _Incoming:
         """Nothing is open."""
 
 
-class _Relayed:
+class _ReplayStream:
     """A stream to read from: first what was kept, then what still comes."""
 
-    def __init__(self, kept: Sequence[_Kept], rest: _Reading) -> None:
-        self._kept = list(reversed(kept))
+    def __init__(self, kept: Sequence[_ReadItem], rest: _MessageSource) -> None:
+        self._items = list(reversed(kept))
         self._rest = rest
         self.last_context: Context | None = None
 
     async def receive(self) -> Incoming:
-        if self._kept:
-            item, self.last_context = self._kept.pop()
+        if self._items:
+            item, self.last_context = self._items.pop()
             return item
         item = await self._rest.receive()
         self.last_context = getattr(self._rest, "last_context", None)
@@ -311,52 +315,52 @@ class _Relayed:
         await self.aclose()
 
 
-class _Outgoing:
+class _ReplyStream:
     """A stream to write to that drops the replies which the client has already, and gathers those of a batch."""
 
-    def __init__(self, writing: Writing, answered: frozenset[RequestId], flights: Flights) -> None:
-        self._writing = writing
-        self._answered = set(answered)
-        self._flights = flights
-        self._one_at_a_time = anyio.Lock()
+    def __init__(self, sink: LineSink, answered_ids: frozenset[RequestId], flights: RequestQueue) -> None:
+        self._sink = sink
+        self._answered_ids = set(answered_ids)
+        self._queue = flights
+        self._write_lock = anyio.Lock()
         self._closed = False
 
     async def send(self, item: SessionMessage) -> None:
         message = item.message
         batch = None
         if isinstance(message, JSONRPCResponse | JSONRPCError):
-            batch = self._flights.answered(message.id)
-            if message.id in self._answered:
-                self._answered.discard(message.id)
+            batch = self._queue.finish_request(message.id)
+            if message.id in self._answered_ids:
+                self._answered_ids.discard(message.id)
                 return
         if isinstance(message, JSONRPCError):
-            message = message.model_copy(update={"error": shortened(message.error)})
+            message = message.model_copy(update={"error": shorten_error(message.error)})
         written = message.model_dump_json(by_alias=True, exclude_unset=True)
         if batch is None:
-            await self.say(written)
+            await self.write_line(written)
         else:
             batch.lines.append(written)
-            await self.settle(batch)
+            await self.count_reply(batch)
 
-    async def settle(self, batch: Answers | None) -> None:
+    async def count_reply(self, batch: BatchReplies | None) -> None:
         """One answer less is missing in a batch; the last one sends all of them."""
         if batch is None:
             return
-        batch.missing -= 1
-        if not batch.missing and batch.lines:
-            await self.say(f"[{','.join(line.strip() for line in batch.lines)}]")
+        batch.missing_count -= 1
+        if not batch.missing_count and batch.lines:
+            await self.write_line(f"[{','.join(line.strip() for line in batch.lines)}]")
 
-    async def say(self, line: str) -> None:
+    async def write_line(self, line: str) -> None:
         """Write one line.
 
         Raises:
             anyio.ClosedResourceError: the session has ended.
         """
-        async with self._one_at_a_time:
+        async with self._write_lock:
             if self._closed:
                 raise anyio.ClosedResourceError
-            await self._writing.write(line.rstrip("\n") + "\n")
-            await self._writing.flush()
+            await self._sink.write(line.rstrip("\n") + "\n")
+            await self._sink.flush()
 
     async def aclose(self) -> None:
         self._closed = True

@@ -22,10 +22,10 @@ from urllib.parse import unquote, urldefrag
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 
-__all__ = ["Token", "holds_token", "token_from_text", "with_token"]
+__all__ = ["Token", "add_token", "has_token", "parse_token"]
 
-Kind = Literal["seed", "upload", "fragment"]
-_KINDS: tuple[Kind, ...] = ("seed", "upload", "fragment")
+TokenKind = Literal["seed", "upload", "fragment"]
+_KINDS: tuple[TokenKind, ...] = ("seed", "upload", "fragment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Token:
         value: the seed, the address of the upload, or the fragment.
     """
 
-    kind: Kind
+    kind: TokenKind
     name: str
     value: str
 
@@ -47,7 +47,7 @@ class Token:
         return f"{self.kind}:{self.name}={self.value}"
 
 
-def token_from_text(text: str | None) -> Token | None:
+def parse_token(text: str | None) -> Token | None:
     """The token that `str` wrote; None for anything else."""
     kind, colon, rest = (text or "").partition(":")
     name, equals, value = rest.partition("=")
@@ -55,19 +55,19 @@ def token_from_text(text: str | None) -> Token | None:
     return Token(known, name, value) if known and colon and equals and value else None
 
 
-def with_token(
-    call: Call, drawn: Iterable[str], uploaded: Iterable[str], media: Iterable[str], job_id: str
+def add_token(
+    call: Call, drawn_inputs: Iterable[str], upload_urls: Iterable[str], media: Iterable[str], job_id: str
 ) -> tuple[Call, Token | None]:
     """The request with a token in it, and that token; the request as it is where nothing in it can be one.
 
     Args:
         call: the request as planned, its media placed.
-        drawn: the inputs that we drew ourselves.
-        uploaded: the addresses of files that were uploaded for this job alone.
+        drawn_inputs: the inputs that we drew ourselves.
+        upload_urls: the addresses of files that were uploaded for this job alone.
         media: the inputs that hold media, in order.
         job_id: the job's id, which no other job has.
     """
-    token = _standing_token(call, drawn, uploaded)
+    token = _existing_token(call, drawn_inputs, upload_urls)
     if token is not None:
         return call, token
     for name in media:
@@ -82,11 +82,11 @@ def with_token(
     return call, None
 
 
-def _standing_token(call: Call, drawn: Iterable[str], uploaded: Iterable[str]) -> Token | None:
-    for name in drawn:
+def _existing_token(call: Call, drawn_inputs: Iterable[str], upload_urls: Iterable[str]) -> Token | None:
+    for name in drawn_inputs:
         if name in call.input:
             return Token("seed", name, str(call.input[name]))
-    addresses = set(uploaded)
+    addresses = set(upload_urls)
     for name, value in call.input.items():
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, str) and one in addresses:
@@ -94,22 +94,22 @@ def _standing_token(call: Call, drawn: Iterable[str], uploaded: Iterable[str]) -
     return None
 
 
-def holds_token(given: Mapping[str, Json], token: Token) -> bool:
+def has_token(given: Mapping[str, Json], token: Token) -> bool:
     """Whether an input, as a provider lists it, holds a token. Addresses may have been re-encoded, seeds made text."""
     if token.kind == "seed":
         value = given.get(token.name)
-        return not isinstance(value, bool) and isinstance(value, int | float | str) and _plain(value) == token.value
+        return not isinstance(value, bool) and isinstance(value, int | float | str) and _seed_text(value) == token.value
     wanted = unquote(token.value)
-    return any(wanted in unquote(text) for text in _texts(given))
+    return any(wanted in unquote(text) for text in _nested_texts(given))
 
 
-def _plain(value: float | str) -> str:
+def _seed_text(value: float | str) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _texts(value: Json | Mapping[str, Json], depth: int = 4) -> Iterable[str]:
+def _nested_texts(value: Json | Mapping[str, Json], depth: int = 4) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list) and depth:
         for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(part, depth - 1)
+            yield from _nested_texts(part, depth - 1)

@@ -11,74 +11,74 @@ import anyio.abc
 import anyio.to_thread
 
 from rotoscope.errors import RotoscopeError
-from rotoscope.signals import closing
+from rotoscope.signals import closing_stack
 
 if TYPE_CHECKING:
     from rotoscope.studio.studio import Studio
 
-__all__ = ["OpenStudio", "StudioDoor"]
+__all__ = ["LazyStudio", "OpenStudio"]
 
 _log = logging.getLogger(__name__)
-_OPENING_SECONDS = 0.5
-_LOOK_SECONDS = 1.0  # as often as a process with a studio looks for what nobody drives
-_REFUSED_SECONDS = 60.0
-_LOOKS = 2
+_FIRST_CHECK_SECONDS = 0.5
+_CHECK_SECONDS = 1.0  # as often as a process with a studio looks for what nobody drives
+_RETRY_SECONDS = 60.0
+_CHECKS_BEFORE_OPENING = 2
 
 OpenStudio = Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]
 """Builds a studio whose jobs run in the task group; what must be closed goes on the stack."""
 
 
-class StudioDoor:
+class LazyStudio:
     """Holds the studio of one process, and the task group in which its jobs outlive every request.
 
     Args:
         open_studio: builds the studio at its first use.
         has_open_jobs: whether there are jobs that nobody drives. It is asked in a thread, and loads nothing.
-        look_seconds: how often it is asked while the studio is not open.
+        check_seconds: how often it is asked while the studio is not open.
     """
 
     def __init__(
         self,
         open_studio: OpenStudio,
         has_open_jobs: Callable[[], bool] = lambda: False,
-        look_seconds: float = _LOOK_SECONDS,
+        check_seconds: float = _CHECK_SECONDS,
     ) -> None:
         self._open_studio = open_studio
         self._has_open_jobs = has_open_jobs
-        self._look_seconds = look_seconds
+        self._check_seconds = check_seconds
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._closing = AsyncExitStack()
-        self._opening: _Opening | None = None
+        self._exit_stack = AsyncExitStack()
+        self._attempt: _OpenAttempt | None = None
         self._studio: Studio | None = None
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncIterator[None]:
         """Keep the jobs running inside this block; at its end they stop and stay in the ledger."""
-        async with closing() as self._closing, anyio.create_task_group() as tasks:
+        async with closing_stack() as self._exit_stack, anyio.create_task_group() as tasks:
             self._tasks = tasks
-            tasks.start_soon(self._take_up)
+            tasks.start_soon(self._open_for_left_jobs)
             try:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-                self._studio, self._opening = None, None  # a server may be served again
+                self._studio, self._attempt = None, None  # a server may be served again
 
-    async def _take_up(self) -> None:
+    async def _open_for_left_jobs(self) -> None:
         """Jobs that another process left are driven on without a call; the client's opening goes first.
 
         At the start one look decides. Later on it takes two: a job that was opened a moment ago, in a process that
         lives, looks like one that was left.
         """
-        await anyio.sleep(_OPENING_SECONDS)
-        looks, pause = 1, self._look_seconds
+        await anyio.sleep(_FIRST_CHECK_SECONDS)
+        looks, pause = 1, self._check_seconds
         while self._studio is None:
             looks = looks + 1 if await anyio.to_thread.run_sync(self._has_open_jobs) else 0
-            if looks >= _LOOKS:
+            if looks >= _CHECKS_BEFORE_OPENING:
                 looks = 0
-                pause = self._look_seconds if await self._opens() else _REFUSED_SECONDS
+                pause = self._check_seconds if await self._try_open() else _RETRY_SECONDS
             await anyio.sleep(pause)
 
-    async def _opens(self) -> bool:
+    async def _try_open(self) -> bool:
         try:
             await self.studio()
         except RotoscopeError as error:
@@ -90,19 +90,19 @@ class StudioDoor:
     async def studio(self) -> "Studio":
         """The studio, built at the first call. It is opened for the process: who stops waiting for it stops nothing."""
         if self._studio is None:
-            if self._opening is None:
+            if self._attempt is None:
                 assert self._tasks is not None, "the door is open only inside opened()"
-                self._opening = _Opening()
-                self._tasks.start_soon(self._open, self._tasks, self._opening)
-            opening = self._opening
+                self._attempt = _OpenAttempt()
+                self._tasks.start_soon(self._open, self._tasks, self._attempt)
+            opening = self._attempt
             await opening.done.wait()
             return opening.result
         return self._studio
 
-    async def _open(self, tasks: anyio.abc.TaskGroup, opening: "_Opening") -> None:
+    async def _open(self, tasks: anyio.abc.TaskGroup, opening: "_OpenAttempt") -> None:
         try:
-            studio = await anyio.to_thread.run_sync(self._open_studio, tasks, self._closing)
-            studio.begin(tasks)
+            studio = await anyio.to_thread.run_sync(self._open_studio, tasks, self._exit_stack)
+            studio.start_background(tasks)
             self._studio = opening.studio = studio
         except Exception as error:  # noqa: BLE001 - it is raised to whoever waits; here it would end every job
             opening.error = error
@@ -110,12 +110,12 @@ class StudioDoor:
             opening.error = RotoscopeError("rotoscope is ending.", hint="Start it anew.", code="internal")
             raise
         finally:
-            self._opening = None  # one that has failed is tried again
+            self._attempt = None  # one that has failed is tried again
             opening.done.set()
 
 
 @dataclass(slots=True)
-class _Opening:
+class _OpenAttempt:
     """One try to open the studio: what came of it, or why it has failed."""
 
     done: anyio.Event = field(default_factory=anyio.Event)

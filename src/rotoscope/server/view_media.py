@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["view_media"]
 
-_SMALL = 4_000  # bytes; enough to learn that it can be shown, and how large it is
+_PROBE_BYTES = 4_000  # bytes; enough to learn that it can be shown, and how large it is
 
 
 async def view_media(studio: "Studio", uri: str, principal: str, most: int) -> CallToolResult:
@@ -26,9 +26,9 @@ async def view_media(studio: "Studio", uri: str, principal: str, most: int) -> C
     Raises:
         UserMistake: there is nothing of that name, or it cannot be shown as a picture.
     """
-    from rotoscope.studio.preview import view
+    from rotoscope.studio.preview import make_view
 
-    seen = await view(studio, uri, principal, most or _SMALL)
+    seen = await make_view(studio, uri, principal, most or _PROBE_BYTES)
     if most:
         return view_answer(seen, uri)
     words = (

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from rotoscope.contracts.times import timestamp
 from rotoscope.store.records import Job
 
-__all__ = ["Seen", "idle_since", "why_idle"]
+__all__ = ["KeyHolder", "idle_reason", "idle_since"]
 
-_PATIENCE = 10.0  # seconds in which a process that can take a job takes it
-_ALIVE = 30.0  # seconds since its last beat after which a process is not expected to come back
+_CLAIM_SECONDS = 10.0  # seconds in which a process that can take a job takes it
+_ALIVE_SECONDS = 30.0  # seconds since its last beat after which a process is not expected to come back
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KeyHolder:
     """Who was last seen with a key: the process, as `host:process id:start`, and when, in Unix seconds."""
 
     owner: str
-    at: float
+    seen_at: float
 
 
 def idle_since(job: Job, now: float) -> float | None:
@@ -27,13 +27,13 @@ def idle_since(job: Job, now: float) -> float | None:
         job: as the ledger has it.
         now: Unix seconds.
     """
-    if job.final or (job.next_at or 0.0) > now:
+    if job.is_final or (job.next_at or 0.0) > now:
         return None
     since = (job.lease_until or job.updated_at) if job.state == "running" else job.updated_at
-    return since if now - since > _PATIENCE else None
+    return since if now - since > _CLAIM_SECONDS else None
 
 
-def why_idle(job: Job, holders: Mapping[str, Seen], now: float) -> str | None:
+def idle_reason(job: Job, holders: Mapping[str, KeyHolder], now: float) -> str | None:
     """Since when nobody drives a job and why; None where somebody does, or it is too early to say.
 
     Args:
@@ -47,19 +47,19 @@ def why_idle(job: Job, holders: Mapping[str, Seen], now: float) -> str | None:
     key, idle = job.needs_key or job.provider, f"Nobody drives it since {timestamp(since)}"
     seen = holders.get(key)
     if seen is None:
-        return f"{idle}: it needs the key {key}, and no process was ever seen with it. {_START}"
-    who = f"process {_process(seen.owner)}"
-    if not -_ALIVE <= now - seen.at <= _ALIVE:
-        return f"{idle}: it needs the key {key}, last seen in {who} at {timestamp(seen.at)}. {_START}"
+        return f"{idle}: it needs the key {key}, and no process was ever seen with it. {_START_HINT}"
+    who = f"process {_process_label(seen.owner)}"
+    if not -_ALIVE_SECONDS <= now - seen.seen_at <= _ALIVE_SECONDS:
+        return f"{idle}: it needs the key {key}, last seen in {who} at {timestamp(seen.seen_at)}. {_START_HINT}"
     return (
         f"It waits since {timestamp(since)}: {who} holds the key {key} and takes it when its provider has room, unless "
         "the job was begun with a key of another account, or its model is not known there."
     )
 
 
-_START = "Start rotoscope with that key, and it goes on."
+_START_HINT = "Start rotoscope with that key, and it goes on."
 
 
-def _process(owner: str) -> str:
+def _process_label(owner: str) -> str:
     host, _, rest = owner.partition(":")
     return f"{rest.partition(':')[0]} on {host}" if rest else owner

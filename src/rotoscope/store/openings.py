@@ -14,101 +14,103 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from rotoscope.store.deliveries import is_unheard
+from rotoscope.store.deliveries import has_late_delivery
 from rotoscope.store.money import Caps
-from rotoscope.store.overrides import submission_of
-from rotoscope.store.records import ENDED, Job, NewJob, Opening
+from rotoscope.store.overrides import read_submission
+from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult
 from rotoscope.store.reservations import reserve
-from rotoscope.store.rows import JOB_COLUMNS, job_of, note
+from rotoscope.store.rows import JOB_COLUMNS, job_from_row, write_event
 from rotoscope.store.schema import job_inputs, jobs
 
-__all__ = ["SANDBOX_KEY", "Twin", "find_twin", "join", "open_job"]
+__all__ = ["SANDBOX_KEY", "Duplicate", "find_duplicate", "join_job", "open_job"]
 
 SANDBOX_KEY = "sandbox"
 """What a process must hold to drive a rehearsal: it goes to the sandbox and nowhere else."""
 
-_LATEST = 20  # equal jobs that are looked at, the newest first
+_MAX_EQUAL_JOBS = 20  # equal jobs that are looked at, the newest first
 
 # Worded once: wording a statement costs more than running it. The order is that of the index, so that of a million
 # jobs only the equal ones are read.
-_NEW_JOB = insert(jobs).returning(*JOB_COLUMNS)
-_EQUAL = (
+_INSERT_JOB = insert(jobs).returning(*JOB_COLUMNS)
+_EQUAL_JOBS = (
     select(*JOB_COLUMNS)
     .where(jobs.c.idempotency_key == bindparam("key"), jobs.c.principal == bindparam("whose"))
     .order_by(jobs.c.created_at.desc())
-    .limit(_LATEST)
+    .limit(_MAX_EQUAL_JOBS)
 )
-_TOLD_AGAIN = update(jobs).where(jobs.c.id == bindparam("one")).values(told_again_at=bindparam("now"))
+_SET_TOLD_AGAIN_AT = update(jobs).where(jobs.c.id == bindparam("one")).values(told_again_at=bindparam("now"))
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
-    """The job of an equal request; `told_before` when its end went out already, a moment ago."""
+class Duplicate:
+    """The job of an equal request; `is_redelivery` when its end went out already, a moment ago."""
 
     job: Job
-    told_before: bool
+    is_redelivery: bool
 
 
-def find_twin(connection: Connection, new: NewJob, now: float, tell_again: float) -> Twin | None:
+def find_duplicate(connection: Connection, new: NewJob, now: float, redelivery_seconds: float) -> Duplicate | None:
     """The job that a request joins; None where it is a new one.
 
     Args:
         connection: the transaction.
         new: what is asked for.
         now: Unix seconds.
-        tell_again: for how many seconds after the first telling an end is told once more.
+        redelivery_seconds: for how many seconds after the first telling an end is told once more.
     """
     if new.request_key is None:
         return None
-    rows = connection.execute(_EQUAL, {"key": new.request_key, "whose": new.principal}).all()
-    for job in map(job_of, rows):
-        if job.state not in ENDED:
+    rows = connection.execute(_EQUAL_JOBS, {"key": new.request_key, "whose": new.principal}).all()
+    for job in map(job_from_row, rows):
+        if job.state not in ENDED_STATES:
             wished_away = job.cancel_requested and job.state != "needs_review"
-            if not wished_away or submission_of(connection, job.id) is not None:
-                return Twin(job, told_before=False)
+            if not wished_away or read_submission(connection, job.id) is not None:
+                return Duplicate(job, is_redelivery=False)
         elif job.delivered_at is None:
             if job.state == "succeeded" or not job.cancel_requested:
-                return Twin(job, told_before=False)
-        elif _may_have_been_missed(job, now, tell_again):
-            return Twin(job, told_before=True)
+                return Duplicate(job, is_redelivery=False)
+        elif _can_redeliver(job, now, redelivery_seconds):
+            return Duplicate(job, is_redelivery=True)
     return None
 
 
-def _may_have_been_missed(job: Job, now: float, tell_again: float) -> bool:
+def _can_redeliver(job: Job, now: float, redelivery_seconds: float) -> bool:
     told = job.delivered_at
     if told is None or job.cancel_requested or job.data.get("charged") is False:
         return False
-    if is_unheard(job, now):
+    if has_late_delivery(job, now):
         return True
     if job.told_again_at is not None:
         return False
-    return 0 <= now - told <= tell_again
+    return 0 <= now - told <= redelivery_seconds
 
 
-def join(connection: Connection, twin: Twin, now: float) -> Opening:
+def join_job(connection: Connection, duplicate: Duplicate, now: float) -> OpenResult:
     """Join a job; one whose end was told a moment ago is joined once."""
-    if twin.told_before:
-        connection.execute(_TOLD_AGAIN, {"one": twin.job.id, "now": now})
-    note(connection, twin.job.id, now, "joined", {})
-    return Opening(twin.job, joined=True, told_before=twin.told_before)
+    if duplicate.is_redelivery:
+        connection.execute(_SET_TOLD_AGAIN_AT, {"one": duplicate.job.id, "now": now})
+    write_event(connection, duplicate.job.id, now, "joined", {})
+    return OpenResult(duplicate.job, is_joined=True, is_redelivery=duplicate.is_redelivery)
 
 
-def open_job(connection: Connection, new: NewJob, job_id: str, caps: Caps, starter: str | None, now: float) -> Opening:
+def open_job(
+    connection: Connection, new: NewJob, job_id: str, caps: Caps, starter: str | None, now: float
+) -> OpenResult:
     """Write a new job, queued at its first stage, hold its money, and remember what it was given.
 
     Raises:
         OverBudget: it would pass a cap.
     """
     reserve(connection, job_id, new, caps, now)
-    job = job_of(connection.execute(_NEW_JOB, _row(new, job_id, starter, now)).one())
+    job = job_from_row(connection.execute(_INSERT_JOB, _new_job_row(new, job_id, starter, now)).one())
     given = [{"job_id": job_id, "sha256": sha256} for sha256 in dict.fromkeys(new.inputs)]
     if given:
         connection.execute(insert(job_inputs), given)
-    note(connection, job_id, now, "opened", {})
-    return Opening(job, joined=False)
+    write_event(connection, job_id, now, "opened", {})
+    return OpenResult(job, is_joined=False)
 
 
-def _row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:
+def _new_job_row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:
     given = ("tool", "model", "provider", "principal", "sandbox", "args", "data", "account")
     return {
         **{name: getattr(new, name) for name in given},

@@ -10,14 +10,14 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.store.database import QUICK_SECONDS, Database
-from rotoscope.store.money import in_millionths
+from rotoscope.store.money import usd_to_millionths
 from rotoscope.store.schema import quotes
 
 __all__ = ["Quote", "Quotes"]
 
-_QUOTE = insert_or_merge(quotes)
-_QUOTED = _QUOTE.on_conflict_do_update(
-    index_elements=["key"], set_={"price": _QUOTE.excluded.price, "at": _QUOTE.excluded.at}
+_INSERT_QUOTE = insert_or_merge(quotes)
+_UPSERT_QUOTE = _INSERT_QUOTE.on_conflict_do_update(
+    index_elements=["key"], set_={"price": _INSERT_QUOTE.excluded.price, "at": _INSERT_QUOTE.excluded.at}
 )
 
 
@@ -30,7 +30,7 @@ class Quote:
         model: the model that would run.
         provider: where it would run.
         sandbox: whether the sandbox stands in for it, and nothing is charged.
-        joins: whether a job that is open already would answer, so that nothing more is paid.
+        has_open_job: whether a job that is open already would answer, so that nothing more is paid.
         key: equal for requests that this price is for; see `keys_of`.
     """
 
@@ -38,7 +38,7 @@ class Quote:
     model: str
     provider: str
     sandbox: bool
-    joins: bool
+    has_open_job: bool
     key: str
 
 
@@ -56,7 +56,7 @@ class Quotes:
     clock: Callable[[], float]
     seconds: float
 
-    async def give(self, key: str, usd: float) -> None:
+    async def record_quote(self, key: str, usd: float) -> None:
         """Remember that somebody was shown the price of a request.
 
         Args:
@@ -70,32 +70,32 @@ class Quotes:
 
         def write(connection: Connection) -> None:
             connection.execute(delete(quotes).where(quotes.c.at < now - self.seconds))
-            connection.execute(_QUOTED, {"key": key, "price": in_millionths(usd), "at": now})
+            connection.execute(_UPSERT_QUOTE, {"key": key, "price": usd_to_millionths(usd), "at": now})
 
-        await self.database.transact(write, patience=QUICK_SECONDS)
+        await self.database.transact(write, max_wait_seconds=QUICK_SECONDS)
 
-    async def holds(self, key: str, usd: float) -> bool:
+    async def has_valid_quote(self, key: str, usd: float) -> bool:
         """Whether the price of a request was shown lately and was no lower than now; it stays.
 
         Raises:
             StorageFailed: the ledger could not be read.
         """
-        query = select(quotes.c.key).where(*self._covering(key, usd))
+        query = select(quotes.c.key).where(*self._valid_quote_terms(key, usd))
         return await self.database.transact(lambda c: c.execute(query).first() is not None, writes=False)
 
-    async def take(self, key: str, usd: float) -> bool:
+    async def consume_quote(self, key: str, usd: float) -> bool:
         """Whether the price of a request was shown lately and was no lower than now. A quote covers one run.
 
         Raises:
             StorageFailed: the ledger could not be written.
         """
-        covering = self._covering(key, usd)
+        covering = self._valid_quote_terms(key, usd)
 
         def write(connection: Connection) -> bool:
             return connection.execute(delete(quotes).where(*covering)).rowcount > 0
 
-        return await self.database.transact(write, patience=QUICK_SECONDS)
+        return await self.database.transact(write, max_wait_seconds=QUICK_SECONDS)
 
-    def _covering(self, key: str, usd: float) -> tuple[ColumnElement[bool], ...]:
+    def _valid_quote_terms(self, key: str, usd: float) -> tuple[ColumnElement[bool], ...]:
         recent = quotes.c.at >= self.clock() - self.seconds
-        return (quotes.c.key == key, recent, quotes.c.price >= in_millionths(usd))
+        return (quotes.c.key == key, recent, quotes.c.price >= usd_to_millionths(usd))

@@ -10,27 +10,27 @@ from rotoscope.providers.http.messages import Json
 from rotoscope.store.money import Settlement
 
 __all__ = [
-    "ENDED",
-    "FINAL",
+    "ENDED_STATES",
+    "FINAL_STATES",
     "STAGES",
     "Artifact",
     "Job",
     "NewJob",
-    "Opening",
+    "OpenResult",
     "Output",
     "Patch",
     "Stage",
     "Submission",
-    "problem_of",
+    "error_record",
 ]
 
 Stage = Literal["prepare", "submit", "watch", "fetch", "finish", "done"]
 
 STAGES: tuple[Stage, ...] = ("prepare", "submit", "watch", "fetch", "finish", "done")
-ENDED: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+ENDED_STATES: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 """States in which it is known what became of a job, and so of its money."""
 
-FINAL: frozenset[Status] = ENDED | {"needs_review"}
+FINAL_STATES: frozenset[Status] = ENDED_STATES | {"needs_review"}
 """States in which nobody drives a job. A final state is final, but for `needs_review`: a person, or the provider's id
 when it comes after all, ends the doubt; and but for what `jobs.resuming` takes up again."""
 
@@ -94,23 +94,23 @@ class Job:
     lease_until: float | None = None
 
     @property
-    def final(self) -> bool:
+    def is_final(self) -> bool:
         """Whether nobody drives it any more."""
-        return self.state in FINAL
+        return self.state in FINAL_STATES
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpenResult:
     """A job that was asked for.
 
     Attributes:
-        joined: an equal request had opened it before.
-        told_before: its end was told already, so lately that whoever asks again may have missed it.
+        is_joined: an equal request had opened it before.
+        is_redelivery: its end was told already, so lately that whoever asks again may have missed it.
     """
 
     job: Job
-    joined: bool
-    told_before: bool = False
+    is_joined: bool
+    is_redelivery: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Submission:
     Attributes:
         nonce: names this very intent; only who wrote it may take it back.
         intent_at: when it was written, in Unix seconds of our clock.
-        fresh: whether it was written just now, by who has it.
+        is_new: whether it was written just now, by who has it.
         token: what no other run's input can hold, as text (see `predictions.tokens`); None: there is no such thing.
         clock_offset: the provider's clock minus ours at the intent, in seconds; None where it was not known.
     """
@@ -129,7 +129,7 @@ class Submission:
     nonce: str
     intent_at: float
     prediction_id: str | None
-    fresh: bool
+    is_new: bool
     token: str | None = None
     clock_offset: float | None = None
 
@@ -177,7 +177,7 @@ class Patch:
     event: str = "changed"
 
 
-def problem_of(error: RotoscopeError) -> dict[str, str]:
+def error_record(error: RotoscopeError) -> dict[str, str]:
     """An error as a row holds it."""
-    said = {"said": error.said[:2000]} if error.said else {}
+    said = {"said": error.provider_message[:2000]} if error.provider_message else {}
     return {"code": error.code, "message": error.message, "hint": error.hint, **said}

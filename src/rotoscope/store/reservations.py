@@ -6,44 +6,51 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, update
 
-from rotoscope.store.money import Caps, Settlement, day_begins, in_millionths, in_usd, refuse_over_budget
+from rotoscope.store.money import (
+    Caps,
+    Settlement,
+    millionths_to_usd,
+    refuse_over_budget,
+    start_of_day,
+    usd_to_millionths,
+)
 from rotoscope.store.records import Job, NewJob
 from rotoscope.store.schema import reservations
 
 __all__ = [
-    "Spent",
-    "check",
-    "count_from",
-    "hold_again",
-    "hold_once_more",
-    "hold_twice",
+    "DailySpend",
+    "check_caps",
+    "mark_sent",
+    "mark_unsent",
+    "reopen_reservation",
     "reserve",
-    "settle",
+    "reserve_second_run",
+    "settle_reservation",
     "spending",
 ]
 
-_COUNTS_FOR = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
-_RESERVATION = insert(reservations)
-_SETTLING = (
+_AMOUNT = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
+_INSERT_RESERVATION = insert(reservations)
+_SETTLE = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
     .values(committed=bindparam("now_committed"), settled_at=bindparam("now"))
 )
-_SENT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
-_HOLDING = update(reservations).where(reservations.c.job_id == bindparam("of")).values(committed=None, settled_at=None)
-_HOLDING_MORE = (
+_SET_SENT_AT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
+_REOPEN = update(reservations).where(reservations.c.job_id == bindparam("of")).values(committed=None, settled_at=None)
+_ADD_RESERVED = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
     .values(reserved=func.coalesce(reservations.c.reserved, 0) + bindparam("more"))
 )
-_MINE = (reservations.c.principal == bindparam("whose"), reservations.c.sandbox == bindparam("rehearsed"))
-_SUM = select(func.coalesce(func.sum(_COUNTS_FOR), 0)).where(*_MINE)
-_SENT_TODAY = _SUM.where(reservations.c.sent_at >= bindparam("since"))
+_OF_PRINCIPAL = (reservations.c.principal == bindparam("whose"), reservations.c.sandbox == bindparam("rehearsed"))
+_SUM_OF_AMOUNTS = select(func.coalesce(func.sum(_AMOUNT), 0)).where(*_OF_PRINCIPAL)
+_SUM_SENT_SINCE = _SUM_OF_AMOUNTS.where(reservations.c.sent_at >= bindparam("since"))
 # What was asked for on an earlier day and waits still will be sent today, or later: it is held until it is.
-_HELD = _SUM.where(reservations.c.sent_at.is_(None), reservations.c.settled_at.is_(None))
+_SUM_NOT_SENT = _SUM_OF_AMOUNTS.where(reservations.c.sent_at.is_(None), reservations.c.settled_at.is_(None))
 
 
-def _word_spending() -> Select[Any]:
+def _build_spending_query() -> Select[Any]:
     rows = reservations.c
     counted = func.coalesce(rows.sent_at, rows.at)
     day = func.strftime("%Y-%m-%d", counted, "unixepoch")
@@ -61,11 +68,11 @@ def _word_spending() -> Select[Any]:
     return query.group_by(day, *who).order_by(day.desc(), rows.model)
 
 
-_SPENDING = _word_spending()
+_SPENDING_QUERY = _build_spending_query()
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class DailySpend:
     """What one model was used for on one day (UTC), in US dollars.
 
     Attributes:
@@ -85,7 +92,7 @@ class Spent:
     unknown: int
 
 
-def check(connection: Connection, new: NewJob, caps: Caps, now: float) -> None:
+def check_caps(connection: Connection, new: NewJob, caps: Caps, now: float) -> None:
     """Refuse a job that would pass a cap.
 
     Raises:
@@ -93,7 +100,9 @@ def check(connection: Connection, new: NewJob, caps: Caps, now: float) -> None:
     """
     if new.sandbox and caps.unpriced == "ask":
         caps = replace(caps, unpriced="run")  # the sandbox charges nothing, whatever the model would cost
-    refuse_over_budget(caps, new.estimate_usd, _today(connection, new.principal, new.sandbox, now), new.model)
+    refuse_over_budget(
+        caps, new.estimate_usd, _millionths_today(connection, new.principal, new.sandbox, now), new.model
+    )
 
 
 def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: float) -> None:
@@ -102,33 +111,33 @@ def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: f
     Raises:
         OverBudget: it would pass a cap; the transaction must not go on.
     """
-    check(connection, new, caps, now)
+    check_caps(connection, new, caps, now)
     row = {name: getattr(new, name) for name in ("principal", "tool", "model", "provider", "sandbox")}
-    held = None if new.estimate_usd is None else in_millionths(new.estimate_usd)
-    connection.execute(_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held})
+    held = None if new.estimate_usd is None else usd_to_millionths(new.estimate_usd)
+    connection.execute(_INSERT_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held})
 
 
-def settle(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
+def settle_reservation(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
     """End a reservation. A job that ends anew, after a person decided, is settled anew."""
-    connection.execute(_SETTLING, {"of": job_id, "now_committed": ending.committed, "now": now})
+    connection.execute(_SETTLE, {"of": job_id, "now_committed": ending.committed, "now": now})
 
 
-def count_from(connection: Connection, job_id: str, now: float) -> None:
+def mark_sent(connection: Connection, job_id: str, now: float) -> None:
     """The paying request of a job goes out: its money counts on this day, whenever it was asked for."""
-    connection.execute(_SENT, {"of": job_id, "now": now})
+    connection.execute(_SET_SENT_AT, {"of": job_id, "now": now})
 
 
-def hold_again(connection: Connection, job_id: str) -> None:
+def mark_unsent(connection: Connection, job_id: str) -> None:
     """The paying request of a job was not accepted: its money is held until it is sent."""
-    connection.execute(_SENT, {"of": job_id, "now": None})
+    connection.execute(_SET_SENT_AT, {"of": job_id, "now": None})
 
 
-def hold_once_more(connection: Connection, job_id: str) -> None:
+def reopen_reservation(connection: Connection, job_id: str) -> None:
     """A job that had ended is open again: its money is held until the new end, on the day on which it was sent."""
-    connection.execute(_HOLDING, {"of": job_id})
+    connection.execute(_REOPEN, {"of": job_id})
 
 
-def hold_twice(connection: Connection, job: Job, usd: float, per_day: float | None, now: float) -> bool:
+def reserve_second_run(connection: Connection, job: Job, usd: float, per_day: float | None, now: float) -> bool:
     """Hold what a job may cost once more, for a request that may have been accepted is sent again.
 
     Args:
@@ -141,24 +150,28 @@ def hold_twice(connection: Connection, job: Job, usd: float, per_day: float | No
     Returns:
         Whether it is held: not where that would pass the cap.
     """
-    more = in_millionths(usd)
-    if per_day is not None and _today(connection, job.principal, job.sandbox, now) + more > in_millionths(per_day):
+    more = usd_to_millionths(usd)
+    if per_day is not None and _millionths_today(
+        connection, job.principal, job.sandbox, now
+    ) + more > usd_to_millionths(per_day):
         return False
-    connection.execute(_HOLDING_MORE, {"of": job.id, "more": more})
+    connection.execute(_ADD_RESERVED, {"of": job.id, "more": more})
     return True
 
 
-def spending(connection: Connection, since: float) -> Sequence[Spent]:
+def spending(connection: Connection, since: float) -> Sequence[DailySpend]:
     """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
-    return [_spent(tuple(row)) for row in connection.execute(_SPENDING, {"since": since})]
+    return [_spending_from_row(tuple(row)) for row in connection.execute(_SPENDING_QUERY, {"since": since})]
 
 
-def _spent(row: tuple[Any, ...]) -> Spent:
+def _spending_from_row(row: tuple[Any, ...]) -> DailySpend:
     day, principal, model, provider, sandbox, runs, held, charged, unknown = row
-    return Spent(day, principal, model, provider, sandbox, runs, in_usd(held), in_usd(charged), unknown)
+    return DailySpend(
+        day, principal, model, provider, sandbox, runs, millionths_to_usd(held), millionths_to_usd(charged), unknown
+    )
 
 
-def _today(connection: Connection, principal: str, sandbox: bool, now: float) -> int:
+def _millionths_today(connection: Connection, principal: str, sandbox: bool, now: float) -> int:
     mine = {"whose": principal, "rehearsed": sandbox}
-    sent = connection.execute(_SENT_TODAY, {**mine, "since": day_begins(now)}).scalar_one()
-    return int(sent) + int(connection.execute(_HELD, mine).scalar_one())
+    sent = connection.execute(_SUM_SENT_SINCE, {**mine, "since": start_of_day(now)}).scalar_one()
+    return int(sent) + int(connection.execute(_SUM_NOT_SENT, mine).scalar_one())

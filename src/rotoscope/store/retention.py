@@ -22,93 +22,103 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import Vault
 from rotoscope.store.database import Database
-from rotoscope.store.records import ENDED
+from rotoscope.store.records import ENDED_STATES
 from rotoscope.store.removal import (
-    Bound,
+    AgeLimit,
+    files_in_use,
     find_old_jobs,
     find_old_runs,
-    in_batches,
-    needed,
+    removal_batches,
     remove_files,
     remove_jobs,
     remove_runs,
 )
 from rotoscope.store.schema import job_events, properties
 
-__all__ = ["Look", "Retention", "Swept", "look_again", "newest_event_at", "read_look", "write_look"]
+__all__ = [
+    "ClockCheck",
+    "Retention",
+    "SweepResult",
+    "check_clock",
+    "newest_event_at",
+    "read_clock_check",
+    "write_clock_check",
+]
 
 _DAY, _HOUR = 86_400.0, 3600.0  # seconds
-_NAME = "retention"
-_LOOK = select(properties.c.value).where(properties.c.name == _NAME)
+_PROPERTY_NAME = "retention"
+_READ_CHECK = select(properties.c.value).where(properties.c.name == _PROPERTY_NAME)
 _INSERT = insert_or_merge(properties)
-_REMEMBER = _INSERT.on_conflict_do_update(index_elements=["name"], set_={"value": _INSERT.excluded.value})
-_NEWEST = select(job_events.c.at).where(job_events.c.seq == select(func.max(job_events.c.seq)).scalar_subquery())
+_UPSERT_CHECK = _INSERT.on_conflict_do_update(index_elements=["name"], set_={"value": _INSERT.excluded.value})
+_NEWEST_EVENT_AT = select(job_events.c.at).where(
+    job_events.c.seq == select(func.max(job_events.c.seq)).scalar_subquery()
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClockCheck:
     """What is known of the clock since somebody looked, in Unix seconds.
 
     Attributes:
-        seen: when that was.
-        sure: as of when what is old may be removed.
-        doubted: when the clock had jumped; None when it had not, or a day has passed since.
+        clock_time: when that was.
+        safe_now: as of when what is old may be removed.
+        jump_at: when the clock had jumped; None when it had not, or a day has passed since.
     """
 
-    seen: float
-    sure: float
-    doubted: float | None = None
+    clock_time: float
+    safe_now: float
+    jump_at: float | None = None
 
 
-def look_again(last: Look | None, now: float, most: float) -> Look:
+def check_clock(last: ClockCheck | None, now: float, max_step: float) -> ClockCheck:
     """The next look.
 
     Args:
         last: the last one; None where nobody has looked yet.
         now: what the clock says.
-        most: by how many seconds it may have gone on without a doubt.
+        max_step: by how many seconds it may have gone on without a doubt.
     """
-    if last is None or now < last.seen - _HOUR:
-        return Look(now, now)  # a clock that is behind removes nothing too early
-    if now - last.seen > most:
-        return Look(now, last.seen, now)
-    if last.doubted is not None and now - last.doubted < _DAY:
-        return Look(now, last.sure, last.doubted)
-    return Look(now, now)
+    if last is None or now < last.clock_time - _HOUR:
+        return ClockCheck(now, now)  # a clock that is behind removes nothing too early
+    if now - last.clock_time > max_step:
+        return ClockCheck(now, last.clock_time, now)
+    if last.jump_at is not None and now - last.jump_at < _DAY:
+        return ClockCheck(now, last.safe_now, last.jump_at)
+    return ClockCheck(now, now)
 
 
-def read_look(connection: Connection) -> tuple[Look | None, bool]:
+def read_clock_check(connection: Connection) -> tuple[ClockCheck | None, bool]:
     """The last look, and whether it stands in the ledger: before anybody has looked, the newest event stands for it."""
-    known = connection.execute(_LOOK).scalar_one_or_none()
+    known = connection.execute(_READ_CHECK).scalar_one_or_none()
     if known is not None:
-        return Look(*json.loads(known)), True
+        return ClockCheck(*json.loads(known)), True
     newest = newest_event_at(connection)
-    return (None if newest is None else Look(newest, newest)), False
+    return (None if newest is None else ClockCheck(newest, newest)), False
 
 
-def write_look(connection: Connection, look: Look) -> None:
+def write_clock_check(connection: Connection, check: ClockCheck) -> None:
     """Remember a look."""
-    connection.execute(_REMEMBER, {"name": _NAME, "value": json.dumps(astuple(look))})
+    connection.execute(_UPSERT_CHECK, {"name": _PROPERTY_NAME, "value": json.dumps(astuple(check))})
 
 
 def newest_event_at(connection: Connection) -> float | None:
     """When the newest event of the ledger was written; None for an empty one."""
-    return connection.execute(_NEWEST).scalar_one_or_none()
+    return connection.execute(_NEWEST_EVENT_AT).scalar_one_or_none()
 
 
-_EVERY_SECONDS, _AFTER_START_SECONDS = _HOUR, 30.0
-_CLAIMED_WITHIN = _HOUR  # seconds in which a job that just kept a file writes that it needs it
-_UNTOLD_TIMES = 4
-_RUNS_SECONDS = 90 * _DAY  # how long a provider's list may show a run
-_FEW_JOBS, _FEW_PAGES = 20, 5
-_FILES_READ, _FILES_REMOVED = 200, 20  # at once
+_SWEEP_INTERVAL, _FIRST_SWEEP_AFTER = _HOUR, 30.0
+_FILE_GRACE = _HOUR  # seconds in which a job that just kept a file writes that it needs it
+_UNDELIVERED_FACTOR = 4
+_RUN_LIFE = 90 * _DAY  # how long a provider's list may show a run
+_BRIEF_MAX_JOBS, _BRIEF_MAX_PAGES = 20, 5
+_FILES_PER_READ, _FILES_PER_REMOVAL = 200, 20  # at once
 _PAUSE_SECONDS = 0.01  # between two transactions, so that whoever waits gets its turn
-_FIRST = (-1e18, 0)
+_BEFORE_FIRST = (-1e18, 0)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """How many jobs and files were removed."""
 
     jobs: int
@@ -137,13 +147,13 @@ class Retention:
 
     async def run(self) -> None:
         """Tidy at the start, for many a process lives for one call only; sweep now and then, until cancelled."""
-        await self._tried(self.tidy)
-        await anyio.sleep(_AFTER_START_SECONDS)
+        await self._log_storage_failure(self.sweep_briefly)
+        await anyio.sleep(_FIRST_SWEEP_AFTER)
         while True:
-            await self._tried(self.tend)
-            await anyio.sleep(_EVERY_SECONDS)
+            await self._log_storage_failure(self.sweep_when_sure)
+            await anyio.sleep(_SWEEP_INTERVAL)
 
-    async def sweep(self) -> Swept:
+    async def sweep(self) -> SweepResult:
         """Remove what is due by the clock, because a person wants it now.
 
         Raises:
@@ -157,76 +167,76 @@ class Retention:
                 f"Nothing has happened in the ledger for {days:.0f} days, or the clock is wrong; nothing was removed.",
                 hint="Check the clock. If it is right, what is old goes by itself on a later day of use.",
             )
-        return await self._swept(now)
+        return await self._sweep_as_of(now)
 
-    async def tend(self) -> Swept:
+    async def sweep_when_sure(self) -> SweepResult:
         """Remove what is due for sure.
 
         Raises:
             StorageFailed: the ledger could not be written.
         """
-        return await self._swept(await self._sure())
+        return await self._sweep_as_of(await self._safe_now())
 
-    async def tidy(self) -> Swept:
+    async def sweep_briefly(self) -> SweepResult:
         """Remove a little of what is due for sure: what takes no longer than a call bears.
 
         Raises:
             StorageFailed: the ledger could not be written.
         """
-        sure = await self._sure()
-        bound = self._bound(sure)
-        jobs, had = await self._remove_jobs(bound, _FEW_JOBS)
+        sure = await self._safe_now()
+        bound = self._age_limit(sure)
+        jobs, had = await self._remove_jobs(bound, _BRIEF_MAX_JOBS)
         found = [self.vault.find(sha256) for sha256 in had]
         # The files of one folder in 256 are looked at as well: what no job ever had goes in the end.
         strays = await anyio.to_thread.run_sync(
-            self.vault.older_than, self._unclaimed(sure), f"{int(self.clock()) % 256:02x}"
+            self.vault.files_older_than, self._file_cutoff(sure), f"{int(self.clock()) % 256:02x}"
         )
-        paths = dict.fromkeys([*(path for path in found if path is not None), *strays[:_FILES_READ]])
-        return Swept(jobs, await self._remove_files(list(paths), self._unclaimed(sure)))
+        paths = dict.fromkeys([*(path for path in found if path is not None), *strays[:_FILES_PER_READ]])
+        return SweepResult(jobs, await self._remove_files(list(paths), self._file_cutoff(sure)))
 
-    async def _tried(self, work: Callable[[], Awaitable[Swept]]) -> None:
+    async def _log_storage_failure(self, work: Callable[[], Awaitable[SweepResult]]) -> None:
         try:
             await work()
         except StorageFailed as error:
             _log.warning("old jobs were not removed: %s", error.message)
 
-    async def _sure(self) -> float:
+    async def _safe_now(self) -> float:
         """As of when what is old may be removed without being asked."""
         now, most = self.clock(), max(_DAY, self.seconds / 2)
-        last, stands = await self.database.transact(read_look, writes=False)
-        look = look_again(last, now, most)
-        if last is None or not stands or look.doubted != last.doubted or not 0 <= now - last.seen < _HOUR:
-            await self.database.transact(lambda connection: write_look(connection, look))
-        return look.sure
+        last, stands = await self.database.transact(read_clock_check, writes=False)
+        look = check_clock(last, now, most)
+        if last is None or not stands or look.jump_at != last.jump_at or not 0 <= now - last.clock_time < _HOUR:
+            await self.database.transact(lambda connection: write_clock_check(connection, look))
+        return look.safe_now
 
-    def _bound(self, now: float) -> Bound:
-        return Bound(now - self.seconds, now - _UNTOLD_TIMES * self.seconds)
+    def _age_limit(self, now: float) -> AgeLimit:
+        return AgeLimit(now - self.seconds, now - _UNDELIVERED_FACTOR * self.seconds)
 
-    def _unclaimed(self, now: float) -> float:
-        return min(now - self.seconds, self.clock() - _CLAIMED_WITHIN)
+    def _file_cutoff(self, now: float) -> float:
+        return min(now - self.seconds, self.clock() - _FILE_GRACE)
 
-    async def _swept(self, now: float) -> Swept:
-        jobs, _ = await self._remove_jobs(self._bound(now))
-        paths = await anyio.to_thread.run_sync(self.vault.older_than, self._unclaimed(now))
-        files = await self._remove_files(paths, self._unclaimed(now))
-        while runs := await self.database.transact(lambda c: find_old_runs(c, now - _RUNS_SECONDS), writes=False):
+    async def _sweep_as_of(self, now: float) -> SweepResult:
+        jobs, _ = await self._remove_jobs(self._age_limit(now))
+        paths = await anyio.to_thread.run_sync(self.vault.files_older_than, self._file_cutoff(now))
+        files = await self._remove_files(paths, self._file_cutoff(now))
+        while runs := await self.database.transact(lambda c: find_old_runs(c, now - _RUN_LIFE), writes=False):
             await self.database.transact(partial(remove_runs, found=runs))
             await anyio.sleep(_PAUSE_SECONDS)
-        return Swept(jobs, files)
+        return SweepResult(jobs, files)
 
-    async def _remove_jobs(self, bound: Bound, most: int | None = None) -> tuple[int, Sequence[str]]:
+    async def _remove_jobs(self, bound: AgeLimit, most: int | None = None) -> tuple[int, Sequence[str]]:
         """How many jobs were removed, and the files of those where only so many are wanted."""
         removed, files = 0, list[str]()
-        for state in sorted(ENDED):
-            after: tuple[float, int] | None = _FIRST
+        for state in sorted(ENDED_STATES):
+            after: tuple[float, int] | None = _BEFORE_FIRST
             pages = 0
-            while after is not None and (most is None or (removed < most and pages < _FEW_PAGES)):
+            while after is not None and (most is None or (removed < most and pages < _BRIEF_MAX_PAGES)):
                 pages += 1
                 page = await self.database.transact(
                     partial(find_old_jobs, state=state, bound=bound, after=after), writes=False
                 )
                 due = page.due if most is None else page.due[: most - removed]
-                for batch in in_batches(due):
+                for batch in removal_batches(due):
                     count, had = await self.database.transact(partial(remove_jobs, job_ids=batch, bound=bound))
                     removed += count
                     if most is not None:
@@ -237,13 +247,13 @@ class Retention:
 
     async def _remove_files(self, paths: Sequence[Path], before: float) -> int:
         removed = 0
-        for start in range(0, len(paths), _FILES_READ):
-            some = paths[start : start + _FILES_READ]
+        for start in range(0, len(paths), _FILES_PER_READ):
+            some = paths[start : start + _FILES_PER_READ]
             names = [path.name.partition(".")[0] for path in some]
-            kept = await self.database.transact(partial(needed, files=names), writes=False)
+            kept = await self.database.transact(partial(files_in_use, files=names), writes=False)
             spare = [path for path, name in zip(some, names, strict=True) if name not in kept]
-            for first in range(0, len(spare), _FILES_REMOVED):
-                batch = spare[first : first + _FILES_REMOVED]
+            for first in range(0, len(spare), _FILES_PER_REMOVAL):
+                batch = spare[first : first + _FILES_PER_REMOVAL]
                 removed += await self.database.transact(
                     partial(remove_files, vault=self.vault, paths=batch, before=before)
                 )

@@ -22,22 +22,22 @@ from rotoscope.errors import StorageFailed
 from rotoscope.store.schema import SCHEMA_VERSION
 from rotoscope.store.upgrades import upgrade
 
-__all__ = ["Identity", "Mark", "file_of", "identity_of", "open_engine", "url_of"]
+__all__ = ["FileIdentity", "LedgerBinding", "database_file", "file_identity", "open_engine", "sqlalchemy_url"]
 
-Identity = tuple[int, int]
+FileIdentity = tuple[int, int]
 """What tells a file from another one of the same name: its device and inode."""
 
-_SWITCH_SECONDS, _SWITCH_PAUSE = 0.5, 0.02
+_WAL_SWITCH_SECONDS, _WAL_SWITCH_PAUSE = 0.5, 0.02
 _WAL_BYTES = 16 * 1024 * 1024  # to which the journal is cut back after it was larger
 
 
-class Mark(Protocol):
+class LedgerBinding(Protocol):
     """What must hold between a ledger and the place that it is used from."""
 
-    def stands(self, connection: Connection) -> bool:
+    def is_bound(self, connection: Connection) -> bool:
         """Whether it holds; this only reads."""
 
-    def settle(self, connection: Connection) -> None:
+    def bind(self, connection: Connection) -> None:
         """Make it hold, inside a transaction.
 
         Raises:
@@ -45,12 +45,12 @@ class Mark(Protocol):
         """
 
 
-def url_of(place: Path | str) -> URL:
+def sqlalchemy_url(place: Path | str) -> URL:
     """A file's name is never read as a URL, in which ?, # and % would mean something."""
     return URL.create("sqlite", database=str(place)) if isinstance(place, Path) else make_url(place)
 
 
-def file_of(place: Path | str) -> Path | None:
+def database_file(place: Path | str) -> Path | None:
     """The file of a ledger; None where it is in memory, is named in SQLite's own way, or is none of SQLite's."""
     if isinstance(place, Path):
         return place
@@ -62,7 +62,7 @@ def file_of(place: Path | str) -> Path | None:
     return Path(name) if name and name != ":memory:" and not name.startswith("file:") else None
 
 
-def identity_of(file: Path | None) -> Identity | None:
+def file_identity(file: Path | None) -> FileIdentity | None:
     """What tells a file from another one of the same name; None where there is none."""
     if file is None:
         return None
@@ -73,19 +73,19 @@ def identity_of(file: Path | None) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-def open_engine(place: Path | str, seconds: float, mark: Mark | None, *, only_reads: bool) -> Engine:
+def open_engine(place: Path | str, seconds: float, binding: LedgerBinding | None, *, read_only: bool) -> Engine:
     """Open a database and bring it to this version.
 
     Args:
         place: a file, or a URL as SQLAlchemy writes it.
         seconds: how long other processes are waited for.
-        mark: what must hold between it and the place that it is used from.
-        only_reads: whether its connection may not write afterwards.
+        binding: what must hold between it and the place that it is used from.
+        read_only: whether its connection may not write afterwards.
 
     Raises:
         StorageFailed: a newer version has written it, or it does not belong here.
     """
-    url, file = url_of(place), file_of(place)
+    url, file = sqlalchemy_url(place), database_file(place)
     if url.get_backend_name() != "sqlite":
         raise StorageFailed(
             "The ledger can only be kept in SQLite.", hint="Set ROTOSCOPE_DATABASE_URL to sqlite:///FILE, or leave it."
@@ -93,24 +93,24 @@ def open_engine(place: Path | str, seconds: float, mark: Mark | None, *, only_re
     arguments = {"check_same_thread": False, "timeout": seconds}
     engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
     if file is not None:
-        _look(file, seconds)
+        _check_file_version(file, seconds)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file.touch(mode=0o600)
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "begin", _on_begin)
     try:
-        _bring_to_this_version(engine, seconds)
-        if mark is not None:
-            _settle(engine, mark, seconds)
-        if only_reads:
-            _told(engine, lambda driver: driver.execute("PRAGMA query_only = ON"))
+        _upgrade_schema(engine, seconds)
+        if binding is not None:
+            _bind_if_needed(engine, binding, seconds)
+        if read_only:
+            _run_on_driver(engine, lambda driver: driver.execute("PRAGMA query_only = ON"))
     except BaseException:
         engine.dispose()  # it is tried again and again: each try would leave an open file behind
         raise
     return engine
 
 
-def _look(file: Path, seconds: float) -> None:
+def _check_file_version(file: Path, seconds: float) -> None:
     """Refuse a newer ledger before its file is opened for writing: that alone may change it."""
     with (
         contextlib.suppress(sqlite3.OperationalError, FileNotFoundError),  # the opening itself tells what is wrong
@@ -118,10 +118,10 @@ def _look(file: Path, seconds: float) -> None:
             sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=seconds)
         ) as looking,
     ):
-        _refuse_newer(looking)
+        _check_schema_version(looking)
 
 
-def _refuse_newer(driver: sqlite3.Connection) -> int:
+def _check_schema_version(driver: sqlite3.Connection) -> int:
     found = int(driver.execute("PRAGMA user_version").fetchone()[0])
     if found > SCHEMA_VERSION:
         raise StorageFailed(
@@ -131,13 +131,15 @@ def _refuse_newer(driver: sqlite3.Connection) -> int:
     return found
 
 
-def _bring_to_this_version(engine: Engine, seconds: float) -> None:
-    found = _told(engine, _refuse_newer)
+def _upgrade_schema(engine: Engine, seconds: float) -> None:
+    found = _run_on_driver(engine, _check_schema_version)
     # Nobody works in a ledger that is new or to be upgraded: its switch is waited for like its upgrade.
-    _told(engine, lambda driver: _switch_to_wal(driver, min(_SWITCH_SECONDS, seconds) if found else seconds))
+    _run_on_driver(
+        engine, lambda driver: _switch_to_wal(driver, min(_WAL_SWITCH_SECONDS, seconds) if found else seconds)
+    )
     if found == SCHEMA_VERSION:
         return
-    with _writing(engine, seconds).begin() as connection:
+    with _writer_engine(engine, seconds).begin() as connection:
         found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found < SCHEMA_VERSION:
             upgrade(connection, found)
@@ -151,7 +153,7 @@ def _switch_to_wal(driver: sqlite3.Connection, seconds: float) -> None:
     """
     until = time.monotonic() + seconds
     while driver.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
-        driver.execute(f"PRAGMA busy_timeout = {int(_SWITCH_PAUSE * 1000)}")
+        driver.execute(f"PRAGMA busy_timeout = {int(_WAL_SWITCH_PAUSE * 1000)}")
         try:
             driver.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
@@ -159,24 +161,24 @@ def _switch_to_wal(driver: sqlite3.Connection, seconds: float) -> None:
                 raise
             if time.monotonic() >= until:
                 return
-            time.sleep(_SWITCH_PAUSE)
+            time.sleep(_WAL_SWITCH_PAUSE)
         else:
             return  # where it cannot be had at all, on a network's disk, the answer names another mode
 
 
-def _settle(engine: Engine, mark: Mark, seconds: float) -> None:
+def _bind_if_needed(engine: Engine, binding: LedgerBinding, seconds: float) -> None:
     with engine.connect().execution_options(writes=False, wait=seconds) as connection, connection.begin():
-        if mark.stands(connection):
+        if binding.is_bound(connection):
             return
-    with _writing(engine, seconds).begin() as connection:
-        mark.settle(connection)
+    with _writer_engine(engine, seconds).begin() as connection:
+        binding.bind(connection)
 
 
-def _writing(engine: Engine, seconds: float) -> Engine:
+def _writer_engine(engine: Engine, seconds: float) -> Engine:
     return engine.execution_options(wait=seconds)
 
 
-def _told(engine: Engine, work: Callable[[sqlite3.Connection], object]) -> object:
+def _run_on_driver(engine: Engine, work: Callable[[sqlite3.Connection], object]) -> object:
     """Do something with the driver's own connection, outside of any transaction."""
     with engine.connect() as connection:
         driver = connection.connection.driver_connection

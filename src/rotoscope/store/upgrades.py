@@ -15,10 +15,10 @@ from rotoscope.store.schema import SCHEMA_VERSION, job_inputs, jobs, metadata
 
 __all__ = ["upgrade"]
 
-_KEPT_FILE = re.compile(r"artifact://([0-9a-f]{64})")
-_BATCH = 1_000
+_ARTIFACT_LINK = re.compile(r"artifact://([0-9a-f]{64})")
+_BATCH_SIZE = 1_000
 # Indexes of former versions that another one does the work of now.
-_REPLACED = ("jobs_by_request", "reservations_by_day")
+_OBSOLETE_INDEXES = ("jobs_by_request", "reservations_by_day")
 
 
 def upgrade(connection: Connection, found: int) -> None:
@@ -37,7 +37,7 @@ def upgrade(connection: Connection, found: int) -> None:
         # Version 1 left this open: any process could have sent a rehearsal to a provider.
         connection.exec_driver_sql("UPDATE jobs SET needs_key = 'sandbox' WHERE sandbox AND needs_key IS NULL")
     if 1 <= found < 4:  # noqa: PLR2004 - the version that has the tables which are filled
-        _fill_the_fourth(connection)
+        _fill_version_4(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
@@ -55,14 +55,14 @@ def _add_columns(connection: Connection) -> None:
 
 
 def _add_indexes(connection: Connection) -> None:
-    for name in _REPLACED:
+    for name in _OBSOLETE_INDEXES:
         connection.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
     for table in metadata.sorted_tables:
         for index in table.indexes:
             index.create(connection, checkfirst=True)
 
 
-def _fill_the_fourth(connection: Connection) -> None:
+def _fill_version_4(connection: Connection) -> None:
     connection.exec_driver_sql(
         "INSERT OR IGNORE INTO runs (provider, prediction_id, job_id, at) "
         "SELECT provider, prediction_id, job_id, intent_at FROM submissions WHERE prediction_id IS NOT NULL "
@@ -73,17 +73,17 @@ def _fill_the_fourth(connection: Connection) -> None:
         "UPDATE reservations SET sent_at = at WHERE settled_at IS NOT NULL "
         "OR job_id IN (SELECT job_id FROM submissions)"
     )
-    for batch in _given_files(connection):
+    for batch in _input_files_of_jobs(connection):
         connection.execute(insert_or_merge(job_inputs).on_conflict_do_nothing(), batch)
 
 
-def _given_files(connection: Connection) -> Iterator[list[dict[str, str]]]:
+def _input_files_of_jobs(connection: Connection) -> Iterator[list[dict[str, str]]]:
     """The kept files that every job was given, which its plan names."""
     last = ""
     plan = jobs.c.data["call"]
-    query = select(jobs.c.id, plan, jobs.c.data["picture"]).order_by(jobs.c.id).limit(_BATCH)
+    query = select(jobs.c.id, plan, jobs.c.data["picture"]).order_by(jobs.c.id).limit(_BATCH_SIZE)
     while rows := connection.execute(query.where(jobs.c.id > last)).all():
         last = rows[-1][0]
-        named = [(job_id, set(_KEPT_FILE.findall(f"{call} {picture}"))) for job_id, call, picture in rows]
+        named = [(job_id, set(_ARTIFACT_LINK.findall(f"{call} {picture}"))) for job_id, call, picture in rows]
         if batch := [{"job_id": job_id, "sha256": sha256} for job_id, given in named for sha256 in sorted(given)]:
             yield batch

@@ -15,39 +15,39 @@ from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import Vault
 from rotoscope.store.schema import properties
 
-__all__ = ["VaultMark"]
+__all__ = ["VaultBinding"]
 
-_NAME = "vault"
-_MARK = select(properties.c.value).where(properties.c.name == bindparam("named"))
+_PROPERTY_NAME = "vault"
+_READ_PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("named"))
 _INSERT = insert_or_merge(properties)
-_REMEMBER = _INSERT.on_conflict_do_update(index_elements=["name"], set_={"value": _INSERT.excluded.value})
+_UPSERT_PROPERTY = _INSERT.on_conflict_do_update(index_elements=["name"], set_={"value": _INSERT.excluded.value})
 
 
 @dataclass(frozen=True, slots=True)
-class VaultMark:
+class VaultBinding:
     """The tie between a ledger and its results folder.
 
     Attributes:
         vault: the folder that this process uses.
-        at_home: whether the ledger lies in the same home.
+        is_in_home: whether the ledger lies in the same home.
     """
 
     vault: Vault
-    at_home: bool
+    is_in_home: bool
 
-    def stands(self, connection: Connection) -> bool:
+    def is_bound(self, connection: Connection) -> bool:
         """Whether both hold the same id."""
-        known = _known(connection)
+        known = _read_ledger_id(connection)
         return known is not None and known == self.vault.read_id()
 
-    def settle(self, connection: Connection) -> None:
+    def bind(self, connection: Connection) -> None:
         """Write the id where it is missing.
 
         Raises:
             StorageFailed: the ledger belongs to another folder.
         """
-        known, found = _known(connection), self.vault.read_id()
-        if known is not None and known != found and not self.at_home:
+        known, found = _read_ledger_id(connection), self.vault.read_id()
+        if known is not None and known != found and not self.is_in_home:
             raise StorageFailed(
                 f"This ledger belongs to another results folder than {self.vault.folder}, so nothing is begun.",
                 hint="Use it with its own ROTOSCOPE_HOME, or set ROTOSCOPE_DATABASE_URL to a ledger of this home.",
@@ -55,8 +55,8 @@ class VaultMark:
         agreed = found or known or secrets.token_hex(16)
         if found is None:
             self.vault.write_id(agreed)  # the folder first: a crash in between leaves an id that is taken up here
-        connection.execute(_REMEMBER, {"name": _NAME, "value": agreed})
+        connection.execute(_UPSERT_PROPERTY, {"name": _PROPERTY_NAME, "value": agreed})
 
 
-def _known(connection: Connection) -> str | None:
-    return connection.execute(_MARK, {"named": _NAME}).scalar_one_or_none()
+def _read_ledger_id(connection: Connection) -> str | None:
+    return connection.execute(_READ_PROPERTY, {"named": _PROPERTY_NAME}).scalar_one_or_none()

@@ -20,9 +20,9 @@ from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.paths import local_path
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["Checks", "request_key", "words_of"]
+__all__ = ["RequestChecks", "compute_check_key", "strings_in_arguments"]
 
-_KEPT_SECONDS = 120.0  # for which what a check found waits to be asked for
+_OUTCOME_SECONDS = 120.0  # for which what a check found waits to be asked for
 
 Found = TypeVar("Found")
 
@@ -33,19 +33,19 @@ class _Check(Generic[Found]):
 
     done: anyio.Event = field(default_factory=anyio.Event)
     ended_at: float | None = None
-    found: Found | None = None
+    outcome: Found | None = None
     error: Exception | None = None
 
     @property
     def result(self) -> Found:
         if self.error is not None:
             raise self.error
-        if self.found is None:
+        if self.outcome is None:
             raise RotoscopeError("rotoscope is ending.", hint="Call again when it has started anew.", code="internal")
-        return self.found
+        return self.outcome
 
 
-class Checks(Generic[Found]):
+class RequestChecks(Generic[Found]):
     """The checks that go on in this process, and those whose outcome nobody has used yet.
 
     Args:
@@ -70,11 +70,11 @@ class Checks(Generic[Found]):
             StillChecking: it goes on; the request is to be made again.
             RotoscopeError: what the check refuses.
         """
-        self._forget_old()
+        self._drop_expired()
         check = self._known.get(key)
         if check is None:
             check = self._known[key] = _Check[Found]()
-            self._tasks.start_soon(self._run, key, check, work)
+            self._tasks.start_soon(self._run_check, key, check, work)
         with anyio.move_on_after(max(seconds, 0.0)):
             await check.done.wait()
         if not check.done.is_set():
@@ -86,53 +86,53 @@ class Checks(Generic[Found]):
             del self._known[key]
         return check.result
 
-    async def _run(self, key: str, check: _Check[Found], work: Callable[[], Awaitable[Found]]) -> None:
+    async def _run_check(self, key: str, check: _Check[Found], work: Callable[[], Awaitable[Found]]) -> None:
         try:
-            check.found = await work()
+            check.outcome = await work()
         except Exception as error:  # noqa: BLE001 - it is raised to whoever asks; here it would end every job
             check.error = error
         finally:
             check.ended_at = anyio.current_time()
-            if check.found is None and check.error is None:
+            if check.outcome is None and check.error is None:
                 self._known.pop(key, None)
             check.done.set()
 
-    def _forget_old(self) -> None:
+    def _drop_expired(self) -> None:
         now = anyio.current_time()
         for key, check in list(self._known.items()):
-            if check.ended_at is not None and now - check.ended_at > _KEPT_SECONDS:
+            if check.ended_at is not None and now - check.ended_at > _OUTCOME_SECONDS:
                 del self._known[key]
 
 
-async def request_key(tool: str, arguments: Arguments, principal: str) -> str:
+async def compute_check_key(tool: str, arguments: Arguments, principal: str) -> str:
     """What tells a request from others before anything of it was read: its arguments as given, without `dry_run`.
 
     A file that was changed meanwhile makes another request of it.
     """
     given: dict[str, Json] = arguments.model_dump(mode="json", exclude={"dry_run"})
     asked: list[Json] = [principal, tool, given]
-    return await anyio.to_thread.run_sync(_digest, asked, _words(given))
+    return await anyio.to_thread.run_sync(_hash_request, asked, _strings_in(given))
 
 
-def words_of(arguments: Arguments) -> list[str]:
+def strings_in_arguments(arguments: Arguments) -> list[str]:
     """Every string of some arguments, without those that are files themselves."""
-    return _words(arguments.model_dump(mode="json"))
+    return _strings_in(arguments.model_dump(mode="json"))
 
 
-def _digest(asked: list[Json], words: list[str]) -> str:
-    canonical = json.dumps([asked, [_state(word) for word in words]], sort_keys=True)
+def _hash_request(asked: list[Json], words: list[str]) -> str:
+    canonical = json.dumps([asked, [_file_state(word) for word in words]], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _words(given: Json) -> list[str]:
+def _strings_in(given: Json) -> list[str]:
     """Every string in a value, without data URIs."""
     if isinstance(given, str):
         return [] if given[:5].lower() == "data:" else [given]
     parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
-    return [word for part in parts for word in _words(part)]
+    return [word for part in parts for word in _strings_in(part)]
 
 
-def _state(word: str) -> tuple[int, int] | None:
+def _file_state(word: str) -> tuple[int, int] | None:
     """When a file was written last, and its size; None where there is none of that name."""
     if "://" in word and not word.lower().startswith("file://"):
         return None

@@ -9,16 +9,16 @@ from rotoscope.contracts.results import MediaFile, VideoResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.decoders import FILM, PICTURE
-from rotoscope.media.image.thumbnails import LONGEST_SIDE, MOST_BYTES, SmallPicture
+from rotoscope.media.image.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
 from rotoscope.media.paths import local_path
-from rotoscope.media.preparing import show
+from rotoscope.media.preparing import preview_media
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Vault
 from rotoscope.store.records import Job
 from rotoscope.studio.studio import Studio, job_output
-from rotoscope.workers.limits import Limits
+from rotoscope.workers.limits import WorkLimits
 
-__all__ = ["View", "kept_view", "view"]
+__all__ = ["View", "keep_view", "make_view"]
 
 _SNIFFED_BYTES = 64
 _PLACES = "Give an artifact:// link, or job://ID/overlay, job://ID/masks/0, job://ID/filmstrip or job://ID/poster."
@@ -35,13 +35,13 @@ class View:
         path: of the file itself.
     """
 
-    picture: SmallPicture
+    picture: Thumbnail
     width: int
     height: int
     path: Path
 
 
-async def view(studio: Studio, uri: str, principal: str, most: int = MOST_BYTES) -> View:
+async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBNAIL_BYTES) -> View:
     """A small picture of what a link leads to.
 
     Args:
@@ -56,23 +56,23 @@ async def view(studio: Studio, uri: str, principal: str, most: int = MOST_BYTES)
     """
     link = uri.strip()
     if link.startswith("job://"):
-        link = await _output(studio, link, principal)
-    studio.rooms.decoders.warm()
-    path = await anyio.to_thread.run_sync(_kept, studio.rooms.vault, link)
-    limits = await anyio.to_thread.run_sync(_limits_for, path)
-    shown = await studio.rooms.decoders.run(show, path, LONGEST_SIDE, most, limits=limits)
+        link = await _output_link(studio, link, principal)
+    studio.context.decoders.warm()
+    path = await anyio.to_thread.run_sync(_find_kept_file, studio.context.vault, link)
+    limits = await anyio.to_thread.run_sync(_decoding_limits, path)
+    shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
     return View(shown.picture, shown.width, shown.height, path)
 
 
-async def kept_view(studio: Studio, uri: str, principal: str) -> MediaFile:
+async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     """A small picture of what a link leads to, kept in the vault: for the command line, which cannot show it.
 
     Raises:
-        UserMistake: as for `view`.
+        UserMistake: as for `make_view`.
         StorageFailed: it cannot be kept.
     """
-    picture = (await view(studio, uri, principal)).picture
-    vault = studio.rooms.vault
+    picture = (await make_view(studio, uri, principal)).picture
+    vault = studio.context.vault
     kept = await anyio.to_thread.run_sync(vault.keep, picture.content, picture.content_type)
     return MediaFile(
         url=kept.path.as_uri(),
@@ -86,23 +86,23 @@ async def kept_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     )
 
 
-async def _output(studio: Studio, link: str, principal: str) -> str:
+async def _output_link(studio: Studio, link: str, principal: str) -> str:
     """The `artifact://` link of a job's output; a foreign job is answered like one that does not exist."""
     job = await studio.job(link, principal)
     if link.removeprefix("job://").partition("/")[2].strip("/"):
-        return await job_output(studio.rooms, link.rstrip("/"))
-    return await job_output(studio.rooms, f"job://{job.id}/{await _best(studio, job)}")
+        return await job_output(studio.context, link.rstrip("/"))
+    return await job_output(studio.context, f"job://{job.id}/{await _best_output(studio, job)}")
 
 
-async def _best(studio: Studio, job: Job) -> str:
-    there = {output.role for output in await studio.rooms.ledger.outputs(job.id)}
+async def _best_output(studio: Studio, job: Job) -> str:
+    there = {output.role for output in await studio.context.ledger.outputs(job.id)}
     if TOOLS[job.tool].result is VideoResult:
         return "filmstrip" if "filmstrip" in there else "video"
     return "overlay" if "overlay" in there else "masks/0"
 
 
-def _kept(vault: Vault, link: str) -> Path:
-    own = _own(vault, link) if "://" not in link or link.lower().startswith("file://") else None
+def _find_kept_file(vault: Vault, link: str) -> Path:
+    own = _hash_in_vault(vault, link) if "://" not in link or link.lower().startswith("file://") else None
     if own is None and not link.startswith("artifact://"):
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
     path = vault.find(own or link.removeprefix("artifact://").strip("/"))
@@ -111,7 +111,7 @@ def _kept(vault: Vault, link: str) -> Path:
     return path
 
 
-def _own(vault: Vault, link: str) -> str | None:
+def _hash_in_vault(vault: Vault, link: str) -> str | None:
     """The hash of a file that is kept; what can be no path is none of ours either."""
     try:
         return vault.hash_of(local_path(link))
@@ -119,7 +119,7 @@ def _own(vault: Vault, link: str) -> str | None:
         return None
 
 
-def _limits_for(path: Path) -> Limits:
+def _decoding_limits(path: Path) -> WorkLimits:
     """What a small picture of a file may cost.
 
     Raises:

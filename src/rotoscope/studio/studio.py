@@ -14,35 +14,35 @@ from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, StorageFailed, UnknownJob
-from rotoscope.jobs.context import Rooms
+from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.list_walks import walk_lists
-from rotoscope.jobs.result import report, summary
+from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review
-from rotoscope.jobs.run_times import life
-from rotoscope.jobs.stages.finish import restore
+from rotoscope.jobs.run_times import retention_seconds
+from rotoscope.jobs.stages.finish import restore_files
 from rotoscope.media.intake import Intake
 from rotoscope.models.access import Access
-from rotoscope.models.manifest import Manifest, PromptKind, Tool
-from rotoscope.models.plan import Plan, plan, prompt_kinds, workload
-from rotoscope.models.request_key import call_to_json, keys_of, trimmed
-from rotoscope.models.uploads import first_that_carries, largest_carrier
+from rotoscope.models.manifest import Manifest, PromptKind, ToolName
+from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
+from rotoscope.models.request_key import call_to_json, request_and_price_keys, trim_arguments
+from rotoscope.models.uploads import first_route_for_sizes, largest_upload_limit
 from rotoscope.providers.http.messages import Json
-from rotoscope.store.deliveries import named_in
+from rotoscope.store.deliveries import find_references
 from rotoscope.store.money import Caps
 from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.quotes import Quote, Quotes
-from rotoscope.store.records import ENDED, Job, NewJob, Opening, Output
+from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult, Output
 from rotoscope.store.retention import Retention
-from rotoscope.studio.checks import Checks, request_key, words_of
-from rotoscope.studio.dry_run import dry_run
-from rotoscope.studio.validation import Admission, admit, check_inside, check_prompt
-from rotoscope.studio.waiting import Told, Waiting, cancelled, joined
+from rotoscope.studio.checks import RequestChecks, compute_check_key, strings_in_arguments
+from rotoscope.studio.dry_run import dry_run_result
+from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, require_prompt
+from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
 
-__all__ = ["Studio", "bare_id", "job_output"]
+__all__ = ["Studio", "job_output", "parse_job_id"]
 
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
-_SANDBOX_SECONDS: Mapping[Tool, float] = {
+_SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "segment_image": 1.5,
     "describe_with_masks": 1.5,
     "generate_video": 6.0,
@@ -57,11 +57,11 @@ class Studio:
     Attributes:
         owner: names this process, as the starter of the jobs that it opens.
         caps: what may be spent.
-        draw: draws a seed.
+        draw_seed: draws a seed.
         checks: what is found out of requests before their jobs are opened.
     """
 
-    rooms: Rooms
+    context: JobContext
     intake: Intake
     access: Access
     dispatcher: Dispatcher
@@ -70,15 +70,15 @@ class Studio:
     quotes: Quotes
     owner: str
     caps: Caps
-    draw: Callable[[], int]
-    checks: Checks[tuple[NewJob, Plan]]
+    draw_seed: Callable[[], int]
+    checks: RequestChecks[tuple[NewJob, CallPlan]]
 
-    def begin(self, tasks: anyio.abc.TaskGroup) -> None:
+    def start_background(self, tasks: anyio.abc.TaskGroup) -> None:
         """Take up what other processes have left, and keep house; until the task group ends."""
         tasks.start_soon(self.dispatcher.run)
         tasks.start_soon(self.retention.run)
-        tasks.start_soon(walk_lists, self.rooms)
-        tasks.start_soon(self._take_up_stumbled)
+        tasks.start_soon(walk_lists, self.context)
+        tasks.start_soon(self._resume_stopped_jobs)
 
     async def perform(
         self,
@@ -86,13 +86,13 @@ class Studio:
         arguments: Arguments,
         principal: str,
         budget: float,
-        told: Told | None = None,
+        on_change: JobCallback | None = None,
         agreed_usd: float | None = None,
         check_seconds: float = inf,
     ) -> JobResult | JobList:
         """Do what a tool promises, waiting at most `budget` seconds for its job, and `check_seconds` until it begins.
 
-        Nobody has been told anything yet: `delivered` is for the last moment before a result goes out.
+        Nobody has been told anything yet: `mark_delivered` is for the last moment before a result goes out.
 
         Raises:
             StillChecking: its media are still being checked; the same request goes on from there.
@@ -105,21 +105,21 @@ class Studio:
             case CancelJob(job_id=job_id):
                 before = await self.job(job_id, principal)
                 job = await self.wait(await self.cancel(job_id, principal), budget)
-                return cancelled(await self.result(job, AnyResult), before)
+                return add_cancel_note(await self.result(job, AnyResult), before)
             case GetJob(job_id=job_id, wait_seconds=seconds):
-                job = await self._waiting.ask_after(await self.job(job_id, principal), seconds, budget, told)
-                await self._made_whole(job, deadline)
+                job = await self._waiter.refresh_job(await self.job(job_id, principal), seconds, budget, on_change)
+                await self._restore_files(job, deadline)
                 return await self.result(job, AnyResult)
             case _:
                 begun = await self.start(tool, arguments, principal, agreed_usd, check_seconds)
                 if isinstance(begun, JobResult):
                     return begun
                 left = max(0.0, deadline - anyio.current_time())  # checking the media took its part
-                job = await self.wait(begun.job, left, told)
-                if not begun.joined:
+                job = await self.wait(begun.job, left, on_change)
+                if not begun.is_joined:
                     return await self.result(job)
-                await self._made_whole(job, deadline)
-                return joined(await self.result(job), begun)
+                await self._restore_files(job, deadline)
+                return add_join_note(await self.result(job), begun)
 
     async def start(
         self,
@@ -128,7 +128,7 @@ class Studio:
         principal: str,
         agreed_usd: float | None = None,
         check_seconds: float = inf,
-    ) -> Opening | JobResult:
+    ) -> OpenResult | JobResult:
         """Check a request, open its job and have it driven; for a dry run, the result of planning it.
 
         A request that repeats one whose end was not told yet joins its job.
@@ -145,11 +145,11 @@ class Studio:
             UserMistake, MissingKey, OverBudget: refused before anything was sent or spent.
             StorageFailed: the job cannot be remembered, so it is not begun.
         """
-        new, planned = await self._checked(tool, arguments, principal, check_seconds, keep=False)
+        new, planned = await self._check_request(tool, arguments, principal, check_seconds, keep=False)
         if getattr(arguments, "dry_run", False):
-            return dry_run(new, planned, self.caps, self.rooms.catalog, self.rooms.dialects)
-        opening = await self.rooms.ledger.open(new, replace(self.caps, agreed=agreed_usd), self.owner)
-        if not opening.joined:
+            return dry_run_result(new, planned, self.caps, self.context.catalog, self.context.dialects)
+        opening = await self.context.ledger.open(new, replace(self.caps, consent_usd=agreed_usd), self.owner)
+        if not opening.is_joined:
             self.dispatcher.start(opening.job.id)
         return opening
 
@@ -160,8 +160,8 @@ class Studio:
             StillChecking: its check takes longer.
             UserMistake, MissingKey, OverBudget: it would be refused.
         """
-        new, _ = await self._checked(tool, arguments, principal, check_seconds, keep=True)
-        joins = await self.rooms.ledger.foreseen(new, self.caps) is not None
+        new, _ = await self._check_request(tool, arguments, principal, check_seconds, keep=True)
+        joins = await self.context.ledger.preview_open(new, self.caps) is not None
         return Quote(new.estimate_usd, new.model, new.provider, new.sandbox, joins, new.quote_key)
 
     async def job(self, job_id: str, principal: str) -> Job:
@@ -170,30 +170,36 @@ class Studio:
         Raises:
             UnknownJob: there is none of this principal's.
         """
-        return await self.rooms.ledger.job(bare_id(job_id), principal)
+        return await self.context.ledger.job(parse_job_id(job_id), principal)
 
-    async def wait(self, job: Job, seconds: float, told: Told | None = None) -> Job:
-        """Wait until nobody drives a job any more, at most some seconds; `told` hears of every change before that."""
-        return await self._waiting.wait(job, seconds, told)
+    async def wait(self, job: Job, seconds: float, on_change: JobCallback | None = None) -> Job:
+        """Wait until nobody drives a job any more, at most some seconds; `on_change` hears of every change before
+        that.
+        """
+        return await self._waiter.wait(job, seconds, on_change)
 
     @property
-    def _waiting(self) -> Waiting:
-        return Waiting(self.rooms, self.dispatcher, self.review)
+    def _waiter(self) -> JobWaiter:
+        return JobWaiter(self.context, self.dispatcher, self.review)
 
-    async def _made_whole(self, job: Job, until: float) -> None:
+    async def _restore_files(self, job: Job, until: float) -> None:
         """Files of a result that have gone are put back while they can be, as long as the question bears it."""
         with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
-            await restore(self.rooms, job)
+            await restore_files(self.context, job)
 
-    async def _take_up_stumbled(self) -> None:
+    async def _resume_stopped_jobs(self) -> None:
         """What a fault of ours, or a full disk, has stopped after the payment may go on now that a process begins."""
         holder = self.review.holder
 
-        def life_here(job: Job) -> float:
-            return life(self.rooms, job) if job.needs_key in holder.keys and job.model in holder.models else 0.0
+        def life_if_drivable(job: Job) -> float:
+            return (
+                retention_seconds(self.context, job)
+                if job.needs_key in holder.keys and job.model in holder.models
+                else 0.0
+            )
 
         with contextlib.suppress(StorageFailed):
-            for job_id in await self.rooms.ledger.resume_stumbled(life_here):
+            for job_id in await self.context.ledger.resume_internal_failures(life_if_drivable):
                 self.dispatcher.start(job_id)
 
     async def resume(self, job_id: str, principal: str) -> Job:
@@ -203,9 +209,9 @@ class Studio:
             UnknownJob: there is none of this principal's.
             InvalidInput: there is nothing to take up; says why.
         """
-        job = await self.rooms.ledger.resume(bare_id(job_id), principal)
+        job = await self.context.ledger.resume(parse_job_id(job_id), principal)
         self.dispatcher.start(job.id)
-        self.rooms.feed.changed(job.id)
+        self.context.notifier.notify_change(job.id)
         return job
 
     async def cancel(self, job_id: str, principal: str) -> Job:
@@ -214,87 +220,91 @@ class Studio:
         Raises:
             UnknownJob: there is none of this principal's.
         """
-        job = await self.rooms.ledger.request_cancel(bare_id(job_id), principal)
+        job = await self.context.ledger.request_cancel(parse_job_id(job_id), principal)
         self.dispatcher.stop(job.id)
-        self.rooms.feed.changed(job.id)
+        self.context.notifier.notify_change(job.id)
         return job
 
-    async def deliver(self, job: Job) -> JobResult:
+    async def deliver_result(self, job: Job) -> JobResult:
         """The result of a job for somebody who asked for it: if it has ended, that is told now."""
         result = await self.result(job)
-        await self.delivered(result)
+        await self.mark_delivered(result)
         return result
 
-    async def delivered(self, result: JobResult, *, late: bool = False) -> None:
+    async def mark_delivered(self, result: JobResult, *, late: bool = False) -> None:
         """A result goes out to who asked for it: if its job has ended, an equal request is a new one from now on.
 
         One that is `late` may reach nobody: equal requests are told it again until something shows that it was heard.
         Only an answer to a tool call or a task is that. A review is no end: nobody knows yet what became of the job.
         """
-        if result.status in ENDED and result.job_id:
+        if result.status in ENDED_STATES and result.job_id:
             # Told once more is better than not told: a disk that is full does not hide what was paid for.
             with contextlib.suppress(StorageFailed):
-                await self.rooms.ledger.delivered(result.job_id, late=late)
+                await self.context.ledger.mark_delivered(result.job_id, late=late)
 
-    async def note_used(self, arguments: Arguments, principal: str) -> None:
+    async def note_job_use(self, arguments: Arguments, principal: str) -> None:
         """What a request names was heard of by who makes it: an equal request to what it came of means a new run."""
-        named = named_in(words_of(arguments))
+        named = find_references(strings_in_arguments(arguments))
         if named and not isinstance(arguments, GetJob | CancelJob):  # who only asks for a job is told its end anyway
             with contextlib.suppress(StorageFailed):
-                await self.rooms.ledger.used(principal, named)
+                await self.context.ledger.mark_used(principal, named)
 
     async def list(self, principal: str, status: Status | None, limit: int, seconds: float = 0.0) -> JobList:
         """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds."""
-        found = await self._waiting.newest(principal, status, limit, seconds)
-        shown = [summary(await self._live(job)) for job in found]
+        found = await self._waiter.newest_jobs(principal, status, limit, seconds)
+        shown = [job_summary(await self._current_job(job)) for job in found]
         return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
 
     async def result(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
-        outputs, now = await self.rooms.ledger.outputs(job.id), self.rooms.clock()
-        return report(await self._live(job), outputs, self.rooms.vault, now, shape)
+        outputs, now = await self.context.ledger.outputs(job.id), self.context.clock()
+        return job_result(await self._current_job(job), outputs, self.context.vault, now, shape)
 
-    async def _live(self, job: Job) -> Job:
-        return await self._waiting.live(job)
+    async def _current_job(self, job: Job) -> Job:
+        return await self._waiter.current_job(job)
 
-    async def _checked(
+    async def _check_request(
         self, tool: str, arguments: Arguments, principal: str, seconds: float, *, keep: bool
-    ) -> tuple[NewJob, Plan]:
-        key = await request_key(tool, arguments, principal)
-        return await self.checks.join(key, lambda: self._planned(tool, arguments, principal), seconds, keep=keep)
+    ) -> tuple[NewJob, CallPlan]:
+        key = await compute_check_key(tool, arguments, principal)
+        return await self.checks.join(key, lambda: self._plan_request(tool, arguments, principal), seconds, keep=keep)
 
-    async def _planned(self, tool: str, arguments: Arguments, principal: str) -> tuple[NewJob, Plan]:
-        name = cast("Tool", tool)
+    async def _plan_request(self, tool: str, arguments: Arguments, principal: str) -> tuple[NewJob, CallPlan]:
+        name = cast("ToolName", tool)
         asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
-        check_prompt(arguments)
+        require_prompt(arguments)
         wanted = getattr(arguments, "model", None)
-        manifest, routes = self.rooms.catalog.choose(name, _kinds(name, asked), wanted, self.access.usable)
-        asked = trimmed(manifest, asked)
+        manifest, routes = self.context.catalog.choose(
+            name, _prompt_kinds_of(name, asked), wanted, self.access.is_usable
+        )
+        asked = trim_arguments(manifest, asked)
         # The sandbox fetches nothing from the network, so it is given the bytes.
-        carrier = largest_carrier(routes, self.rooms.catalog.providers)
-        admitted = await admit(self.intake, manifest, asked, pass_urls=not self.access.sandbox, carrier=carrier)
-        notes = [*admitted.notes, *check_inside(arguments, admitted.first("image"))]
-        route = first_that_carries(routes, self.rooms.catalog.providers, admitted.sizes)
-        planned = plan(manifest, route, {**asked, **admitted.values}, self.draw, admitted.lengths)
-        return await self._new_job(manifest, asked, admitted, planned, notes, principal), planned
+        carrier = largest_upload_limit(routes, self.context.catalog.providers)
+        admitted = await admit_media(
+            self.intake, manifest, asked, pass_urls=not self.access.sandbox, upload_limit=carrier
+        )
+        notes = [*admitted.notes, *check_inside_picture(arguments, admitted.first_medium("image"))]
+        route = first_route_for_sizes(routes, self.context.catalog.providers, admitted.upload_sizes)
+        planned = plan_call(manifest, route, {**asked, **admitted.values}, self.draw_seed, admitted.lengths)
+        return await self._build_new_job(manifest, asked, admitted, planned, notes, principal), planned
 
-    async def _new_job(
+    async def _build_new_job(
         self,
         manifest: Manifest,
         asked: Mapping[str, Json],
         admitted: Admission,
-        planned: Plan,
+        planned: CallPlan,
         notes: Sequence[str],
         principal: str,
     ) -> NewJob:
         sandbox = self.access.sandbox
-        picture = admitted.first("image")
+        picture = admitted.first_medium("image")
         kind = workload(manifest, planned.call)
-        learned = await self.rooms.ledger.usual_seconds(manifest.id, planned.call.provider, kind, sandbox=sandbox)
+        learned = await self.context.ledger.median_duration(manifest.id, planned.call.provider, kind, sandbox=sandbox)
         guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
         data: dict[str, Json] = {
             "call": call_to_json(planned.call),
-            "drawn": list(planned.drawn),
+            "drawn": list(planned.drawn_inputs),
             "seed": planned.seed,
             "price": manifest.price.model_dump(include={"unit", "usd"}) if manifest.price else None,
             "estimate_usd": planned.estimate_usd,
@@ -303,21 +313,21 @@ class Studio:
             "cold_start_seconds": None if sandbox else manifest.timing.cold_start_seconds,
             "workload": kind,
             "picture": picture.value if picture else None,
-            "label": _label(manifest.tool, asked),
-            "mask_selects": admitted.selects,
+            "label": _object_label(manifest.tool, asked),
+            "mask_selects": admitted.mask_share,
             "warnings": [*notes, *_price_notes(planned.estimate_usd)],
         }
-        shown = {name: _short(value) for name, value in asked.items() if value is not None}
+        shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
         provider = planned.call.provider
-        driver = SANDBOX_KEY if sandbox else self.access.driver_of(provider)
+        driver = SANDBOX_KEY if sandbox else self.access.driver_key(provider)
         how = {"driver": driver, "overlay": asked.get("overlay")}
-        key, quote = keys_of(principal, manifest, planned, how)
-        account = None if sandbox else self.access.account_of(provider)
+        key, quote = request_and_price_keys(principal, manifest, planned, how)
+        account = None if sandbox else self.access.account_fingerprint(provider)
         where = (manifest.tool, manifest.id, provider, principal, sandbox)
-        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, admitted.files, quote)
+        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, admitted.file_hashes, quote)
 
 
-async def job_output(rooms: Rooms, link: str) -> str:
+async def job_output(context: JobContext, link: str) -> str:
     """The `artifact://` link of another job's output: `job://ID`, `job://ID/masks/1`, `job://ID/overlay`.
 
     Without a name it is the job's main output: its video, else its mask, if there is only one.
@@ -327,8 +337,8 @@ async def job_output(rooms: Rooms, link: str) -> str:
         InvalidInput: it has no such output.
     """
     job_id, _, name = link.removeprefix("job://").partition("/")
-    job = await rooms.ledger.job(job_id)
-    outputs = await rooms.ledger.outputs(job.id)
+    job = await context.ledger.job(job_id)
+    outputs = await context.ledger.outputs(job.id)
     name = name.strip("/")
     masks = sum(output.role == "mask" for output in outputs)
     if name in ("", "mask", "masks") and masks > 1:
@@ -348,14 +358,14 @@ async def job_output(rooms: Rooms, link: str) -> str:
 
 
 def _outputs_hint(job: Job, outputs: Sequence[Output]) -> str:
-    if not job.final:
+    if not job.is_final:
         return f"Call get_job with job_id {job.id} and wait_seconds, and ask again when it has succeeded."
     roles = dict.fromkeys(output.role for output in outputs)
     names = ", ".join("masks/0 and so on" if role == "mask" else role for role in roles)
     return f"It has {names}." if names else "It has none; call get_job to see why."
 
 
-def bare_id(job_id: str) -> str:
+def parse_job_id(job_id: str) -> str:
     """The id in what a caller calls a job: an id or a `job://` link.
 
     Raises:
@@ -367,19 +377,19 @@ def bare_id(job_id: str) -> str:
     return bare
 
 
-def _kinds(tool: Tool, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
+def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
     return prompt_kinds(asked) if tool == "segment_image" else frozenset()
 
 
-def _label(tool: Tool, asked: Mapping[str, Json]) -> str:
+def _object_label(tool: ToolName, asked: Mapping[str, Json]) -> str:
     words = asked.get("instruction") if tool == "segment_image" else None
     return str(words).strip()[:200] if words else ("object" if tool == "segment_image" else "area")
 
 
-def _short(given: Json) -> Json:
+def _shorten_data_uris(given: Json) -> Json:
     """A data URI is bytes: they are not repeated in results."""
     if isinstance(given, list):
-        return [_short(one) for one in given]
+        return [_shorten_data_uris(one) for one in given]
     is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
     return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
 

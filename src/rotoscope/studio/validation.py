@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from typing import cast
 
 from rotoscope.contracts.arguments import Arguments, BoxArgument, DescribeWithMasks, PointArgument, SegmentImage
-from rotoscope.contracts.characters import control_in, is_blank
+from rotoscope.contracts.characters import first_control_character, is_blank
 from rotoscope.errors import InvalidInput
 from rotoscope.media.edit_masks import fit_mask
-from rotoscope.media.intake import Admitted, Intake, MediaKind
-from rotoscope.models.clip_defaults import Clip, fitted
+from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
+from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.models.prices import Length
-from rotoscope.models.uploads import Carrier
+from rotoscope.models.prices import MediaLength
+from rotoscope.models.uploads import UploadLimit
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["Admission", "admit", "check_inside", "check_prompt"]
+__all__ = ["Admission", "admit_media", "check_inside_picture", "require_prompt"]
 
-_MANY_FRAMES = 400
+_DEFAULT_MAX_FRAMES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,18 @@ class Admission:
     """
 
     values: Mapping[str, Json]
-    media: Mapping[str, Sequence[Admitted]]
+    media: Mapping[str, Sequence[AdmittedMedia]]
     notes: Sequence[str]
 
     @property
-    def lengths(self) -> dict[str, Length]:
+    def lengths(self) -> dict[str, MediaLength]:
         """How long every medium lasts of which that is known, by its link."""
         every = [one for media in self.media.values() for one in media]
         timed = [(one.value, one.duration_seconds, one.frames) for one in every]
-        return {link: Length(seconds, frames) for link, seconds, frames in timed if seconds is not None}
+        return {link: MediaLength(seconds, frames) for link, seconds, frames in timed if seconds is not None}
 
     @property
-    def selects(self) -> dict[str, Json] | None:
+    def mask_share(self) -> dict[str, Json] | None:
         """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
         every = (one.selects for media in self.media.values() for one in media)
         found = next((one for one in every if one is not None), None)
@@ -51,51 +51,57 @@ class Admission:
         return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
 
     @property
-    def sizes(self) -> list[int]:
+    def upload_sizes(self) -> list[int]:
         """The size in bytes of every file that must be brought to the provider."""
         return [one.size for media in self.media.values() for one in media if one.size is not None]
 
     @property
-    def files(self) -> tuple[str, ...]:
+    def file_hashes(self) -> tuple[str, ...]:
         """The hashes of the kept files that it needs: what is sent, and the picture that masks are painted on."""
         every = {one.value for found in self.media.values() for one in found}
         return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
 
-    def first(self, argument: str) -> Admitted | None:
+    def first_medium(self, argument: str) -> AdmittedMedia | None:
         """The first medium of an argument."""
         return next(iter(self.media.get(argument, ())), None)
 
 
-async def admit(
-    intake: Intake, manifest: Manifest, asked: Mapping[str, Json], *, pass_urls: bool, carrier: Carrier | None = None
+async def admit_media(
+    intake: Intake,
+    manifest: Manifest,
+    asked: Mapping[str, Json],
+    *,
+    pass_urls: bool,
+    upload_limit: UploadLimit | None = None,
 ) -> Admission:
     """Admit every medium that the arguments name, and make masks fit their videos.
 
     Raises:
         UserMistake: a medium is not read, cannot be used, or does not fit another.
     """
-    media: dict[str, list[Admitted]] = {}
+    media: dict[str, list[AdmittedMedia]] = {}
     many: dict[str, bool] = {}
     for field in manifest.inputs.values():
         given = asked.get(field.argument) if field.argument and field.is_media else None
         if given is None or field.argument is None:
             continue
         listed = given if isinstance(given, list) else [given]
-        _check_number(field, listed)
+        _check_item_count(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
         kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
         media[field.argument] = [
-            await intake.admit(kind, str(one), field.argument, pass_urls=pass_urls, carrier=carrier) for one in listed
+            await intake.admit(kind, str(one), field.argument, pass_urls=pass_urls, carrier=upload_limit)
+            for one in listed
         ]
         many[field.argument] = field.many
-    notes = [*_unread(media), *_first_frames(media), *_how_read(media)]
-    notes += [*_lost_sound(manifest, media), *await _cover(intake, manifest, media)]
-    chosen, more = _fitting(manifest, asked, media)
+    notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
+    notes += [*_sound_notes(manifest, media), *await _fit_masks(intake, manifest, media)]
+    chosen, more = _arguments_for_video(manifest, asked, media)
     links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
     return Admission({**chosen, **links}, media, [*notes, *more])
 
 
-def _check_number(field: Input, listed: Sequence[Json]) -> None:
+def _check_item_count(field: Input, listed: Sequence[Json]) -> None:
     """Too many are refused before the first is read."""
     if field.many and field.max_items is not None and len(listed) > field.max_items:
         raise InvalidInput(
@@ -104,7 +110,7 @@ def _check_number(field: Input, listed: Sequence[Json]) -> None:
         )
 
 
-def _unread(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+def _unread_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
     """What could not be checked, because the provider reads it from its own address."""
     passed = sorted({name for name, found in media.items() for one in found if one.content_type is None})
     if not passed or passed == ["image"]:
@@ -112,17 +118,17 @@ def _unread(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
     return [f"Passed on by URL and so not checked: {', '.join(passed)}."]
 
 
-def _first_frames(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
-    taken = [one for found in media.values() for one in found if one.of_video]
+def _first_frame_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
+    taken = [one for found in media.values() for one in found if one.is_first_frame]
     return [f"The picture is the first frame of the video, {one.width}x{one.height} pixels." for one in taken]
 
 
-def _how_read(media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+def _intake_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
     """What was found while a medium was checked, each sentence once."""
     return list(dict.fromkeys(note for found in media.values() for one in found for note in one.notes))
 
 
-def _lost_sound(manifest: Manifest, media: Mapping[str, Sequence[Admitted]]) -> list[str]:
+def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
     """What becomes of the sound of a clip that is edited."""
     covered = {manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers}
     sounds = any(one.has_audio for name in covered if name for one in media.get(name, ()))
@@ -133,14 +139,14 @@ def _lost_sound(manifest: Manifest, media: Mapping[str, Sequence[Admitted]]) -> 
     return ["The clip has sound; the result will have none."]
 
 
-async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admitted]]) -> list[str]:
+async def _fit_masks(intake: Intake, manifest: Manifest, media: dict[str, list[AdmittedMedia]]) -> list[str]:
     notes: list[str] = []
     for field in manifest.inputs.values():
         covered = manifest.inputs[field.covers].argument if field.covers else None
         mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
         if covered and field.argument and mask and mask[0].width:
             fitting, said = await fit_mask(
-                intake.vault, intake.decoders, mask[0], video[0] if video else None, _most_frames(manifest)
+                intake.vault, intake.decoders, mask[0], video[0] if video else None, _max_edited_frames(manifest)
             )
             media[field.argument] = [fitting]
             notes += said
@@ -149,24 +155,24 @@ async def _cover(intake: Intake, manifest: Manifest, media: dict[str, list[Admit
     return notes
 
 
-def _most_frames(manifest: Manifest) -> int:
+def _max_edited_frames(manifest: Manifest) -> int:
     """How many frames of a video the model edits at most."""
     known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
-    return min(known, default=_MANY_FRAMES)
+    return min(known, default=_DEFAULT_MAX_FRAMES)
 
 
-def _fitting(
-    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[Admitted]]
+def _arguments_for_video(
+    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[AdmittedMedia]]
 ) -> tuple[dict[str, Json], list[str]]:
     covered = [manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers]
     for name in covered:
         for video in media.get(name or "", ()):
             if video.width and video.height and video.frames:
-                return fitted(manifest, asked, Clip(video.width, video.height, video.frames))
+                return arguments_for_clip(manifest, asked, ClipShape(video.width, video.height, video.frames))
     return {}, []
 
 
-def check_prompt(arguments: Arguments) -> None:
+def require_prompt(arguments: Arguments) -> None:
     """Refuse a request that does not say what is wanted.
 
     Raises:
@@ -177,8 +183,8 @@ def check_prompt(arguments: Arguments) -> None:
         if words is None:
             continue
         if is_blank(words):
-            raise InvalidInput(f"The {name} is empty.", hint=_WHAT_TO_SAY.get(type(arguments), "Say what is wanted."))
-        if control := control_in(words):
+            raise InvalidInput(f"The {name} is empty.", hint=_PROMPT_HINTS.get(type(arguments), "Say what is wanted."))
+        if control := first_control_character(words):
             raise InvalidInput(f"The {name} holds the control character {control}.", hint="Write it without.")
     if not isinstance(arguments, SegmentImage):
         return
@@ -190,13 +196,13 @@ def check_prompt(arguments: Arguments) -> None:
         raise InvalidInput("No point is on the object.", hint="Give at least one point with keep: true.")
 
 
-_WHAT_TO_SAY: Mapping[type[Arguments], str] = {
+_PROMPT_HINTS: Mapping[type[Arguments], str] = {
     SegmentImage: "Say what to segment, or give points or a box.",
     DescribeWithMasks: "Say what to describe, or leave the prompt out.",
 }
 
 
-def check_inside(arguments: Arguments, picture: Admitted | None) -> list[str]:
+def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) -> list[str]:
     """Points and boxes are in pixels of the upright picture; outside of it they are a mistake.
 
     Returns:
@@ -207,7 +213,7 @@ def check_inside(arguments: Arguments, picture: Admitted | None) -> list[str]:
     """
     if not isinstance(arguments, SegmentImage) or not (arguments.points or arguments.box) or picture is None:
         return []
-    _check_pixels(arguments)
+    _refuse_fractions(arguments)
     if arguments.box is not None:
         _check_box(arguments.box, picture)
     for point in arguments.points or ():
@@ -217,7 +223,7 @@ def check_inside(arguments: Arguments, picture: Admitted | None) -> list[str]:
     return []
 
 
-def _check_pixels(asked: SegmentImage) -> None:
+def _refuse_fractions(asked: SegmentImage) -> None:
     """Some models give places as fractions: read as pixels they are all in the first one."""
     places = [value for point in asked.points or () for value in (point.x, point.y)]
     if asked.box is not None:
@@ -229,25 +235,25 @@ def _check_pixels(asked: SegmentImage) -> None:
         )
 
 
-def _check_point(point: PointArgument, picture: Admitted) -> None:
+def _check_point(point: PointArgument, picture: AdmittedMedia) -> None:
     width, height = picture.width or float("inf"), picture.height or float("inf")
     if not (0 <= point.x < width and 0 <= point.y < height):
         raise InvalidInput(
-            f"The point ({point.x:g}, {point.y:g}) is outside the picture, which is {_size(picture)} pixels.",
+            f"The point ({point.x:g}, {point.y:g}) is outside the picture, which is {_size_text(picture)} pixels.",
             hint="Give x and y in pixels of the upright picture, counted from its top left corner.",
         )
 
 
-def _check_box(box: BoxArgument, picture: Admitted) -> None:
+def _check_box(box: BoxArgument, picture: AdmittedMedia) -> None:
     if box.left >= box.right or box.top >= box.bottom:
         raise InvalidInput("The box is empty.", hint="left must be less than right, and top less than bottom.")
     width, height = picture.width or float("inf"), picture.height or float("inf")
     if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
         raise InvalidInput(
-            f"The box goes beyond the picture, which is {_size(picture)} pixels.",
+            f"The box goes beyond the picture, which is {_size_text(picture)} pixels.",
             hint="Give left, top, right and bottom in pixels of the upright picture.",
         )
 
 
-def _size(picture: Admitted) -> str:
+def _size_text(picture: AdmittedMedia) -> str:
     return f"{picture.width}x{picture.height}" if picture.width else "of unknown size in"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.protocol.fast_start.handshake import Opening
+from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.session import Session
-from rotoscope.protocol.lines import Outline, TooLong, outline_of, read_lines
+from rotoscope.protocol.lines import LongLine, MessageOutline, read_lines, read_outline
 
 MIB = 1024 * 1024
 
@@ -25,7 +25,7 @@ def reading(*chunks: bytes) -> Callable[[], bytes]:
 def cut(*chunks: bytes, longest: int = 100) -> list[bytes | int | float | str | None]:
     """The lines; of one that is too long the id."""
     lines = read_lines(reading(*chunks), longest)
-    return [line.outline.request_id if isinstance(line, TooLong) else line for line in lines]
+    return [line.outline.request_id if isinstance(line, LongLine) else line for line in lines]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=9), max_size=9))
@@ -63,7 +63,7 @@ def test_a_line_that_is_too_long_is_not_held() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
-    assert isinstance(line, TooLong)
+    assert isinstance(line, LongLine)
     assert line.outline.request_id == 7
 
 
@@ -85,11 +85,11 @@ def test_the_id_of_a_request_is_found_without_parsing_it(
 ) -> None:
     told = {"jsonrpc": "2.0", "id": number, "method": "x", "params": params}
     line = json.dumps({name: told[name] for name in order}, ensure_ascii=ascii_only).encode()
-    outline = Outline()
+    outline = MessageOutline()
     for at in range(0, len(line), step):
         outline.add(line[at : at + step])
     assert outline.request_id == number
-    assert outline.wants_answer
+    assert outline.is_answer_expected
     assert outline.is_whole
 
 
@@ -111,14 +111,14 @@ def test_the_id_of_a_request_is_found_without_parsing_it(
     ],
 )
 def test_an_id_is_taken_from_the_outermost_object_alone(line: bytes, request_id: int | None) -> None:
-    outline = outline_of(line)
+    outline = read_outline(line)
     assert (outline.request_id if outline else None) == request_id
 
 
 @given(st.binary(max_size=80))
 def test_no_bytes_break_an_outline(line: bytes) -> None:
-    outline = outline_of(line)
-    assert outline is None or (outline.wants_answer in {True, False} and json.dumps(outline.request_id))
+    outline = read_outline(line)
+    assert outline is None or (outline.is_answer_expected in {True, False} and json.dumps(outline.request_id))
 
 
 class Client:
@@ -127,8 +127,8 @@ class Client:
     def __init__(self, replies: Path) -> None:
         self.replies = replies
         source, self.pen = os.pipe()
-        self.session = Session(Opening(None), source, os.open(replies, os.O_CREAT | os.O_WRONLY))
-        self.session.begin()
+        self.session = Session(Handshake(None), source, os.open(replies, os.O_CREAT | os.O_WRONLY))
+        self.session.start()
 
     def say(self, *words: bytes) -> None:
         for one in words:

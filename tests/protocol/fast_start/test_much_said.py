@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rotoscope.protocol.fast_start.handshake import Opening
+from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.session import Session
 
 SECONDS = 30
@@ -28,8 +28,8 @@ class Chatty:
     def __init__(self, sink: int) -> None:
         source, self.pen = os.pipe()
         os.set_blocking(self.pen, False)
-        self.session = Session(Opening(None), source, sink)
-        self.session.begin()
+        self.session = Session(Handshake(None), source, sink)
+        self.session.start()
         self.said: list[bytes] = []
         self.rest = b""
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver import MCPServer
 from mcp_types import jsonrpc_message_adapter
 
-from rotoscope.cli.fast_start import run
-from rotoscope.protocol.fast_start.cached_replies import Replies, read_replies
-from rotoscope.protocol.fast_start.handshake import Opening
-from rotoscope.server.lazy_studio import StudioDoor
+from rotoscope.cli.fast_start import serve_lines
+from rotoscope.protocol.fast_start.cached_replies import CachedReplies, read_replies
+from rotoscope.protocol.fast_start.handshake import Handshake
+from rotoscope.server.lazy_studio import LazyStudio
 
 Message = dict[str, Any]
 MODERN = "2026-07-28"
@@ -48,7 +48,7 @@ METAS: tuple[Any, ...] = (
 
 
 @pytest.fixture(scope="module")
-def replies() -> Replies:
+def replies() -> CachedReplies:
     found = read_replies({"ROTOSCOPE_HOME": "/nowhere"})
     assert found is not None
     return found
@@ -120,7 +120,7 @@ def numbered(messages: Sequence[Message]) -> list[bytes]:
     return [json.dumps(m).encode() + b"\n" for m in told]
 
 
-async def served(server: MCPServer[StudioDoor], said: Sequence[bytes], answered: set[int | str]) -> dict[Any, Message]:
+async def served(server: MCPServer[LazyStudio], said: Sequence[bytes], answered: set[int | str]) -> dict[Any, Message]:
     """The server's replies to a client that waits after each line."""
     replies: dict[Any, Message] = {}
 
@@ -138,86 +138,86 @@ async def served(server: MCPServer[StudioDoor], said: Sequence[bytes], answered:
         replies[number] = reply
 
     with anyio.fail_after(30):
-        await run(server, lines(), write, answered)
+        await serve_lines(server, lines(), write, answered)
     return replies
 
 
 def with_the_front(
-    server: MCPServer[StudioDoor], stored: Replies, said: Sequence[bytes], early: int
+    server: MCPServer[LazyStudio], stored: CachedReplies, said: Sequence[bytes], early: int
 ) -> dict[Any, Message]:
     """The replies when the first `early` lines come before the server is there."""
-    opening = Opening(stored)
-    found = [json.loads(reply) for reply in map(opening.take, said[:early]) if reply is not None]
+    opening = Handshake(stored)
+    found = [json.loads(reply) for reply in map(opening.answer_line, said[:early]) if reply is not None]
     replies = {reply["id"]: reply for reply in found}
-    late = anyio.run(served, server, [*opening.kept, *said[early:]], opening.answered)
+    late = anyio.run(served, server, [*opening.pending_lines, *said[early:]], opening.answered_ids)
     assert not set(replies) & set(late), "answered twice"
     return {**replies, **late}
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> MCPServer[StudioDoor]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> MCPServer[LazyStudio]:
     """One server for all examples: nothing here opens its studio."""
-    from rotoscope.composition import stdio_server
+    from rotoscope.composition import build_stdio_server
     from rotoscope.settings import read_settings
 
     home = tmp_path_factory.mktemp("home")
-    return stdio_server(read_settings({"ROTOSCOPE_HOME": str(home)}), home, home)
+    return build_stdio_server(read_settings({"ROTOSCOPE_HOME": str(home)}), home, home)
 
 
 @hypothesis.settings(max_examples=300)
 @given(st.data())
 def test_a_client_gets_the_same_replies_with_the_front_as_without(
-    shared: MCPServer[StudioDoor], replies: Replies, data: st.DataObject
+    shared: MCPServer[LazyStudio], replies: CachedReplies, data: st.DataObject
 ) -> None:
     said = numbered(data.draw(st.lists(st.one_of(usual, unusual), min_size=1, max_size=6)))
     early = data.draw(st.integers(1, len(said)))
     assert with_the_front(shared, replies, said, early) == anyio.run(served, shared, said, set())
 
 
-def taken(opening: Opening, *messages: Message) -> list[bool]:
-    return [opening.take(line) is not None for line in numbered(messages)]
+def taken(opening: Handshake, *messages: Message) -> list[bool]:
+    return [opening.answer_line(line) is not None for line in numbered(messages)]
 
 
 @pytest.mark.parametrize("client", [CLIENTS[0], CLIENTS[1], CLIENTS[2]])
 @pytest.mark.parametrize("told", [CAPABILITIES[0], CAPABILITIES[1], CAPABILITIES[5], CAPABILITIES[12]])
-def test_real_clients_are_answered_from_the_store(replies: Replies, client: Message, told: Message) -> None:
+def test_real_clients_are_answered_from_the_store(replies: CachedReplies, client: Message, told: Message) -> None:
     """As Claude Code, the Inspector and the SDKs introduce themselves."""
     opening = initialize("2025-06-18", client, told)
     rest = [message(method, {"_meta": {"progressToken": 1}}) for method in LISTS]
-    assert taken(Opening(replies), opening, notice("notifications/initialized"), *rest) == [True, False, *[True] * 4]
+    assert taken(Handshake(replies), opening, notice("notifications/initialized"), *rest) == [True, False, *[True] * 4]
     meta = envelope(client=client, capabilities=told, progressToken=2)
-    assert all(taken(Opening(replies), *(message(method, meta) for method in ("server/discover", *LISTS))))
+    assert all(taken(Handshake(replies), *(message(method, meta) for method in ("server/discover", *LISTS))))
 
 
-def test_a_probe_decides_nothing(replies: Replies) -> None:
+def test_a_probe_decides_nothing(replies: CachedReplies) -> None:
     probe = message("server/discover", envelope(capabilities={}))
-    assert taken(Opening(replies), probe, initialize(capabilities={}), message("tools/list")) == [True] * 3
-    assert taken(Opening(replies), probe, message("tools/list", envelope(capabilities={})), probe) == [True] * 3
+    assert taken(Handshake(replies), probe, initialize(capabilities={}), message("tools/list")) == [True] * 3
+    assert taken(Handshake(replies), probe, message("tools/list", envelope(capabilities={})), probe) == [True] * 3
 
 
-def test_a_listening_stream_decides_the_era_and_what_follows_is_still_answered(replies: Replies) -> None:
+def test_a_listening_stream_decides_the_era_and_what_follows_is_still_answered(replies: CachedReplies) -> None:
     """Claude Code opens with a probe, a listen stream, another probe, and the lists."""
     meta = envelope(capabilities={})
-    opening = Opening(replies)
+    opening = Handshake(replies)
     assert taken(opening, message("server/discover", meta)) == [True]
     methods = ("server/discover", "subscriptions/listen", "server/discover", "tools/list")
     assert taken(opening, *(message(method, meta) for method in methods)) == [True, False, True, True]
-    assert len(opening.kept) == 1
+    assert len(opening.pending_lines) == 1
     assert taken(opening, initialize(capabilities={})) == [False]
 
 
-def test_only_what_settles_the_session_is_said_again_to_the_server(replies: Replies) -> None:
-    opening = Opening(replies)
+def test_only_what_settles_the_session_is_said_again_to_the_server(replies: CachedReplies) -> None:
+    opening = Handshake(replies)
     taken(opening, initialize(capabilities={}), notice("notifications/initialized"), *map(message, LISTS))
-    assert [json.loads(line)["method"] for line in opening.kept] == ["initialize", "notifications/initialized"]
-    assert opening.answered == {"0"}
+    assert [json.loads(line)["method"] for line in opening.pending_lines] == ["initialize", "notifications/initialized"]
+    assert opening.answered_ids == {"0"}
 
 
-def test_without_stored_replies_everything_is_kept(replies: Replies) -> None:
-    opening = Opening(None)
+def test_without_stored_replies_everything_is_kept(replies: CachedReplies) -> None:
+    opening = Handshake(None)
     said = [initialize(capabilities={}), message("ping"), message("server/discover", envelope(capabilities={}))]
     assert taken(opening, *said) == [False] * 3
-    assert (opening.kept, opening.answered) == (numbered(said), set())
+    assert (opening.pending_lines, opening.answered_ids) == (numbered(said), set())
 
 
 def noted(value: bytes) -> bytes:
@@ -246,18 +246,18 @@ NOT_UNDERSTOOD = {
 
 
 @pytest.mark.parametrize("line", NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD)
-def test_after_a_line_that_cannot_be_understood_nothing_more_is_answered(replies: Replies, line: bytes) -> None:
-    opening = Opening(replies)
-    assert opening.take(line) is None
+def test_after_a_line_that_cannot_be_understood_nothing_more_is_answered(replies: CachedReplies, line: bytes) -> None:
+    opening = Handshake(replies)
+    assert opening.answer_line(line) is None
     assert taken(opening, initialize(capabilities={})) == [False]
-    assert opening.kept[0] == line
+    assert opening.pending_lines[0] == line
 
 
 @pytest.mark.parametrize(
     "note", [b'"\\ud83d\\ude00"', b'"\\uD83D\\uDE00\\u00e4\\ud7ff\\ue000"', b'"\\\\ud83d"', '"\U0001f600"'.encode()]
 )
-def test_whole_characters_however_written_are_understood(replies: Replies, note: bytes) -> None:
-    assert Opening(replies).take(noted(note)) is not None
+def test_whole_characters_however_written_are_understood(replies: CachedReplies, note: bytes) -> None:
+    assert Handshake(replies).answer_line(noted(note)) is not None
 
 
 pieces = st.sampled_from(
@@ -271,15 +271,15 @@ nested = st.integers(100, 250).map(lambda depth: "[" * depth + "]" * depth)
 
 
 @given(escaped | numbers | nested)
-def test_what_the_front_answers_the_servers_parser_takes(replies: Replies, value: str) -> None:
+def test_what_the_front_answers_the_servers_parser_takes(replies: CachedReplies, value: str) -> None:
     line = noted(value.encode())
-    if Opening(replies).take(line) is not None:
+    if Handshake(replies).answer_line(line) is not None:
         assert jsonrpc_message_adapter.validate_json(line, by_name=False)
 
 
-def test_a_blank_line_changes_nothing(replies: Replies) -> None:
-    opening = Opening(replies)
-    assert opening.take(b"\r\n") is None
+def test_a_blank_line_changes_nothing(replies: CachedReplies) -> None:
+    opening = Handshake(replies)
+    assert opening.answer_line(b"\r\n") is None
     assert taken(opening, initialize(capabilities={})) == [True]
 
 
@@ -292,14 +292,14 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(["initialize", "ping", "server/discover", *LISTS, "x"]), json_values, json_values)
-def test_no_message_breaks_the_front(replies: Replies, method: str, params: object, number: object) -> None:
+def test_no_message_breaks_the_front(replies: CachedReplies, method: str, params: object, number: object) -> None:
     line = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode()
-    opening = Opening(replies)
-    reply = opening.take(line)
+    opening = Handshake(replies)
+    reply = opening.answer_line(line)
     assert reply is None or json.loads(reply)["id"] == number
-    assert reply is not None or opening.kept == [line]
+    assert reply is not None or opening.pending_lines == [line]
 
 
 @given(st.binary(max_size=60))
-def test_no_line_breaks_the_front(replies: Replies, line: bytes) -> None:
-    assert Opening(replies).take(line) is None
+def test_no_line_breaks_the_front(replies: CachedReplies, line: bytes) -> None:
+    assert Handshake(replies).answer_line(line) is None

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 import rotoscope.settings
-from rotoscope.cli.generate_replies import answers, main, recorded
+from rotoscope.cli.generate_replies import build_replies_file, record_replies, write_replies_file
 from rotoscope.errors import InvalidInput
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.protocol.fast_start.cached_replies import (
     FILE,
+    find_manifests_folder,
     fingerprint_of_manifests,
     is_current,
     read_replies,
-    shipped_manifests,
 )
 from rotoscope.settings import read_settings
 
@@ -41,7 +41,7 @@ SETTINGS = sorted(
 
 @pytest.mark.anyio
 async def test_the_file_is_what_the_server_answers_now() -> None:
-    assert Path(FILE).read_text(encoding="utf-8") == await recorded(), "run `make replies`"
+    assert Path(FILE).read_text(encoding="utf-8") == await build_replies_file(), "run `make replies`"
 
 
 @pytest.mark.anyio
@@ -53,10 +53,10 @@ async def test_a_stored_reply_is_the_servers_own_whatever_the_client_can_do(
     stored = read_replies(environment)
     assert stored is not None
     parts = {**stored.handshake, **stored.modern}[revision]
-    found = await answers(revision, capabilities)
+    found = await record_replies(revision, capabilities)
     assert set(found) == set(parts)
     for method, result in found.items():
-        assert json.loads(stored.words(parts[method], "id")) == {"jsonrpc": "2.0", "id": "id", "result": result}
+        assert json.loads(stored.reply_line(parts[method], "id")) == {"jsonrpc": "2.0", "id": "id", "result": result}
 
 
 def test_every_revision_of_the_sdk_is_stored(environment: dict[str, str]) -> None:
@@ -69,12 +69,12 @@ def test_the_check_tells_whether_the_file_is_up_to_date(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("rotoscope.cli.generate_replies.FILE", str(tmp_path / "replies.json"))
-    assert main(["--check"]) == 1
+    assert write_replies_file(["--check"]) == 1
     assert "make replies" in capsys.readouterr().out
-    assert main([]) == 0
-    assert main(["--check"]) == 0
+    assert write_replies_file([]) == 0
+    assert write_replies_file(["--check"]) == 0
     (tmp_path / "replies.json").write_text("{}", encoding="utf-8")
-    assert main(["--check"]) == 1
+    assert write_replies_file(["--check"]) == 1
 
 
 # What they depend on.
@@ -215,5 +215,5 @@ def test_a_home_that_was_never_expanded_leaves_the_word_to_the_server(name: str)
 
 
 def test_the_manifests_are_those_of_the_catalog() -> None:
-    assert Path(shipped_manifests()).resolve() == manifest_folder().resolve()
+    assert Path(find_manifests_folder()).resolve() == manifest_folder().resolve()
     assert made_from()["manifests"] == fingerprint_of_manifests(str(manifest_folder()))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rotoscope.protocol.fast_start.cached_replies import read_replies
-from rotoscope.protocol.fast_start.handshake import Opening
+from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.session import Session
 from rotoscope.protocol.fast_start.writer import Writer
 
@@ -162,8 +162,8 @@ def unread() -> Iterator[tuple[int, int]]:
 
 def test_the_handover_does_not_wait_for_a_client_that_reads_nothing(unread: tuple[int, int]) -> None:
     source, pen = os.pipe()
-    session = Session(Opening(read_replies({})), source, unread[1])
-    session.begin()
+    session = Session(Handshake(read_replies({})), source, unread[1])
+    session.start()
     os.write(pen, OPENING + b"".join(line(number, "tools/list") for number in range(1, 41)))
     arrived, ended = [], threading.Event()
 
@@ -181,24 +181,24 @@ def test_the_handover_does_not_wait_for_a_client_that_reads_nothing(unread: tupl
 def test_a_writer_is_full_while_much_is_unwritten_and_has_room_when_it_was_read(unread: tuple[int, int]) -> None:
     reading, sink = unread
     writer = Writer(sink, most_bytes=200_000)
-    while not writer.full:
+    while not writer.is_full:
         writer.put(b"x" * 1_000)
-    assert not writer.wait_for_room(0)
+    assert not writer.wait_for_space(0)
     assert not writer.drain(0)
     for _ in range(4):
         os.read(reading, 65_536)
-    assert writer.wait_for_room(SECONDS)
+    assert writer.wait_for_space(SECONDS)
 
 
 def test_a_writer_says_that_its_client_is_gone_and_takes_nothing_more() -> None:
     reading, sink = os.pipe()
     os.close(reading)
     writer, told = Writer(sink), threading.Event()
-    writer.tell(lambda: told.set() if writer.broken else None)
+    writer.set_listener(lambda: told.set() if writer.is_broken else None)
     writer.put(b"line\n")
     assert told.wait(SECONDS)
     assert writer.drain(SECONDS)
-    assert not writer.full
+    assert not writer.is_full
     with pytest.raises(BrokenPipeError):
         writer.put(b"line\n")
     os.close(sink)

@@ -24,7 +24,7 @@ from mcp_types import (
 
 import rotoscope.protocol.tasks as extension
 from rotoscope.protocol.lowlevel import serve_method
-from rotoscope.protocol.tasks import Listening, Task, Tasks, current_offer
+from rotoscope.protocol.tasks import Task, TaskListenHandler, TasksExtension, current_offer
 
 pytestmark = pytest.mark.anyio
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
@@ -90,14 +90,17 @@ def listening() -> dict[str, int]:
 
 @pytest.fixture
 def server(shelf: Shelf, bus: InMemorySubscriptionBus, listening: dict[str, int]) -> MCPServer[Any]:
-    tasks = Tasks(shelf, lambda _: "me", required=frozenset({"only_task"}))
+    tasks = TasksExtension(shelf, lambda _: "me", required=frozenset({"only_task"}))
     built: MCPServer[Any] = MCPServer("plain", extensions=[tasks], subscriptions=bus, log_level="ERROR")
 
     async def may_hear(_: object, uri: str) -> bool:
         return "secret" not in uri
 
     serve_method(
-        built, "subscriptions/listen", SubscriptionsListenRequestParams, Listening(bus, tasks, may_hear, **listening)
+        built,
+        "subscriptions/listen",
+        SubscriptionsListenRequestParams,
+        TaskListenHandler(bus, tasks, may_hear, **listening),
     )
 
     def offers(name: str, task_id: str) -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from rotoscope.providers.dialects.urls import identifier, own_urls, trunk
+from rotoscope.providers.dialects.urls import safe_id, same_origin_urls, strip_version
 
 
 @pytest.mark.parametrize("value", ["688a7frg6nrme0cn5g1a7z9pmr", "764cabcf-b745-4b3e-ae38-1200304cf45b", "a.b_c:d~1"])
 def test_the_ids_of_the_providers_are_usable(value):
-    assert identifier(value) == value
+    assert safe_id(value) == value
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ def test_the_ids_of_the_providers_are_usable(value):
     ],
 )
 def test_only_urls_on_our_own_origin_are_kept(url, kept):
-    assert own_urls({"u": url}, ["u"], "https://queue.fal.run") == ({"u": url} if kept else {})
+    assert same_origin_urls({"u": url}, ["u"], "https://queue.fal.run") == ({"u": url} if kept else {})
 
 
 def test_the_path_of_a_base_is_no_part_of_its_origin():
     url = "http://127.0.0.1:8000/fal/x"
-    assert own_urls({"u": url}, ["u"], "http://127.0.0.1:8000/queue") == {"u": url}
+    assert same_origin_urls({"u": url}, ["u"], "http://127.0.0.1:8000/queue") == {"u": url}
 
 
 @pytest.mark.parametrize("base", ["https://host/replicate", "https://host/replicate/", "https://host/replicate/v1/"])
 def test_a_base_means_the_same_with_and_without_its_version(base):
-    assert trunk(base) == "https://host/replicate"
+    assert strip_version(base) == "https://host/replicate"

@@ -214,19 +214,19 @@ def test_a_run_that_was_stopped_before_its_start_is_not_charged(more: dict[str, 
 
 def test_fals_list_is_asked_for_its_inputs_on_every_page() -> None:
     call = Call("fal", "owner/model", {})
-    first = dialect("fal").recent(call, 0.0)
+    first = dialect("fal").list_recent(call, 0.0)
     assert first is not None
     assert "expand=payloads" in first.url
-    page = dialect("fal").sightings(told(200, {"items": [], "next_cursor": "c2"}), call)
-    assert page.following is not None
-    assert "expand=payloads" in page.following.url
+    page = dialect("fal").read_recent(told(200, {"items": [], "next_cursor": "c2"}), call)
+    assert page.next_page is not None
+    assert "expand=payloads" in page.next_page.url
 
 
 @pytest.mark.parametrize("payload", [{}, {"json_input": None}, {"json_input": "hidden"}])
 def test_a_row_of_fals_list_without_its_input_leaves_the_list_unread(payload: dict[str, Json]) -> None:
     rows: list[Json] = [{"request_id": "r1", **payload}, {"request_id": "r2", "json_input": {}}]
-    page = dialect("fal").sightings(told(200, {"items": rows}), Call("fal", "owner/model", {}))
-    assert ([one.ticket.id for one in page.found], page.whole) == (["r2"], False)
+    page = dialect("fal").read_recent(told(200, {"items": rows}), Call("fal", "owner/model", {}))
+    assert ([one.ticket.id for one in page.predictions], page.is_complete) == (["r2"], False)
 
 
 def test_an_answer_about_another_prediction_is_asked_for_again() -> None:

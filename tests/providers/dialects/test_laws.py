@@ -18,7 +18,7 @@ from rotoscope.errors import (
     ReplyLost,
     RotoscopeError,
 )
-from rotoscope.providers.dialects import DIALECTS, Parcel, Placement
+from rotoscope.providers.dialects import DIALECTS, UploadFile, UploadPlan
 from rotoscope.providers.http.messages import Reply
 from rotoscope.providers.states import (
     Call,
@@ -128,7 +128,7 @@ def test_only_submit_goes_to_a_path_that_creates_a_prediction(name):
 @EVERY_DIALECT
 def test_no_key_is_in_any_request(name):
     dialect = DIALECTS[name](BASES)
-    parcel = Parcel(Path("a.png"), "a.png", "image/png", 3)
+    parcel = UploadFile(Path("a.png"), "a.png", "image/png", 3)
     worded = [dialect.submit(call) for other, call in CALLS if other == name]
     worded += [dialect.ask(state) for state in OPEN]
     worded += [call for call in (dialect.cancel(TICKET), dialect.upload(parcel)) if call]
@@ -217,7 +217,7 @@ def test_any_reply_to_a_submit_is_a_prediction_or_a_documented_error(name, call,
     dialect = DIALECTS[name](BASES)
     match outcome(lambda: dialect.read(reply, call)):
         case InvalidInput() | Refused() | OutOfCredit() | Busy() | ReplyLost() as error:
-            assert error.said is None or len(error.said) <= 2_000
+            assert error.provider_message is None or len(error.provider_message) <= 2_000
         case Waiting() | Working() | Ready() as state:
             assert dialect.ask(state).method == "GET"
         case other:
@@ -241,10 +241,10 @@ def test_any_reply_to_an_ask_is_a_prediction_or_a_documented_error(name, state, 
 @given(reply=JUNK)
 @QUICKLY
 def test_any_reply_to_an_upload_is_a_place_or_a_provider_error(name, reply):
-    parcel = Parcel(Path("a.png"), "a.png", "image/png", 3)
+    parcel = UploadFile(Path("a.png"), "a.png", "image/png", 3)
     dialect = DIALECTS[name](BASES)
-    match outcome(lambda: dialect.placed(reply, parcel)):
-        case Placement(url=url):
+    match outcome(lambda: dialect.read_upload(reply, parcel)):
+        case UploadPlan(url=url):
             assert url.startswith("http")
         case other:
             assert isinstance(other, ProviderError)

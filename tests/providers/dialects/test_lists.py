@@ -47,8 +47,8 @@ def test_replicates_list_is_asked_for_back_to_a_moment_and_is_one_for_all_models
 def test_a_whole_row_of_replicates_list_reads_as_the_answer_to_the_question_does() -> None:
     (row,) = replicate().read_runs(page(WHOLE), "m").rows
     state = Waiting(Ticket("p1", "m"))
-    assert row.answer is not None
-    found = replicate().read(row.answer, state)
+    assert row.status_reply is not None
+    found = replicate().read(row.status_reply, state)
     assert found == replicate().read(Reply(200, {}, json.dumps(WHOLE).encode()), state)
     assert isinstance(found, Succeeded)
 
@@ -57,39 +57,39 @@ def test_a_whole_row_of_replicates_list_reads_as_the_answer_to_the_question_does
 def test_a_row_that_was_cut_down_tells_of_the_end_and_is_no_answer(missing: str) -> None:
     cut = {name: value for name, value in WHOLE.items() if name != missing}
     (row,) = replicate().read_runs(page(cut), "m").rows
-    assert (row.ended, row.answer) == (True, None)
+    assert (row.has_ended, row.status_reply) == (True, None)
 
 
 @pytest.mark.parametrize("output", [None, "", [], {}])
 def test_a_success_without_output_is_asked_about(output: object) -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "output": output}), "m").rows
-    assert (row.ended, row.answer) == (True, None)
+    assert (row.has_ended, row.status_reply) == (True, None)
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled", "aborted"])
 def test_what_did_not_succeed_is_asked_about(status: str) -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "status": status}), "m").rows
-    assert (row.ended, row.answer) == (True, None)
+    assert (row.has_ended, row.status_reply) == (True, None)
 
 
 @pytest.mark.parametrize("status", ["starting", "processing", "a word that nobody knows", None, 7, ["succeeded"], {}])
 def test_any_other_word_is_a_run_that_goes_on(status: object) -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "status": status}), "m").rows
-    assert (row.ended, row.answer) == (False, None)
+    assert (row.has_ended, row.status_reply) == (False, None)
 
 
 def test_a_page_is_followed_only_on_our_own_base() -> None:
     own = replicate().read_runs(page(next="https://api.example.com/v1/predictions?cursor=2"), "m")
     other = replicate().read_runs(page(next="https://evil.example.org/v1/predictions?cursor=2"), "m")
-    assert own.following is not None
-    assert other.following is None
+    assert own.next_page is not None
+    assert other.next_page is None
 
 
 @pytest.mark.parametrize("dialect", [replicate(), fal()])
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'{"results": 7, "items": {}}', b'{"results": [1, null]}'])
 def test_what_is_no_list_shows_nothing(dialect: Dialect, body: bytes) -> None:
     listed = dialect.read_runs(Reply(200, {}, body), "m")
-    assert (listed.rows, listed.following) == ((), None)
+    assert (listed.rows, listed.next_page) == ((), None)
 
 
 @pytest.mark.parametrize("dialect", [replicate(), fal()])
@@ -111,12 +111,12 @@ def test_fals_list_is_one_for_each_endpoint_and_only_tells_of_an_end() -> None:
         {"request_id": 7, "status_code": 200},
     ]
     listed = fal().read_runs(page(*rows, next_cursor="c2"), "fal-ai/a")
-    assert [(row.id, row.ended, row.answer) for row in listed.rows] == [
+    assert [(row.id, row.has_ended, row.status_reply) for row in listed.rows] == [
         ("r1", True, None), ("r2", True, None), ("r3", False, None),
     ]  # fmt: skip
-    assert listed.following is not None
-    assert "cursor=c2" in listed.following.url
-    assert fal().read_runs(page(next_cursor=None), "fal-ai/a").following is None
+    assert listed.next_page is not None
+    assert "cursor=c2" in listed.next_page.url
+    assert fal().read_runs(page(next_cursor=None), "fal-ai/a").next_page is None
 
 
 def test_there_is_no_list_without_a_base_for_it_or_at_segmind() -> None:
@@ -128,6 +128,6 @@ def test_there_is_no_list_without_a_base_for_it_or_at_segmind() -> None:
 
 def test_an_expired_row_is_asked_about_and_never_read_as_a_failure() -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "output": None, "data_removed": True}), "m").rows
-    assert (row.ended, row.answer) == (True, None)
+    assert (row.has_ended, row.status_reply) == (True, None)
     answer = Reply(200, {}, json.dumps({**WHOLE, "output": None, "data_removed": True}).encode())
     assert isinstance(replicate().read(answer, Waiting(Ticket("p1", "m"))), Failed)

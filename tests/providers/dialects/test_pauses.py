@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.providers.dialects.retry_after import LONGEST_PAUSE, pause
+from rotoscope.providers.dialects.retry_after import MAX_RETRY_AFTER, retry_after
 from rotoscope.providers.http.messages import Reply
 
 NOW = {"date": "Sat, 21 Nov 2026 10:00:00 GMT"}
@@ -38,7 +38,7 @@ RESET = "x-rate-limit-reset-at-utc"
     ],
 )
 def test_a_header_names_seconds_or_a_moment(headers, seconds):
-    assert pause(Reply(429, headers)) == seconds
+    assert retry_after(Reply(429, headers)) == seconds
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_header_names_seconds_or_a_moment(headers, seconds):
     ],
 )
 def test_a_sentence_names_seconds(detail, seconds):
-    assert pause(Reply(429, {}, json.dumps({"detail": detail}).encode())) == seconds
+    assert retry_after(Reply(429, {}, json.dumps({"detail": detail}).encode())) == seconds
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_a_sentence_names_seconds(detail, seconds):
     ],
 )
 def test_a_member_of_the_body_names_seconds(body, seconds):
-    assert pause(Reply(429, {}, json.dumps(body).encode())) == seconds
+    assert retry_after(Reply(429, {}, json.dumps(body).encode())) == seconds
 
 
 def test_the_header_counts_before_the_sentence():
-    assert pause(Reply(429, {"retry-after": "3"}, b'{"detail": "resets in ~30s"}')) == 3.0
+    assert retry_after(Reply(429, {"retry-after": "3"}, b'{"detail": "resets in ~30s"}')) == 3.0
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_nonsense_is_never_an_error_nor_a_long_wait(after, reset, date, detail):
     headers = {"retry-after": after, RESET: reset, "date": date}
-    asked = pause(Reply(429, headers, json.dumps({"detail": detail}).encode()))
-    assert asked is None or 0 <= asked <= LONGEST_PAUSE
+    asked = retry_after(Reply(429, headers, json.dumps({"detail": detail}).encode()))
+    assert asked is None or 0 <= asked <= MAX_RETRY_AFTER

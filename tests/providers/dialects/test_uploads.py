@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from rotoscope.errors import Busy, OutOfCredit, ProviderDown, ProviderError, Refused
-from rotoscope.providers.dialects import DIALECTS, Parcel, Placement
+from rotoscope.providers.dialects import DIALECTS, UploadFile, UploadPlan
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.states import Ticket
 
-PARCEL = Parcel(Path("/tmp/x.png"), "picture.png", "image/png", 300_000)
+PARCEL = UploadFile(Path("/tmp/x.png"), "picture.png", "image/png", 300_000)
 BASES = {
     "replicate": {"api": "https://api.replicate.com"},
     "fal": {"api": "https://queue.fal.run", "storage": "https://rest.fal.ai"},
@@ -35,10 +35,10 @@ REQUESTS = {
     ),
 }
 ANSWERS = {
-    "replicate": (Reply(201, {}, json.dumps({"id": "f", "urls": {"get": FILE}}).encode()), Placement(FILE)),
+    "replicate": (Reply(201, {}, json.dumps({"id": "f", "urls": {"get": FILE}}).encode()), UploadPlan(FILE)),
     "fal": (
         Reply(200, {}, json.dumps({"upload_url": "https://signed.example/put?x=1", "file_url": FILE}).encode()),
-        Placement(
+        UploadPlan(
             FILE,
             (
                 HttpCall(
@@ -51,7 +51,7 @@ ANSWERS = {
             ),
         ),
     ),
-    "segmind": (Reply(200, {}, json.dumps({"file_urls": [FILE], "message": "ok"}).encode()), Placement(FILE)),
+    "segmind": (Reply(200, {}, json.dumps({"file_urls": [FILE], "message": "ok"}).encode()), UploadPlan(FILE)),
 }
 EVERY_DIALECT = pytest.mark.parametrize("name", DIALECTS)
 
@@ -64,7 +64,7 @@ def test_an_upload_is_worded_as_the_provider_documents_it(name):
 @EVERY_DIALECT
 def test_the_reply_to_an_upload_says_where_the_file_will_be_read(name):
     reply, placement = ANSWERS[name]
-    assert DIALECTS[name](BASES[name]).placed(reply, PARCEL) == placement
+    assert DIALECTS[name](BASES[name]).read_upload(reply, PARCEL) == placement
 
 
 @EVERY_DIALECT
@@ -81,19 +81,19 @@ def test_the_reply_to_an_upload_says_where_the_file_will_be_read(name):
 )
 def test_a_file_that_was_not_taken_is_a_provider_error(name, status, error):
     with pytest.raises(error) as caught:
-        DIALECTS[name](BASES[name]).placed(Reply(status, {}, b'{"detail": "no"}'), PARCEL)
+        DIALECTS[name](BASES[name]).read_upload(Reply(status, {}, b'{"detail": "no"}'), PARCEL)
     assert type(caught.value) is error
 
 
 def test_fal_says_under_403_that_the_account_has_run_dry():
     reply = Reply(403, {}, b'{"detail": "User is locked. Reason: Exhausted balance."}')
     with pytest.raises(OutOfCredit):
-        DIALECTS["fal"](BASES["fal"]).placed(reply, PARCEL)
+        DIALECTS["fal"](BASES["fal"]).read_upload(reply, PARCEL)
 
 
 def test_segmind_says_under_406_that_the_account_has_run_dry():
     with pytest.raises(OutOfCredit):
-        DIALECTS["segmind"](BASES["segmind"]).placed(Reply(406, {}, b'{"error": "Not enough credits"}'), PARCEL)
+        DIALECTS["segmind"](BASES["segmind"]).read_upload(Reply(406, {}, b'{"error": "Not enough credits"}'), PARCEL)
 
 
 @pytest.mark.parametrize("name", ["fal", "segmind"])
@@ -103,18 +103,18 @@ def test_without_a_base_for_files_nothing_is_uploaded(name):
 
 def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_what_they_were_answered():
     """As the official npm client does above 90 MB."""
-    parcel = Parcel(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
+    parcel = UploadFile(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
     fal = DIALECTS["fal"](BASES["fal"])
     first = fal.upload(parcel)
     assert first is not None
     assert first.url.endswith("/storage/upload/initiate-multipart?storage_type=fal-cdn-v3")
     answer = {"upload_url": "https://signed.example/up?sig=1", "file_url": FILE}
-    placement = fal.placed(Reply(200, {}, json.dumps(answer).encode()), parcel)
+    placement = fal.read_upload(Reply(200, {}, json.dumps(answer).encode()), parcel)
     assert [part.span for part in placement.parts] == [(n * 10_000_000, 10_000_000) for n in range(10)]
     assert placement.parts[1].url == "https://signed.example/up/2?sig=1"
     assert not any(part.with_key for part in placement.parts)
     replies = [Reply(200, {}, json.dumps({"partNumber": n, "etag": f"e{n}"}).encode()) for n in (1, 2)]
-    closing = placement.closing(replies)
+    closing = placement.completion_call(replies)
     assert closing is not None
     assert closing.url == "https://signed.example/up/complete?sig=1"
     assert closing.json == {"parts": [{"partNumber": 1, "etag": "e1"}, {"partNumber": 2, "etag": "e2"}]}

@@ -10,10 +10,10 @@ from recorder import Recorder
 from rotoscope.errors import ReplyLost, SlowHost
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.providers.dialects import DIALECTS
-from rotoscope.providers.http.bodies import LEAST_SPEED, at_least_speed, stream_lines
-from rotoscope.providers.http.client import Door, Wire
+from rotoscope.providers.http.bodies import MIN_BYTES_PER_SECOND, require_minimum_speed, stream_lines
+from rotoscope.providers.http.client import ProviderAccess, Wire
 from rotoscope.providers.http.messages import ECHO_BYTES, REPLY_BYTES, HttpCall, Reply
-from rotoscope.providers.recent import MOST_ROWS
+from rotoscope.providers.recent import MAX_ROWS
 from rotoscope.providers.states import Call
 
 pytestmark = pytest.mark.anyio
@@ -21,12 +21,12 @@ URL = "https://sandbox.invalid/v1/p"
 
 
 def wire_to(app: Recorder) -> Wire:
-    return Wire({"p": Door("Authorization", "Bearer ", "key-of-a-test")}, frozenset({"sandbox.invalid"}), app)
+    return Wire({"p": ProviderAccess("Authorization", "Bearer ", "key-of-a-test")}, frozenset({"sandbox.invalid"}), app)
 
 
 @pytest.mark.parametrize("bound", [REPLY_BYTES, ECHO_BYTES])
 async def test_a_reply_is_read_up_to_the_bound_of_its_request(bound: int) -> None:
-    call = HttpCall("GET", URL, largest_reply=bound)
+    call = HttpCall("GET", URL, max_reply_bytes=bound)
     assert len((await wire_to(Recorder(body=b" " * bound)).send("p", call)).body) == bound
     with pytest.raises(ReplyLost, match="larger"):
         await wire_to(Recorder(body=b" " * (bound + 1))).send("p", call)
@@ -93,7 +93,9 @@ async def test_a_stream_that_never_ends_a_line_is_ended_by_the_wire(tmp_path: Pa
     assert told == ["x"]
 
 
-@pytest.mark.parametrize(("speed", "slow"), [(1, True), (LEAST_SPEED - 1, True), (LEAST_SPEED, False), (10**6, False)])
+@pytest.mark.parametrize(
+    ("speed", "slow"), [(1, True), (MIN_BYTES_PER_SECOND - 1, True), (MIN_BYTES_PER_SECOND, False), (10**6, False)]
+)
 async def test_a_download_that_brings_less_than_the_least_speed_is_given_up(speed: int, slow: bool) -> None:
     clock = [0.0]
 
@@ -102,7 +104,7 @@ async def test_a_download_that_brings_less_than_the_least_speed_is_given_up(spee
             clock[0] += 1
             yield b"x" * speed
 
-    pieces = at_least_speed(body(), lambda: clock[0])
+    pieces = require_minimum_speed(body(), lambda: clock[0])
     if not slow:
         assert len([piece async for piece in pieces]) == 120
         return
@@ -120,7 +122,7 @@ async def test_a_pause_of_this_process_is_no_slowness_of_the_host() -> None:
         clock[0] += 86_400
         yield b"x" * 100_000
 
-    assert len([piece async for piece in at_least_speed(body(), lambda: clock[0])]) == 2
+    assert len([piece async for piece in require_minimum_speed(body(), lambda: clock[0])]) == 2
 
 
 @pytest.mark.parametrize("wire", ["replicate", "fal", "segmind"])
@@ -128,10 +130,10 @@ def test_a_page_of_a_list_is_read_up_to_a_bound_and_is_then_not_whole(wire: str)
     provider = load_catalog(manifest_folder()).providers[wire]
     dialect, call = DIALECTS[provider.dialect](provider.bases), Call(wire, "owner/model", {})
     row = {"input": {}, "json_input": {}, "request_body": {}, "request_id": "p1", "id": "p1"}
-    for rows, read in ((50, 50), (MOST_ROWS + 5_000, MOST_ROWS)):
+    for rows, read in ((50, 50), (MAX_ROWS + 5_000, MAX_ROWS)):
         listed = [row] * rows
         reply = Reply(200, body=json.dumps({"results": listed, "items": listed, "data": listed}).encode())
-        page = dialect.sightings(reply, call)
-        assert len(page.found) == read
-        assert page.whole is (read == rows)
+        page = dialect.read_recent(reply, call)
+        assert len(page.predictions) == read
+        assert page.is_complete is (read == rows)
         assert len(dialect.read_runs(reply, "owner/model").rows) <= read

@@ -11,12 +11,12 @@ import pytest
 from recorder import Recorder
 
 from rotoscope.errors import OutputLost, ReplyLost, TooLarge, Unreachable, UnsafeSource
-from rotoscope.providers.http.client import Door, Wire
+from rotoscope.providers.http.client import ProviderAccess, Wire
 from rotoscope.providers.http.messages import HttpCall
 
 pytestmark = pytest.mark.anyio
 KEY = "r8_3f9a0c"
-DOORS = {"replicate": Door("Authorization", "Bearer ", KEY, ("replicate.delivery", "*.replicate.delivery"))}
+DOORS = {"replicate": ProviderAccess("Authorization", "Bearer ", KEY, ("replicate.delivery", "*.replicate.delivery"))}
 
 
 def wire_to(app: Recorder) -> Wire:

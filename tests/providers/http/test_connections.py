@@ -10,13 +10,13 @@ import anyio.abc
 import pytest
 
 from rotoscope.errors import ReplyLost, StorageFailed, Unreachable, UnsafeSource
-from rotoscope.providers.http.client import Door, Times, Wire
+from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
 from rotoscope.providers.http.proxies import ProxySettings
-from rotoscope.providers.http.transfers import Pace
+from rotoscope.providers.http.transfers import CountdownTiming
 
 pytestmark = pytest.mark.anyio
-DOORS = {"fal": Door("Authorization", "Key ", "k1_3f9a0c", ("*.fal.media",))}
+DOORS = {"fal": ProviderAccess("Authorization", "Key ", "k1_3f9a0c", ("*.fal.media",))}
 GATEWAY = "http://gateway.invalid"
 FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n{}"
 TLS = b"\x16\x03"
@@ -85,7 +85,7 @@ async def wired(*hosts: str, proxies: ProxySettings | None = None, found: Sequen
     async def resolve(host: str, port: int) -> Sequence[str]:
         return found
 
-    wire = Wire(DOORS, frozenset(hosts), resolve=resolve, times=Times(20.0, 20.0), proxies=proxies)
+    wire = Wire(DOORS, frozenset(hosts), resolve=resolve, timeouts=ReplyTimeouts(20.0, 20.0), proxies=proxies)
     yield wire
     await wire.aclose()
 
@@ -155,7 +155,7 @@ async def test_every_request_goes_through_the_proxy_the_download_too(tmp_path: P
 
 async def test_no_request_goes_through_the_proxy_where_no_proxy_says_so(tmp_path: Path) -> None:
     async with serving() as proxy, serving() as server:
-        proxies = ProxySettings({"http": f"http://{proxy.host}"}, direct=("127.0.0.1",))
+        proxies = ProxySettings({"http": f"http://{proxy.host}"}, no_proxy=("127.0.0.1",))
         async with wired(server.host, proxies=proxies) as wire:
             await every_request(wire, f"http://{server.host}", tmp_path)
     assert proxy.lines == []
@@ -271,7 +271,7 @@ async def test_a_connection_that_never_stands_is_given_up_and_closed() -> None:
 
             proxies = ProxySettings({"https": f"http://{server.host}"}) if through_proxy else ProxySettings()
             at = "https://hang.example/" if through_proxy else f"https://{server.host}/"
-            wire = Wire(DOORS, proxies=proxies, pace=Pace(lambda clock=clock: clock[0], sleep))
+            wire = Wire(DOORS, proxies=proxies, timing=CountdownTiming(lambda clock=clock: clock[0], sleep))
             with anyio.fail_after(20), pytest.raises(Unreachable):
                 await wire.send("fal", HttpCall("POST", at, json={}), pays=True)
             with anyio.fail_after(20):

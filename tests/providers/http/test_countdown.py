@@ -12,12 +12,12 @@ import anyio.lowlevel
 import pytest
 
 from rotoscope.errors import ReplyLost
-from rotoscope.providers.http.client import Door, Times, Wire
+from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
-from rotoscope.providers.http.transfers import Countdown, Pace
+from rotoscope.providers.http.transfers import Countdown, CountdownTiming
 
 pytestmark = pytest.mark.anyio
-DOORS = {"replicate": Door("Authorization", "Bearer ", "r8_3f9a0c")}
+DOORS = {"replicate": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
 ACCEPTED = b'HTTP/1.1 201 Created\r\ncontent-length: 12\r\n\r\n{"id": "p1"}'
 
 
@@ -33,15 +33,15 @@ class Clock:
         self.now += seconds + (self.jumps.pop(0) if self.jumps else self.always)
 
     @property
-    def pace(self) -> Pace:
-        return Pace(lambda: self.now, self.sleep)
+    def pace(self) -> CountdownTiming:
+        return CountdownTiming(lambda: self.now, self.sleep)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0, 7.5])
 async def test_work_that_never_ends_is_cut_off_when_its_time_is_over(seconds: float) -> None:
     clock = Clock()
     with pytest.raises(TimeoutError):
-        await Countdown(seconds, clock.pace).bound(anyio.sleep_forever)
+        await Countdown(seconds, clock.pace).run(anyio.sleep_forever)
     assert clock.slept == pytest.approx(seconds)
 
 
@@ -49,14 +49,14 @@ async def test_work_that_never_ends_is_cut_off_when_its_time_is_over(seconds: fl
 async def test_a_pause_counts_as_one_step_and_something_is_always_read_after_it(before: int) -> None:
     clock = Clock(*[0.0] * before, 45.0)
     with pytest.raises(TimeoutError):
-        await Countdown(5.0, clock.pace).bound(anyio.sleep_forever)
+        await Countdown(5.0, clock.pace).run(anyio.sleep_forever)
     assert clock.slept == pytest.approx(5.0 if before < 4 else 6.0)
 
 
 async def test_a_machine_that_is_paused_in_every_step_does_not_wait_for_ever() -> None:
     clock = Clock(always=45.0)
     with pytest.raises(TimeoutError):
-        await Countdown(3.0, clock.pace).bound(anyio.sleep_forever)
+        await Countdown(3.0, clock.pace).run(anyio.sleep_forever)
     assert clock.slept < 10
 
 
@@ -70,7 +70,7 @@ async def test_progress_starts_the_time_anew() -> None:
             await anyio.lowlevel.checkpoint()
         return "done"
 
-    assert await countdown.bound(work) == "done"
+    assert await countdown.run(work) == "done"
 
 
 @pytest.mark.parametrize("error", [ValueError("a"), KeyboardInterrupt(), ExceptionGroup("two", [ValueError("b")])])
@@ -80,14 +80,14 @@ async def test_an_error_of_the_work_comes_out_as_it_is(error: BaseException) -> 
         raise error
 
     with pytest.raises(type(error)) as caught:
-        await Countdown(5.0, Pace()).bound(work)
+        await Countdown(5.0, CountdownTiming()).run(work)
     assert caught.value is error
 
 
 async def test_who_is_cancelled_from_outside_is_cancelled() -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await Countdown(5.0, Pace()).bound(anyio.sleep_forever)
+        await Countdown(5.0, CountdownTiming()).run(anyio.sleep_forever)
     assert scope.cancelled_caught
 
 
@@ -100,7 +100,7 @@ async def test_a_reply_that_does_not_come_in_time_is_lost_and_said_to_be_late() 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, serve)
         host = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
-        wire = Wire(DOORS, frozenset({host}), times=Times(0.1, 0.1))
+        wire = Wire(DOORS, frozenset({host}), timeouts=ReplyTimeouts(0.1, 0.1))
         with anyio.fail_after(10), pytest.raises(ReplyLost, match="in time"):
             await wire.send("replicate", HttpCall("POST", f"http://{host}/v1/p", json={}), pays=True)
         await wire.aclose()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.errors import UnsafeSource
-from rotoscope.providers.http.egress import Target, check_addresses, check_url, host_allowed, is_public
+from rotoscope.providers.http.egress import Target, check_addresses, check_url, is_allowed_host, is_public
 
 _PRIVATE_V4 = (
     "0.0.0.0",
@@ -416,7 +416,7 @@ def test_a_name_without_an_address_is_unreachable() -> None:
     ],
 )
 def test_a_host_is_on_the_list_or_below_a_starred_name(host: str, patterns: list[str], allowed: bool) -> None:
-    assert host_allowed(host, patterns) is allowed
+    assert is_allowed_host(host, patterns) is allowed
 
 
 def test_a_refusal_says_nothing_of_the_query_or_the_password() -> None:

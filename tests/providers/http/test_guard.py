@@ -13,19 +13,19 @@ from recorder import Recorder
 
 from rotoscope.errors import OutputLost, ProviderError, RotoscopeError, Unreachable, UnsafeSource
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.providers.dialects import DIALECTS, Dialect, Parcel
-from rotoscope.providers.http.client import Door, Wire
-from rotoscope.providers.http.guard import connect_shares, origin_of
+from rotoscope.providers.dialects import DIALECTS, Dialect, UploadFile
+from rotoscope.providers.http.client import ProviderAccess, Wire
+from rotoscope.providers.http.guard import connect_timeouts, origin_of
 from rotoscope.providers.http.messages import HttpCall, Json, Reply
 from rotoscope.providers.http.proxies import ProxySettings
-from rotoscope.providers.http.transfers import Pace
+from rotoscope.providers.http.transfers import CountdownTiming
 from rotoscope.providers.states import Call, Ready, Waiting
 
 pytestmark = pytest.mark.anyio
 PROVIDERS = load_catalog(manifest_folder()).providers
 FORMS = [("replicate", "official"), ("gateway", "version"), ("fal", "queue"), ("segmind", "v1"), ("segmind", "v2")]
 DOORS = {
-    name: Door(
+    name: ProviderAccess(
         one.auth.header,
         one.auth.prefix,
         "key-of-a-test",
@@ -105,14 +105,14 @@ def steps(dialect: Dialect, call: Call, reply: Reply, file: Path) -> Iterator[Ca
         return [*asked, *(dialect.ask(one) for one in later if isinstance(one, Waiting | Ready))]
 
     def uploaded(size: int) -> list[Any]:
-        placement = dialect.placed(reply, Parcel(file, "a.bin", "image/png", size))
-        return [*placement.parts, placement.closing([reply] * len(placement.parts))]
+        placement = dialect.read_upload(reply, UploadFile(file, "a.bin", "image/png", size))
+        return [*placement.parts, placement.completion_call([reply] * len(placement.parts))]
 
-    yield lambda: [dialect.submit(call), dialect.recent(call, 0.0), dialect.list_runs(call.endpoint, 0.0)]
+    yield lambda: [dialect.submit(call), dialect.list_recent(call, 0.0), dialect.list_runs(call.endpoint, 0.0)]
     yield begun
-    yield lambda: [dialect.sightings(reply, call).following]
-    yield lambda: [dialect.read_runs(reply, call.endpoint).following]
-    yield lambda: [dialect.record(call, "p1"), dialect.ask(Waiting(dialect.ticket(call, "p1")))]
+    yield lambda: [dialect.read_recent(reply, call).next_page]
+    yield lambda: [dialect.read_runs(reply, call.endpoint).next_page]
+    yield lambda: [dialect.look_up(call, "p1"), dialect.ask(Waiting(dialect.ticket(call, "p1")))]
     yield lambda: uploaded(6)
     yield lambda: uploaded(200_000_000)
 
@@ -156,7 +156,7 @@ async def test_a_key_goes_nowhere_but_to_the_providers_own_bases() -> None:
 
 
 @asynccontextmanager
-async def at(found: dict[str, list[str]], doors: dict[str, Door] = DOORS, **more: Any) -> AsyncIterator[Wire]:
+async def at(found: dict[str, list[str]], doors: dict[str, ProviderAccess] = DOORS, **more: Any) -> AsyncIterator[Wire]:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return found.get(host, [])
 
@@ -187,7 +187,7 @@ async def test_a_storage_host_that_is_not_known_is_refused_by_its_name(tmp_path:
 async def test_the_operators_address_of_one_provider_is_not_trusted_for_another(tmp_path: Path) -> None:
     app = Recorder(body=b"secret")
     doors = {
-        "gateway": Door("Authorization", "Bearer ", "g", trusted=frozenset({"gateway.invalid"})),
+        "gateway": ProviderAccess("Authorization", "Bearer ", "g", trusted=frozenset({"gateway.invalid"})),
         "replicate": DOORS["replicate"],
     }
     wire = Wire(doors, sandbox=app)
@@ -215,7 +215,7 @@ async def test_a_redirect_stays_within_the_hosts_of_outputs(tmp_path: Path, loca
         asked.append(host)
         return []
 
-    doors = {"replicate": Door("A", "", "key-of-a-test", ("replicate.delivery",))}
+    doors = {"replicate": ProviderAccess("A", "", "key-of-a-test", ("replicate.delivery",))}
     wire = Wire(doors, frozenset({"sandbox.invalid"}), app, resolve=resolve)
     with pytest.raises((OutputLost, UnsafeSource)) as caught:
         await wire.download("replicate", "https://sandbox.invalid/a.png", tmp_path / "o", 100)
@@ -241,7 +241,7 @@ async def test_every_judged_address_is_dialled_in_turn(tmp_path: Path, monkeypat
         clock[0] += seconds
 
     found = ["2606:2800:220:1::1", "2606:2800:220:1::2", "93.184.215.14"]
-    async with at({"replicate.delivery": found}, pace=Pace(lambda: clock[0], sleep)) as wire:
+    async with at({"replicate.delivery": found}, pace=CountdownTiming(lambda: clock[0], sleep)) as wire:
         with anyio.fail_after(20), pytest.raises(Unreachable):
             await wire.download("replicate", "https://replicate.delivery/o.png", tmp_path / "o", 100)
     assert dialled == [found[0], found[2], found[1]]
@@ -250,10 +250,10 @@ async def test_every_judged_address_is_dialled_in_turn(tmp_path: Path, monkeypat
 
 def test_the_budget_of_several_addresses_is_one() -> None:
     for ways in range(1, 12):
-        shares = connect_shares(8.0, ways)
+        shares = connect_timeouts(8.0, ways)
         assert len(shares) == ways
         assert sum(shares) == pytest.approx(8.0)
-    assert connect_shares(8.0, 2) == [4.0, 4.0]
+    assert connect_timeouts(8.0, 2) == [4.0, 4.0]
 
 
 async def test_no_cookie_of_one_host_goes_to_another() -> None:

@@ -38,7 +38,7 @@ UNUSABLE = {
 @pytest.mark.parametrize(("name", "value"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_setting_that_cannot_be_used_is_refused_by_its_name_and_not_shown(name: str, value: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_proxy_settings({name: value}, can_socks=lambda: False)
+        read_proxy_settings({name: value}, has_socks=lambda: False)
     assert caught.value.message.startswith(name)
     assert "s3cret" not in caught.value.message + caught.value.hint
 
@@ -52,7 +52,7 @@ def test_a_proxy_that_no_address_would_go_through_is_not_judged(value: str) -> N
 
 
 def test_socks_proxies_are_taken_where_they_can_be_spoken_to() -> None:
-    proxies = read_proxy_settings({"ALL_PROXY": "socks5://127.0.0.1:1080"}, can_socks=lambda: True)
+    proxies = read_proxy_settings({"ALL_PROXY": "socks5://127.0.0.1:1080"}, has_socks=lambda: True)
     assert (
         proxies.proxy_for("https://a.example/") == proxies.proxy_for("http://a.example/") == "socks5://127.0.0.1:1080"
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from rotoscope.models.access import SANDBOX_URL, access_of
+from rotoscope.models.access import SANDBOX_URL, resolve_access
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.providers.dialects import DIALECTS, Parcel
-from rotoscope.providers.http.client import Door, Wire
+from rotoscope.providers.dialects import DIALECTS, UploadFile
+from rotoscope.providers.http.client import ProviderAccess, Wire
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.runner import Runner
 from rotoscope.providers.states import Prediction
@@ -19,7 +19,7 @@ from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 PROVIDERS = load_catalog(manifest_folder()).providers
-DOORS = {name: Door(p.auth.header, p.auth.prefix, "sandbox") for name, p in PROVIDERS.items()}
+DOORS = {name: ProviderAccess(p.auth.header, p.auth.prefix, "sandbox") for name, p in PROVIDERS.items()}
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def runner(wire: Wire, provider: str) -> Runner:
     async def record(_: Prediction) -> None:
         raise AssertionError("an upload has no state")
 
-    bases = access_of(read_settings({}), PROVIDERS).bases[provider]
+    bases = resolve_access(read_settings({}), PROVIDERS).base_urls[provider]
     return Runner(DIALECTS[PROVIDERS[provider].dialect](bases), send, record, anyio.sleep)
 
 
-def written(path: Path, size: int) -> Parcel:
+def written(path: Path, size: int) -> UploadFile:
     path.write_bytes((b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 400_000)[:size])
-    return Parcel(path, "a.png", "image/png", size)
+    return UploadFile(path, "a.png", "image/png", size)
 
 
 @pytest.mark.parametrize(("provider", "size"), [("fal", 3_000_000), ("fal", 95_000_000), ("segmind", 300_000)])

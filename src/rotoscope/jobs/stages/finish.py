@@ -8,37 +8,37 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.errors import OutputLost, RotoscopeError, UserMistake, WorkerLost
-from rotoscope.jobs.context import Rooms
-from rotoscope.jobs.dispatcher import Grip
-from rotoscope.jobs.stages.fetch import OUTPUT_BYTES, bring_back, harvested
-from rotoscope.jobs.stages.finish_masks import Finished, MaskWork, finish_masks
+from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.dispatcher import LeaseGuard
+from rotoscope.jobs.stages.fetch import MAX_OUTPUT_BYTES, fetch_again, read_job_output
+from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
 from rotoscope.jobs.stages.finish_video import finish_video
 from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
 from rotoscope.media.image.coco import file_name_of
-from rotoscope.media.worker_files import scratch_files, take_in
-from rotoscope.models.outputs import Harvest
+from rotoscope.media.worker_files import scratch_file_stem, store_worker_files
+from rotoscope.models.outputs import ModelOutput
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.records import Job, Output, Patch
 
-__all__ = ["finish", "restore"]
+__all__ = ["finish", "restore_files"]
 
-_FETCHED_AGAIN = 3  # times; more often something here removes what is kept
+_MAX_REFETCHES = 3  # times; more often something here removes what is kept
 _log = logging.getLogger(__name__)
 
 
-async def finish(rooms: Rooms, job: Job, _: Grip) -> Patch:
+async def finish(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
     """Make the result useful: measure and pair masks, or look into the video.
 
     A file that has gone meanwhile is fetched again, from where it came.
     """
-    found, raw = harvested(rooms, job), await _raw(rooms, job)
-    gone = [output for output in raw if rooms.vault.find(output.artifact.sha256) is None]
-    if gone or not (raw or found.is_words_alone):
-        return _back_to_fetch(job, gone)
-    return _done(job, found, await _finished(rooms, job, found, raw))
+    found, raw = read_job_output(context, job), await _raw_outputs(context, job)
+    gone = [output for output in raw if context.vault.find(output.artifact.sha256) is None]
+    if gone or not (raw or found.is_text_only):
+        return _patch_to_refetch(job, gone)
+    return _patch_of_result(job, found, await _finish_in_worker(context, job, found, raw))
 
 
-async def restore(rooms: Rooms, job: Job) -> None:
+async def restore_files(context: JobContext, job: Job) -> None:
     """Put files of a result back that are no longer in the vault: fetched again, or made again from what was fetched.
 
     The end of the job stays as it is, and what cannot be put back now stays away: the report names it.
@@ -46,19 +46,19 @@ async def restore(rooms: Rooms, job: Job) -> None:
     if job.state != "succeeded":
         return
     try:
-        outputs = await rooms.ledger.outputs(job.id)
-        if all(rooms.vault.find(output.artifact.sha256) for output in outputs):
+        outputs = await context.ledger.outputs(job.id)
+        if all(context.vault.find(output.artifact.sha256) for output in outputs):
             return
         raw = [output for output in outputs if output.role == "raw"]
-        if not all(rooms.vault.find(output.artifact.sha256) for output in raw):
-            raw = list(await bring_back(rooms, job))
-        finished = await _finished(rooms, job, harvested(rooms, job), raw)
-        await rooms.ledger.put_back(job.id, [*raw, *finished.outputs])
+        if not all(context.vault.find(output.artifact.sha256) for output in raw):
+            raw = list(await fetch_again(context, job))
+        finished = await _finish_in_worker(context, job, read_job_output(context, job), raw)
+        await context.ledger.restore_outputs(job.id, [*raw, *finished.outputs])
     except RotoscopeError as error:
         _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)
 
 
-def _back_to_fetch(job: Job, gone: Sequence[Output]) -> Patch:
+def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:
     """Back to where a missing file came from.
 
     Raises:
@@ -66,8 +66,8 @@ def _back_to_fetch(job: Job, gone: Sequence[Output]) -> Patch:
     """
     known = job.data.get("fetched_again")
     times = known if isinstance(known, int) else 0
-    if times >= _FETCHED_AGAIN or not all(output.source_url for output in gone):
-        names = ", ".join(output.artifact.sha256 for output in gone)
+    if times >= _MAX_REFETCHES or not all(output.source_url for output in missing):
+        names = ", ".join(output.artifact.sha256 for output in missing)
         raise OutputLost(
             f"A file of the result is no longer in the results folder: {names}.",
             hint="The run was probably charged; look for its result at the provider.",
@@ -76,20 +76,20 @@ def _back_to_fetch(job: Job, gone: Sequence[Output]) -> Patch:
     return Patch(stage="fetch", data={"fetched_again": times + 1}, message=message)
 
 
-async def _raw(rooms: Rooms, job: Job) -> list[Output]:
-    return [output for output in await rooms.ledger.outputs(job.id) if output.role == "raw"]
+async def _raw_outputs(context: JobContext, job: Job) -> list[Output]:
+    return [output for output in await context.ledger.outputs(job.id) if output.role == "raw"]
 
 
-async def _finished(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output]) -> Finished:
+async def _finish_in_worker(context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output]) -> FinishResult:
     """The result, made in a worker and kept by this process.
 
     Raises:
         OutputLost: what came back costs too much to read, or makes its decoder crash.
         WorkerLost: the worker was ended from outside, which says nothing of the result: it is tried again.
     """
-    with scratch_files(rooms.vault) as stem:
+    with scratch_file_stem(context.vault) as stem:
         try:
-            finished = await _made(rooms, job, found, raw, stem)
+            finished = await _process_outputs(context, job, found, raw, stem)
         except WorkerLost:
             raise
         except UserMistake as error:
@@ -98,52 +98,56 @@ async def _finished(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output
                 hint="The run was probably charged; the file is kept and listed under files.",
                 code=error.code,
             ) from error
-        await anyio.to_thread.run_sync(take_in, rooms.vault, finished.made)
+        await anyio.to_thread.run_sync(store_worker_files, context.vault, finished.new_files)
     return finished
 
 
-async def _made(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], stem: Path) -> Finished:
+async def _process_outputs(
+    context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output], stem: Path
+) -> FinishResult:
     if found.video is not None:
-        path = _present(rooms, raw[0])
-        return await rooms.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
-    return await _masks(rooms, job, found, raw, stem)
+        path = _path_in_vault(context, raw[0])
+        return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
+    return await _process_masks(context, job, found, raw, stem)
 
 
-async def _masks(rooms: Rooms, job: Job, found: Harvest, raw: Sequence[Output], stem: Path) -> Finished:
-    picture = await _picture(rooms, job)
+async def _process_masks(
+    context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output], stem: Path
+) -> FinishResult:
+    picture = await _find_picture(context, job)
     work = MaskWork(
-        raw=[(_present(rooms, output), output) for output in raw],
+        raw=[(_path_in_vault(context, output), output) for output in raw],
         picture=picture,
-        file_name=_file_name(rooms, job, picture),
+        file_name=_file_name(context, job, picture),
         text=found.text,
         names=[found.masks[output.n].label for output in raw],
-        left_out=found.left_out + len(found.masks) - len(raw),
-        frame=rooms.manifest(job).outputs.frame,
-        by_place=bool(job.args.get("points") or job.args.get("box")),
+        omitted_count=found.excess_count + len(found.masks) - len(raw),
+        frame=context.manifest(job).outputs.frame,
+        has_location=bool(job.args.get("points") or job.args.get("box")),
         label=str(job.data.get("label") or "mask"),
         score=found.notice.confidence if found.notice else None,
-        describes=rooms.manifest(job).tool == "describe_with_masks",
-        paint=job.args.get("overlay") is not False,
+        is_description=context.manifest(job).tool == "describe_with_masks",
+        with_overlay=job.args.get("overlay") is not False,
     )
     try:
-        return await rooms.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
+        return await context.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
     finally:
-        if picture is not None and picture.parent == rooms.vault.folder / "scratch":
+        if picture is not None and picture.parent == context.vault.folder / "scratch":
             picture.unlink(missing_ok=True)
 
 
-def _file_name(rooms: Rooms, job: Job, picture: Path | None) -> str:
+def _file_name(context: JobContext, job: Job, picture: Path | None) -> str:
     """What the picture is called by who gave it; one of ours is called as its file in the results folder."""
     given = str(job.args.get("image") or "").strip()
     if given.lower().startswith("artifact://"):
-        picture = rooms.vault.find(given.partition("://")[2].strip("/")) or picture
+        picture = context.vault.find(given.partition("://")[2].strip("/")) or picture
     elif not given.lower().startswith("job://"):
         return file_name_of(given)
     return picture.name if picture is not None else file_name_of(given)
 
 
-def _present(rooms: Rooms, output: Output) -> Path:
-    path = rooms.vault.find(output.artifact.sha256)
+def _path_in_vault(context: JobContext, output: Output) -> Path:
+    path = context.vault.find(output.artifact.sha256)
     if path is None:
         raise OutputLost(
             "A file of the result is no longer in the results folder.", hint="Look for it at the provider."
@@ -151,7 +155,7 @@ def _present(rooms: Rooms, output: Output) -> Path:
     return path
 
 
-def _done(job: Job, found: Harvest, finished: Finished) -> Patch:
+def _patch_of_result(job: Job, found: ModelOutput, finished: FinishResult) -> Patch:
     earlier = job.data.get("warnings")
     warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *found.warnings, *finished.warnings]
     if found.notice and found.notice.text:
@@ -163,16 +167,16 @@ def _done(job: Job, found: Harvest, finished: Finished) -> Patch:
     return Patch(stage="done", state="succeeded", data=data, outputs=finished.outputs, message="Done.", progress=1.0)
 
 
-async def _picture(rooms: Rooms, job: Job) -> Path | None:
+async def _find_picture(context: JobContext, job: Job) -> Path | None:
     """The picture that the model saw: ours, or fetched now for the overlay; None when that fails."""
     value = str(job.data.get("picture") or "")
     if value.startswith("artifact://"):
-        return rooms.vault.find(value.removeprefix("artifact://"))
+        return context.vault.find(value.removeprefix("artifact://"))
     if not value.startswith("https://"):
         return None
-    scratch = await anyio.to_thread.run_sync(rooms.vault.scratch)
+    scratch = await anyio.to_thread.run_sync(context.vault.new_scratch_path)
     try:
-        await rooms.wire.fetch(value, scratch, OUTPUT_BYTES)
+        await context.wire.fetch(value, scratch, MAX_OUTPUT_BYTES)
     except RotoscopeError:
         scratch.unlink(missing_ok=True)
         return None

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotoscope.errors import OutputLost, UserMistake
-from rotoscope.jobs.stages.finish_masks import Finished
-from rotoscope.media.worker_files import Tray
+from rotoscope.jobs.stages.finish_masks import FinishResult
+from rotoscope.media.worker_files import ScratchVault
 from rotoscope.store.records import Artifact, Output
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["finish_video"]
 
 
-def finish_video(raw: Output, path: Path, stem: Path) -> Finished:
+def finish_video(raw: Output, path: Path, stem: Path) -> FinishResult:
     """Look into the video that was fetched. Heavy: run it in a worker process.
 
     Args:
@@ -30,7 +30,7 @@ def finish_video(raw: Output, path: Path, stem: Path) -> Finished:
     """
     from rotoscope.media.video.videos import filmstrip, poster, probe_video
 
-    tray = Tray(stem)
+    tray = ScratchVault(stem)
     try:
         facts = asdict(probe_video(path))
     except UserMistake as error:
@@ -41,13 +41,15 @@ def finish_video(raw: Output, path: Path, stem: Path) -> Finished:
         ) from error
     facts.pop("content_type")
     video = Artifact(raw.artifact.sha256, raw.artifact.content_type, raw.artifact.size, facts)
-    pictures = [*_picture("poster", poster, path, tray), *_picture("filmstrip", filmstrip, path, tray)]
+    pictures = [*_still_outputs("poster", poster, path, tray), *_still_outputs("filmstrip", filmstrip, path, tray)]
     warnings = () if len(pictures) == len(("poster", "filmstrip")) else ("No picture could be made of the video.",)
     outputs = (Output("video", 0, video, raw.source_url, raw.source_expires_at), *pictures)
-    return Finished({}, outputs, warnings, made=tuple(tray.files))
+    return FinishResult({}, outputs, warnings, new_files=tuple(tray.files))
 
 
-def _picture(role: str, make: "Callable[[Path], Image.Image]", path: Path, tray: Tray) -> Iterator[Output]:
+def _still_outputs(
+    role: str, make: "Callable[[Path], Image.Image]", path: Path, tray: ScratchVault
+) -> Iterator[Output]:
     """A picture of the video; a good video is not lost for want of one."""
     from rotoscope.media.image.previews import encode_jpeg
 

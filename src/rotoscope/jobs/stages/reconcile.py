@@ -14,81 +14,97 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from rotoscope.contracts.money import in_dollars
+from rotoscope.contracts.money import format_usd
 from rotoscope.errors import StorageFailed, SubmitUnsure
-from rotoscope.jobs.context import Rooms
-from rotoscope.jobs.run_times import number
+from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.run_times import number_or_none
 from rotoscope.jobs.stages.watch import patch_of
-from rotoscope.providers.correlation import token_from_text
+from rotoscope.providers.correlation import parse_token
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.recent import Seen, Sighting, with_token_of, worded_like
+from rotoscope.providers.recent import RecentList, RecentPrediction, predictions_with_input, predictions_with_token
 from rotoscope.providers.runner import Runner
 from rotoscope.providers.states import Call, Prediction, Waiting
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Submission
 
-__all__ = ["Look", "doubt", "find_lost_run", "look_once", "quiet_runner", "take_up", "what_was_seen"]
+__all__ = [
+    "RunCandidates",
+    "describe_candidates",
+    "find_candidates",
+    "find_lost_run",
+    "resume_submission",
+    "runner_without_recorder",
+    "unsure_error",
+]
 
-_WITHOUT_TOKEN = 30.0  # seconds before the intent; clocks differ
-_WITH_TOKEN = 3600.0  # seconds; a token cannot be anybody else's, so clocks matter less
+_MARGIN_WITHOUT_TOKEN = 30.0  # seconds before the intent; clocks differ
+_MARGIN_WITH_TOKEN = 3600.0  # seconds; a token cannot be anybody else's, so clocks matter less
 _LAST_PAUSES = (1.0, 3.0)  # seconds
-_CLOCKS_AGREE = 10.0  # seconds; a Date header names whole seconds, and is some time on its way
+_CLOCK_TOLERANCE = 10.0  # seconds; a Date header names whole seconds, and is some time on its way
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RunCandidates:
     """What one look into a provider's list has shown of a job's run.
 
     Attributes:
-        ours: the runs that hold the job's token, and belong to no other job.
-        alike: the runs without it that were given the same; only where none holds it.
-        whole: whether the whole list was read and recognised.
+        matches: the runs that hold the job's token, and belong to no other job.
+        similar: the runs without it that were given the same; only where none holds it.
+        is_complete: whether the whole list was read and recognised.
     """
 
-    ours: tuple[Sighting, ...]
-    alike: tuple[Sighting, ...]
-    whole: bool
+    matches: tuple[RecentPrediction, ...]
+    similar: tuple[RecentPrediction, ...]
+    is_complete: bool
 
 
-async def take_up(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Patch:
+async def resume_submission(context: JobContext, job: Job, call: Call, submission: Submission) -> Patch:
     """Go on where somebody intended before us: with the id they got, or as after a lost reply.
 
     They may be alive still and wait for their reply, so that is waited for first.
     """
     if submission.prediction_id is None:
-        request = rooms.dialects[job.provider].submit(call)
-        longest = rooms.wire.longest(request) + rooms.tempo.post_grace
-        await rooms.sleep(min(max(submission.intent_at + longest - rooms.clock(), 0.0), longest))
-        with _left_as_it_is(job):
-            stands = await rooms.ledger.submission(job.id)
+        request = context.dialects[job.provider].submit(call)
+        longest = context.wire.max_request_seconds(request) + context.intervals.post_grace
+        await context.sleep(min(max(submission.intent_at + longest - context.clock(), 0.0), longest))
+        with _map_storage_failure(job):
+            stands = await context.ledger.submission(job.id)
         if stands is None:
-            return _unsent()
+            return _patch_to_submit()
         submission = stands
     if submission.prediction_id is None:
-        return await find_lost_run(rooms, job, call, submission, doubt(rooms, job, call))
-    return _adopt(rooms, job, call, submission.prediction_id)
+        return await find_lost_run(context, job, call, submission, unsure_error(context, job, call))
+    return _patch_to_follow(context, job, call, submission.prediction_id)
 
 
-async def find_lost_run(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
+async def find_lost_run(
+    context: JobContext, job: Job, call: Call, submission: Submission, error: SubmitUnsure
+) -> Patch:
     """Find the prediction of a request whose reply was lost, and go on with it.
 
     Raises:
         SubmitUnsure: nothing can decide; says what was checked and what to check.
         LostLease: the ledger cannot be used for now.
     """
-    provider = rooms.provider(job)
+    provider = context.provider(job)
     if not provider.can_list:
-        with _left_as_it_is(job):
-            again = await _sent_once_more(rooms, job, submission)
+        with _map_storage_failure(job):
+            again = await _resend_once(context, job, submission)
         if again is not None:
             return again
-        raise doubt(rooms, job, call, why=f"{provider.title} has no list to look it up in.", said=lost.said)
-    with _left_as_it_is(job):
-        return await _search(rooms, job, call, submission, lost)
+        raise unsure_error(
+            context,
+            job,
+            call,
+            why=f"{provider.title} has no list to look it up in.",
+            provider_message=error.provider_message,
+        )
+    with _map_storage_failure(job):
+        return await _search_list(context, job, call, submission, error)
 
 
 @contextmanager
-def _left_as_it_is(job: Job) -> Iterator[None]:
+def _map_storage_failure(job: Job) -> Iterator[None]:
     """While the ledger cannot be used, nothing is decided: the intent stands, and whoever has the job next looks."""
     try:
         yield
@@ -96,141 +112,159 @@ def _left_as_it_is(job: Job) -> Iterator[None]:
         raise LostLease(job.id) from error
 
 
-async def _search(rooms: Rooms, job: Job, call: Call, submission: Submission, lost: SubmitUnsure) -> Patch:
-    message = f"The reply of {rooms.provider(job).title} was lost; looking for the run in its list."
-    job = await rooms.advance(job, Patch(message=message, event="progress"))
-    seen: Look | None = None
-    for pause in _pauses_left(rooms, job, submission):
-        await rooms.sleep(pause)
-        late = await rooms.ledger.submission(job.id)
+async def _search_list(context: JobContext, job: Job, call: Call, submission: Submission, error: SubmitUnsure) -> Patch:
+    message = f"The reply of {context.provider(job).title} was lost; looking for the run in its list."
+    job = await context.advance(job, Patch(message=message, event="progress"))
+    seen: RunCandidates | None = None
+    for pause in _pauses_left(context, job, submission):
+        await context.sleep(pause)
+        late = await context.ledger.submission(job.id)
         if late is None:
-            return _unsent()
+            return _patch_to_submit()
         found = late.prediction_id
         if found is None:
-            look = await look_once(rooms, job, call, late)
-            found = await _note_found(rooms, job, look)
+            look = await find_candidates(context, job, call, late)
+            found = await _claim_match(context, job, look)
             seen = look or seen
         if found is not None:
-            return _adopt(rooms, job, call, found)
-        if _is_over(rooms, submission):
-            job = await rooms.advance(job, Patch(data={"late_looks": _late_looks(job) + 1}, event="progress"))
-    if seen is not None and seen.whole and not seen.ours and not seen.alike:
-        again = await _sent_once_more(rooms, job, submission)
+            return _patch_to_follow(context, job, call, found)
+        if _is_search_over(context, submission):
+            job = await context.advance(job, Patch(data={"late_looks": _late_looks(job) + 1}, event="progress"))
+    if seen is not None and seen.is_complete and not seen.matches and not seen.similar:
+        again = await _resend_once(context, job, submission)
         if again is not None:
             return again
-    raise doubt(rooms, job, call, why=what_was_seen(rooms, job, seen), said=lost.said)
+    raise unsure_error(
+        context, job, call, why=describe_candidates(context, job, seen), provider_message=error.provider_message
+    )
 
 
-async def _sent_once_more(rooms: Rooms, job: Job, submission: Submission) -> Patch | None:
+async def _resend_once(context: JobContext, job: Job, submission: Submission) -> Patch | None:
     """The one exception to rule 2, for who has set `ROTOSCOPE_RESEND_BELOW_USD`: a small run is rather paid twice.
 
     At most once for each job: that it was is written in the transaction that takes the intent back. None where it is
     not done.
     """
-    usd, below = number(job.data.get("estimate_usd")), rooms.resending.below_usd
+    usd, below = number_or_none(job.data.get("estimate_usd")), context.resend_policy.below_usd
     if usd is None or not usd < below or job.data.get("sent_again") or job.cancel_requested:
         return None
-    title, known = rooms.provider(job).title, job.data.get("warnings")
+    title, known = context.provider(job).title, job.data.get("warnings")
     words = (
         f"The reply of {title} to the request was lost and no run of it was found, so it was sent once more "
-        f"(ROTOSCOPE_RESEND_BELOW_USD): it may have been paid twice, each time about {in_dollars(usd)}."
+        f"(ROTOSCOPE_RESEND_BELOW_USD): it may have been paid twice, each time about {format_usd(usd)}."
     )
     data: dict[str, Json] = {"sent_again": True, "warnings": [*(known if isinstance(known, list) else []), words]}
     data["late_looks"] = 0
     again = Patch(data=data, message=f"Sending to {title} once more.", event="sent again")
-    taken = await rooms.ledger.take_back(job, submission, again, usd, rooms.resending.per_day)
+    taken = await context.ledger.allow_resend(job, submission, again, usd, context.resend_policy.per_day)
     return replace(again, event="progress") if taken else None
 
 
-def _pauses_left(rooms: Rooms, job: Job, submission: Submission) -> Iterator[float]:
+def _pauses_left(context: JobContext, job: Job, submission: Submission) -> Iterator[float]:
     """The waits before the looks that are left: they count from the intent, whoever has looked before.
 
     A process that is new at each call would otherwise begin the search anew, and never end it. Some looks are always
     left: one that fails must not be the last word. Those that came when the time was up are counted in the ledger, as a
     process that lives for one call may not live for all of them.
     """
-    elapsed, planned, left = max(rooms.clock() - submission.intent_at, 0.0), 0.0, list[float]()
-    for pause in rooms.tempo.list_pauses:
+    elapsed, planned, left = max(context.clock() - submission.intent_at, 0.0), 0.0, list[float]()
+    for pause in context.intervals.list_pauses:
         planned += pause
         if planned > elapsed:
             left.append(pause)
     yield from (0.0, *(left or _LAST_PAUSES[_late_looks(job) :]))
 
 
-def _is_over(rooms: Rooms, submission: Submission) -> bool:
+def _is_search_over(context: JobContext, submission: Submission) -> bool:
     """Whether the time is up in which a list is looked into again and again."""
-    return rooms.clock() - submission.intent_at >= sum(rooms.tempo.list_pauses)
+    return context.clock() - submission.intent_at >= sum(context.intervals.list_pauses)
 
 
 def _late_looks(job: Job) -> int:
-    return int(number(job.data.get("late_looks")) or 0)
+    return int(number_or_none(job.data.get("late_looks")) or 0)
 
 
-async def _note_found(rooms: Rooms, job: Job, look: Look | None) -> str | None:
+async def _claim_match(context: JobContext, job: Job, look: RunCandidates | None) -> str | None:
     """Take the one run that holds our token; None where there is none, or it went to another job meanwhile."""
-    if look is None or len(look.ours) != 1:
+    if look is None or len(look.matches) != 1:
         return None
-    found = look.ours[0].ticket.id
-    return found if await rooms.insist(lambda: rooms.ledger.note_prediction(job.id, found)) else None
+    found = look.matches[0].ticket.id
+    return (
+        found if await context.write_with_retries(lambda: context.ledger.write_prediction_id(job.id, found)) else None
+    )
 
 
-def what_was_seen(rooms: Rooms, job: Job, look: Look | None) -> str:
+def describe_candidates(context: JobContext, job: Job, look: RunCandidates | None) -> str:
     """What the list has shown, in words for the person who decides; `look` is None when it could not be read."""
-    title = rooms.provider(job).title
+    title = context.provider(job).title
     if look is None:
         return f"{title}'s list could not be read."
-    if look.ours:
-        return f"Its list shows several that can be it: {_ids(look.ours)}."
-    if look.alike:
-        return f"Its list shows runs that were given the same, and may be somebody else's: {_ids(look.alike)}."
-    note = f" {known}" if (known := rooms.provider(job).list_note) else ""
-    if not look.whole:
+    if look.matches:
+        return f"Its list shows several that can be it: {_join_ids(look.matches)}."
+    if look.similar:
+        return f"Its list shows runs that were given the same, and may be somebody else's: {_join_ids(look.similar)}."
+    note = f" {known}" if (known := context.provider(job).list_note) else ""
+    if not look.is_complete:
         return f"It is not in the part of {title}'s list that could be read.{note}"
     return f"It is not in {title}'s list.{note}"
 
 
-def _ids(found: Sequence[Sighting]) -> str:
+def _join_ids(found: Sequence[RecentPrediction]) -> str:
     return ", ".join(one.ticket.id for one in found[:5])
 
 
-async def look_once(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Look | None:
+async def find_candidates(context: JobContext, job: Job, call: Call, submission: Submission) -> RunCandidates | None:
     """Look into the provider's list for the run of a job; None when the list says nothing now."""
-    if not rooms.provider(job).can_list:
+    if not context.provider(job).can_list:
         return None
-    seen = await _recent(rooms, job, call, submission)
+    seen = await _read_recent_list(context, job, call, submission)
     if seen is None:
         return None
-    others = await rooms.ledger.others_runs(job.provider, [one.ticket.id for one in seen.found], job.id)
-    free = [one for one in seen.found if one.ticket.id not in others]
-    ours = with_token_of(free, token_from_text(submission.token))
+    others = await context.ledger.runs_of_other_jobs(job.provider, [one.ticket.id for one in seen.predictions], job.id)
+    free = [one for one in seen.predictions if one.ticket.id not in others]
+    ours = predictions_with_token(free, parse_token(submission.token))
     # A list by days also shows equal runs of hours before, which cannot be it.
-    earliest = _intended_at(rooms, job, submission) - _WITHOUT_TOKEN
-    alike = tuple(one for one in worded_like(free, call) if one.at is None or one.at >= earliest)
-    return Look(ours, () if ours else alike, seen.whole)
+    earliest = _intent_time(context, job, submission) - _MARGIN_WITHOUT_TOKEN
+    alike = tuple(
+        one for one in predictions_with_input(free, call) if one.submitted_at is None or one.submitted_at >= earliest
+    )
+    return RunCandidates(ours, () if ours else alike, seen.is_complete)
 
 
-def _intended_at(rooms: Rooms, job: Job, submission: Submission) -> float:
+def _intent_time(context: JobContext, job: Job, submission: Submission) -> float:
     """The moment of the intent by the provider's clock, in Unix seconds, as well as it is known."""
     if submission.clock_offset is not None:
         return submission.intent_at + submission.clock_offset
     # How far the clocks are apart was not known at the intent; since then ours may have been set back.
-    return min(submission.intent_at, rooms.clock()) + rooms.clock_offsets.get(job.provider, 0.0)
+    return min(submission.intent_at, context.clock()) + context.clock_offsets.get(job.provider, 0.0)
 
 
-async def _recent(rooms: Rooms, job: Job, call: Call, submission: Submission) -> Seen | None:
+async def _read_recent_list(context: JobContext, job: Job, call: Call, submission: Submission) -> RecentList | None:
     """The list since a little before the intent, by the provider's clock: ours may be wrong."""
-    runner, margin = quiet_runner(rooms, job), _WITHOUT_TOKEN if submission.token is None else _WITH_TOKEN
-    asked_for = _intended_at(rooms, job, submission)
-    seen = await runner.recent(call, asked_for - margin)
-    learned = _intended_at(rooms, job, submission)  # the reply has told the provider's time
-    return await runner.recent(call, learned - margin) or seen if abs(learned - asked_for) > _CLOCKS_AGREE else seen
+    runner, margin = (
+        runner_without_recorder(context, job),
+        _MARGIN_WITHOUT_TOKEN if submission.token is None else _MARGIN_WITH_TOKEN,
+    )
+    asked_for = _intent_time(context, job, submission)
+    seen = await runner.list_recent(call, asked_for - margin)
+    learned = _intent_time(context, job, submission)  # the reply has told the provider's time
+    return (
+        await runner.list_recent(call, learned - margin) or seen
+        if abs(learned - asked_for) > _CLOCK_TOLERANCE
+        else seen
+    )
 
 
-def doubt(
-    rooms: Rooms, job: Job, call: Call, prediction_id: str | None = None, why: str = "", said: str | None = None
+def unsure_error(
+    context: JobContext,
+    job: Job,
+    call: Call,
+    prediction_id: str | None = None,
+    why: str = "",
+    provider_message: str | None = None,
 ) -> SubmitUnsure:
     """Nobody can know: the words that tell a person what to check, and how to say what they found."""
-    title = rooms.provider(job).title
+    title = context.provider(job).title
     known = f"prediction {prediction_id}" if prediction_id else f"your recent predictions of {call.endpoint}"
     certainty = "was" if prediction_id else "may have been"
     hint = (
@@ -242,23 +276,23 @@ def doubt(
     return SubmitUnsure(
         f"The request to {title} {certainty} accepted, but its result could not be taken up here. {why}".rstrip(),
         hint=hint,
-        said=said,
+        provider_message=provider_message,
     )
 
 
-def quiet_runner(rooms: Rooms, job: Job) -> Runner:
+def runner_without_recorder(context: JobContext, job: Job) -> Runner:
     """A runner whose states nobody records: the caller writes what comes of it."""
-    return rooms.runner(job, _nothing, rooms.sleep)
+    return context.runner(job, _ignore_state, context.sleep)
 
 
-async def _nothing(_: Prediction) -> None:
+async def _ignore_state(_: Prediction) -> None:
     """No state of a paying request is written before its id."""
 
 
-def _unsent() -> Patch:
+def _patch_to_submit() -> Patch:
     """Who wrote the intent took it back: they know that nothing was sent, so the request may still be sent once."""
     return Patch(message="Nothing was sent yet.", event="progress")
 
 
-def _adopt(rooms: Rooms, job: Job, call: Call, prediction_id: str) -> Patch:
-    return patch_of(rooms, job, Waiting(rooms.dialects[job.provider].ticket(call, prediction_id)))
+def _patch_to_follow(context: JobContext, job: Job, call: Call, prediction_id: str) -> Patch:
+    return patch_of(context, job, Waiting(context.dialects[job.provider].ticket(call, prediction_id)))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.image.masks import box_of
-from rotoscope.media.image.outlines import outlines_of
+from rotoscope.media.image.masks import bounding_box
+from rotoscope.media.image.outlines import trace_outlines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CocoDocument", "decode_rle", "encode_rle", "file_name_of", "rle_counts"]
 
-_MOST_CHUNKS = 7  # of five bits: run lengths beyond 2^34 do not occur
-_LONGEST_NAME, _LONGEST_SCHEME = 255, 20  # characters
+_MAX_CHUNKS = 7  # of five bits: run lengths beyond 2^34 do not occur
+_MAX_NAME_LENGTH, _MAX_SCHEME_LENGTH = 255, 20  # characters
 _EXTENSIONS: Mapping[str, str] = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
-_FILLED = "Polygons are outer outlines: where an annotation has holes_filled, its segmentation (RLE) has the holes."
+_POLYGON_NOTE = (
+    "Polygons are outer outlines: where an annotation has holes_filled, its segmentation (RLE) has the holes."
+)
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class CocoDocument:
     def content(self) -> bytes:
         """The document as JSON in UTF-8."""
         head = {
-            "info": {"description": f"Masks by rotoscope. {_FILLED}", "version": "1.0"},
+            "info": {"description": f"Masks by rotoscope. {_POLYGON_NOTE}", "version": "1.0"},
             "images": [{"id": 1, "file_name": self.file_name, "width": self.width, "height": self.height}],
             "categories": [{"id": number, "name": label} for label, number in self._categories.items()],
         }
@@ -80,19 +82,19 @@ def file_name_of(given: str) -> str:
     Args:
         given: a path, an address, a data URI, or an `artifact://` or `job://` link.
     """
-    scheme = given[:_LONGEST_SCHEME].partition(":")[0].strip().lower()
+    scheme = given[:_MAX_SCHEME_LENGTH].partition(":")[0].strip().lower()
     if scheme == "data":
         kind = given.partition(":")[2].partition(";")[0].strip().lower()
         return f"picture{_EXTENSIONS.get(kind, '')}"
     name = unquote(urlsplit(given.strip()).path) if scheme in ("http", "https", "file") else given
     # Windows knows both kinds of slashes.
     last = name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return last[-_LONGEST_NAME:] or "picture"
+    return last[-_MAX_NAME_LENGTH:] or "picture"
 
 
 def rle_counts(mask: "Mask") -> list[int]:
     """The lengths of the runs of 0 and 1 in turn, column by column, beginning with 0."""
-    counts: list[int] = _counts(mask).tolist()
+    counts: list[int] = _run_lengths(mask).tolist()
     return counts
 
 
@@ -104,7 +106,7 @@ def encode_rle(mask: "Mask") -> str:
     """
     import numpy as np
 
-    counts = _counts(mask)
+    counts = _run_lengths(mask)
     rest = counts.copy()
     rest[3:] -= counts[1:-2]
     more = np.ones(counts.size, dtype=np.bool_)
@@ -126,7 +128,7 @@ def decode_rle(counts: str, height: int, width: int) -> "Mask":
     """
     import numpy as np
 
-    runs = _read_counts(counts)
+    runs = _parse_counts(counts)
     # Each run is judged before the sum, which could not tell a negative one or an overflow.
     if runs is None or np.any((runs < 0) | (runs > height * width)) or int(runs.sum()) != height * width:
         message = f"The run lengths do not describe a mask of {width} x {height} pixels."
@@ -135,11 +137,11 @@ def decode_rle(counts: str, height: int, width: int) -> "Mask":
     return np.repeat(values, runs).reshape((height, width), order="F")
 
 
-def _counts(mask: "Mask") -> "NDArray[np.int64]":
+def _run_lengths(mask: "Mask") -> "NDArray[np.int64]":
     import cv2
     import numpy as np
 
-    box = box_of(mask)
+    box = bounding_box(mask)
     if box is None:
         return np.array([mask.size], np.int64)
     # Only the box is turned round, with an unselected row above it: then no run reaches from one column to the next.
@@ -156,7 +158,7 @@ def _counts(mask: "Mask") -> "NDArray[np.int64]":
     return counts if counts[-1] else counts[:-1]
 
 
-def _read_counts(text: str) -> "NDArray[np.int64] | None":
+def _parse_counts(text: str) -> "NDArray[np.int64] | None":
     """The run lengths of a compressed string; None when it is none."""
     import numpy as np
 
@@ -166,7 +168,7 @@ def _read_counts(text: str) -> "NDArray[np.int64] | None":
         return None
     first = np.concatenate(([0], last[:-1] + 1))
     sizes = last - first + 1
-    if sizes.max() > _MOST_CHUNKS:
+    if sizes.max() > _MAX_CHUNKS:
         return None
     places = np.arange(chunks.size) - np.repeat(first, sizes)
     counts = np.add.reduceat((chunks & 0x1F) << (5 * places), first)
@@ -179,12 +181,12 @@ def _read_counts(text: str) -> "NDArray[np.int64] | None":
 def _annotation(number: int, category: int, mask: "Mask", score: float | None) -> dict[str, Any] | None:
     import numpy as np
 
-    box = box_of(mask)
+    box = bounding_box(mask)
     if box is None:
         return None
-    outlines = outlines_of(mask)
+    outlines = trace_outlines(mask)
     holes = {"holes_filled": outlines.holes} if outlines.holes else {}
-    left_out = {"polygons_left_out": True} if outlines.too_many else {}
+    left_out = {"polygons_left_out": True} if outlines.has_too_many_corners else {}
     return {
         "id": number,
         "image_id": 1,

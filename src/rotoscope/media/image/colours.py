@@ -9,32 +9,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image, ImageCms
 
-__all__ = ["changes_nothing", "is_convertible", "to_srgb"]
+__all__ = ["convert_to_srgb", "is_convertible", "is_noop_profile"]
 
-_STRIP = 256  # rows: what is worked on stays in the processor's cache, and the rest of the picture is no second copy
-_MOST_BYTES = 8_000_000  # the profiles of presses have 2 or 3 MB
+_STRIP_ROWS = (
+    256  # rows: what is worked on stays in the processor's cache, and the rest of the picture is no second copy
+)
+_MAX_PROFILE_BYTES = 8_000_000  # the profiles of presses have 2 or 3 MB
 _FEW_GREYS = 64
-_STEP = 51
-_NOTICED = 1  # the largest difference of a channel that is none
-_SPACES = {"RGB": "RGB ", "RGBA": "RGB ", "P": "RGB ", "CMYK": "CMYK", "L": "GRAY", "LA": "GRAY"}
+_GRID_STEP = 51
+_VISIBLE_DIFFERENCE = 1  # the largest difference of a channel that is none
+_PROFILE_SPACES = {"RGB": "RGB ", "RGBA": "RGB ", "P": "RGB ", "CMYK": "CMYK", "L": "GRAY", "LA": "GRAY"}
 
 
 def is_convertible(mode: str, profile: bytes) -> bool:
     """Whether the header of a profile says that it is for pictures of this mode."""
-    return _SPACES.get(mode, "").encode() == profile[16:20] != b"" and len(profile) <= _MOST_BYTES
+    return _PROFILE_SPACES.get(mode, "").encode() == profile[16:20] != b"" and len(profile) <= _MAX_PROFILE_BYTES
 
 
-def changes_nothing(mode: str, profile: bytes) -> bool:
+def is_noop_profile(mode: str, profile: bytes) -> bool:
     """Whether pictures of a mode would stay as they are, whatever their pixels: the profile is sRGB, or of no use.
 
     Of grey that cannot be said: what it is depends on how many levels there are.
     """
     if not is_convertible(mode, profile):
         return True
-    return _SPACES[mode] != "GRAY" and _transform(_SPACES[mode].strip(), mode, profile) is None
+    return _PROFILE_SPACES[mode] != "GRAY" and _build_transform(_PROFILE_SPACES[mode].strip(), mode, profile) is None
 
 
-def to_srgb(image: "Image.Image", profile: bytes) -> "Image.Image | None":
+def convert_to_srgb(image: "Image.Image", profile: bytes) -> "Image.Image | None":
     """The picture in sRGB, by its profile; relative colorimetric, with the black points brought together.
 
     Where the mode allows it, the pixels are changed in place. A palette keeps its numbers, and its colours change.
@@ -50,17 +52,17 @@ def to_srgb(image: "Image.Image", profile: bytes) -> "Image.Image | None":
     """
     if not is_convertible(image.mode, profile):
         return None
-    transform = _transform(_SPACES[image.mode].strip(), image.mode, profile)
+    transform = _build_transform(_PROFILE_SPACES[image.mode].strip(), image.mode, profile)
     if transform is None:
         return None
     if image.mode in ("L", "LA"):
-        return _grey(image, transform)
+        return _convert_grey(image, transform)
     if image.mode == "P":
-        return _palette(image, transform)
-    return _in_strips(image, transform)
+        return _convert_palette(image, transform)
+    return _convert_in_strips(image, transform)
 
 
-def _transform(space: str, mode: str, profile: bytes) -> "ImageCms.ImageCmsTransform | None":
+def _build_transform(space: str, mode: str, profile: bytes) -> "ImageCms.ImageCmsTransform | None":
     """What turns colours to sRGB; None where that is not possible, or would be seen by nobody."""
     from PIL import ImageCms
 
@@ -85,24 +87,24 @@ def _is_srgb(transform: "ImageCms.ImageCmsTransform", mode: str) -> bool:
     """Whether all colours of a coarse grid stay as they are."""
     from PIL import Image, ImageChops
 
-    steps = range(0, 256, _STEP)
+    steps = range(0, 256, _GRID_STEP)
     grid = Image.new(mode, (len(steps) ** 3, 1))
     grid.putdata([(r, g, b, 255)[: len(mode)] for r in steps for g in steps for b in steps])
     difference = ImageChops.difference(grid, transform.apply(grid)).convert("RGB")
-    return all(high <= _NOTICED for _, high in difference.getextrema())  # type: ignore[misc]  # three pairs for RGB
+    return all(high <= _VISIBLE_DIFFERENCE for _, high in difference.getextrema())  # type: ignore[misc]  # three pairs for RGB
 
 
-def _in_strips(image: "Image.Image", transform: "ImageCms.ImageCmsTransform") -> "Image.Image":
+def _convert_in_strips(image: "Image.Image", transform: "ImageCms.ImageCmsTransform") -> "Image.Image":
     from PIL import Image
 
     target = Image.new("RGB", image.size) if image.mode == "CMYK" else image
-    for top in range(0, image.height, _STRIP):
-        box = (0, top, image.width, min(top + _STRIP, image.height))
+    for top in range(0, image.height, _STRIP_ROWS):
+        box = (0, top, image.width, min(top + _STRIP_ROWS, image.height))
         target.paste(transform.apply(image.crop(box)), box)
     return target
 
 
-def _grey(image: "Image.Image", transform: "ImageCms.ImageCmsTransform") -> "Image.Image | None":
+def _convert_grey(image: "Image.Image", transform: "ImageCms.ImageCmsTransform") -> "Image.Image | None":
     """Grey by a table of its 256 values."""
     from PIL import Image
 
@@ -111,12 +113,12 @@ def _grey(image: "Image.Image", transform: "ImageCms.ImageCmsTransform") -> "Ima
     ramp = Image.new("L", (256, 1))
     ramp.putdata(range(256))
     table = list(transform.apply(ramp).getchannel("G").tobytes())
-    if all(abs(new - old) <= _NOTICED for old, new in enumerate(table)):
+    if all(abs(new - old) <= _VISIBLE_DIFFERENCE for old, new in enumerate(table)):
         return None
     return image.point(table if image.mode == "L" else [*table, *range(256)])
 
 
-def _palette(image: "Image.Image", transform: "ImageCms.ImageCmsTransform") -> "Image.Image | None":
+def _convert_palette(image: "Image.Image", transform: "ImageCms.ImageCmsTransform") -> "Image.Image | None":
     from PIL import Image
 
     colours = bytes(image.getpalette("RGB") or ())

@@ -13,23 +13,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rotoscope.errors import InvalidInput, TooLarge
-from rotoscope.media.image.encoding import JpegCoding, jpeg_coding
-from rotoscope.media.image.layouts import JpegScans, Layout, layout_of
+from rotoscope.media.image.encoding import JpegCoding, read_jpeg_coding
+from rotoscope.media.image.layouts import JpegScans, PictureLayout, read_layout
 from rotoscope.media.sniff import check_head, content_type_of
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
 __all__ = [
-    "DEFAULT_LIMITS",
+    "DEFAULT_PICTURE_LIMITS",
     "PLAIN_MODES",
     "SIDEWAYS",
     "UPRIGHT",
-    "Limits",
     "OpenPicture",
-    "broken_is_corrupt",
+    "PictureLimits",
     "check_picture_type",
     "load_pixels",
+    "map_decoder_errors",
     "open_picture",
 ]
 
@@ -44,19 +44,29 @@ SIDEWAYS = range(5, 9)
 
 _SNIFFED_BYTES = 512
 _ORIENTATION = 0x0112
-_BROKEN = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, OverflowError, struct.error, zlib.error)
-_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # in Pillow's memory, for a pixel; 4 in every other mode
-_COEFFICIENT = 2  # bytes
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # in Pillow's memory, for a pixel; 4 in every other mode
+_COEFFICIENT_SIZE = 2  # bytes
 _WEBP_BYTES = 12  # for a pixel: the decoder's two canvases and the picture
-_OVERHEAD = 16_000_000  # bytes: for what is held beside the pixels
-_MOST_PROFILE = 8_000_000  # bytes
-_STRIP = 512  # rows
+_OVERHEAD_BYTES = 16_000_000  # bytes: for what is held beside the pixels
+_MAX_PROFILE_BYTES = 8_000_000  # bytes
+_STRIP_ROWS = 512  # rows
 _JPEG_END = b"\xff\xd9"
-_OTHER_BITS = b"\x5a\xc3\x96\x0f\xa5\x3c\x69\xf0" * 32
+_PROBE_BITS = b"\x5a\xc3\x96\x0f\xa5\x3c\x69\xf0" * 32
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PictureLimits:
     """How large a picture may be.
 
     What decides is the memory that decoding takes: the bytes of all that is held at once, by width x height x bytes
@@ -80,7 +90,7 @@ class Limits:
     webp_memory: int = 312
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_PICTURE_LIMITS = PictureLimits()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,14 +108,14 @@ class OpenPicture:
 
     image: "ImageFile.ImageFile"
     content_type: str
-    layout: Layout
+    layout: PictureLayout
     orientation: int
     profile: bytes
     coding: JpegCoding | None
 
 
 @contextmanager
-def broken_is_corrupt(limits: Limits) -> Iterator[None]:
+def map_decoder_errors(limits: PictureLimits) -> Iterator[None]:
     """Turn what decoders raise on hostile or broken bytes into our own errors.
 
     Args:
@@ -118,12 +128,12 @@ def broken_is_corrupt(limits: Limits) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         message = f"The picture has far more than {limits.megapixels} megapixels, the most that is read."
         raise TooLarge(message, hint="Give a smaller version of the picture.") from error
-    except _BROKEN as error:
+    except _DECODER_ERRORS as error:
         message = "The picture is broken or incomplete and cannot be decoded."
         raise InvalidInput(message, code="corrupt", hint="Save or download the picture again.") from error
 
 
-def open_picture(data: bytes, limits: Limits) -> OpenPicture:
+def open_picture(data: bytes, limits: PictureLimits) -> OpenPicture:
     """The picture with its parts counted, its header read and its size judged.
 
     Raises:
@@ -131,26 +141,28 @@ def open_picture(data: bytes, limits: Limits) -> OpenPicture:
         TooLarge: more parts, pixels or memory, a longer side or a longer strip than the limits allow.
     """
     content_type = check_picture_type(data[:_SNIFFED_BYTES])
-    layout = layout_of(data, content_type)
+    layout = read_layout(data, content_type)
     profile = _png_profile(data, layout)
     if layout.size is not None:
-        _judge(layout.size, limits)
-        _judge_need(layout.size, layout.size[0] * layout.size[1] * _WEBP_BYTES, 2 * len(data), limits.webp_memory)
+        _check_dimensions(layout.size, limits)
+        _check_memory_need(
+            layout.size, layout.size[0] * layout.size[1] * _WEBP_BYTES, 2 * len(data), limits.webp_memory
+        )
     # Pillow's own `open` refuses the largest pictures before it says how large they are, and it looks at the further
     # pictures that cameras append to a JPEG; the decoder itself does neither.
-    image = _decoders()[content_type](io.BytesIO(_readable(data, layout)))
-    _judge(image.size, limits)
+    image = _load_decoders()[content_type](io.BytesIO(_repair_file(data, layout)))
+    _check_dimensions(image.size, limits)
     found = image.info.get("icc_profile")
     profile = profile or (found if isinstance(found, bytes) else b"")
-    coding = jpeg_coding(image) if layout.jpeg is not None else None  # type: ignore[arg-type]  # then it is a JPEG
-    picture = OpenPicture(image, content_type, layout, _orientation(image, data, layout), profile, coding)
-    _judge_memory(picture, len(data), limits)
+    coding = read_jpeg_coding(image) if layout.jpeg is not None else None  # type: ignore[arg-type]  # then it is a JPEG
+    picture = OpenPicture(image, content_type, layout, _read_orientation(image, data, layout), profile, coding)
+    _check_decode_memory(picture, len(data), limits)
     return picture
 
 
-def _readable(data: bytes, layout: Layout) -> bytes:
+def _repair_file(data: bytes, layout: PictureLayout) -> bytes:
     """The file with what a decoder would stumble over put right."""
-    if layout.jpeg is not None and not layout.jpeg.ended:
+    if layout.jpeg is not None and not layout.jpeg.has_end_marker:
         return data[: layout.jpeg.end] + _JPEG_END
     if layout.png is not None and layout.png.profile is not None:
         # Pillow refuses the picture when its profile is broken or large.
@@ -158,13 +170,13 @@ def _readable(data: bytes, layout: Layout) -> bytes:
     return data
 
 
-def _png_profile(data: bytes, layout: Layout) -> bytes:
+def _png_profile(data: bytes, layout: PictureLayout) -> bytes:
     """The profile of a PNG: a name, a zero, the method (always zero) and the pressed profile."""
     if layout.png is None or layout.png.profile is None:
         return b""
     _, _, pressed = data[layout.png.profile].partition(b"\0")
     try:
-        return zlib.decompressobj().decompress(pressed[1:], _MOST_PROFILE)
+        return zlib.decompressobj().decompress(pressed[1:], _MAX_PROFILE_BYTES)
     except zlib.error:
         return b""
 
@@ -177,23 +189,23 @@ def load_pixels(picture: OpenPicture, data: bytes) -> "Image.Image":
         data: its file.
 
     Raises:
-        EOFError: not every pixel is there. Decoders raise much else; use it inside `broken_is_corrupt`.
+        EOFError: not every pixel is there. Decoders raise much else; use it inside `map_decoder_errors`.
     """
     if picture.content_type == "image/webp":
-        return _webp_pixels(picture.image)
+        return _load_webp_pixels(picture.image)
     scans = picture.layout.jpeg
-    if scans is None or scans.ended:
+    if scans is None or scans.has_end_marker:
         picture.image.load()
         return picture.image
-    other = _decoders()["image/jpeg"](io.BytesIO(data[: scans.end] + _OTHER_BITS + _JPEG_END))
-    expected = _digest(other) if scans.complete else None
+    other = _load_decoders()["image/jpeg"](io.BytesIO(data[: scans.end] + _PROBE_BITS + _JPEG_END))
+    expected = _pixel_hash(other) if scans.is_complete else None
     del other
-    if _digest(picture.image) != expected:
+    if _pixel_hash(picture.image) != expected:
         raise EOFError
     return picture.image
 
 
-def _digest(image: "ImageFile.ImageFile") -> bytes:
+def _pixel_hash(image: "ImageFile.ImageFile") -> bytes:
     """A hash of all pixels.
 
     A JPEG that lacks its end marker has every pixel if they are the same whatever follows: what is missing is decoded
@@ -201,12 +213,12 @@ def _digest(image: "ImageFile.ImageFile") -> bytes:
     """
     image.load()
     found = hashlib.blake2b()
-    for top in range(0, image.height, _STRIP):
-        found.update(image.crop((0, top, image.width, min(top + _STRIP, image.height))).tobytes())
+    for top in range(0, image.height, _STRIP_ROWS):
+        found.update(image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height))).tobytes())
     return found.digest()
 
 
-def _webp_pixels(image: "ImageFile.ImageFile") -> "Image.Image":
+def _load_webp_pixels(image: "ImageFile.ImageFile") -> "Image.Image":
     """The first picture of a WEBP.
 
     Not by `load`, which holds four copies of it: the decoder's two, what it gives, and what is made of that.
@@ -235,7 +247,7 @@ def check_picture_type(head: bytes) -> str:
     return content_type
 
 
-def _decoders() -> dict[str, type["ImageFile.ImageFile"]]:
+def _load_decoders() -> dict[str, type["ImageFile.ImageFile"]]:
     import warnings
 
     from PIL import Image
@@ -255,7 +267,7 @@ def _decoders() -> dict[str, type["ImageFile.ImageFile"]]:
     }
 
 
-def _judge(size: tuple[int, int], limits: Limits) -> None:
+def _check_dimensions(size: tuple[int, int], limits: PictureLimits) -> None:
     """Refuse what is larger than the limits."""
     short, long = sorted(size)
     shape = f"The picture is {size[0]} x {size[1]} pixels"
@@ -271,24 +283,24 @@ def _judge(size: tuple[int, int], limits: Limits) -> None:
         raise TooLarge(message, hint="Give a smaller version of the picture.")
 
 
-def _judge_memory(picture: OpenPicture, size: int, limits: Limits) -> None:
+def _check_decode_memory(picture: OpenPicture, size: int, limits: PictureLimits) -> None:
     """Refuse what would take more memory than the limits allow, by what is held of each pixel at once."""
     image, is_webp = picture.image, picture.content_type == "image/webp"
-    stored = _BYTES.get(image.mode, 4)
-    while_decoding = _WEBP_BYTES if is_webp else stored + _coefficients(picture.layout.jpeg)
-    plain = stored if image.mode in PLAIN_MODES else _BYTES.get("L", 4) if image.mode.startswith("I") else 4
+    stored = _MODE_BYTES.get(image.mode, 4)
+    while_decoding = _WEBP_BYTES if is_webp else stored + _coefficient_bytes(picture.layout.jpeg)
+    plain = stored if image.mode in PLAIN_MODES else _MODE_BYTES.get("L", 4) if image.mode.startswith("I") else 4
     copied = stored + plain + (stored if image.mode.startswith("I") else 0) if image.mode not in PLAIN_MODES else stored
     turned = plain * (2 if picture.orientation != UPRIGHT else 1)
     files = size if picture.content_type == "image/gif" else 2 * size  # what comes and what leaves
     needed = image.width * image.height * max(while_decoding, copied, turned)
     why = " and must be turned" if turned > max(while_decoding, plain) else ""
     files = size if picture.content_type == "image/gif" else 2 * size  # what comes and what leaves
-    _judge_need(image.size, needed, files, limits.webp_memory if is_webp else limits.memory, why)
+    _check_memory_need(image.size, needed, files, limits.webp_memory if is_webp else limits.memory, why)
 
 
-def _judge_need(size: tuple[int, int], pixels: float, files: int, most: int, why: str = "") -> None:
+def _check_memory_need(size: tuple[int, int], pixels: float, files: int, most: int, why: str = "") -> None:
     """Refuse what needs more than so many millions of bytes, for its pixels and its files."""
-    needed = pixels + files + _OVERHEAD
+    needed = pixels + files + _OVERHEAD_BYTES
     if needed > most * 1e6:
         raise TooLarge(
             f"The picture is {size[0]} x {size[1]} pixels{why}: it takes {needed / 1e6:.0f} MB of memory with its "
@@ -297,12 +309,12 @@ def _judge_need(size: tuple[int, int], pixels: float, files: int, most: int, why
         )
 
 
-def _coefficients(scans: JpegScans | None) -> float:
+def _coefficient_bytes(scans: JpegScans | None) -> float:
     """The bytes for a pixel that a JPEG's decoder holds until the last scan has come."""
-    return _COEFFICIENT * scans.samples if scans is not None and (scans.progressive or scans.count > 1) else 0.0
+    return _COEFFICIENT_SIZE * scans.samples if scans is not None and (scans.progressive or scans.count > 1) else 0.0
 
 
-def _orientation(image: "ImageFile.ImageFile", data: bytes, layout: Layout) -> int:
+def _read_orientation(image: "ImageFile.ImageFile", data: bytes, layout: PictureLayout) -> int:
     """The EXIF orientation, 1 to 8; 1 when there is none or none that can be read."""
     from PIL import Image
 
@@ -314,6 +326,6 @@ def _orientation(image: "ImageFile.ImageFile", data: bytes, layout: Layout) -> i
             # Not the PNG's own method, which would decode the pixels of every picture without EXIF.
             exif = Image.Image.getexif(image)
         value = exif.get(_ORIENTATION, UPRIGHT)
-    except _BROKEN:
+    except _DECODER_ERRORS:
         return UPRIGHT
     return int(value) if value in range(1, 9) else UPRIGHT

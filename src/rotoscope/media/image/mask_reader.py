@@ -25,7 +25,7 @@ than two of a thousand pixels are transparent is a photo.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from rotoscope.media.image.mask_levels import BRIGHT, DARK, Grey, are_flat, cut
+from rotoscope.media.image.mask_levels import BRIGHT, DARK, GreyValues, has_flat_areas, select_by_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
     from rotoscope.media.image.masks import Mask
 
-__all__ = ["MaskReading", "Rule", "read_mask"]
+__all__ = ["MaskReading", "MaskRule", "read_mask"]
 
-Rule = Literal["colours", "transparency", "numbers", "brightness"]
+MaskRule = Literal["colours", "transparency", "numbers", "brightness"]
 _Colours: TypeAlias = "NDArray[np.uint8]"
 """N x 3: red, green and blue."""
 
-_OPAQUE_ENOUGH = 128
-_STRAY_PART = 0.002  # of the frame, that is transparent by mistake
-_SAME = 0.02  # of what is selected: two masks that differ less are the same
-_ONE_COLOUR = 40  # the most that a channel of a flat colour differs after compression
-_STRAY = 0.05  # of the pixels that have a colour, that may have another
-_STRAY_SHADES = 10  # times as many of all its shades may have another
-_LEAST_LIGHT = 24  # of 255: below, lightness has too few shades
-_MOST_COLOURS = 256
-_BLACK = 16  # the brightest channel of a colour of a label map that still means no object
+_OPAQUE_ALPHA = 128
+_STRAY_TRANSPARENT_SHARE = 0.002  # of the frame, that is transparent by mistake
+_SAME_MASK_SHARE = 0.02  # of what is selected: two masks that differ less are the same
+_SAME_COLOUR_DISTANCE = 40  # the most that a channel of a flat colour differs after compression
+_STRAY_COLOUR_SHARE = 0.05  # of the pixels that have a colour, that may have another
+_STRAY_SHADE_FACTOR = 10  # times as many of all its shades may have another
+_MIN_LIGHTNESS = 24  # of 255: below, lightness has too few shades
+_MAX_COLOURS = 256
+_MAX_BLACK = 16  # the brightest channel of a colour of a label map that still means no object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,14 +59,14 @@ class MaskReading:
         mask: True where selected.
         rule: what decided.
         remarks: what people should know of it.
-        contradicts: whether colours and transparency select different parts, and neither is surely meant.
+        is_contradictory: whether colours and transparency select different parts, and neither is surely meant.
         sure: whether nearly all of what is not black is bright, or smooth as an edge.
     """
 
     mask: "Mask"
-    rule: Rule
+    rule: MaskRule
     remarks: tuple[str, ...] = ()
-    contradicts: bool = False
+    is_contradictory: bool = False
     sure: bool = True
 
 
@@ -80,35 +80,37 @@ def read_mask(image: "Image.Image") -> MaskReading | None:
 
     if image.mode == "1":
         return MaskReading(np.asarray(image, dtype=np.bool_).copy(), "colours")
-    opaque = _opaque(image)
-    seen = _by_colours(image)
+    opaque = _opaque_pixels(image)
+    seen = _read_by_colours(image)
     if opaque is None:
         return seen
-    if seen is not None and seen.sure and _tells(seen.mask):
-        return _compared(seen, opaque)
-    if seen is None and float(np.mean(~opaque)) < _STRAY_PART:
+    if seen is not None and seen.sure and _is_informative(seen.mask):
+        return _compare_with_transparency(seen, opaque)
+    if seen is None and float(np.mean(~opaque)) < _STRAY_TRANSPARENT_SHARE:
         return None
     told = "The mask was taken from the transparency of its picture: the opaque part is selected."
     return MaskReading(opaque, "transparency", (told,))
 
 
-def _tells(mask: "Mask") -> bool:
+def _is_informative(mask: "Mask") -> bool:
     return bool(mask.any()) and not bool(mask.all())
 
 
-def _compared(seen: MaskReading, opaque: "Mask") -> MaskReading:
+def _compare_with_transparency(seen: MaskReading, opaque: "Mask") -> MaskReading:
     """What the colours select, compared with what the transparency says."""
     import numpy as np
 
     selected = int(np.count_nonzero(seen.mask))
     hidden = int(np.count_nonzero(seen.mask & ~opaque))
-    if int(np.count_nonzero(seen.mask != opaque)) <= _SAME * selected:
+    if int(np.count_nonzero(seen.mask != opaque)) <= _SAME_MASK_SHARE * selected:
         return seen
     told = "Its transparency is another mask than its colours; the colours were used."
-    return MaskReading(seen.mask, seen.rule, (*seen.remarks, told), contradicts=hidden > _SAME * selected)
+    return MaskReading(
+        seen.mask, seen.rule, (*seen.remarks, told), is_contradictory=hidden > _SAME_MASK_SHARE * selected
+    )
 
 
-def _opaque(image: "Image.Image") -> "Mask | None":
+def _opaque_pixels(image: "Image.Image") -> "Mask | None":
     """The opaque pixels, when there are transparent ones too: many files have an alpha channel that says nothing."""
     import numpy as np
 
@@ -117,28 +119,28 @@ def _opaque(image: "Image.Image") -> "Mask | None":
         opaque = np.asarray(image) != key if isinstance(key, int) else None
     elif image.has_transparency_data:
         shown = image if "A" in image.getbands() else image.convert("RGBA")
-        opaque = np.asarray(shown.getchannel("A")) >= _OPAQUE_ENOUGH
+        opaque = np.asarray(shown.getchannel("A")) >= _OPAQUE_ALPHA
     else:
         opaque = None
-    return opaque if opaque is not None and _tells(opaque) else None
+    return opaque if opaque is not None and _is_informative(opaque) else None
 
 
-def _by_colours(image: "Image.Image") -> MaskReading | None:
+def _read_by_colours(image: "Image.Image") -> MaskReading | None:
     """The mask by colours and numbers alone; transparent entries of a palette are black."""
     import numpy as np
 
     if image.mode == "P":
-        return _by_palette(image)
+        return _read_palette_mask(image)
     if image.mode in {"L", "LA", "I;16"}:
-        return _by_values(np.asarray(image if image.mode != "LA" else image.getchannel("L")))
+        return _read_by_values(np.asarray(image if image.mode != "LA" else image.getchannel("L")))
     red, green, blue = (np.asarray(image.getchannel(name)) for name in "RGB")
     if np.array_equal(red, green) and np.array_equal(green, blue):
-        return _by_values(red)
+        return _read_by_values(red)
     brightest = np.maximum(np.maximum(red, green), blue)
     coloured = brightest > DARK * int(brightest.max())
-    if _are_shades_of_one(np.stack([channel[coloured] for channel in (red, green, blue)], axis=1), _STRAY):
-        return _by_values(brightest, "colours") or _by_values(_lightness(image, brightest), "colours")
-    return _by_flat_colours(image, brightest)
+    if _is_one_hue(np.stack([channel[coloured] for channel in (red, green, blue)], axis=1), _STRAY_COLOUR_SHARE):
+        return _read_by_values(brightest, "colours") or _read_by_values(_lightness(image, brightest), "colours")
+    return _read_flat_colours(image, brightest)
 
 
 def _lightness(image: "Image.Image", brightest: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
@@ -147,24 +149,24 @@ def _lightness(image: "Image.Image", brightest: "NDArray[np.uint8]") -> "NDArray
 
     light = np.asarray(image.convert("L"))
     top = float(np.median(light[brightest >= BRIGHT * int(brightest.max())]))
-    if top < _LEAST_LIGHT:
+    if top < _MIN_LIGHTNESS:
         return brightest
     shades: NDArray[np.uint8] = np.minimum(np.arange(256) * (int(brightest.max()) / top), 255).astype(np.uint8)
     lightness: NDArray[np.uint8] = shades[light]
     return lightness
 
 
-def _by_values(values: Grey, named: Rule = "brightness") -> MaskReading | None:
+def _read_by_values(values: GreyValues, named: MaskRule = "brightness") -> MaskReading | None:
     """The mask of one channel."""
-    found = cut(values)
+    found = select_by_levels(values)
     if found is None:
         return None
     if found.kind == "numbers":
-        return MaskReading(found.mask, "numbers", _objects_told(values))
+        return MaskReading(found.mask, "numbers", _label_map_remarks(values))
     return MaskReading(found.mask, named, sure=found.sure)
 
 
-def _objects_told(values: Grey) -> tuple[str, ...]:
+def _label_map_remarks(values: GreyValues) -> tuple[str, ...]:
     """A label map of several objects is told, because all of them are selected."""
     import numpy as np
 
@@ -174,39 +176,39 @@ def _objects_told(values: Grey) -> tuple[str, ...]:
     return (f"The mask was read as a label map of {numbers} numbers; all but 0 are selected.",)
 
 
-def _by_flat_colours(image: "Image.Image", brightest: "NDArray[np.uint8]") -> MaskReading | None:
+def _read_flat_colours(image: "Image.Image", brightest: "NDArray[np.uint8]") -> MaskReading | None:
     """A label map in colours: several of them in flat areas, and black where there is no object."""
     import numpy as np
 
     shown = image.convert("RGB")
-    if shown.getcolors(_MOST_COLOURS) is None or int(brightest.min()) > _BLACK:
+    if shown.getcolors(_MAX_COLOURS) is None or int(brightest.min()) > _MAX_BLACK:
         return None
     codes = np.asarray(shown).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     ranks = np.searchsorted(np.unique(codes), codes).astype(np.uint16)
-    ranks[brightest <= _BLACK] = 0
-    return MaskReading(ranks > 0, "numbers", _objects_told(ranks)) if are_flat(ranks) else None
+    ranks[brightest <= _MAX_BLACK] = 0
+    return MaskReading(ranks > 0, "numbers", _label_map_remarks(ranks)) if has_flat_areas(ranks) else None
 
 
-def _by_palette(image: "Image.Image") -> MaskReading | None:
+def _read_palette_mask(image: "Image.Image") -> MaskReading | None:
     import numpy as np
 
     entries = np.asarray(image)
     used = np.flatnonzero(np.bincount(entries.ravel(), minlength=256))
-    colours, hidden = _palette_of(image)
+    colours, hidden = _palette_colours(image)
     shown, hidden = colours[used], hidden[used]
     if len(used) > 1 and not np.ptp(shown, axis=0).any() and not hidden.any():
-        return _by_values(entries)  # all of one colour: only the numbers tell anything
-    if _are_shades_of_one(shown):
+        return _read_by_values(entries)  # all of one colour: only the numbers tell anything
+    if _is_one_hue(shown):
         table = np.zeros(256, np.uint8)
         table[used] = shown.max(axis=1)
-        return _by_values(table[entries], "colours")
+        return _read_by_values(table[entries], "colours")
     numbers = np.zeros(256, np.uint16)
-    numbers[used] = _numbers(used, shown, hidden)
+    numbers[used] = _palette_numbers(used, shown, hidden)
     labels = numbers[entries]
-    return MaskReading(labels > 0, "numbers", _objects_told(labels)) if are_flat(labels) else None
+    return MaskReading(labels > 0, "numbers", _label_map_remarks(labels)) if has_flat_areas(labels) else None
 
 
-def _palette_of(image: "Image.Image") -> "tuple[_Colours, NDArray[np.bool_]]":
+def _palette_colours(image: "Image.Image") -> "tuple[_Colours, NDArray[np.bool_]]":
     """The colour of every entry, and whether it is transparent; what is transparent is black."""
     import numpy as np
 
@@ -219,16 +221,16 @@ def _palette_of(image: "Image.Image") -> "tuple[_Colours, NDArray[np.bool_]]":
         whole[key, 3] = 0
     elif isinstance(key, bytes):
         whole[: len(key), 3] = np.frombuffer(key, np.uint8)
-    hidden = whole[:, 3] < _OPAQUE_ENOUGH
+    hidden = whole[:, 3] < _OPAQUE_ALPHA
     whole[hidden] = 0
     return whole[:, :3], hidden
 
 
-def _numbers(used: "NDArray[np.int64]", colours: _Colours, hidden: "Mask") -> "NDArray[np.uint16]":
+def _palette_numbers(used: "NDArray[np.int64]", colours: _Colours, hidden: "Mask") -> "NDArray[np.uint16]":
     """The number that each used entry of a palette of several colours stands for; 0 is ground."""
     import numpy as np
 
-    dark, first = colours.max(axis=1) <= _BLACK, used == 0
+    dark, first = colours.max(axis=1) <= _MAX_BLACK, used == 0
     if hidden.any():
         ground = hidden | (first & dark)
     elif (first & dark).any() or not dark.any():
@@ -238,7 +240,7 @@ def _numbers(used: "NDArray[np.int64]", colours: _Colours, hidden: "Mask") -> "N
     return np.where(ground, 0, used + 1).astype(np.uint16)
 
 
-def _are_shades_of_one(colours: _Colours, stray: float = 0.0) -> bool:
+def _is_one_hue(colours: _Colours, stray: float = 0.0) -> bool:
     """Whether colours are greys, or black and one other colour in any shade.
 
     Args:
@@ -253,6 +255,6 @@ def _are_shades_of_one(colours: _Colours, stray: float = 0.0) -> bool:
         return True
     bright = values >= BRIGHT * top
     flat = np.median(colours[bright], axis=0)
-    off = np.abs(colours - values[:, None] * (flat / max(float(flat.max()), 1.0))).max(axis=1) > _ONE_COLOUR
+    off = np.abs(colours - values[:, None] * (flat / max(float(flat.max()), 1.0))).max(axis=1) > _SAME_COLOUR_DISTANCE
     coloured = values > DARK * top
-    return float(off[bright].mean()) <= stray and float(off[coloured].mean()) <= _STRAY_SHADES * stray
+    return float(off[bright].mean()) <= stray and float(off[coloured].mean()) <= _STRAY_SHADE_FACTOR * stray

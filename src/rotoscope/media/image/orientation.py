@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Frame", "frame_of", "note_of"]
+__all__ = ["PhotoView", "detect_photo_view", "photo_view_note"]
 
-Frame = Literal["stored", "upright"]
+PhotoView = Literal["stored", "upright"]
 
-_SLACK = 1.03  # between two shapes that are the same but for rounding
-_THUMB = (48, 48)
+_SHAPE_TOLERANCE = 1.03  # between two shapes that are the same but for rounding
+_COMPARE_SIZE = (48, 48)
 
 
-def frame_of(given: "Image.Image", photo: "Image.Image", orientation: int, known: Frame | None) -> tuple[Frame, bool]:
+def detect_photo_view(
+    given: "Image.Image", photo: "Image.Image", orientation: int, known: PhotoView | None
+) -> tuple[PhotoView, bool]:
     """In which frame of a photo a picture is that a model gave for it, and whether that is sure.
 
     Args:
@@ -34,15 +36,17 @@ def frame_of(given: "Image.Image", photo: "Image.Image", orientation: int, known
     if orientation == 1:
         return "upright", True
     raised = make_upright(given, orientation)
-    as_it_is, as_turned = _fits(given.size, photo.size), _fits(raised.size, photo.size)
+    as_it_is, as_turned = _has_shape_of(given.size, photo.size), _has_shape_of(raised.size, photo.size)
     if as_it_is != as_turned:
         return ("upright" if as_it_is else "stored"), True
     if read_mask(given) is None:
-        return ("upright" if _distance(given, photo) <= _distance(raised, photo) else "stored"), True
+        return (
+            "upright" if _brightness_distance(given, photo) <= _brightness_distance(raised, photo) else "stored"
+        ), True
     return known or "stored", known is not None
 
 
-def note_of(frame: Frame, *, sure: bool, by_place: bool) -> str | None:
+def photo_view_note(frame: PhotoView, *, sure: bool, by_place: bool) -> str | None:
     """What to say of a mask that was put upright, or may have to be; None where there is nothing to say.
 
     Args:
@@ -60,14 +64,14 @@ def note_of(frame: Frame, *, sure: bool, by_place: bool) -> str | None:
     return " ".join(words) or None
 
 
-def _fits(shape: tuple[int, int], wanted: tuple[int, int]) -> bool:
+def _has_shape_of(shape: tuple[int, int], wanted: tuple[int, int]) -> bool:
     ratio = (shape[0] * wanted[1]) / max(shape[1] * wanted[0], 1)
-    return 1 / _SLACK < ratio < _SLACK
+    return 1 / _SHAPE_TOLERANCE < ratio < _SHAPE_TOLERANCE
 
 
-def _distance(one: "Image.Image", other: "Image.Image") -> float:
+def _brightness_distance(one: "Image.Image", other: "Image.Image") -> float:
     """How different two pictures look from afar: the mean difference of their brightness, 0 to 255."""
     from PIL import ImageChops, ImageStat
 
-    small = [picture.convert("RGB").convert("L").resize(_THUMB) for picture in (one, other)]
+    small = [picture.convert("RGB").convert("L").resize(_COMPARE_SIZE) for picture in (one, other)]
     return float(ImageStat.Stat(ImageChops.difference(*small)).mean[0])

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from rotoscope.media.image.masks import Mask
 
-__all__ = ["MOST_CORNERS", "Outlines", "outlines_of"]
+__all__ = ["MAX_CORNERS", "Outlines", "trace_outlines"]
 
-MOST_CORNERS = 200_000
+MAX_CORNERS = 200_000
 """A mask with more is noise; its outlines would take longer to write than anybody reads them."""
 
 _UP, _RIGHT, _DOWN, _LEFT = range(4)
@@ -36,7 +36,7 @@ _TURNS: Mapping[int, tuple[tuple[int, int], ...]] = {
     9: ((_UP, _LEFT), (_DOWN, _RIGHT)),
 }
 
-_Places: TypeAlias = "NDArray[np.int64]"
+_Coordinates: TypeAlias = "NDArray[np.int64]"
 _Ring: TypeAlias = list[tuple[int, int]]
 
 
@@ -47,12 +47,12 @@ class Outlines:
     Attributes:
         rings: for each area its corners, x and y in turn, clockwise as one sees it; the last joins the first.
         holes: how many holes they leave out: filled, the rings select those too.
-        too_many: whether there were more corners than `MOST_CORNERS`, so that there are no rings.
+        has_too_many_corners: whether there were more corners than `MAX_CORNERS`, so that there are no rings.
     """
 
     rings: tuple[tuple[int, ...], ...]
     holes: int = 0
-    too_many: bool = False
+    has_too_many_corners: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +60,10 @@ class _Corners:
     """Where outlines turn, and by index from which corner an edge leads to which."""
 
     points: list[tuple[int, int]]
-    after: list[int]
+    next_corner: list[int]
 
 
-def outlines_of(mask: "Mask") -> Outlines:
+def trace_outlines(mask: "Mask") -> Outlines:
     """The outer outline of every area of a mask; holes are counted and left out."""
     import numpy as np
 
@@ -72,15 +72,15 @@ def outlines_of(mask: "Mask") -> Outlines:
         return Outlines(())
     top, left = int(rows[0]), int(columns[0])
     part = np.pad(mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1], 1)
-    corners = _corners(part, left, top)
+    corners = _find_corners(part, left, top)
     if corners is None:
-        return Outlines((), too_many=True)
-    rings = [loop for ring in _walked(corners) for loop in _simple(ring)]
-    outer = tuple(tuple(place for point in ring for place in point) for ring in rings if _area(ring) > 0)
+        return Outlines((), has_too_many_corners=True)
+    rings = [loop for ring in _walk_outlines(corners) for loop in _split_at_crossings(ring)]
+    outer = tuple(tuple(place for point in ring for place in point) for ring in rings if _ring_area(ring) > 0)
     return Outlines(outer, len(rings) - len(outer))
 
 
-def _corners(part: "Mask", left: int, top: int) -> _Corners | None:
+def _find_corners(part: "Mask", left: int, top: int) -> _Corners | None:
     """Every corner of the outlines of a mask that has an empty border; None when there are too many."""
     import numpy as np
 
@@ -90,18 +90,20 @@ def _corners(part: "Mask", left: int, top: int) -> _Corners | None:
     turning = across[:, :-1] != across[:, 1:]
     turning |= across[:, 1:] & (upper[:, :-1] != upper[:, 1:])
     y, x = np.divmod(np.flatnonzero(turning), turning.shape[1])
-    if len(y) > MOST_CORNERS:
+    if len(y) > MAX_CORNERS:
         return None
     ways = sum(part[y + down, x + right] << np.uint8(2 * down + right) for down in (0, 1) for right in (0, 1))
     # Where two selected pixels touch only at a corner, two outlines turn in one point, each around its own pixel.
     turns = [(_TURNS[way][number], at) for at, way in enumerate(ways.tolist()) for number in range(len(_TURNS[way]))]
     places = np.array([at for _, at in turns], np.int64)
     x, y = x[places] + left, y[places] + top
-    after = _linked(x, y, np.array([coming for (coming, _), _ in turns]), np.array([going for (_, going), _ in turns]))
+    after = _link_corners(
+        x, y, np.array([coming for (coming, _), _ in turns]), np.array([going for (_, going), _ in turns])
+    )
     return _Corners(list(zip(x.tolist(), y.tolist(), strict=True)), after)
 
 
-def _linked(x: _Places, y: _Places, coming: _Places, going: _Places) -> list[int]:
+def _link_corners(x: _Coordinates, y: _Coordinates, coming: _Coordinates, going: _Coordinates) -> list[int]:
     """The corner that follows each one.
 
     Edges that run the same way along one line do not overlap: their beginnings and their ends pair up in order.
@@ -120,20 +122,20 @@ def _linked(x: _Places, y: _Places, coming: _Places, going: _Places) -> list[int
     return followed
 
 
-def _walked(corners: _Corners) -> Iterator[_Ring]:
+def _walk_outlines(corners: _Corners) -> Iterator[_Ring]:
     """Every outline, each from one of its corners on."""
-    left = [True] * len(corners.after)
+    left = [True] * len(corners.next_corner)
     for start in range(len(left)):
         ring, at = [], start
         while left[at]:
             left[at] = False
             ring.append(corners.points[at])
-            at = corners.after[at]
+            at = corners.next_corner[at]
         if ring:
             yield ring
 
 
-def _simple(ring: _Ring) -> Iterator[_Ring]:
+def _split_at_crossings(ring: _Ring) -> Iterator[_Ring]:
     """An outline that comes twice through one point, as several that do not."""
     path: _Ring = []
     places: dict[tuple[int, int], int] = {}
@@ -150,6 +152,6 @@ def _simple(ring: _Ring) -> Iterator[_Ring]:
     yield path
 
 
-def _area(ring: _Ring) -> int:
+def _ring_area(ring: _Ring) -> int:
     """Twice the area inside; negative where the outline runs around a hole."""
     return sum(x * below - right * y for (x, y), (right, below) in zip(ring, [*ring[1:], ring[0]], strict=True))

@@ -2,40 +2,40 @@
 
 Every untrusted picture comes through here. Only four decoders are ever loaded (PNG, JPEG, WEBP, GIF); the parts of the
 file are counted and its header is judged before any pixel is decoded; EXIF orientation is applied here and nowhere
-else; what leaves `clean` carries no metadata and nothing that was appended to the file.
+else; what leaves `clean_picture` carries no metadata and nothing that was appended to the file.
 """
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rotoscope.media.image.colours import changes_nothing, to_srgb
+from rotoscope.media.image.colours import convert_to_srgb, is_noop_profile
 from rotoscope.media.image.decoding import (
-    DEFAULT_LIMITS,
+    DEFAULT_PICTURE_LIMITS,
     PLAIN_MODES,
     SIDEWAYS,
     UPRIGHT,
-    Limits,
     OpenPicture,
-    broken_is_corrupt,
+    PictureLimits,
     check_picture_type,
     load_pixels,
+    map_decoder_errors,
     open_picture,
 )
-from rotoscope.media.image.encoding import bare_png, write_jpeg, write_png, write_webp
+from rotoscope.media.image.encoding import strip_png, write_jpeg, write_png, write_webp
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
-    "DEFAULT_LIMITS",
+    "DEFAULT_PICTURE_LIMITS",
     "CleanPicture",
-    "Limits",
+    "PictureLimits",
     "check_picture_type",
-    "check_size",
-    "clean",
-    "decode",
+    "clean_picture",
+    "decode_upright",
     "make_upright",
-    "orientation_of",
+    "read_exif_orientation",
+    "read_picture_size",
 ]
 
 _FEW_COLOURS = 256
@@ -55,7 +55,7 @@ class CleanPicture:
     notes: tuple[str, ...] = ()
 
 
-def check_size(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
+def read_picture_size(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS) -> tuple[int, int]:
     """Judge a picture by its header.
 
     Returns:
@@ -65,23 +65,25 @@ def check_size(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         InvalidInput: `not_media`, `unsupported` or `corrupt`.
         TooLarge: more parts, pixels, memory, a longer side or a longer strip than the limits allow.
     """
-    with broken_is_corrupt(limits):
+    with map_decoder_errors(limits):
         picture = open_picture(data, limits)
         width, height = picture.image.size
         return (height, width) if picture.orientation in SIDEWAYS else (width, height)
 
 
-def orientation_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
+def read_exif_orientation(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS) -> int:
     """The EXIF orientation of a picture, 1 to 8; 1 is upright, and where it says nothing.
 
     Raises:
-        InvalidInput, TooLarge: as for `check_size`.
+        InvalidInput, TooLarge: as for `read_picture_size`.
     """
-    with broken_is_corrupt(limits):
+    with map_decoder_errors(limits):
         return open_picture(data, limits).orientation
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> "Image.Image":
+def decode_upright(
+    data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS, *, exact: bool = False
+) -> "Image.Image":
     """Decode a picture, upright; of one that moves, the first picture.
 
     Its numbers are those of the file: a profile is not applied.
@@ -97,14 +99,16 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False)
 
     Raises:
         InvalidInput: `not_media`, `unsupported` or `corrupt` (also when the data ends early).
-        TooLarge: as for `check_size`; raised before any pixel is decoded.
+        TooLarge: as for `read_picture_size`; raised before any pixel is decoded.
     """
-    with broken_is_corrupt(limits):
+    with map_decoder_errors(limits):
         picture = open_picture(data, limits)
-        return make_upright(_bare(_plain(load_pixels(picture, data), exact=exact)), picture.orientation)
+        return make_upright(
+            _strip_metadata(_to_plain_mode(load_pixels(picture, data), exact=exact)), picture.orientation
+        )
 
 
-def clean(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) -> CleanPicture:
+def clean_picture(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS, *, exact: bool = False) -> CleanPicture:
     """Decode a picture and write it anew, so that only its pixels leave, upright and in sRGB.
 
     It leaves about as large as it came, and loses nothing that can be seen:
@@ -124,51 +128,53 @@ def clean(data: bytes, limits: Limits = DEFAULT_LIMITS, *, exact: bool = False) 
         exact: for a mask: its profile is not applied, and grey of sixteen bits stays so.
 
     Raises:
-        InvalidInput: as for `decode`.
-        TooLarge: as for `decode`.
+        InvalidInput: as for `decode_upright`.
+        TooLarge: as for `decode_upright`.
     """
-    with broken_is_corrupt(limits):
+    with map_decoder_errors(limits):
         picture = open_picture(data, limits)
-        bare = _bare_png(picture, data)
+        bare = _copy_png_pixels(picture, data)
         if bare is not None:
-            return CleanPicture(bare, "image/png", *picture.image.size, _notes(picture))
+            return CleanPicture(bare, "image/png", *picture.image.size, _picture_notes(picture))
         image = load_pixels(picture, data)
         is_new = image.mode not in PLAIN_MODES
-        converted = to_srgb(image, picture.profile) if picture.profile and not exact else None
-        image = _plain(converted or image, exact=exact)
+        converted = convert_to_srgb(image, picture.profile) if picture.profile and not exact else None
+        image = _to_plain_mode(converted or image, exact=exact)
         is_new = is_new or converted is not None
-        size, image = image.size, make_upright(_bare(image), picture.orientation)
+        size, image = image.size, make_upright(_strip_metadata(image), picture.orientation)
         if picture.orientation != UPRIGHT:
             picture.image.close()  # its pixels, which lie there a second time now
-        content, content_type = _written(image, picture, size, is_new=is_new)
-        return CleanPicture(content, content_type, *image.size, _notes(picture))
+        content, content_type = _encode_picture(image, picture, size, is_new=is_new)
+        return CleanPicture(content, content_type, *image.size, _picture_notes(picture))
 
 
-def _notes(picture: OpenPicture) -> tuple[str, ...]:
-    if not picture.layout.moving:
+def _picture_notes(picture: OpenPicture) -> tuple[str, ...]:
+    if not picture.layout.is_animated:
         return ()
     kind = picture.content_type.partition("/")[2].upper()
     return (f"The picture moves (it is a {kind} of several pictures); only its first picture is used.",)
 
 
-def _bare_png(picture: OpenPicture, data: bytes) -> bytes | None:
+def _copy_png_pixels(picture: OpenPicture, data: bytes) -> bytes | None:
     """A PNG without its metadata; None where its pixels must change, or it is none."""
     if picture.layout.png is None or picture.orientation != UPRIGHT:
         return None
-    if picture.profile and not changes_nothing(picture.image.mode, picture.profile):
+    if picture.profile and not is_noop_profile(picture.image.mode, picture.profile):
         return None
-    return bare_png(data, picture.layout.png)
+    return strip_png(data, picture.layout.png)
 
 
-def _written(image: "Image.Image", picture: OpenPicture, size: tuple[int, int], *, is_new: bool) -> tuple[bytes, str]:
+def _encode_picture(
+    image: "Image.Image", picture: OpenPicture, size: tuple[int, int], *, is_new: bool
+) -> tuple[bytes, str]:
     """The picture as a file; `size` is the one that it had before it was turned, `is_new`: its values changed."""
     layout = picture.layout
     if layout.jpeg is not None:
         coding = picture.coding
         if coding is not None and is_new:
-            coding = coding.finer()
+            coding = coding.refine()
         if coding is not None and picture.orientation != UPRIGHT:
-            coding = coding.turned(size, sideways=picture.orientation in SIDEWAYS)
+            coding = coding.rotate(size, sideways=picture.orientation in SIDEWAYS)
         return write_jpeg(image, coding), "image/jpeg"
     if layout.lossy and image.getcolors(_FEW_COLOURS) is None:
         if image.mode == "RGB" or _is_opaque(image):
@@ -197,7 +203,7 @@ def make_upright(image: "Image.Image", orientation: int) -> "Image.Image":
     return image.transpose(turns[orientation]) if orientation in turns else image
 
 
-def _plain(image: "Image.Image", *, exact: bool = False) -> "Image.Image":
+def _to_plain_mode(image: "Image.Image", *, exact: bool = False) -> "Image.Image":
     """The picture in one of the six modes that the rest of the house knows; where it must be exact, in a seventh."""
     from PIL import Image
 
@@ -212,7 +218,7 @@ def _plain(image: "Image.Image", *, exact: bool = False) -> "Image.Image":
     return Image.frombytes("L", image.size, image.tobytes()[1::2])  # the high bytes
 
 
-def _bare(image: "Image.Image") -> "Image.Image":
+def _strip_metadata(image: "Image.Image") -> "Image.Image":
     """The same pixels with, for a palette, the transparent colour, and nothing else of the file.
 
     What a decoder gives knows the whole file; its pixels are not copied.

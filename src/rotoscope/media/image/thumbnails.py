@@ -9,20 +9,20 @@ from rotoscope.media.image.previews import encode_jpeg
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["LONGEST_SIDE", "MOST_BYTES", "SmallPicture", "small_picture"]
+__all__ = ["THUMBNAIL_BYTES", "THUMBNAIL_SIDE", "Thumbnail", "make_thumbnail"]
 
-LONGEST_SIDE = 768
+THUMBNAIL_SIDE = 768
 """Pixels: no measured client scales such a picture down."""
-MOST_BYTES = 100_000
+THUMBNAIL_BYTES = 100_000
 
 _QUALITIES = (85, 75, 60, 45, 30)
 _FEW_COLOURS = 256  # a mask or a drawing: without loss it is smaller and sharper
-_SMALLER = 0.75
-_SMALLEST_SIDE = 16
+_SHRINK_FACTOR = 0.75
+_MIN_SIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class SmallPicture:
+class Thumbnail:
     """A picture as a PNG or JPEG; `width` and `height` are in pixels."""
 
     content: bytes
@@ -31,7 +31,7 @@ class SmallPicture:
     height: int
 
 
-def small_picture(image: "Image.Image", side: int = LONGEST_SIDE, most: int = MOST_BYTES) -> SmallPicture:
+def make_thumbnail(image: "Image.Image", side: int = THUMBNAIL_SIDE, most: int = THUMBNAIL_BYTES) -> Thumbnail:
     """The picture in at most `most` bytes, its longer side at most `side` pixels, as sharp as that allows.
 
     Of the forms that fit, the first is taken: a PNG where there are few colours, a JPEG of falling quality, then the
@@ -45,13 +45,13 @@ def small_picture(image: "Image.Image", side: int = LONGEST_SIDE, most: int = MO
             ratio = side / max(image.size)
             smaller = (max(round(image.width * ratio), 1), max(round(image.height * ratio), 1))
             shown = (image.convert("RGBA") if image.mode == "P" else image).resize(smaller, Image.Resampling.BOX)
-        for content, content_type in _forms(shown, most):
-            if len(content) <= most or side <= _SMALLEST_SIDE:
-                return SmallPicture(content, content_type, *shown.size)
-        side = max(round(min(side, max(image.size)) * _SMALLER), _SMALLEST_SIDE)
+        for content, content_type in _encode_candidates(shown, most):
+            if len(content) <= most or side <= _MIN_SIDE:
+                return Thumbnail(content, content_type, *shown.size)
+        side = max(round(min(side, max(image.size)) * _SHRINK_FACTOR), _MIN_SIDE)
 
 
-def _forms(image: "Image.Image", most: int) -> "list[tuple[bytes, str]]":
+def _encode_candidates(image: "Image.Image", most: int) -> "list[tuple[bytes, str]]":
     """The picture in each form, the sharpest first, up to the first that fits."""
     if image.getcolors(_FEW_COLOURS) is not None:
         target = io.BytesIO()

@@ -17,20 +17,26 @@ from dataclasses import dataclass
 from rotoscope.errors import TooLarge
 from rotoscope.media.limits import VideoLimits
 
-__all__ = ["Form", "form_for", "frames_within", "judge_decoding", "judge_sound"]
+__all__ = [
+    "EncoderSettings",
+    "check_decode_effort",
+    "check_sound_effort",
+    "choose_encoder_settings",
+    "max_probe_frames",
+]
 
-_EASY, _HARD = 350e6, 180e6  # pixels a second
-_HARD_CODECS = frozenset({"hevc", "av1", "prores", "mjpeg"})
+_FAST_DECODE_RATE, _SLOW_DECODE_RATE = 350e6, 180e6  # pixels a second
+_SLOW_CODECS = frozenset({"hevc", "av1", "prores", "mjpeg"})
 _FRAME_SECONDS = 0.0002
-_CAREFUL, _HASTY = ("veryfast", 75e6), ("ultrafast", 190e6)
-_CAREFUL_SECONDS = 3.0  # up to which care is worth its time
-_LARGE, _SMALL = 1920 * 1080, 1280 * 720  # pixels; models work at no more
-_FEWEST, _MOST = 8, 2000  # frames that are tried
+_QUALITY_PRESET, _FAST_PRESET = ("veryfast", 75e6), ("ultrafast", 190e6)
+_QUALITY_SECONDS = 3.0  # up to which care is worth its time
+_LARGE_PIXELS, _SMALL_PIXELS = 1920 * 1080, 1280 * 720  # pixels; models work at no more
+_MIN_PROBE_FRAMES, _MAX_PROBE_FRAMES = 8, 2000  # frames that are tried
 _SOUND_SECONDS, _SOUND_RATE = 110.0, 96_000  # of stereo at 48 kHz a second
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class EncoderSettings:
     """How pictures are encoded: their even size before they are turned, in pixels, and the preset of x264."""
 
     width: int
@@ -38,9 +44,9 @@ class Form:
     preset: str
 
 
-def form_for(
+def choose_encoder_settings(
     stored: tuple[int, int], square: tuple[int, int], frames: int, codec: str, limits: VideoLimits
-) -> tuple[Form, float]:
+) -> tuple[EncoderSettings, float]:
     """The best form in which pictures can be encoded within the limits, and the seconds of work.
 
     With care where that is quick; else in haste; and where they are larger than any model works at, smaller.
@@ -56,13 +62,15 @@ def form_for(
         TooLarge: no form is quick enough.
     """
     decoding = _decode_seconds(stored, frames, codec)
-    careful = _CAREFUL if stored[0] * stored[1] <= _LARGE else _HASTY  # careful coding of large frames takes memory
-    ways = ((_LARGE, careful, _CAREFUL_SECONDS), (_LARGE, _HASTY, limits.effort_seconds))
-    for pixels, (preset, speed), most in (*ways, (_SMALL, _HASTY, limits.effort_seconds)):
-        width, height = _at_most(square, pixels)
+    careful = (
+        _QUALITY_PRESET if stored[0] * stored[1] <= _LARGE_PIXELS else _FAST_PRESET
+    )  # careful coding of large frames takes memory
+    ways = ((_LARGE_PIXELS, careful, _QUALITY_SECONDS), (_LARGE_PIXELS, _FAST_PRESET, limits.effort_seconds))
+    for pixels, (preset, speed), most in (*ways, (_SMALL_PIXELS, _FAST_PRESET, limits.effort_seconds)):
+        width, height = _shrink_to_pixels(square, pixels)
         seconds = decoding + frames * width * height / speed
         if seconds <= min(most, limits.effort_seconds):
-            return Form(width, height, preset), seconds
+            return EncoderSettings(width, height, preset), seconds
     raise TooLarge(
         f"The video ({frames} frames of {square[0]} x {square[1]} pixels, {codec}) would have to be encoded anew, "
         f"which takes longer than the {limits.effort_seconds:g} seconds that are given.",
@@ -70,12 +78,14 @@ def form_for(
     )
 
 
-def frames_within(stored: tuple[int, int], codec: str, limits: VideoLimits) -> int:
+def max_probe_frames(stored: tuple[int, int], codec: str, limits: VideoLimits) -> int:
     """How many frames of that size are decoded in the time that is given, between 8 and 2,000."""
-    return min(max(int(limits.effort_seconds / _decode_seconds(stored, 1, codec)), _FEWEST), _MOST)
+    return min(
+        max(int(limits.effort_seconds / _decode_seconds(stored, 1, codec)), _MIN_PROBE_FRAMES), _MAX_PROBE_FRAMES
+    )
 
 
-def judge_decoding(stored: tuple[int, int], frames: int, codec: str, limits: VideoLimits) -> float:
+def check_decode_effort(stored: tuple[int, int], frames: int, codec: str, limits: VideoLimits) -> float:
     """The seconds of work to decode frames.
 
     Raises:
@@ -91,7 +101,7 @@ def judge_decoding(stored: tuple[int, int], frames: int, codec: str, limits: Vid
     return seconds
 
 
-def judge_sound(seconds: float, rate: int, channels: int, limits: VideoLimits) -> float:
+def check_sound_effort(seconds: float, rate: int, channels: int, limits: VideoLimits) -> float:
     """The seconds of work to encode a sound anew.
 
     Raises:
@@ -108,11 +118,11 @@ def judge_sound(seconds: float, rate: int, channels: int, limits: VideoLimits) -
 
 
 def _decode_seconds(stored: tuple[int, int], frames: int, codec: str) -> float:
-    speed = _HARD if codec in _HARD_CODECS else _EASY
+    speed = _SLOW_DECODE_RATE if codec in _SLOW_CODECS else _FAST_DECODE_RATE
     return frames * (_FRAME_SECONDS + stored[0] * stored[1] / speed)
 
 
-def _at_most(size: tuple[int, int], pixels: int) -> tuple[int, int]:
+def _shrink_to_pixels(size: tuple[int, int], pixels: int) -> tuple[int, int]:
     """The size, or a smaller one of the same shape, in even numbers as the encoder wants them."""
     scale = min((pixels / (size[0] * size[1])) ** 0.5, 1.0)
     if scale == 1.0:

@@ -24,47 +24,52 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SQUARE",
-    "aspect_of",
-    "bits_of",
+    "bits_per_pixel",
+    "display_matrix_of",
+    "display_size",
     "frames_at",
-    "is_hidden",
     "is_hidden_frame",
-    "shown_size",
-    "squared",
-    "turn_of",
-    "turned_up",
-    "upright",
+    "is_hidden_packet",
+    "pixel_aspect",
+    "rotate_upright",
+    "square_pixel_size",
+    "upright_picture",
 ]
 
 SQUARE = Fraction(1)
-_NEARLY = Fraction(1, 100)  # from a square, within which pixels count as squares: programs round sizes
-_STRANGEST = 8  # times as wide as high, or the other way; beyond, the file is taken to be mistaken
-_PLACES_PIXELS = 1_200_000_000  # decoded on the way to all places of one picture, together
-_FARTHEST = 300  # frames decoded on the way to one place
-_WIDEST = 4  # times its height, for a picture that is scaled
+_SQUARE_TOLERANCE = Fraction(1, 100)  # from a square, within which pixels count as squares: programs round sizes
+_MAX_PIXEL_ASPECT = 8  # times as wide as high, or the other way; beyond, the file is taken to be mistaken
+_SEEK_PIXEL_BUDGET = 1_200_000_000  # decoded on the way to all places of one picture, together
+_MAX_SEEK_FRAMES = 300  # frames decoded on the way to one place
+_MAX_SCALED_ASPECT = 4  # times its height, for a picture that is scaled
 
 
-def aspect_of(stream: "VideoStream") -> Fraction:
+def pixel_aspect(stream: "VideoStream") -> Fraction:
     """The width of a stored pixel over its height, by the file and its pictures; 1 where nobody says, or nearly."""
     said = stream.sample_aspect_ratio
-    if not said or said <= 0 or not Fraction(1, _STRANGEST) <= said <= _STRANGEST or abs(said - 1) <= _NEARLY:
+    if (
+        not said
+        or said <= 0
+        or not Fraction(1, _MAX_PIXEL_ASPECT) <= said <= _MAX_PIXEL_ASPECT
+        or abs(said - 1) <= _SQUARE_TOLERANCE
+    ):
         return SQUARE
     return Fraction(said)
 
 
-def squared(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+def square_pixel_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     """The size of a stored picture once its pixels are squares."""
     return max(round(width * aspect), 1), height
 
 
-def shown_size(frame: "VideoFrame", aspect: Fraction) -> tuple[int, int]:
+def display_size(frame: "VideoFrame", aspect: Fraction) -> tuple[int, int]:
     """Width and height of a frame as it is shown, upright."""
-    width, height = squared(frame.width, frame.height, aspect)
-    turn = turn_of(frame)
+    width, height = square_pixel_size(frame.width, frame.height, aspect)
+    turn = display_matrix_of(frame)
     return (height, width) if turn and turn[1] else (width, height)
 
 
-def turn_of(frame: "VideoFrame") -> tuple[tuple[int, ...], bool] | None:
+def display_matrix_of(frame: "VideoFrame") -> tuple[tuple[int, ...], bool] | None:
     """How the picture must be turned to be upright.
 
     Returns:
@@ -77,7 +82,7 @@ def turn_of(frame: "VideoFrame") -> tuple[tuple[int, ...], bool] | None:
     return None
 
 
-def bits_of(form: "VideoFormat") -> int:
+def bits_per_pixel(form: "VideoFormat") -> int:
     """How many bits one pixel takes in memory: each part in whole bytes, colours of fewer pixels as their share."""
     bits = Fraction(0)
     for part in form.components:
@@ -86,7 +91,7 @@ def bits_of(form: "VideoFormat") -> int:
     return math.ceil(bits)
 
 
-def is_hidden(packet: "Packet[Stream]") -> bool:
+def is_hidden_packet(packet: "Packet[Stream]") -> bool:
     """Whether a player shows nothing of a packet: an edit list cuts it away, or it ends before the film begins."""
     if packet.is_discard:
         return True
@@ -113,14 +118,14 @@ def frames_at(
         times: in seconds of the file, rising.
     """
     unit = pictures.time_base or Fraction(1, 1000)
-    share = _PLACES_PIXELS // (max(len(times), 1) * first.width * first.height)
-    farthest = min(max(share, 1), _FARTHEST)
+    share = _SEEK_PIXEL_BUDGET // (max(len(times), 1) * first.width * first.height)
+    farthest = min(max(share, 1), _MAX_SEEK_FRAMES)
     frame, frames = first, None
     for time in times:
-        jump = frames is None or _key_before(pictures, time) > (frame.time or 0.0)
+        jump = frames is None or _key_frame_time(pictures, time) > (frame.time or 0.0)
         if frames is None or jump:
             container.seek(int(time / unit), stream=pictures)
-            frames = _decoded(container, pictures, farthest)
+            frames = _decode_shown_frames(container, pictures, farthest)
         if jump or (frame.time or 0.0) < time:
             for following in islice(frames, farthest):
                 frame = following
@@ -129,7 +134,7 @@ def frames_at(
         yield frame
 
 
-def upright(frame: "VideoFrame", aspect: Fraction, height: int | None = None) -> "Image.Image":
+def upright_picture(frame: "VideoFrame", aspect: Fraction, height: int | None = None) -> "Image.Image":
     """The frame as an RGB picture of square pixels that stands upright.
 
     Args:
@@ -139,14 +144,14 @@ def upright(frame: "VideoFrame", aspect: Fraction, height: int | None = None) ->
     """
     from PIL import Image
 
-    width, tall = shown_size(frame, aspect)
-    scale = min(height / tall, _WIDEST * height / width) if height else 1.0
-    across, down = squared(frame.width, frame.height, aspect)
+    width, tall = display_size(frame, aspect)
+    scale = min(height / tall, _MAX_SCALED_ASPECT * height / width) if height else 1.0
+    across, down = square_pixel_size(frame.width, frame.height, aspect)
     size = max(round(across * scale), 1), max(round(down * scale), 1)
-    return turned_up(Image.fromarray(frame.reformat(*size, "rgb24", threads=1).to_ndarray()), frame)
+    return rotate_upright(Image.fromarray(frame.reformat(*size, "rgb24", threads=1).to_ndarray()), frame)
 
 
-def turned_up(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":
+def rotate_upright(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":
     """A picture of a frame, turned as the frame must be to stand upright."""
     from PIL.Image import Transpose
 
@@ -159,12 +164,12 @@ def turned_up(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":
         (0, -1, -1, 0): Transpose.TRANSVERSE,
         (0, -1, 1, 0): Transpose.ROTATE_90,
     }
-    turn = turn_of(frame)
+    turn = display_matrix_of(frame)
     signs = tuple((value > 0) - (value < 0) for value in (*turn[0][:2], *turn[0][3:5])) if turn else ()
     return picture.transpose(turns[signs]) if signs in turns else picture
 
 
-def _decoded(container: "InputContainer", pictures: "VideoStream", most: int) -> "Iterator[VideoFrame]":
+def _decode_shown_frames(container: "InputContainer", pictures: "VideoStream", most: int) -> "Iterator[VideoFrame]":
     """The frames from where the file is read now; what is broken in between is passed over, for people's eyes only.
 
     Frames that are not shown cost as much as others: of `most` packets on end at least one must give a frame.
@@ -185,7 +190,7 @@ def _decoded(container: "InputContainer", pictures: "VideoStream", most: int) ->
         yield from frames
 
 
-def _key_before(pictures: "VideoStream", time: float) -> float:
+def _key_frame_time(pictures: "VideoStream", time: float) -> float:
     """When the last key frame before a time stands, in seconds; minus infinity when the file's index does not tell."""
     unit = pictures.time_base or Fraction(1, 1000)
     found = pictures.index_entries.search_timestamp(int(time / unit))

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.limits import VideoLimits, judge_count, judge_pieces, judge_time
-from rotoscope.media.video.effort import frames_within
-from rotoscope.media.video.frames import is_hidden, is_hidden_frame, shown_size
-from rotoscope.media.video.opening import Clip, codec_of
+from rotoscope.media.limits import VideoLimits, check_duration, check_frame_count, check_packet_count
+from rotoscope.media.video.effort import max_probe_frames
+from rotoscope.media.video.frames import display_size, is_hidden_frame, is_hidden_packet
+from rotoscope.media.video.opening import OpenClip, codec_of
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -18,16 +18,24 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["SoundFacts", "Tally", "VideoFacts", "count_sound", "count_video", "pictures_of", "sound_of"]
+__all__ = [
+    "SoundFacts",
+    "TrackTotals",
+    "VideoFacts",
+    "audio_stream_of",
+    "count_sound",
+    "count_video",
+    "video_stream_of",
+]
 
-_WHOLE = 0.95  # less than this part of the announced duration means that the file was cut off
-_READ_AGAIN = 2  # times the size of the file: overlapping samples would make a small file an endless one
-_SLACK = 1 << 20  # bytes
-_OFF = 0.05  # by this part a frame rate in a header may differ from what was counted
-_CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
+_COMPLETE_SHARE = 0.95  # less than this part of the announced duration means that the file was cut off
+_MAX_REREAD = 2  # times the size of the file: overlapping samples would make a small file an endless one
+_REREAD_SLACK = 1 << 20  # bytes
+_RATE_TOLERANCE = 0.05  # by this part a frame rate in a header may differ from what was counted
+_CLOCK_TIME = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 
 Frame = TypeVar("Frame")
-Decode = Callable[["Packet[Any]"], Iterable[Frame]]
+DecodePacket = Callable[["Packet[Any]"], Iterable[Frame]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +73,11 @@ class SoundFacts:
 
 
 @dataclass(slots=True)
-class Tally:
+class TrackTotals:
     """What the packets of one track add up to; times in seconds.
 
     Attributes:
-        step: the duration of a packet that does not tell its own.
+        default_duration: the duration of a packet that does not tell its own.
         packets: how many are shown or heard.
         hidden_before: how many are not shown, and stand before one that is: that one may refer to them.
         hidden_after: how many are not shown and stand behind all that are.
@@ -77,10 +85,10 @@ class Tally:
         end: when the last one ends.
         hidden_seconds: how much of the track lies before the start of the film.
         size: of the packets that are shown, in bytes.
-        rises: whether the packets come in the order in which they are decoded.
+        is_in_decode_order: whether the packets come in the order in which they are decoded.
     """
 
-    step: float
+    default_duration: float
     packets: int = 0
     hidden_before: int = 0
     hidden_after: int = 0
@@ -88,11 +96,11 @@ class Tally:
     end: float = 0.0
     hidden_seconds: float = 0.0
     size: int = 0
-    rises: bool = True
-    last: int | None = None
+    is_in_decode_order: bool = True
+    last_dts: int | None = None
 
     @property
-    def pieces(self) -> int:
+    def all_packets(self) -> int:
         """All packets, shown or not."""
         return self.packets + self.hidden_before + self.hidden_after
 
@@ -101,12 +109,12 @@ class Tally:
         if not packet.size or packet.is_corrupt:
             return
         if packet.dts is not None:
-            self.rises = self.rises and (self.last is None or packet.dts > self.last)
-            self.last = packet.dts
+            self.is_in_decode_order = self.is_in_decode_order and (self.last_dts is None or packet.dts > self.last_dts)
+            self.last_dts = packet.dts
         place = None if packet.pts is None else float(packet.pts * packet.time_base)
         if place is not None and place < 0:
             self.hidden_seconds = max(self.hidden_seconds, -place)
-        if is_hidden(packet):
+        if is_hidden_packet(packet):
             self.hidden_after += 1
             return
         self.hidden_before, self.hidden_after = self.hidden_before + self.hidden_after, 0
@@ -114,125 +122,131 @@ class Tally:
         self.size += packet.size
         if place is not None:
             self.start = place if self.start is None else min(self.start, place)
-            self.end = max(self.end, place + (float((packet.duration or 0) * packet.time_base) or self.step))
+            self.end = max(
+                self.end, place + (float((packet.duration or 0) * packet.time_base) or self.default_duration)
+            )
 
     def seconds(self) -> float:
         """From the first to the end of the last, without what is hidden."""
         return self.end - (self.start or 0.0)
 
-    def reach(self) -> float:
+    def latest_end(self) -> float:
         """How far the packets of the file reach at most, by whatever start its header counts."""
         return max(self.seconds(), self.end) + self.hidden_seconds
 
 
-def count_video(clip: Clip, limits: VideoLimits) -> "tuple[VideoFacts, VideoFrame, dict[int, Tally]]":
+def count_video(clip: OpenClip, limits: VideoLimits) -> "tuple[VideoFacts, VideoFrame, dict[int, TrackTotals]]":
     """The facts of a video, its first shown frame, and by the index of each track what its packets add up to.
 
     Raises:
         InvalidInput: `corrupt`.
         TooLarge: larger or longer than the limits.
     """
-    pictures = pictures_of(clip)
+    pictures = video_stream_of(clip)
     context = pictures.codec_context
-    patience = frames_within((context.width, context.height), codec_of(pictures), limits)
+    patience = max_probe_frames((context.width, context.height), codec_of(pictures), limits)
 
-    def decode(packet: "Packet[Any]") -> "list[VideoFrame]":
+    def decode_shown(packet: "Packet[Any]") -> "list[VideoFrame]":
         return [frame for frame in pictures.decode(packet) if not is_hidden_frame(frame)]
 
-    first, tallies = _walked(clip, pictures, decode, patience, limits)
+    first, tallies = _read_packets(clip, pictures, decode_shown, patience, limits)
     tally = tallies[pictures.index]
     duration, counted = tally.seconds(), tally.packets / (tally.seconds() or 1)
     said = float(pictures.average_rate or 0)
-    rate = said if abs(said - counted) <= _OFF * counted else counted
-    size, codec, sounds = shown_size(first, clip.aspect), codec_of(pictures), clip.sound is not None
+    rate = said if abs(said - counted) <= _RATE_TOLERANCE * counted else counted
+    size, codec, sounds = display_size(first, clip.aspect), codec_of(pictures), clip.audio is not None
     return VideoFacts(*size, duration, rate, tally.packets, codec, sounds, clip.content_type), first, tallies
 
 
-def count_sound(clip: Clip, limits: VideoLimits) -> tuple[SoundFacts, Tally]:
+def count_sound(clip: OpenClip, limits: VideoLimits) -> tuple[SoundFacts, TrackTotals]:
     """The facts of a sound, and what its packets add up to.
 
     Raises:
         InvalidInput: `corrupt`, or `unsupported` where it holds no sound that is read.
         TooLarge: longer than the limits.
     """
-    sound = sound_of(clip)
-    _, tallies = _walked(clip, sound, sound.decode, _SOUND_PATIENCE, limits)
+    sound = audio_stream_of(clip)
+    _, tallies = _read_packets(clip, sound, sound.decode, _SOUND_PACKET_LIMIT, limits)
     tally = tallies[sound.index]
     return SoundFacts(tally.seconds(), codec_of(sound), clip.content_type), tally
 
 
-def pictures_of(clip: Clip) -> "VideoStream":
+def video_stream_of(clip: OpenClip) -> "VideoStream":
     """The pictures of a clip that was opened as a video."""
-    assert clip.pictures is not None  # whoever opens a video has found its pictures
-    return clip.pictures
+    assert clip.video is not None  # whoever opens a video has found its pictures
+    return clip.video
 
 
-def sound_of(clip: Clip) -> "AudioStream":
+def audio_stream_of(clip: OpenClip) -> "AudioStream":
     """The sound of a clip.
 
     Raises:
         InvalidInput: there is none that is read.
     """
-    if clip.sound is None:
+    if clip.audio is None:
         message = "The file holds no sound that is read."
         raise InvalidInput(message, code="unsupported", hint="Give an MP3, M4A or WAV sound.")
-    return clip.sound
+    return clip.audio
 
 
-_SOUND_PATIENCE = 250  # packets until something must have been decoded
+_SOUND_PACKET_LIMIT = 250  # packets until something must have been decoded
 
 
-def _walked(
-    clip: Clip, main: "Stream", decode: Decode[Frame], patience: int, limits: VideoLimits
-) -> tuple[Frame, dict[int, Tally]]:
+def _read_packets(
+    clip: OpenClip, main: "Stream", decode: DecodePacket[Frame], patience: int, limits: VideoLimits
+) -> tuple[Frame, dict[int, TrackTotals]]:
     """Read all packets once; decode those of the main track until something comes out, at most `patience` of them.
 
     Returns:
         The first frame, and by the index of each track what its packets add up to.
     """
-    rate = clip.pictures.average_rate if clip.pictures is not None else None
-    tallies = {stream.index: Tally(0.0) for stream in clip.streams()}
-    tally = tallies[main.index] = Tally(float(1 / rate) if rate else 0.0)
+    rate = clip.video.average_rate if clip.video is not None else None
+    tallies = {stream.index: TrackTotals(0.0) for stream in clip.streams()}
+    tally = tallies[main.index] = TrackTotals(float(1 / rate) if rate else 0.0)
     first: Frame | None = None
     read = 0
     # Those of size 0 at the end ask for what decoders still hold.
     for number, packet in enumerate(clip.container.demux(*clip.streams())):
         tallies[packet.stream.index].add(packet)
-        if first is None and packet.stream.index == main.index and tally.pieces <= patience:
+        if first is None and packet.stream.index == main.index and tally.all_packets <= patience:
             first = next(iter(decode(packet)), None)
         read += packet.size
-        judge_pieces(number, limits)
-        judge_count(tally.pieces if main is clip.pictures else 0, limits)
-        judge_time(tally.end - (tally.start or 0.0), limits)
-        if read > _READ_AGAIN * clip.size + _SLACK:
-            raise _corrupt("The file counts the same bytes many times over.")
+        check_packet_count(number, limits)
+        check_frame_count(tally.all_packets if main is clip.video else 0, limits)
+        check_duration(tally.end - (tally.start or 0.0), limits)
+        if read > _MAX_REREAD * clip.size + _REREAD_SLACK:
+            raise _corrupt_file_error("The file counts the same bytes many times over.")
     if first is None or not tally.packets:
-        raise _corrupt("Nothing in the file can be decoded.")
-    _judge_whole(clip, tallies)
+        raise _corrupt_file_error("Nothing in the file can be decoded.")
+    _check_not_cut_off(clip, tallies)
     return first, tallies
 
 
-def _judge_whole(clip: Clip, tallies: dict[int, Tally]) -> None:
+def _check_not_cut_off(clip: OpenClip, tallies: dict[int, TrackTotals]) -> None:
     """Refuse a file that ends long before the time that it announces; tracks that are not read prove nothing."""
     if clip.content_type == "audio/mpeg":
         return  # says no duration, and what is guessed from its first frames may be far off
-    said = {index: _announced(clip, stream) for index, stream in _by_index(clip).items()}
-    cut = [tallies[index].reach() < _WHOLE * seconds for index, seconds in said.items() if seconds is not None]
+    said = {index: _header_seconds(clip, stream) for index, stream in _streams_by_index(clip).items()}
+    cut = [
+        tallies[index].latest_end() < _COMPLETE_SHARE * seconds
+        for index, seconds in said.items()
+        if seconds is not None
+    ]
     if not cut and clip.container.duration is not None and len(said) == len(clip.container.streams):
-        cut = [max(tally.reach() for tally in tallies.values()) < _WHOLE * clip.container.duration / 1e6]
+        cut = [max(tally.latest_end() for tally in tallies.values()) < _COMPLETE_SHARE * clip.container.duration / 1e6]
     if any(cut):
-        raise _corrupt("The file ends before the time that its header announces.")
+        raise _corrupt_file_error("The file ends before the time that its header announces.")
 
 
-def _by_index(clip: Clip) -> "dict[int, Stream]":
+def _streams_by_index(clip: OpenClip) -> "dict[int, Stream]":
     return {stream.index: stream for stream in clip.streams()}
 
 
-def _announced(clip: Clip, stream: "Stream") -> float | None:
+def _header_seconds(clip: OpenClip, stream: "Stream") -> float | None:
     """How long a track is said to be, in seconds: by the header, or in Matroska by the note of whoever wrote it."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    clock = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
+    clock = _CLOCK_TIME.fullmatch(stream.metadata.get("DURATION", ""))
     if clock is None or clip.container.duration is None:
         return None
     hours, minutes, seconds = clock.groups()
@@ -245,5 +259,5 @@ def _is_shown(packet: "Packet[Stream]") -> bool:
     return codec_of(packet.stream) != "vp8" or bool(memoryview(packet)[0] & 0x10)
 
 
-def _corrupt(message: str) -> InvalidInput:
+def _corrupt_file_error(message: str) -> InvalidInput:
     return InvalidInput(message, code="corrupt", hint="Save or download the file again.")

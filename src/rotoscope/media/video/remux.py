@@ -10,9 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.video.effort import Form
-from rotoscope.media.video.frames import is_hidden_frame, turn_of
-from rotoscope.media.video.opening import Clip, quiet_av
+from rotoscope.media.video.effort import EncoderSettings
+from rotoscope.media.video.frames import display_matrix_of, is_hidden_frame
+from rotoscope.media.video.opening import OpenClip, import_av
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["Take", "copied", "encoded_pictures", "encoded_sound", "kept_whole", "mask_track", "poured", "written"]
+__all__ = [
+    "PacketHandler",
+    "add_mask_track",
+    "copy_track",
+    "encode_audio_track",
+    "encode_video_track",
+    "mux_packets",
+    "open_output",
+    "remove_on_failure",
+]
 
 _BITEXACT = {"fflags": "+bitexact"}  # no version of FFmpeg in the file: the same input gives the same bytes
 _MUXERS = {
@@ -40,11 +49,11 @@ _FAST_AAC = {"aac_coder": "fast"}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 
 Packets = Iterable["Packet[Stream]"]
-Take = Callable[["Packet[Stream]"], Packets]
+PacketHandler = Callable[["Packet[Stream]"], Packets]
 
 
 @contextmanager
-def written(target: Path, muxer: str) -> Iterator["OutputContainer"]:
+def open_output(target: Path, muxer: str) -> Iterator["OutputContainer"]:
     """A new file to write tracks into.
 
     Args:
@@ -52,12 +61,12 @@ def written(target: Path, muxer: str) -> Iterator["OutputContainer"]:
         muxer: "mp4", "ipod" (an M4A), "mp3" or "wav".
     """
     options = _BITEXACT | _MUXERS[muxer]
-    with quiet_av().open(f"file:{target.absolute()}", "w", format=muxer, container_options=options) as container:
+    with import_av().open(f"file:{target.absolute()}", "w", format=muxer, container_options=options) as container:
         yield container
 
 
 @contextmanager
-def kept_whole(target: Path) -> Iterator[None]:
+def remove_on_failure(target: Path) -> Iterator[None]:
     """Leave nothing of a file when anything goes wrong while it is written."""
     done = False
     try:
@@ -68,7 +77,7 @@ def kept_whole(target: Path) -> Iterator[None]:
             target.unlink(missing_ok=True)
 
 
-def poured(clip: Clip, takes: Sequence[Take], into: "OutputContainer") -> None:
+def mux_packets(clip: OpenClip, takes: Sequence[PacketHandler], into: "OutputContainer") -> None:
     """Read the clip once from its start and write what each track makes of its packets."""
     by_index = {stream.index: take for stream, take in zip(clip.streams(), takes, strict=True)}
     for packet in clip.container.demux(*clip.streams()):
@@ -76,9 +85,9 @@ def poured(clip: Clip, takes: Sequence[Take], into: "OutputContainer") -> None:
             into.mux(finished)
 
 
-def copied(
+def copy_track(
     stream: "Stream", into: "OutputContainer", *, keep: Callable[["Packet[Stream]"], bool] | None = None
-) -> Take:
+) -> PacketHandler:
     """A track whose packets are taken over as they are; its turn goes along.
 
     Args:
@@ -87,19 +96,21 @@ def copied(
         keep: says which packets are taken, where not all are.
     """
     track = into.add_stream_from_template(stream, opaque=True)
-    if _is_tagged(stream, "hvc1"):
+    if _has_codec_tag(stream, "hvc1"):
         track.codec_context.codec_tag = "hvc1"  # Apple's players want it, and FFmpeg writes another by default
 
-    def take(packet: "Packet[Stream]") -> Packets:
+    def copy_packet(packet: "Packet[Stream]") -> Packets:
         if not packet.size or packet.is_corrupt or (keep is not None and not keep(packet)):
             return ()
         packet.stream = track
         return (packet,)
 
-    return take
+    return copy_packet
 
 
-def encoded_pictures(stream: "VideoStream", first: "VideoFrame", form: Form, into: "OutputContainer") -> Take:
+def encode_video_track(
+    stream: "VideoStream", first: "VideoFrame", form: EncoderSettings, into: "OutputContainer"
+) -> PacketHandler:
     """A track of pictures in H.264, with square pixels; frames keep their times, and hidden ones are left out.
 
     Args:
@@ -116,26 +127,26 @@ def encoded_pictures(stream: "VideoStream", first: "VideoFrame", form: Form, int
     track.codec_context.time_base = stream.time_base or Fraction(1, 1000)
     for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
         setattr(track.codec_context, name, getattr(first, name))
-    turn = turn_of(first)
+    turn = display_matrix_of(first)
     track.set_display_matrix(turn[0] if turn else None)
     last = -math.inf
 
-    def take(packet: "Packet[Stream]") -> Packets:
+    def encode_video_packet(packet: "Packet[Stream]") -> Packets:
         nonlocal last
         for frame in stream.decode(packet):
             if frame.pts is None or is_hidden_frame(frame) or frame.pts <= last:
                 continue
             last = frame.pts
-            plain = _plain(frame, track)
+            plain = _format_for_encoder(frame, track)
             plain.pts = max(frame.pts, 0)  # the first may begin a little before the film
             yield from track.encode(plain)
         if not packet.size:
             yield from track.encode(None)
 
-    return take
+    return encode_video_packet
 
 
-def mask_track(into: "OutputContainer", size: tuple[int, int], rate: Fraction) -> "VideoStream":
+def add_mask_track(into: "OutputContainer", size: tuple[int, int], rate: Fraction) -> "VideoStream":
     """A track of H.264 for black and white pictures, sharp at their edges; `size` is even."""
     track = into.add_stream("libx264", rate=rate, options=_X264 | {"preset": "ultrafast", "crf": "10"})
     track.width, track.height = size
@@ -144,7 +155,7 @@ def mask_track(into: "OutputContainer", size: tuple[int, int], rate: Fraction) -
     return track
 
 
-def encoded_sound(stream: "AudioStream", into: "OutputContainer", *, end: float | None = None) -> Take:
+def encode_audio_track(stream: "AudioStream", into: "OutputContainer", *, end: float | None = None) -> PacketHandler:
     """A track of sound in AAC, in mono or stereo, from the start of the film.
 
     Args:
@@ -159,9 +170,9 @@ def encoded_sound(stream: "AudioStream", into: "OutputContainer", *, end: float 
     track = into.add_stream("aac", rate=rate, layout=layout, bit_rate=128_000, options=dict(_FAST_AAC))
     resampler = AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=1024)
 
-    def take(packet: "Packet[Stream]") -> Packets:
+    def encode_audio_packet(packet: "Packet[Stream]") -> Packets:
         for frame in stream.decode(packet):
-            heard = _between(frame, end)
+            heard = _cut_audio_frame(frame, end)
             for piece in resampler.resample(heard) if heard is not None else ():
                 yield from track.encode(piece)
         if not packet.size:
@@ -169,10 +180,10 @@ def encoded_sound(stream: "AudioStream", into: "OutputContainer", *, end: float 
                 yield from track.encode(piece)
             yield from track.encode(None)
 
-    return take
+    return encode_audio_packet
 
 
-def _between(frame: "AudioFrame", end: float | None) -> "AudioFrame | None":
+def _cut_audio_frame(frame: "AudioFrame", end: float | None) -> "AudioFrame | None":
     """What of a piece of sound lies between the start of the film and an end in seconds; None where nothing does."""
     from av.audio.frame import AudioFrame
 
@@ -192,14 +203,14 @@ def _between(frame: "AudioFrame", end: float | None) -> "AudioFrame | None":
     return part
 
 
-def _plain(frame: "VideoFrame", track: "VideoStream") -> "VideoFrame":
+def _format_for_encoder(frame: "VideoFrame", track: "VideoStream") -> "VideoFrame":
     """The frame as the encoder takes it: of the track's size, which is even, and without notes from the source."""
     plain = frame.reformat(track.width, track.height, "yuv420p", threads=1)
     plain.pict_type = 0  # the encoder decides where its own key frames stand
     return plain
 
 
-def _is_tagged(stream: "Stream", tag: str) -> bool:
+def _has_codec_tag(stream: "Stream", tag: str) -> bool:
     """Whether a file names a track's codec by these four letters; in a broken one they may be no letters at all."""
     try:
         return stream.codec_context.codec_tag == tag

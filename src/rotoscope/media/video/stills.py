@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.limits import DEFAULT_LIMITS
-from rotoscope.media.video.frames import frames_at, upright
-from rotoscope.media.video.opening import opened
-from rotoscope.media.video.probing import Tally, VideoFacts, count_video, pictures_of
+from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS
+from rotoscope.media.video.frames import frames_at, upright_picture
+from rotoscope.media.video.opening import open_clip
+from rotoscope.media.video.probing import TrackTotals, VideoFacts, count_video, video_stream_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["filmstrip", "first_frame", "poster"]
 
 _POSTER_PLACES = (0.0, 0.1, 0.25, 0.5, 0.75)
-_BLANK = 6.0  # standard deviation of brightness, of 255, below which a frame shows nothing
+_BLANK_DEVIATION = 6.0  # standard deviation of brightness, of 255, below which a frame shows nothing
 _GAP, _PAPER = 4, (255, 255, 255)  # pixels, and the colour between frames
 
 
@@ -26,8 +26,8 @@ def first_frame(path: Path) -> "Image.Image":
         InvalidInput: as for `probe_video`.
         TooLarge: as for `probe_video`.
     """
-    with opened(path, "video", DEFAULT_LIMITS) as clip:
-        return upright(count_video(clip, DEFAULT_LIMITS)[1], clip.aspect)
+    with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
+        return upright_picture(count_video(clip, DEFAULT_VIDEO_LIMITS)[1], clip.aspect)
 
 
 def poster(path: Path) -> "Image.Image":
@@ -37,15 +37,15 @@ def poster(path: Path) -> "Image.Image":
         InvalidInput: as for `probe_video`.
         TooLarge: as for `probe_video`.
     """
-    with opened(path, "video", DEFAULT_LIMITS) as clip:
-        facts, first, tallies = count_video(clip, DEFAULT_LIMITS)
-        opening = upright(first, clip.aspect)
+    with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
+        facts, first, tallies = count_video(clip, DEFAULT_VIDEO_LIMITS)
+        opening = upright_picture(first, clip.aspect)
         if not _is_blank(opening):
             return opening
-        pictures = pictures_of(clip)
-        times = _times(facts, tallies[pictures.index], _POSTER_PLACES)
+        pictures = video_stream_of(clip)
+        times = _frame_times(facts, tallies[pictures.index], _POSTER_PLACES)
         found = frames_at(clip.container, pictures, first, times)
-        shown = (upright(frame, clip.aspect) for frame in found)
+        shown = (upright_picture(frame, clip.aspect) for frame in found)
         return next((picture for picture in shown if not _is_blank(picture)), opening)
 
 
@@ -63,12 +63,12 @@ def filmstrip(path: Path, count: int = 6, height: int = 120) -> "Image.Image":
     """
     from PIL import Image
 
-    with opened(path, "video", DEFAULT_LIMITS) as clip:
-        facts, first, tallies = count_video(clip, DEFAULT_LIMITS)
-        pictures = pictures_of(clip)
-        times = _times(facts, tallies[pictures.index], [(number + 0.5) / count for number in range(count)])
+    with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
+        facts, first, tallies = count_video(clip, DEFAULT_VIDEO_LIMITS)
+        pictures = video_stream_of(clip)
+        times = _frame_times(facts, tallies[pictures.index], [(number + 0.5) / count for number in range(count)])
         found = frames_at(clip.container, pictures, first, times)
-        cells = [upright(frame, clip.aspect, height) for frame in found]
+        cells = [upright_picture(frame, clip.aspect, height) for frame in found]
     strip = Image.new("RGB", (sum(cell.width for cell in cells) + _GAP * (len(cells) - 1), height), _PAPER)
     left = 0
     for cell in cells:
@@ -77,7 +77,7 @@ def filmstrip(path: Path, count: int = 6, height: int = 120) -> "Image.Image":
     return strip
 
 
-def _times(facts: VideoFacts, tally: Tally, places: Sequence[float]) -> list[float]:
+def _frame_times(facts: VideoFacts, tally: TrackTotals, places: Sequence[float]) -> list[float]:
     """Places between 0 and 1 as times of the file, in seconds; each in the middle of the frame that is shown then."""
     start = tally.start or 0.0
     early = 0.5 / facts.frame_rate
@@ -87,4 +87,4 @@ def _times(facts: VideoFacts, tally: Tally, places: Sequence[float]) -> list[flo
 def _is_blank(picture: "Image.Image") -> bool:
     from PIL import ImageStat
 
-    return ImageStat.Stat(picture.convert("L").resize((64, 64))).stddev[0] < _BLANK
+    return ImageStat.Stat(picture.convert("L").resize((64, 64))).stddev[0] < _BLANK_DEVIATION

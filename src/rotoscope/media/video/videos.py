@@ -15,24 +15,32 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.limits import DEFAULT_LIMITS, VideoLimits, judge_copy
+from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_upload_size
 from rotoscope.media.sniff import content_type_of
-from rotoscope.media.video.effort import Form, form_for, judge_sound
-from rotoscope.media.video.frames import SQUARE, is_hidden, squared, turn_of
-from rotoscope.media.video.mask_videos import grey_frames
-from rotoscope.media.video.opening import Clip, codec_of, opened
+from rotoscope.media.video.effort import EncoderSettings, check_sound_effort, choose_encoder_settings
+from rotoscope.media.video.frames import SQUARE, display_matrix_of, is_hidden_packet, square_pixel_size
+from rotoscope.media.video.mask_videos import read_grey_frames
+from rotoscope.media.video.opening import OpenClip, codec_of, open_clip
 from rotoscope.media.video.probing import (
     SoundFacts,
-    Tally,
+    TrackTotals,
     VideoFacts,
+    audio_stream_of,
     count_sound,
     count_video,
-    pictures_of,
-    sound_of,
+    video_stream_of,
 )
-from rotoscope.media.video.remux import Take, copied, encoded_pictures, encoded_sound, kept_whole, poured, written
+from rotoscope.media.video.remux import (
+    PacketHandler,
+    copy_track,
+    encode_audio_track,
+    encode_video_track,
+    mux_packets,
+    open_output,
+    remove_on_failure,
+)
 from rotoscope.media.video.stills import filmstrip, first_frame, poster
-from rotoscope.workers.limits import ask_for_seconds
+from rotoscope.workers.limits import request_cpu_seconds
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 __all__ = [
-    "DEFAULT_LIMITS",
+    "DEFAULT_VIDEO_LIMITS",
     "CleanSound",
     "CleanVideo",
     "SoundFacts",
@@ -51,19 +59,19 @@ __all__ = [
     "clean_video",
     "filmstrip",
     "first_frame",
-    "grey_frames",
     "poster",
     "probe_sound",
     "probe_video",
+    "read_grey_frames",
 ]
 
 _MP3_HEADER = 4  # bytes
 _MP4_PICTURES = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
 _MP4_SOUNDS = frozenset({"aac", "mp3", "opus", "ac3"})
 _M4A_SOUNDS = frozenset({"aac", "alac"})
-_LATE = 2  # times the work, on a slower machine
-_PRIMING = 4096  # samples at the start that coders add themselves, and players hide
-_PADDING = 2  # packets at the end, likewise
+_CPU_MARGIN = 2  # times the work, on a slower machine
+_PRIMING_SAMPLES = 4096  # samples at the start that coders add themselves, and players hide
+_PADDING_PACKETS = 2  # packets at the end, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +105,29 @@ class CleanSound(SoundFacts):
         return SoundFacts(**{field.name: getattr(self, field.name) for field in fields(SoundFacts)})
 
 
-def probe_video(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> VideoFacts:
+def probe_video(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> VideoFacts:
     """Learn what a video is. Its first frame is decoded, its packets are counted.
 
     Raises:
         InvalidInput: `not_media`, `unsupported`, or `corrupt` (also when the file was cut off).
         TooLarge: larger or longer than the limits; what the header says is judged before anything is decoded.
     """
-    with opened(path, "video", limits) as clip:
+    with open_clip(path, "video", limits) as clip:
         return count_video(clip, limits)[0]
 
 
-def probe_sound(path: Path, limits: VideoLimits = DEFAULT_LIMITS) -> SoundFacts:
+def probe_sound(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> SoundFacts:
     """Learn what a sound is. Some of it is decoded, its packets are counted.
 
     Raises:
         InvalidInput: `not_media`, `unsupported` (also for a video), or `corrupt`.
         TooLarge: longer than the limits.
     """
-    with opened(path, "audio", limits) as clip:
+    with open_clip(path, "audio", limits) as clip:
         return count_sound(clip, limits)[0]
 
 
-def clean_video(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS) -> CleanVideo:
+def clean_video(source: Path, target: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> CleanVideo:
     """Write a video anew as an MP4 that begins with its header, so that only what is shown and heard leaves.
 
     The first track of pictures and the first of sound are copied without loss where MP4 takes their codecs and a copy
@@ -139,19 +147,19 @@ def clean_video(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS
         TooLarge: as for `probe_video`, or encoding it would take too long.
         StorageFailed: the target cannot be written.
     """
-    with kept_whole(target):
-        with opened(source, "video", limits) as clip:
-            plan = _planned(clip, limits)
-        with opened(source, "video", limits) as clip, written(target, "mp4") as into:
-            takes = [_pictures_taken(clip, plan, into)]
-            if clip.sound is not None:
-                takes.append(_sound_taken(clip, plan, into))
-            poured(clip, takes, into)
+    with remove_on_failure(target):
+        with open_clip(source, "video", limits) as clip:
+            plan = _plan_rewrite(clip, limits)
+        with open_clip(source, "video", limits) as clip, open_output(target, "mp4") as into:
+            takes = [_video_packet_handler(clip, plan, into)]
+            if clip.audio is not None:
+                takes.append(_audio_packet_handler(clip, plan, into))
+            mux_packets(clip, takes, into)
         facts = probe_video(target, limits)
         return CleanVideo(**asdict(facts), notes=plan.notes, stored=plan.stored)
 
 
-def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS) -> CleanSound:
+def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> CleanSound:
     """Write a sound anew, so that only what is heard leaves.
 
     An MP3 stays an MP3 and a WAV stays a WAV, without loss; all else becomes an M4A, without loss where M4A takes the
@@ -170,52 +178,52 @@ def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_LIMITS
         TooLarge: as for `probe_sound`, or encoding it would take too long.
         StorageFailed: the target cannot be written.
     """
-    with kept_whole(target):
-        with opened(source, "audio", limits) as clip:
+    with remove_on_failure(target):
+        with open_clip(source, "audio", limits) as clip:
             facts, tally = count_sound(clip, limits)
             muxer = {"audio/mpeg": "mp3", "audio/wav": "wav"}.get(facts.content_type, "ipod")
             trimmed = muxer == "ipod" and _is_trimmed(clip, tally)
             anew = muxer == "ipod" and (trimmed or facts.codec not in _M4A_SOUNDS)
             if anew:
-                _judge_sound(clip, tally, limits)
+                _request_sound_effort(clip, tally, limits)
             else:
-                judge_copy(tally.size, limits)
-        with opened(source, "audio", limits) as clip, written(target, muxer) as into:
-            sound = sound_of(clip)
+                check_upload_size(tally.size, limits)
+        with open_clip(source, "audio", limits) as clip, open_output(target, muxer) as into:
+            sound = audio_stream_of(clip)
             if anew:
-                take = encoded_sound(sound, into, end=_end_of(sound) if trimmed else None)
+                take = encode_audio_track(sound, into, end=_sound_end(sound) if trimmed else None)
             else:
-                take = copied(sound, into, keep=_is_mp3 if muxer == "mp3" else None)
-            poured(clip, [take], into)
-        return CleanSound(**asdict(probe_sound(target, limits)), notes=(_SOUND_CUT,) if trimmed else ())
+                take = copy_track(sound, into, keep=_is_mp3_packet if muxer == "mp3" else None)
+            mux_packets(clip, [take], into)
+        return CleanSound(**asdict(probe_sound(target, limits)), notes=(_SOUND_CUT_NOTE,) if trimmed else ())
 
 
-_TRANSPARENT = "The video has a channel of transparency, which is not sent: its colours are taken alone."
-_SOUND_CUT = "The sound is a piece of a longer one, so it was encoded anew: what was cut away stays here."
+_TRANSPARENCY_NOTE = "The video has a channel of transparency, which is not sent: its colours are taken alone."
+_SOUND_CUT_NOTE = "The sound is a piece of a longer one, so it was encoded anew: what was cut away stays here."
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _RewritePlan:
     """How a video is written anew.
 
     Attributes:
         first: its first frame.
         form: how pictures are encoded; None where they are copied.
-        anew: whether the sound is encoded.
+        encode_sound: whether the sound is encoded.
         end: where the sound ends, in seconds, where it is cut.
     """
 
     first: "VideoFrame"
-    form: Form | None
-    anew: bool
+    form: EncoderSettings | None
+    encode_sound: bool
     end: float | None
     notes: tuple[str, ...]
     stored: tuple[int, int] | None
 
 
-def _planned(clip: Clip, limits: VideoLimits) -> _Plan:
+def _plan_rewrite(clip: OpenClip, limits: VideoLimits) -> _RewritePlan:
     facts, first, tallies = count_video(clip, limits)
-    pictures, sound = pictures_of(clip), clip.sound
+    pictures, sound = video_stream_of(clip), clip.audio
     tally = tallies[pictures.index]
     cut = tally.hidden_before > 0
     anew, end, effort = False, None, 0.0
@@ -223,85 +231,92 @@ def _planned(clip: Clip, limits: VideoLimits) -> _Plan:
         heard = tallies[sound.index]
         trimmed = _is_trimmed(clip, heard) or (heard.hidden_seconds > 0 and cut)
         anew = trimmed or codec_of(sound) not in _MP4_SOUNDS
-        end = _end_of(sound) if trimmed else None
-        effort = _judge_sound(clip, heard, limits) if anew else 0.0
-    fits = facts.codec in _MP4_PICTURES and clip.aspect == SQUARE and tally.rises and not cut
-    clear = (_TRANSPARENT,) if clip.transparent else ()
+        end = _sound_end(sound) if trimmed else None
+        effort = _request_sound_effort(clip, heard, limits) if anew else 0.0
+    fits = facts.codec in _MP4_PICTURES and clip.aspect == SQUARE and tally.is_in_decode_order and not cut
+    clear = (_TRANSPARENCY_NOTE,) if clip.transparent else ()
     if fits:
-        judge_copy(tally.size, limits)
-        return _Plan(first, None, anew, end, clear, None)
-    stored, square = (first.width, first.height), squared(first.width, first.height, clip.aspect)
+        check_upload_size(tally.size, limits)
+        return _RewritePlan(first, None, anew, end, clear, None)
+    stored, square = (first.width, first.height), square_pixel_size(first.width, first.height, clip.aspect)
     left = replace(limits, effort_seconds=max(limits.effort_seconds - effort, 0.0))
-    form, work = form_for(stored, square, tally.pieces, facts.codec, left)
-    ask_for_seconds(_LATE * work)
-    sideways = bool((turn_of(first) or ((), False))[1])
+    form, work = choose_encoder_settings(stored, square, tally.all_packets, facts.codec, left)
+    request_cpu_seconds(_CPU_MARGIN * work)
+    sideways = bool((display_matrix_of(first) or ((), False))[1])
     notes = tuple(
-        _notes(cut=cut, sizes=[_turned(size, sideways) for size in (stored, square)], form=form, sideways=sideways)
+        _rewrite_notes(
+            cut=cut, sizes=[_swap_sides(size, sideways) for size in (stored, square)], form=form, sideways=sideways
+        )
     )
-    return _Plan(first, form, anew, end, (*clear, *notes), _turned(stored, sideways) if clip.aspect != SQUARE else None)
+    return _RewritePlan(
+        first, form, anew, end, (*clear, *notes), _swap_sides(stored, sideways) if clip.aspect != SQUARE else None
+    )
 
 
-def _notes(*, cut: bool, sizes: list[tuple[int, int]], form: Form, sideways: bool) -> list[str]:
+def _rewrite_notes(*, cut: bool, sizes: list[tuple[int, int]], form: EncoderSettings, sideways: bool) -> list[str]:
     stored, square = sizes
-    became = _turned((form.width, form.height), sideways)
+    became = _swap_sides((form.width, form.height), sideways)
     notes = []
     if cut:
         notes.append("The video is a piece of a longer one, so it was encoded anew: what was cut away stays here.")
     if stored != square:
         notes.append(
-            f"The video's pixels are no squares: it was encoded anew from {_size(stored)} as {_size(became)}, "
+            f"The video's pixels are no squares: it was encoded anew from {_size_text(stored)} as "
+            f"{_size_text(became)}, "
             "which is what a player shows."
         )
     elif became[0] * became[1] < square[0] * square[1]:
-        notes.append(f"The video was made smaller, from {_size(square)} to {_size(became)}, to encode it in time.")
+        notes.append(
+            f"The video was made smaller, from {_size_text(square)} to {_size_text(became)}, to encode it in time."
+        )
     return notes
 
 
-def _pictures_taken(clip: Clip, plan: _Plan, into: "OutputContainer") -> Take:
-    pictures = pictures_of(clip)
+def _video_packet_handler(clip: OpenClip, plan: _RewritePlan, into: "OutputContainer") -> PacketHandler:
+    pictures = video_stream_of(clip)
     if plan.form is None:
-        return copied(pictures, into, keep=_is_seen)
-    return encoded_pictures(pictures, plan.first, plan.form, into)
+        return copy_track(pictures, into, keep=_is_shown_packet)
+    return encode_video_track(pictures, plan.first, plan.form, into)
 
 
-def _sound_taken(clip: Clip, plan: _Plan, into: "OutputContainer") -> Take:
-    sound = sound_of(clip)
-    return encoded_sound(sound, into, end=plan.end) if plan.anew else copied(sound, into)
+def _audio_packet_handler(clip: OpenClip, plan: _RewritePlan, into: "OutputContainer") -> PacketHandler:
+    sound = audio_stream_of(clip)
+    return encode_audio_track(sound, into, end=plan.end) if plan.encode_sound else copy_track(sound, into)
 
 
-def _is_trimmed(clip: Clip, tally: Tally) -> bool:
+def _is_trimmed(clip: OpenClip, tally: TrackTotals) -> bool:
     """Whether an edit list cuts away more of a sound than what coders add at its start and its end."""
-    sound = sound_of(clip)
-    missing = 0 if codec_of(sound).startswith("pcm_") else sound.frames - tally.pieces
-    return tally.hidden_seconds * sound.rate > _PRIMING or missing > _PADDING
+    sound = audio_stream_of(clip)
+    missing = 0 if codec_of(sound).startswith("pcm_") else sound.frames - tally.all_packets
+    return tally.hidden_seconds * sound.rate > _PRIMING_SAMPLES or missing > _PADDING_PACKETS
 
 
-def _end_of(sound: "Stream") -> float | None:
+def _sound_end(sound: "Stream") -> float | None:
     """Where a sound that an edit list cuts ends, in seconds; None where it goes on until the file ends."""
     if not sound.frames or sound.duration is None:
         return None
     return float(((sound.start_time or 0) + sound.duration) * (sound.time_base or Fraction(0)))
 
 
-def _judge_sound(clip: Clip, tally: Tally, limits: VideoLimits) -> float:
-    sound = sound_of(clip)
-    work = judge_sound(tally.seconds() + tally.hidden_seconds, sound.rate, sound.channels, limits)
-    ask_for_seconds(_LATE * work)
+def _request_sound_effort(clip: OpenClip, tally: TrackTotals, limits: VideoLimits) -> float:
+    sound = audio_stream_of(clip)
+    work = check_sound_effort(tally.seconds() + tally.hidden_seconds, sound.rate, sound.channels, limits)
+    request_cpu_seconds(_CPU_MARGIN * work)
     return work
 
 
-def _is_seen(packet: "Packet[Stream]") -> bool:
-    return not is_hidden(packet)
+def _is_shown_packet(packet: "Packet[Stream]") -> bool:
+    return not is_hidden_packet(packet)
 
 
-def _is_mp3(packet: "Packet[Stream]") -> bool:
+def _is_mp3_packet(packet: "Packet[Stream]") -> bool:
     """Whether a packet is a frame of an MP3; what was put between frames or after them is not."""
     return content_type_of(bytes(packet)[:_MP3_HEADER]) == "audio/mpeg"
 
 
-def _turned(size: tuple[int, int], sideways: bool) -> tuple[int, int]:
+def _swap_sides(size: tuple[int, int], sideways: bool) -> tuple[int, int]:
     return (size[1], size[0]) if sideways else size
 
 
-def _size(size: tuple[int, int]) -> str:
+def _size_text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"

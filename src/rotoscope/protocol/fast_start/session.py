@@ -19,21 +19,21 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from rotoscope.protocol.fast_start.cached_replies import read_replies
-from rotoscope.protocol.fast_start.handshake import Opening
+from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.writer import Writer
-from rotoscope.protocol.lines import LONGEST_LINE, RequestId, TooLong, error_line, outline_of, read_lines
-from rotoscope.signals import code_of, handle
+from rotoscope.protocol.lines import LONGEST_LINE, LongLine, RequestId, error_line, read_lines, read_outline
+from rotoscope.signals import handle_signals, signal_exit_code
 
-__all__ = ["Converse", "Load", "Session", "claim", "exit_code", "serve"]
+__all__ = ["LoadServer", "ServeSession", "Session", "claim_stdio", "exit_code", "serve_process"]
 
-_ENDED, _FAILED, _BAD_INPUT = 0, 1, 2
+_EXIT_OK, _EXIT_FAILED, _EXIT_BAD_INPUT = 0, 1, 2
 _INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
-_LAST_WORDS_SECONDS = 3.0  # that a client may take for what it was told before the end
-_LOOK_SECONDS = 0.5  # between two looks whether a client that is not read has gone
-_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
-_CHUNK = 65_536
+_DRAIN_SECONDS = 3.0  # that a client may take for what it was told before the end
+_CHECK_SECONDS = 0.5  # between two looks whether a client that is not read has gone
+_HANGUP_EVENTS = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+_CHUNK_BYTES = 65_536
 _SWITCH_SECONDS = 0.0005
-_LOWEST_PRIVATE = 3
+_LOWEST_DESCRIPTOR = 3
 
 
 class Session:
@@ -41,23 +41,23 @@ class Session:
 
     Attributes:
         writer: says what is put into it: by whoever answers now, and to what nobody can, as it came in.
-        kept_at: when each line that is kept came in, in seconds of the monotonic clock.
+        arrival_times: when each line that is kept came in, in seconds of the monotonic clock.
     """
 
-    def __init__(self, opening: Opening, source: int, sink: int) -> None:
-        self._opening = opening
+    def __init__(self, handshake: Handshake, source: int, sink: int) -> None:
+        self._handshake = handshake
         self._source = source
         self.writer = Writer(sink)
-        self.kept_at: list[float] = []
+        self.arrival_times: list[float] = []
         self._lock = threading.Lock()
         self._deliver: Callable[[bytes | None], None] | None = None
-        self._refusal: Callable[[RequestId], bytes] | None = None
-        self._settled = threading.Event()  # somebody else than the opening takes the lines
-        self._reader = threading.Thread(target=self._read, name="stdin", daemon=True)
+        self._build_refusal: Callable[[RequestId], bytes] | None = None
+        self._takeover = threading.Event()  # somebody else than the opening takes the lines
+        self._reader = threading.Thread(target=self._read_input, name="stdin", daemon=True)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start to read and to answer."""
-        self.writer.tell(self._look)
+        self.writer.set_listener(self._check_writer)
         self._reader.start()
 
     def hand_over(self, deliver: Callable[[bytes | None], None]) -> tuple[list[bytes], set[int | str]]:
@@ -71,144 +71,146 @@ class Session:
         """
         with self._lock:
             self._deliver = deliver
-            self._settled.set()
-            return self._opening.kept, self._opening.answered
+            self._takeover.set()
+            return self._handshake.pending_lines, self._handshake.answered_ids
 
     def refuse(self, refusal: Callable[[RequestId], bytes], code: int) -> int:
         """Answer what waits, and every later request until the input ends, with an error; returns the code."""
         with self._lock:
-            self._refusal = refusal
-            self._settled.set()
-            for line in self._opening.kept:
-                self._refused(line)
+            self._build_refusal = refusal
+            self._takeover.set()
+            for line in self._handshake.pending_lines:
+                self._refuse_line(line)
         self._reader.join()
         return self.end(code)
 
     def end(self, code: int) -> int:
         """Give the client some seconds to take what it was told; returns the code."""
-        self.writer.drain(_LAST_WORDS_SECONDS)
+        self.writer.drain(_DRAIN_SECONDS)
         return code
 
-    def check_there(self) -> None:
+    def check_connected(self) -> None:
         """Make sure that the client still has its end, also while there is something left to read.
 
         Raises:
             OSError: it has not.
         """
         poll = select.poll()
-        poll.register(self._source, _GONE)
-        if any(events & _GONE for _, events in poll.poll(0)):
+        poll.register(self._source, _HANGUP_EVENTS)
+        if any(events & _HANGUP_EVENTS for _, events in poll.poll(0)):
             raise BrokenPipeError
 
-    def _look(self) -> None:
+    def _check_writer(self) -> None:
         """Whoever takes no reply in the opening has gone."""
-        if self.writer.broken:
+        if self.writer.is_broken:
             with self._lock:
-                opening = self._deliver is None and self._refusal is None
+                opening = self._deliver is None and self._build_refusal is None
             if opening:
-                _leave(_ENDED)
+                _exit_now(_EXIT_OK)
 
-    def _read(self) -> None:
+    def _read_input(self) -> None:
         try:
-            for line in read_lines(partial(os.read, self._source, _CHUNK)):
-                self._wait_for_the_client()
-                if isinstance(line, TooLong):
-                    self._say_too_long(line)
+            for line in read_lines(partial(os.read, self._source, _CHUNK_BYTES)):
+                self._wait_for_client()
+                if isinstance(line, LongLine):
+                    self._refuse_long_line(line)
                 else:
-                    self._take(line)
+                    self._handle_line(line)
         except OSError:
             pass  # the client is gone: the input has ended
         with self._lock:
-            deliver, opening = self._deliver, self._deliver is None and self._refusal is None
+            deliver, opening = self._deliver, self._deliver is None and self._build_refusal is None
         if deliver is not None:
             deliver(None)
         elif opening:
-            _leave(self.end(_ENDED))
+            _exit_now(self.end(_EXIT_OK))
 
-    def _say_too_long(self, line: TooLong) -> None:
+    def _refuse_long_line(self, line: LongLine) -> None:
         """Whoever answers now would say the same: nobody has the line."""
-        if line.outline.wants_answer:
+        if line.outline.is_answer_expected:
             words = f"The line is longer than {LONGEST_LINE >> 20} MiB. Give large media by path or https URL."
             self.writer.put(error_line(line.outline.request_id, _INVALID_REQUEST, words))
 
-    def _take(self, line: bytes) -> None:
+    def _handle_line(self, line: bytes) -> None:
         with self._lock:
             deliver = self._deliver
-            if deliver is None and self._refusal is not None:
-                self._refused(line)
+            if deliver is None and self._build_refusal is not None:
+                self._refuse_line(line)
             elif deliver is None:
-                reply = self._opening.take(line)
-                self.kept_at += [time.monotonic()] * (len(self._opening.kept) - len(self.kept_at))
+                reply = self._handshake.answer_line(line)
+                self.arrival_times += [time.monotonic()] * (
+                    len(self._handshake.pending_lines) - len(self.arrival_times)
+                )
                 if reply is not None:
                     self.writer.put(reply)
         if deliver is not None:
             # Outside the lock: it may wait until the server has read what it was given.
             deliver(line)
 
-    def _refused(self, line: bytes) -> None:
-        outline = outline_of(line)
-        if self._refusal is not None and outline is not None and outline.wants_answer:
+    def _refuse_line(self, line: bytes) -> None:
+        outline = read_outline(line)
+        if self._build_refusal is not None and outline is not None and outline.is_answer_expected:
             request_id = outline.request_id
-            if request_id not in self._opening.answered:
-                self.writer.put(self._refusal(request_id))
+            if request_id not in self._handshake.answered_ids:
+                self.writer.put(self._build_refusal(request_id))
 
-    def _wait_for_the_client(self) -> None:
+    def _wait_for_client(self) -> None:
         """Read no further while very much is kept or unwritten, unless the client goes away.
 
         Raises:
             OSError: it has gone: it hears no reply, and nothing that it said after this is of use.
         """
-        while self._opening.full and not self._settled.wait(_LOOK_SECONDS):
-            self.check_there()
-        while not self.writer.wait_for_room(_LOOK_SECONDS):
-            self.check_there()
+        while self._handshake.is_full and not self._takeover.wait(_CHECK_SECONDS):
+            self.check_connected()
+        while not self.writer.wait_for_space(_CHECK_SECONDS):
+            self.check_connected()
 
 
-Converse = Callable[[Session], int]
+ServeSession = Callable[[Session], int]
 """Takes a session over and serves it to its end; returns the exit code."""
-Load = Callable[[], Converse]
+LoadServer = Callable[[], ServeSession]
 """Loads the server."""
 
 
-def serve(environ: Mapping[str, str], load: Load) -> int:
+def serve_process(environ: Mapping[str, str], load: LoadServer) -> int:
     """Serve one session over stdin and stdout; returns the exit code.
 
     Args:
         environ: the environment, for what must hold for the stored replies.
         load: brings the server. When it fails, the client is told in reply to every request, and stderr once.
     """
-    handle(lambda number: _leave(exit_code(number)))
+    handle_signals(lambda number: _exit_now(exit_code(number)))
     try:
-        session = Session(Opening(read_replies(environ)), *claim())
-        return _loaded(session, load)(session)
+        session = Session(Handshake(read_replies(environ)), *claim_stdio())
+        return _load_or_refuse(session, load)(session)
     except OSError as error:
         sys.stderr.write(f"rotoscope: {error.strerror or error}.\n")
-        return _FAILED
+        return _EXIT_FAILED
 
 
 def exit_code(number: int) -> int:
     """The exit code of a session that a signal has ended. TERM is how a supervisor ends what it serves: no failure."""
-    return _ENDED if number == signal.SIGTERM else code_of(number)
+    return _EXIT_OK if number == signal.SIGTERM else signal_exit_code(number)
 
 
-def _loaded(session: Session, load: Load) -> Converse:
+def _load_or_refuse(session: Session, load: LoadServer) -> ServeSession:
     """The server, or what refuses in its place."""
     gc.disable()  # nearly all that is loaded stays: to look through it again and again costs a tenth of the time
     usual = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)  # an import must not make the client wait for the interpreter
-    session.begin()
+    session.start()
     try:
         return load()
     except Exception as error:  # noqa: BLE001 - the outermost edge: whatever failed, the client must be told
-        words, code = _told(error)
+        words, code = _report_failure(error)
         return lambda session: session.refuse(lambda request_id: error_line(request_id, _INTERNAL_ERROR, words), code)
     finally:
         sys.setswitchinterval(usual)
 
 
-def claim() -> tuple[int, int]:
+def claim_stdio() -> tuple[int, int]:
     """Take stdin and stdout for the protocol alone: a stray print goes to stderr, a child reads an empty input."""
-    source, sink = (fcntl.fcntl(stream, fcntl.F_DUPFD_CLOEXEC, _LOWEST_PRIVATE) for stream in (0, 1))
+    source, sink = (fcntl.fcntl(stream, fcntl.F_DUPFD_CLOEXEC, _LOWEST_DESCRIPTOR) for stream in (0, 1))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -223,7 +225,7 @@ def _divert_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _told(error: Exception) -> tuple[str, int]:
+def _report_failure(error: Exception) -> tuple[str, int]:
     """Tell stderr what failed; returns the words for the client, and the exit code."""
     import traceback
 
@@ -232,15 +234,15 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, RotoscopeError):
         words, code = (
             f"{error.message} {error.hint}".rstrip(),
-            _BAD_INPUT if isinstance(error, UserMistake) else _FAILED,
+            _EXIT_BAD_INPUT if isinstance(error, UserMistake) else _EXIT_FAILED,
         )
     else:
         traceback.print_exception(error)
-        words, code = f"The server cannot be loaded ({type(error).__name__}). Its log says more.", _FAILED
+        words, code = f"The server cannot be loaded ({type(error).__name__}). Its log says more.", _EXIT_FAILED
     sys.stderr.write(f"rotoscope: {words}\n")
     return f"rotoscope cannot start. {words}", code
 
 
-def _leave(code: int) -> None:
+def _exit_now(code: int) -> None:
     """End the process at once and quietly: nothing is open yet but what the system closes."""
     os._exit(code)

@@ -1,7 +1,7 @@
 """What is said to the client: in order, by a thread of its own, so that a client that does not read holds up nothing.
 
 A write to a pipe that nobody reads takes for ever and cannot be cut off. So nobody but this thread writes, and it dies
-with the process. What waits to be written is bounded: who is `full` must not be given more, which is for its user to
+with the process. What waits to be written is bounded: who is `is_full` must not be given more, which is for its user to
 heed before it reads on.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 __all__ = ["Writer"]
 
-_MOST_BYTES = 16 * 1024 * 1024  # a client may well send some hundred requests before it reads
+_MAX_UNWRITTEN_BYTES = 16 * 1024 * 1024  # a client may well send some hundred requests before it reads
 
 
 class Writer:
@@ -23,32 +23,32 @@ class Writer:
         most_bytes: with how many bytes unwritten it is full.
     """
 
-    def __init__(self, sink: int, most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(self, sink: int, most_bytes: int = _MAX_UNWRITTEN_BYTES) -> None:
         self._sink = sink
-        self._most = most_bytes
+        self._max_bytes = most_bytes
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        self._broken: OSError | None = None
-        self._changed = threading.Condition()
-        self._tell: Callable[[], None] = _nobody
+        self._error: OSError | None = None
+        self._condition = threading.Condition()
+        self._listener: Callable[[], None] = _ignore_change
         self._thread = threading.Thread(target=self._run, name="stdout", daemon=True)
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether so much is unwritten that nothing should be added. Nobody waits for a client that is gone."""
-        return self._bytes >= self._most and self._broken is None
+        return self._bytes >= self._max_bytes and self._error is None
 
     @property
-    def broken(self) -> bool:
+    def is_broken(self) -> bool:
         """Whether the client takes nothing any more."""
-        return self._broken is not None
+        return self._error is not None
 
-    def tell(self, changed: Callable[[], None]) -> None:
+    def set_listener(self, listener: Callable[[], None]) -> None:
         """Have it told, in the writing thread, when something was written or the client is gone; at once, if it is."""
-        with self._changed:
-            self._tell = changed
-        if self.broken:
-            changed()
+        with self._condition:
+            self._listener = listener
+        if self.is_broken:
+            listener()
 
     def put(self, line: bytes) -> None:
         """Have a line written. Never waits.
@@ -56,38 +56,38 @@ class Writer:
         Raises:
             OSError: the client is gone.
         """
-        with self._changed:
-            if self._broken is not None:
-                raise self._broken
+        with self._condition:
+            if self._error is not None:
+                raise self._error
             if not self._thread.is_alive():
                 self._thread.start()
             self._lines.append(line)
             self._bytes += len(line)
-            self._changed.notify_all()
+            self._condition.notify_all()
 
-    def wait_for_room(self, seconds: float) -> bool:
+    def wait_for_space(self, seconds: float) -> bool:
         """Wait in this thread for room, at most some seconds; whether there is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self.full, seconds)
+        with self._condition:
+            return self._condition.wait_for(lambda: not self.is_full, seconds)
 
     def drain(self, seconds: float) -> bool:
         """Wait in this thread until all is written or the client is gone, at most some seconds; whether it is so."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._bytes or self.broken, seconds)
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._bytes or self.is_broken, seconds)
 
     def _run(self) -> None:
-        while self._broken is None:
-            with self._changed:
-                self._changed.wait_for(lambda: self._lines)
+        while self._error is None:
+            with self._condition:
+                self._condition.wait_for(lambda: self._lines)
                 line = self._lines.popleft()
             broken = self._write(line)
-            with self._changed:
+            with self._condition:
                 self._bytes -= len(line)
                 if broken is not None:
-                    self._broken, self._bytes = broken, 0
+                    self._error, self._bytes = broken, 0
                     self._lines.clear()
-                self._changed.notify_all()
-                tell = self._tell
+                self._condition.notify_all()
+                tell = self._listener
             tell()
 
     def _write(self, line: bytes) -> OSError | None:
@@ -100,5 +100,5 @@ class Writer:
         return None
 
 
-def _nobody() -> None:
+def _ignore_change() -> None:
     """Nobody listens."""

@@ -15,21 +15,21 @@ The room needs the SDK and nothing of the house around it.
         return ...
 """
 
-from rotoscope.protocol.tasks.extension import Offer, Tasks, current_offer, takes_tasks
-from rotoscope.protocol.tasks.listening import Listening
+from rotoscope.protocol.tasks.extension import TaskOffer, TasksExtension, current_offer, has_tasks_extension
+from rotoscope.protocol.tasks.listening import TaskListenHandler
 from rotoscope.protocol.tasks.store import PrincipalOf, TaskStore
-from rotoscope.protocol.tasks.task import FINAL, IDENTIFIER, Task, TaskStatus
+from rotoscope.protocol.tasks.task import FINAL_STATUSES, IDENTIFIER, Task, TaskStatus
 
 __all__ = [
-    "FINAL",
+    "FINAL_STATUSES",
     "IDENTIFIER",
-    "Listening",
-    "Offer",
     "PrincipalOf",
     "Task",
+    "TaskListenHandler",
+    "TaskOffer",
     "TaskStatus",
     "TaskStore",
-    "Tasks",
+    "TasksExtension",
     "current_offer",
-    "takes_tasks",
+    "has_tasks_extension",
 ]

@@ -17,27 +17,27 @@ from pydantic import Field
 from rotoscope.protocol.tasks.store import PrincipalOf, TaskStore
 from rotoscope.protocol.tasks.task import IDENTIFIER, Task
 
-__all__ = ["Offer", "TaskParams", "Tasks", "UpdateParams", "current_offer", "takes_tasks"]
+__all__ = ["TaskOffer", "TaskParams", "TasksExtension", "UpdateParams", "current_offer", "has_tasks_extension"]
 
 _MODERN = frozenset(MODERN_PROTOCOL_VERSIONS)
 
 
 @dataclass(slots=True)
-class Offer:
+class TaskOffer:
     """A call that may become a task: a tool that sets `task_id` has its result replaced by that task."""
 
     task_id: str | None = None
 
 
-_OFFER: ContextVar[Offer | None] = ContextVar("tasks_extension_offer", default=None)
+_CURRENT_OFFER: ContextVar[TaskOffer | None] = ContextVar("tasks_extension_offer", default=None)
 
 
-def current_offer() -> Offer | None:
+def current_offer() -> TaskOffer | None:
     """The offer of the call that is being served; None when its client takes no tasks."""
-    return _OFFER.get()
+    return _CURRENT_OFFER.get()
 
 
-def takes_tasks(ctx: ServerRequestContext[Any, Any]) -> bool:
+def has_tasks_extension(ctx: ServerRequestContext[Any, Any]) -> bool:
     """Whether this very request declared the extension, in a revision that has it."""
     capabilities = ctx.session.client_capabilities
     declared = capabilities.extensions if capabilities else None
@@ -56,7 +56,7 @@ class UpdateParams(TaskParams):
     input_responses: dict[str, dict[str, Any]] = Field(alias="inputResponses")
 
 
-class Tasks(Extension):
+class TasksExtension(Extension):
     """Serves the tasks of a store.
 
     Args:
@@ -75,49 +75,49 @@ class Tasks(Extension):
     def methods(self) -> Sequence[MethodBinding]:
         """The methods, which exist only in the revisions that have the extension."""
         return [
-            MethodBinding("tasks/get", TaskParams, self._get, _MODERN),
-            MethodBinding("tasks/update", UpdateParams, self._update, _MODERN),
-            MethodBinding("tasks/cancel", TaskParams, self._cancel, _MODERN),
+            MethodBinding("tasks/get", TaskParams, self._handle_get, _MODERN),
+            MethodBinding("tasks/update", UpdateParams, self._handle_update, _MODERN),
+            MethodBinding("tasks/cancel", TaskParams, self._handle_cancel, _MODERN),
         ]
 
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
         """Serve the call; where its tool offers a task that the store has, answer with that."""
-        if not takes_tasks(ctx):
+        if not has_tasks_extension(ctx):
             if params.name in self._required:
                 require_client_extension(ctx, IDENTIFIER)
             return await call_next(ctx)
-        token = _OFFER.set(offer := Offer())
+        token = _CURRENT_OFFER.set(offer := TaskOffer())
         try:
             result = await call_next(ctx)
         finally:
-            _OFFER.reset(token)
+            _CURRENT_OFFER.reset(token)
         if offer.task_id is None:
             return result
         task = await self.store.get(self.principal_of(ctx), offer.task_id)
-        return result if task is None else task.announced()
+        return result if task is None else task.creation_payload()
 
-    async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
-        task = await self._admitted(ctx, params)
-        if task.final:
-            await self.store.delivered(self.principal_of(ctx), task.id)
-        return task.told()
+    async def _handle_get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
+        task = await self._find_task(ctx, params)
+        if task.is_final:
+            await self.store.mark_delivered(self.principal_of(ctx), task.id)
+        return task.detail_payload()
 
-    async def _update(self, ctx: ServerRequestContext[Any, Any], params: UpdateParams) -> HandlerResult:
-        task = await self._admitted(ctx, params)
+    async def _handle_update(self, ctx: ServerRequestContext[Any, Any], params: UpdateParams) -> HandlerResult:
+        task = await self._find_task(ctx, params)
         answers = {key: answer for key, answer in params.input_responses.items() if key in task.inputs}
         if answers:
             await self.store.update(self.principal_of(ctx), task.id, answers)
         return {}
 
-    async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
-        task = await self._admitted(ctx, params)
-        if not task.final:
+    async def _handle_cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> HandlerResult:
+        task = await self._find_task(ctx, params)
+        if not task.is_final:
             await self.store.cancel(self.principal_of(ctx), task.id)
         return {}
 
-    async def _admitted(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> Task:
+    async def _find_task(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> Task:
         """The task of a request, in the specification's order: routing header, declaration, task."""
         _check_routing(ctx, params.task_id)
         require_client_extension(ctx, IDENTIFIER)

@@ -31,15 +31,15 @@ from mcp_types import (
     SubscriptionsListenResult,
 )
 
-from rotoscope.protocol.tasks.extension import Tasks
+from rotoscope.protocol.tasks.extension import TasksExtension
 from rotoscope.protocol.tasks.task import IDENTIFIER
 
-__all__ = ["Listening"]
+__all__ = ["TaskListenHandler"]
 
 _log = logging.getLogger(__name__)
 _TASK_IDS = "taskIds"
-_STREAMS, _WAITING = 1024, 1024  # as the SDK's own handler bounds them
-_NAMED = 1024
+_MAX_STREAMS, _MAX_WAITING = 1024, 1024  # as the SDK's own handler bounds them
+_MAX_NAMED = 1024
 
 Context = ServerRequestContext[Any, Any]
 
@@ -80,13 +80,13 @@ class _Inbox:
         self._receive.close()
 
 
-class Listening:
+class TaskListenHandler:
     """Serves `subscriptions/listen`: one call is one stream. Register it for that method on the low-level server.
 
     Args:
         bus: where the server publishes its events.
         tasks: the extension whose tasks may be listened to.
-        may_hear: whether a request's principal may hear of a resource.
+        can_subscribe: whether a request's principal may hear of a resource.
         streams: how many streams may be open at once; more are refused.
         waiting: how many events may wait for one reader before its stream is ended.
     """
@@ -94,18 +94,18 @@ class Listening:
     def __init__(
         self,
         bus: SubscriptionBus,
-        tasks: Tasks,
-        may_hear: Callable[[Context, str], Awaitable[bool]],
+        tasks: TasksExtension,
+        can_subscribe: Callable[[Context, str], Awaitable[bool]],
         *,
-        streams: int = _STREAMS,
-        waiting: int = _WAITING,
+        streams: int = _MAX_STREAMS,
+        waiting: int = _MAX_WAITING,
     ) -> None:
         self._bus = bus
         self._tasks = tasks
-        self._may_hear = may_hear
+        self._can_subscribe = can_subscribe
         self._streams = streams
         self._waiting = waiting
-        self._open: set[_Inbox] = set()
+        self._inboxes: set[_Inbox] = set()
 
     async def __call__(self, ctx: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         """Acknowledge what is agreed, then forward events until the client goes away.
@@ -117,27 +117,29 @@ class Listening:
         if ctx.request_id is None:
             raise MCPError(INVALID_REQUEST, "subscriptions/listen needs a request id.")
         with ExitStack() as closing:
-            inbox = self._slot(closing)
-            agreed, task_ids = await self._agreed(ctx, params.notifications)
+            inbox = self._open_inbox(closing)
+            agreed, task_ids = await self._grant_filter(ctx, params.notifications)
             meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
             self._subscribe(inbox, agreed, task_ids, closing)
             acknowledged = SubscriptionsAcknowledgedNotificationParams(notifications=agreed, _meta=meta)
-            await _send(ctx, SubscriptionsAcknowledgedNotification(params=acknowledged), ctx.request_id)
+            await _send_notification(ctx, SubscriptionsAcknowledgedNotification(params=acknowledged), ctx.request_id)
             async for event in inbox.events():
-                await self._tell(ctx, event, meta, ctx.request_id)
+                await self._send_event(ctx, event, meta, ctx.request_id)
         return SubscriptionsListenResult(_meta=meta)
 
-    async def _agreed(self, ctx: Context, wanted: SubscriptionFilter) -> tuple[SubscriptionFilter, frozenset[str]]:
+    async def _grant_filter(
+        self, ctx: Context, wanted: SubscriptionFilter
+    ) -> tuple[SubscriptionFilter, frozenset[str]]:
         """What of the wish is granted: unknown and foreign tasks and resources are left out alike."""
         asked = (wanted.model_extra or {}).get(_TASK_IDS)
         if asked is not None:
             require_client_extension(ctx, IDENTIFIER)
-        ids, links = _ids(asked), wanted.resource_subscriptions or []
-        if len(ids) + len(links) > _NAMED:
-            raise MCPError(INVALID_PARAMS, f"A subscription names at most {_NAMED} tasks and resources.")
+        ids, links = _read_task_ids(asked), wanted.resource_subscriptions or []
+        if len(ids) + len(links) > _MAX_NAMED:
+            raise MCPError(INVALID_PARAMS, f"A subscription names at most {_MAX_NAMED} tasks and resources.")
         principal = self._tasks.principal_of(ctx)
         granted = [one for one in ids if await self._tasks.store.get(principal, one) is not None]
-        uris = [uri for uri in links if await self._may_hear(ctx, uri)]
+        uris = [uri for uri in links if await self._can_subscribe(ctx, uri)]
         agreed = SubscriptionFilter(
             tools_list_changed=wanted.tools_list_changed or None,
             prompts_list_changed=wanted.prompts_list_changed or None,
@@ -147,13 +149,13 @@ class Listening:
         )
         return agreed, frozenset(granted)
 
-    def _slot(self, closing: ExitStack) -> _Inbox:
+    def _open_inbox(self, closing: ExitStack) -> _Inbox:
         """A stream's inbox, counted before anything is waited for: many requests may be looked up at once."""
-        if len(self._open) >= self._streams:
+        if len(self._inboxes) >= self._streams:
             raise MCPError(INTERNAL_ERROR, "Too many subscriptions are open.")
         inbox = _Inbox(self._waiting)
-        self._open.add(inbox)
-        closing.callback(self._open.discard, inbox)
+        self._inboxes.add(inbox)
+        closing.callback(self._inboxes.discard, inbox)
         closing.callback(inbox.close)
         return inbox
 
@@ -163,48 +165,50 @@ class Listening:
         """Fill an inbox from now on. It begins with every task: one may have ended before it was listened to."""
         uris = frozenset(agreed.resource_subscriptions or ())
 
-        def put(event: ServerEvent | _TaskChanged) -> None:
+        def put_event(event: ServerEvent | _TaskChanged) -> None:
             if not inbox.put(event):
                 # The slot is free now: this stream's own task may hang in a write that nobody reads.
-                self._open.discard(inbox)
+                self._inboxes.discard(inbox)
                 _log.warning("a subscription was ended: its reader has stopped")
 
-        def hear(event: ServerEvent) -> None:
+        def handle_event(event: ServerEvent) -> None:
             if event_matches(agreed, uris, event):
-                put(event)
+                put_event(event)
 
-        def hear_task(task_id: str) -> None:
+        def handle_task_change(task_id: str) -> None:
             if task_id in task_ids:
-                put(_TaskChanged(task_id))
+                put_event(_TaskChanged(task_id))
 
-        closing.callback(self._bus.subscribe(hear))
-        closing.callback(self._tasks.store.watch(hear_task))
+        closing.callback(self._bus.subscribe(handle_event))
+        closing.callback(self._tasks.store.watch(handle_task_change))
         for task_id in task_ids:
-            hear_task(task_id)
+            handle_task_change(task_id)
 
-    async def _tell(
+    async def _send_event(
         self, ctx: Context, event: ServerEvent | _TaskChanged, meta: dict[str, Any], request_id: RequestId
     ) -> None:
         if not isinstance(event, _TaskChanged):
-            await _send(ctx, event_to_notification(event, meta), request_id)
+            await _send_notification(ctx, event_to_notification(event, meta), request_id)
             return
         store, principal = self._tasks.store, self._tasks.principal_of(ctx)
         task = await store.get(principal, event.task_id)
         if task is not None:
-            params: dict[str, Any] = {**task.told(), "_meta": meta}
-            await _send(ctx, Notification[dict[str, Any], str](method="notifications/tasks", params=params), request_id)
-            if task.final:
-                await store.delivered(principal, event.task_id)
+            params: dict[str, Any] = {**task.detail_payload(), "_meta": meta}
+            await _send_notification(
+                ctx, Notification[dict[str, Any], str](method="notifications/tasks", params=params), request_id
+            )
+            if task.is_final:
+                await store.mark_delivered(principal, event.task_id)
 
 
-async def _send(
+async def _send_notification(
     ctx: Context, notification: ServerNotification | Notification[dict[str, Any], str], request_id: RequestId
 ) -> None:
     # The SDK's type lists the notifications of the specification; it sends any.
     await ctx.session.send_notification(cast("ServerNotification", notification), related_request_id=request_id)
 
 
-def _ids(asked: object) -> list[str]:
+def _read_task_ids(asked: object) -> list[str]:
     if asked is None:
         return []
     if not isinstance(asked, list) or not all(isinstance(one, str) for one in asked):

@@ -24,7 +24,7 @@ class TaskStore(Protocol):
         """A task as it is now; None when this principal has none of that id, or it has expired."""
         ...
 
-    async def delivered(self, principal: str, task_id: str) -> None:
+    async def mark_delivered(self, principal: str, task_id: str) -> None:
         """The end of a task goes out to its client. Only this says so: asking with `get` tells nobody anything."""
         ...
 

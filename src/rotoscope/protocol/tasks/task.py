@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from mcp_types import CallToolResult, ErrorData, InputRequest
 
-__all__ = ["FINAL", "IDENTIFIER", "Task", "TaskStatus"]
+__all__ = ["FINAL_STATUSES", "IDENTIFIER", "Task", "TaskStatus"]
 
 IDENTIFIER = "io.modelcontextprotocol/tasks"
 """The extension's name, in capabilities and in errors."""
 
 TaskStatus = Literal["working", "input_required", "completed", "failed", "cancelled"]
 
-FINAL: frozenset[TaskStatus] = frozenset({"completed", "failed", "cancelled"})
+FINAL_STATUSES: frozenset[TaskStatus] = frozenset({"completed", "failed", "cancelled"})
 """Statuses that never change again."""
 
 
@@ -60,19 +60,19 @@ class Task:
             raise ValueError(f"a task that is {self.status} has no such outcome")
 
     @property
-    def final(self) -> bool:
+    def is_final(self) -> bool:
         """Whether it never changes again."""
-        return self.status in FINAL
+        return self.status in FINAL_STATUSES
 
-    def announced(self) -> dict[str, Any]:
+    def creation_payload(self) -> dict[str, Any]:
         """The result of the `tools/call` that became this task."""
-        return {"resultType": "task", **self._state()}
+        return {"resultType": "task", **self._state_fields()}
 
-    def told(self) -> dict[str, Any]:
+    def detail_payload(self) -> dict[str, Any]:
         """The whole task: what `tasks/get` gives and `notifications/tasks` carries."""
-        return {**self._state(), **self._outcome()}
+        return {**self._state_fields(), **self._outcome_fields()}
 
-    def _state(self) -> dict[str, Any]:
+    def _state_fields(self) -> dict[str, Any]:
         return {
             "taskId": self.id,
             "status": self.status,
@@ -83,15 +83,15 @@ class Task:
             "pollIntervalMs": self.poll_ms,
         }
 
-    def _outcome(self) -> dict[str, Any]:
+    def _outcome_fields(self) -> dict[str, Any]:
         if self.result is not None:
-            return {"result": _dumped(self.result)}
+            return {"result": _dump_wire(self.result)}
         if self.error is not None:
-            return {"error": _dumped(self.error)}
-        return {"inputRequests": {key: _dumped(one) for key, one in self.inputs.items()}} if self.inputs else {}
+            return {"error": _dump_wire(self.error)}
+        return {"inputRequests": {key: _dump_wire(one) for key, one in self.inputs.items()}} if self.inputs else {}
 
 
-def _dumped(record: CallToolResult | ErrorData | InputRequest) -> dict[str, Any]:
+def _dump_wire(record: CallToolResult | ErrorData | InputRequest) -> dict[str, Any]:
     return record.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 

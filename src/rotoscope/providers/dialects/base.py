@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from rotoscope.providers.http.messages import HttpCall, Json, Reply
-from rotoscope.providers.recent import Listed, Page, Sighting
+from rotoscope.providers.recent import RecentPage, RecentPrediction, RunPage
 from rotoscope.providers.states import Call, Open, Prediction, Ticket
 
-__all__ = ["Dialect", "Parcel", "Placement"]
+__all__ = ["Dialect", "UploadFile", "UploadPlan"]
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class UploadFile:
     """A checked file on its way to a provider. `name` is one that we made up; `size` is in bytes."""
 
     path: Path
@@ -23,7 +23,7 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class UploadPlan:
     """Where an uploaded file will be read from, once every part and then `complete` have been answered with a 2xx.
 
     Attributes:
@@ -35,7 +35,7 @@ class Placement:
     parts: tuple[HttpCall, ...] = ()
     complete: HttpCall | None = None
 
-    def closing(self, replies: Sequence[Reply]) -> HttpCall | None:
+    def completion_call(self, replies: Sequence[Reply]) -> HttpCall | None:
         """The last request of an upload in parts, with what every part was answered."""
         if self.complete is None:
             return None
@@ -47,11 +47,11 @@ class Dialect(Protocol):
 
     Attributes:
         bases: the provider's base URLs by purpose; `api` is always there, the others are the dialect's own.
-        measures: which of the provider's metrics measures what a price counts, by the unit of the price; both in
+        price_metrics: which of the provider's metrics measures what a price counts, by the unit of the price; both in
             seconds. A metric that is not here says nothing of money, whatever its name: a "cost" may be in credits.
     """
 
-    measures: ClassVar[Mapping[str, str]]
+    price_metrics: ClassVar[Mapping[str, str]]
 
     @property
     def bases(self) -> Mapping[str, str]: ...
@@ -81,7 +81,7 @@ class Dialect(Protocol):
         """What a prediction of this call is asked about with, when only its id is known."""
         ...
 
-    def recent(self, call: Call, since: float) -> HttpCall | None:
+    def list_recent(self, call: Call, since: float) -> HttpCall | None:
         """Word the free request for the list of what was submitted to the call's endpoint, or None without one.
 
         Args:
@@ -90,7 +90,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def sightings(self, reply: Reply, call: Call) -> Page:
+    def read_recent(self, reply: Reply, call: Call) -> RecentPage:
         """Read one page of that list.
 
         Raises:
@@ -98,11 +98,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def record(self, call: Call, prediction_id: str) -> HttpCall | None:
+    def look_up(self, call: Call, prediction_id: str) -> HttpCall | None:
         """Word the free question for what is kept of one prediction, its input too; None where there is none."""
         ...
 
-    def sighting(self, row: Json, call: Call) -> Sighting | None:
+    def read_row(self, row: Json, call: Call) -> RecentPrediction | None:
         """Read what is kept of one prediction, or a row of the list; None where it is not of the call's model, or
         has no id or no input.
         """
@@ -117,7 +117,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def read_runs(self, reply: Reply, endpoint: str) -> Listed:
+    def read_runs(self, reply: Reply, endpoint: str) -> RunPage:
         """Read one page of that list. What is not in it, or cannot be read, may be there all the same.
 
         Raises:
@@ -137,11 +137,11 @@ class Dialect(Protocol):
         """
         ...
 
-    def upload(self, parcel: Parcel) -> HttpCall | None:
+    def upload(self, file: UploadFile) -> HttpCall | None:
         """Word the first request that brings a file to the provider, or None where it takes no files."""
         ...
 
-    def placed(self, reply: Reply, parcel: Parcel) -> Placement:
+    def read_upload(self, reply: Reply, file: UploadFile) -> UploadPlan:
         """Read the reply to `upload`.
 
         Raises:

@@ -9,7 +9,7 @@ from the error pages of Volcengine, whose words Seedance passes on, and from fal
 import re
 from collections.abc import Mapping
 
-__all__ = ["NEXT_STEPS", "POLICY", "code_of_words", "is_out_of_credit", "is_policy", "message_of"]
+__all__ = ["NEXT_STEPS", "POLICY", "failure_code", "failure_message", "is_out_of_credit", "is_policy"]
 
 POLICY = "content_policy"
 
@@ -19,17 +19,17 @@ _POLICY_WORDS = re.compile(
     r"|sensitive[ _-]?(content|information|material)|copyright restriction|prohibited content|inappropriate content",
     re.IGNORECASE,
 )
-_PASSING_WORDS = re.compile(
+_TRANSIENT_WORDS = re.compile(
     r"please (retry|try again)\b(?! with)|\bcode: PA\b|prediction interrupted|\b(E1000|E6716|E8367|E8765|E9243)\b"
     r"|temporarily unavailable|service unavailable|(server|model|system|service) is (busy|overloaded)|at capacity",
     re.IGNORECASE,
 )
-_WHAT = r"(image|picture|video|audio|mask|file|media|url|input)s?\b"
+_MEDIA_NOUN = r"(image|picture|video|audio|mask|file|media|url|input)s?\b"
 _INPUT_WORDS = re.compile(
     r"input validation error|validation errors? for (?!\w*(output|response))"
     r"|\binvalid[ _](input|image|video|audio|mask|url|file|prompt)|\bE006\b"
     r"|(fail\w*|unable|could ?n[o']t|cannot|can't|error) (to |in )?(download|fetch|load|open|read|decod|retriev)\w*"
-    rf"(?!.{{0,80}}\b(weights?|checkpoints?|models?|tokenizer|librar\w+)\b) .{{0,80}}?{_WHAT}"
+    rf"(?!.{{0,80}}\b(weights?|checkpoints?|models?|tokenizer|librar\w+)\b) .{{0,80}}?{_MEDIA_NOUN}"
     r"|\b(400|401|403|404|410|4\d\d) client error|http ?error:? (401|403|404|410)|cannot identify image file"
     r"|(file|image|video|audio)[ _](download|load)[ _]error|unsupported (image|video|audio|file|media)"
     r"|(image|video|audio|file)s? (is|are|was|were) (too (large|small|long|short)|corrupt)|unsupported protocol",
@@ -62,7 +62,7 @@ NEXT_STEPS: Mapping[str, str] = {
 """What to do about a run that failed, by our code."""
 
 
-def code_of_words(words: str | None) -> str:
+def failure_code(words: str | None) -> str:
     """Our code for a run that failed with these words; `prediction_failed` where they say nothing more.
 
     A fault that passes goes before an input: "failed to load the model; please retry" is the provider's own. Policy
@@ -73,12 +73,12 @@ def code_of_words(words: str | None) -> str:
         return POLICY
     if is_out_of_credit(text):
         return "provider_credit"
-    if _PASSING_WORDS.search(text):
+    if _TRANSIENT_WORDS.search(text):
         return "provider_error"
     return "invalid_input" if _INPUT_WORDS.search(text) else "prediction_failed"
 
 
-def message_of(code: str) -> str:
+def failure_message(code: str) -> str:
     """One sentence of ours for a code."""
     return _MESSAGES.get(code, _MESSAGES["prediction_failed"])
 

@@ -10,38 +10,45 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rotoscope.errors import RotoscopeError
-from rotoscope.providers.dialects.error_map import broke, empty, gone, invalid, refused, unanswered
-from rotoscope.providers.dialects.failures import POLICY, code_of_words, is_out_of_credit, is_policy, message_of
-from rotoscope.providers.dialects.provider_text import quoted, said
+from rotoscope.providers.dialects.error_map import (
+    credit_error,
+    expiry_failure,
+    invalid_input_error,
+    no_output_failure,
+    poll_error,
+    submit_error,
+)
+from rotoscope.providers.dialects.failures import POLICY, failure_code, failure_message, is_out_of_credit, is_policy
+from rotoscope.providers.dialects.provider_text import error_text, reply_message
 from rotoscope.providers.http.messages import Json, Reply
 from rotoscope.providers.states import Canceled, Failed, Prediction, Ready, Succeeded, Ticket
 
-__all__ = ["is_unpaid", "read_end", "read_refusal", "read_result"]
+__all__ = ["is_credit_refusal", "read_fal_refusal", "read_final_status", "read_result"]
 
 
-def read_refusal(reply: Reply) -> RotoscopeError:
+def read_fal_refusal(reply: Reply) -> RotoscopeError:
     """What a refusal of a submit means."""
-    if is_unpaid(reply):
-        return broke(reply)
+    if is_credit_refusal(reply):
+        return credit_error(reply)
     fields = reply.fields()
-    if _refuses_content(reply, fields) and reply.status in {400, 403, 422}:
-        return invalid(
+    if _is_content_refusal(reply, fields) and reply.status in {400, 403, 422}:
+        return invalid_input_error(
             reply,
             "The provider's content policy refuses the input.",
             "Change the prompt or the media.",
             POLICY,
         )
-    return refused(reply)
+    return submit_error(reply)
 
 
-def is_unpaid(reply: Reply) -> bool:
+def is_credit_refusal(reply: Reply) -> bool:
     """Whether the account has run dry. fal mostly says so under 403, which also means other locks."""
-    return reply.status == 402 or (reply.status == 403 and is_out_of_credit(said(reply)))  # noqa: PLR2004 - the wire's own numbers
+    return reply.status == 402 or (reply.status == 403 and is_out_of_credit(reply_message(reply)))  # noqa: PLR2004 - the wire's own numbers
 
 
-def read_end(fields: Mapping[str, Json], ticket: Ticket, logs: tuple[str, ...]) -> Prediction:
+def read_final_status(fields: Mapping[str, Json], ticket: Ticket, logs: tuple[str, ...]) -> Prediction:
     """The end that a status tells. One that failed is asked for its result once: there stands what was wrong."""
-    end = _end_of_kind(_error_type(fields), ticket, quoted(fields.get("error")), logs)
+    end = _end_of_kind(_error_type(fields), ticket, error_text(fields.get("error")), logs)
     return Ready(ticket, logs, failure=end) if isinstance(end, Failed) else end
 
 
@@ -53,85 +60,85 @@ def read_result(reply: Reply, about: Ready) -> Prediction:
     that no gateway on the way gives. Where the status has told the failure already, any answer is the last one.
     """
     if about.failure is not None:
-        return _failure_in_full(reply, about, about.failure)
+        return _failure_with_details(reply, about, about.failure)
     if reply.status in {404, 410}:
-        return gone(about.ticket)
-    if reply.ok and reply.status != 202:  # noqa: PLR2004 - 202 is fal's word for "still running"
-        return _output(reply, about)
-    return _end(reply, about)
+        return expiry_failure(about.ticket)
+    if reply.is_success and reply.status != 202:  # noqa: PLR2004 - 202 is fal's word for "still running"
+        return _read_output(reply, about)
+    return _end_of_run(reply, about)
 
 
-def _failure_in_full(reply: Reply, about: Ready, known: Failed) -> Prediction:
+def _failure_with_details(reply: Reply, about: Ready, known: Failed) -> Prediction:
     """The end of a run that is known to have failed: with the details, where this answer has them."""
     fields = reply.fields()
-    if reply.ok and reply.status != 202 and set(fields) - _ABOUT_THE_RUN:  # noqa: PLR2004 - "still running"
-        return _output(reply, about)  # there is a result after all, and it is not thrown away
-    if reply.ok or reply.status in _NO_VERDICT:
+    if reply.is_success and reply.status != 202 and set(fields) - _STATUS_FIELDS:  # noqa: PLR2004 - "still running"
+        return _read_output(reply, about)  # there is a result after all, and it is not thrown away
+    if reply.is_success or reply.status in _INCONCLUSIVE:
         return known
     try:
-        end = _end(reply, about)
+        end = _end_of_run(reply, about)
     except RotoscopeError:
         return known
     if not isinstance(end, Failed):
         return end
     # A kind that the status has named says more than what is guessed from a number.
-    vague = end.code in _VAGUE and known.code not in _VAGUE
+    vague = end.code in _GENERIC_CODES and known.code not in _GENERIC_CODES
     return replace(known, said=end.said or known.said) if vague else replace(end, said=end.said or known.said)
 
 
-def _end(reply: Reply, about: Ready) -> Prediction:
+def _end_of_run(reply: Reply, about: Ready) -> Prediction:
     fields = reply.fields()
-    if reply.status in _NO_VERDICT or _is_unfinished(reply, fields):
-        raise unanswered(reply)
+    if reply.status in _INCONCLUSIVE or _is_unfinished(reply, fields):
+        raise poll_error(reply)
     if reply.headers.get("x-fal-request-timeout-type") == "user":
-        return _end_of_kind("request_timeout", about.ticket, said(reply), about.logs)
-    kind = _kind(reply, fields)
-    if kind in _ENDS or kind == _STOPPED or is_policy(kind):
-        return _end_of_kind(kind, about.ticket, said(reply), about.logs)
+        return _end_of_kind("request_timeout", about.ticket, reply_message(reply), about.logs)
+    kind = _error_kind(reply, fields)
+    if kind in _ENDS_BY_TYPE or kind == _CANCEL_TYPE or is_policy(kind):
+        return _end_of_kind(kind, about.ticket, reply_message(reply), about.logs)
     types = _detail_types(fields)
-    if types or (fields.get("detail") and _is_the_models(reply.status)):
+    if types or (fields.get("detail") and _is_model_error(reply.status)):
         return _end_by_detail(types, reply, about)
-    raise unanswered(reply)
+    raise poll_error(reply)
 
 
-_NO_VERDICT = frozenset({202, 401, 402, 403, 408, 409, 425, 429})
+_INCONCLUSIVE = frozenset({202, 401, 402, 403, 408, 409, 425, 429})
 """What is said of the question, the key or the moment, and not of the run."""
 
-_VAGUE = frozenset({"prediction_failed", "invalid_input", "provider_error"})
+_GENERIC_CODES = frozenset({"prediction_failed", "invalid_input", "provider_error"})
 
-_ABOUT_THE_RUN = frozenset({
+_STATUS_FIELDS = frozenset({
     "status", "request_id", "gateway_request_id", "response_url", "status_url", "cancel_url", "logs", "metrics",
     "error", "error_type", "detail", "queue_position",
 })  # fmt: skip
 """What an answer may hold without being an output."""
 
 
-def _is_the_models(status: int) -> bool:
+def _is_model_error(status: int) -> bool:
     """Whether fal's own error form under this status is the end of the run: 502 to 504 may be an answer that passes."""
     return 400 <= status <= 500  # noqa: PLR2004 - client errors, and the plain server error
 
 
 def _is_unfinished(reply: Reply, fields: Mapping[str, Json]) -> bool:
-    return fields.get("status") in ("IN_QUEUE", "IN_PROGRESS") or "in progress" in (said(reply) or "").lower()
+    return fields.get("status") in ("IN_QUEUE", "IN_PROGRESS") or "in progress" in (reply_message(reply) or "").lower()
 
 
-def _output(reply: Reply, about: Ready) -> Prediction:
+def _read_output(reply: Reply, about: Ready) -> Prediction:
     match reply.json():
         case None if reply.body.strip() == b"null":
-            return empty(about.ticket, about.logs)
+            return no_output_failure(about.ticket, about.logs)
         case None:
-            raise unanswered(reply)
+            raise poll_error(reply)
         case output:
             return Succeeded(about.ticket, output, about.metrics, about.logs)
 
 
 # The types of `detail` that speak of what was given: pydantic's own and fal's for media.
-_ABOUT_INPUT = re.compile(
+_INPUT_ERROR_TYPE = re.compile(
     r"missing|enum|extra_forbidden|(value|literal|assertion)_error|(greater|less)_than.*|multiple_of"
     r"|.*_(type|parsing|too_(large|small|long|short)|pattern_mismatch|load_error|download_error|format)"
 )
 
-_SAYS_NOTHING = "Internal Server Error"
+_GENERIC_ERROR = "Internal Server Error"
 """The words of a server that was surprised; those of a model, or of fal's queue."""
 
 
@@ -146,41 +153,41 @@ def _error_type(fields: Mapping[str, Json]) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _kind(reply: Reply, fields: Mapping[str, Json]) -> str:
+def _error_kind(reply: Reply, fields: Mapping[str, Json]) -> str:
     return _error_type(fields) or reply.headers.get("x-fal-error-type", "")
 
 
-def _refuses_content(reply: Reply, fields: Mapping[str, Json]) -> bool:
+def _is_content_refusal(reply: Reply, fields: Mapping[str, Json]) -> bool:
     types = _detail_types(fields)
-    return any(map(is_policy, (*types, _kind(reply, fields)))) or (not types and is_policy(said(reply)))
+    return any(map(is_policy, (*types, _error_kind(reply, fields)))) or (not types and is_policy(reply_message(reply)))
 
 
 def _end_by_detail(types: list[str], reply: Reply, about: Ready) -> Failed:
     """A run that ended with an error of the model's: by the types of its details, else by its words and status."""
-    words = said(reply)
-    code = code_of_words(words)
-    about_input = all(map(_ABOUT_INPUT.fullmatch, types)) if types else reply.status < 500  # noqa: PLR2004 - a 4xx
+    words = reply_message(reply)
+    code = failure_code(words)
+    about_input = all(map(_INPUT_ERROR_TYPE.fullmatch, types)) if types else reply.status < 500  # noqa: PLR2004 - a 4xx
     if any(map(is_policy, types)) or (not types and code == POLICY):
         code = POLICY
     elif about_input:
         code = "invalid_input"
-    elif not types and words == _SAYS_NOTHING:
+    elif not types and words == _GENERIC_ERROR:
         # It may be the model's end or a fault on the way, so nothing is said of money, and it can be taken up again.
         message = "The provider could not give the result."
         return Failed(about.ticket, "provider_error", message, words, logs=about.logs)
-    return Failed(about.ticket, code, message_of(code), words, charged=False, logs=about.logs)
+    return Failed(about.ticket, code, failure_message(code), words, charged=False, logs=about.logs)
 
 
 def _end_of_kind(kind: str, ticket: Ticket, words: str | None, logs: tuple[str, ...]) -> Prediction:
-    if kind == _STOPPED:
+    if kind == _CANCEL_TYPE:
         return Canceled(ticket, charged=False, logs=logs)
-    code = POLICY if is_policy(kind) else code_of_words(words)
-    code, message = _ENDS.get(kind, (code, message_of(code)))
+    code = POLICY if is_policy(kind) else failure_code(words)
+    code, message = _ENDS_BY_TYPE.get(kind, (code, failure_message(code)))
     return Failed(ticket, code, message, words, charged=False, logs=logs)
 
 
-_STOPPED = "client_cancelled"
-_PROVIDERS_FAULT = (
+_CANCEL_TYPE = "client_cancelled"
+_PROVIDER_FAULTS = (
     "startup_timeout",
     "runner_scheduling_failure",
     "runner_connection_timeout",
@@ -192,9 +199,9 @@ _PROVIDERS_FAULT = (
     "internal_error",
     "client_disconnected",
 )
-_ENDS: Mapping[str, tuple[str, str]] = {
+_ENDS_BY_TYPE: Mapping[str, tuple[str, str]] = {
     "request_timeout": ("rate_limited", "The run did not start in time."),
     "bad_request": ("invalid_input", "The provider does not accept the input."),
-    **dict.fromkeys(_PROVIDERS_FAULT, ("provider_error", "The provider could not run the model.")),
+    **dict.fromkeys(_PROVIDER_FAULTS, ("provider_error", "The provider could not run the model.")),
 }
 """fal's `error_type` words with our code and message; any other word is the model's own failure."""

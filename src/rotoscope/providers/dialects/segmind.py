@@ -12,21 +12,21 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from urllib.parse import urlencode
 
-from rotoscope.providers.dialects.base import Parcel, Placement
-from rotoscope.providers.dialects.error_map import broke, lost, unanswered, untaken
+from rotoscope.providers.dialects.base import UploadFile, UploadPlan
+from rotoscope.providers.dialects.error_map import credit_error, poll_error, reply_lost_error, upload_error
 from rotoscope.providers.dialects.segmind_replies import (
-    failure_of,
     has_failed,
-    read_answer,
+    is_about_credit,
     read_history_row,
     read_one_shot,
-    read_refusal,
-    read_status,
-    speaks_of_credit,
+    read_segmind_refusal,
+    read_v2_answer,
+    read_v2_status,
+    run_failure,
 )
-from rotoscope.providers.dialects.urls import identifier, own_urls, trunk, web_url
+from rotoscope.providers.dialects.urls import safe_id, same_origin_urls, strip_version, web_url
 from rotoscope.providers.http.messages import ECHO_BYTES, MEDIA_BYTES, HttpCall, Json, Reply
-from rotoscope.providers.recent import Listed, Page, Sighting, listed, seconds_of
+from rotoscope.providers.recent import RecentPage, RecentPrediction, RunPage, find_rows, unix_seconds
 from rotoscope.providers.states import Call, Open, Prediction, Ready, Ticket
 
 __all__ = ["Segmind"]
@@ -34,13 +34,13 @@ __all__ = ["Segmind"]
 _ONE_SHOT_SECONDS = 120
 """The least time that a v1 reply is waited for; a reply that is given up is a paid result that is lost."""
 
-_HISTORY = "/inference-request/request-history"
-_ROW = "row_url"
+_HISTORY_PATH = "/inference-request/request-history"
+_ROW_URL = "row_url"
 _PER_PAGE = 100
-_TIMES = ("created_at", "createdAt", "request_time", "timestamp")
+_TIME_FIELDS = ("created_at", "createdAt", "request_time", "timestamp")
 """Where a row of the history may say when it was made: no document shows one whole."""
 
-_TAILS = {"status_url": "/status", "response_url": ""}
+_URL_SUFFIXES = {"status_url": "/status", "response_url": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Segmind:
     """
 
     # Neither its `x-cost`, `metrics.cost` and `credits_deduction` nor its times come with a unit in any document.
-    measures: ClassVar[Mapping[str, str]] = {}
+    price_metrics: ClassVar[Mapping[str, str]] = {}
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
@@ -64,16 +64,16 @@ class Segmind:
             return HttpCall("POST", f"{self._api}/v2/{call.endpoint}", json=body)
         patience = float(max(call.deadline_seconds or 0, _ONE_SHOT_SECONDS))
         url = f"{self._api}/v1/{call.endpoint}"
-        return HttpCall("POST", url, json=body, patience_seconds=patience, largest_reply=MEDIA_BYTES)
+        return HttpCall("POST", url, json=body, patience_seconds=patience, max_reply_bytes=MEDIA_BYTES)
 
     def ask(self, state: Open) -> HttpCall:
         """Word the question for the status, or for the result once it is ready; for a v1 request, for its history."""
-        row = own_urls(state.ticket.urls, [_ROW], self.bases.get("history", ""))
+        row = same_origin_urls(state.ticket.urls, [_ROW_URL], self.bases.get("history", ""))
         if row:
-            return HttpCall("GET", row[_ROW], largest_reply=ECHO_BYTES)
+            return HttpCall("GET", row[_ROW_URL], max_reply_bytes=ECHO_BYTES)
         name = "response_url" if isinstance(state, Ready) else "status_url"
-        kept = own_urls(state.ticket.urls, [name], self._api)
-        return HttpCall("GET", kept.get(name, f"{self._api}/v2/requests/{state.ticket.id}{_TAILS[name]}"))
+        kept = same_origin_urls(state.ticket.urls, [name], self._api)
+        return HttpCall("GET", kept.get(name, f"{self._api}/v2/requests/{state.ticket.id}{_URL_SUFFIXES[name]}"))
 
     def listen(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
         """None. It has none."""
@@ -88,53 +88,53 @@ class Segmind:
         history = self.bases.get("history")
         if call.form == "v2" or history is None:
             return Ticket(prediction_id, call.endpoint)
-        row = f"{history.rstrip('/')}{_HISTORY}/{prediction_id}"
-        return Ticket(prediction_id, call.endpoint, {_ROW: row})
+        row = f"{history.rstrip('/')}{_HISTORY_PATH}/{prediction_id}"
+        return Ticket(prediction_id, call.endpoint, {_ROW_URL: row})
 
-    def recent(self, call: Call, since: float) -> HttpCall | None:
+    def list_recent(self, call: Call, since: float) -> HttpCall | None:
         """Word the request for a model's history, which is asked for by days (UTC); None without a base for it."""
-        return self._past(call, since)
+        return self._history_call(call, since)
 
-    def sightings(self, reply: Reply, call: Call) -> Page:
+    def read_recent(self, reply: Reply, call: Call) -> RecentPage:
         """Read the newest requests with their bodies. One with several outputs has several rows."""
-        rows = listed(reply.fields(), "data", "items", "requests")
-        if not reply.ok or rows is None:
-            raise unanswered(reply)
-        read = [self.sighting(row, call) for row in rows if not _is_of_another(row, call)]
+        rows = find_rows(reply.fields(), "data", "items", "requests")
+        if not reply.is_success or rows is None:
+            raise poll_error(reply)
+        read = [self.read_row(row, call) for row in rows if not _is_other_model(row, call)]
         # A full page may have another behind it, and nothing in the reply says which is the last.
         whole = None not in read and len(rows) < _PER_PAGE
-        return Page(tuple(one for one in read if one is not None), whole=whole)
+        return RecentPage(tuple(one for one in read if one is not None), is_complete=whole)
 
-    def record(self, call: Call, prediction_id: str) -> HttpCall | None:
+    def look_up(self, call: Call, prediction_id: str) -> HttpCall | None:
         """Word the question for one row of the history; None without a base for it."""
-        row = self.ticket(replace(call, form="v1"), prediction_id).urls.get(_ROW)
-        return HttpCall("GET", row, largest_reply=ECHO_BYTES) if row else None
+        row = self.ticket(replace(call, form="v1"), prediction_id).urls.get(_ROW_URL)
+        return HttpCall("GET", row, max_reply_bytes=ECHO_BYTES) if row else None
 
-    def sighting(self, row: Json, call: Call) -> Sighting | None:
+    def read_row(self, row: Json, call: Call) -> RecentPrediction | None:
         """Read one row of the history; None where it is of another model, or has no id or no body."""
-        fields = row if isinstance(row, dict) and not _is_of_another(row, call) else {}
-        name, given = identifier(fields.get("request_id")), fields.get("request_body")
+        fields = row if isinstance(row, dict) and not _is_other_model(row, call) else {}
+        name, given = safe_id(fields.get("request_id")), fields.get("request_body")
         if name is None or not isinstance(given, dict):
             return None
-        times = (seconds_of(fields.get(time)) for time in _TIMES)
-        return Sighting(self.ticket(call, name), given, next((at for at in times if at is not None), None))
+        times = (unix_seconds(fields.get(time)) for time in _TIME_FIELDS)
+        return RecentPrediction(self.ticket(call, name), given, next((at for at in times if at is not None), None))
 
     def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
         """None: its history has no run that goes on, and lists by days."""
         return None
 
-    def read_runs(self, reply: Reply, endpoint: str) -> Listed:  # noqa: ARG002 - the protocol's signature
+    def read_runs(self, reply: Reply, endpoint: str) -> RunPage:  # noqa: ARG002 - the protocol's signature
         """Nothing, for nothing is asked."""
-        return Listed(())
+        return RunPage(())
 
-    def _past(self, call: Call, since: float) -> HttpCall | None:
+    def _history_call(self, call: Call, since: float) -> HttpCall | None:
         history = self.bases.get("history")
         if history is None:
             return None
         first = datetime.fromtimestamp(since, UTC).date()
         asked = {"page": 1, "per_page": _PER_PAGE, "from_date": first, "to_date": first + timedelta(days=2)}
         query = urlencode({**asked, "model_name": call.endpoint, "sort_order": "desc"})
-        return HttpCall("GET", f"{history.rstrip('/')}{_HISTORY}?{query}", largest_reply=ECHO_BYTES)
+        return HttpCall("GET", f"{history.rstrip('/')}{_HISTORY_PATH}?{query}", max_reply_bytes=ECHO_BYTES)
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
         """Read a result or a status, or raise what the reply stands for instead (see `Dialect.read`).
@@ -143,48 +143,48 @@ class Segmind:
         """
         match about:
             case Call(form="v2"):
-                return self._accepted(reply, about)
+                return self._read_submit(reply, about)
             case Call():
                 return read_one_shot(reply, about)
-            case _ if _ROW in about.ticket.urls:
+            case _ if _ROW_URL in about.ticket.urls:
                 return read_history_row(reply, about.ticket)
             case _:
-                return read_answer(reply, about)
+                return read_v2_answer(reply, about)
 
-    def upload(self, parcel: Parcel) -> HttpCall | None:
+    def upload(self, file: UploadFile) -> HttpCall | None:
         """Word the upload of one file, which travels as a data URI; None without a base for assets."""
         assets = self.bases.get("assets")
         if assets is None:
             return None
-        data_uris = {"data_urls": ((parcel.path, parcel.content_type),)}
+        data_uris = {"data_urls": ((file.path, file.content_type),)}
         return HttpCall("POST", f"{assets.rstrip('/')}/upload-asset", data_uris=data_uris)
 
-    def placed(self, reply: Reply, parcel: Parcel) -> Placement:  # noqa: ARG002 - the protocol's signature
+    def read_upload(self, reply: Reply, file: UploadFile) -> UploadPlan:  # noqa: ARG002 - the protocol's signature
         """Read the address of the uploaded file."""
-        urls = reply.fields().get("file_urls") if reply.ok else None
+        urls = reply.fields().get("file_urls") if reply.is_success else None
         url = web_url(urls[0]) if isinstance(urls, list) and urls else None
         if url is None:
-            raise broke(reply) if speaks_of_credit(reply) else untaken(reply)
-        return Placement(url)
+            raise credit_error(reply) if is_about_credit(reply) else upload_error(reply)
+        return UploadPlan(url)
 
     @property
     def _api(self) -> str:
-        return trunk(self.bases["api"])
+        return strip_version(self.bases["api"])
 
-    def _accepted(self, reply: Reply, call: Call) -> Prediction:
+    def _read_submit(self, reply: Reply, call: Call) -> Prediction:
         fields = reply.fields()
-        name = identifier(fields.get("request_id"))
-        ticket = Ticket(name, call.endpoint, own_urls(fields, _TAILS, self._api)) if name else None
+        name = safe_id(fields.get("request_id"))
+        ticket = Ticket(name, call.endpoint, same_origin_urls(fields, _URL_SUFFIXES, self._api)) if name else None
         if has_failed(reply):
-            return failure_of(reply, ticket)
-        if not reply.ok:
-            raise read_refusal(reply)
+            return run_failure(reply, ticket)
+        if not reply.is_success:
+            raise read_segmind_refusal(reply)
         if ticket is None:
-            raise lost(reply)
-        return read_status(fields, ticket)
+            raise reply_lost_error(reply)
+        return read_v2_status(fields, ticket)
 
 
-def _is_of_another(row: Json, call: Call) -> bool:
+def _is_other_model(row: Json, call: Call) -> bool:
     """Whether a row of the history surely tells of another model."""
     name = row.get("model_name") if isinstance(row, dict) else None
     return isinstance(name, str) and bool(name) and name != call.endpoint

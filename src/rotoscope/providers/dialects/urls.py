@@ -6,24 +6,24 @@ from urllib.parse import urlsplit
 
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["PAGE", "identifier", "own_urls", "page_url", "trunk", "web_url"]
+__all__ = ["PAGE_KEY", "page_url", "safe_id", "same_origin_urls", "strip_version", "web_url"]
 
 # An id becomes part of a path, so it may hold nothing that a path or a query gives a meaning to.
 _ID = re.compile(r"(?=.*[0-9A-Za-z])[0-9A-Za-z._:~-]{1,200}")
 _URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
-_LONGEST_PAGE = 500  # characters
-PAGE = "web"
+_MAX_PAGE_CHARS = 500  # characters
+PAGE_KEY = "web"
 """The name in a ticket's URLs under which the page of a run stands."""
 
 _VERSION = re.compile(r"/v[0-9]+$")
 
 
-def identifier(value: Json) -> str | None:
+def safe_id(value: Json) -> str | None:
     """The id, when it is one that can be asked about: a short text that is safe inside a path."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
-def trunk(base: str) -> str:
+def strip_version(base: str) -> str:
     """A base URL without its closing slash and version.
 
     The official clients disagree on whether the base ends in `/v1` (replicate 1.0.7: no; replicate 2.x, the npm
@@ -32,7 +32,7 @@ def trunk(base: str) -> str:
     return _VERSION.sub("", base.rstrip("/"))
 
 
-def own_urls(named: Mapping[str, Json] | Mapping[str, str], names: Iterable[str], base: str) -> dict[str, str]:
+def same_origin_urls(named: Mapping[str, Json] | Mapping[str, str], names: Iterable[str], base: str) -> dict[str, str]:
     """Those of the named URLs that lie on the very origin of `base`; the others would carry the key elsewhere.
 
     The origin is compared as text up to the slash that ends it, so that no two URL parsers can differ about it.
@@ -50,7 +50,7 @@ def own_urls(named: Mapping[str, Json] | Mapping[str, str], names: Iterable[str]
 def page_url(value: Json, hosts: Iterable[str]) -> str | None:
     """The address of a page about a run, for a person: https, short, on one of some hosts. It is never asked for."""
     url = web_url(value)
-    if url is None or len(url) > _LONGEST_PAGE:
+    if url is None or len(url) > _MAX_PAGE_CHARS:
         return None
     parts = urlsplit(url)
     return url if parts.scheme == "https" and parts.netloc.lower() in set(hosts) else None

@@ -16,33 +16,33 @@ from rotoscope.providers.http.messages import HttpCall
 
 __all__ = [
     "CHUNK",
-    "Downloaded",
-    "WatchedFile",
-    "at_least_speed",
-    "data_uris",
-    "file_pieces",
-    "gone",
+    "Download",
+    "ProgressFile",
+    "body_chunks",
+    "data_uri_json",
+    "download_error",
+    "file_chunks",
     "has_file",
-    "pieces",
-    "readable",
-    "save",
-    "span",
+    "map_read_errors",
+    "require_minimum_speed",
+    "save_download",
+    "slow_host_error",
+    "source_span",
     "stream_lines",
-    "too_slow",
 ]
 
 CHUNK = 256 * 1024
 """Bytes that are sent, or written to a file, at once."""
 
 
-LEAST_SPEED, _SPEED_SECONDS = 1024, 30.0
+MIN_BYTES_PER_SECOND, _SPEED_WINDOW_SECONDS = 1024, 30.0
 """Bytes a second that a download brings on average of so many seconds, or it would never end."""
 
-_LINE_BYTES, _STREAM_BYTES = 256 * 1024, 32 * 1024 * 1024
+_MAX_LINE_BYTES, _MAX_STREAM_BYTES = 256 * 1024, 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Downloaded:
+class Download:
     """A file that was fetched: its hash (hex), its size in bytes and what the server called it."""
 
     sha256: str
@@ -50,21 +50,21 @@ class Downloaded:
     content_type: str
 
 
-class WatchedFile(FileIO):
+class ProgressFile(FileIO):
     """A file for a form, which tells of every piece that is taken from it."""
 
-    def __init__(self, path: Path, told: Callable[[], None]) -> None:
+    def __init__(self, path: Path, on_progress: Callable[[], None]) -> None:
         super().__init__(path, "rb")
-        self._told = told
+        self._on_progress = on_progress
 
     def read(self, size: int | None = -1, /) -> bytes:
         """The next bytes, as of any file."""
-        self._told()
+        self._on_progress()
         return super().read(-1 if size is None else size) or b""
 
 
 @contextmanager
-def readable() -> Iterator[None]:
+def map_read_errors() -> Iterator[None]:
     """Our own files are read before anything is sent: what the disk refuses is no trouble of the network.
 
     Raises:
@@ -83,31 +83,31 @@ def has_file(call: HttpCall) -> bool:
     return call.source is not None or call.form is not None or call.data_uris is not None
 
 
-def span(call: HttpCall) -> tuple[int, int]:
+def source_span(call: HttpCall) -> tuple[int, int]:
     """Which bytes of the source are sent, as (first, how many)."""
     size = call.source.stat().st_size if call.source else 0
     start, most = call.span or (0, size)
     return start, min(most, max(0, size - start))
 
 
-async def file_pieces(source: Path, start: int, length: int, told: Callable[[], None]) -> AsyncIterator[bytes]:
-    """A part of a file; `told` is called for every piece."""
+async def file_chunks(source: Path, start: int, length: int, on_progress: Callable[[], None]) -> AsyncIterator[bytes]:
+    """A part of a file; `on_progress` is called for every piece."""
     async with await anyio.open_file(source, "rb") as file:
         await file.seek(start)
         while length > 0 and (piece := await file.read(min(CHUNK, length))):
             length -= len(piece)
-            told()
+            on_progress()
             yield piece
 
 
-async def pieces(body: bytes, told: Callable[[], None]) -> AsyncIterator[bytes]:
-    """A body that is long enough to be sent in pieces; `told` is called for every one."""
+async def body_chunks(body: bytes, on_progress: Callable[[], None]) -> AsyncIterator[bytes]:
+    """A body that is long enough to be sent in pieces; `on_progress` is called for every one."""
     for start in range(0, len(body), CHUNK):
-        told()
+        on_progress()
         yield body[start : start + CHUNK]
 
 
-def data_uris(files: Mapping[str, tuple[tuple[Path, str], ...]]) -> bytes:
+def data_uri_json(files: Mapping[str, tuple[tuple[Path, str], ...]]) -> bytes:
     """The JSON object whose members are lists of data URIs."""
     return json.dumps(
         {name: [_data_uri(path, kind) for path, kind in listed] for name, listed in files.items()}
@@ -118,10 +118,10 @@ def _data_uri(path: Path, content_type: str) -> str:
     return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-async def save(
-    body: AsyncIterator[bytes], headers: Mapping[str, str], into: Path, limit: int, told: Callable[[], None]
-) -> Downloaded:
-    """Write what is downloaded into a file; `told` is called for every piece.
+async def save_download(
+    body: AsyncIterator[bytes], headers: Mapping[str, str], into: Path, limit: int, on_progress: Callable[[], None]
+) -> Download:
+    """Write what is downloaded into a file; `on_progress` is called for every piece.
 
     Raises:
         TooLarge: more than `limit` bytes.
@@ -131,27 +131,27 @@ async def save(
     digest, size = hashlib.sha256(), 0
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    with _storing():
+        raise _download_size_error(limit)
+    with _map_write_errors():
         file = await anyio.open_file(into, "wb")
     try:
         async for piece in body:
-            told()
+            on_progress()
             size += len(piece)
             if size > limit:
-                raise _too_large(limit)
+                raise _download_size_error(limit)
             digest.update(piece)
-            with _storing():
+            with _map_write_errors():
                 await file.write(piece)
     finally:
-        with _storing():
+        with _map_write_errors():
             await file.aclose()
     if declared.isdigit() and int(declared) != size:
         raise OutputLost("The file came back shorter than it should be.", hint="Try again.")
-    return Downloaded(digest.hexdigest(), size, headers.get("content-type", "").split(";")[0].strip().lower())
+    return Download(digest.hexdigest(), size, headers.get("content-type", "").split(";")[0].strip().lower())
 
 
-async def at_least_speed(body: AsyncIterator[bytes], clock: Callable[[], float]) -> AsyncIterator[bytes]:
+async def require_minimum_speed(body: AsyncIterator[bytes], clock: Callable[[], float]) -> AsyncIterator[bytes]:
     """The same pieces, as long as they come faster than a trickle that would hold us for days.
 
     Raises:
@@ -162,19 +162,21 @@ async def at_least_speed(body: AsyncIterator[bytes], clock: Callable[[], float])
         yield piece
         size += len(piece)
         passed = clock() - since
-        if passed >= _SPEED_SECONDS:
-            if size < LEAST_SPEED * min(passed, 2 * _SPEED_SECONDS):  # a pause of this process is no fault of the host
-                raise too_slow()
+        if passed >= _SPEED_WINDOW_SECONDS:
+            if size < MIN_BYTES_PER_SECOND * min(
+                passed, 2 * _SPEED_WINDOW_SECONDS
+            ):  # a pause of this process is no fault of the host
+                raise slow_host_error()
             since, size = clock(), 0
 
 
-def too_slow() -> SlowHost:
+def slow_host_error() -> SlowHost:
     """A host gives a file, but so slowly that it would not be here in any time."""
     return SlowHost("The host of the file sends it too slowly.", hint="Try again later, or fetch it yourself.")
 
 
-async def stream_lines(body: AsyncIterator[bytes], told: Callable[[], None]) -> AsyncIterator[bytes]:
-    """The lines of a stream; `told` is called for every one. What has no end of a line, or no end, is left."""
+async def stream_lines(body: AsyncIterator[bytes], on_progress: Callable[[], None]) -> AsyncIterator[bytes]:
+    """The lines of a stream; `on_progress` is called for every one. What has no end of a line, or no end, is left."""
     rest, size = b"", 0
     async for piece in body:
         size += len(piece)
@@ -182,17 +184,17 @@ async def stream_lines(body: AsyncIterator[bytes], told: Callable[[], None]) -> 
         if rest.endswith((b"\n", b"\r")):
             lines, rest = [*lines, rest], b""
         for line in lines:
-            told()
+            on_progress()
             yield line.rstrip(b"\r\n")
-        if len(rest) > _LINE_BYTES or size > _STREAM_BYTES:
+        if len(rest) > _MAX_LINE_BYTES or size > _MAX_STREAM_BYTES:
             return
     if rest:
-        told()
+        on_progress()
         yield rest
 
 
 @contextmanager
-def _storing() -> Iterator[None]:
+def _map_write_errors() -> Iterator[None]:
     """What the disk refuses; an error of the network passes."""
     try:
         yield
@@ -202,11 +204,11 @@ def _storing() -> Iterator[None]:
         ) from error
 
 
-def _too_large(limit: int) -> TooLarge:
+def _download_size_error(limit: int) -> TooLarge:
     return TooLarge(f"The file has more than {limit // (1024 * 1024)} MB.", hint="Use a smaller file.")
 
 
-def gone(status: int) -> OutputLost:
+def download_error(status: int) -> OutputLost:
     """What it means that the host of a file answered with this status."""
     expired = status in (401, 403, 404, 410)
     return OutputLost(

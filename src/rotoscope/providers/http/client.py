@@ -20,49 +20,49 @@ import anyio.to_thread
 from rotoscope.errors import OutputLost, ReplyLost, Unreachable
 from rotoscope.providers.http.bodies import (
     CHUNK,
-    Downloaded,
-    WatchedFile,
-    at_least_speed,
-    data_uris,
-    file_pieces,
-    gone,
-    pieces,
-    readable,
-    save,
-    span,
+    Download,
+    ProgressFile,
+    body_chunks,
+    data_uri_json,
+    download_error,
+    file_chunks,
+    map_read_errors,
+    require_minimum_speed,
+    save_download,
+    slow_host_error,
+    source_span,
     stream_lines,
-    too_slow,
 )
-from rotoscope.providers.http.credentials import Door, Times, blotted_headers
-from rotoscope.providers.http.egress import moved
-from rotoscope.providers.http.guard import Guard, Resolve, Way, connect_shares
+from rotoscope.providers.http.credentials import ProviderAccess, ReplyTimeouts, redact_headers
+from rotoscope.providers.http.egress import resolve_redirect
+from rotoscope.providers.http.guard import Destination, EgressGuard, Resolve, connect_timeouts
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.http.proxies import ProxySettings, resolve_host
 from rotoscope.providers.http.transfers import (
-    FRESH,
+    NO_KEEPALIVE,
     Countdown,
+    CountdownTiming,
     Lane,
-    Outgoing,
-    Pace,
+    OutgoingRequest,
     RequestProgress,
     lane_of,
-    outgoing_by,
+    outgoing_request,
 )
 
 if TYPE_CHECKING:
     import httpx  # noqa: TID251 - this is the one module
 
-__all__ = ["AsgiApp", "Door", "Downloaded", "Times", "Wire", "resolve_host"]
+__all__ = ["AsgiApp", "Download", "ProviderAccess", "ReplyTimeouts", "Wire", "resolve_host"]
 
 CONNECT_SECONDS = 5.0
 DOWNLOAD_SECONDS = 600.0
-REDIRECTS = 3
-_SEVERAL_SECONDS = 8.0  # for all addresses of one name together
-_LONG_REPLY = 256 * 1024  # bytes; longer ones are looked through in a thread
+MAX_REDIRECTS = 3
+_CONNECT_ALL_SECONDS = 8.0  # for all addresses of one name together
+_LARGE_REPLY_BYTES = 256 * 1024  # bytes; longer ones are looked through in a thread
 # 20 is where httpx begins to slow down on one pool.
-_CONNECTIONS = 20
+_MAX_CONNECTIONS = 20
 # A compressed body could be small on the wire and endless on the disk.
-_AS_IT_IS = {"Accept-Encoding": "identity"}
+_UNCOMPRESSED = {"Accept-Encoding": "identity"}
 
 AsgiApp = Callable[..., Awaitable[None]]
 Answer = TypeVar("Answer")
@@ -73,33 +73,33 @@ class Wire:
     """Sends what others have worded. Every HTTP error becomes one of ours here.
 
     Args:
-        doors: what to know of each provider, by name.
+        access: what to know of each provider, by name.
         trusted: hosts (`name` or `name:port`) that stand in for every provider; they may be http and private.
         sandbox: the ASGI app that answers for trusted hosts inside this process, or None.
         resolve: finds the addresses of a host.
-        times: how long replies are waited for.
+        timeouts: how long replies are waited for.
         proxies: the proxies and certificates of every request.
-        pace: how deadlines are watched.
+        timing: how deadlines are watched.
     """
 
     def __init__(
         self,
-        doors: Mapping[str, Door],
+        access: Mapping[str, ProviderAccess],
         trusted: frozenset[str] = frozenset(),
         sandbox: AsgiApp | None = None,
         resolve: Resolve = resolve_host,
-        times: "Times | None" = None,
+        timeouts: "ReplyTimeouts | None" = None,
         proxies: ProxySettings | None = None,
-        pace: Pace | None = None,
+        timing: CountdownTiming | None = None,
     ) -> None:
-        self._doors = doors
+        self._access = access
         self._sandbox = sandbox
-        self._times = times or Times()
+        self._timeouts = timeouts or ReplyTimeouts()
         self._proxies = proxies or ProxySettings()
-        self._guard = Guard(doors, trusted, resolve, self._proxies)
-        self._pace = pace or Pace()
+        self._egress = EgressGuard(access, trusted, resolve, self._proxies)
+        self._timing = timing or CountdownTiming()
         self._clients: dict[tuple[str, Lane, str | None], httpx.AsyncClient] = {}
-        self._rooms: dict[tuple[str, Lane], anyio.CapacityLimiter] = {}
+        self._limiters: dict[tuple[str, Lane], anyio.CapacityLimiter] = {}
         self._tls: ssl.SSLContext | None = None
 
     async def aclose(self) -> None:
@@ -108,14 +108,14 @@ class Wire:
             await client.aclose()
 
     async def send(
-        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+        self, provider: str, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False
     ) -> Reply:
         """Send a request exactly once; never follow a redirect.
 
         Args:
             provider: whose key goes with it.
             call: the request.
-            guard: called when a connection stands and nothing was sent on it yet; what it raises comes out.
+            before_send: called when a connection stands and nothing was sent on it yet; what it raises comes out.
             pays: whether it costs money: then it goes out on a connection that nothing was sent on before.
 
         Raises:
@@ -124,62 +124,64 @@ class Wire:
             ProviderError: it goes to an address that a reply named, and that is not used; nothing was sent.
             StorageFailed: the file to be sent cannot be read; nothing was sent.
         """
-        door, lane = self._doors[provider], lane_of(call, pays=pays)
+        door, lane = self._access[provider], lane_of(call, pays=pays)
         call = replace(call, headers={**call.headers, **(door.headers if call.with_key else {})})
-        ways = await self._guard.ways_of(provider, call)
-        async with self._room(provider, lane):
-            new_progress = partial(self._new_progress, provider, call, guard)
-            reply = await self._in_turn((provider, lane), call, ways, new_progress, partial(_read, call.largest_reply))
-        work = partial(door.without_key, reply.body)
-        body = work() if len(reply.body) <= _LONG_REPLY else await anyio.to_thread.run_sync(work)
-        return Reply(reply.status, blotted_headers(reply.headers, door.key), body)
+        ways = await self._egress.call_destinations(provider, call)
+        async with self._limiter(provider, lane):
+            new_progress = partial(self._new_progress, provider, call, before_send)
+            reply = await self._try_destinations(
+                (provider, lane), call, ways, new_progress, partial(_read_reply, call.max_reply_bytes)
+            )
+        work = partial(door.redact, reply.body)
+        body = work() if len(reply.body) <= _LARGE_REPLY_BYTES else await anyio.to_thread.run_sync(work)
+        return Reply(reply.status, redact_headers(reply.headers, door.key), body)
 
-    def longest(self, call: HttpCall) -> float:
+    def max_request_seconds(self, call: HttpCall) -> float:
         """After how many seconds, at most, a small request is over, one way or the other.
 
         A pause of this process (stopped, swapped out, a machine that sleeps) is not counted.
         """
-        return CONNECT_SECONDS + self._patience(call)
+        return CONNECT_SECONDS + self._reply_timeout(call)
 
-    def _patience(self, call: HttpCall) -> float:
-        usual = self._times.ask if call.method == "GET" else self._times.submit
-        return min(call.patience_seconds or usual, self._times.longest)
+    def _reply_timeout(self, call: HttpCall) -> float:
+        usual = self._timeouts.ask if call.method == "GET" else self._timeouts.submit
+        return min(call.patience_seconds or usual, self._timeouts.maximum)
 
     def _new_progress(
-        self, who: str, call: HttpCall, guard: Callable[[], None] | None = None, connect: float = CONNECT_SECONDS
+        self, peer: str, call: HttpCall, before_send: Callable[[], None] | None = None, connect: float = CONNECT_SECONDS
     ) -> RequestProgress:
         """Each part of a reply may come in time and the whole still never end: only files have time anew for each."""
-        return RequestProgress(who, Countdown(connect, self._pace), self._patience(call), guard)
+        return RequestProgress(peer, Countdown(connect, self._timing), self._reply_timeout(call), before_send)
 
-    def _room(self, provider: str, lane: Lane) -> anyio.CapacityLimiter:
-        return self._rooms.setdefault((provider, lane), anyio.CapacityLimiter(_CONNECTIONS))
+    def _limiter(self, provider: str, lane: Lane) -> anyio.CapacityLimiter:
+        return self._limiters.setdefault((provider, lane), anyio.CapacityLimiter(_MAX_CONNECTIONS))
 
-    async def listen(self, provider: str, call: HttpCall, told: Callable[[str], None]) -> None:
-        """Read a stream of server-sent events to its end; `told` gets the data of each of them.
+    async def listen(self, provider: str, call: HttpCall, on_event: Callable[[str], None]) -> None:
+        """Read a stream of server-sent events to its end; `on_event` gets the data of each of them.
 
         Where as many streams are open as may be, it ends at once: whoever listens must ask now and then anyway.
 
         Raises:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
-        door = self._doors[provider]
-        room, progress = self._room(provider, "listens"), self._new_progress(provider, call)
-        way = (await self._guard.ways_of(provider, call))[0]
+        door = self._access[provider]
+        room, progress = self._limiter(provider, "listens"), self._new_progress(provider, call)
+        way = (await self._egress.call_destinations(provider, call))[0]
 
-        async def hear(response: "httpx.Response") -> None:
+        async def read_events(response: "httpx.Response") -> None:
             if not response.is_success:
                 return
-            async for line in stream_lines(response.aiter_bytes(), progress.goes_on):
+            async for line in stream_lines(response.aiter_bytes(), progress.restart_timeout):
                 if line.startswith(b"data:"):
-                    told(door.without_key(line[5:]).decode(errors="replace").strip())
+                    on_event(door.redact(line[5:]).decode(errors="replace").strip())
 
         if room.available_tokens < 1:
             return
         async with room:
             call = replace(call, url=way.url, headers={**call.headers, **door.headers})
-            await self._exchange((provider, "listens"), Outgoing(call, progress), hear)
+            await self._exchange((provider, "listens"), OutgoingRequest(call, progress), read_events)
 
-    async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+    async def download(self, provider: str, url: str, into: Path, limit: int) -> Download:
         """Fetch an output of a provider into a file, without any key.
 
         Raises:
@@ -189,7 +191,7 @@ class Wire:
         """
         return await self._fetch(provider, url, into, limit)
 
-    async def fetch(self, url: str, into: Path, limit: int) -> Downloaded:
+    async def fetch(self, url: str, into: Path, limit: int) -> Download:
         """Fetch what a user pointed at, after the address guard has judged it.
 
         Raises:
@@ -199,32 +201,36 @@ class Wire:
         """
         return await self._fetch("", url, into, limit)
 
-    async def _fetch(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
-        async with self._room(provider, "fetches"):
+    async def _fetch(self, provider: str, url: str, into: Path, limit: int) -> Download:
+        async with self._limiter(provider, "fetches"):
             try:
-                hops = partial(self._fetch_hops, provider, url, into, limit)
-                return await Countdown(DOWNLOAD_SECONDS, self._pace).bound(hops)
+                hops = partial(self._follow_redirects, provider, url, into, limit)
+                return await Countdown(DOWNLOAD_SECONDS, self._timing).run(hops)
             except TimeoutError:
-                raise too_slow() from None
+                raise slow_host_error() from None
 
-    async def _fetch_hops(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+    async def _follow_redirects(self, provider: str, url: str, into: Path, limit: int) -> Download:
         if provider:
-            self._guard.check_output(provider, url)
-        ways = (Way(url),) if self._guard.is_trusted(provider, url) else await self._guard.ways_to(url)
-        for _ in range(REDIRECTS + 1):
-            found = await self._fetch_hop(provider, url, ways, into, limit)
-            if isinstance(found, Downloaded):
+            self._egress.check_output(provider, url)
+        ways = (
+            (Destination(url),)
+            if self._egress.is_trusted(provider, url)
+            else await self._egress.public_destinations(url)
+        )
+        for _ in range(MAX_REDIRECTS + 1):
+            found = await self._fetch_or_redirect(provider, url, ways, into, limit)
+            if isinstance(found, Download):
                 return found
             url = found
-            self._guard.check_hop(provider, url)
-            ways = await self._guard.ways_to(url)
+            self._egress.check_redirect(provider, url)
+            ways = await self._egress.public_destinations(url)
         raise OutputLost("The file moved too often to be fetched.", hint="Try again later.")
 
-    async def _fetch_hop(
-        self, provider: str, url: str, ways: Sequence[Way], into: Path, limit: int
-    ) -> Downloaded | str:
+    async def _fetch_or_redirect(
+        self, provider: str, url: str, destinations: Sequence[Destination], into: Path, limit: int
+    ) -> Download | str:
         """One request: the file, or where it has moved."""
-        call = HttpCall("GET", url, _AS_IT_IS)
+        call = HttpCall("GET", url, _UNCOMPRESSED)
         progress: RequestProgress
 
         def new_progress(connect: float) -> RequestProgress:
@@ -232,21 +238,21 @@ class Wire:
             progress = self._new_progress("the host of the file", call, connect=connect)
             return progress
 
-        async def keep(response: "httpx.Response") -> Downloaded | str:
+        async def save_response(response: "httpx.Response") -> Download | str:
             if response.is_redirect:
-                return moved(url, str(response.headers.get("location", "")))
+                return resolve_redirect(url, str(response.headers.get("location", "")))
             if not response.is_success:
-                raise gone(response.status_code)
-            pieces = at_least_speed(response.aiter_raw(CHUNK), self._pace.clock)
-            return await save(pieces, response.headers, into, limit, progress.goes_on)
+                raise download_error(response.status_code)
+            pieces = require_minimum_speed(response.aiter_raw(CHUNK), self._timing.clock)
+            return await save_download(pieces, response.headers, into, limit, progress.restart_timeout)
 
-        return await self._in_turn((provider, "fetches"), call, ways, new_progress, keep)
+        return await self._try_destinations((provider, "fetches"), call, destinations, new_progress, save_response)
 
-    async def _in_turn(
+    async def _try_destinations(
         self,
         pool: tuple[str, Lane],
         call: HttpCall,
-        ways: Sequence[Way],
+        destinations: Sequence[Destination],
         new_progress: Callable[..., RequestProgress],
         use: _Use[Answer],
     ) -> Answer:
@@ -255,32 +261,32 @@ class Wire:
         Raises:
             Unreachable: none stands; nothing was sent.
         """
-        budget = CONNECT_SECONDS if len(ways) == 1 else _SEVERAL_SECONDS
-        for way, seconds in zip(ways[:-1], connect_shares(budget, len(ways)), strict=False):
+        budget = CONNECT_SECONDS if len(destinations) == 1 else _CONNECT_ALL_SECONDS
+        for way, seconds in zip(destinations[:-1], connect_timeouts(budget, len(destinations)), strict=False):
             with suppress(Unreachable):
-                return await self._exchange(pool, outgoing_by(call, way, new_progress(connect=seconds)), use)
-        left = connect_shares(budget, len(ways))[-1]
-        return await self._exchange(pool, outgoing_by(call, ways[-1], new_progress(connect=left)), use)
+                return await self._exchange(pool, outgoing_request(call, way, new_progress(connect=seconds)), use)
+        left = connect_timeouts(budget, len(destinations))[-1]
+        return await self._exchange(pool, outgoing_request(call, destinations[-1], new_progress(connect=left)), use)
 
-    async def _exchange(self, pool: tuple[str, Lane], outgoing: Outgoing, use: _Use[Answer]) -> Answer:
+    async def _exchange(self, pool: tuple[str, Lane], outgoing: OutgoingRequest, use: _Use[Answer]) -> Answer:
         """Send one request, and use its response within the time that it has."""
         call, progress = outgoing.call, outgoing.progress
         if call.data_uris is not None:
-            with readable():
-                outgoing = replace(outgoing, body=await anyio.to_thread.run_sync(data_uris, call.data_uris))
+            with map_read_errors():
+                outgoing = replace(outgoing, body=await anyio.to_thread.run_sync(data_uri_json, call.data_uris))
 
         async def work() -> Answer:
             try:
-                async with _opened(self._client(*pool, call.url), outgoing) as response:
+                async with _open_response(self._client(*pool, call.url), outgoing) as response:
                     return await use(response)
             finally:
-                await progress.drop()
+                await progress.close_unsent()
 
         with progress:
-            return await progress.countdown.bound(work)
+            return await progress.countdown.run(work)
 
     def _client(self, provider: str, lane: Lane, url: str) -> "httpx.AsyncClient":
-        inside = self._sandbox is not None and self._guard.is_trusted(provider, url)
+        inside = self._sandbox is not None and self._egress.is_trusted(provider, url)
         proxy = "inside" if inside else self._proxies.proxy_for(url)
         found = self._clients.get((provider, lane, proxy))
         if found is None:
@@ -297,10 +303,12 @@ class Wire:
             logging.getLogger(name).setLevel(logging.WARNING)
         transport: httpx.AsyncBaseTransport
         if inside and self._sandbox is not None:
-            transport = _inside(self._sandbox)
+            transport = _in_process_transport(self._sandbox)
         else:
-            tls = self._tls = self._tls or _tls(self._proxies)
-            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0 if lane in FRESH else None)
+            tls = self._tls = self._tls or _new_tls_context(self._proxies)
+            limits = httpx.Limits(
+                max_connections=_MAX_CONNECTIONS, max_keepalive_connections=0 if lane in NO_KEEPALIVE else None
+            )
             # Only a proxy that is spoken to over TLS itself may be given certificates.
             own = tls if proxy is not None and proxy.lower().startswith("https:") else None
             through = None if proxy is None else httpx.Proxy(proxy, ssl_context=own)
@@ -311,19 +319,19 @@ class Wire:
         return httpx.AsyncClient(transport=transport, trust_env=False, timeout=None, cookies=none)  # noqa: S113 - see above
 
 
-def _inside(app: AsgiApp) -> "httpx.AsyncBaseTransport":
+def _in_process_transport(app: AsgiApp) -> "httpx.AsyncBaseTransport":
     """An app in this process: what it is given has left us, as on a connection."""
     import httpx  # noqa: TID251 - this is the one module
 
-    class Inside(httpx.ASGITransport):
+    class InProcessTransport(httpx.ASGITransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await request.extensions["trace"]("inside.send_request_headers.started", {})
             return await super().handle_async_request(request)
 
-    return Inside(app)
+    return InProcessTransport(app)
 
 
-def _tls(proxies: ProxySettings) -> ssl.SSLContext:
+def _new_tls_context(proxies: ProxySettings) -> ssl.SSLContext:
     if proxies.certificates or proxies.certificate_folder:
         return ssl.create_default_context(
             cafile=proxies.certificates, capath=None if proxies.certificates else proxies.certificate_folder
@@ -334,11 +342,11 @@ def _tls(proxies: ProxySettings) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def _opened(client: "httpx.AsyncClient", outgoing: Outgoing) -> AsyncIterator["httpx.Response"]:
+async def _open_response(client: "httpx.AsyncClient", outgoing: OutgoingRequest) -> AsyncIterator["httpx.Response"]:
     with ExitStack() as files:
         try:
-            with readable():
-                request = _worded(client, outgoing, files)
+            with map_read_errors():
+                request = _build_request(client, outgoing, files)
         except ValueError as error:
             raise Unreachable("The request cannot be written; nothing was sent.", hint="Check the key.") from error
         response = await client.send(request, stream=True)
@@ -348,18 +356,18 @@ async def _opened(client: "httpx.AsyncClient", outgoing: Outgoing) -> AsyncItera
             await response.aclose()
 
 
-def _worded(client: "httpx.AsyncClient", outgoing: Outgoing, files: ExitStack) -> "httpx.Request":
-    call, body, goes_on = outgoing.call, outgoing.body, outgoing.progress.goes_on
+def _build_request(client: "httpx.AsyncClient", outgoing: OutgoingRequest, files: ExitStack) -> "httpx.Request":
+    call, body, goes_on = outgoing.call, outgoing.body, outgoing.progress.restart_timeout
     more: dict[str, str] = {}
     content: bytes | AsyncIterator[bytes] | None = call.content
     if call.source is not None:
-        start, length = span(call)
-        more, content = {"Content-Length": str(length)}, file_pieces(call.source, start, length, goes_on)
+        start, length = source_span(call)
+        more, content = {"Content-Length": str(length)}, file_chunks(call.source, start, length, goes_on)
     elif body is not None:
         more = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
-        content = pieces(body, goes_on)
+        content = body_chunks(body, goes_on)
     form = {
-        name: (file, files.enter_context(WatchedFile(path, goes_on)), kind)
+        name: (file, files.enter_context(ProgressFile(path, goes_on)), kind)
         for name, (file, path, kind) in (call.form or {}).items()
     }
     return client.build_request(
@@ -369,14 +377,14 @@ def _worded(client: "httpx.AsyncClient", outgoing: Outgoing, files: ExitStack) -
         json=call.json,
         content=content,
         files=form or None,
-        extensions={"trace": outgoing.progress.told, **outgoing.extensions},
+        extensions={"trace": outgoing.progress.on_trace, **outgoing.extensions},
     )
 
 
-async def _read(most: int, response: "httpx.Response") -> Reply:
+async def _read_reply(max_bytes: int, response: "httpx.Response") -> Reply:
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
-        if len(body) > most:
+        if len(body) > max_bytes:
             raise ReplyLost("The provider's reply is larger than any reply should be.", hint="Ask for the job again.")
     return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))

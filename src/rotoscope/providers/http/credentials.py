@@ -12,76 +12,76 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-__all__ = ["Door", "Times", "blotted", "blotted_headers"]
+__all__ = ["ProviderAccess", "ReplyTimeouts", "redact_headers", "redact_key"]
 
-_LEAST = 8  # characters; a shorter key is the sandbox's, and an ordinary word
-_BLOT = b"[key]"
-_PIECE, _LONGEST_WRITTEN = 256 * 1024, 16 * 1024  # bytes
+_MIN_KEY_CHARS = 8  # characters; a shorter key is the sandbox's, and an ordinary word
+_REPLACEMENT = b"[key]"
+_PIECE_BYTES, _MAX_MATCH_BYTES = 256 * 1024, 16 * 1024  # bytes
 # What a cleaner of texts would take away, so that what stood around it would become the key.
-_NOTHING = (
+_INVISIBLE = (
     rb"(?:\\{1,4}u(?:00[01]|200|202|206|fe0|feff|00ad)[0-9a-f]?|[\x00-\x1f\x7f]|\xc2\xad|\xe2\x80[\x8b-\x8f\xaa-\xae]"
     rb"|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xef\xb8[\x80-\x8f]|\xf3\xa0[\x80-\x87][\x80-\xbf])*"
 )
 # Without any of these a text holds nothing but itself.
-_WRITES_OTHERWISE = re.compile(
+_ESCAPE_HINT = re.compile(
     rb"\\u(?:00[0-7]|00ad|20|f[ef])|\\/|%[2-7]|&#|[\x00-\x08\x0e-\x1f\x7f]|\xc2\xad|\xe2[\x80\x81]|\xef|\xf3",
     re.IGNORECASE,
 )
 
 
-def blotted(content: bytes, key: str) -> bytes:
+def redact_key(content: bytes, key: str) -> bytes:
     """The same bytes with a key, and each half of one in two parts, blotted out."""
-    if len(key) < _LEAST:
+    if len(key) < _MIN_KEY_CHARS:
         return content
-    for form in _plain(key):
-        content = content.replace(form, _BLOT)
-    if _WRITES_OTHERWISE.search(content):
-        for pattern in _written(key):
-            content = b"".join(_pieces_without(pattern, content))
+    for form in _literal_forms(key):
+        content = content.replace(form, _REPLACEMENT)
+    if _ESCAPE_HINT.search(content):
+        for pattern in _escape_patterns(key):
+            content = b"".join(_remove_matches(pattern, content))
     return content
 
 
-def _pieces_without(pattern: re.Pattern[bytes], content: bytes) -> Iterator[bytes]:
+def _remove_matches(pattern: re.Pattern[bytes], content: bytes) -> Iterator[bytes]:
     """A content without what matches. It is looked through in pieces, between which other threads run."""
     at = 0
     while at < len(content):
-        end = at + _PIECE
+        end = at + _PIECE_BYTES
         found = pattern.search(content, at, end)
         if found is not None:
-            yield from (content[at : found.start()], _BLOT)
+            yield from (content[at : found.start()], _REPLACEMENT)
             at = found.end()
         else:
-            on = len(content) if end >= len(content) else end - _LONGEST_WRITTEN
+            on = len(content) if end >= len(content) else end - _MAX_MATCH_BYTES
             yield content[at:on]
             at = on
 
 
-def blotted_headers(headers: Mapping[str, str], key: str) -> dict[str, str]:
+def redact_headers(headers: Mapping[str, str], key: str) -> dict[str, str]:
     """The headers of a reply, their values blotted."""
-    return {name: blotted(value.encode(errors="replace"), key).decode() for name, value in headers.items()}
+    return {name: redact_key(value.encode(errors="replace"), key).decode() for name, value in headers.items()}
 
 
 @lru_cache(maxsize=16)
-def _plain(key: str) -> tuple[bytes, ...]:
+def _literal_forms(key: str) -> tuple[bytes, ...]:
     """What stands for a key as it is, the longest first."""
-    found = {form for secret in _secrets(key) for form in _forms(secret.encode())}
+    found = {form for secret in _secret_parts(key) for form in _encodings(secret.encode())}
     return tuple(sorted(found, key=len, reverse=True))
 
 
 @lru_cache(maxsize=16)
-def _written(key: str) -> tuple[re.Pattern[bytes], ...]:
+def _escape_patterns(key: str) -> tuple[re.Pattern[bytes], ...]:
     """A key with any of its characters escaped."""
-    secrets = sorted(_secrets(key), key=len, reverse=True)
-    return tuple(re.compile(_pattern(secret.encode()), re.IGNORECASE) for secret in secrets)
+    secrets = sorted(_secret_parts(key), key=len, reverse=True)
+    return tuple(re.compile(_secret_pattern(secret.encode()), re.IGNORECASE) for secret in secrets)
 
 
-def _secrets(key: str) -> Iterator[str]:
+def _secret_parts(key: str) -> Iterator[str]:
     """The key of fal is an id and a secret: each is looked for alone too."""
     yield key
-    yield from (half for half in key.split(":") if len(half) >= _LEAST and half != key)
+    yield from (half for half in key.split(":") if len(half) >= _MIN_KEY_CHARS and half != key)
 
 
-def _forms(secret: bytes) -> Iterator[bytes]:
+def _encodings(secret: bytes) -> Iterator[bytes]:
     yield secret
     yield secret.hex().encode()
     yield secret.hex().upper().encode()
@@ -93,26 +93,26 @@ def _forms(secret: bytes) -> Iterator[bytes]:
         yield whole[first:last].replace(b"+", b"-").replace(b"/", b"_")
 
 
-def _pattern(secret: bytes) -> bytes:
+def _secret_pattern(secret: bytes) -> bytes:
     """A secret with any of its characters written in any way.
 
     It begins with a plain set of bytes, because everything that is no beginning is then passed over at once.
     """
     first, rest = secret[:1], secret[1:]
     others = (re.escape(first), rb"\\", b"%", b"&")
-    ways = (b"", rb"\\{0,3}%b" % _DIGITS["json"](first[0]), _DIGITS["url"](first[0]), _DIGITS["html"](first[0]))
+    ways = (b"", rb"\\{0,3}%b" % _ESCAPES["json"](first[0]), _ESCAPES["url"](first[0]), _ESCAPES["html"](first[0]))
     begins = b"|".join(b"(?<=%b)%b" % pair for pair in zip(others, ways, strict=True))
-    return _NOTHING.join((b"[%b](?:%b)" % (b"".join(others), begins), *map(_escaped, rest)))
+    return _INVISIBLE.join((b"[%b](?:%b)" % (b"".join(others), begins), *map(_char_pattern, rest)))
 
 
-def _escaped(code: int) -> bytes:
+def _char_pattern(code: int) -> bytes:
     """One character: itself, or as JSON, an URL or HTML would write it."""
-    ways = (_DIGITS["json"](code), _DIGITS["url"](code), _DIGITS["html"](code))
+    ways = (_ESCAPES["json"](code), _ESCAPES["url"](code), _ESCAPES["html"](code))
     return rb"(?:%b|\\{1,4}%b|%%%b|&%b)" % (re.escape(bytes([code])), *ways)
 
 
 # What follows on a backslash, a percent sign and an ampersand. The runs are bounded, so that no text takes long.
-_DIGITS: Mapping[str, Callable[[int], bytes]] = {
+_ESCAPES: Mapping[str, Callable[[int], bytes]] = {
     "json": lambda code: rb"(?:u00%02x%b)" % (code, b"|/" if code == ord("/") else b""),
     "url": lambda code: rb"(?:25){0,4}%02x" % code,
     "html": lambda code: rb"#(?:0{0,8}%d|x0{0,8}%02x);" % (code, code),
@@ -120,14 +120,14 @@ _DIGITS: Mapping[str, Callable[[int], bytes]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class ProviderAccess:
     """What the wire must know of a provider.
 
     Attributes:
         header, prefix: the header that carries its key, and what stands before the key in it.
         output_hosts: where its outputs may come from; `*.` means every name below.
         upload_hosts: where files may be brought that its replies name an address for.
-        bases: the origins that the key may go to; empty: wherever a request with the key is worded for.
+        key_origins: the origins that the key may go to; empty: wherever a request with the key is worded for.
         trusted: hosts (`name` or `name:port`) that the operator named for it; they may be http and private.
     """
 
@@ -136,7 +136,7 @@ class Door:
     key: str = field(repr=False)
     output_hosts: tuple[str, ...] = ()
     upload_hosts: tuple[str, ...] = ()
-    bases: frozenset[str] = frozenset()
+    key_origins: frozenset[str] = frozenset()
     trusted: frozenset[str] = frozenset()
 
     @property
@@ -144,15 +144,15 @@ class Door:
         """The header that carries the key."""
         return {self.header: self.prefix + self.key}
 
-    def without_key(self, content: bytes) -> bytes:
+    def redact(self, content: bytes) -> bytes:
         """The same bytes with the key blotted out: a provider may repeat it, and it goes no further than this."""
-        return blotted(content, self.key)
+        return redact_key(content, self.key)
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class ReplyTimeouts:
     """How long a reply is waited for, in seconds: to what may change something, to a question, and at the most."""
 
     submit: float = 30.0
     ask: float = 10.0
-    longest: float = 3600.0
+    maximum: float = 3600.0

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from rotoscope.contracts.characters import is_unseen
+from rotoscope.contracts.characters import is_invisible
 from rotoscope.errors import UnsafeSource
 
-__all__ = ["Target", "check_addresses", "check_url", "host_allowed", "is_public", "moved", "split_url"]
+__all__ = ["Target", "check_addresses", "check_url", "is_allowed_host", "is_public", "resolve_redirect", "split_url"]
 
-_LONGEST_URL = 8192
-_LONGEST_HOST = 253
+_MAX_URL_CHARS = 8192
+_MAX_HOST_CHARS = 253
 _PORTS = (443, 8443)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]+)(?::(?P<port>[1-9][0-9]{0,4}))?")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
@@ -52,8 +52,8 @@ _LOCAL_DOMAINS = (
     "vcap.me",
     "lacolhost.com",
 )
-_LOCAL_ENDS = tuple(f".{name}" for name in _LOCAL_DOMAINS)
-_KEPT_IN_PATHS = "!$%&'()*+,/:;=?@[]|"
+_LOCAL_SUFFIXES = tuple(f".{name}" for name in _LOCAL_DOMAINS)
+_SAFE_CHARS = "!$%&'()*+,/:;=?@[]|"
 
 _BLOCKED_V4 = tuple(
     map(
@@ -102,7 +102,7 @@ _BLOCKED_V6 = tuple(
     ),
 )
 
-_V4_AT_THE_END = tuple(
+_IPV4_SUFFIX_NETWORKS = tuple(
     map(
         ipaddress.IPv6Network,
         (
@@ -141,21 +141,21 @@ def check_url(text: str) -> Target:
         UnsafeSource: `url_malformed`, `url_scheme`, or `url_blocked` for a port, a name or an address that is not
             read.
     """
-    if len(text) > _LONGEST_URL or any(map(_is_hidden, text)):
-        raise _malformed("The address is too long, or holds spaces, backslashes or invisible characters.")
+    if len(text) > _MAX_URL_CHARS or any(map(_is_hidden, text)):
+        raise _bad_url_error("The address is too long, or holds spaces, backslashes or invisible characters.")
     parts = split_url(text)
     if parts.scheme != "https":
         message = "Only https addresses are read."
         raise UnsafeSource(message, code="url_scheme", hint="Give an https:// URL or a local path.")
     authority = _AUTHORITY.fullmatch(parts.netloc)
     if authority is None or "@" in parts.netloc or "%" in parts.netloc:
-        raise _malformed("The host of the address is not well formed, or carries a user name.")
+        raise _bad_url_error("The host of the address is not well formed, or carries a user name.")
     port = int(authority["port"] or 443)
     if port not in _PORTS:
-        raise _blocked(f"Port {port} is not read; only 443 and 8443 are.")
-    host = _checked_host(authority["host"])
+        raise _unsafe_url_error(f"Port {port} is not read; only 443 and 8443 are.")
+    host = _parse_host(authority["host"])
     shown = f"[{host}]" if ":" in host else host
-    place = quote(parts.path or "/", safe=_KEPT_IN_PATHS) + ("?" + quote(parts.query, safe=_KEPT_IN_PATHS)) * bool(
+    place = quote(parts.path or "/", safe=_SAFE_CHARS) + ("?" + quote(parts.query, safe=_SAFE_CHARS)) * bool(
         parts.query
     )
     return Target(host, port, f"https://{shown}{'' if port == _PORTS[0] else f':{port}'}{place}")
@@ -170,10 +170,10 @@ def split_url(text: str) -> SplitResult:
     try:
         return urlsplit(text)
     except ValueError as error:
-        raise _malformed("The address is no well-formed URL.") from error
+        raise _bad_url_error("The address is no well-formed URL.") from error
 
 
-def moved(url: str, location: str) -> str:
+def resolve_redirect(url: str, location: str) -> str:
     """Where a redirect leads, not judged.
 
     Raises:
@@ -182,7 +182,7 @@ def moved(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise _malformed("The address leads to one that is no well-formed URL.") from error
+        raise _bad_url_error("The address leads to one that is no well-formed URL.") from error
 
 
 def check_addresses(target: Target, addresses: Sequence[str]) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> tuple[str, ...]
         message = f"The host {target.host} was not found."
         raise UnsafeSource(message, code="url_unreachable", hint="Check the spelling of the address.")
     if not all(map(is_public, addresses)):
-        raise _blocked(f"The host {target.host} leads to an address that is not public.")
+        raise _unsafe_url_error(f"The host {target.host} leads to an address that is not public.")
     distinct = dict.fromkeys(addresses)
     families = [[one for one in distinct if (":" in one) is version_6] for version_6 in (False, True)]
     families.sort(key=lambda family: addresses[0] not in family)
@@ -217,10 +217,10 @@ def is_public(address: str) -> bool:
         return not any(parsed in network for network in _BLOCKED_V4)
     if parsed.scope_id is not None or any(parsed in network for network in _BLOCKED_V6):
         return False
-    return not any(carried in network for carried in _carried(parsed) for network in _BLOCKED_V4)
+    return not any(carried in network for carried in _embedded_ipv4(parsed) for network in _BLOCKED_V4)
 
 
-def host_allowed(host: str, patterns: Sequence[str]) -> bool:
+def is_allowed_host(host: str, patterns: Sequence[str]) -> bool:
     """Whether a host is on a list: `*.example.com` stands for every name below example.com, all else for itself."""
     name = host.lower()
     below = (
@@ -229,25 +229,25 @@ def host_allowed(host: str, patterns: Sequence[str]) -> bool:
     return name in {pattern.lower() for pattern in patterns} or any(below)
 
 
-def _checked_host(text: str) -> str:
+def _parse_host(text: str) -> str:
     if text.startswith("["):
-        return _checked_v6(text[1:-1].lower())
+        return _parse_ipv6_host(text[1:-1].lower())
     name = _ascii_name(text)
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
-        return _checked_v4(name)
+        return _parse_ipv4_host(name)
     labels = name.split(".")
-    if len(name) > _LONGEST_HOST or not all(map(_LABEL.fullmatch, labels)):
-        raise _malformed("The host of the address is no plain DNS name.")
-    if len(labels) == 1 or labels[-1] in _LOCAL_NAMES or f".{name}".endswith(_LOCAL_ENDS):
-        raise _blocked("Names of the local machine and the local network are not read.")
+    if len(name) > _MAX_HOST_CHARS or not all(map(_LABEL.fullmatch, labels)):
+        raise _bad_url_error("The host of the address is no plain DNS name.")
+    if len(labels) == 1 or labels[-1] in _LOCAL_NAMES or f".{name}".endswith(_LOCAL_SUFFIXES):
+        raise _unsafe_url_error("Names of the local machine and the local network are not read.")
     return name
 
 
 def _ascii_name(text: str) -> str:
     """The host name as DNS knows it, when it is what it looks like."""
     name = text.lower()
-    if len(name) > _LONGEST_HOST:
-        raise _malformed("The host of the address is too long.")
+    if len(name) > _MAX_HOST_CHARS:
+        raise _bad_url_error("The host of the address is too long.")
     if name.isascii():
         return name
     composed = unicodedata.normalize("NFC", name)
@@ -258,52 +258,52 @@ def _ascii_name(text: str) -> str:
     except UnicodeError:
         same = False
     if not same:
-        raise _malformed("The host of the address is written with characters that stand for others.")
+        raise _bad_url_error("The host of the address is written with characters that stand for others.")
     return encoded.decode("ascii")
 
 
-def _checked_v4(text: str) -> str:
+def _parse_ipv4_host(text: str) -> str:
     try:
         ipaddress.IPv4Address(text)
     except ValueError as error:
-        raise _malformed("The host of the address is a number, but not four plain decimal ones.") from error
-    return _public_literal(text)
+        raise _bad_url_error("The host of the address is a number, but not four plain decimal ones.") from error
+    return _require_public(text)
 
 
-def _checked_v6(text: str) -> str:
+def _parse_ipv6_host(text: str) -> str:
     try:
         parsed = ipaddress.IPv6Address(text)
     except ValueError as error:
-        raise _malformed("The host of the address is no IPv6 address.") from error
+        raise _bad_url_error("The host of the address is no IPv6 address.") from error
     # Python versions disagree on how a mapped IPv4 address is written.
     if parsed.ipv4_mapped is None and text != parsed.compressed:
-        raise _malformed("The IPv6 address is not written in its shortest form.")
-    return _public_literal(text)
+        raise _bad_url_error("The IPv6 address is not written in its shortest form.")
+    return _require_public(text)
 
 
-def _public_literal(address: str) -> str:
+def _require_public(address: str) -> str:
     if not is_public(address):
-        raise _blocked("Addresses that are not public are not read.")
+        raise _unsafe_url_error("Addresses that are not public are not read.")
     return address
 
 
-def _carried(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
     """Every IPv4 address that an IPv6 address carries for some gateway on the way."""
     bits = int(address)
-    if any(address in network for network in _V4_AT_THE_END):
-        yield _v4(bits)
+    if any(address in network for network in _IPV4_SUFFIX_NETWORKS):
+        yield _low_ipv4(bits)
     if address in _SIX_TO_FOUR:
-        yield _v4(bits >> 80)
+        yield _low_ipv4(bits >> 80)
     if bits >> 32 & _ISATAP_MASK == _ISATAP:
-        yield _v4(bits)
+        yield _low_ipv4(bits)
     if address in _LOCAL_NAT64:
         # Which of the four layouts the gateway uses nobody outside knows. Bits 64 to 71 are skipped in the first three.
         packed = address.packed
-        yield from (_v4(int.from_bytes(packed[start:8] + packed[9 : start + 5])) for start in (6, 7, 8))
-        yield _v4(bits)
+        yield from (_low_ipv4(int.from_bytes(packed[start:8] + packed[9 : start + 5])) for start in (6, 7, 8))
+        yield _low_ipv4(bits)
 
 
-def _v4(bits: int) -> ipaddress.IPv4Address:
+def _low_ipv4(bits: int) -> ipaddress.IPv4Address:
     return ipaddress.IPv4Address(bits & 0xFFFFFFFF)
 
 
@@ -311,12 +311,12 @@ def _is_hidden(char: str) -> bool:
     """Whether a character has no place in an URL: white space, control, invisible, or a backslash."""
     if "!" <= char <= "~":
         return char == "\\"
-    return char.isspace() or unicodedata.category(char)[0] == "C" or is_unseen(char)
+    return char.isspace() or unicodedata.category(char)[0] == "C" or is_invisible(char)
 
 
-def _malformed(message: str) -> UnsafeSource:
+def _bad_url_error(message: str) -> UnsafeSource:
     return UnsafeSource(message, code="url_malformed", hint="Give a plain https:// URL, as a browser shows it.")
 
 
-def _blocked(message: str) -> UnsafeSource:
+def _unsafe_url_error(message: str) -> UnsafeSource:
     return UnsafeSource(message, code="url_blocked", hint="Give a public https:// URL or a local path.")

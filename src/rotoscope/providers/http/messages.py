@@ -22,7 +22,7 @@ ECHO_BYTES = 16 * 1024 * 1024
 MEDIA_BYTES = 64 * 1024 * 1024
 """Bytes of a reply that is the result itself."""
 
-_MOST_ITEMS, _DEEPEST = 500_000, 100
+_MAX_JSON_ITEMS, _MAX_JSON_DEPTH = 500_000, 100
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -36,7 +36,7 @@ class HttpCall:
     members are lists of data URIs, made from (file, content type) when the request is sent. `span` is the part of
     `source` that is sent, as (first byte, at most this many bytes).
     `patience_seconds` is how long to wait for the reply to begin, where the usual time is too short.
-    `largest_reply` is how many bytes of a reply are read; it words nothing, so equal requests may differ in it.
+    `max_reply_bytes` is how many bytes of a reply are read; it words nothing, so equal requests may differ in it.
     """
 
     method: Method
@@ -50,7 +50,7 @@ class HttpCall:
     with_key: bool = True
     data_uris: Mapping[str, tuple[tuple[Path, str], ...]] | None = None
     patience_seconds: float | None = None
-    largest_reply: int = field(default=REPLY_BYTES, compare=False)
+    max_reply_bytes: int = field(default=REPLY_BYTES, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,10 @@ class Reply:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    _parsed: list[Json] = field(default_factory=list, init=False, repr=False, compare=False)
+    _json_cache: list[Json] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
-    def ok(self) -> bool:
+    def is_success(self) -> bool:
         """Whether the status is a 2xx."""
         return 200 <= self.status < 300  # noqa: PLR2004 - the range is the definition of a 2xx
 
@@ -77,9 +77,9 @@ class Reply:
 
         A short text can stand for a great many values, or for values so deep that what walks through them ends.
         """
-        if not self._parsed:
-            self._parsed.append(_parsed(self.body))
-        return self._parsed[0]
+        if not self._json_cache:
+            self._json_cache.append(_parse_json(self.body))
+        return self._json_cache[0]
 
     def fields(self) -> dict[str, Json]:
         """The body's top-level JSON object; empty when the body is anything else."""
@@ -87,20 +87,20 @@ class Reply:
         return parsed if isinstance(parsed, dict) else {}
 
 
-def _parsed(body: bytes) -> Json:
-    if body.count(b",") > _MOST_ITEMS or body.count(b"[") + body.count(b"{") > _MOST_ITEMS:
+def _parse_json(body: bytes) -> Json:
+    if body.count(b",") > _MAX_JSON_ITEMS or body.count(b"[") + body.count(b"{") > _MAX_JSON_ITEMS:
         return None
     try:
         found: Json = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-    return found if body.count(b"[") + body.count(b"{") <= _DEEPEST or _is_flat(found) else None
+    return found if body.count(b"[") + body.count(b"{") <= _MAX_JSON_DEPTH or _is_flat(found) else None
 
 
 def _is_flat(value: Json) -> bool:
     """Whether nothing in it lies too deep."""
     layer = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_JSON_DEPTH):
         inner = (one.values() if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list))
         layer = [one for values in inner for one in values]
         if not layer:

@@ -18,27 +18,36 @@ import anyio
 
 from rotoscope.errors import ReplyLost, RotoscopeError, Unreachable
 from rotoscope.providers.http.bodies import has_file
-from rotoscope.providers.http.guard import Way
+from rotoscope.providers.http.guard import Destination
 from rotoscope.providers.http.messages import HttpCall
 
 if TYPE_CHECKING:
     from httpcore import AsyncNetworkStream
 
-__all__ = ["FRESH", "Countdown", "Lane", "Outgoing", "Pace", "RequestProgress", "lane_of", "outgoing_by"]
+__all__ = [
+    "NO_KEEPALIVE",
+    "Countdown",
+    "CountdownTiming",
+    "Lane",
+    "OutgoingRequest",
+    "RequestProgress",
+    "lane_of",
+    "outgoing_request",
+]
 
-_OVER = 0.001  # seconds; less than this is nothing
-_LAST_LOOKS = 3  # so that every wait ends, even on a machine that is paused again and again
+_MIN_SECONDS_LEFT = 0.001  # seconds; less than this is nothing
+_MAX_EXTRA_STEPS = 3  # so that every wait ends, even on a machine that is paused again and again
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class CountdownTiming:
     """How a deadline is watched.
 
     Attributes:
         clock: the monotonic time in seconds.
         sleep: waits some seconds.
-        step: the longest wait between two looks at the clock, in seconds.
+        event: the longest wait between two looks at the clock, in seconds.
     """
 
     clock: Callable[[], float] = anyio.current_time
@@ -51,20 +60,20 @@ class Countdown:
 
     Args:
         seconds: how much time there is.
-        pace: how it is watched.
+        timing: how it is watched.
     """
 
-    def __init__(self, seconds: float, pace: Pace) -> None:
+    def __init__(self, seconds: float, timing: CountdownTiming) -> None:
         self._left = seconds
-        self._pace = pace
-        self._since = pace.clock()
+        self._timing = timing
+        self._since = timing.clock()
 
     def restart(self, seconds: float) -> None:
         """From now on there are so many seconds."""
         self._left = seconds
-        self._since = self._pace.clock()
+        self._since = self._timing.clock()
 
-    async def bound(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def run(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
         """Do work within the time; its errors come out as they are.
 
         Raises:
@@ -82,21 +91,21 @@ class Countdown:
         raise TimeoutError
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
-        last_looks = _LAST_LOOKS
-        while self._left > _OVER:
-            step = min(self._left, self._pace.step)
-            await self._pace.sleep(step)
-            paused = self._count(step)
-            if self._left <= _OVER and paused and last_looks:
-                self._left, last_looks = self._pace.step, last_looks - 1
+        last_looks = _MAX_EXTRA_STEPS
+        while self._left > _MIN_SECONDS_LEFT:
+            step = min(self._left, self._timing.step)
+            await self._timing.sleep(step)
+            paused = self._deduct(step)
+            if self._left <= _MIN_SECONDS_LEFT and paused and last_looks:
+                self._left, last_looks = self._timing.step, last_looks - 1
         scope.cancel()
 
-    def _count(self, step: float) -> bool:
+    def _deduct(self, step: float) -> bool:
         """Take off what has passed, one step at the most; whether far more has passed."""
-        now = self._pace.clock()
+        now = self._timing.clock()
         passed, self._since = now - self._since, now
         self._left -= min(passed, step)
-        return passed > step + self._pace.step
+        return passed > step + self._timing.step
 
 
 class RequestProgress:
@@ -106,72 +115,72 @@ class RequestProgress:
     network, of a proxy or of a library. From the first byte on nothing proves that any more.
 
     Args:
-        who: the one that is spoken to, in words.
+        peer: the one that is spoken to, in words.
         countdown: bounds the connection; once that stands, the reply.
-        patience: how many seconds the reply may take.
-        guard: called when a connection stands and nothing was sent on it yet; what it raises comes out.
+        reply_timeout: how many seconds the reply may take.
+        before_send: called when a connection stands and nothing was sent on it yet; what it raises comes out.
     """
 
     def __init__(
-        self, who: str, countdown: Countdown, patience: float, guard: Callable[[], None] | None = None
+        self, peer: str, countdown: Countdown, reply_timeout: float, before_send: Callable[[], None] | None = None
     ) -> None:
         self.countdown = countdown
-        self._who = who
-        self._patience = patience
-        self._guard = guard
-        self._guarding = False
-        self._out = False
+        self._peer = peer
+        self._reply_timeout = reply_timeout
+        self._before_send = before_send
+        self._in_before_send = False
+        self._may_have_left = False
         self._stream: AsyncNetworkStream | None = None
 
-    async def told(self, step: str, facts: Mapping[str, Any]) -> None:
+    async def on_trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Hear of a step of httpcore: https://www.encode.io/httpcore/extensions/#trace.
 
         The question to a proxy for a tunnel (CONNECT) goes through the same steps; it is not the request.
         """
-        if step.endswith("connect_tcp.complete"):
-            self._stream = facts["return_value"]
-        elif step.endswith("send_request_headers.started"):
-            asked = facts.get("request")
+        if event.endswith("connect_tcp.complete"):
+            self._stream = info["return_value"]
+        elif event.endswith("send_request_headers.started"):
+            asked = info.get("request")
             if asked is None or asked.method != b"CONNECT":
-                self._leaves()
-        elif step.endswith("send_request_headers.failed"):
+                self._start_sending()
+        elif event.endswith("send_request_headers.failed"):
             from httpcore import LocalProtocolError
 
             # Headers that cannot be worded: they are worded whole before any of them is written.
-            self._out = self._out and not isinstance(facts.get("exception"), LocalProtocolError)
+            self._may_have_left = self._may_have_left and not isinstance(info.get("exception"), LocalProtocolError)
 
-    async def drop(self) -> None:
+    async def close_unsent(self) -> None:
         """Close a connection that nothing was sent on: httpcore forgets one that is cut off before it stands."""
-        if self._stream is not None and not self._out:
+        if self._stream is not None and not self._may_have_left:
             with anyio.CancelScope(shield=True):
                 await self._stream.aclose()
 
-    def goes_on(self) -> None:
+    def restart_timeout(self) -> None:
         """Something more was sent or came: from now on the rest has the whole patience."""
-        if self._out:
-            self.countdown.restart(self._patience)
+        if self._may_have_left:
+            self.countdown.restart(self._reply_timeout)
 
-    def _leaves(self) -> None:
-        if self._guard is not None:
-            self._guarding = True
-            self._guard()
-            self._guarding = False
-        self._out = True
-        self.goes_on()
+    def _start_sending(self) -> None:
+        if self._before_send is not None:
+            self._in_before_send = True
+            self._before_send()
+            self._in_before_send = False
+        self._may_have_left = True
+        self.restart_timeout()
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._guarding or isinstance(error, RotoscopeError) or not isinstance(error, Exception):
+        if self._in_before_send or isinstance(error, RotoscopeError) or not isinstance(error, Exception):
             return
-        if not self._out:
+        if not self._may_have_left:
             raise Unreachable(
-                f"{self._who} could not be reached; nothing was sent.", hint="Check the network, then try again."
+                f"{self._peer} could not be reached; nothing was sent.", hint="Check the network, then try again."
             ) from error
         late = isinstance(error, TimeoutError)
         raise ReplyLost(
-            f"The reply of {self._who} did not come {'in time' if late else 'back'}.", hint="Ask for the job again."
+            f"The reply of {self._peer} did not come {'in time' if late else 'back'}.", hint="Ask for the job again."
         ) from error
 
 
@@ -179,11 +188,11 @@ Lane = Literal["pays", "tells", "carries", "stores", "asks", "listens", "fetches
 
 # What pays goes out on a connection of its own: an idle one may be closed by the other side at that very moment, and
 # then nobody knows whether the request was seen. One opened for a judged name must not serve another name.
-FRESH: tuple[Lane, ...] = ("pays", "stores", "listens", "fetches")
+NO_KEEPALIVE: tuple[Lane, ...] = ("pays", "stores", "listens", "fetches")
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingRequest:
     """One request on its way; `body` stands for what `call` does not hold as it is sent."""
 
     call: HttpCall
@@ -201,8 +210,10 @@ def lane_of(call: HttpCall, *, pays: bool) -> Lane:
     return "asks" if call.method == "GET" else "carries" if has_file(call) else "tells"
 
 
-def outgoing_by(call: HttpCall, way: Way, progress: RequestProgress) -> Outgoing:
+def outgoing_request(call: HttpCall, destination: Destination, progress: RequestProgress) -> OutgoingRequest:
     """A request as it goes out by one way."""
-    return Outgoing(
-        replace(call, url=way.url, headers={**call.headers, **way.headers}), progress, extensions=way.extensions
+    return OutgoingRequest(
+        replace(call, url=destination.url, headers={**call.headers, **destination.headers}),
+        progress,
+        extensions=destination.extensions,
     )

@@ -5,15 +5,17 @@ any other                    inline, as long as the client bears it, then a job 
                              token, else silently
 """
 
-from rotoscope.server.clients.profiles import Client
+from rotoscope.server.clients.profiles import ClientProfile
 
-__all__ = ["asking_seconds", "open_seconds"]
+__all__ = ["inline_budget", "poll_budget"]
 
 _QUICK_SECONDS = 10.0  # what is expected to take less may be over within the short wait
 _SHORT_WAIT_SECONDS = 2.5
 
 
-def open_seconds(client: Client, expected: float | None, override: float | None = None, *, tasks: bool) -> float:
+def inline_budget(
+    client: ClientProfile, expected: float | None, override: float | None = None, *, tasks: bool
+) -> float:
     """How long one call may stay open for the result itself, in seconds.
 
     Args:
@@ -28,7 +30,7 @@ def open_seconds(client: Client, expected: float | None, override: float | None 
     return min(_SHORT_WAIT_SECONDS, budget) if expected is not None and expected < _QUICK_SECONDS else 0.0
 
 
-def asking_seconds(client: Client, override: float | None = None) -> float:
+def poll_budget(client: ClientProfile, override: float | None = None) -> float:
     """How long `get_job` may stay open, in seconds. It costs nothing, so one that is cut off does no harm."""
     if override is not None:
         return override

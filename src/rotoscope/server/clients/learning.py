@@ -9,142 +9,152 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-__all__ = ["Hold", "Patience"]
+__all__ = ["CallWait", "WaitLearner"]
 
 _STEPS = (3.5, 8.0, 20.0, 45.0)  # seconds
-_SILENT = 8.0  # seconds; a wait that a client which gives up in silence is not held to
-_SHORTER = 0.25  # seconds by which a wait of a step may fall short of it
-_AGAIN = 4  # waits that must be borne after one that was cut off, before a longer one is tried again; doubled each time
-_REMEMBERED = 64  # jobs and requests whose last wait is known
+_SILENT_CUTOFF = 8.0  # seconds; a wait that a client which gives up in silence is not held to
+_STEP_TOLERANCE = 0.25  # seconds by which a wait of a step may fall short of it
+_WAITS_BEFORE_RETRY = (
+    4  # waits that must be borne after one that was cut off, before a longer one is tried again; doubled each time
+)
+_MAX_CALLS = 64  # jobs and requests whose last wait is known
 
 
 @dataclass(slots=True)
-class Hold:
+class CallWait:
     """One call while it is open, and what became of it. Times are seconds of one monotonic clock.
 
     Attributes:
-        begun: when the request came in.
+        started_at: when the request came in.
         budget: how long it may stay open.
-        wanted: how many seconds it asked to wait; None where it could not say.
-        told: how many seconds its answer told the client to ask for; None where it told none.
-        ended: when it was answered or cut off; None while it is open.
+        requested_seconds: how many seconds it asked to wait; None where it could not say.
+        advised_seconds: how many seconds its answer told the client to ask for; None where it told none.
+        ended_at: when it was answered or cut off; None while it is open.
     """
 
-    begun: float
+    started_at: float
     budget: float
-    wanted: float | None = None
-    told: float | None = None
-    ended: float | None = None
-    judged: bool = False
+    requested_seconds: float | None = None
+    advised_seconds: float | None = None
+    ended_at: float | None = None
+    is_judged: bool = False
 
-    def lasted(self, now: float) -> float:
+    def duration_at(self, now: float) -> float:
         """For how many seconds it was open, or is by now."""
-        return (now if self.ended is None else self.ended) - self.begun
+        return (now if self.ended_at is None else self.ended_at) - self.started_at
 
 
 @dataclass(slots=True)
-class Patience:
+class WaitLearner:
     """What one client was seen to bear in this session.
 
     Attributes:
-        first: how long its first paying call may stay open, in seconds.
-        first_asking: the same for its first question after a job, which costs nothing when it is cut off.
+        first_paying_seconds: how long its first paying call may stay open, in seconds.
+        first_polling_seconds: the same for its first question after a job, which costs nothing when it is cut off.
     """
 
-    first: float
-    first_asking: float
-    _borne: float = field(default=0.0, init=False)
-    _cut_at: float = field(default=math.inf, init=False)
-    _since_cut: int = field(default=0, init=False)
-    _needed: int = field(default=_AGAIN, init=False)
-    _holds: OrderedDict[str, Hold] = field(default_factory=OrderedDict, init=False)
+    first_paying_seconds: float
+    first_polling_seconds: float
+    _tolerated_seconds: float = field(default=0.0, init=False)
+    _cutoff_seconds: float = field(default=math.inf, init=False)
+    _waits_since_cutoff: int = field(default=0, init=False)
+    _waits_needed: int = field(default=_WAITS_BEFORE_RETRY, init=False)
+    _calls: OrderedDict[str, CallWait] = field(default_factory=OrderedDict, init=False)
 
     @property
-    def paying(self) -> float:
+    def paying_seconds(self) -> float:
         """How long a call that may pay may stay open: no longer than what was borne already."""
-        borne = [step for step in _STEPS if step <= self._borne + _SHORTER and self._bears(step)]
-        return max([self.first, *borne[-1:]])
+        borne = [step for step in _STEPS if step <= self._tolerated_seconds + _STEP_TOLERANCE and self._can_try(step)]
+        return max([self.first_paying_seconds, *borne[-1:]])
 
     @property
-    def asking(self) -> float:
+    def polling_seconds(self) -> float:
         """How long a question after a job may stay open: a step more than what was borne, which is how one learns."""
-        return self._next(self._borne)
+        return self._next_step(self._tolerated_seconds)
 
-    def asking_after(self, hold: Hold, now: float) -> float:
+    def polling_seconds_after(self, call: CallWait, now: float) -> float:
         """How long the next question may stay open if this call is borne until now."""
-        return self._next(max(self._borne, hold.lasted(now)))
+        return self._next_step(max(self._tolerated_seconds, call.duration_at(now)))
 
-    def begin(self, about: str, now: float, budget: float, wanted: float | None = None) -> Hold:
+    def begin(self, subject: str, now: float, budget: float, requested_seconds: float | None = None) -> CallWait:
         """A call is held open from now on."""
-        hold = Hold(now, budget, wanted)
-        self._remember(about, hold)
+        hold = CallWait(now, budget, requested_seconds)
+        self._store_call(subject, hold)
         return hold
 
-    def hear(self, about: str, now: float, wanted: float | None = None) -> None:
+    def observe_request(self, subject: str, now: float, requested_seconds: float | None = None) -> None:
         """A request has come in: it tells what became of the last call about the same job, or of the same request."""
-        former = self._holds.get(about)
-        if former is None or former.judged:
+        former = self._calls.get(subject)
+        if former is None or former.is_judged:
             return
-        former.judged = True
-        if former.ended is None or _asks_the_same(former, wanted):
-            self._cut_in_silence()
+        former.is_judged = True
+        if former.ended_at is None or _is_repeated_request(former, requested_seconds):
+            self._record_silent_cutoff()
         else:
-            self._bear(former.lasted(now))
+            self._record_tolerated(former.duration_at(now))
 
-    def answer(self, hold: Hold, now: float, told: float | None, about: str) -> None:
+    def record_answer(self, call: CallWait, now: float, advised_seconds: float | None, subject: str) -> None:
         """A call is answered, and its answer names a job: what is asked about that job shows that it was heard."""
-        hold.ended, hold.told = now, told
-        self._remember(about, hold)
+        call.ended_at, call.advised_seconds = now, advised_seconds
+        self._store_call(subject, call)
 
-    def dismiss(self, hold: Hold, now: float) -> None:
+    def record_dismissal(self, call: CallWait, now: float) -> None:
         """A call was refused, or answered by a question: that says nothing of patience."""
-        hold.ended, hold.judged = now, True
+        call.ended_at, call.is_judged = now, True
 
-    def cancel(self, hold: Hold, now: float) -> None:
+    def record_cancel(self, call: CallWait, now: float) -> None:
         """The client gave a call up."""
-        if hold.ended is None:
-            hold.ended = now
-            if not hold.judged:
-                hold.judged = True
-                self._cut(hold, hold.lasted(now))
+        if call.ended_at is None:
+            call.ended_at = now
+            if not call.is_judged:
+                call.is_judged = True
+                self._record_cutoff(call, call.duration_at(now))
 
-    def _next(self, borne: float) -> float:
-        longer = [step for step in _STEPS if step > borne + _SHORTER and self._bears(step)]
-        known = [step for step in _STEPS if step <= borne + _SHORTER and self._bears(step)]
-        if borne <= 0.0:
-            return self.first_asking
-        return max(self.first_asking, longer[0] if longer else known[-1] if known else 0.0)
+    def _next_step(self, tolerated: float) -> float:
+        longer = [step for step in _STEPS if step > tolerated + _STEP_TOLERANCE and self._can_try(step)]
+        known = [step for step in _STEPS if step <= tolerated + _STEP_TOLERANCE and self._can_try(step)]
+        if tolerated <= 0.0:
+            return self.first_polling_seconds
+        return max(self.first_polling_seconds, longer[0] if longer else known[-1] if known else 0.0)
 
-    def _bears(self, step: float) -> bool:
-        return step + _SHORTER < self._cut_at
+    def _can_try(self, step: float) -> bool:
+        return step + _STEP_TOLERANCE < self._cutoff_seconds
 
-    def _bear(self, seconds: float) -> None:
-        self._borne = max(self._borne, seconds)
-        self._since_cut += 1
-        if self._cut_at < math.inf and self._since_cut >= self._needed:
-            self._cut_at, self._needed = math.inf, 2 * self._needed
+    def _record_tolerated(self, seconds: float) -> None:
+        self._tolerated_seconds = max(self._tolerated_seconds, seconds)
+        self._waits_since_cutoff += 1
+        if self._cutoff_seconds < math.inf and self._waits_since_cutoff >= self._waits_needed:
+            self._cutoff_seconds, self._waits_needed = math.inf, 2 * self._waits_needed
 
-    def _cut(self, hold: Hold, seconds: float) -> None:
+    def _record_cutoff(self, call: CallWait, seconds: float) -> None:
         """A wait was too long after so many seconds; one that was cut off very early says only: not so long."""
-        self._cut_at = min(self._cut_at, seconds if seconds > self.first_asking else hold.budget)
-        self._borne, self._since_cut = min(self._borne, self._cut_at), 0
+        self._cutoff_seconds = min(
+            self._cutoff_seconds, seconds if seconds > self.first_polling_seconds else call.budget
+        )
+        self._tolerated_seconds, self._waits_since_cutoff = min(self._tolerated_seconds, self._cutoff_seconds), 0
 
-    def _cut_in_silence(self) -> None:
+    def _record_silent_cutoff(self) -> None:
         """It gave up some time before, without a word: what seemed to be borne until now may not have been."""
-        self._cut_at, self._borne = min(self._cut_at, _SILENT), min(self._borne, self.first)
-        self._since_cut = 0
+        self._cutoff_seconds, self._tolerated_seconds = (
+            min(self._cutoff_seconds, _SILENT_CUTOFF),
+            min(self._tolerated_seconds, self.first_paying_seconds),
+        )
+        self._waits_since_cutoff = 0
 
-    def _remember(self, about: str, hold: Hold) -> None:
-        self._holds[about] = hold
-        self._holds.move_to_end(about)
-        while len(self._holds) > _REMEMBERED:
-            self._holds.popitem(last=False)
+    def _store_call(self, subject: str, call: CallWait) -> None:
+        self._calls[subject] = call
+        self._calls.move_to_end(subject)
+        while len(self._calls) > _MAX_CALLS:
+            self._calls.popitem(last=False)
 
 
-def _asks_the_same(former: Hold, wanted: float | None) -> bool:
+def _is_repeated_request(previous: CallWait, requested_seconds: float | None) -> bool:
     """Whether a request is the former one once more, which its answer, had it been heard, would have changed."""
-    if former.told is None:
+    if previous.advised_seconds is None:
         return False
-    if former.wanted is None:
-        return wanted is None  # it was told to ask after its job
-    return wanted == former.wanted <= former.budget and former.told > former.wanted
+    if previous.requested_seconds is None:
+        return requested_seconds is None  # it was told to ask after its job
+    return (
+        requested_seconds == previous.requested_seconds <= previous.budget
+        and previous.advised_seconds > previous.requested_seconds
+    )

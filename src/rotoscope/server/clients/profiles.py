@@ -6,15 +6,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Client", "Clients", "Kind", "Row", "read_clients"]
+__all__ = ["ClientProfile", "ClientProfiles", "ClientRow", "ClientVariant", "read_client_profiles"]
 
-_CEILING = 45.0
-_MOST_BYTES = 45_000  # 60,000 characters of base64, which some clients pass on as text
-_STRANGERS_BYTES = 16_000
-_ANY = "*"  # at the end of a name: whatever follows
+_MAX_SECONDS = 45.0
+_MAX_VIEW_BYTES = 45_000  # 60,000 characters of base64, which some clients pass on as text
+_DEFAULT_VIEW_BYTES = 16_000
+_WILDCARD = "*"  # at the end of a name: whatever follows
 
 
-class Client(BaseModel):
+class ClientProfile(BaseModel):
     """What one client can bear.
 
     Attributes:
@@ -29,16 +29,16 @@ class Client(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    inline_seconds: float = Field(ge=0, le=_CEILING)
-    wait_seconds: float | None = Field(default=None, ge=0, le=_CEILING)
-    view_bytes: int = Field(default=_STRANGERS_BYTES, ge=0, le=_MOST_BYTES)
+    inline_seconds: float = Field(ge=0, le=_MAX_SECONDS)
+    wait_seconds: float | None = Field(default=None, ge=0, le=_MAX_SECONDS)
+    view_bytes: int = Field(default=_DEFAULT_VIEW_BYTES, ge=0, le=_MAX_VIEW_BYTES)
     learns: bool = False
     links: bool = False
     pictures: bool = False
     evidence: str = ""
 
 
-class Kind(BaseModel):
+class ClientVariant(BaseModel):
     """One of several clients that call themselves alike, told by what else they say; what it says beats its row.
 
     Attributes:
@@ -50,48 +50,50 @@ class Kind(BaseModel):
 
     protocol: str
     declares: frozenset[str]
-    inline_seconds: float | None = Field(default=None, ge=0, le=_CEILING)
-    wait_seconds: float | None = Field(default=None, ge=0, le=_CEILING)
-    view_bytes: int | None = Field(default=None, ge=0, le=_MOST_BYTES)
+    inline_seconds: float | None = Field(default=None, ge=0, le=_MAX_SECONDS)
+    wait_seconds: float | None = Field(default=None, ge=0, le=_MAX_SECONDS)
+    view_bytes: int | None = Field(default=None, ge=0, le=_MAX_VIEW_BYTES)
     learns: bool | None = None
     evidence: str
 
     @property
-    def says(self) -> dict[str, object]:
+    def overrides(self) -> dict[str, object]:
         """What it says of itself, for its row."""
         return self.model_dump(exclude={"protocol", "declares"}, exclude_none=True)
 
 
-class Row(Client):
+class ClientRow(ClientProfile):
     """All clients of one name.
 
     Attributes:
         kinds: those among them that can be told apart.
     """
 
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[ClientVariant, ...] = ()
 
-    def told_by(self, protocol: str, declares: frozenset[str]) -> Client:
+    def variant_for(self, protocol: str, declares: frozenset[str]) -> ClientProfile:
         """The client of this name that speaks a revision and declares some capabilities."""
         for kind in self.kinds:
             if (kind.protocol, kind.declares) == (protocol, declares):
-                return self.model_copy(update=kind.says)
+                return self.model_copy(update=kind.overrides)
         return self
 
 
-class Clients(BaseModel):
+class ClientProfiles(BaseModel):
     """Every client we know by its `clientInfo.name`, and what holds for all others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    default: Client
-    clients: Mapping[str, Row]
+    default: ClientProfile
+    clients: Mapping[str, ClientRow]
 
-    def knows(self, name: str) -> bool:
+    def has_client(self, name: str) -> bool:
         """Whether a client of that name has a row."""
-        return self._row(name) is not None
+        return self._find_row(name) is not None
 
-    def named(self, name: str | None, protocol: str = "", declares: frozenset[str] = frozenset()) -> Client:
+    def profile_for(
+        self, name: str | None, protocol: str = "", declares: frozenset[str] = frozenset()
+    ) -> ClientProfile:
         """What a client can bear, by its exact name, or by how it begins where its row ends with a star.
 
         Args:
@@ -99,17 +101,19 @@ class Clients(BaseModel):
             protocol: the revision that it speaks.
             declares: the names of its capabilities.
         """
-        row = self._row(name or "")
-        return self.default if row is None else row.told_by(protocol, declares)
+        row = self._find_row(name or "")
+        return self.default if row is None else row.variant_for(protocol, declares)
 
-    def _row(self, name: str) -> Row | None:
+    def _find_row(self, name: str) -> ClientRow | None:
         exact = self.clients.get(name)
         if exact is not None:
             return exact
-        begun = (row for of, row in self.clients.items() if of.endswith(_ANY) and name.startswith(of[: -len(_ANY)]))
+        begun = (
+            row for of, row in self.clients.items() if of.endswith(_WILDCARD) and name.startswith(of[: -len(_WILDCARD)])
+        )
         return next(begun, None)
 
 
-def read_clients(file: Path) -> Clients:
+def read_client_profiles(file: Path) -> ClientProfiles:
     """Read the table that is shipped."""
-    return Clients.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    return ClientProfiles.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))

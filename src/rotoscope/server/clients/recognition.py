@@ -12,43 +12,43 @@ from mcp.server.mcpserver import Context
 from rotoscope.contracts.arguments import Arguments, GetJob
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.server.clients.inline_wait import asking_seconds
-from rotoscope.server.clients.learning import Hold, Patience
-from rotoscope.server.clients.profiles import Client, Clients
-from rotoscope.server.present.progress import client_name, declared
+from rotoscope.server.clients.inline_wait import poll_budget
+from rotoscope.server.clients.learning import CallWait, WaitLearner
+from rotoscope.server.clients.profiles import ClientProfile, ClientProfiles
+from rotoscope.server.present.progress import capability_names, client_name
 
-__all__ = ["Call", "Recognition"]
+__all__ = ["CallTracker", "ClientCall"]
 
 _log = logging.getLogger(__name__)
-_SURELY_BORNE = 2.0  # seconds; no measured client waits less
-_ON_ITS_WAY = 1.0  # seconds that every row leaves for an answer to be made and to arrive
-_STRANGERS = 64  # a client may call itself anything, as often as it likes
+_SAFE_SECONDS = 2.0  # seconds; no measured client waits less
+_TRANSIT_SECONDS = 1.0  # seconds that every row leaves for an answer to be made and to arrive
+_MAX_CLIENTS = 64  # a client may call itself anything, as often as it likes
 
 
 @dataclass(slots=True)
-class Call:
+class ClientCall:
     """One call of one client.
 
     Attributes:
-        client: what it bears, by its row and by what was learned of it.
-        patience: what is learned of it; None where its row says enough, or the operator has.
+        profile: what it bears, by its row and by what was learned of it.
+        learner: what is learned of it; None where its row says enough, or the operator has.
     """
 
-    client: Client
-    patience: Patience | None
-    begun: float
+    profile: ClientProfile
+    learner: WaitLearner | None
+    started_at: float
     clock: Callable[[], float]
-    _hold: Hold | None = None
+    _wait: CallWait | None = None
 
-    def answered(self, result: JobResult) -> float:
+    def mark_answered(self, result: JobResult) -> float:
         """The call is answered now; how many seconds the client may ask to wait when it comes again."""
-        if self.patience is None or self._hold is None:
-            return asking_seconds(self.client)
+        if self.learner is None or self._wait is None:
+            return poll_budget(self.profile)
         now = self.clock()
-        longest = self.patience.asking_after(self._hold, now)
+        longest = self.learner.polling_seconds_after(self._wait, now)
         goes_on = result.status in ("queued", "running")
         if result.job_id:
-            self.patience.answer(self._hold, now, float(round(longest)) if goes_on else None, result.job_id)
+            self.learner.record_answer(self._wait, now, float(round(longest)) if goes_on else None, result.job_id)
         return longest
 
     def is_late(self, seconds: float) -> bool:
@@ -58,77 +58,79 @@ class Call:
             seconds: how long such a call of this client may stay open. A client that is being learned may have a limit
                 below that.
         """
-        bears = _SURELY_BORNE if self.patience is not None else seconds + _ON_ITS_WAY
-        return self.clock() - self.begun > bears
+        bears = _SAFE_SECONDS if self.learner is not None else seconds + _TRANSIT_SECONDS
+        return self.clock() - self.started_at > bears
 
-    def ended(self) -> None:
+    def mark_ended(self) -> None:
         """The call is over; if it was not answered, its client gave it up."""
-        if self.patience is not None and self._hold is not None:
-            self.patience.cancel(self._hold, self.clock())
+        if self.learner is not None and self._wait is not None:
+            self.learner.record_cancel(self._wait, self.clock())
 
-    def dismissed(self) -> None:
+    def mark_dismissed(self) -> None:
         """The call was refused, or answered by a question: that says nothing of patience."""
-        if self.patience is not None and self._hold is not None:
-            self.patience.dismiss(self._hold, self.clock())
+        if self.learner is not None and self._wait is not None:
+            self.learner.record_dismissal(self._wait, self.clock())
 
 
 @dataclass(slots=True)
-class Recognition:
+class CallTracker:
     """Tells the clients of one process apart.
 
     Attributes:
-        clients: the rows.
-        learns: whether anything is learned: not where the operator has said how long a call stays open.
+        profiles: the rows.
+        is_learning: whether anything is learned: not where the operator has said how long a call stays open.
         clock: seconds of the clock by which the arrival of requests is told.
     """
 
-    clients: Clients
-    learns: bool
+    profiles: ClientProfiles
+    is_learning: bool
     clock: Callable[[], float] = field(default_factory=lambda: time.monotonic)
-    _named: set[str] = field(default_factory=set, init=False)
-    _learned: dict[tuple[str, str, frozenset[str]], Patience] = field(default_factory=dict, init=False)
+    _logged_names: set[str] = field(default_factory=set, init=False)
+    _learners: dict[tuple[str, str, frozenset[str]], WaitLearner] = field(default_factory=dict, init=False)
 
-    def call(self, tool: str, arguments: Arguments, context: Context[Any, Any], begun: float) -> Call:
+    def begin_call(self, tool: str, arguments: Arguments, context: Context[Any, Any], started_at: float) -> ClientCall:
         """Who makes a call that came in at some moment, and how long it may stay open."""
-        name, protocol, declares = client_name(context), context.protocol_version or "", declared(context)
-        if name and not self.clients.knows(name):
-            self._mention(name)
-        client = self.clients.named(name, protocol, declares)
-        patience = self._patience(client, (name or "", protocol, declares))
+        name, protocol, declares = client_name(context), context.protocol_version or "", capability_names(context)
+        if name and not self.profiles.has_client(name):
+            self._log_unknown_client(name)
+        client = self.profiles.profile_for(name, protocol, declares)
+        patience = self._learner_for(client, (name or "", protocol, declares))
         if patience is None:
-            return Call(client, None, begun, self.clock)
-        about = _about(tool, arguments)
+            return ClientCall(client, None, started_at, self.clock)
+        about = _call_subject(tool, arguments)
         wanted = float(arguments.wait_seconds) if isinstance(arguments, GetJob) else None
         if about is None:
-            return Call(_bearing(client, patience), None, begun, self.clock)
-        patience.hear(about, begun, wanted)
-        bears = _bearing(client, patience)
-        budget = bears.inline_seconds if wanted is None else asking_seconds(bears)
-        return Call(bears, patience, begun, self.clock, patience.begin(about, begun, budget, wanted))
+            return ClientCall(_with_learned_waits(client, patience), None, started_at, self.clock)
+        patience.observe_request(about, started_at, wanted)
+        bears = _with_learned_waits(client, patience)
+        budget = bears.inline_seconds if wanted is None else poll_budget(bears)
+        return ClientCall(bears, patience, started_at, self.clock, patience.begin(about, started_at, budget, wanted))
 
-    def _patience(self, client: Client, who: tuple[str, str, frozenset[str]]) -> Patience | None:
-        if not (client.learns and self.learns):
+    def _learner_for(self, profile: ClientProfile, key: tuple[str, str, frozenset[str]]) -> WaitLearner | None:
+        if not (profile.learns and self.is_learning):
             return None
-        if who not in self._learned and len(self._learned) >= _STRANGERS:
+        if key not in self._learners and len(self._learners) >= _MAX_CLIENTS:
             return None
-        return self._learned.setdefault(who, Patience(client.inline_seconds, asking_seconds(client)))
+        return self._learners.setdefault(key, WaitLearner(profile.inline_seconds, poll_budget(profile)))
 
-    def _mention(self, stranger: str) -> None:
+    def _log_unknown_client(self, name: str) -> None:
         """Tell the log a client's name once: it is what a row of `clients.toml` begins with."""
-        if stranger not in self._named and len(self._named) < _STRANGERS:
-            self._named.add(stranger)
-            wait = self.clients.default.inline_seconds
-            _log.warning("clients.toml does not know the client %.80r: its calls stay open for %g s", stranger, wait)
+        if name not in self._logged_names and len(self._logged_names) < _MAX_CLIENTS:
+            self._logged_names.add(name)
+            wait = self.profiles.default.inline_seconds
+            _log.warning("clients.toml does not know the client %.80r: its calls stay open for %g s", name, wait)
 
 
-def _bearing(client: Client, patience: Patience) -> Client:
-    return client.model_copy(update={"inline_seconds": patience.paying, "wait_seconds": patience.asking})
+def _with_learned_waits(profile: ClientProfile, learner: WaitLearner) -> ClientProfile:
+    return profile.model_copy(
+        update={"inline_seconds": learner.paying_seconds, "wait_seconds": learner.polling_seconds}
+    )
 
 
-def _about(tool: str, arguments: Arguments) -> str | None:
+def _call_subject(tool: str, arguments: Arguments) -> str | None:
     """What a call is about: a job, or the very request; None where how long it takes is no question of patience."""
     if isinstance(arguments, GetJob):
         return arguments.job_id.strip().removeprefix("job://").partition("/")[0]
-    if not TOOLS[tool].pays:
+    if not TOOLS[tool].can_cost_money:
         return None
     return f"{tool} {hashlib.sha256(arguments.model_dump_json().encode()).hexdigest()}"

@@ -5,11 +5,11 @@ import json
 from mcp_types import CallToolResult, ContentBlock, TextContent
 from pydantic import BaseModel
 
-from rotoscope.contracts.characters import whole_text
-from rotoscope.contracts.money import in_dollars
+from rotoscope.contracts.characters import replace_surrogates_in_text
+from rotoscope.contracts.money import format_usd
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MaskShare, MediaFile, VideoResult
 from rotoscope.errors import RotoscopeError
-from rotoscope.server.present.truncate import LONGEST, fitted, fitted_list
+from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
 
 __all__ = ["error_answer", "list_answer", "result_answer"]
 
@@ -24,33 +24,33 @@ def result_answer(result: JobResult, *more: ContentBlock) -> CallToolResult:
         result: complete; what is too long for a client is cut here.
         more: links and pictures that this client can bear.
     """
-    shown = fitted(result, _length)
-    return _answer(_result_text(shown), shown, *more, is_error=result.status in _FAILURES)
+    shown = truncate_result(result, _result_length)
+    return _tool_result(_result_text(shown), shown, *more, is_error=result.status in _FAILURES)
 
 
 def list_answer(jobs: JobList) -> CallToolResult:
     """A list of jobs."""
-    shown = fitted_list(jobs, lambda listed: max(len(_list_text(listed)), _json_length(listed)))
-    return _answer(_list_text(shown), shown, is_error=False)
+    shown = truncate_job_list(jobs, lambda listed: max(len(_list_text(listed)), _json_length(listed)))
+    return _tool_result(_list_text(shown), shown, is_error=False)
 
 
 def error_answer(error: RotoscopeError) -> CallToolResult:
     """A refusal: the code, one sentence, and the next step."""
     hint = error.hint or "Correct the request and call again."
     message = error.message if len(error.message) <= _ERROR_LENGTH else f"{error.message[:_ERROR_LENGTH]}…"
-    words = whole_text(f"{error.code}: {message} {hint[:_ERROR_LENGTH]}")
+    words = replace_surrogates_in_text(f"{error.code}: {message} {hint[:_ERROR_LENGTH]}")
     return CallToolResult(content=[TextContent(type="text", text=words)], is_error=True)
 
 
-def _answer(text: str, record: BaseModel, *more: ContentBlock, is_error: bool) -> CallToolResult:
+def _tool_result(text: str, record: BaseModel, *more: ContentBlock, is_error: bool) -> CallToolResult:
     return CallToolResult(
-        content=[TextContent(type="text", text=text[:LONGEST]), *more],
+        content=[TextContent(type="text", text=text[:MAX_RESULT_CHARS]), *more],
         structured_content=record.model_dump(mode="json"),
         is_error=is_error,
     )
 
 
-def _length(result: JobResult) -> int:
+def _result_length(result: JobResult) -> int:
     return max(len(_result_text(result)), _json_length(result))
 
 
@@ -67,7 +67,7 @@ def _result_text(result: JobResult) -> str:
     if result.provider_run is not None and not result.sandbox:
         page = f", {result.provider_run.web_url}" if result.provider_run.web_url else ""
         lines.append(f"run {result.provider_run.id} at {result.provider}{page}")
-        lines += [f"as it was given: {file.url}{_until(file.expires_at)}" for file in result.provider_run.files]
+        lines += [f"as it was given: {file.url}{_expiry_note(file.expires_at)}" for file in result.provider_run.files]
     if result.error is not None:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
     if result.job_id and result.status in ("queued", "running"):
@@ -77,7 +77,10 @@ def _result_text(result: JobResult) -> str:
         lines.append(f"request: {result.planned_request.method} {result.planned_request.url}")
     if result.planned_input is not None:
         lines.append(f"input: {result.planned_input}")
-    lines.append(f"cost: estimate {_usd(result.cost.estimate_usd)}, charged {_usd(result.cost.charged_usd)}")
+    lines.append(
+        f"cost: estimate {_dollars_or_unknown(result.cost.estimate_usd)}, charged "
+        f"{_dollars_or_unknown(result.cost.charged_usd)}"
+    )
     lines += [f"note: {warning}" for warning in result.warnings]
     return "\n".join([*lines, f"next: {result.next_step}"])
 
@@ -90,13 +93,13 @@ def _list_text(jobs: JobList) -> str:
 
 
 def _media_lines(result: JobResult) -> list[str]:
-    return [*_mask_lines(result), *_video_lines(result), *(f"file: {_place(media)}" for media in result.files)]
+    return [*_mask_lines(result), *_video_lines(result), *(f"file: {_media_location(media)}" for media in result.files)]
 
 
 def _video_lines(result: JobResult) -> list[str]:
     if not isinstance(result, VideoResult | AnyResult):
         return []
-    lines = [f"mask selects: {_share(result.mask_selects)}"] if result.mask_selects else []
+    lines = [f"mask selects: {_mask_coverage_text(result.mask_selects)}"] if result.mask_selects else []
     if result.video is None:
         return lines
     video = result.video
@@ -104,12 +107,12 @@ def _video_lines(result: JobResult) -> list[str]:
     what = (
         f"{video.width}x{video.height}, {video.duration_seconds:.2f} s, {video.frame_rate:g} frames a second, {sound}"
     )
-    lines.append(f"video: {what}, {_place(video)}")
+    lines.append(f"video: {what}, {_media_location(video)}")
     pictures = {"poster": result.poster, "filmstrip": result.filmstrip}
-    return lines + [f"{name}: {_place(media)}" for name, media in pictures.items() if media]
+    return lines + [f"{name}: {_media_location(media)}" for name, media in pictures.items() if media]
 
 
-def _share(selects: MaskShare) -> str:
+def _mask_coverage_text(selects: MaskShare) -> str:
     least, most = f"{selects.least:.1%}", f"{selects.most:.1%}"
     if selects.frames is None:
         return f"{most} of the frame"
@@ -124,27 +127,29 @@ def _mask_lines(result: JobResult) -> list[str]:
         box = mask.box
         corners = f"{box.left},{box.top},{box.right},{box.bottom}" if box else "empty"
         score = f", score {mask.score:.2f}" if mask.score is not None else ""
-        lines.append(f"mask {n} {mask.label!r}: box {corners}, area {mask.area:.1%}{score}, {_place(mask.media)}")
-    lines += [f"overlay: {_place(result.overlay)}"] if result.overlay else []
-    lines += [f"coco: {_place(result.coco)}"] if result.coco else []
+        lines.append(
+            f"mask {n} {mask.label!r}: box {corners}, area {mask.area:.1%}{score}, {_media_location(mask.media)}"
+        )
+    lines += [f"overlay: {_media_location(result.overlay)}"] if result.overlay else []
+    lines += [f"coco: {_media_location(result.coco)}"] if result.coco else []
     return lines
 
 
-def _place(media: MediaFile) -> str:
+def _media_location(media: MediaFile) -> str:
     """Where a file is: for this machine, for another tool, and for a browser while the provider keeps it."""
     size = f"{media.width}x{media.height} " if media.width else ""
-    return f"{size}{media.path} {media.uri}{_web(media)}"
+    return f"{size}{media.path} {media.uri}{_source_address(media)}"
 
 
-def _web(media: MediaFile) -> str:
+def _source_address(media: MediaFile) -> str:
     if not media.url.startswith("https://"):
         return ""
-    return f" {media.url}{_until(media.source_expires_at)}"
+    return f" {media.url}{_expiry_note(media.source_expires_at)}"
 
 
-def _until(moment: str | None) -> str:
+def _expiry_note(moment: str | None) -> str:
     return f" until {moment[11:16]}Z" if moment else ""
 
 
-def _usd(amount: float | None) -> str:
-    return "unknown" if amount is None else in_dollars(amount, 4)
+def _dollars_or_unknown(amount: float | None) -> str:
+    return "unknown" if amount is None else format_usd(amount, 4)

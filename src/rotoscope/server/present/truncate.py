@@ -22,106 +22,113 @@ from rotoscope.contracts.results import (
     VideoResult,
 )
 
-__all__ = ["LONGEST", "fitted", "fitted_list"]
+__all__ = ["MAX_RESULT_CHARS", "truncate_job_list", "truncate_result"]
 
-LONGEST = 7900
+MAX_RESULT_CHARS = 7900
 """Characters of the text, and of the structured content as JSON, of any result."""
 
-_ENOUGH_MASKS = 4  # fewer are listed only when all else has been cut
-_MOST_MASKS = 40  # more never fit
-_FILES = ("overlay", "coco", "video", "poster", "filmstrip")
+_MIN_MASKS = 4  # fewer are listed only when all else has been cut
+_MAX_MASKS = 40  # more never fit
+_FILE_FIELDS = ("overlay", "coco", "video", "poster", "filmstrip")
 
 Result = TypeVar("Result", bound=JobResult)
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class _CutLevel:
     """How much is kept: characters of what a model said, characters of any other words, items of a list."""
 
-    said: int
-    words: int
-    items: int
+    text_chars: int
+    phrase_chars: int
+    max_items: int
 
 
-_CUTS = (_Cut(4000, 2000, 40), _Cut(1500, 600, 16), _Cut(600, 200, 8), _Cut(200, 60, 3))
+_CUT_LEVELS = (_CutLevel(4000, 2000, 40), _CutLevel(1500, 600, 16), _CutLevel(600, 200, 8), _CutLevel(200, 60, 3))
 
 
-def fitted(result: Result, length: Callable[[JobResult], int]) -> Result:
+def truncate_result(result: Result, length: Callable[[JobResult], int]) -> Result:
     """The result, cut as little as makes it fit.
 
     Args:
         result: complete.
         length: how many characters a result takes; the longer of its text and its JSON.
     """
-    if length(result) <= LONGEST:
+    if length(result) <= MAX_RESULT_CHARS:
         return result
     shown, shorter = None, result
-    for cut in _CUTS:
-        shorter = _shortened(result, cut)
+    for cut in _CUT_LEVELS:
+        shorter = _shorten_result(result, cut)
         most = len(shorter.masks) if isinstance(shorter, MaskResult) else 0
-        shown = _most_that_fit(most, _fits(shorter, length))
-        if shown is not None and shown >= min(most, _ENOUGH_MASKS):
+        shown = _largest_fit(most, _mask_count_test(shorter, length))
+        if shown is not None and shown >= min(most, _MIN_MASKS):
             return _with_masks(shorter, shown)
     return _with_short_step(_without_files(shorter), length) if shown is None else _with_masks(shorter, shown)
 
 
-def fitted_list(jobs: JobList, length: Callable[[JobList], int]) -> JobList:
+def truncate_job_list(jobs: JobList, length: Callable[[JobList], int]) -> JobList:
     """The newest jobs, as many as fit."""
     total = len(jobs.jobs)
 
-    def newest(n: int) -> JobList:
-        kept = [job.model_copy(update={"message": _words(job.message, _CUTS[-2].words)}) for job in jobs.jobs[:n]]
+    def newest_jobs(n: int) -> JobList:
+        kept = [
+            job.model_copy(update={"message": _truncate_text(job.message, _CUT_LEVELS[-2].phrase_chars)})
+            for job in jobs.jobs[:n]
+        ]
         return JobList(jobs=kept, left_out=total - n)
 
     return (
-        jobs if length(jobs) <= LONGEST else newest(_most_that_fit(total, lambda n: length(newest(n)) <= LONGEST) or 0)
+        jobs
+        if length(jobs) <= MAX_RESULT_CHARS
+        else newest_jobs(_largest_fit(total, lambda n: length(newest_jobs(n)) <= MAX_RESULT_CHARS) or 0)
     )
 
 
-def _fits(result: JobResult, length: Callable[[JobResult], int]) -> Callable[[int], bool]:
-    return lambda shown: length(_with_masks(result, shown)) <= LONGEST
+def _mask_count_test(result: JobResult, length: Callable[[JobResult], int]) -> Callable[[int], bool]:
+    return lambda shown: length(_with_masks(result, shown)) <= MAX_RESULT_CHARS
 
 
-def _most_that_fit(most: int, fits: Callable[[int], bool]) -> int | None:
+def _largest_fit(most: int, can_fit: Callable[[int], bool]) -> int | None:
     """The largest number up to `most` that fits; None when not even 0 does."""
-    if not fits(0):
+    if not can_fit(0):
         return None
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        low, high = (middle, high) if can_fit(middle) else (low, middle - 1)
     return low
 
 
-def _shortened(result: Result, cut: _Cut) -> Result:
+def _shorten_result(result: Result, cut: _CutLevel) -> Result:
     changed: dict[str, object] = {
-        "message": _words(result.message, cut.words),
-        "request": _json(result.request, cut),
-        "planned_input": _json(result.planned_input, cut),
-        "provider_run": _run(result.provider_run, cut),
-        "planned_request": _request(result.planned_request, cut),
-        "metrics": dict(list(result.metrics.items())[: cut.items]),
-        "warnings": [_words(one, cut.words) for one in result.warnings[: cut.items]],
-        "files": [_file(one, cut) for one in result.files[: cut.items]],
+        "message": _truncate_text(result.message, cut.phrase_chars),
+        "request": _shorten_json(result.request, cut),
+        "planned_input": _shorten_json(result.planned_input, cut),
+        "provider_run": _shorten_run(result.provider_run, cut),
+        "planned_request": _shorten_planned_request(result.planned_request, cut),
+        "metrics": dict(list(result.metrics.items())[: cut.max_items]),
+        "warnings": [_truncate_text(one, cut.phrase_chars) for one in result.warnings[: cut.max_items]],
+        "files": [_shorten_file(one, cut) for one in result.files[: cut.max_items]],
     }
     if result.error is not None:
-        said = {name: _words(getattr(result.error, name), cut.words) for name in ("message", "hint")}
+        said = {name: _truncate_text(getattr(result.error, name), cut.phrase_chars) for name in ("message", "hint")}
         changed["error"] = result.error.model_copy(update=said)
-    for name in _FILES:
+    for name in _FILE_FIELDS:
         file = getattr(result, name, None)
         if file is not None:
-            changed[name] = _file(file, cut)
-    return result.model_copy(update={**changed, **_shortened_masks(result, cut)})
+            changed[name] = _shorten_file(file, cut)
+    return result.model_copy(update={**changed, **_shorten_masks(result, cut)})
 
 
-def _shortened_masks(result: JobResult, cut: _Cut) -> dict[str, object]:
+def _shorten_masks(result: JobResult, cut: _CutLevel) -> dict[str, object]:
     if not isinstance(result, MaskResult):
         return {}
     masks = [
-        mask.model_copy(update={"label": _words(mask.label, cut.words), "media": _file(mask.media, cut)})
-        for mask in result.masks[:_MOST_MASKS]
+        mask.model_copy(
+            update={"label": _truncate_text(mask.label, cut.phrase_chars), "media": _shorten_file(mask.media, cut)}
+        )
+        for mask in result.masks[:_MAX_MASKS]
     ]
-    return {"text": None if result.text is None else _words(result.text, cut.said), "masks": masks}
+    return {"text": None if result.text is None else _truncate_text(result.text, cut.text_chars), "masks": masks}
 
 
 def _with_masks(result: Result, shown: int) -> Result:
@@ -164,41 +171,48 @@ def _without_files(result: Result) -> Result:
 def _with_short_step(result: Result, length: Callable[[JobResult], int]) -> Result:
     """As much of the next step as fits: it may hold addresses of a provider, of any length."""
 
-    def cut(most: int) -> Result:
-        return result.model_copy(update={"next_step": _words(result.next_step, max(most, 1))})
+    def with_step_length(most: int) -> Result:
+        return result.model_copy(update={"next_step": _truncate_text(result.next_step, max(most, 1))})
 
-    return cut(_most_that_fit(len(result.next_step), lambda most: length(cut(most)) <= LONGEST) or 0)
+    return with_step_length(
+        _largest_fit(len(result.next_step), lambda most: length(with_step_length(most)) <= MAX_RESULT_CHARS) or 0
+    )
 
 
-def _file(file: MediaFile, cut: _Cut) -> MediaFile:
+def _shorten_file(file: MediaFile, cut: _CutLevel) -> MediaFile:
     """Half an address leads nowhere: the provider's own is left out when it is long."""
-    if file.source_url is None or len(file.source_url) <= cut.words:
+    if file.source_url is None or len(file.source_url) <= cut.phrase_chars:
         return file
     here = {"url": PurePath(file.path).as_uri()} if file.url == file.source_url else {}
     return file.model_copy(update={"source_url": None, "source_expires_at": None, **here})
 
 
-def _run(run: ProviderRun | None, cut: _Cut) -> ProviderRun | None:
+def _shorten_run(run: ProviderRun | None, cut: _CutLevel) -> ProviderRun | None:
     if run is None:
         return None
-    return run.model_copy(update={"files": [one for one in run.files if len(one.url) <= cut.words][: cut.items]})
+    return run.model_copy(
+        update={"files": [one for one in run.files if len(one.url) <= cut.phrase_chars][: cut.max_items]}
+    )
 
 
-def _request(request: PlannedRequest | None, cut: _Cut) -> PlannedRequest | None:
-    return None if request is None else request.model_copy(update={"body": _json(request.body, cut)})
+def _shorten_planned_request(request: PlannedRequest | None, cut: _CutLevel) -> PlannedRequest | None:
+    return None if request is None else request.model_copy(update={"body": _shorten_json(request.body, cut)})
 
 
-def _json(value: object, cut: _Cut) -> object:
+def _shorten_json(value: object, cut: _CutLevel) -> object:
     match value:
         case str():
-            return _words(value, cut.words)
+            return _truncate_text(value, cut.phrase_chars)
         case list():
-            return [_json(one, cut) for one in value[: cut.items]]
+            return [_shorten_json(one, cut) for one in value[: cut.max_items]]
         case dict():
-            return {_words(str(name), cut.words): _json(one, cut) for name, one in list(value.items())[: 2 * cut.items]}
+            return {
+                _truncate_text(str(name), cut.phrase_chars): _shorten_json(one, cut)
+                for name, one in list(value.items())[: 2 * cut.max_items]
+            }
         case _:
             return value
 
 
-def _words(text: str, most: int) -> str:
+def _truncate_text(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
