@@ -116,7 +116,7 @@ async def main(jobs: int) -> None:
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             studio = open_studio(settings, stdio_roots(settings, Path(home), Path(home)), tasks, closing)
             rooms = replace(studio.context, wire=InstantWire(), sleep=at_once, decoders=NoDecoders())
-            studio = replace(studio, rooms=rooms)
+            studio = replace(studio, context=rooms)
             studio.dispatcher._run_job = partial(run_job, rooms)  # noqa: SLF001 - the real one, on the instant wire
             studio.start_background(tasks)
             for _ in range(WARM):

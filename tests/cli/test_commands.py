@@ -238,7 +238,7 @@ def test_a_server_that_nobody_calls_loads_neither_ledger_nor_pixels_nor_network(
 ) -> None:
     heavy = {"sqlalchemy", "httpx", "numpy", "PIL", "av", "cv2", "rotoscope.studio.studio", "rotoscope_sandbox"}
     script = (
-        "import sys; from rotoscope.cli.commands import main; code = main(['serve']);"
+        "import sys; from rotoscope.cli.commands import run_command; code = run_command(['serve']);"
         f"print(code, 'mcp' in sys.modules, sorted({heavy!r} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -82,7 +82,10 @@ async def test_a_cancel_from_another_process_is_heard_at_the_next_glance_and_nee
     assert Intervals().change_poll <= 0.25
     tempo = Intervals(lease=3000.0, heartbeat=1000.0, poll=1000.0)
     provider.states = [{"status": "processing"}]
-    async with opened(settings, provider, tempo=tempo) as first, opened(settings, provider, tempo=tempo) as second:
+    async with (
+        opened(settings, provider, intervals=tempo) as first,
+        opened(settings, provider, intervals=tempo) as second,
+    ):
         job = await begun(first, words(photo))
         with anyio.fail_after(10):
             await provider.on_ask.wait()
@@ -124,7 +127,7 @@ async def test_a_ledger_that_fails_while_a_request_in_flight_is_cancelled_does_n
 
     provider.hold, provider.states = anyio.Event(), [{"status": "processing"}]
     Listed(provider)
-    monkeypatch.setattr(Ledger, "others_runs", broken)
+    monkeypatch.setattr(Ledger, "runs_of_other_jobs", broken)
     async with opened(settings, provider) as studio:
         job = await begun(studio, words(photo))
         await posted()
@@ -193,7 +196,7 @@ async def test_a_cancel_between_a_claim_and_its_driver_is_heard_without_a_beat(
 
     monkeypatch.setattr(Leases, "claim", slowly)
     provider.states = [{"status": "processing"}]
-    async with opened(settings, provider, tempo=Intervals(lease=3000.0, heartbeat=1000.0)) as studio:
+    async with opened(settings, provider, intervals=Intervals(lease=3000.0, heartbeat=1000.0)) as studio:
         job = await begun(studio, words(photo))
         with anyio.fail_after(10):
             await written.wait()
@@ -323,7 +326,7 @@ async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
     with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         ledger.execute("UPDATE jobs SET cancel_requested = 1")
     monkeypatch.setattr(Ledger, "submission", sometimes)
-    async with opened(settings, provider, tempo=Intervals(lease=0.5, heartbeat=0.15, poll=0.05)) as studio:
+    async with opened(settings, provider, intervals=Intervals(lease=0.5, heartbeat=0.15, poll=0.05)) as studio:
         with anyio.fail_after(15):
             job = await studio.wait(await studio.job(job.id, "local"), 15)
     assert failed.is_set()

@@ -57,7 +57,7 @@ async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
 ) -> None:
     clock, finished = Clock(), provider.states
     provider.states = [{"status": "processing"}]
-    async with opened(settings, provider, tempo=QUICK, clock=clock) as studio:
+    async with opened(settings, provider, intervals=QUICK, clock=clock) as studio:
         job = await begun(studio, photo)
         await asked_more(3)
         before = await studio.job(job.id, "local")
@@ -79,8 +79,8 @@ async def test_a_clock_that_is_set_ahead_lets_every_owner_beat_before_its_lease_
     clock = Clock()
     provider.states = [{"status": "processing"}]
     async with (
-        opened(settings, provider, tempo=QUICK, clock=clock) as first,
-        opened(settings, provider, tempo=QUICK, clock=clock),
+        opened(settings, provider, intervals=QUICK, clock=clock) as first,
+        opened(settings, provider, intervals=QUICK, clock=clock),
     ):
         job = await begun(first, photo)
         await asked_more(3)

@@ -408,7 +408,7 @@ async def test_many_that_wait_for_each_other_and_not_for_another_program_all_com
 async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the_switch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotoscope.store.sqlite, "_SWITCH_SECONDS", 0.05)
+    monkeypatch.setattr(rotoscope.store.sqlite, "_WAL_SWITCH_SECONDS", 0.05)
     file = tmp_path / "ledger.sqlite3"
     first = Database(file)
     job = (await Ledger(first, lambda: 1.0).open(NEW)).job

@@ -160,7 +160,9 @@ class Laws(RuleBasedStateMachine):
 
         async def ask() -> tuple[str, bool] | None:
             try:
-                opening = await process.rooms.ledger.open(new_job(subject, key), Caps(per_day=CAP / 1e6), process.name)
+                opening = await process.context.ledger.open(
+                    new_job(subject, key), Caps(per_day=CAP / 1e6), process.name
+                )
             except (OverBudget, StorageFailed) as error:
                 locked = isinstance(error, StorageFailed)
                 assert locked == (self.time.now < self.world.locked_until)
@@ -239,7 +241,7 @@ class Laws(RuleBasedStateMachine):
 
         async def cancel() -> None:
             try:
-                await process.rooms.ledger.request_cancel(job_id, "local")
+                await process.context.ledger.request_cancel(job_id, "local")
             except StorageFailed:
                 return
             process.dispatcher.stop(job_id)
@@ -255,7 +257,7 @@ class Laws(RuleBasedStateMachine):
 
         async def tell() -> None:
             try:
-                await process.rooms.ledger.mark_delivered(job_id)
+                await process.context.ledger.mark_delivered(job_id)
             except StorageFailed:
                 return
 
@@ -275,7 +277,7 @@ class Laws(RuleBasedStateMachine):
 
         async def resolve() -> None:
             try:
-                await process.rooms.ledger.resolve_review(job_id, None, paid[0].id if paid else None)
+                await process.context.ledger.resolve_review(job_id, None, paid[0].id if paid else None)
             except RotoscopeError:
                 return  # the ledger is locked, or it was found in this very moment
 

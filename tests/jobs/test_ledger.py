@@ -199,7 +199,7 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
         levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
 
     for module in (rotoscope.store.ledger, rotoscope.store.openings):
-        monkeypatch.setattr(module, "note", noted)
+        monkeypatch.setattr(module, "write_event", noted)
     job = await claimed(ledger)
     await ledger.commit_intent(job, "digest")
     await ledger.write_prediction_id(job.id, "p1")

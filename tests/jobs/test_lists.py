@@ -102,7 +102,7 @@ async def taken_up(studio: Studio, lister: Lister, many: int) -> list[str]:
 
 @pytest.fixture
 def watched(opened: Open, settings: Settings, lister: Lister) -> Callable[..., AbstractAsyncContextManager[Studio]]:
-    return lambda: opened(settings, lister, tempo=QUICK, sleep=anyio.sleep)
+    return lambda: opened(settings, lister, intervals=QUICK, sleep=anyio.sleep)
 
 
 async def all_told(studio: Studio, ids: list[str]) -> list[str]:

@@ -500,7 +500,7 @@ async def test_a_ledger_that_fails_after_the_payment_does_not_lose_the_predictio
             raise StorageFailed("The disk is full.")
         await noting(self, job_id, prediction_id)
 
-    monkeypatch.setattr(type(studio.context.ledger), "note_prediction", sometimes)
+    monkeypatch.setattr(type(studio.context.ledger), "write_prediction_id", sometimes)
     assert (await ended(studio, words(photo))).status == "succeeded"
     assert provider.posts == 1
 
@@ -511,7 +511,7 @@ async def test_a_ledger_that_stays_broken_after_the_payment_says_what_to_look_fo
     async def never(*_: Any) -> None:
         raise StorageFailed("The disk is full.")
 
-    monkeypatch.setattr(type(studio.context.ledger), "note_prediction", never)
+    monkeypatch.setattr(type(studio.context.ledger), "write_prediction_id", never)
     result = await ended(studio, words(photo))
     assert result.status == "needs_review"
     assert result.error is not None
@@ -526,7 +526,7 @@ async def test_a_bug_after_the_intent_is_a_doubt_and_not_a_failure(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(studio.context.wire), "send", broken)
-    monkeypatch.setattr("rotoscope.jobs.stages.submit._delivered", lambda *_: ready())
+    monkeypatch.setattr("rotoscope.jobs.stages.submit._upload_or_embed", lambda *_: ready())
     result = await ended(studio, words(photo))
     assert result.status == "needs_review"
 
@@ -593,7 +593,7 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
 
     monkeypatch.setattr(Wire, "fetch", page)
     async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r")}), provider) as studio:
-        monkeypatch.setattr("rotoscope.studio.studio.admit", passing)
+        monkeypatch.setattr("rotoscope.studio.studio.admit_media", passing)
         result = await ended(studio, SegmentImage(image="https://pictures.example/a.jpg", instruction="a"))
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error
@@ -650,7 +650,7 @@ async def test_a_disk_that_is_full_for_a_while_does_not_lose_a_paid_result(
             raise StorageFailed("The disk is full.")
         return keeping(self, scratch, sha256, content_type)
 
-    monkeypatch.setattr(Vault, "adopt", adopt)
+    monkeypatch.setattr(Vault, "move_in", adopt)
     assert (await ended(studio, words(photo))).status == "succeeded"
     assert provider.posts == 1
 
@@ -661,7 +661,7 @@ async def test_a_run_whose_length_cannot_be_remembered_still_succeeds(
     async def never(*_: Any) -> None:
         raise StorageFailed("The disk is full.")
 
-    monkeypatch.setattr(type(studio.context.ledger), "note_seconds", never)
+    monkeypatch.setattr(type(studio.context.ledger), "record_duration", never)
     assert (await ended(studio, words(photo))).status == "succeeded"
 
 

@@ -82,7 +82,7 @@ async def test_a_ledger_that_fails_during_the_search_is_waited_for_and_no_person
 
     monkeypatch.setattr(Ledger, "submission", once_broken)
     tempo = Intervals(lease=0.6, heartbeat=0.2, poll=0.1, change_poll=0.05)
-    async with opened(settings, lossy, tempo=tempo) as studio:
+    async with opened(settings, lossy, intervals=tempo) as studio:
         result = await performed(studio, asked("replicate", photo))
     assert (result.status, result.error, lossy.posts, len(failed)) == ("succeeded", None, 1, 1)
 
@@ -187,7 +187,7 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
         return frozenset()
 
     if stale:
-        monkeypatch.setattr(Ledger, "others_runs", nothing_yet)
+        monkeypatch.setattr(Ledger, "runs_of_other_jobs", nothing_yet)
     lossy = Lossy("replicate", picture)
     lossy.loses = False
     async with opened(settings, lossy) as studio:
@@ -214,7 +214,7 @@ async def test_a_person_names_the_prediction_and_its_result_is_collected_without
 ) -> None:
     lossy = Lossy("replicate", picture)
     lossy.lists = "none"
-    async with opened(settings, lossy, tempo=QUICK) as studio:
+    async with opened(settings, lossy, intervals=QUICK) as studio:
         result = await performed(studio, asked("replicate", photo))
         job = await studio.context.ledger.resolve_review(result.job_id, "local", "prediction-0")
         with anyio.fail_after(20):
@@ -290,7 +290,7 @@ async def test_an_id_that_comes_after_the_review_has_begun_ends_it(
 ) -> None:
     lossy = Lossy("replicate", picture)
     lossy.lists = "none"
-    async with opened(settings, lossy, tempo=QUICK) as studio:
+    async with opened(settings, lossy, intervals=QUICK) as studio:
         result = await performed(studio, asked("replicate", photo))
         await studio.context.ledger.write_prediction_id(result.job_id, "prediction-0")
         again = await performed(studio, asked("replicate", photo))

@@ -166,7 +166,7 @@ async def test_a_file_that_was_kept_again_meanwhile_stays(house: House) -> None:
     finding = house.vault.files_older_than
 
     class Racing(Vault):
-        def older_than(self, before: float, within: str = "??") -> list[Path]:
+        def files_older_than(self, before: float, within: str = "??") -> list[Path]:
             found = finding(before, within)
             house.keep(b"one")
             return found

@@ -120,7 +120,7 @@ async def test_an_address_that_was_given_carries_a_mark_by_which_its_run_is_foun
     async with keyed(lossy) as studio:
         result = await performed(studio, CAT)
         assert await prediction(studio, result.job_id) == "prediction-1"
-        found = await studio.rooms.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id)
     assert (result.status, lossy.posts) == ("succeeded", 1)
     sent = str(lossy.rows[1][1]["image"])
     assert sent.startswith(f"{ADDRESS}#rs-")
@@ -134,7 +134,7 @@ async def test_a_seed_that_the_user_gave_is_no_proof(keyed: Any, lossy: Lossy) -
     async with keyed(film) as studio:
         asked = GenerateVideo(prompt="a fox", seed=7, model="bytedance/seedance-2.0")
         result = await performed(studio, asked, "generate_video")
-        found = await studio.rooms.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id)
     assert found is not None
     assert (result.status, found.token, found.prediction_id) == ("needs_review", None, None)
 
@@ -276,7 +276,7 @@ async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
-    async with opened(settings, lossy, clock=clock, tempo=QUICK) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=QUICK) as studio:
         result = await performed(studio, words(photo))
         assert result.status == "needs_review"
         lossy.lists = "all"
@@ -294,7 +294,7 @@ async def test_who_asks_for_a_job_in_review_has_the_list_looked_into(
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
-    async with opened(settings, lossy, clock=clock, tempo=Intervals(poll=3600)) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
         result = await performed(studio, words(photo))
         lossy.lists = "all"
         clock.now += 30
@@ -315,7 +315,7 @@ async def test_the_search_counts_from_the_request_whoever_has_looked_before(
         stopped.set()
         await anyio.sleep_forever()
 
-    async with opened(settings, lossy, clock=clock, tempo=QUICK, sleep=never) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=QUICK, sleep=never) as studio:
         opening = await studio.start("segment_image", words(photo), "local")
         assert isinstance(opening, OpenResult)
 
@@ -325,7 +325,7 @@ async def test_the_search_counts_from_the_request_whoever_has_looked_before(
         await until(looking)
     clock.now += 120
     looks = lossy.looks
-    async with opened(settings, lossy, clock=clock, tempo=QUICK) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=QUICK) as studio:
         with anyio.fail_after(20):
             job = await studio.wait(await studio.job(opening.job.id, "local"), 20)
     assert (job.state, lossy.posts) == ("needs_review", 1)
@@ -352,7 +352,7 @@ async def short_life(
     async def is_over() -> bool:
         return asleep.is_set() or (await job()).is_final
 
-    async with opened(settings, lossy, clock=clock, tempo=Intervals(poll=0.05), sleep=nap) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=0.05), sleep=nap) as studio:
         here.append(studio)
         listed = (await studio.list("local", None, 1)).jobs
         begun = None if listed else await studio.start("segment_image", words(photo), "local")
@@ -379,7 +379,7 @@ async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
-    async with opened(settings, lossy, clock=clock, tempo=Intervals(poll=3600)) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
         result = await performed(studio, words(photo))
         looks, clock.now = lossy.looks, clock.now + 3 * 86_400
         await performed(studio, GetJob(job_id=result.job_id), "get_job")
@@ -392,7 +392,7 @@ async def test_a_run_that_the_provider_never_knew_is_asked_about_in_silence_unti
     """Its job does not go from one state to another at each look."""
     clock = Clock()
     known, provider.states = list(provider.states), [404]
-    async with opened(settings, provider, clock=clock, tempo=QUICK) as studio:
+    async with opened(settings, provider, clock=clock, intervals=QUICK) as studio:
         result = await performed(studio, words(photo))
         assert result.status == "needs_review"
         asked = len(provider.asked)

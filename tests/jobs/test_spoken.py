@@ -201,7 +201,7 @@ async def test_files_that_are_too_large_together_are_left_where_they_are_and_tol
     addresses = [f"https://sandbox.invalid/{n}.png" for n in range(5)]
     # Each is another file: a picture may be followed by anything.
     provider.files = {f"/{n}.png": mask + bytes([n]) for n in range(5)}
-    monkeypatch.setattr("rotoscope.jobs.stages.fetch._ALL_BYTES", 3 * len(mask))
+    monkeypatch.setattr("rotoscope.jobs.stages.fetch._MAX_RESULT_BYTES", 3 * len(mask))
     provider.states = [{"status": "succeeded", "output": {"img": addresses, "response": "Sure, [SEG]."}}]
     async with opened(read_settings(environment), provider) as studio:
         result = await ran(studio, SegmentImage(image=str(photo), instruction="a dog"))

@@ -2,7 +2,7 @@
 
 Reads commands from stdin, one JSON object a line, and answers each with the process's id:
 `{"environment": {...}, "roots": folder, "open": [[tool, arguments], ...], "how": "SIGKILL", "at": 3}`. It is halted by
-a signal at its n-th step, or, with `"after": "intend"`, when that call of the ledger has returned.
+a signal at its n-th step, or, with `"after": "commit_intent"`, when that call of the ledger has returned.
 """
 
 import json
@@ -19,9 +19,11 @@ from decoding import InThread
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs import collect, dispatcher, finish_video, machine, retention  # noqa: F401 - loaded before the fork
+from rotoscope.jobs import dispatcher, lifecycle  # noqa: F401 - loaded before the fork
+from rotoscope.jobs.stages import fetch, finish_video  # noqa: F401 - loaded before the fork
 from rotoscope.providers.http.client import ReplyTimeouts, Wire
 from rotoscope.settings import read_settings
+from rotoscope.store import retention  # noqa: F401 - loaded before the fork
 from rotoscope.store.database import Database
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.timing import Intervals
@@ -43,7 +45,7 @@ async def grown_up(order: dict[str, Any]) -> None:
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
         roots = stdio_roots(settings, Path(order["roots"]), Path(order["roots"]))
         # In this process: the steps of a worker are none of the ledger's, and forty of them would take their time.
-        how = {"sleep": briefly, "tempo": TEMPO, "times": TIMES, "decoders": InThread()}
+        how = {"sleep": briefly, "intervals": TEMPO, "times": TIMES, "decoders": InThread()}
         studio = open_studio(settings, roots, tasks, closing, **how)
         studio.start_background(tasks)
         for tool, arguments in order["open"]:

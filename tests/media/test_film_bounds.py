@@ -69,7 +69,7 @@ def test_what_must_be_encoded_is_with_care_then_in_haste_then_smaller(
 
 
 def test_encoding_is_refused_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(videos, "written", lambda *_: pytest.fail("it was written"))
+    monkeypatch.setattr(videos, "open_output", lambda *_: pytest.fail("it was written"))
     hasty = VideoLimits(effort_seconds=0.001)
     for source in (film(tmp_path / "a.webm", "libvpx"), film(tmp_path / "a.mp4", shape=Fraction(4, 3))):
         with pytest.raises(TooLarge, match="20 frames") as caught:
@@ -140,8 +140,8 @@ def test_sounds_are_counted_by_channels_and_rate() -> None:
 def test_mask_films_are_counted_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TooLarge, match="400 frames"):
         check_decode_effort((3840, 2160), 400, "hevc", DEFAULT_VIDEO_LIMITS)
-    monkeypatch.setattr(mask_films, "DEFAULT_LIMITS", VideoLimits(effort_seconds=0.001))
-    monkeypatch.setattr(mask_films, "_decoded", lambda _: pytest.fail("it was decoded"))
+    monkeypatch.setattr(mask_films, "DEFAULT_VIDEO_LIMITS", VideoLimits(effort_seconds=0.001))
+    monkeypatch.setattr(mask_films, "_decode_mask_frames", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(TooLarge, match="To read 20 frames"):
         read_mask_film(film(tmp_path / "a.mp4"), 81)
 
@@ -155,7 +155,7 @@ def test_only_so_many_frames_are_tried_for_a_first_one(tmp_path: Path, monkeypat
         tried.append(frame)
         return True
 
-    monkeypatch.setattr(counting, "frames_within", lambda *_: 7)
+    monkeypatch.setattr(counting, "max_probe_frames", lambda *_: 7)
     monkeypatch.setattr(counting, "is_hidden_frame", decode)
     with pytest.raises(counting.InvalidInput, match="Nothing in the file"):
         probe_video(film(tmp_path / "a.mp4", options={"bf": "0"}))

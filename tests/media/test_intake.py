@@ -161,7 +161,7 @@ async def test_every_way_to_give_a_medium_gives_one_file_with_the_same_facts(
 
 def facts(found: AdmittedMedia) -> dict[str, Any]:
     """All but whether it was cut out of a video: that is of the way."""
-    return {name: getattr(found, name) for name in AdmittedMedia.__slots__ if name != "of_video"}
+    return {name: getattr(found, name) for name in AdmittedMedia.__slots__ if name != "is_first_frame"}
 
 
 async def test_a_jpeg_is_not_made_anew_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from films import film, pictures
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media import mask_films
+from rotoscope.media.video import mask_videos as mask_films
 from rotoscope.media.video.mask_videos import read_grey_frames, read_mask_film, write_mask_film
 from rotoscope.media.video.videos import probe_video
 

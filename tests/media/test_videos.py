@@ -340,7 +340,7 @@ _HOSTILE = {
 def test_what_is_no_media_never_reaches_ffmpeg(
     tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(clips, "quiet_av", lambda: pytest.fail("FFmpeg was asked"))
+    monkeypatch.setattr(clips, "import_av", lambda: pytest.fail("FFmpeg was asked"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         body = _HOSTILE[what]
         path = tmp_path / "a.mp4"
@@ -462,7 +462,7 @@ def test_a_few_bytes_that_stand_for_endless_tables_are_refused_before_they_are_b
     samples = _patched(_film(tmp_path / "a.mp4"), b"stsz", 8, struct.pack(">II", 1, 50_000_000))
     pieces = _film(tmp_path / "b.mp4", movflags="frag_keyframe+empty_moov")
     _patched(pieces, b"trun", 4, struct.pack(">II", 1, 50_000_000))
-    monkeypatch.setattr(clips, "quiet_av", lambda: pytest.fail("FFmpeg was asked"))
+    monkeypatch.setattr(clips, "import_av", lambda: pytest.fail("FFmpeg was asked"))
     for path in (samples, pieces):
         with pytest.raises(TooLarge, match="announces 500000"):
             probe_video(path)
@@ -471,8 +471,8 @@ def test_a_few_bytes_that_stand_for_endless_tables_are_refused_before_they_are_b
 def test_samples_that_overlap_do_not_make_a_small_file_an_endless_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "_READ_AGAIN", 0)
-    monkeypatch.setattr(counting, "_SLACK", 1000)
+    monkeypatch.setattr(counting, "_MAX_REREAD", 0)
+    monkeypatch.setattr(counting, "_REREAD_SLACK", 1000)
     with pytest.raises(InvalidInput) as caught:
         probe_video(_film(tmp_path / "a.mp4", "mjpeg"))
     assert caught.value.code == "corrupt"

@@ -47,7 +47,7 @@ class Checking:
 @pytest.fixture
 def checking(monkeypatch: pytest.MonkeyPatch) -> Checking:
     held = Checking()
-    monkeypatch.setattr(studio_module, "admit", held.admit)
+    monkeypatch.setattr(studio_module, "admit_media", held.admit)
     return held
 
 

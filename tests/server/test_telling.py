@@ -120,7 +120,7 @@ async def test_who_goes_away_while_the_preview_is_made_was_told_nothing(
 
     async with Client(server) as client:
         with monkeypatch.context() as slowly, anyio.fail_after(30):
-            slowly.setattr(rotoscope.server.app, "blocks_for", endless)
+            slowly.setattr(rotoscope.server.app, "content_blocks", endless)
             async with anyio.create_task_group() as calling:
                 calling.start_soon(client.call_tool, "segment_image", asked)
                 await making.wait()

@@ -161,8 +161,8 @@ class Scene:
             lambda seams: _Wire(self.provider, seams, held), frozenset({"sandbox"}), self.tempo,
         )  # fmt: skip
         if wall is not None:
-            object.__setattr__(begun.rooms, "clock", wall)
-            begun.rooms.ledger._clock = wall
+            object.__setattr__(begun.context, "clock", wall)
+            begun.context.ledger._clock = wall
         return begun
 
     def begin(self, process: Process) -> str:
@@ -173,7 +173,7 @@ class Scene:
         new = NewJob("segment_image", MODEL, "replicate", "local", True, {"overlay": False}, data, None, 0.1)
 
         async def ask() -> str:
-            opening = await process.rooms.ledger.open(new, starter=process.name)
+            opening = await process.context.ledger.open(new, starter=process.name)
             process.dispatcher.start(opening.job.id)
             return opening.job.id
 
@@ -185,24 +185,24 @@ class Scene:
         """Ask for a cancel."""
 
         async def ask() -> None:
-            await process.rooms.ledger.request_cancel(job_id, "local")
+            await process.context.ledger.request_cancel(job_id, "local")
             process.dispatcher.stop(job_id)
 
         process.call(ask)
 
     def job(self, process: Process, job_id: str) -> Job:
         """The job as the ledger has it."""
-        found = process.call(lambda: process.rooms.ledger.job(job_id))
+        found = process.call(lambda: process.context.ledger.job(job_id))
         assert found is not None
         return found
 
     def result(self, process: Process, job_id: str) -> JobResult:
         """What a tool would answer."""
         job = self.job(process, job_id)
-        outputs = process.call(lambda: process.rooms.ledger.outputs(job_id))
+        outputs = process.call(lambda: process.context.ledger.outputs(job_id))
         assert outputs is not None
-        now = process.rooms.clock()
-        return job_result(estimate_progress(job, now), outputs, process.rooms.vault, now)
+        now = process.context.clock()
+        return job_result(estimate_progress(job, now), outputs, process.context.vault, now)
 
     def run(self, process: Process, job_id: str, seconds: float) -> Job:
         """Let time pass, at most so much, until the job has ended; the job then."""

@@ -182,7 +182,7 @@ class _SeamedDatabase(Database):
         self._seams.cross("after commit")
         return answer
 
-    async def version(self) -> int:
+    async def data_version(self) -> int:
         if self._seams.dead:
             raise Killed
         return await super().data_version()
@@ -196,7 +196,7 @@ class _SeamedVault(Vault):
     def keep(self, *given: Any) -> Any:
         return self._seamed(super().keep, *given)
 
-    def adopt(self, *given: Any) -> Any:
+    def move_in(self, *given: Any) -> Any:
         return self._seamed(super().move_in, *given)
 
     def _seamed(self, work: Callable[..., Answer], *given: Any) -> Answer:
@@ -255,12 +255,12 @@ class Process:
         object.__setattr__(vault, "seams", self.seams)
         self.broken: list[str] = []
         ledger = _JudgedLedger(database, time.wall, self.broken)
-        self.rooms = JobContext(
+        self.context = JobContext(
             ledger, vault, wire(self.seams), catalog, dialects, JobNotifier(), time.wall, anyio.sleep, InThread(), tempo
         )
         holder = JobDriver(name, keys, frozenset(catalog.models))
         self._leases = Leases(database, time.wall, holder, tempo)
-        self._review = Review(self.rooms, database, holder)
+        self._review = Review(self.context, database, holder)
         self._ending = asyncio.Event()
         self.seams.on_end = self.end
         self._database = database
@@ -280,13 +280,13 @@ class Process:
 
     async def _live(self, tempo: Intervals) -> None:
         async with anyio.create_task_group() as tasks:
-            driving, review = partial(run_job, self.rooms), self._review.look_at_due
-            self.dispatcher = Dispatcher(tasks, driving, self._leases, self.rooms.notifier, tempo, review)
+            driving, review = partial(run_job, self.context), self._review.look_at_due
+            self.dispatcher = Dispatcher(tasks, driving, self._leases, self.context.notifier, tempo, review)
             tasks.start_soon(self.dispatcher.run)
             await self._ending.wait()
             tasks.cancel_scope.cancel()
         await self.dispatcher.release_leases()
-        await self.rooms.wire.aclose()
+        await self.context.wire.aclose()
         self.ended = True
 
     def _started(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

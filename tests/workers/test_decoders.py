@@ -19,7 +19,7 @@ from rotoscope.workers.process import WorkerBug
 
 pytestmark = pytest.mark.anyio
 SECONDS = 60
-QUICK = replace(PICTURE, cpu_seconds=1, most_seconds=1)
+QUICK = replace(PICTURE, cpu_seconds=1, max_cpu_seconds=1)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit address space, or have no /proc")
 
 
@@ -114,7 +114,7 @@ async def test_what_takes_too_much_processor_time_is_refused_and_the_next_call_i
 async def test_work_may_ask_for_more_processor_time_but_not_for_more_than_its_kind_may_have(
     decoders: DecoderPool,
 ) -> None:
-    limits = replace(QUICK, most_seconds=2)
+    limits = replace(QUICK, max_cpu_seconds=2)
     with pytest.raises(TooLarge, match="processor time"):
         await decoders.run(workloads.spin_after_asking, 1e9, limits=limits)
 

@@ -130,7 +130,7 @@ class Ledger:
 
     async def jobs(self, principal: str | None, state: Status | None, limit: int) -> Sequence[Job]:
         """The newest jobs, newest first."""
-        query = _newest_jobs_query(whose=principal is not None, of_state=state is not None)
+        query = _newest_jobs_query(has_principal=principal is not None, has_state=state is not None)
         terms = {"whose": principal, "of_state": state, "most": limit}
         return await self._database.transact(
             lambda c: [job_from_row(row) for row in c.execute(query, terms)], writes=False

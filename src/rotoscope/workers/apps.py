@@ -25,7 +25,7 @@ from rotoscope.workers.process import worker_environment
 
 __all__ = ["AppEnded", "AppProcess"]
 
-_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.hosting import main; main{arguments!r}"
+_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.hosting import host_app; host_app{arguments!r}"
 _ENDING_SECONDS = 5.0
 
 _ENDED_FAILURE = ("ended", "its process has ended")

@@ -42,7 +42,7 @@ _FIXED_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": "1048576",
     "MALLOC_TRIM_THRESHOLD_": "1048576",
 }
-_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.serving import main; main{arguments!r}"
+_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.serving import serve_work; serve_work{arguments!r}"
 _CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"})
 _ENDING_SECONDS = 5.0
 

@@ -15,14 +15,14 @@ from mcp import Client, StdioServerParameters
 
 PROGRAM = """
 import os, sys
-from rotoscope.protocol.fast_start.session import serve
+from rotoscope.protocol.fast_start.session import serve_process
 def load():
     {before}
     os.read({gate}, 1)
     {after}
     from rotoscope.cli import fast_start as handover
-    return handover.load()
-raise SystemExit(serve(os.environ, load))
+    return handover.load_server()
+raise SystemExit(serve_process(os.environ, load))
 """
 SECONDS = 60
 VERSION = "2025-11-25"

@@ -23,12 +23,12 @@ ENDS_SECONDS = 20  # it promises 10; the machine may be busy
 STILL_SECONDS = 1.0  # a pipe that takes nothing for so long is not read
 PROGRAM = """
 import os, sys
-from rotoscope.protocol.fast_start.session import serve
+from rotoscope.protocol.fast_start.session import serve_process
 def load():
     {before}
     from rotoscope.cli import fast_start as handover
-    return handover.load()
-raise SystemExit(serve(os.environ, load))
+    return handover.load_server()
+raise SystemExit(serve_process(os.environ, load))
 """
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "mcp", "version": "1"}}
 

@@ -100,7 +100,7 @@ def plain(value: object) -> Json:
 
 def described_error(error: RotoscopeError) -> dict[str, Json]:
     """An error as plain data: its name, code, the provider's words and the seconds to wait, where there are any."""
-    told_by = {"said": error.provider_message, "after": getattr(error, "after", None)}
+    told_by = {"said": error.provider_message, "after": getattr(error, "retry_after", None)}
     given = {name: value for name, value in told_by.items() if value is not None}
     return {"error": type(error).__name__, "code": error.code, **given}
 

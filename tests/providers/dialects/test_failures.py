@@ -102,7 +102,7 @@ def test_a_gateway_that_has_no_channel_for_the_model_has_sent_nothing_to_anybody
 def test_a_low_balance_that_only_slows_requests_is_no_empty_account() -> None:
     words = "Your rate limit is reduced while you have less than $5.0 in credit. Your rate limit resets in ~10s."
     error = refusal("replicate", told(429, {"detail": words}))
-    assert (error.code, getattr(error, "after", None)) == ("rate_limited", 10.0)
+    assert (error.code, getattr(error, "retry_after", None)) == ("rate_limited", 10.0)
 
 
 @pytest.mark.parametrize("words", ["User is locked. Reason: Admin lock.", "Your account has been suspended."])
