@@ -172,8 +172,8 @@ def _call_tool(asked: argparse.Namespace, settings: Settings) -> int:
         result = _perform_tool(settings, asked.tool, _parse_json_object(asked.json))
     except RotoscopeError as error:
         problem = {"code": error.code, "message": error.message, "hint": error.hint}
-        told = {"status": "failed", "tool": asked.tool, "error": problem}
-        print(escape_invisible(json.dumps(told, ensure_ascii=False, indent=2)))
+        failure = {"status": "failed", "tool": asked.tool, "error": problem}
+        print(escape_invisible(json.dumps(failure, ensure_ascii=False, indent=2)))
         raise
     print(escape_invisible(result.model_dump_json(indent=2)), flush=True)
     return _exit_code_of_result(result)
@@ -306,7 +306,7 @@ def _serve_sandbox(asked: argparse.Namespace, settings: Settings) -> int:
     except UnknownFault as problem:
         raise InvalidInput(f"{asked.faults}: {problem}", hint="See docs/sandbox.md.") from None
     certificate = _make_tls_certificate(folder / "tls") if asked.tls else None
-    # A port that is taken is told before anything is promised.
+    # A port that is in use is an error before anything is printed.
     with listening(asked.port) as listener:
         scheme = "https" if certificate else "http"
         print(

@@ -29,7 +29,7 @@ def write_readme_tables(arguments: list[str]) -> int:
 
 
 def fill_in_tables(text: str) -> str:
-    """The text with every generated part made anew."""
+    """The text with every generated part replaced by what the code says now."""
     catalog = load_catalog(manifest_folder())
     for name, table in {
         "tools": _tool_table(),
