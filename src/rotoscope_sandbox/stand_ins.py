@@ -57,11 +57,11 @@ def _film(place: Path, *, mask: bool) -> Path:
     """The photo under a camera that moves to the right, or an ellipse that moves with it."""
     import numpy as np
 
-    from rotoscope_sandbox.film.reel import Reel
+    from rotoscope_sandbox.film.video_writer import VideoWriter
 
-    with Reel(place, _SIZE, Fraction(_RATE), crf=18) as reel:
+    with VideoWriter(place, _SIZE, Fraction(_RATE), crf=18) as writer:
         for picture in _mask_frames() if mask else _photo_frames():
-            reel.show(np.frombuffer(picture, np.uint8).reshape(_SIZE[1], _SIZE[0], 3))
+            writer.write_frame(np.frombuffer(picture, np.uint8).reshape(_SIZE[1], _SIZE[0], 3))
     return place
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rotoscope_sandbox import Sandbox
-from rotoscope_sandbox.film.follow import Follower
-from rotoscope_sandbox.film.motion import grown
+from rotoscope_sandbox.film.camera_motion import dilate_disc
+from rotoscope_sandbox.film.mask_tracking import MaskTracker
 from rotoscope_sandbox.film.vace import VERSION, edit
 from rotoscope_sandbox.models import Stopped, UnusableInput
 
@@ -36,7 +36,7 @@ def edited(
     """Edits the scenery at its own size; without a mask, the first frame's is followed."""
 
     def run(**more: Any) -> tuple[list[NDArray[np.uint8]], Any]:
-        mask = saved("mask.png", shown(grown(scenery.masks[0], 2)))
+        mask = saved("mask.png", shown(dilate_disc(scenery.masks[0], 2)))
         task = job({"prompt": "x", "src_video": scenery.place, "src_mask": mask, "size": "160*96"} | more)
         edit(task)
         return frames_in(task.result), task
@@ -52,7 +52,7 @@ def test_the_object_is_replaced_by_what_other_frames_show_behind_it(
     source = frames_in(scenery.place)
     assert len(frames) == len(source)
     for number in (0, 6, 12):
-        inside, outside = scenery.masks[number], ~grown(scenery.masks[number], 8)
+        inside, outside = scenery.masks[number], ~dilate_disc(scenery.masks[number], 8)
         assert psnr(frames[number][outside], source[number][outside]) > 30
         assert (
             psnr(frames[number][inside], scenery.ground[inside])
@@ -60,7 +60,7 @@ def test_the_object_is_replaced_by_what_other_frames_show_behind_it(
         )
     words = task.metrics["sandbox"]
     assert words["method"].startswith("mask followed from the first frame; temporal fill")
-    assert words["invented"] < 0.4
+    assert words["inpaint_patches"] < 0.4
     assert "The prompt was not understood" in words["notice"]
 
 
@@ -68,8 +68,8 @@ def test_a_followed_mask_moves_with_its_object(
     scenery: Any, frames_in: FramesIn, likeness: Callable[..., float]
 ) -> None:
     frames = frames_in(scenery.place)
-    follower = Follower(frames[0], scenery.masks[0])
-    last = [follower.step(frame) for frame in frames[1:]][-1]
+    follower = MaskTracker(frames[0], scenery.masks[0])
+    last = [follower.next_mask(frame) for frame in frames[1:]][-1]
     assert likeness(last, scenery.masks[-1]) > 0.8
     assert likeness(last, scenery.masks[0]) < 0.2
 
@@ -83,22 +83,22 @@ def test_a_mask_video_is_taken_frame_by_frame(
     psnr: Psnr,
 ) -> None:
     """It may have another size than the clip, and end before it: then its last mask stays."""
-    masks = [np.kron(shown(grown(mask, 3)), np.ones((2, 2, 1), np.uint8)) for mask in scenery.masks[:8]]
+    masks = [np.kron(shown(dilate_disc(mask, 3)), np.ones((2, 2, 1), np.uint8)) for mask in scenery.masks[:8]]
     write_film(tmp_path / "masks.mp4", masks, scenery.rate)
     frames, task = edited(src_mask=tmp_path / "masks.mp4")
     source = frames_in(scenery.place)
     assert task.metrics["sandbox"]["method"].startswith("mask video; ")
     assert psnr(frames[4][scenery.masks[4]], source[4][scenery.masks[4]]) < 20
-    outside = ~grown(scenery.masks[4], 5)
+    outside = ~dilate_disc(scenery.masks[4], 5)
     assert psnr(frames[4][outside], source[4][outside]) > 30
-    escaped = scenery.masks[12] & ~grown(scenery.masks[7], 5)
+    escaped = scenery.masks[12] & ~dilate_disc(scenery.masks[7], 5)
     assert psnr(frames[12][escaped], source[12][escaped]) > 27
 
 
 def test_a_palette_mask_of_another_size_counts_as_well(
     edited: Callable[..., Any], scenery: Any, tmp_path: Path, frames_in: FramesIn, psnr: Psnr
 ) -> None:
-    picture = Image.fromarray(grown(scenery.masks[0], 2).astype(np.uint8) * 2).resize(
+    picture = Image.fromarray(dilate_disc(scenery.masks[0], 2).astype(np.uint8) * 2).resize(
         (479, 289), Image.Resampling.NEAREST
     )
     picture.putpalette([0, 0, 0, 9, 9, 9, 200, 30, 30])
@@ -119,7 +119,7 @@ def test_a_reference_picture_is_laid_into_the_mask_and_clipped_by_it(
     for number in (0, 6, 12):
         pink = (frames[number][..., 0] > 170) & (frames[number][..., 1] < 90) & (frames[number][..., 2] > 150)
         assert pink.sum() > 0.3 * scenery.masks[number].sum()
-        assert not (pink & ~grown(scenery.masks[number], 8)).any()
+        assert not (pink & ~dilate_disc(scenery.masks[number], 8)).any()
 
 
 def test_the_same_input_gives_the_same_bytes_whatever_the_speed_is_called(edited: Callable[..., Any]) -> None:
@@ -139,7 +139,7 @@ def test_a_mask_that_selects_nothing_is_refused_in_words(
 def test_a_mask_of_everything_still_gives_a_film(edited: Callable[..., Any], saved: Callable[..., Path]) -> None:
     frames, task = edited(src_mask=saved("all.png", np.full((96, 160, 3), 255, np.uint8)), frame_num=3)
     assert len(frames) == 3
-    assert task.metrics["sandbox"]["invented"] == 1
+    assert task.metrics["sandbox"]["inpaint_patches"] == 1
 
 
 def test_a_cancel_in_the_middle_stops_an_edit(

@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from rotoscope_sandbox import Sandbox
-from rotoscope_sandbox.film.animatic import Plan, make
-from rotoscope_sandbox.film.panels import Panel
-from rotoscope_sandbox.film.progress import Progress
+from rotoscope_sandbox.film.animatic import AnimaticPlan, write_animatic
+from rotoscope_sandbox.film.panels import StoryboardPanel
 from rotoscope_sandbox.film.seedance import SIZES, generate
+from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
 from rotoscope_sandbox.models import Stopped, UnusableInput
 
 MODEL = "bytedance/seedance-2.0"
@@ -32,8 +32,8 @@ def film(job: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
     """A small film, straight from a plan."""
 
     def made(name: str = "film.mp4", prompt: str = "A quiet street", **plan: Any) -> Path:
-        whole = Plan(prompt, plan.pop("panels", ()), plan.pop("size", SMALL), plan.pop("seconds", 4), **plan)
-        make(whole, tmp_path / name, Progress(job({}), whole.frames))
+        whole = AnimaticPlan(prompt, plan.pop("panels", ()), plan.pop("size", SMALL), plan.pop("seconds", 4), **plan)
+        write_animatic(whole, tmp_path / name, TqdmProgress(job({}), whole.frames))
         return tmp_path / name
 
     return made
@@ -119,7 +119,7 @@ async def test_what_the_model_does_not_take_is_refused_before_anything_is_accept
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(film: Callable[..., Path], scene: Any) -> None:
     """Several times: an encoder whose rate control rounds by chance is right most of the time."""
-    more = {"panels": [Panel(scene.frame, "Image 1")], "size": (320, 192)}
+    more = {"panels": [StoryboardPanel(scene.frame, "Image 1")], "size": (320, 192)}
     one, *again, other = (film(f"{n}.mp4", seed=seed, **more).read_bytes() for n, seed in enumerate((7, 7, 7, 7, 8)))
     assert all(content == one for content in again)
     assert one != other
@@ -137,7 +137,7 @@ def test_there_is_sound_only_when_it_is_asked_for_and_it_is_quiet(film: Callable
 def test_the_prompt_is_written_at_the_foot_of_the_picture(
     film: Callable[..., Path], frames_in: Callable[[Path], list[NDArray[np.uint8]]]
 ) -> None:
-    panels = [Panel(picture((90, 140, 90), (320, 192)), "Image 1")]
+    panels = [StoryboardPanel(picture((90, 140, 90), (320, 192)), "Image 1")]
     one, other = (
         frames_in(film(f"{n}.mp4", prompt=words, panels=panels, size=(320, 192), seed=1))[40].astype(int)
         for n, words in enumerate(("按 Image 1 的故事版生成视频", "Медленно течёт река"))

@@ -12,15 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from rotoscope_sandbox.film.camera_motion import STILL
 from rotoscope_sandbox.film.caption import caption, pages_of
-from rotoscope_sandbox.film.clips import fitted
-from rotoscope_sandbox.film.fill import REACH, Take, windows
-from rotoscope_sandbox.film.masks import selected
-from rotoscope_sandbox.film.motion import STILL
+from rotoscope_sandbox.film.compositing import cut_out_reference
+from rotoscope_sandbox.film.edit_masks import read_mask
+from rotoscope_sandbox.film.input_media import crop_to_size
 from rotoscope_sandbox.film.panels import split, staged
-from rotoscope_sandbox.film.progress import Progress
-from rotoscope_sandbox.film.reference import cut
+from rotoscope_sandbox.film.temporal_inpaint import REACH, EditFrame, sliding_windows
 from rotoscope_sandbox.film.tones import tones
+from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
 from rotoscope_sandbox.models import UnusableInput
 
 TQDM = re.compile(r"^\s*(\d+)%\s*\|.+?\|\s*(\d+)\/(\d+)")
@@ -103,9 +103,9 @@ def test_every_script_is_drawn_with_its_own_letters(script: str) -> None:
 
 def test_progress_never_goes_back_and_speaks_when_steps_are_slow(job: Callable[..., Any]) -> None:
     task, moments = job({}), itertools.count()
-    progress = Progress(task, 5, clock=lambda: float(next(moments)))
+    progress = TqdmProgress(task, 5, clock=lambda: float(next(moments)))
     for _ in range(7):
-        progress.step()
+        progress.advance()
     progress.finish()
     shown = [TQDM.match(line) for line in task.lines]
     assert [one[2] for one in shown if one] == ["0", "1", "2", "3", "4", "5"]
@@ -116,8 +116,8 @@ def test_progress_never_goes_back_and_speaks_when_steps_are_slow(job: Callable[.
 
 def test_fewer_frames_than_said_still_end_at_the_end(job: Callable[..., Any]) -> None:
     task = job({})
-    progress = Progress(task, 40)
-    progress.step()
+    progress = TqdmProgress(task, 40)
+    progress.advance()
     progress.finish()
     assert task.lines[-1].startswith("100%|██████████| 40/40 [")
 
@@ -139,17 +139,17 @@ def test_masks_of_every_kind_select_the_same() -> None:
     clear = Image.merge("RGBA", (*([Image.new("L", (30, 20), 255)] * 3), white))
     deep = Image.fromarray(wanted.astype(np.uint16) * 65535)
     for picture in (palette, numbers, white, white.convert("RGB"), white.convert("1"), clear, deep):
-        assert np.array_equal(selected(as_file(picture), "src_mask"), wanted), picture.mode
+        assert np.array_equal(read_mask(as_file(picture), "src_mask"), wanted), picture.mode
     with pytest.raises(UnusableInput, match="damaged"):
-        selected(b"nothing", "src_mask")
+        read_mask(b"nothing", "src_mask")
 
 
 def test_a_frame_of_about_the_same_shape_is_scaled_and_of_another_is_cut_to_its_middle() -> None:
     wide = noise(90, 160)
     wide[:, :20] = 0
-    assert not fitted(wide, (83, 48))[:, :8].any()
-    assert fitted(wide, (48, 83)).all(axis=2).mean() > 0.9
-    assert fitted(wide, (160, 90)).shape == (90, 160, 3)
+    assert not crop_to_size(wide, (83, 48))[:, :8].any()
+    assert crop_to_size(wide, (48, 83)).all(axis=2).mean() > 0.9
+    assert crop_to_size(wide, (160, 90)).shape == (90, 160, 3)
 
 
 def test_no_more_frames_are_held_than_the_window_needs() -> None:
@@ -158,10 +158,10 @@ def test_no_more_frames_are_held_than_the_window_needs() -> None:
     def takes() -> Any:
         for number in range(200):
             made.append(number)
-            yield Take(np.full((2, 2, 3), number, np.uint8), np.zeros((2, 2), np.bool_), STILL)
+            yield EditFrame(np.full((2, 2, 3), number, np.uint8), np.zeros((2, 2), np.bool_), STILL)
 
     seen = []
-    for around, at in windows(takes()):
+    for around, at in sliding_windows(takes()):
         assert len(around) <= 2 * REACH + 1
         assert made[-1] - len(seen) <= REACH
         seen.append(int(around[at].frame[0, 0, 0]))
@@ -171,14 +171,14 @@ def test_no_more_frames_are_held_than_the_window_needs() -> None:
 def test_a_reference_loses_its_plain_ground_or_keeps_its_own_transparency() -> None:
     picture = np.full((80, 100, 3), 250, np.uint8)
     picture[20:60, 30:70] = noise(40, 40)
-    found = cut(picture, None)
+    found = cut_out_reference(picture, None)
     assert found.method == "its plain ground removed"
     assert abs(found.cover.shape[0] - 40) <= 2
     alpha = np.zeros((80, 100), np.float32)
     alpha[10:30, 10:50] = 1
-    own = cut(picture, alpha)
+    own = cut_out_reference(picture, alpha)
     assert (own.method, own.cover.shape) == ("its own transparency", (20, 40))
-    full = cut(picture, np.ones((80, 100), np.float32))
+    full = cut_out_reference(picture, np.ones((80, 100), np.float32))
     assert full.method == found.method, "an alpha channel that hides nothing says nothing"
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from rotoscope_sandbox.film.caption import Overlay, caption, label, pages_of, title
-from rotoscope_sandbox.film.panels import Panel
-from rotoscope_sandbox.film.progress import Progress
-from rotoscope_sandbox.film.reel import SAMPLE_RATE, Reel, Sound
+from rotoscope_sandbox.film.panels import StoryboardPanel
 from rotoscope_sandbox.film.stage import Drift, Show, Slides
 from rotoscope_sandbox.film.tones import tones
+from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
+from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound, VideoWriter
 from rotoscope_sandbox.vision.pixels import Frame
 
-__all__ = ["RATE", "Plan", "make"]
+__all__ = ["FRAME_RATE", "AnimaticPlan", "write_animatic"]
 
-RATE = 24
+FRAME_RATE = 24
 """Frames a second."""
 
 _PANEL_SECONDS = 0.75
@@ -29,7 +29,7 @@ _UNDER = 0.35
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AnimaticPlan:
     """What is to be made.
 
     Attributes:
@@ -44,48 +44,48 @@ class Plan:
     """
 
     prompt: str
-    panels: Sequence[Panel]
+    panels: Sequence[StoryboardPanel]
     size: tuple[int, int]
     seconds: int
     seed: int
     settled: bool = False
     sound: bool = True
-    heard: Sound | None = None
+    heard: StereoSound | None = None
 
     @property
     def frames(self) -> int:
         """How many frames that takes."""
-        return self.seconds * RATE
+        return self.seconds * FRAME_RATE
 
 
-def make(plan: Plan, place: Path, progress: Progress) -> None:
+def write_animatic(plan: AnimaticPlan, place: Path, progress: TqdmProgress) -> None:
     """Writes the film; one step of progress a frame."""
     show, names = _show(plan)
     words = _Words(plan, names)
-    with Reel(place, plan.size, Fraction(RATE), crf=_CRF, sound=plan.sound) as reel:
+    with VideoWriter(place, plan.size, Fraction(FRAME_RATE), crf=_CRF, sound=plan.sound) as reel:
         sound = _sound(plan) if plan.sound else None
-        each = SAMPLE_RATE // RATE
+        each = SAMPLE_RATE // FRAME_RATE
         for number in range(plan.frames):
             frame = show.frame(number)
             words.write(frame, number, show.on_stage(number))
-            reel.show(frame)
+            reel.write_frame(frame)
             if sound is not None:
-                reel.play(sound[:, number * each : (number + 1) * each])
-            progress.step()
+                reel.write_sound(sound[:, number * each : (number + 1) * each])
+            progress.advance()
     progress.finish()
 
 
-def _show(plan: Plan) -> tuple[Show, list[str]]:
+def _show(plan: AnimaticPlan) -> tuple[Show, list[str]]:
     """The moving pictures, and what each panel is called."""
     if not plan.panels:
-        return Drift(plan.size, RATE, plan.seed), [""]
+        return Drift(plan.size, FRAME_RATE, plan.seed), [""]
     panels = _evenly(plan.panels, max(1, int(plan.seconds / _PANEL_SECONDS)))
     pictures: list[Frame] = [panel.picture for panel in panels]
-    slides = Slides(pictures, plan.size, plan.frames, RATE, plan.seed, settled=plan.settled)
+    slides = Slides(pictures, plan.size, plan.frames, FRAME_RATE, plan.seed, settled=plan.settled)
     return slides, [panel.name for panel in panels]
 
 
-def _evenly(panels: Sequence[Panel], most: int) -> list[Panel]:
+def _evenly(panels: Sequence[StoryboardPanel], most: int) -> list[StoryboardPanel]:
     """At most that many panels, picked evenly, with the first and the last one."""
     if len(panels) <= most:
         return list(panels)
@@ -95,7 +95,7 @@ def _evenly(panels: Sequence[Panel], most: int) -> list[Panel]:
 class _Words:
     """The prompt, page by page, and the label; each is drawn once and laid over many frames."""
 
-    def __init__(self, plan: Plan, names: Sequence[str]) -> None:
+    def __init__(self, plan: AnimaticPlan, names: Sequence[str]) -> None:
         drawn = caption if plan.panels else title
         most = max(1, int(plan.seconds / _PAGE_SECONDS))
         pages = pages_of(plan.prompt, plan.size, most, large=not plan.panels)
@@ -115,14 +115,14 @@ class _Words:
         start, end = place * self._length, (place + 1) * self._length
         since = number - start if place else np.inf
         until = end - number if place < len(self._pages) - 1 else np.inf
-        return self._pages[place], float(min(1.0, (min(since, until) + 0.5) / (_TURN_SECONDS * RATE)))
+        return self._pages[place], float(min(1.0, (min(since, until) + 0.5) / (_TURN_SECONDS * FRAME_RATE)))
 
 
 def _filled(*words: str) -> Iterator[str]:
     return (word for word in words if word)
 
 
-def _sound(plan: Plan) -> Sound:
+def _sound(plan: AnimaticPlan) -> StereoSound:
     sound = tones(plan.seconds, plan.seed)
     if plan.heard is None:
         return sound

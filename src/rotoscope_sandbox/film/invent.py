@@ -12,7 +12,7 @@ import numpy as np
 
 from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane
 
-__all__ = ["invented"]
+__all__ = ["inpaint_patches"]
 
 _SIDE = 224
 _HALF = 6
@@ -27,7 +27,7 @@ _SMOOTH_SHARE = 0.4
 _LEAST_SOURCE = 400
 
 
-def invented(frame: Frame, hole: Mask) -> Frame:
+def inpaint_patches(frame: Frame, hole: Mask) -> Frame:
     """The frame with its hole made up."""
     if hole.all():
         return np.asarray(cv2.GaussianBlur(frame, (0, 0), max(hole.shape) / 8), np.uint8)

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.vision.pixels import Box, Frame, fit, window
+from rotoscope_sandbox.vision.pixels import Frame, PixelBox, box_slices, shrink_to_side
 
-__all__ = ["Panel", "split", "staged"]
+__all__ = ["StoryboardPanel", "split", "staged"]
 
 _LOOKED_AT = 1024
 _TOLERANCE = 16
@@ -28,37 +28,37 @@ _DIMMED = 0.45
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class StoryboardPanel:
     """A picture to be shown, and what it is called on screen."""
 
     picture: Frame
     name: str
 
 
-def split(sheet: Frame, name: str) -> list[Panel]:
+def split(sheet: Frame, name: str) -> list[StoryboardPanel]:
     """The panels of a storyboard sheet in reading order; a picture without gutters is one panel.
 
     Gutters are straight lines of one colour from edge to edge. What lies between them counts as panels only if it
     is framed: an object on a plain ground touches its own box in a few places, a panel does nearly everywhere.
     """
-    small, scale = fit(sheet, _LOOKED_AT)
-    whole = Box(0, 0, small.shape[1], small.shape[0])
+    small, scale = shrink_to_side(sheet, _LOOKED_AT)
+    whole = PixelBox(0, 0, small.shape[1], small.shape[0])
     boxes = [box for box in _cut(small, whole, _ROUNDS) if _is_panel(small, box)]
     covered = sum(box.area for box in boxes) / whole.area
     if not 1 < len(boxes) <= _MOST_PANELS or covered < _LEAST_COVERED:
-        return [Panel(sheet, name)]
-    parts = [sheet[window(_scaled(box, 1 / scale, sheet.shape))] for box in boxes]
-    return [Panel(part, f"{name}, panel {number}") for number, part in enumerate(parts, 1)]
+        return [StoryboardPanel(sheet, name)]
+    parts = [sheet[box_slices(_scaled(box, 1 / scale, sheet.shape))] for box in boxes]
+    return [StoryboardPanel(part, f"{name}, panel {number}") for number, part in enumerate(parts, 1)]
 
 
-def _scaled(box: Box, factor: float, within: tuple[int, ...]) -> Box:
+def _scaled(box: PixelBox, factor: float, within: tuple[int, ...]) -> PixelBox:
     # One pixel of the small picture may be half gutter.
     spare = 0 if factor == 1 else 1
     edges = (box.left + spare, box.top + spare, box.right - spare, box.bottom - spare)
-    return Box(*(round(edge * factor) for edge in edges)).grown(0, within)
+    return PixelBox(*(round(edge * factor) for edge in edges)).expand(0, within)
 
 
-def _cut(frame: Frame, box: Box, rounds: int) -> list[Box]:
+def _cut(frame: Frame, box: PixelBox, rounds: int) -> list[PixelBox]:
     """Splits a box into bands, the bands into columns, and so on while there are gutters."""
     if rounds == 0:
         return [box]
@@ -69,15 +69,15 @@ def _cut(frame: Frame, box: Box, rounds: int) -> list[Box]:
     return [box]
 
 
-def _bands(frame: Frame, box: Box, *, across: bool) -> list[Box]:
+def _bands(frame: Frame, box: PixelBox, *, across: bool) -> list[PixelBox]:
     """The parts of a box between lines of one colour: from top to bottom, or from left to right."""
-    crop = frame[window(box)]
+    crop = frame[box_slices(box)]
     lines = crop.transpose(1, 0, 2) if across else crop
     thinnest = max(2, round(_THINNEST * max(frame.shape[:2])))
     runs = _runs(~_plain(lines), thinnest)
     if across:
-        return [Box(box.left + first, box.top, box.left + last, box.bottom) for first, last in runs]
-    return [Box(box.left, box.top + first, box.right, box.top + last) for first, last in runs]
+        return [PixelBox(box.left + first, box.top, box.left + last, box.bottom) for first, last in runs]
+    return [PixelBox(box.left, box.top + first, box.right, box.top + last) for first, last in runs]
 
 
 def _plain(lines: Frame) -> NDArray[np.bool_]:
@@ -99,11 +99,11 @@ def _runs(drawn: NDArray[np.bool_], thinnest: int) -> list[tuple[int, int]]:
     return runs
 
 
-def _is_panel(frame: Frame, box: Box) -> bool:
+def _is_panel(frame: Frame, box: PixelBox) -> bool:
     height, width = frame.shape[:2]
     if box.width < _NARROWEST * width or box.height < _NARROWEST * height:
         return False
-    crop = frame[window(box)].astype(np.int16)
+    crop = frame[box_slices(box)].astype(np.int16)
     beside = frame[max(0, box.top - 2), max(0, box.left - 2)].astype(np.int16)
     sides = (crop[:2].max(axis=0), crop[-2:].max(axis=0), crop[:, :2].max(axis=1), crop[:, -2:].max(axis=1))
     lows = (crop[:2].min(axis=0), crop[-2:].min(axis=0), crop[:, :2].min(axis=1), crop[:, -2:].min(axis=1))

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from rotoscope_sandbox.film.animatic import RATE, Plan, make
-from rotoscope_sandbox.film.clips import Clip, Track, clip_of, sound_of, stills_of, track_of
-from rotoscope_sandbox.film.panels import Panel, split
-from rotoscope_sandbox.film.progress import Progress
-from rotoscope_sandbox.film.reel import SAMPLE_RATE, Sound
+from rotoscope_sandbox.film.animatic import FRAME_RATE, AnimaticPlan, write_animatic
+from rotoscope_sandbox.film.input_media import InputSound, InputVideo, open_sound, open_video, read_sound, sample_frames
+from rotoscope_sandbox.film.panels import StoryboardPanel, split
+from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
+from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
 from rotoscope_sandbox.models import Field, Problem, Task, UnusableInput
-from rotoscope_sandbox.vision.pictures import decoded
-from rotoscope_sandbox.vision.pixels import fit
+from rotoscope_sandbox.vision.pictures import decode_picture
+from rotoscope_sandbox.vision.pixels import shrink_to_side
 
 __all__ = ["FIELDS", "SIZES", "generate", "unfit"]
 
@@ -97,10 +97,10 @@ def generate(task: Task) -> str:
     seed = given.get("seed", int(digest[:7], 16))
     task.log(f"Using seed: {seed}")
     resolution = given.get("resolution", "720p")
-    plan = _planned(task, given, resolution, abs(seed))
+    plan = _plan_film(task, given, resolution, abs(seed))
     task.log(f"Generating video... (request ID: cgt-{digest[:14]}-{digest[14:19]})")
     made = task.scratch / "film.mp4"
-    make(plan, made, Progress(task, plan.frames))
+    write_animatic(plan, made, TqdmProgress(task, plan.frames))
     task.log(f"Generated video in {time.perf_counter() - begun:.1f}sec")
     size = made.stat().st_size
     task.log(f"Downloading {size} bytes")
@@ -109,29 +109,31 @@ def generate(task: Task) -> str:
     return task.keep("output.mp4", made)
 
 
-def _metrics(plan: Plan, resolution: str, *, with_video: bool) -> dict[str, Any]:
+def _metrics(plan: AnimaticPlan, resolution: str, *, with_video: bool) -> dict[str, Any]:
     """The model's own metrics, and the sandbox's words, which a bare URL has no place for."""
     width, height = plan.size
     shown = f"{len(plan.panels)} panels" if len(plan.panels) > 1 else "one panel" if plan.panels else "a title card"
     return {
         "model_variant": "video_in" if with_video else "non_video_in",
         "resolution_target": resolution,
-        "token_output_count": width * height * (RATE * plan.seconds + 1) // _TOKEN_PIXELS,
+        "token_output_count": width * height * (FRAME_RATE * plan.seconds + 1) // _TOKEN_PIXELS,
         "video_output_duration_seconds": plan.seconds,
         "sandbox": {"method": f"animatic of {shown}", "confidence": _CONFIDENCE, "notice": _NOTICE},
     }
 
 
-def _planned(task: Task, given: Mapping[str, Any], resolution: str, seed: int) -> Plan:
-    clips = [clip_of(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
-    _bounded("reference_videos", [clip.seconds for clip in clips])
-    size = _size(task, given, clips, SIZES[resolution])
+def _plan_film(task: Task, given: Mapping[str, Any], resolution: str, seed: int) -> AnimaticPlan:
+    clips = [open_video(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
+    _check_total_length("reference_videos", [clip.seconds for clip in clips])
+    size = _film_size(task, given, clips, SIZES[resolution])
     side = round(_PANEL_SHARE * max(size))
-    panels = [Panel(fit(panel.picture, side)[0], panel.name) for panel in _panels(task, given, clips)]
+    panels = [
+        StoryboardPanel(shrink_to_side(panel.picture, side)[0], panel.name) for panel in _panels(task, given, clips)
+    ]
     duration = given.get("duration", _CHOSEN_SECONDS)
     seconds = _CHOSEN_SECONDS if duration == _AUTO else duration
     audible = given.get("generate_audio", True)
-    return Plan(
+    return AnimaticPlan(
         prompt=given.get("prompt", ""),
         panels=panels,
         size=size,
@@ -139,55 +141,55 @@ def _planned(task: Task, given: Mapping[str, Any], resolution: str, seed: int) -
         seed=seed,
         settled="image" in given,
         sound=audible,
-        heard=_heard(task, given, seconds) if audible else None,
+        heard=_reference_sound(task, given, seconds) if audible else None,
     )
 
 
-def _bounded(field_name: str, lengths: Sequence[float]) -> None:
+def _check_total_length(field_name: str, lengths: Sequence[float]) -> None:
     if sum(lengths) > _MOST_REFERENCE_SECONDS:
         raise UnusableInput(field_name, "All references together last longer than 15 seconds.")
 
 
-def _panels(task: Task, given: Mapping[str, Any], clips: Sequence[Clip]) -> Iterator[Panel]:
+def _panels(task: Task, given: Mapping[str, Any], clips: Sequence[InputVideo]) -> Iterator[StoryboardPanel]:
     for name, words in (("image", "First frame"), ("last_frame_image", "Last frame")):
         if name in given:
-            yield Panel(decoded(task.read(name, given[name]), name), words)
+            yield StoryboardPanel(decode_picture(task.read(name, given[name]), name), words)
     for number, reference in enumerate(given.get("reference_images", []), 1):
-        picture = decoded(task.read("reference_images", reference), "reference_images")
+        picture = decode_picture(task.read("reference_images", reference), "reference_images")
         yield from split(picture, f"Image {number}")
     for number, clip in enumerate(clips, 1):
-        yield from (Panel(still, f"Video {number}") for still in stills_of(clip, _STILLS))
+        yield from (StoryboardPanel(still, f"Video {number}") for still in sample_frames(clip, _STILLS))
 
 
-def _first_shape(task: Task, given: Mapping[str, Any], clips: Sequence[Clip]) -> tuple[int, int] | None:
+def _first_reference_size(task: Task, given: Mapping[str, Any], clips: Sequence[InputVideo]) -> tuple[int, int] | None:
     """Width and height of the first picture or video that was handed in."""
     references = given.get("reference_images", [])
     for name, reference in (("image", given.get("image")), ("reference_images", next(iter(references), None))):
         if reference is not None:
-            height, width = decoded(task.read(name, reference), name).shape[:2]
+            height, width = decode_picture(task.read(name, reference), name).shape[:2]
             return width, height
     return (clips[0].width, clips[0].height) if clips else None
 
 
-def _size(
-    task: Task, given: Mapping[str, Any], clips: Sequence[Clip], sizes: Mapping[str, tuple[int, int]]
+def _film_size(
+    task: Task, given: Mapping[str, Any], clips: Sequence[InputVideo], sizes: Mapping[str, tuple[int, int]]
 ) -> tuple[int, int]:
     """Width and height: as asked, or of the shape that is nearest to the first picture or video."""
     aspect = given.get("aspect_ratio", _USUAL)
     if aspect != _ADAPTIVE:
         return sizes[aspect]
-    shape = _first_shape(task, given, clips)
+    shape = _first_reference_size(task, given, clips)
     if shape is None:
         return sizes[_USUAL]
     wanted = math.log(shape[0] / shape[1])
     return min(sizes.values(), key=lambda size: abs(math.log(size[0] / size[1]) - wanted))
 
 
-def _heard(task: Task, given: Mapping[str, Any], seconds: int) -> Sound | None:
+def _reference_sound(task: Task, given: Mapping[str, Any], seconds: int) -> StereoSound | None:
     """The sounds that were handed in, one after the other, as long as the film."""
-    tracks: list[Track] = [track_of(task, "reference_audios", one) for one in given.get("reference_audios", [])]
-    _bounded("reference_audios", [track.seconds for track in tracks])
+    tracks: list[InputSound] = [open_sound(task, "reference_audios", one) for one in given.get("reference_audios", [])]
+    _check_total_length("reference_audios", [track.seconds for track in tracks])
     if not tracks:
         return None
-    pieces = [piece for track in tracks for piece in sound_of(track, seconds)]
+    pieces = [piece for track in tracks for piece in read_sound(track, seconds)]
     return np.concatenate([np.zeros((2, 0), np.float32), *pieces], axis=1)[:, : seconds * SAMPLE_RATE]

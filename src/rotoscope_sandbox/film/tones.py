@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rotoscope_sandbox.film.reel import SAMPLE_RATE, Sound
+from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
 
 __all__ = ["tones"]
 
@@ -21,7 +21,7 @@ _NOTE_LEVEL = 0.05
 _FADE_SECONDS = 0.4
 
 
-def tones(seconds: float, seed: int) -> Sound:
+def tones(seconds: float, seed: int) -> StereoSound:
     """That many seconds of sound, to the sample."""
     chance = np.random.default_rng(seed)
     total = round(seconds * SAMPLE_RATE)
@@ -36,7 +36,7 @@ def tones(seconds: float, seed: int) -> Sound:
     return sound * _ends(total)
 
 
-def _add(sound: Sound, start: float, wave: np.ndarray[tuple[int], np.dtype[np.float32]], side: float) -> None:
+def _add(sound: StereoSound, start: float, wave: np.ndarray[tuple[int], np.dtype[np.float32]], side: float) -> None:
     first = round(start * SAMPLE_RATE)
     heard = wave[: sound.shape[1] - first]
     for row, share in ((0, 1 - side), (1, side)):

@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from rotoscope_sandbox.film.clips import Clip, clip_of, fitted, frames_of
-from rotoscope_sandbox.film.fill import Filler, Take, windows
-from rotoscope_sandbox.film.masks import Masks, masks_of
-from rotoscope_sandbox.film.motion import STILL, doubled, grown, halved, shift
-from rotoscope_sandbox.film.progress import Progress
-from rotoscope_sandbox.film.prompted import show_prompt
-from rotoscope_sandbox.film.reel import Reel
-from rotoscope_sandbox.film.reference import Layer, cut
+from rotoscope_sandbox.film.camera_motion import STILL, dilate_disc, estimate_motion, half_size_grey, to_full_size
+from rotoscope_sandbox.film.compositing import ReferenceLayer, cut_out_reference
+from rotoscope_sandbox.film.edit_masks import EditMasks, open_edit_masks
+from rotoscope_sandbox.film.input_media import InputVideo, crop_to_size, open_video, read_frames
+from rotoscope_sandbox.film.prompted import write_prompt_film
+from rotoscope_sandbox.film.temporal_inpaint import EditFrame, TemporalInpainter, sliding_windows
+from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
+from rotoscope_sandbox.film.video_writer import VideoWriter
 from rotoscope_sandbox.models import Field, Problem, Task
-from rotoscope_sandbox.vision.pictures import decoded
+from rotoscope_sandbox.vision.pictures import decode_picture
 from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane
 
 __all__ = ["FIELDS", "VERSION", "edit", "unfit"]
@@ -75,37 +75,37 @@ def unfit(given: Mapping[str, Any]) -> Problem | None:
 class _Edit:
     """One edit: where it reads, how it fills, and what it lays into the mask."""
 
-    clip: Clip
-    masks: Masks
+    clip: InputVideo
+    masks: EditMasks
     size: tuple[int, int]
     frames: int
-    filler: Filler
-    layer: Layer | None
+    filler: TemporalInpainter
+    layer: ReferenceLayer | None
     laid: str
 
     def film(self) -> Iterator[Frame]:
         """Every frame of the result, in order."""
-        for around, at in windows(self._takes()):
+        for around, at in sliding_windows(self._edit_frames()):
             filled = self.filler.fill(around, at)
             made = filled if self.layer is None else self.layer.lay(filled, around, at)
-            yield _blended(around[at].frame, made, around[at].mask)
+            yield _blend_inside_mask(around[at].frame, made, around[at].mask)
 
-    def _takes(self) -> Iterator[Take]:
+    def _edit_frames(self) -> Iterator[EditFrame]:
         spread = max(1, round(_SPREAD * self.size[0])) if self.masks.followed else 0
-        frames = (fitted(frame, self.size) for frame in frames_of(self.clip, self.frames))
+        frames = (crop_to_size(frame, self.size) for frame in read_frames(self.clip, self.frames))
         first = next(frames)
         find = self.masks.start(first)
         # The very first mask is the user's own, and taken as it is.
-        last, before = Take(first, find(first), STILL), halved(first)
+        last, before = EditFrame(first, find(first), STILL), half_size_grey(first)
         yield last
         for frame in frames:
-            grey = halved(frame)
-            motion, mask = doubled(shift(before, grey, last.hole)), find(frame)
-            last, before = Take(frame, grown(mask, spread) if spread else mask, motion), grey
+            grey = half_size_grey(frame)
+            motion, mask = to_full_size(estimate_motion(before, grey, last.hole)), find(frame)
+            last, before = EditFrame(frame, dilate_disc(mask, spread) if spread else mask, motion), grey
             yield last
 
 
-def _blended(frame: Frame, made: Frame, mask: Mask) -> Frame:
+def _blend_inside_mask(frame: Frame, made: Frame, mask: Mask) -> Frame:
     """The edit inside the mask, softly within its edge; outside not a pixel differs."""
     far = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
     # The picture's own border is no edge of the mask.
@@ -120,38 +120,38 @@ def edit(task: Task) -> str:
     task.log(f"Using seed: {given.get('seed', -1)}")
     width, height = (int(side) for side in given.get("size", _SIZE).split("*"))
     if "src_video" not in given:
-        return show_prompt(task, given, (width, height), given.get("frame_num", _FRAMES))
-    plan = _planned(task, given, (width, height))
+        return write_prompt_film(task, given, (width, height), given.get("frame_num", _FRAMES))
+    plan = _plan_edit(task, given, (width, height))
     made = task.scratch / "edit.mp4"
-    progress = Progress(task, plan.clip.count(plan.frames))
-    with Reel(made, plan.size, plan.clip.rate, crf=_CRF) as reel:
+    progress = TqdmProgress(task, plan.clip.count_frames(plan.frames))
+    with VideoWriter(made, plan.size, plan.clip.rate, crf=_CRF) as reel:
         for frame in plan.film():
-            reel.show(frame)
-            progress.step()
+            reel.write_frame(frame)
+            progress.advance()
     progress.finish()
     task.log(f"Edited {reel.frames} frames in {time.perf_counter() - begun:.1f}sec")
-    task.report({"sandbox": _words(plan, len(given.get("src_ref_images", [])))})
+    task.report({"sandbox": _sandbox_note(plan, len(given.get("src_ref_images", [])))})
     return task.keep("output.mp4", made)
 
 
-def _planned(task: Task, given: Mapping[str, Any], size: tuple[int, int]) -> _Edit:
-    clip = clip_of(task, "src_video", given["src_video"])
-    masks = masks_of(task, "src_mask", given["src_mask"], clip, size)
-    layer, laid = _layer(task, given.get("src_ref_images", []))
+def _plan_edit(task: Task, given: Mapping[str, Any], size: tuple[int, int]) -> _Edit:
+    clip = open_video(task, "src_video", given["src_video"])
+    masks = open_edit_masks(task, "src_mask", given["src_mask"], clip, size)
+    layer, laid = _open_reference(task, given.get("src_ref_images", []))
     offsets = _SPEEDS[given.get("speed_mode", next(iter(_SPEEDS)))]
-    return _Edit(clip, masks, size, given.get("frame_num", _FRAMES), Filler(offsets), layer, laid)
+    return _Edit(clip, masks, size, given.get("frame_num", _FRAMES), TemporalInpainter(offsets), layer, laid)
 
 
-def _layer(task: Task, references: Sequence[str]) -> tuple[Layer | None, str]:
+def _open_reference(task: Task, references: Sequence[str]) -> tuple[ReferenceLayer | None, str]:
     if not references:
         return None, ""
     content = task.read("src_ref_images", references[0])
-    pixels = decoded(content, "src_ref_images")
-    cutting = cut(pixels, _alpha(content, pixels.shape))
-    return Layer(cutting), cutting.method
+    pixels = decode_picture(content, "src_ref_images")
+    cutting = cut_out_reference(pixels, _read_alpha(content, pixels.shape))
+    return ReferenceLayer(cutting), cutting.method
 
 
-def _alpha(content: bytes, shape: tuple[int, ...]) -> Plane | None:
+def _read_alpha(content: bytes, shape: tuple[int, ...]) -> Plane | None:
     """The transparency of a picture that was found to be readable, 0 to 1; None where it has none."""
     with Image.open(io.BytesIO(content)) as picture:
         if not picture.has_transparency_data:
@@ -160,10 +160,10 @@ def _alpha(content: bytes, shape: tuple[int, ...]) -> Plane | None:
     return alpha if alpha.shape == shape[:2] else None
 
 
-def _words(plan: _Edit, references: int) -> dict[str, Any]:
+def _sandbox_note(plan: _Edit, references: int) -> dict[str, Any]:
     """How the edit was made: for people, because a bare URL has no place for it."""
     filler = plan.filler
-    invented = filler.missing / filler.wanted if filler.wanted else 0.0
+    inpaint_patches = filler.missing / filler.wanted if filler.wanted else 0.0
     method = f"{plan.masks.method}; temporal fill along the camera's motion"
     laid = ""
     if plan.layer is not None:
@@ -173,11 +173,11 @@ def _words(plan: _Edit, references: int) -> dict[str, Any]:
         )
     notice = (
         f"The prompt was not understood: what the mask selects was filled from other frames{laid}; "
-        f"{invented:.0%} of it was seen in no frame near and had to be invented."
+        f"{inpaint_patches:.0%} of it was seen in no frame near and had to be invented."
     )
     return {
         "method": method,
-        "confidence": round(max(0.1, 0.8 * (1 - invented)), 2),
+        "confidence": round(max(0.1, 0.8 * (1 - inpaint_patches)), 2),
         "notice": notice,
-        "invented": round(invented, 4),
+        "inpaint_patches": round(inpaint_patches, 4),
     }

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.vision.cutout import Cutout, by_likely
-from rotoscope_sandbox.vision.outline import resized
-from rotoscope_sandbox.vision.pixels import Frame, Mask, fit, largest
-from rotoscope_sandbox.vision.tree import Tree, grow
+from rotoscope_sandbox.vision.grabcut import resize_mask
+from rotoscope_sandbox.vision.pixels import Frame, Mask, largest_components, shrink_to_side
+from rotoscope_sandbox.vision.region_merge import RegionTree, build_region_tree
+from rotoscope_sandbox.vision.segmentation import Segmentation, segment_rough_mask
 
-__all__ = ["most_salient"]
+__all__ = ["most_salient_region"]
 
 _SIDE = 320
 _DULL = 4.0
@@ -24,21 +24,21 @@ _DULL = 4.0
 _MOST_TRUST = 0.25
 
 
-def most_salient(frame: Frame) -> Cutout:
+def most_salient_region(frame: Frame) -> Segmentation:
     """The region that stands out most; its confidence is never above 0.25, for nobody asked for it."""
-    small, _ = fit(frame, _SIDE)
-    tree = grow(small)
-    scores = _scores(tree)
-    likely = largest(_striking(scores)[tree.labels], share=0.5)
-    rough = resized(likely, frame.shape[:2])
-    found = by_likely(frame, rough)
-    return Cutout(found.mask, "salience, then grabcut", round(min(_MOST_TRUST, found.confidence / 3), 2))
+    small, _ = shrink_to_side(frame, _SIDE)
+    tree = build_region_tree(small)
+    scores = _salience_scores(tree)
+    likely = largest_components(_above_otsu_threshold(scores)[tree.labels], share=0.5)
+    rough = resize_mask(likely, frame.shape[:2])
+    found = segment_rough_mask(frame, rough)
+    return Segmentation(found.mask, "salience, then grabcut", round(min(_MOST_TRUST, found.confidence / 3), 2))
 
 
-def _scores(tree: Tree) -> NDArray[np.float64]:
+def _salience_scores(tree: RegionTree) -> NDArray[np.float64]:
     """0 to 1 for every superpixel: how far from the border, counted in colour steps, times how central."""
     count = tree.leaves
-    far = _from_border(tree)
+    far = _distance_from_border(tree)
     height, width = tree.labels.shape
     rows, columns = np.mgrid[0:height, 0:width]
     sizes = np.asarray(tree.sizes[:count])
@@ -49,10 +49,10 @@ def _scores(tree: Tree) -> NDArray[np.float64]:
     return scores
 
 
-def _from_border(tree: Tree) -> NDArray[np.float64]:
+def _distance_from_border(tree: RegionTree) -> NDArray[np.float64]:
     """Shortest way from every superpixel out of the picture; leaving costs what an odd border piece costs."""
     far = np.full(tree.leaves, np.inf)
-    heap = [(cost, leaf) for leaf, cost in _exits(tree).items()]
+    heap = [(cost, leaf) for leaf, cost in _border_costs(tree).items()]
     heapq.heapify(heap)
     while heap:
         cost, leaf = heapq.heappop(heap)
@@ -65,7 +65,7 @@ def _from_border(tree: Tree) -> NDArray[np.float64]:
     return far
 
 
-def _exits(tree: Tree) -> dict[int, float]:
+def _border_costs(tree: RegionTree) -> dict[int, float]:
     labels = tree.labels
     edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     colours = np.stack([tree.colours[leaf] for leaf in edge])
@@ -75,7 +75,7 @@ def _exits(tree: Tree) -> dict[int, float]:
     return {int(leaf): float(max(0.0, cost - odd.min())) for leaf, cost in zip(edge, odd, strict=True)}
 
 
-def _striking(scores: NDArray[np.float64]) -> Mask:
+def _above_otsu_threshold(scores: NDArray[np.float64]) -> Mask:
     levels = np.round(scores / max(float(scores.max()), 1e-6) * 255).astype(np.uint8)
     threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)
     chosen = levels > threshold

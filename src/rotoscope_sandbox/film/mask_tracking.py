@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.film.motion import STILL, Grey, Motion, shift
+from rotoscope_sandbox.film.camera_motion import STILL, Grey, Motion, estimate_motion
 from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane
 
-__all__ = ["Follower"]
+__all__ = ["MaskTracker"]
 
 _FLOW_SIDE = 480
 _HALF = 0.5
@@ -40,7 +40,7 @@ _LEAST_AGREEING = 0.3
 _WINDOW = (15, 15)
 
 
-class Follower:
+class MaskTracker:
     """Follows a mask from the first frame through a clip.
 
     Dense flow (DIS) carries the mask from frame to frame. What the flow lets slip is decided by two witnesses: in
@@ -54,8 +54,8 @@ class Follower:
         scale = min(1.0, _FLOW_SIDE / max(mask.shape))
         self._size = max(16, round(mask.shape[1] * scale)), max(16, round(mask.shape[0] * scale))
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        small = self._small(frame)
-        self._grey = _grey(small)
+        small = self._shrink(frame)
+        self._to_grey = _to_grey(small)
         self._soft = np.asarray(
             cv2.resize(mask.astype(np.float32), self._size, interpolation=cv2.INTER_AREA), np.float32
         )
@@ -63,22 +63,22 @@ class Follower:
         self._x, self._y = columns.astype(np.float32), rows.astype(np.float32)
         self._within, self._beyond = (np.ones(_SHADES**3, np.float32) for _ in range(2))
         self._strokes = [max(3, round(side * max(self._size) / _FLOW_SIDE)) for side in (_TRAIL, _GAP)]
-        self._learn(small, 1.0)
+        self._update_colours(small, 1.0)
 
-    def step(self, frame: Frame) -> Mask:
+    def next_mask(self, frame: Frame) -> Mask:
         """Where the mask is in the next frame."""
-        small = self._small(frame)
-        grey = _grey(small)
-        way, unity = self._as_one(grey)
-        back = np.asarray(self._flow.calc(grey, self._grey, self._guess(way)), np.float32)
-        carried = _looked_up(self._soft, self._x + back[..., 0], self._y + back[..., 1])
-        stays = self._left_behind(grey, way, back) * np.float32(unity)
-        self._soft, self._grey = self._decided(carried, stays, small), grey
-        self._learn(small, _LEARNING)
+        small = self._shrink(frame)
+        grey = _to_grey(small)
+        way, unity = self._object_motion(grey)
+        back = np.asarray(self._flow.calc(grey, self._to_grey, self._initial_flow(way)), np.float32)
+        carried = _sample_at(self._soft, self._x + back[..., 0], self._y + back[..., 1])
+        stays = self._moves_with_camera(grey, way, back) * np.float32(unity)
+        self._soft, self._to_grey = self._combine_evidence(carried, stays, small), grey
+        self._update_colours(small, _LEARNING)
         large = cv2.resize(self._soft, self._shape[::-1], interpolation=cv2.INTER_CUBIC)
         return np.asarray(large > _HALF)
 
-    def _guess(self, way: Motion) -> Plane:
+    def _initial_flow(self, way: Motion) -> Plane:
         """Where the flow starts from: the object moves as one, everything else stands still.
 
         Without it, flow misses small things that move further than they are grainy.
@@ -86,36 +86,36 @@ class Follower:
         here = cv2.warpPerspective(self._soft, way, self._size)
         there = cv2.dilate(here, np.ones((7, 7), np.uint8)) > _HALF
         guess = np.zeros((*self._soft.shape, 2), np.float32)
-        guess[there] = self._backward(way)[there]
+        guess[there] = self._backward_flow(way)[there]
         return guess
 
-    def _backward(self, way: Motion) -> Plane:
+    def _backward_flow(self, way: Motion) -> Plane:
         """How far every pixel has to go to where it was."""
         places = np.dstack([self._x, self._y])
         return np.asarray(cv2.perspectiveTransform(places, np.linalg.inv(way)) - places, np.float32)
 
-    def _left_behind(self, grey: Grey, way: Motion, back: Plane) -> Plane:
+    def _moves_with_camera(self, grey: Grey, way: Motion, back: Plane) -> Plane:
         """How sure it is (0 to 1) that a pixel goes with the camera and not with the object."""
-        camera = shift(self._grey, grey, self._soft > _FAINT)
-        still = self._backward(camera)
-        apart = np.linalg.norm(self._backward(way) - still, axis=2) > _LEAST_APART
+        camera = estimate_motion(self._to_grey, grey, self._soft > _FAINT)
+        still = self._backward_flow(camera)
+        apart = np.linalg.norm(self._backward_flow(way) - still, axis=2) > _LEAST_APART
         flows = np.linalg.norm(back - still, axis=2) < _LEAST_APART
-        as_object, as_ground = (self._misfit(grey, one) for one in (way, camera))
+        as_object, as_ground = (self._prediction_error(grey, one) for one in (way, camera))
         return np.asarray(np.clip((as_object - as_ground) / _CLEAR_MISFIT, 0, 1) * (apart & flows), np.float32)
 
-    def _misfit(self, grey: Grey, way: Motion) -> Plane:
-        moved = cv2.warpPerspective(self._grey, way, self._size, borderMode=cv2.BORDER_REPLICATE)
+    def _prediction_error(self, grey: Grey, way: Motion) -> Plane:
+        moved = cv2.warpPerspective(self._to_grey, way, self._size, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(
             cv2.GaussianBlur(cv2.absdiff(moved, grey).astype(np.float32), (0, 0), _MISFIT_BLUR), np.float32
         )
 
-    def _as_one(self, grey: Grey) -> tuple[Motion, float]:
+    def _object_motion(self, grey: Grey) -> tuple[Motion, float]:
         """The turn, growth and way that most points of the object agree on, and how much it moves as one (0 to 1)."""
         inside = (self._soft > _HALF).astype(np.uint8)
-        points = cv2.goodFeaturesToTrack(self._grey, _POINTS, 0.01, _APART, mask=inside)
+        points = cv2.goodFeaturesToTrack(self._to_grey, _POINTS, 0.01, _APART, mask=inside)
         if points is None or len(points) < _FEWEST:
             return STILL, 0.0
-        found, known, _ = cv2.calcOpticalFlowPyrLK(self._grey, grey, points, np.empty_like(points), winSize=_WINDOW)
+        found, known, _ = cv2.calcOpticalFlowPyrLK(self._to_grey, grey, points, np.empty_like(points), winSize=_WINDOW)
         kept = known.ravel() == 1
         if kept.sum() < _FEWEST:
             return STILL, 0.0
@@ -127,16 +127,16 @@ class Follower:
             return STILL, 0.0
         return np.vstack([way, [0, 0, 1]]), min(max((share - _LOOSE) / (_STIFF - _LOOSE), 0.0), 1.0)
 
-    def _small(self, frame: Frame) -> Frame:
+    def _shrink(self, frame: Frame) -> Frame:
         return np.asarray(cv2.resize(np.ascontiguousarray(frame), self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
-    def _decided(self, carried: Plane, stays: Plane, small: Frame) -> Plane:
+    def _combine_evidence(self, carried: Plane, stays: Plane, small: Frame) -> Plane:
         """The carried mask, crisp again: near its outline the colours have a say, elsewhere other things have them too.
 
         They argue for the object more than against it: what is lost once does not come back.
         """
         belief = cv2.GaussianBlur(carried, (0, 0), _BLUR) - _HALF
-        odds = np.log(self._within / self._beyond)[_shades(small)]
+        odds = np.log(self._within / self._beyond)[_colour_bins(small)]
         colours = cv2.GaussianBlur(np.clip(odds, -_AGAINST, _FOR), (0, 0), 1.5)
         near = np.abs(cv2.GaussianBlur(carried, (0, 0), _NEAR) - _HALF) < _BAND
         apart = 1 - float(np.minimum(self._within, self._beyond).sum())
@@ -147,9 +147,9 @@ class Follower:
         opened = cv2.morphologyEx(crisp, cv2.MORPH_OPEN, trail)
         return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, gap), np.float32)
 
-    def _learn(self, small: Frame, speed: float) -> None:
+    def _update_colours(self, small: Frame, speed: float) -> None:
         """Counts the colours well inside and outside of the mask."""
-        shades = _shades(small)
+        shades = _colour_bins(small)
         sure = cv2.erode(self._soft, np.ones((5, 5), np.uint8)), cv2.erode(1 - self._soft, np.ones((5, 5), np.uint8))
         for shares, weight in zip((self._within, self._beyond), sure, strict=True):
             counts = np.bincount(shades.ravel(), weight.ravel(), _SHADES**3)
@@ -157,15 +157,15 @@ class Follower:
             shares[:] = shares + np.float32(speed) * (now.astype(np.float32) - shares)
 
 
-def _looked_up(plane: Plane, x: Plane, y: Plane) -> Plane:
+def _sample_at(plane: Plane, x: Plane, y: Plane) -> Plane:
     return np.asarray(cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _grey(small: Frame) -> Grey:
+def _to_grey(small: Frame) -> Grey:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def _shades(small: Frame) -> NDArray[np.intp]:
+def _colour_bins(small: Frame) -> NDArray[np.intp]:
     """A number for the rough colour of every pixel."""
     rough = np.asarray(cv2.GaussianBlur(small, (0, 0), 1), np.intp) >> _SHADE_BITS
     return np.asarray((rough[..., 0] * _SHADES + rough[..., 1]) * _SHADES + rough[..., 2], np.intp)

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane, fit, holding, largest
+from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane, components_touching, largest_components, shrink_to_side
 
-__all__ = ["FINE_SIDE", "Hints", "outline", "resized", "sharpened", "spread"]
+__all__ = ["FINE_SIDE", "GrabcutHints", "dilate_square", "resize_mask", "segment_crop", "upsample_mask"]
 
 FINE_SIDE = 384
 _COARSE_SIDE = 320
@@ -26,7 +26,7 @@ _HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
+class GrabcutHints:
     """What is known beforehand. Outside `inside` is background; within it GrabCut starts from `likely`.
 
     Attributes:
@@ -44,19 +44,19 @@ class Hints:
     def marks(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The hints as GrabCut wants them, at another size."""
         marks = np.full(shape, cv2.GC_BGD, np.uint8)
-        inside = resized(self.inside, shape)
+        inside = resize_mask(self.inside, shape)
         marks[inside] = cv2.GC_PR_BGD
-        marks[inside & resized(self.likely, shape)] = cv2.GC_PR_FGD
-        self.insist(marks)
+        marks[inside & resize_mask(self.likely, shape)] = cv2.GC_PR_FGD
+        self.apply_clicks(marks)
         return marks
 
-    def insist(self, marks: NDArray[np.uint8]) -> None:
+    def apply_clicks(self, marks: NDArray[np.uint8]) -> None:
         """Clicks are certain, whatever a mask says."""
-        marks[resized(self.drop, marks.shape)] = cv2.GC_BGD
-        marks[resized(self.keep, marks.shape)] = cv2.GC_FGD
+        marks[resize_mask(self.drop, marks.shape)] = cv2.GC_BGD
+        marks[resize_mask(self.keep, marks.shape)] = cv2.GC_FGD
 
 
-def resized(mask: Mask, shape: tuple[int, ...]) -> Mask:
+def resize_mask(mask: Mask, shape: tuple[int, ...]) -> Mask:
     """A mask at another (height, width, ...), nearest pixel."""
     if mask.shape == shape[:2]:
         return mask
@@ -64,28 +64,28 @@ def resized(mask: Mask, shape: tuple[int, ...]) -> Mask:
     return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)).astype(np.bool_)
 
 
-def spread(mask: Mask, reach: int) -> Mask:
+def dilate_square(mask: Mask, reach: int) -> Mask:
     """The mask grown by `reach` pixels on every side."""
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel)).astype(np.bool_)
 
 
-def outline(small: Frame, hints: Hints) -> Mask:
+def segment_crop(small: Frame, hints: GrabcutHints) -> Mask:
     """The object in a small picture: the parts that a selecting click holds, without clicks the largest part."""
-    coarse, _ = fit(small, _COARSE_SIDE)
+    coarse, _ = shrink_to_side(small, _COARSE_SIDE)
     found = _grabcut(coarse, hints.marks(coarse.shape[:2]), _COARSE_ROUNDS)
-    found = resized(found, small.shape[:2])
+    found = resize_mask(found, small.shape[:2])
     if coarse.shape != small.shape:
         found = _grabcut(small, _band(found, hints), _FINE_ROUNDS)
-    return holding(found, hints.keep) if hints.keep.any() else largest(found)
+    return components_touching(found, hints.keep) if hints.keep.any() else largest_components(found)
 
 
-def _band(found: Mask, hints: Hints) -> NDArray[np.uint8]:
+def _band(found: Mask, hints: GrabcutHints) -> NDArray[np.uint8]:
     marks = np.where(found, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    marks[~spread(found, _BAND)] = cv2.GC_BGD
-    marks[~spread(~found, _BAND)] = cv2.GC_FGD
+    marks[~dilate_square(found, _BAND)] = cv2.GC_BGD
+    marks[~dilate_square(~found, _BAND)] = cv2.GC_FGD
     marks[~hints.inside] = cv2.GC_BGD
-    hints.insist(marks)
+    hints.apply_clicks(marks)
     return marks
 
 
@@ -104,16 +104,16 @@ def _grabcut(frame: Frame, marks: NDArray[np.uint8], rounds: int) -> Mask:
     return np.isin(marks, selected)
 
 
-def sharpened(found: Mask, small: Frame, crop: Frame) -> Mask:
+def upsample_mask(found: Mask, small: Frame, crop: Frame) -> Mask:
     """The small mask at the crop's size, its outline drawn along the picture's edges (fast guided filter)."""
     if small.shape == crop.shape:
         return found
-    slope, level = _local_line(_grey(small), found.astype(np.float32))
+    slope, level = _local_line(_grey_name(small), found.astype(np.float32))
     size = crop.shape[1], crop.shape[0]
-    return np.asarray(cv2.resize(slope, size) * _grey(crop) + cv2.resize(level, size) > _HALF, dtype=np.bool_)
+    return np.asarray(cv2.resize(slope, size) * _grey_name(crop) + cv2.resize(level, size) > _HALF, dtype=np.bool_)
 
 
-def _grey(frame: Frame) -> Plane:
+def _grey_name(frame: Frame) -> Plane:
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
     return np.asarray(grey / np.float32(255), dtype=np.float32)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.pixels import Frame, Mask
 
-__all__ = ["STILL", "Grey", "Motion", "doubled", "grown", "halved", "shift"]
+__all__ = ["STILL", "Grey", "Motion", "dilate_disc", "estimate_motion", "half_size_grey", "to_full_size"]
 
 Grey: TypeAlias = NDArray[np.uint8]
 """A picture of half size without colour."""
@@ -28,21 +28,21 @@ _STEADY = 0.15
 _WINDOW = (15, 15)
 
 
-def halved(frame: Frame) -> Grey:
+def half_size_grey(frame: Frame) -> Grey:
     """The frame as motion is looked for in it."""
     half = max(1, frame.shape[1] // 2), max(1, frame.shape[0] // 2)
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def grown(mask: Mask, pixels: int) -> Mask:
+def dilate_disc(mask: Mask, pixels: int) -> Mask:
     """The mask and everything that near to it."""
     side = 2 * pixels + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), np.bool_)
 
 
-def shift(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
+def estimate_motion(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
     """How the camera moved between two pictures, judged by points outside a mask (of any size).
 
     `STILL` where that cannot be told.
@@ -62,16 +62,16 @@ def shift(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
     if fitted is None or agreeing.mean() < _LEAST_AGREEING:
         return STILL
     motion: Motion = np.asarray(fitted / fitted[2, 2], np.float64)
-    return motion if _believable(motion, earlier.shape) else STILL
+    return motion if _is_plausible(motion, earlier.shape) else STILL
 
 
-def doubled(motion: Motion) -> Motion:
+def to_full_size(motion: Motion) -> Motion:
     """The same motion in a picture of twice the size."""
     half = np.diag([0.5, 0.5, 1.0])
     return np.asarray(np.linalg.inv(half) @ motion @ half, np.float64)
 
 
-def _believable(motion: Motion, shape: tuple[int, ...]) -> bool:
+def _is_plausible(motion: Motion, shape: tuple[int, ...]) -> bool:
     """Whether no corner of the picture goes further than a quarter of its width in one frame."""
     height, width = shape[:2]
     corners = np.array([[[0, 0]], [[width, 0]], [[0, height]], [[width, height]]], np.float64)

@@ -11,11 +11,20 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 
-from rotoscope_sandbox.film.reel import SAMPLE_RATE, Sound
+from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
 from rotoscope_sandbox.models import Task, UnusableInput
 from rotoscope_sandbox.vision.pixels import Frame
 
-__all__ = ["Clip", "Track", "clip_of", "fitted", "frames_of", "sound_of", "stills_of", "track_of"]
+__all__ = [
+    "InputSound",
+    "InputVideo",
+    "crop_to_size",
+    "open_sound",
+    "open_video",
+    "read_frames",
+    "read_sound",
+    "sample_frames",
+]
 
 _FILMS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"
 _SOUNDS = f"mp3,wav,{_FILMS}"
@@ -29,7 +38,7 @@ _QUARTER = 90
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class InputVideo:
     """A video that has been measured: upright size in pixels, frames a second, length in seconds (0: unknown)."""
 
     place: Path
@@ -39,15 +48,15 @@ class Clip:
     rate: Fraction
     seconds: float
 
-    def count(self, most: int) -> int:
+    def count_frames(self, most: int) -> int:
         """How many frames there are, at most `most`; counted, because files say it wrongly or not at all."""
-        with _opened(self.place, self.field_name, _FILMS) as file:
+        with _open_container(self.place, self.field_name, _FILMS) as file:
             packets = (1 for packet in file.demux(file.streams.video[0]) if packet.size)
             return sum(one for one, _ in zip(packets, range(most), strict=False))
 
 
 @contextmanager
-def _opened(place: Path, field_name: str, formats: str) -> Iterator[InputContainer]:
+def _open_container(place: Path, field_name: str, formats: str) -> Iterator[InputContainer]:
     """The file, with the whitelists that keep playlists and references to other files out."""
     options = {"format_whitelist": formats, "protocol_whitelist": "file"}
     try:
@@ -59,10 +68,10 @@ def _opened(place: Path, field_name: str, formats: str) -> Iterator[InputContain
         raise UnusableInput(field_name, message, f"{kind}_load_error") from problem
 
 
-def clip_of(task: Task, field_name: str, reference: str) -> Clip:
+def open_video(task: Task, field_name: str, reference: str) -> InputVideo:
     """The video that a reference stands for; its size is checked before any frame is decoded."""
     place = task.place(field_name, reference)
-    with _opened(place, field_name, _FILMS) as file:
+    with _open_container(place, field_name, _FILMS) as file:
         if not file.streams.video:
             raise UnusableInput(field_name, "The file holds no video.", "video_load_error")
         stream = file.streams.video[0]
@@ -76,12 +85,12 @@ def clip_of(task: Task, field_name: str, reference: str) -> Clip:
         turned = first.rotation // _QUARTER % 2 == 1
         size = (first.height, first.width) if turned else (first.width, first.height)
         seconds = (file.duration or 0) / av.time_base
-        return Clip(place, field_name, *size, min(rate, Fraction(_FASTEST)).limit_denominator(1001), seconds)
+        return InputVideo(place, field_name, *size, min(rate, Fraction(_FASTEST)).limit_denominator(1001), seconds)
 
 
-def frames_of(clip: Clip, most: int | None = None) -> Iterator[Frame]:
+def read_frames(clip: InputVideo, most: int | None = None) -> Iterator[Frame]:
     """The frames in their order, upright, as RGB; one at a time."""
-    with _opened(clip.place, clip.field_name, _FILMS) as file:
+    with _open_container(clip.place, clip.field_name, _FILMS) as file:
         stream = file.streams.video[0]
         stream.thread_type = "AUTO"
         for number, frame in enumerate(file.decode(stream)):
@@ -91,22 +100,22 @@ def frames_of(clip: Clip, most: int | None = None) -> Iterator[Frame]:
                 raise UnusableInput(
                     clip.field_name, "The video changes to a size that is too large.", "video_too_large"
                 )
-            yield _upright(frame)
+            yield _upright_pixels(frame)
 
 
-def _upright(frame: av.VideoFrame) -> Frame:
+def _upright_pixels(frame: av.VideoFrame) -> Frame:
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     return np.rot90(pixels, frame.rotation // _QUARTER) if frame.rotation else pixels
 
 
-def stills_of(clip: Clip, wanted: int) -> list[Frame]:
+def sample_frames(clip: InputVideo, wanted: int) -> list[Frame]:
     """Some frames, evenly spread over the clip."""
-    total = clip.count(int(_FASTEST * 60))
+    total = clip.count_frames(int(_FASTEST * 60))
     places = {int(total * (2 * number + 1) / (2 * wanted)) for number in range(wanted)}
-    return [frame for number, frame in enumerate(frames_of(clip, max(places) + 1)) if number in places]
+    return [frame for number, frame in enumerate(read_frames(clip, max(places) + 1)) if number in places]
 
 
-def fitted(frame: Frame, size: tuple[int, int], *, nearest: bool = False) -> Frame:
+def crop_to_size(frame: Frame, size: tuple[int, int], *, nearest: bool = False) -> Frame:
     """The frame in exactly that width and height: scaled where the shape is about the same, else its middle is kept."""
     (height, width), (wide, high) = frame.shape[:2], size
     ratio = (width / height) / (wide / high)
@@ -122,7 +131,7 @@ def fitted(frame: Frame, size: tuple[int, int], *, nearest: bool = False) -> Fra
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class InputSound:
     """A sound that has been measured: its length in seconds, as its file says."""
 
     place: Path
@@ -130,18 +139,18 @@ class Track:
     seconds: float
 
 
-def track_of(task: Task, field_name: str, reference: str) -> Track:
+def open_sound(task: Task, field_name: str, reference: str) -> InputSound:
     """The sound that a reference stands for."""
     place = task.place(field_name, reference)
-    with _opened(place, field_name, _SOUNDS) as file:
+    with _open_container(place, field_name, _SOUNDS) as file:
         if not file.streams.audio:
             raise UnusableInput(field_name, "The file holds no sound.", "sound_load_error")
-        return Track(place, field_name, (file.duration or 0) / av.time_base)
+        return InputSound(place, field_name, (file.duration or 0) / av.time_base)
 
 
-def sound_of(track: Track, most: float) -> Iterator[Sound]:
+def read_sound(track: InputSound, most: float) -> Iterator[StereoSound]:
     """At most so many seconds of a sound, piece by piece, at the rate and in the two channels of a reel."""
-    with _opened(track.place, track.field_name, _SOUNDS) as file:
+    with _open_container(track.place, track.field_name, _SOUNDS) as file:
         same = av.AudioResampler(format="fltp", layout="stereo", rate=SAMPLE_RATE)
         left = round(most * SAMPLE_RATE)
         for frame in file.decode(file.streams.audio[0]):

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 from rotoscope_sandbox.models import Task
 
-__all__ = ["Progress"]
+__all__ = ["TqdmProgress"]
 
 _CELLS = 10
 _LINES = 20
 _QUIET_SECONDS = 0.4
 
 
-class Progress:
+class TqdmProgress:
     """Counts steps and logs ` 40%|████      | 48/120 [00:01<00:02, 31.2it/s]`; never a smaller number than before.
 
     It speaks at the first and the last step, at every twentieth of the way, and whenever it was silent for 0.4 s,
@@ -23,35 +23,38 @@ class Progress:
         self._task = task
         self._total = max(1, total)
         self._clock = clock
-        self._begun = self._spoke = clock()
-        self._done = 0
-        self._told = -1
-        self._tell()
+        self._started_at = self._logged_at = clock()
+        self._done_steps = 0
+        self._logged_steps = -1
+        self._log_line()
 
-    def step(self) -> None:
+    def advance(self) -> None:
         """One more is done; raises `Stopped` when the work should end."""
         # A file may hold more frames than it said.
-        self._done = min(self._done + 1, self._total)
-        grown = self._done * _LINES // self._total > max(self._told, 0) * _LINES // self._total
-        if self._done > self._told and (grown or self._clock() - self._spoke >= _QUIET_SECONDS):
-            self._tell()
+        self._done_steps = min(self._done_steps + 1, self._total)
+        grown = self._done_steps * _LINES // self._total > max(self._logged_steps, 0) * _LINES // self._total
+        if self._done_steps > self._logged_steps and (grown or self._clock() - self._logged_at >= _QUIET_SECONDS):
+            self._log_line()
 
     def finish(self) -> None:
         """Everything is done, even if there was less to do than was said."""
-        self._done = self._total
-        if self._told != self._done:
-            self._tell()
+        self._done_steps = self._total
+        if self._logged_steps != self._done_steps:
+            self._log_line()
 
-    def _tell(self) -> None:
-        self._spoke, self._told = self._clock(), self._done
-        seconds = self._spoke - self._begun
+    def _log_line(self) -> None:
+        self._logged_at, self._logged_steps = self._clock(), self._done_steps
+        seconds = self._logged_at - self._started_at
         left, speed = "?", "?"
-        if self._done and seconds > 0:
-            left, speed = _clock_face(seconds * (self._total / self._done - 1)), f"{self._done / seconds:.2f}"
-        share = self._done / self._total
+        if self._done_steps and seconds > 0:
+            left, speed = (
+                _clock_face(seconds * (self._total / self._done_steps - 1)),
+                f"{self._done_steps / seconds:.2f}",
+            )
+        share = self._done_steps / self._total
         bar = "█" * int(share * _CELLS)
         times = f"[{_clock_face(seconds)}<{left}, {speed:>5}it/s]"
-        self._task.log(f"{int(100 * share):3}%|{bar:<{_CELLS}}| {self._done}/{self._total} {times}")
+        self._task.log(f"{int(100 * share):3}%|{bar:<{_CELLS}}| {self._done_steps}/{self._total} {times}")
 
 
 def _clock_face(seconds: float) -> str:

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rotoscope_sandbox.film.clips import Clip, clip_of, fitted, frames_of
-from rotoscope_sandbox.film.follow import Follower
+from rotoscope_sandbox.film.input_media import InputVideo, crop_to_size, open_video, read_frames
+from rotoscope_sandbox.film.mask_tracking import MaskTracker
 from rotoscope_sandbox.models import Task, UnusableInput
 from rotoscope_sandbox.vision.pixels import Frame, Mask
 
-__all__ = ["Masks", "masks_of", "selected"]
+__all__ = ["EditMasks", "open_edit_masks", "read_mask"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _MOST_PIXELS = 64_000_000
@@ -25,7 +25,7 @@ _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True)
-class Masks:
+class EditMasks:
     """The masks of a clip.
 
     Attributes:
@@ -39,35 +39,35 @@ class Masks:
     start: Callable[[Frame], Callable[[Frame], Mask]]
 
 
-def masks_of(task: Task, field_name: str, reference: str, clip: Clip, size: tuple[int, int]) -> Masks:
+def open_edit_masks(task: Task, field_name: str, reference: str, clip: InputVideo, size: tuple[int, int]) -> EditMasks:
     """The masks that a reference stands for, brought to the size of the edit as the clip's frames are."""
     place = task.place(field_name, reference)
     with place.open("rb") as file:
         is_picture = file.read(_SIGNATURE_BYTES).startswith(_SIGNATURES)
     shape = clip.width, clip.height
     if is_picture:
-        first = _sized(selected(place.read_bytes(), field_name), shape, size)
+        first = _resize_like_frames(read_mask(place.read_bytes(), field_name), shape, size)
         if not first.any():
             raise UnusableInput(field_name, "The mask selects nothing: white, or any number but 0, is what is edited.")
-        return Masks("mask followed from the first frame", True, lambda frame: _following(frame, first))
-    masks = clip_of(task, field_name, reference)
-    return Masks("mask video", False, lambda _: _playing(_played(masks, shape, size)))
+        return EditMasks("mask followed from the first frame", True, lambda frame: _track_from(frame, first))
+    masks = open_video(task, field_name, reference)
+    return EditMasks("mask video", False, lambda _: _next_of(_read_mask_frames(masks, shape, size)))
 
 
-def selected(content: bytes, field_name: str) -> Mask:
+def read_mask(content: bytes, field_name: str) -> Mask:
     """A mask file as a mask: white is selected. In a palette, and where all values are small, numbers are objects."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnusableInput(field_name, "The mask is larger than 64 megapixels.", "image_too_large")
-            return _chosen(picture)
+            return _selected_pixels(picture)
     except _BOMBS as problem:
         raise UnusableInput(field_name, "The mask has far too many pixels.", "image_too_large") from problem
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as problem:
         raise UnusableInput(field_name, "The mask is damaged and cannot be read.", "image_load_error") from problem
 
 
-def _chosen(picture: Image.Image) -> Mask:
+def _selected_pixels(picture: Image.Image) -> Mask:
     if picture.mode == "P":
         return np.asarray(picture) > 0
     if picture.mode.startswith("I"):
@@ -80,27 +80,27 @@ def _chosen(picture: Image.Image) -> Mask:
     return np.asarray(values > (_MIDDLE if values.max() > _MOST_IDS else 0))
 
 
-def _sized(mask: Mask, shape: tuple[int, int], size: tuple[int, int]) -> Mask:
+def _resize_like_frames(mask: Mask, shape: tuple[int, int], size: tuple[int, int]) -> Mask:
     """First to the clip's own size, so that it lies where it was drawn, then cut and scaled as its frames are."""
     shown = cv2.resize(mask.astype(np.uint8), shape, interpolation=cv2.INTER_NEAREST)
-    return fitted(np.asarray(shown, np.uint8), size, nearest=True).astype(np.bool_)
+    return crop_to_size(np.asarray(shown, np.uint8), size, nearest=True).astype(np.bool_)
 
 
-def _following(frame: Frame, first: Mask) -> Callable[[Frame], Mask]:
-    follower = Follower(frame, first)
+def _track_from(frame: Frame, first: Mask) -> Callable[[Frame], Mask]:
+    follower = MaskTracker(frame, first)
     waiting = [first]
-    return lambda later: waiting.pop() if waiting else follower.step(later)
+    return lambda later: waiting.pop() if waiting else follower.next_mask(later)
 
 
-def _playing(masks: Iterator[Mask]) -> Callable[[Frame], Mask]:
+def _next_of(masks: Iterator[Mask]) -> Callable[[Frame], Mask]:
     return lambda _: next(masks)
 
 
-def _played(clip: Clip, shape: tuple[int, int], size: tuple[int, int]) -> Iterator[Mask]:
+def _read_mask_frames(clip: InputVideo, shape: tuple[int, int], size: tuple[int, int]) -> Iterator[Mask]:
     """The mask of every frame; the last one stays when the clip is longer."""
     last: Mask | None = None
-    for frame in frames_of(clip):
-        last = _sized(np.asarray(frame.max(axis=2) > _MIDDLE), shape, size)
+    for frame in read_frames(clip):
+        last = _resize_like_frames(np.asarray(frame.max(axis=2) > _MIDDLE), shape, size)
         yield last
     while last is not None:
         yield last

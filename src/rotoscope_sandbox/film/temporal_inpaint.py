@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.film.invent import invented
-from rotoscope_sandbox.film.motion import STILL, Motion, grown
-from rotoscope_sandbox.vision.pixels import Box, Frame, Mask, Plane, window
+from rotoscope_sandbox.film.camera_motion import STILL, Motion, dilate_disc
+from rotoscope_sandbox.film.invent import inpaint_patches
+from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, Plane, box_slices
 
-__all__ = ["REACH", "Filler", "Take", "windows"]
+__all__ = ["REACH", "EditFrame", "TemporalInpainter", "sliding_windows"]
 
 REACH = 22
 """How many frames are looked at to either side."""
@@ -32,7 +32,7 @@ _SEAM = 4.0
 
 
 @dataclass(slots=True)
-class Take:
+class EditFrame:
     """One frame of an edit: its mask, and how the camera moved since the frame before."""
 
     frame: Frame
@@ -42,12 +42,12 @@ class Take:
     """The mask and its rim: object and shadow end softly, and what is filled in must not start from them."""
 
     def __post_init__(self) -> None:
-        self.hole = grown(self.mask, _MARGIN)
+        self.hole = dilate_disc(self.mask, _MARGIN)
 
 
-def windows(takes: Iterable[Take], reach: int = REACH) -> Iterator[tuple[Sequence[Take], int]]:
+def sliding_windows(takes: Iterable[EditFrame], reach: int = REACH) -> Iterator[tuple[Sequence[EditFrame], int]]:
     """For every take, those around it and its place among them; never more than `2 * reach + 1` are held."""
-    held: deque[Take] = deque(maxlen=2 * reach + 1)
+    held: deque[EditFrame] = deque(maxlen=2 * reach + 1)
     at = 0
     for take in takes:
         full = len(held) == held.maxlen
@@ -61,7 +61,7 @@ def windows(takes: Iterable[Take], reach: int = REACH) -> Iterator[tuple[Sequenc
         yield held, place
 
 
-class Filler:
+class TemporalInpainter:
     """Fills frame after frame, in order.
 
     `missing` and `wanted` count pixels: those of the masks that no frame showed, and all of them.
@@ -72,34 +72,34 @@ class Filler:
         self._offsets = offsets
         self._clean: Frame | None = None
 
-    def fill(self, around: Sequence[Take], at: int) -> Frame:
+    def fill(self, around: Sequence[EditFrame], at: int) -> Frame:
         """The frame with its hole filled."""
         take = around[at]
         clean = take.frame.copy()
         if take.hole.any():
-            box = _with_margin(take.hole)
-            patch = _Patch(take, box)
+            box = _box_with_margin(take.hole)
+            patch = _HoleBox(take, box)
             for offset in self._offsets:
                 if 0 <= at + offset < len(around):
-                    patch.look(around[at + offset], _way(around, at + offset, at))
-            clean[window(box)] = patch.filled(self._carried(take, box))
+                    patch.add_view(around[at + offset], _motion_between(around, at + offset, at))
+            clean[box_slices(box)] = patch.fill_hole(self._previous_result(take, box))
             self.missing += patch.missing
             self.wanted += int(take.mask.sum())
         self._clean = clean
         return clean
 
-    def _carried(self, take: Take, box: Box) -> Frame | None:
+    def _previous_result(self, take: EditFrame, box: PixelBox) -> Frame | None:
         """The filled frame before this one, in this one's place."""
-        return None if self._clean is None else _moved(self._clean, take.motion, box)
+        return None if self._clean is None else _warp_box(self._clean, take.motion, box)
 
 
-def _with_margin(hole: Mask) -> Box:
-    tight = Box.around(hole)
+def _box_with_margin(hole: Mask) -> PixelBox:
+    tight = PixelBox.around(hole)
     room = _RING + 2
-    return Box(tight.left - room, tight.top - room, tight.right + room, tight.bottom + room).grown(0, hole.shape)
+    return PixelBox(tight.left - room, tight.top - room, tight.right + room, tight.bottom + room).expand(0, hole.shape)
 
 
-def _way(around: Sequence[Take], start: int, end: int) -> Motion:
+def _motion_between(around: Sequence[EditFrame], start: int, end: int) -> Motion:
     """The camera's motion from one take to another."""
     motion = STILL
     for number in range(min(start, end) + 1, max(start, end) + 1):
@@ -107,42 +107,42 @@ def _way(around: Sequence[Take], start: int, end: int) -> Motion:
     return motion if start < end else np.asarray(np.linalg.inv(motion), np.float64)
 
 
-def _moved(
-    picture: NDArray[np.uint8], motion: Motion, box: Box, *, edge: int = cv2.BORDER_REPLICATE
+def _warp_box(
+    picture: NDArray[np.uint8], motion: Motion, box: PixelBox, *, edge: int = cv2.BORDER_REPLICATE
 ) -> NDArray[np.uint8]:
     """A box of a picture after the camera's motion."""
     if np.array_equal(motion, STILL):
-        return picture[window(box)]
+        return picture[box_slices(box)]
     away = np.array([[1, 0, -box.left], [0, 1, -box.top], [0, 0, 1]], np.float64)
     size = box.width, box.height
     moved = cv2.warpPerspective(picture, away @ motion, size, flags=cv2.INTER_LINEAR, borderMode=edge)
     return np.asarray(moved, np.uint8)
 
 
-class _Patch:
+class _HoleBox:
     """The box around one hole while it is being filled."""
 
-    def __init__(self, take: Take, box: Box) -> None:
+    def __init__(self, take: EditFrame, box: PixelBox) -> None:
         self.missing = 0
         self._take = take
         self._box = box
         self._seen_at: list[NDArray[np.int16]] = []
-        self._frame = take.frame[window(box)]
-        self._hole = take.hole[window(box)]
-        self._mask = take.mask[window(box)]
+        self._frame = take.frame[box_slices(box)]
+        self._hole = take.hole[box_slices(box)]
+        self._mask = take.mask[box_slices(box)]
         self._hole_at = np.flatnonzero(self._hole)
-        self._ring_at = np.flatnonzero(grown(self._hole, _RING) & ~self._hole)
-        self._rim = _at(self._frame, self._ring_at)
+        self._ring_at = np.flatnonzero(dilate_disc(self._hole, _RING) & ~self._hole)
+        self._rim = _pixels_at(self._frame, self._ring_at)
 
-    def look(self, other: Take, motion: Motion) -> None:
+    def add_view(self, other: EditFrame, motion: Motion) -> None:
         """Takes what another frame shows of the hole, unless it fits badly around it."""
         sight = np.where(other.hole, np.uint8(0), np.uint8(_KNOWN))
-        known = _moved(sight, motion, self._box, edge=cv2.BORDER_CONSTANT) == _KNOWN
+        known = _warp_box(sight, motion, self._box, edge=cv2.BORDER_CONSTANT) == _KNOWN
         here = known.ravel()[self._hole_at]
         if not here.any():
             return
-        moved = _moved(other.frame, motion, self._box)
-        apart = self._rim - _at(moved, self._ring_at)
+        moved = _warp_box(other.frame, motion, self._box)
+        apart = self._rim - _pixels_at(moved, self._ring_at)
         common = known.ravel()[self._ring_at]
         if common.any():
             shift = np.median(apart[common], axis=0)
@@ -150,26 +150,26 @@ class _Patch:
                 return
         else:
             shift = np.zeros(3)
-        sample = _at(moved, self._hole_at) + np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT).astype(np.int16)
+        sample = _pixels_at(moved, self._hole_at) + np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT).astype(np.int16)
         sample[~here] = _NONE
         self._seen_at.append(sample)
 
-    def filled(self, carried: Frame | None) -> Frame:
+    def fill_hole(self, carried: Frame | None) -> Frame:
         """The box with its hole filled; `carried` is what the frame before had there."""
-        seen, shown = self._medians()
+        seen, shown = self._median_of_views()
         self.missing = int((self._mask & ~seen).sum())
         if seen[self._hole].all():
             return shown
-        made_up = self._matched(carried) if carried is not None else None
+        made_up = self._match_colours(carried) if carried is not None else None
         if made_up is None:
-            made_up = invented(self._take.frame, self._take.hole)[window(self._box)]
+            made_up = inpaint_patches(self._take.frame, self._take.hole)[box_slices(self._box)]
         # Where the two kinds meet, one passes into the other, or the border would show.
         trust = cv2.GaussianBlur((seen | ~self._hole).astype(np.float32), (0, 0), _SEAM)
         trust = np.where(seen | ~self._hole, np.clip(trust * 2 - 1, 0, 1), 0)
         trust[~self._hole] = 1
-        return _mixed(shown, made_up, trust.astype(np.float32))
+        return _blend(shown, made_up, trust.astype(np.float32))
 
-    def _medians(self) -> tuple[Mask, Frame]:
+    def _median_of_views(self) -> tuple[Mask, Frame]:
         """Where something was seen, and the frame with the median of it there."""
         seen, shown = np.zeros(self._hole.shape, np.bool_), self._frame.copy()
         if self._seen_at:
@@ -181,23 +181,23 @@ class _Patch:
             shown[seen] = np.clip(middle[counts > 0], 0, 255).astype(np.uint8)
         return seen, shown
 
-    def _matched(self, carried: Frame) -> Frame | None:
+    def _match_colours(self, carried: Frame) -> Frame | None:
         """The carried picture in the light of this frame; None where it is of another scene."""
         if not len(self._rim):
             return carried
-        apart = self._rim - _at(carried, self._ring_at)
+        apart = self._rim - _pixels_at(carried, self._ring_at)
         shift = np.median(apart, axis=0)
         if np.abs(apart).mean() > _STRANGE:
             return None
         return np.asarray(np.clip(carried + np.clip(shift, -2, 2).astype(np.int16), 0, 255), np.uint8)
 
 
-def _at(picture: Frame, places: NDArray[np.intp]) -> NDArray[np.int16]:
+def _pixels_at(picture: Frame, places: NDArray[np.intp]) -> NDArray[np.int16]:
     """The colours at some places."""
     return np.ascontiguousarray(picture).reshape(-1, 3)[places].astype(np.int16)
 
 
-def _mixed(one: Frame, other: Frame, share: Plane) -> Frame:
+def _blend(one: Frame, other: Frame, share: Plane) -> Frame:
     weight = share[..., None]
     mixed = one * weight + other * (1 - weight) + np.float32(0.5)
     return np.asarray(mixed, np.uint8)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from rotoscope_sandbox.film.fill import Take
-from rotoscope_sandbox.vision.cutout import by_box
-from rotoscope_sandbox.vision.pixels import Box, Frame, Mask, Plane, fit, window
+from rotoscope_sandbox.film.temporal_inpaint import EditFrame
+from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, Plane, box_slices, shrink_to_side
+from rotoscope_sandbox.vision.segmentation import segment_box
 
-__all__ = ["Cutting", "Layer", "cut"]
+__all__ = ["ReferenceCutout", "ReferenceLayer", "cut_out_reference"]
 
 _SIDE = 1024
 _OPAQUE = 250
@@ -30,7 +30,7 @@ _DIMMEST, _BRIGHTEST = 0.65, 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Cutting:
+class ReferenceCutout:
     """A picture without its ground: colours, how much each pixel covers (0 to 1), and how that was found."""
 
     frame: Frame
@@ -38,15 +38,17 @@ class Cutting:
     method: str
 
 
-def cut(pixels: Frame, alpha: Mask | Plane | None) -> Cutting:
+def cut_out_reference(pixels: Frame, alpha: Mask | Plane | None) -> ReferenceCutout:
     """What is to be seen of a reference: by its own transparency, its plain ground, or an outline; else all of it."""
-    frame, _ = fit(pixels, _SIDE)
-    cover, method = _cover(frame, alpha)
-    box = Box.around(cover > 0.05)  # noqa: PLR2004 - the faint rest of an edge is not worth room
-    return Cutting(np.ascontiguousarray(frame[window(box)]), np.ascontiguousarray(cover[window(box)]), method)
+    frame, _ = shrink_to_side(pixels, _SIDE)
+    cover, method = _find_cover(frame, alpha)
+    box = PixelBox.around(cover > 0.05)  # noqa: PLR2004 - the faint rest of an edge is not worth room
+    return ReferenceCutout(
+        np.ascontiguousarray(frame[box_slices(box)]), np.ascontiguousarray(cover[box_slices(box)]), method
+    )
 
 
-def _cover(frame: Frame, alpha: Mask | Plane | None) -> tuple[Plane, str]:
+def _find_cover(frame: Frame, alpha: Mask | Plane | None) -> tuple[Plane, str]:
     size = frame.shape[1::-1]
     if alpha is not None:
         own = np.asarray(cv2.resize(alpha.astype(np.float32), size, interpolation=cv2.INTER_AREA), np.float32)
@@ -54,12 +56,12 @@ def _cover(frame: Frame, alpha: Mask | Plane | None) -> tuple[Plane, str]:
             return own, "its own transparency"
     plain = _off_plain_ground(frame)
     if plain is not None:
-        return _softened(plain), "its plain ground removed"
-    whole = Box(0, 0, *size)
-    inner = whole.grown(-_INSET, frame.shape)
-    found = by_box(frame, inner)
+        return _soft_edge(plain), "its plain ground removed"
+    whole = PixelBox(0, 0, *size)
+    inner = whole.expand(-_INSET, frame.shape)
+    found = segment_box(frame, inner)
     if found.confidence >= _TRUSTED and found.notice is None and _SOME < found.mask.mean() < _MOST:
-        return _softened(found.mask), "cut out by its outline"
+        return _soft_edge(found.mask), "cut out by its outline"
     return np.ones(frame.shape[:2], np.float32), "the whole picture"
 
 
@@ -76,14 +78,14 @@ def _off_plain_ground(frame: Frame) -> Mask | None:
     return np.asarray(object_, np.bool_) if _SOME < object_.mean() < _MOST else None
 
 
-def _softened(mask: Mask) -> Plane:
+def _soft_edge(mask: Mask) -> Plane:
     """An edge of a pixel or two, drawn inward so that no ground shines through."""
     inner = cv2.erode(mask.astype(np.float32), np.ones((3, 3), np.uint8))
     return np.asarray(cv2.GaussianBlur(inner, (0, 0), 1.0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class _Stand:
+class _MaskPosition:
     """Where a mask is: its middle and the root of its area, in pixels."""
 
     x: float
@@ -91,14 +93,14 @@ class _Stand:
     size: float
 
     @classmethod
-    def of(cls, mask: Mask) -> "_Stand | None":
+    def of(cls, mask: Mask) -> "_MaskPosition | None":
         moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
         if not moments["m00"]:
             return None
         return cls(moments["m10"] / moments["m00"], moments["m01"] / moments["m00"], moments["m00"] ** 0.5)
 
 
-class Layer:
+class ReferenceLayer:
     """A cutting that goes with a mask through a film.
 
     In the first frame a place and a size are sought where much of it is seen and little is clipped by the mask;
@@ -106,49 +108,49 @@ class Layer:
     around.
     """
 
-    def __init__(self, cutting: Cutting) -> None:
+    def __init__(self, cutting: ReferenceCutout) -> None:
         self._cutting = cutting
         self._light: float | None = None
         self._place: tuple[float, float, float] | None = None
-        self._last: _Stand | None = None
+        self._last: _MaskPosition | None = None
         self._sizes: deque[float] = deque(maxlen=4 * _CALM)
 
-    def lay(self, ground: Frame, around: Sequence[Take], at: int) -> Frame:
+    def lay(self, ground: Frame, around: Sequence[EditFrame], at: int) -> Frame:
         """The ground with the cutting on it; the mask has yet to clip it."""
-        stand = self._stand(around, at)
+        stand = self._mask_position(around, at)
         if stand is None:
             return ground
         if self._place is None:
-            self._place = self._sought(around[at].mask, stand)
-            self._light = self._lit(ground, around[at].mask)
+            self._place = self._find_place(around[at].mask, stand)
+            self._light = self._light_factor(ground, around[at].mask)
         across, down, scale = self._place
         scale *= stand.size
         height, width = self._cutting.cover.shape
         x, y = stand.x + across * stand.size - scale * width / 2, stand.y + down * stand.size - scale * height / 2
-        return self._drawn(ground, scale, x, y)
+        return self._draw(ground, scale, x, y)
 
-    def _stand(self, around: Sequence[Take], at: int) -> _Stand | None:
-        near = [_Stand.of(take.mask) for take in list(around)[max(0, at - _CALM) : at + _CALM + 1]]
+    def _mask_position(self, around: Sequence[EditFrame], at: int) -> _MaskPosition | None:
+        near = [_MaskPosition.of(take.mask) for take in list(around)[max(0, at - _CALM) : at + _CALM + 1]]
         found = [stand for stand in near if stand is not None]
         if not found:
             return self._last
         self._sizes.append(float(np.mean([stand.size for stand in found])))
         x, y = float(np.mean([stand.x for stand in found])), float(np.mean([stand.y for stand in found]))
-        self._last = _Stand(x, y, float(np.mean(self._sizes)))
+        self._last = _MaskPosition(x, y, float(np.mean(self._sizes)))
         return self._last
 
-    def _sought(self, mask: Mask, stand: _Stand) -> tuple[float, float, float]:
+    def _find_place(self, mask: Mask, stand: _MaskPosition) -> tuple[float, float, float]:
         """Offset of the middle and scale, all relative to the mask's size."""
-        box = Box.around(mask) if mask.any() else Box(0, 0, *mask.shape[1::-1])
+        box = PixelBox.around(mask) if mask.any() else PixelBox(0, 0, *mask.shape[1::-1])
         factor = _SEARCH_SIDE / max(box.width, box.height)
         small = cv2.resize(
-            mask[window(box)].astype(np.float32), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
+            mask[box_slices(box)].astype(np.float32), None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA
         )
         around = cv2.copyMakeBorder(small, *(_SEARCH_SIDE // 4,) * 4, cv2.BORDER_CONSTANT, value=0)
         height, width = self._cutting.cover.shape
         contained = min(small.shape[1] / width, small.shape[0] / height)
         best = max(
-            (self._tried(np.asarray(around, np.float32), contained * scale) for scale in _SCALES),
+            (self._try_scale(np.asarray(around, np.float32), contained * scale) for scale in _SCALES),
             key=lambda one: one[0],
         )
         _, scale, x, y = best
@@ -156,7 +158,7 @@ class Layer:
         middle = box.left + (x - pad) / factor, box.top + (y - pad) / factor
         return (middle[0] - stand.x) / stand.size, (middle[1] - stand.y) / stand.size, scale / factor / stand.size
 
-    def _tried(self, room: Plane, scale: float) -> tuple[float, float, float, float]:
+    def _try_scale(self, room: Plane, scale: float) -> tuple[float, float, float, float]:
         """How good the best place at a scale is, the scale, and the middle of that place."""
         shape = cv2.resize(self._cutting.cover, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         if shape.shape[0] > room.shape[0] or shape.shape[1] > room.shape[1]:
@@ -166,14 +168,14 @@ class Layer:
         total = float(shape.sum())
         return most - _CLIPPED_WEIGHT * (total - most), scale, left + shape.shape[1] / 2, top + shape.shape[0] / 2
 
-    def _lit(self, ground: Frame, mask: Mask) -> float:
+    def _light_factor(self, ground: Frame, mask: Mask) -> float:
         """How much darker or brighter the cutting is made, to sit in the light of the scene."""
         scene = float(ground[mask].mean()) if mask.any() else float(ground.mean())
         own = float(np.average(self._cutting.frame.mean(axis=2), weights=self._cutting.cover))
         wanted = float((max(scene, 1.0) / max(own, 1.0)) ** _LIGHT)
         return min(max(wanted, _DIMMEST), _BRIGHTEST)
 
-    def _drawn(self, ground: Frame, scale: float, x: float, y: float) -> Frame:
+    def _draw(self, ground: Frame, scale: float, x: float, y: float) -> Frame:
         size = ground.shape[1::-1]
         # Averages first: a picture that is shrunk much by warping alone would sparkle.
         near = min(1.0, scale * 1.5)

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.pixels import Frame
 
-__all__ = ["SAMPLE_RATE", "Reel", "Sound"]
+__all__ = ["SAMPLE_RATE", "StereoSound", "VideoWriter"]
 
 SAMPLE_RATE = 48_000
 """Samples a second: a whole number of them for every frame at 24 frames a second."""
 
-Sound: TypeAlias = NDArray[np.float32]
+StereoSound: TypeAlias = NDArray[np.float32]
 """Two rows of samples in -1..1: left and right."""
 
 _BT709 = 1
@@ -36,7 +36,7 @@ _REPEATABLE = "cpu-independent=1"
 _SOUND_BITS = 96_000
 
 
-class Reel:
+class VideoWriter:
     """A film that is being written, frame by frame; a context manager that finishes the file.
 
     Args:
@@ -81,7 +81,7 @@ class Reel:
             self._file.mux(self._audio.encode(None))
         self._file.close()
 
-    def show(self, frame: Frame) -> None:
+    def write_frame(self, frame: Frame) -> None:
         """Adds one frame of the reel's size."""
         shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
@@ -90,7 +90,7 @@ class Reel:
         self.frames += 1
         self._file.mux(self._video.encode(shown))
 
-    def play(self, sound: Sound) -> None:
+    def write_sound(self, sound: StereoSound) -> None:
         """Adds what is heard next."""
         assert self._audio is not None
         heard = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format="fltp", layout="stereo")
