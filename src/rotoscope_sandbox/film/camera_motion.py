@@ -11,7 +11,7 @@ from rotoscope_sandbox.vision.pixels import Frame, Mask
 __all__ = ["STILL", "Grey", "Motion", "dilate_disc", "estimate_motion", "half_size_grey", "to_full_size"]
 
 Grey: TypeAlias = NDArray[np.uint8]
-"""A picture of half size without colour."""
+"""A picture of one channel, height x width."""
 
 Motion: TypeAlias = NDArray[np.float64]
 """A homography, 3 x 3: where a point of the earlier frame is in the later one, in pixels."""
@@ -19,24 +19,42 @@ Motion: TypeAlias = NDArray[np.float64]
 STILL: Motion = np.eye(3)
 
 _POINTS = 300
+"""Corners that are tracked at most."""
+
 _FEWEST = 12
-_APART = 7
-_LOST = 1.0
+"""Corners that a homography (8 unknowns, 4 points) is trusted from."""
+
+_CORNER_QUALITY = 0.01
+"""A corner counts from this share of the strongest one's strength."""
+
+_SPACING = 7
+"""Pixels between two corners, at half size: they should cover the picture, not crowd on one object."""
+
+_TOLERANCE = 1.0
+"""Pixels (at half size) by which a point may miss the homography and still agree with it."""
+
 _LEAST_AGREEING = 0.4
-_LONGEST = 0.25
-_STEADY = 0.15
+"""Share of the points that must agree: with fewer, no motion dominates the picture."""
+
+_MOST_WAY = 0.25
+"""Way of the picture's corners from which a motion is a mistake, as a share of its width: no camera pans so fast."""
+
+_NOISE = 0.15
+"""Median way of the points, in pixels, below which the camera stands still and noise is all that moves."""
+
 _WINDOW = (15, 15)
+"""Pixels around a point that Lucas-Kanade compares."""
 
 
 def half_size_grey(frame: Frame) -> Grey:
-    """The frame as motion is looked for in it."""
+    """The frame as motion is looked for in it: half the width and height, without colour."""
     half = max(1, frame.shape[1] // 2), max(1, frame.shape[0] // 2)
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def dilate_disc(mask: Mask, pixels: int) -> Mask:
-    """The mask and everything that near to it."""
+    """The mask and everything within that many pixels of it."""
     side = 2 * pixels + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), np.bool_)
@@ -45,35 +63,34 @@ def dilate_disc(mask: Mask, pixels: int) -> Mask:
 def estimate_motion(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
     """How the camera moved between two pictures, judged by points outside a mask (of any size).
 
-    `STILL` where that cannot be told.
-
-    Points are tracked after Lucas and Kanade; a homography is fitted to those that agree (RANSAC, 2 pixels).
+    Points are tracked after Lucas and Kanade; a homography is fitted to those that agree (RANSAC). `STILL` where the
+    motion cannot be determined.
     """
-    away = cv2.resize((~avoid).astype(np.uint8), earlier.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    points = cv2.goodFeaturesToTrack(earlier, _POINTS, 0.01, _APART, mask=away)
+    allowed = cv2.resize((~avoid).astype(np.uint8), earlier.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    points = cv2.goodFeaturesToTrack(earlier, _POINTS, _CORNER_QUALITY, _SPACING, mask=allowed)
     if points is None or len(points) < _FEWEST:
         return STILL
     found, known, _ = cv2.calcOpticalFlowPyrLK(earlier, later, points, np.empty_like(points), winSize=_WINDOW)
-    kept = known.ravel() == 1
-    before, after = points[kept], found[kept]
-    if len(before) < _FEWEST or np.median(np.linalg.norm(after - before, axis=-1)) < _STEADY:
+    tracked = known.ravel() == 1
+    before, after = points[tracked], found[tracked]
+    if len(before) < _FEWEST or np.median(np.linalg.norm(after - before, axis=-1)) < _NOISE:
         return STILL
-    fitted, agreeing = cv2.findHomography(before, after, cv2.RANSAC, _LOST)
-    if fitted is None or agreeing.mean() < _LEAST_AGREEING:
+    homography, agreeing = cv2.findHomography(before, after, cv2.RANSAC, _TOLERANCE)
+    if homography is None or agreeing.mean() < _LEAST_AGREEING:
         return STILL
-    motion: Motion = np.asarray(fitted / fitted[2, 2], np.float64)
+    motion: Motion = np.asarray(homography / homography[2, 2], np.float64)
     return motion if _is_plausible(motion, earlier.shape) else STILL
 
 
 def to_full_size(motion: Motion) -> Motion:
-    """The same motion in a picture of twice the size."""
+    """A motion that was estimated at half size, for the picture of twice the size."""
     half = np.diag([0.5, 0.5, 1.0])
     return np.asarray(np.linalg.inv(half) @ motion @ half, np.float64)
 
 
 def _is_plausible(motion: Motion, shape: tuple[int, ...]) -> bool:
-    """Whether no corner of the picture goes further than a quarter of its width in one frame."""
+    """Whether no corner of the picture goes further than a camera can turn in one frame."""
     height, width = shape[:2]
     corners = np.array([[[0, 0]], [[width, 0]], [[0, height]], [[width, height]]], np.float64)
-    far = np.linalg.norm(cv2.perspectiveTransform(corners, motion) - corners, axis=-1)
-    return bool(far.max() < _LONGEST * width)
+    way = np.linalg.norm(cv2.perspectiveTransform(corners, motion) - corners, axis=-1)
+    return bool(way.max() < _MOST_WAY * width)

@@ -1,8 +1,8 @@
 """Filling a hole in a film with what other frames show behind it.
 
-For every frame: the frames around it are brought into its place by the camera's motion, each pixel of the hole takes
+For every frame: the frames around it are warped into its place by the camera's motion, each pixel of the hole takes
 the median of those that see it, and colours are shifted so that they meet what is around the hole. What no frame
-ever shows is invented once and then carried along from frame to frame, so that it neither flickers nor swims.
+shows is inpainted once and then carried along from frame to frame, so that it neither flickers nor swims.
 """
 
 from collections import deque
@@ -14,44 +14,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotoscope_sandbox.film.camera_motion import STILL, Motion, dilate_disc
-from rotoscope_sandbox.film.invent import inpaint_patches
-from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, Plane, box_slices
+from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, box_slices
 
 __all__ = ["REACH", "EditFrame", "TemporalInpainter", "sliding_windows"]
 
 REACH = 22
-"""How many frames are looked at to either side."""
+"""Frames that are held on either side of the one being filled: the largest offset of any speed mode."""
 
-_MARGIN = 7
+_RIM = 7
+"""Pixels around a mask that are filled too: object and shadow end softly, and a fill must not start from them."""
+
 _RING = 10
-_NONE = 32_767
-_KNOWN = 255
-_STRANGE = 40.0
+"""Pixels around the hole over which the colours of two frames are compared."""
+
+_UNSEEN = 32_767
+"""Marks a sample that a frame does not show; sorts behind every colour."""
+
+_VISIBLE = 255
+_MOST_DIFFERENCE = 40.0
+"""Mean difference around the hole (colour steps of 255) from which a frame shows another scene, after a cut."""
+
 _MOST_SHIFT = 40.0
+"""Largest brightness shift between two frames (colour steps of 255) that is corrected: exposure, no change of scene."""
+
+_MOST_CARRIED_SHIFT = 2
+"""The same from one frame to the next, in colour steps: small, because errors add up over a film."""
+
 _SEAM = 4.0
+"""Sigma in pixels of the transition between what was seen and what was inpainted."""
+
+_INPAINT_SIDE = 224
+"""Longer side in pixels at which holes are inpainted: the result is smooth, so that more pixels only take more time."""
+
+_INPAINT_RADIUS = 4.0
+"""Pixels around each point (at that size) whose colours Telea's method continues into the hole."""
 
 
 @dataclass(slots=True)
 class EditFrame:
-    """One frame of an edit: its mask, and how the camera moved since the frame before."""
+    """One frame of an edit: RGB, its mask, and how the camera moved since the frame before."""
 
     frame: Frame
     mask: Mask
     motion: Motion
     hole: Mask = field(init=False)
-    """The mask and its rim: object and shadow end softly, and what is filled in must not start from them."""
+    """The mask and a rim around it: what is filled."""
 
     def __post_init__(self) -> None:
-        self.hole = dilate_disc(self.mask, _MARGIN)
+        self.hole = dilate_disc(self.mask, _RIM)
 
 
-def sliding_windows(takes: Iterable[EditFrame], reach: int = REACH) -> Iterator[tuple[Sequence[EditFrame], int]]:
-    """For every take, those around it and its place among them; never more than `2 * reach + 1` are held."""
+def sliding_windows(frames: Iterable[EditFrame], reach: int = REACH) -> Iterator[tuple[Sequence[EditFrame], int]]:
+    """For every frame, those around it and its place among them; never more than `2 * reach + 1` are held."""
     held: deque[EditFrame] = deque(maxlen=2 * reach + 1)
     at = 0
-    for take in takes:
+    for frame in frames:
         full = len(held) == held.maxlen
-        held.append(take)
+        held.append(frame)
         if full:
             at -= 1
         if len(held) - 1 - at >= reach:
@@ -64,46 +83,49 @@ def sliding_windows(takes: Iterable[EditFrame], reach: int = REACH) -> Iterator[
 class TemporalInpainter:
     """Fills frame after frame, in order.
 
-    `missing` and `wanted` count pixels: those of the masks that no frame showed, and all of them.
+    Args:
+        offsets: which frames are looked at, as offsets from the one being filled.
+
+    Attributes:
+        missing: pixels of the masks so far that no frame showed.
+        wanted: pixels of the masks so far.
     """
 
     def __init__(self, offsets: Sequence[int]) -> None:
         self.missing = self.wanted = 0
         self._offsets = offsets
-        self._clean: Frame | None = None
+        self._previous: Frame | None = None
 
-    def fill(self, around: Sequence[EditFrame], at: int) -> Frame:
-        """The frame with its hole filled."""
-        take = around[at]
-        clean = take.frame.copy()
-        if take.hole.any():
-            box = _box_with_margin(take.hole)
-            patch = _HoleBox(take, box)
+    def fill_frame(self, window: Sequence[EditFrame], at: int) -> Frame:
+        """The frame at place `at` of a window, with its hole filled."""
+        edit_frame = window[at]
+        result = edit_frame.frame.copy()
+        if edit_frame.hole.any():
+            box = _box_around(edit_frame.hole)
+            hole = _Hole(edit_frame, box)
             for offset in self._offsets:
-                if 0 <= at + offset < len(around):
-                    patch.add_view(around[at + offset], _motion_between(around, at + offset, at))
-            clean[box_slices(box)] = patch.fill_hole(self._previous_result(take, box))
-            self.missing += patch.missing
-            self.wanted += int(take.mask.sum())
-        self._clean = clean
-        return clean
-
-    def _previous_result(self, take: EditFrame, box: PixelBox) -> Frame | None:
-        """The filled frame before this one, in this one's place."""
-        return None if self._clean is None else _warp_box(self._clean, take.motion, box)
+                if 0 <= at + offset < len(window):
+                    hole.add_view(window[at + offset], _motion_between(window, at + offset, at))
+            previous = None if self._previous is None else _warp_box(self._previous, edit_frame.motion, box)
+            result[box_slices(box)] = hole.fill(previous)
+            self.missing += hole.missing
+            self.wanted += int(edit_frame.mask.sum())
+        self._previous = result
+        return result
 
 
-def _box_with_margin(hole: Mask) -> PixelBox:
-    tight = PixelBox.around(hole)
-    room = _RING + 2
-    return PixelBox(tight.left - room, tight.top - room, tight.right + room, tight.bottom + room).expand(0, hole.shape)
+def _box_around(hole: Mask) -> PixelBox:
+    """The hole's box with room for the ring around it, within the picture."""
+    tight, margin = PixelBox.around(hole), _RING + 2
+    roomy = PixelBox(tight.left - margin, tight.top - margin, tight.right + margin, tight.bottom + margin)
+    return roomy.expand(0, hole.shape)
 
 
-def _motion_between(around: Sequence[EditFrame], start: int, end: int) -> Motion:
-    """The camera's motion from one take to another."""
+def _motion_between(window: Sequence[EditFrame], start: int, end: int) -> Motion:
+    """The camera's motion from one frame of a window to another, forward or backward."""
     motion = STILL
     for number in range(min(start, end) + 1, max(start, end) + 1):
-        motion = around[number].motion @ motion
+        motion = window[number].motion @ motion
     return motion if start < end else np.asarray(np.linalg.inv(motion), np.float64)
 
 
@@ -113,91 +135,101 @@ def _warp_box(
     """A box of a picture after the camera's motion."""
     if np.array_equal(motion, STILL):
         return picture[box_slices(box)]
-    away = np.array([[1, 0, -box.left], [0, 1, -box.top], [0, 0, 1]], np.float64)
+    to_box = np.array([[1, 0, -box.left], [0, 1, -box.top], [0, 0, 1]], np.float64)
     size = box.width, box.height
-    moved = cv2.warpPerspective(picture, away @ motion, size, flags=cv2.INTER_LINEAR, borderMode=edge)
-    return np.asarray(moved, np.uint8)
+    warped = cv2.warpPerspective(picture, to_box @ motion, size, flags=cv2.INTER_LINEAR, borderMode=edge)
+    return np.asarray(warped, np.uint8)
 
 
-class _HoleBox:
+class _Hole:
     """The box around one hole while it is being filled."""
 
-    def __init__(self, take: EditFrame, box: PixelBox) -> None:
+    def __init__(self, edit_frame: EditFrame, box: PixelBox) -> None:
         self.missing = 0
-        self._take = take
+        self._edit_frame = edit_frame
         self._box = box
-        self._seen_at: list[NDArray[np.int16]] = []
-        self._frame = take.frame[box_slices(box)]
-        self._hole = take.hole[box_slices(box)]
-        self._mask = take.mask[box_slices(box)]
+        self._samples: list[NDArray[np.int16]] = []
+        self._pixels = edit_frame.frame[box_slices(box)]
+        self._hole = edit_frame.hole[box_slices(box)]
+        self._mask = edit_frame.mask[box_slices(box)]
         self._hole_at = np.flatnonzero(self._hole)
         self._ring_at = np.flatnonzero(dilate_disc(self._hole, _RING) & ~self._hole)
-        self._rim = _pixels_at(self._frame, self._ring_at)
+        self._ring = _pixels_at(self._pixels, self._ring_at)
 
     def add_view(self, other: EditFrame, motion: Motion) -> None:
-        """Takes what another frame shows of the hole, unless it fits badly around it."""
-        sight = np.where(other.hole, np.uint8(0), np.uint8(_KNOWN))
-        known = _warp_box(sight, motion, self._box, edge=cv2.BORDER_CONSTANT) == _KNOWN
+        """Take what another frame shows of the hole, unless it fits badly around it."""
+        visible = np.where(other.hole, np.uint8(0), np.uint8(_VISIBLE))
+        # Only what is wholly visible counts: warping mixes the object's rim into the pixels beside it.
+        known = _warp_box(visible, motion, self._box, edge=cv2.BORDER_CONSTANT) == _VISIBLE
         here = known.ravel()[self._hole_at]
         if not here.any():
             return
-        moved = _warp_box(other.frame, motion, self._box)
-        apart = self._rim - _pixels_at(moved, self._ring_at)
+        warped = _warp_box(other.frame, motion, self._box)
+        difference = self._ring - _pixels_at(warped, self._ring_at)
         common = known.ravel()[self._ring_at]
+        shift = np.zeros(3)
         if common.any():
-            shift = np.median(apart[common], axis=0)
-            if np.abs(apart[common] - shift).mean() > _STRANGE:
+            shift = np.median(difference[common], axis=0)
+            if np.abs(difference[common] - shift).mean() > _MOST_DIFFERENCE:
                 return
-        else:
-            shift = np.zeros(3)
-        sample = _pixels_at(moved, self._hole_at) + np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT).astype(np.int16)
-        sample[~here] = _NONE
-        self._seen_at.append(sample)
+        sample = _pixels_at(warped, self._hole_at) + np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT).astype(np.int16)
+        sample[~here] = _UNSEEN
+        self._samples.append(sample)
 
-    def fill_hole(self, carried: Frame | None) -> Frame:
-        """The box with its hole filled; `carried` is what the frame before had there."""
-        seen, shown = self._median_of_views()
+    def fill(self, previous: Frame | None) -> Frame:
+        """The box with its hole filled; `previous` is what the filled frame before shows there, warped into place."""
+        seen, result = self._median_of_views()
         self.missing = int((self._mask & ~seen).sum())
         if seen[self._hole].all():
-            return shown
-        made_up = self._match_colours(carried) if carried is not None else None
-        if made_up is None:
-            made_up = inpaint_patches(self._take.frame, self._take.hole)[box_slices(self._box)]
+            return result
+        invented = self._match_colours(previous) if previous is not None else None
+        if invented is None:
+            invented = _inpaint(self._edit_frame.frame, self._edit_frame.hole)[box_slices(self._box)]
         # Where the two kinds meet, one passes into the other, or the border would show.
-        trust = cv2.GaussianBlur((seen | ~self._hole).astype(np.float32), (0, 0), _SEAM)
-        trust = np.where(seen | ~self._hole, np.clip(trust * 2 - 1, 0, 1), 0)
-        trust[~self._hole] = 1
-        return _blend(shown, made_up, trust.astype(np.float32))
+        known = seen | ~self._hole
+        soft = cv2.GaussianBlur(known.astype(np.float32), (0, 0), _SEAM)
+        share = np.where(known, np.clip(soft * 2 - 1, 0, 1), 0).astype(np.float32)
+        share[~self._hole] = 1
+        mixed = result * share[..., None] + invented * (1 - share[..., None])
+        return np.asarray(mixed + np.float32(0.5), np.uint8)
 
     def _median_of_views(self) -> tuple[Mask, Frame]:
         """Where something was seen, and the frame with the median of it there."""
-        seen, shown = np.zeros(self._hole.shape, np.bool_), self._frame.copy()
-        if self._seen_at:
-            stack = np.stack(self._seen_at)
-            counts = (stack[..., 0] != _NONE).sum(axis=0)
+        seen, result = np.zeros(self._hole.shape, np.bool_), self._pixels.copy()
+        if self._samples:
+            stack = np.stack(self._samples)
+            counts = (stack[..., 0] != _UNSEEN).sum(axis=0)
             stack.sort(axis=0)
             middle = np.take_along_axis(stack, (np.maximum(counts - 1, 0) // 2)[None, :, None], axis=0)[0]
             seen[self._hole] = counts > 0
-            shown[seen] = np.clip(middle[counts > 0], 0, 255).astype(np.uint8)
-        return seen, shown
+            result[seen] = np.clip(middle[counts > 0], 0, 255).astype(np.uint8)
+        return seen, result
 
-    def _match_colours(self, carried: Frame) -> Frame | None:
-        """The carried picture in the light of this frame; None where it is of another scene."""
-        if not len(self._rim):
-            return carried
-        apart = self._rim - _pixels_at(carried, self._ring_at)
-        shift = np.median(apart, axis=0)
-        if np.abs(apart).mean() > _STRANGE:
+    def _match_colours(self, previous: Frame) -> Frame | None:
+        """The previous result in the light of this frame; None where it is of another scene."""
+        if not len(self._ring):
+            return previous
+        difference = self._ring - _pixels_at(previous, self._ring_at)
+        if np.abs(difference).mean() > _MOST_DIFFERENCE:
             return None
-        return np.asarray(np.clip(carried + np.clip(shift, -2, 2).astype(np.int16), 0, 255), np.uint8)
+        shift = np.clip(np.median(difference, axis=0), -_MOST_CARRIED_SHIFT, _MOST_CARRIED_SHIFT).astype(np.int16)
+        return np.asarray(np.clip(previous + shift, 0, 255), np.uint8)
 
 
 def _pixels_at(picture: Frame, places: NDArray[np.intp]) -> NDArray[np.int16]:
-    """The colours at some places."""
+    """The colours at some places, which are indices into the flattened picture."""
     return np.ascontiguousarray(picture).reshape(-1, 3)[places].astype(np.int16)
 
 
-def _blend(one: Frame, other: Frame, share: Plane) -> Frame:
-    weight = share[..., None]
-    mixed = one * weight + other * (1 - weight) + np.float32(0.5)
-    return np.asarray(mixed, np.uint8)
+def _inpaint(frame: Frame, hole: Mask) -> Frame:
+    """The frame with its hole filled smoothly from around it (Telea); where all is hole, its own blur."""
+    if hole.all():
+        return np.asarray(cv2.GaussianBlur(frame, (0, 0), max(hole.shape) / 8), np.uint8)
+    scale = min(1.0, _INPAINT_SIDE / max(hole.shape))
+    size = max(1, round(hole.shape[1] * scale)), max(1, round(hole.shape[0] * scale))
+    small = np.asarray(cv2.resize(np.ascontiguousarray(frame), size, interpolation=cv2.INTER_AREA), np.uint8)
+    gap = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    smooth = cv2.inpaint(small, gap.astype(np.uint8), _INPAINT_RADIUS, cv2.INPAINT_TELEA)
+    result = frame.copy()
+    result[hole] = cv2.resize(smooth, hole.shape[::-1], interpolation=cv2.INTER_CUBIC)[hole]
+    return result
