@@ -1,6 +1,5 @@
 """A reference picture in a masked edit: cut out of its background, then drawn where the mask is, frame by frame."""
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -135,8 +134,6 @@ class ReferenceLayer:
     def __init__(self, cutout: ReferenceCutout) -> None:
         self._cutout = cutout
         self._placement: tuple[float, float, float] | None = None
-        self._last: _MaskPosition | None = None
-        self._sizes: deque[float] = deque(maxlen=4 * _SMOOTHING)
 
     def composite(self, background: Frame, window: Sequence[EditFrame], at: int) -> Frame:
         """The background with the cutout on it, not yet clipped by the mask; frames must come in order.
@@ -146,25 +143,17 @@ class ReferenceLayer:
             window: the frames around, this one at place `at`.
             at: a place in `window`.
         """
-        position = self._smooth_position(window, at)
-        if position is None:
+        near = list(window)[max(0, at - _SMOOTHING) : at + _SMOOTHING + 1]
+        found = [position for frame in near if (position := _mask_position(frame.mask)) is not None]
+        if not found:
             return background
+        position = _MaskPosition(*np.mean(found, axis=0).tolist())
         if self._placement is None:
             self._placement = self._fit_into(window[at].mask, position)
         across, down, scale = (share * position.size for share in self._placement)
         height, width = self._cutout.cover.shape
         x, y = position.x + across - scale * width / 2, position.y + down - scale * height / 2
         return self._draw(background, scale, x, y)
-
-    def _smooth_position(self, window: Sequence[EditFrame], at: int) -> _MaskPosition | None:
-        """The mean position of the masks around; where all are empty the last one known, or None."""
-        near = list(window)[max(0, at - _SMOOTHING) : at + _SMOOTHING + 1]
-        found = [position for frame in near if (position := _mask_position(frame.mask)) is not None]
-        if found:
-            x, y, size = np.mean(found, axis=0).tolist()
-            self._sizes.append(size)
-            self._last = _MaskPosition(x, y, float(np.mean(self._sizes)))
-        return self._last
 
     def _fit_into(self, mask: Mask, position: _MaskPosition) -> tuple[float, float, float]:
         """Offset from the mask's middle and scale, all as shares of the mask's size."""
