@@ -99,7 +99,7 @@ class MaskTracker:
         small = self._shrink(frame)
         grey = _to_grey(small)
         # From every pixel of the new frame to where it was in the last one.
-        back = np.asarray(self._flow.calc(grey, self._grey, None), np.float32)
+        back = np.asarray(self._flow.calc(grey, self._grey, np.zeros((*grey.shape, 2), np.float32)), np.float32)
         x, y = self._x + back[..., 0], self._y + back[..., 1]
         warped = np.asarray(cv2.remap(self._soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
         self._soft, self._grey = self._correct_by_colours(warped, small), grey
@@ -111,7 +111,7 @@ class MaskTracker:
         return np.asarray(cv2.resize(np.ascontiguousarray(frame), self._size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _correct_by_colours(self, warped: Plane, small: Frame) -> Plane:
-        """The new soft mask: the warped one, crisp again; near its outline pixels join the side that has their colours."""
+        """The new soft mask: the warped one, crisp again; near its outline pixels join the side of their colours."""
         belief = cv2.GaussianBlur(warped, (0, 0), _BLUR) - _HALF
         log_odds = np.log(self._object_colours / self._other_colours)[_colour_bins(small)]
         colours = cv2.GaussianBlur(np.clip(log_odds, -_MOST_ODDS, _MOST_ODDS), (0, 0), 1.5)
