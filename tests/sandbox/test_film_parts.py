@@ -15,7 +15,7 @@ from PIL import Image
 from rotoscope_sandbox.film.camera_motion import STILL
 from rotoscope_sandbox.film.caption import draw_caption, wrap_text
 from rotoscope_sandbox.film.compositing import cut_out_reference
-from rotoscope_sandbox.film.edit_masks import read_mask
+from rotoscope_sandbox.film.edit_masks import read_mask_picture
 from rotoscope_sandbox.film.input_media import crop_to_size
 from rotoscope_sandbox.film.temporal_inpaint import REACH, EditFrame, sliding_windows
 from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
@@ -107,9 +107,9 @@ def test_masks_of_every_picture_mode_select_the_same_pixels() -> None:
     clear = Image.merge("RGBA", (*([Image.new("L", (30, 20), 255)] * 3), white))
     deep = Image.fromarray(wanted.astype(np.uint16) * 65535)
     for picture in (palette, numbers, white, white.convert("RGB"), white.convert("1"), clear, deep):
-        assert np.array_equal(read_mask(as_file(picture), "src_mask"), wanted), picture.mode
+        assert np.array_equal(read_mask_picture(as_file(picture), "src_mask"), wanted), picture.mode
     with pytest.raises(UnusableInput, match="damaged"):
-        read_mask(b"nothing", "src_mask")
+        read_mask_picture(b"nothing", "src_mask")
 
 
 def test_a_frame_of_about_the_same_shape_is_scaled_and_of_another_cropped_to_its_middle() -> None:

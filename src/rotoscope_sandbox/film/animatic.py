@@ -89,13 +89,13 @@ def _frames(plan: AnimaticPlan) -> Iterator[Frame]:
     for number in range(plan.frames):
         panel = number * count // plan.frames
         if panel != shown:
-            shown, still = panel, _still(plan, panel)
+            shown, still = panel, _draw_panel(plan, panel)
         frame = still.copy()
         frame[-bar:, : width * (number + 1) // plan.frames] = colour
         yield frame
 
 
-def _still(plan: AnimaticPlan, number: int) -> Frame:
+def _draw_panel(plan: AnimaticPlan, number: int) -> Frame:
     """One panel at the film's size, whole and with bars where the shapes differ, with label and caption."""
     if not plan.panels:
         still = np.full((plan.size[1], plan.size[0], 3), _seed_colour(plan.seed, 0.35), np.uint8)

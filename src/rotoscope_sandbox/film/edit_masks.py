@@ -15,7 +15,7 @@ from rotoscope_sandbox.film.mask_tracking import MaskTracker
 from rotoscope_sandbox.models import Task, UnusableInput
 from rotoscope_sandbox.vision.pixels import Frame, Mask
 
-__all__ = ["EditMasks", "open_edit_masks", "read_mask"]
+__all__ = ["EditMasks", "open_edit_masks", "read_mask_picture"]
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _MOST_PIXELS = 64_000_000
@@ -59,13 +59,13 @@ def open_edit_masks(task: Task, field_name: str, reference: str, video: InputVid
     if not is_picture:
         masks = open_video(task, field_name, reference)
         return EditMasks("mask video", is_tracked=False, pair=partial(_pair_with_video, masks, shape, size))
-    first = _resize_like_frames(read_mask(path.read_bytes(), field_name), shape, size)
+    first = _resize_like_frames(read_mask_picture(path.read_bytes(), field_name), shape, size)
     if not first.any():
         raise UnusableInput(field_name, "The mask selects nothing: white, or any number but 0, is what is edited.")
     return EditMasks("mask followed from the first frame", is_tracked=True, pair=partial(_track, first))
 
 
-def read_mask(content: bytes, field_name: str) -> Mask:
+def read_mask_picture(content: bytes, field_name: str) -> Mask:
     """A mask file as a mask: white is selected. In a palette, and where all values are small, numbers are objects.
 
     Raises `UnusableInput` when the file is too large or no picture.
@@ -74,14 +74,14 @@ def read_mask(content: bytes, field_name: str) -> Mask:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UnusableInput(field_name, "The mask is larger than 64 megapixels.", "image_too_large")
-            return _selected_pixels(picture)
+            return _select_pixels(picture)
     except _BOMBS as problem:
         raise UnusableInput(field_name, "The mask has far too many pixels.", "image_too_large") from problem
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as problem:
         raise UnusableInput(field_name, "The mask is damaged and cannot be read.", "image_load_error") from problem
 
 
-def _selected_pixels(picture: Image.Image) -> Mask:
+def _select_pixels(picture: Image.Image) -> Mask:
     if picture.mode == "P":
         return np.asarray(picture) > 0
     if picture.mode.startswith("I"):

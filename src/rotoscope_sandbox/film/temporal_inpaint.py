@@ -101,7 +101,7 @@ class TemporalInpainter:
         edit_frame = window[at]
         result = edit_frame.frame.copy()
         if edit_frame.hole.any():
-            box = _box_around(edit_frame.hole)
+            box = PixelBox.around(edit_frame.hole).pad(_RING + 2, edit_frame.hole.shape)
             hole = _Hole(edit_frame, box)
             for offset in self._offsets:
                 if 0 <= at + offset < len(window):
@@ -112,13 +112,6 @@ class TemporalInpainter:
             self.wanted += int(edit_frame.mask.sum())
         self._previous = result
         return result
-
-
-def _box_around(hole: Mask) -> PixelBox:
-    """The hole's box with room for the ring around it, within the picture."""
-    tight, margin = PixelBox.around(hole), _RING + 2
-    roomy = PixelBox(tight.left - margin, tight.top - margin, tight.right + margin, tight.bottom + margin)
-    return roomy.expand(0, hole.shape)
 
 
 def _motion_between(window: Sequence[EditFrame], start: int, end: int) -> Motion:

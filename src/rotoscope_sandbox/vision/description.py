@@ -1,7 +1,7 @@
-"""A picture in words that are true without recognising anything: areas, their colour, size and place.
+"""A description that is true without recognising anything: areas, their colour, size and place.
 
 The text has the format of the Sa2VA models: `<p>  phrase  </p>   [SEG]`, and the i-th `[SEG]` belongs to the i-th
-mask. A noun other than "area" is never said: nothing here knows what it looks at.
+mask. The only noun is "area", because nothing is recognised.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,19 @@ from rotoscope_sandbox.vision.region_merge import RegionTree, build_region_tree
 __all__ = ["ImageArea", "describe_areas", "sa2va_text"]
 
 _SIDE = 320
+"""Longer side in pixels at which areas are found."""
+
 _AREAS = 18
+"""Areas that a picture is divided into, of which the largest are described."""
+
 _LEAST, _MOST = 3, 6
-_WORTH_SAYING = 0.03
-_SAME = 0.75
-"""Two halves of one plain colour merge at a cost of 0.5 times the root of their size."""
+_SMALLEST_SHARE = 0.03
+"""Share of the picture from which an area is described."""
+
+_VISIBLE_COST = 0.75
+"""Merge cost, per root of the picture's pixels, from which two areas look different. Two halves of one plain colour
+merge at 0.5.
+"""
 
 _END = "<|im_end|>"
 
@@ -45,6 +53,7 @@ def describe_areas(frame: Frame) -> list[ImageArea]:
 
 
 def _full_size_mask(mask: Mask, small: Frame, frame: Frame) -> Mask:
+    """The mask at the picture's size without specks; never empty."""
     full = largest_components(upsample_mask(mask, small, frame))
     return full if full.any() else resize_mask(mask, frame.shape)
 
@@ -57,12 +66,12 @@ def sa2va_text(areas: list[ImageArea]) -> str:
 
 
 def _largest_nodes(tree: RegionTree) -> list[int]:
-    """The largest nodes of a cut of 18, or of fewer where what would be told apart looks the same."""
+    """The largest of 18 nodes, or of fewer where some of them would look the same."""
     total = sum(tree.sizes[: tree.leaves])
-    visible = sum(cost > _SAME * total**0.5 for cost in tree.costs[tree.leaves :])
+    visible = sum(cost > _VISIBLE_COST * total**0.5 for cost in tree.costs[tree.leaves :])
     largest_first = sorted(tree.nodes_at(min(_AREAS, visible + 1)), key=lambda node: (-tree.sizes[node], node))
-    worth = [node for node in largest_first if tree.sizes[node] >= _WORTH_SAYING * total]
-    return worth[:_MOST] if len(worth) >= _LEAST else largest_first[:_LEAST]
+    large = [node for node in largest_first if tree.sizes[node] >= _SMALLEST_SHARE * total]
+    return large[:_MOST] if len(large) >= _LEAST else largest_first[:_LEAST]
 
 
 def _area_phrase(mask: Mask, colour: NDArray[np.float64]) -> str:

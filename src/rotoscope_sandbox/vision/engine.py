@@ -15,20 +15,20 @@ from rotoscope_sandbox.vision.segmentation import Point, Segmentation, segment_b
 
 __all__ = ["MODELS"]
 
-_NO_WORD = (
+_SALIENCE_NOTICE = (
     "The sandbox understood no word of the instruction and took the most salient region: "
     "give a box or points, or set a provider key."
 )
-_NO_WORD_DESCRIBED = (
+_DESCRIPTION_NOTICE = (
     "The sandbox recognises nothing and understood no word of the prompt: it names areas by colour, size and place; "
     "set a provider key for a real description."
 )
-_LOW = 0.2
+_LOW_CONFIDENCE = 0.2
 _COORDINATES = "Coordinates are [x,y] or [[x,y],...], as a string."
 
 
-def _sandbox_note(cutout: Segmentation, notice: str | None = None) -> JsonObject:
-    return {"method": cutout.method, "confidence": cutout.confidence, "notice": notice or cutout.notice}
+def _sandbox_note(found: Segmentation, notice: str | None = None) -> JsonObject:
+    return {"method": found.method, "confidence": found.confidence, "notice": notice or found.notice}
 
 
 def _read_frame(task: Task, field_name: str) -> Frame:
@@ -36,14 +36,14 @@ def _read_frame(task: Task, field_name: str) -> Frame:
 
 
 def _sa2va_4b(task: Task) -> JsonObject:
-    """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with our own speed."""
+    """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with the sandbox's speed."""
     task.log("propagate in video: 0%| | 0/1 [00:00<?, ?it/s]")
-    begun = time.perf_counter()
-    cutout = most_salient_region(_read_frame(task, "image"))
-    speed = 1 / max(time.perf_counter() - begun, 1e-6)
-    image = task.save("output.png", encode_picture(mask_picture(cutout.mask), "png"))
+    start = time.perf_counter()
+    found = most_salient_region(_read_frame(task, "image"))
+    speed = 1 / max(time.perf_counter() - start, 1e-6)
+    image = task.save("output.png", encode_picture(mask_picture(found.mask), "png"))
     task.log(f"propagate in video: 100%|██████████| 1/1 [00:00<00:00, {speed:.2f}it/s]")
-    return {"img": image, "response": "Sure, [SEG].<|end|>", "sandbox": _sandbox_note(cutout, _NO_WORD)}
+    return {"img": image, "response": "Sure, [SEG].<|end|>", "sandbox": _sandbox_note(found, _SALIENCE_NOTICE)}
 
 
 def _sa2va_8b(task: Task) -> JsonObject:
@@ -57,8 +57,8 @@ def _sa2va_8b(task: Task) -> JsonObject:
             _save_image(task, f"mask-{number}.png", encode_picture(mask_picture(area.mask), "png"), frame, "png")
         )
         task.log(f"described area {number} of {len(areas)}")
-    made = {"method": "superpixel merge tree", "confidence": _LOW, "notice": _NO_WORD_DESCRIBED}
-    return {"output": sa2va_text(areas), "masks": masks, "sandbox": made}
+    note = {"method": "superpixel merge tree", "confidence": _LOW_CONFIDENCE, "notice": _DESCRIPTION_NOTICE}
+    return {"output": sa2va_text(areas), "masks": masks, "sandbox": note}
 
 
 def _save_image(task: Task, name: str, content: bytes, frame: Frame, kind: Encoding) -> JsonObject:
@@ -86,13 +86,13 @@ def _sam2(task: Task) -> JsonObject:
         _read_box(box, frame, f"box_prompts.{number}") for number, box in enumerate(given.get("box_prompts") or [])
     ]
     task.log(f"segmenting with {len(points)} points and {len(boxes)} boxes")
-    cutout = (
+    found = (
         segment_boxes(frame, boxes, clicks[True], clicks[False]) if boxes else _segment_clicks(frame, clicks, "prompts")
     )
     kind: Encoding = given.get("output_format") or "png"
-    picture = paint_mask(frame, cutout.mask) if given.get("apply_mask") else mask_picture(cutout.mask)
+    picture = paint_mask(frame, found.mask) if given.get("apply_mask") else mask_picture(found.mask)
     image = _save_image(task, f"image.{kind}", encode_picture(picture, kind), frame, kind)
-    return {"image": image, "sandbox": _sandbox_note(cutout)}
+    return {"image": image, "sandbox": _sandbox_note(found)}
 
 
 def _segment_clicks(frame: Frame, clicks: Mapping[bool, list[Point]], field_name: str) -> Segmentation:
@@ -122,22 +122,22 @@ def _read_box(box: Mapping[str, Any], frame: Frame, field_name: str) -> PixelBox
 
 
 def _sam_v2(task: Task) -> JsonObject:
-    """Segmind's SAM 2: words or coordinates; the answer is a JPEG, as the provider's is."""
+    """Segmind's SAM 2: a prompt or coordinates; the result is a JPEG, as the provider's is."""
     given = task.input
     image = given["image"]
     link = image.startswith(("data:", "http://", "https://"))
     frame = decode_picture(task.read("image", image if link else f"data:;base64,{image}"), "image")
     if (given.get("prompt") or "").strip():
-        cutout = most_salient_region(frame)
-        made = _sandbox_note(cutout, _NO_WORD)
+        found = most_salient_region(frame)
+        note = _sandbox_note(found, _SALIENCE_NOTICE)
     else:
         names = {True: "coordinates", False: "remove_coordinates"}
         clicks = {keep: _read_coordinates(given.get(name), frame, name) for keep, name in names.items()}
-        cutout = _segment_clicks(frame, clicks, "coordinates")
-        made = _sandbox_note(cutout)
+        found = _segment_clicks(frame, clicks, "coordinates")
+        note = _sandbox_note(found)
     overlay = given.get("overlay_mask", True)
-    picture = paint_mask(frame, cutout.mask) if overlay else mask_picture(cutout.mask)
-    return {"image": task.save("image.jpg", encode_picture(picture, "jpeg")), "sandbox": made}
+    picture = paint_mask(frame, found.mask) if overlay else mask_picture(found.mask)
+    return {"image": task.save("image.jpg", encode_picture(picture, "jpeg")), "sandbox": note}
 
 
 def _read_coordinates(text: str | None, frame: Frame, field_name: str) -> list[Point]:

@@ -1,4 +1,4 @@
-"""Pictures in and out: Pillow opens what came from outside, OpenCV only ever gets arrays."""
+"""Reading and writing pictures: Pillow opens untrusted files, OpenCV only gets arrays."""
 
 import io
 from typing import Literal, TypeAlias
@@ -23,7 +23,10 @@ _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
 def decode_picture(content: bytes, field_name: str) -> Frame:
-    """An untrusted picture, upright, as RGB; its size is checked before any pixel is decoded."""
+    """An untrusted picture, upright, as RGB; its size is checked before any pixel is decoded.
+
+    Raises `UnusableInput` when it is damaged, too large or not PNG, JPEG or WEBP.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             if picture.width * picture.height > _MOST_PIXELS or max(picture.size) > _LONGEST_SIDE:

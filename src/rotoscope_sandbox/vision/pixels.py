@@ -1,4 +1,4 @@
-"""The arrays that the vision engine works on, and the small acts on them that several parts need."""
+"""The arrays that the engines work on, and small functions on them that several modules need."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -57,13 +57,15 @@ class PixelBox:
 
     def expand(self, share: float, within: tuple[int, ...]) -> "PixelBox":
         """The box with `share` of its size added on every side, kept inside a picture of (height, width, ...)."""
-        across, down = round(self.width * share), round(self.height * share)
-        return PixelBox(
-            max(0, self.left - across),
-            max(0, self.top - down),
-            min(within[1], self.right + across),
-            min(within[0], self.bottom + down),
-        )
+        return self._grow(round(self.width * share), round(self.height * share), within)
+
+    def pad(self, pixels: int, within: tuple[int, ...]) -> "PixelBox":
+        """The box with that many pixels added on every side, kept inside a picture of (height, width, ...)."""
+        return self._grow(pixels, pixels, within)
+
+    def _grow(self, across: int, down: int, within: tuple[int, ...]) -> "PixelBox":
+        left, top = max(0, self.left - across), max(0, self.top - down)
+        return PixelBox(left, top, min(within[1], self.right + across), min(within[0], self.bottom + down))
 
     @classmethod
     def around(cls, mask: Mask) -> "PixelBox":
@@ -87,12 +89,12 @@ def shrink_to_side(frame: Frame, side: int) -> tuple[Frame, float]:
 
 
 def to_lab(frame: Frame) -> Plane:
-    """CIE L*a*b* with L in 0..100: distances in it are about what an eye calls different."""
+    """CIE L*a*b* with L from 0 to 100: a distance of about 2 in it is the least that an eye sees."""
     return np.asarray(cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
 
 
 def disc_mask(shape: tuple[int, ...], centre: tuple[float, float], radius: float) -> Mask:
-    """A filled circle around (x, y); at least the pixel itself."""
+    """A filled circle around (x, y), moved into the picture where it lies outside; at least one pixel."""
     canvas = np.zeros(shape, np.uint8)
     x = min(max(int(centre[0]), 0), shape[1] - 1)
     y = min(max(int(centre[1]), 0), shape[0] - 1)
@@ -106,13 +108,13 @@ def _components(mask: Mask) -> tuple[Labels, NDArray[np.int32]]:
 
 
 def components_touching(mask: Mask, touch: Mask) -> Mask:
-    """The connected parts of a mask that `touch` falls on."""
+    """The connected parts of a mask that share a pixel with `touch`."""
     labels, _ = _components(mask)
     return np.isin(labels, np.unique(labels[touch & mask])) & mask
 
 
 def largest_components(mask: Mask, share: float = 0.2) -> Mask:
-    """The biggest connected part and every part of at least `share` of its area: specks are dropped."""
+    """The biggest connected part of a mask, and every part of at least `share` of its area: specks are dropped."""
     labels, areas = _components(mask)
     if len(areas) < 2:  # noqa: PLR2004 - the background alone
         return mask

@@ -1,8 +1,8 @@
-"""Which parts of a picture belong together: superpixels, merged pair by pair into one tree.
+"""A picture's superpixels, merged pair by pair into one tree.
 
 OpenCV's headless build has no SLIC, so superpixels are watershed basins that grow from a seed grid. The merge
 cost is Ward's (colour distance, weighted by size) times the strength of the edge between the two: areas of one
-colour merge early, and a part that is bounded by strong edges stays itself for long.
+colour merge early, and a part that is bounded by strong edges late.
 """
 
 import heapq
@@ -17,7 +17,10 @@ from rotoscope_sandbox.vision.pixels import Frame, Labels, Mask, Plane, to_lab
 __all__ = ["RegionTree", "build_region_tree", "label_superpixels"]
 
 _STEP = 11
+"""Pixels between two seeds: about 600 superpixels in a picture of 320x240."""
+
 _EDGE_SCALE = 12.0
+"""Edge strength (Lab units) that doubles the cost of a merge."""
 
 
 def label_superpixels(frame: Frame, step: int = _STEP) -> Labels:
@@ -39,13 +42,14 @@ def label_superpixels(frame: Frame, step: int = _STEP) -> Labels:
 
 
 def _edge_strength(frame: Frame) -> Plane:
+    """Edge strength at every pixel, of the channel that changes most: a step of 1 Lab unit counts about 1."""
     smooth = cv2.GaussianBlur(to_lab(frame), (0, 0), 1.0)
     steps = np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
     return np.asarray(steps.max(axis=2) / 4, dtype=np.float32)
 
 
 def _weakest_edge_near(edges: Plane, row: int, column: int, reach: int) -> tuple[int, int]:
-    """The place with the weakest edge near a seed: a seed on an edge would belong to both sides."""
+    """Row and column of the weakest edge near a seed: a seed on an edge would belong to both sides."""
     top, left = max(0, row - reach), max(0, column - reach)
     patch = edges[top : row + reach + 1, left : column + reach + 1]
     y, x = np.unravel_index(int(patch.argmin()), patch.shape)
@@ -53,7 +57,7 @@ def _weakest_edge_near(edges: Plane, row: int, column: int, reach: int) -> tuple
 
 
 def _fill_watershed_lines(markers: Labels, frame: Frame) -> Labels:
-    """Watershed draws its lines as -1, also around the picture; each such pixel joins its likest neighbour."""
+    """Watershed marks lines between basins, and the rim, as -1; each such pixel joins the most alike neighbour."""
     if not (markers > 0).any():
         return np.ones_like(markers)
     labels = markers.copy()
@@ -137,6 +141,7 @@ def build_region_tree(frame: Frame, step: int = _STEP) -> RegionTree:
 
 
 def _neighbour_edges(labels: Labels, edges: Plane, count: int) -> list[dict[int, float]]:
+    """For every superpixel, those that touch it, with the mean strength of the edge along their border."""
     across = [(labels[:, :-1], labels[:, 1:], np.maximum(edges[:, :-1], edges[:, 1:]))]
     across.append((labels[:-1], labels[1:], np.maximum(edges[:-1], edges[1:])))
     pairs = np.concatenate([(np.minimum(a, b) * np.int64(count) + np.maximum(a, b))[a != b] for a, b, _ in across])
@@ -151,7 +156,7 @@ def _neighbour_edges(labels: Labels, edges: Plane, count: int) -> list[dict[int,
 
 
 def _merge_all(tree: RegionTree) -> None:
-    """Joins the cheapest pair until one node is left; the heap may hold pairs that are gone already."""
+    """Merge the cheapest pair until one node is left, in place; pairs in the heap with a merged node are skipped."""
     borders = [dict(row) for row in tree.neighbours]
     heap = [(_merge_cost(tree, a, b, edge), a, b) for a, row in enumerate(borders) for b, edge in row.items() if a < b]
     heapq.heapify(heap)
@@ -165,12 +170,14 @@ def _merge_all(tree: RegionTree) -> None:
 
 
 def _merge_cost(tree: RegionTree, one: int, other: int, edge: float) -> float:
+    """Ward's cost of joining two nodes, made higher by the strength of the edge between them."""
     size, more = tree.sizes[one], tree.sizes[other]
     apart = float(np.linalg.norm(tree.colours[one] - tree.colours[other]))
     return float((size * more / (size + more)) ** 0.5 * (apart + 1) * (1 + edge / _EDGE_SCALE))
 
 
 def _merge_pair(tree: RegionTree, borders: list[dict[int, float]], one: int, other: int, cost: float) -> int:
+    """Add the union of two nodes to the tree; its number. Edges that both have with a neighbour are averaged."""
     node = len(tree.parents)
     size, more = tree.sizes[one], tree.sizes[other]
     tree.sizes.append(size + more)

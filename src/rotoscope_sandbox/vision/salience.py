@@ -1,7 +1,7 @@
-"""What a picture is about, as far as colours and places can say: its most salient region.
+"""The most salient region of a picture, by colours and places alone.
 
 Background is what reaches the border of the picture without crossing an edge (geodesic salience); the middle
-counts a little more than the sides. No word plays any part in it.
+counts a little more than the sides. No text plays any part in it.
 """
 
 import heapq
@@ -18,25 +18,31 @@ from rotoscope_sandbox.vision.segmentation import Segmentation, segment_rough_ma
 __all__ = ["most_salient_region"]
 
 _SIDE = 320
-_DULL = 4.0
-"""Colour steps below this are shading, not edges."""
+"""Longer side in pixels at which salience is computed."""
 
-_MOST_TRUST = 0.25
+_SHADING = 4.0
+"""Lab distance between neighbours up to which a change of colour is shading, and costs nothing to cross."""
+
+_MIDDLE_SPREAD = 0.3
+"""Sigma of the weight around the middle, as a share of the picture's sides."""
+
+_MOST_CONFIDENCE = 0.25
+"""Nobody asked for this region: its confidence is never higher."""
 
 
 def most_salient_region(frame: Frame) -> Segmentation:
-    """The region that stands out most; its confidence is never above 0.25, for nobody asked for it."""
+    """The region that stands out most; its confidence is at most 0.25."""
     small, _ = shrink_to_side(frame, _SIDE)
     tree = build_region_tree(small)
     scores = _salience_scores(tree)
     likely = largest_components(_above_otsu_threshold(scores)[tree.labels], share=0.5)
     rough = resize_mask(likely, frame.shape[:2])
     found = segment_rough_mask(frame, rough)
-    return Segmentation(found.mask, "salience, then grabcut", round(min(_MOST_TRUST, found.confidence / 3), 2))
+    return Segmentation(found.mask, "salience, then grabcut", round(min(_MOST_CONFIDENCE, found.confidence / 3), 2))
 
 
 def _salience_scores(tree: RegionTree) -> NDArray[np.float64]:
-    """0 to 1 for every superpixel: how far from the border, counted in colour steps, times how central."""
+    """0 to 1 for every superpixel: distance from the border in Lab units, times how central it lies."""
     count = tree.leaves
     far = _distance_from_border(tree)
     height, width = tree.labels.shape
@@ -44,13 +50,13 @@ def _salience_scores(tree: RegionTree) -> NDArray[np.float64]:
     sizes = np.asarray(tree.sizes[:count])
     y = np.bincount(tree.labels.ravel(), rows.ravel(), count) / sizes / height - 0.5
     x = np.bincount(tree.labels.ravel(), columns.ravel(), count) / sizes / width - 0.5
-    central = np.exp(-(x**2 + y**2) / (2 * 0.3**2))
+    central = np.exp(-(x**2 + y**2) / (2 * _MIDDLE_SPREAD**2))
     scores: NDArray[np.float64] = far / max(float(far.max()), 1e-6) * central
     return scores
 
 
 def _distance_from_border(tree: RegionTree) -> NDArray[np.float64]:
-    """Shortest way from every superpixel out of the picture; leaving costs what an odd border piece costs."""
+    """Cost of the cheapest path from every superpixel out of the picture (Dijkstra), in Lab units."""
     far = np.full(tree.leaves, np.inf)
     heap = [(cost, leaf) for leaf, cost in _border_costs(tree).items()]
     heapq.heapify(heap)
@@ -61,21 +67,23 @@ def _distance_from_border(tree: RegionTree) -> NDArray[np.float64]:
         far[leaf] = cost
         for other in tree.neighbours[leaf]:
             step = float(np.linalg.norm(tree.colours[leaf] - tree.colours[other]))
-            heapq.heappush(heap, (cost + max(0.0, step - _DULL), other))
+            heapq.heappush(heap, (cost + max(0.0, step - _SHADING), other))
     return far
 
 
 def _border_costs(tree: RegionTree) -> dict[int, float]:
+    """What it costs to leave the picture at each superpixel of its border."""
     labels = tree.labels
     edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     colours = np.stack([tree.colours[leaf] for leaf in edge])
     apart = np.linalg.norm(colours[:, None] - colours[None], axis=2)
-    # A border piece unlike most of the border is likely an object that the frame cuts off.
+    # A superpixel unlike most of the border is likely part of an object that the frame cuts off: leaving there costs.
     odd = np.median(apart, axis=1)
     return {int(leaf): float(max(0.0, cost - odd.min())) for leaf, cost in zip(edge, odd, strict=True)}
 
 
 def _above_otsu_threshold(scores: NDArray[np.float64]) -> Mask:
+    """Which scores are in the upper of two groups; never none."""
     levels = np.round(scores / max(float(scores.max()), 1e-6) * 255).astype(np.uint8)
     threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)
     chosen = levels > threshold

@@ -28,26 +28,39 @@ Point = tuple[float, float]
 """x, y in pixels."""
 
 _CONTEXT = 0.5
+"""Share of the box that is added on every side of the crop: the background that GrabCut learns from."""
+
 _CLICK = 0.012
-"""How far a click reaches, as a share of the crop's longer side."""
+"""Radius of a click, as a share of the crop's longer side: 5 pixels of 384."""
 
 _COLLAPSED = 0.03
+"""Share of the expected area below which GrabCut took the object for background."""
+
 _FILLED = 0.9
+"""Share of the box from which GrabCut took the background for object."""
+
 _FAITHFUL = 0.5
+"""Overlap (intersection over union) with a rough mask below which an outline is of something else."""
+
 _METHOD = "grabcut from a box"
 _COLLAPSED_NOTICE = "No outline was found inside the box: an ellipse was drawn instead."
 _FILLED_NOTICE = "The mask fills the box: the object and what is around it could not be told apart."
-_ROOM = 0.06
+_OUTLINE_MARGIN = 0.06
 """How far an outline may move away from a rough mask, as a share of the crop's longer side."""
 
 _TREE_SIDE = 320
+"""Longer side in pixels at which regions are merged."""
+
 _SPECK = 0.003
+"""Merge cost, per pixel of the picture, added to every node: without it specks, which cost nothing, win."""
+
 _LARGE = 0.25
+"""Share of the picture at which a region's score is halved: a click seldom means a third of the picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """A mask of the picture's own size, how it was made, how far to trust it (0 to 1), and what to know about it."""
+    """A mask of the picture's own size, how it was made, its confidence (0 to 1), and a notice for people, if any."""
 
     mask: Mask
     method: str
@@ -56,14 +69,21 @@ class Segmentation:
 
 
 def segment_box(frame: Frame, box: PixelBox, keep: Sequence[Point] = (), drop: Sequence[Point] = ()) -> Segmentation:
-    """The object that fills a box; points inside it correct the result."""
+    """The object that fills a box.
+
+    Args:
+        frame: the picture, RGB.
+        box: within the picture.
+        keep: points that certainly belong to the object.
+        drop: points that certainly do not.
+    """
     return _segment_region(frame, box, None, keep, drop)
 
 
 def segment_boxes(
     frame: Frame, boxes: Sequence[PixelBox], keep: Sequence[Point], drop: Sequence[Point]
 ) -> Segmentation:
-    """Several boxes at once: one mask of everything that was found in them."""
+    """Several boxes at once: one mask of all objects, the lowest confidence and the first notice of them."""
     found = [segment_box(frame, box, *(_points_in_box(points, box) for points in (keep, drop))) for box in boxes]
     together = np.logical_or.reduce([one.mask for one in found])
     notices = [one.notice for one in found if one.notice]
@@ -79,52 +99,47 @@ def segment_points(frame: Frame, keep: Sequence[Point], drop: Sequence[Point] = 
     """The parts of the picture that the points in `keep` lie on and those in `drop` do not.
 
     The merge tree gives the part: on its way from the clicked superpixel to the whole picture it is the node that
-    stays itself for longest. Then GrabCut finds its outline on a crop around it.
+    stays itself for longest. Then GrabCut finds its outline on a crop around it. `keep` must not be empty.
     """
     small, scale = shrink_to_side(frame, _TREE_SIDE)
     tree = build_region_tree(small)
     unwanted = {_leaf_at(tree, point, scale) for point in drop}
     mask = np.zeros(frame.shape[:2], np.bool_)
-    trusts: list[float] = []
+    confidences: list[float] = []
     for point in keep:
-        if not trusts or not (mask & disc_mask(mask.shape, point, 0)).any():
+        if not confidences or not (mask & disc_mask(mask.shape, point, 0)).any():
             part = tree.mask(_most_stable_node(tree, _leaf_at(tree, point, scale), unwanted))
             found = segment_rough_mask(frame, resize_mask(part, mask.shape), [point], drop)
             mask |= found.mask
-            trusts.append(found.confidence)
-    return Segmentation(mask, "merge tree from points, then grabcut", min(trusts))
+            confidences.append(found.confidence)
+    return Segmentation(mask, "merge tree from points, then grabcut", min(confidences))
 
 
 def segment_rough_mask(
     frame: Frame, likely: Mask, keep: Sequence[Point] = (), drop: Sequence[Point] = ()
 ) -> Segmentation:
-    """The object that a rough mask shows, outlined."""
+    """The object that a rough mask shows (height x width, not empty), with its outline by GrabCut."""
     reach = round(max(frame.shape[:2]) * _CLICK)
-    around = PixelBox.around(likely)
-    roomy = PixelBox(around.left - reach, around.top - reach, around.right + reach, around.bottom + reach)
-    return _segment_region(frame, roomy.expand(0, frame.shape[:2]), likely, keep, drop)
+    return _segment_region(frame, PixelBox.around(likely).pad(reach, frame.shape), likely, keep, drop)
 
 
 def _leaf_at(tree: RegionTree, point: Point, scale: float) -> int:
+    """The superpixel under a point of the full picture."""
     height, width = tree.labels.shape
     x, y = min(max(int(point[0] * scale), 0), width - 1), min(max(int(point[1] * scale), 0), height - 1)
     return int(tree.labels[y, x])
 
 
 def _most_stable_node(tree: RegionTree, leaf: int, unwanted: set[int]) -> int:
-    """The node above a leaf that costs most, in proportion, to be merged any further.
-
-    Two corrections: specks must not win because their own merges cost nothing, and whoever clicks on something
-    seldom means a third of the picture.
-    """
+    """The node above a leaf whose next merge costs most, in proportion to its own; none that holds an unwanted leaf."""
     banned = {node for other in unwanted - {leaf} for node in tree.ancestors(other)}
     total = sum(tree.sizes[: tree.leaves])
     best, most = leaf, 0.0
     for node in tree.ancestors(leaf)[:-1]:
         if node in banned:
             break
-        steady = tree.costs[tree.parents[node]] / (tree.costs[node] + _SPECK * total)
-        score = steady / (1 + tree.sizes[node] / (_LARGE * total))
+        stability = tree.costs[tree.parents[node]] / (tree.costs[node] + _SPECK * total)
+        score = stability / (1 + tree.sizes[node] / (_LARGE * total))
         if score > most:
             best, most = node, score
     return best
@@ -133,11 +148,12 @@ def _most_stable_node(tree: RegionTree, leaf: int, unwanted: set[int]) -> int:
 def _segment_region(
     frame: Frame, box: PixelBox, likely: Mask | None, keep: Sequence[Point], drop: Sequence[Point]
 ) -> Segmentation:
+    """GrabCut on a crop around a box, from the box itself or from a rough mask in it; both failures get a notice."""
     region = box.expand(_CONTEXT, frame.shape[:2])
     crop = frame[box_slices(region)]
     small, scale = shrink_to_side(crop, FINE_SIDE)
-    lens = _CropView(region, scale, small.shape[:2])
-    hints = lens.hints(box, likely, keep, drop)
+    view = _CropView(region, scale, small.shape[:2])
+    hints = view.hints(box, likely, keep, drop)
     found = segment_crop(small, hints)
     if likely is not None:
         found = _mask_or_start(found, hints)
@@ -148,34 +164,35 @@ def _segment_region(
     mask[box_slices(region)] = upsample_mask(found, small, crop)
     if collapsed:
         return Segmentation(mask, "ellipse", 0.1, _COLLAPSED_NOTICE)
-    trust = _colour_contrast(small, found)
+    confidence = _colour_contrast(small, found)
     if likely is None and found.sum() > _FILLED * hints.inside.sum():
-        return Segmentation(mask, _METHOD, round(trust * 0.4, 2), _FILLED_NOTICE)
-    return Segmentation(mask, _METHOD, trust)
+        return Segmentation(mask, _METHOD, round(confidence * 0.4, 2), _FILLED_NOTICE)
+    return Segmentation(mask, _METHOD, confidence)
 
 
 def _mask_or_start(found: Mask, hints: GrabcutHints) -> Mask:
-    """An outline that has little to do with the part it started from lost its way: the part itself is better."""
+    """The outline, or the rough mask it started from where the two have little in common."""
     shared, together = (found & hints.likely).sum(), (found | hints.likely).sum()
     return found if shared > _FAITHFUL * together else (hints.likely & ~hints.drop) | hints.keep
 
 
 @dataclass(frozen=True, slots=True)
 class _CropView:
-    """The small crop that is looked at: where it lies in the picture, how much it is scaled, its shape."""
+    """The small crop that GrabCut sees: its box in the picture, its scale, its (height, width)."""
 
     region: PixelBox
     scale: float
     shape: tuple[int, ...]
 
     def hints(self, box: PixelBox, likely: Mask | None, keep: Sequence[Point], drop: Sequence[Point]) -> GrabcutHints:
+        """Box or rough mask, and clicks, in the crop's pixels."""
         wanted = self._click_mask(keep)
         unwanted = self._click_mask(drop) & ~wanted
         if likely is None:
             inside = self._box_mask(box)
             return GrabcutHints(inside, inside, wanted, unwanted)
         rough = resize_mask(likely[box_slices(self.region)], self.shape)
-        return GrabcutHints(dilate_square(rough, round(max(self.shape) * _ROOM)), rough, wanted, unwanted)
+        return GrabcutHints(dilate_square(rough, round(max(self.shape) * _OUTLINE_MARGIN)), rough, wanted, unwanted)
 
     def _box_mask(self, box: PixelBox) -> Mask:
         left, right = ((edge - self.region.left) * self.scale for edge in (box.left, box.right))
@@ -193,7 +210,7 @@ class _CropView:
 
 
 def _ellipse_mask(hints: GrabcutHints) -> Mask:
-    """GrabCut can give everything away as background; an ellipse says at least where to look."""
+    """The ellipse that fills the box: what is returned when GrabCut takes everything for background."""
     box = PixelBox.around(hints.inside)
     canvas = np.zeros(hints.inside.shape, np.uint8)
     centre = (box.left + box.right - 1) / 2, (box.top + box.bottom - 1) / 2
@@ -202,7 +219,7 @@ def _ellipse_mask(hints: GrabcutHints) -> Mask:
 
 
 def _colour_contrast(small: Frame, found: Mask) -> float:
-    """How different the colours just inside and just outside the outline are, from 0.2 to 0.9."""
+    """Confidence, 0.2 to 0.9: Lab distance between the mean colours of 3 pixels inside and outside of the outline."""
     within, beyond = found & dilate_square(~found, 3), dilate_square(found, 3) & ~found
     if not within.any() or not beyond.any():
         return 0.2
