@@ -14,8 +14,13 @@ from rotoscope_sandbox.models import UnusableInput
 from rotoscope_sandbox.vision.description import describe_areas, sa2va_text
 from rotoscope_sandbox.vision.pictures import decode_picture, encode_picture
 from rotoscope_sandbox.vision.pixels import PixelBox
-from rotoscope_sandbox.vision.salience import most_salient_region
-from rotoscope_sandbox.vision.segmentation import Segmentation, segment_box, segment_boxes, segment_points
+from rotoscope_sandbox.vision.segmentation import (
+    Segmentation,
+    most_salient_region,
+    segment_box,
+    segment_boxes,
+    segment_points,
+)
 
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
 

@@ -10,8 +10,13 @@ from rotoscope_sandbox.predictions import JsonObject
 from rotoscope_sandbox.vision.description import describe_areas, sa2va_text
 from rotoscope_sandbox.vision.pictures import Encoding, decode_picture, encode_picture, mask_picture, paint_mask
 from rotoscope_sandbox.vision.pixels import Frame, PixelBox
-from rotoscope_sandbox.vision.salience import most_salient_region
-from rotoscope_sandbox.vision.segmentation import Point, Segmentation, segment_boxes, segment_points
+from rotoscope_sandbox.vision.segmentation import (
+    Point,
+    Segmentation,
+    most_salient_region,
+    segment_boxes,
+    segment_points,
+)
 
 __all__ = ["MODELS"]
 

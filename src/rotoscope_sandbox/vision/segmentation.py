@@ -22,7 +22,7 @@ from rotoscope_sandbox.vision.grabcut import (
 from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, box_slices, disc_mask, shrink_to_side, to_lab
 from rotoscope_sandbox.vision.region_merge import RegionTree, build_region_tree
 
-__all__ = ["Point", "Segmentation", "segment_box", "segment_boxes", "segment_points", "segment_rough_mask"]
+__all__ = ["Point", "Segmentation", "most_salient_region", "segment_box", "segment_boxes", "segment_points"]
 
 Point = tuple[float, float]
 """x, y in pixels."""
@@ -47,6 +47,12 @@ _COLLAPSED_NOTICE = "No outline was found inside the box: an ellipse was drawn i
 _FILLED_NOTICE = "The mask fills the box: the object and what is around it could not be told apart."
 _OUTLINE_MARGIN = 0.06
 """How far an outline may move away from a rough mask, as a share of the crop's longer side."""
+
+_RIM = 0.05
+"""Share of the picture on every side that counts as background where nothing says what is wanted."""
+
+_MOST_UNASKED = 0.25
+"""Highest confidence of a region that nobody pointed at."""
 
 _TREE_SIDE = 320
 """Longer side in pixels at which regions are merged."""
@@ -91,6 +97,12 @@ def segment_boxes(
     return replace(found[0], mask=together, confidence=least, notice=notices[0] if notices else None)
 
 
+def most_salient_region(frame: Frame) -> Segmentation:
+    """What has other colours than the rim of the picture; confidence at most 0.25, because nobody pointed at it."""
+    found = segment_box(frame, PixelBox(0, 0, *frame.shape[1::-1]).expand(-_RIM, frame.shape))
+    return replace(found, method="salience by grabcut", confidence=round(min(_MOST_UNASKED, found.confidence / 3), 2))
+
+
 def _points_in_box(points: Sequence[Point], box: PixelBox) -> list[Point]:
     return [(x, y) for x, y in points if box.left <= x < box.right and box.top <= y < box.bottom]
 
@@ -109,13 +121,13 @@ def segment_points(frame: Frame, keep: Sequence[Point], drop: Sequence[Point] = 
     for point in keep:
         if not confidences or not (mask & disc_mask(mask.shape, point, 0)).any():
             part = tree.mask(_most_stable_node(tree, _leaf_at(tree, point, scale), unwanted))
-            found = segment_rough_mask(frame, resize_mask(part, mask.shape), [point], drop)
+            found = _segment_rough_mask(frame, resize_mask(part, mask.shape), [point], drop)
             mask |= found.mask
             confidences.append(found.confidence)
     return Segmentation(mask, "merge tree from points, then grabcut", min(confidences))
 
 
-def segment_rough_mask(
+def _segment_rough_mask(
     frame: Frame, likely: Mask, keep: Sequence[Point] = (), drop: Sequence[Point] = ()
 ) -> Segmentation:
     """The object that a rough mask shows (height x width, not empty), with its outline by GrabCut."""
