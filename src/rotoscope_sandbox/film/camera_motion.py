@@ -8,10 +8,7 @@ from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.pixels import Frame, Mask
 
-__all__ = ["STILL", "Grey", "Motion", "dilate_disc", "estimate_motion", "half_size_grey", "to_full_size"]
-
-Grey: TypeAlias = NDArray[np.uint8]
-"""A picture of one channel, height x width."""
+__all__ = ["STILL", "Motion", "dilate_disc", "estimate_motion"]
 
 Motion: TypeAlias = NDArray[np.float64]
 """A homography, 3 x 3: where a point of the earlier frame is in the later one, in pixels."""
@@ -46,13 +43,6 @@ _WINDOW = (15, 15)
 """Pixels around a point that Lucas-Kanade compares."""
 
 
-def half_size_grey(frame: Frame) -> Grey:
-    """The frame as motion is looked for in it: half the width and height, without colour."""
-    half = max(1, frame.shape[1] // 2), max(1, frame.shape[0] // 2)
-    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def dilate_disc(mask: Mask, pixels: int) -> Mask:
     """The mask and everything within that many pixels of it."""
     side = 2 * pixels + 1
@@ -60,12 +50,13 @@ def dilate_disc(mask: Mask, pixels: int) -> Mask:
     return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), np.bool_)
 
 
-def estimate_motion(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
-    """How the camera moved between two pictures, judged by points outside a mask (of any size).
+def estimate_motion(earlier_frame: Frame, later_frame: Frame, avoid: Mask) -> Motion:
+    """How the camera moved between two frames of one size, judged by points outside a mask, at half that size.
 
     Points are tracked after Lucas and Kanade; a homography is fitted to those that agree (RANSAC). `STILL` where the
     motion cannot be determined.
     """
+    earlier, later = _shrink_to_half(earlier_frame), _shrink_to_half(later_frame)
     allowed = cv2.resize((~avoid).astype(np.uint8), earlier.shape[::-1], interpolation=cv2.INTER_NEAREST)
     points = cv2.goodFeaturesToTrack(earlier, _POINTS, _CORNER_QUALITY, _SPACING, mask=allowed)
     if points is None or len(points) < _FEWEST:
@@ -78,14 +69,17 @@ def estimate_motion(earlier: Grey, later: Grey, avoid: Mask) -> Motion:
     homography, agreeing = cv2.findHomography(before, after, cv2.RANSAC, _TOLERANCE)
     if homography is None or agreeing.mean() < _LEAST_AGREEING:
         return STILL
-    motion: Motion = np.asarray(homography / homography[2, 2], np.float64)
-    return motion if _is_plausible(motion, earlier.shape) else STILL
-
-
-def to_full_size(motion: Motion) -> Motion:
-    """A motion that was estimated at half size, for the picture of twice the size."""
+    # From points at half size to points at full size.
     half = np.diag([0.5, 0.5, 1.0])
-    return np.asarray(np.linalg.inv(half) @ motion @ half, np.float64)
+    motion: Motion = np.asarray(np.linalg.inv(half) @ (homography / homography[2, 2]) @ half, np.float64)
+    return motion if _is_plausible(motion, earlier_frame.shape) else STILL
+
+
+def _shrink_to_half(frame: Frame) -> NDArray[np.uint8]:
+    """Half the width and height, grey."""
+    half = max(1, frame.shape[1] // 2), max(1, frame.shape[0] // 2)
+    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, half, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _is_plausible(motion: Motion, shape: tuple[int, ...]) -> bool:

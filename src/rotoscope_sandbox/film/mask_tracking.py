@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.film.camera_motion import Grey
 from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane
 
 __all__ = ["MaskTracker"]
@@ -24,7 +23,7 @@ _HALF = 0.5
 _BLUR = 1.2
 """Sigma in pixels of that blur."""
 
-_SHARPEN = 1.35
+_SHARPEN = 1.5
 """Factor of that contrast: 1 would let the mask fade, 2 and more would freeze its outline."""
 
 # Colours of object and background, as two histograms.
@@ -37,7 +36,7 @@ _BIN_SHIFT = 4
 _PRIOR_COUNT = 0.5
 """Pixels that every bin holds from the start, so that a new colour is no proof of anything."""
 
-_MOST_ODDS = 2.5
+_MOST_ODDS = 3.0
 """Bound of the log odds of colour, for and against the object: one odd pixel must not outweigh the mask."""
 
 _COLOUR_WEIGHT = 0.05
@@ -99,7 +98,8 @@ class MaskTracker:
         small = self._shrink(frame)
         grey = _to_grey(small)
         # From every pixel of the new frame to where it was in the last one.
-        back = np.asarray(self._flow.calc(grey, self._grey, np.zeros((*grey.shape, 2), np.float32)), np.float32)
+        flow = self._flow.calc(grey, self._grey, None)  # type: ignore[call-overload]  # None: no first guess
+        back = np.asarray(flow, np.float32)
         x, y = self._x + back[..., 0], self._y + back[..., 1]
         warped = np.asarray(cv2.remap(self._soft, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
         self._soft, self._grey = self._correct_by_colours(warped, small), grey
@@ -134,7 +134,7 @@ class MaskTracker:
             shares[:] = shares + np.float32(rate) * (latest.astype(np.float32) - shares)
 
 
-def _to_grey(small: Frame) -> Grey:
+def _to_grey(small: Frame) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 

@@ -8,6 +8,7 @@ shows is inpainted once and then carried along from frame to frame, so that it n
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -157,17 +158,11 @@ class _Hole:
         here = known.ravel()[self._hole_at]
         if not here.any():
             return
-        warped = _warp_box(other.frame, motion, self._box)
-        difference = self._ring - _pixels_at(warped, self._ring_at)
-        common = known.ravel()[self._ring_at]
-        shift = np.zeros(3)
-        if common.any():
-            shift = np.median(difference[common], axis=0)
-            if np.abs(difference[common] - shift).mean() > _MOST_DIFFERENCE:
-                return
-        sample = _pixels_at(warped, self._hole_at) + np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT).astype(np.int16)
-        sample[~here] = _UNSEEN
-        self._samples.append(sample)
+        shifted = self._match_brightness(_warp_box(other.frame, motion, self._box), known, _MOST_SHIFT)
+        if shifted is not None:
+            sample = _pixels_at(shifted, self._hole_at)
+            sample[~here] = _UNSEEN
+            self._samples.append(sample)
 
     def fill(self, previous: Frame | None) -> Frame:
         """The box with its hole filled; `previous` is what the filled frame before shows there, warped into place."""
@@ -175,9 +170,13 @@ class _Hole:
         self.missing = int((self._mask & ~seen).sum())
         if seen[self._hole].all():
             return result
-        invented = self._match_colours(previous) if previous is not None else None
-        if invented is None:
+        carried = None
+        if previous is not None:
+            carried = self._match_brightness(previous, np.ones_like(seen), _MOST_CARRIED_SHIFT)
+        if carried is None:
             invented = _inpaint(self._edit_frame.frame, self._edit_frame.hole)[box_slices(self._box)]
+        else:
+            invented = np.clip(carried, 0, 255).astype(np.uint8)
         # Where the two kinds meet, one passes into the other, or the border would show.
         known = seen | ~self._hole
         soft = cv2.GaussianBlur(known.astype(np.float32), (0, 0), _SEAM)
@@ -198,18 +197,25 @@ class _Hole:
             result[seen] = np.clip(middle[counts > 0], 0, 255).astype(np.uint8)
         return seen, result
 
-    def _match_colours(self, previous: Frame) -> Frame | None:
-        """The previous result in the light of this frame; None where it is of another scene."""
-        if not len(self._ring):
-            return previous
-        difference = self._ring - _pixels_at(previous, self._ring_at)
-        if np.abs(difference).mean() > _MOST_DIFFERENCE:
-            return None
-        shift = np.clip(np.median(difference, axis=0), -_MOST_CARRIED_SHIFT, _MOST_CARRIED_SHIFT).astype(np.int16)
-        return np.asarray(np.clip(previous + shift, 0, 255), np.uint8)
+    def _match_brightness(self, warped: Frame, known: Mask, most: float) -> NDArray[np.int16] | None:
+        """Another frame's box, shifted so that it meets this one around the hole; None where it is of another scene.
+
+        Args:
+            warped: the box of the other frame, in this one's place.
+            known: which of its pixels count.
+            most: largest shift, in colour steps.
+        """
+        around = known.ravel()[self._ring_at]
+        shift = np.zeros(3)
+        if around.any():
+            difference = (self._ring - _pixels_at(warped, self._ring_at))[around]
+            shift = np.median(difference, axis=0)
+            if np.abs(difference - shift).mean() > _MOST_DIFFERENCE:
+                return None
+        return warped.astype(np.int16) + np.clip(shift, -most, most).astype(np.int16)
 
 
-def _pixels_at(picture: Frame, places: NDArray[np.intp]) -> NDArray[np.int16]:
+def _pixels_at(picture: NDArray[Any], places: NDArray[np.intp]) -> NDArray[np.int16]:
     """The colours at some places, which are indices into the flattened picture."""
     return np.ascontiguousarray(picture).reshape(-1, 3)[places].astype(np.int16)
 

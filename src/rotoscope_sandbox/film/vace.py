@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rotoscope_sandbox.film.animatic import FRAME_RATE, AnimaticPlan, StoryboardPanel, write_animatic
-from rotoscope_sandbox.film.camera_motion import STILL, Grey, dilate_disc, estimate_motion, half_size_grey, to_full_size
+from rotoscope_sandbox.film.camera_motion import STILL, dilate_disc, estimate_motion
 from rotoscope_sandbox.film.compositing import ReferenceLayer, cut_out_reference
 from rotoscope_sandbox.film.edit_masks import EditMasks, open_edit_masks
 from rotoscope_sandbox.film.input_media import InputVideo, crop_to_size, open_video, read_frames
@@ -86,17 +86,15 @@ class _Edit:
         """The clip's frames at the edit's size, each with its mask and the camera's motion since the one before."""
         widening = max(1, round(_WIDENING * self.size[0])) if self.masks.is_tracked else 0
         frames = (crop_to_size(frame, self.size) for frame in read_frames(self.video, self.frames))
-        earlier: tuple[Grey, Mask] | None = None
+        earlier: EditFrame | None = None
         for frame, mask in self.masks.pair(frames):
-            grey = half_size_grey(frame)
             if earlier is None:
                 # The first mask is the user's own, and taken as it is.
-                edit_frame = EditFrame(frame, mask, STILL)
+                earlier = EditFrame(frame, mask, STILL)
             else:
-                motion = to_full_size(estimate_motion(earlier[0], grey, earlier[1]))
-                edit_frame = EditFrame(frame, dilate_disc(mask, widening) if widening else mask, motion)
-            earlier = grey, edit_frame.hole
-            yield edit_frame
+                motion = estimate_motion(earlier.frame, frame, earlier.hole)
+                earlier = EditFrame(frame, dilate_disc(mask, widening) if widening else mask, motion)
+            yield earlier
 
 
 def _blend_inside_mask(frame: Frame, result: Frame, mask: Mask) -> Frame:
