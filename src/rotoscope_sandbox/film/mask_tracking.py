@@ -69,7 +69,7 @@ class MaskTracker:
     """Tracks a mask from the first frame through a clip; frames must come in order.
 
     Dense optical flow (DIS) carries the mask from frame to frame; in a band around the outline a pixel is drawn to the
-    side whose colours it has, and thin trails are cut off. Motion of more than about a quarter of the object's width
+    side whose colours it has, and thin trails are cut off. Motion of more than about 10 pixels at the working size
     in one frame is lost.
 
     Args:

@@ -37,26 +37,22 @@ _EDGE_NOISE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class GrabcutHints:
-    """Where the object may be; masks of one size. Outside of `inside` is background; GrabCut starts from `likely`.
+    """Where the object may be; masks of one size.
 
     Attributes:
-        inside: where the object can be at all.
-        likely: where it probably is.
+        inside: where the object probably is; outside of it is background.
         keep: where it certainly is, by clicks.
         drop: where it certainly is not, by clicks.
     """
 
     inside: Mask
-    likely: Mask
     keep: Mask
     drop: Mask
 
     def marks(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """The hints as GrabCut's labels, at another (height, width)."""
         marks = np.full(shape, cv2.GC_BGD, np.uint8)
-        inside = resize_mask(self.inside, shape)
-        marks[inside] = cv2.GC_PR_BGD
-        marks[inside & resize_mask(self.likely, shape)] = cv2.GC_PR_FGD
+        marks[resize_mask(self.inside, shape)] = cv2.GC_PR_FGD
         self.apply_clicks(marks)
         return marks
 

@@ -1,4 +1,4 @@
-"""From a box or points to a mask: GrabCut on a crop around the object.
+"""From a box or points to a mask: GrabCut on a crop around a box, a node of the merge tree under a point.
 
 The crop (50 % context, longer side 384) is what makes it good and quick: on whole frames GrabCut takes the
 background's colours from far away and often ends empty. The mask is computed on the small crop and brought to
@@ -15,7 +15,6 @@ from rotoscope_sandbox.vision.grabcut import (
     FINE_SIDE,
     GrabcutHints,
     dilate_square,
-    resize_mask,
     segment_crop,
     upsample_mask,
 )
@@ -34,25 +33,20 @@ _CLICK = 0.012
 """Radius of a click, as a share of the crop's longer side: 5 pixels of 384."""
 
 _COLLAPSED = 0.03
-"""Share of the expected area below which GrabCut took the object for background."""
+"""Share of the box below which GrabCut took the object for background."""
 
 _FILLED = 0.9
 """Share of the box from which GrabCut took the background for object."""
 
-_FAITHFUL = 0.5
-"""Overlap (intersection over union) with a rough mask below which an outline is of something else."""
-
 _METHOD = "grabcut from a box"
 _COLLAPSED_NOTICE = "No outline was found inside the box: an ellipse was drawn instead."
 _FILLED_NOTICE = "The mask fills the box: the object and what is around it could not be told apart."
-_OUTLINE_MARGIN = 0.06
-"""How far an outline may move away from a rough mask, as a share of the crop's longer side."""
 
 _RIM = 0.05
 """Share of the picture on every side that counts as background where nothing says what is wanted."""
 
-_MOST_UNASKED = 0.25
-"""Highest confidence of a region that nobody pointed at."""
+_MOST_GUESS_CONFIDENCE = 0.25
+"""Highest confidence of a region that was not asked for."""
 
 _TREE_SIDE = 320
 """Longer side in pixels at which regions are merged."""
@@ -75,7 +69,9 @@ class Segmentation:
 
 
 def segment_box(frame: Frame, box: PixelBox, keep: Sequence[Point] = (), drop: Sequence[Point] = ()) -> Segmentation:
-    """The object that fills a box.
+    """The object that fills a box, by GrabCut on a crop around it.
+
+    Where GrabCut takes everything for background, or the whole box for the object, a notice says so.
 
     Args:
         frame: the picture, RGB.
@@ -83,7 +79,22 @@ def segment_box(frame: Frame, box: PixelBox, keep: Sequence[Point] = (), drop: S
         keep: points that certainly belong to the object.
         drop: points that certainly do not.
     """
-    return _segment_region(frame, box, None, keep, drop)
+    region = box.expand(_CONTEXT, frame.shape[:2])
+    crop = frame[box_slices(region)]
+    small, _ = shrink_to_side(crop, FINE_SIDE)
+    hints = _crop_hints(region, small.shape[:2], box, keep, drop)
+    found, area = segment_crop(small, hints), hints.inside.sum()
+    collapsed = found.sum() < _COLLAPSED * area
+    if collapsed:
+        found = _ellipse_mask(hints)
+    mask = np.zeros(frame.shape[:2], np.bool_)
+    mask[box_slices(region)] = upsample_mask(found, small, crop)
+    if collapsed:
+        return Segmentation(mask, "ellipse", 0.1, _COLLAPSED_NOTICE)
+    confidence = _colour_contrast(small, found)
+    if found.sum() > _FILLED * area:
+        return Segmentation(mask, _METHOD, round(confidence * 0.4, 2), _FILLED_NOTICE)
+    return Segmentation(mask, _METHOD, confidence)
 
 
 def segment_boxes(
@@ -98,9 +109,11 @@ def segment_boxes(
 
 
 def most_salient_region(frame: Frame) -> Segmentation:
-    """What has other colours than the rim of the picture; confidence at most 0.25, because nobody pointed at it."""
+    """What has other colours than the rim of the picture; confidence at most 0.25, because it was not asked for."""
     found = segment_box(frame, PixelBox(0, 0, *frame.shape[1::-1]).expand(-_RIM, frame.shape))
-    return replace(found, method="salience by grabcut", confidence=round(min(_MOST_UNASKED, found.confidence / 3), 2))
+    return replace(
+        found, method="salience by grabcut", confidence=round(min(_MOST_GUESS_CONFIDENCE, found.confidence / 3), 2)
+    )
 
 
 def _points_in_box(points: Sequence[Point], box: PixelBox) -> list[Point]:
@@ -108,10 +121,10 @@ def _points_in_box(points: Sequence[Point], box: PixelBox) -> list[Point]:
 
 
 def segment_points(frame: Frame, keep: Sequence[Point], drop: Sequence[Point] = ()) -> Segmentation:
-    """The parts of the picture that the points in `keep` lie on and those in `drop` do not.
+    """The parts of the picture that the points in `keep` (not empty) lie on and those in `drop` do not.
 
     The merge tree gives the part: on its way from the clicked superpixel to the whole picture it is the node that
-    stays itself for longest. Then GrabCut finds its outline on a crop around it. `keep` must not be empty.
+    stays itself for longest; its outline is drawn along the picture's edges.
     """
     small, scale = shrink_to_side(frame, _TREE_SIDE)
     tree = build_region_tree(small)
@@ -119,20 +132,12 @@ def segment_points(frame: Frame, keep: Sequence[Point], drop: Sequence[Point] = 
     mask = np.zeros(frame.shape[:2], np.bool_)
     confidences: list[float] = []
     for point in keep:
-        if not confidences or not (mask & disc_mask(mask.shape, point, 0)).any():
+        click = disc_mask(mask.shape, point, 0)
+        if not (mask & click).any():
             part = tree.mask(_most_stable_node(tree, _leaf_at(tree, point, scale), unwanted))
-            found = _segment_rough_mask(frame, resize_mask(part, mask.shape), [point], drop)
-            mask |= found.mask
-            confidences.append(found.confidence)
-    return Segmentation(mask, "merge tree from points, then grabcut", min(confidences))
-
-
-def _segment_rough_mask(
-    frame: Frame, likely: Mask, keep: Sequence[Point] = (), drop: Sequence[Point] = ()
-) -> Segmentation:
-    """The object that a rough mask shows (height x width, not empty), with its outline by GrabCut."""
-    reach = round(max(frame.shape[:2]) * _CLICK)
-    return _segment_region(frame, PixelBox.around(likely).pad(reach, frame.shape), likely, keep, drop)
+            mask |= upsample_mask(part, small, frame) | click
+            confidences.append(_colour_contrast(small, part))
+    return Segmentation(mask, "merge tree from points", min(confidences))
 
 
 def _leaf_at(tree: RegionTree, point: Point, scale: float) -> int:
@@ -157,68 +162,24 @@ def _most_stable_node(tree: RegionTree, leaf: int, unwanted: set[int]) -> int:
     return best
 
 
-def _segment_region(
-    frame: Frame, box: PixelBox, likely: Mask | None, keep: Sequence[Point], drop: Sequence[Point]
-) -> Segmentation:
-    """GrabCut on a crop around a box, from the box itself or from a rough mask in it; both failures get a notice."""
-    region = box.expand(_CONTEXT, frame.shape[:2])
-    crop = frame[box_slices(region)]
-    small, scale = shrink_to_side(crop, FINE_SIDE)
-    view = _CropView(region, scale, small.shape[:2])
-    hints = view.hints(box, likely, keep, drop)
-    found = segment_crop(small, hints)
-    if likely is not None:
-        found = _mask_or_start(found, hints)
-    collapsed = found.sum() < _COLLAPSED * hints.likely.sum()
-    if collapsed:
-        found = _ellipse_mask(hints)
-    mask = np.zeros(frame.shape[:2], np.bool_)
-    mask[box_slices(region)] = upsample_mask(found, small, crop)
-    if collapsed:
-        return Segmentation(mask, "ellipse", 0.1, _COLLAPSED_NOTICE)
-    confidence = _colour_contrast(small, found)
-    if likely is None and found.sum() > _FILLED * hints.inside.sum():
-        return Segmentation(mask, _METHOD, round(confidence * 0.4, 2), _FILLED_NOTICE)
-    return Segmentation(mask, _METHOD, confidence)
+def _crop_hints(
+    region: PixelBox, shape: tuple[int, ...], box: PixelBox, keep: Sequence[Point], drop: Sequence[Point]
+) -> GrabcutHints:
+    """Box and clicks in the pixels of a crop of that (height, width); a pixel that is clicked both ways is kept."""
+    scale = shape[1] / region.width, shape[0] / region.height
 
+    def crop_point(x: float, y: float) -> Point:
+        return (x - region.left) * scale[0], (y - region.top) * scale[1]
 
-def _mask_or_start(found: Mask, hints: GrabcutHints) -> Mask:
-    """The outline, or the rough mask it started from where the two have little in common."""
-    shared, together = (found & hints.likely).sum(), (found | hints.likely).sum()
-    return found if shared > _FAITHFUL * together else (hints.likely & ~hints.drop) | hints.keep
+    def click_mask(points: Sequence[Point]) -> Mask:
+        discs = [disc_mask(shape, crop_point(x, y), max(shape) * _CLICK) for x, y in points]
+        return np.logical_or.reduce([np.zeros(shape, np.bool_), *discs])
 
-
-@dataclass(frozen=True, slots=True)
-class _CropView:
-    """The small crop that GrabCut sees: its box in the picture, its scale, its (height, width)."""
-
-    region: PixelBox
-    scale: float
-    shape: tuple[int, ...]
-
-    def hints(self, box: PixelBox, likely: Mask | None, keep: Sequence[Point], drop: Sequence[Point]) -> GrabcutHints:
-        """Box or rough mask, and clicks, in the crop's pixels."""
-        wanted = self._click_mask(keep)
-        unwanted = self._click_mask(drop) & ~wanted
-        if likely is None:
-            inside = self._box_mask(box)
-            return GrabcutHints(inside, inside, wanted, unwanted)
-        rough = resize_mask(likely[box_slices(self.region)], self.shape)
-        return GrabcutHints(dilate_square(rough, round(max(self.shape) * _OUTLINE_MARGIN)), rough, wanted, unwanted)
-
-    def _box_mask(self, box: PixelBox) -> Mask:
-        left, right = ((edge - self.region.left) * self.scale for edge in (box.left, box.right))
-        top, bottom = ((edge - self.region.top) * self.scale for edge in (box.top, box.bottom))
-        inside = np.zeros(self.shape, np.bool_)
-        inside[round(top) : max(round(bottom), round(top) + 1), round(left) : max(round(right), round(left) + 1)] = True
-        return inside
-
-    def _click_mask(self, points: Sequence[Point]) -> Mask:
-        marked = np.zeros(self.shape, np.bool_)
-        for x, y in points:
-            place = (x - self.region.left) * self.scale, (y - self.region.top) * self.scale
-            marked |= disc_mask(self.shape, place, max(self.shape) * _CLICK)
-        return marked
+    (left, top), (right, bottom) = crop_point(box.left, box.top), crop_point(box.right, box.bottom)
+    inside = np.zeros(shape, np.bool_)
+    inside[round(top) : max(round(bottom), round(top) + 1), round(left) : max(round(right), round(left) + 1)] = True
+    wanted = click_mask(keep)
+    return GrabcutHints(inside, wanted, click_mask(drop) & ~wanted)
 
 
 def _ellipse_mask(hints: GrabcutHints) -> Mask:
