@@ -10,7 +10,7 @@ import anyio
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import pytest
 
-from rotoscope.cli import main
+from rotoscope.cli.commands import run_command
 
 
 @pytest.mark.anyio
@@ -49,5 +49,5 @@ def test_a_file_that_means_nothing_ends_the_command_at_once(
     rules = tmp_path / "faults.toml"
     if text is not None:
         rules.write_text(text)
-    assert main(["sandbox", "--faults", str(rules)]) == 2
+    assert run_command(["sandbox", "--faults", str(rules)]) == 2
     assert "faults.toml" in capsys.readouterr().err
