@@ -173,7 +173,7 @@ def _crop_hints(
 
     def click_mask(points: Sequence[Point]) -> Mask:
         discs = [disc_mask(shape, crop_point(x, y), max(shape) * _CLICK) for x, y in points]
-        return np.logical_or.reduce([np.zeros(shape, np.bool_), *discs])
+        return np.asarray(np.logical_or.reduce([np.zeros(shape, np.bool_), *discs]), np.bool_)
 
     (left, top), (right, bottom) = crop_point(box.left, box.top), crop_point(box.right, box.bottom)
     inside = np.zeros(shape, np.bool_)
