@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pytest
 from engine_media import (
-    EngineTask,
+    LocalTask,
     MaskArray,
     Pixels,
     Scenery,
-    engine_task,
+    local_task,
     overlap,
     psnr,
     read_video,
@@ -38,11 +38,11 @@ def mask_picture(mask: MaskArray) -> Pixels:
     return np.repeat(mask.astype(np.uint8)[..., None] * 255, 3, axis=2)
 
 
-def edit(folder: Path, scenery: Scenery, **more: object) -> tuple[list[Pixels], EngineTask]:
+def edit(folder: Path, scenery: Scenery, **more: object) -> tuple[list[Pixels], LocalTask]:
     """Edit the scenery at its own size; unless another is given, the mask is a picture of the first frame's."""
     mask = write_png(folder / "mask.png", mask_picture(dilate_disc(scenery.masks[0], 2)))
     given = {"prompt": "x", "src_video": scenery.path, "src_mask": mask, "size": "160*96"}
-    task = engine_task(folder, given | more)
+    task = local_task(folder, given | more)
     edit_video(task)
     return read_video(task.result), task
 
@@ -121,7 +121,7 @@ def test_the_same_edit_twice_gives_the_same_bytes(tmp_path: Path, scenery: Scene
 def test_an_empty_mask_is_refused(tmp_path: Path, scenery: Scenery) -> None:
     mask = write_png(tmp_path / "mask.png", np.zeros((96, 160, 3), np.uint8))
     with pytest.raises(UnusableInput, match="selects nothing"):
-        edit_video(engine_task(tmp_path, {"prompt": "x", "src_video": scenery.path, "src_mask": mask}))
+        edit_video(local_task(tmp_path, {"prompt": "x", "src_video": scenery.path, "src_mask": mask}))
 
 
 def test_a_mask_of_the_whole_frame_gives_a_film_that_is_all_inpainted(tmp_path: Path, scenery: Scenery) -> None:
@@ -138,7 +138,7 @@ def test_a_cancelled_edit_stops_and_keeps_no_output(tmp_path: Path, scenery: Sce
         "src_video": scenery.path,
         "src_mask": write_png(tmp_path / "mask.png", mask_picture(scenery.masks[0])),
     }
-    task = engine_task(tmp_path, given | {"size": "160*96"}, stop_after=4)
+    task = local_task(tmp_path, given | {"size": "160*96"}, stop_after=4)
     with pytest.raises(Stopped):
         edit_video(task)
     assert task.kept is None
@@ -214,7 +214,7 @@ def test_the_boxing_cat_becomes_a_snake(tmp_path: Path) -> None:
         "size": "416*240",
         "frame_num": 13,
     }
-    task = engine_task(tmp_path, given)
+    task = local_task(tmp_path, given)
     edit_video(task)
     frames = read_video(task.result)
     green = [(frame[..., 1] > frame[..., 0].astype(int) + 25) for frame in frames]

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from engine_media import Pixels, Scene, Scenery, engine_task, read_video, write_png
+from engine_media import Pixels, Scene, Scenery, local_task, read_video, write_png
 from films import pitch, sound
 
 from rotoscope_sandbox import Sandbox
@@ -29,7 +29,7 @@ SMALL = (160, 96)
 
 
 def make_film(path: Path, plan: AnimaticPlan) -> Path:
-    write_animatic(plan, path, TqdmProgress(engine_task(path.parent, {}), plan.frames))
+    write_animatic(plan, path, TqdmProgress(local_task(path.parent, {}), plan.frames))
     return path
 
 
@@ -183,7 +183,7 @@ def test_first_and_last_frame_are_the_pictures_that_were_given(tmp_path: Path) -
     first, last = plain_picture((200, 60, 60), (90, 160)), plain_picture((60, 60, 200), (90, 160))
     given = {"image": write_png(tmp_path / "a.png", first), "last_frame_image": write_png(tmp_path / "b.png", last)}
     more = {"prompt": "x", "resolution": "480p", "aspect_ratio": "adaptive", "duration": -1, "generate_audio": False}
-    task = engine_task(tmp_path, given | more)
+    task = local_task(tmp_path, given | more)
     generate_video(task)
     frames = read_video(task.result)
     assert (len(frames), frames[0].shape) == (120, (864, 496, 3))
@@ -195,7 +195,7 @@ def test_first_and_last_frame_are_the_pictures_that_were_given(tmp_path: Path) -
 def test_reference_videos_become_panels_and_a_reference_sound_is_accepted(tmp_path: Path, scenery: Scenery) -> None:
     reference = make_film(tmp_path / "reference.mp4", small_plan())
     given = {"reference_videos": [scenery.path], "reference_audios": [reference]}
-    task = engine_task(tmp_path, given | {"prompt": "x", "resolution": "480p", "duration": 4, "aspect_ratio": "1:1"})
+    task = local_task(tmp_path, given | {"prompt": "x", "resolution": "480p", "duration": 4, "aspect_ratio": "1:1"})
     generate_video(task)
     assert task.metrics["model_variant"] == "video_in"
     assert task.metrics["sandbox"]["method"] == "animatic of 3 panels"
@@ -211,12 +211,12 @@ def test_a_file_that_is_no_video_is_refused_and_no_playlist_is_followed(tmp_path
     for content in (playlist.read_bytes(), b"", b"\x00\x00\x00\x20ftypisom"):
         playlist.write_bytes(content)
         with pytest.raises(UnusableInput, match="video is damaged") as caught:
-            generate_video(engine_task(tmp_path, {"prompt": "x", "reference_videos": [playlist]}))
+            generate_video(local_task(tmp_path, {"prompt": "x", "reference_videos": [playlist]}))
         assert caught.value.field_name == "reference_videos"
 
 
 def test_a_cancelled_film_stops_and_keeps_no_output(tmp_path: Path) -> None:
-    task = engine_task(tmp_path, {"prompt": "x", "resolution": "480p", "duration": 4}, stop_after=6)
+    task = local_task(tmp_path, {"prompt": "x", "resolution": "480p", "duration": 4}, stop_after=6)
     with pytest.raises(Stopped):
         generate_video(task)
     assert task.kept is None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_media import engine_task
+from engine_media import local_task
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -70,7 +70,7 @@ def test_every_script_is_drawn_with_its_own_letters(script: str) -> None:
 
 
 def test_progress_never_falls_and_logs_every_step_when_steps_are_slow(tmp_path: Path) -> None:
-    task, moments = engine_task(tmp_path, {}), itertools.count()
+    task, moments = local_task(tmp_path, {}), itertools.count()
     progress = TqdmProgress(task, 5, clock=lambda: float(next(moments)))
     for _ in range(7):
         progress.advance()
@@ -83,7 +83,7 @@ def test_progress_never_falls_and_logs_every_step_when_steps_are_slow(tmp_path: 
 
 
 def test_progress_ends_at_100_percent_with_fewer_steps_than_announced(tmp_path: Path) -> None:
-    task = engine_task(tmp_path, {})
+    task = local_task(tmp_path, {})
     progress = TqdmProgress(task, 40)
     progress.advance()
     progress.finish()

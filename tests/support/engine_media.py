@@ -89,7 +89,7 @@ def _grain(chance: np.random.Generator, shape: tuple[int, int], colour: tuple[in
 
 
 @dataclass
-class EngineTask:
+class LocalTask:
     """What an engine is given, without a sandbox around it: a reference is the path of a file, results are kept here.
 
     `stop_after` is how many log lines are accepted before the task counts as cancelled.
@@ -130,11 +130,11 @@ class EngineTask:
         return self.kept
 
 
-def engine_task(folder: Path, given: Mapping[str, object], stop_after: int = 10_000) -> EngineTask:
+def local_task(folder: Path, given: Mapping[str, object], stop_after: int = 10_000) -> LocalTask:
     """A task whose input names files by path; several tasks may share a folder."""
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    return EngineTask({name: _as_text(value) for name, value in given.items()}, scratch, stop_after)
+    return LocalTask({name: _as_text(value) for name, value in given.items()}, scratch, stop_after)
 
 
 def _as_text(value: object) -> object:
