@@ -31,6 +31,7 @@ FLOORS = (
     ("jobs",),
     ("admission", "checking", "dry_run", "remarks", "studio", "waiting", "viewing"),
     ("server",),
+    ("sandbox_process",),
     ("compose", "terminal", "demo", "demo_clip", "docs"),
     ("front.handover", "front.record"),
     ("cli",),
@@ -116,9 +117,11 @@ def test_the_sandbox_knows_nothing_of_our_side_of_the_wire(name: str) -> None:
     assert not {found for found in imports(SANDBOX_MODULES[name]) if is_of("rotoscope", found)}
 
 
-def test_nothing_but_the_top_imports_the_sandbox() -> None:
-    importers = {name for name in MODULES if any(is_of("rotoscope_sandbox", found) for found in imports(MODULES[name]))}
-    assert importers <= {"cli", "compose"}
+def test_rotoscope_meets_the_sandbox_in_one_module() -> None:
+    meeting = {
+        name for name in MODULES if any(is_of("rotoscope_sandbox", found) for found in imports(MODULES[name]))
+    } | {str(path) for path in SOURCE.rglob("*.py") if "rotoscope_sandbox" in path.read_text(encoding="utf-8")}
+    assert meeting == {"sandbox_process", str(SOURCE / "sandbox_process.py")}
 
 
 def test_http_leaves_through_one_module_only() -> None:

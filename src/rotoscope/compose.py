@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 
 from rotoscope.errors import InvalidInput, StorageFailed
-from rotoscope.models.access import SANDBOX_URL, Access, access_of
+from rotoscope.models.access import Access, access_of
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rotoscope.media.paths import Roots
     from rotoscope.media.vault import Vault
     from rotoscope.predictions.dialects import Dialect
+    from rotoscope.sandbox_process import SandboxProcess
     from rotoscope.server.door import StudioDoor
     from rotoscope.studio import Studio
     from rotoscope.wire.client import AsgiApp, Times, Wire
@@ -216,26 +217,12 @@ def _wire(
     return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
 
 
-def _built_in(settings: Settings, access: Access, closing: AsyncExitStack) -> "_BuiltIn | None":
-    return _BuiltIn(settings, closing) if access.built_in else None
+def _built_in(settings: Settings, access: Access, closing: AsyncExitStack) -> "SandboxProcess | None":
+    if not access.built_in:
+        return None
+    from rotoscope.sandbox_process import SandboxProcess
 
-
-class _BuiltIn:
-    """The built-in sandbox, in a process of its own from its first request on: it computes pictures and films."""
-
-    def __init__(self, settings: Settings, closing: AsyncExitStack) -> None:
-        from rotoscope.workers.apps import AppProcess
-
-        self._folder = settings.home / "sandbox"
-        given = {"folder": self._folder, "public_url": SANDBOX_URL}
-        self._app = AppProcess(settings.variables, "rotoscope_sandbox", "build_sandbox", given)
-        closing.push_async_callback(self._app.aclose)
-
-    async def __call__(self, *connection: Any) -> None:
-        try:
-            await self._app(*connection)
-        except OSError as error:
-            raise _unwritable(self._folder) from error
+    return SandboxProcess(settings, closing)
 
 
 def _make_home(home: Path) -> None:
