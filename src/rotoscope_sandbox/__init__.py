@@ -1,11 +1,11 @@
 """The sandbox: an app that speaks the three providers' wires and computes real results, with no key and no network.
 
-It serves whoever has no provider key yet, and tests what waits for hosted models: it draws queues, progress, logs,
-refusals and retention as the providers do. It has its own wires and engines and shares no code with the rest of
-the package, so that a mistake there cannot agree with itself here.
+It serves users who have no provider key yet, and tests of programs that wait for hosted models: it pretends queues,
+progress, logs, refusals and retention as the providers have them. It shares no code with `rotoscope`, so that a mistake
+there cannot agree with itself here.
 
 What a provider can do wrong can be asked for (`faults`; `docs/sandbox.md` has the table), and what came in is counted
-for whoever watches from another process: `GET /sandbox/ledger` (`tally`).
+for whoever watches from another process: `GET /sandbox/ledger` (`journal`).
 """
 
 import time
@@ -20,8 +20,8 @@ class Sandbox(Protocol):
     """An ASGI app.
 
     `state.requests` holds the latest requests (method, path, query, body), `state.accepted` the ids of all
-    predictions that a provider would have charged for; `state.site` is what the wires share; `state.faults` is what
-    goes wrong: `state.faults.add("F2", wire="fal")` (see `faults.rules`).
+    predictions that a provider would have charged for, `state.counters` the counts of the ledger, `state.core` what the
+    wires share; `state.faults` is what goes wrong: `state.faults.add("reset", wire="fal")` (see `faults.rules`).
     """
 
     @property
@@ -34,7 +34,7 @@ class Sandbox(Protocol):
         receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """Answers one request."""
+        """Answer one request."""
 
 
 def build_sandbox(
@@ -50,7 +50,7 @@ def build_sandbox(
 
     Args:
         folder: where predictions, outputs and uploads are kept.
-        pace: multiplies all pretended waiting; at 0 the next ask finds the prediction done.
+        pace: multiplies all pretended waiting; at 0 the next poll finds the prediction done.
         clock: the time in seconds since the epoch.
         public_url: what handed-out URLs start with; without it, the scheme and host of each request.
         faults: a file of rules for what goes wrong, read again when it changes.

@@ -59,8 +59,8 @@ def run(arguments: Sequence[str], *, program: str = "python -m rotoscope_sandbox
 
 def _serve(folder: Path, options: argparse.Namespace) -> int:
     from rotoscope_sandbox import build_sandbox
-    from rotoscope_sandbox.faults.scenarios import UnknownFault
-    from rotoscope_sandbox.serving import listening, serve
+    from rotoscope_sandbox.faults.definitions import UnknownFault
+    from rotoscope_sandbox.serving import listen, serve_sandbox
 
     try:
         app = build_sandbox(
@@ -70,13 +70,13 @@ def _serve(folder: Path, options: argparse.Namespace) -> int:
         raise UnusableOption(f"{options.faults}: {problem}", "See docs/sandbox.md.") from None
     certificate = _certificate(folder / "tls") if options.tls else None
     # The address is printed only once the port is ours.
-    with listening(options.port) as listener:
+    with listen(options.port) as listener:
         scheme, port = "https" if certificate else "http", listener.getsockname()[1]
         print(f"The sandbox is at {scheme}://127.0.0.1:{port}; stop it with Ctrl-C.", file=sys.stderr)
         if certificate is not None:
             trust = f"SSL_CERT_FILE={certificate.authority} NODE_EXTRA_CA_CERTS={certificate.authority}"
             print(f"Clients that speak to it need {trust}", file=sys.stderr)
-        serve(app, listener, certificate)
+        serve_sandbox(app, listener, certificate)
     return 0
 
 

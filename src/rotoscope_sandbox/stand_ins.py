@@ -1,4 +1,4 @@
-"""What stands in for a file at an address that the sandbox cannot reach: it has no network.
+"""Files that stand in for those at addresses which the sandbox cannot reach: it has no network.
 
 Snippets of the providers' documents name pictures and films of their own. So that they can be run, a picture, film,
 mask or sound that was made here takes the place of each, by what the address and the field say that it is, and the
@@ -14,7 +14,7 @@ from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["is_reachable_elsewhere", "stand_in"]
+__all__ = ["is_reachable_elsewhere", "make_stand_in"]
 
 _ADDRESS = re.compile(r"https?://(?!sandbox\.invalid)[^/\s]+\.[a-z]{2,}(?::\d+)?/\S*", re.IGNORECASE)
 _FILM = re.compile(r"\.(mp4|mov|webm|m4v)(\?|#|$)", re.IGNORECASE)
@@ -24,12 +24,12 @@ _SOUND_SECONDS, _SAMPLES = 2, 16_000
 
 
 def is_reachable_elsewhere(reference: str) -> bool:
-    """Whether it is an address that somebody with a network might read."""
+    """Whether it is an address that a program with a network might read."""
     return _ADDRESS.fullmatch(reference) is not None
 
 
-def stand_in(field_name: str, reference: str, scratch: Path) -> Path:
-    """A file, made in the scratch folder, in the place of what an address names.
+def make_stand_in(field_name: str, reference: str, scratch: Path) -> Path:
+    """Make a file in the scratch folder, in the place of what an address names.
 
     Args:
         field_name: the input; one with "mask" in its name gets a mask.
@@ -40,17 +40,21 @@ def stand_in(field_name: str, reference: str, scratch: Path) -> Path:
     if _FILM.search(reference):
         return _film(scratch / f"stand-in-{'mask' if mask else 'film'}.mp4", mask=mask)
     if _SOUND.search(reference):
-        return _written(scratch / "stand-in.wav", _silence())
-    return _written(scratch / "stand-in.png", _mask_picture()) if mask else _written(scratch / "stand-in.jpg", _photo())
+        return _write_file(scratch / "stand-in.wav", _silence())
+    return (
+        _write_file(scratch / "stand-in.png", _mask_picture())
+        if mask
+        else _write_file(scratch / "stand-in.jpg", _photo())
+    )
 
 
-def _written(place: Path, content: bytes) -> Path:
+def _write_file(place: Path, content: bytes) -> Path:
     place.write_bytes(content)
     return place
 
 
 def _photo() -> bytes:
-    return files("rotoscope").joinpath("assets", "astronaut.jpg").read_bytes()
+    return files("rotoscope_sandbox").joinpath("assets", "photo.jpg").read_bytes()
 
 
 def _film(place: Path, *, mask: bool) -> Path:

@@ -14,8 +14,8 @@ import pytest
 
 from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.certificates import make_certificate
-from rotoscope_sandbox.faults.scenarios import parse_fault
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.faults.definitions import parse_fault
+from rotoscope_sandbox.serving import serve_in_thread
 
 pytestmark = pytest.mark.anyio
 SA2VA = "bytedance/sa2va-4b-image"
@@ -155,8 +155,8 @@ async def test_a_file_of_its_own_that_is_gone_is_never_replaced(
 
 
 def test_a_run_can_be_made_as_slow_as_somebody_likes() -> None:
-    assert parse_fault("F33").number("seconds") == 60
-    assert parse_fault("F33;seconds=900").number("seconds") == 900
+    assert parse_fault("slow-run").integer("seconds") == 60
+    assert parse_fault("slow-run;seconds=900").integer("seconds") == 900
 
 
 async def test_a_run_that_is_made_slow_is_under_way_until_its_time_is_over(
@@ -164,7 +164,7 @@ async def test_a_run_that_is_made_slow_is_under_way_until_its_time_is_over(
 ) -> None:
     given = {"version": VERSION, "input": {"image": scene.uri, "instruction": "it"}}
     async with ask(app, "replicate") as raw:
-        raw.headers["x-sandbox-fault"] = "F33;seconds=500"
+        raw.headers["x-sandbox-fault"] = "slow-run;seconds=500"
         begun = (await raw.post("/v1/predictions", json=given)).json()
         del raw.headers["x-sandbox-fault"]
         finish(app, begun["id"])
@@ -179,7 +179,7 @@ def test_over_tls_handed_out_addresses_are_https_and_the_authority_is_all_that_i
     certificate = make_certificate(tmp_path / "tls", dt.datetime.now(dt.UTC))
     assert stat.S_IMODE(certificate.key.stat().st_mode) == 0o600
     app = build_sandbox(tmp_path / "sandbox", pace=0)
-    with served(app, certificate=certificate) as url:
+    with serve_in_thread(app, certificate=certificate) as url:
         trusting = ssl.create_default_context(cafile=str(certificate.authority))
         body = json.dumps({"input": {"prompt": "a storm", "duration": 4, "resolution": "480p"}}).encode()
         headers = {"authorization": "Bearer r8_test", "content-type": "application/json"}

@@ -11,18 +11,18 @@ from http import HTTPStatus
 import anyio
 from starlette.types import Receive
 
-from rotoscope_sandbox.faults.refusals import Reply
+from rotoscope_sandbox.faults.error_responses import HttpReply
 
-__all__ = ["CONNECTION", "close", "drained", "hang", "reset", "slow_body", "slow_headers", "truncate"]
+__all__ = ["CONNECTION", "close", "drain", "hang", "reset", "trickle", "truncate"]
 
 CONNECTION = "sandbox.transport"
 """The key in `scope["extensions"]` under which the server hands over a request's transport."""
 
-_PROMISED = 500
-_SENT = 6
+_PROMISED = 500  # bytes
+_SENT = 6  # bytes
 
 
-async def drained(receive: Receive) -> None:
+async def drain(receive: Receive) -> None:
     """Reads the rest of a request; returns early if the client has gone."""
     while True:
         message = await receive()
@@ -31,66 +31,51 @@ async def drained(receive: Receive) -> None:
 
 
 async def hang(receive: Receive) -> None:
-    """Says nothing until the client goes."""
+    """Answers nothing until the client goes."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _gone(receive: Receive, seconds: float) -> bool:
-    """Whether the client goes within some seconds."""
-    with anyio.move_on_after(seconds) as waiting:
-        await hang(receive)
-    return not waiting.cancelled_caught
 
 
 async def reset(transport: asyncio.Transport, receive: Receive) -> None:
     """A connection reset by peer (RST), not an orderly end."""
     peer: socket.socket | None = transport.get_extra_info("socket")
     if peer is not None:
+        # To linger for 0 seconds means to drop what is unsent and to reset.
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
     await hang(receive)
 
 
 async def close(transport: asyncio.Transport, receive: Receive) -> None:
-    """An orderly end with what has been sent so far, be it nothing."""
+    """An orderly end after what has been sent so far, be it nothing."""
     transport.close()
     await hang(receive)
 
 
-async def truncate(transport: asyncio.Transport, receive: Receive, reply: Reply) -> None:
+async def truncate(transport: asyncio.Transport, receive: Receive, reply: HttpReply) -> None:
     """An answer that promises 500 bytes, sends 6, and ends."""
-    promised = {**reply.headers, "content-length": str(_PROMISED)}
-    transport.write(_head(Reply(reply.status, promised)) + reply.body[:_SENT].ljust(_SENT))
+    transport.write(_head(reply, _PROMISED) + reply.body[:_SENT].ljust(_SENT))
     await close(transport, receive)
 
 
-async def slow_headers(transport: asyncio.Transport, receive: Receive, reply: Reply, interval: float) -> None:
-    """The whole answer, a byte at a time, from the first one on."""
-    await _trickle(transport, receive, _head(_measured(reply)) + reply.body, interval)
-
-
-async def slow_body(transport: asyncio.Transport, receive: Receive, reply: Reply, interval: float) -> None:
-    """The headers at once, then the body a byte at a time."""
-    transport.write(_head(_measured(reply)))
-    await _trickle(transport, receive, reply.body, interval)
-
-
-async def _trickle(transport: asyncio.Transport, receive: Receive, content: bytes, interval: float) -> None:
-    for place in range(len(content)):
+async def trickle(
+    transport: asyncio.Transport, receive: Receive, reply: HttpReply, interval: float, *, is_head_slow: bool
+) -> None:
+    """The whole answer a byte at a time, with some seconds between two bytes; its headers at once unless asked for."""
+    content = _head(reply, len(reply.body)) + reply.body
+    at_once = 0 if is_head_slow else len(content) - len(reply.body)
+    transport.write(content[:at_once])
+    for place in range(at_once, len(content)):
         transport.write(content[place : place + 1])
-        if await _gone(receive, interval):
+        with anyio.move_on_after(interval):
+            await hang(receive)
             return
     await close(transport, receive)
 
 
-def _measured(reply: Reply) -> Reply:
-    return Reply(reply.status, {**reply.headers, "content-length": str(len(reply.body))})
-
-
-def _head(reply: Reply) -> bytes:
+def _head(reply: HttpReply, length: int) -> bytes:
     """Status line and headers as they go over the wire; the connection ends with the answer."""
     phrase = HTTPStatus(reply.status).phrase
-    fields = {**reply.headers, "connection": "close"}
+    fields = {**reply.headers, "content-length": str(length), "connection": "close"}
     lines = [f"HTTP/1.1 {reply.status} {phrase}", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     return "\r\n".join(lines).encode("latin-1")

@@ -1,36 +1,39 @@
-"""How the bytes of an output go wrong (F24, F25): cut, replaced or endless; never more than a piece in memory."""
+"""How the bytes of an output go wrong (`truncated-output`, `damaged-output`): cut, replaced or endless.
+
+Never more than a piece is in memory.
+"""
 
 import asyncio
 import mimetypes
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rotoscope_sandbox.faults import connections
 
-__all__ = ["send_spoiled", "send_zeros"]
+__all__ = ["send_damaged", "send_zeros"]
 
 _TEXT = b"This is not the file that you paid for."
 _CHUNK = bytes(64 * 1024)
 
 
-async def send_spoiled(
+async def send_damaged(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, kind: str, transport: asyncio.Transport | None
 ) -> None:
-    """Sends what the app would send, spoiled.
+    """Sends what the app would send, damaged.
 
     Args:
         app: knows the true file.
         scope: of the request.
         receive: of the request.
         send: of the request.
-        kind: `short` or `reset` (F24), `type` or `broken` (F25).
+        kind: `short` or `reset` (`truncated-output`), `type` or `broken` (`damaged-output`).
         transport: the connection; what is cut short needs one.
     """
-    cut = _Cut(send, spoil=_SPOILS[kind])
-    await app(scope, receive, cut)
-    if transport is not None and cut.unfinished:
+    damaging = _DamagingSend(send, _DAMAGES[kind])
+    await app(scope, receive, damaging)
+    if transport is not None and damaging.is_unfinished:
         end = connections.reset if kind == "reset" else connections.close
         await end(transport, receive)
 
@@ -62,56 +65,60 @@ async def send_zeros(path: str, receive: Receive, send: Send, size: int, *, decl
 
 
 @dataclass(frozen=True, slots=True)
-class _Spoil:
+class _Damage:
     """What is sent for a file of so many bytes: how many are promised, how many come, and a text in their place."""
 
-    promised: Callable[[int], int]
-    sent: Callable[[int], int]
+    promised_size: Callable[[int], int]
+    sent_size: Callable[[int], int]
     text: bytes = b""
 
 
-_SPOILS = {
-    "short": _Spoil(lambda size: size, lambda size: size // 2),
-    "reset": _Spoil(lambda size: size, lambda size: size // 2),
-    "broken": _Spoil(lambda size: size // 2, lambda size: size // 2),
-    "type": _Spoil(lambda _: len(_TEXT), lambda _: len(_TEXT), _TEXT),
+_DAMAGES = {
+    "short": _Damage(lambda size: size, lambda size: size // 2),
+    "reset": _Damage(lambda size: size, lambda size: size // 2),
+    "broken": _Damage(lambda size: size // 2, lambda size: size // 2),
+    "type": _Damage(lambda _: len(_TEXT), lambda _: len(_TEXT), _TEXT),
 }
 
 
 @dataclass(slots=True)
-class _Cut:
+class _DamagingSend:
     """A `send` that lets only some of a file through; what is no file passes whole."""
 
     send: Send
-    spoil: _Spoil
-    left: int = -1
-    unfinished: bool = field(default=False)
+    damage: _Damage
+    bytes_left: int = -1
+    is_unfinished: bool = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            await self.send(self._begun(message))
-        elif self.left < 0:
+            await self.send(self._start(message))
+        elif self.bytes_left < 0:
             await self.send(message)
         else:
-            await self._some(message)
+            await self._send_part(message)
 
-    def _begun(self, message: Message) -> Message:
+    def _start(self, message: Message) -> Message:
         size = next((int(value) for name, value in message["headers"] if name.lower() == b"content-length"), None)
         if size is None or message["status"] // 100 != 2:  # noqa: PLR2004 - any success
             return message
-        self.left = self.spoil.sent(size)
-        self.unfinished = self.left < self.spoil.promised(size)
-        replaced = {b"content-length": str(self.spoil.promised(size)).encode()}
+        self.bytes_left = self.damage.sent_size(size)
+        promised = self.damage.promised_size(size)
+        self.is_unfinished = self.bytes_left < promised
+        replaced = {b"content-length": str(promised).encode()}
         headers = [(name, replaced.get(name.lower(), value)) for name, value in message["headers"]]
         return {**message, "headers": headers}
 
-    async def _some(self, message: Message) -> None:
-        if self.spoil.text:
-            if not message.get("more_body", False):
-                await self.send({"type": "http.response.body", "body": self.spoil.text})
+    async def _send_part(self, message: Message) -> None:
+        is_last = not message.get("more_body", False)
+        if self.damage.text:
+            if is_last:
+                await self.send({"type": "http.response.body", "body": self.damage.text})
             return
-        piece = message.get("body", b"")[: self.left]
-        self.left -= len(piece)
-        over = not message.get("more_body", False)
-        if piece or (over and not self.unfinished):
-            await self.send({"type": "http.response.body", "body": piece, "more_body": not over or self.unfinished})
+        piece = message.get("body", b"")[: self.bytes_left]
+        self.bytes_left -= len(piece)
+        # The server would close an unfinished answer in its own way: `send_damaged` ends it.
+        if piece or (is_last and not self.is_unfinished):
+            await self.send(
+                {"type": "http.response.body", "body": piece, "more_body": not is_last or self.is_unfinished}
+            )

@@ -16,7 +16,7 @@ from rotoscope.cli import main
 @pytest.mark.anyio
 async def test_the_command_obeys_its_file_and_every_change_of_it(tmp_path: Path) -> None:
     rules = tmp_path / "faults.toml"
-    rules.write_text("[[rules]]\nfault = 'F3'\nwire = 'segmind'\n")
+    rules.write_text("[[rules]]\nfault = 'close'\nwire = 'segmind'\n")
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
     command = [sys.executable, "-m", "rotoscope", "sandbox", "--port", str(port), "--faults", str(rules)]
@@ -36,7 +36,7 @@ async def two_fates(client: httpx.AsyncClient, rules: Path) -> None:
     given: dict[str, Any] = {"json": {"prompt": "boy"}, "headers": {"x-api-key": "SG_test"}}
     with pytest.raises(httpx.RemoteProtocolError):
         await client.post("/v2/sam-v2-image", **given)
-    rules.write_text("[[rules]]\nfault = 'F15'\n")
+    rules.write_text("[[rules]]\nfault = 'no-credit'\n")
     assert (await client.post("/v2/sam-v2-image", **given)).status_code == 406
     assert (await client.get("/sandbox/ledger")).json()["posts"] == {"segmind": 2}
 
