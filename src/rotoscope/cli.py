@@ -272,9 +272,10 @@ def _check(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _sandbox(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.compose import catalog_of
     from rotoscope.sandbox_process import run_sandbox_command
 
-    return run_sandbox_command(asked.rest, settings)
+    return run_sandbox_command(asked.rest, settings, catalog_of(settings))
 
 
 def _code_of(error: RotoscopeError) -> int:

@@ -111,7 +111,7 @@ def open_studio(
     _make_home(settings.home)
     catalog = _load_and_warn(settings)
     access = access_of(settings, catalog.providers)
-    wire = _wire(catalog, access, sandbox or _built_in(settings, access, closing), times, proxies)
+    wire = _wire(catalog, access, sandbox or _built_in(settings, catalog, access, closing), times, proxies)
     vault, tempo = Vault(settings.home / "vault"), tempo or Tempo()
     database = _database(settings, vault)
     closing.push_async_callback(wire.aclose)
@@ -217,12 +217,12 @@ def _wire(
     return Wire(doors, access.trusted, sandbox, times=times, proxies=proxies)
 
 
-def _built_in(settings: Settings, access: Access, closing: AsyncExitStack) -> "SandboxProcess | None":
+def _built_in(settings: Settings, catalog: Catalog, access: Access, closing: AsyncExitStack) -> "SandboxProcess | None":
     if not access.built_in:
         return None
     from rotoscope.sandbox_process import SandboxProcess
 
-    return SandboxProcess(settings, closing)
+    return SandboxProcess(settings, catalog, closing)
 
 
 def _make_home(home: Path) -> None:

@@ -7,16 +7,26 @@ command's arguments are passed on to its own command.
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rotoscope.errors import InvalidInput, StorageFailed
 from rotoscope.models.access import SANDBOX_URL
+from rotoscope.models.catalog import Catalog
+from rotoscope.models.manifest import Input
 from rotoscope.settings import Settings
 from rotoscope.workers.apps import AppProcess
 
-__all__ = ["SandboxProcess", "run_sandbox_command"]
+if TYPE_CHECKING:
+    from rotoscope_sandbox.own_models import OwnModel
+
+__all__ = ["SandboxProcess", "describe_models", "run_sandbox_command"]
 
 _PACKAGE, _FUNCTION = "rotoscope_sandbox", "build_sandbox"
+_TYPES = {
+    **dict.fromkeys(("string", "image", "video", "audio", "visual"), "string"),
+    **{kind: kind for kind in ("integer", "number", "boolean")},
+}
+"""The JSON types of the kinds of input that a manifest has."""
 
 
 class SandboxProcess:
@@ -26,12 +36,13 @@ class SandboxProcess:
 
     Args:
         settings: where its folder is.
+        catalog: the models that it plays.
         closing: gets what ends the process.
     """
 
-    def __init__(self, settings: Settings, closing: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, closing: AsyncExitStack) -> None:
         self._folder = _folder(settings)
-        arguments = {"folder": self._folder, "public_url": SANDBOX_URL}
+        arguments = {"folder": self._folder, "public_url": SANDBOX_URL, "own_models": describe_models(catalog)}
         self._app = AppProcess(settings.variables, _PACKAGE, _FUNCTION, arguments)
         closing.push_async_callback(self._app.aclose)
 
@@ -49,8 +60,13 @@ class SandboxProcess:
             ) from error
 
 
-def run_sandbox_command(arguments: Sequence[str], settings: Settings) -> int:
+def run_sandbox_command(arguments: Sequence[str], settings: Settings, catalog: Catalog) -> int:
     """Serve the sandbox over HTTP until the process is stopped; returns the exit code.
+
+    Args:
+        arguments: the command's options, as they were typed.
+        settings: where its folder is.
+        catalog: the models that it plays.
 
     Raises:
         InvalidInput: an option cannot be used.
@@ -58,9 +74,35 @@ def run_sandbox_command(arguments: Sequence[str], settings: Settings) -> int:
     from rotoscope_sandbox import command
 
     try:
-        return command.run(arguments, program="rotoscope sandbox", folder=_folder(settings))
+        models = describe_models(catalog)
+        return command.run(arguments, program="rotoscope sandbox", folder=_folder(settings), own_models=models)
     except command.UnusableOption as problem:
         raise InvalidInput(str(problem), hint=problem.hint) from None
+
+
+def describe_models(catalog: Catalog) -> "list[OwnModel]":
+    """Every way to every model, as the sandbox needs it to play one that it does not know by name."""
+    from rotoscope_sandbox.own_models import OwnInput, OwnModel
+
+    def describe_input(field: Input) -> OwnInput:
+        is_removed = field.encode == "dropped_points_text"
+        role = "removed_points" if is_removed else field.argument or ""
+        return OwnInput(role, "list" if field.many else _TYPES.get(field.kind, ""), is_required=field.required)
+
+    return [
+        OwnModel(
+            wire=catalog.providers[route.provider].dialect,
+            name=route.endpoint,
+            tool=manifest.tool,
+            inputs={name: describe_input(field) for name, field in manifest.inputs.items()},
+            masks=manifest.outputs.masks or "",
+            text=manifest.outputs.text or "",
+            video=manifest.outputs.video or "",
+            version=(route.version or "") if route.form == "version" else "",
+        )
+        for manifest in catalog.models.values()
+        for route in manifest.routes
+    ]
 
 
 def _folder(settings: Settings) -> Path:

@@ -9,9 +9,12 @@ for whoever watches from another process: `GET /sandbox/ledger` (`journal`).
 """
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rotoscope_sandbox.own_models import OwnModel
 
 __all__ = ["Sandbox", "build_sandbox"]
 
@@ -45,6 +48,7 @@ def build_sandbox(
     public_url: str | None = None,
     faults: Path | None = None,
     stand_ins: bool = False,
+    own_models: "Iterable[OwnModel]" = (),
 ) -> Sandbox:
     """A sandbox over a folder, which several processes may share.
 
@@ -55,7 +59,16 @@ def build_sandbox(
         public_url: what handed-out URLs start with; without it, the scheme and host of each request.
         faults: a file of rules for what goes wrong, read again when it changes.
         stand_ins: whether files of its own stand in for what lies at addresses that it cannot reach.
+        own_models: models that it plays beside those it knows.
     """
     from rotoscope_sandbox.app import build
 
-    return build(folder, pace=pace, clock=clock, public_url=public_url, faults=faults, stand_ins=stand_ins)
+    return build(
+        folder,
+        pace=pace,
+        clock=clock,
+        public_url=public_url,
+        faults=faults,
+        stand_ins=stand_ins,
+        own_models=own_models,
+    )

@@ -8,7 +8,7 @@ reply headers: `x-sandbox-method`, `x-sandbox-confidence`, `x-sandbox-notice`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from rotoscope_sandbox.faults.middleware import FaultInjection
 from rotoscope_sandbox.faults.operations import check_route_names
 from rotoscope_sandbox.faults.rules import Faults
 from rotoscope_sandbox.journal import Counters, Journal, ledger_response
+from rotoscope_sandbox.own_models import OwnModel, play_model
 from rotoscope_sandbox.predictions import AcceptedRequest
 from rotoscope_sandbox.replicate_wire import replicate_routes
 from rotoscope_sandbox.segmind_wire import segmind_routes
@@ -52,6 +53,7 @@ def build(
     public_url: str | None = None,
     faults: Path | None = None,
     stand_ins: bool = False,
+    own_models: Iterable[OwnModel] = (),
 ) -> Starlette:
     """Build the app; `build_sandbox` has the arguments, and `Sandbox` what its `state` holds.
 
@@ -60,7 +62,9 @@ def build(
         ValueError: the name of a route does not say which operation it is.
     """
     store, rules, counters = Store(folder), Faults(faults), Counters()
-    core = Core(store, WorkerPool(store, clock, stand_ins=stand_ins), clock, pace, public_url)
+    own = tuple(map(play_model, own_models))
+    workers = WorkerPool(store, clock, stand_ins=stand_ins, own_models=own)
+    core = Core(store, workers, clock, pace, public_url, own)
     files_and_counts: list[tuple[str, str, str, Endpoint]] = [
         ("any:output", "GET", "/outputs/{id}/{name}", _output_file),
         ("any:other", "GET", "/files/{name}", _upload_file),

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rotoscope_sandbox.certificates import Certificate
+    from rotoscope_sandbox.own_models import OwnModel
 
 __all__ = ["UnusableOption", "main", "run"]
 
@@ -39,13 +40,20 @@ def main() -> int:
         return 130
 
 
-def run(arguments: Sequence[str], *, program: str = "python -m rotoscope_sandbox", folder: Path | None = None) -> int:
+def run(
+    arguments: Sequence[str],
+    *,
+    program: str = "python -m rotoscope_sandbox",
+    folder: Path | None = None,
+    own_models: "Iterable[OwnModel]" = (),
+) -> int:
     """Serve until the process is stopped; returns the exit code.
 
     Args:
         arguments: the options, as they were typed.
         program: how the command is called in its own help.
         folder: where predictions and files are kept; without one, `--folder` says it.
+        own_models: as for `build_sandbox`.
 
     Raises:
         UnusableOption: the rules cannot be read, or no certificate can be made here.
@@ -54,17 +62,22 @@ def run(arguments: Sequence[str], *, program: str = "python -m rotoscope_sandbox
     options = _parser(program, has_folder=folder is not None).parse_args(arguments)
     with ExitStack() as closing:
         place = folder or options.folder or Path(closing.enter_context(TemporaryDirectory(prefix="sandbox-")))
-        return _serve(place, options)
+        return _serve(place, options, own_models)
 
 
-def _serve(folder: Path, options: argparse.Namespace) -> int:
+def _serve(folder: Path, options: argparse.Namespace, own_models: "Iterable[OwnModel]") -> int:
     from rotoscope_sandbox import build_sandbox
     from rotoscope_sandbox.faults.definitions import UnknownFault
     from rotoscope_sandbox.serving import listen, serve_sandbox
 
     try:
         app = build_sandbox(
-            folder, pace=options.pace, public_url=options.public_url, faults=options.faults, stand_ins=True
+            folder,
+            pace=options.pace,
+            public_url=options.public_url,
+            faults=options.faults,
+            stand_ins=True,
+            own_models=own_models,
         )
     except UnknownFault as problem:
         raise UnusableOption(f"{options.faults}: {problem}", "See docs/sandbox.md.") from None

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rotoscope_sandbox.models import Model
+from rotoscope_sandbox.models import Model, all_models, find_model
 from rotoscope_sandbox.predictions import HIDDEN, AcceptedRequest, ForcedOutcome, JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.store import Incoming, ListEntry, Store, Upload
 from rotoscope_sandbox.workers import OWN, WorkerPool
@@ -63,8 +63,9 @@ class ErrorResponse(Exception):
 class Core:
     """One sandbox: its store, its workers, its clock, and how much waiting it pretends.
 
-    `accepted` holds the id of every prediction that a provider would have charged, in order; `charged` the price in US
-    dollars of each whose end was answered, where the wire has prices.
+    `own_models` are those that it plays beside the ones it knows. `accepted` holds the id of every prediction that a
+    provider would have charged, in order; `charged` the price in US dollars of each whose end was answered, where the
+    wire has prices.
     """
 
     store: Store
@@ -72,12 +73,21 @@ class Core:
     clock: Callable[[], float]
     pace: float = 1.0
     public_url: str | None = None
+    own_models: tuple[Model, ...] = ()
     accepted: list[str] = field(default_factory=list)
     charged: dict[str, float] = field(default_factory=dict)
 
     def base(self, request: Request) -> str:
         """What the URLs that are handed out start with."""
         return (self.public_url or f"{request.url.scheme}://{request.url.netloc}").rstrip("/")
+
+    def models(self, wire: str) -> list[Model]:
+        """The models of a wire."""
+        return [model for model in (*all_models(), *self.own_models) if model.wire == wire]
+
+    def model(self, wire: str, name: str) -> Model | None:
+        """The model of that name on a wire, or None."""
+        return find_model(wire, name, self.own_models)
 
     def accept(
         self,

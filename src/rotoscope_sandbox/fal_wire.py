@@ -26,7 +26,7 @@ from rotoscope_sandbox.core import (
     time_parameter,
     utc_time,
 )
-from rotoscope_sandbox.models import Problem, find_model
+from rotoscope_sandbox.models import Problem
 from rotoscope_sandbox.predictions import Failure, JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.store import ListEntry
 from rotoscope_sandbox.webhooks import Webhook, fal_keys, notify, sign_like_fal
@@ -129,7 +129,7 @@ async def _run_at_once(core: Core, request: Request) -> Response:
 
 async def _accept(core: Core, request: Request) -> Prediction:
     endpoint = request.path_params["endpoint"]
-    model = find_model(_WIRE, endpoint)
+    model = core.model(_WIRE, endpoint)
     if model is None:
         raise _fal_error(404, {"detail": f'Application "{endpoint}" not found'})
     given = await read_object(request)
@@ -281,7 +281,7 @@ async def _cancel_request(core: Core, request: Request) -> Response:
 
 async def _list_past(core: Core, request: Request) -> Response:
     """What was submitted to one endpoint, the latest first; inputs and outputs only where `expand` asks for them."""
-    model = find_model(_WIRE, request.query_params.get("endpoint_id", ""))
+    model = core.model(_WIRE, request.query_params.get("endpoint_id", ""))
     if model is None:
         raise _fal_error(404, {"detail": "Endpoint not found"})
     limit, skip = integer_parameter(request, "limit", 50), integer_parameter(request, "cursor", 0)

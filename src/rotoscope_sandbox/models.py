@@ -145,6 +145,8 @@ class Model:
         check: finds what no single field shows, such as that neither points nor a box were given.
         run_seconds: the least time a run seems to take.
         cost: what a run is said to cost, in USD, where the wire says it (Segmind).
+        answers_with_json: whether Segmind's v1 answers with the output as JSON unless it is a file alone; else with the
+            picture at `image` alone.
     """
 
     wire: str
@@ -155,6 +157,7 @@ class Model:
     check: Callable[[Mapping[str, Any]], Problem | None] = field(default=_no_problem)
     run_seconds: float = 0.5
     cost: float = 0.0
+    answers_with_json: bool = False
 
     def problems(self, given: Mapping[str, Any]) -> list[Problem]:
         """Everything wrong with an input, before anything runs; null counts as not given."""
@@ -175,6 +178,6 @@ def all_models() -> tuple[Model, ...]:
     return tuple(model for engine in _ENGINES for model in import_module(engine).MODELS)
 
 
-def find_model(wire: str, name: str) -> Model | None:
-    """The model of that name on a wire, or None."""
-    return next((model for model in all_models() if (model.wire, model.name) == (wire, name)), None)
+def find_model(wire: str, name: str, more: tuple[Model, ...] = ()) -> Model | None:
+    """The model of that name on a wire, of the engines or else of some more; or None."""
+    return next((model for model in (*all_models(), *more) if (model.wire, model.name) == (wire, name)), None)

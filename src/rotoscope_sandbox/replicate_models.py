@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from rotoscope_sandbox.core import Core, Endpoint, ErrorResponse
-from rotoscope_sandbox.models import Field, Model, Problem, all_models, find_model
+from rotoscope_sandbox.models import Field, Model, Problem
 
 __all__ = ["CATALOG", "UnknownPathRoute", "invalid_input", "list_page", "not_found", "replicate_error"]
 
@@ -64,21 +64,21 @@ class UnknownPathRoute(Route):
         return super().matches(scope) if is_ours else (Match.NONE, {})
 
 
-async def _get_model(_: Core, request: Request) -> Response:
-    return JSONResponse(_model_body(_requested_model(request)))
+async def _get_model(core: Core, request: Request) -> Response:
+    return JSONResponse(_model_body(_requested_model(core, request)))
 
 
-async def _list_models(_: Core, __: Request) -> Response:
-    return list_page(_model_body(model) for model in all_models() if model.wire == _WIRE)
+async def _list_models(core: Core, _: Request) -> Response:
+    return list_page(map(_model_body, core.models(_WIRE)))
 
 
-async def _list_versions(_: Core, request: Request) -> Response:
-    model = _requested_model(request)
+async def _list_versions(core: Core, request: Request) -> Response:
+    model = _requested_model(core, request)
     return list_page([_version_body(model)] if model.version else [])
 
 
-async def _get_version(_: Core, request: Request) -> Response:
-    model = _requested_model(request)
+async def _get_version(core: Core, request: Request) -> Response:
+    model = _requested_model(core, request)
     if model.version != request.path_params["version"]:
         raise not_found()
     return JSONResponse(_version_body(model))
@@ -110,8 +110,8 @@ CATALOG: Mapping[str, Endpoint] = {
 """Paths below /v1 that a GET is answered at."""
 
 
-def _requested_model(request: Request) -> Model:
-    model = find_model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
+def _requested_model(core: Core, request: Request) -> Model:
+    model = core.model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
     if model is None:
         raise not_found()
     return model

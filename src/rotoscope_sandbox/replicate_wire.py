@@ -7,7 +7,7 @@ Webhooks go to this machine only (`webhooks`); others are accepted and never sen
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from rotoscope_sandbox.core import (
     read_object,
     time_parameter,
 )
-from rotoscope_sandbox.models import Model, Problem, all_models, find_model
+from rotoscope_sandbox.models import Model, Problem
 from rotoscope_sandbox.predictions import HIDDEN, JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.replicate_models import (
     CATALOG,
@@ -108,11 +108,12 @@ def _is_gateway(request: Request) -> bool:
 
 async def _create(core: Core, request: Request) -> Response:
     body = await _read_body(request)
-    return await _start(core, request, body, _model_by_version(body.get("version"), is_gateway=_is_gateway(request)))
+    model = _model_by_version(core.models(_WIRE), body.get("version"), is_gateway=_is_gateway(request))
+    return await _start(core, request, body, model)
 
 
 async def _create_by_model(core: Core, request: Request) -> Response:
-    model = find_model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
+    model = core.model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
     # Community models answer 404 here: only official ones run without a version. Gateways take both.
     if model is None or (model.version and not _is_gateway(request)):
         raise not_found()
@@ -128,12 +129,10 @@ async def _read_body(request: Request) -> JsonObject:
     return body
 
 
-def _model_by_version(version: object, *, is_gateway: bool) -> Model:
+def _model_by_version(models: Iterable[Model], version: object, *, is_gateway: bool) -> Model:
     """The model that a version names: 64 hex digits, `owner/name:64hex`, or `owner/name` of an official model."""
     name, _, hexadecimal = str(version or "").rpartition(":")
-    for model in all_models():
-        if model.wire != _WIRE:
-            continue
+    for model in models:
         if model.version and hexadecimal == model.version and name in ("", model.name):
             return model
         if version == model.name and (is_gateway or not model.version):

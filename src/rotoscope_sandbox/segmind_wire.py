@@ -28,7 +28,7 @@ from rotoscope_sandbox.core import (
     read_object,
     utc_time,
 )
-from rotoscope_sandbox.models import Model, find_model
+from rotoscope_sandbox.models import Model
 from rotoscope_sandbox.predictions import JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.store import Upload, new_id
 
@@ -43,6 +43,7 @@ _STATUS = {
     RunStatus.RUNNING: "PROCESSING",
     RunStatus.SUCCEEDED: "COMPLETED",
 }
+_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 _ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4"}
 
 
@@ -77,7 +78,7 @@ def _check_key(request: Request) -> None:
 
 
 async def _accept(core: Core, request: Request) -> Prediction:
-    model = find_model(_WIRE, request.path_params["slug"])
+    model = core.model(_WIRE, request.path_params["slug"])
     if model is None:
         raise _segmind_error(404, "The requested URL was not found on the server.")
     given = await _read_input(core, request, model)
@@ -132,14 +133,17 @@ async def _run_v1(core: Core, request: Request) -> Response:
         failure = known.outcome.failure if known.outcome else None
         message = failure.message if failure else "The request did not finish in time."
         raise _segmind_error(400 if failure and failure.field else 500, message)
-    output = known.outcome.output
-    reference = Path(output["image"])
+    output, model = known.outcome.output, core.model(_WIRE, known.request.model)
+    made = output.get("sandbox") if isinstance(output, dict) else known.outcome.metrics.get("sandbox")
+    headers = _v1_headers(core, known, made or {})
+    if model is not None and model.answers_with_json and not isinstance(output, str):
+        return JSONResponse(core.output(known, core.base(request)), headers=headers)
+    reference = Path(output if isinstance(output, str) else output["image"])
     place = core.store.output(reference.parent.name, reference.name)
     content = place.read_bytes() if place is not None else b""
-    headers = _v1_headers(core, known, output.get("sandbox", {}))
     if known.request.input.get("base64"):
         return JSONResponse({"image": base64.b64encode(content).decode()}, headers=headers)
-    return Response(content, headers=headers, media_type="image/jpeg")
+    return Response(content, headers=headers, media_type=_MEDIA_TYPES.get(reference.suffix, "image/jpeg"))
 
 
 def _v1_headers(core: Core, known: Prediction, made: JsonObject) -> dict[str, str]:
@@ -147,7 +151,7 @@ def _v1_headers(core: Core, known: Prediction, made: JsonObject) -> dict[str, st
     headers = {
         "x-request-id": known.request.id,
         "x-generation-time": f"{_run_seconds(known, now):.3f}",
-        "x-cost": str(_cost(known, now)),
+        "x-cost": str(_cost(core, known)),
         "x-remaining-credits": str(_credits_left(core, known)),
     }
     return headers | {f"x-sandbox-{name}": str(value) for name, value in made.items() if value is not None}
@@ -155,7 +159,7 @@ def _v1_headers(core: Core, known: Prediction, made: JsonObject) -> dict[str, st
 
 def _credits_left(core: Core, known: Prediction) -> float:
     """What is left after the runs whose end this process has answered."""
-    core.charged[known.request.id] = _cost(known, core.clock())
+    core.charged[known.request.id] = _cost(core, known)
     return round(max(_CREDITS - sum(core.charged.values()), 0.0), 6)
 
 
@@ -164,10 +168,10 @@ def _run_seconds(known: Prediction, now: float) -> float:
     return max(0.0, ended - known.started) if ended is not None and known.started is not None else 0.0
 
 
-def _cost(known: Prediction, now: float) -> float:
+def _cost(core: Core, known: Prediction) -> float:
     """What was charged, in US dollars: only successes are billed."""
-    model = find_model(_WIRE, known.request.model)
-    return model.cost if model is not None and known.status(now) is RunStatus.SUCCEEDED else 0.0
+    model = core.model(_WIRE, known.request.model)
+    return model.cost if model is not None and known.status(core.clock()) is RunStatus.SUCCEEDED else 0.0
 
 
 async def _submit_v2(core: Core, request: Request) -> Response:
@@ -210,7 +214,7 @@ def _v2_response(core: Core, known: Prediction, more: JsonObject) -> Response:
     if status is RunStatus.SUCCEEDED:
         body["metrics"] = {
             "inference_time": round(_run_seconds(known, now), 3),
-            "cost": _cost(known, now),
+            "cost": _cost(core, known),
             "remaining_credits": _credits_left(core, known),
         }
     if body["status"] != "FAILED":
@@ -283,7 +287,7 @@ def _history_row(core: Core, request: Request, known: Prediction) -> JsonObject:
         "request_id": known.request.id,
         "model_name": known.request.model,
         "model_status": "PENDING" if not status.is_final else _STATUS.get(status, "FAILED"),
-        "credits_deduction": _cost(known, now),
+        "credits_deduction": _cost(core, known),
         "request_body": known.request.input,
         "generation_url": output.get("image"),
         "latency_ms": round(_run_seconds(known, now) * 1000),

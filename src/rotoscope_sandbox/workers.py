@@ -15,10 +15,11 @@ import urllib.parse
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rotoscope_sandbox.models import Stopped, UnusableInput, find_model
+from rotoscope_sandbox.models import Model, Stopped, UnusableInput, find_model
 from rotoscope_sandbox.predictions import AcceptedRequest, Failure, JsonObject, Outcome
 from rotoscope_sandbox.stand_ins import is_reachable_elsewhere, make_stand_in
 from rotoscope_sandbox.store import PULSE_SECONDS, Store
@@ -44,10 +45,19 @@ _log = logging.getLogger(__name__)
 class _Run:
     """One prediction in hand: the `Task` that its engine is given, and an event for those who wait."""
 
-    def __init__(self, request: AcceptedRequest, store: Store, clock: Callable[[], float], *, stand_ins: bool) -> None:
+    def __init__(
+        self,
+        request: AcceptedRequest,
+        store: Store,
+        clock: Callable[[], float],
+        find: Callable[[str, str], Model | None],
+        *,
+        stand_ins: bool,
+    ) -> None:
         self.request = request
         self.done = threading.Event()
         self.stop = threading.Event()
+        self._find_model = find
         self._stand_ins = stand_ins
         self._stood_in: list[str] = []
         self._store = store
@@ -140,7 +150,7 @@ class _Run:
             self.done.set()
 
     def _compute(self) -> Outcome:
-        model = find_model(self.request.wire, self.request.model)
+        model = self._find_model(self.request.wire, self.request.model)
         if model is None:
             return self._failed(f"The sandbox no longer knows {self.request.model}.")
         if self.request.failure is not None:
@@ -186,9 +196,16 @@ class WorkerPool:
     """Threads that start with the first work and end with the last."""
 
     def __init__(
-        self, store: Store, clock: Callable[[], float], threads: int = _THREADS, *, stand_ins: bool = False
+        self,
+        store: Store,
+        clock: Callable[[], float],
+        threads: int = _THREADS,
+        *,
+        stand_ins: bool = False,
+        own_models: tuple[Model, ...] = (),
     ) -> None:
         self._store = store
+        self._find_model = partial(find_model, more=own_models)
         self._stand_ins = stand_ins
         self._clock = clock
         self._most_threads = threads
@@ -204,7 +221,7 @@ class WorkerPool:
         with self._lock:
             if request.id in self._in_hand:
                 return
-            run = _Run(request, self._store, self._clock, stand_ins=self._stand_ins)
+            run = _Run(request, self._store, self._clock, self._find_model, stand_ins=self._stand_ins)
             self._in_hand[request.id] = run
             self._waiting.append(run)
             if not self._has_pulse:

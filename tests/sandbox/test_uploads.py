@@ -123,7 +123,7 @@ async def test_a_result_can_be_read_from_any_place_on(
 
     model = Model("replicate", "test/film", {}, compute, version="v")
     monkeypatch.setattr(models, "all_models", lambda: (model,))
-    monkeypatch.setattr("rotoscope_sandbox.replicate_wire.all_models", lambda: (model,))
+    monkeypatch.setattr("rotoscope_sandbox.core.all_models", lambda: (model,))
     async with ask(app, "replicate") as raw:
         created = (await raw.post("/v1/predictions", json={"version": "v", "input": {}})).json()
         finish(app, created["id"])
