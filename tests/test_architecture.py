@@ -124,6 +124,12 @@ def test_rotoscope_meets_the_sandbox_in_one_module() -> None:
     assert meeting == {"sandbox_process", str(SOURCE / "sandbox_process.py")}
 
 
+@pytest.mark.parametrize("path", sorted((TOP / "tests" / "sandbox").rglob("*.py")), ids=lambda path: path.name)
+def test_the_tests_of_the_sandbox_need_nothing_of_rotoscope(path: Path) -> None:
+    found = imports(ast.parse(path.read_text(encoding="utf-8")))
+    assert not {name for name in found if is_of("rotoscope", name)}
+
+
 def test_http_leaves_through_one_module_only() -> None:
     importers = {name for name in MODULES if any(found.split(".")[0] == "httpx" for found in imports(MODULES[name]))}
     assert importers == {"wire.client"}
