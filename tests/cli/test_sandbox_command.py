@@ -63,7 +63,7 @@ def test_an_option_that_there_is_not_is_refused_in_the_name_of_the_command(capsy
 
 def test_an_option_that_another_command_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["models", "--port", "3"])
+        main(["demo", "--port", "3"])
     assert "rotoscope: error: unrecognized arguments: --port 3" in capsys.readouterr().err
 
 
