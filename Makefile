@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What a change is tried with: no processes that are killed, no matrix of faults, nothing that needs npm, and of the jobs
 # what is no story of a provider's doings.
 JOBS := cancel clocks database glance ledger leases machine progress questions retention resuming taking_up
-QUICK := $(addprefix tests/,wire predictions models media server tasks_extension contracts workers test_*.py) \
+QUICK := $(addprefix tests/,providers models media server protocol/tasks contracts workers test_*.py) \
 	$(foreach subject,$(JOBS),tests/jobs/test_$(subject).py)
 
 .PHONY: demo test quick each-python conformance check soak format docs replies bench clean
@@ -44,22 +44,22 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m rotoscope.docs --check
-	$(BIN)/python -m rotoscope.front.record --check
+	$(BIN)/python -m rotoscope.cli.docs --check
+	$(BIN)/python -m rotoscope.cli.generate_replies --check
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
 docs: $(STAMP)
-	$(BIN)/python -m rotoscope.docs
+	$(BIN)/python -m rotoscope.cli.docs
 
 soak: $(STAMP)
 	ROTOSCOPE_SOAK_KILLS=500 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/kills tests/jobs/test_laws.py \
 		-k "again_and_again or laws" --hypothesis-show-statistics --durations=3
 
 replies: $(STAMP)
-	$(BIN)/python -m rotoscope.front.record
+	$(BIN)/python -m rotoscope.cli.generate_replies
 
 bench: $(STAMP)
 	$(BIN)/python bench/cold_start.py

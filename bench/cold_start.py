@@ -25,7 +25,7 @@ def add(a: int, b: int) -> int:
     return a + b
 server.run("stdio")
 """
-WITHOUT = "from rotoscope.cli import main; raise SystemExit(main(['serve']))"
+WITHOUT = "from rotoscope.cli.commands import run_command; raise SystemExit(run_command(['serve']))"
 
 
 class Served(NamedTuple):

@@ -13,11 +13,11 @@ import anyio
 from figures import arguments, headline, percentile
 
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import NewJob, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.store.database import Database
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import NewJob, Patch
+from rotoscope.store.timing import Intervals
 
 NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, {"seed": 1})
 Answer = TypeVar("Answer")
@@ -30,8 +30,8 @@ class Hammer:
 
     def __init__(self, file: Path, number: int) -> None:
         database = Database(f"sqlite:///{file}")
-        holder = Holder(f"process {number}", frozenset({"replicate"}), frozenset({"m"}))
-        self.ledger, self.leases = Ledger(database, time.time), Leases(database, time.time, holder, Tempo())
+        holder = JobDriver(f"process {number}", frozenset({"replicate"}), frozenset({"m"}))
+        self.ledger, self.leases = Ledger(database, time.time), Leases(database, time.time, holder, Intervals())
         self.took: list[float] = []
         self.errors = 0
 
@@ -46,15 +46,15 @@ class Hammer:
             self.took.append(time.perf_counter() - begun)
 
     async def one_job(self) -> None:
-        opening = await self.timed(self.ledger.open(NEW, starter=self.leases.holder.owner))
+        opening = await self.timed(self.ledger.open(NEW, starter=self.leases.driver.owner))
         job = opening and await self.timed(self.leases.claim(opening.job.id))
         if job is None:
             return
-        await self.timed(self.ledger.intend(job, "digest"))
-        await self.timed(self.ledger.note_prediction(job.id, "p"))
+        await self.timed(self.ledger.commit_intent(job, "digest"))
+        await self.timed(self.ledger.write_prediction_id(job.id, "p"))
         for stage in STAGES:
             job = (await self.timed(self.ledger.advance(job, Patch(stage=stage, data={stage: 1})))) or job
-        await self.timed(self.leases.beat(frozenset({job.id})))
+        await self.timed(self.leases.renew(frozenset({job.id})))
         await self.timed(self.ledger.advance(job, Patch(stage="done", state="succeeded", progress=1.0)))
 
 

@@ -20,18 +20,18 @@ import anyio
 import anyio.abc
 from figures import arguments, headline
 
-from rotoscope.compose import open_roots, open_studio
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.finish import Finished
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.machine import drive
-from rotoscope.predictions.pacer import Seat
-from rotoscope.predictions.states import Call
+from rotoscope.composition import open_studio, stdio_roots
+from rotoscope.jobs.lifecycle import run_job
+from rotoscope.jobs.stages.finish_masks import FinishResult
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.http.client import Download, Wire
+from rotoscope.providers.http.messages import HttpCall, Reply
+from rotoscope.providers.polling import PollSlot
+from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Downloaded, Wire
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.store.database import Database
+from rotoscope.store.records import NewJob
+from rotoscope.studio.studio import Studio
 
 WARM = 10
 HOLD_MS = 10
@@ -57,18 +57,18 @@ class InstantWire:
         output = {"img": "https://replicate.delivery/m.png", "response": ""}
         return reply(200, {"id": call.url.rpartition("/")[2], "status": "succeeded", "output": output, "metrics": {}})
 
-    async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+    async def download(self, provider: str, url: str, into: Path, limit: int) -> Download:
         into.write_bytes(PICTURE)
-        return Downloaded("0" * 64, len(PICTURE), "image/png")
+        return Download("0" * 64, len(PICTURE), "image/png")
 
-    longest = Wire.longest
+    longest = Wire.max_request_seconds
 
 
 class NoDecoders:
     """Measures nothing: what a worker costs is no part of a job's own overhead."""
 
     async def run(self, *_: Any, **__: Any) -> Any:
-        return Finished({"masks": []}, (), ())
+        return FinishResult({"masks": []}, (), ())
 
     def warm(self) -> None:
         """Nothing is to be started."""
@@ -90,7 +90,7 @@ def new_job() -> NewJob:
 
 async def one(studio: Studio) -> float:
     begun = time.perf_counter()
-    opening = await studio.rooms.ledger.open(new_job(), studio.caps, studio.owner)
+    opening = await studio.context.ledger.open(new_job(), studio.caps, studio.owner)
     studio.dispatcher.start(opening.job.id)
     job = await studio.wait(opening.job, 30)
     assert job.state == "succeeded", job.error
@@ -110,15 +110,15 @@ def counted(counts: dict[str, int]) -> None:
 async def main(jobs: int) -> None:
     counts = dict.fromkeys(("reading", "writing", "durable"), 0)
     counted(counts)
-    Seat.pause = lambda *_: 0.0  # type: ignore[method-assign]  # a benchmark waits for nobody
+    PollSlot.next_pause = lambda *_: 0.0  # type: ignore[method-assign]  # a benchmark waits for nobody
     with tempfile.TemporaryDirectory() as home:
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, Path(home), Path(home)), tasks, closing)
-            rooms = replace(studio.rooms, wire=InstantWire(), sleep=at_once, decoders=NoDecoders())
-            studio = replace(studio, rooms=rooms)
-            studio.dispatcher._drive = partial(drive, rooms)  # noqa: SLF001 - the real one, on the instant wire
-            studio.begin(tasks)
+            studio = open_studio(settings, stdio_roots(settings, Path(home), Path(home)), tasks, closing)
+            rooms = replace(studio.context, wire=InstantWire(), sleep=at_once, decoders=NoDecoders())
+            studio = replace(studio, context=rooms)
+            studio.dispatcher._run_job = partial(run_job, rooms)  # noqa: SLF001 - the real one, on the instant wire
+            studio.start_background(tasks)
             for _ in range(WARM):
                 await one(studio)
             counts.update(dict.fromkeys(counts, 0))

@@ -9,15 +9,15 @@ import anyio
 from figures import arguments, headline
 from PIL import Image, ImageDraw
 
+from rotoscope.cli.demo_clip import BALL_BOX, FRAMES, draw_clip
+from rotoscope.cli.output import perform_to_end
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo
 from rotoscope.contracts.results import JobList, VideoResult
-from rotoscope.demo_clip import BALL, FRAMES, draw_clip
 from rotoscope.settings import read_settings
-from rotoscope.terminal import perform
 
 
 async def timed(environ: Mapping[str, str], tool: str, arguments: GenerateVideo | EditVideoWithMask) -> VideoResult:
-    result = await perform(read_settings(environ), tool, arguments)
+    result = await perform_to_end(read_settings(environ), tool, arguments)
     assert not isinstance(result, JobList)
     assert isinstance(result, VideoResult)
     assert result.status == "succeeded", result.error
@@ -36,7 +36,9 @@ async def main(rounds: int) -> None:
         clip, mask = Path(home) / "clip.mp4", Path(home) / "mask.png"
         draw_clip(clip)
         image = Image.new("L", (832, 480), 0)
-        ImageDraw.Draw(image).ellipse((BALL["left"], BALL["top"], BALL["right"], BALL["bottom"]), fill=255)
+        ImageDraw.Draw(image).ellipse(
+            (BALL_BOX["left"], BALL_BOX["top"], BALL_BOX["right"], BALL_BOX["bottom"]), fill=255
+        )
         image.save(mask)
         for _ in range(rounds):
             begun = time.perf_counter()

@@ -21,14 +21,14 @@ import anyio.abc
 from figures import arguments, headline
 from sqlalchemy import Connection, Table, insert, select
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import BoxArgument, GetJob, ListJobs, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.tables import jobs, metadata
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob
+from rotoscope.store.schema import jobs, metadata
+from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import build_sandbox
 
 AT_ONCE = 1000  # copies in one transaction
@@ -54,7 +54,7 @@ class Beside:
         result = await self.studio.perform("segment_image", given, WHO, 60)
         assert isinstance(result, JobResult)
         assert result.status == "succeeded", result.error
-        await self.studio.delivered(result)
+        await self.studio.mark_delivered(result)
         self.known = result.job_id or ""
 
     async def get_job(self) -> None:
@@ -66,7 +66,7 @@ class Beside:
     async def open_job(self) -> None:
         self.calls += 1
         new = NewJob("segment_image", "m", "replicate", WHO, True, {}, {}, f"key {self.calls}")
-        await self.studio.rooms.ledger.open(new)
+        await self.studio.context.ledger.open(new)
 
 
 def copies(table: Table, row: dict[str, Any], numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -94,7 +94,7 @@ def fill(connection: Connection, job_id: str, numbers: Sequence[int]) -> None:
 
 async def filled(beside: Beside) -> None:
     await beside.segment()
-    database = beside.studio.rooms.ledger._database  # noqa: SLF001 - the quick way to a large ledger
+    database = beside.studio.context.ledger._database  # noqa: SLF001 - the quick way to a large ledger
     for begin in range(1, beside.size, AT_ONCE):
         numbers = range(begin, min(begin + AT_ONCE, beside.size))
         await database.transact(lambda c, numbers=numbers: fill(c, beside.known, numbers))
@@ -136,7 +136,7 @@ async def opened(home: Path, size: int, tasks: anyio.abc.TaskGroup, closing: Asy
     settings = read_settings({"ROTOSCOPE_HOME": f"{home}/{size}", "ROTOSCOPE_SANDBOX": "always"})
     # No waiting is pretended: a change of our own would vanish in it.
     sandbox = build_sandbox(home / f"sandbox-{size}", pace=0, public_url=SANDBOX_URL)
-    studio = open_studio(settings, open_roots(settings, home, home), tasks, closing, sandbox)
+    studio = open_studio(settings, stdio_roots(settings, home, home), tasks, closing, sandbox)
     beside = Beside(size, studio, f"{home}/photo.jpg")
     begun = time.perf_counter()
     await filled(beside)

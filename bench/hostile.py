@@ -24,8 +24,8 @@ import anyio
 from figures import arguments, headline, percentile
 
 from rotoscope.errors import RotoscopeError
-from rotoscope.media.decoders import FILM, PICTURE, Decoders
-from rotoscope.media.preparing import PreparedKind, prepare
+from rotoscope.media.decoders import FILM, PICTURE, DecoderPool
+from rotoscope.media.preparing import PreparedKind, prepare_media
 
 QUICKLY = {"mp4": {"preset": "ultrafast"}, "webm": {"deadline": "realtime", "cpu-used": "8"}}
 SAMPLE_SECONDS = 0.002
@@ -138,7 +138,7 @@ def watched(pids: Callable[[], set[int]]) -> Iterator[list[float]]:
 
 async def cost(kind: PreparedKind, file: Path, target: Path) -> tuple[float, float, str]:
     """Seconds, MB over the baseline, and what became of it."""
-    decoders = Decoders(os.environ)
+    decoders = DecoderPool(os.environ)
     limits = PICTURE if kind == "image" else FILM
     for _ in range(2):  # after the first piece of work a worker loads what others may need
         await decoders.run(len, (), limits=limits)
@@ -146,7 +146,7 @@ async def cost(kind: PreparedKind, file: Path, target: Path) -> tuple[float, flo
     begun = time.perf_counter()
     with watched(lambda: decoders.pids) as most:
         try:
-            await decoders.run(prepare, kind, file, target, limits=limits)
+            await decoders.run(prepare_media, kind, file, target, limits=limits)
             became = "taken"
         except RotoscopeError as error:
             became = error.code

@@ -21,13 +21,13 @@ import anyio
 import numpy as np
 from figures import arguments, headline, percentile
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.jobs.job import NewJob, Opening
-from rotoscope.media.masks import mask_png
+from rotoscope.media.image.masks import encode_mask_png
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob, OpenResult
+from rotoscope.studio.studio import Studio
 
 LENGTHS = (1.0, 3.0, 12.0, 30.0, 177.0)
 HOLDS = {1.0: "p95 0.15 s", 30.0: "p95 0.5 s, 60 requests", 177.0: "p95 1 s, 83 requests"}
@@ -45,7 +45,7 @@ class TimedProvider:
         self.asked: dict[str, int] = {}
         mask = np.zeros((512, 512), bool)
         mask[100:400, 100:400] = True
-        self.mask = mask_png(mask)
+        self.mask = encode_mask_png(mask)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
@@ -78,7 +78,7 @@ def manifest(name: str, seconds: float) -> str:
 
 async def lag_of(studio: Studio, provider: TimedProvider, arguments: SegmentImage, lags: dict[str, float]) -> None:
     opening = await studio.start("segment_image", arguments, "bench")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     job = await studio.wait(opening.job, 1000)
     ended = time.time()
     assert job.state == "succeeded", job.error
@@ -137,7 +137,7 @@ async def main(runs: int, short: int, longest: float) -> None:
         (models / "unknown.toml").write_text(manifest("unknown", 7.0), encoding="utf-8")
         (Path(home) / "photo.jpg").write_bytes(files("rotoscope").joinpath("assets", "astronaut.jpg").read_bytes())
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
-        roots = open_roots(settings, Path(home), Path(home))
+        roots = stdio_roots(settings, Path(home), Path(home))
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             studio = open_studio(settings, roots, tasks, closing, provider)
             await measure_first(studio, provider, home, min(longest, FIRST))
@@ -149,9 +149,9 @@ async def main(runs: int, short: int, longest: float) -> None:
 
 async def learned(studio: Studio, model: str, seconds: float) -> None:
     """Expectations come from past runs: here, from three."""
-    opening = await studio.rooms.ledger.open(NewJob("segment_image", model, "replicate", "bench", True, {}, {}))
+    opening = await studio.context.ledger.open(NewJob("segment_image", model, "replicate", "bench", True, {}, {}))
     for number in range(3):
-        await studio.rooms.ledger.note_seconds(replace(opening.job, id=f"{opening.job.id}-{number}"), "", seconds)
+        await studio.context.ledger.record_duration(replace(opening.job, id=f"{opening.job.id}-{number}"), "", seconds)
 
 
 if __name__ == "__main__":

@@ -30,14 +30,14 @@ import numpy as np
 from figures import arguments, headline, percentile
 from sqlalchemy import Connection, select, update
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import GetJob
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.tables import jobs
-from rotoscope.predictions.states import Call
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob
+from rotoscope.store.schema import jobs
+from rotoscope.studio.studio import Studio
 
 MODEL = "bytedance/sa2va-4b-image"
 PAGE = 100
@@ -130,12 +130,12 @@ async def opened(studio: Studio, plan: Path, many: int, expected: float) -> dict
         ticket = {"id": name, "endpoint": MODEL, "urls": {}}
         data = {"call": call_to_json(call), "expected_seconds": expected, "ticket": ticket, "accepted_at": now}
         new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, data)
-        mine[(await studio.rooms.ledger.open(new)).job.id] = name
+        mine[(await studio.context.ledger.open(new)).job.id] = name
 
     def accept(connection: Connection) -> None:
         connection.execute(update(jobs).values(stage="watch"))
 
-    await studio.rooms.ledger._database.transact(accept)  # noqa: SLF001 - the quick way to where they wait
+    await studio.context.ledger._database.transact(accept)  # noqa: SLF001 - the quick way to where they wait
     plan.write_text(json.dumps(runs), encoding="utf-8")
     return mine
 
@@ -143,7 +143,7 @@ async def opened(studio: Studio, plan: Path, many: int, expected: float) -> dict
 async def ended(studio: Studio) -> dict[str, float]:
     """When the jobs that have ended did."""
     query = select(jobs.c.id, jobs.c.finished_at).where(jobs.c.finished_at.is_not(None))
-    read = studio.rooms.ledger._database.transact  # noqa: SLF001 - all at once, which no tool tells
+    read = studio.context.ledger._database.transact  # noqa: SLF001 - all at once, which no tool tells
     return dict(await read(lambda c: [(row.id, row.finished_at) for row in c.execute(query)], writes=False))
 
 
@@ -167,12 +167,12 @@ async def measure(many: int, expected: float, plan: Path, port: int) -> str:
     with tempfile.TemporaryDirectory() as home:
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": f"http://127.0.0.1:{port}"})
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, Path(home), Path(home)), tasks, closing)
+            studio = open_studio(settings, stdio_roots(settings, Path(home), Path(home)), tasks, closing)
             mine = await opened(studio, plan, many, expected)
             runs = json.loads(plan.read_text(encoding="utf-8"))
             counts(port)
             begun, used = time.monotonic(), spent()
-            studio.begin(tasks)
+            studio.start_background(tasks)
             took = await waited(studio, list(mine), 10 * expected + 120)
             seconds, used = time.monotonic() - begun, spent() - used
             late = [max(at - runs[mine[job]][1], 0.0) for job, at in (await ended(studio)).items()]

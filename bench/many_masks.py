@@ -15,8 +15,8 @@ from pathlib import Path
 
 from figures import arguments, headline
 
-from rotoscope.jobs.finish import MaskWork, finish_masks
-from rotoscope.jobs.job import Artifact, Output
+from rotoscope.jobs.stages.finish_masks import MaskWork, finish_masks
+from rotoscope.store.records import Artifact, Output
 
 SHAPE = (4, 3)
 RAW = Output("raw", 0, Artifact("0" * 64, "image/png", 1))
@@ -54,7 +54,14 @@ def finish(folder: Path) -> None:
         np.asarray(cv2.transpose(np.asarray(first.crop((0, 0, 8, 8)))))
     raw = [(path, RAW) for path in sorted(folder.glob("mask-*.png"))]
     work = MaskWork(
-        raw, folder / "photo.jpg", "photo.jpg", text=None, label="thing", score=None, describes=False, paint=True
+        raw,
+        folder / "photo.jpg",
+        "photo.jpg",
+        text=None,
+        label="thing",
+        score=None,
+        is_description=False,
+        with_overlay=True,
     )
     before, begun, worked = peak(), time.perf_counter(), time.process_time()
     done = finish_masks(work, folder / "made")

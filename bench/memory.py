@@ -14,11 +14,11 @@ import anyio
 import anyio.abc
 from figures import arguments, headline
 
-from rotoscope.media.videos import clean_video, poster
-from rotoscope.wire.client import Door, Wire
-from rotoscope.wire.messages import HttpCall
+from rotoscope.media.video.videos import clean_video, poster
+from rotoscope.providers.http.client import ProviderAccess, Wire
+from rotoscope.providers.http.messages import HttpCall
 
-DOORS = {"p": Door("Authorization", "Bearer ", "none-of-yours")}
+DOORS = {"p": ProviderAccess("Authorization", "Bearer ", "none-of-yours")}
 
 
 def peak() -> int:
@@ -72,7 +72,7 @@ async def upload(path: Path) -> None:
     async def use(host: str) -> None:
         wire = Wire(DOORS, frozenset({host}))
         call = HttpCall("PUT", f"http://{host}/put", source=path, patience_seconds=60)
-        assert (await wire.send("p", call)).ok
+        assert (await wire.send("p", call)).is_success
         await wire.aclose()
 
     await serve(swallow, use)

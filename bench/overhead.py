@@ -19,16 +19,15 @@ import numpy as np
 from figures import arguments, headline
 from mcp import Client
 
-from rotoscope.compose import open_roots, studio_opener
-from rotoscope.media.masks import mask_png
+from rotoscope.composition import make_studio_opener, stdio_roots
+from rotoscope.media.image.masks import encode_mask_png
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.predictions.pacer import Limiter
-from rotoscope.predictions.schedule import SHORTEST
+from rotoscope.providers.polling import MIN_PAUSE, RateLimiter
 from rotoscope.server.app import build_server
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_client_profiles
 from rotoscope.settings import read_settings
-from rotoscope.workers.messages import Answer
-from rotoscope.workers.process import Worker
+from rotoscope.workers.messages import WorkerAnswer
+from rotoscope.workers.process import WorkerProcess
 
 WARM = 3
 
@@ -58,10 +57,10 @@ class InstantProvider:
         await send({"type": "http.response.body", "body": body})
 
 
-def timed(spent: list[float], compute: Callable[..., Answer]) -> Callable[..., Answer]:
+def timed(spent: list[float], compute: Callable[..., WorkerAnswer]) -> Callable[..., WorkerAnswer]:
     """What workers say of how long their work took; the way to them and back is our own."""
 
-    def run(*arguments: Any) -> Answer:
+    def run(*arguments: Any) -> WorkerAnswer:
         answer = compute(*arguments)
         spent[-1] += answer.seconds
         return answer
@@ -85,18 +84,18 @@ async def main(calls: int) -> None:
     mask = np.zeros((512, 512), bool)
     mask[100:400, 100:400] = True
     pixels: list[float] = []
-    Worker.compute = timed(pixels, Worker.compute)  # type: ignore[method-assign]
+    WorkerProcess.compute = timed(pixels, WorkerProcess.compute)  # type: ignore[method-assign]
     turns: list[float] = []
-    Limiter.turn = timed_turns(turns, Limiter.turn)  # type: ignore[method-assign]
+    RateLimiter.wait_turn = timed_turns(turns, RateLimiter.wait_turn)  # type: ignore[method-assign]
     whole: list[float] = []
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "photo.jpg"
         file.write_bytes(photo)
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_INLINE_SECONDS": "30"})
-        roots = open_roots(settings, Path(home), Path(home))
+        roots = stdio_roots(settings, Path(home), Path(home))
 
-        opener = studio_opener(settings, roots, InstantProvider(mask_png(mask)))
-        server = build_server(opener, read_clients(manifest_folder() / "clients.toml"), 30)
+        opener = make_studio_opener(settings, roots, InstantProvider(encode_mask_png(mask)))
+        server = build_server(opener, read_client_profiles(manifest_folder() / "clients.toml"), 30)
         async with Client(server) as client:
             for number in range(calls + WARM):
                 pixels.append(0.0)
@@ -110,9 +109,9 @@ async def main(calls: int) -> None:
                 assert answer.structured_content is not None
                 assert answer.structured_content["status"] == "succeeded", answer.content
     # The first question waits for the shortest pause of the schedule, and each for its turn: no work of ours.
-    pauses = SHORTEST + statistics.median(turns[WARM:])
+    pauses = MIN_PAUSE + statistics.median(turns[WARM:])
     spent = zip(whole[WARM:], pixels[WARM:], turns[WARM:], strict=True)
-    own = [call - pixel - turn - SHORTEST for call, pixel, turn in spent]
+    own = [call - pixel - turn - MIN_PAUSE for call, pixel, turn in spent]
     print(headline(f"own overhead of a call, {calls} calls"))
     print(f"  whole call       {statistics.median(whole[WARM:]) * 1000:6.1f} ms")
     print(f"  pixel work       {statistics.median(pixels[WARM:]) * 1000:6.1f} ms")

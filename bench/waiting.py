@@ -22,14 +22,14 @@ import anyio
 from figures import arguments, headline
 from sqlalchemy import Connection, update
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import GetJob
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.tables import jobs
-from rotoscope.predictions.states import Call
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob
+from rotoscope.store.schema import jobs
+from rotoscope.studio.studio import Studio
 
 EXPECTED = 600.0
 MODEL = "bytedance/sa2va-4b-image"
@@ -70,12 +70,12 @@ async def opened(studio: Studio, many: int) -> list[str]:
         ticket = {"id": f"p{number:030d}", "endpoint": MODEL, "urls": {}}
         data = {"call": call_to_json(call), "expected_seconds": EXPECTED, "ticket": ticket, "accepted_at": accepted}
         new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"instruction": "x"}, data)
-        ids.append((await studio.rooms.ledger.open(new)).job.id)
+        ids.append((await studio.context.ledger.open(new)).job.id)
 
     def accept(connection: Connection) -> None:
         connection.execute(update(jobs).values(stage="watch"))
 
-    await studio.rooms.ledger._database.transact(accept)  # noqa: SLF001 - the quick way to where they wait
+    await studio.context.ledger._database.transact(accept)  # noqa: SLF001 - the quick way to where they wait
     return ids
 
 
@@ -92,7 +92,7 @@ def spent() -> float:
 
 async def measure(studio: Studio, ids: list[str], seconds: float) -> str:
     with anyio.fail_after(120):
-        while len(studio.rooms.pacers.of("replicate").seats) < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
+        while len(studio.context.pacers.for_provider("replicate").slots) < len(ids):  # noqa: ASYNC110 - it is a count, and nobody tells of it
             await anyio.sleep(0.5)
     await anyio.sleep(min(5, seconds))
     chance, took = random.Random(2), []
@@ -113,9 +113,9 @@ async def wait(way: str, many: int, seconds: float, port: int) -> None:
     with tempfile.TemporaryDirectory() as home:
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": where})
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, Path(home), Path(home)), tasks, closing, provider)
+            studio = open_studio(settings, stdio_roots(settings, Path(home), Path(home)), tasks, closing, provider)
             ids = await opened(studio, many)
-            studio.begin(tasks)
+            studio.start_background(tasks)
             print(await measure(studio, ids, seconds))
             tasks.cancel_scope.cancel()
 

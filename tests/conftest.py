@@ -20,16 +20,16 @@ from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from rotoscope.compose import open_roots, studio_opener
-from rotoscope.jobs.database import Database
+from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
+from rotoscope.protocol.lowlevel import lowlevel_server
+from rotoscope.providers.http.client import AsgiApp
 from rotoscope.server.app import build_server
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.lowlevel import lowlevel
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_client_profiles
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings, read_settings
-from rotoscope.wire.client import AsgiApp
+from rotoscope.store.database import Database
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 # A deadline would be an assertion on the clock; in CI the same examples run each time.
@@ -119,24 +119,24 @@ def sandbox(tmp_path: Path) -> Sandbox:
 
 
 @pytest.fixture
-def serve(home: Path) -> Callable[[Settings, AsgiApp], MCPServer[StudioDoor]]:
+def serve(home: Path) -> Callable[[Settings, AsgiApp], MCPServer[LazyStudio]]:
     """Builds the real server, as `rotoscope serve` does, on an app that stands in for the providers."""
 
-    def build(settings: Settings, app: AsgiApp) -> MCPServer[StudioDoor]:
-        clients = read_clients(manifest_folder() / "clients.toml")
-        opener = studio_opener(settings, open_roots(settings, home, home), app, InThread())
+    def build(settings: Settings, app: AsgiApp) -> MCPServer[LazyStudio]:
+        clients = read_client_profiles(manifest_folder() / "clients.toml")
+        opener = make_studio_opener(settings, stdio_roots(settings, home, home), app, InThread())
         return build_server(opener, clients, settings.inline_seconds, ask_above_usd=settings.ask_above_usd)
 
     return build
 
 
 @pytest.fixture
-def server(settings: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[StudioDoor]]) -> MCPServer[StudioDoor]:
+def server(settings: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[LazyStudio]]) -> MCPServer[LazyStudio]:
     return serve(settings, sandbox)
 
 
 @pytest.fixture(params=["legacy", "auto"])
-async def client(request: pytest.FixtureRequest, server: MCPServer[StudioDoor]) -> AsyncIterator[Client]:
+async def client(request: pytest.FixtureRequest, server: MCPServer[LazyStudio]) -> AsyncIterator[Client]:
     """An in-memory client of each protocol era."""
     async with Client(server, mode=request.param) as connected:
         yield connected
@@ -197,7 +197,7 @@ def speak() -> Callable[[MCPServer[Any]], Any]:
     async def speaking(server: MCPServer[Any]) -> AsyncIterator[Wire]:
         asking, incoming = anyio.create_memory_object_stream[Any](8)
         outgoing, answers = anyio.create_memory_object_stream[Any](0)
-        inner = lowlevel(server)
+        inner = lowlevel_server(server)
         async with inner.lifespan(inner) as state, anyio.create_task_group() as serving, asking, answers:
             serving.start_soon(lambda: serve_dual_era_loop(inner, incoming, outgoing, lifespan_state=state))
             yield Wire(asking, answers)

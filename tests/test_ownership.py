@@ -43,7 +43,7 @@ def test_a_private_folder_and_those_above_it_are_private_whatever_the_umask_says
 
 def test_what_the_vault_keeps_is_private(tmp_path: Path, umask: int) -> None:
     vault = Vault(tmp_path / "home" / "vault")
-    vault.note_made(vault.keep(b"content", "image/png").sha256, "image")
+    vault.mark_prepared(vault.keep(b"content", "image/png").sha256, "image")
     assert modes(tmp_path / "home") == ({0o700}, {0o600})
 
 

@@ -11,7 +11,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import rotoscope
-from rotoscope.docs import filled_in
+from rotoscope.cli.docs import fill_in_tables
 
 TOP = Path(__file__).parents[1]
 
@@ -34,7 +34,10 @@ def test_manifests_and_the_photo_travel_in_the_wheel(unpacked: Path) -> None:
 
 
 def test_the_wheel_opens_a_session_from_its_own_stored_replies(unpacked: Path, tmp_path: Path) -> None:
-    asked = "import os; from rotoscope.front import stored as s; print(bool(s.read_replies(os.environ)), s.FILE)"
+    asked = (
+        "import os; from rotoscope.protocol.fast_start import cached_replies as cached; "
+        "print(bool(cached.read_replies(os.environ)), cached.FILE)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", asked],
         env={"PYTHONPATH": str(unpacked), "HOME": str(tmp_path)},
@@ -44,7 +47,7 @@ def test_the_wheel_opens_a_session_from_its_own_stored_replies(unpacked: Path, t
         timeout=60,
         check=True,
     )
-    assert done.stdout.split() == ["True", str(unpacked / "rotoscope" / "front" / "replies.json")]
+    assert done.stdout.split() == ["True", str(unpacked / "rotoscope" / "protocol" / "fast_start" / "replies.json")]
 
 
 def test_the_command_reaches_the_front_first() -> None:
@@ -76,7 +79,7 @@ def test_the_version_is_the_same_in_the_code_and_in_the_project_file() -> None:
 
 def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
     readme = (TOP / "README.md").read_text(encoding="utf-8")
-    assert filled_in(readme) == readme, "run `make docs`"
+    assert fill_in_tables(readme) == readme, "run `make docs`"
 
 
 def test_the_readme_names_the_two_commands_and_the_picture_is_there() -> None:

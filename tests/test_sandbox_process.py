@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotoscope.cli import main
-from rotoscope.compose import catalog_of
+from rotoscope.cli.commands import run_command
+from rotoscope.composition import load_user_catalog
 from rotoscope.sandbox_process import describe_models
 from rotoscope.settings import read_settings
 from rotoscope_sandbox import build_sandbox
@@ -162,7 +162,7 @@ def own_home(tmp_path: Path, media: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.fixture
 def sandbox_address(own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A sandbox with the models of the home, in place of one in a process of its own for each call."""
-    models = describe_models(catalog_of(read_settings({"ROTOSCOPE_HOME": str(own_home)})))
+    models = describe_models(load_user_catalog(read_settings({"ROTOSCOPE_HOME": str(own_home)})))
     with serve_in_thread(build_sandbox(tmp_path / "sandbox", pace=0, own_models=models)) as url:
         monkeypatch.setenv("ROTOSCOPE_SANDBOX", url)
         yield
@@ -178,7 +178,7 @@ def arguments_of(tool: str, media: Path) -> dict[str, Any]:
 
 
 def call(tool: str, arguments: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    code = main(["call", tool, "--json", json.dumps(arguments)])
+    code = run_command(["call", tool, "--json", json.dumps(arguments)])
     printed = capsys.readouterr()
     result: dict[str, Any] = json.loads(printed.out)
     assert code == 0, result["error"]
@@ -231,7 +231,7 @@ def test_the_built_in_sandbox_plays_a_model_of_ones_own_too(
 
 def test_every_model_of_the_catalog_is_described_for_the_wire_of_its_provider(own_home: Path) -> None:
     write_manifest(own_home, "generate_video", "gateway")
-    models = describe_models(catalog_of(read_settings({"ROTOSCOPE_HOME": str(own_home)})))
+    models = describe_models(load_user_catalog(read_settings({"ROTOSCOPE_HOME": str(own_home)})))
     [own] = [model for model in models if model.name == "you/generate_video"]
     assert (own.wire, own.tool, own.video) == ("replicate", "generate_video", "$[]")
     assert {name: one.role for name, one in own.inputs.items()} == {

@@ -9,23 +9,23 @@ def main() -> int:
     """Run one command; returns its exit code."""
     # On Windows the standard streams cannot be set aside like this: there the server itself opens the session.
     if sys.argv[1:] == ["serve"] and sys.platform != "win32":
-        return _serve()
-    from rotoscope.cli import main as command
+        return _serve_fast_start()
+    from rotoscope.cli.commands import run_command as command
 
     return command()
 
 
-def _serve() -> int:
+def _serve_fast_start() -> int:
     import os
 
-    from rotoscope.front.session import Converse, serve
+    from rotoscope.protocol.fast_start.session import ServeSession, serve_process
 
-    def load() -> Converse:
-        from rotoscope.front import handover
+    def load() -> ServeSession:
+        from rotoscope.cli import fast_start
 
-        return handover.load()
+        return fast_start.load_server()
 
-    return serve(os.environ, load)
+    return serve_process(os.environ, load)
 
 
 if __name__ == "__main__":

@@ -63,19 +63,21 @@ class RotoscopeError(Exception):
 
     code = "error"
 
-    def __init__(self, message: str, *, hint: str = "", code: str | None = None, said: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", code: str | None = None, provider_message: str | None = None
+    ) -> None:
         """Describe what went wrong.
 
         Args:
             message: one sentence in our own words.
             hint: one sentence on what to do next; may be empty.
             code: the stable code, when it differs from that of the class.
-            said: the provider's own words, kept apart because they are not trusted text.
+            provider_message: the provider's own words, kept apart because they are not trusted text.
         """
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.said = said
+        self.provider_message = provider_message
         if code is not None:
             self.code = code
 
@@ -155,13 +157,15 @@ class OutOfCredit(ProviderError):
 
 
 class Busy(ProviderError):
-    """Too many requests; `after` is the number of seconds the provider asked us to wait, if it said so."""
+    """Too many requests; `retry_after` is the number of seconds the provider asked us to wait, if it said so."""
 
     code = "rate_limited"
 
-    def __init__(self, message: str, *, hint: str = "", said: str | None = None, after: float | None = None) -> None:
-        super().__init__(message, hint=hint, said=said)
-        self.after = after
+    def __init__(
+        self, message: str, *, hint: str = "", provider_message: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, provider_message=provider_message)
+        self.retry_after = retry_after
 
 
 class ProviderDown(ProviderError):

@@ -27,6 +27,8 @@ _TYPES = {
     **{kind: kind for kind in ("integer", "number", "boolean")},
 }
 """The JSON types of the kinds of input that a manifest has."""
+_REMOVED_POINTS = frozenset({"dropped_points_text", "exclude_points_json"})
+"""Encoders of the points that are to be left out."""
 
 
 class SandboxProcess:
@@ -85,8 +87,7 @@ def describe_models(catalog: Catalog) -> "list[OwnModel]":
     from rotoscope_sandbox.own_models import OwnInput, OwnModel
 
     def describe_input(field: Input) -> OwnInput:
-        is_removed = field.encode == "dropped_points_text"
-        role = "removed_points" if is_removed else field.argument or ""
+        role = "removed_points" if field.encode in _REMOVED_POINTS else field.argument or ""
         return OwnInput(role, "list" if field.many else _TYPES.get(field.kind, ""), is_required=field.required)
 
     return [

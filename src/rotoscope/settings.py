@@ -9,18 +9,18 @@ from typing import Literal
 
 from rotoscope.errors import InvalidInput
 
-__all__ = ["Settings", "Unpriced", "read_settings", "start_folder", "user_home"]
+__all__ = ["Settings", "UnpricedPolicy", "read_settings", "user_home", "working_folder"]
 
-Unpriced = Literal["ask", "run", "refuse"]
+UnpricedPolicy = Literal["ask", "run", "refuse"]
 
 _UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _RETENTION_DAYS = 30.0
-_MOST_USD = 1e9
+_MAX_USD = 1e9
 _SANDBOX_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[!-~]*)?")
 _SQLITE = re.compile(
     r"sqlite(?:\+pysqlite)?://(?:/[^?]*(?:\?(?:(?:mode|uri|cache|timeout|immutable|nolock|vfs)=[^&?]*&?)*)?)?"
 )
-_MOST_AT_ONCE = 6  # digits
+_MAX_LIMIT_DIGITS = 6  # digits
 _SANDBOX_WORDS = ("auto", "always", "never")
 
 
@@ -51,7 +51,7 @@ class Settings:
     max_usd_per_call: float | None
     max_usd_per_day: float | None
     ask_above_usd: float | None
-    unpriced: Unpriced
+    unpriced: UnpricedPolicy
     resend_below_usd: float
     retention_days: float
     at_once: Mapping[str, int]
@@ -60,7 +60,7 @@ class Settings:
 
     def variable(self, name: str) -> str | None:
         """The value of an environment variable, or None when it is unset, empty or was never expanded."""
-        return _value(self.variables, name)
+        return _variable_value(self.variables, name)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -69,37 +69,37 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         InvalidInput: a variable has a value that cannot be used; the message names it.
     """
-    home = _folder(_value(environ, "ROTOSCOPE_HOME") or _default_home(environ), "ROTOSCOPE_HOME")
+    home = _absolute_folder(_variable_value(environ, "ROTOSCOPE_HOME") or _default_home(environ), "ROTOSCOPE_HOME")
     return Settings(
         home=home,
         # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
-        database=_database(environ) or home / "ledger.sqlite3",
-        roots=_roots(environ),
-        inline_seconds=_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds"),
-        sandbox=_sandbox(environ),
-        max_usd_per_call=_cap(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none"),
-        max_usd_per_day=_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none"),
-        ask_above_usd=_cap(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never"),
-        unpriced=_unpriced(environ),
-        resend_below_usd=_number(environ, "ROTOSCOPE_RESEND_BELOW_USD", "US dollars") or 0.0,
-        retention_days=_retention(environ),
-        at_once=_at_once(environ),
+        database=_database_url(environ) or home / "ledger.sqlite3",
+        roots=_local_roots(environ),
+        inline_seconds=_non_negative_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds"),
+        sandbox=_sandbox_choice(environ),
+        max_usd_per_call=_spending_cap(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none"),
+        max_usd_per_day=_spending_cap(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none"),
+        ask_above_usd=_spending_cap(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never"),
+        unpriced=_read_unpriced_policy(environ),
+        resend_below_usd=_non_negative_number(environ, "ROTOSCOPE_RESEND_BELOW_USD", "US dollars") or 0.0,
+        retention_days=_retention_days(environ),
+        at_once=_jobs_at_once(environ),
         variables=dict(environ),
     )
 
 
-def _value(environ: Mapping[str, str], name: str) -> str | None:
+def _variable_value(environ: Mapping[str, str], name: str) -> str | None:
     """Some hosts pass `""`, `$NAME` or `${NAME}` for a variable that the user never set."""
     value = environ.get(name, "").strip()
     return None if not value or _UNEXPANDED.match(value) else value
 
 
 def _default_home(environ: Mapping[str, str]) -> str:
-    shared = _value(environ, "XDG_DATA_HOME") or _value(environ, "LOCALAPPDATA")
+    shared = _variable_value(environ, "XDG_DATA_HOME") or _variable_value(environ, "LOCALAPPDATA")
     return str(Path(shared) / "rotoscope") if shared else "~/.local/share/rotoscope"
 
 
-def _folder(text: str, name: str) -> Path:
+def _absolute_folder(text: str, name: str) -> Path:
     """An absolute path. Service accounts and containers may have no home directory, and none but them notices."""
     try:
         return Path(text.strip()).expanduser().absolute()
@@ -118,7 +118,7 @@ def user_home() -> Path | None:
         return None
 
 
-def start_folder() -> Path:
+def working_folder() -> Path:
     """The working directory; the top of the file system where it was removed."""
     try:
         return Path.cwd()
@@ -126,15 +126,15 @@ def start_folder() -> Path:
         return Path(os.path.abspath(os.sep))  # noqa: PTH100 - Path has no way that does not ask for the directory
 
 
-def _roots(environ: Mapping[str, str]) -> tuple[Path, ...] | None:
-    value = _value(environ, "ROTOSCOPE_ROOTS")
+def _local_roots(environ: Mapping[str, str]) -> tuple[Path, ...] | None:
+    value = _variable_value(environ, "ROTOSCOPE_ROOTS")
     if value is None:
         return None
-    return tuple(_folder(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
+    return tuple(_absolute_folder(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
 
 
-def _database(environ: Mapping[str, str]) -> str | None:
-    value = _value(environ, "ROTOSCOPE_DATABASE_URL")
+def _database_url(environ: Mapping[str, str]) -> str | None:
+    value = _variable_value(environ, "ROTOSCOPE_DATABASE_URL")
     if value is None or _SQLITE.fullmatch(value):
         return value
     raise InvalidInput(
@@ -144,8 +144,8 @@ def _database(environ: Mapping[str, str]) -> str | None:
     )
 
 
-def _number(environ: Mapping[str, str], name: str, of: str) -> float | None:
-    value = _value(environ, name)
+def _non_negative_number(environ: Mapping[str, str], name: str, of: str) -> float | None:
+    value = _variable_value(environ, name)
     if value is None:
         return None
     try:
@@ -157,23 +157,23 @@ def _number(environ: Mapping[str, str], name: str, of: str) -> float | None:
     return number
 
 
-def _cap(environ: Mapping[str, str], name: str, usual: float, without: str) -> float | None:
+def _spending_cap(environ: Mapping[str, str], name: str, default: float, none_word: str) -> float | None:
     """An amount; None where the operator said the word for "without"."""
-    if (_value(environ, name) or "").lower() == without:
+    if (_variable_value(environ, name) or "").lower() == none_word:
         return None
-    cap = _number(environ, name, f"US dollars (or {without})")
-    if cap is not None and cap > _MOST_USD:
-        raise InvalidInput(f"{name} is beyond all reason.", hint=f"Set it to {without} to be without that limit.")
-    return usual if cap is None else cap
+    cap = _non_negative_number(environ, name, f"US dollars (or {none_word})")
+    if cap is not None and cap > _MAX_USD:
+        raise InvalidInput(f"{name} is beyond all reason.", hint=f"Set it to {none_word} to be without that limit.")
+    return default if cap is None else cap
 
 
-def _retention(environ: Mapping[str, str]) -> float:
-    days = _number(environ, "ROTOSCOPE_RETENTION_DAYS", "days")
+def _retention_days(environ: Mapping[str, str]) -> float:
+    days = _non_negative_number(environ, "ROTOSCOPE_RETENTION_DAYS", "days")
     return _RETENTION_DAYS if days is None else days
 
 
-def _unpriced(environ: Mapping[str, str]) -> Unpriced:
-    match _value(environ, "ROTOSCOPE_UNPRICED"):
+def _read_unpriced_policy(environ: Mapping[str, str]) -> UnpricedPolicy:
+    match _variable_value(environ, "ROTOSCOPE_UNPRICED"):
         case None | "ask":
             return "ask"
         case "run" | "allow":  # `allow` is the older word
@@ -183,15 +183,15 @@ def _unpriced(environ: Mapping[str, str]) -> Unpriced:
     raise InvalidInput("ROTOSCOPE_UNPRICED must be ask, run or refuse.", hint="Correct or unset ROTOSCOPE_UNPRICED.")
 
 
-def _at_once(environ: Mapping[str, str]) -> dict[str, int]:
+def _jobs_at_once(environ: Mapping[str, str]) -> dict[str, int]:
     """`8` for every provider, `replicate=4,fal=2` for some."""
     limits = {}
-    for part in (_value(environ, "ROTOSCOPE_AT_ONCE") or "").split(","):
+    for part in (_variable_value(environ, "ROTOSCOPE_AT_ONCE") or "").split(","):
         name, _, number = part.rpartition("=")
         if not part.strip():
             continue
         digits = number.strip()
-        if not digits.isdecimal() or len(digits) > _MOST_AT_ONCE or not int(digits):
+        if not digits.isdecimal() or len(digits) > _MAX_LIMIT_DIGITS or not int(digits):
             raise InvalidInput(
                 "ROTOSCOPE_AT_ONCE must be a number of jobs, such as 8, or replicate=4,fal=2.",
                 hint="Correct or unset ROTOSCOPE_AT_ONCE.",
@@ -200,8 +200,8 @@ def _at_once(environ: Mapping[str, str]) -> dict[str, int]:
     return limits
 
 
-def _sandbox(environ: Mapping[str, str]) -> str:
-    value = _value(environ, "ROTOSCOPE_SANDBOX") or "auto"
+def _sandbox_choice(environ: Mapping[str, str]) -> str:
+    value = _variable_value(environ, "ROTOSCOPE_SANDBOX") or "auto"
     if value in _SANDBOX_WORDS or _SANDBOX_URL.fullmatch(value):
         return value.rstrip("/")
     raise InvalidInput(

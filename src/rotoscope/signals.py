@@ -14,15 +14,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import FrameType
 from typing import Any, TypeVar, TypeVarTuple
 
-__all__ = ["Interrupted", "closing", "code_of", "handle", "ignore", "leave_at", "restore", "run"]
+__all__ = [
+    "Interrupted",
+    "closing_stack",
+    "exit_at_signal",
+    "handle_signals",
+    "ignore_late_signals",
+    "restore_handlers",
+    "run_until_signal",
+    "signal_exit_code",
+]
 
 Answer = TypeVar("Answer")
 Given = TypeVarTuple("Given")
-Told = Callable[[int], None]
+SignalCallback = Callable[[int], None]
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGINT", "SIGTERM") if hasattr(signal, name))
-_AGAIN = b"rotoscope: still ending: what may have been paid for is finished first.\n"
+_STILL_ENDING = b"rotoscope: still ending: what may have been paid for is finished first.\n"
 _STDERR = 2
 _CLOSING_SECONDS = 10.0
 
@@ -31,26 +40,26 @@ class Interrupted(Exception):
     """A signal has ended the work, in order.
 
     Attributes:
-        code: the exit code by which a shell knows it.
+        exit_code: the exit code by which a shell knows it.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.code = code_of(number)
+        self.exit_code = signal_exit_code(number)
 
 
-def code_of(number: int) -> int:
+def signal_exit_code(number: int) -> int:
     """The exit code of a command that a signal has ended: 129 for HUP, 130 for INT, 143 for TERM."""
     return 128 + number
 
 
-def handle(told: Told) -> Mapping[int, Handler]:
+def handle_signals(on_signal: SignalCallback) -> Mapping[int, Handler]:
     """Have each of these signals told from now on, in the main thread between two instructions.
 
     One that the parent process has switched off (`nohup`) stays so. Outside of the main thread nothing is done.
 
     Returns:
-        How they were handled before, for `restore`.
+        How they were handled before, for `restore_handlers`.
     """
     former: dict[int, Handler] = {}
     if threading.current_thread() is not threading.main_thread():
@@ -58,27 +67,27 @@ def handle(told: Told) -> Mapping[int, Handler]:
     for number in _SIGNALS:
         if (known := signal.getsignal(number)) is not signal.SIG_IGN:
             former[number] = known
-            signal.signal(number, lambda number, _: told(number))
+            signal.signal(number, lambda number, _: on_signal(number))
     return former
 
 
-def restore(former: Mapping[int, Handler]) -> None:
+def restore_handlers(former: Mapping[int, Handler]) -> None:
     """Handle the signals as before; None stands for a handler that was not Python's."""
     for number, handler in former.items():
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def ignore() -> None:
+def ignore_late_signals() -> None:
     """Hear none of them any more: the process ends already, and nothing may make a noise about that."""
-    handle(lambda _: None)
+    handle_signals(lambda _: None)
 
 
-def leave_at(number: int) -> None:
-    """End the command where it stands: for `handle` while nothing runs yet that must end in order."""
-    raise SystemExit(code_of(number))
+def exit_at_signal(number: int) -> None:
+    """End the command where it stands: for `handle_signals` while nothing runs yet that must end in order."""
+    raise SystemExit(signal_exit_code(number))
 
 
-def run(work: Callable[[*Given], Awaitable[Answer]], *given: *Given) -> Answer:
+def run_until_signal(work: Callable[[*Given], Awaitable[Answer]], *given: *Given) -> Answer:
     """Run work in an event loop of its own to its end, or until the first of these signals, which cancels it.
 
     Raises:
@@ -90,29 +99,29 @@ def run(work: Callable[[*Given], Awaitable[Answer]], *given: *Given) -> Answer:
 
     asked: list[int] = []
 
-    async def supervised() -> Answer:
+    async def run_until_cancelled() -> Answer:
         loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
 
-        def end(number: int) -> None:
+        def request_end(number: int) -> None:
             asked.append(number)
             if len(asked) == 1:
                 loop.call_soon_threadsafe(scope.cancel)
             else:
-                _tell_again()
+                _print_still_ending()
 
-        former = handle(end)
+        former = handle_signals(request_end)
         try:
             with scope:
                 return await work(*given)
         finally:
-            restore(former)
+            restore_handlers(former)
         raise Interrupted(asked[0])
 
-    return anyio.run(supervised)
+    return anyio.run(run_until_cancelled)
 
 
 @contextlib.asynccontextmanager
-async def closing() -> AsyncIterator[contextlib.AsyncExitStack]:
+async def closing_stack() -> AsyncIterator[contextlib.AsyncExitStack]:
     """A stack of what must be closed at the end, also when the work was cancelled: within some seconds."""
     import anyio
 
@@ -124,8 +133,8 @@ async def closing() -> AsyncIterator[contextlib.AsyncExitStack]:
             await stack.aclose()
 
 
-def _tell_again() -> None:
+def _print_still_ending() -> None:
     """Tell a person why nothing seems to happen. Not through `sys.stderr`: it may be in the middle of a line."""
     with contextlib.suppress(OSError):  # the terminal may be gone: that is what HUP says
         if os.isatty(_STDERR):
-            os.write(_STDERR, _AGAIN)
+            os.write(_STDERR, _STILL_ENDING)

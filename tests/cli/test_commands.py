@@ -236,9 +236,9 @@ async def test_a_stdio_server_serves_either_era_and_keeps_stdout_clean(
 def test_a_server_that_nobody_calls_loads_neither_ledger_nor_pixels_nor_network(
     env: dict[str, str], home: Path
 ) -> None:
-    heavy = {"sqlalchemy", "httpx", "numpy", "PIL", "av", "cv2", "rotoscope.studio", "rotoscope_sandbox"}
+    heavy = {"sqlalchemy", "httpx", "numpy", "PIL", "av", "cv2", "rotoscope.studio.studio", "rotoscope_sandbox"}
     script = (
-        "import sys; from rotoscope.cli import main; code = main(['serve']);"
+        "import sys; from rotoscope.cli.commands import run_command; code = run_command(['serve']);"
         f"print(code, 'mcp' in sys.modules, sorted({heavy!r} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -15,10 +15,10 @@ import anyio
 import pytest
 from decoding import InThread
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.jobs.job import Job, Opening
 from rotoscope.settings import read_settings
+from rotoscope.store.records import Job, OpenResult
 
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -52,12 +52,12 @@ def left_behind(env: dict[str, str], home: Path, photo: Path, number: int = 1, *
     async def opened() -> list[Job]:
         settings = read_settings(env)
         async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, home, home), tasks, ending, decoders=InThread())
+            studio = open_studio(settings, stdio_roots(settings, home, home), tasks, ending, decoders=InThread())
             jobs = []
             for n in range(number):
                 asked = SegmentImage.model_validate({"image": str(photo), "box": {**BOX, "left": n}, **more})
                 opening = await studio.start("segment_image", asked, "local")
-                assert isinstance(opening, Opening)
+                assert isinstance(opening, OpenResult)
                 jobs.append(opening.job)
             tasks.cancel_scope.cancel()
         return jobs

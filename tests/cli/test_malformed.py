@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rotoscope.cli import main
+from rotoscope.cli.commands import run_command
 
 COMMANDS = [
     ["models"],
@@ -32,7 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
                 patched.delenv(name)
             for name, value in {"ROTOSCOPE_HOME": str(tmp_path / "home"), **environ}.items():
                 patched.setenv(name, value)
-            code = main(arguments)
+            code = run_command(arguments)
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         assert list(here.iterdir()) == [], "a stray file"

@@ -7,7 +7,7 @@ import pytest
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.paths import default_roots
-from rotoscope.settings import read_settings, start_folder, user_home
+from rotoscope.settings import read_settings, user_home, working_folder
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_working_directory_that_was_removed_opens_nothing(tmp_path: Path, monk
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert default_roots(start_folder(), None).folders == ()
+    assert default_roots(working_folder(), None).folders == ()
     with pytest.raises(InvalidInput) as caught:
         read_settings({"ROTOSCOPE_HOME": "relative"})
     assert "ROTOSCOPE_HOME" in caught.value.hint

@@ -10,7 +10,7 @@ import anyio
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import pytest
 
-from rotoscope.cli import main
+from rotoscope.cli.commands import run_command
 from rotoscope_sandbox import command
 
 
@@ -51,19 +51,19 @@ def test_a_file_that_means_nothing_ends_the_command_at_once(
     rules = tmp_path / "faults.toml"
     if text is not None:
         rules.write_text(text)
-    assert main(["sandbox", "--faults", str(rules)]) == 2
+    assert run_command(["sandbox", "--faults", str(rules)]) == 2
     assert "faults.toml" in capsys.readouterr().err
 
 
 def test_an_option_that_there_is_not_is_refused_in_the_name_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["sandbox", "--speed", "3"])
+        run_command(["sandbox", "--speed", "3"])
     assert "rotoscope sandbox: error: unrecognized arguments: --speed 3" in capsys.readouterr().err
 
 
 def test_an_option_that_another_command_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["demo", "--port", "3"])
+        run_command(["demo", "--port", "3"])
     assert "rotoscope: error: unrecognized arguments: --port 3" in capsys.readouterr().err
 
 

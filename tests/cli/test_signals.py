@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import read_settings
 from rotoscope_sandbox import Sandbox, build_sandbox
@@ -173,7 +173,7 @@ def left_behind(env: dict[str, str], home: Path, given: dict[str, Any]) -> None:
     async def opened() -> None:
         settings = read_settings(env)
         async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, home, home), tasks, ending)
+            studio = open_studio(settings, stdio_roots(settings, home, home), tasks, ending)
             await studio.start("segment_image", SegmentImage.model_validate(given), "local")
             tasks.cancel_scope.cancel()
 

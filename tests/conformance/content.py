@@ -23,7 +23,7 @@ from mcp_types import (
 from PIL import Image
 from pydantic import Field
 
-from rotoscope.server.lowlevel import serve_method
+from rotoscope.protocol.lowlevel import serve_method
 
 JSON_SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -17,9 +17,9 @@ from typing import Any
 
 from run import CANNOT, FAILED, NODE, OK, CannotRunError, environment, install, serving
 
+from rotoscope.cli.demo_clip import BALL_BOX, draw_clip
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.demo_clip import BALL, draw_clip
-from rotoscope.media.videos import first_frame
+from rotoscope.media.video.videos import first_frame
 
 INSPECTOR, INSPECTOR_VERSION, NODE_MAJOR = "@modelcontextprotocol/inspector", "2.12.0", "24"
 SECONDS = 120
@@ -84,7 +84,7 @@ def check(ask: Ask, folder: Path, era: str) -> Iterator[str]:
     draw_clip(clip)
     first_frame(clip).save(still)
 
-    ball = ask("tools/call", "segment_image", image=str(still), box=BALL)
+    ball = ask("tools/call", "segment_image", image=str(still), box=BALL_BOX)
     job_id = ball.get("structuredContent", {}).get("job_id", "")
     edit = {"prompt": "an empty room", "video": str(clip), "mask": f"job://{job_id}"}
     answers = {

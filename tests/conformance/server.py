@@ -23,14 +23,14 @@ from mcp_types import JSONRPCMessage
 from questions import add_questions
 from works import REQUIRED, Works, add_works
 
-from rotoscope.compose import open_roots, studio_opener
+from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
+from rotoscope.protocol.stdio import serve_stdio
+from rotoscope.protocol.tasks import TasksExtension, TaskStore
 from rotoscope.server.app import build_server, principal_of
-from rotoscope.server.patience import read_clients
-from rotoscope.server.stdio import serve_stdio
+from rotoscope.server.clients.profiles import read_client_profiles
 from rotoscope.settings import read_settings
-from rotoscope.tasks_extension import Tasks, TaskStore
 from rotoscope_sandbox import build_sandbox
 
 _KEPT = 1000
@@ -64,15 +64,15 @@ def build(home: Path) -> MCPServer[Any]:
     """The server of the product on a sandbox that needs no time, with the fixtures."""
     found: list[Works] = []
 
-    def tasks_on(jobs: TaskStore) -> Tasks:
+    def tasks_on(jobs: TaskStore) -> TasksExtension:
         found.append(Works(jobs))
-        return Tasks(found[0], principal_of, REQUIRED)
+        return TasksExtension(found[0], principal_of, REQUIRED)
 
     settings = read_settings({"ROTOSCOPE_HOME": str(home)})
     sandbox = build_sandbox(home / "sandbox", pace=0.0, public_url=SANDBOX_URL)
-    opener = studio_opener(settings, open_roots(settings, home, home), sandbox)
-    clients = read_clients(manifest_folder() / "clients.toml")
-    server = build_server(opener, clients, settings.inline_seconds, tasks_on=tasks_on)
+    opener = make_studio_opener(settings, stdio_roots(settings, home, home), sandbox)
+    clients = read_client_profiles(manifest_folder() / "clients.toml")
+    server = build_server(opener, clients, settings.inline_seconds, build_tasks=tasks_on)
     add_content(server)
     add_questions(server)
     add_works(server, lambda: found[0])

@@ -12,7 +12,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitResult, ErrorData, InputRequest, InputRequiredResult
 from questions import answered, ask_name, ask_yes, form
 
-from rotoscope.tasks_extension import Task, TaskStore, current_offer
+from rotoscope.protocol.tasks import Task, TaskStore, current_offer
 
 REQUIRED = frozenset({"failing_job", "test_tool_with_task"})
 
@@ -28,7 +28,7 @@ class Work:
     answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     def becomes(self, **changes: Any) -> None:
-        if not self.task.final:
+        if not self.task.is_final:
             self.task = replace(self.task, updated_at=time.time(), **changes)
             self.told(self.task.id)
 
@@ -69,7 +69,7 @@ class Works:
 
     async def delivered(self, principal: str, task_id: str) -> None:
         if task_id not in self._works:
-            await self._jobs.delivered(principal, task_id)
+            await self._jobs.mark_delivered(principal, task_id)
 
     async def cancel(self, principal: str, task_id: str) -> None:
         work = self._works.get(task_id)

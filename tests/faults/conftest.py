@@ -16,15 +16,15 @@ import pytest
 from decoding import InThread
 from PIL import Image, ImageDraw
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.models.catalog import manifest_folder
+from rotoscope.providers.http.client import ReplyTimeouts
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Times
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.serving import serve_in_thread
 
@@ -34,10 +34,16 @@ KEYS = {
     "SEGMIND_API_KEY": "SG_canary_segmind",
     "GATEWAY_API_KEY": "gw_canary_gateway",
 }
-TEMPO = Tempo(
-    lease=3.0, beat=0.5, look=0.1, glance=0.05, list_pauses=(0.0, 0.05, 0.1), refused_pause=0.05, unnamed_life=600.0
+TEMPO = Intervals(
+    lease=3.0,
+    heartbeat=0.5,
+    poll=0.1,
+    change_poll=0.05,
+    list_pauses=(0.0, 0.05, 0.1),
+    key_refusal_pause=0.05,
+    default_result_life=600.0,
 )
-TIMES = Times(submit=1.0, ask=0.5, longest=3.0)
+TIMES = ReplyTimeouts(submit=1.0, ask=0.5, maximum=3.0)
 DEADLINE_SECONDS = 20
 """A run that never ends is given up after this; it is also the most that a case may take to the promised state."""
 
@@ -109,11 +115,11 @@ class Scene:
     @asynccontextmanager
     async def studio(self) -> AsyncIterator[Studio]:
         async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-            roots = open_roots(self.settings, self.folder, self.folder)
+            roots = stdio_roots(self.settings, self.folder, self.folder)
             studio = open_studio(
-                self.settings, roots, tasks, ending, sleep=briefly, tempo=TEMPO, times=TIMES, decoders=InThread()
+                self.settings, roots, tasks, ending, sleep=briefly, intervals=TEMPO, times=TIMES, decoders=InThread()
             )
-            studio.begin(tasks)
+            studio.start_background(tasks)
             yield studio
             tasks.cancel_scope.cancel()
 

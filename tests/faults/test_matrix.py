@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from rotoscope.jobs import collect
+from rotoscope.jobs.stages import fetch
 
 pytestmark = pytest.mark.anyio
 Scene = Any  # of conftest, as is Caller
@@ -249,7 +249,7 @@ async def test_a_cancel_is_told_as_the_provider_has_it(
 async def test_an_output_that_never_ends_is_cut_off(
     scene: Scene, callers: dict[str, Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collect, "OUTPUT_BYTES", 1024 * 1024)
+    monkeypatch.setattr(fetch, "MAX_OUTPUT_BYTES", 1024 * 1024)
     scene.app.state.faults.add("damaged-output;kind=endless")
     async with scene.studio() as studio:
         result = await scene.call(studio, callers["fal"])

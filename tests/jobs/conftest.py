@@ -12,9 +12,9 @@ import pytest
 from decoding import InThread
 from PIL import Image, ImageDraw
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.studio.studio import Studio
 
 OUT = "https://sandbox.invalid/out.png"
 Answer = tuple[int, Any]
@@ -123,11 +123,11 @@ def opened(home: Path) -> Open:
     @asynccontextmanager
     async def open_on(settings: Settings, app: Any, **more: Any) -> AsyncIterator[Studio]:
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-            roots = open_roots(settings, home, home)
+            roots = stdio_roots(settings, home, home)
             studio = open_studio(
                 settings, roots, tasks, closing, app, **{"sleep": at_once, "decoders": InThread(), **more}
             )
-            studio.begin(tasks)
+            studio.start_background(tasks)
             yield studio
             tasks.cancel_scope.cancel()
 

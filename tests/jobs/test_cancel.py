@@ -12,12 +12,12 @@ from ledger_file import ledger_file
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.job import Job, Opening
-from rotoscope.jobs.leases import Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.leases import Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import Job, OpenResult
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -32,7 +32,7 @@ def words(photo: Path, **more: Any) -> SegmentImage:
 
 async def begun(studio: Studio, arguments: SegmentImage) -> Job:
     opening = await studio.start("segment_image", arguments, "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     return opening.job
 
 
@@ -79,10 +79,13 @@ async def test_a_cancel_from_another_process_is_heard_at_the_next_glance_and_nee
     opened: Open, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     """With a glance of 0.25 seconds that is well within the second that is promised."""
-    assert Tempo().glance <= 0.25
-    tempo = Tempo(lease=3000.0, beat=1000.0, look=1000.0)
+    assert Intervals().change_poll <= 0.25
+    tempo = Intervals(lease=3000.0, heartbeat=1000.0, poll=1000.0)
     provider.states = [{"status": "processing"}]
-    async with opened(settings, provider, tempo=tempo) as first, opened(settings, provider, tempo=tempo) as second:
+    async with (
+        opened(settings, provider, intervals=tempo) as first,
+        opened(settings, provider, intervals=tempo) as second,
+    ):
         job = await begun(first, words(photo))
         with anyio.fail_after(10):
             await provider.on_ask.wait()
@@ -124,7 +127,7 @@ async def test_a_ledger_that_fails_while_a_request_in_flight_is_cancelled_does_n
 
     provider.hold, provider.states = anyio.Event(), [{"status": "processing"}]
     Listed(provider)
-    monkeypatch.setattr(Ledger, "others_runs", broken)
+    monkeypatch.setattr(Ledger, "runs_of_other_jobs", broken)
     async with opened(settings, provider) as studio:
         job = await begun(studio, words(photo))
         await posted()
@@ -193,7 +196,7 @@ async def test_a_cancel_between_a_claim_and_its_driver_is_heard_without_a_beat(
 
     monkeypatch.setattr(Leases, "claim", slowly)
     provider.states = [{"status": "processing"}]
-    async with opened(settings, provider, tempo=Tempo(lease=3000.0, beat=1000.0)) as studio:
+    async with opened(settings, provider, intervals=Intervals(lease=3000.0, heartbeat=1000.0)) as studio:
         job = await begun(studio, words(photo))
         with anyio.fail_after(10):
             await written.wait()
@@ -323,7 +326,7 @@ async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
     with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         ledger.execute("UPDATE jobs SET cancel_requested = 1")
     monkeypatch.setattr(Ledger, "submission", sometimes)
-    async with opened(settings, provider, tempo=Tempo(lease=0.5, beat=0.15, look=0.05)) as studio:
+    async with opened(settings, provider, intervals=Intervals(lease=0.5, heartbeat=0.15, poll=0.05)) as studio:
         with anyio.fail_after(15):
             job = await studio.wait(await studio.job(job.id, "local"), 15)
     assert failed.is_set()

@@ -10,14 +10,14 @@ import anyio
 import pytest
 
 from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.jobs.job import Job, Opening
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, OpenResult
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
-QUICK = Tempo(lease=3.0, beat=1.0, look=0.02, glance=0.02)
+QUICK = Intervals(lease=3.0, heartbeat=1.0, poll=0.02, change_poll=0.02)
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
 
 async def begun(studio: Studio, photo: Path) -> Job:
     opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     return opening.job
 
 
@@ -57,7 +57,7 @@ async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
 ) -> None:
     clock, finished = Clock(), provider.states
     provider.states = [{"status": "processing"}]
-    async with opened(settings, provider, tempo=QUICK, clock=clock) as studio:
+    async with opened(settings, provider, intervals=QUICK, clock=clock) as studio:
         job = await begun(studio, photo)
         await asked_more(3)
         before = await studio.job(job.id, "local")
@@ -79,8 +79,8 @@ async def test_a_clock_that_is_set_ahead_lets_every_owner_beat_before_its_lease_
     clock = Clock()
     provider.states = [{"status": "processing"}]
     async with (
-        opened(settings, provider, tempo=QUICK, clock=clock) as first,
-        opened(settings, provider, tempo=QUICK, clock=clock),
+        opened(settings, provider, intervals=QUICK, clock=clock) as first,
+        opened(settings, provider, intervals=QUICK, clock=clock),
     ):
         job = await begun(first, photo)
         await asked_more(3)
@@ -99,5 +99,5 @@ async def test_a_clock_that_is_set_ahead_lets_every_owner_beat_before_its_lease_
 
 async def lease_of(studio: Studio, job: Job) -> float:
     query = "SELECT lease_until FROM jobs WHERE id = ?"
-    database = studio.rooms.ledger._database
+    database = studio.context.ledger._database
     return float(await database.transact(lambda c: c.exec_driver_sql(query, (job.id,)).scalar_one(), writes=False))

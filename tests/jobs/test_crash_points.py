@@ -23,7 +23,8 @@ from decoding import InThread
 from PIL import Image
 from simulated import Killed, Process, Seams, Time, no_threads
 
-from rotoscope.compose import catalog_of, open_roots, open_studio
+from rotoscope.cli.demo_clip import draw_clip
+from rotoscope.composition import load_user_catalog, open_studio, stdio_roots
 from rotoscope.contracts.arguments import (
     Arguments,
     DescribeWithMasks,
@@ -31,20 +32,19 @@ from rotoscope.contracts.arguments import (
     GenerateVideo,
     SegmentImage,
 )
-from rotoscope.demo_clip import draw_clip
-from rotoscope.jobs.job import FINAL, Opening
-from rotoscope.jobs.tempo import Tempo
-from rotoscope.models.access import SANDBOX_URL, access_of
-from rotoscope.predictions.dialects import DIALECTS
+from rotoscope.models.access import SANDBOX_URL, resolve_access
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.http.client import Download, ProviderAccess, Wire
+from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.settings import read_settings
-from rotoscope.wire.client import Door, Downloaded, Wire
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.store.records import FINAL_STATES, OpenResult
+from rotoscope.store.timing import Intervals
 from rotoscope_sandbox import build_sandbox
 from rotoscope_sandbox.predictions import Outcome
 from rotoscope_sandbox.workers import WorkerPool
 
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
-TEMPO = Tempo(look=5.0, glance=5.0)  # what is done for other processes is not what dies here
+TEMPO = Intervals(poll=5.0, change_poll=5.0)  # what is done for other processes is not what dies here
 FORMS = ("replicate-official", "replicate-version", "fal-queue", "segmind-v1", "gateway")
 
 
@@ -69,7 +69,7 @@ def request(form: str, home: Path) -> tuple[str, Arguments]:
 class SeamedWire(Wire):
     """The wire into a sandbox in this process; it dies before a request, once that was acted on, and after it."""
 
-    def __init__(self, seams: Seams, world: "World", doors: dict[str, Door]) -> None:
+    def __init__(self, seams: Seams, world: "World", doors: dict[str, ProviderAccess]) -> None:
         host = SANDBOX_URL.rpartition("/")[2]
         super().__init__(doors, frozenset({host}), self._app)
         self._seams, self._world = seams, world
@@ -82,7 +82,7 @@ class SeamedWire(Wire):
         self._seams.cross(f"after the reply to {call.method}")
         return answer
 
-    async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+    async def download(self, provider: str, url: str, into: Path, limit: int) -> Download:
         self._seams.cross("before the download")
         found = await super().download(provider, url, into, limit)
         self._seams.cross("after the download")
@@ -113,11 +113,12 @@ class World:
     def process(self, name: str) -> Process:
         settings = read_settings({"ROTOSCOPE_HOME": str(self.folder), "ROTOSCOPE_SANDBOX": "always"})
         catalog = shipped()
-        access = access_of(settings, catalog.providers)
+        access = resolve_access(settings, catalog.providers)
         doors = {
-            name: Door(one.auth.header, one.auth.prefix, access.keys[name]) for name, one in catalog.providers.items()
+            name: ProviderAccess(one.auth.header, one.auth.prefix, access.keys[name])
+            for name, one in catalog.providers.items()
         }
-        dialects = {name: DIALECTS[one.dialect](access.bases[name]) for name, one in catalog.providers.items()}
+        dialects = {name: DIALECTS[one.dialect](access.base_urls[name]) for name, one in catalog.providers.items()}
         return Process(
             self.time, name, self.folder, catalog, dialects,
             lambda seams: SeamedWire(seams, self, doors), frozenset({"sandbox"}), TEMPO,
@@ -132,12 +133,12 @@ class World:
         return state, json.loads(error)["code"] if error and json.loads(error) else ""
 
     def over(self) -> bool:
-        return self.job()[0] in FINAL
+        return self.job()[0] in FINAL_STATES
 
 
 @cache
 def shipped() -> Any:
-    return catalog_of(read_settings({"ROTOSCOPE_HOME": "/nowhere"}))
+    return load_user_catalog(read_settings({"ROTOSCOPE_HOME": "/nowhere"}))
 
 
 @cache
@@ -159,10 +160,10 @@ def opened(form: str) -> Path:
 
     async def ask() -> None:
         async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
-            studio = open_studio(settings, open_roots(settings, home, home), tasks, stack, decoders=InThread())
+            studio = open_studio(settings, stdio_roots(settings, home, home), tasks, stack, decoders=InThread())
             tool, arguments = request(form, home)
             opening = await studio.start(tool, arguments, "local")
-            assert isinstance(opening, Opening)
+            assert isinstance(opening, OpenResult)
             tasks.cancel_scope.cancel()
 
     anyio.run(ask)

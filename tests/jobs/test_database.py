@@ -14,20 +14,20 @@ from typing import Any
 import anyio
 import pytest
 
-import rotoscope.jobs.engines
-import rotoscope.jobs.ledger
+import rotoscope.store.ledger
+import rotoscope.store.sqlite
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import NewJob, Opening
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.quotes import Quotes
-from rotoscope.jobs.tables import SCHEMA_VERSION
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.database import Database
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.quotes import Quotes
+from rotoscope.store.records import NewJob, OpenResult
+from rotoscope.store.schema import SCHEMA_VERSION
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -52,7 +52,7 @@ async def performed(studio: Studio, arguments: SegmentImage) -> JobResult:
 async def pragma(studio: Studio, words: str) -> Any:
     """Read or set something of the connection with which a studio writes."""
 
-    database = studio.rooms.ledger._database
+    database = studio.context.ledger._database
     if database._writer.engine is None:
         await database.transact(lambda _: None)
     assert database._writer.engine is not None
@@ -86,7 +86,7 @@ async def old_home(
         provider.states = [{"status": "processing"}]
         for name in ("running", "queued"):
             opening = await studio.start("segment_image", words(photo, name), "local")
-            assert isinstance(opening, Opening)
+            assert isinstance(opening, OpenResult)
             ids[name] = opening.job.id
 
         async def watched() -> bool:
@@ -146,7 +146,7 @@ async def test_an_older_ledgers_rehearsals_go_to_no_provider_after_the_upgrade(
     old_home: tuple[Path, dict[str, str]],
 ) -> None:
     file, _ = old_home
-    await Database(f"sqlite:///{file}").version()
+    await Database(f"sqlite:///{file}").data_version()
     assert rows(file, "SELECT DISTINCT needs_key FROM jobs") == [("sandbox",)]
 
 
@@ -174,7 +174,7 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
         if version < 3:  # the third added this and nothing else
             old.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
     database = Database(file)
-    await Quotes(database, lambda: 1.0, 600.0).give("key", 2.0)
+    await Quotes(database, lambda: 1.0, 600.0).record_quote("key", 2.0)
     done, watched, doubted, queued, cancelled = (f"{number:032x}" for number in range(1, 6))
     assert rows(file, "SELECT prediction_id, job_id FROM runs ORDER BY at") == [("run-a", done), ("run-b", watched)]
     given = rows(file, "SELECT job_id, sha256 FROM job_inputs ORDER BY job_id, sha256")
@@ -184,10 +184,10 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
     assert sent == {done: 1, watched: 1, doubted: 1, queued: 0, cancelled: 1}
     ledger = Ledger(database, lambda: 1_700_000_100.0)
     assert {job.id for job in await ledger.jobs("local", None, 10)} == {done, watched, doubted, queued, cancelled}
-    assert await ledger.others_runs("replicate", ["run-a", "run-b"], watched) == {"run-a"}
+    assert await ledger.runs_of_other_jobs("replicate", ["run-a", "run-b"], watched) == {"run-a"}
     assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
-    await Database(tmp_path / "new.sqlite3").version()
+    await Database(tmp_path / "new.sqlite3").data_version()
     assert indexes(file) == indexes(tmp_path / "new.sqlite3")
     assert is_sound(file)
     await database.aclose()
@@ -217,7 +217,7 @@ async def test_a_ledger_that_is_refused_again_and_again_leaves_no_file_open(tmp_
     database = Database(f"sqlite:///{file}")
     for _ in range(30):
         with pytest.raises(StorageFailed):
-            await database.version()
+            await database.data_version()
     held = [link for link in map(linked, Path("/proc/self/fd").iterdir()) if link.startswith(str(file))]
     assert held == []
 
@@ -233,11 +233,11 @@ def linked(descriptor: Path) -> str:
 
 async def test_a_full_disk_refuses_before_anything_is_sent(studio: Studio, provider: Replicate, photo: Path) -> None:
     first = await performed(studio, words(photo, "one"))
-    file, sent = studio.rooms.vault.folder.parent / "ledger.sqlite3", len(provider.asked)
+    file, sent = studio.context.vault.folder.parent / "ledger.sqlite3", len(provider.asked)
     await pragma(studio, f"max_page_count = {await pragma(studio, 'page_count')}")
     with contextlib.suppress(StorageFailed):
         while True:  # until the pages that there are hold no more
-            await studio.rooms.ledger.open(replace(NEW, args={"n": "x" * 2000}))
+            await studio.context.ledger.open(replace(NEW, args={"n": "x" * 2000}))
     with pytest.raises(StorageFailed) as caught:
         await studio.start("segment_image", words(photo, "two " * 400), "local")
     assert caught.value.code == "storage"
@@ -276,7 +276,7 @@ async def test_a_result_that_was_paid_for_is_told_although_nothing_can_be_writte
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     opening = await studio.start("segment_image", words(photo), "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     with anyio.fail_after(10):
         await studio.wait(opening.job, 10)
     await pragma(studio, "query_only = ON")
@@ -359,7 +359,7 @@ async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path:
                 for _ in range(20):
                     assert await ledger.job(job.id) == job
                     assert len(await ledger.jobs("local", None, 10)) == 1
-                    await database.version()
+                    await database.data_version()
                 assert not done.is_set()
             await done.wait()
 
@@ -368,7 +368,7 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also behind a write that is more patient: none of them could come through."""
-    monkeypatch.setattr(rotoscope.jobs.ledger, "QUICK_SECONDS", 0.2)
+    monkeypatch.setattr(rotoscope.store.ledger, "QUICK_SECONDS", 0.2)
     file = tmp_path / "ledger.sqlite3"
     database = Database(file)
     ledger = Ledger(database, lambda: 1.0)
@@ -389,13 +389,13 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
                     calls.start_soon(call, lambda: ledger.request_cancel(job.id, "local"))
                 assert len(refused) == 11
     assert rows(file, "SELECT id, state FROM jobs") == [(job.id, "queued")]
-    assert not (await ledger.open(NEW)).joined
+    assert not (await ledger.open(NEW)).is_joined
 
 
 async def test_many_that_wait_for_each_other_and_not_for_another_program_all_come_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotoscope.jobs.ledger, "QUICK_SECONDS", 1.0)
+    monkeypatch.setattr(rotoscope.store.ledger, "QUICK_SECONDS", 1.0)
     file = tmp_path / "ledger.sqlite3"
     ledger = Ledger(Database(file), lambda: 1.0)
     with anyio.fail_after(60):
@@ -408,7 +408,7 @@ async def test_many_that_wait_for_each_other_and_not_for_another_program_all_com
 async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the_switch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotoscope.jobs.engines, "_SWITCH_SECONDS", 0.05)
+    monkeypatch.setattr(rotoscope.store.sqlite, "_WAL_SWITCH_SECONDS", 0.05)
     file = tmp_path / "ledger.sqlite3"
     first = Database(file)
     job = (await Ledger(first, lambda: 1.0).open(NEW)).job
@@ -430,10 +430,10 @@ async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the
 async def test_a_ledger_with_a_rollback_journal_that_nobody_reads_is_switched(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     database = Database(file)
-    await database.version()
+    await database.data_version()
     await database.aclose()
     rows(file, "PRAGMA journal_mode = DELETE")
-    await Database(file).version()
+    await Database(file).data_version()
     assert rows(file, "PRAGMA journal_mode") == [("wal",)]
 
 
@@ -446,7 +446,7 @@ async def test_a_newer_ledger_is_refused_before_anything_of_it_is_changed(tmp_pa
         newer.execute("PRAGMA user_version = 99")
     before = file.read_bytes()
     with pytest.raises(StorageFailed, match="schema 99"):
-        await Database(file).version()
+        await Database(file).data_version()
     assert file.read_bytes() == before
 
 
@@ -462,7 +462,7 @@ async def test_a_place_that_is_none_is_told_and_leaves_no_file_behind(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StorageFailed):
-        await Database(place).version()
+        await Database(place).data_version()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -495,13 +495,13 @@ async def test_a_job_that_is_on_its_way_is_not_sent_once_the_ledgers_file_is_ano
     file = tmp_path / "ledger.sqlite3"
     database = Database(file)
     ledger = Ledger(database, lambda: 1.0)
-    holder = Holder("me", frozenset({"replicate"}), frozenset({"m"}))
-    job = await Leases(database, lambda: 1.0, holder, Tempo()).claim((await ledger.open(NEW)).job.id)
+    holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
+    job = await Leases(database, lambda: 1.0, holder, Intervals()).claim((await ledger.open(NEW)).job.id)
     assert job is not None
     assert await ledger.submission(job.id) is None
     file.rename(tmp_path / "old")
     with pytest.raises(StorageFailed, match="removed or replaced"):
-        await ledger.intend(job, "digest")
+        await ledger.commit_intent(job, "digest")
     assert await ledger.submission(job.id) is None
 
 

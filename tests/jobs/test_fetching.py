@@ -10,9 +10,9 @@ from scripted_run import OUT, Scene, reply, staged
 from simulated import Process
 
 from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, SlowHost, StorageFailed, Unreachable
-from rotoscope.jobs.finishing import restore
-from rotoscope.jobs.job import Job
+from rotoscope.jobs.stages.finish import restore_files
 from rotoscope.media.vault import Vault
+from rotoscope.store.records import Job
 
 KEPT = 3600  # seconds for which the provider keeps a result
 
@@ -79,7 +79,7 @@ def test_what_could_not_be_fetched_in_all_that_time_is_told_and_can_be_taken_up(
     assert "jobs resume" in told.error.hint
     assert isinstance(job.data["ticket"], dict)
     scene.time.run(1500)
-    process.call(lambda: process.rooms.ledger.resume(job_id, "local"))
+    process.call(lambda: process.context.ledger.resume(job_id, "local"))
     assert scene.run(process, job_id, 60).state == "succeeded"
     assert scene.provider.posts == 1
 
@@ -96,7 +96,7 @@ def test_the_provider_is_asked_anew_for_an_address_that_is_over(scene: Scene) ->
     scene.provider.on_fetch = on_fetch
     job_id = scene.begin(process)
     assert scene.run(process, job_id, 60).state == "succeeded"
-    outputs = process.call(lambda: process.rooms.ledger.outputs(job_id))
+    outputs = process.call(lambda: process.context.ledger.outputs(job_id))
     assert {output.source_url for output in outputs or () if output.role == "raw"} == {fresh}
 
 
@@ -115,9 +115,9 @@ def test_time_that_was_waited_for_an_output_counts_over_restarts(scene: Scene) -
 
 def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, times: int) -> list[int]:
     """A fault in a stage, for some times."""
-    from rotoscope.jobs import machine
+    from rotoscope.jobs import lifecycle as machine
 
-    left, work = list(range(times)), machine._STEPS[stage]  # type: ignore[index]
+    left, work = list(range(times)), machine._STAGE_FUNCTIONS[stage]  # type: ignore[index]
 
     async def stumble(rooms: Any, job: Job, grip: Any) -> Any:
         if left:
@@ -125,7 +125,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, time
             raise error
         return await work(rooms, job, grip)
 
-    monkeypatch.setitem(machine._STEPS, stage, stumble)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, stage, stumble)  # type: ignore[arg-type]
     return left
 
 
@@ -165,7 +165,7 @@ def test_a_fault_that_stays_is_told_to_a_person_and_taken_up_at_the_next_start(
     scene.time.run(100)
     left.clear()
     second = scene.process()
-    assert second.call(lambda: second.rooms.ledger.resume_stumbled(lambda _: 3600.0)) == [job_id]
+    assert second.call(lambda: second.context.ledger.resume_internal_failures(lambda _: 3600.0)) == [job_id]
     assert scene.run(second, job_id, 60).state == "succeeded"
     assert scene.provider.posts == 1
 
@@ -179,7 +179,7 @@ def test_a_bug_before_anything_was_sent_has_cost_nothing(scene: Scene, monkeypat
 
 
 def test_a_fault_after_the_reply_was_read_keeps_its_prediction(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rotoscope.jobs import submit
+    from rotoscope.jobs.stages import submit
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("a bug")
@@ -205,11 +205,11 @@ def test_a_full_disk_after_the_payment_is_waited_out(scene: Scene, stage: str, m
 
 
 def kept_files(process: Process) -> list[Path]:
-    return sorted(process.rooms.vault.folder.glob("??/*.*"))
+    return sorted(process.context.vault.folder.glob("??/*.*"))
 
 
 def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopting = Vault.adopt
+    adopting = Vault.move_in
     gone: list[int] = []
 
     def adopt(self: Vault, *given: Any) -> Any:
@@ -219,7 +219,7 @@ def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, mo
             kept.path.unlink()
         return kept
 
-    monkeypatch.setattr(Vault, "adopt", adopt)
+    monkeypatch.setattr(Vault, "move_in", adopt)
     process = scene.process()
     assert scene.run(process, scene.begin(process), 60).state == "succeeded"
     assert len(scene.provider.heard("fetch")) == 2
@@ -228,14 +228,14 @@ def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, mo
 def test_a_folder_that_is_emptied_at_once_ends_in_an_honest_failure(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopting = Vault.adopt
+    adopting = Vault.move_in
 
     def adopt(self: Vault, *given: Any) -> Any:
         kept = adopting(self, *given)
         kept.path.unlink()
         return kept
 
-    monkeypatch.setattr(Vault, "adopt", adopt)
+    monkeypatch.setattr(Vault, "move_in", adopt)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
     assert (job.state, (job.error or {})["code"]) == ("failed", "download_failed")
@@ -249,7 +249,7 @@ def test_files_of_a_result_that_are_gone_are_put_back_while_the_provider_has_the
     job = scene.run(process, job_id, 60)
     whole = kept_files(process)
     raw = {
-        o.artifact.sha256 for o in process.call(lambda: process.rooms.ledger.outputs(job_id)) or () if o.role == "raw"
+        o.artifact.sha256 for o in process.call(lambda: process.context.ledger.outputs(job_id)) or () if o.role == "raw"
     }
     for file in whole:
         if which == "all" or file.name.partition(".")[0] not in raw:
@@ -257,7 +257,7 @@ def test_files_of_a_result_that_are_gone_are_put_back_while_the_provider_has_the
     told = scene.result(process, job_id)
     assert told.status == "succeeded"
     assert any("no longer in the results folder" in warning and "coco" in warning for warning in told.warnings)
-    task = process.begin(lambda: restore(process.rooms, job))
+    task = process.begin(lambda: restore_files(process.context, job))
     scene.time.run(5)
     assert task.done()
     assert kept_files(process) == whole
@@ -274,7 +274,7 @@ def test_files_that_cannot_be_put_back_are_told_by_name(scene: Scene) -> None:
     for file in kept_files(process):
         file.unlink()
     scene.provider.on_fetch = lambda _: expired(404)
-    task = process.begin(lambda: restore(process.rooms, job))
+    task = process.begin(lambda: restore_files(process.context, job))
     scene.time.run(5)
     assert task.done()
     told = scene.result(process, job_id)
@@ -292,7 +292,7 @@ def resumed(process: Process, job_id: str) -> str:
 
     async def ask() -> str:
         try:
-            await process.rooms.ledger.resume(job_id, "local")
+            await process.context.ledger.resume(job_id, "local")
         except InvalidInput as error:
             return error.message
         return ""
@@ -337,7 +337,7 @@ def test_a_job_that_an_older_version_called_cancelled_is_taken_up(scene: Scene) 
     process = scene.process()
 
     async def as_an_older_version() -> None:
-        await process.rooms.ledger._database.transact(
+        await process.context.ledger._database.transact(
             lambda c: c.exec_driver_sql("UPDATE jobs SET state = 'cancelled', cancel_requested = 1, finished_at = 1")
         )
 

@@ -12,7 +12,7 @@ from PIL import Image
 from rotoscope.contracts.arguments import EditVideoWithMask, parse_arguments
 from rotoscope.contracts.results import VideoResult
 from rotoscope.errors import InvalidInput
-from rotoscope.studio import Studio
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 _BOX = (slice(20, 60), slice(30, 80))
@@ -28,7 +28,7 @@ async def planned(studio: Studio, video: Path, mask: Path, **more: Any) -> Video
 
 def sent(studio: Studio, result: VideoResult, name: str) -> Path:
     assert result.planned_input is not None
-    path = studio.rooms.vault.find(str(result.planned_input[name]).removeprefix("artifact://"))
+    path = studio.context.vault.find(str(result.planned_input[name]).removeprefix("artifact://"))
     assert path is not None
     return path
 

@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 import pytest
 
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.glance import has_open_jobs
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.ledger import Ledger
 from rotoscope.settings import read_settings
+from rotoscope.store.database import Database
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.probe import has_open_jobs
+from rotoscope.store.records import NewJob
 
 pytestmark = pytest.mark.anyio
 NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, {})

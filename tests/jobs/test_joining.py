@@ -23,12 +23,12 @@ from rotoscope.contracts.arguments import (
     parse_arguments,
 )
 from rotoscope.contracts.results import JobResult, MaskResult
-from rotoscope.jobs.hearing import UNHEARD_SECONDS
-from rotoscope.jobs.job import Opening
-from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.deliveries import LATE_REDELIVERY_SECONDS
+from rotoscope.store.records import OpenResult
+from rotoscope.store.timing import REDELIVERY_SECONDS
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -40,9 +40,11 @@ def words(photo: Path, **more: Any) -> SegmentImage:
     return SegmentImage(image=str(photo), **{"instruction": "the helmet", **more})
 
 
-async def begun(studio: Studio, arguments: Arguments, principal: str = "local", tool: str = "segment_image") -> Opening:
+async def begun(
+    studio: Studio, arguments: Arguments, principal: str = "local", tool: str = "segment_image"
+) -> OpenResult:
     opening = await studio.start(tool, arguments, principal)
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     return opening
 
 
@@ -50,19 +52,19 @@ async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -
     with anyio.fail_after(15):
         result = await studio.perform("segment_image", arguments, "local", seconds)
         assert isinstance(result, JobResult)
-        await studio.delivered(result)
+        await studio.mark_delivered(result)
     return result
 
 
-async def finished(studio: Studio, opening: Opening) -> None:
+async def finished(studio: Studio, opening: OpenResult) -> None:
     with anyio.fail_after(15):
-        assert (await studio.wait(opening.job, 15)).final
+        assert (await studio.wait(opening.job, 15)).is_final
 
 
 async def test_an_open_job_is_joined(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.hold = anyio.Event()
     first, second = await begun(studio, words(photo)), await begun(studio, words(photo))
-    assert (first.joined, second.joined, second.job.id) == (False, True, first.job.id)
+    assert (first.is_joined, second.is_joined, second.job.id) == (False, True, first.job.id)
     provider.hold.set()
     await finished(studio, first)
     assert provider.posts == 1
@@ -95,7 +97,7 @@ async def test_a_minute_after_it_was_told_the_same_request_is_a_new_job(
     now = [1_000_000.0]
     async with opened(settings, provider, clock=lambda: now[0]) as studio:
         first = await performed(studio, words(photo))
-        now[0] += TELL_AGAIN_SECONDS + 1
+        now[0] += REDELIVERY_SECONDS + 1
         assert (await performed(studio, words(photo))).job_id != first.job_id
     assert provider.posts == 2
 
@@ -104,7 +106,7 @@ async def told(studio: Studio, arguments: Arguments, *, late: bool) -> JobResult
     with anyio.fail_after(15):
         result = await studio.perform("segment_image", arguments, "local", 10)
         assert isinstance(result, JobResult)
-        await studio.delivered(result, late=late)
+        await studio.mark_delivered(result, late=late)
     return result
 
 
@@ -116,7 +118,7 @@ async def test_a_result_that_was_told_late_is_told_again_until_it_was_told_in_ti
     async with opened(settings, provider, clock=lambda: now[0]) as studio:
         first = await told(studio, words(photo), late=True)
         for late in (True, True, False):
-            now[0] += TELL_AGAIN_SECONDS + 60
+            now[0] += REDELIVERY_SECONDS + 60
             again = await told(studio, words(photo), late=late)
             assert (again.job_id, provider.posts) == (first.job_id, 1)
             assert any("perhaps too late to be heard" in warning for warning in again.warnings)
@@ -130,7 +132,7 @@ async def test_a_result_that_was_told_late_is_not_told_for_ever(
     now = [1_000_000.0]
     async with opened(settings, provider, clock=lambda: now[0]) as studio:
         first = await told(studio, words(photo), late=True)
-        now[0] += UNHEARD_SECONDS + 1
+        now[0] += LATE_REDELIVERY_SECONDS + 1
         assert (await told(studio, words(photo), late=False)).job_id != first.job_id
 
 
@@ -144,10 +146,10 @@ async def test_whoever_uses_what_came_of_a_job_has_heard_of_it(
     assert isinstance(first, MaskResult)
     media = first.masks[0].media
     used = ViewMedia(uri=link.format(job=first.job_id, uri=media.uri, path=media.path))
-    await studio.note_used(used, "somebody else")
-    await studio.note_used(GetJob(job_id=f"job://{first.job_id}"), "local")
-    assert (await studio.quote("segment_image", words(photo), "local")).joins
-    await studio.note_used(used, "local")
+    await studio.note_job_use(used, "somebody else")
+    await studio.note_job_use(GetJob(job_id=f"job://{first.job_id}"), "local")
+    assert (await studio.quote("segment_image", words(photo), "local")).has_open_job
+    await studio.note_job_use(used, "local")
     assert (await told(studio, words(photo), late=False)).job_id != first.job_id
     assert provider.posts == 2
 
@@ -157,8 +159,8 @@ async def test_another_seed_is_another_request_also_while_a_result_may_not_have_
 ) -> None:
     film = GenerateVideo(prompt="a storm", seed=1)
     openings = [await studio.start("generate_video", film.model_copy(update={"seed": n}), "local") for n in (1, 2)]
-    assert isinstance(openings[0], Opening)
-    assert isinstance(openings[1], Opening)
+    assert isinstance(openings[0], OpenResult)
+    assert isinstance(openings[1], OpenResult)
     assert openings[0].job.id != openings[1].job.id
 
 
@@ -167,10 +169,10 @@ async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provi
     await finished(studio, opening)
     result = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
     assert isinstance(result, JobResult)
-    assert (await begun(studio, words(photo))).joined, "the answer has not left yet"
-    await studio.delivered(result)
-    assert (await begun(studio, words(photo))).told_before
-    assert not (await begun(studio, words(photo))).joined
+    assert (await begun(studio, words(photo))).is_joined, "the answer has not left yet"
+    await studio.mark_delivered(result)
+    assert (await begun(studio, words(photo))).is_redelivery
+    assert not (await begun(studio, words(photo))).is_joined
 
 
 async def test_an_answer_that_a_job_still_runs_is_not_its_end(studio: Studio, provider: Replicate, photo: Path) -> None:
@@ -200,7 +202,7 @@ async def test_a_job_in_doubt_is_joined_until_a_person_has_resolved_it(
     for _ in range(2):
         again = await performed(studio, words(photo))
         assert (again.job_id, again.status, provider.posts) == (doubtful.job_id, "needs_review", 1)
-    await studio.rooms.ledger.resolve(doubtful.job_id, "local", None)
+    await studio.context.ledger.resolve_review(doubtful.job_id, "local", None)
     told = await performed(studio, words(photo))
     assert (told.job_id, told.status) == (doubtful.job_id, "failed")
     provider.created = (201, {"status": "starting"})
@@ -214,7 +216,7 @@ async def test_a_cancelled_request_is_not_joined(studio: Studio, provider: Repli
     first = await begun(studio, words(photo))
     await studio.cancel(first.job.id, "local")
     second = await begun(studio, words(photo))
-    assert not second.joined
+    assert not second.is_joined
     provider.hold.set()
     await finished(studio, second)
 
@@ -231,7 +233,7 @@ async def test_a_request_that_may_be_charged_is_joined_although_its_job_was_aske
 
     await until(sent)
     await studio.cancel(first.job.id, "local")
-    assert (await begun(studio, words(photo))).joined
+    assert (await begun(studio, words(photo))).is_joined
     provider.hold.set()
     await finished(studio, first)
     result = await performed(studio, words(photo))
@@ -254,7 +256,7 @@ async def test_only_the_same_request_joins(
     provider.hold = anyio.Event()
     first = await begun(studio, words(photo))
     second = await begun(studio, words(photo, **change))
-    assert (second.joined, second.job.id == first.job.id) == (joined, joined)
+    assert (second.is_joined, second.job.id == first.job.id) == (joined, joined)
     provider.hold.set()
 
 
@@ -263,7 +265,7 @@ async def test_another_principals_equal_request_is_another_job(
 ) -> None:
     provider.hold = anyio.Event()
     mine, theirs = await begun(studio, words(photo)), await begun(studio, words(photo), "somebody else")
-    assert not theirs.joined
+    assert not theirs.is_joined
     assert theirs.job.id != mine.job.id
     provider.hold.set()
 
@@ -273,7 +275,7 @@ async def test_another_tool_is_another_request(studio: Studio, provider: Replica
     provider.hold = anyio.Event()
     await begun(studio, words(photo))
     asked = DescribeWithMasks(image=str(photo), prompt="the helmet")
-    assert not (await begun(studio, asked, tool="describe_with_masks")).joined
+    assert not (await begun(studio, asked, tool="describe_with_masks")).is_joined
     provider.hold.set()
 
 
@@ -287,7 +289,7 @@ async def test_a_picture_is_the_same_by_its_content_whatever_its_name(
     Image.new("RGB", (64, 64), "red").save(other)
     first = await begun(studio, words(photo))
     assert (await begun(studio, words(copy))).job.id == first.job.id
-    assert not (await begun(studio, words(other))).joined
+    assert not (await begun(studio, words(other))).is_joined
     provider.hold.set()
 
 
@@ -295,7 +297,7 @@ async def test_a_seed_that_we_drew_does_not_count_and_a_users_does(studio: Studi
     def asked(**more: Any) -> GenerateVideo:
         return GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0", **more)
 
-    async def opened(**more: Any) -> Opening:
+    async def opened(**more: Any) -> OpenResult:
         return await begun(studio, asked(**more), tool="generate_video")
 
     provider.hold = anyio.Event()
@@ -355,7 +357,7 @@ async def test_a_caller_who_is_cut_off_only_stops_waiting_and_a_retry_joins(
         await until(out)
         tasks.cancel_scope.cancel()
     provider.hold.set()
-    (job,) = await studio.rooms.ledger.jobs("local", None, 10)
+    (job,) = await studio.context.ledger.jobs("local", None, 10)
     with anyio.fail_after(15):
         job = await studio.wait(job, 15)
     assert (job.state, job.cancel_requested, job.delivered_at) == ("succeeded", False, None)
@@ -382,7 +384,7 @@ async def test_a_picture_is_the_same_by_its_link_as_by_its_path_and_however_it_i
     link = await shown(studio, words(photo, dry_run=True))
     assert link.startswith("artifact://")
     first = await begun(studio, words(photo))
-    kept = studio.rooms.vault.find(link.removeprefix("artifact://"))
+    kept = studio.context.vault.find(link.removeprefix("artifact://"))
     assert kept is not None
     ways = [link, photo.as_uri(), str(photo.parent / "x" / ".." / photo.name), data_uri(photo), f" {photo}\n"]
     for way in (*ways, data_uri(kept)):

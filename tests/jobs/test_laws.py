@@ -25,18 +25,18 @@ from simulated import Process, Time, no_threads
 from world import ACCEPTED, MODEL, UNACCEPTED, VERSION, Plan, Run, SimulatedWire, World, mark_of
 
 from rotoscope.errors import OverBudget, RotoscopeError, StorageFailed
-from rotoscope.jobs.budget import Caps
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import ENDED, NewJob
-from rotoscope.jobs.tables import metadata
-from rotoscope.jobs.tempo import TELL_AGAIN_SECONDS, Tempo
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.predictions.dialects import Replicate
-from rotoscope.predictions.states import Call
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.dialects import Replicate
+from rotoscope.providers.states import Call
+from rotoscope.store.money import Caps
+from rotoscope.store.records import ENDED_STATES, NewJob
+from rotoscope.store.schema import metadata
+from rotoscope.store.timing import REDELIVERY_SECONDS, Intervals
 
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 ESTIMATE, CAP = 100_000, 1_000_000  # millionths of a US dollar
-TEMPO = Tempo(look=2.0, glance=1.0)
+TEMPO = Intervals(poll=2.0, change_poll=1.0)
 HOMES = ("a", "b")
 CODES = {"rate_limited", "provider_unreachable", "invalid_input", "prediction_failed", "storage", "auth",
          "provider_cancelled", "provider_error", "output_expired"}  # fmt: skip
@@ -160,17 +160,19 @@ class Laws(RuleBasedStateMachine):
 
         async def ask() -> tuple[str, bool] | None:
             try:
-                opening = await process.rooms.ledger.open(new_job(subject, key), Caps(per_day=CAP / 1e6), process.name)
+                opening = await process.context.ledger.open(
+                    new_job(subject, key), Caps(per_day=CAP / 1e6), process.name
+                )
             except (OverBudget, StorageFailed) as error:
                 locked = isinstance(error, StorageFailed)
                 assert locked == (self.time.now < self.world.locked_until)
                 assert locked or (full and not twins), "refused with money left"
                 return None
-            if not opening.joined:
+            if not opening.is_joined:
                 self.world.plans[mark_of(opening.job.id)] = plan
             if process.goes_on:
                 process.dispatcher.start(opening.job.id)
-            return opening.job.id, opening.joined
+            return opening.job.id, opening.is_joined
 
         stop_at, process.seams.stop_at = process.seams.stop_at, None  # the model needs to know when it was opened
         opened = process.call(ask)
@@ -206,7 +208,7 @@ class Laws(RuleBasedStateMachine):
         seen = self.seen[row["id"]]
         if key is None or (seen.key, seen.home) != (key, home):
             return False
-        if row["state"] not in ENDED:
+        if row["state"] not in ENDED_STATES:
             wished_away = row["cancel_requested"] and row["state"] != "needs_review"
             return not wished_away or row["id"] in self.intents()
         if row["delivered_at"] is None:
@@ -214,7 +216,7 @@ class Laws(RuleBasedStateMachine):
         free = json.loads(row["data"]).get("charged") is False
         if free or row["cancel_requested"] or row["told_again_at"] is not None:
             return False
-        return 0 <= self.time.wall() - row["delivered_at"] <= TELL_AGAIN_SECONDS
+        return 0 <= self.time.wall() - row["delivered_at"] <= REDELIVERY_SECONDS
 
     @precondition(lambda self: len(self.world.strangers()) < 4)
     @rule(subject=st.sampled_from(["cat", "dog"]), lasts=st.sampled_from([1.0, 60.0]))
@@ -239,7 +241,7 @@ class Laws(RuleBasedStateMachine):
 
         async def cancel() -> None:
             try:
-                await process.rooms.ledger.request_cancel(job_id, "local")
+                await process.context.ledger.request_cancel(job_id, "local")
             except StorageFailed:
                 return
             process.dispatcher.stop(job_id)
@@ -255,7 +257,7 @@ class Laws(RuleBasedStateMachine):
 
         async def tell() -> None:
             try:
-                await process.rooms.ledger.delivered(job_id)
+                await process.context.ledger.mark_delivered(job_id)
             except StorageFailed:
                 return
 
@@ -275,7 +277,7 @@ class Laws(RuleBasedStateMachine):
 
         async def resolve() -> None:
             try:
-                await process.rooms.ledger.resolve(job_id, None, paid[0].id if paid else None)
+                await process.context.ledger.resolve_review(job_id, None, paid[0].id if paid else None)
             except RotoscopeError:
                 return  # the ledger is locked, or it was found in this very moment
 
@@ -358,7 +360,7 @@ class Laws(RuleBasedStateMachine):
             assert run.stopped is None, "somebody else's run was stopped"
 
     def job_is_lawful(self, row: sqlite3.Row, seen: Seen) -> None:
-        assert seen.state not in ENDED or row["state"] == seen.state, f"{seen.state} became {row['state']}"
+        assert seen.state not in ENDED_STATES or row["state"] == seen.state, f"{seen.state} became {row['state']}"
         assert row["progress"] >= seen.progress, "progress went back"
         error = json.loads(row["error"]) if row["error"] else None
         if row["state"] == "failed":
@@ -372,13 +374,15 @@ class Laws(RuleBasedStateMachine):
     def money_is_lawful(self, row: sqlite3.Row, intent: sqlite3.Row | None, paid: list[Run]) -> None:
         assert len(paid) <= 1, "paid twice"
         assert row["reserved"] == ESTIMATE
-        assert (row["settled_at"] is not None) == (row["state"] in ENDED), "held after the end, or free before it"
+        assert (row["settled_at"] is not None) == (row["state"] in ENDED_STATES), (
+            "held after the end, or free before it"
+        )
         named = intent["prediction_id"] if intent is not None else None
         assert named is None or self.world.runs[named].mark == mark_of(row["id"]), "a run that is not its own"
         if paid:
             assert intent is not None, "paid without an intent"
-            assert named == paid[0].id or row["state"] not in ENDED, "a paid prediction that nobody knows"
-        if row["state"] in ENDED:
+            assert named == paid[0].id or row["state"] not in ENDED_STATES, "a paid prediction that nobody knows"
+        if row["state"] in ENDED_STATES:
             word = paid[0].status(self.time.now) if paid else "unpaid"
             assert row["committed"] >= (0 if word in ("unpaid", "aborted") else ESTIMATE), "counted for too little"
             assert paid or row["committed"] == 0, "counted although nothing was bought"
@@ -406,7 +410,7 @@ class Laws(RuleBasedStateMachine):
 
         def over() -> bool:
             """Every job has ended, or waits for a person about a run that no list will ever show."""
-            return all(row["state"] in ENDED or self.is_hopeless(row) for row in self.rows().values())
+            return all(row["state"] in ENDED_STATES or self.is_hopeless(row) for row in self.rows().values())
 
         for _ in range(60):
             self.time.run(60)
@@ -415,7 +419,7 @@ class Laws(RuleBasedStateMachine):
         self.laws_hold()
         self.time.close()
         stuck = {row["id"]: (row["state"], row["stage"], row["message"]) for row in self.rows().values()}
-        assert over(), {job_id: found for job_id, found in stuck.items() if found[0] not in ENDED}
+        assert over(), {job_id: found for job_id, found in stuck.items() if found[0] not in ENDED_STATES}
 
     def is_hopeless(self, row: sqlite3.Row) -> bool:
         if row["state"] != "needs_review":

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from ledger_file import ledger_file
 
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Job, NewJob, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger, LostLease
-from rotoscope.jobs.openings import SANDBOX_KEY
-from rotoscope.jobs.progress import live
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.jobs.progress import estimate_progress
+from rotoscope.store.database import Database
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger, LostLease
+from rotoscope.store.openings import SANDBOX_KEY
+from rotoscope.store.records import Job, NewJob, Patch
+from rotoscope.store.timing import Intervals
 
 pytestmark = pytest.mark.anyio
-TEMPO = Tempo()
+TEMPO = Intervals()
 EVERY_KEY = frozenset({"replicate", "fal"})
 
 
@@ -53,7 +53,7 @@ def process(file: Path, clock: Clock) -> Process:
 
     def start(owner: str, keys: frozenset[str] = EVERY_KEY, models: str = "m", limit: int | None = None) -> Leases:
         limits = {} if limit is None else {"replicate": limit}
-        return Leases(Database(f"sqlite:///{file}"), clock, Holder(owner, keys, frozenset(models), limits), TEMPO)
+        return Leases(Database(f"sqlite:///{file}"), clock, JobDriver(owner, keys, frozenset(models), limits), TEMPO)
 
     return start
 
@@ -83,9 +83,9 @@ async def test_a_job_is_taken_over_after_its_lease_and_not_before(
     job = await taken(first, await new(ledger))
     clock.now += TEMPO.lease
     assert await second.claim(job.id) is None
-    assert await second.claim_some() == ()
+    assert await second.claim_several() == ()
     clock.now += 0.1
-    (late,) = await second.claim_some()
+    (late,) = await second.claim_several()
     assert (late.id, late.owner, late.fence) == (job.id, "b", job.fence + 1)
 
 
@@ -93,9 +93,9 @@ async def test_a_beat_renews_what_is_driven_and_nothing_else(ledger: Ledger, pro
     first, second = process("a"), process("b")
     driven, dropped = [await taken(first, await new(ledger)) for _ in range(2)]
     clock.now += TEMPO.lease - 1
-    assert (await first.beat(frozenset({driven.id}))).held == {driven.id}
+    assert (await first.renew(frozenset({driven.id}))).job_ids == {driven.id}
     clock.now += 2
-    assert [job.id for job in await second.claim_some()] == [dropped.id]
+    assert [job.id for job in await second.claim_several()] == [dropped.id]
 
 
 async def test_a_lease_that_ran_out_while_nobody_took_the_job_is_renewed(
@@ -104,8 +104,8 @@ async def test_a_lease_that_ran_out_while_nobody_took_the_job_is_renewed(
     first = process("a")
     job = await taken(first, await new(ledger))
     clock.now += 10 * TEMPO.lease
-    assert (await first.beat(frozenset({job.id}))).held == {job.id}
-    assert await process("b").claim_some() == ()
+    assert (await first.renew(frozenset({job.id}))).job_ids == {job.id}
+    assert await process("b").claim_several() == ()
 
 
 async def test_an_owner_hears_by_its_beat_that_it_has_lost_a_job(
@@ -115,15 +115,15 @@ async def test_an_owner_hears_by_its_beat_that_it_has_lost_a_job(
     job = await taken(first, await new(ledger))
     clock.now += TEMPO.lease + 1
     await taken(process("b"), job)
-    assert (await first.beat(frozenset({job.id}))).held == frozenset()
+    assert (await first.renew(frozenset({job.id}))).job_ids == frozenset()
 
 
 async def test_a_wish_to_cancel_is_heard_by_the_owner_alone(ledger: Ledger, process: Process) -> None:
     first, second = process("a"), process("b")
     wanted, other = [await taken(first, await new(ledger)) for _ in range(2)]
     await ledger.request_cancel(wanted.id, "local")
-    assert (await first.cancels(), await second.cancels()) == ({wanted.id}, frozenset())
-    assert (await first.beat(frozenset({wanted.id, other.id}))).cancels == {wanted.id}
+    assert (await first.cancel_requests(), await second.cancel_requests()) == ({wanted.id}, frozenset())
+    assert (await first.renew(frozenset({wanted.id, other.id}))).cancel_requests == {wanted.id}
 
 
 async def test_a_late_owner_can_neither_advance_nor_intend(ledger: Ledger, process: Process, clock: Clock) -> None:
@@ -134,7 +134,7 @@ async def test_a_late_owner_can_neither_advance_nor_intend(ledger: Ledger, proce
         with pytest.raises(LostLease):
             await ledger.advance(late, patch)
     with pytest.raises(LostLease):
-        await ledger.intend(late, "digest")
+        await ledger.commit_intent(late, "digest")
     assert await ledger.job(late.id) == ours
     assert await ledger.submission(late.id) is None
 
@@ -142,11 +142,11 @@ async def test_a_late_owner_can_neither_advance_nor_intend(ledger: Ledger, proce
 async def reviewed(ledger: Ledger, process: Process, clock: Clock) -> tuple[Job, Leases]:
     """A job whose first owner was stopped in the middle of the paying request, and whose second one gave up."""
     first = await taken(process("a"), await new(ledger))
-    await ledger.intend(first, "digest")
+    await ledger.commit_intent(first, "digest")
     clock.now += TEMPO.lease + 1
     leases = process("b")
     second = await taken(leases, first)
-    assert not (await ledger.intend(second, "digest")).fresh
+    assert not (await ledger.commit_intent(second, "digest")).is_new
     error = {"code": "submit_unknown", "message": "Nobody knows.", "hint": "Look."}
     return await ledger.advance(second, Patch(state="needs_review", error=error)), leases
 
@@ -155,12 +155,12 @@ async def test_a_late_owners_prediction_id_still_counts_and_ends_a_review(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     job, leases = await reviewed(ledger, process, clock)
-    await ledger.delivered(job.id)
-    await ledger.note_prediction(job.id, "p1")
+    await ledger.mark_delivered(job.id)
+    await ledger.write_prediction_id(job.id, "p1")
     again = await ledger.job(job.id)
     assert (again.state, again.error, again.finished_at, again.delivered_at) == ("queued", None, None, None)
-    intent = await ledger.intend(await taken(leases, job), "digest")
-    assert (intent.fresh, intent.prediction_id) == (False, "p1")
+    intent = await ledger.commit_intent(await taken(leases, job), "digest")
+    assert (intent.is_new, intent.prediction_id) == (False, "p1")
 
 
 async def test_a_late_owners_proof_that_nothing_was_sent_still_counts_and_ends_a_review(
@@ -169,18 +169,18 @@ async def test_a_late_owners_proof_that_nothing_was_sent_still_counts_and_ends_a
     job, leases = await reviewed(ledger, process, clock)
     stands = await ledger.submission(job.id)
     assert stands is not None
-    await ledger.withdraw(stands)
+    await ledger.withdraw_intent(stands)
     assert (await ledger.job(job.id)).state == "queued"
-    assert (await ledger.intend(await taken(leases, job), "digest")).fresh
+    assert (await ledger.commit_intent(await taken(leases, job), "digest")).is_new
 
 
 async def test_only_who_wrote_an_intent_can_take_it_back(ledger: Ledger, process: Process) -> None:
     leases = process("a")
     job = await taken(leases, await new(ledger))
-    old = await ledger.intend(job, "digest")
-    await ledger.withdraw(old)
-    newer = await ledger.intend(job, "digest")
-    await ledger.withdraw(old)
+    old = await ledger.commit_intent(job, "digest")
+    await ledger.withdraw_intent(old)
+    newer = await ledger.commit_intent(job, "digest")
+    await ledger.withdraw_intent(old)
     stands = await ledger.submission(job.id)
     assert stands is not None
     assert stands.nonce == newer.nonce
@@ -190,26 +190,26 @@ async def test_a_new_job_is_left_to_its_starter_for_two_seconds_and_no_longer(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     starter, other = process("starter"), process("other")
-    await starter.beat(frozenset())
+    await starter.renew(frozenset())
     job = await new(ledger, starter="starter")
-    clock.now += TEMPO.prefer_starter
-    assert await other.claim_some() == ()
+    clock.now += TEMPO.starter_preference
+    assert await other.claim_several() == ()
     assert await other.claim(job.id) is None
     clock.now += 0.1
-    assert [one.id for one in await other.claim_some()] == [job.id]
+    assert [one.id for one in await other.claim_several()] == [job.id]
 
 
 async def test_a_starter_that_is_silent_is_preferred_no_more(ledger: Ledger, process: Process, clock: Clock) -> None:
     starter, other = process("starter"), process("other")
-    await starter.beat(frozenset())
+    await starter.renew(frozenset())
     clock.now += TEMPO.lease + 1
     job = await new(ledger, starter="starter")
-    assert [one.id for one in await other.claim_some()] == [job.id]
+    assert [one.id for one in await other.claim_several()] == [job.id]
 
 
 async def test_a_starter_takes_its_own_job_at_once(ledger: Ledger, process: Process) -> None:
     starter = process("starter")
-    await starter.beat(frozenset())
+    await starter.renew(frozenset())
     assert (await taken(starter, await new(ledger, starter="starter"))).owner == "starter"
 
 
@@ -230,7 +230,7 @@ async def test_a_process_takes_only_jobs_whose_key_and_model_it_holds(
     clock.now += 1000
     leases = process("a", keys, models)
     assert await leases.claim(job.id) is None
-    assert await leases.claim_some() == ()
+    assert await leases.claim_several() == ()
     assert await leases.open_jobs() == []
 
 
@@ -249,13 +249,13 @@ async def test_a_providers_limit_holds_over_all_processes_on_a_file(
     for _ in range(5):
         clock.now += 1  # the oldest goes first
         waiting.append(await new(ledger))
-    got = [await first.claim(waiting[0].id), await first.claim(waiting[1].id), *await second.claim_some()]
+    got = [await first.claim(waiting[0].id), await first.claim(waiting[1].id), *await second.claim_several()]
     assert [job.id for job in got if job] == [job.id for job in waiting[:3]]
-    assert not await first.claim_some()
+    assert not await first.claim_several()
     assert await second.claim(waiting[4].id) is None
     assert got[0] is not None
     await ledger.advance(got[0], Patch(state="succeeded", stage="done"))
-    assert [job.id for job in await second.claim_some()] == [waiting[3].id]
+    assert [job.id for job in await second.claim_several()] == [waiting[3].id]
 
 
 async def test_a_lease_that_ran_out_takes_no_room(ledger: Ledger, process: Process, clock: Clock) -> None:
@@ -263,7 +263,7 @@ async def test_a_lease_that_ran_out_takes_no_room(ledger: Ledger, process: Proce
     old = await taken(first, await new(ledger))
     clock.now += TEMPO.lease + 1
     await new(ledger)
-    assert [job.id for job in await second.claim_some()] == [old.id]
+    assert [job.id for job in await second.claim_several()] == [old.id]
 
 
 @pytest.mark.parametrize("running", [0, 3])
@@ -277,7 +277,7 @@ async def test_a_full_provider_does_not_hide_the_jobs_of_others(
         await taken(leases, job)
     clock.now += 1
     other = await new(ledger, "fal")
-    found = [job.id for job in await leases.claim_some()]
+    found = [job.id for job in await leases.claim_several()]
     assert other.id in found
     assert len(found) == 3 - running + 1
 
@@ -292,11 +292,11 @@ async def test_a_clean_end_gives_everything_back_and_the_next_one_takes_it_at_on
     ledger: Ledger, process: Process, file: Path
 ) -> None:
     first, second = process("a"), process("b")
-    await first.beat(frozenset())
+    await first.renew(frozenset())
     running, queued = await taken(first, await new(ledger)), await new(ledger, starter="a")
-    assert await second.claim_some() == ()
-    await first.give_back()
-    assert {job.id for job in await second.claim_some()} == {running.id, queued.id}
+    assert await second.claim_several() == ()
+    await first.release_all()
+    assert {job.id for job in await second.claim_several()} == {running.id, queued.id}
     with pytest.raises(LostLease):
         await ledger.advance(running, Patch(progress=0.5))
     with ledger_file(file) as other:
@@ -308,7 +308,7 @@ async def test_giving_back_touches_no_job_that_has_ended_or_is_anothers(ledger: 
     done = await taken(first, await new(ledger))
     done = await ledger.advance(done, Patch(state="failed", error={"code": "x", "message": "y"}))
     foreign = await taken(second, await new(ledger))
-    await first.give_back()
+    await first.release_all()
     assert await ledger.job(done.id) == done
     assert await ledger.job(foreign.id) == foreign
 
@@ -319,10 +319,10 @@ async def test_a_job_that_waits_for_its_next_try_is_left_until_then(
     first, second = process("a"), process("b")
     job = await taken(first, await new(ledger))
     await ledger.advance(job, Patch(next_at=clock.now + 30))
-    await first.give_back()
-    assert await second.claim_some() == ()
+    await first.release_all()
+    assert await second.claim_several() == ()
     clock.now += 30
-    assert [one.id for one in await second.claim_some()] == [job.id]
+    assert [one.id for one in await second.claim_several()] == [job.id]
 
 
 # --- clocks that were wrong
@@ -335,11 +335,11 @@ async def test_what_was_written_by_a_clock_that_was_ahead_is_over(
     """Its owner has died; then the clock was set right."""
     clock.now += ahead
     first, second = process("a"), process("b")
-    await first.beat(frozenset())
+    await first.renew(frozenset())
     driven, waiting = await taken(first, await new(ledger)), await new(ledger, starter="a")
     clock.now -= ahead
     await ledger.request_cancel(driven.id, "local")
-    found = {job.id: job for job in await second.claim_some()}
+    found = {job.id: job for job in await second.claim_several()}
     assert set(found) == {driven.id, waiting.id}
     assert (found[driven.id].cancel_requested, found[driven.id].fence) == (True, driven.fence + 1)
 
@@ -350,8 +350,8 @@ async def test_a_pause_that_was_written_by_a_clock_that_was_ahead_is_over(
     first, second = process("a"), process("b")
     job = await taken(first, await new(ledger))
     await ledger.advance(job, Patch(next_at=clock.now + 3600))
-    await first.give_back()
-    (again,) = await second.claim_some()
+    await first.release_all()
+    (again,) = await second.claim_several()
     assert (again.id, again.next_at) == (job.id, None), "nor does the driver wait for it"
 
 
@@ -359,23 +359,23 @@ async def test_the_longest_pause_that_is_written_is_waited_for(ledger: Ledger, p
     first, second = process("a"), process("b")
     job = await taken(first, await new(ledger))
     await ledger.advance(job, Patch(next_at=clock.now + TEMPO.longest_pause))
-    await first.give_back()
-    assert await second.claim_some() == ()
+    await first.release_all()
+    assert await second.claim_several() == ()
 
 
 async def test_a_lease_of_this_moment_stands_although_the_other_clock_is_a_little_behind(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     await taken(process("a"), await new(ledger))
-    clock.now -= TEMPO.lease - TEMPO.beat
-    assert await process("b").claim_some() == ()
+    clock.now -= TEMPO.lease - TEMPO.heartbeat
+    assert await process("b").claim_several() == ()
 
 
 # --- keys and accounts
 
 
 def held(file: Path, clock: Clock, owner: str, key: str, *accounts: str) -> Leases:
-    holder = Holder(owner, frozenset({key}), frozenset({"m"}), {}, frozenset(accounts))
+    holder = JobDriver(owner, frozenset({key}), frozenset({"m"}), {}, frozenset(accounts))
     return Leases(Database(file), clock, holder, TEMPO)
 
 
@@ -400,7 +400,7 @@ async def test_what_is_sent_needs_the_account_and_what_was_paid_for_any_key_of_t
     owner, other = held(file, clock, "a", HOST, "first"), held(file, clock, "b", HOST, "second")
     job = await taken(owner, (await ledger.open(THEIRS)).job)
     await ledger.advance(job, Patch(stage=stage))
-    await owner.give_back()
+    await owner.release_all()
     assert (job.id in await other.open_jobs()) is free
     assert (await other.claim(job.id) is not None) is free
 
@@ -418,23 +418,23 @@ async def test_a_job_whose_key_was_refused_is_left_to_others_for_a_while(
     first, second = process("a"), process("b")
     job = await taken(first, await new(ledger))
     returned = await ledger.advance(job, Patch(state="queued", message="The key was refused."))
-    first.refuse(job.id)
+    first.exclude_job(job.id)
     assert (returned.owner, returned.state, returned.lease_until) == (None, "queued", None)
-    assert await first.claim_some() == ()
-    assert [one.id for one in await second.claim_some()] == [job.id]
-    await second.give_back()
-    clock.now += TEMPO.refused_pause
-    assert [one.id for one in await first.claim_some()] == [job.id]
+    assert await first.claim_several() == ()
+    assert [one.id for one in await second.claim_several()] == [job.id]
+    await second.release_all()
+    clock.now += TEMPO.key_refusal_pause
+    assert [one.id for one in await first.claim_several()] == [job.id]
 
 
 async def test_who_was_last_seen_with_a_key_stays_known_after_it_has_ended(
     process: Process, file: Path, clock: Clock
 ) -> None:
     first = process("a", frozenset({"fal"}))
-    await first.beat(frozenset())
+    await first.renew(frozenset())
     clock.now += 5
-    await process("b", frozenset({"replicate"})).beat(frozenset())
-    await first.give_back()
+    await process("b", frozenset({"replicate"})).renew(frozenset())
+    await first.release_all()
     with ledger_file(file) as other:
         found = other.execute("SELECT key, owner, seen_at FROM key_holders ORDER BY key").fetchall()
     assert found == [("fal", "a", clock.now - 5), ("replicate", "b", clock.now)]
@@ -448,27 +448,27 @@ async def test_a_job_that_nobody_drives_says_since_when_and_which_key_is_missing
 ) -> None:
     owner, other = held(file, clock, "laptop:123:ab", HOST, "first"), held(file, clock, "b", "fal")
     job = await taken(owner, (await ledger.open(THEIRS)).job)
-    await owner.beat(frozenset({job.id}))
+    await owner.renew(frozenset({job.id}))
     job = await ledger.advance(job, Patch(stage="watch", message="Running at Replicate."))
     job = await ledger.job(job.id)
-    assert await other.why_idle(job) is None, "it is driven"
+    assert await other.idle_reason(job) is None, "it is driven"
     clock.now += 3600
-    why = await other.why_idle(job)
+    why = await other.idle_reason(job)
     assert why is not None
     for words in ("Nobody drives it since 1970-01-12", HOST, "last seen in process 123 on laptop at 1970-01-12"):
         assert words in why
-    shown = live(job, clock.now, why)
+    shown = estimate_progress(job, clock.now, why)
     assert (shown.message, shown.progress) == (why, job.progress), "no progress is made up"
-    assert await other.left_open() == [(job, why)]
+    assert await other.idle_jobs() == [(job, why)]
     assert await other.open_jobs() == []
 
 
 async def test_a_job_whose_key_nobody_ever_had_says_so(ledger: Ledger, file: Path, clock: Clock) -> None:
     job = (await ledger.open(THEIRS)).job
     other = held(file, clock, "b", "fal")
-    assert await other.why_idle(job) is None, "somebody may come"
+    assert await other.idle_reason(job) is None, "somebody may come"
     clock.now += 60
-    assert "no process was ever seen with it" in str(await other.why_idle(job))
+    assert "no process was ever seen with it" in str(await other.idle_reason(job))
 
 
 async def test_a_job_that_waits_for_room_or_for_its_time_is_not_said_to_lack_a_key(
@@ -478,12 +478,12 @@ async def test_a_job_that_waits_for_room_or_for_its_time_is_not_said_to_lack_a_k
     await taken(first, await new(ledger))
     waiting, paused = await new(ledger), await new(ledger)
     clock.now += 60
-    await first.beat(frozenset())
-    assert "takes it when its provider has room" in str(await first.why_idle(waiting))
-    assert await first.why_idle(replace(paused, next_at=clock.now + 30)) is None
+    await first.renew(frozenset())
+    assert "takes it when its provider has room" in str(await first.idle_reason(waiting))
+    assert await first.idle_reason(replace(paused, next_at=clock.now + 30)) is None
 
 
 async def test_a_job_that_has_ended_is_not_idle(ledger: Ledger, process: Process, clock: Clock) -> None:
     job = await ledger.advance(await taken(process("a"), await new(ledger)), Patch(state="succeeded"))
     clock.now += 3600
-    assert await process("b").why_idle(job) is None
+    assert await process("b").idle_reason(job) is None

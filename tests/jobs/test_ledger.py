@@ -7,15 +7,15 @@ import anyio
 import pytest
 from ledger_file import ledger_file
 
-import rotoscope.jobs.ledger
-import rotoscope.jobs.openings
-import rotoscope.jobs.rows
+import rotoscope.store.ledger
+import rotoscope.store.openings
+import rotoscope.store.rows
 from rotoscope.errors import StorageFailed, UnknownJob
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger, LostLease
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.store.database import Database
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger, LostLease
+from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
+from rotoscope.store.timing import Intervals
 
 pytestmark = pytest.mark.anyio
 NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, {"seed": 5})
@@ -47,7 +47,7 @@ async def opened(ledger: Ledger) -> Job:
 
 
 def leases_of(ledger: Ledger, owner: str = "me") -> Leases:
-    return Leases(ledger._database, Clock(), Holder(owner, frozenset({"replicate"}), frozenset({"m"})), Tempo())
+    return Leases(ledger._database, Clock(), JobDriver(owner, frozenset({"replicate"}), frozenset({"m"})), Intervals())
 
 
 async def claimed(ledger: Ledger, owner: str = "me") -> Job:
@@ -122,40 +122,40 @@ async def test_a_final_job_is_not_changed_any_more(ledger: Ledger) -> None:
 
 async def test_an_intent_is_written_once_and_then_only_read(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    first, second = await ledger.intend(job, "digest"), await ledger.intend(job, "digest")
-    assert (first.fresh, second.fresh) == (True, False)
+    first, second = await ledger.commit_intent(job, "digest"), await ledger.commit_intent(job, "digest")
+    assert (first.is_new, second.is_new) == (True, False)
     assert first.nonce == second.nonce
 
 
 async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, file: Path) -> None:
     job = await claimed(ledger)
-    await ledger.intend(job, "digest")
+    await ledger.commit_intent(job, "digest")
     with ledger_file(file) as other:
         other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
-    await ledger.note_prediction(job.id, "p1")
+    await ledger.write_prediction_id(job.id, "p1")
     with ledger_file(file) as other:
         assert other.execute("SELECT prediction_id FROM submissions").fetchall() == [("p1",)]
 
 
 async def test_an_intent_with_a_prediction_is_never_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    intent = await ledger.intend(job, "digest")
-    await ledger.note_prediction(job.id, "p1")
-    await ledger.withdraw(intent)
-    assert (await ledger.intend(job, "digest")).prediction_id == "p1"
+    intent = await ledger.commit_intent(job, "digest")
+    await ledger.write_prediction_id(job.id, "p1")
+    await ledger.withdraw_intent(intent)
+    assert (await ledger.commit_intent(job, "digest")).prediction_id == "p1"
 
 
 async def test_an_intent_that_was_refused_can_be_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    await ledger.withdraw(await ledger.intend(job, "digest"))
-    assert (await ledger.intend(job, "digest")).fresh
+    await ledger.withdraw_intent(await ledger.commit_intent(job, "digest"))
+    assert (await ledger.commit_intent(job, "digest")).is_new
 
 
 async def test_cancelling_a_queued_job_ends_it_and_a_running_one_is_flagged(ledger: Ledger) -> None:
     queued = await ledger.request_cancel((await opened(ledger)).id, "local")
     running = await ledger.request_cancel((await claimed(ledger)).id, "local")
     assert (queued.state, running.state) == ("cancelled", "running")
-    assert await leases_of(ledger).cancels() == {running.id}
+    assert await leases_of(ledger).cancel_requests() == {running.id}
 
 
 async def test_cancelling_twice_or_too_late_changes_nothing(ledger: Ledger) -> None:
@@ -192,17 +192,17 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
 ) -> None:
     """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
     levels: list[tuple[str, int]] = []
-    noting = rotoscope.jobs.rows.note
+    noting = rotoscope.store.rows.write_event
 
     def noted(connection: Any, job_id: str, at: float, kind: str, data: Any) -> None:
         noting(connection, job_id, at, kind, data)
         levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
 
-    for module in (rotoscope.jobs.ledger, rotoscope.jobs.openings):
-        monkeypatch.setattr(module, "note", noted)
+    for module in (rotoscope.store.ledger, rotoscope.store.openings):
+        monkeypatch.setattr(module, "write_event", noted)
     job = await claimed(ledger)
-    await ledger.intend(job, "digest")
-    await ledger.note_prediction(job.id, "p1")
+    await ledger.commit_intent(job, "digest")
+    await ledger.write_prediction_id(job.id, "p1")
     await ledger.advance(job, Patch(progress=0.5, event="progress"))
     assert dict(levels) == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
     with ledger_file(file) as other:

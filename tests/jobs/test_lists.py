@@ -14,18 +14,18 @@ import anyio
 import pytest
 from sqlalchemy import Connection, update
 
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import NewJob
-from rotoscope.jobs.tables import jobs
-from rotoscope.jobs.tempo import Tempo
-from rotoscope.predictions.states import Call
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.states import Call
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import NewJob
+from rotoscope.store.schema import jobs
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
 Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
-QUICK = Tempo(look=0.02, glance=0.02, walk=0.02)
+QUICK = Intervals(poll=0.02, change_poll=0.02, list_walk=0.02)
 MODEL = "bytedance/sa2va-4b-image"
 OUT = "https://sandbox.invalid/out.png"
 MANY, FEW = 25, 5
@@ -91,18 +91,18 @@ async def taken_up(studio: Studio, lister: Lister, many: int) -> list[str]:
         data = {"call": call_to_json(call), "expected_seconds": EXPECTED, "ticket": ticket, "accepted_at": accepted}
         # Nobody drives a job of a model that is not known: they all become this one's at once.
         new = NewJob("segment_image", "later", "replicate", "local", True, {"overlay": False}, data)
-        ids.append((await studio.rooms.ledger.open(new)).job.id)
+        ids.append((await studio.context.ledger.open(new)).job.id)
 
     def accept(connection: Connection) -> None:
         connection.execute(update(jobs).values(stage="watch", model=MODEL))
 
-    await studio.rooms.ledger._database.transact(accept)
+    await studio.context.ledger._database.transact(accept)
     return ids
 
 
 @pytest.fixture
 def watched(opened: Open, settings: Settings, lister: Lister) -> Callable[..., AbstractAsyncContextManager[Studio]]:
-    return lambda: opened(settings, lister, tempo=QUICK, sleep=anyio.sleep)
+    return lambda: opened(settings, lister, intervals=QUICK, sleep=anyio.sleep)
 
 
 async def all_told(studio: Studio, ids: list[str]) -> list[str]:

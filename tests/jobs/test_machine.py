@@ -12,18 +12,18 @@ import pytest
 from ledger_file import ledger_file
 from PIL import Image, ImageDraw
 
-from rotoscope.admission import admit
 from rotoscope.contracts.arguments import Arguments, DescribeWithMasks, SegmentImage
 from rotoscope.contracts.results import DescribeResult, JobResult, SegmentResult
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.job import Job, Opening
-from rotoscope.jobs.leases import Leases
-from rotoscope.jobs.progress import live
-from rotoscope.jobs.watch import _Wake
+from rotoscope.jobs.progress import estimate_progress
+from rotoscope.jobs.stages.watch import _StatusWake
 from rotoscope.media.vault import Vault
+from rotoscope.providers.http.client import Wire
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Wire
+from rotoscope.store.leases import Leases
+from rotoscope.store.records import Job, OpenResult
+from rotoscope.studio.studio import Studio
+from rotoscope.studio.validation import admit_media
 
 pytestmark = pytest.mark.anyio
 OUT = "https://sandbox.invalid/out.png"
@@ -54,7 +54,7 @@ async def ended(studio: Studio, arguments: Arguments) -> JobResult:
 
 async def begun(studio: Studio, arguments: Arguments) -> Job:
     opening = await studio.start("segment_image", arguments, "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     return opening.job
 
 
@@ -148,7 +148,7 @@ async def test_the_intent_is_in_the_ledger_before_the_paying_request(
     with anyio.fail_after(10):
         while not provider.posts:
             await anyio.lowlevel.checkpoint()
-    intents = await studio.rooms.ledger._database.transact(
+    intents = await studio.context.ledger._database.transact(
         lambda c: c.exec_driver_sql("SELECT job_id, prediction_id FROM submissions").fetchall()
     )
     assert [tuple(row) for row in intents] == [(job.id, None)]
@@ -160,7 +160,7 @@ async def test_the_intent_is_in_the_ledger_before_the_paying_request(
 async def test_a_request_that_was_refused_leaves_no_intent(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.created = (422, {"detail": "no"})
     await ended(studio, words(photo))
-    count = await studio.rooms.ledger._database.transact(
+    count = await studio.context.ledger._database.transact(
         lambda c: c.exec_driver_sql("SELECT count(*) FROM submissions").scalar_one()
     )
     assert count == 0
@@ -296,7 +296,7 @@ async def test_a_result_whose_address_is_not_ascii_is_brought_home(
     provider.states = [{"status": "succeeded", "output": output}]
     result = await ended(studio, words(photo))
     assert result.status == "succeeded"
-    outputs = await studio.rooms.ledger.outputs(result.job_id)
+    outputs = await studio.context.ledger.outputs(result.job_id)
     assert {output.source_url for output in outputs if output.role == "raw"} == {
         "https://sandbox.invalid/der%20%C3%BC.png"
     }
@@ -492,7 +492,7 @@ async def test_a_ledger_that_fails_after_the_payment_does_not_lose_the_predictio
     studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """Nine tries last about a minute."""
-    noting, failures = type(studio.rooms.ledger).note_prediction, [1] * times
+    noting, failures = type(studio.context.ledger).write_prediction_id, [1] * times
 
     async def sometimes(self: Any, job_id: str, prediction_id: str) -> None:
         if failures:
@@ -500,7 +500,7 @@ async def test_a_ledger_that_fails_after_the_payment_does_not_lose_the_predictio
             raise StorageFailed("The disk is full.")
         await noting(self, job_id, prediction_id)
 
-    monkeypatch.setattr(type(studio.rooms.ledger), "note_prediction", sometimes)
+    monkeypatch.setattr(type(studio.context.ledger), "write_prediction_id", sometimes)
     assert (await ended(studio, words(photo))).status == "succeeded"
     assert provider.posts == 1
 
@@ -511,7 +511,7 @@ async def test_a_ledger_that_stays_broken_after_the_payment_says_what_to_look_fo
     async def never(*_: Any) -> None:
         raise StorageFailed("The disk is full.")
 
-    monkeypatch.setattr(type(studio.rooms.ledger), "note_prediction", never)
+    monkeypatch.setattr(type(studio.context.ledger), "write_prediction_id", never)
     result = await ended(studio, words(photo))
     assert result.status == "needs_review"
     assert result.error is not None
@@ -525,8 +525,8 @@ async def test_a_bug_after_the_intent_is_a_doubt_and_not_a_failure(
     async def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(type(studio.rooms.wire), "send", broken)
-    monkeypatch.setattr("rotoscope.jobs.submit._delivered", lambda *_: ready())
+    monkeypatch.setattr(type(studio.context.wire), "send", broken)
+    monkeypatch.setattr("rotoscope.jobs.stages.submit._upload_or_embed", lambda *_: ready())
     result = await ended(studio, words(photo))
     assert result.status == "needs_review"
 
@@ -593,7 +593,7 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
 
     monkeypatch.setattr(Wire, "fetch", page)
     async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r")}), provider) as studio:
-        monkeypatch.setattr("rotoscope.studio.admit", passing)
+        monkeypatch.setattr("rotoscope.studio.studio.admit_media", passing)
         result = await ended(studio, SegmentImage(image="https://pictures.example/a.jpg", instruction="a"))
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error
@@ -602,7 +602,7 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
 
 
 async def passing(intake: Any, manifest: Any, asked: Any, *, pass_urls: bool, **more: Any) -> Any:
-    return await admit(intake, manifest, asked, pass_urls=True, **more)
+    return await admit_media(intake, manifest, asked, pass_urls=True, **more)
 
 
 async def test_progress_goes_on_while_a_provider_says_nothing_new(
@@ -613,7 +613,7 @@ async def test_progress_goes_on_while_a_provider_says_nothing_new(
     with anyio.fail_after(10):
         await provider.on_ask.wait()
     job = await studio.job(job.id, "local")
-    seen = [live(job, job.updated_at + later) for later in (0.5, 1.0, 2.0, 4.0)]
+    seen = [estimate_progress(job, job.updated_at + later) for later in (0.5, 1.0, 2.0, 4.0)]
     assert [one.progress for one in seen] == sorted({one.progress for one in seen})
     assert "s so far, usually" in seen[0].message
 
@@ -642,7 +642,7 @@ async def test_the_home_of_jobs_is_its_owners_alone(
 async def test_a_disk_that_is_full_for_a_while_does_not_lose_a_paid_result(
     studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeping, failures = Vault.adopt, list(range(12))
+    keeping, failures = Vault.move_in, list(range(12))
 
     def adopt(self: Vault, scratch: Path, sha256: str, content_type: str) -> Any:
         if provider.posts and failures:
@@ -650,7 +650,7 @@ async def test_a_disk_that_is_full_for_a_while_does_not_lose_a_paid_result(
             raise StorageFailed("The disk is full.")
         return keeping(self, scratch, sha256, content_type)
 
-    monkeypatch.setattr(Vault, "adopt", adopt)
+    monkeypatch.setattr(Vault, "move_in", adopt)
     assert (await ended(studio, words(photo))).status == "succeeded"
     assert provider.posts == 1
 
@@ -661,20 +661,20 @@ async def test_a_run_whose_length_cannot_be_remembered_still_succeeds(
     async def never(*_: Any) -> None:
         raise StorageFailed("The disk is full.")
 
-    monkeypatch.setattr(type(studio.rooms.ledger), "note_seconds", never)
+    monkeypatch.setattr(type(studio.context.ledger), "record_duration", never)
     assert (await ended(studio, words(photo))).status == "succeeded"
 
 
 async def test_a_stream_of_events_wakes_the_question_only_at_another_status() -> None:
-    wake = _Wake(anyio.sleep)
+    wake = _StatusWake(anyio.sleep)
     for event in ('{"status": "IN_QUEUE", "queue_position": 2}', '{"status": "IN_QUEUE", "queue_position": 1}', "junk"):
-        wake.told(event)
+        wake.handle_event(event)
     with anyio.fail_after(5):
-        await wake.nap(60)
-    wake.told('{"status":"IN_QUEUE"}')
+        await wake.sleep(60)
+    wake.handle_event('{"status":"IN_QUEUE"}')
     with anyio.move_on_after(0.02) as still_asleep:
-        await wake.nap(60)
+        await wake.sleep(60)
     assert still_asleep.cancelled_caught
-    wake.told('{"status": "COMPLETED"}')
+    wake.handle_event('{"status": "COMPLETED"}')
     with anyio.fail_after(5):
-        await wake.nap(60)
+        await wake.sleep(60)

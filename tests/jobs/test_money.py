@@ -14,14 +14,14 @@ from ledger_file import ledger_file
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
-from rotoscope.jobs.budget import ANY_PRICE, Caps, Settlement, in_millionths, refuse_over_budget, settlement
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Job, NewJob, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.database import Database
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import ANY_PRICE, Caps, Settlement, refuse_over_budget, settlement, usd_to_millionths
+from rotoscope.store.records import Job, NewJob, Patch
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -60,10 +60,10 @@ def new(usd: float | None, principal: str = "local", *, sandbox: bool = False) -
 
 async def sent(ledger: Ledger, job: Job) -> Job:
     """A job whose paying request goes out now."""
-    holder = Holder("me", frozenset({"replicate"}), frozenset({"m"}))
-    claimed = await Leases(ledger._database, ledger._clock, holder, Tempo()).claim(job.id)
+    holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
+    claimed = await Leases(ledger._database, ledger._clock, holder, Intervals()).claim(job.id)
     assert claimed is not None
-    assert await ledger.intend(claimed, "digest") is not None
+    assert await ledger.commit_intent(claimed, "digest") is not None
     return claimed
 
 
@@ -168,7 +168,7 @@ async def test_a_person_who_says_not_charged_frees_the_money(ledger: Ledger) -> 
     caps = Caps(per_day=1.0)
     job = (await ledger.open(new(1.0), caps)).job
     await ended(ledger, job, None, "needs_review")
-    await ledger.resolve(job.id, "local", None)
+    await ledger.resolve_review(job.id, "local", None)
     await ledger.open(new(1.0), caps)
 
 
@@ -220,9 +220,9 @@ def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None
 
 
 def test_a_cap_is_reached_and_not_passed_by_sums_of_floating_point() -> None:
-    assert in_millionths(0.1) * 7 == in_millionths(0.7)
-    refuse_over_budget(Caps(per_call=0.3, per_day=0.6), 0.1 + 0.2, in_millionths(0.3), "m")
-    assert in_millionths(0.0000001) == 1
+    assert usd_to_millionths(0.1) * 7 == usd_to_millionths(0.7)
+    refuse_over_budget(Caps(per_call=0.3, per_day=0.6), 0.1 + 0.2, usd_to_millionths(0.3), "m")
+    assert usd_to_millionths(0.0000001) == 1
 
 
 @pytest.mark.parametrize("beyond", [float("nan"), float("inf"), 1e300, 1e10])
@@ -243,7 +243,7 @@ def test_a_cap_that_could_not_hold_is_refused(name: str, value: str) -> None:
 async def test_what_a_provider_says_of_its_run_cannot_end_the_process(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
-    own_price(studio.rooms.vault.folder.parent)
+    own_price(studio.context.vault.folder.parent)
     endless = '{"id": "%s", "status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png"}, '
     endless += '"metrics": {"cost": 1e999, "predict_time": 1e308}}'
     answer = provider.answer
@@ -335,15 +335,19 @@ async def test_a_cap_of_nothing_refuses_every_run_whatever_is_known_of_its_price
 def test_a_run_of_unknown_price_needs_a_yes_to_just_that_where_one_is_asked_for() -> None:
     for agreed in (0.0, 1.0, 1e9):
         with pytest.raises(OverBudget) as caught:
-            refuse_over_budget(Caps(unpriced="ask", agreed=agreed), None, 0, "m")
+            refuse_over_budget(Caps(unpriced="ask", consent_usd=agreed), None, 0, "m")
         assert caught.value.code == "consent"
         assert "ROTOSCOPE_UNPRICED" in caught.value.hint
-    for caps in (Caps(unpriced="ask"), Caps(unpriced="ask", agreed=ANY_PRICE), Caps(unpriced="run", agreed=1.0)):
+    for caps in (
+        Caps(unpriced="ask"),
+        Caps(unpriced="ask", consent_usd=ANY_PRICE),
+        Caps(unpriced="run", consent_usd=1.0),
+    ):
         refuse_over_budget(caps, None, 0, "m")
 
 
 async def test_the_sandbox_charges_nothing_and_so_needs_no_yes_to_an_unknown_price(ledger: Ledger) -> None:
-    caps = Caps(unpriced="ask", agreed=1.0)
+    caps = Caps(unpriced="ask", consent_usd=1.0)
     await ledger.open(new(None, sandbox=True), caps)
     with pytest.raises(OverBudget):
         await ledger.open(new(None), caps)
@@ -426,7 +430,7 @@ async def test_a_cost_in_a_unit_that_no_document_tells_is_no_money(
 ) -> None:
     async with opened(settings, segmind(said, provider.files["/out.png"])) as studio:
         await performed(studio, words(photo, "a", model="sam-v2-image"))
-        (spent,) = await studio.rooms.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending(0)
     assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.0, 0.002, True)
 
 
@@ -442,7 +446,7 @@ async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
             assert (await performed(studio, words(photo, f"object {number}"))).status == "succeeded"
         with pytest.raises(OverBudget):
             await performed(studio, words(photo, "one more"))
-        (spent,) = await studio.rooms.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending(0)
     assert (provider.posts, spent.charged) == (5, 20.0)
 
 
@@ -455,5 +459,5 @@ async def test_the_time_that_replicate_measures_is_what_its_price_is_for_unless_
     provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": metrics}]
     async with opened(settings, provider) as studio:
         assert (await performed(studio, words(photo, "a"))).status == "succeeded"
-        (spent,) = await studio.rooms.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending(0)
     assert spent.charged == charged

@@ -15,16 +15,16 @@ from sqlalchemy.engine import Engine
 
 from rotoscope.contracts.arguments import CancelJob, GetJob, ListJobs, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.budget import Caps, Settlement
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.job import Artifact, Job, NewJob, Opening, Output, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.retention import Retention
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.media.vault import Vault
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.database import Database
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import Caps, Settlement
+from rotoscope.store.records import Artifact, Job, NewJob, OpenResult, Output, Patch
+from rotoscope.store.retention import Retention
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -65,15 +65,15 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
         return result
 
     result = await asked("one")
-    await studio.delivered(result)
+    await studio.mark_delivered(result)
     await asked("one")
     provider.created = (500, b"oops")
     doubtful = await asked("two")
     assert doubtful.status == "needs_review"
-    await studio.rooms.ledger.resolve(doubtful.job_id, "local", None)
+    await studio.context.ledger.resolve_review(doubtful.job_id, "local", None)
     provider.created, provider.states = (201, {"status": "starting"}), [{"status": "processing"}]
     opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="three"), "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     await provider.on_ask.wait()
     await studio.quote("segment_image", SegmentImage(image=str(photo), instruction="four"), "local")
     for arguments in (
@@ -83,18 +83,18 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
         CancelJob(job_id=opening.job.id),
     ):
         await studio.perform("list_jobs", arguments, "local", 5)
-    ledger, leases = studio.rooms.ledger, studio.dispatcher._leases
+    ledger, leases = studio.context.ledger, studio.dispatcher._leases
     await ledger.spending(0.0)
-    await ledger.others_runs("replicate", ["p1"], opening.job.id)
-    await studio.quotes.give("key", 2.0)
-    await studio.quotes.take("key", 2.0)
+    await ledger.runs_of_other_jobs("replicate", ["p1"], opening.job.id)
+    await studio.quotes.record_quote("key", 2.0)
+    await studio.quotes.consume_quote("key", 2.0)
     await leases.open_jobs()
-    await leases.left_open()
-    await leases.beat(frozenset({opening.job.id}))
-    await leases.claim_some()
-    await leases.changed_since(0)
-    await leases.cancels()
-    await studio.retention.tend()
+    await leases.idle_jobs()
+    await leases.renew(frozenset({opening.job.id}))
+    await leases.claim_several()
+    await leases.changes_since(0)
+    await leases.cancel_requests()
+    await studio.retention.sweep_when_sure()
     await studio.retention.sweep()
 
 
@@ -167,19 +167,19 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
     now, file = [1_000_000_000.0], folder / f"{finished}.sqlite3"
     database = Database(file)
     ledger = Ledger(database, lambda: now[0])
-    holder = Holder("me", frozenset({"replicate"}), frozenset({"m"}))
-    leases = Leases(database, lambda: now[0], holder, Tempo())
+    holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
+    leases = Leases(database, lambda: now[0], holder, Intervals())
     new = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, "key", 0.01, inputs=("a" * 64,))
 
     async def driven(key: str) -> Job:
         job = await leases.claim((await ledger.open(replace(new, request_key=key), Caps(per_day=5.0))).job.id)
         assert job is not None
-        await ledger.intend(job, "digest")
-        await ledger.note_prediction(job.id, f"run of {key}")
-        await ledger.note_seconds(job, "small", 1.0)
+        await ledger.commit_intent(job, "digest")
+        await ledger.write_prediction_id(job.id, f"run of {key}")
+        await ledger.record_duration(job, "small", 1.0)
         output = Output("mask", 0, Artifact("b" * 64, "image/png", 1))
         job = await ledger.advance(job, Patch(state="succeeded", outputs=(output,), settlement=Settlement(1, 1e-6)))
-        await ledger.delivered(job.id)
+        await ledger.mark_delivered(job.id)
         return job
 
     job = await driven("first")
@@ -189,16 +189,16 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
     taken = {
         "a whole job": await steps.of(lambda: driven("second")),
         "what a call would be": await steps.of(
-            lambda: ledger.foreseen(replace(new, request_key="x"), Caps(per_day=5.0))
+            lambda: ledger.preview_open(replace(new, request_key="x"), Caps(per_day=5.0))
         ),
         "get_job": await steps.of(lambda: ledger.job(job.id, "local")),
         "list_jobs": await steps.of(lambda: ledger.jobs("local", None, 20)),
         "list_jobs of a rare state": await steps.of(lambda: ledger.jobs("local", "failed", 20)),
         "spending": await steps.of(lambda: ledger.spending(now[0] - 60)),
-        "usual seconds": await steps.of(lambda: ledger.usual_seconds("m", "replicate", "small", sandbox=False)),
-        "a look": await steps.of(leases.claim_some),
-        "a beat": await steps.of(lambda: leases.beat(frozenset({job.id}))),
-        "whose runs": await steps.of(lambda: ledger.others_runs("replicate", ["a", "b"], job.id)),
+        "usual seconds": await steps.of(lambda: ledger.median_duration("m", "replicate", "small", sandbox=False)),
+        "a look": await steps.of(leases.claim_several),
+        "a beat": await steps.of(lambda: leases.renew(frozenset({job.id}))),
+        "whose runs": await steps.of(lambda: ledger.runs_of_other_jobs("replicate", ["a", "b"], job.id)),
     }
     now[0] += 31 * 86_400.0
     worst, transact = [0], database.transact

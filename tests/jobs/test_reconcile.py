@@ -12,18 +12,18 @@ from lossy import Lossy
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, StorageFailed
-from rotoscope.jobs.job import Job, Opening, Submission
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.providers.http.client import CONNECT_SECONDS, ReplyTimeouts
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import CONNECT_SECONDS, Times
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import Job, OpenResult, Submission
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
 Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 BOX = {"left": 10, "top": 20, "right": 110, "bottom": 70}
-QUICK = Tempo(lease=0.6, beat=0.2, look=0.05, glance=0.05, post_grace=0.2)
+QUICK = Intervals(lease=0.6, heartbeat=0.2, poll=0.05, change_poll=0.05, post_grace=0.2)
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_i
     with anyio.fail_after(20):
         result = await studio.perform(tool, arguments, "local", 20)
         assert isinstance(result, JobResult)
-        await studio.delivered(result)
+        await studio.mark_delivered(result)
     return result
 
 
 async def submission(studio: Studio, job_id: str) -> str | None:
-    found = await studio.rooms.ledger.submission(job_id)
+    found = await studio.context.ledger.submission(job_id)
     assert found is not None
     return found.prediction_id
 
@@ -81,8 +81,8 @@ async def test_a_ledger_that_fails_during_the_search_is_waited_for_and_no_person
         return await reading(self, job_id)
 
     monkeypatch.setattr(Ledger, "submission", once_broken)
-    tempo = Tempo(lease=0.6, beat=0.2, look=0.1, glance=0.05)
-    async with opened(settings, lossy, tempo=tempo) as studio:
+    tempo = Intervals(lease=0.6, heartbeat=0.2, poll=0.1, change_poll=0.05)
+    async with opened(settings, lossy, intervals=tempo) as studio:
         result = await performed(studio, asked("replicate", photo))
     assert (result.status, result.error, lossy.posts, len(failed)) == ("succeeded", None, 1, 1)
 
@@ -93,7 +93,7 @@ async def test_a_segmind_answer_that_was_lost_is_recovered_from_its_row_and_cost
     lossy = Lossy("segmind", picture)
     async with opened(settings, lossy) as studio:
         result = await performed(studio, asked("segmind", photo))
-        (spent,) = await studio.rooms.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending(0)
     assert result.status == "succeeded"
     assert "GET /inference-request/request-history/prediction-0" in lossy.asked
     assert spent.charged == 0.002, "what the row calls credits is no money"
@@ -113,7 +113,7 @@ async def test_a_provider_that_rewrites_what_it_was_given_is_searched_by_the_see
         opening = await studio.start(
             "generate_video", GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0"), "local"
         )
-        assert isinstance(opening, Opening)
+        assert isinstance(opening, OpenResult)
         with anyio.fail_after(20):
             await studio.wait(opening.job, 20)
         assert await submission(studio, opening.job.id) == "prediction-1"
@@ -152,7 +152,7 @@ async def test_what_no_list_can_decide_needs_a_person_who_is_told_what_was_check
     assert says in result.error.message
     for words in (f"rotoscope jobs resolve {result.job_id}", "--charged PREDICTION_ID", "--not-charged"):
         assert words in result.error.hint
-    assert lossy.looks >= len(Tempo().list_pauses), "it was asked again and again"
+    assert lossy.looks >= len(Intervals().list_pauses), "it was asked again and again"
     assert result.cost.charged_usd in (None, 0.0)
 
 
@@ -187,7 +187,7 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
         return frozenset()
 
     if stale:
-        monkeypatch.setattr(Ledger, "others_runs", nothing_yet)
+        monkeypatch.setattr(Ledger, "runs_of_other_jobs", nothing_yet)
     lossy = Lossy("replicate", picture)
     lossy.loses = False
     async with opened(settings, lossy) as studio:
@@ -204,7 +204,7 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
         lossy.accepted = swallowed
         second = await performed(studio, asked("replicate", photo, overlay=False))
         with pytest.raises(InvalidInput, match="another job"):
-            await studio.rooms.ledger.resolve(second.job_id, "local", "prediction-0")
+            await studio.context.ledger.resolve_review(second.job_id, "local", "prediction-0")
         assert await submission(studio, second.job_id) is None
     assert (first.status, second.status, lossy.posts) == ("succeeded", "needs_review", 2)
 
@@ -214,9 +214,9 @@ async def test_a_person_names_the_prediction_and_its_result_is_collected_without
 ) -> None:
     lossy = Lossy("replicate", picture)
     lossy.lists = "none"
-    async with opened(settings, lossy, tempo=QUICK) as studio:
+    async with opened(settings, lossy, intervals=QUICK) as studio:
         result = await performed(studio, asked("replicate", photo))
-        job = await studio.rooms.ledger.resolve(result.job_id, "local", "prediction-0")
+        job = await studio.context.ledger.resolve_review(result.job_id, "local", "prediction-0")
         with anyio.fail_after(20):
             job = await studio.wait(job, 20)
     assert (result.status, job.state, lossy.posts) == ("needs_review", "succeeded", 1)
@@ -229,7 +229,7 @@ async def intended(opened: Open, settings: Settings, lossy: Lossy, photo: Path, 
     """A job in whose name a process, which has ended since, may have paid."""
     async with opened(settings, lossy, sleep=never) as studio:
         opening = await studio.start("segment_image", asked("replicate", photo), "local")
-        assert isinstance(opening, Opening)
+        assert isinstance(opening, OpenResult)
 
         async def reconciling() -> bool:
             return "looking for" in (await studio.job(opening.job.id, "local")).message
@@ -258,7 +258,7 @@ async def test_a_process_that_finds_an_intent_waits_for_its_author_then_looks_an
             ended = await studio.wait(job, 20)
     assert (ended.state, lossy.posts) == ("succeeded", 1)
     # The author of the intent may wait for its reply until its own patience ends, and a little longer.
-    assert sum(waited) == pytest.approx(Times().submit + CONNECT_SECONDS + Tempo().post_grace, abs=10)
+    assert sum(waited) == pytest.approx(ReplyTimeouts().submit + CONNECT_SECONDS + Intervals().post_grace, abs=10)
 
 
 async def test_a_process_that_finds_an_intent_takes_the_id_that_comes_while_it_looks(
@@ -278,7 +278,7 @@ async def test_a_process_that_finds_an_intent_takes_the_id_that_comes_while_it_l
     async with opened(settings, lossy, sleep=pause) as studio:
         with anyio.fail_after(20):
             await looked.wait()
-            await studio.rooms.ledger.note_prediction(job.id, "prediction-0")
+            await studio.context.ledger.write_prediction_id(job.id, "prediction-0")
             late.set()
             ended = await studio.wait(job, 20)
     assert (ended.state, lossy.posts, lossy.looks) == ("succeeded", 1, 1)
@@ -290,9 +290,9 @@ async def test_an_id_that_comes_after_the_review_has_begun_ends_it(
 ) -> None:
     lossy = Lossy("replicate", picture)
     lossy.lists = "none"
-    async with opened(settings, lossy, tempo=QUICK) as studio:
+    async with opened(settings, lossy, intervals=QUICK) as studio:
         result = await performed(studio, asked("replicate", photo))
-        await studio.rooms.ledger.note_prediction(result.job_id, "prediction-0")
+        await studio.context.ledger.write_prediction_id(result.job_id, "prediction-0")
         again = await performed(studio, asked("replicate", photo))
     assert (result.status, again.status, again.job_id, lossy.posts) == (
         "needs_review",
@@ -327,7 +327,7 @@ async def test_a_small_doubt_ends_by_one_more_request_where_the_operator_says_so
     lossy = Forgetful(picture)
     async with opened(resending(environment, "0.01"), lossy) as studio:
         result = await performed(studio, asked("segmind", photo))
-        (spent,) = await studio.rooms.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending(0)
     assert (result.status, lossy.posts) == ("succeeded", 2)
     assert lossy.looks, "it was looked for first"
     assert any("may have been paid twice" in warning for warning in result.warnings)
@@ -340,7 +340,7 @@ async def test_a_doubt_is_never_sent_a_third_time(
     lossy = Forgetful(picture, loses=9)
     async with opened(resending(environment, "0.01"), lossy) as studio:
         result = await performed(studio, asked("segmind", photo))
-        (spent,) = await studio.rooms.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending(0)
     assert (result.status, lossy.posts) == ("needs_review", 2)
     assert spent.held + spent.charged == 0.004
 

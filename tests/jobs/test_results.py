@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw, ImageOps
 
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import AnyResult, JobResult, SegmentResult
-from rotoscope.server.answers import result_answer
+from rotoscope.providers.http.client import Download
+from rotoscope.server.present.text import result_answer
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
-from rotoscope.wire.client import Downloaded
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 HOST = "https://gateway.example"
@@ -198,14 +198,14 @@ async def seen_by(
 ) -> SegmentResult:
     """The result for a photo that was passed on by its address, where the model gives this picture."""
 
-    async def fetch(url: str, into: Path, limit: int) -> Downloaded:
+    async def fetch(url: str, into: Path, limit: int) -> Download:
         assert url.partition("#")[0] == PHOTO
         into.write_bytes(photo)
-        return Downloaded("0" * 64, len(photo), "image/jpeg")
+        return Download("0" * 64, len(photo), "image/jpeg")
 
     scripted.files = {"/out.png": png(given)}
     async with opened(live, scripted) as studio:
-        monkeypatch.setattr(studio.rooms.wire, "fetch", fetch)
+        monkeypatch.setattr(studio.context.wire, "fetch", fetch)
         result = await ended(studio, SegmentImage(image=PHOTO, instruction="the box"))
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error

@@ -10,21 +10,21 @@ import pytest
 from ledger_file import ledger_file
 
 from rotoscope.errors import StorageFailed
-from rotoscope.jobs.budget import Settlement
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.durations import Usual
-from rotoscope.jobs.job import Artifact, Job, NewJob, Output, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.retention import Retention, Swept
-from rotoscope.jobs.tempo import Tempo
-from rotoscope.media.vault import Kept, Vault
+from rotoscope.media.vault import StoredFile, Vault
 from rotoscope.settings import read_settings
+from rotoscope.store.database import Database
+from rotoscope.store.durations import MedianDuration
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import Settlement
+from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
+from rotoscope.store.retention import Retention, SweepResult
+from rotoscope.store.timing import Intervals
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400.0
 LIMIT = 30 * DAY
-NOTHING = Swept(0, 0)
+NOTHING = SweepResult(0, 0)
 
 
 class Clock:
@@ -44,31 +44,33 @@ class House:
         self.database = Database(f"sqlite:///{self.file}")
         self.ledger = Ledger(self.database, self.clock)
         self.vault = Vault(folder / "vault")
-        self.holder = Holder("me", frozenset({"replicate"}), frozenset({"m"}))
+        self.holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
 
     def sweeper(self, seconds: float = LIMIT) -> Retention:
         return Retention(self.database, self.vault, self.clock, seconds)
 
-    def keep(self, content: bytes) -> Kept:
+    def keep(self, content: bytes) -> StoredFile:
         """Keep a file, now by the clock."""
         kept = self.vault.keep(content, "image/png")
         os.utime(kept.path, (self.clock.now, self.clock.now))
         return kept
 
-    async def job(self, outputs: tuple[Kept, ...] = (), state: Any = "succeeded", given: tuple[Kept, ...] = ()) -> Job:
+    async def job(
+        self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded", given: tuple[StoredFile, ...] = ()
+    ) -> Job:
         """A job in a state, with outputs, that was given some files; None leaves it running."""
         new = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, None, 0.5)
         opening = await self.ledger.open(replace(new, inputs=tuple(one.sha256 for one in given)))
-        job = await Leases(self.database, self.clock, self.holder, Tempo()).claim(opening.job.id)
+        job = await Leases(self.database, self.clock, self.holder, Intervals()).claim(opening.job.id)
         assert job is not None
         files = tuple(
             Output("raw", n, Artifact(one.sha256, one.content_type, one.size)) for n, one in enumerate(outputs)
         )
         return await self.ledger.advance(job, Patch(state=state, outputs=files, settlement=Settlement(500_000, 0.5)))
 
-    async def told(self, outputs: tuple[Kept, ...] = (), state: Any = "succeeded") -> Job:
+    async def told(self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded") -> Job:
         job = await self.job(outputs, state)
-        await self.ledger.delivered(job.id)
+        await self.ledger.mark_delivered(job.id)
         return job
 
     def count(self, table: str) -> int:
@@ -89,7 +91,7 @@ async def test_an_old_job_that_was_told_goes_with_its_files(house: House, state:
     house.clock.now += LIMIT
     assert await house.sweeper().sweep() == NOTHING
     house.clock.now += 1
-    assert await house.sweeper().sweep() == Swept(1, 1)
+    assert await house.sweeper().sweep() == SweepResult(1, 1)
     assert not kept.path.exists()
     assert [house.count(table) for table in ("jobs", "outputs", "artifacts", "job_events", "submissions")] == [0] * 5
 
@@ -111,16 +113,16 @@ async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_t
         assert await house.sweeper().sweep() == NOTHING
     assert (await house.ledger.outputs(job.id))[0].artifact.sha256 == kept.sha256
     house.clock.now += 1
-    assert await house.sweeper().sweep() == Swept(1, 1)
+    assert await house.sweeper().sweep() == SweepResult(1, 1)
 
 
 async def test_a_job_that_was_told_just_now_stays_a_while_longer(house: House) -> None:
     job = await house.job((house.keep(b"one"),))
     house.clock.now += 100 * LIMIT
-    await house.ledger.delivered(job.id)
+    await house.ledger.mark_delivered(job.id)
     assert await house.sweeper().sweep() == NOTHING
     house.clock.now += LIMIT + 1
-    assert await house.sweeper().sweep() == Swept(1, 1)
+    assert await house.sweeper().sweep() == SweepResult(1, 1)
 
 
 async def test_a_job_in_doubt_stays_although_its_doubt_was_told(house: House) -> None:
@@ -135,7 +137,7 @@ async def test_a_file_that_another_job_has_too_stays_with_that_one(house: House)
     await house.told((shared, own))
     house.clock.now += LIMIT + 1
     await house.told((shared,))
-    assert await house.sweeper().sweep() == Swept(1, 1)
+    assert await house.sweeper().sweep() == SweepResult(1, 1)
     assert (shared.path.exists(), own.path.exists()) == (True, False)
     assert house.count("artifacts") == 1
 
@@ -145,14 +147,14 @@ async def test_a_file_that_an_open_job_was_given_stays(house: House) -> None:
     await house.told((given,))
     await house.job(state=None, given=(given,))
     house.clock.now += LIMIT + 1
-    assert await house.sweeper().sweep() == Swept(1, 0)
+    assert await house.sweeper().sweep() == SweepResult(1, 0)
     assert given.path.exists()
 
 
 async def test_a_file_that_no_job_ever_had_goes(house: House) -> None:
     kept = house.keep(b"of a dry run")
     house.clock.now += LIMIT + 1
-    assert await house.sweeper().sweep() == Swept(0, 1)
+    assert await house.sweeper().sweep() == SweepResult(0, 1)
     assert not kept.path.exists()
 
 
@@ -161,16 +163,16 @@ async def test_a_file_that_was_kept_again_meanwhile_stays(house: House) -> None:
     kept = house.keep(b"one")
     await house.told((kept,))
     house.clock.now += LIMIT + 1
-    finding = house.vault.older_than
+    finding = house.vault.files_older_than
 
     class Racing(Vault):
-        def older_than(self, before: float, within: str = "??") -> list[Path]:
+        def files_older_than(self, before: float, within: str = "??") -> list[Path]:
             found = finding(before, within)
             house.keep(b"one")
             return found
 
     racing = Retention(house.database, Racing(house.vault.folder), house.clock, LIMIT)
-    assert await racing.sweep() == Swept(1, 0)
+    assert await racing.sweep() == SweepResult(1, 0)
     assert kept.path.read_bytes() == b"one"
 
 
@@ -208,61 +210,61 @@ def test_the_vault_keeps_a_file_under_the_hash_that_jobs_are_searched_for(house:
 # --- clocks that jump
 
 
-async def looked_every_day(house: House, days: int) -> Swept:
+async def looked_every_day(house: House, days: int) -> SweepResult:
     """What goes by itself while the clock goes on and somebody works every day."""
     jobs = files = 0
     for _ in range(days):
         house.clock.now += DAY
-        swept = await house.sweeper().tend()
+        swept = await house.sweeper().sweep_when_sure()
         jobs, files = jobs + swept.jobs, files + swept.files
-    return Swept(jobs, files)
+    return SweepResult(jobs, files)
 
 
 @pytest.mark.parametrize("days", [31, 400, 30_000])
 async def test_a_jump_of_the_clock_removes_nothing(house: House, days: int) -> None:
     kept = house.keep(b"one")
     await house.told((kept,))
-    assert await house.sweeper().tend() == NOTHING
+    assert await house.sweeper().sweep_when_sure() == NOTHING
     house.clock.now += days * DAY
     await house.told()  # work goes on under the wrong clock
-    for work in (house.sweeper().tend, house.sweeper().tidy):
+    for work in (house.sweeper().sweep_when_sure, house.sweeper().sweep_briefly):
         for _ in range(5):
             assert await work() == NOTHING
             house.clock.now += 3600
     house.clock.now -= days * DAY
-    assert await house.sweeper().tend() == NOTHING
+    assert await house.sweeper().sweep_when_sure() == NOTHING
     assert await looked_every_day(house, 29) == NOTHING
     assert kept.path.exists()
-    assert await looked_every_day(house, 2) == Swept(1, 1)
+    assert await looked_every_day(house, 2) == SweepResult(1, 1)
 
 
 async def test_a_jump_before_anybody_ever_looked_removes_nothing(house: House) -> None:
     await house.told((house.keep(b"one"),))
     house.clock.now += 40 * DAY
-    assert await house.sweeper().tidy() == NOTHING
-    assert await house.sweeper().tend() == NOTHING
+    assert await house.sweeper().sweep_briefly() == NOTHING
+    assert await house.sweeper().sweep_when_sure() == NOTHING
 
 
 async def test_who_was_away_for_long_has_what_is_old_removed_a_day_later(house: House) -> None:
     kept = house.keep(b"one")
     await house.told((kept,))
     house.clock.now += 40 * DAY
-    assert await house.sweeper().tend() == NOTHING
-    assert await looked_every_day(house, 1) == Swept(1, 1)
+    assert await house.sweeper().sweep_when_sure() == NOTHING
+    assert await looked_every_day(house, 1) == SweepResult(1, 1)
 
 
 async def test_a_clock_that_was_far_behind_makes_nothing_old_when_it_is_set_right(house: House) -> None:
     house.clock.now -= 10_000 * DAY
     await house.told((house.keep(b"one"),))
-    await house.sweeper().tend()
+    await house.sweeper().sweep_when_sure()
     house.clock.now += 10_000 * DAY
-    assert await house.sweeper().tend() == NOTHING
+    assert await house.sweeper().sweep_when_sure() == NOTHING
 
 
 async def test_a_person_removes_at_once_unless_nothing_has_happened_for_too_long(house: House) -> None:
     await house.told()
     house.clock.now += LIMIT + 1
-    assert await house.sweeper().sweep() == Swept(1, 0)
+    assert await house.sweeper().sweep() == SweepResult(1, 0)
     await house.told()
     house.clock.now += 400 * DAY
     with pytest.raises(StorageFailed, match="400 days, or the clock is wrong"):
@@ -278,7 +280,7 @@ async def test_processes_that_live_for_one_call_remove_a_little_each(house: Hous
         await house.told((house.keep(b"%d" % number),))
     await looked_every_day(house, 29)
     house.clock.now += 2 * DAY
-    first, second = await house.sweeper().tidy(), await house.sweeper().tidy()
+    first, second = await house.sweeper().sweep_briefly(), await house.sweeper().sweep_briefly()
     assert (first.jobs, second.jobs) == (20, 5)
     assert first.files + second.files == 25
     assert house.count("artifacts") == 0
@@ -291,7 +293,7 @@ async def test_a_file_that_no_job_ever_had_goes_also_where_processes_live_for_on
     await house.job(state=None)
     for _ in range(256):
         house.clock.now += 1
-        await house.sweeper().tidy()
+        await house.sweeper().sweep_briefly()
     assert not kept.path.exists()
 
 
@@ -319,7 +321,7 @@ async def test_a_sweep_removes_few_rows_in_one_transaction(house: House, monkeyp
         return await transact(counting, writes=writes, **more)
 
     monkeypatch.setattr(house.database, "transact", counted)
-    assert await house.sweeper().sweep() == Swept(60, 60)
+    assert await house.sweeper().sweep() == SweepResult(60, 60)
     assert max(removed) <= 1000
     assert house.count("job_events") == 0
 
@@ -341,7 +343,7 @@ async def test_new_jobs_use_the_room_that_old_ones_left(house: House) -> None:
 
 async def test_the_progress_of_a_job_is_kept_while_it_runs_and_what_matters_of_it_afterwards(house: House) -> None:
     opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
-    job = await Leases(house.database, house.clock, house.holder, Tempo()).claim(opening.job.id)
+    job = await Leases(house.database, house.clock, house.holder, Intervals()).claim(opening.job.id)
     assert job is not None
     for _ in range(3):
         job = await house.ledger.advance(job, Patch(progress=0.5, event="progress"))
@@ -353,15 +355,15 @@ async def test_the_progress_of_a_job_is_kept_while_it_runs_and_what_matters_of_i
 
 
 async def test_who_listens_hears_of_a_new_job_although_a_sweep_removed_the_newest_events(house: House) -> None:
-    leases = Leases(house.database, house.clock, house.holder, Tempo())
+    leases = Leases(house.database, house.clock, house.holder, Intervals())
     await house.told()
     await house.told()
-    heard, _ = await leases.changed_since(-1)
+    heard, _ = await leases.changes_since(-1)
     house.clock.now += LIMIT + 1
     await house.sweeper().sweep()
-    heard, _ = await leases.changed_since(heard)
+    heard, _ = await leases.changes_since(heard)
     job = await house.job(state=None)
-    assert job.id in (await leases.changed_since(heard))[1]
+    assert job.id in (await leases.changes_since(heard))[1]
 
 
 # --- what outlives its job
@@ -369,24 +371,24 @@ async def test_who_listens_hears_of_a_new_job_although_a_sweep_removed_the_newes
 
 async def test_a_run_stays_known_for_as_long_as_a_provider_may_list_it(house: House) -> None:
     opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
-    job = await Leases(house.database, house.clock, house.holder, Tempo()).claim(opening.job.id)
+    job = await Leases(house.database, house.clock, house.holder, Intervals()).claim(opening.job.id)
     assert job is not None
-    await house.ledger.intend(job, "digest")
-    await house.ledger.note_prediction(job.id, "p1")
+    await house.ledger.commit_intent(job, "digest")
+    await house.ledger.write_prediction_id(job.id, "p1")
     await house.ledger.advance(job, Patch(state="succeeded"))
-    await house.ledger.delivered(job.id)
+    await house.ledger.mark_delivered(job.id)
     for days, known in ((1, True), (88, True), (2, False)):
         house.clock.now += days * DAY
         await house.job(state=None)
         await house.sweeper(seconds=0.0).sweep()
         assert house.count("jobs WHERE state = 'succeeded'") == 0
-        assert ("p1" in await house.ledger.others_runs("replicate", ["p1"], "another job")) is known
+        assert ("p1" in await house.ledger.runs_of_other_jobs("replicate", ["p1"], "another job")) is known
 
 
 async def test_only_the_latest_durations_of_a_kind_are_kept(house: House) -> None:
     job = await house.job()
     for number in range(80):
         house.clock.now += 1
-        await house.ledger.note_seconds(replace(job, id=str(number)), "small", float(number))
+        await house.ledger.record_duration(replace(job, id=str(number)), "small", float(number))
     assert house.count("durations") <= 51
-    assert await house.ledger.usual_seconds("m", "replicate", "small", sandbox=False) == Usual(75.0, 9)
+    assert await house.ledger.median_duration("m", "replicate", "small", sandbox=False) == MedianDuration(75.0, 9)

@@ -15,16 +15,16 @@ from lossy import Lossy
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput
-from rotoscope.jobs.job import Job, Opening
 from rotoscope.jobs.review import check_prediction
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, OpenResult
+from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
 Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
-QUICK = Tempo(lease=0.6, beat=0.2, look=0.05, glance=0.05, post_grace=0.2)
+QUICK = Intervals(lease=0.6, heartbeat=0.2, poll=0.05, change_poll=0.05, post_grace=0.2)
 NOW = 1_800_000_000.0
 
 
@@ -57,7 +57,7 @@ async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_i
 
 
 async def prediction(studio: Studio, job_id: str) -> str | None:
-    found = await studio.rooms.ledger.submission(job_id)
+    found = await studio.context.ledger.submission(job_id)
     return found.prediction_id if found is not None else None
 
 
@@ -120,7 +120,7 @@ async def test_an_address_that_was_given_carries_a_mark_by_which_its_run_is_foun
     async with keyed(lossy) as studio:
         result = await performed(studio, CAT)
         assert await prediction(studio, result.job_id) == "prediction-1"
-        found = await studio.rooms.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id)
     assert (result.status, lossy.posts) == ("succeeded", 1)
     sent = str(lossy.rows[1][1]["image"])
     assert sent.startswith(f"{ADDRESS}#rs-")
@@ -134,7 +134,7 @@ async def test_a_seed_that_the_user_gave_is_no_proof(keyed: Any, lossy: Lossy) -
     async with keyed(film) as studio:
         asked = GenerateVideo(prompt="a fox", seed=7, model="bytedance/seedance-2.0")
         result = await performed(studio, asked, "generate_video")
-        found = await studio.rooms.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id)
     assert found is not None
     assert (result.status, found.token, found.prediction_id) == ("needs_review", None, None)
 
@@ -168,7 +168,7 @@ async def test_a_cancel_while_the_request_is_out_stops_no_equal_run(keyed: Any, 
 
     async with keyed(slow) as studio:
         opening = await studio.start("segment_image", CAT, "local")
-        assert isinstance(opening, Opening)
+        assert isinstance(opening, OpenResult)
 
         async def sent() -> bool:
             return dropped.posts > 0
@@ -276,7 +276,7 @@ async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
-    async with opened(settings, lossy, clock=clock, tempo=QUICK) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=QUICK) as studio:
         result = await performed(studio, words(photo))
         assert result.status == "needs_review"
         lossy.lists = "all"
@@ -294,7 +294,7 @@ async def test_who_asks_for_a_job_in_review_has_the_list_looked_into(
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
-    async with opened(settings, lossy, clock=clock, tempo=Tempo(look=3600)) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
         result = await performed(studio, words(photo))
         lossy.lists = "all"
         clock.now += 30
@@ -315,9 +315,9 @@ async def test_the_search_counts_from_the_request_whoever_has_looked_before(
         stopped.set()
         await anyio.sleep_forever()
 
-    async with opened(settings, lossy, clock=clock, tempo=QUICK, sleep=never) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=QUICK, sleep=never) as studio:
         opening = await studio.start("segment_image", words(photo), "local")
-        assert isinstance(opening, Opening)
+        assert isinstance(opening, OpenResult)
 
         async def looking() -> bool:
             return "looking for" in (await studio.job(opening.job.id, "local")).message
@@ -325,7 +325,7 @@ async def test_the_search_counts_from_the_request_whoever_has_looked_before(
         await until(looking)
     clock.now += 120
     looks = lossy.looks
-    async with opened(settings, lossy, clock=clock, tempo=QUICK) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=QUICK) as studio:
         with anyio.fail_after(20):
             job = await studio.wait(await studio.job(opening.job.id, "local"), 20)
     assert (job.state, lossy.posts) == ("needs_review", 1)
@@ -350,9 +350,9 @@ async def short_life(
         await anyio.sleep(0.001)
 
     async def is_over() -> bool:
-        return asleep.is_set() or (await job()).final
+        return asleep.is_set() or (await job()).is_final
 
-    async with opened(settings, lossy, clock=clock, tempo=Tempo(look=0.05), sleep=nap) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=0.05), sleep=nap) as studio:
         here.append(studio)
         listed = (await studio.list("local", None, 1)).jobs
         begun = None if listed else await studio.start("segment_image", words(photo), "local")
@@ -379,7 +379,7 @@ async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
-    async with opened(settings, lossy, clock=clock, tempo=Tempo(look=3600)) as studio:
+    async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
         result = await performed(studio, words(photo))
         looks, clock.now = lossy.looks, clock.now + 3 * 86_400
         await performed(studio, GetJob(job_id=result.job_id), "get_job")
@@ -392,7 +392,7 @@ async def test_a_run_that_the_provider_never_knew_is_asked_about_in_silence_unti
     """Its job does not go from one state to another at each look."""
     clock = Clock()
     known, provider.states = list(provider.states), [404]
-    async with opened(settings, provider, clock=clock, tempo=QUICK) as studio:
+    async with opened(settings, provider, clock=clock, intervals=QUICK) as studio:
         result = await performed(studio, words(photo))
         assert result.status == "needs_review"
         asked = len(provider.asked)
@@ -432,10 +432,10 @@ async def test_a_prediction_that_was_given_something_else_is_refused_with_both_s
         lossy.lists = "all"
         ours = lossy.rows[0][1]
         lossy.rows.append(("another", dict.fromkeys(ours, "something else")))
-        await check_prediction(studio.rooms, job, "prediction-0")
+        await check_prediction(studio.context, job, "prediction-0")
         with pytest.raises(InvalidInput, match="something else") as refused:
-            await check_prediction(studio.rooms, job, "another")
+            await check_prediction(studio.context, job, "another")
         with pytest.raises(InvalidInput, match="cannot be compared"):
-            await check_prediction(studio.rooms, job, "no-such")
+            await check_prediction(studio.context, job, "no-such")
     assert "sent" in refused.value.message
     assert "--force" in refused.value.hint

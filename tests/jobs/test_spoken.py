@@ -17,9 +17,9 @@ import pytest
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import RotoscopeError
-from rotoscope.server.answers import result_answer
+from rotoscope.server.present.text import result_answer
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -149,10 +149,10 @@ async def test_a_key_that_a_provider_repeats_in_any_spelling_is_kept_and_told_no
         async with opened(settings, Echo(sandbox, spelling(key), status)) as studio:
             result = await ran(studio, asked)
             if isinstance(result, RotoscopeError):
-                told += [result.message, result.hint, str(result.said)]
+                told += [result.message, result.hint, str(result.provider_message)]
                 continue
             told += [result.model_dump_json(), str(result_answer(result))]
-            await studio.delivered(result)
+            await studio.mark_delivered(result)
             if result.status == "succeeded" and spelling is SPELLINGS["plain"]:
                 assert "[key]" in "".join(kept_in(settings)), "nothing was planted where it would be kept"
             asked = asked.model_copy(update={"overlay": not asked.overlay})
@@ -201,7 +201,7 @@ async def test_files_that_are_too_large_together_are_left_where_they_are_and_tol
     addresses = [f"https://sandbox.invalid/{n}.png" for n in range(5)]
     # Each is another file: a picture may be followed by anything.
     provider.files = {f"/{n}.png": mask + bytes([n]) for n in range(5)}
-    monkeypatch.setattr("rotoscope.jobs.collect._ALL_BYTES", 3 * len(mask))
+    monkeypatch.setattr("rotoscope.jobs.stages.fetch._MAX_RESULT_BYTES", 3 * len(mask))
     provider.states = [{"status": "succeeded", "output": {"img": addresses, "response": "Sure, [SEG]."}}]
     async with opened(read_settings(environment), provider) as studio:
         result = await ran(studio, SegmentImage(image=str(photo), instruction="a dog"))

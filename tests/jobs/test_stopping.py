@@ -133,7 +133,7 @@ def test_a_run_that_cannot_be_asked_about_until_its_result_is_surely_gone_has_fa
     assert "stop" not in job.message
     assert "jobs resume" in (job.error or {})["hint"]
     scene.time.run(2 * 3600)
-    process.call(lambda: process.rooms.ledger.resume(job_id, "local"))
+    process.call(lambda: process.context.ledger.resume(job_id, "local"))
     assert scene.run(process, job_id, 120).state == "succeeded"
     assert scene.provider.posts == 1
 

@@ -9,10 +9,10 @@ from ledger_file import ledger_file
 
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs import machine
-from rotoscope.jobs.job import Job, Opening
+from rotoscope.jobs import lifecycle as machine
 from rotoscope.settings import Settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, OpenResult
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Any  # of conftest, as is Replicate
@@ -82,19 +82,19 @@ async def test_what_a_fault_has_stopped_goes_on_when_a_process_begins(
     opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     """An older version called it failed."""
-    fetch = machine._STEPS["fetch"]
+    fetch = machine._STAGE_FUNCTIONS["fetch"]
 
     async def stumble(*_: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(machine._STEPS, "fetch", stumble)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", stumble)  # type: ignore[arg-type]
     async with opened(settings, provider) as studio:
         first = await asked(studio, photo)
     assert first.error is not None
     assert (first.status, first.error.code) == ("needs_review", "internal")
     with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         ledger.execute("UPDATE jobs SET state = ?, finished_at = finished_at - 60", (state,))
-    monkeypatch.setitem(machine._STEPS, "fetch", fetch)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", fetch)  # type: ignore[arg-type]
     async with opened(settings, provider) as studio:
         with anyio.fail_after(20):
             while (job := await studio.job(first.job_id, "local")).state != "succeeded":
@@ -114,7 +114,7 @@ async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_honestly(
 
     provider.answer = deaf
     opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     job: Job = opening.job
     with anyio.fail_after(10):
         await provider.on_ask.wait()

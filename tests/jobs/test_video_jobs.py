@@ -15,10 +15,10 @@ from PIL import Image, ImageDraw
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.results import JobResult, VideoResult
 from rotoscope.errors import OverBudget, RotoscopeError
-from rotoscope.jobs.job import Job, Opening
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.records import Job, OpenResult
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
@@ -90,7 +90,7 @@ async def refused(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) 
 
 async def begun(studio: Studio, arguments: EditVideoWithMask) -> Job:
     opening = await studio.start("edit_video_with_mask", arguments, "local")
-    assert isinstance(opening, Opening)
+    assert isinstance(opening, OpenResult)
     return opening.job
 
 
@@ -166,7 +166,7 @@ async def test_a_mask_from_segment_image_is_given_as_its_job(
 async def kept_mask(studio: Studio, arguments: EditVideoWithMask) -> tuple[Image.Image, VideoResult]:
     result = await done(studio, arguments)
     assert result.planned_input is not None
-    path = studio.rooms.vault.find(str(result.planned_input["src_mask"]).removeprefix("artifact://"))
+    path = studio.context.vault.find(str(result.planned_input["src_mask"]).removeprefix("artifact://"))
     assert path is not None
     return Image.open(path), result
 
@@ -400,7 +400,7 @@ async def test_a_disk_that_fills_up_during_a_download_is_waited_out(
             raise OSError(28, "No space left on device")
         return await opening(file, mode, *more)
 
-    monkeypatch.setattr("rotoscope.wire.client.anyio.open_file", open_file)
+    monkeypatch.setattr("rotoscope.providers.http.client.anyio.open_file", open_file)
     result = await done(studio, GenerateVideo(prompt="a"))
     assert result.status == "succeeded", result.error
     assert provider.posts == 1
@@ -457,7 +457,7 @@ async def test_a_cancel_is_heard_while_files_are_brought_to_the_provider(
         await anyio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr("rotoscope.jobs.submit._delivered", forever)
+    monkeypatch.setattr("rotoscope.jobs.stages.submit._upload_or_embed", forever)
     job = await begun(studio, edit(video, mask(home / "m.png")))
     with anyio.fail_after(10):
         await uploading.wait()
@@ -530,7 +530,7 @@ async def test_an_edit_is_the_same_by_links_and_with_what_follows_the_video_name
         edit(video, given, size="832x480"),
     ]
     openings = [await studio.start("edit_video_with_mask", one, "local") for one in asked]
-    jobs = {opening.job.id for opening in openings if isinstance(opening, Opening)}
+    jobs = {opening.job.id for opening in openings if isinstance(opening, OpenResult)}
     assert (len(jobs), len(openings)) == (1, 5)
     provider.hold.set()
 

@@ -2,7 +2,7 @@
 
 Reads commands from stdin, one JSON object a line, and answers each with the process's id:
 `{"environment": {...}, "roots": folder, "open": [[tool, arguments], ...], "how": "SIGKILL", "at": 3}`. It is halted by
-a signal at its n-th step, or, with `"after": "intend"`, when that call of the ledger has returned.
+a signal at its n-th step, or, with `"after": "commit_intent"`, when that call of the ledger has returned.
 """
 
 import json
@@ -16,30 +16,38 @@ from typing import Any
 import anyio
 from decoding import InThread
 
-from rotoscope.compose import open_roots, open_studio
+from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs import collect, dispatcher, finish_video, machine, retention  # noqa: F401 - loaded before the fork
-from rotoscope.jobs.database import Database
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.jobs import dispatcher, lifecycle  # noqa: F401 - loaded before the fork
+from rotoscope.jobs.stages import fetch, finish_video  # noqa: F401 - loaded before the fork
+from rotoscope.providers.http.client import ReplyTimeouts, Wire
 from rotoscope.settings import read_settings
-from rotoscope.wire.client import Times, Wire
+from rotoscope.store import retention  # noqa: F401 - loaded before the fork
+from rotoscope.store.database import Database
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.timing import Intervals
 
-TEMPO = Tempo(
-    lease=1.5, beat=0.4, look=0.2, glance=0.05, prefer_starter=0.3, post_grace=0.3, list_pauses=(0.0, 0.2, 0.5)
+TEMPO = Intervals(
+    lease=1.5,
+    heartbeat=0.4,
+    poll=0.2,
+    change_poll=0.05,
+    starter_preference=0.3,
+    post_grace=0.3,
+    list_pauses=(0.0, 0.2, 0.5),
 )
-TIMES = Times(submit=1.0, ask=1.0, longest=4.0)
+TIMES = ReplyTimeouts(submit=1.0, ask=1.0, maximum=4.0)
 
 
 async def grown_up(order: dict[str, Any]) -> None:
     settings = read_settings(order["environment"])
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
-        roots = open_roots(settings, Path(order["roots"]), Path(order["roots"]))
+        roots = stdio_roots(settings, Path(order["roots"]), Path(order["roots"]))
         # In this process: the steps of a worker are none of the ledger's, and forty of them would take their time.
-        how = {"sleep": briefly, "tempo": TEMPO, "times": TIMES, "decoders": InThread()}
+        how = {"sleep": briefly, "intervals": TEMPO, "times": TIMES, "decoders": InThread()}
         studio = open_studio(settings, roots, tasks, closing, **how)
-        studio.begin(tasks)
+        studio.start_background(tasks)
         for tool, arguments in order["open"]:
             tasks.start_soon(studio.start, tool, parse_arguments(TOOLS[tool].arguments, arguments), "local")
         await anyio.sleep_forever()

@@ -46,7 +46,7 @@ async def test_three_processes_that_are_killed_again_and_again_pay_once_for_each
 
 async def test_an_owner_that_was_stopped_and_wakes_after_its_lease_loses_and_pays_nothing(town: Town) -> None:
     """It is stopped right after it has written its intent; another process takes over."""
-    stopped = town.raise_one([asked(town, "the one")], how="SIGSTOP", after="intend")
+    stopped = town.raise_one([asked(town, "the one")], how="SIGSTOP", after="commit_intent")
     with anyio.fail_after(20):
         while not town.rows("SELECT 1 FROM submissions"):  # noqa: ASYNC110 - it happens in another process
             await anyio.sleep(0.05)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.media.boxes import Claims, read_claims
+from rotoscope.media.video.mp4_header import HeaderClaims, read_header_claims
 
 
 def _box(name: bytes, *parts: bytes) -> bytes:
@@ -25,8 +25,8 @@ def _track(kind: bytes, *tables: bytes, long: bool = False) -> bytes:
     return _box(b"trak", head, _box(b"mdia", handler, _box(b"minf", _box(b"stbl", *tables))))
 
 
-def _claims(*boxes: bytes) -> Claims:
-    return read_claims(io.BytesIO(b"".join((_box(b"ftyp", b"isom"), *boxes))))
+def _claims(*boxes: bytes) -> HeaderClaims:
+    return read_header_claims(io.BytesIO(b"".join((_box(b"ftyp", b"isom"), *boxes))))
 
 
 _STSZ = _box(b"stsz", _numbers(0, 0, 70))
@@ -35,7 +35,7 @@ _STSZ = _box(b"stsz", _numbers(0, 0, 70))
 @pytest.mark.parametrize("long", [False, True])
 def test_the_size_and_the_samples_of_a_track_are_read(long: bool) -> None:
     claims = _claims(_box(b"moov", _box(b"mvhd", bytes(100)), _track(b"vide", _STSZ, long=long)))
-    assert claims == Claims(1, 320, 200, 70)
+    assert claims == HeaderClaims(1, 320, 200, 70)
 
 
 def test_the_picture_of_a_sample_entry_counts_as_well() -> None:
@@ -76,22 +76,22 @@ def test_a_header_that_hides_where_none_belongs_is_found_when_there_is_no_other(
 
 
 def test_a_packed_header_is_not_read() -> None:
-    assert not _claims(_box(b"moov", _box(b"cmov", bytes(20)))).sane
+    assert not _claims(_box(b"moov", _box(b"cmov", bytes(20)))).is_consistent
 
 
 def test_boxes_that_are_nested_without_end_are_not_read() -> None:
     inner = b""
     for _ in range(40):
         inner = _box(b"moov", inner)
-    assert not _claims(inner).sane
+    assert not _claims(inner).is_consistent
 
 
 @pytest.mark.parametrize("size", [2, 7, 0xFFFFFFFF])
 def test_a_box_with_an_impossible_length_ends_the_reading(size: int) -> None:
-    assert _claims(_numbers(size) + b"moov" + bytes(30)) == Claims()
+    assert _claims(_numbers(size) + b"moov" + bytes(30)) == HeaderClaims()
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_to_an_end(data: bytes) -> None:
     names = data.replace(b"\x01", b"trak").replace(b"\x02", b"\0\0\0\x20moov").replace(b"\x03", b"stsz")
-    assert read_claims(io.BytesIO(names)).entries >= 0
+    assert read_header_claims(io.BytesIO(names)).entries >= 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.errors import PredictionFailed
-from rotoscope.media.captions import Caption, MaskedSegment, Segment, clean_text, pair, read_caption
+from rotoscope.models.captions import Caption, CaptionSegment, MaskedSegment, clean_text, pair_masks, read_caption
 
 _TRUCK = (
     "<p>  A white pickup truck  </p>   [SEG]  is parked on the side of  <p>  the red building  </p>   [SEG] ,"
@@ -28,7 +28,7 @@ def test_phrases_are_cut_out_of_the_text_that_fal_gives() -> None:
 
 
 def test_a_bare_mark_is_counted_in_the_text_that_replicate_gives() -> None:
-    assert read_caption("Sure, [SEG].<|end|>") == Caption("Sure.", (Segment("", 4, 4),), 1)
+    assert read_caption("Sure, [SEG].<|end|>") == Caption("Sure.", (CaptionSegment("", 4, 4),), 1)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_marks_leave_tidy_text(raw: str, text: str, phrases: list[str]) -> None:
 
 def test_marks_that_hide_in_marks_are_taken_out_too() -> None:
     caption = read_caption("<p> a </p> [SEG] [S[SEG]EG] <|im_[SEG]end|> b")
-    assert caption == Caption("a b", (Segment("", 3, 3),) * 3, 3)
+    assert caption == Caption("a b", (CaptionSegment("", 3, 3),) * 3, 3)
 
 
 @given(_spoken)
@@ -109,17 +109,17 @@ def test_long_text_is_cut_with_an_ellipsis() -> None:
 
 
 def test_each_mark_is_given_its_mask_in_order() -> None:
-    assert pair(read_caption(_TRUCK), 2) == (
+    assert pair_masks(read_caption(_TRUCK), 2) == (
         MaskedSegment("A white pickup truck", 0, 20, 0),
         MaskedSegment("the red building", 46, 62, 1),
     )
-    assert pair(read_caption("Nothing."), 0) == ()
+    assert pair_masks(read_caption("Nothing."), 0) == ()
 
 
 @pytest.mark.parametrize("masks", [0, 1, 3])
 def test_a_count_that_differs_is_reported_with_both_numbers(masks: int) -> None:
     with pytest.raises(PredictionFailed) as caught:
-        pair(read_caption(_TRUCK), masks)
+        pair_masks(read_caption(_TRUCK), masks)
     assert caught.value.code == "provider_protocol"
     assert "2 masks" in caught.value.message
     assert f"{masks} came" in caught.value.message

@@ -13,8 +13,8 @@ from pycocotools import mask as reader
 from shapely import MultiPolygon, Polygon
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.coco import CocoDocument, decode_rle, encode_rle, file_name_of, rle_counts
-from rotoscope.media.outlines import MOST_CORNERS, outlines_of
+from rotoscope.media.image.coco import CocoDocument, decode_rle, encode_rle, file_name_of, rle_counts
+from rotoscope.media.image.outlines import MAX_CORNERS, trace_outlines
 
 # The library speaks to numpy as numpy 1 wanted it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,13 +41,13 @@ def _drawn(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def _polygons(mask: np.ndarray) -> list[Polygon]:
-    return [Polygon(list(zip(ring[::2], ring[1::2], strict=True))) for ring in outlines_of(mask).rings]
+    return [Polygon(list(zip(ring[::2], ring[1::2], strict=True))) for ring in trace_outlines(mask).rings]
 
 
 def _given_back(mask: np.ndarray) -> np.ndarray:
     """What pycocotools makes of the polygons."""
     height, width = mask.shape
-    rings = [list(map(float, ring)) for ring in outlines_of(mask).rings]
+    rings = [list(map(float, ring)) for ring in trace_outlines(mask).rings]
     if not rings:
         return np.zeros_like(mask)
     return np.asarray(reader.decode(reader.merge(reader.frPyObjects(rings, height, width))), np.bool_)
@@ -158,14 +158,14 @@ DRAWN = {
 def test_a_mask_without_holes_comes_back_from_its_polygons(what: str) -> None:
     mask = DRAWN[what]
     assert np.array_equal(_given_back(mask), mask)
-    assert outlines_of(mask).holes == 0
+    assert trace_outlines(mask).holes == 0
     assert sum(polygon.area for polygon in _polygons(mask)) == mask.sum()
 
 
 def test_parts_that_touch_at_a_corner_are_polygons_of_their_own() -> None:
-    assert len(outlines_of(DRAWN["squares that touch at a corner"]).rings) == 2
-    assert len(outlines_of(DRAWN["a diagonal"]).rings) == 30
-    assert len(outlines_of(DRAWN["squares side by side"]).rings) == 1
+    assert len(trace_outlines(DRAWN["squares that touch at a corner"]).rings) == 2
+    assert len(trace_outlines(DRAWN["a diagonal"]).rings) == 30
+    assert len(trace_outlines(DRAWN["squares side by side"]).rings) == 1
 
 
 @given(_masks, st.integers(1, 3))
@@ -177,7 +177,7 @@ def test_every_mask_comes_back_from_valid_polygons_with_its_holes_filled(mask: n
     back = _given_back(mask)
     assert not (mask & ~back).any(), "a selected pixel is in no polygon"
     assert np.array_equal(back, _filled(mask))
-    if outlines_of(mask).holes == 0:
+    if trace_outlines(mask).holes == 0:
         assert np.array_equal(back, mask)
 
 
@@ -194,7 +194,7 @@ def test_holes_are_filled_and_the_file_says_so() -> None:
 
 def test_noise_has_no_polygons_and_the_file_says_so() -> None:
     noise = np.indices((700, 700)).sum(axis=0) % 2 == 0
-    assert noise.sum() * 4 > MOST_CORNERS
+    assert noise.sum() * 4 > MAX_CORNERS
     document = CocoDocument("a.png", 700, 700)
     document.add(0, "noise", noise)
     (annotation,) = json.loads(document.content())["annotations"]

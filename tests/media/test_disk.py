@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.disk import Disk, this_disk
+from rotoscope.media.storage import Disk, system_disk
 from rotoscope.media.vault import Vault
 
 
@@ -31,7 +31,7 @@ def _refusing(code: int) -> Callable[[int], None]:
 
 
 def test_a_file_is_kept_where_only_descriptors_that_can_be_written_are_flushed(tmp_path: Path) -> None:
-    vault = Vault(tmp_path / "vault", Disk(_fsync_of_windows, None, has_folders=False))
+    vault = Vault(tmp_path / "vault", Disk(_fsync_of_windows, None, can_open_folders=False))
     kept = vault.keep(b"content", "image/png")
     vault.write_id("an id")
     assert kept.path.read_bytes() == b"content"
@@ -40,31 +40,31 @@ def test_a_file_is_kept_where_only_descriptors_that_can_be_written_are_flushed(t
 
 def test_the_drive_itself_is_waited_for_where_the_system_can(tmp_path: Path) -> None:
     waited: list[int] = []
-    Vault(tmp_path, Disk(_refusing(errno.EIO), waited.append, has_folders=True)).keep(b"content", "image/png")
+    Vault(tmp_path, Disk(_refusing(errno.EIO), waited.append, can_open_folders=True)).keep(b"content", "image/png")
     assert len(waited) == 2, "the file, and the folder with its name"
 
 
 @pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EINVAL, errno.ENOTTY])
 def test_a_file_system_that_cannot_wait_for_its_drive_is_told_as_usual(tmp_path: Path, code: int) -> None:
     flushed: list[int] = []
-    Vault(tmp_path, Disk(flushed.append, _refusing(code), has_folders=True)).keep(b"content", "image/png")
+    Vault(tmp_path, Disk(flushed.append, _refusing(code), can_open_folders=True)).keep(b"content", "image/png")
     assert len(flushed) == 2
 
 
 def test_a_disk_that_fails_keeps_nothing_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed):
-        Vault(tmp_path, Disk(_refusing(errno.EIO), None, has_folders=True)).keep(b"content", "image/png")
+        Vault(tmp_path, Disk(_refusing(errno.EIO), None, can_open_folders=True)).keep(b"content", "image/png")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_disk_of_this_system_takes_files_and_folders(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"content")
-    this_disk().flush_file(file)
-    this_disk().flush_folder(tmp_path)
+    system_disk().flush_file(file)
+    system_disk().flush_folder(tmp_path)
 
 
 def test_no_folder_is_opened_where_there_is_nothing_to_do_for_one(tmp_path: Path) -> None:
-    Disk(_ignore, None, has_folders=False).flush_folder(tmp_path / "nowhere")
+    Disk(_ignore, None, can_open_folders=False).flush_folder(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError):
-        Disk(_ignore, None, has_folders=True).flush_folder(tmp_path / "nowhere")
+        Disk(_ignore, None, can_open_folders=True).flush_folder(tmp_path / "nowhere")

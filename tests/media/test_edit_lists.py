@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from films import film, number_of, pictures, pitch, sound, trim
 
-from rotoscope.media.videos import clean_sound, clean_video, first_frame, poster, probe_sound, probe_video
+from rotoscope.media.video.videos import clean_sound, clean_video, first_frame, poster, probe_sound, probe_video
 
 _CUT = "a piece of a longer one"
 

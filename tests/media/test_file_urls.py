@@ -3,7 +3,7 @@
 import pytest
 
 from rotoscope.errors import InvalidInput, UnsafeSource
-from rotoscope.media.file_urls import judge_path, path_of_url
+from rotoscope.media.file_urls import check_path_name, path_of_url
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_url_of_another_machine_is_refused(url: str, *, windows: bool) -> None
 @pytest.mark.parametrize("url", ["file:////server/share/b.png", r"file:///\\server\share\b.png", "file:///%5C%5Cs%5Cb"])
 def test_another_machine_is_not_reached_by_an_empty_host_on_windows(url: str) -> None:
     with pytest.raises(UnsafeSource, match="another machine"):
-        judge_path(path_of_url(url, windows=True), windows=True)
+        check_path_name(path_of_url(url, windows=True), windows=True)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_another_machine_is_not_reached_by_an_empty_host_on_windows(url: str) ->
 )
 def test_a_path_of_another_machine_or_device_is_refused_before_it_is_looked_at(path: str) -> None:
     with pytest.raises(UnsafeSource, match="another machine"):
-        judge_path(path, windows=True)
+        check_path_name(path, windows=True)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def test_a_path_of_another_machine_or_device_is_refused_before_it_is_looked_at(p
 )
 def test_devices_and_second_streams_are_no_files(path: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        judge_path(path, windows=True)
+        check_path_name(path, windows=True)
     assert caught.value.code == "path_invalid"
 
 
 @pytest.mark.parametrize("path", [r"C:\Users\a\b.png", "C:/a/b.png", "b.png", r"..\console.png", "communication.png"])
 def test_plain_paths_are_left_alone(path: str) -> None:
-    judge_path(path, windows=True)
+    check_path_name(path, windows=True)
 
 
 @pytest.mark.parametrize("path", ["//tmp/a.png", "/a/con", "/a/b.png:x"])
 def test_elsewhere_these_are_names_as_any(path: str) -> None:
-    judge_path(path, windows=False)
+    check_path_name(path, windows=False)

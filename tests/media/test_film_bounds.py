@@ -11,13 +11,20 @@ import pytest
 from films import film
 
 from rotoscope.errors import TooLarge
-from rotoscope.media import counting, mask_films, videos
-from rotoscope.media.effort import form_for, frames_within, judge_decoding, judge_sound
-from rotoscope.media.limits import DEFAULT_LIMITS, VideoLimits, judge_frame
-from rotoscope.media.mask_films import read_mask_film
-from rotoscope.media.preparing import prepare
-from rotoscope.media.videos import clean_sound, clean_video, filmstrip, first_frame, poster, probe_video
-from rotoscope.models.carry import Carrier
+from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_frame_memory
+from rotoscope.media.preparing import prepare_media
+from rotoscope.media.video import mask_videos as mask_films
+from rotoscope.media.video import probing as counting
+from rotoscope.media.video import videos
+from rotoscope.media.video.effort import (
+    check_decode_effort,
+    check_sound_effort,
+    choose_encoder_settings,
+    max_probe_frames,
+)
+from rotoscope.media.video.mask_videos import read_mask_film
+from rotoscope.media.video.videos import clean_sound, clean_video, filmstrip, first_frame, poster, probe_video
+from rotoscope.models.uploads import UploadLimit
 
 _FAST_VPX = {"cpu-used": "8", "deadline": "realtime"}
 
@@ -38,7 +45,7 @@ def _grey(_: int, width: int, height: int) -> np.ndarray:
 )
 def test_work_that_takes_too_long_is_refused(size: tuple[int, int], frames: int, codec: str) -> None:
     with pytest.raises(TooLarge, match=f"{frames} frames") as caught:
-        form_for(size, size, frames, codec, DEFAULT_LIMITS)
+        choose_encoder_settings(size, size, frames, codec, DEFAULT_VIDEO_LIMITS)
     assert caught.value.hint
 
 
@@ -56,13 +63,13 @@ def test_work_that_takes_too_long_is_refused(size: tuple[int, int], frames: int,
 def test_what_must_be_encoded_is_with_care_then_in_haste_then_smaller(
     size: tuple[int, int], frames: int, codec: str, form: tuple[int, int, str]
 ) -> None:
-    found, seconds = form_for(size, size, frames, codec, DEFAULT_LIMITS)
+    found, seconds = choose_encoder_settings(size, size, frames, codec, DEFAULT_VIDEO_LIMITS)
     assert (found.width, found.height, found.preset) == form
-    assert seconds <= DEFAULT_LIMITS.effort_seconds
+    assert seconds <= DEFAULT_VIDEO_LIMITS.effort_seconds
 
 
 def test_encoding_is_refused_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(videos, "written", lambda *_: pytest.fail("it was written"))
+    monkeypatch.setattr(videos, "open_output", lambda *_: pytest.fail("it was written"))
     hasty = VideoLimits(effort_seconds=0.001)
     for source in (film(tmp_path / "a.webm", "libvpx"), film(tmp_path / "a.mp4", shape=Fraction(4, 3))):
         with pytest.raises(TooLarge, match="20 frames") as caught:
@@ -112,43 +119,43 @@ def test_frames_that_take_too_much_memory_are_refused_by_every_way_in(tmp_path: 
 )
 def test_bytes_of_decoded_frames_are_counted(width: int, height: int, bits: int, codec: str, taken: bool) -> None:
     if taken:
-        judge_frame(width, height, bits, codec)
+        check_frame_memory(width, height, bits, codec)
         return
     with pytest.raises(TooLarge, match=f"{width} x {height}"):
-        judge_frame(width, height, bits, codec)
+        check_frame_memory(width, height, bits, codec)
 
 
 def test_a_file_of_too_many_pieces_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TooLarge, match="pieces"):
-        probe_video(film(tmp_path / "a.mp4", tone=True), VideoLimits(pieces=30))
+        probe_video(film(tmp_path / "a.mp4", tone=True), VideoLimits(packets=30))
 
 
 def test_sounds_are_counted_by_channels_and_rate() -> None:
-    assert judge_sound(60, 48000, 2, DEFAULT_LIMITS) == pytest.approx(60 / 110)
+    assert check_sound_effort(60, 48000, 2, DEFAULT_VIDEO_LIMITS) == pytest.approx(60 / 110)
     for seconds, rate, channels in ((1700, 48000, 2), (300, 48000, 8), (300, 192_000, 2)):
         with pytest.raises(TooLarge):
-            judge_sound(seconds, rate, channels, DEFAULT_LIMITS)
+            check_sound_effort(seconds, rate, channels, DEFAULT_VIDEO_LIMITS)
 
 
 def test_mask_films_are_counted_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TooLarge, match="400 frames"):
-        judge_decoding((3840, 2160), 400, "hevc", DEFAULT_LIMITS)
-    monkeypatch.setattr(mask_films, "DEFAULT_LIMITS", VideoLimits(effort_seconds=0.001))
-    monkeypatch.setattr(mask_films, "_decoded", lambda _: pytest.fail("it was decoded"))
+        check_decode_effort((3840, 2160), 400, "hevc", DEFAULT_VIDEO_LIMITS)
+    monkeypatch.setattr(mask_films, "DEFAULT_VIDEO_LIMITS", VideoLimits(effort_seconds=0.001))
+    monkeypatch.setattr(mask_films, "_decode_mask_frames", lambda _: pytest.fail("it was decoded"))
     with pytest.raises(TooLarge, match="To read 20 frames"):
         read_mask_film(film(tmp_path / "a.mp4"), 81)
 
 
 def test_only_so_many_frames_are_tried_for_a_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert frames_within((64, 64), "h264", DEFAULT_LIMITS) == 2000
-    assert frames_within((3840, 2160), "hevc", DEFAULT_LIMITS) < 120
+    assert max_probe_frames((64, 64), "h264", DEFAULT_VIDEO_LIMITS) == 2000
+    assert max_probe_frames((3840, 2160), "hevc", DEFAULT_VIDEO_LIMITS) < 120
     tried = []
 
     def decode(frame: object) -> bool:
         tried.append(frame)
         return True
 
-    monkeypatch.setattr(counting, "frames_within", lambda *_: 7)
+    monkeypatch.setattr(counting, "max_probe_frames", lambda *_: 7)
     monkeypatch.setattr(counting, "is_hidden_frame", decode)
     with pytest.raises(counting.InvalidInput, match="Nothing in the file"):
         probe_video(film(tmp_path / "a.mp4", options={"bf": "0"}))
@@ -162,7 +169,7 @@ def test_a_4k_clip_costs_less_than_256_mb(tmp_path: Path, name: str, codec: str)
     code = (
         "import sys, resource, av, numpy, PIL.Image\n"
         "from pathlib import Path\n"
-        "from rotoscope.media.videos import clean_video, filmstrip, poster\n"
+        "from rotoscope.media.video.videos import clean_video, filmstrip, poster\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "path = Path(sys.argv[1])\n"
         "clean_video(path, path.with_suffix('.clean.mp4')), poster(path), filmstrip(path)\n"
@@ -175,9 +182,9 @@ def test_a_4k_clip_costs_less_than_256_mb(tmp_path: Path, name: str, codec: str)
 def test_what_could_not_be_brought_to_a_provider_is_not_copied(tmp_path: Path) -> None:
     source, target = film(tmp_path / "a.mp4", tone=True), tmp_path / "clean.mp4"
     with pytest.raises(TooLarge, match="Replicate takes files of up to") as caught:
-        prepare("video", source, target, Carrier("Replicate", 1000))
+        prepare_media("video", source, target, UploadLimit("Replicate", 1000))
     assert caught.value.hint
     assert not target.exists()
-    assert prepare("video", source, target, Carrier("Replicate", 10_000_000)).frames == 20
+    assert prepare_media("video", source, target, UploadLimit("Replicate", 10_000_000)).frames == 20
     large = film(tmp_path / "b.webm", "libvpx")  # is encoded: how large it becomes is not known before
-    assert prepare("video", large, target, Carrier("Replicate", 10)).frames == 20
+    assert prepare_media("video", large, target, UploadLimit("Replicate", 10)).frames == 20

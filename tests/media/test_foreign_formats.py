@@ -8,9 +8,9 @@ import pytest
 from films import film
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.preparing import prepare
+from rotoscope.media.preparing import prepare_media
 from rotoscope.media.sniff import content_type_of, foreign_format
-from rotoscope.media.videos import probe_sound, probe_video
+from rotoscope.media.video.videos import probe_sound, probe_video
 
 
 def _sound(path: Path, codec: str, muxer: str, rate: int = 44100) -> Path:
@@ -65,7 +65,7 @@ def test_a_film_of_another_format_is_named(tmp_path: Path, said: str) -> None:
         pytest.skip("this build writes none")
     for kind in ("video", "mask"):
         with pytest.raises(InvalidInput) as caught:
-            prepare(kind, path, tmp_path / "clean.mp4")  # type: ignore[arg-type]
+            prepare_media(kind, path, tmp_path / "clean.mp4")  # type: ignore[arg-type]
         assert caught.value.code == "unsupported"
         assert said in caught.value.message
     assert not (tmp_path / "clean.mp4").exists()
@@ -118,7 +118,7 @@ def test_text_as_a_mask_is_neither_a_picture_nor_a_film(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"just some words, more than a few of them" * 20)
     with pytest.raises(InvalidInput, match="neither a picture nor a film") as caught:
-        prepare("mask", path, tmp_path / "clean.mp4")
+        prepare_media("mask", path, tmp_path / "clean.mp4")
     assert caught.value.code == "not_media"
 
 

@@ -16,10 +16,10 @@ from decoding import InThread
 from PIL import Image
 
 from rotoscope.errors import InvalidInput, UserMistake
-from rotoscope.media.intake import Admitted, Intake, MediaKind
+from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
 from rotoscope.media.paths import Roots
 from rotoscope.media.vault import Vault
-from rotoscope.wire.egress import check_url
+from rotoscope.providers.http.egress import check_url
 
 pytestmark = pytest.mark.anyio
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
@@ -159,9 +159,9 @@ async def test_every_way_to_give_a_medium_gives_one_file_with_the_same_facts(
         assert facts(again) == facts(first), way
 
 
-def facts(found: Admitted) -> dict[str, Any]:
+def facts(found: AdmittedMedia) -> dict[str, Any]:
     """All but whether it was cut out of a video: that is of the way."""
-    return {name: getattr(found, name) for name in Admitted.__slots__ if name != "of_video"}
+    return {name: getattr(found, name) for name in AdmittedMedia.__slots__ if name != "is_first_frame"}
 
 
 async def test_a_jpeg_is_not_made_anew_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:
@@ -303,4 +303,4 @@ async def test_what_is_used_again_is_kept_for_as_long_again_and_what_is_removed_
 async def test_an_address_that_the_provider_reads_itself_is_passed_on_in_its_one_spelling(
     intake: Intake, text: str
 ) -> None:
-    assert await intake.admit("image", text, "image", pass_urls=True) == Admitted("https://example.com/a.png")
+    assert await intake.admit("image", text, "image", pass_urls=True) == AdmittedMedia("https://example.com/a.png")

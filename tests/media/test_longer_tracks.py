@@ -8,7 +8,7 @@ from films import film
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.limits import VideoLimits
-from rotoscope.media.videos import clean_video, probe_video
+from rotoscope.media.video.videos import clean_video, probe_video
 
 
 def _with_another(folder: Path, name: str, seconds: int) -> Path:

@@ -7,9 +7,9 @@ import pytest
 from films import film, pictures
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media import mask_films
-from rotoscope.media.mask_films import grey_frames, read_mask_film, write_mask_film
-from rotoscope.media.videos import probe_video
+from rotoscope.media.video import mask_videos as mask_films
+from rotoscope.media.video.mask_videos import read_grey_frames, read_mask_film, write_mask_film
+from rotoscope.media.video.videos import probe_video
 
 _SIZE = (160, 96)
 _AREA = 40 * 30 / (160 * 96)
@@ -58,16 +58,16 @@ def test_black_and_one_flat_colour_selects_the_colour(
 ) -> None:
     path = film(tmp_path / name, codec, draw=_coloured(colour), frames=8, options={"crf": "8", "b": "2M"})
     found = read_mask_film(path, 81)
-    assert found.looks_like_mask
+    assert found.is_mask
     assert (found.source, found.frames) == ("light", 8)
     assert found.least == pytest.approx(_AREA, rel=0.1)
     assert found.most == pytest.approx(_AREA, rel=0.1)
     assert found.is_plain == (colour == (255, 255, 255))
-    assert all((frame >= 128).mean() == pytest.approx(_AREA, rel=0.1) for frame in grey_frames(path, 81))
+    assert all((frame >= 128).mean() == pytest.approx(_AREA, rel=0.1) for frame in read_grey_frames(path, 81))
 
 
 def test_a_film_of_the_world_is_no_mask(tmp_path: Path) -> None:
-    assert not read_mask_film(film(tmp_path / "a.mp4"), 81).looks_like_mask
+    assert not read_mask_film(film(tmp_path / "a.mp4"), 81).is_mask
 
 
 def test_bright_patches_of_many_colours_are_no_mask(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_bright_patches_of_many_colours_are_no_mask(tmp_path: Path) -> None:
         colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 255, 255)], np.uint8)
         return np.repeat(colours[(np.arange(width) // 32 + number) % 5][None], height, axis=0)
 
-    assert not read_mask_film(film(tmp_path / "a.mp4", draw=draw), 81).looks_like_mask
+    assert not read_mask_film(film(tmp_path / "a.mp4", draw=draw), 81).is_mask
 
 
 @pytest.mark.parametrize(("codec", "name"), [("libvpx-vp9", "a.webm"), ("prores_ks", "a.mov")])
@@ -86,7 +86,7 @@ def test_what_is_opaque_is_the_mask_where_the_colours_are_none(
     pixels = {"prores_ks": "yuva444p10le"}.get(codec, "yuva420p")
     path = film(tmp_path / name, codec, draw=draw, frames=6, pixels=pixels)  # type: ignore[arg-type]
     found = read_mask_film(path, 81)
-    assert (found.source, found.conflict, found.is_plain, found.looks_like_mask) == ("alpha", False, False, True)
+    assert (found.source, found.conflict, found.is_plain, found.is_mask) == ("alpha", False, False, True)
     assert found.least == pytest.approx(_AREA, rel=0.1)
     target = tmp_path / "mask.mp4"
     write_mask_film(path, target, found, _SIZE)
@@ -131,7 +131,7 @@ def test_a_film_is_written_anew_in_black_and_white_in_another_size_at_the_same_t
 
 def test_a_turned_mask_film_is_read_and_written_upright(tmp_path: Path) -> None:
     source, target = film(tmp_path / "a.mp4", draw=_coloured((0, 255, 0)), frames=2, turn=-90), tmp_path / "mask.mp4"
-    upright = next(iter(grey_frames(source, 1)))
+    upright = next(iter(read_grey_frames(source, 1)))
     assert upright.shape == (160, 96)
     write_mask_film(source, target, read_mask_film(source, 81), (96, 160))
     sent = pictures(target)[0][:, :, 0] > 127

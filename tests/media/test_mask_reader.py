@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from photos import as_jpeg, draw_photo
 from PIL import Image, ImageDraw, ImageFilter
 
-from rotoscope.media.mask_reader import MaskReading, read_mask
-from rotoscope.media.pictures import clean, decode
+from rotoscope.media.image.mask_reader import MaskReading, read_mask
+from rotoscope.media.image.pictures import clean_picture, decode_upright
 
 Picture = NDArray[np.uint8]
 WIDTH, HEIGHT = 160, 120
@@ -42,7 +42,7 @@ def _as_admitted(image: Image.Image) -> Image.Image:
     """The picture as it comes through the intake: written anew, and decoded."""
     target = io.BytesIO()
     image.save(target, "PNG")
-    return decode(clean(target.getvalue(), exact=True).content, exact=True)
+    return decode_upright(clean_picture(target.getvalue(), exact=True).content, exact=True)
 
 
 def _read(image: Image.Image) -> MaskReading:
@@ -137,7 +137,7 @@ def test_one_transparent_pixel_or_border_does_not_turn_a_mask_inside_out() -> No
     for image in (stray, border, soft):
         read = _read(image)
         assert _overlap(read.mask, blob) > 0.97
-        assert not read.contradicts
+        assert not read.is_contradictory
         assert any("colours were used" in remark for remark in read.remarks)
 
 
@@ -164,7 +164,7 @@ def test_white_that_is_transparent_contradicts_itself() -> None:
     blob = _blob()
     image = _grey(blob).convert("RGBA")
     image.putalpha(_grey(~blob))
-    assert _read(image).contradicts
+    assert _read(image).is_contradictory
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), None])
@@ -184,7 +184,7 @@ def test_an_alpha_that_says_nothing_is_left_alone() -> None:
         image = _grey(blob).convert("RGBA")
         image.putalpha(alpha)
         assert np.array_equal(_read(image).mask, blob)
-        assert not _read(image).contradicts
+        assert not _read(image).is_contradictory
 
 
 def _objects(draw: st.DrawFn) -> NDArray[np.int64]:

@@ -11,8 +11,15 @@ from photos import as_jpeg, draw_photo
 from PIL import Image, ImageDraw
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.mask_reader import read_mask
-from rotoscope.media.masks import Box, area_of, box_of, fit_to, mask_png, painted_difference
+from rotoscope.media.image.mask_reader import read_mask
+from rotoscope.media.image.masks import (
+    BoundingBox,
+    area_of,
+    bounding_box,
+    encode_mask_png,
+    find_painted_mask,
+    fit_mask_to_size,
+)
 
 _masks = arrays.arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
@@ -33,7 +40,7 @@ def test_a_mask_that_was_painted_on_the_picture_is_found(colour: tuple[int, int,
     blob, photo = _blob(), draw_photo()
     paint = Image.blend(photo, Image.new("RGB", photo.size, colour), 0.5)
     painted = as_jpeg(Image.composite(paint, photo, Image.fromarray(blob)), quality)
-    found = painted_difference(painted, photo)
+    found = find_painted_mask(painted, photo)
     assert found is not None
     assert _overlap(found, blob) > 0.9
 
@@ -41,7 +48,7 @@ def test_a_mask_that_was_painted_on_the_picture_is_found(colour: tuple[int, int,
 def test_a_painted_picture_of_another_scale_is_compared_in_the_size_of_the_original() -> None:
     blob, photo = _blob(800, 600), draw_photo(800, 600).reduce(4).resize((800, 600))
     painted = Image.composite(Image.new("RGB", photo.size, (255, 0, 0)), photo, Image.fromarray(blob))
-    found = painted_difference(painted.resize((400, 300)), photo)
+    found = find_painted_mask(painted.resize((400, 300)), photo)
     assert found is not None
     assert found.shape == (600, 800)
     assert _overlap(found, blob) > 0.9
@@ -49,23 +56,23 @@ def test_a_painted_picture_of_another_scale_is_compared_in_the_size_of_the_origi
 
 def test_no_mask_is_made_up_when_nothing_or_everything_differs() -> None:
     photo = draw_photo()
-    assert painted_difference(as_jpeg(photo, 60), photo) is None
-    assert painted_difference(photo.point(lambda value: 255 - value // 3), photo) is None
-    assert painted_difference(photo.resize((150, 150)), photo) is None
+    assert find_painted_mask(as_jpeg(photo, 60), photo) is None
+    assert find_painted_mask(photo.point(lambda value: 255 - value // 3), photo) is None
+    assert find_painted_mask(photo.resize((150, 150)), photo) is None
 
 
 def test_a_box_ends_before_its_right_and_bottom() -> None:
     mask = np.zeros((10, 20), np.bool_)
     mask[2:5, 7:11] = True
-    assert box_of(mask) == Box(left=7, top=2, right=11, bottom=5)
+    assert bounding_box(mask) == BoundingBox(left=7, top=2, right=11, bottom=5)
     assert area_of(mask) == pytest.approx(12 / 200)
-    assert box_of(np.zeros((4, 4), np.bool_)) is None
+    assert bounding_box(np.zeros((4, 4), np.bool_)) is None
     assert area_of(np.zeros((0, 4), np.bool_)) == 0.0
 
 
 @given(_masks)
 def test_a_box_is_the_smallest_that_holds_the_mask(mask: np.ndarray) -> None:
-    box = box_of(mask)
+    box = bounding_box(mask)
     if box is None:
         assert not mask.any()
         return
@@ -76,10 +83,10 @@ def test_a_box_is_the_smallest_that_holds_the_mask(mask: np.ndarray) -> None:
 
 def test_a_mask_that_is_a_pixel_off_is_fitted_and_it_is_said() -> None:
     mask = _blob(853, 480)
-    fitted, resized = fit_to(mask, 854, 480)
+    fitted, resized = fit_mask_to_size(mask, 854, 480)
     assert (fitted.shape, resized) == ((480, 854), True)
     assert _overlap(fitted[:, :853], mask) > 0.99
-    same, resized = fit_to(mask, 853, 480)
+    same, resized = fit_mask_to_size(mask, 853, 480)
     assert same is mask
     assert not resized
 
@@ -87,18 +94,18 @@ def test_a_mask_that_is_a_pixel_off_is_fitted_and_it_is_said() -> None:
 @given(_masks, st.integers(1, 5))
 def test_enlarging_by_a_whole_number_repeats_each_pixel(mask: np.ndarray, times: int) -> None:
     height, width = mask.shape
-    fitted, _ = fit_to(mask, width * times, height * times)
+    fitted, _ = fit_mask_to_size(mask, width * times, height * times)
     assert np.array_equal(fitted, mask.repeat(times, axis=0).repeat(times, axis=1))
 
 
 @pytest.mark.parametrize("size", [(256, 256), (480, 854), (640, 480)])
 def test_a_mask_of_another_shape_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(InvalidInput, match="854 x 480"):
-        fit_to(_blob(*size), 854, 480)
+        fit_mask_to_size(_blob(*size), 854, 480)
 
 
 def test_a_mask_is_written_as_black_and_white() -> None:
-    image = Image.open(io.BytesIO(mask_png(_blob())))
+    image = Image.open(io.BytesIO(encode_mask_png(_blob())))
     assert (image.format, image.mode) == ("PNG", "L")
     assert set(np.unique(np.asarray(image)).tolist()) == {0, 255}
     read = read_mask(image)
@@ -108,4 +115,4 @@ def test_a_mask_is_written_as_black_and_white() -> None:
 
 @given(_masks)
 def test_a_mask_that_was_written_is_read_back_by_any_reader(mask: np.ndarray) -> None:
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(mask_png(mask)))), mask * 255)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_mask_png(mask)))), mask * 255)

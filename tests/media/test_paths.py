@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
-from rotoscope.media.paths import Roots, default_roots, open_file
+from rotoscope.media.paths import Roots, default_roots, open_local_file
 
 LIMIT = 1000
 
@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(text: str | Path, root: Path) -> bytes:
-    with open_file(str(text), Roots((root,), root), LIMIT) as file:
+    with open_local_file(str(text), Roots((root,), root), LIMIT) as file:
         return file.read()
 
 
@@ -175,7 +175,7 @@ def test_a_path_that_changes_while_it_is_resolved_gets_one_clear_sentence(root: 
         raise fault
 
     with pytest.raises(InvalidInput, match="cannot be followed") as caught:
-        open_file("a.png", Roots((root,), root), LIMIT, resolve)
+        open_local_file("a.png", Roots((root,), root), LIMIT, resolve)
     assert caught.value.code == "path_invalid"
 
 
@@ -202,7 +202,7 @@ def test_a_link_that_takes_the_place_of_what_was_judged_is_not_followed(root: Pa
         return real
 
     with pytest.raises((UnsafeSource, InvalidInput)):
-        open_file("sub/deep/a.png", Roots((root,), root), LIMIT, resolve).close()
+        open_local_file("sub/deep/a.png", Roots((root,), root), LIMIT, resolve).close()
     assert (root / swapped).resolve() == target
 
 
@@ -224,7 +224,7 @@ def test_a_system_that_opens_by_whole_paths_only_compares_what_it_opened(
         return real
 
     with pytest.raises(InvalidInput, match="cannot be followed"):
-        open_file("sub/a.png", Roots((root,), root), LIMIT, resolve)
+        open_local_file("sub/a.png", Roots((root,), root), LIMIT, resolve)
 
 
 def test_a_folder_that_may_be_passed_but_not_listed_is_passed(root: Path) -> None:

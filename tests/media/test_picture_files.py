@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from rotoscope.errors import InvalidInput, TooLarge
-from rotoscope.media.pictures import Limits, check_size, clean, decode
+from rotoscope.media.image.pictures import PictureLimits, clean_picture, decode_upright, read_picture_size
 
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 _LAID = Image.Exif()
@@ -95,7 +95,7 @@ def _in_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _seen(content: bytes) -> list[tuple[int, ...]]:
-    image = decode(content).convert("RGB")
+    image = decode_upright(content).convert("RGB")
     scale = image.width // len(_COLOURS)
     return [image.getpixel((scale * number + scale // 2, image.height // 2)) for number in range(len(_COLOURS))]  # type: ignore[misc]
 
@@ -109,44 +109,44 @@ def _far(seen: list[tuple[int, ...]], expected: tuple[tuple[int, ...], ...] = _C
 def test_colours_with_a_profile_leave_as_the_same_colours_in_srgb(kind: str, profile: bytes) -> None:
     options = {"subsampling": 0} if kind == "JPEG" else {}
     data = _encoded(_in_profile(_flags(), profile), kind, quality=100, icc_profile=profile, **options)
-    cleaned = clean(data)
+    cleaned = clean_picture(data)
     assert _far(_seen(data)) > 12
     assert _far(_seen(cleaned.content)) <= 6
     assert b"ICC_PROFILE" not in cleaned.content
-    assert _far(_seen(clean(cleaned.content).content)) <= 6
+    assert _far(_seen(clean_picture(cleaned.content).content)) <= 6
 
 
 def test_a_palette_keeps_its_numbers_and_a_transparent_picture_its_transparency() -> None:
     palette = _in_profile(_flags(), _ADOBE).quantize(16)
-    cleaned = clean(_encoded(palette, "PNG", icc_profile=_ADOBE, transparency=2))
-    again = decode(cleaned.content)
+    cleaned = clean_picture(_encoded(palette, "PNG", icc_profile=_ADOBE, transparency=2))
+    again = decode_upright(cleaned.content)
     assert _far(_seen(cleaned.content)) <= 6
     assert again.mode == "P"
     assert again.info == {"transparency": 2}
     assert np.array_equal(np.asarray(again), np.asarray(palette))
     clear = _in_profile(_flags(), _ADOBE)
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
-    cleaned = clean(_encoded(clear, "PNG", icc_profile=_ADOBE))
+    cleaned = clean_picture(_encoded(clear, "PNG", icc_profile=_ADOBE))
     assert _far(_seen(cleaned.content)) <= 6
-    assert np.array_equal(decode(cleaned.content).getchannel("A"), clear.getchannel("A"))
+    assert np.array_equal(decode_upright(cleaned.content).getchannel("A"), clear.getchannel("A"))
 
 
 def test_a_grey_photo_is_turned_to_srgb_and_the_numbers_of_objects_are_not() -> None:
     profile = _grey_profile(1.0)
-    photo = clean(_encoded(_photo().convert("L"), "PNG", icc_profile=profile))
+    photo = clean_picture(_encoded(_photo().convert("L"), "PNG", icc_profile=profile))
     linear = np.asarray(_photo().convert("L")).astype(float) / 255
     expected = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    assert np.abs(np.asarray(decode(photo.content)) - expected).max() <= 3
+    assert np.abs(np.asarray(decode_upright(photo.content)) - expected).max() <= 3
     ids = Image.fromarray(np.repeat(np.arange(9, dtype=np.uint8), 90).reshape(27, 30))
     for mode in ("L", "LA"):
-        kept = clean(_encoded(ids.convert(mode), "PNG", icc_profile=profile))
-        assert np.array_equal(np.asarray(decode(kept.content)), np.asarray(ids.convert(mode)))
+        kept = clean_picture(_encoded(ids.convert(mode), "PNG", icc_profile=profile))
+        assert np.array_equal(np.asarray(decode_upright(kept.content)), np.asarray(ids.convert(mode)))
 
 
 def test_a_picture_in_srgb_is_left_as_it_is_whatever_its_profile_is_called() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     data = _encoded(_photo(), "PNG", icc_profile=srgb)
-    assert clean(data).content == clean(_encoded(_photo(), "PNG")).content
+    assert clean_picture(data).content == clean_picture(_encoded(_photo(), "PNG")).content
 
 
 _BAD = {
@@ -161,8 +161,10 @@ _BAD = {
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_a_broken_or_foreign_profile_fails_no_picture(kind: str, bad: str) -> None:
     data = _encoded(_photo(), kind, quality=95, icc_profile=_BAD[bad])
-    plain = decode(_encoded(_photo(), kind, quality=95))
-    change = np.abs(np.asarray(decode(clean(data).content).convert("RGB")).astype(int) - np.asarray(plain))
+    plain = decode_upright(_encoded(_photo(), kind, quality=95))
+    change = np.abs(
+        np.asarray(decode_upright(clean_picture(data).content).convert("RGB")).astype(int) - np.asarray(plain)
+    )
     assert change.mean() < 3
 
 
@@ -170,14 +172,14 @@ def test_a_broken_or_foreign_profile_fails_no_picture(kind: str, bad: str) -> No
 def test_a_png_whose_profile_cannot_even_be_pressed_out_is_taken(body: bytes) -> None:
     data = _encoded(_photo(), "PNG")
     for chunk in (_chunk(b"iCCP", body), _chunk(b"iCCP", body)[:-4] + b"bad!"):
-        cleaned = clean(data[:33] + chunk + data[33:])
-        assert np.array_equal(np.asarray(decode(cleaned.content)), np.asarray(_photo()))
-        assert check_size(data[:33] + chunk + data[33:]) == _photo().size
+        cleaned = clean_picture(data[:33] + chunk + data[33:])
+        assert np.array_equal(np.asarray(decode_upright(cleaned.content)), np.asarray(_photo()))
+        assert read_picture_size(data[:33] + chunk + data[33:]) == _photo().size
 
 
 def test_a_picture_for_a_press_is_taken_with_and_without_a_profile_that_can_be_used() -> None:
     for options in ({}, {"icc_profile": _icc(b"CMYK", {})}, {"icc_profile": _ADOBE}):
-        cleaned = clean(_encoded(_flags("CMYK"), "JPEG", quality=95, **options))
+        cleaned = clean_picture(_encoded(_flags("CMYK"), "JPEG", quality=95, **options))
         assert cleaned.content_type == "image/jpeg"
         assert _far(_seen(cleaned.content)) <= 6
 
@@ -195,8 +197,8 @@ def test_a_jpeg_without_its_end_marker_is_read_when_every_pixel_is_there(mode: s
     data = _encoded(_photo().convert(mode), "JPEG", **_JPEGS[options])
     assert data.endswith(b"\xff\xd9")
     cut = data[:-2] + rest
-    assert np.array_equal(np.asarray(decode(cut)), np.asarray(decode(data)))
-    assert clean(cut).content == clean(data).content
+    assert np.array_equal(np.asarray(decode_upright(cut)), np.asarray(decode_upright(data)))
+    assert clean_picture(cut).content == clean_picture(data).content
 
 
 @pytest.mark.parametrize("options", _JPEGS)
@@ -204,7 +206,7 @@ def test_a_jpeg_without_its_end_marker_is_read_when_every_pixel_is_there(mode: s
 def test_a_jpeg_that_lacks_pixels_is_refused(options: str, missing: float) -> None:
     data = _encoded(_photo(), "JPEG", **_JPEGS[options])
     cut = data[: -missing if isinstance(missing, int) else int(len(data) * (1 - missing))]
-    for read in (decode, clean):
+    for read in (decode_upright, clean_picture):
         with pytest.raises(InvalidInput) as refusal:
             read(cut)
         assert refusal.value.code == "corrupt"
@@ -217,14 +219,14 @@ def test_a_progressive_jpeg_that_ends_between_two_scans_is_refused() -> None:
     for start in starts[1:]:
         table = data.rfind(b"\xff\xc4", 0, start)  # the codes of a scan stand before it
         with pytest.raises(InvalidInput):
-            decode(data[:table])
+            decode_upright(data[:table])
 
 
 def test_what_cameras_put_into_a_jpeg_and_behind_it_is_no_part_of_it() -> None:
     inner = _encoded(_photo(40, 30), "JPEG", progressive=True)
     data = _encoded(_photo(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0" + inner)
     for more in (inner, b"SEFT" * 100, bytes(5000)):
-        assert clean(data + more).content == clean(_encoded(_photo(), "JPEG")).content
+        assert clean_picture(data + more).content == clean_picture(_encoded(_photo(), "JPEG")).content
 
 
 def _scans(count: int) -> bytes:
@@ -274,15 +276,15 @@ def _frames(count: int) -> bytes:
 def test_a_file_of_more_parts_than_a_picture_has_is_refused_before_it_is_decoded(
     make: "functools.partial[bytes]", few: int, many: int, what: str
 ) -> None:
-    assert clean(make(few)).width
-    for read in (check_size, decode, clean):
+    assert clean_picture(make(few)).width
+    for read in (read_picture_size, decode_upright, clean_picture):
         with pytest.raises(TooLarge, match=what) as refusal:
             read(make(many))
         assert refusal.value.hint
 
 
 def test_a_gif_may_have_any_number_of_pictures() -> None:
-    assert clean(_moves(200_000)).notes
+    assert clean_picture(_moves(200_000)).notes
 
 
 _HEAVY = {
@@ -297,7 +299,7 @@ _HEAVY = {
 @pytest.mark.parametrize("name", _HEAVY)
 def test_a_picture_that_takes_more_memory_than_one_may_is_refused_by_its_header(name: str) -> None:
     data, _ = _HEAVY[name]
-    for read in (check_size, decode, clean):
+    for read in (read_picture_size, decode_upright, clean_picture):
         with pytest.raises(TooLarge, match=r"MB of memory with its file, and at most \d+ MB"):
             read(data)
 
@@ -313,18 +315,18 @@ def test_a_webp_is_judged_before_its_decoder_takes_memory_for_it(monkeypatch: py
         pytest.fail("the decoder was made")
 
     for data in pictures.values():
-        assert check_size(data) == (40, 30)
+        assert read_picture_size(data) == (40, 30)
     monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile._open", refuse)
     for data in pictures.values():
         with pytest.raises(TooLarge, match="40 x 30 pixels"):
-            check_size(data, Limits(webp_memory=16))
+            read_picture_size(data, PictureLimits(webp_memory=16))
 
 
 _GROWTH = """
 import re, sys
 from pathlib import Path
 from PIL import ImageCms
-from rotoscope.media.pictures import clean
+from rotoscope.media.image.pictures import clean
 def peak():  # of this process, not of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 clean(Path(sys.argv[1]).read_bytes())
@@ -355,4 +357,4 @@ def test_what_is_taken_costs_no_more_memory_than_a_picture_may(
     (tmp_path / "large").write_bytes(_encoded(Image.new(mode, size), kind, **options))
     command = [sys.executable, "-c", _GROWTH, str(tmp_path / "small"), str(tmp_path / "large")]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    assert int(done.stdout) * 1024 < 1e6 * Limits().memory
+    assert int(done.stdout) * 1024 < 1e6 * PictureLimits().memory

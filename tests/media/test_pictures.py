@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from rotoscope.errors import InvalidInput, TooLarge, UserMistake
-from rotoscope.media.pictures import Limits, check_size, clean, decode
+from rotoscope.media.image.pictures import PictureLimits, clean_picture, decode_upright, read_picture_size
 
 _SECRET = b"AWS_SECRET_MARKER_0123456789"
 
@@ -61,8 +61,8 @@ def _webp_of(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_every_kind_that_is_taken_is_decoded(kind: str) -> None:
     data = _encoded(_photo(), kind)
-    assert check_size(data) == (40, 30)
-    assert decode(data).size == (40, 30)
+    assert read_picture_size(data) == (40, 30)
+    assert decode_upright(data).size == (40, 30)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -70,15 +70,15 @@ def test_every_kind_that_is_taken_is_decoded(kind: str) -> None:
 def test_a_turned_photo_is_set_upright_just_as_pillow_does(kind: str, orientation: int) -> None:
     data = _encoded(_photo(), kind, exif=_exif(orientation))
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    upright = decode(data)
-    assert check_size(data) == upright.size == expected.size
+    upright = decode_upright(data)
+    assert read_picture_size(data) == upright.size == expected.size
     assert np.array_equal(np.asarray(upright), np.asarray(expected.convert(upright.mode)))
 
 
 def test_orientation_is_baked_in_and_not_applied_twice() -> None:
-    cleaned = clean(_encoded(_photo(), "JPEG", exif=_exif(6)))
+    cleaned = clean_picture(_encoded(_photo(), "JPEG", exif=_exif(6)))
     assert (cleaned.width, cleaned.height) == (30, 40)
-    assert decode(cleaned.content).size == (30, 40)
+    assert decode_upright(cleaned.content).size == (30, 40)
     assert not Image.open(io.BytesIO(cleaned.content)).getexif()
 
 
@@ -86,19 +86,19 @@ def test_an_orientation_that_stands_after_the_pixels_is_found_before_they_are_sh
     data = _encoded(_photo(), "PNG")
     exif = _exif(8).tobytes().removeprefix(b"Exif\0\0")
     late = data.replace(_chunk(b"IEND", b""), _chunk(b"eXIf", exif) + _chunk(b"IEND", b""))
-    assert check_size(late) == decode(late).size == (30, 40)
+    assert read_picture_size(late) == decode_upright(late).size == (30, 40)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage!", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"])
 def test_a_photo_with_broken_exif_is_taken_as_it_stands(kind: str, exif: bytes) -> None:
     data = _encoded(_photo(), kind, exif=exif)
-    assert check_size(data) == decode(data).size == (40, 30)
+    assert read_picture_size(data) == decode_upright(data).size == (40, 30)
 
 
 @pytest.mark.parametrize("value", [0, 9, 300])
 def test_an_orientation_that_does_not_exist_is_ignored(value: int) -> None:
-    assert check_size(_encoded(_photo(), "JPEG", exif=_exif(value))) == (40, 30)
+    assert read_picture_size(_encoded(_photo(), "JPEG", exif=_exif(value))) == (40, 30)
 
 
 def test_nothing_but_pixels_leaves_a_png() -> None:
@@ -107,11 +107,11 @@ def test_nothing_but_pixels_leaves_a_png() -> None:
     notes.add_itxt("XML:com.adobe.xmp", _SECRET.decode())
     data = _encoded(_photo(), "PNG", pnginfo=notes, exif=_exif(1), icc_profile=_SECRET, dpi=(72, 72)) + _SECRET * 3
     assert data.count(_SECRET) >= 5
-    cleaned = clean(data)
+    cleaned = clean_picture(data)
     assert cleaned.content_type == "image/png"
     assert _SECRET not in cleaned.content
     assert {name for name in (b"tEXt", b"iTXt", b"eXIf", b"iCCP", b"pHYs") if name in cleaned.content} == set()
-    assert np.array_equal(np.asarray(decode(cleaned.content)), np.asarray(_photo()))
+    assert np.array_equal(np.asarray(decode_upright(cleaned.content)), np.asarray(_photo()))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF"])
@@ -119,7 +119,7 @@ def test_nothing_but_pixels_leaves_the_other_kinds(kind: str) -> None:
     options = {} if kind == "GIF" else {"exif": _exif(1), "icc_profile": _SECRET, "xmp": _SECRET}
     data = _encoded(_photo(), kind, comment=_SECRET, **options) + _SECRET
     assert data.count(_SECRET) >= 2
-    cleaned = clean(data)
+    cleaned = clean_picture(data)
     assert _SECRET not in cleaned.content
     assert cleaned.content_type == ("image/png" if kind == "GIF" else "image/jpeg")
     assert (cleaned.width, cleaned.height) == (40, 30)
@@ -145,20 +145,20 @@ def _difference(one: Image.Image, other: Image.Image) -> float:
 def test_a_jpeg_neither_grows_nor_loses(quality: int, sampling: int, orientation: int) -> None:
     options = {"quality": quality, "subsampling": sampling, "optimize": True, "exif": _exif(orientation)}
     data = _encoded(_grain(320, 256), "JPEG", **options)
-    cleaned = clean(data)
+    cleaned = clean_picture(data)
     assert cleaned.content_type == "image/jpeg"
     # Half the colours along one side cannot be written for the other side, so a picture laid on its side gets all.
     assert len(cleaned.content) < (1.5 if sampling == 1 and orientation in (6, 8) else 1.05) * len(data)
-    assert _difference(decode(cleaned.content), decode(data)) < 1.3
+    assert _difference(decode_upright(cleaned.content), decode_upright(data)) < 1.3
 
 
 def test_a_progressive_jpeg_or_one_whose_blocks_move_does_not_grow_or_lose_much() -> None:
     progressive = _encoded(_grain(320, 256), "JPEG", quality=85, progressive=True)
     odd = _encoded(_grain(317, 251), "JPEG", quality=85, exif=_exif(6))
     for data in (progressive, odd):
-        cleaned = clean(data)
+        cleaned = clean_picture(data)
         assert len(cleaned.content) < 1.6 * len(data)
-        assert _difference(decode(cleaned.content), decode(data)) < 1.6
+        assert _difference(decode_upright(cleaned.content), decode_upright(data)) < 1.6
 
 
 @pytest.mark.parametrize("size", [(320, 256), (1, 1), (7, 200), (33, 17)])
@@ -166,10 +166,10 @@ def test_a_progressive_jpeg_or_one_whose_blocks_move_does_not_grow_or_lose_much(
 def test_a_png_keeps_its_size_and_every_value(mode: str, size: tuple[int, int]) -> None:
     image = _grain(*size).quantize(200) if mode == "P" else _grain(*size).convert(mode)
     data = _encoded(image, "PNG", optimize=True)
-    cleaned = clean(data)
+    cleaned = clean_picture(data)
     assert cleaned.content_type == "image/png"
     assert len(cleaned.content) <= len(data)
-    assert np.array_equal(np.asarray(decode(cleaned.content)), np.asarray(image))
+    assert np.array_equal(np.asarray(decode_upright(cleaned.content)), np.asarray(image))
 
 
 def test_what_is_hidden_among_the_pixels_of_a_png_does_not_leave() -> None:
@@ -181,9 +181,9 @@ def test_what_is_hidden_among_the_pixels_of_a_png_does_not_leave() -> None:
     palette = _encoded(_photo().quantize(7), "PNG")
     unused = palette.replace(end, _chunk(b"prVt", _SECRET) + end + _SECRET)
     for data in (behind, beside, unused):
-        content = clean(data).content
+        content = clean_picture(data).content
         assert _SECRET not in content
-        assert np.array_equal(np.asarray(decode(content)), np.asarray(decode(data)))
+        assert np.array_equal(np.asarray(decode_upright(content)), np.asarray(decode_upright(data)))
         (body,) = re.findall(rb"(?s)IDAT(.*)....IEND", content)
         assert _SECRET not in zlib.decompressobj().decompress(body)
 
@@ -195,63 +195,63 @@ def test_a_png_with_a_filter_that_does_not_exist_or_a_wrong_checksum_is_refused(
     pressed[-1] ^= 1
     for data in (wrong, _bare_png(16, 16, pixels=rows[:-1])):
         with pytest.raises(InvalidInput):
-            clean(data)
+            clean_picture(data)
 
 
 def test_a_webp_with_loss_becomes_a_jpeg_and_no_large_png() -> None:
     photo = _grain(640, 480)
     data = _encoded(photo, "WEBP", quality=90)
-    cleaned = clean(data)
+    cleaned = clean_picture(data)
     assert cleaned.content_type == "image/jpeg"
     assert len(cleaned.content) < len(_encoded(photo, "JPEG", quality=95, subsampling=0))
-    assert _difference(decode(cleaned.content), decode(data)) < 2.5
+    assert _difference(decode_upright(cleaned.content), decode_upright(data)) < 2.5
 
 
 def test_a_webp_that_is_transparent_exact_or_flat_keeps_what_it_has() -> None:
     clear = _grain(64, 48)
     clear.putalpha(Image.linear_gradient("L").resize((64, 48)))
-    soft = clean(_encoded(clear, "WEBP", quality=90))
+    soft = clean_picture(_encoded(clear, "WEBP", quality=90))
     assert soft.content_type == "image/webp"
-    assert np.array_equal(decode(soft.content).getchannel("A"), clear.getchannel("A"))
-    exact = clean(_encoded(clear, "WEBP", lossless=True, exact=True))
+    assert np.array_equal(decode_upright(soft.content).getchannel("A"), clear.getchannel("A"))
+    exact = clean_picture(_encoded(clear, "WEBP", lossless=True, exact=True))
     assert exact.content_type == "image/png"
-    assert np.array_equal(np.asarray(decode(exact.content)), np.asarray(clear))
-    opaque = clean(_encoded(_grain(64, 48).convert("RGBA"), "WEBP", quality=90))
+    assert np.array_equal(np.asarray(decode_upright(exact.content)), np.asarray(clear))
+    opaque = clean_picture(_encoded(_grain(64, 48).convert("RGBA"), "WEBP", quality=90))
     assert opaque.content_type == "image/jpeg"
-    flat = clean(_encoded(Image.new("RGB", (64, 48), (255, 255, 255)), "WEBP", quality=90))
+    flat = clean_picture(_encoded(Image.new("RGB", (64, 48), (255, 255, 255)), "WEBP", quality=90))
     assert flat.content_type == "image/png"
 
 
 def test_a_grey_jpeg_stays_grey_and_a_print_one_becomes_rgb() -> None:
-    assert decode(clean(_encoded(_photo().convert("L"), "JPEG")).content).mode == "L"
-    assert decode(clean(_encoded(_photo().convert("CMYK"), "JPEG")).content).mode == "RGB"
+    assert decode_upright(clean_picture(_encoded(_photo().convert("L"), "JPEG")).content).mode == "L"
+    assert decode_upright(clean_picture(_encoded(_photo().convert("CMYK"), "JPEG")).content).mode == "RGB"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 def test_a_png_keeps_its_mode_and_its_values(mode: str) -> None:
     image = _photo().convert(mode) if mode != "P" else _photo().quantize(7)
-    again = decode(clean(_encoded(image, "PNG")).content)
+    again = decode_upright(clean_picture(_encoded(image, "PNG")).content)
     assert again.mode == mode
     assert np.array_equal(np.asarray(again), np.asarray(image))
 
 
 def test_the_transparent_colour_of_a_palette_is_kept() -> None:
     data = _encoded(_photo().quantize(7), "PNG", transparency=3)
-    assert decode(clean(data).content).info == {"transparency": 3}
+    assert decode_upright(clean_picture(data).content).info == {"transparency": 3}
 
 
 def test_sixteen_bit_grey_is_scaled_but_small_ids_are_kept() -> None:
     grey = _encoded(Image.fromarray(np.array([[0, 256, 65535]], dtype=np.uint16)), "PNG")
-    assert np.asarray(decode(grey)).tolist() == [[0, 1, 255]]
+    assert np.asarray(decode_upright(grey)).tolist() == [[0, 1, 255]]
     ids = _encoded(Image.fromarray(np.array([[0, 1, 4]], dtype=np.uint16)), "PNG")
-    assert np.asarray(decode(ids)).tolist() == [[0, 1, 4]]
+    assert np.asarray(decode_upright(ids)).tolist() == [[0, 1, 4]]
 
 
 def test_of_an_animation_only_the_first_frame_is_read() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "WEBP", "PNG"):
         data = _encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-        assert decode(data).convert("RGB").getpixel((4, 4)) == (255, 0, 0)
+        assert decode_upright(data).convert("RGB").getpixel((4, 4)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_of_an_animation_only_the_first_frame_is_read() -> None:
     ],
 )
 def test_a_bomb_is_refused_by_its_header(data: bytes, sides: str) -> None:
-    for read in (check_size, decode, clean):
+    for read in (read_picture_size, decode_upright, clean_picture):
         with pytest.raises(TooLarge) as refusal:
             read(data)
         assert refusal.value.code == "too_large"
@@ -277,26 +277,26 @@ def test_a_bomb_is_refused_by_its_header(data: bytes, sides: str) -> None:
 
 def test_a_webp_bomb_is_refused_before_its_canvas_is_made() -> None:
     with pytest.raises(TooLarge, match="at most 64 are read"):
-        decode(_webp_of(16383, 16383))
+        decode_upright(_webp_of(16383, 16383))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_of_a_picture_that_moves_the_first_is_used_and_that_is_told(kind: str) -> None:
     frames = [Image.new("L", (300, 200), 3 * n) for n in range(60)]
     data = _encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-    cleaned = clean(data, Limits(megapixels=1))
+    cleaned = clean_picture(data, PictureLimits(megapixels=1))
     assert cleaned.notes == (
         f"The picture moves (it is a {kind} of several pictures); only its first picture is used.",
     )
-    assert decode(cleaned.content).convert("L").getextrema() == (0, 0)
-    assert clean(cleaned.content).notes == clean(_encoded(frames[0], kind)).notes == ()
+    assert decode_upright(cleaned.content).convert("L").getextrema() == (0, 0)
+    assert clean_picture(cleaned.content).notes == clean_picture(_encoded(frames[0], kind)).notes == ()
 
 
 def test_a_compressed_text_bomb_is_no_picture_we_decode() -> None:
     bomb = _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000), 9))
     data = _encoded(_photo(), "PNG")
     with pytest.raises(InvalidInput) as refusal:
-        decode(data[:33] + bomb + data[33:])
+        decode_upright(data[:33] + bomb + data[33:])
     assert refusal.value.code == "corrupt"
 
 
@@ -306,7 +306,7 @@ def test_a_truncated_picture_is_refused(kind: str, part: float) -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     data = _encoded(noise, kind)
     with pytest.raises(InvalidInput) as refusal:
-        decode(data[: int(len(data) * part)])
+        decode_upright(data[: int(len(data) * part)])
     assert refusal.value.code == "corrupt"
 
 
@@ -330,7 +330,7 @@ def test_a_truncated_picture_is_refused(kind: str, part: float) -> None:
 )
 def test_what_is_no_picture_of_ours_is_refused_with_its_code(data: bytes, code: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        clean(data)
+        clean_picture(data)
     assert refusal.value.code == code
     assert refusal.value.hint
     assert len(refusal.value.message) < 120
@@ -353,8 +353,8 @@ def test_broken_bytes_give_a_picture_or_our_own_error_and_nothing_else(
     for place, value in changes:
         data[place % len(data)] = value
     try:
-        cleaned = clean(bytes(data))
+        cleaned = clean_picture(bytes(data))
     except UserMistake as mistake:
         assert mistake.code in {"corrupt", "not_media", "unsupported", "too_large"}  # noqa: PT017 - either outcome is right
     else:
-        assert (cleaned.width, cleaned.height) == check_size(cleaned.content)
+        assert (cleaned.width, cleaned.height) == read_picture_size(cleaned.content)

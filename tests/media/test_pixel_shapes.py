@@ -8,7 +8,7 @@ import pytest
 from films import bars, film
 from PIL import Image
 
-from rotoscope.media.videos import clean_video, filmstrip, first_frame, poster, probe_video
+from rotoscope.media.video.videos import clean_video, filmstrip, first_frame, poster, probe_video
 
 _WIDE, _NARROW = Fraction(64, 27), Fraction(8, 9)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rotoscope.media.previews import Panel, contact_sheet, encode_jpeg, overlay
+from rotoscope.media.image.previews import SheetPanel, contact_sheet, encode_jpeg, overlay_masks
 
 
 def _square(left: int, right: int, size: int = 120) -> np.ndarray:
@@ -18,7 +18,7 @@ def _square(left: int, right: int, size: int = 120) -> np.ndarray:
 @pytest.mark.parametrize("shade", [0, 128, 255])
 def test_a_mask_can_be_told_from_any_ground(shade: int) -> None:
     picture = Image.new("RGB", (120, 120), (shade,) * 3)
-    painted = np.asarray(overlay(picture, [_square(30, 90)])).astype(int)
+    painted = np.asarray(overlay_masks(picture, [_square(30, 90)])).astype(int)
     assert np.abs(painted[60, 60] - shade).max() > 40
     edge = painted[60, 24:36].reshape(-1)
     assert edge.max() - edge.min() > 150
@@ -26,13 +26,13 @@ def test_a_mask_can_be_told_from_any_ground(shade: int) -> None:
 
 
 def test_the_fill_is_45_percent_opaque() -> None:
-    painted = np.asarray(overlay(Image.new("RGB", (120, 120)), [_square(30, 90)]))
+    painted = np.asarray(overlay_masks(Image.new("RGB", (120, 120)), [_square(30, 90)]))
     assert painted[60, 60].tolist() == pytest.approx([0.45 * 86, 0.45 * 180, 0.45 * 233], abs=1.5)
 
 
 def test_masks_have_colours_of_their_own_and_more_than_seven_begin_anew() -> None:
     masks = [_square(12 * n + 1, 12 * n + 11) for n in range(9)]
-    painted = np.asarray(overlay(Image.new("RGB", (120, 120)), masks))
+    painted = np.asarray(overlay_masks(Image.new("RGB", (120, 120)), masks))
     centres = [tuple(painted[12 * n + 6, 12 * n + 6].tolist()) for n in range(9)]
     assert len(set(centres[:7])) == 7
     assert centres[7:] == centres[:2]
@@ -40,16 +40,16 @@ def test_masks_have_colours_of_their_own_and_more_than_seven_begin_anew() -> Non
 
 def test_the_picture_itself_is_left_alone_and_empty_masks_leave_no_trace() -> None:
     picture = Image.new("RGB", (120, 120), "red")
-    same = overlay(picture, [np.zeros((120, 120), dtype=np.bool_)])
+    same = overlay_masks(picture, [np.zeros((120, 120), dtype=np.bool_)])
     assert same is not picture
     assert np.array_equal(np.asarray(same), np.asarray(picture))
-    overlay(picture, [_square(0, 120)])
+    overlay_masks(picture, [_square(0, 120)])
     assert picture.getpixel((60, 60)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
 def test_a_picture_of_any_mode_is_painted_in_colour(mode: str) -> None:
-    painted = overlay(Image.new(mode, (120, 120)), [_square(0, 60)])
+    painted = overlay_masks(Image.new(mode, (120, 120)), [_square(0, 60)])
     assert (painted.mode, painted.size) == ("RGB", (120, 120))
 
 
@@ -68,9 +68,9 @@ def test_lower_quality_is_smaller() -> None:
 def test_a_contact_sheet_has_a_place_and_words_for_every_panel() -> None:
     wide, tall = Image.new("RGB", (160, 90), "navy"), Image.new("RGBA", (50, 200), (200, 0, 0, 255))
     panels = [
-        Panel("One", "a short line", wide),
-        Panel("Two", "a line that is long " * 8, tall),
-        Panel("Three", "", wide),
+        SheetPanel("One", "a short line", wide),
+        SheetPanel("Two", "a line that is long " * 8, tall),
+        SheetPanel("Three", "", wide),
     ]
     sheet = contact_sheet(panels, 2)
     pixels = np.asarray(sheet)
@@ -83,7 +83,7 @@ def test_a_contact_sheet_has_a_place_and_words_for_every_panel() -> None:
 
 
 def test_a_single_word_that_is_too_long_stays_on_one_line() -> None:
-    panel = Panel("x" * 200, "", Image.new("L", (10, 10)))
+    panel = SheetPanel("x" * 200, "", Image.new("L", (10, 10)))
     assert contact_sheet([panel], 1).height == 640 + 14 + round(26 * 1.35) + 2 * 36
 
 

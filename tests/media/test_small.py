@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rotoscope.media.small import small_picture
+from rotoscope.media.image.thumbnails import make_thumbnail
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
@@ -27,7 +27,7 @@ def opened(content: bytes) -> Image.Image:
 @given(st.integers(1, 2000), st.integers(1, 1200), st.sampled_from(MODES))
 def test_any_picture_fits_and_keeps_its_shape(width: int, height: int, mode: str) -> None:
     image = Image.radial_gradient("L").resize((width, height)).convert("RGB").convert(mode)
-    small = small_picture(image)
+    small = make_thumbnail(image)
     assert len(small.content) <= 100_000
     with opened(small.content) as shown:
         assert shown.size == (small.width, small.height)
@@ -39,7 +39,7 @@ def test_any_picture_fits_and_keeps_its_shape(width: int, height: int, mode: str
 
 
 def test_the_picture_that_compresses_worst_still_fits() -> None:
-    small = small_picture(noise(1600, 1200))
+    small = make_thumbnail(noise(1600, 1200))
     assert len(small.content) <= 100_000
     assert small.content_type == "image/jpeg"
     assert small.width >= 300
@@ -47,13 +47,13 @@ def test_the_picture_that_compresses_worst_still_fits() -> None:
 
 @pytest.mark.parametrize("most", [60_000, 10_000, 1_000])
 def test_fewer_bytes_are_had_by_less_quality_and_then_fewer_pixels(most: int) -> None:
-    assert len(small_picture(noise(800, 600), most=most).content) <= most
+    assert len(make_thumbnail(noise(800, 600), most=most).content) <= most
 
 
 def test_a_mask_keeps_its_exact_values() -> None:
     mask = Image.new("L", (640, 480))
     mask.paste(255, (100, 100, 300, 300))
-    small = small_picture(mask)
+    small = make_thumbnail(mask)
     assert small.content_type == "image/png"
     with opened(small.content) as shown:
         assert (np.asarray(shown) == np.asarray(mask)).all()
@@ -62,5 +62,5 @@ def test_a_mask_keeps_its_exact_values() -> None:
 def test_transparent_parts_become_white_in_a_photo() -> None:
     image = noise(600, 400).convert("RGBA")
     image.paste((0, 0, 0, 0), (0, 0, 300, 400))
-    with opened(small_picture(image).content) as shown:
+    with opened(make_thumbnail(image).content) as shown:
         assert min(shown.convert("RGB").getpixel((100, 200))) > 240  # type: ignore[arg-type]

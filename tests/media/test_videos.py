@@ -15,17 +15,18 @@ import pytest
 from PIL import Image
 
 from rotoscope.errors import InvalidInput, StorageFailed, TooLarge
-from rotoscope.media import clips, counting
-from rotoscope.media.videos import (
+from rotoscope.media.video import opening as clips
+from rotoscope.media.video import probing as counting
+from rotoscope.media.video.videos import (
     VideoLimits,
     clean_sound,
     clean_video,
     filmstrip,
     first_frame,
-    grey_frames,
     poster,
     probe_sound,
     probe_video,
+    read_grey_frames,
 )
 
 _SECRET = b"AWS_SECRET_MARKER_0123456789"
@@ -313,7 +314,7 @@ def test_cleaning_never_holds_a_whole_file(tmp_path: Path) -> None:
     code = (
         "import sys, resource, av\n"
         "from pathlib import Path\n"
-        "from rotoscope.media.videos import clean_video\n"
+        "from rotoscope.media.video.videos import clean_video\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "clean_video(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
@@ -339,7 +340,7 @@ _HOSTILE = {
 def test_what_is_no_media_never_reaches_ffmpeg(
     tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(clips, "quiet_av", lambda: pytest.fail("FFmpeg was asked"))
+    monkeypatch.setattr(clips, "import_av", lambda: pytest.fail("FFmpeg was asked"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         body = _HOSTILE[what]
         path = tmp_path / "a.mp4"
@@ -461,7 +462,7 @@ def test_a_few_bytes_that_stand_for_endless_tables_are_refused_before_they_are_b
     samples = _patched(_film(tmp_path / "a.mp4"), b"stsz", 8, struct.pack(">II", 1, 50_000_000))
     pieces = _film(tmp_path / "b.mp4", movflags="frag_keyframe+empty_moov")
     _patched(pieces, b"trun", 4, struct.pack(">II", 1, 50_000_000))
-    monkeypatch.setattr(clips, "quiet_av", lambda: pytest.fail("FFmpeg was asked"))
+    monkeypatch.setattr(clips, "import_av", lambda: pytest.fail("FFmpeg was asked"))
     for path in (samples, pieces):
         with pytest.raises(TooLarge, match="announces 500000"):
             probe_video(path)
@@ -470,8 +471,8 @@ def test_a_few_bytes_that_stand_for_endless_tables_are_refused_before_they_are_b
 def test_samples_that_overlap_do_not_make_a_small_file_an_endless_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "_READ_AGAIN", 0)
-    monkeypatch.setattr(counting, "_SLACK", 1000)
+    monkeypatch.setattr(counting, "_MAX_REREAD", 0)
+    monkeypatch.setattr(counting, "_REREAD_SLACK", 1000)
     with pytest.raises(InvalidInput) as caught:
         probe_video(_film(tmp_path / "a.mp4", "mjpeg"))
     assert caught.value.code == "corrupt"
@@ -518,12 +519,12 @@ def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest
     source = _film(tmp_path / "a.mp4")
     with pytest.raises(StorageFailed):
         clean_video(source, tmp_path / "no" / "such" / "folder.mp4")
-    with pytest.raises(StorageFailed), clips.av_errors_are_ours():
+    with pytest.raises(StorageFailed), clips.map_av_errors():
         raise av.error.OSError(ENOSPC, "No space left on device")
 
 
 def test_a_header_that_points_before_the_start_of_the_file_is_broken() -> None:
-    with pytest.raises(InvalidInput) as caught, clips.av_errors_are_ours():
+    with pytest.raises(InvalidInput) as caught, clips.map_av_errors():
         raise OSError(EINVAL, "Invalid argument")
     assert caught.value.code == "corrupt"
 
@@ -588,10 +589,10 @@ def test_a_filmstrip_of_a_very_wide_video_stays_small(tmp_path: Path) -> None:
 
 def test_grey_frames_are_read_one_by_one_up_to_a_number(tmp_path: Path) -> None:
     path = _film(tmp_path / "a.mp4", turn=(-90, False))
-    frames = list(grey_frames(path, 7))
+    frames = list(read_grey_frames(path, 7))
     assert [frame.shape for frame in frames] == [(160, 96)] * 7
     assert frames[0].dtype == np.uint8
-    assert len(list(grey_frames(path, 400))) == 20
+    assert len(list(read_grey_frames(path, 400))) == 20
 
 
 _SOUNDS = [
@@ -661,7 +662,7 @@ def test_ffmpeg_says_nothing_and_importing_loads_nothing_heavy(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:-400])
     code = (
         "import sys, logging; logging.basicConfig(level=0)\n"
-        "from rotoscope.media.videos import probe_video\n"
+        "from rotoscope.media.video.videos import probe_video\n"
         "from rotoscope.errors import UserMistake\n"
         "assert not {'av', 'PIL', 'numpy'} & set(sys.modules)\n"
         "from pathlib import Path\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.access import SANDBOX_URL, Access, access_of
+from rotoscope.models.access import SANDBOX_URL, Access, resolve_access
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.settings import read_settings
 
@@ -11,15 +11,15 @@ PROVIDERS = load_catalog(manifest_folder()).providers
 
 
 def access(**environ: str) -> Access:
-    return access_of(read_settings(environ), PROVIDERS)
+    return resolve_access(read_settings(environ), PROVIDERS)
 
 
 def test_without_any_key_the_sandbox_serves_every_provider() -> None:
     found = access()
     assert found.sandbox
-    assert found.built_in
-    assert all(found.usable(name) for name in PROVIDERS)
-    assert found.bases["gateway"]["api"] == f"{SANDBOX_URL}/replicate"
+    assert found.is_built_in
+    assert all(found.is_usable(name) for name in PROVIDERS)
+    assert found.base_urls["gateway"]["api"] == f"{SANDBOX_URL}/replicate"
 
 
 @pytest.mark.parametrize("value", ["", "  ", "${FAL_KEY}", "$FAL_KEY", "${FAL_KEY:-}"])
@@ -30,7 +30,7 @@ def test_a_key_that_is_empty_or_was_never_expanded_is_no_key(value: str) -> None
 def test_with_one_key_the_sandbox_serves_nothing_and_only_that_provider_is_usable() -> None:
     found = access(FAL_KEY="id:secret")
     assert not found.sandbox
-    assert [name for name in PROVIDERS if found.usable(name)] == ["fal"]
+    assert [name for name in PROVIDERS if found.is_usable(name)] == ["fal"]
 
 
 def test_the_operator_can_insist_on_the_sandbox_or_forbid_it() -> None:
@@ -41,16 +41,16 @@ def test_the_operator_can_insist_on_the_sandbox_or_forbid_it() -> None:
 def test_a_sandbox_at_an_url_is_trusted_and_serves_all() -> None:
     found = access(ROTOSCOPE_SANDBOX="http://127.0.0.1:8765/", FAL_KEY="x")
     assert found.sandbox
-    assert not found.built_in
-    assert found.bases["replicate"]["api"] == "http://127.0.0.1:8765"
-    assert found.trusted == {"127.0.0.1:8765"}
+    assert not found.is_built_in
+    assert found.base_urls["replicate"]["api"] == "http://127.0.0.1:8765"
+    assert found.trusted_hosts == {"127.0.0.1:8765"}
     assert "x" not in found.keys.values()
 
 
 def test_a_base_url_of_the_operators_replaces_every_base_and_is_trusted() -> None:
     found = access(REPLICATE_API_TOKEN="r", REPLICATE_BASE_URL="https://proxy.example/v1/")
-    assert found.bases["replicate"] == {"api": "https://proxy.example"}
-    assert found.trusted == frozenset()
+    assert found.base_urls["replicate"] == {"api": "https://proxy.example"}
+    assert found.trusted_hosts == frozenset()
     assert found.own_hosts == {"replicate": {"proxy.example"}}
 
 
@@ -72,14 +72,14 @@ def test_a_base_url_of_the_operators_replaces_every_base_and_is_trusted() -> Non
 )
 def test_a_base_url_on_the_providers_own_host_keeps_its_other_hosts(variable: str, provider: str, value: str) -> None:
     found = access(FAL_KEY="k", **{variable: value})
-    assert found.bases[provider] == PROVIDERS[provider].bases
-    assert not found.trusted
+    assert found.base_urls[provider] == PROVIDERS[provider].bases
+    assert not found.trusted_hosts
 
 
 @pytest.mark.parametrize("value", ["https://queue.fal.run:8443", "https://queue.fal.run.example", "http://127.0.0.1:9"])
 def test_a_base_url_on_another_host_or_port_replaces_all(value: str) -> None:
     found = access(FAL_KEY="k", FAL_BASE_URL=value)
-    assert set(found.bases["fal"].values()) == {value}
+    assert set(found.base_urls["fal"].values()) == {value}
 
 
 def test_the_two_halves_of_a_key_are_a_key_and_one_alone_is_none() -> None:
@@ -89,8 +89,8 @@ def test_the_two_halves_of_a_key_are_a_key_and_one_alone_is_none() -> None:
 
 
 def test_a_gateway_key_without_its_base_url_goes_nowhere() -> None:
-    assert not access(GATEWAY_API_KEY="g").usable("gateway")
-    assert access(GATEWAY_API_KEY="g", GATEWAY_BASE_URL="https://gw.example/replicate").usable("gateway")
+    assert not access(GATEWAY_API_KEY="g").is_usable("gateway")
+    assert access(GATEWAY_API_KEY="g", GATEWAY_BASE_URL="https://gw.example/replicate").is_usable("gateway")
 
 
 def test_keys_are_not_shown() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder, read_manifest
-from rotoscope.models.manifest import Tool
+from rotoscope.models.manifest import ToolName
 
 OWN = """
 id = "me/my-segmenter"
@@ -82,7 +82,7 @@ def test_an_example_holds_every_required_input(catalog: Catalog, model: str) -> 
     ],
 )
 def test_without_a_name_the_first_fitting_model_is_chosen(
-    catalog: Catalog, tool: Tool, kinds: set[str], model: str
+    catalog: Catalog, tool: ToolName, kinds: set[str], model: str
 ) -> None:
     manifest, _ = catalog.choose(tool, frozenset(kinds), None, lambda _: True)  # type: ignore[arg-type]
     assert manifest.id == model

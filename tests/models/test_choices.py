@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.errors import InvalidInput
-from rotoscope.jobs.calls import keys_of
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.models.meaning import trimmed
-from rotoscope.models.plan import plan
+from rotoscope.models.plan import plan_call
+from rotoscope.models.request_key import request_and_price_keys, trim_arguments
 
 CATALOG = load_catalog(manifest_folder())
 OFFERED = [
@@ -27,12 +26,12 @@ NEEDED = {"generate_video": {}, "edit_video_with_mask": {"video": "artifact://a"
 
 def planned(manifest: Manifest, **more: Any) -> dict[str, Any]:
     given = {"prompt": "a", **NEEDED[manifest.tool], **more}  # type: ignore[index]
-    return dict(plan(manifest, manifest.routes[0], given, lambda: 1).call.input)
+    return dict(plan_call(manifest, manifest.routes[0], given, lambda: 1).call.input)
 
 
 def key(manifest: Manifest, **more: Any) -> Any:
-    given = trimmed(manifest, {"prompt": "a", **NEEDED[manifest.tool], **more})  # type: ignore[index]
-    return keys_of("me", manifest, plan(manifest, manifest.routes[0], given, lambda: 1), {})
+    given = trim_arguments(manifest, {"prompt": "a", **NEEDED[manifest.tool], **more})  # type: ignore[index]
+    return request_and_price_keys("me", manifest, plan_call(manifest, manifest.routes[0], given, lambda: 1), {})
 
 
 @given(st.sampled_from(OFFERED), st.sampled_from([str.upper, str.title, str.swapcase]), st.text(" \t\n", max_size=2))

@@ -8,9 +8,9 @@ import pytest
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.models.plan import plan
-from rotoscope.predictions.dialects import DIALECTS
-from rotoscope.wire.messages import HttpCall
+from rotoscope.models.plan import plan_call
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.http.messages import HttpCall
 
 SEEDS = Path(__file__).parents[3] / "shared" / "seeds"
 CATALOG = load_catalog(manifest_folder())
@@ -32,7 +32,7 @@ VACE = dict(CATALOG.models["prunaai/vace-14b"].example)
 def worded(model: str, provider: str, arguments: Any) -> HttpCall:
     manifest = CATALOG.models[model]
     (route,) = (route for route in manifest.routes if route.provider == provider)
-    planned = plan(manifest, route, arguments.model_dump(mode="json"), lambda: 12345)
+    planned = plan_call(manifest, route, arguments.model_dump(mode="json"), lambda: 12345)
     found = CATALOG.providers[provider]
     return DIALECTS[found.dialect](found.bases).submit(planned.call)
 

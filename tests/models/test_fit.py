@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.models.fit import Clip, fitted
+from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 
 VACE = load_catalog(manifest_folder()).models["prunaai/vace-14b"]
 
 
 def fit(width: int, height: int, frames: int, **asked: Any) -> tuple[dict[str, Any], list[str]]:
-    return fitted(VACE, asked, Clip(width, height, frames))
+    return arguments_for_clip(VACE, asked, ClipShape(width, height, frames))
 
 
 @pytest.mark.parametrize(

@@ -4,32 +4,32 @@ import pytest
 
 from rotoscope.errors import PredictionFailed
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.models.harvest import MOST_FILES, Source, harvest
-from rotoscope.wire.messages import Json
+from rotoscope.models.outputs import MAX_OUTPUT_FILES, OutputFile, extract_output
+from rotoscope.providers.http.messages import Json
 
 MODELS = load_catalog(manifest_folder()).models
 
 
 def test_sa2va_on_replicate_gives_one_mask_and_its_words() -> None:
-    found = harvest(
+    found = extract_output(
         MODELS["bytedance/sa2va-4b-image"], {"img": "https://r.d/o.png", "response": "Sure, [SEG].<|end|>"}, {}
     )
-    assert found.masks == (Source("https://r.d/o.png"),)
+    assert found.masks == (OutputFile("https://r.d/o.png"),)
     assert found.text == "Sure, [SEG].<|end|>"
 
 
 def test_sa2va_on_fal_gives_its_masks_in_order() -> None:
     masks = [{"url": f"https://v3.fal.media/{n}.png", "content_type": "image/png", "width": 9} for n in range(3)]
-    found = harvest(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
+    found = extract_output(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
     assert [source.url for source in found.masks] == [mask["url"] for mask in masks]
     assert found.masks[0].content_type == "image/png"
 
 
 def test_an_output_that_is_the_file_itself_is_found() -> None:
-    found = harvest(MODELS["sam-v2-image"], "artifact://" + "b" * 64, {})
-    assert found.masks == (Source("artifact://" + "b" * 64),)
-    video = harvest(MODELS["bytedance/seedance-2.0"], "https://replicate.delivery/x.mp4", {})
-    assert video.video == Source("https://replicate.delivery/x.mp4")
+    found = extract_output(MODELS["sam-v2-image"], "artifact://" + "b" * 64, {})
+    assert found.masks == (OutputFile("artifact://" + "b" * 64),)
+    video = extract_output(MODELS["bytedance/seedance-2.0"], "https://replicate.delivery/x.mp4", {})
+    assert video.video == OutputFile("https://replicate.delivery/x.mp4")
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_an_output_that_is_the_file_itself_is_found() -> None:
 )
 def test_an_address_is_taken_as_printable_ascii(said: str, taken: str) -> None:
     for output in ({"img": said}, {"img": {"url": said}}):
-        found = harvest(MODELS["bytedance/sa2va-4b-image"], output, {})
+        found = extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})
         assert [source.url for source in found.masks] == [taken]
 
 
 def test_addresses_in_an_output_without_a_result_are_told_readable_and_not_endless() -> None:
     urls = ["https://r.d/half\ud83d.png", "https://r.d/" + "a" * 9000, "https://r.d/ü.png"]
     with pytest.raises(PredictionFailed) as caught:
-        harvest(MODELS["bytedance/sa2va-4b-image"], {"other": urls}, {}, lambda _: False)
+        extract_output(MODELS["bytedance/sa2va-4b-image"], {"other": urls}, {}, lambda _: False)
     assert caught.value.hint.endswith("https://r.d/half%EF%BF%BD.png https://r.d/%C3%BC.png")
     assert len(caught.value.hint) < 500
 
@@ -58,14 +58,14 @@ def test_addresses_in_an_output_without_a_result_are_told_readable_and_not_endle
 @pytest.mark.parametrize("output", [{"other": None}, {}, [], None, "text", {"img": {"u": 1}}])
 def test_a_success_without_a_result_is_an_honest_error(output: object) -> None:
     with pytest.raises(PredictionFailed) as caught:
-        harvest(MODELS["bytedance/sa2va-4b-image"], output, {})  # type: ignore[arg-type]
+        extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})  # type: ignore[arg-type]
     assert caught.value.code == "provider_protocol"
 
 
 def test_what_the_sandbox_says_of_its_method_is_kept_wherever_it_says_it() -> None:
     said = {"method": "salience", "confidence": 0.2, "notice": "No word was understood."}
-    in_output = harvest(MODELS["fal-ai/sam2/image"], {"image": {"url": "https://x/y.png"}, "sandbox": said}, {})
-    in_metrics = harvest(MODELS["sam-v2-image"], "artifact://c", {"sandbox": said})
+    in_output = extract_output(MODELS["fal-ai/sam2/image"], {"image": {"url": "https://x/y.png"}, "sandbox": said}, {})
+    in_metrics = extract_output(MODELS["sam-v2-image"], "artifact://c", {"sandbox": said})
     for found in (in_output, in_metrics):
         assert found.notice is not None
         assert (found.notice.method, found.notice.confidence) == ("salience", 0.2)
@@ -83,21 +83,21 @@ def test_what_the_sandbox_says_of_its_method_is_kept_wherever_it_says_it() -> No
 )
 def test_words_without_a_mask_are_what_the_model_gave(output: dict[str, Json]) -> None:
     """One in about five runs of a Sa2VA sibling had no picture."""
-    found = harvest(MODELS["bytedance/sa2va-4b-image"], output, {})
-    assert found.is_words_alone
+    found = extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})
+    assert found.is_text_only
     assert found.text == output.get("response")
 
 
 @pytest.mark.parametrize("more", [{"masks": []}, {"masks": None}, {"masks": {}}, {}])
 def test_a_description_needs_no_masks(more: dict[str, Json]) -> None:
-    found = harvest(MODELS["fal-ai/sa2va/8b/image"], {"output": "The picture shows a truck.", **more}, {})
+    found = extract_output(MODELS["fal-ai/sa2va/8b/image"], {"output": "The picture shows a truck.", **more}, {})
     assert (found.text, found.masks) == ("The picture shows a truck.", ())
 
 
 @pytest.mark.parametrize("output", [{"img": {"u": 1}, "response": "x"}, {"img": 7, "response": "x"}])
 def test_a_place_that_holds_what_cannot_be_read_is_not_called_empty(output: dict[str, Json]) -> None:
     with pytest.raises(PredictionFailed) as caught:
-        harvest(MODELS["bytedance/sa2va-4b-image"], output, {})
+        extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})
     assert caught.value.code == "provider_protocol"
 
 
@@ -118,7 +118,7 @@ URL = "https://replicate.delivery/x.png"
 )
 @pytest.mark.parametrize("model", ["bytedance/sa2va-4b-image", "fal-ai/sa2va/8b/image", "sam-v2-image"])
 def test_a_file_in_another_wrapping_is_taken(model: str, output: Json) -> None:
-    found = harvest(MODELS[model], output, {})
+    found = extract_output(MODELS[model], output, {})
     assert [source.url for source in found.masks] == [URL]
 
 
@@ -126,7 +126,7 @@ def test_a_file_in_another_wrapping_is_taken(model: str, output: Json) -> None:
     "output", [{"video": "https://r.d/x.mp4"}, [["https://r.d/x.mp4"]], {"a": {"url": "https://r.d/x.mp4"}}]
 )
 def test_a_video_in_another_wrapping_is_taken_with_a_warning(output: Json) -> None:
-    found = harvest(MODELS["bytedance/seedance-2.0"], output, {})
+    found = extract_output(MODELS["bytedance/seedance-2.0"], output, {})
     assert found.video is not None
     assert found.video.url == "https://r.d/x.mp4"
     assert len(found.warnings) == 1
@@ -136,19 +136,19 @@ def test_masks_in_a_dictionary_of_labels_keep_their_labels() -> None:
     output: Json = {
         "masks": {"truck": {"url": "https://v3.fal.media/1.png"}, "tree": {"url": "https://v3.fal.media/2.png"}}
     }
-    found = harvest(MODELS["fal-ai/sa2va/8b/image"], output, {})
+    found = extract_output(MODELS["fal-ai/sa2va/8b/image"], output, {})
     assert [(source.label, source.url[-5:]) for source in found.masks] == [("truck", "1.png"), ("tree", "2.png")]
 
 
 def test_further_videos_are_told_by_their_addresses() -> None:
-    found = harvest(MODELS["bytedance/seedance-2.0"], ["https://r.d/1.mp4", "https://r.d/2.mp4"], {})
-    assert found.video == Source("https://r.d/1.mp4")
+    found = extract_output(MODELS["bytedance/seedance-2.0"], ["https://r.d/1.mp4", "https://r.d/2.mp4"], {})
+    assert found.video == OutputFile("https://r.d/1.mp4")
     assert "https://r.d/2.mp4" in " ".join(found.warnings)
 
 
 def test_of_several_kinds_of_files_the_one_of_the_wanted_kind_is_taken() -> None:
     output: Json = {"thumbnail": "https://r.d/t.png", "link": "https://r.d/page", "video": "https://r.d/v.mp4"}
-    found = harvest(MODELS["bytedance/seedance-2.0"], output, {})
+    found = extract_output(MODELS["bytedance/seedance-2.0"], output, {})
     assert found.video is not None
     assert found.video.url == "https://r.d/v.mp4"
     assert "https://r.d/t.png" in " ".join(found.warnings)
@@ -156,7 +156,7 @@ def test_of_several_kinds_of_files_the_one_of_the_wanted_kind_is_taken() -> None
 
 def test_a_file_on_a_host_that_is_not_allowed_is_told_and_not_taken() -> None:
     with pytest.raises(PredictionFailed) as caught:
-        harvest(MODELS["sam-v2-image"], {"mask": "https://evil.example/x.png"}, {}, lambda _: False)
+        extract_output(MODELS["sam-v2-image"], {"mask": "https://evil.example/x.png"}, {}, lambda _: False)
     assert "https://evil.example/x.png" in caught.value.hint
 
 
@@ -166,13 +166,13 @@ def test_an_output_of_any_size_and_depth_is_looked_through_for_a_bounded_time() 
         deep = [deep]
     wide: Json = {"other": [f"https://r.d/{n}.png" for n in range(50_000)]}
     with pytest.raises(PredictionFailed):
-        harvest(MODELS["sam-v2-image"], {"x": deep}, {})
-    found = harvest(MODELS["sam-v2-image"], wide, {})
-    assert len(found.masks) == MOST_FILES
+        extract_output(MODELS["sam-v2-image"], {"x": deep}, {})
+    found = extract_output(MODELS["sam-v2-image"], wide, {})
+    assert len(found.masks) == MAX_OUTPUT_FILES
     assert len(" ".join(found.warnings)) < 3000
 
 
 def test_masks_beyond_the_most_that_are_taken_are_counted_and_told() -> None:
-    masks: Json = [{"url": f"https://v3.fal.media/{n}.png"} for n in range(MOST_FILES + 5)]
-    found = harvest(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
-    assert (len(found.masks), found.left_out, len(found.warnings)) == (MOST_FILES, 5, 1)
+    masks: Json = [{"url": f"https://v3.fal.media/{n}.png"} for n in range(MAX_OUTPUT_FILES + 5)]
+    found = extract_output(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
+    assert (len(found.masks), found.excess_count, len(found.warnings)) == (MAX_OUTPUT_FILES, 5, 1)

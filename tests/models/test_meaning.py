@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs.calls import keys_of
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Manifest
-from rotoscope.models.meaning import meaning, trimmed
-from rotoscope.models.plan import plan
-from rotoscope.wire.egress import check_url
+from rotoscope.models.plan import plan_call
+from rotoscope.models.request_key import canonical_request, request_and_price_keys, trim_arguments
+from rotoscope.providers.http.egress import check_url
 
 CATALOG = load_catalog(manifest_folder())
 VIDEO, MASK, PICTURE = (f"artifact://{letter * 64}" for letter in "abc")
@@ -108,9 +107,9 @@ def admitted(value: Any) -> Any:
 def keys(tool: str, asked: Mapping[str, Any], draw: int, manifest: Manifest | None = None) -> tuple[str, str]:
     manifest = manifest or CATALOG.models[MODELS[tool]]
     parsed = parse_arguments(TOOLS[tool].arguments, asked).model_dump(mode="json", exclude={"model", "dry_run"})
-    arguments = {name: admitted(value) for name, value in trimmed(manifest, parsed).items()}
-    planned = plan(manifest, manifest.routes[0], arguments, lambda: draw)
-    return keys_of("me", manifest, planned, {"sandbox": False})
+    arguments = {name: admitted(value) for name, value in trim_arguments(manifest, parsed).items()}
+    planned = plan_call(manifest, manifest.routes[0], arguments, lambda: draw)
+    return request_and_price_keys("me", manifest, planned, {"sandbox": False})
 
 
 @given(spelled_twice(), st.integers(0, 9), st.integers(0, 9))
@@ -193,12 +192,14 @@ def test_points_are_told_apart_by_the_pixel_that_is_sent(
 )
 def test_addresses_are_one_where_they_cannot_mean_two(one: str, other: str, equal: bool) -> None:
     manifest = CATALOG.models["bytedance/seedance-2.0"]
-    assert (meaning(manifest, {"image": one}) == meaning(manifest, {"image": other})) is equal
+    assert (canonical_request(manifest, {"image": one}) == canonical_request(manifest, {"image": other})) is equal
 
 
 def test_an_address_in_a_prompt_is_words() -> None:
     manifest = CATALOG.models["bytedance/seedance-2.0"]
-    assert meaning(manifest, {"prompt": "https://e.com/%2f"}) != meaning(manifest, {"prompt": "https://e.com/%2F"})
+    assert canonical_request(manifest, {"prompt": "https://e.com/%2f"}) != canonical_request(
+        manifest, {"prompt": "https://e.com/%2F"}
+    )
 
 
 def test_what_is_sent_is_trimmed_like_what_is_compared() -> None:
@@ -209,6 +210,6 @@ def test_what_is_sent_is_trimmed_like_what_is_compared() -> None:
         ("prunaai/vace-14b", EditVideoWithMask, {"prompt": "the cat ", "video": VIDEO, "mask": MASK}),
     ):
         manifest = CATALOG.models[tool]
-        sent = plan(manifest, manifest.routes[0], parse_arguments(shape, asked).model_dump(mode="json"), lambda: 1)
+        sent = plan_call(manifest, manifest.routes[0], parse_arguments(shape, asked).model_dump(mode="json"), lambda: 1)
         assert sent.call.input.get("prompt", sent.call.input.get("instruction")) == "the cat"
         assert sent.call.input.get("resolution") in (None, "480p")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.catalog import load_catalog, manifest_folder
-from rotoscope.models.plan import media_inputs, place, plan, prompt_kinds
+from rotoscope.models.plan import media_inputs, plan_call, prompt_kinds, replace_media
 
 CATALOG = load_catalog(manifest_folder())
 PICTURE = "artifact://" + "a" * 64
@@ -17,7 +17,7 @@ PICTURE = "artifact://" + "a" * 64
 
 def planned(model: str, **arguments: Any) -> dict[str, Any]:
     manifest = CATALOG.models[model]
-    return dict(plan(manifest, manifest.routes[0], arguments, lambda: 7).call.input)
+    return dict(plan_call(manifest, manifest.routes[0], arguments, lambda: 7).call.input)
 
 
 def test_words_become_the_instruction_of_sa2va() -> None:
@@ -78,13 +78,13 @@ def test_segmind_is_always_told_about_overlay_and_base64() -> None:
 
 def test_a_seed_is_drawn_when_the_model_takes_one_and_none_is_given() -> None:
     manifest = CATALOG.models["bytedance/seedance-2.0"]
-    drawn = plan(manifest, manifest.routes[0], {"prompt": "a cat"}, lambda: 1234)
+    drawn = plan_call(manifest, manifest.routes[0], {"prompt": "a cat"}, lambda: 1234)
     assert drawn.seed == drawn.call.input["seed"] == 1234
 
 
 def test_a_seed_that_is_given_is_kept() -> None:
     manifest = CATALOG.models["bytedance/seedance-2.0"]
-    assert plan(manifest, manifest.routes[0], {"prompt": "a cat", "seed": 99}, lambda: 1).seed == 99
+    assert plan_call(manifest, manifest.routes[0], {"prompt": "a cat", "seed": 99}, lambda: 1).seed == 99
 
 
 def test_prompts_in_any_script_pass_untouched() -> None:
@@ -142,7 +142,7 @@ def test_an_empty_list_of_references_counts_as_none() -> None:
 
 def test_a_known_price_is_estimated_and_an_unknown_one_is_unknown() -> None:
     prices = {
-        model: plan(manifest, manifest.routes[0], {"prompt": "a", "instruction": "a", "image": PICTURE}, lambda: 1)
+        model: plan_call(manifest, manifest.routes[0], {"prompt": "a", "instruction": "a", "image": PICTURE}, lambda: 1)
         for model, manifest in CATALOG.models.items()
     }
     assert prices["sam-v2-image"].estimate_usd == 0.002
@@ -152,7 +152,7 @@ def test_a_known_price_is_estimated_and_an_unknown_one_is_unknown() -> None:
 def test_only_media_are_moved_to_the_providers_urls() -> None:
     manifest = CATALOG.models["bytedance/seedance-2.0"]
     asked = {"prompt": PICTURE, "image": PICTURE, "reference_images": [PICTURE, "https://x.y/z.png"]}
-    moved = place(manifest, asked, {PICTURE: "https://files/1"})
+    moved = replace_media(manifest, asked, {PICTURE: "https://files/1"})
     assert moved == {
         "prompt": PICTURE,
         "image": "https://files/1",

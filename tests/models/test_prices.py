@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Manifest, Price
-from rotoscope.models.plan import plan
-from rotoscope.models.prices import Length
+from rotoscope.models.plan import plan_call
+from rotoscope.models.prices import MediaLength
 
 CATALOG = load_catalog(manifest_folder())
 CLIP, MASK = "artifact://" + "a" * 64, "artifact://" + "b" * 64
@@ -32,9 +32,9 @@ def without(manifest: Manifest, name: str) -> Manifest:
     return manifest.model_copy(update={"inputs": {n: field for n, field in manifest.inputs.items() if n != name}})
 
 
-def cost(manifest: Manifest, arguments: dict[str, Any], clip: Length | None = None) -> float | None:
+def cost(manifest: Manifest, arguments: dict[str, Any], clip: MediaLength | None = None) -> float | None:
     media = {} if clip is None else {CLIP: clip}
-    return plan(manifest, manifest.routes[0], arguments, lambda: 1, media).estimate_usd
+    return plan_call(manifest, manifest.routes[0], arguments, lambda: 1, media).estimate_usd
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def cost(manifest: Manifest, arguments: dict[str, Any], clip: Length | None = No
 def test_seconds_of_an_edit_come_from_its_frames_and_the_rate_of_the_model(
     asked: dict[str, Any], seconds: float
 ) -> None:
-    for clip in (None, Length(10.0, 240)):
+    for clip in (None, MediaLength(10.0, 240)):
         assert cost(priced("prunaai/vace-14b"), {**EDIT, **asked}, clip) == pytest.approx(seconds, abs=1e-5)
 
 
 def test_where_the_model_has_no_rate_of_its_own_that_of_the_edited_video_counts() -> None:
     manifest = priced("prunaai/vace-14b", frame_rate=None)
-    assert cost(manifest, {**EDIT, "frame_num": 41}, Length(10.0, 100)) == 4.1
-    assert cost(manifest, EDIT, Length(10.0, 100)) == 8.1
+    assert cost(manifest, {**EDIT, "frame_num": 41}, MediaLength(10.0, 100)) == 4.1
+    assert cost(manifest, EDIT, MediaLength(10.0, 100)) == 8.1
 
 
 def test_a_price_for_seconds_that_nobody_knows_is_unknown_and_not_nothing() -> None:
@@ -63,7 +63,7 @@ def test_a_price_for_seconds_that_nobody_knows_is_unknown_and_not_nothing() -> N
 
 
 def test_a_model_that_counts_neither_seconds_nor_frames_edits_the_whole_video() -> None:
-    assert cost(without(priced("prunaai/vace-14b"), "frame_num"), EDIT, Length(12.5, 300)) == 12.5
+    assert cost(without(priced("prunaai/vace-14b"), "frame_num"), EDIT, MediaLength(12.5, 300)) == 12.5
 
 
 @pytest.mark.parametrize("facts", [{"also": (-1,)}, {"default": None}])
@@ -72,7 +72,7 @@ def test_where_the_model_chooses_how_many_frames_it_is_the_most_that_it_could(fa
     asked = {**EDIT, "frame_num": -1} if "also" in facts else EDIT
     assert cost(manifest, asked) == pytest.approx(81 / 16, abs=1e-5)
     unbound = changed(manifest, "frame_num", maximum=None)
-    assert cost(unbound, asked, Length(20.0, 480)) == 30.0  # all of its frames, at 16 a second
+    assert cost(unbound, asked, MediaLength(20.0, 480)) == 30.0  # all of its frames, at 16 a second
     assert cost(unbound, asked) is None
 
 

@@ -12,18 +12,18 @@ import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
-from rotoscope.front.handover import run
+from rotoscope.cli.fast_start import serve_lines
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.arrival import arrive
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.ladder import asking_seconds
-from rotoscope.server.patience import read_clients
+from rotoscope.protocol.arrival import set_arrival_time
+from rotoscope.server.clients.inline_wait import poll_budget
+from rotoscope.server.clients.profiles import read_client_profiles
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import build_sandbox
 
 pytestmark = pytest.mark.anyio
-CLIENTS = read_clients(manifest_folder() / "clients.toml")
+CLIENTS = read_client_profiles(manifest_folder() / "clients.toml")
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -34,7 +34,7 @@ ENVELOPE = {
 
 @pytest.mark.parametrize("opening", [[], ["tools/list"]], ids=["first", "later"])
 async def test_the_time_before_the_server_was_there_counts(
-    settings: Settings, serve: Callable[..., MCPServer[StudioDoor]], photo: Path, tmp_path: Path, opening: list[str]
+    settings: Settings, serve: Callable[..., MCPServer[LazyStudio]], photo: Path, tmp_path: Path, opening: list[str]
 ) -> None:
     """This client bears 45 s; its call waited as long for the server to be loaded."""
     slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
@@ -42,7 +42,7 @@ async def test_the_time_before_the_server_was_there_counts(
     replies: dict[int, Any] = {}
 
     async def lines() -> AsyncIterator[bytes]:
-        arrive(time.monotonic() - 46)
+        set_arrival_time(time.monotonic() - 46)
         asked = [(method, {}) for method in opening]
         asked.append(("tools/call", {"name": "segment_image", "arguments": {"image": str(photo), "box": BOX}}))
         for number, (method, params) in enumerate(asked):
@@ -57,7 +57,7 @@ async def test_the_time_before_the_server_was_there_counts(
             answered.set()
 
     with anyio.fail_after(30):
-        await run(serve(replace(settings, inline_seconds=None), slow), lines(), write, set())
+        await serve_lines(serve(replace(settings, inline_seconds=None), slow), lines(), write, set())
     assert replies[len(opening)]["result"]["structuredContent"]["status"] in ("queued", "running")
 
 
@@ -74,10 +74,10 @@ async def test_the_time_before_the_server_was_there_counts(
 def test_clients_of_one_name_are_told_apart_by_what_else_they_say(
     protocol: str, declares: list[str], inline: float, asking: float
 ) -> None:
-    client = CLIENTS.named("mcp", protocol, frozenset(declares))
-    assert (client.inline_seconds, asking_seconds(client)) == (inline, asking)
+    client = CLIENTS.profile_for("mcp", protocol, frozenset(declares))
+    assert (client.inline_seconds, poll_budget(client)) == (inline, asking)
     assert not client.links
-    assert asking_seconds(client, 7.0) == 7.0
+    assert poll_budget(client, 7.0) == 7.0
 
 
 @pytest.mark.parametrize(
@@ -94,22 +94,22 @@ def test_clients_of_one_name_are_told_apart_by_what_else_they_say(
 def test_only_who_is_known_to_give_up_at_five_seconds_stays_at_three_and_a_half(
     name: str, protocol: str, declares: list[str], learns: bool
 ) -> None:
-    client = CLIENTS.named(name, protocol, frozenset(declares))
+    client = CLIENTS.profile_for(name, protocol, frozenset(declares))
     assert client.learns is learns
     assert client.inline_seconds == (45 if name == "claude-ai" else 3.5)
 
 
 def test_a_name_that_ends_with_a_star_stands_for_all_that_begin_so() -> None:
-    assert CLIENTS.named("stdio: node server.js").inline_seconds == 30
-    assert CLIENTS.named("stdio").inline_seconds == 3.5
-    assert CLIENTS.knows("stdio: x")
-    assert not CLIENTS.knows("")
+    assert CLIENTS.profile_for("stdio: node server.js").inline_seconds == 30
+    assert CLIENTS.profile_for("stdio").inline_seconds == 3.5
+    assert CLIENTS.has_client("stdio: x")
+    assert not CLIENTS.has_client("")
 
 
 @pytest.mark.parametrize(("mode", "wait"), [("legacy", "wait_seconds 25"), ("auto", "wait_seconds 4")])
 async def test_a_client_is_told_apart_over_the_wire_and_told_when_its_wish_is_cut(
     settings: Settings,
-    serve: Callable[..., MCPServer[StudioDoor]],
+    serve: Callable[..., MCPServer[LazyStudio]],
     photo: Path,
     tmp_path: Path,
     mode: Any,
@@ -123,7 +123,7 @@ async def test_a_client_is_told_apart_over_the_wire_and_told_when_its_wish_is_cu
         job = begun.structured_content["job_id"]
     async with Client(serve(replace(settings, inline_seconds=None), slow), mode=mode) as client:
         await client.call_tool("list_jobs", {})  # the studio is open
-        monkeypatch.setattr("rotoscope.server.app._left", lambda *_: 0.0)
+        monkeypatch.setattr("rotoscope.server.app._remaining_seconds", lambda *_: 0.0)
         answer = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 45})
         less = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 3})
     assert answer.structured_content is not None

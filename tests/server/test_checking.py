@@ -14,16 +14,16 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
 
-from rotoscope import studio as studio_module
-from rotoscope.admission import admit
 from rotoscope.errors import InvalidInput
-from rotoscope.server.delivery import Teller
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
+from rotoscope.server.present.progress import ProgressReporter
 from rotoscope.settings import Settings
+from rotoscope.studio import studio as studio_module
+from rotoscope.studio.validation import admit_media
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[StudioDoor]]
+Serve = Callable[..., MCPServer[LazyStudio]]
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 LITTLE = 0.2  # seconds that a client bears
 
@@ -41,23 +41,23 @@ class Checking:
         await self.through.wait()
         if self.refusal is not None:
             raise self.refusal
-        return await admit(*given, **more)
+        return await admit_media(*given, **more)
 
 
 @pytest.fixture
 def checking(monkeypatch: pytest.MonkeyPatch) -> Checking:
     held = Checking()
-    monkeypatch.setattr(studio_module, "admit", held.admit)
+    monkeypatch.setattr(studio_module, "admit_media", held.admit)
     return held
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[StudioDoor]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
     return serve(replace(settings, inline_seconds=LITTLE), sandbox)
 
 
 @asynccontextmanager
-async def connected(server: MCPServer[StudioDoor]) -> AsyncIterator[Client]:
+async def connected(server: MCPServer[LazyStudio]) -> AsyncIterator[Client]:
     async with Client(server) as client:
         while (await client.call_tool("list_jobs", {})).is_error:
             pass  # it is still starting
@@ -70,7 +70,7 @@ def said(answer: CallToolResult) -> dict[str, Any]:
 
 
 async def test_a_client_that_cannot_wait_for_the_check_is_told_to_call_again_and_pays_once(
-    impatient: MCPServer[StudioDoor], sandbox: Sandbox, checking: Checking, photo: Path
+    impatient: MCPServer[LazyStudio], sandbox: Sandbox, checking: Checking, photo: Path
 ) -> None:
     asked = {"image": str(photo), "box": BOX}
     with anyio.fail_after(60):
@@ -97,7 +97,7 @@ async def test_a_client_that_cannot_wait_for_the_check_is_told_to_call_again_and
 
 
 async def test_a_check_goes_on_when_the_client_that_began_it_gives_up(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, checking: Checking, photo: Path
+    server: MCPServer[LazyStudio], sandbox: Sandbox, checking: Checking, photo: Path
 ) -> None:
     asked = {"image": str(photo), "box": BOX}
     with anyio.fail_after(60):
@@ -113,7 +113,7 @@ async def test_a_check_goes_on_when_the_client_that_began_it_gives_up(
 
 
 async def test_equal_requests_at_once_are_checked_once_and_have_one_job(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, checking: Checking, photo: Path
+    server: MCPServer[LazyStudio], sandbox: Sandbox, checking: Checking, photo: Path
 ) -> None:
     asked, found = {"image": str(photo), "box": BOX}, list[dict[str, Any]]()
 
@@ -132,7 +132,7 @@ async def test_equal_requests_at_once_are_checked_once_and_have_one_job(
 
 
 async def test_a_check_that_was_used_is_not_used_again(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, checking: Checking, photo: Path
+    server: MCPServer[LazyStudio], sandbox: Sandbox, checking: Checking, photo: Path
 ) -> None:
     """A dry run and the run that follows draw a seed each, and a file may have been changed."""
     asked = {"image": str(photo), "box": BOX}
@@ -145,7 +145,7 @@ async def test_a_check_that_was_used_is_not_used_again(
 
 
 async def test_a_file_that_was_changed_makes_another_request(
-    impatient: MCPServer[StudioDoor], checking: Checking, photo: Path
+    impatient: MCPServer[LazyStudio], checking: Checking, photo: Path
 ) -> None:
     asked = {"image": str(photo), "box": BOX}
     with anyio.fail_after(60):
@@ -159,7 +159,7 @@ async def test_a_file_that_was_changed_makes_another_request(
 
 
 async def test_what_a_check_refuses_is_told_to_who_comes_again(
-    impatient: MCPServer[StudioDoor], checking: Checking, photo: Path
+    impatient: MCPServer[LazyStudio], checking: Checking, photo: Path
 ) -> None:
     checking.refusal = InvalidInput("This is no picture.", hint="Give another.")
     asked = {"image": str(photo), "box": BOX}
@@ -191,7 +191,7 @@ async def test_a_dear_request_that_is_still_being_checked_is_asked_about_once_it
 
 
 async def test_the_first_word_comes_while_media_are_checked(
-    server: MCPServer[StudioDoor], checking: Checking, photo: Path
+    server: MCPServer[LazyStudio], checking: Checking, photo: Path
 ) -> None:
     """The check goes on only once it has been told of."""
     told: list[tuple[float, str]] = []
@@ -223,8 +223,8 @@ async def test_the_first_word_comes_within_a_second_of_the_arrival_and_one_a_sec
         nonlocal now
         now += seconds
 
-    teller = Teller(report, lambda: now)
-    await teller.tell_of_beginning(99.5, sleep)
+    teller = ProgressReporter(report, lambda: now)
+    await teller.report_until_job(99.5, sleep)
     assert told[0][0] - 99.5 <= 1.0
     assert all(0.9 <= later[0] - one[0] <= 1.1 for one, later in itertools.pairwise(told))
     assert told[-1][1] == "rotoscope is starting. 4 s so far."

@@ -14,12 +14,12 @@ from mcp.client import ClientRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
 
-from rotoscope.jobs.quotes import Quote
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio import Studio
+from rotoscope.store.quotes import Quote
+from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +88,7 @@ async def asked_and_agreed(client: Client, dear: dict[str, Any]) -> dict[str, An
 @ERAS
 @pytest.mark.parametrize("user", [User("accept", spend=True), User("accept")], ids=["true", "only accepted"])
 async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
 ) -> None:
     user.asked.clear()
     async with Client(server, mode=mode, elicitation_callback=user) as client:
@@ -115,7 +115,7 @@ async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
     ],
 )
 async def test_anything_but_a_plain_yes_spends_nothing_and_opens_no_job(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
 ) -> None:
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         nothing_begun(sandbox, await call(client, "segment_image", dear))
@@ -124,7 +124,7 @@ async def test_anything_but_a_plain_yes_spends_nothing_and_opens_no_job(
 
 @ERAS
 async def test_a_client_that_cannot_ask_agrees_by_a_dry_run_of_the_same_request(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
 ) -> None:
     async with Client(server, mode=mode) as client:
         refused = await call(client, "segment_image", dear)
@@ -141,7 +141,7 @@ async def test_a_client_that_cannot_ask_agrees_by_a_dry_run_of_the_same_request(
 
 @ERAS
 async def test_where_a_person_can_be_asked_a_dry_run_alone_is_no_consent(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
 ) -> None:
     user = User("decline")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
@@ -152,7 +152,7 @@ async def test_where_a_person_can_be_asked_a_dry_run_alone_is_no_consent(
 
 @ERAS
 async def test_a_client_that_dismisses_every_question_still_has_a_way(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
 ) -> None:
     """Headless clients say that they can ask and then answer `cancel`."""
     async with Client(server, mode=mode, elicitation_callback=User("cancel")) as client:
@@ -165,7 +165,7 @@ async def test_a_client_that_dismisses_every_question_still_has_a_way(
 
 @ERAS
 async def test_what_is_cheap_or_of_unknown_price_is_not_asked_about(
-    server: MCPServer[StudioDoor], dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], dear: dict[str, Any], mode: Any
 ) -> None:
     user = User("decline")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
@@ -185,7 +185,7 @@ async def test_the_operator_says_from_which_price_on_is_asked(
         assert not (await call(client, "segment_image", dear)).is_error
 
 
-async def test_every_round_asks_the_same_question(server: MCPServer[StudioDoor], dear: dict[str, Any]) -> None:
+async def test_every_round_asks_the_same_question(server: MCPServer[LazyStudio], dear: dict[str, Any]) -> None:
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
         first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
         assert isinstance(first, InputRequiredResult)
@@ -197,7 +197,7 @@ async def test_every_round_asks_the_same_question(server: MCPServer[StudioDoor],
 
 
 async def test_a_yes_to_one_request_is_none_to_another(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any]
 ) -> None:
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
         agreed = await asked_and_agreed(client, dear)
@@ -208,7 +208,7 @@ async def test_a_yes_to_one_request_is_none_to_another(
 
 
 async def test_a_price_that_was_shown_is_forgotten_after_some_minutes(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, settings: Settings, dear: dict[str, Any]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, settings: Settings, dear: dict[str, Any]
 ) -> None:
     async with Client(server) as client:
         await call(client, "segment_image", {**dear, "dry_run": True})
@@ -225,7 +225,7 @@ def age_quotes(settings: Settings, seconds: float) -> None:
 
 
 async def test_a_price_that_was_shown_covers_one_run(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any]
 ) -> None:
     async with Client(server) as client:
         await call(client, "segment_image", {**dear, "dry_run": True})
@@ -249,7 +249,7 @@ async def test_a_price_that_one_process_has_shown_is_known_to_the_next(
 
 
 async def test_one_yes_is_good_for_one_run(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], told_long_ago: Callable[[], bool]
 ) -> None:
     """What a question carries can be sent again by whoever holds it: a loop must not spend on it."""
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
@@ -271,9 +271,9 @@ async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no
 
     async def quoted_then_told(studio: Studio, *args: Any) -> Quote:
         found = await quote(studio, *args)
-        if found.joins:
-            job = await studio.wait((await studio.rooms.ledger.jobs("local", None, 1))[0], 30)
-            await studio.deliver(job)
+        if found.has_open_job:
+            job = await studio.wait((await studio.context.ledger.jobs("local", None, 1))[0], 30)
+            await studio.deliver_result(job)
             told_long_ago()
         return found
 
@@ -315,7 +315,7 @@ async def test_a_run_that_a_cap_forbids_uses_no_shown_price_up(
 
 @ERAS
 async def test_who_dismissed_a_question_and_then_agreed_by_a_dry_run_is_asked_again_the_next_time(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
 ) -> None:
     user = User("cancel")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
@@ -331,7 +331,7 @@ async def test_who_dismissed_a_question_and_then_agreed_by_a_dry_run_is_asked_ag
 
 @ERAS
 async def test_a_dry_run_before_a_question_that_was_dismissed_is_no_consent(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
 ) -> None:
     async with Client(server, mode=mode, elicitation_callback=User("cancel")) as client:
         await call(client, "segment_image", {**dear, "dry_run": True})
@@ -355,7 +355,7 @@ async def test_a_dismissed_question_is_known_to_the_next_process(
 
 @ERAS
 async def test_a_client_that_declines_every_question_by_itself_still_has_a_way(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
 ) -> None:
     """A headless Codex says that it can ask, and answers `decline`; a no stays one until a dry run follows on it."""
     user = User("decline")
@@ -576,7 +576,7 @@ async def test_a_price_is_no_consent_once_the_manifest_has_moved(
 
 
 async def test_a_price_is_for_the_request_in_whatever_words_it_comes(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, dear: dict[str, Any], photo: Path
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], photo: Path
 ) -> None:
     """A dry run shows the picture by its link, so that is how some assistants go on."""
     async with Client(server) as client:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.job import Job
-from rotoscope.server.delivery import Teller, looked_again
+from rotoscope.server.present.progress import ProgressReporter, with_poll_hint
+from rotoscope.store.records import Job
 
 pytestmark = pytest.mark.anyio
 JOB = Job(
@@ -19,14 +19,14 @@ class Listener:
     def __init__(self) -> None:
         self.told: list[tuple[float, str]] = []
         self.now = 0.0
-        self.teller = Teller(self.report, lambda: self.now)
+        self.teller = ProgressReporter(self.report, lambda: self.now)
 
     async def report(self, progress: float, total: float | None, message: str | None) -> None:
         self.told.append((progress, message or ""))
 
     async def hear(self, progress: float, after: float) -> None:
         self.now += after
-        await self.teller.tell(replace(JOB, progress=progress))
+        await self.teller.report_job(replace(JOB, progress=progress))
 
 
 async def test_the_first_message_has_the_jobs_id() -> None:
@@ -64,12 +64,12 @@ def test_a_job_that_goes_on_says_how_to_wait_for_it_and_for_how_long(budget: flo
         job_id="j1", status="running", tool="generate_video", model="m", provider="p", sandbox=False, progress=0.1,
         message="Running.", elapsed_seconds=20.0, expected_seconds=177.0, request={}, next_step="",
     )  # fmt: skip
-    step = looked_again(result, budget).next_step
+    step = with_poll_hint(result, budget).next_step
     assert said in step
     assert "j1" in step
     assert "157 s more" in step
     done = result.model_copy(update={"status": "succeeded", "next_step": "Open it."})
-    assert looked_again(done, budget) == done
+    assert with_poll_hint(done, budget) == done
 
 
 def running(elapsed: float, expected: float | None) -> JobResult:
@@ -95,7 +95,7 @@ def test_a_look_is_advised_when_it_can_see_the_end_and_later_and_later_when_that
     elapsed: float, expected: float | None, words: str
 ) -> None:
     """An agent has ten turns; a film takes three minutes."""
-    step = looked_again(running(elapsed, expected), 4.0).next_step
+    step = with_poll_hint(running(elapsed, expected), 4.0).next_step
     assert words in step
     assert "reconnect" in step
 

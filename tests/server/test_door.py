@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from rotoscope.errors import StorageFailed
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
 
@@ -43,18 +43,18 @@ class Studio:
 async def test_jobs_that_are_left_at_any_time_are_taken_up_without_a_call(seen: tuple[bool, ...], looks: int) -> None:
     """Later than at the start it takes two looks: what was opened a moment ago elsewhere is not left."""
     studio, see = Studio(), Looks(*seen)
-    door = StudioDoor(lambda *_: studio, see, look_seconds=0.01)  # type: ignore[arg-type, return-value]
+    door = LazyStudio(lambda *_: studio, see, check_seconds=0.01)  # type: ignore[arg-type, return-value]
     with anyio.fail_after(30):
-        async with door.opened():
+        async with door.lifespan():
             await studio.begun.wait()
             assert see.count == looks
 
 
 async def test_where_nothing_was_left_nothing_is_loaded() -> None:
     see, opened = Looks(False, True, False), []
-    door = StudioDoor(lambda *given: opened.append(given), see, look_seconds=0.01)  # type: ignore[arg-type, func-returns-value]
+    door = LazyStudio(lambda *given: opened.append(given), see, check_seconds=0.01)  # type: ignore[arg-type, func-returns-value]
     with anyio.fail_after(30):
-        async with door.opened():
+        async with door.lifespan():
             await anyio.to_thread.run_sync(see.enough.wait)
     assert opened == []
 
@@ -66,9 +66,9 @@ async def test_a_home_that_cannot_be_used_ends_no_server_and_is_told_once(caplog
         tried.set()
         raise StorageFailed("The disk is full.", hint="Make room.")
 
-    door = StudioDoor(refuse, lambda: True, look_seconds=0.01)
+    door = LazyStudio(refuse, lambda: True, check_seconds=0.01)
     with anyio.fail_after(30):
-        async with door.opened():
+        async with door.lifespan():
             await anyio.to_thread.run_sync(tried.wait)
             with pytest.raises(StorageFailed):
                 await door.studio()

@@ -11,14 +11,14 @@ from mcp import Client, MCPError
 from mcp_types import CallToolResult, TextContent
 
 from rotoscope import errors
-from rotoscope.compose import open_roots, studio_opener
+from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.errors import RotoscopeError, StorageFailed
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.answers import error_answer
 from rotoscope.server.app import build_server
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_client_profiles
+from rotoscope.server.present.text import error_answer
 from rotoscope.settings import read_settings
-from rotoscope.studio import Studio
+from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
@@ -142,8 +142,10 @@ async def test_a_setting_that_is_refused_is_told_to_who_calls_also_when_jobs_wer
 ) -> None:
     """Jobs that were left open are taken up without a call: nobody is there to be told, and the session goes on."""
     settings = read_settings({**environment, "FAL_KEY": "bad key"})
-    opener = studio_opener(settings, open_roots(settings, home, home))
-    server = build_server(opener, read_clients(manifest_folder() / "clients.toml"), 1.0, has_open_jobs=lambda: True)
+    opener = make_studio_opener(settings, stdio_roots(settings, home, home))
+    server = build_server(
+        opener, read_client_profiles(manifest_folder() / "clients.toml"), 1.0, has_open_jobs=lambda: True
+    )
     async with Client(server) as client:
         with anyio.fail_after(30):
             while not any("left open" in line.getMessage() for line in caplog.records):

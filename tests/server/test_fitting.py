@@ -22,7 +22,7 @@ from rotoscope.contracts.results import (
     VideoFile,
     VideoResult,
 )
-from rotoscope.server.answers import list_answer, result_answer
+from rotoscope.server.present.text import list_answer, result_answer
 
 LIMIT = 8000
 FOLDER = "/home/somebody/.local/share/rotoscope/vault"

@@ -15,14 +15,14 @@ from mcp.server.mcpserver import MCPServer
 
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import UnknownModel
-from rotoscope.server.answers import error_answer, result_answer
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import LazyStudio
+from rotoscope.server.present.text import error_answer, result_answer
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[[Settings, Any], MCPServer[StudioDoor]]
+Serve = Callable[[Settings, Any], MCPServer[LazyStudio]]
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "any", "version": "1"}}
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
@@ -47,7 +47,7 @@ class Halving:
         await self._app(scope, receive, changed)
 
 
-async def talk(server: MCPServer[StudioDoor], *calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+async def talk(server: MCPServer[LazyStudio], *calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """What a stdio session answers to these calls of tools, one after the other."""
     said = io.StringIO()
     asked = [("initialize", HELLO), *(("tools/call", {"name": name, "arguments": more}) for name, more in calls)]

@@ -13,19 +13,19 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
 from rotoscope.contracts.results import Problem, Status, VideoResult
-from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.server.answers import result_answer
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
+from rotoscope.server.present.text import result_answer
 from rotoscope.server.tasks import task_of
 from rotoscope.settings import Settings
+from rotoscope.store.records import Job
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 FILM = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
 TASKS = "io.modelcontextprotocol/tasks"
-Serve = Callable[..., MCPServer[StudioDoor]]
+Serve = Callable[..., MCPServer[LazyStudio]]
 Speak = Callable[[MCPServer[Any]], Any]
 
 
@@ -36,7 +36,7 @@ def slow(tmp_path: Path) -> Sandbox:
 
 
 async def test_a_film_is_a_task_at_once_and_ends_with_the_result_of_its_tool(
-    server: MCPServer[StudioDoor], speak: Speak
+    server: MCPServer[LazyStudio], speak: Speak
 ) -> None:
     async with speak(server) as wire:
         begun = await wire.call("generate_video", **FILM)
@@ -51,7 +51,7 @@ async def test_a_film_is_a_task_at_once_and_ends_with_the_result_of_its_tool(
 
 
 async def test_a_short_tool_answers_plainly_when_it_is_done_in_time(
-    server: MCPServer[StudioDoor], speak: Speak, photo: Path
+    server: MCPServer[LazyStudio], speak: Speak, photo: Path
 ) -> None:
     async with speak(server) as wire:
         result = await wire.call("segment_image", image=str(photo), box=BOX)
@@ -81,7 +81,7 @@ async def test_who_takes_no_tasks_gets_a_job_in_the_same_place(
     assert result["structuredContent"]["status"] in ("queued", "running")
 
 
-async def test_a_refusal_and_a_dry_run_are_never_tasks(server: MCPServer[StudioDoor], speak: Speak) -> None:
+async def test_a_refusal_and_a_dry_run_are_never_tasks(server: MCPServer[LazyStudio], speak: Speak) -> None:
     async with speak(server) as wire:
         refused = await wire.call("generate_video", prompt="", duration=999)
         planned = await wire.call("generate_video", **FILM, dry_run=True)
@@ -139,7 +139,7 @@ async def test_over_http_a_task_is_begun_and_asked_for(settings: Settings, slow:
     assert (begun["resultType"], found["status"]) == ("task", "working")
 
 
-async def test_the_extension_is_advertised_to_the_era_that_has_it(server: MCPServer[StudioDoor]) -> None:
+async def test_the_extension_is_advertised_to_the_era_that_has_it(server: MCPServer[LazyStudio]) -> None:
     async with Client(server) as client:
         assert TASKS in ((client.server_capabilities and client.server_capabilities.extensions) or {})
 

@@ -16,15 +16,15 @@ from mcp.client import ClientExtension
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink, TextContent
 
-from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server import recognition
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.ladder import open_seconds
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients import recognition
+from rotoscope.server.clients.inline_wait import inline_budget
+from rotoscope.server.clients.profiles import read_client_profiles
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
-from rotoscope.waiting import Waiting
+from rotoscope.store.records import Job
+from rotoscope.studio.waiting import JobWaiter
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 FILE = manifest_folder() / "clients.toml"
@@ -34,33 +34,33 @@ ROWS: dict[str, dict[str, Any]] = {
     "somebody-else": TABLE["default"],
     "mcp": TABLE["default"],
 }
-CLIENTS = read_clients(FILE)
+CLIENTS = read_client_profiles(FILE)
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_client_waits_as_long_as_its_row_says(name: str) -> None:
-    assert open_seconds(CLIENTS.named(name), 60, tasks=False) == ROWS[name]["inline_seconds"]
+    assert inline_budget(CLIENTS.profile_for(name), 60, tasks=False) == ROWS[name]["inline_seconds"]
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_client_with_tasks_waits_shortly_for_what_is_quick_and_not_at_all_for_what_is_not(name: str) -> None:
-    row = CLIENTS.named(name)
-    assert open_seconds(row, 177, tasks=True) == 0.0
-    assert open_seconds(row, None, tasks=True) == 0.0
-    assert 2 <= open_seconds(row, 1.5, tasks=True) <= 3
+    row = CLIENTS.profile_for(name)
+    assert inline_budget(row, 177, tasks=True) == 0.0
+    assert inline_budget(row, None, tasks=True) == 0.0
+    assert 2 <= inline_budget(row, 1.5, tasks=True) <= 3
 
 
 @pytest.mark.parametrize("seconds", [0.0, 7.0, 120.0])
 def test_the_operators_word_beats_every_row(seconds: float) -> None:
     for name in ROWS:
-        assert open_seconds(CLIENTS.named(name), 60, seconds, tasks=False) == seconds
-        assert open_seconds(CLIENTS.named(name), 1, seconds, tasks=True) == min(seconds, 2.5)
+        assert inline_budget(CLIENTS.profile_for(name), 60, seconds, tasks=False) == seconds
+        assert inline_budget(CLIENTS.profile_for(name), 1, seconds, tasks=True) == min(seconds, 2.5)
 
 
 def test_a_client_that_nobody_knows_is_treated_with_care() -> None:
     for name in (None, "", "Claude-Code", "claude-code "):
-        row = CLIENTS.named(name)
+        row = CLIENTS.profile_for(name)
         assert (row.inline_seconds, row.links, row.pictures) == (3.5, False, False)
 
 
@@ -76,7 +76,7 @@ class _Tasks(ClientExtension):
 
 @pytest.mark.anyio
 async def test_a_handshake_client_that_names_the_extension_of_tasks_waits_like_any_other(
-    server: MCPServer[StudioDoor],
+    server: MCPServer[LazyStudio],
 ) -> None:
     """Its era has no tasks, so it would get neither a task nor its result."""
     film = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
@@ -98,7 +98,7 @@ def texts(answer: CallToolResult) -> str:
 
 @pytest.mark.anyio
 async def test_the_log_names_a_client_that_has_no_row_once(
-    server: MCPServer[StudioDoor], photo: Path, caplog: pytest.LogCaptureFixture
+    server: MCPServer[LazyStudio], photo: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dry = {"image": str(photo), "dry_run": True}
     for name in ("fastmcp", "new\nclient", "new\nclient"):
@@ -112,7 +112,7 @@ async def test_the_log_names_a_client_that_has_no_row_once(
 @pytest.mark.anyio
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_every_client_gets_the_blocks_that_its_row_allows_and_no_others(
-    patient: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[StudioDoor]], photo: Path, mode: Any
+    patient: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[LazyStudio]], photo: Path, mode: Any
 ) -> None:
     server = serve(patient, sandbox)
     found: dict[str, Any] | None = None
@@ -143,19 +143,19 @@ async def test_every_client_gets_the_blocks_that_its_row_allows_and_no_others(
 async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_to_go_on(
     patient: Settings,
     sandbox: Sandbox,
-    serve: Callable[..., MCPServer[StudioDoor]],
+    serve: Callable[..., MCPServer[LazyStudio]],
     photo: Path,
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing here waits for real: what is looked at is how long the studio was told to wait."""
-    row, waits, wait = ROWS[name], [], Waiting.wait
+    row, waits, wait = ROWS[name], [], JobWaiter.wait
 
-    async def recorded(waiting: Waiting, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
+    async def recorded(waiting: JobWaiter, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
         waits.append(seconds)
         return await wait(waiting, job, 0.0, told, **more)
 
-    monkeypatch.setattr(Waiting, "wait", recorded)
+    monkeypatch.setattr(JobWaiter, "wait", recorded)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     monkeypatch.setattr(anyio, "current_time", lambda: 1000.0)
     asking = row.get("wait_seconds", row["inline_seconds"])
@@ -178,21 +178,21 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
 
 @pytest.mark.anyio
 async def test_a_client_that_nobody_knows_makes_few_calls_for_a_run_of_three_minutes(
-    patient: Settings, serve: Callable[..., MCPServer[StudioDoor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    patient: Settings, serve: Callable[..., MCPServer[LazyStudio]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It calls as it is told to. The clock goes on by what a call waits, and nothing here waits for real."""
-    now, waits, wait = [1000.0], list[float](), Waiting.wait
+    now, waits, wait = [1000.0], list[float](), JobWaiter.wait
 
-    async def waited(waiting: Waiting, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
+    async def waited(waiting: JobWaiter, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
         waits.append(seconds)
         now[0] += seconds
         return await wait(waiting, job, 0.0, told, **more)
 
     slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
-    monkeypatch.setattr(Waiting, "wait", waited)
+    monkeypatch.setattr(JobWaiter, "wait", waited)
     monkeypatch.setattr(recognition, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("rotoscope.server.app.arrived_at", lambda: now[0])
-    monkeypatch.setattr("rotoscope.server.app._left", lambda _, seconds: seconds)
+    monkeypatch.setattr("rotoscope.server.app.arrival_time", lambda: now[0])
+    monkeypatch.setattr("rotoscope.server.app._remaining_seconds", lambda _, seconds: seconds)
     who = Implementation(name="nobody-knows-it", version="1")
     async with Client(serve(patient, slow), client_info=who) as client:
         with anyio.fail_after(60):

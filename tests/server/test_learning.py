@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rotoscope.server.learning import Patience
-from rotoscope.server.patience import Client
-from rotoscope.server.recognition import Call
+from rotoscope.server.clients.learning import WaitLearner
+from rotoscope.server.clients.profiles import ClientProfile
+from rotoscope.server.clients.recognition import ClientCall
 
 FIRST, FIRST_ASKING = 3.5, 4.0
 ON_ITS_WAY = 0.05  # seconds
@@ -30,7 +30,7 @@ class Assistant:
     says_so: bool = True
     thinks: float = 2.0
     asks: Callable[[float], float] = lambda told: told
-    patience: Patience = field(default_factory=lambda: Patience(FIRST, FIRST_ASKING))
+    patience: WaitLearner = field(default_factory=lambda: WaitLearner(FIRST, FIRST_ASKING))
     now: float = 0.0
     calls: int = 0
     lost: int = 0
@@ -39,12 +39,14 @@ class Assistant:
     def work(self) -> "Assistant":
         """Call until the run's end is heard."""
         ends = self.now + self.run
-        told = self._call("generate_video x", self.patience.paying, None, ends)
+        told = self._call("generate_video x", self.patience.paying_seconds, None, ends)
         while told is None:
-            told = self._call("generate_video x", self.patience.paying, None, ends)
+            told = self._call("generate_video x", self.patience.paying_seconds, None, ends)
         while told:
             wanted = self.asks(told)
-            told = self._call("j1", self.patience.asking, wanted, ends) or (told if self.heard_nothing else 0.0)
+            told = self._call("j1", self.patience.polling_seconds, wanted, ends) or (
+                told if self.heard_nothing else 0.0
+            )
         return self
 
     def _call(self, about: str, _: float, wanted: float | None, ends: float) -> float | None:
@@ -54,16 +56,16 @@ class Assistant:
         for late in [one for one in self.answered_late if self.due[id(one)] <= begun]:
             late()
             self.answered_late.remove(late)
-        patience.hear(about, begun, wanted)
-        budget = patience.paying if wanted is None else patience.asking
+        patience.observe_request(about, begun, wanted)
+        budget = patience.paying_seconds if wanted is None else patience.polling_seconds
         held = min(budget if wanted is None else min(budget, wanted), max(ends - begun, 0.0)) + ON_ITS_WAY
         hold = patience.begin(about, begun, budget, wanted)
         self.heard_nothing = held > self.limit
 
         def answer() -> float:
             at = begun + held
-            told = float(round(patience.asking_after(hold, at))) if at < ends else None
-            patience.answer(hold, at, told, "j1")
+            told = float(round(patience.polling_seconds_after(hold, at))) if at < ends else None
+            patience.record_answer(hold, at, told, "j1")
             return told or 0.0
 
         if not self.heard_nothing:
@@ -72,7 +74,7 @@ class Assistant:
         self.lost += 1
         self.now = begun + self.limit + self.thinks
         if self.says_so:
-            patience.cancel(hold, begun + self.limit)
+            patience.record_cancel(hold, begun + self.limit)
         elif self.now >= begun + held:
             answer()
         else:
@@ -105,37 +107,37 @@ def test_a_client_with_a_limit_loses_few_answers(
 
 def test_a_paying_call_stays_open_no_longer_than_what_was_borne() -> None:
     client = Assistant(177.0).work()
-    assert client.patience.paying == 45.0
+    assert client.patience.paying_seconds == 45.0
     impatient = Assistant(177.0, 10.0).work()
-    assert impatient.patience.paying == 8.0
+    assert impatient.patience.paying_seconds == 8.0
 
 
 def test_a_wait_that_was_borne_lets_the_next_be_longer_and_a_cancel_takes_it_back() -> None:
-    patience, now, waits = Patience(FIRST, FIRST_ASKING), 0.0, []
-    hold = patience.begin("a", now, patience.paying)
-    patience.answer(hold, 3.5, 8.0, "j1")
+    patience, now, waits = WaitLearner(FIRST, FIRST_ASKING), 0.0, []
+    hold = patience.begin("a", now, patience.paying_seconds)
+    patience.record_answer(hold, 3.5, 8.0, "j1")
     now = 5.0
     for _ in range(4):
-        patience.hear("j1", now, 45.0)
-        waits.append(patience.asking)
-        hold = patience.begin("j1", now, patience.asking, 45.0)
-        now += patience.asking
-        patience.answer(hold, now, 45.0, "j1")
+        patience.observe_request("j1", now, 45.0)
+        waits.append(patience.polling_seconds)
+        hold = patience.begin("j1", now, patience.polling_seconds, 45.0)
+        now += patience.polling_seconds
+        patience.record_answer(hold, now, 45.0, "j1")
     assert waits == [8.0, 20.0, 45.0, 45.0]
-    patience.hear("j1", now, 45.0)
-    patience.cancel(patience.begin("j1", now, patience.asking, 45.0), now + 25)
-    assert patience.asking == 20.0
-    assert patience.paying == 20.0
+    patience.observe_request("j1", now, 45.0)
+    patience.record_cancel(patience.begin("j1", now, patience.polling_seconds, 45.0), now + 25)
+    assert patience.polling_seconds == 20.0
+    assert patience.paying_seconds == 20.0
 
 
 def test_a_cut_is_forgotten_after_some_waits_that_were_borne() -> None:
     """A user who stops one answer has not said that all are too long."""
     client = Assistant(177.0).work()
-    hold = client.patience.begin("j2", client.now, client.patience.asking, 45.0)
-    client.patience.cancel(hold, client.now + 1)
-    assert client.patience.asking == 20.0
+    hold = client.patience.begin("j2", client.now, client.patience.polling_seconds, 45.0)
+    client.patience.record_cancel(hold, client.now + 1)
+    assert client.patience.polling_seconds == 20.0
     again = Assistant(400.0, patience=client.patience, now=client.now + 10).work()
-    assert again.patience.asking == 45.0
+    assert again.patience.polling_seconds == 45.0
 
 
 @pytest.mark.parametrize(
@@ -146,6 +148,6 @@ def test_a_cut_is_forgotten_after_some_waits_that_were_borne() -> None:
 def test_an_answer_is_late_when_its_client_may_have_given_up(
     learned: bool, seconds: float, after: float, late: bool
 ) -> None:
-    patience = Patience(FIRST, FIRST_ASKING) if learned else None
-    call = Call(Client(inline_seconds=seconds), patience, 100.0, lambda: 100.0 + after)
+    patience = WaitLearner(FIRST, FIRST_ASKING) if learned else None
+    call = ClientCall(ClientProfile(inline_seconds=seconds), patience, 100.0, lambda: 100.0 + after)
     assert call.is_late(seconds) is late

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel
 
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.incoming import Refusal, understand
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.incoming import ErrorReply, parse_line
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
 ENVELOPE = {
@@ -64,7 +64,7 @@ class Heard:
                 await anyio.lowlevel.checkpoint()
 
 
-async def converse(server: MCPServer[StudioDoor], script: Callable[[Heard], AsyncIterator[bytes]]) -> list[Any]:
+async def converse(server: MCPServer[LazyStudio], script: Callable[[Heard], AsyncIterator[bytes]]) -> list[Any]:
     """Everything that a server says to what a script sends."""
     heard = Heard()
     with anyio.fail_after(SECONDS):
@@ -72,7 +72,7 @@ async def converse(server: MCPServer[StudioDoor], script: Callable[[Heard], Asyn
     return heard.lines
 
 
-async def answers(server: MCPServer[StudioDoor], era: str, *lines: bytes) -> list[Any]:
+async def answers(server: MCPServer[LazyStudio], era: str, *lines: bytes) -> list[Any]:
     """What a server says to lines in an open session, which must live afterwards."""
 
     async def script(heard: Heard) -> AsyncIterator[bytes]:
@@ -136,7 +136,7 @@ ILL: dict[str, tuple[bytes, Any, int]] = {
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_a_line_that_is_no_request_gets_one_error_under_its_id_where_that_can_be_read(
-    server: MCPServer[StudioDoor], era: str
+    server: MCPServer[LazyStudio], era: str
 ) -> None:
     found = await answers(server, era, *(line for line, _, _ in ILL.values()))
     assert [(one["id"], one["error"]["code"]) for one in found] == [(number, code) for _, number, code in ILL.values()]
@@ -145,7 +145,7 @@ async def test_a_line_that_is_no_request_gets_one_error_under_its_id_where_that_
 
 
 @pytest.mark.parametrize("case", ["nested 1,000 deep", "words", "an id of 1.5"])
-async def test_such_a_line_gets_its_error_before_anything_was_said(server: MCPServer[StudioDoor], case: str) -> None:
+async def test_such_a_line_gets_its_error_before_anything_was_said(server: MCPServer[LazyStudio], case: str) -> None:
     line, number, code = ILL[case]
 
     async def script(heard: Heard) -> AsyncIterator[bytes]:
@@ -177,14 +177,14 @@ SILENT = [
 
 @pytest.mark.parametrize("era", ERAS[:2])
 async def test_what_is_blank_or_a_reply_or_a_notification_is_never_answered(
-    server: MCPServer[StudioDoor], era: str
+    server: MCPServer[LazyStudio], era: str
 ) -> None:
     assert await answers(server, era, *SILENT) == []
 
 
 @pytest.mark.parametrize("era", ERAS[:2])
 async def test_marks_and_blanks_around_a_request_and_an_id_written_as_a_fraction_are_borne(
-    server: MCPServer[StudioDoor], era: str
+    server: MCPServer[LazyStudio], era: str
 ) -> None:
     plain = look(7, era)
     lines = [b"\xef\xbb\xbf" + plain, b" \xef\xbb\xbf\xef\xbb\xbf " + plain + b" \r", plain.replace(b"7", b"7.0", 1)]
@@ -247,21 +247,21 @@ def expected(line: bytes) -> bool | None:
 @given(mangled() | st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"")))
 @settings(max_examples=500)
 def test_no_line_is_too_mangled_to_be_judged(line: bytes) -> None:
-    found = understand(line)
+    found = parse_line(line)
     must = expected(line)
-    refused = isinstance(found, Refusal)
+    refused = isinstance(found, ErrorReply)
     if must is False:
         assert not refused
     elif must:
         assert found is not None
     elif refused:
-        json.dumps(found.line())  # type: ignore[union-attr] # it is one
+        json.dumps(found.to_line())  # type: ignore[union-attr] # it is one
 
 
 @given(lines=st.lists(mangled(), min_size=1, max_size=12), era=st.sampled_from(ERAS[:2]))
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_each_mangled_line_gets_at_most_one_answer_and_the_session_lives(
-    server: MCPServer[StudioDoor], lines: Sequence[bytes], era: str
+    server: MCPServer[LazyStudio], lines: Sequence[bytes], era: str
 ) -> None:
     needed = [expected(line) for line in lines]
 
@@ -275,7 +275,7 @@ def test_each_mangled_line_gets_at_most_one_answer_and_the_session_lives(
 # Batches.
 
 
-async def test_a_batch_is_answered_as_a_batch_where_the_revision_has_them(server: MCPServer[StudioDoor]) -> None:
+async def test_a_batch_is_answered_as_a_batch_where_the_revision_has_them(server: MCPServer[LazyStudio]) -> None:
     batch = [
         json.loads(request(1, "ping")),
         json.loads(INITIALIZED),
@@ -291,12 +291,12 @@ async def test_a_batch_is_answered_as_a_batch_where_the_revision_has_them(server
     assert codes == {"1": None, "2": None, "3": -32601, "4": -32600, "1.5": -32600, "None": -32600}
 
 
-async def test_a_batch_of_nothing_that_asks_is_not_answered(server: MCPServer[StudioDoor]) -> None:
+async def test_a_batch_of_nothing_that_asks_is_not_answered(server: MCPServer[LazyStudio]) -> None:
     assert await answers(server, "2025-03-26", b"[" + INITIALIZED + b"," + INITIALIZED + b"]") == []
 
 
 @pytest.mark.parametrize("era", [one for one in ERAS if one != "2025-03-26"])
-async def test_a_batch_elsewhere_gets_one_error(server: MCPServer[StudioDoor], era: str) -> None:
+async def test_a_batch_elsewhere_gets_one_error(server: MCPServer[LazyStudio], era: str) -> None:
     (found,) = await answers(server, era, b"[" + look(1, era) + b"," + look(2, era) + b"]")
     assert (found["id"], found["error"]["code"]) == (None, -32600)
     assert "2025-03-26" in found["error"]["message"]

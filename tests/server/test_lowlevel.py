@@ -8,7 +8,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver import MCPServer
 from mcp_types import SubscribeRequestParams
 
-from rotoscope.server.lowlevel import lowlevel, serve_method
+from rotoscope.protocol.lowlevel import lowlevel_server, serve_method
 
 SOURCE = Path(__file__).parents[2] / "src" / "rotoscope"
 
@@ -19,7 +19,7 @@ def test_one_module_alone_looks_behind_the_sdks_server() -> None:
 
 
 def test_what_is_behind_it_is_what_we_use() -> None:
-    inner = lowlevel(MCPServer("any", log_level="ERROR"))
+    inner = lowlevel_server(MCPServer("any", log_level="ERROR"))
     assert isinstance(inner, Server)
     assert list(inspect.signature(inner.lifespan).parameters)
     assert inner.create_initialization_options().server_name == "any"
@@ -34,7 +34,7 @@ def test_a_method_of_ours_replaces_the_one_that_was_there() -> None:
 
     for method in ("resources/subscribe", "subscriptions/listen"):
         serve_method(server, method, SubscribeRequestParams, serve)
-        entry = lowlevel(server).get_request_handler(method)
+        entry = lowlevel_server(server).get_request_handler(method)
         assert entry is not None
         assert entry.handler is serve
-    assert lowlevel(server).create_initialization_options().capabilities.resources.subscribe is True  # type: ignore[union-attr]
+    assert lowlevel_server(server).create_initialization_options().capabilities.resources.subscribe is True  # type: ignore[union-attr]

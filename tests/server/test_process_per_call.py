@@ -10,17 +10,17 @@ import pytest
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[StudioDoor]]
+Serve = Callable[..., MCPServer[LazyStudio]]
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 FILM = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
 
 
-async def call(server: MCPServer[StudioDoor], tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+async def call(server: MCPServer[LazyStudio], tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """One call, in a server of its own."""
     with anyio.fail_after(60):
         async with Client(server) as client:

@@ -8,8 +8,8 @@ import anyio
 import pytest
 from mcp.server.mcpserver import MCPServer
 
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
 ENVELOPE = {
@@ -32,7 +32,7 @@ class Said:
         pass
 
 
-async def ask(server: MCPServer[StudioDoor], era: str, *asked: tuple[str, Any]) -> list[dict[str, Any]]:
+async def ask(server: MCPServer[LazyStudio], era: str, *asked: tuple[str, Any]) -> list[dict[str, Any]]:
     """The reply to each request, in an open session."""
     said, count = Said(), 0
 
@@ -87,7 +87,7 @@ ODD: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
 async def test_odd_parameters_get_a_proper_error_that_repeats_little_and_leave_no_trace_in_the_log(
-    server: MCPServer[StudioDoor], era: str, caplog: pytest.LogCaptureFixture
+    server: MCPServer[LazyStudio], era: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for (method, params), reply in zip(ODD, await ask(server, era, *ODD), strict=True):
         shown = f"{method[:40]} {json.dumps(params)[:80]}"
@@ -109,7 +109,7 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
 async def test_arguments_as_a_text_of_json_an_empty_list_or_numbers_for_texts_are_taken(
-    server: MCPServer[StudioDoor], era: str
+    server: MCPServer[LazyStudio], era: str
 ) -> None:
     for asked, reply in zip(TAKEN, await ask(server, era, *TAKEN), strict=True):
         assert "result" in reply, (asked, reply)

@@ -16,15 +16,15 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, Implementation
 
-from rotoscope.demo_clip import BALL, draw_clip
-from rotoscope.media.videos import first_frame
-from rotoscope.server.door import StudioDoor
+from rotoscope.cli.demo_clip import BALL_BOX, draw_clip
+from rotoscope.media.video.videos import first_frame
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Compare = Callable[[str, object], None]
-Serve = Callable[..., MCPServer[StudioDoor]]
+Serve = Callable[..., MCPServer[LazyStudio]]
 Speak = Callable[[MCPServer[Any]], Any]
 
 MASKED = (
@@ -76,7 +76,7 @@ def asked(home: Path, photo: Path) -> dict[str, dict[str, Any]]:
     draw_clip(clip)
     frame = first_frame(clip)
     area = frame.convert("L").point(lambda _: 0)
-    area.paste(255, tuple(BALL[side] for side in ("left", "top", "right", "bottom")))  # type: ignore[arg-type]
+    area.paste(255, tuple(BALL_BOX[side] for side in ("left", "top", "right", "bottom")))  # type: ignore[arg-type]
     area.save(mask)
     box = {"left": 20, "top": 5, "right": 420, "bottom": 512}
     return {
@@ -100,7 +100,7 @@ def seen(answer: CallToolResult, home: Path) -> Any:
 
 @pytest.mark.parametrize("tool", ["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"])
 async def test_a_result_that_came_in_time_is_as_its_snapshot_says(
-    server: MCPServer[StudioDoor], home: Path, asked: dict[str, dict[str, Any]], compare: Compare, tool: str
+    server: MCPServer[LazyStudio], home: Path, asked: dict[str, dict[str, Any]], compare: Compare, tool: str
 ) -> None:
     """To a client that nobody knows; then its job to one that bears links and pictures."""
     async with Client(server) as client:
@@ -122,7 +122,7 @@ async def test_a_result_that_came_in_time_is_as_its_snapshot_says(
 
 
 async def test_progress_is_told_as_its_snapshot_says(
-    server: MCPServer[StudioDoor], asked: dict[str, dict[str, Any]], compare: Compare
+    server: MCPServer[LazyStudio], asked: dict[str, dict[str, Any]], compare: Compare
 ) -> None:
     told: list[tuple[float | None, str]] = []
 

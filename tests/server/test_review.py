@@ -15,12 +15,12 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[StudioDoor]]
+Serve = Callable[..., MCPServer[LazyStudio]]
 Speak = Callable[[MCPServer[Any]], Any]
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
@@ -64,7 +64,7 @@ class Doubts:
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[StudioDoor]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
     return serve(replace(settings, inline_seconds=0.0), sandbox)
 
 
@@ -93,7 +93,7 @@ async def in_review(wire: Any, asked: dict[str, Any], doubts: Doubts) -> str:
 
 
 async def test_the_task_of_a_job_in_review_works_on_with_words_and_completes_once_it_was_resolved(
-    impatient: MCPServer[StudioDoor], speak: Speak, asked: dict[str, Any], doubts: Doubts
+    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -109,7 +109,7 @@ async def test_the_task_of_a_job_in_review_works_on_with_words_and_completes_onc
 
 
 async def test_a_listener_of_a_task_hears_of_the_review_and_of_the_end(
-    impatient: MCPServer[StudioDoor], speak: Speak, asked: dict[str, Any], doubts: Doubts
+    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -126,7 +126,7 @@ async def test_a_listener_of_a_task_hears_of_the_review_and_of_the_end(
 
 @pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
 async def test_a_subscriber_hears_what_comes_of_a_review(
-    impatient: MCPServer[StudioDoor], speak: Speak, asked: dict[str, Any], doubts: Doubts
+    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     heard: list[str] = []
 
@@ -147,7 +147,7 @@ async def test_a_subscriber_hears_what_comes_of_a_review(
 
 
 async def test_who_asks_for_a_job_in_review_waits_on_and_hears_what_came_of_it(
-    server: MCPServer[StudioDoor], speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
+    server: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -163,7 +163,7 @@ async def test_who_asks_for_a_job_in_review_waits_on_and_hears_what_came_of_it(
 
 
 async def test_an_equal_request_answers_at_once_with_the_review(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)

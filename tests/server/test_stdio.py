@@ -15,8 +15,8 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.message import SessionMessage
 
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.stdio import Handover, serve_stdio
+from rotoscope.protocol.stdio import Handover, serve_stdio
+from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
 ENVELOPE = {
@@ -43,7 +43,7 @@ INITIALIZE, INITIALIZED = request(1, "initialize", **HELLO), notice("notificatio
 
 
 async def talk(
-    server: MCPServer[StudioDoor],
+    server: MCPServer[LazyStudio],
     lines: Sequence[str],
     before: Sequence[str] = (),
     answered: frozenset[int] = frozenset(),
@@ -67,7 +67,7 @@ async def talk(
 
 
 async def test_a_client_that_probes_and_then_shakes_hands_on_the_same_pipe_is_served(
-    server: MCPServer[StudioDoor],
+    server: MCPServer[LazyStudio],
 ) -> None:
     late = notice("notifications/cancelled", requestId=7)
     replies = await talk(server, [probe(7), late, INITIALIZE, INITIALIZED, request(2, "tools/list")])
@@ -77,48 +77,48 @@ async def test_a_client_that_probes_and_then_shakes_hands_on_the_same_pipe_is_se
     assert by_id[2]["result"]["tools"]
 
 
-async def test_a_client_that_probes_and_stays_modern_is_served(server: MCPServer[StudioDoor]) -> None:
+async def test_a_client_that_probes_and_stays_modern_is_served(server: MCPServer[LazyStudio]) -> None:
     lines = [probe(1), probe(2), request(3, "tools/list", _meta=ENVELOPE), probe(4)]
     replies = await talk(server, lines)
     assert sorted(reply["id"] for reply in replies) == [1, 2, 3, 4]
     assert all("result" in reply for reply in replies)
 
 
-async def test_a_probe_without_the_envelope_decides_as_any_request_does(server: MCPServer[StudioDoor]) -> None:
+async def test_a_probe_without_the_envelope_decides_as_any_request_does(server: MCPServer[LazyStudio]) -> None:
     (reply,) = await talk(server, [request(1, "server/discover")])
     assert "error" in reply
 
 
-async def test_the_era_that_was_decided_stays(server: MCPServer[StudioDoor]) -> None:
+async def test_the_era_that_was_decided_stays(server: MCPServer[LazyStudio]) -> None:
     replies = await talk(server, [request(3, "tools/list", _meta=ENVELOPE), INITIALIZE])
     assert {reply["id"]: reply.get("error", {}).get("code") for reply in replies} == {3: None, 1: -32022}
 
 
-async def test_input_that_ends_before_any_request_ends_the_server_in_silence(server: MCPServer[StudioDoor]) -> None:
+async def test_input_that_ends_before_any_request_ends_the_server_in_silence(server: MCPServer[LazyStudio]) -> None:
     assert await talk(server, []) == []
     assert await talk(server, [INITIALIZED, "", "\ufeff"]) == []
     assert [reply["id"] for reply in await talk(server, [probe(5)])] == [5]
 
 
-async def test_what_was_answered_before_is_not_answered_again(server: MCPServer[StudioDoor]) -> None:
+async def test_what_was_answered_before_is_not_answered_again(server: MCPServer[LazyStudio]) -> None:
     before = [probe(9), INITIALIZE, request(2, "tools/list"), INITIALIZED]
     replies = await talk(server, [request(3, "ping")], before, frozenset({9, 1, 2}))
     assert [reply["id"] for reply in replies] == [3]
     assert replies[0]["result"] == {}
 
 
-async def test_what_was_read_before_but_not_answered_is_answered(server: MCPServer[StudioDoor]) -> None:
+async def test_what_was_read_before_but_not_answered_is_answered(server: MCPServer[LazyStudio]) -> None:
     before = [INITIALIZE, INITIALIZED, request(2, "tools/list")]
     replies = await talk(server, [request(2, "ping")], before, frozenset({1}))
     assert sorted(len(reply["result"].get("tools", [])) > 0 for reply in replies) == [False, True]
 
 
-async def test_an_id_that_is_used_again_is_answered_again(server: MCPServer[StudioDoor]) -> None:
+async def test_an_id_that_is_used_again_is_answered_again(server: MCPServer[LazyStudio]) -> None:
     replies = await talk(server, [request(1, "ping")], [INITIALIZE, INITIALIZED], frozenset({1}))
     assert [(reply["id"], reply["result"]) for reply in replies] == [(1, {})]
 
 
-async def test_of_what_comes_before_the_first_request_only_a_little_is_kept(server: MCPServer[StudioDoor]) -> None:
+async def test_of_what_comes_before_the_first_request_only_a_little_is_kept(server: MCPServer[LazyStudio]) -> None:
     said, kept = io.StringIO(), []
 
     def messages() -> int:
@@ -168,7 +168,7 @@ UNREADABLE = {
 @pytest.mark.parametrize(("line", "code"), UNREADABLE.values(), ids=UNREADABLE)
 @pytest.mark.parametrize("place", ["first", "later", "handed over"])
 async def test_a_request_that_cannot_be_read_is_refused_under_its_id(
-    server: MCPServer[StudioDoor], line: str, code: int, place: str
+    server: MCPServer[LazyStudio], line: str, code: int, place: str
 ) -> None:
     """The SDK drops it in silence, and its client would wait for ever."""
     opening = [INITIALIZE, INITIALIZED]

@@ -16,11 +16,11 @@ from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp_types import ResourceUpdatedNotification
 
-from rotoscope.jobs.job import Job
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.subscriptions import Fanout
+from rotoscope.server.lazy_studio import LazyStudio
+from rotoscope.server.notifications import JobBroadcaster
 from rotoscope.settings import Settings
+from rotoscope.store.records import Job
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = [
@@ -33,11 +33,11 @@ JOB = Job(
     1, 0.0, 1.0, None,
 )  # fmt: skip
 NOBODYS = "job://" + "f" * 32
-Serve = Callable[..., MCPServer[StudioDoor]]
+Serve = Callable[..., MCPServer[LazyStudio]]
 
 
 @pytest.fixture
-def waiting(tmp_path: Path, settings: Settings, serve: Serve) -> MCPServer[StudioDoor]:
+def waiting(tmp_path: Path, settings: Settings, serve: Serve) -> MCPServer[LazyStudio]:
     """A server whose jobs run for hours, and whose calls do not wait."""
     slow: Sandbox = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
     return serve(replace(settings, inline_seconds=0.0), slow)
@@ -57,7 +57,7 @@ class Ear:
 
 
 @asynccontextmanager
-async def on_loopback(server: MCPServer[StudioDoor]) -> AsyncIterator[str]:
+async def on_loopback(server: MCPServer[LazyStudio]) -> AsyncIterator[str]:
     """Serves real HTTP; the URL."""
     app = server.streamable_http_app()
     with socket.socket() as listener:
@@ -82,7 +82,7 @@ async def status(client: Client, job_id: str) -> str:
     return str(answer.structured_content["status"])
 
 
-async def test_a_subscriber_of_the_handshake_era_hears_of_its_job(waiting: MCPServer[StudioDoor]) -> None:
+async def test_a_subscriber_of_the_handshake_era_hears_of_its_job(waiting: MCPServer[LazyStudio]) -> None:
     ear = Ear()
     async with Client(waiting, mode="legacy", message_handler=ear) as client:
         job_id = await begin(client)
@@ -95,7 +95,7 @@ async def test_a_subscriber_of_the_handshake_era_hears_of_its_job(waiting: MCPSe
     assert set(ear.uris) == {f"job://{job_id}"}
 
 
-async def test_who_subscribes_to_a_job_that_has_ended_is_told_at_once(waiting: MCPServer[StudioDoor]) -> None:
+async def test_who_subscribes_to_a_job_that_has_ended_is_told_at_once(waiting: MCPServer[LazyStudio]) -> None:
     """Nothing will ever change any more: who waits for a notice would wait for ever."""
     ear = Ear()
     async with Client(waiting, mode="legacy", message_handler=ear) as client:
@@ -109,7 +109,7 @@ async def test_who_subscribes_to_a_job_that_has_ended_is_told_at_once(waiting: M
                 await ear.heard.wait()
 
 
-async def test_over_http_each_session_hears_of_its_own_jobs(waiting: MCPServer[StudioDoor]) -> None:
+async def test_over_http_each_session_hears_of_its_own_jobs(waiting: MCPServer[LazyStudio]) -> None:
     ears = Ear(), Ear()
     async with on_loopback(waiting) as url, AsyncExitStack() as open_clients:
         clients = [
@@ -126,7 +126,7 @@ async def test_over_http_each_session_hears_of_its_own_jobs(waiting: MCPServer[S
     assert [set(ear.uris) for ear in ears] == [{f"job://{job_id}"} for job_id in jobs]
 
 
-async def test_a_listener_of_the_modern_era_hears_of_its_job(waiting: MCPServer[StudioDoor]) -> None:
+async def test_a_listener_of_the_modern_era_hears_of_its_job(waiting: MCPServer[LazyStudio]) -> None:
     async with Client(waiting) as client:
         job_id = await begin(client)
         async with client.listen(resource_subscriptions=[f"job://{job_id}", NOBODYS]) as events:
@@ -137,7 +137,7 @@ async def test_a_listener_of_the_modern_era_hears_of_its_job(waiting: MCPServer[
     assert getattr(event, "uri", None) == f"job://{job_id}"
 
 
-async def test_who_subscribes_to_a_job_that_is_not_theirs_is_refused(waiting: MCPServer[StudioDoor]) -> None:
+async def test_who_subscribes_to_a_job_that_is_not_theirs_is_refused(waiting: MCPServer[LazyStudio]) -> None:
     async with Client(waiting, mode="legacy") as client:
         with pytest.raises(MCPError) as caught:
             await client.subscribe_resource(NOBODYS)
@@ -145,7 +145,7 @@ async def test_who_subscribes_to_a_job_that_is_not_theirs_is_refused(waiting: MC
 
 
 @pytest.mark.parametrize("uri", ["nope://x", "JOB://x", "job:x"])
-async def test_who_subscribes_to_what_is_not_served_is_refused(waiting: MCPServer[StudioDoor], uri: str) -> None:
+async def test_who_subscribes_to_what_is_not_served_is_refused(waiting: MCPServer[LazyStudio], uri: str) -> None:
     """Nothing would ever be heard of it."""
     async with Client(waiting, mode="legacy") as client:
         with pytest.raises(MCPError):
@@ -154,7 +154,7 @@ async def test_who_subscribes_to_what_is_not_served_is_refused(waiting: MCPServe
         assert not events.honored.resource_subscriptions
 
 
-async def test_the_handshake_says_that_resources_can_be_subscribed_to(waiting: MCPServer[StudioDoor]) -> None:
+async def test_the_handshake_says_that_resources_can_be_subscribed_to(waiting: MCPServer[LazyStudio]) -> None:
     async with Client(waiting, mode="legacy") as client:
         assert client.server_capabilities is not None
         assert client.server_capabilities.resources is not None
@@ -177,14 +177,14 @@ async def test_who_unsubscribed_hears_no_more() -> None:
     async def look(_: str) -> Job:
         return JOB
 
-    fanout = Fanout(InMemorySubscriptionBus(), look)
+    fanout = JobBroadcaster(InMemorySubscriptionBus(), look)
     gone, staying = Session(), Session()
-    fanout.subscribe("job://j1", "gone", gone)  # type: ignore[arg-type]
-    fanout.subscribe("job://j1", "staying", staying)  # type: ignore[arg-type]
-    fanout.unsubscribe("job://j1", "gone")
-    fanout.unsubscribe("job://j2", "gone")
+    fanout.add_session("job://j1", "gone", gone)  # type: ignore[arg-type]
+    fanout.add_session("job://j1", "staying", staying)  # type: ignore[arg-type]
+    fanout.remove_session("job://j1", "gone")
+    fanout.remove_session("job://j2", "gone")
     async with anyio.create_task_group() as telling:
-        telling.start_soon(fanout.run)
+        telling.start_soon(fanout.publish_changes)
         with anyio.fail_after(5):
             await staying.more.wait()
         telling.cancel_scope.cancel()
@@ -201,19 +201,19 @@ async def test_a_finished_job_is_told_of_once_however_often_it_is_read() -> None
     async def look(job_id: str) -> Job:
         return jobs[job_id]
 
-    fanout = Fanout(bus, look)
+    fanout = JobBroadcaster(bus, look)
 
     async def tell(*job_ids: str) -> None:
         """The last one is told of: those before it have been looked at."""
         before = len(told)
         for job_id in job_ids:
-            fanout.changed(job_id)
+            fanout.queue_change(job_id)
         with anyio.fail_after(5):
             while len(told) == before or told[-1] != f"job://{job_ids[-1]}":
                 await anyio.lowlevel.checkpoint()
 
     async with anyio.create_task_group() as telling:
-        telling.start_soon(fanout.run)
+        telling.start_soon(fanout.publish_changes)
         await tell("done")
         await tell("done", "open")
         await tell("done", "open")
@@ -224,7 +224,7 @@ async def test_a_finished_job_is_told_of_once_however_often_it_is_read() -> None
 
 
 async def test_a_listener_of_a_task_hears_how_it_ends(
-    waiting: MCPServer[StudioDoor], speak: Callable[..., Any]
+    waiting: MCPServer[LazyStudio], speak: Callable[..., Any]
 ) -> None:
     async with speak(waiting) as wire:
         task_id = (await wire.call("generate_video", **FILM))["taskId"]

@@ -13,17 +13,17 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 import rotoscope.server.app
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[StudioDoor]]
+Serve = Callable[..., MCPServer[LazyStudio]]
 Speak = Callable[[MCPServer[Any]], Any]
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[StudioDoor]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
     """A server whose calls do not wait for their jobs."""
     return serve(replace(settings, inline_seconds=0.0), sandbox)
 
@@ -57,7 +57,7 @@ async def begun(wire: Any, asked: dict[str, Any]) -> str:
     ],
 )
 async def test_who_only_asks_about_an_ended_job_was_not_told_its_end(
-    impatient: MCPServer[StudioDoor], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], method: str, params: Any
+    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], method: str, params: Any
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -70,7 +70,7 @@ async def test_who_only_asks_about_an_ended_job_was_not_told_its_end(
 
 @pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
 async def test_who_subscribes_to_an_ended_job_was_not_told_its_end(
-    impatient: MCPServer[StudioDoor], sandbox: Sandbox, speak: Speak, asked: dict[str, Any]
+    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any]
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -85,7 +85,7 @@ async def test_who_subscribes_to_an_ended_job_was_not_told_its_end(
 
 @pytest.mark.parametrize("how", ["tasks/get", "notifications/tasks"])
 async def test_who_was_given_the_end_of_a_task_was_told(
-    impatient: MCPServer[StudioDoor],
+    impatient: MCPServer[LazyStudio],
     speak: Speak,
     asked: dict[str, Any],
     how: str,
@@ -109,7 +109,7 @@ async def test_who_was_given_the_end_of_a_task_was_told(
 
 
 async def test_who_goes_away_while_the_preview_is_made_was_told_nothing(
-    server: MCPServer[StudioDoor], sandbox: Sandbox, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    server: MCPServer[LazyStudio], sandbox: Sandbox, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     making = anyio.Event()
 
@@ -120,7 +120,7 @@ async def test_who_goes_away_while_the_preview_is_made_was_told_nothing(
 
     async with Client(server) as client:
         with monkeypatch.context() as slowly, anyio.fail_after(30):
-            slowly.setattr(rotoscope.server.app, "blocks_for", endless)
+            slowly.setattr(rotoscope.server.app, "content_blocks", endless)
             async with anyio.create_task_group() as calling:
                 calling.start_soon(client.call_tool, "segment_image", asked)
                 await making.wait()

@@ -15,10 +15,10 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
-from rotoscope.media.coco import decode_rle
+from rotoscope.media.image.coco import decode_rle
 from rotoscope.media.vault import Vault
 from rotoscope.models.access import SANDBOX_URL
-from rotoscope.server.door import StudioDoor
+from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox, build_sandbox
 
@@ -222,7 +222,7 @@ async def test_progress_is_told_while_a_job_runs_and_begins_with_its_id(client: 
 
 
 async def test_a_client_without_patience_gets_a_job_that_goes_on(
-    settings: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[StudioDoor]], photo: Path
+    settings: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[LazyStudio]], photo: Path
 ) -> None:
     """Nothing is cancelled by an answer, nor by a client that stops waiting."""
     async with Client(serve(replace(settings, inline_seconds=0.0), sandbox)) as client:
@@ -236,7 +236,7 @@ async def test_a_client_without_patience_gets_a_job_that_goes_on(
         assert len(sandbox.state.accepted) == 1
 
 
-async def test_the_server_says_what_it_is(server: MCPServer[StudioDoor]) -> None:
+async def test_the_server_says_what_it_is(server: MCPServer[LazyStudio]) -> None:
     async with Client(server) as client:
         assert client.server_info is not None
         assert client.server_info.name == "rotoscope"
@@ -264,7 +264,7 @@ async def test_a_results_file_may_be_given_by_its_url(client: Client, photo: Pat
 
 
 async def test_a_server_that_is_served_again_works_on_with_the_same_jobs(
-    server: MCPServer[StudioDoor], photo: Path
+    server: MCPServer[LazyStudio], photo: Path
 ) -> None:
     jobs = []
     for left in (20, 30):
@@ -280,7 +280,7 @@ async def test_the_answer_to_a_wish_to_cancel_says_what_became_of_it(client: Cli
 
 
 async def test_a_running_job_that_is_asked_to_stop_says_so(
-    settings: Settings, tmp_path: Path, serve: Callable[..., MCPServer[StudioDoor]], photo: Path
+    settings: Settings, tmp_path: Path, serve: Callable[..., MCPServer[LazyStudio]], photo: Path
 ) -> None:
     slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
     async with Client(serve(replace(settings, inline_seconds=0.0), slow)) as client:

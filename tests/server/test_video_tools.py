@@ -13,9 +13,9 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import TextContent
 from PIL import Image
 
-from rotoscope.demo_clip import BALL, FRAMES, draw_clip
-from rotoscope.media.videos import first_frame
-from rotoscope.server.door import StudioDoor
+from rotoscope.cli.demo_clip import BALL_BOX, FRAMES, draw_clip
+from rotoscope.media.video.videos import first_frame
+from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
@@ -61,7 +61,7 @@ async def test_a_mask_found_on_the_first_frame_becomes_a_masked_edit(client: Cli
     clip, still = home / "ball.mp4", home / "still.png"
     draw_clip(clip)
     first_frame(clip).save(still)
-    ball = await call(client, "segment_image", image=str(still), box=BALL)
+    ball = await call(client, "segment_image", image=str(still), box=BALL_BOX)
     found = await call(
         client, "edit_video_with_mask", prompt="an empty room", video=str(clip), mask=f"job://{ball['job_id']}"
     )
@@ -82,8 +82,8 @@ async def test_the_first_frame_of_a_clip_is_the_picture_that_is_looked_at(client
     clip, still = home / "ball.mp4", home / "still.png"
     draw_clip(clip)
     first_frame(clip).save(still)
-    found = await call(client, "segment_image", image=str(clip), box=BALL)
-    same = await call(client, "segment_image", image=str(still), box=BALL, overlay=False)
+    found = await call(client, "segment_image", image=str(clip), box=BALL_BOX)
+    same = await call(client, "segment_image", image=str(still), box=BALL_BOX, overlay=False)
     assert found["masks"][0]["media"]["sha256"] == same["masks"][0]["media"]["sha256"]
     assert "The picture is the first frame of the video, 832x480 pixels." in found["warnings"]
     assert not any("first frame" in warning for warning in same["warnings"])
@@ -109,7 +109,7 @@ async def test_text_alone_tells_of_the_video(client: Client) -> None:
 @pytest.mark.media
 @pytest.mark.skipif(not MEDIA.is_dir(), reason="the real clips under ../shared/media are not here")
 async def test_a_real_clip_is_edited_inside_the_mask_that_is_followed_and_stays_outside(
-    server: MCPServer[StudioDoor], home: Path
+    server: MCPServer[LazyStudio], home: Path
 ) -> None:
     given = {name: home / name for name in ("boxingcat.mp4", "boxingcat_mask.png", "snake.png")}
     for name, path in given.items():

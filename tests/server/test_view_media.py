@@ -13,10 +13,10 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, TextContent
 from PIL import Image
 
-from rotoscope.cli import main
+from rotoscope.cli.commands import run_command
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.door import StudioDoor
-from rotoscope.server.patience import read_clients
+from rotoscope.server.clients.profiles import read_client_profiles
+from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
@@ -79,7 +79,7 @@ async def test_a_video_is_shown_by_its_filmstrip_or_by_a_frame(client: Client) -
     ("name", "most"), [("claude-code", 45_000), ("codex-mcp-client", 45_000), ("nobody-knows-it", 16_000)]
 )
 async def test_a_client_gets_no_larger_a_picture_than_it_bears(
-    server: MCPServer[StudioDoor], photo: Path, name: str, most: int
+    server: MCPServer[LazyStudio], photo: Path, name: str, most: int
 ) -> None:
     async with Client(server, client_info=Implementation(name=name, version="1")) as client:
         found = await segmented(client, photo)
@@ -90,7 +90,7 @@ async def test_a_client_gets_no_larger_a_picture_than_it_bears(
 
 
 async def test_a_client_that_makes_text_of_pictures_is_told_where_it_is(
-    server: MCPServer[StudioDoor], photo: Path
+    server: MCPServer[LazyStudio], photo: Path
 ) -> None:
     async with Client(server, client_info=Implementation(name="google-adk", version="1")) as client:
         found = await segmented(client, photo)
@@ -104,9 +104,9 @@ async def test_a_client_that_makes_text_of_pictures_is_told_where_it_is(
 
 
 def test_no_row_allows_a_picture_that_takes_more_than_60_000_characters() -> None:
-    clients = read_clients(manifest_folder() / "clients.toml")
+    clients = read_client_profiles(manifest_folder() / "clients.toml")
     known = [clients.default, *clients.clients.values()]
-    kinds = [row.told_by(kind.protocol, kind.declares) for row in clients.clients.values() for kind in row.kinds]
+    kinds = [row.variant_for(kind.protocol, kind.declares) for row in clients.clients.values() for kind in row.kinds]
     assert all(len(base64.b64encode(bytes(one.view_bytes))) <= 60_000 for one in [*known, *kinds])
     assert clients.default.view_bytes < min(one.view_bytes for one in known if one.pictures)
 
@@ -156,13 +156,13 @@ def test_the_command_line_keeps_the_picture_and_prints_its_record(
     with Image.effect_noise((1000, 500), 60) as picture:
         picture.save(tmp_path / "a.png")
     box = {"left": 10, "top": 10, "right": 90, "bottom": 90}
-    assert main(["call", "segment_image", "--json", json.dumps({"image": "a.png", "box": box})]) == 0
+    assert run_command(["call", "segment_image", "--json", json.dumps({"image": "a.png", "box": box})]) == 0
     job_id = json.loads(capsys.readouterr().out)["job_id"]
-    assert main(["call", "view_media", "--json", json.dumps({"uri": f"job://{job_id}/overlay"})]) == 0
+    assert run_command(["call", "view_media", "--json", json.dumps({"uri": f"job://{job_id}/overlay"})]) == 0
     record = json.loads(capsys.readouterr().out)
     path = Path(record["path"])
     assert path.is_relative_to(tmp_path / "rotoscope" / "vault")
     with Image.open(path) as kept:
         assert (kept.width, kept.height) == (record["width"], record["height"]) == (768, 384)
     assert path.stat().st_size == record["file_size"] <= 100_000
-    assert main(["call", "view_media", "--json", '{"uri": "/etc/passwd"}']) == 2
+    assert run_command(["call", "view_media", "--json", '{"uri": "/etc/passwd"}']) == 2

@@ -6,7 +6,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio.to_thread
 
 from rotoscope.media.decoders import PICTURE
-from rotoscope.workers.limits import Limits
+from rotoscope.workers.limits import WorkLimits
 
 __all__ = ["InThread"]
 
@@ -17,7 +17,9 @@ Given = TypeVarTuple("Given")
 class InThread:
     """Decodes as the worker processes do, without their limits."""
 
-    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: Limits = PICTURE) -> Result:
+    async def run(
+        self, function: Callable[[*Given], Result], *arguments: *Given, limits: WorkLimits = PICTURE
+    ) -> Result:
         return await anyio.to_thread.run_sync(function, *arguments)
 
     def warm(self) -> None:

@@ -18,16 +18,16 @@ from PIL import Image
 from simulated import Process, Seams, Time, no_threads
 
 from rotoscope.contracts.results import JobResult
-from rotoscope.jobs.calls import call_to_json
-from rotoscope.jobs.job import Job, NewJob
-from rotoscope.jobs.progress import live
-from rotoscope.jobs.report import report
-from rotoscope.jobs.tempo import Tempo
+from rotoscope.jobs.progress import estimate_progress
+from rotoscope.jobs.result import job_result
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.predictions.dialects import DIALECTS
-from rotoscope.predictions.states import Call
-from rotoscope.wire.client import Downloaded
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.http.client import Download
+from rotoscope.providers.http.messages import HttpCall, Reply
+from rotoscope.providers.states import Call
+from rotoscope.store.records import Job, NewJob
+from rotoscope.store.timing import Intervals
 
 __all__ = ["OUT", "Provider", "Scene", "mask", "reply", "staged"]
 
@@ -133,12 +133,12 @@ class _Wire:
             return reply(200, {"results": []})
         return self.provider.answered("ask", self.provider.on_ask, lambda: reply(200, self.provider.run))
 
-    async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+    async def download(self, provider: str, url: str, into: Path, limit: int) -> Download:
         self.seams.cross("before fetching")
         await anyio.sleep(0.05)
         content = self.provider.answered("fetch", self.provider.on_fetch, lambda: Reply(200, {}, mask())).body
         into.write_bytes(content)
-        return Downloaded(hashlib.sha256(content).hexdigest(), len(content), "image/png")
+        return Download(hashlib.sha256(content).hexdigest(), len(content), "image/png")
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Scene:
     time: Time
     folder: Path
     provider: Provider
-    tempo: Tempo = field(default_factory=lambda: Tempo(look=2.0, glance=1.0))
+    tempo: Intervals = field(default_factory=lambda: Intervals(poll=2.0, change_poll=1.0))
     started: int = 0
 
     def process(self, wall: Callable[[], float] | None = None, key: dict[str, bool] | None = None) -> Process:
@@ -161,8 +161,8 @@ class Scene:
             lambda seams: _Wire(self.provider, seams, held), frozenset({"sandbox"}), self.tempo,
         )  # fmt: skip
         if wall is not None:
-            object.__setattr__(begun.rooms, "clock", wall)
-            begun.rooms.ledger._clock = wall
+            object.__setattr__(begun.context, "clock", wall)
+            begun.context.ledger._clock = wall
         return begun
 
     def begin(self, process: Process) -> str:
@@ -173,7 +173,7 @@ class Scene:
         new = NewJob("segment_image", MODEL, "replicate", "local", True, {"overlay": False}, data, None, 0.1)
 
         async def ask() -> str:
-            opening = await process.rooms.ledger.open(new, starter=process.name)
+            opening = await process.context.ledger.open(new, starter=process.name)
             process.dispatcher.start(opening.job.id)
             return opening.job.id
 
@@ -185,28 +185,28 @@ class Scene:
         """Ask for a cancel."""
 
         async def ask() -> None:
-            await process.rooms.ledger.request_cancel(job_id, "local")
+            await process.context.ledger.request_cancel(job_id, "local")
             process.dispatcher.stop(job_id)
 
         process.call(ask)
 
     def job(self, process: Process, job_id: str) -> Job:
         """The job as the ledger has it."""
-        found = process.call(lambda: process.rooms.ledger.job(job_id))
+        found = process.call(lambda: process.context.ledger.job(job_id))
         assert found is not None
         return found
 
     def result(self, process: Process, job_id: str) -> JobResult:
         """What a tool would answer."""
         job = self.job(process, job_id)
-        outputs = process.call(lambda: process.rooms.ledger.outputs(job_id))
+        outputs = process.call(lambda: process.context.ledger.outputs(job_id))
         assert outputs is not None
-        now = process.rooms.clock()
-        return report(live(job, now), outputs, process.rooms.vault, now)
+        now = process.context.clock()
+        return job_result(estimate_progress(job, now), outputs, process.context.vault, now)
 
     def run(self, process: Process, job_id: str, seconds: float) -> Job:
         """Let time pass, at most so much, until the job has ended; the job then."""
-        self.time.run(seconds, lambda: self.job(process, job_id).final)
+        self.time.run(seconds, lambda: self.job(process, job_id).is_final)
         return self.job(process, job_id)
 
 

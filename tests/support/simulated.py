@@ -20,20 +20,20 @@ import anyio.to_thread
 import pytest
 from decoding import InThread
 
-from rotoscope.jobs.database import Database
+from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.feed import Feed
-from rotoscope.jobs.job import Job, Patch
-from rotoscope.jobs.leases import Holder, Leases
-from rotoscope.jobs.ledger import Ledger
-from rotoscope.jobs.machine import drive
+from rotoscope.jobs.lifecycle import run_job
+from rotoscope.jobs.notifier import JobNotifier
 from rotoscope.jobs.review import Review
-from rotoscope.jobs.rooms import Rooms
-from rotoscope.jobs.rows import read_job
-from rotoscope.jobs.tempo import Tempo
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
-from rotoscope.predictions.dialects import Dialect
+from rotoscope.providers.dialects import Dialect
+from rotoscope.store.database import Database
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import Job, Patch
+from rotoscope.store.rows import read_job
+from rotoscope.store.timing import Intervals
 
 __all__ = ["EPOCH", "Killed", "Process", "Seams", "Time", "no_threads"]
 
@@ -182,10 +182,10 @@ class _SeamedDatabase(Database):
         self._seams.cross("after commit")
         return answer
 
-    async def version(self) -> int:
+    async def data_version(self) -> int:
         if self._seams.dead:
             raise Killed
-        return await super().version()
+        return await super().data_version()
 
 
 class _SeamedVault(Vault):
@@ -196,8 +196,8 @@ class _SeamedVault(Vault):
     def keep(self, *given: Any) -> Any:
         return self._seamed(super().keep, *given)
 
-    def adopt(self, *given: Any) -> Any:
-        return self._seamed(super().adopt, *given)
+    def move_in(self, *given: Any) -> Any:
+        return self._seamed(super().move_in, *given)
 
     def _seamed(self, work: Callable[..., Answer], *given: Any) -> Answer:
         self.seams.cross(f"before vault.{work.__name__}")
@@ -244,7 +244,7 @@ class Process:
         dialects: Mapping[str, Dialect],
         wire: Callable[[Seams], Any],
         keys: frozenset[str],
-        tempo: Tempo,
+        tempo: Intervals,
         trouble: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.seams, self.ended = name, Seams(), False
@@ -255,12 +255,12 @@ class Process:
         object.__setattr__(vault, "seams", self.seams)
         self.broken: list[str] = []
         ledger = _JudgedLedger(database, time.wall, self.broken)
-        self.rooms = Rooms(
-            ledger, vault, wire(self.seams), catalog, dialects, Feed(), time.wall, anyio.sleep, InThread(), tempo
+        self.context = JobContext(
+            ledger, vault, wire(self.seams), catalog, dialects, JobNotifier(), time.wall, anyio.sleep, InThread(), tempo
         )
-        holder = Holder(name, keys, frozenset(catalog.models))
+        holder = JobDriver(name, keys, frozenset(catalog.models))
         self._leases = Leases(database, time.wall, holder, tempo)
-        self._review = Review(self.rooms, database, holder)
+        self._review = Review(self.context, database, holder)
         self._ending = asyncio.Event()
         self.seams.on_end = self.end
         self._database = database
@@ -278,15 +278,15 @@ class Process:
         """Whether nobody has asked it to end."""
         return not self._ending.is_set()
 
-    async def _live(self, tempo: Tempo) -> None:
+    async def _live(self, tempo: Intervals) -> None:
         async with anyio.create_task_group() as tasks:
-            driving, review = partial(drive, self.rooms), self._review.look_at_due
-            self.dispatcher = Dispatcher(tasks, driving, self._leases, self.rooms.feed, tempo, review)
+            driving, review = partial(run_job, self.context), self._review.look_at_due
+            self.dispatcher = Dispatcher(tasks, driving, self._leases, self.context.notifier, tempo, review)
             tasks.start_soon(self.dispatcher.run)
             await self._ending.wait()
             tasks.cancel_scope.cancel()
-        await self.dispatcher.give_back()
-        await self.rooms.wire.aclose()
+        await self.dispatcher.release_leases()
+        await self.context.wire.aclose()
         self.ended = True
 
     def _started(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

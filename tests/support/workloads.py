@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rotoscope.errors import InvalidInput
-from rotoscope.workers.limits import ask_for_seconds
+from rotoscope.workers.limits import request_cpu_seconds
 
 __all__ = [
     "Trap", "add", "allocate", "end_itself", "know_environment", "list_descriptors", "loaded", "refuse", "spin",
@@ -30,7 +30,7 @@ def spin() -> None:
 
 
 def spin_after_asking(seconds: float) -> None:
-    ask_for_seconds(seconds)
+    request_cpu_seconds(seconds)
     spin()
 
 

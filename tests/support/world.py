@@ -21,8 +21,8 @@ from PIL import Image
 from simulated import EPOCH, Seams, Time
 
 from rotoscope.errors import OutputLost, ReplyLost, StorageFailed, Unreachable
-from rotoscope.wire.client import Downloaded
-from rotoscope.wire.messages import HttpCall, Reply
+from rotoscope.providers.http.client import Download
+from rotoscope.providers.http.messages import HttpCall, Reply
 
 __all__ = ["ACCEPTED", "MODEL", "UNACCEPTED", "VERSION", "Plan", "Run", "SimulatedWire", "World", "mark_of"]
 
@@ -222,11 +222,11 @@ class SimulatedWire:
         following = "https://api.replicate.com/v1/predictions?page=2" if half else None
         return self.reply(200, {"results": rows[: len(rows) // 2] if half else rows, "next": following})
 
-    async def download(self, provider: str, url: str, into: Path, limit: int) -> Downloaded:
+    async def download(self, provider: str, url: str, into: Path, limit: int) -> Download:
         self.seams.cross("before fetching")
         await anyio.sleep(0.2)
         if self.seams.dead:
             raise OutputLost("Never.", hint="")
         shutil.copy(mask(), into)
         self.seams.cross("after fetching")
-        return Downloaded(hashlib.sha256(into.read_bytes()).hexdigest(), into.stat().st_size, "image/png")
+        return Download(hashlib.sha256(into.read_bytes()).hexdigest(), into.stat().st_size, "image/png")

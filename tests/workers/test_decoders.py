@@ -14,18 +14,18 @@ import pytest
 import workloads
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, WorkerLost
-from rotoscope.media.decoders import FILM, PICTURE, RESULT_MASKS, Decoders
-from rotoscope.workers.process import Bug
+from rotoscope.media.decoders import FILM, PICTURE, RESULT_MASKS, DecoderPool
+from rotoscope.workers.process import WorkerBug
 
 pytestmark = pytest.mark.anyio
 SECONDS = 60
-QUICK = replace(PICTURE, cpu_seconds=1, most_seconds=1)
+QUICK = replace(PICTURE, cpu_seconds=1, max_cpu_seconds=1)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit address space, or have no /proc")
 
 
 @pytest.fixture
-async def decoders() -> AsyncIterator[Decoders]:
-    made = Decoders({**os.environ, "REPLICATE_API_TOKEN": "r8_secret", "ROTOSCOPE_HOME": "/nowhere"})
+async def decoders() -> AsyncIterator[DecoderPool]:
+    made = DecoderPool({**os.environ, "REPLICATE_API_TOKEN": "r8_secret", "ROTOSCOPE_HOME": "/nowhere"})
     with anyio.fail_after(SECONDS):
         yield made
     await made.aclose()
@@ -54,7 +54,7 @@ def gate(tmp_path: Path) -> Path:
     return place
 
 
-async def test_a_function_is_called_in_another_process_which_is_kept_for_the_next(decoders: Decoders) -> None:
+async def test_a_function_is_called_in_another_process_which_is_kept_for_the_next(decoders: DecoderPool) -> None:
     assert await decoders.run(workloads.add, 1, 2) == 3
     first = decoders.pids
     assert await decoders.run(workloads.add, 3, 4) == 7
@@ -62,7 +62,7 @@ async def test_a_function_is_called_in_another_process_which_is_kept_for_the_nex
     assert len(first) == 1
 
 
-async def test_a_worker_is_started_before_it_is_needed_and_only_once(decoders: Decoders) -> None:
+async def test_a_worker_is_started_before_it_is_needed_and_only_once(decoders: DecoderPool) -> None:
     decoders.warm()
     first = decoders.pids
     decoders.warm()
@@ -70,7 +70,7 @@ async def test_a_worker_is_started_before_it_is_needed_and_only_once(decoders: D
     assert decoders.pids == first
 
 
-async def test_an_error_of_ours_arrives_as_what_it_is(decoders: Decoders) -> None:
+async def test_an_error_of_ours_arrives_as_what_it_is(decoders: DecoderPool) -> None:
     with pytest.raises(InvalidInput) as caught:
         await decoders.run(workloads.refuse)
     assert (caught.value.message, caught.value.hint, caught.value.code) == (
@@ -80,8 +80,8 @@ async def test_an_error_of_ours_arrives_as_what_it_is(decoders: Decoders) -> Non
     )
 
 
-async def test_a_bug_is_told_with_its_traceback_and_harms_no_worker(decoders: Decoders) -> None:
-    with pytest.raises(Bug, match="a bug"):
+async def test_a_bug_is_told_with_its_traceback_and_harms_no_worker(decoders: DecoderPool) -> None:
+    with pytest.raises(WorkerBug, match="a bug"):
         await decoders.run(workloads.stumble)
     first = decoders.pids
     assert await decoders.run(workloads.add, 1, 2) == 3
@@ -91,31 +91,35 @@ async def test_a_bug_is_told_with_its_traceback_and_harms_no_worker(decoders: De
 @linux
 @pytest.mark.parametrize("limits", [PICTURE, FILM, RESULT_MASKS], ids=["picture", "film", "masks"])
 async def test_what_takes_too_much_memory_is_refused_and_what_takes_less_is_done(
-    decoders: Decoders, limits: object
+    decoders: DecoderPool, limits: object
 ) -> None:
     assert isinstance(limits, type(PICTURE))
     with pytest.raises(TooLarge, match="memory") as caught:
-        await decoders.run(workloads.allocate, limits.memory + 10_000_000, limits=limits)
+        await decoders.run(workloads.allocate, limits.memory_bytes + 10_000_000, limits=limits)
     assert caught.value.hint
-    less = limits.memory - 10_000_000
+    less = limits.memory_bytes - 10_000_000
     assert await decoders.run(workloads.allocate, less, limits=limits) == less
 
 
 @linux
-async def test_what_takes_too_much_processor_time_is_refused_and_the_next_call_is_answered(decoders: Decoders) -> None:
+async def test_what_takes_too_much_processor_time_is_refused_and_the_next_call_is_answered(
+    decoders: DecoderPool,
+) -> None:
     with pytest.raises(TooLarge, match="processor time"):
         await decoders.run(workloads.spin, limits=QUICK)
     assert await decoders.run(workloads.add, 1, 2) == 3
 
 
 @linux
-async def test_work_may_ask_for_more_processor_time_but_not_for_more_than_its_kind_may_have(decoders: Decoders) -> None:
-    limits = replace(QUICK, most_seconds=2)
+async def test_work_may_ask_for_more_processor_time_but_not_for_more_than_its_kind_may_have(
+    decoders: DecoderPool,
+) -> None:
+    limits = replace(QUICK, max_cpu_seconds=2)
     with pytest.raises(TooLarge, match="processor time"):
         await decoders.run(workloads.spin_after_asking, 1e9, limits=limits)
 
 
-async def test_what_waits_without_computing_is_ended_by_the_clock(decoders: Decoders, gate: Path) -> None:
+async def test_what_waits_without_computing_is_ended_by_the_clock(decoders: DecoderPool, gate: Path) -> None:
     decoders.warm()
     pids = decoders.pids
     with pytest.raises(TooLarge, match="not done after"):
@@ -124,7 +128,7 @@ async def test_what_waits_without_computing_is_ended_by_the_clock(decoders: Deco
     assert not decoders.pids
 
 
-async def test_a_decoder_that_crashes_is_one_clear_refusal_and_the_next_call_is_answered(decoders: Decoders) -> None:
+async def test_a_decoder_that_crashes_is_one_clear_refusal_and_the_next_call_is_answered(decoders: DecoderPool) -> None:
     with pytest.raises(InvalidInput, match="crash") as caught:
         await decoders.run(workloads.end_itself, signal.SIGSEGV)
     assert caught.value.code == "corrupt"
@@ -132,7 +136,7 @@ async def test_a_decoder_that_crashes_is_one_clear_refusal_and_the_next_call_is_
 
 
 async def test_a_worker_that_is_killed_from_outside_is_one_clear_refusal_and_the_next_call_is_answered(
-    decoders: Decoders, gate: Path
+    decoders: DecoderPool, gate: Path
 ) -> None:
     raised: list[RotoscopeError] = []
 
@@ -153,7 +157,7 @@ async def test_a_worker_that_is_killed_from_outside_is_one_clear_refusal_and_the
     assert await decoders.run(workloads.add, 1, 2) == 3
 
 
-async def test_a_worker_that_was_killed_while_idle_is_replaced_without_a_word(decoders: Decoders) -> None:
+async def test_a_worker_that_was_killed_while_idle_is_replaced_without_a_word(decoders: DecoderPool) -> None:
     await decoders.run(workloads.add, 1, 2)
     pids = decoders.pids
     for pid in pids:
@@ -163,7 +167,7 @@ async def test_a_worker_that_was_killed_while_idle_is_replaced_without_a_word(de
 
 
 async def test_a_worker_ends_when_it_is_idle_and_the_next_call_is_answered() -> None:
-    decoders = Decoders(os.environ, idle_seconds=0.05)
+    decoders = DecoderPool(os.environ, idle_seconds=0.05)
     await decoders.run(workloads.add, 1, 2)
     pids = decoders.pids
     with anyio.fail_after(SECONDS):
@@ -174,7 +178,7 @@ async def test_a_worker_ends_when_it_is_idle_and_the_next_call_is_answered() -> 
     await decoders.aclose()
 
 
-async def test_the_cancel_of_a_call_ends_its_worker(decoders: Decoders, gate: Path) -> None:
+async def test_the_cancel_of_a_call_ends_its_worker(decoders: DecoderPool, gate: Path) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(decoders.run, workloads.wait_at, gate)
         opened = await reached(gate)
@@ -185,7 +189,7 @@ async def test_the_cancel_of_a_call_ends_its_worker(decoders: Decoders, gate: Pa
     assert not decoders.pids
 
 
-async def test_closing_ends_every_worker(decoders: Decoders) -> None:
+async def test_closing_ends_every_worker(decoders: DecoderPool) -> None:
     async with anyio.create_task_group() as tasks:
         for number in range(4):
             tasks.start_soon(decoders.run, workloads.add, number, number)
@@ -194,7 +198,7 @@ async def test_closing_ends_every_worker(decoders: Decoders) -> None:
     await gone(pids)
 
 
-async def test_only_two_work_at_once_and_who_comes_first_is_served_first(decoders: Decoders, tmp_path: Path) -> None:
+async def test_only_two_work_at_once_and_who_comes_first_is_served_first(decoders: DecoderPool, tmp_path: Path) -> None:
     gates = [tmp_path / str(number) for number in range(4)]
     done: list[int] = []
 
@@ -216,21 +220,21 @@ async def test_only_two_work_at_once_and_who_comes_first_is_served_first(decoder
     assert done == [1, 0, 2, 3]
 
 
-async def test_an_answer_that_would_run_something_is_not_read(decoders: Decoders, tmp_path: Path) -> None:
+async def test_an_answer_that_would_run_something_is_not_read(decoders: DecoderPool, tmp_path: Path) -> None:
     with pytest.raises(WorkerLost):
         await decoders.run(workloads.take_over, str(tmp_path / "taken"))
     assert not (tmp_path / "taken").exists()
     assert await decoders.run(workloads.add, 1, 2) == 3
 
 
-async def test_a_worker_sees_no_key_and_no_setting_and_leaves_its_end_to_its_parent(decoders: Decoders) -> None:
+async def test_a_worker_sees_no_key_and_no_setting_and_leaves_its_end_to_its_parent(decoders: DecoderPool) -> None:
     names, waits = await decoders.run(workloads.know_environment)
     assert not [name for name in names if "REPLICATE" in name or "ROTOSCOPE" in name or "TOKEN" in name]
     assert waits
 
 
 @linux
-async def test_a_worker_has_no_file_and_no_socket_of_its_parent_open(decoders: Decoders, tmp_path: Path) -> None:
+async def test_a_worker_has_no_file_and_no_socket_of_its_parent_open(decoders: DecoderPool, tmp_path: Path) -> None:
     ledger = os.open(tmp_path / "ledger", os.O_CREAT | os.O_RDWR)
     os.set_inheritable(ledger, True)  # as a careless library would
     try:

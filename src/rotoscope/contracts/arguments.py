@@ -30,13 +30,13 @@ __all__ = [
 _IGNORED = frozenset({"wait_for_previous"})
 
 
-def _no_boolean(value: object) -> object:
+def _reject_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("a number is wanted, not true or false")  # noqa: TRY004 - pydantic reports a ValueError
     return value
 
 
-def _decoded(value: object) -> object:
+def _parse_json_text(value: object) -> object:
     """Assistants send a JSON string where an array or an object is wanted."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
@@ -46,18 +46,18 @@ def _decoded(value: object) -> object:
     return value
 
 
-def _listed(value: object) -> object:
+def _wrap_in_list(value: object) -> object:
     """One item where a list is wanted is a list of one."""
-    decoded = _decoded(value)
+    decoded = _parse_json_text(value)
     return [decoded] if isinstance(decoded, dict | str) else decoded
 
 
-def _stripped(value: object) -> object:
+def _strip_text(value: object) -> object:
     """Blanks around a word mean nothing."""
     return value.strip() if isinstance(value, str) else value
 
 
-def _lowered(value: object) -> object:
+def _normalize_keyword(value: object) -> object:
     """A word of a list of ours is meant however it is spelled."""
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -65,12 +65,12 @@ def _lowered(value: object) -> object:
 LONGEST_WAIT = 45.0
 """Seconds: below every limit of 60 that a client has."""
 
-Number = Annotated[float, BeforeValidator(_no_boolean)]
-Seconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_no_boolean)]
+Number = Annotated[float, BeforeValidator(_reject_boolean)]
+WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_reject_boolean)]
 Media = Annotated[str, Field(min_length=1)]
-Flag = Annotated[bool, BeforeValidator(_stripped)]
-JobId = Annotated[str, Field(min_length=1, max_length=200, description="Id or job://."), BeforeValidator(_stripped)]
-ModelId = Annotated[str | None, Field(description="Default: first that fits."), BeforeValidator(_stripped)]
+Flag = Annotated[bool, BeforeValidator(_strip_text)]
+JobId = Annotated[str, Field(min_length=1, max_length=200, description="Id or job://."), BeforeValidator(_strip_text)]
+ModelId = Annotated[str | None, Field(description="Default: first that fits."), BeforeValidator(_strip_text)]
 DryRun = Annotated[Flag, Field(description="Only show input, price. Default false.")]
 
 
@@ -81,11 +81,11 @@ class Arguments(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_what_is_left_out(cls, given: object) -> object:
-        decoded = _decoded(given)
+    def _drop_omitted_arguments(cls, given: object) -> object:
+        decoded = _parse_json_text(given)
         if not isinstance(decoded, Mapping):
             return decoded
-        return {name: value for name, value in decoded.items() if not _is_left_out(cls, name, value)}
+        return {name: value for name, value in decoded.items() if not _is_omitted(cls, name, value)}
 
 
 class PointArgument(Arguments):
@@ -113,12 +113,12 @@ class SegmentImage(Arguments):
     points: Annotated[
         list[PointArgument] | None,
         Field(max_length=64, description="1-64 clicks, pixels of the upright picture."),
-        BeforeValidator(_listed),
+        BeforeValidator(_wrap_in_list),
     ] = None
     box: Annotated[
         BoxArgument | None,
         Field(description="Same pixels."),
-        BeforeValidator(_decoded),
+        BeforeValidator(_parse_json_text),
     ] = None
     overlay: Annotated[Flag, Field(description="Default true.")] = True
     model: ModelId = None
@@ -138,8 +138,8 @@ class DescribeWithMasks(Arguments):
 
 
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
-Whole = Annotated[int | None, BeforeValidator(_no_boolean)]
-MediaList = Annotated[list[Media] | None, BeforeValidator(_listed)]
+WholeNumber = Annotated[int | None, BeforeValidator(_reject_boolean)]
+MediaList = Annotated[list[Media] | None, BeforeValidator(_wrap_in_list)]
 
 
 class GenerateVideo(Arguments):
@@ -151,11 +151,11 @@ class GenerateVideo(Arguments):
     reference_images: Annotated[MediaList, Field(description="Up to 9; not with frames above.")] = None
     reference_videos: Annotated[MediaList, Field(description="Up to 3, 15 s in all.")] = None
     reference_audios: Annotated[MediaList, Field(description="Up to 3, 15 s; needs an image or video.")] = None
-    duration: Annotated[Whole, Field(description="4-15 s, -1: model chooses. Default 5.")] = None
+    duration: Annotated[WholeNumber, Field(description="4-15 s, -1: model chooses. Default 5.")] = None
     resolution: Annotated[str | None, Field(description="480p|720p|1080p|4k. Default 720p.")] = None
     aspect_ratio: Annotated[str | None, Field(description="16:9|4:3|1:1|3:4|9:16|21:9|adaptive. Default 16:9.")] = None
     generate_audio: Annotated[Flag | None, Field(description="Default true.")] = None
-    seed: Annotated[Whole, Field(description="Default: drawn.")] = None
+    seed: Annotated[WholeNumber, Field(description="Default: drawn.")] = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -171,13 +171,13 @@ class EditVideoWithMask(Arguments):
         str | None,
         Field(description="832*480|480*832|1280*720|720*1280. Default by video."),
     ] = None
-    frame_num: Annotated[Whole, Field(description="4n+1, 1-81. Default 81 or all.")] = None
+    frame_num: Annotated[WholeNumber, Field(description="4n+1, 1-81. Default 81 or all.")] = None
     speed_mode: Annotated[str | None, Field(description="consistent (default), fast, fastest.")] = None
-    sample_steps: Annotated[Whole, Field(description="1-100. Default 50.")] = None
-    sample_shift: Annotated[Whole, Field(description="1-100. Default 16.")] = None
+    sample_steps: Annotated[WholeNumber, Field(description="1-100. Default 50.")] = None
+    sample_shift: Annotated[WholeNumber, Field(description="1-100. Default 16.")] = None
     sample_solver: Annotated[str | None, Field(description="unipc (default) or dpm++.")] = None
-    sample_guide_scale: Annotated[Whole, Field(description="0-20. Default 5.")] = None
-    seed: Annotated[Whole, Field(description="Default: drawn.")] = None
+    sample_guide_scale: Annotated[WholeNumber, Field(description="0-20. Default 5.")] = None
+    seed: Annotated[WholeNumber, Field(description="Default: drawn.")] = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -186,13 +186,13 @@ class GetJob(Arguments):
     """Arguments of `get_job`."""
 
     job_id: JobId
-    wait_seconds: Annotated[Seconds, Field(description="0-45. Default 0: one look.")] = 0
+    wait_seconds: Annotated[WaitSeconds, Field(description="0-45. Default 0: one look.")] = 0
 
 
 class ViewMedia(Arguments):
     """Arguments of `view_media`."""
 
-    uri: Annotated[Media, Field(description="artifact:// or job://ID/overlay."), BeforeValidator(_stripped)]
+    uri: Annotated[Media, Field(description="artifact:// or job://ID/overlay."), BeforeValidator(_strip_text)]
 
 
 class CancelJob(Arguments):
@@ -207,9 +207,9 @@ class ListJobs(Arguments):
     status: Annotated[
         Literal["queued", "running", "succeeded", "failed", "cancelled", "needs_review"] | None,
         Field(description="Default all."),
-        BeforeValidator(_lowered),
+        BeforeValidator(_normalize_keyword),
     ] = None
-    limit: Annotated[int, Field(ge=1, le=100, description="1-100. Default 20."), BeforeValidator(_no_boolean)] = 20
+    limit: Annotated[int, Field(ge=1, le=100, description="1-100. Default 20."), BeforeValidator(_reject_boolean)] = 20
 
 
 Shape = TypeVar("Shape", bound=Arguments)
@@ -223,25 +223,23 @@ def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
     Raises:
         InvalidInput: one sentence about the first argument that is wrong, and the nearest name for an unknown one.
     """
-    given = {
-        name: value for name, value in raw.items() if name not in _IGNORED and not _is_left_out(shape, name, value)
-    }
+    given = {name: value for name, value in raw.items() if name not in _IGNORED and not _is_omitted(shape, name, value)}
     unknown = [name for name in given if name not in shape.model_fields]
     if unknown:
-        raise _unknown_argument(shape, str(unknown[0]))
+        raise _unknown_argument_error(shape, str(unknown[0]))
     try:
         return shape.model_validate(given)
     except ValidationError as error:
-        raise _wrong_argument(error) from None
+        raise _invalid_argument_error(error) from None
 
 
-def _is_left_out(shape: type[Arguments], name: object, value: object) -> bool:
+def _is_omitted(shape: type[Arguments], name: object, value: object) -> bool:
     """Clients that must fill in every argument send null, an empty text or a list of these for what they leave out."""
     field = shape.model_fields.get(str(name))
-    return field is not None and not field.is_required() and _says_nothing(value)
+    return field is not None and not field.is_required() and _is_empty_value(value)
 
 
-def _says_nothing(value: object) -> bool:
+def _is_empty_value(value: object) -> bool:
     match value:
         case str():
             return is_blank(value)
@@ -250,21 +248,21 @@ def _says_nothing(value: object) -> bool:
     return value is None
 
 
-def _unknown_argument(shape: type[Arguments], name: str, where: str = "") -> InvalidInput:
+def _unknown_argument_error(shape: type[Arguments], name: str, where: str = "") -> InvalidInput:
     known = list(shape.model_fields)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known arguments: {', '.join(known)}."
     return InvalidInput(f"There is no argument {(where or name)[:80]!r}.", hint=hint)
 
 
-def _wrong_argument(error: ValidationError) -> InvalidInput:
+def _invalid_argument_error(error: ValidationError) -> InvalidInput:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "arguments"
     if first["type"] == "missing":
         return InvalidInput(f"The argument {where!r} is missing.", hint=f"Call again with {where!r}.")
     record = _RECORDS.get(str(first["loc"][0])) if first["loc"] else None
     if first["type"] == "extra_forbidden" and record is not None:
-        return _unknown_argument(record, str(first["loc"][-1]), where)
+        return _unknown_argument_error(record, str(first["loc"][-1]), where)
     if first["type"] == "model_type" and record is not None:
         keys = ", ".join(record.model_fields)
         return InvalidInput(f"The argument {where!r} is wrong: it is not an object.", hint=f"Give one with {keys}.")

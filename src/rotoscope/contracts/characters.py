@@ -10,35 +10,35 @@ import re
 import unicodedata
 
 __all__ = [
-    "CUT",
-    "as_seen",
-    "control_in",
-    "escaped",
+    "ELLIPSIS",
+    "escape_invisible",
+    "first_control_character",
     "is_blank",
-    "is_unseen",
-    "modest",
+    "is_invisible",
+    "limit_json_value",
     "one_line",
-    "whole",
-    "whole_text",
+    "replace_lone_surrogates",
+    "replace_surrogates_in_text",
+    "visible_text",
 ]
 
-CUT = "…"
+ELLIPSIS = "…"
 """What stands for the rest of a text."""
 
-_HALF = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_DEEPEST = 8
+_MAX_DEPTH = 8
 _NAME_LENGTH = 200
 
 # Drawn as nothing although Unicode files them under letters and marks: text can hide in them.
-_DRAWN_AS_NOTHING = re.compile(
+_INVISIBLE_LETTERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
 )
-_UNSEEN_KINDS = frozenset({"Cc", "Cf", "Cs", "Co"})  # control, format, half a character, private use
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co"})  # control, format, half a character, private use
 
 # Terminals obey both forms, ESC and one letter or a single C1 byte. Of what carries words (OSC, DCS, APC, PM, SOS) the
 # words go with it.
-_COMMAND = re.compile(
+_TERMINAL_COMMAND = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"
     "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]{0,65536}(?:\x07|\x1b\\\\|\x9c)"
     "|\x1b[ -/]{0,8}[0-~]"
@@ -47,30 +47,30 @@ _COMMAND = re.compile(
 
 def is_blank(text: str) -> bool:
     """Whether there is nothing to be seen in a text: no character, or only white space and what is drawn as nothing."""
-    return all(one.isspace() or is_unseen(one) for one in text)
+    return all(one.isspace() or is_invisible(one) for one in text)
 
 
-def control_in(text: str) -> str | None:
+def first_control_character(text: str) -> str | None:
     """The first control character of a text, as `U+0000`; tabs and line ends are none."""
     found = _CONTROL.search(text)
     return f"U+{ord(found.group()):04X}" if found else None
 
 
-def is_unseen(character: str) -> bool:
+def is_invisible(character: str) -> bool:
     """Whether a character is drawn as nothing; white space is seen."""
     if character.isspace():
         return False
-    return unicodedata.category(character) in _UNSEEN_KINDS or _DRAWN_AS_NOTHING.match(character) is not None
+    return unicodedata.category(character) in _INVISIBLE_CATEGORIES or _INVISIBLE_LETTERS.match(character) is not None
 
 
-def as_seen(text: str) -> str:
+def visible_text(text: str) -> str:
     """The same text as a reader sees it: without commands to terminals and without what is drawn as nothing.
 
     White space of every kind is a plain space; a control character that is none becomes one too, for it may part words.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(map(_seen, _COMMAND.sub("", text)))
+    return "".join(map(_visible_character, _TERMINAL_COMMAND.sub("", text)))
 
 
 def one_line(text: str, limit: int) -> str:
@@ -78,20 +78,21 @@ def one_line(text: str, limit: int) -> str:
     characters.
     """
     # What is removed may be many times what stays; and a hostile megabyte must be cheap.
-    line = " ".join(as_seen(text[: 4 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + CUT
+    line = " ".join(visible_text(text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + ELLIPSIS
 
 
-def escaped(document: str) -> str:
+def escape_invisible(document: str) -> str:
     """A JSON document with every character that nobody sees escaped: the same values, and nothing for a terminal."""
     if document.isascii() and document.replace("\n", "").isprintable():
         return document
     return "".join(
-        _escape(one) if one != "\n" and (is_unseen(one) or not one.isprintable()) else one for one in document
+        _escape_character(one) if one != "\n" and (is_invisible(one) or not one.isprintable()) else one
+        for one in document
     )
 
 
-def modest(value: object, items: int, length: int) -> object:
+def limit_json_value(value: object, items: int, length: int) -> object:
     """A JSON value of somebody else's, cleaned and in bounds: no more than so many values, none deeper than a few.
 
     Args:
@@ -99,20 +100,20 @@ def modest(value: object, items: int, length: int) -> object:
         items: how many values are kept, those inside others counted in; the first ones.
         length: how many characters of each text are kept.
     """
-    return _modest(value, [items], length, _DEEPEST)
+    return _limit_value(value, [items], length, _MAX_DEPTH)
 
 
-def _modest(value: object, left: list[int], length: int, depth: int) -> object:
+def _limit_value(value: object, left: list[int], length: int, depth: int) -> object:
     left[0] -= 1
     match value:
         case str():
             return one_line(value, length)
         case list() if depth:
-            return [_modest(one, left, length, depth - 1) for one in value[: max(left[0], 0)] if left[0] > 0]
+            return [_limit_value(one, left, length, depth - 1) for one in value[: max(left[0], 0)] if left[0] > 0]
         case dict() if depth:
             named = list(value.items())[: max(left[0], 0)]
             return {
-                one_line(str(name), _NAME_LENGTH): _modest(one, left, length, depth - 1)
+                one_line(str(name), _NAME_LENGTH): _limit_value(one, left, length, depth - 1)
                 for name, one in named
                 if left[0] > 0
             }
@@ -122,30 +123,30 @@ def _modest(value: object, left: list[int], length: int, depth: int) -> object:
             return None
 
 
-def whole_text(text: str) -> str:
+def replace_surrogates_in_text(text: str) -> str:
     """The same text with U+FFFD for each half character; its length stays."""
-    return text if text.isascii() else _HALF.sub("\ufffd", text)
+    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
-def whole(value: object) -> object:
+def replace_lone_surrogates(value: object) -> object:
     """The same value with whole characters in every text of its lists and dictionaries."""
     match value:
         case str():
-            return whole_text(value)
+            return replace_surrogates_in_text(value)
         case list() | tuple():
-            return [whole(one) for one in value]
+            return [replace_lone_surrogates(one) for one in value]
         case dict():
-            return {whole(name): whole(one) for name, one in value.items()}
+            return {replace_lone_surrogates(name): replace_lone_surrogates(one) for name, one in value.items()}
         case _:
             return value
 
 
-def _seen(character: str) -> str:
+def _visible_character(character: str) -> str:
     if character.isspace() or unicodedata.category(character) == "Cc":
         return " "
-    return "" if is_unseen(character) else character
+    return "" if is_invisible(character) else character
 
 
-def _escape(character: str) -> str:
+def _escape_character(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2))

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from rotoscope.contracts.characters import whole
+from rotoscope.contracts.characters import replace_lone_surrogates
 from rotoscope.contracts.status import Status
 
 __all__ = [
@@ -35,24 +35,24 @@ __all__ = [
 ]
 
 
-class _Record(BaseModel):
+class _ResultRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _whole(cls, given: object) -> object:
+    def _replace_surrogates(cls, given: object) -> object:
         """One half character of a provider, or in a ledger, would end the session that it is told in."""
-        return whole(given)
+        return replace_lone_surrogates(given)
 
 
-class Cost(_Record):
+class Cost(_ResultRecord):
     """Money in US dollars; null means unknown, never free."""
 
     estimate_usd: float | None = None
     charged_usd: float | None = None
 
 
-class Problem(_Record):
+class Problem(_ResultRecord):
     """What went wrong: a stable code, one sentence, and the next step."""
 
     code: str
@@ -60,14 +60,14 @@ class Problem(_Record):
     hint: str = ""
 
 
-class ProviderFile(_Record):
+class ProviderFile(_ResultRecord):
     """A file as the provider gave it, where none of the result's own files is that very file."""
 
     url: str
     expires_at: str | None = None
 
 
-class ProviderRun(_Record):
+class ProviderRun(_ResultRecord):
     """The run at the provider."""
 
     id: Annotated[str, Field(description="What its support and bills go by.")]
@@ -75,7 +75,7 @@ class ProviderRun(_Record):
     files: Annotated[list[ProviderFile], Field(description="What it gave, where that is no file below.")] = []
 
 
-class MediaFile(_Record):
+class MediaFile(_ResultRecord):
     """A picture, a video or a document that we keep."""
 
     url: Annotated[str, Field(description="https while the provider keeps this very file, else file://.")]
@@ -100,7 +100,7 @@ class VideoFile(MediaFile):
     codec: str
 
 
-class MaskBox(_Record):
+class MaskBox(_ResultRecord):
     """Pixels of the upright picture; right and bottom are just outside."""
 
     left: int
@@ -109,7 +109,7 @@ class MaskBox(_Record):
     bottom: int
 
 
-class Mask(_Record):
+class Mask(_ResultRecord):
     """One selected region; white in its picture is selected."""
 
     label: str
@@ -119,7 +119,7 @@ class Mask(_Record):
     media: MediaFile
 
 
-class Segment(_Record):
+class Segment(_ResultRecord):
     """A phrase of the description and the mask that shows it."""
 
     phrase: str
@@ -128,7 +128,7 @@ class Segment(_Record):
     mask: Annotated[int, Field(description="Index into masks.")]
 
 
-class PlannedRequest(_Record):
+class PlannedRequest(_ResultRecord):
     """The paying request as it would be sent: keys are named and not shown, files not yet uploaded stand in words."""
 
     method: str
@@ -137,7 +137,7 @@ class PlannedRequest(_Record):
     body: dict[str, object]
 
 
-class JobResult(_Record):
+class JobResult(_ResultRecord):
     """What every tool says about its job."""
 
     job_id: Annotated[str, Field(description="Empty for a dry run: no job was made.")]
@@ -184,7 +184,7 @@ class MaskResult(JobResult):
 
     @model_validator(mode="before")
     @classmethod
-    def _counted(cls, given: object) -> object:
+    def _add_mask_total(cls, given: object) -> object:
         """Whoever lists all masks need not count them."""
         if isinstance(given, dict) and "masks_total" not in given:
             return {**given, "masks_total": len(given.get("masks") or ())}
@@ -201,7 +201,7 @@ class DescribeResult(MaskResult):
     segments: list[Segment] = []
 
 
-class MaskShare(_Record):
+class MaskShare(_ResultRecord):
     """How much of the frame an edit's mask selects, as fractions; of a mask film, over its first frames."""
 
     least: float
@@ -228,7 +228,7 @@ class AnyResult(MaskResult):
     mask_selects: MaskShare | None = None
 
 
-class JobSummary(_Record):
+class JobSummary(_ResultRecord):
     """One line of `list_jobs`."""
 
     job_id: str
@@ -241,7 +241,7 @@ class JobSummary(_Record):
     created_at: str
 
 
-class JobList(_Record):
+class JobList(_ResultRecord):
     """Result of `list_jobs`, newest first."""
 
     jobs: list[JobSummary]

@@ -34,10 +34,10 @@ class ToolContract:
     Attributes:
         description: for assistants: the key words first, then when to use it.
         result: the shape of what it gives.
-        structured: whether an MCP client gets that shape; a picture reaches some models only without it.
-        pays: whether a call may cost money.
-        reads_only: whether it changes nothing.
-        destroys: whether it may end what was paid for.
+        has_structured_content: whether an MCP client gets that shape; a picture reaches some models only without it.
+        can_cost_money: whether a call may cost money.
+        is_read_only: whether it changes nothing.
+        is_destructive: whether it may end what was paid for.
         usual_seconds: about how long its models take, which decides how a call is answered; None where it runs none.
     """
 
@@ -45,10 +45,10 @@ class ToolContract:
     description: str
     arguments: type[Arguments]
     result: type[JobResult] | type[JobList] | type[MediaFile]
-    structured: bool = True
-    pays: bool = False
-    reads_only: bool = False
-    destroys: bool = False
+    has_structured_content: bool = True
+    can_cost_money: bool = False
+    is_read_only: bool = False
+    is_destructive: bool = False
     usual_seconds: float | None = None
 
 
@@ -61,7 +61,7 @@ TOOLS: Mapping[str, ToolContract] = {
         ),
         arguments=SegmentImage,
         result=SegmentResult,
-        pays=True,
+        can_cost_money=True,
         usual_seconds=2.0,
     ),
     "describe_with_masks": ToolContract(
@@ -69,7 +69,7 @@ TOOLS: Mapping[str, ToolContract] = {
         description=("Describe an image, with a mask for each thing named: caption, label, ground."),
         arguments=DescribeWithMasks,
         result=DescribeResult,
-        pays=True,
+        can_cost_money=True,
         usual_seconds=4.0,
     ),
     "generate_video": ToolContract(
@@ -80,7 +80,7 @@ TOOLS: Mapping[str, ToolContract] = {
         ),
         arguments=GenerateVideo,
         result=VideoResult,
-        pays=True,
+        can_cost_money=True,
         usual_seconds=177.0,
     ),
     "edit_video_with_mask": ToolContract(
@@ -91,7 +91,7 @@ TOOLS: Mapping[str, ToolContract] = {
         ),
         arguments=EditVideoWithMask,
         result=VideoResult,
-        pays=True,
+        can_cost_money=True,
         usual_seconds=120.0,
     ),
     "get_job": ToolContract(
@@ -99,28 +99,28 @@ TOOLS: Mapping[str, ToolContract] = {
         description=("Get a job's state, progress and results; can wait for its end."),
         arguments=GetJob,
         result=AnyResult,
-        reads_only=True,
+        is_read_only=True,
     ),
     "cancel_job": ToolContract(
         title="Cancel job",
         description="Cancel a job, also at the provider; says if charged.",
         arguments=CancelJob,
         result=AnyResult,
-        destroys=True,
+        is_destructive=True,
     ),
     "view_media": ToolContract(
         title="View media",
         description="View a result as a picture: mask overlay, video frame, filmstrip.",
         arguments=ViewMedia,
         result=MediaFile,
-        structured=False,
-        reads_only=True,
+        has_structured_content=False,
+        is_read_only=True,
     ),
     "list_jobs": ToolContract(
         title="List jobs",
         description="List the newest jobs, to find a lost id.",
         arguments=ListJobs,
         result=JobList,
-        reads_only=True,
+        is_read_only=True,
     ),
 }

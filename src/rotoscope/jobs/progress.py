@@ -3,40 +3,40 @@
 import math
 from dataclasses import replace
 
-from rotoscope.jobs.job import Job
+from rotoscope.store.records import Job
 
-__all__ = ["fraction", "live"]
+__all__ = ["estimate_progress", "progress_fraction"]
 
-_START = 0.02
-_MOST = 0.95
-_WAITED = 0.1  # the most that is told while a run has not begun to work
+_START_FRACTION = 0.02
+_MAX_FRACTION = 0.95
+_MAX_WAITING_FRACTION = 0.1  # the most that is told while a run has not begun to work
 _COLD_AFTER, _COLD_TIMES = 3.0, 2.0  # seconds, and lengths of a usual run: who waits longer waits for a machine
-_BETWEEN_NOTES, _PART_BETWEEN_NOTES = 30.0, 0.4  # seconds, and of what was watched: twice what a watch lets pass
+_BETWEEN_NOTES, _BETWEEN_NOTES_PART = 30.0, 0.4  # seconds, and of what was watched: twice what a watch lets pass
 
 
-def fraction(said: float | None, elapsed: float, expected: float | None, before: float) -> float:
+def progress_fraction(model_progress: float | None, elapsed: float, expected: float | None, floor: float) -> float:
     """The share of the work that is done, from 0 to 1.
 
     Args:
-        said: what the model's own logs say of its run, 0 to 1, or None.
+        model_progress: what the model's own logs say of its run, 0 to 1, or None.
         elapsed: seconds since the job was sent.
         expected: seconds that such a run usually takes, or None.
-        before: what was told last: progress never goes back.
+        floor: what was told last: progress never goes back.
 
     It never says that all is done: only a finished job is. Without the model's word it is an estimate that slows
     down when a run takes longer than usual.
     """
-    if said is not None:
-        believed = min(max(said, 0.0), 1.0, _trust(elapsed, expected))
-        now = _START + (_MOST - _START) * believed
+    if model_progress is not None:
+        believed = min(max(model_progress, 0.0), 1.0, _max_believable(elapsed, expected))
+        now = _START_FRACTION + (_MAX_FRACTION - _START_FRACTION) * believed
     elif expected:
-        now = _MOST * (1 - math.exp(-1.5 * max(elapsed, 0.0) / expected))
+        now = _MAX_FRACTION * (1 - math.exp(-1.5 * max(elapsed, 0.0) / expected))
     else:
-        now = _START
-    return round(min(max(now, before), _MOST), 3)
+        now = _START_FRACTION
+    return round(min(max(now, floor), _MAX_FRACTION), 3)
 
 
-def live(job: Job, now: float, idle: str | None = None) -> Job:
+def estimate_progress(job: Job, now: float, idle: str | None = None) -> Job:
     """The job as it is at this very moment: time passes also while a provider says nothing.
 
     Args:
@@ -44,62 +44,68 @@ def live(job: Job, now: float, idle: str | None = None) -> Job:
         now: Unix seconds.
         idle: why nobody drives it; then it is told instead of a progress that nobody makes.
     """
-    if job.final:
+    if job.is_final:
         return job
     if idle is not None:
         return replace(job, message=idle)
-    elapsed = _elapsed(job, now) if job.stage == "watch" else None
-    expected = _number(job.data.get("expected_seconds"))
-    cold = None if elapsed is None else _cold_start(job, elapsed, expected or 0.0)
+    elapsed = _running_seconds(job, now) if job.stage == "watch" else None
+    expected = _as_float(job.data.get("expected_seconds"))
+    cold = None if elapsed is None else _cold_start_seconds(job, elapsed, expected or 0.0)
     usually = f", usually {expected:.0f} s" if expected else ""
-    message = f"{job.message or 'Waiting to begin.'} {_so_far(job, now, elapsed):.0f} s so far{usually}."
+    message = f"{job.message or 'Waiting to begin.'} {_total_seconds(job, now, elapsed):.0f} s so far{usually}."
     if elapsed is None:
         return replace(job, message=message)
     if cold is not None:
         message = f"{message} A machine is probably being started for the model, which takes about {cold:.0f} s."
         job = replace(job, data={**job.data, "expected_seconds": (expected or 0.0) + cold})
-    return replace(job, progress=_progress(job, elapsed, expected), message=message)
+    return replace(job, progress=_estimate_fraction(job, elapsed, expected), message=message)
 
 
-def _progress(job: Job, elapsed: float, expected: float | None) -> float:
+def _estimate_fraction(job: Job, elapsed: float, expected: float | None) -> float:
     """Only work is progress: a run that waits in a queue or for a machine has hardly begun."""
     began = job.data.get("working_at", 0.0)  # a ledger of an older version does not tell
     if began is None:
-        length = max(_number(job.data.get("cold_start_seconds")) or 0.0, expected or 0.0, 1.0)
-        return round(max(_START + (_WAITED - _START) * (1 - math.exp(-elapsed / length)), job.progress), 3)
-    at_work = elapsed - (_number(began) or 0.0)
-    return fraction(_number(job.data.get("said")), at_work, expected, job.progress)
+        length = max(_as_float(job.data.get("cold_start_seconds")) or 0.0, expected or 0.0, 1.0)
+        return round(
+            max(
+                _START_FRACTION + (_MAX_WAITING_FRACTION - _START_FRACTION) * (1 - math.exp(-elapsed / length)),
+                job.progress,
+            ),
+            3,
+        )
+    at_work = elapsed - (_as_float(began) or 0.0)
+    return progress_fraction(_as_float(job.data.get("said")), at_work, expected, job.progress)
 
 
-def _cold_start(job: Job, elapsed: float, expected: float) -> float | None:
+def _cold_start_seconds(job: Job, elapsed: float, expected: float) -> float | None:
     """How long the model's machine takes to start, where the run seems to wait for that; else None."""
     waits = "working_at" in job.data and job.data["working_at"] is None
-    cold = _number(job.data.get("cold_start_seconds"))
+    cold = _as_float(job.data.get("cold_start_seconds"))
     return cold if waits and elapsed > max(_COLD_AFTER, _COLD_TIMES * expected) else None
 
 
-def _elapsed(job: Job, now: float) -> float | None:
+def _running_seconds(job: Job, now: float) -> float | None:
     """Seconds since a run was accepted, as far as they were seen to pass; None where it was not.
 
     The wall clock tells of the time since the last note only, and of no more than lies between two: it may be set.
     """
-    watched, noted, accepted = (_number(job.data.get(name)) for name in ("watched", "watched_at", "accepted_at"))
+    watched, noted, accepted = (_as_float(job.data.get(name)) for name in ("watched", "watched_at", "accepted_at"))
     if watched is None or noted is None:
         return None if accepted is None else max(0.0, now - accepted)
-    return watched + min(max(now - noted, 0.0), max(_BETWEEN_NOTES, _PART_BETWEEN_NOTES * watched))
+    return watched + min(max(now - noted, 0.0), max(_BETWEEN_NOTES, _BETWEEN_NOTES_PART * watched))
 
 
-def _so_far(job: Job, now: float, elapsed: float | None) -> float:
-    accepted = _number(job.data.get("accepted_at"))
+def _total_seconds(job: Job, now: float, elapsed: float | None) -> float:
+    accepted = _as_float(job.data.get("accepted_at"))
     if elapsed is None or accepted is None:
         return max(0.0, now - job.created_at)
     return max(0.0, accepted - job.created_at) + elapsed
 
 
-def _trust(elapsed: float, expected: float | None) -> float:
+def _max_believable(elapsed: float, expected: float | None) -> float:
     """How much of the model's word is believed: a bar that is full at once counts the loading, not the run."""
     return 0.3 + 1.5 * elapsed / expected if expected else 1.0
 
 
-def _number(value: object) -> float | None:
+def _as_float(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -10,20 +10,20 @@ from urllib.parse import unquote_to_bytes
 
 from rotoscope.errors import InvalidInput, TooLarge
 
-__all__ = ["MOST_BYTES", "read_data_uri"]
+__all__ = ["MAX_DATA_URI_BYTES", "read_data_uri"]
 
-MOST_BYTES = 10 * 1024 * 1024
+MAX_DATA_URI_BYTES = 10 * 1024 * 1024
 """The most that is read from one."""
 
-_MARK = re.compile(r";[ ]*base64$", re.IGNORECASE)
-_DROPPED = str.maketrans("", "", "\t\n\r")  # anywhere in an URL
-_BLANKS = b"\t\n\x0c\r "
-_ESCAPE = 3  # characters for a byte
+_BASE64_MARK = re.compile(r";[ ]*base64$", re.IGNORECASE)
+_URL_WHITESPACE = str.maketrans("", "", "\t\n\r")  # anywhere in an URL
+_BASE64_WHITESPACE = b"\t\n\x0c\r "
+_ESCAPE_LENGTH = 3  # characters for a byte
 _ALPHABET = re.compile(rb"[A-Za-z0-9+/]*")
 _QUANTUM = 4
 
 
-def read_data_uri(text: str, most: int = MOST_BYTES) -> bytes:
+def read_data_uri(text: str, most: int = MAX_DATA_URI_BYTES) -> bytes:
     """The bytes of a data URI. Its media type is not looked at: a file is what its own bytes say.
 
     Args:
@@ -36,34 +36,34 @@ def read_data_uri(text: str, most: int = MOST_BYTES) -> bytes:
     """
     head, comma, body = text.partition("#")[0].strip("".join(map(chr, range(33)))).partition(",")
     if not comma:
-        raise _invalid("The data URI has no comma, which its data would follow.")
-    if len(body) > _ESCAPE * 2 * most:
-        raise _too_large(most)
-    payload = unquote_to_bytes(body.translate(_DROPPED))
-    if _MARK.search(head.translate(_DROPPED).rstrip(" \f")):
-        payload = _decoded(payload)
+        raise _data_uri_error("The data URI has no comma, which its data would follow.")
+    if len(body) > _ESCAPE_LENGTH * 2 * most:
+        raise _data_uri_too_large(most)
+    payload = unquote_to_bytes(body.translate(_URL_WHITESPACE))
+    if _BASE64_MARK.search(head.translate(_URL_WHITESPACE).rstrip(" \f")):
+        payload = _decode_base64(payload)
     if len(payload) > most:
-        raise _too_large(most)
+        raise _data_uri_too_large(most)
     return payload
 
 
-def _decoded(payload: bytes) -> bytes:
+def _decode_base64(payload: bytes) -> bytes:
     """Forgiving base64: blanks are skipped, padding may be missing, and bits that are too many are dropped."""
-    payload = payload.translate(None, _BLANKS)
+    payload = payload.translate(None, _BASE64_WHITESPACE)
     if len(payload) % _QUANTUM == 0 and payload.endswith(b"="):
         payload = payload[:-2] if payload.endswith(b"==") else payload[:-1]
     if len(payload) % _QUANTUM == 1 or not _ALPHABET.fullmatch(payload):
-        raise _invalid("The data URI is not valid base64.")
+        raise _data_uri_error("The data URI is not valid base64.")
     return binascii.a2b_base64(payload + b"=" * (-len(payload) % _QUANTUM))
 
 
-def _invalid(message: str) -> InvalidInput:
+def _data_uri_error(message: str) -> InvalidInput:
     return InvalidInput(
         message, hint="Write data:image/png;base64,… and encode the file again.", code="data_uri_invalid"
     )
 
 
-def _too_large(most: int) -> TooLarge:
+def _data_uri_too_large(most: int) -> TooLarge:
     return TooLarge(
         f"The data URI has more than {most // (1024 * 1024)} MB.", hint="Give a path or an https URL instead."
     )

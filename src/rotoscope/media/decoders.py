@@ -24,11 +24,11 @@ import anyio.from_thread
 import anyio.to_thread
 
 from rotoscope.errors import WorkerLost
-from rotoscope.workers.limits import Limits
-from rotoscope.workers.messages import Answer
-from rotoscope.workers.process import Idled, Worker, costs_too_much, scrubbed, value_of
+from rotoscope.workers.limits import WorkLimits
+from rotoscope.workers.messages import WorkerAnswer
+from rotoscope.workers.process import WorkerEnded, WorkerProcess, too_costly_error, unwrap_answer, worker_environment
 
-__all__ = ["FILM", "MASKS", "PICTURE", "RESULT_FILM", "RESULT_MASKS", "Decoders", "Decodes"]
+__all__ = ["FILM", "MASKS", "PICTURE", "RESULT_FILM", "RESULT_MASKS", "DecodeRunner", "DecoderPool"]
 
 _PIL = (
     "PIL.Image",
@@ -40,26 +40,26 @@ _PIL = (
 )
 
 # What a picture takes is foreseen in `media.picture_decoders`: 256 MB, and 312 for a WEBP of 24 megapixels.
-PICTURE = Limits(320_000_000, cpu_seconds=4, wall_seconds=20, most_seconds=4, modules=_PIL)
-FILM = Limits(256_000_000, 4, 30, most_seconds=120, modules=(*_PIL, "numpy", "av"))
-MASKS = Limits(512_000_000, 4, 20, most_seconds=4, modules=(*_PIL, "numpy", "cv2"))
-RESULT_MASKS = replace(MASKS, cpu_seconds=30, wall_seconds=300, most_seconds=30)
-RESULT_FILM = replace(FILM, memory=512_000_000, cpu_seconds=30, wall_seconds=300)
+PICTURE = WorkLimits(320_000_000, cpu_seconds=4, wall_seconds=20, max_cpu_seconds=4, modules=_PIL)
+FILM = WorkLimits(256_000_000, 4, 30, max_cpu_seconds=120, modules=(*_PIL, "numpy", "av"))
+MASKS = WorkLimits(512_000_000, 4, 20, max_cpu_seconds=4, modules=(*_PIL, "numpy", "cv2"))
+RESULT_MASKS = replace(MASKS, cpu_seconds=30, wall_seconds=300, max_cpu_seconds=30)
+RESULT_FILM = replace(FILM, memory_bytes=512_000_000, cpu_seconds=30, wall_seconds=300)
 
-_AT_ONCE = 2
+_MAX_WORKERS = 2
 _IDLE_SECONDS = 60.0
 _TRIES = 3  # idle workers that were gone before they took the work
-_AFTERWARDS = MASKS.modules
+_LATER_MODULES = MASKS.modules
 _WALL_PER_SECOND = 4  # seconds of the clock for one of processor time, on a busy machine
 
 Result = TypeVar("Result")
 Given = TypeVarTuple("Given")
 
 
-class Decodes(Protocol):
+class DecodeRunner(Protocol):
     """Whoever runs functions that decode: worker processes, or in tests a thread."""
 
-    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: Limits) -> Result:
+    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: WorkLimits) -> Result:
         """What the function gives."""
         ...
 
@@ -67,7 +67,7 @@ class Decodes(Protocol):
         """Prepare for work that is about to come."""
 
 
-class Decoders:
+class DecoderPool:
     """A few worker processes that come with the work and end when there has been none for a while.
 
     Args:
@@ -77,28 +77,30 @@ class Decoders:
     """
 
     def __init__(
-        self, environ: Mapping[str, str], at_once: int = _AT_ONCE, idle_seconds: float = _IDLE_SECONDS
+        self, environ: Mapping[str, str], at_once: int = _MAX_WORKERS, idle_seconds: float = _IDLE_SECONDS
     ) -> None:
-        self._environ = scrubbed(environ)
+        self._environ = worker_environment(environ)
         self._idle_seconds = idle_seconds
-        self._turns = anyio.CapacityLimiter(at_once)
+        self._slots = anyio.CapacityLimiter(at_once)
         # One thread waits for each worker, and one may close another: neither waits for the threads of others.
         self._threads = anyio.CapacityLimiter(2 * at_once)
-        self._idle: list[Worker] = []
-        self._all: set[Worker] = set()
+        self._idle: list[WorkerProcess] = []
+        self._workers: set[WorkerProcess] = set()
 
     @property
     def pids(self) -> set[int]:
         """The numbers of the worker processes that were not seen to end."""
-        return {worker.pid for worker in self._all if worker.lives}
+        return {worker.pid for worker in self._workers if worker.is_alive}
 
     def warm(self) -> None:
         """Start a first worker, if there is none, while what it will read is still being fetched. Takes no time."""
         if not self.pids:
             with suppress(WorkerLost):  # who needs one is told
-                self._idle.append(self._started())
+                self._idle.append(self._start_worker())
 
-    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: Limits = PICTURE) -> Result:
+    async def run(
+        self, function: Callable[[*Given], Result], *arguments: *Given, limits: WorkLimits = PICTURE
+    ) -> Result:
         """Call a function in a worker. When the call is cancelled, its worker is ended.
 
         Args:
@@ -113,60 +115,62 @@ class Decoders:
             RotoscopeError: what the function raises; `TooLarge` where it passed a limit, `InvalidInput` where a decoder
                 crashed, `WorkerLost` where the process was ended from outside.
         """
-        async with self._turns:
+        async with self._slots:
             for _ in range(_TRIES):
-                with suppress(Idled):
-                    return await self._asked(await self._ready(), function, arguments, limits)
+                with suppress(WorkerEnded):
+                    return await self._run_in_worker(await self._idle_or_new_worker(), function, arguments, limits)
         raise WorkerLost("No process for decoding stays alive.", hint="Look at this machine's memory and limits.")
 
     async def aclose(self) -> None:
         """End every worker."""
-        for worker in list(self._all):
+        for worker in list(self._workers):
             worker.kill()
         for worker in list(self._idle):
-            await self._closed(worker)
+            await self._close_worker(worker)
         self._idle.clear()
 
-    async def _ready(self) -> Worker:
+    async def _idle_or_new_worker(self) -> WorkerProcess:
         """A worker that waits for work, or a new one."""
         while self._idle:
             worker = self._idle.pop()
-            if worker.lives:
+            if worker.is_alive:
                 return worker
-            await self._closed(worker)
-        return self._started()
+            await self._close_worker(worker)
+        return self._start_worker()
 
-    def _started(self) -> Worker:
-        worker = Worker(self._environ, self._idle_seconds, PICTURE.modules, _AFTERWARDS)
-        self._all.add(worker)
+    def _start_worker(self) -> WorkerProcess:
+        worker = WorkerProcess(self._environ, self._idle_seconds, PICTURE.modules, _LATER_MODULES)
+        self._workers.add(worker)
         return worker
 
-    async def _asked(
-        self, worker: Worker, function: Callable[..., Result], arguments: tuple[Any, ...], limits: Limits
+    async def _run_in_worker(
+        self, worker: WorkerProcess, function: Callable[..., Result], arguments: tuple[Any, ...], limits: WorkLimits
     ) -> Result:
         reusable = False
         with anyio.CancelScope(deadline=anyio.current_time() + limits.wall_seconds) as scope:
 
-            def give(seconds: int) -> None:
+            def extend_deadline(seconds: int) -> None:
                 scope.deadline = anyio.current_time() + limits.wall_seconds + _WALL_PER_SECOND * seconds
 
-            def compute() -> Answer:
-                return worker.compute(function, arguments, limits, lambda more: anyio.from_thread.run_sync(give, more))
+            def compute() -> WorkerAnswer:
+                return worker.compute(
+                    function, arguments, limits, lambda more: anyio.from_thread.run_sync(extend_deadline, more)
+                )
 
             try:
                 answer = await anyio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=self._threads)
-                reusable = not answer.worn
+                reusable = not answer.is_last
             finally:
                 if reusable:
                     self._idle.append(worker)
                 else:
                     worker.kill()
-                    await self._closed(worker)
-            return cast("Result", value_of(answer))
-        raise costs_too_much(f"its decoding was not done after {limits.wall_seconds:g} seconds")
+                    await self._close_worker(worker)
+            return cast("Result", unwrap_answer(answer))
+        raise too_costly_error(f"its decoding was not done after {limits.wall_seconds:g} seconds")
 
-    async def _closed(self, worker: Worker) -> None:
+    async def _close_worker(self, worker: WorkerProcess) -> None:
         """Wait for the end of a worker that was told to, whatever is cancelled meanwhile."""
-        self._all.discard(worker)
+        self._workers.discard(worker)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(worker.close, limiter=self._threads)

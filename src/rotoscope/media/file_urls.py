@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from rotoscope.errors import InvalidInput, UnsafeSource
 
-__all__ = ["judge_path", "path_of_url"]
+__all__ = ["check_path_name", "path_of_url"]
 
 _DRIVE = re.compile(r"/+(?P<drive>[A-Za-z])[:|](?=[/\\]|$)")
 _DRIVE_HOST = re.compile(r"[A-Za-z][:|]")
@@ -28,7 +28,7 @@ def path_of_url(text: str, *, windows: bool) -> str:
     host, path = parts.netloc, unquote(parts.path)
     if windows and _DRIVE_HOST.fullmatch(host):
         host, path = "", f"/{host}{path}"  # file://C:/a.png, as many write it
-    if host.lower() not in ("", "localhost") or (windows and _is_network(path) and not _DRIVE.match(path)):
+    if host.lower() not in ("", "localhost") or (windows and _is_network_path(path) and not _DRIVE.match(path)):
         # Without its host it would be judged, and read, as a file of this machine.
         raise UnsafeSource(
             "The file:// link names another machine.", hint="Write file:/// and an absolute path.", code="path_denied"
@@ -37,7 +37,7 @@ def path_of_url(text: str, *, windows: bool) -> str:
     return f"{drive['drive']}:{path[drive.end() :] or '/'}" if drive else path
 
 
-def judge_path(path: str, *, windows: bool) -> None:
+def check_path_name(path: str, *, windows: bool) -> None:
     """Refuse what is no plain file of this machine by its very name.
 
     Raises:
@@ -46,7 +46,7 @@ def judge_path(path: str, *, windows: bool) -> None:
     """
     if not windows:
         return
-    if _is_network(path):
+    if _is_network_path(path):
         raise UnsafeSource(
             "The path names another machine or a device.",
             hint="Copy the file to this machine, and give its path there.",
@@ -61,5 +61,5 @@ def judge_path(path: str, *, windows: bool) -> None:
         )
 
 
-def _is_network(path: str) -> bool:
+def _is_network_path(path: str) -> bool:
     return re.match(r"[/\\]{2}", path) is not None

@@ -20,24 +20,24 @@ import anyio.to_thread
 
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
 from rotoscope.media.data_uris import read_data_uri
-from rotoscope.media.decoders import FILM, PICTURE, Decodes
-from rotoscope.media.paths import Roots, local_path, open_file
-from rotoscope.media.preparing import Facts, PreparedKind, measure, prepare
-from rotoscope.media.selections import Selection
+from rotoscope.media.decoders import FILM, PICTURE, DecodeRunner
+from rotoscope.media.mask_checks import Selection
+from rotoscope.media.paths import Roots, local_path, open_local_file
+from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
 from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
-from rotoscope.media.vault import Kept, Vault
-from rotoscope.models.carry import Carrier
+from rotoscope.media.vault import StoredFile, Vault
+from rotoscope.models.uploads import UploadLimit
 
-__all__ = ["Admitted", "Fetch", "Intake", "MediaKind"]
+__all__ = ["AdmittedMedia", "FetchFile", "Intake", "MediaKind"]
 
-PICTURE_BYTES = 200_000_000
-FILE_BYTES = 512 * 1024 * 1024
-_CHUNK = 1024 * 1024
+MAX_PICTURE_BYTES = 200_000_000
+MAX_FILE_BYTES = 512 * 1024 * 1024
+_COPY_BYTES = 1024 * 1024
 _FILES_AT_ONCE = 8
 _SNIFFED_BYTES = 512
 
-_PICTURES: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
-_MADE_AS: Mapping[PreparedKind, str] = {
+_PICTURE_KINDS: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
+_VAULT_KINDS: Mapping[PreparedKind, str] = {
     "image": "image",
     "picture_mask": "picture_mask",
     "still": "image",
@@ -46,21 +46,21 @@ _MADE_AS: Mapping[PreparedKind, str] = {
     "audio": "audio",
 }
 MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
-Fetch = Callable[[str, Path, int], Awaitable[object]]
+FetchFile = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str], Awaitable[str]]
 Found = TypeVar("Found")
 Given = TypeVarTuple("Given")
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmittedMedia:
     """A medium that may be used: an https URL passed on unread, or an `artifact://` link to a checked file.
 
     The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
-    has read it, or it has none. `of_video`: it is the first frame of a video that was given. `notes`: what the user
-    should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has sound, and
-    `stored` is the upright size in which a video's pictures were stored, where a player shows them in another shape.
-    `selects`: of a mask, how much of the frame it selects.
+    has read it, or it has none. `is_first_frame`: it is the first frame of a video that was given. `notes`: what the
+    user should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has
+    sound, and `stored` is the upright size in which a video's pictures were stored, where a player shows them in
+    another shape. `selects`: of a mask, how much of the frame it selects.
     """
 
     value: str
@@ -70,7 +70,7 @@ class Admitted:
     height: int | None = None
     duration_seconds: float | None = None
     frames: int | None = None
-    of_video: bool = False
+    is_first_frame: bool = False
     notes: tuple[str, ...] = ()
     frame_rate: float | None = None
     has_audio: bool | None = None
@@ -89,20 +89,21 @@ class Intake:
         check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
         job_output: finds the `artifact://` link of a `job://` link.
         decoders: decodes what was given, out of this process.
-        turns: of those who read and write whole files. They may be many and slow; all else here needs threads, too.
+        disk_slots: of those who read and write whole files. They may be many and slow; all else here needs threads,
+            too.
     """
 
     vault: Vault
     roots: Roots
-    fetch: Fetch
+    fetch: FetchFile
     check_url: Callable[[str], str]
     job_output: JobOutput
-    decoders: Decodes
-    turns: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
+    decoders: DecodeRunner
+    disk_slots: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
 
     async def admit(
-        self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool, carrier: Carrier | None = None
-    ) -> Admitted:
+        self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool, carrier: UploadLimit | None = None
+    ) -> AdmittedMedia:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
@@ -124,25 +125,25 @@ class Intake:
         if scheme in ("http", "https"):
             address = self.check_url(text)
             if pass_urls:
-                return Admitted(address)
-        async with self._landed(kind, text, scheme) as file:
-            return await self._checked(kind, file, carrier)
+                return AdmittedMedia(address)
+        async with self._local_file(kind, text, scheme) as file:
+            return await self._check_and_prepare(kind, file, carrier)
 
     @asynccontextmanager
-    async def _landed(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
+    async def _local_file(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
         """The file itself, for the time of the check: one that we keep already, or a private copy."""
-        uri = await self._link(text, scheme)
+        uri = await self._artifact_link(text, scheme)
         if uri is not None:
-            yield await anyio.to_thread.run_sync(self._kept, kind, uri)
+            yield await anyio.to_thread.run_sync(self._artifact_file, kind, uri)
             return
-        scratch = await anyio.to_thread.run_sync(self.vault.scratch)
+        scratch = await anyio.to_thread.run_sync(self.vault.new_scratch_path)
         try:
-            await self._copied(kind, text, scheme, scratch)
+            await self._copy_to_scratch(kind, text, scheme, scratch)
             yield scratch
         finally:
             scratch.unlink(missing_ok=True)
 
-    async def _link(self, text: str, scheme: str) -> str | None:
+    async def _artifact_link(self, text: str, scheme: str) -> str | None:
         """The `artifact://` link of what is kept here already, however it was named; None for all else."""
         if scheme == "job":
             return await self.job_output(text)
@@ -153,15 +154,15 @@ class Intake:
         own = await anyio.to_thread.run_sync(self.vault.hash_of, self.roots.start / local_path(text))
         return f"artifact://{own}" if own is not None else None
 
-    async def _copied(self, kind: MediaKind, text: str, scheme: str, scratch: Path) -> None:
+    async def _copy_to_scratch(self, kind: MediaKind, text: str, scheme: str, scratch: Path) -> None:
         match scheme:
             case "https":
-                await self.fetch(text, scratch, FILE_BYTES)
-                await self._on_disk(_check_file, kind, scratch)
+                await self.fetch(text, scratch, MAX_FILE_BYTES)
+                await self._run_disk_work(_check_file_head, kind, scratch)
             case "data":
-                await self._on_disk(_write_data, kind, text, scratch)
+                await self._run_disk_work(_write_data_uri, kind, text, scratch)
             case "" | "file":
-                await self._on_disk(self._copied_from_disk, kind, text, scratch)
+                await self._run_disk_work(self._copy_local_file, kind, text, scratch)
             case _:
                 raise UnsafeSource(
                     f"Addresses of the kind {scheme[:20]!r} are not read.",
@@ -169,76 +170,76 @@ class Intake:
                     code="url_scheme",
                 )
 
-    def _copied_from_disk(self, kind: MediaKind, text: str, scratch: Path) -> None:
+    def _copy_local_file(self, kind: MediaKind, text: str, scratch: Path) -> None:
         """A copy, so that what is checked is what is used, whatever happens to the original meanwhile.
 
         Its first bytes and its size are judged before, so that nothing large is copied to be refused.
         """
-        with open_file(text, self.roots, FILE_BYTES) as source:
+        with open_local_file(text, self.roots, MAX_FILE_BYTES) as source:
             head = source.read(_SNIFFED_BYTES)
             check_head(head, kind)
             if is_image(content_type_of(head)):
-                _check_picture_size(os.fstat(source.fileno()).st_size)
+                _check_picture_bytes(os.fstat(source.fileno()).st_size)
             source.seek(0)
             with scratch.open("wb") as target:
-                shutil.copyfileobj(source, target, _CHUNK)
+                shutil.copyfileobj(source, target, _COPY_BYTES)
 
-    def _kept(self, kind: MediaKind, uri: str) -> Path:
+    def _artifact_file(self, kind: MediaKind, uri: str) -> Path:
         path = self.vault.find(uri.partition("://")[2].strip("/"))
         if path is None:
             raise InvalidInput(
                 "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
             )
-        _check_file(kind, path)
+        _check_file_head(kind, path)
         return path
 
-    async def _checked(self, kind: MediaKind, file: Path, carrier: Carrier | None) -> Admitted:
+    async def _check_and_prepare(self, kind: MediaKind, file: Path, carrier: UploadLimit | None) -> AdmittedMedia:
         """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
-        wanted, kept = await self._on_disk(self._looked_at, kind, file)
-        limits = PICTURE if wanted in _PICTURES else FILM
+        wanted, kept = await self._run_disk_work(self._classify_file, kind, file)
+        limits = PICTURE if wanted in _PICTURE_KINDS else FILM
         if kept is not None:
-            return _admitted(kept, wanted, await self.decoders.run(measure, wanted, kept.path, limits=limits))
-        target = await anyio.to_thread.run_sync(self.vault.scratch)
+            return _media_record(kept, wanted, await self.decoders.run(measure_media, wanted, kept.path, limits=limits))
+        target = await anyio.to_thread.run_sync(self.vault.new_scratch_path)
         try:
-            facts = await self.decoders.run(prepare, wanted, file, target, carrier, limits=limits)
-            kept = await self._on_disk(self._adopted, wanted, target, facts)
+            facts = await self.decoders.run(prepare_media, wanted, file, target, carrier, limits=limits)
+            kept = await self._run_disk_work(self._store_prepared, wanted, target, facts)
         finally:
             target.unlink(missing_ok=True)
-        return _admitted(kept, wanted, facts)
+        return _media_record(kept, wanted, facts)
 
-    async def _on_disk(self, work: Callable[[*Given], Found], *given: *Given) -> Found:
-        return await anyio.to_thread.run_sync(work, *given, limiter=self.turns)
+    async def _run_disk_work(self, work: Callable[[*Given], Found], *given: *Given) -> Found:
+        return await anyio.to_thread.run_sync(work, *given, limiter=self.disk_slots)
 
-    def _looked_at(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, Kept | None]:
+    def _classify_file(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, StoredFile | None]:
         """As what the file is to be read, and the file itself, kept, if it was made here as such."""
-        wanted = _kind_of(kind, _type_of(file))
-        if wanted in _PICTURES:
-            _check_picture_size(file.stat().st_size)
-        return wanted, None if wanted == "still" else self._made_here(file, _MADE_AS[wanted])
+        wanted = _preparation_kind(kind, _sniff_file(file))
+        if wanted in _PICTURE_KINDS:
+            _check_picture_bytes(file.stat().st_size)
+        return wanted, None if wanted == "still" else self._find_prepared(file, _VAULT_KINDS[wanted])
 
-    def _adopted(self, kind: PreparedKind, target: Path, facts: Facts) -> Kept:
-        kept = self.vault.adopt(target, _digest(target), facts.content_type or "application/octet-stream")
-        self.vault.note_made(kept.sha256, _MADE_AS[kind])
+    def _store_prepared(self, kind: PreparedKind, target: Path, facts: MediaFacts) -> StoredFile:
+        kept = self.vault.move_in(target, _file_sha256(target), facts.content_type or "application/octet-stream")
+        self.vault.mark_prepared(kept.sha256, _VAULT_KINDS[kind])
         return kept
 
-    def _made_here(self, file: Path, kind: str) -> Kept | None:
+    def _find_prepared(self, file: Path, kind: str) -> StoredFile | None:
         """The file itself, kept, if its content was made here for media of this kind; the way it came is all one."""
-        sha256 = _digest(file)
-        if not self.vault.is_made(sha256, kind):
+        sha256 = _file_sha256(file)
+        if not self.vault.is_prepared(sha256, kind):
             return None
-        kept = self.vault.keep_again(sha256)
+        kept = self.vault.renew(sha256)
         if kept is not None:
             return kept
-        target = self.vault.scratch()
+        target = self.vault.new_scratch_path()
         try:
             shutil.copyfile(file, target)
-            return self.vault.adopt(target, sha256, _type_of(file) or "application/octet-stream")
+            return self.vault.move_in(target, sha256, _sniff_file(file) or "application/octet-stream")
         finally:
             target.unlink(missing_ok=True)
 
 
-def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
-    return Admitted(
+def _media_record(kept: StoredFile, kind: PreparedKind, facts: MediaFacts) -> AdmittedMedia:
+    return AdmittedMedia(
         kept.uri,
         kept.content_type,
         kept.size,
@@ -246,7 +247,7 @@ def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
         facts.height,
         facts.duration_seconds,
         facts.frames,
-        of_video=kind == "still",
+        is_first_frame=kind == "still",
         notes=facts.notes,
         frame_rate=facts.frame_rate,
         has_audio=facts.has_audio,
@@ -254,7 +255,7 @@ def _admitted(kept: Kept, kind: PreparedKind, facts: Facts) -> Admitted:
     )
 
 
-def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
+def _preparation_kind(kind: MediaKind, content_type: str | None) -> PreparedKind:
     if is_image(content_type) and kind in ("visual", "mask"):
         return "picture_mask" if kind == "mask" else "image"
     if kind == "visual":
@@ -262,27 +263,27 @@ def _kind_of(kind: MediaKind, content_type: str | None) -> PreparedKind:
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 
-def _type_of(file: Path) -> str | None:
+def _sniff_file(file: Path) -> str | None:
     with file.open("rb") as opened:
         return content_type_of(opened.read(_SNIFFED_BYTES))
 
 
-def _digest(file: Path) -> str:
+def _file_sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _check_file(kind: MediaKind, file: Path) -> None:
+def _check_file_head(kind: MediaKind, file: Path) -> None:
     with file.open("rb") as opened:
         check_head(opened.read(_SNIFFED_BYTES), kind)
 
 
-def _check_picture_size(size: int) -> None:
-    if size > PICTURE_BYTES:
-        raise TooLarge(f"The picture has more than {PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
+def _check_picture_bytes(size: int) -> None:
+    if size > MAX_PICTURE_BYTES:
+        raise TooLarge(f"The picture has more than {MAX_PICTURE_BYTES // 1_000_000} MB.", hint="Use a smaller one.")
 
 
-def _write_data(kind: MediaKind, text: str, scratch: Path) -> None:
+def _write_data_uri(kind: MediaKind, text: str, scratch: Path) -> None:
     content = read_data_uri(text)
     check_head(content[:_SNIFFED_BYTES], kind)
     scratch.write_bytes(content)

@@ -10,26 +10,26 @@
 from dataclasses import dataclass
 
 from rotoscope.errors import TooLarge
-from rotoscope.models.carry import Carrier
+from rotoscope.models.uploads import UploadLimit
 
 __all__ = [
-    "DEFAULT_LIMITS",
+    "DEFAULT_VIDEO_LIMITS",
     "VideoLimits",
-    "judge_copy",
-    "judge_count",
-    "judge_frame",
-    "judge_pieces",
-    "judge_size",
-    "judge_streams",
-    "judge_time",
+    "check_duration",
+    "check_frame_count",
+    "check_frame_memory",
+    "check_frame_size",
+    "check_packet_count",
+    "check_stream_count",
+    "check_upload_size",
 ]
 
-_HELD_AT_ONCE = 8  # frames, where pictures refer to others
-_HELD_ALONE = 2
-_ALONE = frozenset({"mjpeg", "prores"})  # every picture stands for itself
-_HELD_BYTES = 224_000_000
-_SMALLER = "Give a smaller version of the video."
-_SHORTER = "Give a shorter piece."
+_FRAMES_IN_MEMORY = 8  # frames, where pictures refer to others
+_INTRA_FRAMES_IN_MEMORY = 2
+_INTRA_CODECS = frozenset({"mjpeg", "prores"})  # every picture stands for itself
+_FRAME_MEMORY_BYTES = 224_000_000
+_SMALLER_HINT = "Give a smaller version of the video."
+_SHORTER_HINT = "Give a shorter piece."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class VideoLimits:
         seconds: duration.
         frames: number of frames.
         streams: tracks of any kind in the file.
-        pieces: packets of the tracks that are read.
+        packets: packets of the tracks that are read.
         carrier: the provider to whom what is copied must be brought; None for anywhere.
         effort_seconds: of work on an ordinary core, to decode and encode what cannot be copied.
     """
@@ -52,34 +52,34 @@ class VideoLimits:
     seconds: int = 1800
     frames: int = 100_000
     streams: int = 8
-    pieces: int = 500_000
+    packets: int = 500_000
     effort_seconds: float = 5.0
-    carrier: Carrier | None = None
+    carrier: UploadLimit | None = None
 
 
-DEFAULT_LIMITS = VideoLimits()
+DEFAULT_VIDEO_LIMITS = VideoLimits()
 
 
-def judge_streams(number: int, limits: VideoLimits) -> None:
+def check_stream_count(number: int, limits: VideoLimits) -> None:
     """Refuse a file of too many tracks."""
     if number > limits.streams:
         message = f"The file has {number} tracks; at most {limits.streams} are read."
         raise TooLarge(message, hint="Save it with one track of pictures and one of sound.")
 
 
-def judge_size(width: int, height: int, limits: VideoLimits) -> None:
+def check_frame_size(width: int, height: int, limits: VideoLimits) -> None:
     """Refuse pictures that are too large, in pixels."""
     if max(width, height) > limits.side:
         message = f"The video is {width} x {height} pixels; at most {limits.side} along a side are read."
-        raise TooLarge(message, hint=_SMALLER)
+        raise TooLarge(message, hint=_SMALLER_HINT)
     if width * height > limits.megapixels * 1_000_000:
         message = (
             f"A frame of the video has {width * height / 1e6:.1f} megapixels; at most {limits.megapixels} are read."
         )
-        raise TooLarge(message, hint=_SMALLER)
+        raise TooLarge(message, hint=_SMALLER_HINT)
 
 
-def judge_frame(width: int, height: int, bits: int, codec: str) -> None:
+def check_frame_memory(width: int, height: int, bits: int, codec: str) -> None:
     """Refuse frames that take too much memory once they are decoded, whatever the file's own size.
 
     Args:
@@ -88,7 +88,7 @@ def judge_frame(width: int, height: int, bits: int, codec: str) -> None:
         bits: of one decoded pixel, as `media.frames.bits_of` counts them.
         codec: of the pictures; where each refers to others, more are held at once.
     """
-    most = _HELD_BYTES // (_HELD_ALONE if codec in _ALONE else _HELD_AT_ONCE)
+    most = _FRAME_MEMORY_BYTES // (_INTRA_FRAMES_IN_MEMORY if codec in _INTRA_CODECS else _FRAMES_IN_MEMORY)
     size = width * height * bits // 8
     if size > most:
         message = (
@@ -98,33 +98,33 @@ def judge_frame(width: int, height: int, bits: int, codec: str) -> None:
         raise TooLarge(message, hint="Save it smaller, or with 8 bits a colour (4:2:0).")
 
 
-def judge_time(seconds: float, limits: VideoLimits) -> None:
+def check_duration(seconds: float, limits: VideoLimits) -> None:
     """Refuse what lasts too long."""
     if seconds > limits.seconds:
         message = f"The file lasts {seconds:.0f} seconds; at most {limits.seconds} are read."
-        raise TooLarge(message, hint=_SHORTER)
+        raise TooLarge(message, hint=_SHORTER_HINT)
 
 
-def judge_count(frames: int, limits: VideoLimits) -> None:
+def check_frame_count(frames: int, limits: VideoLimits) -> None:
     """Refuse what has too many frames."""
     if frames > limits.frames:
         message = f"The video has {frames} frames or more; at most {limits.frames} are read."
-        raise TooLarge(message, hint=_SHORTER)
+        raise TooLarge(message, hint=_SHORTER_HINT)
 
 
-def judge_copy(size: int, limits: VideoLimits) -> None:
+def check_upload_size(size: int, limits: VideoLimits) -> None:
     """Refuse to copy what could not be brought to a provider, before there is a copy; `size` is in bytes."""
     carrier = limits.carrier
-    if carrier is not None and size > carrier.most_bytes:
+    if carrier is not None and size > carrier.max_bytes:
         message = (
-            f"{carrier.title} takes files of up to {carrier.most_bytes / 1e6:g} MB, and the pictures or the sound of "
+            f"{carrier.title} takes files of up to {carrier.max_bytes / 1e6:g} MB, and the pictures or the sound of "
             f"this one have {size / 1e6:.1f} MB."
         )
         raise TooLarge(message, hint="Give a smaller file, or a public https URL.")
 
 
-def judge_pieces(number: int, limits: VideoLimits) -> None:
+def check_packet_count(number: int, limits: VideoLimits) -> None:
     """Refuse a file of too many packets."""
-    if number > limits.pieces:
-        message = f"The file has more than {limits.pieces} pieces of picture and sound; no more are read."
-        raise TooLarge(message, hint=_SHORTER)
+    if number > limits.packets:
+        message = f"The file has more than {limits.packets} pieces of picture and sound; no more are read."
+        raise TooLarge(message, hint=_SHORTER_HINT)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UnsafeSource
-from rotoscope.media.file_urls import judge_path, path_of_url
+from rotoscope.media.file_urls import check_path_name, path_of_url
 from rotoscope.media.lookalikes import find_lookalike, find_similar
 
-__all__ = ["Roots", "default_roots", "local_path", "open_file"]
+__all__ = ["Roots", "default_roots", "local_path", "open_local_file"]
 
 _WINDOWS = os.name == "nt"
-_LONGEST_PATH = 4096  # characters
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)  # which needs no right to list what is in it
+_MAX_PATH_LENGTH = 4096  # characters
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)  # which needs no right to list what is in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ def default_roots(cwd: Path, home: Path | None) -> Roots:
 
     Hosts start servers there, and service accounts have it for a home: it would open everything.
     """
-    return Roots(tuple(folder for folder in (cwd, home) if folder is not None and not _is_top(folder)), cwd)
+    return Roots(tuple(folder for folder in (cwd, home) if folder is not None and not _is_filesystem_root(folder)), cwd)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _RootedPath:
     """A real path below one of the roots, and that root's own real path."""
 
     path: Path
     root: Path
 
 
-def open_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path], str] = os.path.realpath) -> BinaryIO:
+def open_local_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path], str] = os.path.realpath) -> BinaryIO:
     """Open a file that a caller named, by path or `file://` URL, for reading; the caller closes it.
 
     A name that nothing has is taken for the only one in its folder that looks the same.
@@ -65,17 +65,17 @@ def open_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path], str
         raise InvalidInput(
             f"{named.name!r} is named as a folder.", hint="Give the path of a file.", code="path_invalid"
         )
-    place = _allowed(named, roots.folders, resolve)
+    place = _check_allowed(named, roots.folders, resolve)
     try:
         return _open_regular(place, limit)
     except FileNotFoundError as error:
         alike = find_lookalike(place.path, place.root)
         if alike is None:
-            raise _missing(place.path) from error
+            raise _missing_file_error(place.path) from error
     try:
-        return _open_regular(_allowed(alike, roots.folders, resolve), limit)
+        return _open_regular(_check_allowed(alike, roots.folders, resolve), limit)
     except FileNotFoundError as error:
-        raise _missing(place.path) from error
+        raise _missing_file_error(place.path) from error
 
 
 def local_path(text: str) -> Path:
@@ -89,14 +89,14 @@ def local_path(text: str) -> Path:
         path = path_of_url(text, windows=_WINDOWS) if text.lower().startswith("file://") else text
         os.fsencode(path)
     except ValueError as error:
-        raise _unusable() from error
-    if "\x00" in path or len(path) > _LONGEST_PATH:
-        raise _unusable()
-    judge_path(path, windows=_WINDOWS)
-    return _at_home(Path(path)) if path.startswith("~") else Path(path)
+        raise _unusable_path_error() from error
+    if "\x00" in path or len(path) > _MAX_PATH_LENGTH:
+        raise _unusable_path_error()
+    check_path_name(path, windows=_WINDOWS)
+    return _expand_home(Path(path)) if path.startswith("~") else Path(path)
 
 
-def _at_home(path: Path) -> Path:
+def _expand_home(path: Path) -> Path:
     """`~/a` with the home folder. Another user's is not looked up: the answer would tell whether there is one."""
     if path.parts[0] != "~":
         raise InvalidInput(
@@ -112,25 +112,25 @@ def _at_home(path: Path) -> Path:
         ) from error
 
 
-def _unusable() -> InvalidInput:
+def _unusable_path_error() -> InvalidInput:
     return InvalidInput("The path is not usable.", hint="Give a path or an https URL.", code="path_invalid")
 
 
-def _is_top(folder: Path) -> bool:
+def _is_filesystem_root(folder: Path) -> bool:
     real = Path(os.path.realpath(folder))
     return real == real.parent
 
 
-def _allowed(path: Path, folders: Sequence[Path], resolve: Callable[[Path], str]) -> _Place:
+def _check_allowed(path: Path, folders: Sequence[Path], resolve: Callable[[Path], str]) -> _RootedPath:
     """The real path, judged before anything says whether it exists."""
     try:
         real, tops = Path(resolve(path)), [Path(resolve(folder)) for folder in folders]
     except (OSError, ValueError) as error:  # a folder was exchanged meanwhile, or names that no file system has
-        raise _changing() from error
+        raise _path_changed_error() from error
     inside = [top for top in tops if real.is_relative_to(top)]
     for top in inside:
         if not any(part.startswith(".") for part in real.relative_to(top).parts):
-            return _Place(real, top)
+            return _RootedPath(real, top)
     places = ", ".join(str(folder) for folder in folders) or "none"
     raise UnsafeSource(
         "Hidden files and folders are not read." if inside else "The path is outside the folders that may be read.",
@@ -139,7 +139,7 @@ def _allowed(path: Path, folders: Sequence[Path], resolve: Callable[[Path], str]
     )
 
 
-def _open_regular(place: _Place, limit: int) -> BinaryIO:
+def _open_regular(place: _RootedPath, limit: int) -> BinaryIO:
     """Open what the path was judged as, without following a link and without waiting for a pipe's other end.
 
     Raises:
@@ -147,7 +147,7 @@ def _open_regular(place: _Place, limit: int) -> BinaryIO:
     """
     name = place.path.name
     try:
-        opened = _opened_below(place) if os.open in os.supports_dir_fd else _opened_and_compared(place)
+        opened = _open_below_root(place) if os.open in os.supports_dir_fd else _open_and_compare(place)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError from error
     except PermissionError as error:
@@ -155,7 +155,7 @@ def _open_regular(place: _Place, limit: int) -> BinaryIO:
             f"The file {name!r} cannot be opened.", hint="Check its permissions.", code="path_invalid"
         ) from error
     except OSError as error:
-        raise _changing() from error
+        raise _path_changed_error() from error
     try:
         _check_regular(name, os.fstat(opened), limit)
     except RotoscopeError:
@@ -164,7 +164,7 @@ def _open_regular(place: _Place, limit: int) -> BinaryIO:
     return os.fdopen(opened, "rb")
 
 
-def _opened_below(place: _Place) -> int:
+def _open_below_root(place: _RootedPath) -> int:
     """Open by every folder in turn, from the root on, and follow no link.
 
     The path was real when it was judged. Whoever puts a link in the place of one of its folders since then gets an
@@ -172,24 +172,24 @@ def _opened_below(place: _Place) -> int:
     """
     *folders, name = place.path.relative_to(place.root).parts or (".",)
     with ExitStack() as closing:
-        above = closing.enter_context(_folder(place.root, None))
+        above = closing.enter_context(_open_folder(place.root, None))
         for folder in folders:
-            above = closing.enter_context(_folder(folder, above))
-        return os.open(name, _FLAGS, dir_fd=above)
+            above = closing.enter_context(_open_folder(folder, above))
+        return os.open(name, _OPEN_FLAGS, dir_fd=above)
 
 
 @contextmanager
-def _folder(name: str | Path, above: int | None) -> Iterator[int]:
-    opened = os.open(name, _FLAGS | _FOLDER, dir_fd=above)
+def _open_folder(name: str | Path, above: int | None) -> Iterator[int]:
+    opened = os.open(name, _OPEN_FLAGS | _FOLDER_FLAGS, dir_fd=above)
     try:
         yield opened
     finally:
         os.close(opened)
 
 
-def _opened_and_compared(place: _Place) -> int:
+def _open_and_compare(place: _RootedPath) -> int:
     """Open by the whole path, for systems without the other way, and see that it still leads to the same file."""
-    opened = os.open(place.path, _FLAGS)
+    opened = os.open(place.path, _OPEN_FLAGS)
     try:
         same = (
             os.path.samestat(os.fstat(opened), os.lstat(place.path))
@@ -199,7 +199,7 @@ def _opened_and_compared(place: _Place) -> int:
         same = False
     if not same:
         os.close(opened)
-        raise _changing()
+        raise _path_changed_error()
     return opened
 
 
@@ -214,7 +214,7 @@ def _check_regular(name: str, facts: os.stat_result, limit: int) -> None:
         )
 
 
-def _missing(path: Path) -> InvalidInput:
+def _missing_file_error(path: Path) -> InvalidInput:
     similar = find_similar(path)
     return InvalidInput(
         f"There is no file {path.name!r} at that path.",
@@ -225,7 +225,7 @@ def _missing(path: Path) -> InvalidInput:
     )
 
 
-def _changing() -> InvalidInput:
+def _path_changed_error() -> InvalidInput:
     return InvalidInput(
         "The path cannot be followed: one of its names is too long, or was changed while it was read.",
         hint="Give the path of a file that stays where it is.",

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.mask_films import read_transparency, write_mask_film
-from rotoscope.media.pictures import check_size, clean, decode
-from rotoscope.media.small import SmallPicture, small_picture
+from rotoscope.media.image.pictures import clean_picture, decode_upright, read_picture_size
+from rotoscope.media.image.thumbnails import Thumbnail, make_thumbnail
 from rotoscope.media.sniff import content_type_of, is_video
-from rotoscope.media.videos import (
-    DEFAULT_LIMITS,
+from rotoscope.media.video.mask_videos import read_transparency, write_mask_film
+from rotoscope.media.video.videos import (
+    DEFAULT_VIDEO_LIMITS,
     SoundFacts,
     VideoFacts,
     VideoLimits,
@@ -25,9 +25,9 @@ from rotoscope.media.videos import (
     probe_sound,
     probe_video,
 )
-from rotoscope.models.carry import Carrier
+from rotoscope.models.uploads import UploadLimit
 
-__all__ = ["Facts", "PreparedKind", "Shown", "measure", "prepare", "show"]
+__all__ = ["MediaFacts", "MediaPreview", "PreparedKind", "measure_media", "prepare_media", "preview_media"]
 
 _SNIFFED_BYTES = 64
 
@@ -35,7 +35,7 @@ PreparedKind = Literal["image", "picture_mask", "still", "video", "mask", "audio
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class MediaFacts:
     """What a medium is; see `media.intake.Admitted` for the meaning of each.
 
     `content_type` is None where the file was not written here, and its own first bytes say it.
@@ -53,15 +53,15 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class MediaPreview:
     """A small picture of a file, and the size of the file's own picture in pixels."""
 
-    picture: SmallPicture
+    picture: Thumbnail
     width: int
     height: int
 
 
-def prepare(kind: PreparedKind, source: Path, target: Path, carrier: Carrier | None = None) -> Facts:
+def prepare_media(kind: PreparedKind, source: Path, target: Path, carrier: UploadLimit | None = None) -> MediaFacts:
     """Write what of a file may leave.
 
     Args:
@@ -75,37 +75,37 @@ def prepare(kind: PreparedKind, source: Path, target: Path, carrier: Carrier | N
         UserMistake: it is no medium of that kind that can be used.
         StorageFailed: the target cannot be written.
     """
-    limits = replace(DEFAULT_LIMITS, carrier=carrier)
+    limits = replace(DEFAULT_VIDEO_LIMITS, carrier=carrier)
     match kind:
         case "video":
-            return _video(source, target, limits)
+            return _prepare_video(source, target, limits)
         case "mask":
-            return _mask(source, target, limits)
+            return _prepare_mask_film(source, target, limits)
         case "audio":
-            return _audio(source, target, limits)
+            return _prepare_sound(source, target, limits)
         case "still":
-            return _still(source, target)
+            return _prepare_still(source, target)
         case _:
-            return _picture(source, target, exact=kind == "picture_mask")
+            return _prepare_picture(source, target, exact=kind == "picture_mask")
 
 
-def measure(kind: PreparedKind, path: Path) -> Facts:
+def measure_media(kind: PreparedKind, path: Path) -> MediaFacts:
     """What a file is that was made here.
 
     Raises:
-        UserMistake: as for `prepare`.
+        UserMistake: as for `prepare_media`.
     """
     match kind:
         case "video" | "mask":
-            return _film(probe_video(path), (), None)
+            return _video_media_facts(probe_video(path), (), None)
         case "audio":
-            return _sound(probe_sound(path), ())
+            return _sound_media_facts(probe_sound(path), ())
         case _:
-            width, height = check_size(path.read_bytes())
-            return Facts(width=width, height=height)
+            width, height = read_picture_size(path.read_bytes())
+            return MediaFacts(width=width, height=height)
 
 
-def show(path: Path, side: int, most: int) -> Shown:
+def preview_media(path: Path, side: int, most: int) -> MediaPreview:
     """A small picture of a picture, or of a frame that stands for a video.
 
     Args:
@@ -118,29 +118,29 @@ def show(path: Path, side: int, most: int) -> Shown:
     """
     with path.open("rb") as opened:
         shows_film = is_video(content_type_of(opened.read(_SNIFFED_BYTES)))
-    image = poster(path) if shows_film else decode(path.read_bytes())
-    return Shown(small_picture(image, side, most), image.width, image.height)
+    image = poster(path) if shows_film else decode_upright(path.read_bytes())
+    return MediaPreview(make_thumbnail(image, side, most), image.width, image.height)
 
 
-def _picture(source: Path, target: Path, *, exact: bool = False) -> Facts:
-    picture = clean(source.read_bytes(), exact=exact)
+def _prepare_picture(source: Path, target: Path, *, exact: bool = False) -> MediaFacts:
+    picture = clean_picture(source.read_bytes(), exact=exact)
     target.write_bytes(picture.content)
-    return Facts(picture.content_type, picture.width, picture.height, notes=picture.notes)
+    return MediaFacts(picture.content_type, picture.width, picture.height, notes=picture.notes)
 
 
-def _still(source: Path, target: Path) -> Facts:
+def _prepare_still(source: Path, target: Path) -> MediaFacts:
     """Without loss: a mask is found on it, and nobody needs a tool of their own to cut it out."""
     image = first_frame(source)
     image.save(target, "PNG")
-    return Facts("image/png", image.width, image.height)
+    return MediaFacts("image/png", image.width, image.height)
 
 
-def _video(source: Path, target: Path, limits: VideoLimits) -> Facts:
+def _prepare_video(source: Path, target: Path, limits: VideoLimits) -> MediaFacts:
     made = clean_video(source, target, limits)
-    return _film(made.facts, made.notes, made.stored)
+    return _video_media_facts(made.facts, made.notes, made.stored)
 
 
-def _mask(source: Path, target: Path, limits: VideoLimits) -> Facts:
+def _prepare_mask_film(source: Path, target: Path, limits: VideoLimits) -> MediaFacts:
     """A copy would lose what is transparent, and with it the mask."""
     try:
         film = read_transparency(source)
@@ -150,23 +150,23 @@ def _mask(source: Path, target: Path, limits: VideoLimits) -> Facts:
         hint = "Give a PNG, JPEG, WEBP or GIF picture, or an MP4, MOV or WEBM film."
         raise InvalidInput("The mask is neither a picture nor a film.", code="not_media", hint=hint) from None
     if film is None:
-        return _video(source, target, limits)
+        return _prepare_video(source, target, limits)
     if film.source == "light":
-        facts = _video(source, target, limits)
+        facts = _prepare_video(source, target, limits)
         return replace(facts, notes=(*facts.notes, "The mask film is partly transparent, too; its colours were used."))
     shown = probe_video(source)
     write_mask_film(source, target, film, (shown.width, shown.height))
     notes = ("The mask was taken from the film's transparency: what is opaque is edited.",)
-    return _film(probe_video(target), notes, None)
+    return _video_media_facts(probe_video(target), notes, None)
 
 
-def _audio(source: Path, target: Path, limits: VideoLimits) -> Facts:
+def _prepare_sound(source: Path, target: Path, limits: VideoLimits) -> MediaFacts:
     made = clean_sound(source, target, limits)
-    return _sound(made.facts, made.notes)
+    return _sound_media_facts(made.facts, made.notes)
 
 
-def _film(facts: VideoFacts, notes: tuple[str, ...], stored: tuple[int, int] | None) -> Facts:
-    return Facts(
+def _video_media_facts(facts: VideoFacts, notes: tuple[str, ...], stored: tuple[int, int] | None) -> MediaFacts:
+    return MediaFacts(
         facts.content_type,
         facts.width,
         facts.height,
@@ -179,5 +179,5 @@ def _film(facts: VideoFacts, notes: tuple[str, ...], stored: tuple[int, int] | N
     )
 
 
-def _sound(facts: SoundFacts, notes: tuple[str, ...]) -> Facts:
-    return Facts(facts.content_type, duration_seconds=facts.duration_seconds, notes=notes)
+def _sound_media_facts(facts: SoundFacts, notes: tuple[str, ...]) -> MediaFacts:
+    return MediaFacts(facts.content_type, duration_seconds=facts.duration_seconds, notes=notes)

@@ -34,7 +34,7 @@ _EXTENSIONS = {
     "application/json": ".json",
 }
 
-_OPENINGS = (
+_SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
@@ -42,7 +42,7 @@ _OPENINGS = (
     (b"ID3", "audio/mpeg"),
 )
 
-_FOREIGN_OPENINGS = (
+_FOREIGN_SIGNATURES = (
     (b"II*\x00", "TIFF"),
     (b"MM\x00*", "TIFF"),
     (b"\x00\x00\x01\x00", "ICO"),
@@ -74,7 +74,7 @@ _FOREIGN_OPENINGS = (
     (b"RF64", "RF64"),
     (b"riff\x2e\x91\xcf\x11", "Wave64"),
 )
-_FOREIGN_FORMS = {b"RIFFAVI ": "AVI", b"FORMAIFF": "AIFF", b"FORMAIFC": "AIFF", b"FORM8SVX": "8SVX"}
+_FOREIGN_RIFF_FORMS = {b"RIFFAVI ": "AVI", b"FORMAIFF": "AIFF", b"FORMAIFC": "AIFF", b"FORM8SVX": "8SVX"}
 _TRANSPORT_SYNC, _TRANSPORT_PACKET = 0x47, 188
 _TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # bytes before each packet: in M2TS there is the time of its arrival
 
@@ -145,25 +145,25 @@ def content_type_of(head: bytes) -> str | None:
         One of image/png, image/jpeg, image/webp, image/gif, video/mp4, video/quicktime, video/webm, audio/wav,
         audio/mpeg and audio/mp4; None for anything else. It is what the file claims to be: only decoding proves it.
     """
-    for opening, content_type in _OPENINGS:
+    for opening, content_type in _SIGNATURES:
         if head.startswith(opening):
             return content_type
     if head.startswith(b"RIFF"):
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(head[8:12])
     if head.startswith(_EBML):
         return "video/webm" if b"webm" in head[:_EBML_HEADER] else None
-    return _boxed_type(head) or ("audio/mpeg" if _is_mp3_frame(head) else None)
+    return _iso_media_type(head) or ("audio/mpeg" if _is_mp3_frame(head) else None)
 
 
 def foreign_format(head: bytes) -> str | None:
     """The name of a real media format that we do not take, such as "TIFF"; None when it is none we know."""
     opened = next(
-        (name for opening, name in (*_FOREIGN_OPENINGS, *_FOREIGN_PICTURES) if head.startswith(opening)), None
+        (name for opening, name in (*_FOREIGN_SIGNATURES, *_FOREIGN_PICTURES) if head.startswith(opening)), None
     )
-    return opened or _plain_picture(head) or _boxed_format(head)
+    return opened or _short_signature_format(head) or _container_format(head)
 
 
-def _plain_picture(head: bytes) -> str | None:
+def _short_signature_format(head: bytes) -> str | None:
     """The name of a picture format whose opening alone would be too short to go by."""
     if head[:2] in _NETPBM and head[2:3] in (b" ", b"\t", b"\r", b"\n", b"#"):
         return _NETPBM[head[:2]]
@@ -172,13 +172,13 @@ def _plain_picture(head: bytes) -> str | None:
     return "SVG" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and b"<svg" in head else None
 
 
-def _boxed_format(head: bytes) -> str | None:
+def _container_format(head: bytes) -> str | None:
     """The name of a format that others share their opening with."""
     if head[4:8] == b"ftyp":
         return _FOREIGN_BRANDS.get(head[8:12])
     if head.startswith(_EBML):
         return None if b"webm" in head[:_EBML_HEADER] else "Matroska"
-    return _FOREIGN_FORMS.get(head[:4] + head[8:12]) or _transport(head) or _bare_sound(head)
+    return _FOREIGN_RIFF_FORMS.get(head[:4] + head[8:12]) or _transport_stream_format(head) or _raw_sound_format(head)
 
 
 def check_head(head: bytes, kind: WantedKind) -> None:
@@ -193,9 +193,9 @@ def check_head(head: bytes, kind: WantedKind) -> None:
     """
     content_type = content_type_of(head)
     # Many tools write sound alone under the brand of a video; whether it has pictures is seen once it is open.
-    if content_type is not None and any(content_type.startswith(f"{one}/") for one in _TAKEN[kind]):
+    if content_type is not None and any(content_type.startswith(f"{one}/") for one in _ACCEPTED_TYPES[kind]):
         return
-    wanted, hint = _WANTED[kind]
+    wanted, hint = _KIND_HINTS[kind]
     foreign = foreign_format(head)
     if content_type is not None:
         found = {"image": "a picture", "video": "a video", "audio": "a sound"}.get(content_type.partition("/")[0])
@@ -208,7 +208,7 @@ def check_head(head: bytes, kind: WantedKind) -> None:
     raise InvalidInput(message, code="unsupported", hint=hint)
 
 
-_TAKEN = {
+_ACCEPTED_TYPES = {
     "image": ("image",),
     "still": ("image", "video"),
     "visual": ("image", "video"),
@@ -216,13 +216,13 @@ _TAKEN = {
     "video": ("video",),
     "audio": ("audio", "video"),
 }
-_PICTURES, _FILMS = "PNG, JPEG, WEBP or GIF", "MP4, MOV or WEBM"
-_WANTED = {
-    "image": ("A picture", f"Give a {_PICTURES} picture."),
-    "still": ("A picture", f"Give a {_PICTURES} picture."),
-    "visual": ("A picture or a video", f"Give a {_PICTURES} picture, or a {_FILMS} video."),
-    "mask": ("A picture or a video", f"Give a {_PICTURES} picture, or a {_FILMS} video."),
-    "video": ("A video", f"Give an {_FILMS} video."),
+_PICTURE_FORMATS, _VIDEO_FORMATS = "PNG, JPEG, WEBP or GIF", "MP4, MOV or WEBM"
+_KIND_HINTS = {
+    "image": ("A picture", f"Give a {_PICTURE_FORMATS} picture."),
+    "still": ("A picture", f"Give a {_PICTURE_FORMATS} picture."),
+    "visual": ("A picture or a video", f"Give a {_PICTURE_FORMATS} picture, or a {_VIDEO_FORMATS} video."),
+    "mask": ("A picture or a video", f"Give a {_PICTURE_FORMATS} picture, or a {_VIDEO_FORMATS} video."),
+    "video": ("A video", f"Give an {_VIDEO_FORMATS} video."),
     "audio": ("A sound", "Give an MP3, M4A or WAV sound."),
 }
 
@@ -251,7 +251,7 @@ def is_audio(content_type: str | None) -> bool:
     return content_type in _EXTENSIONS and str(content_type).startswith("audio/")
 
 
-def _boxed_type(head: bytes) -> str | None:
+def _iso_media_type(head: bytes) -> str | None:
     """The type of a file made of ISO boxes: a length of four bytes, then a name of four letters."""
     if head[4:8] in _OLD_QUICKTIME:
         return "video/quicktime"
@@ -263,7 +263,7 @@ def _boxed_type(head: bytes) -> str | None:
     return "audio/mp4" if brand in _AUDIO_BRANDS else "video/mp4"
 
 
-def _transport(head: bytes) -> str | None:
+def _transport_stream_format(head: bytes) -> str | None:
     """The name of a stream of equal packets that each begin with one byte; two of them are not chance."""
     for before, name in _TRANSPORTS.items():
         places = range(before, min(len(head), 3 * (before + _TRANSPORT_PACKET)), before + _TRANSPORT_PACKET)
@@ -272,7 +272,7 @@ def _transport(head: bytes) -> str | None:
     return None
 
 
-def _bare_sound(head: bytes) -> str | None:
+def _raw_sound_format(head: bytes) -> str | None:
     """The name of sound without a container: AAC frames (ADTS) and MPEG audio of layer II begin with bits of sync."""
     if len(head) < 7 or head[0] != 0xFF:  # noqa: PLR2004 - the header's size
         return None

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.disk import Disk, this_disk
 from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
+from rotoscope.media.storage import Disk, system_disk
 from rotoscope.ownership import make_private
 
-__all__ = ["Kept", "Vault"]
+__all__ = ["StoredFile", "Vault"]
 
 _SNIFFED_BYTES = 64
 _ID_FILE = ".id"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredFile:
     """A file in the vault: SHA-256 (hex), size in bytes, media type and absolute path."""
 
     sha256: str
@@ -45,9 +45,9 @@ class Vault:
     """
 
     folder: Path
-    disk: Disk = field(default_factory=this_disk)
+    disk: Disk = field(default_factory=system_disk)
 
-    def scratch(self) -> Path:
+    def new_scratch_path(self) -> Path:
         """A new name for a file that is still being written.
 
         Raises:
@@ -57,7 +57,7 @@ class Vault:
         try:
             make_private(folder)
         except OSError as error:
-            raise _cannot_write(self.folder) from error
+            raise _write_error(self.folder) from error
         return folder / secrets.token_hex(8)
 
     def read_id(self) -> str | None:
@@ -73,7 +73,7 @@ class Vault:
         Raises:
             StorageFailed: the disk does not take it.
         """
-        scratch = self.scratch()
+        scratch = self.new_scratch_path()
         try:
             scratch.write_text(vault_id, encoding="ascii")
             self.disk.flush_file(scratch)
@@ -81,38 +81,38 @@ class Vault:
             scratch.replace(self.folder / _ID_FILE)
             self.disk.flush_folder(self.folder)
         except OSError as error:
-            raise _cannot_write(self.folder) from error
+            raise _write_error(self.folder) from error
 
-    def sweep(self, before: float) -> None:
+    def remove_old_scratch(self, before: float) -> None:
         """Remove scratch files that were last written before a time (Unix seconds): a crash left them behind."""
         for scratch in (self.folder / "scratch").glob("*"):
             with contextlib.suppress(OSError):
                 if scratch.stat().st_mtime < before:
                     scratch.unlink()
 
-    def keep(self, content: bytes, content_type: str) -> Kept:
+    def keep(self, content: bytes, content_type: str) -> StoredFile:
         """Keep some bytes.
 
         Raises:
             StorageFailed: the disk does not take them.
         """
-        scratch = self.scratch()
+        scratch = self.new_scratch_path()
         try:
             scratch.write_bytes(content)
-            return self.adopt(scratch, hashlib.sha256(content).hexdigest(), content_type)
+            return self.move_in(scratch, hashlib.sha256(content).hexdigest(), content_type)
         except OSError as error:
-            raise _cannot_write(self.folder) from error
+            raise _write_error(self.folder) from error
         finally:
             with contextlib.suppress(OSError):
                 scratch.unlink(missing_ok=True)
 
-    def adopt(self, scratch: Path, sha256: str, content_type: str) -> Kept:
+    def move_in(self, scratch: Path, sha256: str, content_type: str) -> StoredFile:
         """Make a finished scratch file a kept one.
 
         Raises:
             StorageFailed: the disk does not take it.
         """
-        final = self._place(sha256, content_type)
+        final = self._artifact_path(sha256, content_type)
         try:
             size = scratch.stat().st_size
             make_private(final.parent)
@@ -121,10 +121,10 @@ class Vault:
             scratch.replace(final)
             self.disk.flush_folder(final.parent)
         except OSError as error:
-            raise _cannot_write(self.folder) from error
-        return Kept(sha256, size, content_type, final)
+            raise _write_error(self.folder) from error
+        return StoredFile(sha256, size, content_type, final)
 
-    def keep_again(self, sha256: str) -> Kept | None:
+    def renew(self, sha256: str) -> StoredFile | None:
         """Keep a file that is here for as long again; None when it is not here."""
         path = self.find(sha256)
         if path is None:
@@ -133,28 +133,28 @@ class Vault:
             os.utime(path)
             with path.open("rb") as opened:
                 content_type = content_type_of(opened.read(_SNIFFED_BYTES)) or "application/octet-stream"
-            return Kept(sha256, path.stat().st_size, content_type, path)
+            return StoredFile(sha256, path.stat().st_size, content_type, path)
         except OSError:
             return None  # it was removed meanwhile
 
-    def note_made(self, sha256: str, kind: str) -> None:
+    def mark_prepared(self, sha256: str, kind: str) -> None:
         """Note of some content that it is already what a medium of that kind is made into.
 
         Raises:
             StorageFailed: the disk does not take it.
         """
-        mark = self._made_note(sha256, kind)
+        mark = self._marker_path(sha256, kind)
         try:
             make_private(mark.parent)
             mark.touch(mode=0o600)
         except OSError as error:
-            raise _cannot_write(self.folder) from error
+            raise _write_error(self.folder) from error
 
-    def is_made(self, sha256: str, kind: str) -> bool:
+    def is_prepared(self, sha256: str, kind: str) -> bool:
         """Whether that was noted."""
-        return self._made_note(sha256, kind).is_file()
+        return self._marker_path(sha256, kind).is_file()
 
-    def _made_note(self, sha256: str, kind: str) -> Path:
+    def _marker_path(self, sha256: str, kind: str) -> Path:
         return self.folder / "made" / kind / sha256[:2] / sha256
 
     def find(self, sha256: str) -> Path | None:
@@ -165,7 +165,7 @@ class Vault:
         # A look for each of the few names that there are costs the same however many files lie beside it.
         return next((path for name in EXTENSIONS if (path := stem.with_name(sha256 + name)).is_file()), None)
 
-    def older_than(self, before: float, within: str = "??") -> list[Path]:
+    def files_older_than(self, before: float, within: str = "??") -> list[Path]:
         """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new.
 
         Args:
@@ -184,11 +184,11 @@ class Vault:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < before:
                 path.unlink()
-                self._forget(path.name.partition(".")[0])
+                self._remove_markers(path.name.partition(".")[0])
                 return True
         return False
 
-    def _forget(self, sha256: str) -> None:
+    def _remove_markers(self, sha256: str) -> None:
         for mark in (self.folder / "made").glob(f"*/{sha256[:2]}/{sha256}"):
             mark.unlink(missing_ok=True)
 
@@ -204,11 +204,11 @@ class Vault:
         except (OSError, ValueError):
             return None
 
-    def _place(self, sha256: str, content_type: str) -> Path:
+    def _artifact_path(self, sha256: str, content_type: str) -> Path:
         return self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"
 
 
-def _cannot_write(folder: Path) -> StorageFailed:
+def _write_error(folder: Path) -> StorageFailed:
     return StorageFailed(
         f"The results folder {folder} cannot be written.",
         hint="Free some space, or set ROTOSCOPE_HOME to another folder.",

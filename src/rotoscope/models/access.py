@@ -10,9 +10,9 @@ from rotoscope.errors import InvalidInput
 from rotoscope.models.manifest import Provider
 from rotoscope.settings import Settings
 
-__all__ = ["SANDBOX_URL", "Access", "access_of"]
+__all__ = ["SANDBOX_URL", "Access", "resolve_access"]
 
-_BASE = re.compile(r"https?://[^/?#@\\]+(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
+_BASE_URL = re.compile(r"https?://[^/?#@\\]+(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
 
 SANDBOX_URL = "https://sandbox.invalid"
 """Where the built-in sandbox pretends to be. RFC 6761 reserves `.invalid`: the name can never be dialled."""
@@ -24,34 +24,35 @@ class Access:
 
     Attributes:
         sandbox: the sandbox serves every provider.
-        built_in: that sandbox is the one inside this process.
+        is_built_in: that sandbox is the one inside this process.
         keys: the key of each provider that has one; never shown.
-        bases: the base URLs of each provider, by purpose.
-        trusted: hosts that stand in for every provider: they may be http and private, and serve their own outputs.
+        base_urls: the base URLs of each provider, by purpose.
+        trusted_hosts: hosts that stand in for every provider: they may be http and private, and serve their own
+            outputs.
         own_hosts: the hosts that the operator named for a provider, trusted alike, and for that provider alone.
     """
 
     sandbox: bool
-    built_in: bool
-    bases: Mapping[str, Mapping[str, str]]
-    trusted: frozenset[str]
+    is_built_in: bool
+    base_urls: Mapping[str, Mapping[str, str]]
+    trusted_hosts: frozenset[str]
     keys: Mapping[str, str] = field(repr=False)
     own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def usable(self, provider: str) -> bool:
+    def is_usable(self, provider: str) -> bool:
         """Whether a provider can be used now."""
         return self.sandbox or provider in self.keys
 
-    def driver_of(self, provider: str) -> str:
+    def driver_key(self, provider: str) -> str:
         """What a process must hold to drive a job of a provider: a job for one host is never sent to another."""
-        return f"{provider}@{urlsplit(self.bases[provider]['api']).netloc.lower()}"
+        return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
 
-    def account_of(self, provider: str) -> str:
+    def account_fingerprint(self, provider: str) -> str:
         """Tells one key of a provider from another, as 32 bits of a hash: no key can be made of it."""
         return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
 
 
-def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
+def resolve_access(settings: Settings, providers: Mapping[str, Provider]) -> Access:
     """Work out what the settings allow.
 
     With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all while no provider key is set, and nothing once one is:
@@ -60,24 +61,26 @@ def access_of(settings: Settings, providers: Mapping[str, Provider]) -> Access:
     Raises:
         InvalidInput: a key cannot be one; the message names the variable.
     """
-    given = {name: key for name, provider in providers.items() if (key := _key(settings, provider))}
+    given = {name: key for name, provider in providers.items() if (key := _provider_key(settings, provider))}
     if settings.sandbox == "always" or (settings.sandbox == "auto" and not given):
         return _sandbox_access(SANDBOX_URL, providers, built_in=True)
     if settings.sandbox.startswith("http"):
         return _sandbox_access(settings.sandbox, providers, built_in=False)
-    bases = {name: _bases(settings, provider) for name, provider in providers.items()}
-    keys = {name: key for name, key in given.items() if _has_base(settings, providers[name])}
+    bases = {name: _base_urls_of(settings, provider) for name, provider in providers.items()}
+    keys = {name: key for name, key in given.items() if _has_required_base(settings, providers[name])}
     own = {
         name: frozenset({urlsplit(bases[name]["api"]).netloc.lower()})
         for name, provider in providers.items()
         if settings.variable(provider.base_variable) is not None and bases[name] != provider.bases
     }
-    return Access(sandbox=False, built_in=False, bases=bases, trusted=frozenset(), keys=keys, own_hosts=own)
+    return Access(
+        sandbox=False, is_built_in=False, base_urls=bases, trusted_hosts=frozenset(), keys=keys, own_hosts=own
+    )
 
 
-def _key(settings: Settings, provider: Provider) -> str | None:
+def _provider_key(settings: Settings, provider: Provider) -> str | None:
     for name in provider.key_variables:
-        key = _key_value(settings, name)
+        key = _key_from_variables(settings, name)
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             raise InvalidInput(f"{name} holds characters that no key has.", hint=f"Set {name} again.")
         if key:
@@ -85,17 +88,17 @@ def _key(settings: Settings, provider: Provider) -> str | None:
     return None
 
 
-def _key_value(settings: Settings, name: str) -> str | None:
+def _key_from_variables(settings: Settings, name: str) -> str | None:
     """The value of a variable; of several, joined by `+` in its name, their values joined by colons if all are set."""
     parts = [settings.variable(one) for one in name.split("+")]
     return ":".join(part for part in parts if part) if all(parts) else None
 
 
-def _has_base(settings: Settings, provider: Provider) -> bool:
+def _has_required_base(settings: Settings, provider: Provider) -> bool:
     return not provider.base_required or settings.variable(provider.base_variable) is not None
 
 
-def _bases(settings: Settings, provider: Provider) -> Mapping[str, str]:
+def _base_urls_of(settings: Settings, provider: Provider) -> Mapping[str, str]:
     """A base URL on another host replaces all of the provider's: a gateway or a sandbox has one host.
 
     One on the provider's own host says nothing new, and its other hosts (uploads, history) stay what they are: clients
@@ -105,26 +108,26 @@ def _bases(settings: Settings, provider: Provider) -> Mapping[str, str]:
     own = settings.variable(provider.base_variable)
     if own is None:
         return provider.bases
-    if not _BASE.fullmatch(own) or not _is_address(own):
+    if not _BASE_URL.fullmatch(own) or not _is_base_url(own):
         raise InvalidInput(
             f"{provider.base_variable} is no address such as https://host or http://127.0.0.1:8080/path.",
             hint=f"Correct or unset {provider.base_variable}.",
         )
     base = own.rstrip("/").removesuffix("/v1")
-    at = _origin(base)
-    if at is not None and at in map(_origin, provider.bases.values()):
+    at = _host_and_port(base)
+    if at is not None and at in map(_host_and_port, provider.bases.values()):
         return provider.bases
     return dict.fromkeys(provider.bases, base)
 
 
-def _is_address(url: str) -> bool:
+def _is_base_url(url: str) -> bool:
     try:
         return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
     except ValueError:
         return False
 
 
-def _origin(url: str) -> tuple[str, int | None] | None:
+def _host_and_port(url: str) -> tuple[str, int | None] | None:
     """Host and port of a base URL, however they are written; None for what is no such address."""
     try:
         parts = urlsplit(url)
@@ -134,19 +137,19 @@ def _origin(url: str) -> tuple[str, int | None] | None:
     host = (parts.hostname or "").removesuffix(".")
     if not host or parts.username is not None:
         return None
-    return host, None if port == _PORTS.get(parts.scheme) else port
+    return host, None if port == _DEFAULT_PORTS.get(parts.scheme) else port
 
 
-_PORTS = {"https": 443, "http": 80}
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bool) -> Access:
-    def at(provider: Provider) -> dict[str, str]:
+    def sandbox_urls(provider: Provider) -> dict[str, str]:
         path = urlsplit(provider.bases["api"]).path.rstrip("/")
         return dict.fromkeys(provider.bases, url + path)
 
-    bases = {name: at(provider) for name, provider in providers.items()}
+    bases = {name: sandbox_urls(provider) for name, provider in providers.items()}
     # The sandbox takes any key; it gets one that is plainly none.
     keys = dict.fromkeys(providers, "sandbox")
     host = urlsplit(url).netloc.lower()
-    return Access(sandbox=True, built_in=built_in, bases=bases, trusted=frozenset({host}), keys=keys)
+    return Access(sandbox=True, is_built_in=built_in, base_urls=bases, trusted_hosts=frozenset({host}), keys=keys)

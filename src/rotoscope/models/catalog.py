@@ -11,14 +11,14 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
-from rotoscope.models.manifest import Manifest, PromptKind, Provider, Route, Tool
+from rotoscope.models.manifest import Manifest, PromptKind, Provider, Route, ToolName
 from rotoscope.ownership import find_fault
 
-__all__ = ["Catalog", "load_catalog", "manifest_folder", "read_manifest", "read_providers", "takes"]
+__all__ = ["Catalog", "can_take_prompts", "load_catalog", "manifest_folder", "read_manifest", "read_providers"]
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
-_KIND = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds to the place of a fact of several kinds
+_TYPE_SUFFIX = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds to the place of a fact of several kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Catalog:
 
     def choose(
         self,
-        tool: Tool,
+        tool: ToolName,
         kinds: frozenset[PromptKind],
         model: str | None,
-        usable: Callable[[str], bool],
+        is_usable: Callable[[str], bool],
     ) -> tuple[Manifest, tuple[Route, ...]]:
         """The named model, or the first fitting one that can be used, and its routes that can be used.
 
@@ -58,7 +58,7 @@ class Catalog:
             tool: the tool that was called.
             kinds: the kinds of prompt that were given.
             model: an id, also as `id@provider`; None for any.
-            usable: whether a provider can be used, by its name.
+            is_usable: whether a provider can be used, by its name.
 
         Raises:
             UnknownModel: no such model, or it is for another tool.
@@ -68,43 +68,44 @@ class Catalog:
         name, at, provider = (model or "").partition("@")
         if model is not None and not (name and (provider or not at)):
             raise UnknownModel(f"There is no model {model[:100]!r}.", hint="Write MODEL or MODEL@PROVIDER.")
-        candidates = [self._named(name, tool, kinds)] if name else self._fitting(tool, kinds)
+        candidates = [self._find_named_model(name, tool, kinds)] if name else self._fitting_models(tool, kinds)
         routes = [(m, r) for m in candidates for r in m.routes if provider in ("", r.provider)]
         if not routes:
             offered = ", ".join(r.provider for m in candidates for r in m.routes)
             raise UnknownModel(f"{name!r} is not offered by {provider[:40]!r}.", hint=f"It is offered by: {offered}.")
         for manifest, _ in routes:
-            ready = tuple(route for one, route in routes if one is manifest and usable(route.provider))
+            ready = tuple(route for one, route in routes if one is manifest and is_usable(route.provider))
             if ready:
                 return manifest, ready
-        raise self._no_key([route for _, route in routes], name)
+        raise self._missing_key_error([route for _, route in routes], name)
 
-    def _named(self, name: str, tool: Tool, kinds: frozenset[PromptKind]) -> Manifest:
+    def _find_named_model(self, name: str, tool: ToolName, kinds: frozenset[PromptKind]) -> Manifest:
         manifest = self.find(name)
         if manifest.tool != tool:
             raise UnknownModel(
                 f"{name!r} is a model of {manifest.tool}, not of {tool}.",
                 hint=f"Call {manifest.tool}, or leave out the model.",
             )
-        if not takes(manifest, kinds):
+        if not can_take_prompts(manifest, kinds):
             raise InvalidInput(
-                f"{name!r} does not take {_words(kinds)}; it takes {_offer(manifest)}.",
+                f"{name!r} does not take {_describe_prompt_kinds(kinds)}; it takes {_prompt_choices(manifest)}.",
                 hint="Change the prompt, or leave out the model and one that fits is chosen.",
             )
         return manifest
 
-    def _fitting(self, tool: Tool, kinds: frozenset[PromptKind]) -> list[Manifest]:
+    def _fitting_models(self, tool: ToolName, kinds: frozenset[PromptKind]) -> list[Manifest]:
         ranked = sorted((m for m in self.models.values() if m.tool == tool), key=lambda m: (m.rank, m.id))
-        fitting = [m for m in ranked if takes(m, kinds)]
+        fitting = [m for m in ranked if can_take_prompts(m, kinds)]
         if not fitting:
-            offers = "; ".join(f"{m.id}: {_offer(m)}" for m in ranked) or "none"
+            offers = "; ".join(f"{m.id}: {_prompt_choices(m)}" for m in ranked) or "none"
             raise InvalidInput(
-                f"No model of {tool} takes {_words(kinds)} together.", hint=f"Leave one out. Models: {offers}."
+                f"No model of {tool} takes {_describe_prompt_kinds(kinds)} together.",
+                hint=f"Leave one out. Models: {offers}.",
             )
         return fitting
 
-    def _no_key(self, routes: Sequence[Route], name: str) -> MissingKey:
-        variables = list(dict.fromkeys(self.providers[route.provider].wants for route in routes))
+    def _missing_key_error(self, routes: Sequence[Route], name: str) -> MissingKey:
+        variables = list(dict.fromkeys(self.providers[route.provider].setup_variables for route in routes))
         wanted = f"The model {name!r}" if name else "Every model that fits"
         return MissingKey(
             f"{wanted} needs a key that is not set: {' or '.join(variables)}.",
@@ -112,18 +113,18 @@ class Catalog:
         )
 
 
-def takes(manifest: Manifest, kinds: frozenset[PromptKind]) -> bool:
+def can_take_prompts(manifest: Manifest, kinds: frozenset[PromptKind]) -> bool:
     """Whether a model takes these kinds of prompt in one request."""
     if not kinds or not manifest.prompts:
         return True
     return kinds <= set(manifest.prompts) and (manifest.combines or len(kinds) == 1)
 
 
-def _words(kinds: Iterable[PromptKind]) -> str:
+def _describe_prompt_kinds(kinds: Iterable[PromptKind]) -> str:
     return " and ".join({"text": "words", "points": "points", "box": "a box"}[kind] for kind in sorted(kinds))
 
 
-def _offer(manifest: Manifest) -> str:
+def _prompt_choices(manifest: Manifest) -> str:
     joined = " and " if manifest.combines else " or "
     return joined.join({"text": "words", "points": "points", "box": "a box"}[kind] for kind in manifest.prompts)
 
@@ -177,7 +178,7 @@ def read_manifest(file: Path, providers: Mapping[str, Provider]) -> Manifest:
     Raises:
         InvalidInput: it cannot be read, or a fact in it is wrong; the message names the file and the fact.
     """
-    manifest = _checked(Manifest, _parsed(file), file)
+    manifest = _validate_facts(Manifest, _parse_toml(file), file)
     for route in manifest.routes:
         if route.provider not in providers:
             known = ", ".join(sorted(providers))
@@ -196,10 +197,10 @@ def read_providers(file: Path) -> dict[str, Provider]:
     Raises:
         InvalidInput: it cannot be read, or a fact in it is wrong.
     """
-    return _checked(_Providers, {"providers": _parsed(file)}, file).providers
+    return _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
 
 
-def _parsed(file: Path) -> dict[str, object]:
+def _parse_toml(file: Path) -> dict[str, object]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -208,19 +209,19 @@ def _parsed(file: Path) -> dict[str, object]:
         raise InvalidInput(f"{file.name} is not TOML: {str(error)[:300]}.", hint="Correct the file.") from error
 
 
-def _checked(shape: type[Shape], data: Mapping[str, object], file: Path) -> Shape:
+def _validate_facts(shape: type[Shape], data: Mapping[str, object], file: Path) -> Shape:
     try:
         return shape.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         # A fact of several kinds is wrong in each of them; that it is nan or inf says more than that it is no text.
         first = next((one for one in found if one["type"] == "finite_number"), found[0])
-        where = _place(first["loc"])
+        where = _fact_path(first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         raise InvalidInput(f"{file.name}: {where}: {reason}.", hint="Correct the manifest.") from None
 
 
-def _place(loc: Sequence[int | str]) -> str:
+def _fact_path(loc: Sequence[int | str]) -> str:
     """Where a fact stands. An input may have the name of a kind: only what follows a fact can be one."""
     tables = 3  # inputs, its name, the fact
-    return ".".join(str(part) for n, part in enumerate(loc) if n < tables or not _KIND.fullmatch(str(part)))
+    return ".".join(str(part) for n, part in enumerate(loc) if n < tables or not _TYPE_SUFFIX.fullmatch(str(part)))

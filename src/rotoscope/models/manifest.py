@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 __all__ = [
     "Auth",
-    "Encoder",
+    "EncoderName",
     "Input",
     "Manifest",
     "Outputs",
@@ -20,75 +20,75 @@ __all__ = [
     "Provider",
     "Route",
     "Timing",
-    "Tool",
+    "ToolName",
 ]
 
-Tool = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"]
+ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"]
 PromptKind = Literal["text", "points", "box"]
-Kind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
-Encoder = Literal["kept_points_text", "dropped_points_text", "labelled_points", "corner_box", "asking_for_masks"]
-Dialect = Literal["replicate", "fal", "segmind"]
-Base = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9\[][!-~]{0,2000}$")]
-Host = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
+InputKind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
+EncoderName = Literal["kept_points_text", "dropped_points_text", "labelled_points", "corner_box", "asking_for_masks"]
+DialectName = Literal["replicate", "fal", "segmind"]
+BaseUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9\[][!-~]{0,2000}$")]
+HostPattern = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
 Scalar = bool | int | float | str
 Seconds = Annotated[float, Field(gt=0, le=604_800)]  # at most a week
 Bytes = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Kept = Annotated[int, Field(ge=1, le=3_153_600_000)]  # seconds; at most a century
+RetentionSeconds = Annotated[int, Field(ge=1, le=3_153_600_000)]  # seconds; at most a century
 _MEDIA = frozenset({"image", "video", "audio", "visual"})
 
 
-class _Record(BaseModel):
+class _ManifestRecord(BaseModel):
     # TOML has nan and inf: no cap holds against the one, and no clock reaches the other.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Auth(_Record):
+class Auth(_ManifestRecord):
     """The header that carries a provider's key, and what stands before the key in it."""
 
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,100}$")]
     prefix: Annotated[str, Field(pattern=r"^[ -~]{0,100}$")]
 
 
-class Provider(_Record):
+class Provider(_ManifestRecord):
     """Where a provider is spoken to, with which key, in which dialect, and what it can do."""
 
     title: str
-    dialect: Dialect
-    bases: Mapping[str, Base]
+    dialect: DialectName
+    bases: Mapping[str, BaseUrl]
     base_variable: str
     base_required: bool = False
     key_variables: Annotated[tuple[str, ...], Field(min_length=1)]
     auth: Auth
-    output_hosts: tuple[Host, ...]
-    upload_hosts: tuple[Host, ...] = ()
+    output_hosts: tuple[HostPattern, ...]
+    upload_hosts: tuple[HostPattern, ...] = ()
     can_cancel: bool
     can_upload: bool
     can_list: bool = False
     at_once: Count | None = None
     inline_bytes: Bytes
     upload_bytes: Bytes | None = None
-    output_seconds: Kept | None = None
-    large_answer_seconds: Kept | None = None
-    list_seconds: Kept | None = None
+    output_seconds: RetentionSeconds | None = None
+    large_answer_seconds: RetentionSeconds | None = None
+    list_seconds: RetentionSeconds | None = None
     list_note: str = ""
     source: str
 
     @model_validator(mode="after")
-    def _has_an_api(self) -> Self:
+    def _require_api_base(self) -> Self:
         if "api" not in self.bases:
             message = "bases.api is missing: it receives the paying request"
             raise ValueError(message)
         return self
 
     @property
-    def wants(self) -> str:
+    def setup_variables(self) -> str:
         """The variables that must be set before it can be used."""
         key = self.key_variables[0]
         return f"{key} and {self.base_variable}" if self.base_required else key
 
 
-class Input(_Record):
+class Input(_ManifestRecord):
     """One input of a model: what the provider takes, and which tool argument fills it.
 
     Attributes:
@@ -107,11 +107,11 @@ class Input(_Record):
         inferred: the facts above that no document states.
     """
 
-    kind: Kind
+    kind: InputKind
     many: bool = False
     required: bool = False
     argument: str | None = None
-    encode: Encoder | None = None
+    encode: EncoderName | None = None
     default: Scalar | list[Scalar] | None = None
     send: Scalar | None = None
     choices: tuple[Scalar, ...] = ()
@@ -138,7 +138,7 @@ class Input(_Record):
         """Whether its values are files."""
         return self.kind in _MEDIA
 
-    def spelled(self, given: str) -> str:
+    def canonical_choice(self, given: str) -> str:
         """A choice or alias as the manifest spells it, if the text is one but for case and blanks at its ends.
 
         A text that could be either of two is neither; any other text is left as it is.
@@ -151,20 +151,20 @@ class Input(_Record):
         return same[0] if len({self.aliases.get(one, one) for one in same}) == 1 else given
 
     @model_validator(mode="after")
-    def _inferred_names_facts(self) -> Self:
+    def _check_inferred_names(self) -> Self:
         strange = set(self.inferred) - set(type(self).model_fields)
         if strange:
             raise ValueError(f"inferred names no fact: {', '.join(sorted(strange))}")
         return self
 
     @model_validator(mode="after")
-    def _takes_something(self) -> Self:
+    def _check_range(self) -> Self:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}")
         return self
 
 
-class Outputs(_Record):
+class Outputs(_ManifestRecord):
     """Where the results are in the output: paths of `$`, dotted keys and `[]`, nothing cleverer.
 
     Attributes:
@@ -187,7 +187,7 @@ class Outputs(_Record):
     note: str = ""
 
 
-class Price(_Record):
+class Price(_ManifestRecord):
     """What a run costs, as far as a document says so: for each run, second of output, or second that it takes.
 
     0 is for what really costs nothing, such as a model of one's own; an unknown price is left out.
@@ -199,7 +199,7 @@ class Price(_Record):
     note: str = ""
 
 
-class Timing(_Record):
+class Timing(_ManifestRecord):
     """How long a run usually takes, and after how long we give up, in seconds.
 
     Attributes:
@@ -214,7 +214,7 @@ class Timing(_Record):
     note: str = ""
 
 
-class Route(_Record):
+class Route(_ManifestRecord):
     """One way to the model: a provider, its name there and the request form."""
 
     provider: str
@@ -224,7 +224,7 @@ class Route(_Record):
     note: str = ""
 
 
-class Manifest(_Record):
+class Manifest(_ManifestRecord):
     """Everything we know of one model.
 
     Attributes:
@@ -235,7 +235,7 @@ class Manifest(_Record):
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,100}$")]
     title: str
-    tool: Tool
+    tool: ToolName
     rank: int = 100
     prompts: tuple[PromptKind, ...] = ()
     combines: bool = False
@@ -249,7 +249,7 @@ class Manifest(_Record):
     notes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _inputs_are_known(self) -> Self:
+    def _check_input_names(self) -> Self:
         named = {name for field in self.inputs.values() for name in (*field.needs, *field.needs_any, *field.excludes)}
         named |= {field.covers for field in self.inputs.values() if field.covers}
         strange = (named | set(self.example) | set(self.timing.varies_with)) - set(self.inputs)

@@ -5,30 +5,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.manifest import Encoder, Input, Manifest, PromptKind, Route
-from rotoscope.models.prices import Length, estimate
-from rotoscope.predictions.states import Call
-from rotoscope.wire.messages import Json
+from rotoscope.models.manifest import EncoderName, Input, Manifest, PromptKind, Route
+from rotoscope.models.prices import MediaLength, estimate_price
+from rotoscope.providers.http.messages import Json
+from rotoscope.providers.states import Call
 
-__all__ = ["Plan", "media_inputs", "place", "plan", "prompt_kinds", "workload"]
+__all__ = ["CallPlan", "media_inputs", "plan_call", "prompt_kinds", "replace_media", "workload"]
 
 _PADDING_SECONDS = 0.1
-_SHOWN = 40  # characters of a number that is refused
-_ASK_FOR_MASKS = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
+_MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
+_MASK_REQUEST = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CallPlan:
     """A request that could be sent: the call, the seed in it, and what it is likely to cost.
 
     Attributes:
-        drawn: the inputs that we drew, because the user gave none.
+        drawn_inputs: the inputs that we drew, because the user gave none.
     """
 
     call: Call
     seed: int | None
     estimate_usd: float | None
-    drawn: tuple[str, ...] = ()
+    drawn_inputs: tuple[str, ...] = ()
 
 
 def prompt_kinds(arguments: Mapping[str, Json]) -> frozenset[PromptKind]:
@@ -41,13 +41,13 @@ def prompt_kinds(arguments: Mapping[str, Json]) -> frozenset[PromptKind]:
     return frozenset(kind for kind, value in given.items() if value)
 
 
-def plan(
+def plan_call(
     manifest: Manifest,
     route: Route,
     arguments: Mapping[str, Json],
     draw: Callable[[], int],
-    media: Mapping[str, Length] | None = None,
-) -> Plan:
+    media: Mapping[str, MediaLength] | None = None,
+) -> CallPlan:
     """Fill the model's inputs from the tool's arguments.
 
     Args:
@@ -63,7 +63,7 @@ def plan(
     filled: dict[str, Json] = {}
     drawn = []
     for name, field in manifest.inputs.items():
-        value = _fill(field, arguments)
+        value = _fill_input(field, arguments)
         if field.drawn and value in (None, -1):
             # -1 means "any" to several models; a seed that we know is how a lost reply is found again.
             value = draw()
@@ -83,8 +83,8 @@ def plan(
         form=route.form,
         deadline_seconds=manifest.timing.deadline_seconds,
     )
-    price = estimate(manifest, filled, media or {})
-    return Plan(call=call, seed=_seed(manifest, filled), estimate_usd=price, drawn=tuple(drawn))
+    price = estimate_price(manifest, filled, media or {})
+    return CallPlan(call=call, seed=_find_seed(manifest, filled), estimate_usd=price, drawn_inputs=tuple(drawn))
 
 
 def workload(manifest: Manifest, call: Call) -> str:
@@ -103,36 +103,36 @@ def media_inputs(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, .
     return tuple(dict.fromkeys(values))
 
 
-def place(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[str, str]) -> dict[str, Json]:
+def replace_media(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[str, str]) -> dict[str, Json]:
     """The same input with every media value replaced by the URL that the provider reads it from."""
 
-    def moved(name: str, value: Json) -> Json:
+    def replace_value(name: str, value: Json) -> Json:
         if not manifest.inputs[name].is_media:
             return value
         if isinstance(value, list):
             return [urls.get(str(one), str(one)) for one in value]
         return urls.get(str(value), str(value))
 
-    return {name: moved(name, value) for name, value in filled.items()}
+    return {name: replace_value(name, value) for name, value in filled.items()}
 
 
-def _fill(field: Input, arguments: Mapping[str, Json]) -> Json:
-    given = _meant(arguments.get(field.argument)) if field.argument else None
+def _fill_input(field: Input, arguments: Mapping[str, Json]) -> Json:
+    given = _trim_or_none(arguments.get(field.argument)) if field.argument else None
     if given is not None and field.encode:
         given = _ENCODERS[field.encode](given)
     if given is None:
         return field.send
-    return [_chosen(field, one) for one in given] if isinstance(given, list) else _chosen(field, given)
+    return [_resolve_alias(field, one) for one in given] if isinstance(given, list) else _resolve_alias(field, given)
 
 
-def _chosen(field: Input, given: Json) -> Json:
+def _resolve_alias(field: Input, given: Json) -> Json:
     if not isinstance(given, str):
         return given
-    spelled = field.spelled(given)
+    spelled = field.canonical_choice(given)
     return field.aliases.get(spelled, spelled)
 
 
-def _meant(value: Json) -> Json:
+def _trim_or_none(value: Json) -> Json:
     """Blanks at the ends of a text mean nothing, and a text that is empty means as much as one that is left out."""
     return (value.strip() or None) if isinstance(value, str) else value
 
@@ -140,7 +140,7 @@ def _meant(value: Json) -> Json:
 def _check_presence(manifest: Manifest, name: str, field: Input, filled: Mapping[str, Json]) -> None:
     argument = field.argument or name
 
-    def words(names: Sequence[str]) -> str:
+    def quote_names(names: Sequence[str]) -> str:
         return " or ".join(repr(manifest.inputs[n].argument or n) for n in names)
 
     if name not in filled:
@@ -151,29 +151,29 @@ def _check_presence(manifest: Manifest, name: str, field: Input, filled: Mapping
         return
     missing = [n for n in field.needs if not filled.get(n)]
     if missing:
-        raise InvalidInput(f"{argument!r} needs {words(missing)} beside it.", hint=f"Add {words(missing)}.")
+        raise InvalidInput(f"{argument!r} needs {quote_names(missing)} beside it.", hint=f"Add {quote_names(missing)}.")
     if field.needs_any and not any(filled.get(n) for n in field.needs_any):
         raise InvalidInput(
-            f"{argument!r} needs one of {words(field.needs_any)} beside it.", hint="Add one, or leave it out."
+            f"{argument!r} needs one of {quote_names(field.needs_any)} beside it.", hint="Add one, or leave it out."
         )
     clash = [n for n in field.excludes if filled.get(n)]
     if clash:
-        raise InvalidInput(f"{argument!r} cannot go together with {words(clash)}.", hint="Leave one of them out.")
+        raise InvalidInput(f"{argument!r} cannot go together with {quote_names(clash)}.", hint="Leave one of them out.")
 
 
 def _check_value(argument: str, field: Input, value: Json) -> Json:
     if not field.many:
-        return _check_one(argument, field, value)
+        return _check_item(argument, field, value)
     items = value if isinstance(value, list) else [value]
     if field.max_items is not None and len(items) > field.max_items:
         raise InvalidInput(
             f"{argument!r} has {len(items)} items; the model takes at most {field.max_items}.",
             hint="Give fewer.",
         )
-    return [_check_one(argument, field, item) for item in items]
+    return [_check_item(argument, field, item) for item in items]
 
 
-def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str, Length]) -> None:
+def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str, MediaLength]) -> None:
     items = value if isinstance(value, list) else [value]
     total = sum(media[str(item)].seconds for item in items if str(item) in media)
     # Codecs pad every file by some hundredths of a second.
@@ -184,7 +184,7 @@ def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str,
         )
 
 
-def _check_one(argument: str, field: Input, value: Json) -> Json:
+def _check_item(argument: str, field: Input, value: Json) -> Json:
     if field.kind in ("integer", "number"):
         return _check_number(argument, field, value)
     if field.kind == "boolean" and not isinstance(value, bool):
@@ -219,8 +219,10 @@ def _check_number(argument: str, field: Input, value: Json) -> Json:
     low, high = field.minimum, field.maximum
     if (low is not None and value < low) or (high is not None and value > high):
         also = f", or {' or '.join(map(str, field.also))}" if field.also else ""
-        span = f"{_plain(low)} to {_plain(high)}{also}"
-        raise InvalidInput(f"{argument!r} is {str(value)[:_SHOWN]}; the model takes {span}.", hint="Change it.")
+        span = f"{_format_number(low)} to {_format_number(high)}{also}"
+        raise InvalidInput(
+            f"{argument!r} is {str(value)[:_MAX_SHOWN_CHARACTERS]}; the model takes {span}.", hint="Change it."
+        )
     if field.step and (value - field.offset) % field.step:
         raise InvalidInput(
             f"{argument!r} is {value}; it must be a multiple of {field.step} plus {field.offset}.",
@@ -229,60 +231,60 @@ def _check_number(argument: str, field: Input, value: Json) -> Json:
     return value
 
 
-def _plain(number: float | None) -> str:
+def _format_number(number: float | None) -> str:
     """A number as a person writes it: 2147483647 and not 2.14748e+09."""
     if number is None:
         return "any"
     return str(int(number)) if number == int(number) else f"{number:g}"
 
 
-def _seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
+def _find_seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
     values = (filled.get(name) for name, field in manifest.inputs.items() if field.drawn)
     return next((value for value in values if isinstance(value, int)), None)
 
 
-def _points(value: Json, *, keep: bool) -> list[dict[str, Json]]:
+def _select_points(value: Json, *, keep: bool) -> list[dict[str, Json]]:
     points = value if isinstance(value, list) else []
     return [point for point in points if isinstance(point, dict) and point.get("keep", True) is keep]
 
 
-def _pixel(value: Json) -> int:
+def _round_pixel(value: Json) -> int:
     return round(value) if isinstance(value, int | float) else 0
 
 
-def _points_text(value: Json, *, keep: bool) -> Json:
-    pairs: list[Json] = [[_pixel(p["x"]), _pixel(p["y"])] for p in _points(value, keep=keep)]
+def _points_as_json(value: Json, *, keep: bool) -> Json:
+    pairs: list[Json] = [[_round_pixel(p["x"]), _round_pixel(p["y"])] for p in _select_points(value, keep=keep)]
     if not pairs:
         return None
     return json.dumps(pairs[0] if len(pairs) == 1 else pairs, separators=(",", ":"))
 
 
-def _labelled_points(value: Json) -> Json:
+def _encode_labelled_points(value: Json) -> Json:
     points = value if isinstance(value, list) else []
     return [
-        {"label": int(p.get("keep") is not False), "x": _pixel(p["x"]), "y": _pixel(p["y"])}
+        {"label": int(p.get("keep") is not False), "x": _round_pixel(p["x"]), "y": _round_pixel(p["y"])}
         for p in points
         if isinstance(p, dict)
     ]
 
 
-def _corner_box(value: Json) -> Json:
+def _encode_corner_box(value: Json) -> Json:
     if not isinstance(value, dict):
         return None
     names = {"x_min": "left", "y_min": "top", "x_max": "right", "y_max": "bottom"}
-    return [{theirs: _pixel(value[ours]) for theirs, ours in names.items()}]
+    return [{theirs: _round_pixel(value[ours]) for theirs, ours in names.items()}]
 
 
-def _asking_for_masks(value: Json) -> Json:
+def _append_mask_request(value: Json) -> Json:
     """A Sa2VA model interleaves masks only when it is asked to, in words like those of its own example."""
     text = str(value).strip()
-    return text if "segmentation mask" in text.lower() else f"{text} {_ASK_FOR_MASKS}"
+    return text if "segmentation mask" in text.lower() else f"{text} {_MASK_REQUEST}"
 
 
-_ENCODERS: Mapping[Encoder, Callable[[Json], Json]] = {
-    "kept_points_text": lambda value: _points_text(value, keep=True),
-    "dropped_points_text": lambda value: _points_text(value, keep=False),
-    "labelled_points": _labelled_points,
-    "corner_box": _corner_box,
-    "asking_for_masks": _asking_for_masks,
+_ENCODERS: Mapping[EncoderName, Callable[[Json], Json]] = {
+    "kept_points_text": lambda value: _points_as_json(value, keep=True),
+    "dropped_points_text": lambda value: _points_as_json(value, keep=False),
+    "labelled_points": _encode_labelled_points,
+    "corner_box": _encode_corner_box,
+    "asking_for_masks": _append_mask_request,
 }

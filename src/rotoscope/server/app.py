@@ -22,29 +22,29 @@ from rotoscope.contracts.arguments import Arguments, GetJob, ViewMedia, parse_ar
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS, ToolContract
 from rotoscope.errors import InvalidInput, RotoscopeError, StillChecking
-from rotoscope.jobs.beside import beside
-from rotoscope.server.answers import error_answer, list_answer, result_answer
-from rotoscope.server.arrival import arrived_at
-from rotoscope.server.blocks import blocks_for
+from rotoscope.jobs.concurrency import run_with_background
+from rotoscope.protocol.arrival import arrival_time
+from rotoscope.protocol.requests import check_request
+from rotoscope.protocol.tasks import TasksExtension, TaskStore, has_tasks_extension
+from rotoscope.server.clients.inline_wait import inline_budget, poll_budget
+from rotoscope.server.clients.profiles import ClientProfile, ClientProfiles
+from rotoscope.server.clients.recognition import CallTracker, ClientCall
 from rotoscope.server.consent import Consent
-from rotoscope.server.delivery import Teller, looked_again
-from rotoscope.server.door import OpenStudio, StudioDoor
-from rotoscope.server.early import still_checking, still_starting
-from rotoscope.server.hints import check_prompt, serve_hints
-from rotoscope.server.ladder import asking_seconds, open_seconds
-from rotoscope.server.looking import view_media
-from rotoscope.server.patience import Client, Clients
-from rotoscope.server.recognition import Call, Recognition
-from rotoscope.server.requests import check_request
-from rotoscope.server.resources import TEMPLATES, read
+from rotoscope.server.early import checking_answer, starting_error
+from rotoscope.server.lazy_studio import LazyStudio, OpenStudio
+from rotoscope.server.notifications import CanSubscribe, JobBroadcaster, job_id_from_uri, serve_subscriptions
+from rotoscope.server.present.content import content_blocks
+from rotoscope.server.present.progress import ProgressReporter, with_poll_hint
+from rotoscope.server.present.text import error_answer, list_answer, result_answer
+from rotoscope.server.prompts import check_prompt_request, serve_prompts
+from rotoscope.server.resources import TEMPLATES, read_link
 from rotoscope.server.schemas import input_schema, output_schema
-from rotoscope.server.subscriptions import Fanout, MayHear, job_of, serve_subscriptions
 from rotoscope.server.tasks import JobTasks, offer_task
-from rotoscope.tasks_extension import Tasks, TaskStore, takes_tasks
+from rotoscope.server.view_media import view_media
 
 if TYPE_CHECKING:
-    from rotoscope.jobs.job import Job
-    from rotoscope.studio import Studio
+    from rotoscope.store.records import Job
+    from rotoscope.studio.studio import Studio
 
 __all__ = ["INSTRUCTIONS", "LOCAL", "build_server", "job_tasks", "principal_of"]
 
@@ -70,26 +70,31 @@ INSTRUCTIONS = (
 )
 
 
-class _Server(MCPServer[StudioDoor]):
+class _Server(MCPServer[LazyStudio]):
     """An MCPServer that hands every tool call and every read to the studio."""
 
     def __init__(
-        self, door: StudioDoor, clients: Clients, inline_seconds: float | None, consent: Consent, **options: Any
+        self,
+        lazy_studio: LazyStudio,
+        clients: ClientProfiles,
+        inline_seconds: float | None,
+        consent: Consent,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._door = door
-        self._recognition = Recognition(clients, learns=inline_seconds is None)
+        self._lazy_studio = lazy_studio
+        self._call_tracker = CallTracker(clients, is_learning=inline_seconds is None)
         self._inline_seconds = inline_seconds
         self._consent = consent
 
     async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[StudioDoor, Any] | None = None
+        self, name: str, arguments: dict[str, Any], context: Context[LazyStudio, Any] | None = None
     ) -> Any:
         assert context is not None, "the SDK passes the context of the request"
         if name not in TOOLS and any(tool.name == name for tool in await self.list_tools()):
             return await super().call_tool(name, arguments, context)  # somebody added a tool of their own
         try:
-            return await self._called(name, _parsed(name, arguments), context)
+            return await self._run_call(name, _parse_call(name, arguments), context)
         except MCPError:
             raise  # a fault of the protocol is told as one
         except RotoscopeError as error:
@@ -102,92 +107,94 @@ class _Server(MCPServer[StudioDoor]):
     async def read_resource(
         self,
         uri: AnyUrl | str,
-        context: Context[StudioDoor, Any] | None = None,
+        context: Context[LazyStudio, Any] | None = None,
     ) -> Any:
         if not str(uri).startswith(_SCHEMES):
             return await super().read_resource(uri, context)
-        return [await read(await self._door.studio(), str(uri), LOCAL)]
+        return [await read_link(await self._lazy_studio.studio(), str(uri), LOCAL)]
 
     async def get_prompt(
-        self, name: str, arguments: dict[str, Any] | None = None, context: Context[StudioDoor, Any] | None = None
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[LazyStudio, Any] | None = None
     ) -> Any:
-        check_prompt(await self.list_prompts(), name, arguments or {})
+        check_prompt_request(await self.list_prompts(), name, arguments or {})
         return await super().get_prompt(name, arguments, context)
 
-    async def _called(
-        self, name: str, arguments: Arguments, context: Context[StudioDoor, Any]
+    async def _run_call(
+        self, name: str, arguments: Arguments, context: Context[LazyStudio, Any]
     ) -> CallToolResult | InputRequiredResult:
         """Perform the call. A client that goes away only stops waiting: the job goes on, and so does its check."""
-        begun = arrived_at()  # the time that opening takes, or a question to the user, is the client's time too
-        call = self._recognition.call(name, arguments, context, begun)
-        teller = Teller(context.report_progress)
-        answering = partial(self._answered, name, arguments, context, call, teller, begun)
+        begun = arrival_time()  # the time that opening takes, or a question to the user, is the client's time too
+        call = self._call_tracker.begin_call(name, arguments, context, begun)
+        teller = ProgressReporter(context.report_progress)
+        answering = partial(self._answer_call, name, arguments, context, call, teller, begun)
         try:
-            return await beside(answering, partial(teller.tell_of_beginning, begun))
+            return await run_with_background(answering, partial(teller.report_until_job, begun))
         except StillChecking as error:
-            call.dismissed()
-            if not TOOLS[name].pays:
+            call.mark_dismissed()
+            if not TOOLS[name].can_cost_money:
                 raise
-            return result_answer(still_checking(name, arguments, error, time.monotonic() - begun))
+            return result_answer(checking_answer(name, arguments, error, time.monotonic() - begun))
         except RotoscopeError:
-            call.dismissed()
+            call.mark_dismissed()
             raise
         finally:
-            call.ended()
+            call.mark_ended()
 
-    async def _answered(
+    async def _answer_call(
         self,
         name: str,
         arguments: Arguments,
-        context: Context[StudioDoor, Any],
-        call: Call,
-        teller: Teller,
-        begun: float,
+        context: Context[LazyStudio, Any],
+        call: ClientCall,
+        reporter: ProgressReporter,
+        started_at: float,
     ) -> CallToolResult | InputRequiredResult:
-        client = call.client
+        client = call.profile
         patience = self._inline_seconds or client.inline_seconds  # also where a job is answered with its handle at once
-        studio = await self._opened(_left(begun, patience))
-        await studio.note_used(arguments, LOCAL)
+        studio = await self._wait_for_studio(_remaining_seconds(started_at, patience))
+        await studio.note_job_use(arguments, LOCAL)
         if isinstance(arguments, ViewMedia):
             return await view_media(studio, arguments.uri, LOCAL, client.view_bytes)
-        if TOOLS[name].pays:
-            teller.doing = "Preparing the request and its media."
-        agreed = await self._consent.ask(studio, name, arguments, LOCAL, context, _left(begun, patience))
+        if TOOLS[name].can_cost_money:
+            reporter.activity = "Preparing the request and its media."
+        agreed = await self._consent.ask(
+            studio, name, arguments, LOCAL, context, _remaining_seconds(started_at, patience)
+        )
         if isinstance(agreed, InputRequiredResult):
-            call.dismissed()
+            call.mark_dismissed()
             return agreed
-        asking = asking_seconds(client, self._inline_seconds)
-        seconds = asking if isinstance(arguments, GetJob) else self._seconds(name, client, context)
-        left, check = _left(begun, seconds), _left(begun, patience)
-        result = await studio.perform(name, arguments, LOCAL, left, teller.tell, agreed.usd, check)
+        asking = poll_budget(client, self._inline_seconds)
+        seconds = asking if isinstance(arguments, GetJob) else self._call_budget(name, client, context)
+        left, check = _remaining_seconds(started_at, seconds), _remaining_seconds(started_at, patience)
+        result = await studio.perform(name, arguments, LOCAL, left, reporter.report_job, agreed.usd, check)
         if not isinstance(result, JobResult):
             return list_answer(result)
         offer_task(name, result)
-        await self._consent.remember(studio, result)
-        blocks = await blocks_for(client, studio, result, LOCAL)
+        await self._consent.remember_dry_run(studio, result)
+        blocks = await content_blocks(client, studio, result, LOCAL)
         wanted = arguments.wait_seconds if isinstance(arguments, GetJob) else 0.0
-        longest = call.answered(result) if self._inline_seconds is None else asking
-        answer = result_answer(looked_again(result, longest, wanted), *blocks)
+        longest = call.mark_answered(result) if self._inline_seconds is None else asking
+        answer = result_answer(with_poll_hint(result, longest, wanted), *blocks)
         # Last: who is cut off before this has heard nothing.
-        await studio.delivered(result, late=call.is_late(asking if isinstance(arguments, GetJob) else patience))
+        await studio.mark_delivered(result, late=call.is_late(asking if isinstance(arguments, GetJob) else patience))
         return answer
 
-    async def _opened(self, seconds: float) -> "Studio":
+    async def _wait_for_studio(self, seconds: float) -> "Studio":
         """The studio, if it is open before the client must be answered."""
         with anyio.move_on_after(seconds):
-            return await self._door.studio()
-        raise still_starting()
+            return await self._lazy_studio.studio()
+        raise starting_error()
 
-    def _seconds(self, tool: str, client: Client, context: Context[StudioDoor, Any]) -> float:
+    def _call_budget(self, tool: str, client: ClientProfile, context: Context[LazyStudio, Any]) -> float:
         """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
         contract = TOOLS[tool]
-        tasks = contract.pays and takes_tasks(context.request_context)
-        return open_seconds(client, contract.usual_seconds, self._inline_seconds, tasks=tasks)
+        tasks = contract.can_cost_money and has_tasks_extension(context.request_context)
+        return inline_budget(client, contract.usual_seconds, self._inline_seconds, tasks=tasks)
 
 
-def _left(begun: float, seconds: float) -> float:
+def _remaining_seconds(started_at: float, seconds: float) -> float:
     """What is left of some seconds that began then."""
-    return max(0.0, begun + seconds - time.monotonic())
+    return max(0.0, started_at + seconds - time.monotonic())
 
 
 def principal_of(_: ServerRequestContext[Any, Any]) -> str:
@@ -195,21 +202,21 @@ def principal_of(_: ServerRequestContext[Any, Any]) -> str:
     return LOCAL
 
 
-def job_tasks(store: TaskStore) -> Tasks:
+def job_tasks(store: TaskStore) -> TasksExtension:
     """The tasks extension as it is served: every job is a task of its principal's."""
-    return Tasks(store, principal_of)
+    return TasksExtension(store, principal_of)
 
 
 def build_server(
     open_studio: OpenStudio,
-    clients: Clients,
+    clients: ClientProfiles,
     inline_seconds: float | None,
     *,
     ask_above_usd: float | None = 1.0,
     has_open_jobs: Callable[[], bool] = lambda: False,
     retention_seconds: float | None = None,
-    tasks_on: Callable[[TaskStore], Tasks] = job_tasks,
-) -> MCPServer[StudioDoor]:
+    build_tasks: Callable[[TaskStore], TasksExtension] = job_tasks,
+) -> MCPServer[LazyStudio]:
     """Build the server. Nothing heavy happens before the first call.
 
     Args:
@@ -219,27 +226,27 @@ def build_server(
         ask_above_usd: the price of a call above which is asked first; None: never.
         has_open_jobs: whether a former process left jobs behind; then the studio is opened for them.
         retention_seconds: how long a task stays readable after it was opened; None: without limit.
-        tasks_on: makes the tasks extension on the store of jobs; a server that adds tools may add their tasks.
+        build_tasks: makes the tasks extension on the store of jobs; a server that adds tools may add their tasks.
     """
     bus = InMemorySubscriptionBus()
 
-    async def look(job_id: str) -> "Job":
-        return await (await door.studio()).rooms.ledger.job(job_id)
+    async def read_job(job_id: str) -> "Job":
+        return await (await door.studio()).context.ledger.job(job_id)
 
-    fanout = Fanout(bus, look)
+    fanout = JobBroadcaster(bus, read_job)
 
-    def opening(jobs: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
+    def open_and_attach(jobs: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
         studio = open_studio(jobs, closing)
-        fanout.attach(studio.rooms.feed)
+        fanout.attach(studio.context.notifier)
         return studio
 
-    door = StudioDoor(opening, has_open_jobs)
-    tasks = tasks_on(JobTasks(door.studio, fanout, retention_seconds))
+    door = LazyStudio(open_and_attach, has_open_jobs)
+    tasks = build_tasks(JobTasks(door.studio, fanout, retention_seconds))
 
     @asynccontextmanager
-    async def lifespan(_: MCPServer[StudioDoor]) -> AsyncIterator[StudioDoor]:
-        async with door.opened(), anyio.create_task_group() as telling:
-            telling.start_soon(fanout.run)
+    async def lifespan(_: MCPServer[LazyStudio]) -> AsyncIterator[LazyStudio]:
+        async with door.lifespan(), anyio.create_task_group() as telling:
+            telling.start_soon(fanout.publish_changes)
             yield door
             telling.cancel_scope.cancel()
 
@@ -252,62 +259,62 @@ def build_server(
         title="rotoscope",
         version=__version__,
         instructions=INSTRUCTIONS,
-        tools=[_tool(name, contract) for name, contract in TOOLS.items()],
+        tools=[_build_tool(name, contract) for name, contract in TOOLS.items()],
         extensions=[tasks],
         subscriptions=bus,
         lifespan=lifespan,
         log_level="WARNING",
         middleware=[check_request],
     )
-    serve_subscriptions(server, fanout, bus, tasks, _hearing(server, tasks))
+    serve_subscriptions(server, fanout, bus, tasks, _build_subscription_check(server, tasks))
     for template in TEMPLATES:
         server.resource(template.uri, name=template.name, description=template.description, mime_type=template.mime)(
-            template.declared
+            template.placeholder
         )
-    serve_hints(server, door.studio, LOCAL)
+    serve_prompts(server, door.studio, LOCAL)
     return server
 
 
-def _hearing(server: MCPServer[StudioDoor], tasks: Tasks) -> MayHear:
+def _build_subscription_check(server: MCPServer[LazyStudio], tasks: TasksExtension) -> CanSubscribe:
     """Who may hear of what: of their own jobs, of what never changes, and of what somebody added to the server."""
 
-    async def may_hear(ctx: ServerRequestContext[Any, Any], uri: str) -> bool:
-        job_id = job_of(uri)
+    async def can_subscribe(ctx: ServerRequestContext[Any, Any], uri: str) -> bool:
+        job_id = job_id_from_uri(uri)
         if job_id is not None:
             return await tasks.store.get(principal_of(ctx), job_id) is not None
         return uri.startswith(_SCHEMES) or uri in {str(one.uri) for one in await server.list_resources()}
 
-    return may_hear
+    return can_subscribe
 
 
-def _parsed(name: str, arguments: Mapping[str, object]) -> Arguments:
+def _parse_call(name: str, arguments: Mapping[str, object]) -> Arguments:
     contract = TOOLS.get(name)
     if contract is None:
         raise InvalidInput(f"There is no tool {name[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
     return parse_arguments(contract.arguments, arguments)
 
 
-def _tool(name: str, contract: ToolContract) -> Tool:
+def _build_tool(name: str, contract: ToolContract) -> Tool:
     """A tool as it is listed. Its calls never reach a function: `_Server.call_tool` takes them all."""
 
-    async def unreached() -> None:
+    async def reject_call() -> None:
         raise NotImplementedError
 
     annotations = ToolAnnotations(
         title=contract.title,
-        read_only_hint=contract.reads_only,
-        destructive_hint=contract.destroys,
-        idempotent_hint=not contract.pays,
-        open_world_hint=contract.pays,
+        read_only_hint=contract.is_read_only,
+        destructive_hint=contract.is_destructive,
+        idempotent_hint=not contract.can_cost_money,
+        open_world_hint=contract.can_cost_money,
     )
     tool = Tool.from_function(
-        unreached,
+        reject_call,
         name=name,
         title=contract.title,
         description=contract.description,
         annotations=annotations,
         structured_output=False,
     )
-    given = output_schema(contract.result) if contract.structured else None
+    given = output_schema(contract.result) if contract.has_structured_content else None
     promised = tool.fn_metadata.model_copy(update={"output_schema": given})
     return tool.model_copy(update={"parameters": input_schema(contract.arguments), "fn_metadata": promised})

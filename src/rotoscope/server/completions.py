@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING
 from mcp_types import Completion, PromptReference, ResourceTemplateReference
 
 from rotoscope.contracts.results import Status
-from rotoscope.models.manifest import Tool
+from rotoscope.models.manifest import ToolName
 
 if TYPE_CHECKING:
-    from rotoscope.studio import Studio
+    from rotoscope.studio.studio import Studio
 
-__all__ = ["complete"]
+__all__ = ["complete_argument"]
 
 _MOST = 100  # the protocol's limit
 # The tool at the heart of each prompt: its models and their choices are what may be typed.
-_TOOLS: dict[str, Tool] = {
+_PROMPT_TOOLS: dict[str, ToolName] = {
     "remove_from_video": "edit_video_with_mask",
     "storyboard_to_video": "generate_video",
     "photo_to_coco": "describe_with_masks",
 }
-_MEDIA = frozenset({"video", "storyboard", "image", "frame"})
+_MEDIA_ARGUMENTS = frozenset({"video", "storyboard", "image", "frame"})
 _DONE: Status = "succeeded"
 
 
-async def complete(
+async def complete_argument(
     studio: "Studio", ref: PromptReference | ResourceTemplateReference, argument: str, typed: str, principal: str
 ) -> Completion:
     """What may stand for an argument, given what was typed of it.
@@ -36,7 +36,7 @@ async def complete(
         typed: the beginning.
         principal: whose jobs are offered.
     """
-    offered = await _offered(studio, ref, argument, principal)
+    offered = await _candidate_values(studio, ref, argument, principal)
     # What begins so comes before what only contains it: ids are known by their middle, too.
     begins = [value for value in offered if value.startswith(typed)]
     holds = [value for value in offered if typed in value and value not in begins]
@@ -44,36 +44,40 @@ async def complete(
     return Completion(values=found[:_MOST], total=len(found), has_more=len(found) > _MOST)
 
 
-async def _offered(
+async def _candidate_values(
     studio: "Studio", ref: PromptReference | ResourceTemplateReference, argument: str, principal: str
 ) -> list[str]:
     match ref, argument:
         case ResourceTemplateReference(), "job_id":
-            return await _jobs(studio, principal, None)
+            return await _job_ids(studio, principal, None)
         case ResourceTemplateReference(), "model_id":
-            return _models(studio, None)
-        case PromptReference(name=name), _ if name in _TOOLS:
-            if argument in _MEDIA:
-                return [f"job://{job_id}" for job_id in await _jobs(studio, principal, _DONE)]
-            return _models(studio, _TOOLS[name]) if argument == "model" else _choices(studio, _TOOLS[name], argument)
+            return _model_ids(studio, None)
+        case PromptReference(name=name), _ if name in _PROMPT_TOOLS:
+            if argument in _MEDIA_ARGUMENTS:
+                return [f"job://{job_id}" for job_id in await _job_ids(studio, principal, _DONE)]
+            return (
+                _model_ids(studio, _PROMPT_TOOLS[name])
+                if argument == "model"
+                else _choice_values(studio, _PROMPT_TOOLS[name], argument)
+            )
         case _:
             return []
 
 
-async def _jobs(studio: "Studio", principal: str, status: Status | None) -> list[str]:
+async def _job_ids(studio: "Studio", principal: str, status: Status | None) -> list[str]:
     return [job.job_id for job in (await studio.list(principal, status, _MOST)).jobs]
 
 
-def _models(studio: "Studio", tool: Tool | None) -> list[str]:
-    known = sorted(studio.rooms.catalog.models.values(), key=lambda manifest: (manifest.tool, manifest.rank))
+def _model_ids(studio: "Studio", tool: ToolName | None) -> list[str]:
+    known = sorted(studio.context.catalog.models.values(), key=lambda manifest: (manifest.tool, manifest.rank))
     return [manifest.id for manifest in known if tool in (None, manifest.tool)]
 
 
-def _choices(studio: "Studio", tool: Tool, argument: str) -> list[str]:
+def _choice_values(studio: "Studio", tool: ToolName, argument: str) -> list[str]:
     """What any model of a tool takes for an argument: its choices, or each whole number of its range."""
     fields = [
         field
-        for manifest in studio.rooms.catalog.models.values()
+        for manifest in studio.context.catalog.models.values()
         if manifest.tool == tool
         for field in manifest.inputs.values()
         if field.argument == argument

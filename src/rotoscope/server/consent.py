@@ -18,20 +18,20 @@ from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, Inpu
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from rotoscope.contracts.arguments import Arguments
-from rotoscope.contracts.money import in_dollars
+from rotoscope.contracts.money import format_usd
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
-from rotoscope.jobs.budget import ANY_PRICE
+from rotoscope.store.money import ANY_PRICE
 
 if TYPE_CHECKING:
-    from rotoscope.jobs.quotes import Quote
     from rotoscope.models.manifest import Price
-    from rotoscope.studio import Studio
+    from rotoscope.store.quotes import Quote
+    from rotoscope.studio.studio import Studio
 
-__all__ = ["Agreed", "Consent"]
+__all__ = ["Consent", "SpendingLimit"]
 
-_ASKED = "price"  # the key of our one question
+_QUESTION_KEY = "price"  # the key of our one question
 _FORM = {
     "type": "object",
     "properties": {
@@ -39,13 +39,15 @@ _FORM = {
     },
 }
 """Nothing in it is required: to accept is the yes, and one key at a terminal."""
-_BY_ARGUMENTS = "call with dry_run: true, then the same again without it"
-_OPERATOR = "The operator sets with ROTOSCOPE_ASK_ABOVE_USD what is asked about."
-_OPERATOR_UNPRICED = "The operator sets with ROTOSCOPE_UNPRICED=run that runs of unknown price are not asked about."
+_DRY_RUN_HINT = "call with dry_run: true, then the same again without it"
+_OPERATOR_HINT = "The operator sets with ROTOSCOPE_ASK_ABOVE_USD what is asked about."
+_OPERATOR_HINT_UNPRICED = (
+    "The operator sets with ROTOSCOPE_UNPRICED=run that runs of unknown price are not asked about."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
+class SpendingLimit:
     """What a call may spend on a new run: up to `usd` US dollars, or `ANY_PRICE`; None: nobody need agree.
 
     What the price was asked for and what is begun are two moments: the ledger holds the one against the other.
@@ -55,7 +57,7 @@ class Agreed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
+class _PriceQuestion:
     """One request at one price, `ANY_PRICE` where nobody knows it, and the words to ask for it."""
 
     key: str
@@ -63,35 +65,35 @@ class _Offer:
     question: str
 
     @property
-    def price(self) -> str:
+    def price_text(self) -> str:
         """The price in words."""
-        return "an unknown price" if self.usd == ANY_PRICE else f"about {in_dollars(self.usd)}"
+        return "an unknown price" if self.usd == ANY_PRICE else f"about {format_usd(self.usd)}"
 
     @property
-    def operator(self) -> str:
+    def operator_hint(self) -> str:
         """Who decides that this is asked about."""
-        return _OPERATOR_UNPRICED if self.usd == ANY_PRICE else _OPERATOR
+        return _OPERATOR_HINT_UNPRICED if self.usd == ANY_PRICE else _OPERATOR_HINT
 
     @property
-    def dismissed(self) -> str:
+    def dismissal_key(self) -> str:
         """Under which it is remembered, for some minutes, that the question was dismissed unanswered."""
         return f"dismissed {self.key}"
 
     @property
-    def declined(self) -> str:
+    def decline_key(self) -> str:
         """Under which it is remembered, for some minutes, that the answer was no."""
         return f"declined {self.key}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _PendingQuestion:
     """A question that went out: the client brings it back with its answer. Its number is good for one run."""
 
     key: str
     usd: float
     number: str
 
-    def covers(self, now: _Offer) -> bool:
+    def is_valid_for(self, now: _PriceQuestion) -> bool:
         """Whether it was asked for the same request, at no lower price than now."""
         return self.key == now.key and now.usd <= self.usd
 
@@ -106,7 +108,7 @@ class Consent:
 
     above_usd: float | None
 
-    async def remember(self, studio: "Studio", shown: JobResult) -> None:
+    async def remember_dry_run(self, studio: "Studio", shown: JobResult) -> None:
         """A dry run has shown its price: if it is a dear one, the same request may be made for some minutes.
 
         Raises:
@@ -115,10 +117,10 @@ class Consent:
         usd = shown.cost.estimate_usd
         if not shown.dry_run:
             return
-        if usd is None and _asks_about_unpriced(studio):
-            await studio.quotes.give(_unpriced_key(shown.quote_key), ANY_PRICE)
+        if usd is None and _is_unpriced_run_asked(studio):
+            await studio.quotes.record_quote(_key_without_price(shown.quote_key), ANY_PRICE)
         elif usd is not None and self.above_usd is not None and usd > self.above_usd:
-            await studio.quotes.give(shown.quote_key, usd)
+            await studio.quotes.record_quote(shown.quote_key, usd)
 
     async def ask(
         self,
@@ -128,7 +130,7 @@ class Consent:
         principal: str,
         context: Context[Any, Any],
         seconds: float,
-    ) -> InputRequiredResult | Agreed:
+    ) -> InputRequiredResult | SpendingLimit:
         """Ask, if this call is dear.
 
         Args:
@@ -147,74 +149,78 @@ class Consent:
             OverBudget: nobody agreed, or a cap forbids it; nothing was sent and no job was opened.
             UserMistake, MissingKey: as for the call itself.
         """
-        offer = await self._offer(studio, tool, arguments, principal, seconds)
+        offer = await self._price_question(studio, tool, arguments, principal, seconds)
         if offer is None:
-            return Agreed(self.above_usd)
-        if not _can_ask(context) or await studio.quotes.holds(offer.dismissed, offer.usd):
-            await _check_shown(studio, offer)
-        elif await _agreed_after_all(studio, offer):
+            return SpendingLimit(self.above_usd)
+        if not _can_ask_user(context) or await studio.quotes.has_valid_quote(offer.dismissal_key, offer.usd):
+            await _require_dry_run(studio, offer)
+        elif await _accept_dry_run(studio, offer):
             pass
         elif context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            await _judge(studio, offer, await _asked_by_request(offer, context, seconds))
-        elif not await _answered(studio, offer, context):
-            return await _asked_by_result(studio, offer)
-        return Agreed(offer.usd)
+            await _require_yes(studio, offer, await _ask_by_request(offer, context, seconds))
+        elif not await _accept_client_answer(studio, offer, context):
+            return await _ask_by_result(studio, offer)
+        return SpendingLimit(offer.usd)
 
-    async def _offer(
+    async def _price_question(
         self, studio: "Studio", tool: str, arguments: Arguments, principal: str, seconds: float
-    ) -> _Offer | None:
+    ) -> _PriceQuestion | None:
         """The price of a call, if it must be asked about. Few calls get as far as being planned for that."""
-        if not TOOLS[tool].pays or getattr(arguments, "dry_run", False) or not self._may_be_dear(studio, tool):
+        if (
+            not TOOLS[tool].can_cost_money
+            or getattr(arguments, "dry_run", False)
+            or not self._can_need_consent(studio, tool)
+        ):
             return None
         quote = await studio.quote(tool, arguments, principal, seconds)
-        if quote.joins:
+        if quote.has_open_job:
             return None
         if quote.usd is None:
-            return _unpriced_offer(tool, quote) if _asks_about_unpriced(studio) else None
+            return _question_without_price(tool, quote) if _is_unpriced_run_asked(studio) else None
         if self.above_usd is None or quote.usd <= self.above_usd:
             return None
         note = " The sandbox stands in for it and charges nothing." if quote.sandbox else ""
-        question = f"{tool} with {quote.model} at {quote.provider} costs about {in_dollars(quote.usd)}.{note} Run it?"
-        return _Offer(quote.key, quote.usd, question)
+        question = f"{tool} with {quote.model} at {quote.provider} costs about {format_usd(quote.usd)}.{note} Run it?"
+        return _PriceQuestion(quote.key, quote.usd, question)
 
-    def _may_be_dear(self, studio: "Studio", tool: str) -> bool:
-        prices = [m.price for m in studio.rooms.catalog.models.values() if m.tool == tool]
-        above, asks = self.above_usd, _asks_about_unpriced(studio)
+    def _can_need_consent(self, studio: "Studio", tool: str) -> bool:
+        prices = [m.price for m in studio.context.catalog.models.values() if m.tool == tool]
+        above, asks = self.above_usd, _is_unpriced_run_asked(studio)
 
-        def may_be_asked(price: "Price | None") -> bool:
+        def can_be_asked(price: "Price | None") -> bool:
             if price is None or price.unit != "run":  # a length that is not known makes a price that is not
                 return asks or (price is not None and above is not None)
             return above is not None and price.usd > above
 
-        return any(map(may_be_asked, prices))
+        return any(map(can_be_asked, prices))
 
 
-def _asks_about_unpriced(studio: "Studio") -> bool:
+def _is_unpriced_run_asked(studio: "Studio") -> bool:
     """Whether a run whose price is not known needs somebody's yes; the sandbox charges nothing."""
     return studio.caps.unpriced == "ask" and not studio.access.sandbox
 
 
-def _unpriced_key(key: str) -> str:
+def _key_without_price(key: str) -> str:
     """A yes to a price that nobody knew is none to one that became known."""
     return f"unpriced {key}"
 
 
-def _unpriced_offer(tool: str, quote: "Quote") -> _Offer:
+def _question_without_price(tool: str, quote: "Quote") -> _PriceQuestion:
     question = f"{tool} with {quote.model} at {quote.provider} has no known price. Run it?"
-    return _Offer(_unpriced_key(quote.key), ANY_PRICE, question)
+    return _PriceQuestion(_key_without_price(quote.key), ANY_PRICE, question)
 
 
-async def _answered(studio: "Studio", offer: _Offer, context: Context[Any, Any]) -> bool:
+async def _accept_client_answer(studio: "Studio", offer: _PriceQuestion, context: Context[Any, Any]) -> bool:
     """Whether the client brings a yes to this request that was not used yet."""
-    asked = _asked_before(context.request_state)
-    answer = (context.input_responses or {}).get(_ASKED)
-    if asked is None or not asked.covers(offer) or not isinstance(answer, ElicitResult):
+    asked = _read_pending_question(context.request_state)
+    answer = (context.input_responses or {}).get(_QUESTION_KEY)
+    if asked is None or not asked.is_valid_for(offer) or not isinstance(answer, ElicitResult):
         return False
-    await _judge(studio, offer, answer)
-    return await studio.quotes.take(asked.number, offer.usd)
+    await _require_yes(studio, offer, answer)
+    return await studio.quotes.consume_quote(asked.number, offer.usd)
 
 
-async def _judge(studio: "Studio", offer: _Offer, answer: ElicitResult | None) -> None:
+async def _require_yes(studio: "Studio", offer: _PriceQuestion, answer: ElicitResult | None) -> None:
     """Only to accept is a yes, unless the form says no.
 
     Some clients have nobody to ask, and dismiss, decline or leave every question: the way that works for all is by the
@@ -223,65 +229,67 @@ async def _judge(studio: "Studio", offer: _Offer, answer: ElicitResult | None) -
     said = (answer.content or {}).get("spend") if answer is not None else None
     if answer is not None and answer.action == "accept" and (said is None or said is True):
         return
-    await studio.quotes.take(offer.key, offer.usd)
+    await studio.quotes.consume_quote(offer.key, offer.usd)
     if answer is None or answer.action == "cancel":
-        await studio.quotes.give(offer.dismissed, offer.usd)
-        hint = f"If the user agrees to the price: {_BY_ARGUMENTS}. {offer.operator}"
+        await studio.quotes.record_quote(offer.dismissal_key, offer.usd)
+        hint = f"If the user agrees to the price: {_DRY_RUN_HINT}. {offer.operator_hint}"
     else:
-        await studio.quotes.give(offer.declined, offer.usd)
+        await studio.quotes.record_quote(offer.decline_key, offer.usd)
         hint = (
             "Ask the user what to change: a shorter, smaller or other run may cost less. Only if the user agrees to "
-            f"this price after all: {_BY_ARGUMENTS}. {offer.operator}"
+            f"this price after all: {_DRY_RUN_HINT}. {offer.operator_hint}"
         )
-    words = f"Nobody agreed to spend {offer.price}: nothing was sent or spent."
+    words = f"Nobody agreed to spend {offer.price_text}: nothing was sent or spent."
     raise OverBudget(words, hint=hint, code="consent")
 
 
-async def _agreed_after_all(studio: "Studio", offer: _Offer) -> bool:
+async def _accept_dry_run(studio: "Studio", offer: _PriceQuestion) -> bool:
     """Whether a dry run followed on a no: who means the no makes none, and a client that declines by itself has no
     other way.
     """
-    if await studio.quotes.holds(offer.declined, offer.usd) and await studio.quotes.take(offer.key, offer.usd):
-        await studio.quotes.take(offer.declined, offer.usd)
+    if await studio.quotes.has_valid_quote(offer.decline_key, offer.usd) and await studio.quotes.consume_quote(
+        offer.key, offer.usd
+    ):
+        await studio.quotes.consume_quote(offer.decline_key, offer.usd)
         return True
     return False
 
 
-async def _check_shown(studio: "Studio", offer: _Offer) -> None:
-    if not await studio.quotes.take(offer.key, offer.usd):
+async def _require_dry_run(studio: "Studio", offer: _PriceQuestion) -> None:
+    if not await studio.quotes.consume_quote(offer.key, offer.usd):
         raise OverBudget(
-            f"This call costs {offer.price}, and nobody has agreed to that; nothing was spent.",
-            hint=f"Tell the user the price. If the user agrees: {_BY_ARGUMENTS} within "
-            f"{studio.quotes.seconds / 60:.0f} minutes. {offer.operator}",
+            f"This call costs {offer.price_text}, and nobody has agreed to that; nothing was spent.",
+            hint=f"Tell the user the price. If the user agrees: {_DRY_RUN_HINT} within "
+            f"{studio.quotes.seconds / 60:.0f} minutes. {offer.operator_hint}",
             code="consent",
         )
-    await studio.quotes.take(offer.dismissed, offer.usd)
+    await studio.quotes.consume_quote(offer.dismissal_key, offer.usd)
 
 
-def _can_ask(context: Context[Any, Any]) -> bool:
+def _can_ask_user(context: Context[Any, Any]) -> bool:
     """Whether the client shows forms. One that names no mode means forms."""
     said = context.client_capabilities.elicitation if context.client_capabilities else None
     return said is not None and (said.form is not None or said.url is None)
 
 
-def _asked_before(state: str | None) -> _Asked | None:
+def _read_pending_question(state: str | None) -> _PendingQuestion | None:
     """What was asked in the round before. The SDK seals the state, so it is ours or none."""
     try:
-        return _Asked(**json.loads(state)) if state else None
+        return _PendingQuestion(**json.loads(state)) if state else None
     except (ValueError, TypeError):
         return None
 
 
-async def _asked_by_result(studio: "Studio", offer: _Offer) -> InputRequiredResult:
+async def _ask_by_result(studio: "Studio", offer: _PriceQuestion) -> InputRequiredResult:
     """The question as a result. Its number waits beside the shown prices until it is used, or too old."""
-    asked = _Asked(offer.key, offer.usd, secrets.token_hex(16))
-    await studio.quotes.give(asked.number, asked.usd)
+    asked = _PendingQuestion(offer.key, offer.usd, secrets.token_hex(16))
+    await studio.quotes.record_quote(asked.number, asked.usd)
     form = ElicitRequestFormParams(message=offer.question, requested_schema=_FORM)
     state = json.dumps(asdict(asked))
-    return InputRequiredResult(input_requests={_ASKED: ElicitRequest(params=form)}, request_state=state)
+    return InputRequiredResult(input_requests={_QUESTION_KEY: ElicitRequest(params=form)}, request_state=state)
 
 
-async def _asked_by_request(offer: _Offer, context: Context[Any, Any], seconds: float) -> ElicitResult | None:
+async def _ask_by_request(offer: _PriceQuestion, context: Context[Any, Any], seconds: float) -> ElicitResult | None:
     """The user's answer; None when the client could not ask after all, or nobody answered in time."""
     session = context.request_context.session
     with anyio.move_on_after(seconds), suppress(MCPError):

@@ -5,18 +5,18 @@ from rotoscope.contracts.results import AnyResult, Cost, JobResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import StillChecking
 
-__all__ = ["still_checking", "still_starting"]
+__all__ = ["checking_answer", "starting_error"]
 
-_LONGEST = 200  # characters of an argument that are repeated
+_MAX_ECHO_CHARS = 200  # characters of an argument that are repeated
 _STARTING = "rotoscope is still starting; nothing was sent or spent yet."
 
 
-def still_starting() -> StillChecking:
+def starting_error() -> StillChecking:
     """The studio is not open yet when the client must be answered."""
     return StillChecking(_STARTING, hint="Call again with the very same arguments.")
 
 
-def still_checking(tool: str, arguments: Arguments, why: StillChecking, seconds: float) -> JobResult:
+def checking_answer(tool: str, arguments: Arguments, why: StillChecking, seconds: float) -> JobResult:
     """The answer to a call whose client must hear something while its request is still being checked.
 
     There is no job yet, so there is no id to ask for; the same call takes up the check, or what it found.
@@ -41,13 +41,13 @@ def still_checking(tool: str, arguments: Arguments, why: StillChecking, seconds:
         message=why.message,
         elapsed_seconds=round(seconds, 3),
         cost=Cost(charged_usd=0.0),
-        request={name: _short(value) for name, value in given.items()},
+        request={name: _shorten_argument(value) for name, value in given.items()},
         next_step=f"Call {tool} again with the very same arguments: it goes on from there, and pays once.",
         dry_run=bool(getattr(arguments, "dry_run", False)),
     )
 
 
-def _short(value: object) -> object:
+def _shorten_argument(value: object) -> object:
     if isinstance(value, list):
-        return [_short(one) for one in value]
-    return f"{value[:_LONGEST]}…" if isinstance(value, str) and len(value) > _LONGEST else value
+        return [_shorten_argument(one) for one in value]
+    return f"{value[:_MAX_ECHO_CHARS]}…" if isinstance(value, str) and len(value) > _MAX_ECHO_CHARS else value

@@ -1,15 +1,43 @@
-"""Prompts: the chains of tools that people want, as words to begin with."""
+"""Prompts: the chains of tools that people want, as words to begin with.
 
-from collections.abc import Callable
-from typing import Annotated
+Hints for people who type: prompts to begin with, and completions of what may stand in them.
+"""
 
-from mcp.server.mcpserver.prompts import Prompt
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from mcp import MCPError
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.prompts import Prompt as PromptFunction
+from mcp_types import (
+    INVALID_PARAMS,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    Prompt,
+    PromptReference,
+    ResourceTemplateReference,
+)
 from pydantic import Field
 
-__all__ = ["PROMPTS", "photo_to_coco", "prompts", "remove_from_video", "storyboard_to_video"]
+from rotoscope.contracts.characters import is_blank
+from rotoscope.server.completions import complete_argument
 
-_WAIT = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
-_PRICE = "Call it with dry_run: true first and tell me the price; go on only if I agree."
+if TYPE_CHECKING:
+    from rotoscope.studio.studio import Studio
+
+__all__ = [
+    "PROMPTS",
+    "build_prompts",
+    "check_prompt_request",
+    "photo_to_coco",
+    "remove_from_video",
+    "serve_prompts",
+    "storyboard_to_video",
+]
+
+_WAIT_STEP = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
+_PRICE_STEP = "Call it with dry_run: true first and tell me the price; go on only if I agree."
 
 Video = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the video.")]
 Image = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the picture.")]
@@ -24,16 +52,16 @@ def remove_from_video(
     model: Model = "",
 ) -> str:
     """Cut something out of a video and put the background, or something else, in its place."""
-    return _steps(
+    return _step_list(
         f"Take {what} out of the video {video}.",
         f"Find {what} on the first frame with segment_image, image {frame or video}: by its words, or by a box or "
         "points around it."
         + ("" if frame else " It takes the first frame of a video on this machine; one at an URL must be saved first.")
-        + f" {_seen('segment_image')}",
+        + f" {_preview_hint('segment_image')}",
         "Look at the overlay with view_media job://ID/overlay. If the mask is wrong, try a box or more points.",
         f"Call edit_video_with_mask with the video, mask job://ID and a prompt that says what is seen there then: "
-        f"{instead or 'the background alone, without ' + what}.{_model(model)} {_PRICE}",
-        f"{_WAIT} Look at the result with view_media job://ID/filmstrip and give me the path of the video.",
+        f"{instead or 'the background alone, without ' + what}.{_model_hint(model)} {_PRICE_STEP}",
+        f"{_WAIT_STEP} Look at the result with view_media job://ID/filmstrip and give me the path of the video.",
     )
 
 
@@ -48,12 +76,15 @@ def storyboard_to_video(
     """Make a video of a storyboard."""
     chosen = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio}
     options = "".join(f", {name} {value}" for name, value in chosen.items() if value)
-    return _steps(
+    return _step_list(
         f"Make a video of the storyboard {storyboard}.",
-        f"Look at the storyboard. {_seen('generate_video')} Write a prompt that calls it 'Image 1' and tells its "
+        f"Look at the storyboard. {_preview_hint('generate_video')} Write a prompt that calls it 'Image 1' and "
+        f"tells its "
         f"panels in order, with camera, movement and sound. {story or 'Tell only what it shows.'}",
-        f"Call generate_video with that prompt, the storyboard in reference_images{options}.{_model(model)} {_PRICE}",
-        f"{_WAIT} Look at the result with view_media job://ID/filmstrip and compare it with the storyboard, panel by "
+        f"Call generate_video with that prompt, the storyboard in "
+        f"reference_images{options}.{_model_hint(model)} {_PRICE_STEP}",
+        f"{_WAIT_STEP} Look at the result with view_media job://ID/filmstrip and compare it with the "
+        f"storyboard, panel by "
         "panel. Give me the path of the video and its seed.",
     )
 
@@ -65,9 +96,9 @@ def photo_to_coco(
 ) -> str:
     """Describe a photo, label what is in it, and save the labels as COCO."""
     wanted = f" with a prompt that asks for {focus}" if focus else ""
-    return _steps(
+    return _step_list(
         f"Describe and label the photo {image}.",
-        f"Call describe_with_masks on it{wanted}.{_model(model)}",
+        f"Call describe_with_masks on it{wanted}.{_model_hint(model)}",
         "Look at the overlay with view_media job://ID/overlay. For what is missing or wrong, call segment_image with "
         "words, a box or points.",
         "Give me the description, a table of the labels with box and area, and the path of each COCO file (coco.path).",
@@ -81,18 +112,52 @@ PROMPTS: tuple[tuple[str, Callable[..., str]], ...] = (
 )
 
 
-def prompts() -> list[Prompt]:
+def build_prompts() -> list[PromptFunction]:
     """Every prompt as it is listed."""
-    return [Prompt.from_function(fn, title=title, description=fn.__doc__) for title, fn in PROMPTS]
+    return [PromptFunction.from_function(fn, title=title, description=fn.__doc__) for title, fn in PROMPTS]
 
 
-def _steps(goal: str, *steps: str) -> str:
+def _step_list(goal: str, *steps: str) -> str:
     return "\n".join([goal, *(f"{number}. {step}" for number, step in enumerate(steps, 1))])
 
 
-def _seen(tool: str) -> str:
+def _preview_hint(tool: str) -> str:
     return f"If you cannot open it, {tool} with dry_run: true shows it as an artifact:// link that view_media takes."
 
 
-def _model(model: str) -> str:
+def _model_hint(model: str) -> str:
     return f" Use the model {model}." if model else ""
+
+
+def check_prompt_request(listed: Sequence[Prompt], name: str, given: Mapping[str, object]) -> None:
+    """Refuse a prompt that does not exist, lacks an argument or has no such; the SDK would call it an error of ours.
+
+    Raises:
+        MCPError: the parameters are invalid.
+    """
+    known = {prompt.name: prompt for prompt in listed}
+    if name not in known:
+        raise MCPError(INVALID_PARAMS, f"There is no prompt {name[:80]!r}. Prompts: {', '.join(known)}.")
+    arguments = {one.name: bool(one.required) for one in known[name].arguments or ()}
+    unknown = next((one for one in given if one not in arguments), None)
+    if unknown is not None:
+        words = f"The prompt {name} has no argument {unknown[:80]!r}. Arguments: {', '.join(arguments) or 'none'}."
+        raise MCPError(INVALID_PARAMS, words)
+    missing = [one for one, required in arguments.items() if required and is_blank(str(given.get(one, "")))]
+    if missing:
+        raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {', '.join(missing)}.")
+
+
+def serve_prompts(server: MCPServer[Any], studio: "Callable[[], Awaitable[Studio]]", principal: str) -> None:
+    """Add the prompts, and complete their arguments and those of the resource templates."""
+    for prompt in build_prompts():
+        server.add_prompt(prompt)
+
+    async def handle_completion(
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,  # noqa: ARG001 - no argument of ours depends on another
+    ) -> Completion:
+        return await complete_argument(await studio(), ref, argument.name, argument.value, principal)
+
+    server.completion()(handle_completion)  # type: ignore[no-untyped-call]  # the SDK left it without types

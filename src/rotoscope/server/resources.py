@@ -13,50 +13,60 @@ from rotoscope.contracts.results import AnyResult
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UserMistake
 
 if TYPE_CHECKING:
-    from rotoscope.studio import Studio
+    from rotoscope.studio.studio import Studio
 
-__all__ = ["TEMPLATES", "Template", "read"]
+__all__ = ["TEMPLATES", "LinkTemplate", "read_link"]
 
 _JSON = "application/json"
-_SNIFFED_BYTES = 64
-_MESSAGE_BYTES = 8 * 1024 * 1024
-_OUTPUTS = "view_media shows what a job has made, such as job://ID/overlay; its artifact:// link, in get_job, is read."
+_SNIFF_BYTES = 64
+_MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+_OUTPUTS_HINT = (
+    "view_media shows what a job has made, such as job://ID/overlay; its artifact:// link, in get_job, is read."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A resource template as it is listed; `declared` only names its variable."""
+class LinkTemplate:
+    """A resource template as it is listed; `placeholder` only names its variable."""
 
     uri: str
     name: str
     description: str
     mime: str
-    declared: Callable[..., str]
+    placeholder: Callable[..., str]
 
 
-def _job(job_id: str) -> str:
+def _declare_job(job_id: str) -> str:
     raise NotImplementedError(job_id)
 
 
-def _artifact(sha256: str) -> str:
+def _declare_artifact(sha256: str) -> str:
     raise NotImplementedError(sha256)
 
 
-def _model(model_id: str) -> str:
+def _declare_model(model_id: str) -> str:
     raise NotImplementedError(model_id)
 
 
 # Reads never reach the declared functions: the server's read_resource answers them all.
 TEMPLATES = (
-    Template("job://{job_id}", "job", "The state, progress and results of a job, as get_job gives them.", _JSON, _job),
-    Template(
-        "artifact://{sha256}", "artifact", "A kept picture, video or document.", "application/octet-stream", _artifact
+    LinkTemplate(
+        "job://{job_id}", "job", "The state, progress and results of a job, as get_job gives them.", _JSON, _declare_job
     ),
-    Template("model://{+model_id}", "model", "What is known of a model: inputs, limits, price, time.", _JSON, _model),
+    LinkTemplate(
+        "artifact://{sha256}",
+        "artifact",
+        "A kept picture, video or document.",
+        "application/octet-stream",
+        _declare_artifact,
+    ),
+    LinkTemplate(
+        "model://{+model_id}", "model", "What is known of a model: inputs, limits, price, time.", _JSON, _declare_model
+    ),
 )
 
 
-async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceContents:
+async def read_link(studio: "Studio", uri: str, principal: str) -> ReadResourceContents:
     """The content behind a link.
 
     Raises:
@@ -71,29 +81,29 @@ async def read(studio: "Studio", uri: str, principal: str) -> ReadResourceConten
     try:
         return await reader(studio, name.rstrip("/"), principal)
     except TooLarge as error:  # no mistake in the link: the file is there
-        raise ResourceError(_words(error)) from error
+        raise ResourceError(_error_text(error)) from error
     except UserMistake as error:
-        raise ResourceNotFoundError(_words(error)) from error
+        raise ResourceNotFoundError(_error_text(error)) from error
     except RotoscopeError as error:
-        raise ResourceError(_words(error)) from error
+        raise ResourceError(_error_text(error)) from error
     except (OSError, ValueError) as error:
         raise ResourceError(f"storage: {uri[:200]} cannot be read: {type(error).__name__}. Try again.") from error
 
 
-def _words(error: RotoscopeError) -> str:
+def _error_text(error: RotoscopeError) -> str:
     return f"{error.code}: {error.message} {error.hint}"
 
 
 async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResourceContents:
     if "/" in job_id:
-        raise InvalidInput("Only job://ID is read.", hint=_OUTPUTS, code="unknown_resource")
+        raise InvalidInput("Only job://ID is read.", hint=_OUTPUTS_HINT, code="unknown_resource")
     job = await studio.job(job_id, principal)
     result = await studio.result(job, AnyResult)  # a host may read without showing it to anybody: that tells nothing
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)
 
 
 async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceContents:
-    manifest = studio.rooms.catalog.find(model_id)
+    manifest = studio.context.catalog.find(model_id)
     told = manifest.model_dump(mode="json", exclude_defaults=True)
     return ReadResourceContents(content=json.dumps(told, indent=1, ensure_ascii=False), mime_type=_JSON)
 
@@ -101,12 +111,12 @@ async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceCo
 async def _read_artifact(studio: "Studio", sha256: str, _: str) -> ReadResourceContents:
     from rotoscope.media.sniff import content_type_of
 
-    path = studio.rooms.vault.find(sha256)
+    path = studio.context.vault.find(sha256)
     if path is None:
         raise ResourceNotFoundError("There is no such artifact.")
-    if path.stat().st_size > _MESSAGE_BYTES:
+    if path.stat().st_size > _MAX_MESSAGE_BYTES:
         raise TooLarge(f"The file is too large for a message; read it at {path}.", hint="Open it by its path.")
     content = await anyio.to_thread.run_sync(path.read_bytes)
     if path.suffix == ".json":
         return ReadResourceContents(content=content.decode(), mime_type=_JSON)
-    return ReadResourceContents(content=content, mime_type=content_type_of(content[:_SNIFFED_BYTES]))
+    return ReadResourceContents(content=content, mime_type=content_type_of(content[:_SNIFF_BYTES]))

@@ -11,23 +11,23 @@ from mcp_types import CallToolResult
 from rotoscope.contracts.results import JobList, JobResult, Status
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import UnknownJob
-from rotoscope.jobs.job import Job
-from rotoscope.server.answers import result_answer
-from rotoscope.server.subscriptions import Changes
-from rotoscope.tasks_extension import Task, TaskStatus, current_offer
+from rotoscope.protocol.tasks import Task, TaskStatus, current_offer
+from rotoscope.server.notifications import JobChanges
+from rotoscope.server.present.text import result_answer
+from rotoscope.store.records import Job
 
 if TYPE_CHECKING:
-    from rotoscope.studio import Studio
+    from rotoscope.studio.studio import Studio
 
 __all__ = ["JobTasks", "offer_task", "task_of"]
 
-_POLL_LEAST, _POLL_MOST, _POLLS = 2000, 5000, 20
-_POLL_END = 1000
-_NEAR, _NEAR_SECONDS, _OVERDUE = 0.1, 5.0, 1.5  # shares of the usual time, but for the second
+_POLL_LEAST, _POLL_MOST, _POLLS_PER_RUN = 2000, 5000, 20
+_POLL_NEAR_END = 1000
+_NEAR_END_SHARE, _NEAR_END_SECONDS, _OVERDUE_SHARE = 0.1, 5.0, 1.5  # shares of the usual time, but for the second
 _POLL_REVIEW = 30_000
 # needs_review is working: a person must look, at the provider and then at a command line. `input_required` would ask
 # the client for something that it cannot give; `completed` would be taken back when the person has spoken.
-_STATUS: Mapping[Status, TaskStatus] = {
+_TASK_STATUS: Mapping[Status, TaskStatus] = {
     "queued": "working",
     "running": "working",
     "succeeded": "completed",
@@ -43,7 +43,7 @@ def offer_task(tool: str, result: JobResult | JobList) -> None:
     `get_job` and `cancel_job` never become one: they promise the job as it is.
     """
     offer = current_offer()
-    if offer is None or not TOOLS[tool].pays or not isinstance(result, JobResult):
+    if offer is None or not TOOLS[tool].can_cost_money or not isinstance(result, JobResult):
         return
     if result.job_id and result.status in ("queued", "running"):
         offer.task_id = result.job_id
@@ -59,7 +59,7 @@ class JobTasks:
     """
 
     def __init__(
-        self, studio: "Callable[[], Awaitable[Studio]]", changes: Changes, retention_seconds: float | None
+        self, studio: "Callable[[], Awaitable[Studio]]", changes: JobChanges, retention_seconds: float | None
     ) -> None:
         self._studio = studio
         self._changes = changes
@@ -68,18 +68,18 @@ class JobTasks:
     async def get(self, principal: str, task_id: str) -> Task | None:
         """The job of that id, as a task."""
         studio = await self._studio()
-        job = await _job(studio, principal, task_id)
+        job = await _find_job(studio, principal, task_id)
         if job is None:
             return None
         result = await studio.result(job)
         return task_of(job, result, result_answer(result), self._retention)
 
-    async def delivered(self, principal: str, task_id: str) -> None:
+    async def mark_delivered(self, principal: str, task_id: str) -> None:
         """Its end goes out: an equal request is a new one from now on."""
         studio = await self._studio()
-        job = await _job(studio, principal, task_id)
+        job = await _find_job(studio, principal, task_id)
         if job is not None:
-            await studio.deliver(job)
+            await studio.deliver_result(job)
 
     async def cancel(self, principal: str, task_id: str) -> None:
         """Cancel the job, at the provider too."""
@@ -94,10 +94,10 @@ class JobTasks:
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Hear of every job that changes."""
-        return self._changes.hear(listener)
+        return self._changes.subscribe(listener)
 
 
-async def _job(studio: "Studio", principal: str, task_id: str) -> Job | None:
+async def _find_job(studio: "Studio", principal: str, task_id: str) -> Job | None:
     try:
         job = await studio.job(task_id, principal)
     except UnknownJob:
@@ -114,11 +114,11 @@ def task_of(job: Job, result: JobResult, answer: CallToolResult, retention_secon
         answer: the same as MCP content.
         retention_seconds: how long it is kept after it was opened; None: without limit.
     """
-    status = _STATUS[job.state]
+    status = _TASK_STATUS[job.state]
     return Task(
         id=job.id,
         status=status,
-        message=_words(result),
+        message=_status_message(result),
         created_at=job.created_at,
         updated_at=job.updated_at,
         ttl_ms=None if retention_seconds is None else round(retention_seconds * 1000),
@@ -127,7 +127,7 @@ def task_of(job: Job, result: JobResult, answer: CallToolResult, retention_secon
     )
 
 
-def _words(result: JobResult) -> str:
+def _status_message(result: JobResult) -> str:
     if result.status == "needs_review":
         problem = f" {result.error.message}" if result.error is not None else ""
         return f"Waits for a person's review.{problem} {result.next_step}"
@@ -144,6 +144,6 @@ def _poll_ms(result: JobResult) -> int:
     A result comes up to a poll's length late. A run that takes much longer than usual may take any time.
     """
     expected, elapsed = result.expected_seconds or 0.0, result.elapsed_seconds
-    usual = round(min(max(expected / _POLLS * 1000, _POLL_LEAST), _POLL_MOST))
-    near = expected - min(max(_NEAR * expected, _NEAR_SECONDS), expected / 2)
-    return _POLL_END if expected and near <= elapsed < _OVERDUE * expected else usual
+    usual = round(min(max(expected / _POLLS_PER_RUN * 1000, _POLL_LEAST), _POLL_MOST))
+    near = expected - min(max(_NEAR_END_SHARE * expected, _NEAR_END_SECONDS), expected / 2)
+    return _POLL_NEAR_END if expected and near <= elapsed < _OVERDUE_SHARE * expected else usual

@@ -20,18 +20,18 @@ from typing import Any, BinaryIO, cast
 import anyio
 import anyio.to_thread
 
-from rotoscope.workers.messages import read_frame, read_plain, write_frame
-from rotoscope.workers.process import scrubbed
+from rotoscope.workers.messages import load_plain_pickle, read_frame, write_frame
+from rotoscope.workers.process import worker_environment
 
 __all__ = ["AppEnded", "AppProcess"]
 
-_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.hosting import main; main{arguments!r}"
+_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.hosting import host_app; host_app{arguments!r}"
 _ENDING_SECONDS = 5.0
 
-_ENDED = ("ended", "its process has ended")
+_ENDED_FAILURE = ("ended", "its process has ended")
 
 Message = MutableMapping[str, Any]
-_Said = tuple[str, object]
+_InboxItem = tuple[str, object]
 
 
 class AppEnded(Exception):
@@ -49,11 +49,11 @@ class AppProcess:
     """
 
     def __init__(self, environ: Mapping[str, str], module: str, function: str, arguments: Mapping[str, object]) -> None:
-        self._environ = scrubbed(environ)
-        self._call = (module, function, dict(arguments))
+        self._environ = worker_environment(environ)
+        self._builder = (module, function, dict(arguments))
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count()
-        self._inboxes: dict[int, asyncio.Queue[_Said]] = {}
+        self._inboxes: dict[int, asyncio.Queue[_InboxItem]] = {}
         self._writing = anyio.CapacityLimiter(1)
 
     @property
@@ -74,25 +74,25 @@ class AppProcess:
             AppEnded: it raised something else, or its process ended.
         """
         if self.pid is None:
-            self._start()
-        number, inbox = next(self._numbers), asyncio.Queue[_Said]()
+            self._start_process()
+        number, inbox = next(self._numbers), asyncio.Queue[_InboxItem]()
         self._inboxes[number] = inbox
         try:
             async with anyio.create_task_group() as tasks:
-                await self._tell("open", number, dict(scope))
-                fetch = partial(tasks.start_soon, self._pass_on, number, receive)
-                failure = await self._carried(number, inbox, fetch, send)
+                await self._send_to_app("open", number, dict(scope))
+                fetch = partial(tasks.start_soon, self._forward_to_app, number, receive)
+                failure = await self._relay_until_done(number, inbox, fetch, send)
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._tell("cancel", number, None)
+                await self._send_to_app("cancel", number, None)
             del self._inboxes[number]
-        _judge(failure)
+        _raise_failure(failure)
 
-    async def _carried(
+    async def _relay_until_done(
         self,
         number: int,
-        inbox: "asyncio.Queue[_Said]",
+        inbox: "asyncio.Queue[_InboxItem]",
         fetch: Callable[[], object],
         send: Callable[[Message], Awaitable[None]],
     ) -> object:
@@ -107,7 +107,7 @@ class AppProcess:
                         await send(cast("Message", value))
                     except Exception as error:  # noqa: BLE001 - the caller's own, which it gets back as it is
                         return error
-                    await self._tell("sent", number, None)
+                    await self._send_to_app("sent", number, None)
                 case _:
                     return value
 
@@ -115,11 +115,11 @@ class AppProcess:
         """End the app: what it computes is left for others."""
         if self._process is not None:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_end, self._process, limiter=self._writing)
+                await anyio.to_thread.run_sync(_stop_process, self._process, limiter=self._writing)
 
-    def _start(self) -> None:
+    def _start_process(self) -> None:
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        code = _START.format(path=sys.path, arguments=(*self._call[:2], parent))
+        code = _START.format(path=sys.path, arguments=(*self._builder[:2], parent))
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, and a text of ours
             [sys.executable, "-P", "-s", "-c", code],
             stdin=subprocess.PIPE,
@@ -129,50 +129,50 @@ class AppProcess:
         )
         self._process = process
         with suppress(OSError):  # it is gone already, which its silence says
-            write_frame(cast("BinaryIO", process.stdin), pickle.dumps(self._call[2]))
+            write_frame(cast("BinaryIO", process.stdin), pickle.dumps(self._builder[2]))
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._read, args=(process, loop), name="app", daemon=True).start()
+        threading.Thread(target=self._read_messages, args=(process, loop), name="app", daemon=True).start()
 
-    def _read(self, process: "subprocess.Popen[bytes]", loop: asyncio.AbstractEventLoop) -> None:
+    def _read_messages(self, process: "subprocess.Popen[bytes]", loop: asyncio.AbstractEventLoop) -> None:
         stream = cast("BinaryIO", process.stdout)
         with suppress(RuntimeError, ValueError):  # the loop has ended, and nobody waits; or it speaks nonsense
             while (content := read_frame(stream)) is not None:
-                kind, number, value = cast("tuple[str, int, Any]", read_plain(content))
-                loop.call_soon_threadsafe(self._hear, kind, number, value)
+                kind, number, value = cast("tuple[str, int, Any]", load_plain_pickle(content))
+                loop.call_soon_threadsafe(self._put_in_inbox, kind, number, value)
         process.kill()
         process.wait()
         for pipe in (stream, cast("BinaryIO", process.stdin)):
             with suppress(OSError):
                 pipe.close()
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._lose)
+            loop.call_soon_threadsafe(self._end_connections)
 
-    def _hear(self, kind: str, number: int, value: object) -> None:
+    def _put_in_inbox(self, kind: str, number: int, value: object) -> None:
         if number in self._inboxes:
             self._inboxes[number].put_nowait((kind, value))
 
-    def _lose(self) -> None:
+    def _end_connections(self) -> None:
         for inbox in self._inboxes.values():
-            inbox.put_nowait(("done", _ENDED))
+            inbox.put_nowait(("done", _ENDED_FAILURE))
 
-    async def _pass_on(self, number: int, receive: Callable[[], Awaitable[Message]]) -> None:
+    async def _forward_to_app(self, number: int, receive: Callable[[], Awaitable[Message]]) -> None:
         try:
             message = dict(await receive())
         except Exception as error:  # noqa: BLE001 - the caller's own, which it gets back as it is
-            self._hear("done", number, error)
+            self._put_in_inbox("done", number, error)
             return
-        await self._tell("message", number, message)
+        await self._send_to_app("message", number, message)
 
-    async def _tell(self, kind: str, number: int, value: object) -> None:
+    async def _send_to_app(self, kind: str, number: int, value: object) -> None:
         assert self._process is not None
         stream, content = cast("BinaryIO", self._process.stdin), pickle.dumps((kind, number, value))
         try:
             await anyio.to_thread.run_sync(write_frame, stream, content, limiter=self._writing)
         except (OSError, ValueError):  # it is gone, or was closed
-            self._hear("done", number, _ENDED)
+            self._put_in_inbox("done", number, _ENDED_FAILURE)
 
 
-def _judge(failure: object) -> None:
+def _raise_failure(failure: object) -> None:
     match failure:
         case None:
             return
@@ -184,7 +184,7 @@ def _judge(failure: object) -> None:
             raise AppEnded(str(failure))
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _stop_process(process: "subprocess.Popen[bytes]") -> None:
     with suppress(OSError):
         cast("BinaryIO", process.stdin).close()
     try:

@@ -10,17 +10,17 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from rotoscope.workers.limits import limit_always
+from rotoscope.workers.limits import limit_process
 from rotoscope.workers.messages import read_frame, write_frame
-from rotoscope.workers.serving import end_with, ignore_signals, private_stream
+from rotoscope.workers.serving import detach_stream, end_with_parent, ignore_signals
 
-__all__ = ["main"]
+__all__ = ["host_app"]
 
-_LAST_SECONDS = 3.0
+_EXIT_SECONDS = 3.0
 Message = MutableMapping[str, Any]
 
 
-def main(module: str, function: str, parent: int) -> None:
+def host_app(module: str, function: str, parent: int) -> None:
     """Serve an app over stdin and stdout.
 
     Args:
@@ -29,27 +29,29 @@ def main(module: str, function: str, parent: int) -> None:
         parent: as for `serving.main`.
     """
     ignore_signals()
-    requests, answers = private_stream(0, os.O_RDONLY, "rb"), private_stream(1, os.O_WRONLY, "wb")
-    limit_always()
+    requests, answers = detach_stream(0, os.O_RDONLY, "rb"), detach_stream(1, os.O_WRONLY, "wb")
+    limit_process()
     given = pickle.loads(read_frame(requests) or pickle.dumps({}))  # noqa: S301 - from our own parent
-    asyncio.run(_serve(_App(lambda: getattr(import_module(module), function)(**given), answers), requests, parent))
+    asyncio.run(
+        _serve_connections(_App(lambda: getattr(import_module(module), function)(**given), answers), requests, parent)
+    )
 
 
-async def _serve(app: "_App", requests: BinaryIO, parent: int) -> None:
+async def _serve_connections(app: "_App", requests: BinaryIO, parent: int) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
-    def read() -> None:
-        end_with(parent)
+    def read_messages() -> None:
+        end_with_parent(parent)
         while (content := read_frame(requests)) is not None:
-            loop.call_soon_threadsafe(app.hear, *pickle.loads(content))  # noqa: S301 - from our own parent
+            loop.call_soon_threadsafe(app.handle_message, *pickle.loads(content))  # noqa: S301 - from our own parent
         loop.call_soon_threadsafe(ended.set)
-        last = threading.Timer(_LAST_SECONDS, os._exit, [0])  # whatever still computes
+        last = threading.Timer(_EXIT_SECONDS, os._exit, [0])  # whatever still computes
         last.daemon = True
         last.start()
 
-    threading.Thread(target=read, name="requests", daemon=True).start()
+    threading.Thread(target=read_messages, name="requests", daemon=True).start()
     await ended.wait()
-    app.end()
+    app.cancel_connections()
 
 
 class _Connection:
@@ -57,26 +59,26 @@ class _Connection:
 
     def __init__(self, tell: Callable[[str, object], None]) -> None:
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
-        self.sent: asyncio.Queue[None] = asyncio.Queue()
-        self._tell = tell
-        self._asked = False
+        self.confirmations: asyncio.Queue[None] = asyncio.Queue()
+        self._notify_parent = tell
+        self._has_requested = False
         self._reading, self._writing = asyncio.Lock(), asyncio.Lock()
 
     async def receive(self) -> Message:
         """The next message; who gives up waiting leaves it to the next who asks."""
         async with self._reading:
-            if not self._asked:
-                self._asked = True
-                self._tell("receive", None)
+            if not self._has_requested:
+                self._has_requested = True
+                self._notify_parent("receive", None)
             message = await self.messages.get()
-            self._asked = False
+            self._has_requested = False
             return message
 
     async def send(self, message: Message) -> None:
         """Send a message, and wait until it was taken."""
         async with self._writing:
-            self._tell("send", dict(message))
-            await self.sent.get()
+            self._notify_parent("send", dict(message))
+            await self.confirmations.get()
 
 
 class _App:
@@ -88,27 +90,27 @@ class _App:
         self._app: Any = None
         self._open: dict[int, tuple[_Connection, asyncio.Task[None]]] = {}
 
-    def hear(self, kind: str, number: int, value: Any) -> None:
+    def handle_message(self, kind: str, number: int, value: Any) -> None:
         """Do what the parent says, in the loop."""
         if kind == "open":
-            connection = _Connection(lambda said, more: self._tell(said, number, more))
-            self._open[number] = connection, asyncio.create_task(self._answer(number, value, connection))
+            connection = _Connection(lambda said, more: self._send_to_parent(said, number, more))
+            self._open[number] = connection, asyncio.create_task(self._run_connection(number, value, connection))
         elif number in self._open:
             connection, task = self._open[number]
             match kind:
                 case "message":
                     connection.messages.put_nowait(value)
                 case "sent":
-                    connection.sent.put_nowait(None)
+                    connection.confirmations.put_nowait(None)
                 case _:
                     task.cancel()
 
-    def end(self) -> None:
+    def cancel_connections(self) -> None:
         """Cancel every connection."""
         for _, task in self._open.values():
             task.cancel()
 
-    async def _answer(self, number: int, scope: Message, connection: _Connection) -> None:
+    async def _run_connection(self, number: int, scope: Message, connection: _Connection) -> None:
         failure: tuple[str, str] | None = None
         try:
             if self._app is None:
@@ -120,8 +122,8 @@ class _App:
             failure = "broken", "".join(traceback.format_exception(error))
         finally:
             del self._open[number]
-        self._tell("done", number, failure)
+        self._send_to_parent("done", number, failure)
 
-    def _tell(self, kind: str, number: int, value: object) -> None:
+    def _send_to_parent(self, kind: str, number: int, value: object) -> None:
         with suppress(OSError):  # the parent is gone, and so will we be
             write_frame(self._answers, pickle.dumps((kind, number, value)))

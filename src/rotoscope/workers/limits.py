@@ -15,9 +15,9 @@ from pathlib import Path
 if sys.platform != "win32":
     import resource
 
-__all__ = ["WORN_BYTES", "Limits", "Meter", "ask_for_seconds", "limit_always", "use"]
+__all__ = ["MAX_LEFTOVER_BYTES", "Meter", "WorkLimits", "install_meter", "limit_process", "request_cpu_seconds"]
 
-WORN_BYTES = 64_000_000
+MAX_LEFTOVER_BYTES = 64_000_000
 """A worker that holds this much more than its baseline after its work is not used again."""
 _FILE_BYTES = 1 << 30  # of any file that a worker writes
 _PAGE = 4096
@@ -25,21 +25,21 @@ _STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WorkLimits:
     """What one piece of work may cost.
 
     Attributes:
-        memory: bytes of address space over the baseline.
+        memory_bytes: bytes of address space over the baseline.
         cpu_seconds: of processor time, all threads together.
         wall_seconds: from the request to the answer, the start of the process and the imports included.
-        most_seconds: of processor time, where the work itself asks for more because it knows that it has much to do.
+        max_cpu_seconds: of processor time, where the work itself asks for more because it knows that it has much to do.
         modules: the libraries that it uses; they belong to the baseline.
     """
 
-    memory: int
+    memory_bytes: int
     cpu_seconds: int
     wall_seconds: float
-    most_seconds: int
+    max_cpu_seconds: int
     modules: tuple[str, ...]
 
 
@@ -47,66 +47,67 @@ class Meter:
     """Keeps this process to the limits of its work.
 
     Args:
-        tell: tells the parent process how many seconds of processor time the work was given in place of the usual.
+        report_seconds: tells the parent process how many seconds of processor time the work was given in place of the
+            usual.
     """
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
-        self._tell = tell
-        self._loaded: set[str] = set()
+    def __init__(self, report_seconds: Callable[[int], None]) -> None:
+        self._report_seconds = report_seconds
+        self._modules: set[str] = set()
         self._baseline: int | None = None
-        self._limits: Limits | None = None
+        self._limits: WorkLimits | None = None
 
-    def load(self, modules: Sequence[str]) -> None:
+    def load_modules(self, modules: Sequence[str]) -> None:
         """Import libraries, which grows the baseline."""
         before = _address_space()
-        found = set(modules) - self._loaded
+        found = set(modules) - self._modules
         for name in found:
             import_module(name)
-        self._loaded |= found
+        self._modules |= found
         if self._baseline is not None:
             self._baseline += _address_space() - before
 
-    def begin(self, limits: Limits) -> None:
+    def begin_work(self, limits: WorkLimits) -> None:
         """From now on the process may cost at most this; passing the limit of processor time ends it."""
-        self.load(limits.modules)
+        self.load_modules(limits.modules)
         self._limits = limits
         if self._baseline is None:
             self._baseline = _address_space()
         if _STATM.exists():
-            _limit_memory(self._baseline + limits.memory)
+            _limit_memory(self._baseline + limits.memory_bytes)
         _limit_cpu(limits.cpu_seconds)
 
-    def ask_for(self, seconds: int) -> None:
+    def extend_seconds(self, seconds: int) -> None:
         """Let the work take more processor time from here on, as far as its limits allow."""
         if self._limits is None:
             return
-        seconds = min(max(seconds, self._limits.cpu_seconds), self._limits.most_seconds)
+        seconds = min(max(seconds, self._limits.cpu_seconds), self._limits.max_cpu_seconds)
         _limit_cpu(seconds)
-        self._tell(seconds)
+        self._report_seconds(seconds)
 
-    def end(self) -> bool:
+    def end_work(self) -> bool:
         """The work is done; whether the process should not be used again."""
         self._limits = None
         if _STATM.exists():
             _limit_memory(None)
         _limit_cpu(None)
-        return _address_space() - (self._baseline or 0) > WORN_BYTES
+        return _address_space() - (self._baseline or 0) > MAX_LEFTOVER_BYTES
 
 
 _meter: Meter | None = None
 
 
-def ask_for_seconds(seconds: float) -> None:
+def request_cpu_seconds(seconds: float) -> None:
     """Ask for more processor time, from here on, for work that is known to be large. Nothing where nothing limits.
 
     Args:
         seconds: of one core of an ordinary machine. At most what the kind of work allows is given.
     """
     if _meter is not None:
-        _meter.ask_for(int(seconds) + 1)
+        _meter.extend_seconds(int(seconds) + 1)
 
 
-def use(meter: Meter) -> None:
+def install_meter(meter: Meter) -> None:
     """Have this process kept to its limits by this meter."""
     global _meter  # noqa: PLW0603 - a process has one set of limits, and the work that asks does not know whose it is
     _meter = meter
@@ -123,7 +124,7 @@ def _address_space() -> int:
 def _limit_memory(most: int | None) -> None:
     if sys.platform != "win32":
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (_soft(most, hard), hard))
+        resource.setrlimit(resource.RLIMIT_AS, (_soft_limit(most, hard), hard))
 
 
 def _limit_cpu(seconds: int | None) -> None:
@@ -131,18 +132,18 @@ def _limit_cpu(seconds: int | None) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
         # Rounded down, so that it is never more than was said: the kernel counts whole seconds.
         most = None if seconds is None else int(time.process_time()) + seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (_soft(most, hard), hard))
+        resource.setrlimit(resource.RLIMIT_CPU, (_soft_limit(most, hard), hard))
 
 
-def limit_always() -> None:
+def limit_process() -> None:
     """What holds for a worker's whole life: no core file of what it read, and no endless file."""
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (_soft(_FILE_BYTES, hard), hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_soft_limit(_FILE_BYTES, hard), hard))
 
 
-def _soft(most: int | None, hard: int) -> int:
+def _soft_limit(most: int | None, hard: int) -> int:
     if sys.platform == "win32" or most is None:
         return hard
     return most if hard == resource.RLIM_INFINITY else min(most, hard)

@@ -16,15 +16,25 @@ from typing import Any, BinaryIO, cast
 
 from rotoscope import errors
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, WorkerLost
-from rotoscope.workers.limits import Limits
-from rotoscope.workers.messages import Answer, read_answer, read_frame, write_frame
+from rotoscope.workers.limits import WorkLimits
+from rotoscope.workers.messages import WorkerAnswer, read_frame, read_worker_answer, write_frame
 
-__all__ = ["Bug", "Idled", "Worker", "costs_too_much", "scrubbed", "value_of"]
+__all__ = ["WorkerBug", "WorkerEnded", "WorkerProcess", "too_costly_error", "unwrap_answer", "worker_environment"]
 
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "LANG", "LC_ALL")
+_INHERITED_VARIABLES = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "SYSTEMROOT",
+    "TEMP",
+    "TMP",
+    "TMPDIR",
+    "LANG",
+    "LC_ALL",
+)
 # One thread each, because there are several workers; one arena and no growing thresholds, so that address space stays
 # close to what is used and what was freed goes back.
-_FIXED = {
+_FIXED_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
@@ -32,35 +42,35 @@ _FIXED = {
     "MALLOC_MMAP_THRESHOLD_": "1048576",
     "MALLOC_TRIM_THRESHOLD_": "1048576",
 }
-_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.serving import main; main{arguments!r}"
+_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.serving import serve_work; serve_work{arguments!r}"
 _CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"})
 _ENDING_SECONDS = 5.0
 
 
-class Idled(Exception):
+class WorkerEnded(Exception):
     """The worker ended before it took the work, mostly for want of any: another one must be asked."""
 
 
-class Bug(Exception):
+class WorkerBug(Exception):
     """The work raised what is none of our errors; the text is the worker's traceback."""
 
 
-def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
+def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """What a worker sees of an environment: no key, no setting."""
-    return {name: environ[name] for name in _PASSED_ON if name in environ} | _FIXED
+    return {name: environ[name] for name in _INHERITED_VARIABLES if name in environ} | _FIXED_VARIABLES
 
 
-def costs_too_much(detail: str) -> TooLarge:
+def too_costly_error(detail: str) -> TooLarge:
     """The refusal of a file that takes more time or memory than it may."""
     return TooLarge(f"The file costs too much to read: {detail}.", hint="Give a smaller or simpler version of it.")
 
 
-def value_of(answer: Answer) -> Any:
+def unwrap_answer(answer: WorkerAnswer) -> Any:
     """What the work gave.
 
     Raises:
         RotoscopeError: what it raised; `TooLarge` where there was not enough memory.
-        Bug: it raised something else.
+        WorkerBug: it raised something else.
     """
     match answer.kind, answer.value:
         case "done", value:
@@ -68,14 +78,14 @@ def value_of(answer: Answer) -> Any:
         case "raised", (str(name), str(message), str(hint), str(code), said):
             found = getattr(errors, name, None)
             kind = found if isinstance(found, type) and issubclass(found, RotoscopeError) else InvalidInput
-            raise kind(message, hint=hint, code=code, said=said if isinstance(said, str) else None)
+            raise kind(message, hint=hint, code=code, provider_message=said if isinstance(said, str) else None)
         case "memory", _:
-            raise costs_too_much("its decoding took too much memory")
+            raise too_costly_error("its decoding took too much memory")
         case _:
-            raise Bug(str(answer.value))
+            raise WorkerBug(str(answer.value))
 
 
-class Worker:
+class WorkerProcess:
     """A process that computes.
 
     Args:
@@ -89,11 +99,15 @@ class Worker:
     """
 
     def __init__(
-        self, environ: Mapping[str, str], idle_seconds: float, modules: Sequence[str] = (), more: Sequence[str] = ()
+        self,
+        environ: Mapping[str, str],
+        idle_seconds: float,
+        modules: Sequence[str] = (),
+        later_modules: Sequence[str] = (),
     ) -> None:
         # A thread that ends would take its children with it.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        code = _START.format(path=sys.path, arguments=(idle_seconds, tuple(modules), tuple(more), parent))
+        code = _START.format(path=sys.path, arguments=(idle_seconds, tuple(modules), tuple(later_modules), parent))
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and a text of ours
                 [sys.executable, "-P", "-s", "-c", code],
@@ -115,28 +129,32 @@ class Worker:
         return self._process.pid
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
 
     def compute(
-        self, function: Callable[..., Any], arguments: Sequence[object], limits: Limits, more: Callable[[int], object]
-    ) -> Answer:
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[object],
+        limits: WorkLimits,
+        on_extension: Callable[[int], object],
+    ) -> WorkerAnswer:
         """Have it call a function, and wait in this thread.
 
         Args:
             function: at the top level of a module.
             arguments: that can be pickled.
             limits: of this piece of work.
-            more: told when the work was given more seconds of processor time.
+            on_extension: called when the work was given more seconds of processor time.
 
         Returns:
-            Its answer, for `value_of`.
+            Its answer, for `unwrap_answer`.
 
         Raises:
             RotoscopeError: it gave none. `TooLarge` where it passed a limit, `InvalidInput` where a decoder crashed,
                 `WorkerLost` where the process was ended from outside.
-            Idled: it had ended before it took the work.
+            WorkerEnded: it had ended before it took the work.
         """
         request = pickle.dumps((function, arguments, limits), pickle.HIGHEST_PROTOCOL)
         with contextlib.suppress(OSError):  # it is gone, which its silence says as well
@@ -144,7 +162,7 @@ class Worker:
         begun = False
         while (content := read_frame(cast("BinaryIO", self._process.stdout))) is not None:
             try:
-                answer = read_answer(content)
+                answer = read_worker_answer(content)
             except ValueError:
                 self.kill()
                 break
@@ -152,8 +170,8 @@ class Worker:
             if answer.kind not in ("begun", "more"):
                 return answer
             if isinstance(answer.value, int):
-                more(answer.value)
-        raise self._fate() if begun or self._killed else Idled
+                on_extension(answer.value)
+        raise self._exit_error() if begun or self._killed else WorkerEnded
 
     def kill(self) -> None:
         """End it at once, from any thread."""
@@ -170,14 +188,14 @@ class Worker:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    def _fate(self) -> Exception:
+    def _exit_error(self) -> Exception:
         """Why it says nothing any more."""
         if not self._killed:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ENDING_SECONDS)
         name = _signal_name(self._process.poll())
         if name == "SIGXCPU":
-            return costs_too_much("its decoding took too much processor time")
+            return too_costly_error("its decoding took too much processor time")
         if name in _CRASHES:
             return InvalidInput(
                 "The file makes its decoder crash.", code="corrupt", hint="Save it again with another program."

@@ -1,0 +1,300 @@
+"""What a person sees of the command line: a progress bar on stderr, tables and requests on stdout."""
+
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TypeVar, cast
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rotoscope import signals
+from rotoscope.composition import open_studio
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
+from rotoscope.contracts.characters import escape_invisible, visible_text
+from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
+from rotoscope.errors import RotoscopeError
+from rotoscope.jobs.review import check_prediction
+from rotoscope.media.paths import Roots
+from rotoscope.models.access import Access
+from rotoscope.models.catalog import Catalog
+from rotoscope.models.descriptions import describe_price, describe_prompts
+from rotoscope.models.manifest import Manifest, Route
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.states import Call
+from rotoscope.settings import Settings, user_home, working_folder
+from rotoscope.store.records import Job
+from rotoscope.store.retention import SweepResult
+from rotoscope.studio.dry_run import build_planned_request
+from rotoscope.studio.preview import keep_view
+from rotoscope.studio.studio import Studio, parse_job_id
+
+__all__ = [
+    "command_line_roots",
+    "drive_all",
+    "perform_to_end",
+    "print_example",
+    "print_job_table",
+    "print_model_table",
+    "print_spending",
+    "resolve_review",
+    "resume_to_end",
+    "sweep_old_jobs",
+]
+
+_LOCAL = "local"
+_MIN_WIDTH = 110
+_DAY = 86_400.0  # seconds
+_COLLECTING_SECONDS = 60.0
+Answer = TypeVar("Answer")
+# A job of another process may have nobody who drives it: asking about it must come to an end.
+_WAIT_BUDGETS: Mapping[type[Arguments], float] = {CancelJob: 30.0, GetJob: 45.0}
+
+
+def command_line_roots(settings: Settings, start: Path, home: Path | None) -> Roots:
+    """At the command line a person names the files, so every folder may be read; hidden ones still may not."""
+    return Roots(settings.roots or (start, *([home] if home else []), Path(start.anchor)), start)
+
+
+async def perform_to_end(
+    settings: Settings, tool: str, arguments: Arguments, *, marks_delivered: bool = True
+) -> JobResult | JobList | MediaFile:
+    """Perform one tool call in this process, to its very end, with a progress bar.
+
+    Args:
+        settings: the operator's decisions.
+        tool: the tool.
+        arguments: what it is asked.
+        marks_delivered: whether its answer tells a job's end. A person who only looks leaves that to who asked for
+            the job.
+    """
+
+    async def work(studio: Studio) -> JobResult | JobList | MediaFile:
+        if isinstance(arguments, ViewMedia):
+            return await keep_view(studio, arguments.uri, _LOCAL)
+        result = await _perform_with_bar(studio, tool, arguments)
+        if marks_delivered and isinstance(result, JobResult):
+            await studio.mark_delivered(result)
+        return result
+
+    return await _run_in_studio(settings, work)
+
+
+async def drive_all(settings: Settings) -> frozenset[Status]:
+    """Run every open job to its end that this process may drive; the states in which they ended."""
+    return await _run_in_studio(settings, _drive_open_jobs)
+
+
+async def resume_to_end(settings: Settings, job_id: str) -> JobResult:
+    """Take up a job that was paid for and ended without its result, and drive it to its end."""
+
+    async def work(studio: Studio) -> JobResult:
+        job = await studio.resume(job_id, _LOCAL)
+        # A person looks; the assistant that asked is told when it asks again.
+        return await studio.result(await studio.wait(job, float("inf"), _LineReporter().report_job))
+
+    return await _run_in_studio(settings, work)
+
+
+async def resolve_review(
+    settings: Settings, job_id: str, prediction_id: str | None, *, force: bool = False
+) -> JobResult:
+    """A person's word on a job that needs review; with a prediction's id its result is collected at once.
+
+    What the provider keeps of that prediction is held against what the job has sent; `force` takes it all the same.
+    """
+
+    async def work(studio: Studio) -> JobResult:
+        if prediction_id is not None and not force:
+            await check_prediction(studio.context, await studio.job(job_id, _LOCAL), prediction_id)
+        job = await studio.context.ledger.resolve_review(parse_job_id(job_id), _LOCAL, prediction_id)
+        # A person looks; the assistant that asked is told when it asks again.
+        return await studio.result(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
+
+    return await _run_in_studio(settings, work)
+
+
+async def sweep_old_jobs(settings: Settings) -> SweepResult:
+    """Remove what is old enough, now."""
+    return await _run_in_studio(settings, lambda studio: studio.retention.sweep())
+
+
+async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
+    """Print what was spent and is held, and the caps."""
+    found = await _run_in_studio(settings, lambda studio: studio.context.ledger.spending(time.time() - days * _DAY))
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    table = Table("day (UTC)", "model", "provider", "runs", "held USD", "charged USD", "price unknown")
+    for one in found:
+        provider = f"{one.provider} (sandbox: nothing is paid)" if one.sandbox else one.provider
+        amounts = (f"{one.held:.4f}", f"{one.charged:.4f}", str(one.unknown or ""))
+        table.add_row(one.day, one.model, provider, str(one.runs), *amounts)
+    _make_console().print(table)
+    for name, cap in (("call", settings.max_usd_per_call), ("day", settings.max_usd_per_day)):
+        print(f"cap for one {name}: {'none' if cap is None else f'{cap:g} USD'} (ROTOSCOPE_MAX_USD_PER_{name.upper()})")
+
+
+async def _run_in_studio(settings: Settings, work: Callable[[Studio], Awaitable[Answer]]) -> Answer:
+    """Do something with a studio of this process, then end it cleanly: what still runs is given back."""
+    roots = command_line_roots(settings, working_folder(), user_home())
+    outcome: list[Answer] = []
+    refusal: RotoscopeError | None = None
+    async with signals.closing_stack() as closing, anyio.create_task_group() as tasks:
+        try:
+            studio = open_studio(settings, roots, tasks, closing)
+            studio.start_background(tasks)
+            outcome.append(await work(studio))
+        except RotoscopeError as error:
+            refusal = error  # raised inside a task group it would come out wrapped
+        tasks.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
+    return outcome[0]
+
+
+async def _drive_open_jobs(studio: Studio) -> frozenset[Status]:
+    states: set[Status] = set()
+    for job_id in await studio.dispatcher.open_jobs():
+        job = await studio.wait(await studio.context.ledger.job(job_id), float("inf"), _LineReporter().report_job)
+        _print_status(f"job {job.id}: {job.state} {job.message}")
+        states.add(job.state)
+    for job, why in await studio.dispatcher.idle_jobs():
+        print(f"job {job.id}: left as it is. {why}", file=sys.stderr)
+    return frozenset(states)
+
+
+class _LineReporter:
+    """Tells of a job in lines on stderr: one for each thing that it says."""
+
+    def __init__(self) -> None:
+        self._last_message = ""
+
+    async def report_job(self, job: Job) -> None:
+        words = job.message.partition(". ")[0]
+        if words != self._last_message:
+            self._last_message = words
+            _print_status(f"job {job.id}: {job.progress:.0%} {job.message or job.state}")
+
+
+class _Stderr:
+    """The stream on which a person is told. When it is gone, closed terminals and readers end no job."""
+
+    def write(self, words: str) -> int:
+        with suppress(OSError):
+            sys.stderr.write(words)
+        return len(words)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    @property
+    def encoding(self) -> str:
+        return sys.stderr.encoding
+
+
+_STDERR = cast("IO[str]", _Stderr())
+
+
+def _print_status(words: str) -> None:
+    print(visible_text(words), file=_STDERR)
+
+
+async def _perform_with_bar(studio: Studio, tool: str, arguments: Arguments) -> JobResult | JobList:
+    console = Console(file=_STDERR)
+    known: Job | None = None
+    with _make_progress_bar(console) as progress:
+        bar = progress.add_task(tool, total=1.0)
+
+        async def show_progress(job: Job) -> None:
+            nonlocal known
+            progress.update(bar, completed=job.progress, description=visible_text(job.message or job.state))
+            if not console.is_terminal and (known is None or known.message != job.message):
+                _print_status(f"job {job.id}: {job.progress:.0%} {job.message or job.state}")
+            known = job
+
+        try:
+            return await studio.perform(
+                tool, arguments, _LOCAL, _WAIT_BUDGETS.get(type(arguments), float("inf")), show_progress
+            )
+        except anyio.get_cancelled_exc_class():
+            if known is not None:
+                _print_status(f"\nInterrupted. The job is {known.id}: rotoscope jobs show {known.id}")
+            raise
+
+
+def _make_progress_bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
+
+
+def print_job_table(jobs: JobResult | JobList | MediaFile) -> None:
+    """Print jobs for a person."""
+    table = Table("job", "status", "progress", "tool", "model", "created", "message")
+    for job in jobs.jobs if isinstance(jobs, JobList) else ():
+        model = f"{job.model} (sandbox)" if job.sandbox else job.model
+        seen = visible_text(job.message)
+        table.add_row(job.job_id, job.status, f"{job.progress:.0%}", job.tool, model, job.created_at, seen)
+    _make_console().print(table)
+
+
+def print_model_table(catalog: Catalog, access: Access) -> None:
+    """Print every model for a person: what it is for, where it runs, what is known of price and time."""
+    table = Table("model", "tool", "takes", "provider", "price", "typical", "ready")
+    for manifest in sorted(catalog.models.values(), key=lambda m: (m.tool, m.rank, m.id)):
+        for route in manifest.routes:
+            table.add_row(
+                manifest.id,
+                manifest.tool,
+                describe_prompts(manifest),
+                route.provider,
+                describe_price(manifest.price),
+                f"{manifest.timing.typical_seconds:g} s",
+                _readiness_text(catalog, access, route),
+            )
+    _make_console().print(table)
+    for problem in catalog.problems:
+        Console(stderr=True).print(f"left out: {visible_text(problem)}", markup=False)
+
+
+def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
+    """Print the exact request of a manifest's example, for each of its routes, without sending it."""
+    print(f"{manifest.id}: valid; {manifest.tool}, {len(manifest.inputs)} inputs.")
+    for route in manifest.routes:
+        provider = catalog.providers[route.provider]
+        call = Call(
+            route.provider,
+            route.endpoint,
+            dict(manifest.example),
+            route.version,
+            route.form,
+            manifest.timing.deadline_seconds,
+        )
+        request = build_planned_request(DIALECTS[provider.dialect](access.base_urls[route.provider]), provider, call)
+        print(f"\n{request.method} {request.url}")
+        for name, value in request.headers.items():
+            print(f"{name}: {value}")
+        print(f"\n{escape_invisible(json.dumps(request.body, ensure_ascii=False, indent=2))}")
+
+
+def _readiness_text(catalog: Catalog, access: Access, route: Route) -> str:
+    if access.sandbox:
+        return "sandbox"
+    return "yes" if access.is_usable(route.provider) else f"set {catalog.providers[route.provider].setup_variables}"
+
+
+def _make_console() -> Console:
+    """Piped output is as wide as it needs to be; nobody's terminal wraps it."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    wide = max(console.width, 2 * _MIN_WIDTH)
+    return console if console.is_terminal else Console(width=wide, markup=False, emoji=False, highlight=False)

@@ -1,0 +1,289 @@
+"""What a provider says of a job's run, for a person: its id and page there, what was measured, what credit is left.
+
+The id is what a provider's support and bills go by. All of it comes from the provider, so it is bounded and cleaned.
+
+The report: what the ledger knows of a job, as the result that a tool gives. Pure but for looking up paths.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+
+from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, ProviderFile, ProviderRun, Status
+from rotoscope.contracts.times import timestamp
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.media.vault import Vault
+from rotoscope.models.captions import clean_text
+from rotoscope.providers.dialects.urls import PAGE_KEY
+from rotoscope.providers.http.messages import Json
+from rotoscope.providers.states import Ticket
+from rotoscope.store.records import ENDED_STATES, Job, Output
+
+__all__ = [
+    "can_open_in_browser",
+    "credits_left",
+    "job_result",
+    "job_summary",
+    "metrics_of",
+    "provider_run",
+    "run_data",
+]
+
+_CREDITS_NAME = "remaining_credits"
+_MOST_METRICS, _MOST_FILES = 20, 8
+_MAX_NAME_BYTES = 60  # bytes of UTF-8
+_MAX_METRIC_VALUE = 1e15
+_SANDBOX_DOMAIN = ".invalid"  # reserved by RFC 6761: what the built-in sandbox is named by, and nobody can open
+
+
+def run_data(ticket: Ticket | None) -> dict[str, Json]:
+    """What a job keeps of its run, as data."""
+    return {} if ticket is None else {"run": {"id": ticket.id, "web_url": ticket.urls.get(PAGE_KEY)}}
+
+
+def provider_run(job: Job, files: Sequence[ProviderFile] = ()) -> ProviderRun | None:
+    """The run at the provider; None where there is none, or its id is not known."""
+    known = job.data.get("run")
+    if not isinstance(known, dict) or not isinstance(known.get("id"), str):
+        return None
+    page = known.get("web_url")
+    shown = page if isinstance(page, str) and can_open_in_browser(page) else None
+    return ProviderRun(id=str(known["id"]), web_url=shown, files=list(files[:_MOST_FILES]))
+
+
+def metrics_of(job: Job) -> Mapping[str, float]:
+    """What the provider has measured, as far as it is numbers."""
+    return dict(list(_clean_metrics(job.data.get("metrics")))[:_MOST_METRICS])
+
+
+def _clean_metrics(metrics: Json) -> Iterator[tuple[str, float]]:
+    for name, value in metrics.items() if isinstance(metrics, dict) else ():
+        number = _bounded_number(value)
+        shown = clean_text(name, _MAX_NAME_BYTES)
+        if number is not None and shown and name != _CREDITS_NAME:
+            yield shown, number
+
+
+def credits_left(job: Job) -> float | None:
+    """What is left of the account's credits, in the provider's own unit; None where it does not say."""
+    metrics = job.data.get("metrics")
+    value = metrics.get(_CREDITS_NAME) if isinstance(metrics, dict) else None
+    if isinstance(value, str):
+        try:
+            value = float(value[:_MAX_NAME_BYTES])
+        except ValueError:
+            return None
+    return _bounded_number(value)
+
+
+def _bounded_number(value: Json) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if -_MAX_METRIC_VALUE < value < _MAX_METRIC_VALUE and isfinite(value) else None
+
+
+def can_open_in_browser(url: str) -> bool:
+    """Whether an address can lead anywhere: the names of the built-in sandbox cannot."""
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0].lower()
+    return bool(host) and not host.endswith(_SANDBOX_DOMAIN)
+
+
+_SANDBOX_RESULT_NOTE = "This result was computed by rotoscope's built-in sandbox, not by the named model. "
+_SANDBOX_RUN_NOTE = "rotoscope's built-in sandbox stands in for the named model. "
+_PREDICTION_STAGES = frozenset({"watch", "fetch", "finish"})
+"""Stages that have a prediction."""
+_DEFAULT_RETENTION = 86_400.0  # seconds
+_KEY_HINT = "Set a provider key to use the model itself."
+
+
+def job_result(
+    job: Job, outputs: Sequence[Output], vault: Vault, now: float, record_type: type[JobResult] | None = None
+) -> JobResult:
+    """A job as a result.
+
+    Args:
+        job: the job.
+        outputs: its files.
+        vault: where they are kept.
+        now: the time in Unix seconds.
+        record_type: the record to fill; that of the job's tool by default.
+    """
+    contract = TOOLS[job.tool].result
+    wanted = record_type or (contract if issubclass(contract, JobResult) else JobResult)
+    warnings = [*_result_warnings(job), *_missing_file_warnings(job, outputs, vault, now)]
+    media = _media_fields(job, outputs, vault, now)
+    given = provider_run(job, _provider_files(job, outputs, now))
+    fields = {**_common_fields(job, now), **media, "provider_run": given, "warnings": warnings}
+    return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
+
+
+def job_summary(job: Job) -> JobSummary:
+    """A job as one line of a list."""
+    return JobSummary(
+        job_id=job.id,
+        status=_result_status(job),
+        tool=job.tool,
+        model=job.model,
+        sandbox=job.sandbox,
+        progress=job.progress,
+        message=job.message,
+        created_at=timestamp(job.created_at),
+    )
+
+
+def _common_fields(job: Job, now: float) -> dict[str, object]:
+    data = job.data
+    return {
+        "job_id": job.id,
+        "status": _result_status(job),
+        "tool": job.tool,
+        "model": job.model,
+        "provider": job.provider,
+        "sandbox": job.sandbox,
+        "progress": job.progress,
+        "message": job.message,
+        "elapsed_seconds": round(max((job.finished_at or now) - job.created_at, 0.0), 3),
+        "expected_seconds": data.get("expected_seconds"),
+        "cost": Cost(estimate_usd=_stored_number(data.get("estimate_usd")), charged_usd=_charge_usd(job)),
+        "seed": data.get("seed"),
+        "request": dict(job.args),
+        "next_step": _next_step(job),
+        "error": _result_problem(job),
+        "metrics": metrics_of(job),
+        "credits_left": credits_left(job),
+        "stale_since": timestamp(stale) if (stale := _stored_number(data.get("stale_since"))) is not None else None,
+    }
+
+
+def _result_status(job: Job) -> Status:
+    """A job that was given back waits for somebody to drive it, while its run goes on at the provider."""
+    return "running" if job.state == "queued" and job.stage in _PREDICTION_STAGES else job.state
+
+
+def _media_fields(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
+    files = {(o.role, o.n): _file_fields(job, o, vault, now) for o in outputs if vault.find(o.artifact.sha256)}
+    result = job.data.get("result")
+    found = result if isinstance(result, dict) else {}
+    measured = found.get("masks")
+    masks = [
+        {**one, "media": files["mask", n]}
+        for n, one in enumerate(measured if isinstance(measured, list) else [])
+        if isinstance(one, dict) and ("mask", n) in files
+    ]
+    return {
+        "masks": masks,
+        "overlay": files.get(("overlay", 0)),
+        "coco": files.get(("coco", 0)),
+        "text": found.get("text"),
+        "segments": found.get("segments") or [],
+        "mask_selects": job.data.get("mask_selects"),
+        "video": files.get(("video", 0)),
+        "poster": files.get(("poster", 0)),
+        "filmstrip": files.get(("filmstrip", 0)),
+        "files": [file for (role, _), file in files.items() if role == "raw"] if job.state == "failed" else [],
+    }
+
+
+def _is_at_provider(job: Job, output: Output, now: float) -> bool:
+    """Whether anybody can open a file at the provider now."""
+    url, expires = output.source_url, output.source_expires_at
+    if url is None or not url.startswith("https://") or not can_open_in_browser(url):
+        return False
+    # Where no provider says how long it keeps a file, it surely does for a while.
+    return now < ((job.finished_at or now) + _DEFAULT_RETENTION if expires is None else expires)
+
+
+def _provider_files(job: Job, outputs: Sequence[Output], now: float) -> list[ProviderFile]:
+    """What the provider gave and still keeps, where none of the result's files has its address."""
+    if job.state not in ENDED_STATES:
+        return []
+    raw = [output for output in outputs if output.role == "raw" and _is_at_provider(job, output, now)]
+    told = {output.source_url for output in outputs if output.role != "raw" or job.state == "failed"}
+    return [
+        ProviderFile(url=str(one.source_url), expires_at=_optional_timestamp(one.source_expires_at))
+        for one in raw
+        if one.source_url not in told
+    ]
+
+
+def _optional_timestamp(seconds: float | None) -> str | None:
+    return None if seconds is None else timestamp(seconds)
+
+
+def _file_fields(job: Job, output: Output, vault: Vault, now: float) -> Mapping[str, object]:
+    """A file with its addresses."""
+    kept = output.artifact
+    path = vault.find(kept.sha256)
+    source, expires = output.source_url, output.source_expires_at
+    if source is not None and not can_open_in_browser(source):
+        source, expires = None, None
+    return {
+        "url": source if _is_at_provider(job, output, now) else path.as_uri() if path else "",
+        "path": str(path),
+        "uri": f"artifact://{kept.sha256}",
+        "content_type": kept.content_type,
+        **kept.facts,
+        "file_size": kept.size,
+        "sha256": kept.sha256,
+        "source_url": source,
+        "source_expires_at": _optional_timestamp(expires),
+    }
+
+
+def _result_warnings(job: Job) -> list[str]:
+    known = job.data.get("warnings")
+    warnings = [str(one) for one in known] if isinstance(known, list) else []
+    title = job.data.get("uncancellable")
+    if title:
+        warnings.append(f"{title} cannot stop a run: it is charged when it succeeds, and its result is kept.")
+    if not job.sandbox:
+        return warnings
+    return [(_SANDBOX_RESULT_NOTE if job.state == "succeeded" else _SANDBOX_RUN_NOTE) + _KEY_HINT, *warnings]
+
+
+def _missing_file_warnings(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list[str]:
+    """What belongs to a result and is no longer here is told by name, with where it still is."""
+    told = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
+    lost = [o for o in outputs if o.role in told and vault.find(o.artifact.sha256) is None]
+    if not lost or job.state not in ("succeeded", "failed"):
+        return []
+    names = ", ".join(f"{output.role}/{output.n}" if output.role in ("mask", "raw") else output.role for output in lost)
+    words = [f"Files of this result are no longer in the results folder {vault.folder}: {names}."]
+    raw = {output.n: output for output in outputs if output.role == "raw"}
+    # What was made of a file of the model's can be made again of that.
+    origins = [raw.get(o.n, o) if o.role == "mask" else o for o in lost]
+    for url, expires in dict.fromkeys((o.source_url, o.source_expires_at) for o in origins if o.source_url):
+        if expires is None or expires > now:
+            until = f" until {timestamp(expires)}" if expires is not None else ""
+            words.append(f"What the model gave is at {url}{until}.")
+    return [" ".join(words)]
+
+
+def _result_problem(job: Job) -> Problem | None:
+    if job.error is None:
+        return None
+    said = job.error.get("said")
+    message = job.error["message"]
+    if said:
+        message = f"{message} The provider's words: {said!r}"
+    return Problem(code=job.error["code"], message=message, hint=job.error.get("hint", ""))
+
+
+def _next_step(job: Job) -> str:
+    match job.state:
+        case "queued" | "running":
+            return f"Call get_job with job_id {job.id} and wait_seconds to wait for the result."
+        case "succeeded":
+            return "Show or open a file by its path, or pass its uri to another tool."
+        case "cancelled":
+            return "Call the tool again if the result is wanted after all."
+        case _:
+            return (job.error or {}).get("hint") or "Read the error, change the request and call again."
+
+
+def _charge_usd(job: Job) -> float | None:
+    """The sandbox charges nothing. What a run has cost is known once it has ended, if at all."""
+    return 0.0 if job.sandbox else _stored_number(job.data.get("charged_usd"))
+
+
+def _stored_number(value: Json | None) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

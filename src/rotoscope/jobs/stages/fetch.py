@@ -1,0 +1,341 @@
+"""The stage that brings a result home, before its provider removes it; again and again, as long as it may be there."""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+
+from rotoscope.contracts.times import timestamp
+from rotoscope.errors import (
+    OutputLost,
+    PredictionFailed,
+    ProviderError,
+    RotoscopeError,
+    SlowHost,
+    StorageFailed,
+    TooLarge,
+    UserMistake,
+)
+from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.dispatcher import LeaseGuard
+from rotoscope.jobs.run_times import expiry, number_or_none, retention_seconds
+from rotoscope.jobs.stages.reconcile import runner_without_recorder
+from rotoscope.media.sniff import content_type_of, is_image, is_video
+from rotoscope.media.vault import StoredFile
+from rotoscope.models.outputs import MAX_URL_LENGTH, ModelOutput, OutputFile, extract_output
+from rotoscope.providers.http.egress import is_allowed_host
+from rotoscope.providers.http.messages import Json
+from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting, ticket_from_json
+from rotoscope.store.records import Artifact, Job, Output, Patch
+
+__all__ = ["MAX_OUTPUT_BYTES", "fetch", "fetch_again", "read_job_output"]
+
+MAX_OUTPUT_BYTES = 512 * 1024 * 1024
+_MAX_RESULT_BYTES = 2 * MAX_OUTPUT_BYTES  # of all files of one result together
+_MAX_FETCH_SECONDS = 3600.0  # seconds of fetching over all tries, the pauses between them not counted in
+_MAX_REFUSALS = 3  # for an answer that will hardly change
+_REFUSAL_CODES = frozenset({"output_blocked", "not_media", "too_large", "url_malformed", "url_scheme", "url_blocked"})
+_LONGEST_PAUSE = 300.0  # seconds
+_FIRST_REFRESH, _REFRESH_EVERY = 2, 4  # tries: addresses are asked for anew after so many
+_MAX_ADDRESSES_SHOWN = 5  # addresses in one warning
+_MAX_ADDRESS_SHOWN = 500  # characters of an address in a message; longer ones are in the hint alone
+_SNIFF_BYTES = 64
+_PAID_HINT = "The run was probably charged; look for its result at the provider."
+_RETRYABLE_ERRORS = (OutputLost, ProviderError, UserMistake, StorageFailed)
+
+
+async def fetch(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
+    """Copy every file of the output into the vault.
+
+    An address that does not answer, a file that comes short and a disk that is full may all be over the next time, and
+    what was paid for is there as long as the provider keeps it. So it is tried again, with growing pauses, and anybody
+    who looks at the job reads where the result is and until when.
+
+    Raises:
+        OutputLost: it cannot be fetched, or could not be as long as the provider keeps it.
+        PredictionFailed: there is no result in the output.
+    """
+    fetching = _ResultFetcher(context, job, job.data.get("output"), number_or_none(job.data.get("unfetched")) or 0.0)
+    while True:
+        try:
+            return await fetching.fetch_all()
+        except _RETRYABLE_ERRORS as error:
+            await fetching.wait_for_retry(error)
+
+
+async def fetch_again(context: JobContext, job: Job) -> Sequence[Output]:
+    """Fetch the files of an output once more, now or not at all; new addresses are asked for where the old are over.
+
+    Raises:
+        RotoscopeError: it does not succeed now.
+    """
+    fetching = _ResultFetcher(context, job, job.data.get("output"))
+    try:
+        return (await fetching.fetch_all()).outputs
+    except OutputLost:
+        if not await fetching.refresh_output():
+            raise
+    return (await fetching.fetch_all()).outputs
+
+
+def read_job_output(context: JobContext, job: Job, output: Json = None) -> ModelOutput:
+    """What the output of a job holds; as the job has it, or as it was told anew.
+
+    Raises:
+        PredictionFailed: there is no result in it.
+    """
+    metrics = job.data.get("metrics")
+    known = job.data.get("output") if output is None else output
+    told = metrics if isinstance(metrics, dict) else {}
+    found = extract_output(context.manifest(job), known, told, partial(_is_provider_address, context, job))
+    # Only the sandbox speaks for itself in our voice; the same field of anybody else's is just one of many.
+    return found if job.sandbox else replace(found, notice=None)
+
+
+def _is_provider_address(context: JobContext, job: Job, url: str) -> bool:
+    """Whether an address is the provider's own: on a host for its outputs, or where the operator says that it is."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    provider = context.provider(job)
+    usual = {urlsplit(base).netloc.lower() for base in provider.bases.values()}
+    named = {urlsplit(base).netloc.lower() for base in context.dialects[job.provider].bases.values()} - usual
+    return is_allowed_host(host, provider.output_hosts) or parts.netloc.lower() in named
+
+
+@dataclass(slots=True)
+class _ResultFetcher:
+    """One job's result on its way home.
+
+    Attributes:
+        output: what the provider has said, with the addresses that are tried.
+        elapsed_seconds: the seconds that were seen to pass since the first try.
+        files: what is here already, by its address.
+        skipped: what is not fetched, because all together it would be too large.
+        source: what was tried last.
+        fetch_seconds: the seconds that all tries together have taken.
+    """
+
+    context: JobContext
+    job: Job
+    output: Json
+    elapsed_seconds: float = 0.0
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    skipped: list[OutputFile] = field(default_factory=list)
+    fetch_seconds: float = 0.0
+    source: OutputFile = field(default_factory=lambda: OutputFile(""))
+    pause: float = 1.0
+    tries: int = 0
+    refusals: int = 0
+    counted_at: float = field(default_factory=anyio.current_time)
+
+    async def fetch_all(self) -> Patch:
+        """Fetch what is not here yet."""
+        found = read_job_output(self.context, self.job, self.output)
+        sources = [*found.masks, *([found.video] if found.video else [])]
+        begun, self.skipped = anyio.current_time(), []
+        try:
+            for self.source in sources:
+                if self.source.url not in self.files:
+                    await self._fetch_next()
+        finally:
+            self.fetch_seconds += anyio.current_time() - begun
+        here = [source for source in sources if source.url in self.files]
+        outputs = tuple(_raw_output(self.context, self.job, n, self.files[s.url], s) for n, s in enumerate(here))
+        known: dict[str, Json] = {"output": self.output, "unfetched": 0.0, "warnings": self._skip_warnings()}
+        return Patch(stage="finish", data=known, outputs=outputs, message="Measuring the result.", progress=0.97)
+
+    async def _fetch_next(self) -> None:
+        """Fetch one file, unless all files together would be too large: then it is left where it is, and told."""
+        room = _MAX_RESULT_BYTES - sum(kept.size for kept in self.files.values())
+        try:
+            if room > 0:
+                self.files[self.source.url] = await _fetch_source(
+                    self.context, self.job, self.source, min(room, MAX_OUTPUT_BYTES)
+                )
+        except TooLarge:
+            if not self.files or room >= MAX_OUTPUT_BYTES:
+                raise
+            room = 0
+        if room <= 0:
+            self.skipped.append(self.source)
+
+    def _skip_warnings(self) -> list[Json]:
+        known = self.job.data.get("warnings")
+        earlier = list(known) if isinstance(known, list) else []
+        if not self.skipped:
+            return earlier
+        at = " ".join(one.url for one in self.skipped[:_MAX_ADDRESSES_SHOWN] if len(one.url) <= _MAX_ADDRESS_SHOWN)
+        words = (
+            f"{len(self.skipped)} of {len(self.skipped) + len(self.files)} files of the result were not "
+            f"fetched, because "
+            f"together they have more than {_MAX_RESULT_BYTES // 1024**2} MB. {self._location_of_skipped(at)}"
+        )
+        return [*(one for one in earlier if one != words), words]
+
+    def _location_of_skipped(self, at: str) -> str:
+        title, until = self.context.provider(self.job).title, expiry(self.context, self.job)
+        kept = f" until {timestamp(until)}" if until is not None else ""
+        return f"They are at {title}{kept}{': ' if at else '.'}{at}"
+
+    async def wait_for_retry(self, error: RotoscopeError) -> None:
+        """Wait until the next try, and ask for new addresses now and then.
+
+        Raises:
+            OutputLost: there is none; says where the result is and until when.
+        """
+        self._add_elapsed(0.0)
+        self.tries += 1
+        self.refusals += error.code in _REFUSAL_CODES or isinstance(error, SlowHost)
+        if not self._can_retry(error):
+            raise self._output_lost_error(error) from error
+        await self._report_delay(error)
+        await self.context.sleep(self.pause)
+        self._add_elapsed(self.pause)
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+        if not isinstance(error, StorageFailed) and self.tries % _REFRESH_EVERY in (_FIRST_REFRESH, 0):
+            await self.refresh_output()
+
+    async def refresh_output(self) -> bool:
+        """Ask the provider for its output once more; whether it says anything new."""
+        fresh = await _ask_for_output(self.context, self.job)
+        if fresh is None or fresh == self.output:
+            return False
+        with contextlib.suppress(PredictionFailed):
+            read_job_output(self.context, self.job, fresh)
+            self.output = fresh
+        return self.output == fresh
+
+    def _add_elapsed(self, at_least: float) -> None:
+        now = anyio.current_time()
+        self.elapsed_seconds, self.counted_at = self.elapsed_seconds + max(at_least, now - self.counted_at), now
+
+    def _can_retry(self, error: RotoscopeError) -> bool:
+        """Whether the next try may succeed: what was refused hardly changes, and what lay in the reply is gone."""
+        if not self.source.url.startswith("http"):
+            return isinstance(error, StorageFailed)
+        goes_on = self.refusals < _MAX_REFUSALS and self.fetch_seconds < _MAX_FETCH_SECONDS
+        return goes_on and self.elapsed_seconds < retention_seconds(self.context, self.job)
+
+    async def _report_delay(self, error: RotoscopeError) -> None:
+        """Who looks at the job learns what is waited for, and where the result is meanwhile."""
+        title = self.context.provider(self.job).title
+        if isinstance(error, StorageFailed):
+            why = f"its result cannot be kept here: {error.message} It is fetched as soon as there is room."
+            hint = f"Make room in {self.context.vault.folder}. {self._location_hint}"
+        else:
+            why, hint = (
+                f"its result cannot be fetched just now: {error.message} It is tried again.",
+                self._location_hint,
+            )
+        message = f"{title} has finished, but {why}"
+        if len(self.source.url) <= _MAX_ADDRESS_SHOWN:
+            message = f"{message} {self._location_hint}"
+        problem = {"code": _error_code(error), "message": message, "hint": hint}
+        patch = Patch(data={"unfetched": self.elapsed_seconds}, error=problem, message=message, event="progress")
+        with contextlib.suppress(StorageFailed):
+            await self.context.advance(self.job, patch)
+
+    @property
+    def _location_hint(self) -> str:
+        """Where a person finds the result, and until when."""
+        title, until = self.context.provider(self.job).title, expiry(self.context, self.job)
+        if not self.source.url.startswith("http"):
+            return "It came in the reply, and is kept in the ledger."
+        kept = f"which {title} keeps until {timestamp(until)}" if until is not None else f"as long as {title} keeps it"
+        if len(self.source.url) > MAX_URL_LENGTH:
+            return f"Its address is too long to be told: look at {title}, {kept}."
+        return f"Save it yourself from {self.source.url}, {kept}."
+
+    def _output_lost_error(self, error: RotoscopeError) -> OutputLost:
+        """The last word on a result that could not be brought home: it was paid for, so the user learns where it is."""
+        if isinstance(error, OutputLost) and not self.source.url.startswith("http"):
+            return error
+        title = self.context.provider(self.job).title
+        taking_up = f"rotoscope jobs resume {self.job.id} takes it up."
+        return OutputLost(
+            f"The run at {title} has finished, but its result could not be fetched: {error.message}",
+            hint=f"It was probably charged. {self._location_hint} {taking_up}",
+            code=_error_code(error),
+        )
+
+
+def _error_code(error: RotoscopeError) -> str:
+    return error.code if isinstance(error, OutputLost | TooLarge | StorageFailed) else "download_failed"
+
+
+async def _ask_for_output(context: JobContext, job: Job) -> Json:
+    """The output as the provider words it now; None when it does not."""
+    known = job.data.get("ticket")
+    if not isinstance(known, dict):
+        return None
+    runner = runner_without_recorder(context, job)
+    try:
+        seen = await runner.ask_once(Waiting(ticket_from_json(known)))
+        seen = await runner.ask_once(seen) if isinstance(seen, Ready) else seen
+    except ProviderError:
+        return None
+    return seen.output if isinstance(seen, Succeeded) and not isinstance(seen.output, Blob) else None
+
+
+def _raw_output(context: JobContext, job: Job, n: int, kept: StoredFile, source: OutputFile) -> Output:
+    artifact = Artifact(kept.sha256, kept.content_type, kept.size)
+    if not source.url.startswith("http") or len(source.url) > MAX_URL_LENGTH:
+        return Output("raw", n, artifact)
+    return Output("raw", n, artifact, source.url, expiry(context, job))
+
+
+async def _fetch_source(context: JobContext, job: Job, source: OutputFile, limit: int) -> StoredFile:
+    if source.url.startswith("artifact://"):
+        return await anyio.to_thread.run_sync(_find_in_vault, context, source.url)
+    if source.url.startswith("data:"):
+        return await anyio.to_thread.run_sync(_store_data_uri, context, source.url)
+    return await _download_to_vault(context, job, source, limit)
+
+
+async def _download_to_vault(context: JobContext, job: Job, source: OutputFile, limit: int) -> StoredFile:
+    scratch = await anyio.to_thread.run_sync(context.vault.new_scratch_path)
+    try:
+        got = await context.wire.download(job.provider, source.url, scratch, limit)
+        return await anyio.to_thread.run_sync(_move_to_vault, context, scratch, got.sha256)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _move_to_vault(context: JobContext, scratch: Path, sha256: str) -> StoredFile:
+    """The file's own bytes say what it is; what the server called it does not count."""
+    with scratch.open("rb") as file:
+        content_type = content_type_of(file.read(_SNIFF_BYTES))
+    if content_type is None or not (is_image(content_type) or is_video(content_type)):
+        raise OutputLost("The provider's result is no picture and no video.", code="not_media")
+    return context.vault.move_in(scratch, sha256, content_type)
+
+
+def _find_in_vault(context: JobContext, uri: str) -> StoredFile:
+    path = context.vault.find(uri.removeprefix("artifact://"))
+    if path is None:
+        raise OutputLost("The result is no longer in the results folder.", hint=_PAID_HINT)
+    content = path.read_bytes()
+    content_type = content_type_of(content[:_SNIFF_BYTES]) or "application/octet-stream"
+    return StoredFile(hashlib.sha256(content).hexdigest(), len(content), content_type, path)
+
+
+def _store_data_uri(context: JobContext, uri: str) -> StoredFile:
+    try:
+        content = base64.b64decode(uri.partition(",")[2], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise OutputLost("The provider's result cannot be decoded.", hint=_PAID_HINT, code="corrupt") from error
+    content_type = content_type_of(content[:_SNIFF_BYTES])
+    if content_type is None:
+        raise OutputLost("The provider's result is no picture and no video.", hint=_PAID_HINT, code="not_media")
+    return context.vault.keep(content, content_type)

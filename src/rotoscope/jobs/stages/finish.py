@@ -1,0 +1,183 @@
+"""The last stage: what was fetched becomes useful. And the same once more, when files of a result have gone."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from rotoscope.errors import OutputLost, RotoscopeError, UserMistake, WorkerLost
+from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.dispatcher import LeaseGuard
+from rotoscope.jobs.stages.fetch import MAX_OUTPUT_BYTES, fetch_again, read_job_output
+from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
+from rotoscope.jobs.stages.finish_video import finish_video
+from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
+from rotoscope.media.image.coco import file_name_of
+from rotoscope.media.worker_files import scratch_file_stem, store_worker_files
+from rotoscope.models.outputs import ModelOutput
+from rotoscope.providers.http.messages import Json
+from rotoscope.store.records import Job, Output, Patch
+
+__all__ = ["finish", "restore_files"]
+
+_MAX_REFETCHES = 3  # times; more often something here removes what is kept
+_log = logging.getLogger(__name__)
+
+
+async def finish(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
+    """Make the result useful: measure and pair masks, or look into the video.
+
+    A file that has gone meanwhile is fetched again, from where it came.
+    """
+    found, raw = read_job_output(context, job), await _raw_outputs(context, job)
+    gone = [output for output in raw if context.vault.find(output.artifact.sha256) is None]
+    if gone or not (raw or found.is_text_only):
+        return _patch_to_refetch(job, gone)
+    return _patch_of_result(job, found, await _finish_in_worker(context, job, found, raw))
+
+
+async def restore_files(context: JobContext, job: Job) -> None:
+    """Put files of a result back that are no longer in the vault: fetched again, or made again from what was fetched.
+
+    The end of the job stays as it is, and what cannot be put back now stays away: the report names it.
+    """
+    if job.state != "succeeded":
+        return
+    try:
+        outputs = await context.ledger.outputs(job.id)
+        if all(context.vault.find(output.artifact.sha256) for output in outputs):
+            return
+        raw = [output for output in outputs if output.role == "raw"]
+        if not all(context.vault.find(output.artifact.sha256) for output in raw):
+            raw = list(await fetch_again(context, job))
+        finished = await _finish_in_worker(context, job, read_job_output(context, job), raw)
+        await context.ledger.restore_outputs(job.id, [*raw, *finished.outputs])
+    except RotoscopeError as error:
+        _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)
+
+
+def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:
+    """Back to where a missing file came from.
+
+    Raises:
+        OutputLost: it came in the reply itself, or is gone again and again.
+    """
+    known = job.data.get("fetched_again")
+    times = known if isinstance(known, int) else 0
+    if times >= _MAX_REFETCHES or not all(output.source_url for output in missing):
+        names = ", ".join(output.artifact.sha256 for output in missing)
+        raise OutputLost(
+            f"A file of the result is no longer in the results folder: {names}.",
+            hint="The run was probably charged; look for its result at the provider.",
+        )
+    message = "A file of the result has gone from the results folder; it is fetched again."
+    return Patch(stage="fetch", data={"fetched_again": times + 1}, message=message)
+
+
+async def _raw_outputs(context: JobContext, job: Job) -> list[Output]:
+    return [output for output in await context.ledger.outputs(job.id) if output.role == "raw"]
+
+
+async def _finish_in_worker(context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output]) -> FinishResult:
+    """The result, made in a worker and kept by this process.
+
+    Raises:
+        OutputLost: what came back costs too much to read, or makes its decoder crash.
+        WorkerLost: the worker was ended from outside, which says nothing of the result: it is tried again.
+    """
+    with scratch_file_stem(context.vault) as stem:
+        try:
+            finished = await _process_outputs(context, job, found, raw, stem)
+        except WorkerLost:
+            raise
+        except UserMistake as error:
+            raise OutputLost(
+                f"What the model gave cannot be used: {error.message}",
+                hint="The run was probably charged; the file is kept and listed under files.",
+                code=error.code,
+            ) from error
+        await anyio.to_thread.run_sync(store_worker_files, context.vault, finished.new_files)
+    return finished
+
+
+async def _process_outputs(
+    context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output], stem: Path
+) -> FinishResult:
+    if found.video is not None:
+        path = _path_in_vault(context, raw[0])
+        return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
+    return await _process_masks(context, job, found, raw, stem)
+
+
+async def _process_masks(
+    context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output], stem: Path
+) -> FinishResult:
+    picture = await _find_picture(context, job)
+    work = MaskWork(
+        raw=[(_path_in_vault(context, output), output) for output in raw],
+        picture=picture,
+        file_name=_file_name(context, job, picture),
+        text=found.text,
+        names=[found.masks[output.n].label for output in raw],
+        omitted_count=found.excess_count + len(found.masks) - len(raw),
+        frame=context.manifest(job).outputs.frame,
+        has_location=bool(job.args.get("points") or job.args.get("box")),
+        label=str(job.data.get("label") or "mask"),
+        score=found.notice.confidence if found.notice else None,
+        is_description=context.manifest(job).tool == "describe_with_masks",
+        with_overlay=job.args.get("overlay") is not False,
+    )
+    try:
+        return await context.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
+    finally:
+        if picture is not None and picture.parent == context.vault.folder / "scratch":
+            picture.unlink(missing_ok=True)
+
+
+def _file_name(context: JobContext, job: Job, picture: Path | None) -> str:
+    """What the picture is called by who gave it; one of ours is called as its file in the results folder."""
+    given = str(job.args.get("image") or "").strip()
+    if given.lower().startswith("artifact://"):
+        picture = context.vault.find(given.partition("://")[2].strip("/")) or picture
+    elif not given.lower().startswith("job://"):
+        return file_name_of(given)
+    return picture.name if picture is not None else file_name_of(given)
+
+
+def _path_in_vault(context: JobContext, output: Output) -> Path:
+    path = context.vault.find(output.artifact.sha256)
+    if path is None:
+        raise OutputLost(
+            "A file of the result is no longer in the results folder.", hint="Look for it at the provider."
+        )
+    return path
+
+
+def _patch_of_result(job: Job, found: ModelOutput, finished: FinishResult) -> Patch:
+    earlier = job.data.get("warnings")
+    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *found.warnings, *finished.warnings]
+    if found.notice and found.notice.text:
+        warnings.insert(0, found.notice.text)
+    data: dict[str, Json] = {"result": dict(finished.result), "warnings": warnings}
+    if finished.problem is not None:
+        message = finished.problem["message"]
+        return Patch(state="failed", error=finished.problem, data=data, outputs=finished.outputs, message=message)
+    return Patch(stage="done", state="succeeded", data=data, outputs=finished.outputs, message="Done.", progress=1.0)
+
+
+async def _find_picture(context: JobContext, job: Job) -> Path | None:
+    """The picture that the model saw: ours, or fetched now for the overlay; None when that fails."""
+    value = str(job.data.get("picture") or "")
+    if value.startswith("artifact://"):
+        return context.vault.find(value.removeprefix("artifact://"))
+    if not value.startswith("https://"):
+        return None
+    scratch = await anyio.to_thread.run_sync(context.vault.new_scratch_path)
+    try:
+        await context.wire.fetch(value, scratch, MAX_OUTPUT_BYTES)
+    except RotoscopeError:
+        scratch.unlink(missing_ok=True)
+        return None
+    return scratch

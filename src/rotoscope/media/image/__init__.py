@@ -1,0 +1,1 @@
+"""Pictures and masks. Pure, but for the decoding and encoding of files."""

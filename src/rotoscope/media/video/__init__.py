@@ -1,0 +1,1 @@
+"""Videos, sounds and mask videos: probing, limits, remuxing, stills."""

@@ -1,0 +1,197 @@
+"""Frames as people see them: which are shown at all, how wide their pixels are, and which way is up.
+
+A file may store frames narrower or wider than they are shown (pixels that are no squares), and turned. What is
+measured, shown and sent here is always what a player shows: the stored width is scaled by the shape of the pixels, the
+height is kept, and then the picture is turned.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.sidedata.sidedata import SideDataContainer
+    from av.stream import Stream
+    from av.video.format import VideoFormat
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+    from PIL import Image
+
+__all__ = [
+    "SQUARE",
+    "bits_per_pixel",
+    "display_matrix_of",
+    "display_size",
+    "frames_at",
+    "is_hidden_frame",
+    "is_hidden_packet",
+    "pixel_aspect",
+    "rotate_upright",
+    "square_pixel_size",
+    "upright_picture",
+]
+
+SQUARE = Fraction(1)
+_SQUARE_TOLERANCE = Fraction(1, 100)  # from a square, within which pixels count as squares: programs round sizes
+_MAX_PIXEL_ASPECT = 8  # times as wide as high, or the other way; beyond, the file is taken to be mistaken
+_SEEK_PIXEL_BUDGET = 1_200_000_000  # decoded on the way to all places of one picture, together
+_MAX_SEEK_FRAMES = 300  # frames decoded on the way to one place
+_MAX_SCALED_ASPECT = 4  # times its height, for a picture that is scaled
+
+
+def pixel_aspect(stream: "VideoStream") -> Fraction:
+    """The width of a stored pixel over its height, by the file and its pictures; 1 where nobody says, or nearly."""
+    said = stream.sample_aspect_ratio
+    if (
+        not said
+        or said <= 0
+        or not Fraction(1, _MAX_PIXEL_ASPECT) <= said <= _MAX_PIXEL_ASPECT
+        or abs(said - 1) <= _SQUARE_TOLERANCE
+    ):
+        return SQUARE
+    return Fraction(said)
+
+
+def square_pixel_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """The size of a stored picture once its pixels are squares."""
+    return max(round(width * aspect), 1), height
+
+
+def display_size(frame: "VideoFrame", aspect: Fraction) -> tuple[int, int]:
+    """Width and height of a frame as it is shown, upright."""
+    width, height = square_pixel_size(frame.width, frame.height, aspect)
+    turn = display_matrix_of(frame)
+    return (height, width) if turn and turn[1] else (width, height)
+
+
+def display_matrix_of(frame: "VideoFrame") -> tuple[tuple[int, ...], bool] | None:
+    """How the picture must be turned to be upright.
+
+    Returns:
+        The display matrix (nine numbers, as FFmpeg has it) and whether it swaps width and height; None without one.
+    """
+    for data in cast("SideDataContainer", frame.side_data):  # which the type says wrongly
+        if data.type.name == "DISPLAYMATRIX":
+            matrix = struct.unpack("=9i", bytes(data)[:36])
+            return matrix, abs(matrix[1]) > abs(matrix[0])
+    return None
+
+
+def bits_per_pixel(form: "VideoFormat") -> int:
+    """How many bits one pixel takes in memory: each part in whole bytes, colours of fewer pixels as their share."""
+    bits = Fraction(0)
+    for part in form.components:
+        share = Fraction(form.chroma_width(64) * form.chroma_height(64), 64 * 64) if part.is_chroma else Fraction(1)
+        bits += share * 8 * -(-part.bits // 8)
+    return math.ceil(bits)
+
+
+def is_hidden_packet(packet: "Packet[Stream]") -> bool:
+    """Whether a player shows nothing of a packet: an edit list cuts it away, or it ends before the film begins."""
+    if packet.is_discard:
+        return True
+    return packet.pts is not None and packet.pts < 0 and packet.pts + (packet.duration or 0) <= 0
+
+
+def is_hidden_frame(frame: "VideoFrame") -> bool:
+    """Whether a frame ends before the film begins; frames that an edit list names are dropped by decoders."""
+    return frame.pts is not None and frame.pts < 0 and frame.pts + (frame.duration or 0) <= 0
+
+
+def frames_at(
+    container: "InputContainer", pictures: "VideoStream", first: "VideoFrame", times: Sequence[float]
+) -> "Iterator[VideoFrame]":
+    """The frames that follow some times, or the last one before.
+
+    Where a key frame stands nearer, what is between is skipped; where none does, at most 300 frames are decoded, and
+    fewer where they are large.
+
+    Args:
+        container: an open file that was read to its end once, so that its index is complete.
+        pictures: its stream of pictures.
+        first: its first frame, for a clip of which no other can be had.
+        times: in seconds of the file, rising.
+    """
+    unit = pictures.time_base or Fraction(1, 1000)
+    share = _SEEK_PIXEL_BUDGET // (max(len(times), 1) * first.width * first.height)
+    farthest = min(max(share, 1), _MAX_SEEK_FRAMES)
+    frame, frames = first, None
+    for time in times:
+        jump = frames is None or _key_frame_time(pictures, time) > (frame.time or 0.0)
+        if frames is None or jump:
+            container.seek(int(time / unit), stream=pictures)
+            frames = _decode_shown_frames(container, pictures, farthest)
+        if jump or (frame.time or 0.0) < time:
+            for following in islice(frames, farthest):
+                frame = following
+                if (frame.time or 0.0) >= time:
+                    break
+        yield frame
+
+
+def upright_picture(frame: "VideoFrame", aspect: Fraction, height: int | None = None) -> "Image.Image":
+    """The frame as an RGB picture of square pixels that stands upright.
+
+    Args:
+        frame: as it was decoded.
+        aspect: of its pixels.
+        height: of the picture in pixels, which is then at most four times as wide; None for its full size.
+    """
+    from PIL import Image
+
+    width, tall = display_size(frame, aspect)
+    scale = min(height / tall, _MAX_SCALED_ASPECT * height / width) if height else 1.0
+    across, down = square_pixel_size(frame.width, frame.height, aspect)
+    size = max(round(across * scale), 1), max(round(down * scale), 1)
+    return rotate_upright(Image.fromarray(frame.reformat(*size, "rgb24", threads=1).to_ndarray()), frame)
+
+
+def rotate_upright(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":
+    """A picture of a frame, turned as the frame must be to stand upright."""
+    from PIL.Image import Transpose
+
+    turns = {
+        (-1, 0, 0, 1): Transpose.FLIP_LEFT_RIGHT,
+        (-1, 0, 0, -1): Transpose.ROTATE_180,
+        (1, 0, 0, -1): Transpose.FLIP_TOP_BOTTOM,
+        (0, 1, 1, 0): Transpose.TRANSPOSE,
+        (0, 1, -1, 0): Transpose.ROTATE_270,
+        (0, -1, -1, 0): Transpose.TRANSVERSE,
+        (0, -1, 1, 0): Transpose.ROTATE_90,
+    }
+    turn = display_matrix_of(frame)
+    signs = tuple((value > 0) - (value < 0) for value in (*turn[0][:2], *turn[0][3:5])) if turn else ()
+    return picture.transpose(turns[signs]) if signs in turns else picture
+
+
+def _decode_shown_frames(container: "InputContainer", pictures: "VideoStream", most: int) -> "Iterator[VideoFrame]":
+    """The frames from where the file is read now; what is broken in between is passed over, for people's eyes only.
+
+    Frames that are not shown cost as much as others: of `most` packets on end at least one must give a frame.
+    """
+    from av.error import InvalidDataError
+
+    since = 0
+    for packet in container.demux(pictures):
+        since += 1
+        try:
+            frames = [frame for frame in pictures.decode(packet) if not is_hidden_frame(frame)]
+        except InvalidDataError:
+            continue
+        if frames:
+            since = 0
+        elif since > most:
+            return
+        yield from frames
+
+
+def _key_frame_time(pictures: "VideoStream", time: float) -> float:
+    """When the last key frame before a time stands, in seconds; minus infinity when the file's index does not tell."""
+    unit = pictures.time_base or Fraction(1, 1000)
+    found = pictures.index_entries.search_timestamp(int(time / unit))
+    return float(pictures.index_entries[found].timestamp * unit) if found >= 0 else -math.inf

@@ -1,0 +1,84 @@
+"""Inputs that follow the video which is edited: what to choose when the user chose nothing. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rotoscope.models.manifest import Input, Manifest
+from rotoscope.providers.http.messages import Json
+
+__all__ = ["ClipShape", "arguments_for_clip"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipShape:
+    """What is known of a video: size in pixels and number of frames."""
+
+    width: int
+    height: int
+    frames: int
+
+
+def arguments_for_clip(
+    manifest: Manifest, asked: Mapping[str, Json], clip: ClipShape
+) -> tuple[dict[str, Json], list[str]]:
+    """Arguments that the user left open and that should follow the clip, and what to say of them.
+
+    Returns:
+        The arguments to use, by name, and sentences for the user.
+    """
+    chosen: dict[str, Json] = {}
+    notes: list[str] = []
+    for field in manifest.inputs.values():
+        if field.fits == "size" and field.argument and asked.get(field.argument) is None:
+            size = _nearest_size(field, clip)
+            if size != field.default:
+                chosen[field.argument] = size
+                notes.append(f"{field.argument} was set to {size}, because the video is {clip.width}x{clip.height}.")
+        if field.fits == "frames" and field.argument:
+            notes += _fit_frame_count(field, asked.get(field.argument), clip, chosen)
+    return chosen, notes
+
+
+def _nearest_size(field: Input, clip: ClipShape) -> str:
+    """The choice whose shape is nearest to the clip's; of equal shapes, the one of the model's own default area."""
+    usual = _size_area(str(field.default))
+
+    def distance(choice: str) -> tuple[float, int]:
+        width, height = _parse_size(choice)
+        wide, narrow = sorted((width * clip.height, height * clip.width), reverse=True)
+        # Shapes within a tenth of each other count as the same.
+        return round(10 * (wide / narrow - 1)), abs(_size_area(choice) - usual)
+
+    return min((str(choice) for choice in field.choices), key=distance)
+
+
+def _fit_frame_count(field: Input, given: Json, clip: ClipShape, chosen: dict[str, Json]) -> list[str]:
+    assert field.argument is not None
+    wanted = given if isinstance(given, int) else int(field.maximum or 0)
+    if wanted <= clip.frames:
+        left = clip.frames - wanted
+        return [_shortening_note(wanted, clip.frames)] if left else []
+    if given is not None:
+        return [f"{field.argument} is {given}, but the video has only {clip.frames} frames."]
+    step = field.step or 1
+    most = max(field.offset, (clip.frames - field.offset) // step * step + field.offset)
+    chosen[field.argument] = most
+    return [f"{field.argument} was set to {most}, because the video has {clip.frames} frames."]
+
+
+def _shortening_note(wanted: int, frames: int) -> str:
+    """Upstream, the model spreads its frames over the whole film; no document says what an endpoint does."""
+    return (
+        f"The result has {wanted} frames, the video has {frames}: whether the first ones are edited, or some that are "
+        f"spread over the whole film, is not known. Give a film of {wanted} frames to be sure."
+    )
+
+
+def _parse_size(size: str) -> tuple[int, int]:
+    width, _, height = size.partition("*")
+    return int(width), int(height)
+
+
+def _size_area(size: str) -> int:
+    width, height = _parse_size(size)
+    return width * height

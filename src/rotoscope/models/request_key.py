@@ -1,0 +1,149 @@
+"""What a request means: every spelling of one request becomes one record, and another request another. Pure.
+
+A caller that gave up waiting asks again in its own words: with a default named, a list left empty, a blank after the
+prompt. Who compares what was typed pays twice for it. So what is compared is what the model would be given: trimmed,
+with what the provider fills in filled in, numbers by their value and media by the hash of their content.
+
+A planned call as the ledger keeps it. Pure.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.plan import CallPlan
+from rotoscope.providers.http.messages import Json
+from rotoscope.providers.states import Call
+
+__all__ = [
+    "call_digest",
+    "call_from_json",
+    "call_to_json",
+    "canonical_request",
+    "request_and_price_keys",
+    "trim_arguments",
+]
+
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def trim_arguments(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[str, Json]:
+    """The arguments as they are meant: texts without blanks at their ends, none that is empty, choices as offered.
+
+    Media stay as they were given: their intake knows what is wrong with a blank one.
+    """
+    media = {field.argument for field in manifest.inputs.values() if field.is_media}
+    texts = {name: value.strip() for name, value in arguments.items() if isinstance(value, str) and name not in media}
+    for field in manifest.inputs.values():
+        if field.argument in texts:
+            texts[field.argument] = field.canonical_choice(texts[field.argument])
+    return {name: value for name, value in {**arguments, **texts}.items() if value != ""}
+
+
+def canonical_request(manifest: Manifest, filled: Mapping[str, Json], skip: Iterable[str] = ()) -> dict[str, Json]:
+    """What a model is asked for, in one form for every request that asks for the same.
+
+    Args:
+        manifest: the model.
+        filled: the inputs as they are sent, media as https URLs or `artifact://` links.
+        skip: inputs that do not count.
+
+    Returns:
+        The inputs that count, by name: with the documented defaults of those that are not sent, and without those
+        that are empty, which say no more than absent ones.
+    """
+    every = {name: filled.get(name, cast("Json", field.default)) for name, field in manifest.inputs.items()}
+    counted = {name: value for name, value in every.items() if name not in set(skip)}
+    plain = {name: _canonical_value(value, is_media=manifest.inputs[name].is_media) for name, value in counted.items()}
+    return {name: value for name, value in plain.items() if value not in (None, "", [])}
+
+
+def _canonical_value(value: Json, *, is_media: bool = False) -> Json:
+    match value:
+        case list():
+            return [_canonical_value(one, is_media=is_media) for one in value]
+        case dict():
+            return {name: _canonical_value(one) for name, one in value.items()}
+        case float() if value.is_integer():
+            return int(value)
+        case str() if is_media and value.startswith("https://"):
+            return _ESCAPE.sub(_canonical_escape, value)
+        case str():
+            return value.strip()
+    return value
+
+
+def _canonical_escape(escape: re.Match[str]) -> str:
+    """One spelling of an escape, as RFC 3986 (6.2.2) has it: what needs none is plain, else hex digits are capital."""
+    byte = int(escape[1], 16)
+    return chr(byte) if byte in _UNRESERVED else escape[0].upper()
+
+
+def call_to_json(call: Call) -> dict[str, Json]:
+    """A call as plain JSON data."""
+    return {
+        "provider": call.provider,
+        "endpoint": call.endpoint,
+        "input": dict(call.input),
+        "version": call.version,
+        "form": call.form,
+        "deadline_seconds": call.deadline_seconds,
+    }
+
+
+def call_from_json(data: Json) -> Call:
+    """The call that `call_to_json` wrote."""
+    known = _as_object(data)
+    version, deadline = known.get("version"), known.get("deadline_seconds")
+    return Call(
+        provider=str(known["provider"]),
+        endpoint=str(known["endpoint"]),
+        input=_as_object(known["input"]),
+        version=str(version) if version is not None else None,
+        form=str(known["form"]),
+        deadline_seconds=int(deadline) if isinstance(deadline, int) else None,
+    )
+
+
+def _as_object(data: Json) -> dict[str, Json]:
+    return data if isinstance(data, dict) else {}
+
+
+def call_digest(call: Call) -> str:
+    """What tells one request from another: the SHA-256 (hex) of everything that is sent."""
+    return _hash_json(call_to_json(call))
+
+
+def request_and_price_keys(
+    principal: str, manifest: Manifest, plan: CallPlan, options: Mapping[str, Json]
+) -> tuple[str, str]:
+    """What tells a request from every other one, and what tells the price of one from every other price.
+
+    Both are equal for requests of one principal that ask for the same, however it is spelled (`models.meaning`): of
+    one model at one provider, in one version and form (another version is another model), with equal media by content.
+    A retry has the key of what it retries. A seed that we drew differs each time and is no part of a request; no seed
+    is part of a price.
+
+    Args:
+        principal: whose request it is.
+        manifest: the model.
+        plan: the request; its media are https URLs or named by the hash of their content.
+        options: what else changes the result or the price.
+
+    Returns:
+        The key of the request, and the key of its price.
+    """
+    call = plan.call
+    seeds = tuple(name for name, field in manifest.inputs.items() if field.drawn)
+    where: list[Json] = [principal, manifest.tool, manifest.id, call.provider, call.endpoint, call.version, call.form]
+    request, price = (canonical_request(manifest, call.input, without) for without in (plan.drawn_inputs, seeds))
+    return _hash_json([*where, dict(options), request]), _hash_json(["price", *where, dict(options), price])
+
+
+def _hash_json(value: Json) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,1 +1,0 @@
-"""Predictions: one run at a provider, from the paying request to its final state."""

@@ -1,0 +1,132 @@
+"""What a provider says in words: error texts, log lines, progress. Foreign text, so it is cleaned and capped."""
+
+import re
+from collections.abc import Iterable
+from math import isfinite
+
+from rotoscope.contracts.characters import one_line
+from rotoscope.providers.http.messages import Json, Reply
+
+__all__ = [
+    "MESSAGE_LIMIT",
+    "clean_line",
+    "error_text",
+    "header_number",
+    "is_success_word",
+    "log_lines",
+    "log_progress",
+    "reply_message",
+    "unknown_status_note",
+]
+
+MESSAGE_LIMIT = 2_000
+"""How many characters of a provider's words are kept, in each error and each log line."""
+
+_MESSAGE_KEYS = ("detail", "error", "message", "msg", "title")
+
+# The bar that tqdm draws. Both official Replicate clients read it at the start of a line only; models also put a
+# label before it ("propagate in video: 100%|...| 1/1"). The digits are bounded because the text is not ours.
+_BAR = re.compile(r"(?:[^|%]{1,200}:)?\s*([0-9]{1,3})%\s*\|.*?\|\s*([0-9]{1,9})/([0-9]{1,9})")
+
+
+def clean_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """One line of what can be seen of a text, at most `limit` long."""
+    return one_line(text, limit)
+
+
+def reply_message(reply: Reply) -> str | None:
+    """The provider's own words in an error reply, cleaned; None when it has none, as with an HTML page."""
+    parsed = reply.json()
+    return error_text(parsed) if parsed is not None else clean_line(_plain_body(reply)) or None
+
+
+def _plain_body(reply: Reply) -> str:
+    if reply.content_type not in {"", "text/plain"}:
+        return ""
+    return reply.body[: 4 * MESSAGE_LIMIT].decode("utf-8", errors="replace")
+
+
+def error_text(value: Json) -> str | None:
+    """The words in a provider's error value, cleaned: a text, or what is found under the usual names."""
+    return clean_line(_find_message(value, depth=4)) or None
+
+
+def _find_message(value: Json, depth: int) -> str:
+    match value:
+        case str():
+            return value
+        case {"msg": str(message), "loc": list(place)}:
+            return f"{'.'.join(str(step) for step in place if isinstance(step, str | int))}: {message}"
+        case dict() if depth:
+            return next(filter(None, (_find_message(value.get(name), depth - 1) for name in _MESSAGE_KEYS)), "")
+        case list() if depth:
+            return "; ".join(filter(None, (_find_message(item, depth - 1) for item in value[:10])))
+        case _:
+            return ""
+
+
+_SUCCESS_WORDS = frozenset(
+    {"success", "successful", "succeeded", "succeed", "complete", "completed", "done", "finished", "ok"}
+)
+
+
+def is_success_word(word: Json) -> bool:
+    """Whether a status that is none of the documented ones says "finished well" in other words, or in another case.
+
+    It is believed only beside an output: a word alone may mean many things.
+    """
+    return isinstance(word, str) and word.lower() in _SUCCESS_WORDS
+
+
+def unknown_status_note(word: Json) -> str:
+    """The note on a prediction whose status is none that we know."""
+    if not isinstance(word, str):
+        return "The provider reports no status."
+    return f'The provider reports a status that is not known here: "{clean_line(word, limit=40)}".'
+
+
+def log_lines(logs: Json) -> tuple[str, ...]:
+    """The log lines as a terminal would show them.
+
+    `logs` is one text (Replicate) or a list of objects with a `message` (fal). Of a line that was redrawn with
+    carriage returns the last drawing stays. Empty lines are left out.
+    """
+    match logs:
+        case str():
+            text = logs
+        case list():
+            text = "\n".join(_log_messages(logs))
+        case _:
+            text = ""
+    return tuple(filter(None, (clean_line(_last_drawing(line)) for line in text.split("\n"))))
+
+
+def _log_messages(entries: list[Json]) -> Iterable[str]:
+    for entry in entries:
+        if isinstance(entry, dict) and isinstance(message := entry.get("message"), str):
+            yield message
+
+
+def _last_drawing(line: str) -> str:
+    return next((drawing for drawing in reversed(line.split("\r")) if drawing.strip()), "")
+
+
+def log_progress(logs: tuple[str, ...]) -> float | None:
+    """The fraction, 0 to 1, that the last progress bar among the log lines shows; None without a bar."""
+    bars = (_BAR.match(line) for line in reversed(logs))
+    found = next(filter(None, bars), None)
+    if found is None:
+        return None
+    percent, done, total = map(int, found.groups())
+    return min(1.0, done / total if total else percent / 100)
+
+
+def header_number(text: str | None) -> int | float | None:
+    """The number that a header holds, or None when it holds none."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    if not isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value

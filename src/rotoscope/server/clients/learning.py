@@ -1,0 +1,160 @@
+"""How patient a client is that nobody knows, learned from how it bears what it is made to wait. Pure; clocks come in.
+
+A wait that was borne lets the next be longer, in steps; one that was cut off takes that back. A wait was borne when the
+client comes again after it was answered. It was cut off when the client cancels it, when it asks for the same while the
+answer is still to come, or when it asks for the very same again although the answer told it another number of seconds.
+"""
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+__all__ = ["CallWait", "WaitLearner"]
+
+_STEPS = (3.5, 8.0, 20.0, 45.0)  # seconds
+_SILENT_CUTOFF = 8.0  # seconds; a wait that a client which gives up in silence is not held to
+_STEP_TOLERANCE = 0.25  # seconds by which a wait of a step may fall short of it
+_WAITS_BEFORE_RETRY = (
+    4  # waits that must be borne after one that was cut off, before a longer one is tried again; doubled each time
+)
+_MAX_CALLS = 64  # jobs and requests whose last wait is known
+
+
+@dataclass(slots=True)
+class CallWait:
+    """One call while it is open, and what became of it. Times are seconds of one monotonic clock.
+
+    Attributes:
+        started_at: when the request came in.
+        budget: how long it may stay open.
+        requested_seconds: how many seconds it asked to wait; None where it could not say.
+        advised_seconds: how many seconds its answer told the client to ask for; None where it told none.
+        ended_at: when it was answered or cut off; None while it is open.
+    """
+
+    started_at: float
+    budget: float
+    requested_seconds: float | None = None
+    advised_seconds: float | None = None
+    ended_at: float | None = None
+    is_judged: bool = False
+
+    def duration_at(self, now: float) -> float:
+        """For how many seconds it was open, or is by now."""
+        return (now if self.ended_at is None else self.ended_at) - self.started_at
+
+
+@dataclass(slots=True)
+class WaitLearner:
+    """What one client was seen to bear in this session.
+
+    Attributes:
+        first_paying_seconds: how long its first paying call may stay open, in seconds.
+        first_polling_seconds: the same for its first question after a job, which costs nothing when it is cut off.
+    """
+
+    first_paying_seconds: float
+    first_polling_seconds: float
+    _tolerated_seconds: float = field(default=0.0, init=False)
+    _cutoff_seconds: float = field(default=math.inf, init=False)
+    _waits_since_cutoff: int = field(default=0, init=False)
+    _waits_needed: int = field(default=_WAITS_BEFORE_RETRY, init=False)
+    _calls: OrderedDict[str, CallWait] = field(default_factory=OrderedDict, init=False)
+
+    @property
+    def paying_seconds(self) -> float:
+        """How long a call that may pay may stay open: no longer than what was borne already."""
+        borne = [step for step in _STEPS if step <= self._tolerated_seconds + _STEP_TOLERANCE and self._can_try(step)]
+        return max([self.first_paying_seconds, *borne[-1:]])
+
+    @property
+    def polling_seconds(self) -> float:
+        """How long a question after a job may stay open: a step more than what was borne, which is how one learns."""
+        return self._next_step(self._tolerated_seconds)
+
+    def polling_seconds_after(self, call: CallWait, now: float) -> float:
+        """How long the next question may stay open if this call is borne until now."""
+        return self._next_step(max(self._tolerated_seconds, call.duration_at(now)))
+
+    def begin(self, subject: str, now: float, budget: float, requested_seconds: float | None = None) -> CallWait:
+        """A call is held open from now on."""
+        hold = CallWait(now, budget, requested_seconds)
+        self._store_call(subject, hold)
+        return hold
+
+    def observe_request(self, subject: str, now: float, requested_seconds: float | None = None) -> None:
+        """A request has come in: it tells what became of the last call about the same job, or of the same request."""
+        former = self._calls.get(subject)
+        if former is None or former.is_judged:
+            return
+        former.is_judged = True
+        if former.ended_at is None or _is_repeated_request(former, requested_seconds):
+            self._record_silent_cutoff()
+        else:
+            self._record_tolerated(former.duration_at(now))
+
+    def record_answer(self, call: CallWait, now: float, advised_seconds: float | None, subject: str) -> None:
+        """A call is answered, and its answer names a job: what is asked about that job shows that it was heard."""
+        call.ended_at, call.advised_seconds = now, advised_seconds
+        self._store_call(subject, call)
+
+    def record_dismissal(self, call: CallWait, now: float) -> None:
+        """A call was refused, or answered by a question: that says nothing of patience."""
+        call.ended_at, call.is_judged = now, True
+
+    def record_cancel(self, call: CallWait, now: float) -> None:
+        """The client gave a call up."""
+        if call.ended_at is None:
+            call.ended_at = now
+            if not call.is_judged:
+                call.is_judged = True
+                self._record_cutoff(call, call.duration_at(now))
+
+    def _next_step(self, tolerated: float) -> float:
+        longer = [step for step in _STEPS if step > tolerated + _STEP_TOLERANCE and self._can_try(step)]
+        known = [step for step in _STEPS if step <= tolerated + _STEP_TOLERANCE and self._can_try(step)]
+        if tolerated <= 0.0:
+            return self.first_polling_seconds
+        return max(self.first_polling_seconds, longer[0] if longer else known[-1] if known else 0.0)
+
+    def _can_try(self, step: float) -> bool:
+        return step + _STEP_TOLERANCE < self._cutoff_seconds
+
+    def _record_tolerated(self, seconds: float) -> None:
+        self._tolerated_seconds = max(self._tolerated_seconds, seconds)
+        self._waits_since_cutoff += 1
+        if self._cutoff_seconds < math.inf and self._waits_since_cutoff >= self._waits_needed:
+            self._cutoff_seconds, self._waits_needed = math.inf, 2 * self._waits_needed
+
+    def _record_cutoff(self, call: CallWait, seconds: float) -> None:
+        """A wait was too long after so many seconds; one that was cut off very early says only: not so long."""
+        self._cutoff_seconds = min(
+            self._cutoff_seconds, seconds if seconds > self.first_polling_seconds else call.budget
+        )
+        self._tolerated_seconds, self._waits_since_cutoff = min(self._tolerated_seconds, self._cutoff_seconds), 0
+
+    def _record_silent_cutoff(self) -> None:
+        """It gave up some time before, without a word: what seemed to be borne until now may not have been."""
+        self._cutoff_seconds, self._tolerated_seconds = (
+            min(self._cutoff_seconds, _SILENT_CUTOFF),
+            min(self._tolerated_seconds, self.first_paying_seconds),
+        )
+        self._waits_since_cutoff = 0
+
+    def _store_call(self, subject: str, call: CallWait) -> None:
+        self._calls[subject] = call
+        self._calls.move_to_end(subject)
+        while len(self._calls) > _MAX_CALLS:
+            self._calls.popitem(last=False)
+
+
+def _is_repeated_request(previous: CallWait, requested_seconds: float | None) -> bool:
+    """Whether a request is the former one once more, which its answer, had it been heard, would have changed."""
+    if previous.advised_seconds is None:
+        return False
+    if previous.requested_seconds is None:
+        return requested_seconds is None  # it was told to ask after its job
+    return (
+        requested_seconds == previous.requested_seconds <= previous.budget
+        and previous.advised_seconds > previous.requested_seconds
+    )

@@ -1,0 +1,209 @@
+"""Subscriptions: who asked to hear of a job hears of it, in both eras of the protocol, from one fan-out.
+
+A change goes, after the ledger has it and waiting calls are awake, to `subscriptions/listen` streams, then to those
+who sent `resources/subscribe`, then to listeners of tasks. It says that something changed; what, the listener reads.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import anyio
+from mcp.server.context import ServerRequestContext
+from mcp.server.mcpserver import MCPServer
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import ResourceUpdated, SubscriptionBus
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    EmptyResult,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    UnsubscribeRequestParams,
+)
+
+from rotoscope.errors import RotoscopeError
+from rotoscope.protocol.lowlevel import serve_method
+from rotoscope.protocol.tasks import TaskListenHandler, TasksExtension
+from rotoscope.store.records import ENDED_STATES, Job
+
+__all__ = ["CanSubscribe", "JobBroadcaster", "JobChanges", "job_id_from_uri", "serve_subscriptions"]
+
+_log = logging.getLogger(__name__)
+_SCHEME = "job://"
+_MAX_SUBSCRIPTIONS, _MAX_FINAL_TIMES = 1024, 1024
+_SEND_SECONDS = 10.0
+_STDIO_CLIENT = "stdio"  # a process that serves a pipe has one client
+
+Context = ServerRequestContext[Any, Any]
+Listener = Callable[[str], None]
+CanSubscribe = Callable[[Context, str], Awaitable[bool]]
+
+
+class JobChanges(Protocol):
+    """Where changes of jobs come from: of this process, and of others that work on the same ledger."""
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have the id of every job that changes told, on the event loop; calling what is returned ends it.
+
+        The listener neither waits nor raises. An id may come more often than its job changes.
+        """
+        ...
+
+
+class JobBroadcaster:
+    """Passes every change of a job on to those outside who asked for it; itself a source of changes for tasks.
+
+    Args:
+        bus: reaches the streams of `subscriptions/listen`.
+        read_job: reads a job from the ledger.
+    """
+
+    def __init__(self, bus: SubscriptionBus, read_job: Callable[[str], Awaitable[Job]]) -> None:
+        self._bus = bus
+        self._read_job = read_job
+        self._pending: OrderedDict[str, None] = OrderedDict()
+        self._wakeup: anyio.Event | None = None
+        self._final_times: OrderedDict[str, float] = OrderedDict()
+        self._listeners: dict[object, Listener] = {}
+        self._sessions: dict[str, dict[str, ServerSession]] = {}
+
+    def attach(self, changes: JobChanges) -> None:
+        """Pass on what a source tells, from now on."""
+        changes.subscribe(self.queue_change)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have the id of every job that changes told; calling what is returned ends it."""
+        token = object()
+        self._listeners[token] = listener
+
+        def remove_listener() -> None:
+            self._listeners.pop(token, None)
+
+        return remove_listener
+
+    def queue_change(self, job_id: str) -> None:
+        """A job changed. Never waits: `publish_changes` tells of it."""
+        self._pending[job_id] = None
+        if self._wakeup is not None:
+            self._wakeup.set()
+
+    async def publish_changes(self) -> None:
+        """Tell of changes as they come, until cancelled. Nobody who listens can hold it up."""
+        self._wakeup = None  # an event belongs to the loop that made it, and a server may be served again
+        async with anyio.create_task_group() as sending:
+            while True:
+                job_id = await self._next_change()
+                job = await self._load_job(job_id)
+                told = job is not None and self._is_known_end(job)
+                if not told:
+                    await self._bus.publish(ResourceUpdated(_SCHEME + job_id))
+                self._notify_sessions(job_id, sending)  # also those who subscribed after its end
+                for listener in [] if told else list(self._listeners.values()):
+                    listener(job_id)
+                if job is not None and job.state in ENDED_STATES:  # a review is none: what comes of it is told too
+                    self._sessions.pop(_SCHEME + job_id, None)
+
+    def add_session(self, uri: str, key: str, session: ServerSession) -> None:
+        """Tell a session of the handshake era of every change of a job, until the job has ended.
+
+        A job that has ended already is told of at once, for nothing else will ever be.
+
+        Raises:
+            MCPError: there are too many subscriptions.
+        """
+        job_id = job_id_from_uri(uri)
+        if job_id is None:
+            return  # nothing else that is served here ever changes
+        if uri not in self._sessions and len(self._sessions) >= _MAX_SUBSCRIPTIONS:
+            raise MCPError(INTERNAL_ERROR, "Too many subscriptions are open.")
+        self._sessions.setdefault(uri, {})[key] = session
+        self.queue_change(job_id)
+
+    def remove_session(self, uri: str, key: str) -> None:
+        """Forget a subscription, if there is one."""
+        subscribers = self._sessions.get(uri, {})
+        subscribers.pop(key, None)
+        if not subscribers:
+            self._sessions.pop(uri, None)
+
+    async def _next_change(self) -> str:
+        while not self._pending:
+            if self._wakeup is None or self._wakeup.is_set():
+                self._wakeup = anyio.Event()
+            await self._wakeup.wait()
+        return self._pending.popitem(last=False)[0]
+
+    async def _load_job(self, job_id: str) -> Job | None:
+        try:
+            return await self._read_job(job_id)
+        except RotoscopeError:
+            _log.warning("a job that changed could not be read; its listeners are told all the same", exc_info=True)
+            return None
+
+    def _is_known_end(self, job: Job) -> bool:
+        """Whether a final job is told of again although nothing changed: who answers with a read would never end."""
+        if not job.is_final:
+            return False
+        known = self._final_times.get(job.id) == job.updated_at
+        self._final_times[job.id] = job.updated_at
+        if len(self._final_times) > _MAX_FINAL_TIMES:
+            self._final_times.popitem(last=False)
+        return known
+
+    def _notify_sessions(self, job_id: str, sending: anyio.abc.TaskGroup) -> None:
+        uri = _SCHEME + job_id
+        for session in self._sessions.get(uri, {}).values():
+            sending.start_soon(_send_update, session, uri)
+
+
+def serve_subscriptions(
+    server: MCPServer[Any],
+    broadcaster: JobBroadcaster,
+    bus: SubscriptionBus,
+    tasks: TasksExtension,
+    can_subscribe: CanSubscribe,
+) -> None:
+    """Serve the subscription methods of both eras. Call it once, right after the server is built.
+
+    Args:
+        server: the server, whose bus is `bus`.
+        broadcaster: where subscribers are kept.
+        bus: reaches the streams of `subscriptions/listen`.
+        tasks: the extension whose tasks may be listened to.
+        can_subscribe: whether a request's principal may hear of a resource.
+    """
+
+    async def handle_subscribe(ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
+        if not await can_subscribe(ctx, params.uri):
+            raise MCPError(INVALID_PARAMS, "Unknown resource.", {"uri": params.uri[:200]})
+        broadcaster.add_session(params.uri, _client_key(ctx), ctx.session)
+        return EmptyResult()
+
+    async def handle_unsubscribe(ctx: Context, params: UnsubscribeRequestParams) -> EmptyResult:
+        broadcaster.remove_session(params.uri, _client_key(ctx))
+        return EmptyResult()
+
+    serve_method(server, "resources/subscribe", SubscribeRequestParams, handle_subscribe)
+    serve_method(server, "resources/unsubscribe", UnsubscribeRequestParams, handle_unsubscribe)
+    serve_method(
+        server, "subscriptions/listen", SubscriptionsListenRequestParams, TaskListenHandler(bus, tasks, can_subscribe)
+    )
+
+
+def job_id_from_uri(uri: str) -> str | None:
+    """The job that a link means, or None for a link to something else."""
+    return uri.removeprefix(_SCHEME) if uri.startswith(_SCHEME) else None
+
+
+def _client_key(ctx: Context) -> str:
+    """Names the client: `ctx.session` is a new object at each request."""
+    return str(ctx.request.headers.get("mcp-session-id", "")) if ctx.request is not None else _STDIO_CLIENT
+
+
+async def _send_update(session: ServerSession, uri: str) -> None:
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError), anyio.move_on_after(_SEND_SECONDS):
+        await session.send_resource_updated(uri)

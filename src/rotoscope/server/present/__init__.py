@@ -1,0 +1,1 @@
+"""How results, errors and progress are presented to an MCP client."""

@@ -1,0 +1,155 @@
+"""Answers: a result or an error as MCP content. Text and structured content each stand alone, and each is short."""
+
+import json
+
+from mcp_types import CallToolResult, ContentBlock, TextContent
+from pydantic import BaseModel
+
+from rotoscope.contracts.characters import replace_surrogates_in_text
+from rotoscope.contracts.money import format_usd
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MaskShare, MediaFile, VideoResult
+from rotoscope.errors import RotoscopeError
+from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
+
+__all__ = ["error_answer", "list_answer", "result_answer"]
+
+_FAILURES = frozenset({"failed", "needs_review"})
+_ERROR_LENGTH = 2000
+
+
+def result_answer(result: JobResult, *more: ContentBlock) -> CallToolResult:
+    """A job, finished or not. A job that failed is a tool error that still carries everything that is known.
+
+    Args:
+        result: complete; what is too long for a client is cut here.
+        more: links and pictures that this client can bear.
+    """
+    shown = truncate_result(result, _result_length)
+    return _tool_result(_result_text(shown), shown, *more, is_error=result.status in _FAILURES)
+
+
+def list_answer(jobs: JobList) -> CallToolResult:
+    """A list of jobs."""
+    shown = truncate_job_list(jobs, lambda listed: max(len(_list_text(listed)), _json_length(listed)))
+    return _tool_result(_list_text(shown), shown, is_error=False)
+
+
+def error_answer(error: RotoscopeError) -> CallToolResult:
+    """A refusal: the code, one sentence, and the next step."""
+    hint = error.hint or "Correct the request and call again."
+    message = error.message if len(error.message) <= _ERROR_LENGTH else f"{error.message[:_ERROR_LENGTH]}…"
+    words = replace_surrogates_in_text(f"{error.code}: {message} {hint[:_ERROR_LENGTH]}")
+    return CallToolResult(content=[TextContent(type="text", text=words)], is_error=True)
+
+
+def _tool_result(text: str, record: BaseModel, *more: ContentBlock, is_error: bool) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(type="text", text=text[:MAX_RESULT_CHARS]), *more],
+        structured_content=record.model_dump(mode="json"),
+        is_error=is_error,
+    )
+
+
+def _result_length(result: JobResult) -> int:
+    return max(len(_result_text(result)), _json_length(result))
+
+
+def _json_length(record: BaseModel) -> int:
+    return len(json.dumps(record.model_dump(mode="json"), ensure_ascii=False))
+
+
+def _result_text(result: JobResult) -> str:
+    """Everything that matters, one fact a line, the most important first."""
+    where = f"{result.model} at {result.provider}{' (sandbox)' if result.sandbox else ''}"
+    seed = "" if result.seed is None else f", seed {result.seed}"
+    lines = [f"{result.tool} {result.status}: {result.message}"]
+    lines += [f"job {result.job_id or '-'}, {where}{seed}"] if result.provider else []
+    if result.provider_run is not None and not result.sandbox:
+        page = f", {result.provider_run.web_url}" if result.provider_run.web_url else ""
+        lines.append(f"run {result.provider_run.id} at {result.provider}{page}")
+        lines += [f"as it was given: {file.url}{_expiry_note(file.expires_at)}" for file in result.provider_run.files]
+    if result.error is not None:
+        lines.insert(0, f"{result.error.code}: {result.error.message}")
+    if result.job_id and result.status in ("queued", "running"):
+        lines.append(f"progress {result.progress:.0%}, {result.elapsed_seconds:.0f} s so far")
+    lines += _media_lines(result)
+    if result.planned_request is not None:
+        lines.append(f"request: {result.planned_request.method} {result.planned_request.url}")
+    if result.planned_input is not None:
+        lines.append(f"input: {result.planned_input}")
+    lines.append(
+        f"cost: estimate {_dollars_or_unknown(result.cost.estimate_usd)}, charged "
+        f"{_dollars_or_unknown(result.cost.charged_usd)}"
+    )
+    lines += [f"note: {warning}" for warning in result.warnings]
+    return "\n".join([*lines, f"next: {result.next_step}"])
+
+
+def _list_text(jobs: JobList) -> str:
+    lines = [f"{j.job_id} {j.status} {j.progress:.0%} {j.tool} {j.model} {j.created_at} {j.message}" for j in jobs.jobs]
+    if jobs.left_out:
+        lines.append(f"{jobs.left_out} older ones did not fit; ask by status, or see rotoscope jobs list.")
+    return "\n".join(lines) or "There are no jobs."
+
+
+def _media_lines(result: JobResult) -> list[str]:
+    return [*_mask_lines(result), *_video_lines(result), *(f"file: {_media_location(media)}" for media in result.files)]
+
+
+def _video_lines(result: JobResult) -> list[str]:
+    if not isinstance(result, VideoResult | AnyResult):
+        return []
+    lines = [f"mask selects: {_mask_coverage_text(result.mask_selects)}"] if result.mask_selects else []
+    if result.video is None:
+        return lines
+    video = result.video
+    sound = "with sound" if video.has_audio else "silent"
+    what = (
+        f"{video.width}x{video.height}, {video.duration_seconds:.2f} s, {video.frame_rate:g} frames a second, {sound}"
+    )
+    lines.append(f"video: {what}, {_media_location(video)}")
+    pictures = {"poster": result.poster, "filmstrip": result.filmstrip}
+    return lines + [f"{name}: {_media_location(media)}" for name, media in pictures.items() if media]
+
+
+def _mask_coverage_text(selects: MaskShare) -> str:
+    least, most = f"{selects.least:.1%}", f"{selects.most:.1%}"
+    if selects.frames is None:
+        return f"{most} of the frame"
+    return f"{least} to {most} of the frame in its first {selects.frames} frames"
+
+
+def _mask_lines(result: JobResult) -> list[str]:
+    if not isinstance(result, MaskResult):
+        return []
+    lines = [f"text, in the model's words: {result.text}"] if result.text else []
+    for n, mask in enumerate(result.masks):
+        box = mask.box
+        corners = f"{box.left},{box.top},{box.right},{box.bottom}" if box else "empty"
+        score = f", score {mask.score:.2f}" if mask.score is not None else ""
+        lines.append(
+            f"mask {n} {mask.label!r}: box {corners}, area {mask.area:.1%}{score}, {_media_location(mask.media)}"
+        )
+    lines += [f"overlay: {_media_location(result.overlay)}"] if result.overlay else []
+    lines += [f"coco: {_media_location(result.coco)}"] if result.coco else []
+    return lines
+
+
+def _media_location(media: MediaFile) -> str:
+    """Where a file is: for this machine, for another tool, and for a browser while the provider keeps it."""
+    size = f"{media.width}x{media.height} " if media.width else ""
+    return f"{size}{media.path} {media.uri}{_source_address(media)}"
+
+
+def _source_address(media: MediaFile) -> str:
+    if not media.url.startswith("https://"):
+        return ""
+    return f" {media.url}{_expiry_note(media.source_expires_at)}"
+
+
+def _expiry_note(moment: str | None) -> str:
+    return f" until {moment[11:16]}Z" if moment else ""
+
+
+def _dollars_or_unknown(amount: float | None) -> str:
+    return "unknown" if amount is None else format_usd(amount, 4)

@@ -1,0 +1,72 @@
+"""How long runs took, by what decides it; inside somebody's transaction. Only the latest of a kind are kept."""
+
+import statistics
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy.dialects.sqlite import insert as insert_or_merge
+
+from rotoscope.store.schema import durations
+
+__all__ = ["MedianDuration", "RunKind", "median_duration", "record_duration"]
+
+_MEDIAN_RUNS, _MAX_RUNS = 9, 50
+
+_INSERT_DURATION = insert_or_merge(durations).on_conflict_do_nothing()
+_SAME_KIND = (
+    durations.c.model == bindparam("of_model"),
+    durations.c.provider == bindparam("at_provider"),
+    durations.c.sandbox == bindparam("rehearsed"),
+    durations.c.workload == bindparam("like"),
+)
+_LATEST_SECONDS = select(durations.c.seconds).where(*_SAME_KIND).order_by(durations.c.at.desc()).limit(_MEDIAN_RUNS)
+_OLDEST_TIME = (
+    select(durations.c.at)
+    .where(*_SAME_KIND)
+    .order_by(durations.c.at.desc())
+    .offset(_MAX_RUNS)
+    .limit(1)
+    .scalar_subquery()
+)
+_DELETE_OLD = durations.delete().where(*_SAME_KIND, durations.c.at < _OLDEST_TIME)
+
+
+@dataclass(frozen=True, slots=True)
+class RunKind:
+    """Runs that take about as long as each other."""
+
+    model: str
+    provider: str
+    workload: str
+    sandbox: bool
+
+    @property
+    def bind_values(self) -> dict[str, object]:
+        """As the statements name it."""
+        return {
+            "of_model": self.model,
+            "at_provider": self.provider,
+            "like": self.workload,
+            "rehearsed": self.sandbox,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MedianDuration:
+    """How long the latest runs of a kind took, in seconds, and how many of them are known."""
+
+    seconds: float
+    runs: int
+
+
+def record_duration(connection: Connection, job_id: str, kind: RunKind, seconds: float, now: float) -> None:
+    """Write how long a run took at the provider."""
+    row = {"job_id": job_id, "model": kind.model, "provider": kind.provider, "sandbox": kind.sandbox}
+    connection.execute(_INSERT_DURATION, row | {"workload": kind.workload, "seconds": seconds, "at": now})
+    connection.execute(_DELETE_OLD, kind.bind_values)
+
+
+def median_duration(connection: Connection, kind: RunKind) -> MedianDuration | None:
+    """The median of the latest runs of a kind, or None when there were none."""
+    found = list(connection.execute(_LATEST_SECONDS, kind.bind_values).scalars())
+    return MedianDuration(statistics.median(found), len(found)) if found else None

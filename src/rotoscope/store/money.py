@@ -1,0 +1,211 @@
+"""Money, as far as it is arithmetic: what a run may cost, what it has cost, and the words for a refusal. Pure.
+
+Amounts inside the ledger are whole millionths of a US dollar, so that seven times 0.1 is 0.7.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rotoscope.contracts.money import format_usd
+from rotoscope.contracts.status import Status
+from rotoscope.errors import OverBudget
+from rotoscope.providers.http.messages import Json
+from rotoscope.settings import UnpricedPolicy
+
+__all__ = [
+    "ANY_PRICE",
+    "Caps",
+    "ResendPolicy",
+    "Settlement",
+    "millionths_to_usd",
+    "refuse_over_budget",
+    "settlement",
+    "start_of_day",
+    "usd_to_millionths",
+]
+
+ANY_PRICE = float("inf")
+"""What somebody has agreed to who agreed to a price that nobody knows, in US dollars."""
+
+_MILLION = 1_000_000
+_MAX_PLAUSIBLE = 1_000_000.0  # US dollars, or seconds of one run
+_MIN_MEASURE = 0.001
+_MAX_USD = 1e10  # more than any cap, and still a number that a table can add up
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What may be spent, in US dollars.
+
+    Attributes:
+        per_call: for one run; None is without a limit, 0 refuses every run.
+        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses
+            every run.
+        unpriced: what becomes of a run whose price is not known; it counts for nothing, so no other cap holds it.
+        consent_usd: what somebody has agreed to for this one run; None where nobody need agree, `ANY_PRICE` for one
+            whose price nobody knows.
+    """
+
+    per_call: float | None = None
+    per_day: float | None = None
+    unpriced: UnpricedPolicy = "run"
+    consent_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResendPolicy:
+    """When a person would rather pay twice for a small run than look for it.
+
+    Attributes:
+        below_usd: a run whose estimate is less than this may be sent once more; 0 is never.
+        per_day: the cap that holds for both together, in US dollars; None is without a limit.
+    """
+
+    below_usd: float = 0.0
+    per_day: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a reservation ends.
+
+    Attributes:
+        committed: what it counts for from now on, in millionths; None when nobody knows any amount.
+        charged_usd: what the user is told was charged; None when that is not known.
+    """
+
+    committed: int | None
+    charged_usd: float | None
+
+
+def usd_to_millionths(usd: float) -> int:
+    """US dollars as whole millionths, rounded up: a cap must hold. What is no number is more than any cap."""
+    # 3 * 0.1 is a little more than 0.3: what only floating point adds is no money.
+    return 0 if usd <= 0 else -int(-round(min(_MAX_USD, usd) * _MILLION, 3) // 1)
+
+
+def millionths_to_usd(millionths: int) -> float:
+    """Millionths as US dollars."""
+    return millionths / _MILLION
+
+
+def start_of_day(now: float) -> float:
+    """The beginning of the day (UTC) of a moment, both in Unix seconds."""
+    return datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+
+
+def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model: str) -> None:
+    """Refuse a run that would pass a cap.
+
+    Args:
+        caps: what may be spent.
+        estimate_usd: what the run will cost, or None where no price is known.
+        today: what was spent or is held today, in millionths.
+        model: for the words.
+
+    Raises:
+        OverBudget: names the sum, the cap and how to raise it.
+    """
+    _refuse_zero_cap(caps, model)
+    if estimate_usd is None:
+        _refuse_unpriced(caps, model)
+        return
+    if caps.per_call is not None and usd_to_millionths(estimate_usd) > usd_to_millionths(caps.per_call):
+        raise OverBudget(
+            f"This run of {model} would cost about {estimate_usd:.4g} USD; the cap for one call is "
+            f"{caps.per_call:.4g} USD.",
+            hint="Ask for less, or raise ROTOSCOPE_MAX_USD_PER_CALL for the server.",
+        )
+    if caps.per_day is not None and today + usd_to_millionths(estimate_usd) > usd_to_millionths(caps.per_day):
+        raise OverBudget(
+            f"This run of {model} would cost about {estimate_usd:.4g} USD; with the "
+            f"{millionths_to_usd(today):.4g} USD spent or "
+            f"held today it would pass the cap of {caps.per_day:.4g} USD a day.",
+            hint="Wait until midnight (UTC), or raise ROTOSCOPE_MAX_USD_PER_DAY for the server.",
+        )
+    if caps.consent_usd is not None and usd_to_millionths(estimate_usd) > usd_to_millionths(caps.consent_usd):
+        raise OverBudget(
+            f"This run of {model} would cost about {format_usd(estimate_usd)}, and nobody has agreed to that; "
+            "nothing was spent.",
+            hint="Call again: the price is asked about first.",
+            code="consent",
+        )
+
+
+def _refuse_zero_cap(caps: Caps, model: str) -> None:
+    for name, cap in (("ROTOSCOPE_MAX_USD_PER_CALL", caps.per_call), ("ROTOSCOPE_MAX_USD_PER_DAY", caps.per_day)):
+        if cap is not None and cap <= 0:
+            raise OverBudget(
+                f"{name} is 0, and so every run is refused, this one of {model} too.",
+                hint=f"Raise {name} for the server.",
+            )
+
+
+def _refuse_unpriced(caps: Caps, model: str) -> None:
+    if caps.unpriced == "refuse":
+        raise OverBudget(
+            f"The price of {model} is not known, and models without a price are refused here.",
+            hint="Name a model with a price, write one into its manifest, or set ROTOSCOPE_UNPRICED to ask or run.",
+            code="price_unknown",
+        )
+    if caps.unpriced == "ask" and caps.consent_usd is not None and caps.consent_usd < ANY_PRICE:
+        raise OverBudget(
+            f"The price of {model} is not known, and nobody has agreed to that; nothing was spent.",
+            hint="Call again: it is asked about first. With ROTOSCOPE_UNPRICED=run it is not.",
+            code="consent",
+        )
+
+
+def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
+    """What a job that has ended has cost.
+
+    A run that ended well costs its price times what the provider has measured, else its estimate, else nobody knows.
+    No provider's number is taken for an amount of money: none documents in which unit it is. What was
+    refused or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting
+    against the caps, and the user is told that it is not known.
+
+    Args:
+        state: the job's final state.
+        data: what the stages have found: `charged`, `measured` (by the unit of the price), `price`, `estimate_usd`,
+            and whether the request was `sent_again` although it may have been accepted: then its estimate counts once
+            more, and nobody knows what was charged.
+    """
+    ending = _single_run_settlement(state, data)
+    estimate = _plausible_amount(data.get("estimate_usd"))
+    if data.get("sent_again") is not True or estimate is None:
+        return ending
+    return Settlement((ending.committed or 0) + usd_to_millionths(estimate), None)
+
+
+def _single_run_settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
+    if data.get("charged") is False:
+        return Settlement(0, 0.0)
+    said = _usd_from_measure(data)
+    if state == "succeeded" or data.get("charged") is True or "output" in data:
+        usd = said if said is not None else _plausible_amount(data.get("estimate_usd"))
+        return Settlement(None if usd is None else usd_to_millionths(usd), usd)
+    estimate = _plausible_amount(data.get("estimate_usd"))
+    return Settlement(None if estimate is None else usd_to_millionths(estimate), None)
+
+
+def _usd_from_measure(data: Mapping[str, Json]) -> float | None:
+    """What the provider's measure makes of the price, in US dollars, rounded up.
+
+    A measure of nothing is none: a run that gave a result has taken some time, and a provider that says 0 must not
+    free the caps of what it may still charge.
+    """
+    measured, price = data.get("measured"), data.get("price")
+    if not isinstance(measured, dict) or not isinstance(price, dict):
+        return None
+    amount, usd = _plausible_amount(measured.get(str(price.get("unit")))), _plausible_amount(price.get("usd"))
+    if amount is None or amount < _MIN_MEASURE or usd is None:
+        return None
+    return millionths_to_usd(usd_to_millionths(amount * usd))
+
+
+def _plausible_amount(value: Json | None) -> float | None:
+    """A number that can be an amount; a provider's that is negative, endless or beyond all reason says nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _MAX_PLAUSIBLE else None

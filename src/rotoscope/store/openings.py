@@ -1,0 +1,125 @@
+"""A job is opened, or the one that an equal request has opened is joined; inside somebody's transaction.
+
+An equal request joins a job
+1. while it is open and may be charged: also when somebody asked for its cancel, once its intent to pay stands;
+2. while it waits for a person's review: it may have been paid for;
+3. when it has ended and nobody who asked was told; not a cancelled one, whose end was wished for;
+4. once more, within a minute of the first telling, unless the run is known to have cost nothing: a client that gave up
+   in silence looks like one that was answered;
+5. for some minutes after a telling that was late, until one was in time or the result was used (`jobs.hearing`).
+Everything else is a new job.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from rotoscope.store.deliveries import has_late_delivery
+from rotoscope.store.money import Caps
+from rotoscope.store.overrides import read_submission
+from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult
+from rotoscope.store.reservations import reserve
+from rotoscope.store.rows import JOB_COLUMNS, job_from_row, write_event
+from rotoscope.store.schema import job_inputs, jobs
+
+__all__ = ["SANDBOX_KEY", "Duplicate", "find_duplicate", "join_job", "open_job"]
+
+SANDBOX_KEY = "sandbox"
+"""What a process must hold to drive a rehearsal: it goes to the sandbox and nowhere else."""
+
+_MAX_EQUAL_JOBS = 20  # equal jobs that are looked at, the newest first
+
+# Worded once: wording a statement costs more than running it. The order is that of the index, so that of a million
+# jobs only the equal ones are read.
+_INSERT_JOB = insert(jobs).returning(*JOB_COLUMNS)
+_EQUAL_JOBS = (
+    select(*JOB_COLUMNS)
+    .where(jobs.c.idempotency_key == bindparam("key"), jobs.c.principal == bindparam("whose"))
+    .order_by(jobs.c.created_at.desc())
+    .limit(_MAX_EQUAL_JOBS)
+)
+_SET_TOLD_AGAIN_AT = update(jobs).where(jobs.c.id == bindparam("one")).values(told_again_at=bindparam("now"))
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The job of an equal request; `is_redelivery` when its end went out already, a moment ago."""
+
+    job: Job
+    is_redelivery: bool
+
+
+def find_duplicate(connection: Connection, new: NewJob, now: float, redelivery_seconds: float) -> Duplicate | None:
+    """The job that a request joins; None where it is a new one.
+
+    Args:
+        connection: the transaction.
+        new: what is asked for.
+        now: Unix seconds.
+        redelivery_seconds: for how many seconds after the first telling an end is told once more.
+    """
+    if new.request_key is None:
+        return None
+    rows = connection.execute(_EQUAL_JOBS, {"key": new.request_key, "whose": new.principal}).all()
+    for job in map(job_from_row, rows):
+        if job.state not in ENDED_STATES:
+            wished_away = job.cancel_requested and job.state != "needs_review"
+            if not wished_away or read_submission(connection, job.id) is not None:
+                return Duplicate(job, is_redelivery=False)
+        elif job.delivered_at is None:
+            if job.state == "succeeded" or not job.cancel_requested:
+                return Duplicate(job, is_redelivery=False)
+        elif _can_redeliver(job, now, redelivery_seconds):
+            return Duplicate(job, is_redelivery=True)
+    return None
+
+
+def _can_redeliver(job: Job, now: float, redelivery_seconds: float) -> bool:
+    told = job.delivered_at
+    if told is None or job.cancel_requested or job.data.get("charged") is False:
+        return False
+    if has_late_delivery(job, now):
+        return True
+    if job.told_again_at is not None:
+        return False
+    return 0 <= now - told <= redelivery_seconds
+
+
+def join_job(connection: Connection, duplicate: Duplicate, now: float) -> OpenResult:
+    """Join a job; one whose end was told a moment ago is joined once."""
+    if duplicate.is_redelivery:
+        connection.execute(_SET_TOLD_AGAIN_AT, {"one": duplicate.job.id, "now": now})
+    write_event(connection, duplicate.job.id, now, "joined", {})
+    return OpenResult(duplicate.job, is_joined=True, is_redelivery=duplicate.is_redelivery)
+
+
+def open_job(
+    connection: Connection, new: NewJob, job_id: str, caps: Caps, starter: str | None, now: float
+) -> OpenResult:
+    """Write a new job, queued at its first stage, hold its money, and remember what it was given.
+
+    Raises:
+        OverBudget: it would pass a cap.
+    """
+    reserve(connection, job_id, new, caps, now)
+    job = job_from_row(connection.execute(_INSERT_JOB, _new_job_row(new, job_id, starter, now)).one())
+    given = [{"job_id": job_id, "sha256": sha256} for sha256 in dict.fromkeys(new.inputs)]
+    if given:
+        connection.execute(insert(job_inputs), given)
+    write_event(connection, job_id, now, "opened", {})
+    return OpenResult(job, is_joined=False)
+
+
+def _new_job_row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:
+    given = ("tool", "model", "provider", "principal", "sandbox", "args", "data", "account")
+    return {
+        **{name: getattr(new, name) for name in given},
+        "id": job_id,
+        "idempotency_key": new.request_key,
+        "state": "queued",
+        "stage": "prepare",
+        "owner": starter,
+        "needs_key": new.needs_key or (SANDBOX_KEY if new.sandbox else new.provider),
+        "created_at": now,
+        "updated_at": now,
+    }

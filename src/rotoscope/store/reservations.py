@@ -1,0 +1,177 @@
+"""The purse: reservations, written in the transaction of their job, settled with its end, and added up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, update
+
+from rotoscope.store.money import (
+    Caps,
+    Settlement,
+    millionths_to_usd,
+    refuse_over_budget,
+    start_of_day,
+    usd_to_millionths,
+)
+from rotoscope.store.records import Job, NewJob
+from rotoscope.store.schema import reservations
+
+__all__ = [
+    "DailySpend",
+    "check_caps",
+    "mark_sent",
+    "mark_unsent",
+    "reopen_reservation",
+    "reserve",
+    "reserve_second_run",
+    "settle_reservation",
+    "spending",
+]
+
+_AMOUNT = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
+_INSERT_RESERVATION = insert(reservations)
+_SETTLE = (
+    update(reservations)
+    .where(reservations.c.job_id == bindparam("of"))
+    .values(committed=bindparam("now_committed"), settled_at=bindparam("now"))
+)
+_SET_SENT_AT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
+_REOPEN = update(reservations).where(reservations.c.job_id == bindparam("of")).values(committed=None, settled_at=None)
+_ADD_RESERVED = (
+    update(reservations)
+    .where(reservations.c.job_id == bindparam("of"))
+    .values(reserved=func.coalesce(reservations.c.reserved, 0) + bindparam("more"))
+)
+_OF_PRINCIPAL = (reservations.c.principal == bindparam("whose"), reservations.c.sandbox == bindparam("rehearsed"))
+_SUM_OF_AMOUNTS = select(func.coalesce(func.sum(_AMOUNT), 0)).where(*_OF_PRINCIPAL)
+_SUM_SENT_SINCE = _SUM_OF_AMOUNTS.where(reservations.c.sent_at >= bindparam("since"))
+# What was asked for on an earlier day and waits still will be sent today, or later: it is held until it is.
+_SUM_NOT_SENT = _SUM_OF_AMOUNTS.where(reservations.c.sent_at.is_(None), reservations.c.settled_at.is_(None))
+
+
+def _build_spending_query() -> Select[Any]:
+    rows = reservations.c
+    counted = func.coalesce(rows.sent_at, rows.at)
+    day = func.strftime("%Y-%m-%d", counted, "unixepoch")
+    held, settled = rows.settled_at.is_(None), rows.settled_at.is_not(None)
+    unknown = func.count().filter(rows.reserved.is_(None), rows.committed.is_(None))
+    who = (rows.principal, rows.model, rows.provider, rows.sandbox)
+    sums = (
+        func.coalesce(func.sum(rows.reserved).filter(held), 0),
+        func.coalesce(func.sum(rows.committed).filter(settled), 0),
+    )
+    # Worded so that an index answers each half: only the days that are asked for are read.
+    since: BindParameter[float] = bindparam("since")
+    lately = or_(rows.sent_at >= since, and_(rows.sent_at.is_(None), rows.at >= since))
+    query = select(day, *who, func.count(), *sums, unknown).where(lately)
+    return query.group_by(day, *who).order_by(day.desc(), rows.model)
+
+
+_SPENDING_QUERY = _build_spending_query()
+
+
+@dataclass(frozen=True, slots=True)
+class DailySpend:
+    """What one model was used for on one day (UTC), in US dollars.
+
+    Attributes:
+        held: reserved for runs that have not ended.
+        charged: of runs that have ended, as far as a price is known.
+        unknown: how many of the runs have no known price.
+    """
+
+    day: str
+    principal: str
+    model: str
+    provider: str
+    sandbox: bool
+    runs: int
+    held: float
+    charged: float
+    unknown: int
+
+
+def check_caps(connection: Connection, new: NewJob, caps: Caps, now: float) -> None:
+    """Refuse a job that would pass a cap.
+
+    Raises:
+        OverBudget: it would.
+    """
+    if new.sandbox and caps.unpriced == "ask":
+        caps = replace(caps, unpriced="run")  # the sandbox charges nothing, whatever the model would cost
+    refuse_over_budget(
+        caps, new.estimate_usd, _millionths_today(connection, new.principal, new.sandbox, now), new.model
+    )
+
+
+def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: float) -> None:
+    """Hold what a job may cost.
+
+    Raises:
+        OverBudget: it would pass a cap; the transaction must not go on.
+    """
+    check_caps(connection, new, caps, now)
+    row = {name: getattr(new, name) for name in ("principal", "tool", "model", "provider", "sandbox")}
+    held = None if new.estimate_usd is None else usd_to_millionths(new.estimate_usd)
+    connection.execute(_INSERT_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held})
+
+
+def settle_reservation(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
+    """End a reservation. A job that ends anew, after a person decided, is settled anew."""
+    connection.execute(_SETTLE, {"of": job_id, "now_committed": ending.committed, "now": now})
+
+
+def mark_sent(connection: Connection, job_id: str, now: float) -> None:
+    """The paying request of a job goes out: its money counts on this day, whenever it was asked for."""
+    connection.execute(_SET_SENT_AT, {"of": job_id, "now": now})
+
+
+def mark_unsent(connection: Connection, job_id: str) -> None:
+    """The paying request of a job was not accepted: its money is held until it is sent."""
+    connection.execute(_SET_SENT_AT, {"of": job_id, "now": None})
+
+
+def reopen_reservation(connection: Connection, job_id: str) -> None:
+    """A job that had ended is open again: its money is held until the new end, on the day on which it was sent."""
+    connection.execute(_REOPEN, {"of": job_id})
+
+
+def reserve_second_run(connection: Connection, job: Job, usd: float, per_day: float | None, now: float) -> bool:
+    """Hold what a job may cost once more, for a request that may have been accepted is sent again.
+
+    Args:
+        connection: the transaction.
+        job: the job.
+        usd: its estimate in US dollars.
+        per_day: the cap for one day in US dollars; None is without a limit.
+        now: Unix seconds.
+
+    Returns:
+        Whether it is held: not where that would pass the cap.
+    """
+    more = usd_to_millionths(usd)
+    if per_day is not None and _millionths_today(
+        connection, job.principal, job.sandbox, now
+    ) + more > usd_to_millionths(per_day):
+        return False
+    connection.execute(_ADD_RESERVED, {"of": job.id, "more": more})
+    return True
+
+
+def spending(connection: Connection, since: float) -> Sequence[DailySpend]:
+    """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
+    return [_spending_from_row(tuple(row)) for row in connection.execute(_SPENDING_QUERY, {"since": since})]
+
+
+def _spending_from_row(row: tuple[Any, ...]) -> DailySpend:
+    day, principal, model, provider, sandbox, runs, held, charged, unknown = row
+    return DailySpend(
+        day, principal, model, provider, sandbox, runs, millionths_to_usd(held), millionths_to_usd(charged), unknown
+    )
+
+
+def _millionths_today(connection: Connection, principal: str, sandbox: bool, now: float) -> int:
+    mine = {"whose": principal, "rehearsed": sandbox}
+    sent = connection.execute(_SUM_SENT_SINCE, {**mine, "since": start_of_day(now)}).scalar_one()
+    return int(sent) + int(connection.execute(_SUM_NOT_SENT, mine).scalar_one())

@@ -1,0 +1,62 @@
+"""Which results folder belongs to a ledger: both hold the same random id.
+
+A ledger that a second home uses would tell jobs whose files are not there, as empty successes, and what was paid for
+would be paid for again. So another folder is refused. A ledger inside its home goes with that home, whatever becomes
+of the folder beside it.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy.dialects.sqlite import insert as insert_or_merge
+
+from rotoscope.errors import StorageFailed
+from rotoscope.media.vault import Vault
+from rotoscope.store.schema import properties
+
+__all__ = ["VaultBinding"]
+
+_PROPERTY_NAME = "vault"
+_READ_PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("named"))
+_INSERT = insert_or_merge(properties)
+_UPSERT_PROPERTY = _INSERT.on_conflict_do_update(index_elements=["name"], set_={"value": _INSERT.excluded.value})
+
+
+@dataclass(frozen=True, slots=True)
+class VaultBinding:
+    """The tie between a ledger and its results folder.
+
+    Attributes:
+        vault: the folder that this process uses.
+        is_in_home: whether the ledger lies in the same home.
+    """
+
+    vault: Vault
+    is_in_home: bool
+
+    def is_bound(self, connection: Connection) -> bool:
+        """Whether both hold the same id."""
+        known = _read_ledger_id(connection)
+        return known is not None and known == self.vault.read_id()
+
+    def bind(self, connection: Connection) -> None:
+        """Write the id where it is missing.
+
+        Raises:
+            StorageFailed: the ledger belongs to another folder.
+        """
+        known, found = _read_ledger_id(connection), self.vault.read_id()
+        if known is not None and known != found and not self.is_in_home:
+            raise StorageFailed(
+                f"This ledger belongs to another results folder than {self.vault.folder}, so nothing is begun.",
+                hint="Use it with its own ROTOSCOPE_HOME, or set ROTOSCOPE_DATABASE_URL to a ledger of this home.",
+            )
+        agreed = found or known or secrets.token_hex(16)
+        if found is None:
+            self.vault.write_id(agreed)  # the folder first: a crash in between leaves an id that is taken up here
+        connection.execute(_UPSERT_PROPERTY, {"name": _PROPERTY_NAME, "value": agreed})
+
+
+def _read_ledger_id(connection: Connection) -> str | None:
+    return connection.execute(_READ_PROPERTY, {"named": _PROPERTY_NAME}).scalar_one_or_none()

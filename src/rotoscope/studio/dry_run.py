@@ -1,0 +1,115 @@
+"""What a dry run gives: the very request that would be sent, and its price."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from rotoscope.contracts.results import AnyResult, Cost, JobResult, PlannedRequest
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.errors import OverBudget
+from rotoscope.models.catalog import Catalog
+from rotoscope.models.manifest import Manifest, Provider
+from rotoscope.models.plan import CallPlan, media_inputs, replace_media
+from rotoscope.providers.correlation import add_token
+from rotoscope.providers.dialects import Dialect
+from rotoscope.providers.states import Call
+from rotoscope.store.money import Caps, refuse_over_budget
+from rotoscope.store.records import NewJob
+
+__all__ = ["build_planned_request", "dry_run_result"]
+
+_CORRELATION_PLACEHOLDER = "(the job's own mark)"
+
+
+def dry_run_result(
+    new: NewJob, planned: CallPlan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]
+) -> JobResult:
+    """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held."""
+    call = _preview_call(catalog.find(new.model), catalog.providers[new.provider], planned)
+    notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
+    shape = TOOLS[new.tool].result
+    wanted = shape if issubclass(shape, JobResult) else AnyResult
+    estimate = planned.estimate_usd
+    warnings = new.data.get("warnings")
+    return wanted(
+        job_id="",
+        status="succeeded",
+        tool=new.tool,
+        model=new.model,
+        provider=new.provider,
+        sandbox=new.sandbox,
+        progress=1.0,
+        message="Dry run: nothing was sent and nothing was spent.",
+        elapsed_seconds=0.0,
+        expected_seconds=cast("float", new.data["expected_seconds"]),
+        cost=Cost(estimate_usd=estimate, charged_usd=0.0),
+        seed=planned.seed,
+        request=dict(new.args),
+        warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
+        next_step="Call again without dry_run to run it.",
+        dry_run=True,
+        quote_key=new.quote_key,
+        planned_input=dict(planned.call.input),
+        planned_request=build_planned_request(dialects[new.provider], catalog.providers[new.provider], call),
+        **_mask_fields(new),
+    )
+
+
+def _mask_fields(new: NewJob) -> dict[str, Any]:
+    """What an edit's result says, and no other's has a place for."""
+    return {"mask_selects": new.data.get("mask_selects")}
+
+
+def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:
+    """The paying request of a call, worded by the dialect that sends it; the key is named by its variable."""
+    worded = dialect.submit(call)
+    auth = provider.auth
+    headers = {auth.header: f"{auth.prefix}${provider.key_variables[0]}", "Content-Type": "application/json"}
+    body = worded.json if isinstance(worded.json, dict) else {}
+    return PlannedRequest(
+        method=worded.method,
+        url=worded.url,
+        headers={**headers, **worded.headers},
+        body=cast("dict[str, object]", body),
+    )
+
+
+def _preview_call(manifest: Manifest, provider: Provider, planned: CallPlan) -> Call:
+    """The call as a job sends it, as far as that is known before: what is made for the job alone stands in words.
+
+    A file has its address once it was uploaded. An address that was given gets the mark of the job, where nothing else
+    in the request tells its run from others.
+    """
+    call = planned.call
+    kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
+    how = f"its address after the upload to {provider.title}" if provider.can_upload else "as a data URI"
+    stand_ins = {value: f"<{value}, {how}>" for value in kept}
+    filled = replace_media(manifest, call.input, stand_ins)
+    sent = Call(call.provider, call.endpoint, filled, call.version, call.form, call.deadline_seconds)
+    uploads = list(stand_ins.values()) if provider.can_upload else []
+    media = [name for name, field in manifest.inputs.items() if field.is_media]
+    marked, token = add_token(sent, planned.drawn_inputs, uploads, media, "")
+    if token is None or token.kind != "fragment":
+        return marked
+    value = marked.input[token.name]
+    first = value[0] if isinstance(value, list) else value
+    shown = str(first).replace(token.value, f"rs-{_CORRELATION_PLACEHOLDER}")
+    named = {**marked.input, token.name: [shown, *value[1:]] if isinstance(value, list) else shown}
+    return Call(call.provider, call.endpoint, named, call.version, call.form, call.deadline_seconds)
+
+
+def _seed_notes(new: NewJob, planned: CallPlan) -> list[str]:
+    """A seed that nobody asked for is drawn for each run, and so differs from the one shown."""
+    if not planned.drawn_inputs or "seed" not in TOOLS[new.tool].arguments.model_fields:
+        return []
+    return [f"A run draws a seed of its own; give seed: {planned.seed} to run this very request."]
+
+
+def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
+    """A dry run spends nothing, so a cap that the run would pass is only told."""
+    try:
+        refuse_over_budget(caps, new.estimate_usd, 0, new.model)
+    except OverBudget as error:
+        return [f"{error.message} {error.hint}"]
+    if new.estimate_usd is None and caps.unpriced == "ask" and not new.sandbox:
+        return ["A run of unknown price is asked about first; the user should agree to it."]
+    return []

@@ -1,0 +1,134 @@
+"""Viewing: a kept file as a small picture, for those who cannot open it: an overlay, a mask, a frame of a video."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from rotoscope.contracts.results import MediaFile, VideoResult
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.errors import InvalidInput, UserMistake
+from rotoscope.media.decoders import FILM, PICTURE
+from rotoscope.media.image.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
+from rotoscope.media.paths import local_path
+from rotoscope.media.preparing import preview_media
+from rotoscope.media.sniff import content_type_of, is_image, is_video
+from rotoscope.media.vault import Vault
+from rotoscope.store.records import Job
+from rotoscope.studio.studio import Studio, job_output
+from rotoscope.workers.limits import WorkLimits
+
+__all__ = ["View", "keep_view", "make_view"]
+
+_SNIFFED_BYTES = 64
+_PLACES = "Give an artifact:// link, or job://ID/overlay, job://ID/masks/0, job://ID/filmstrip or job://ID/poster."
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A small picture of a kept file.
+
+    Attributes:
+        picture: the small picture.
+        width: of the file itself, in pixels; where it is larger, what is read off the small one must be scaled.
+        height: of the file itself, in pixels.
+        path: of the file itself.
+    """
+
+    picture: Thumbnail
+    width: int
+    height: int
+    path: Path
+
+
+async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBNAIL_BYTES) -> View:
+    """A small picture of what a link leads to.
+
+    Args:
+        studio: holds the jobs and the vault.
+        uri: `artifact://SHA256`, a path in the vault, or `job://ID` with the name of an output; without a name it is
+            what shows the job's result best.
+        principal: whose jobs may be seen.
+        most: the largest picture, in bytes.
+
+    Raises:
+        UserMistake: there is nothing of that name, or it cannot be shown as a picture.
+    """
+    link = uri.strip()
+    if link.startswith("job://"):
+        link = await _output_link(studio, link, principal)
+    studio.context.decoders.warm()
+    path = await anyio.to_thread.run_sync(_find_kept_file, studio.context.vault, link)
+    limits = await anyio.to_thread.run_sync(_decoding_limits, path)
+    shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
+    return View(shown.picture, shown.width, shown.height, path)
+
+
+async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
+    """A small picture of what a link leads to, kept in the vault: for the command line, which cannot show it.
+
+    Raises:
+        UserMistake: as for `make_view`.
+        StorageFailed: it cannot be kept.
+    """
+    picture = (await make_view(studio, uri, principal)).picture
+    vault = studio.context.vault
+    kept = await anyio.to_thread.run_sync(vault.keep, picture.content, picture.content_type)
+    return MediaFile(
+        url=kept.path.as_uri(),
+        path=str(kept.path),
+        uri=kept.uri,
+        content_type=kept.content_type,
+        width=picture.width,
+        height=picture.height,
+        file_size=kept.size,
+        sha256=kept.sha256,
+    )
+
+
+async def _output_link(studio: Studio, link: str, principal: str) -> str:
+    """The `artifact://` link of a job's output; a foreign job is answered like one that does not exist."""
+    job = await studio.job(link, principal)
+    if link.removeprefix("job://").partition("/")[2].strip("/"):
+        return await job_output(studio.context, link.rstrip("/"))
+    return await job_output(studio.context, f"job://{job.id}/{await _best_output(studio, job)}")
+
+
+async def _best_output(studio: Studio, job: Job) -> str:
+    there = {output.role for output in await studio.context.ledger.outputs(job.id)}
+    if TOOLS[job.tool].result is VideoResult:
+        return "filmstrip" if "filmstrip" in there else "video"
+    return "overlay" if "overlay" in there else "masks/0"
+
+
+def _find_kept_file(vault: Vault, link: str) -> Path:
+    own = _hash_in_vault(vault, link) if "://" not in link or link.lower().startswith("file://") else None
+    if own is None and not link.startswith("artifact://"):
+        raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
+    path = vault.find(own or link.removeprefix("artifact://").strip("/"))
+    if path is None:
+        raise InvalidInput("There is no such artifact.", hint=_PLACES, code="unknown_resource")
+    return path
+
+
+def _hash_in_vault(vault: Vault, link: str) -> str | None:
+    """The hash of a file that is kept; what can be no path is none of ours either."""
+    try:
+        return vault.hash_of(local_path(link))
+    except UserMistake:
+        return None
+
+
+def _decoding_limits(path: Path) -> WorkLimits:
+    """What a small picture of a file may cost.
+
+    Raises:
+        InvalidInput: it is neither a picture nor a video.
+    """
+    with path.open("rb") as opened:
+        content_type = content_type_of(opened.read(_SNIFFED_BYTES)) or ""
+    if not (is_image(content_type) or is_video(content_type)):
+        raise InvalidInput(
+            "This file cannot be shown as a picture.", hint=f"Open it by its path: {path}", code="unsupported"
+        )
+    return FILM if is_video(content_type) else PICTURE

@@ -1,0 +1,259 @@
+"""What a request must satisfy before its job is opened: its prompts, its media, and how they fit together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from rotoscope.contracts.arguments import Arguments, BoxArgument, DescribeWithMasks, PointArgument, SegmentImage
+from rotoscope.contracts.characters import first_control_character, is_blank
+from rotoscope.errors import InvalidInput
+from rotoscope.media.edit_masks import fit_mask
+from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
+from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
+from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.prices import MediaLength
+from rotoscope.models.uploads import UploadLimit
+from rotoscope.providers.http.messages import Json
+
+__all__ = ["Admission", "admit_media", "check_inside_picture", "require_prompt"]
+
+_DEFAULT_MAX_FRAMES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The media of a request, checked.
+
+    Attributes:
+        values: the arguments that were settled here, by name: links in place of media, and what follows from them.
+        media: every admitted medium of an argument, in order.
+        notes: what the user should know.
+    """
+
+    values: Mapping[str, Json]
+    media: Mapping[str, Sequence[AdmittedMedia]]
+    notes: Sequence[str]
+
+    @property
+    def lengths(self) -> dict[str, MediaLength]:
+        """How long every medium lasts of which that is known, by its link."""
+        every = [one for media in self.media.values() for one in media]
+        timed = [(one.value, one.duration_seconds, one.frames) for one in every]
+        return {link: MediaLength(seconds, frames) for link, seconds, frames in timed if seconds is not None}
+
+    @property
+    def mask_share(self) -> dict[str, Json] | None:
+        """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
+        every = (one.selects for media in self.media.values() for one in media)
+        found = next((one for one in every if one is not None), None)
+        if found is None:
+            return None
+        return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
+
+    @property
+    def upload_sizes(self) -> list[int]:
+        """The size in bytes of every file that must be brought to the provider."""
+        return [one.size for media in self.media.values() for one in media if one.size is not None]
+
+    @property
+    def file_hashes(self) -> tuple[str, ...]:
+        """The hashes of the kept files that it needs: what is sent, and the picture that masks are painted on."""
+        every = {one.value for found in self.media.values() for one in found}
+        return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
+
+    def first_medium(self, argument: str) -> AdmittedMedia | None:
+        """The first medium of an argument."""
+        return next(iter(self.media.get(argument, ())), None)
+
+
+async def admit_media(
+    intake: Intake,
+    manifest: Manifest,
+    asked: Mapping[str, Json],
+    *,
+    pass_urls: bool,
+    upload_limit: UploadLimit | None = None,
+) -> Admission:
+    """Admit every medium that the arguments name, and make masks fit their videos.
+
+    Raises:
+        UserMistake: a medium is not read, cannot be used, or does not fit another.
+    """
+    media: dict[str, list[AdmittedMedia]] = {}
+    many: dict[str, bool] = {}
+    for field in manifest.inputs.values():
+        given = asked.get(field.argument) if field.argument and field.is_media else None
+        if given is None or field.argument is None:
+            continue
+        listed = given if isinstance(given, list) else [given]
+        _check_item_count(field, listed)
+        # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
+        kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
+        media[field.argument] = [
+            await intake.admit(kind, str(one), field.argument, pass_urls=pass_urls, carrier=upload_limit)
+            for one in listed
+        ]
+        many[field.argument] = field.many
+    notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
+    notes += [*_sound_notes(manifest, media), *await _fit_masks(intake, manifest, media)]
+    chosen, more = _arguments_for_video(manifest, asked, media)
+    links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
+    return Admission({**chosen, **links}, media, [*notes, *more])
+
+
+def _check_item_count(field: Input, listed: Sequence[Json]) -> None:
+    """Too many are refused before the first is read."""
+    if field.many and field.max_items is not None and len(listed) > field.max_items:
+        raise InvalidInput(
+            f"{field.argument!r} has {len(listed)} items; the model takes at most {field.max_items}.",
+            hint="Give fewer.",
+        )
+
+
+def _unread_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
+    """What could not be checked, because the provider reads it from its own address."""
+    passed = sorted({name for name, found in media.items() for one in found if one.content_type is None})
+    if not passed or passed == ["image"]:
+        return []
+    return [f"Passed on by URL and so not checked: {', '.join(passed)}."]
+
+
+def _first_frame_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
+    taken = [one for found in media.values() for one in found if one.is_first_frame]
+    return [f"The picture is the first frame of the video, {one.width}x{one.height} pixels." for one in taken]
+
+
+def _intake_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
+    """What was found while a medium was checked, each sentence once."""
+    return list(dict.fromkeys(note for found in media.values() for one in found for note in one.notes))
+
+
+def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
+    """What becomes of the sound of a clip that is edited."""
+    covered = {manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers}
+    sounds = any(one.has_audio for name in covered if name for one in media.get(name, ()))
+    if not sounds or manifest.outputs.sound:
+        return []
+    if manifest.outputs.sound is None:
+        return ["The clip has sound; whether the result will have any is not known."]
+    return ["The clip has sound; the result will have none."]
+
+
+async def _fit_masks(intake: Intake, manifest: Manifest, media: dict[str, list[AdmittedMedia]]) -> list[str]:
+    notes: list[str] = []
+    for field in manifest.inputs.values():
+        covered = manifest.inputs[field.covers].argument if field.covers else None
+        mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
+        if covered and field.argument and mask and mask[0].width:
+            fitting, said = await fit_mask(
+                intake.vault, intake.decoders, mask[0], video[0] if video else None, _max_edited_frames(manifest)
+            )
+            media[field.argument] = [fitting]
+            notes += said
+        elif covered and mask:
+            notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
+    return notes
+
+
+def _max_edited_frames(manifest: Manifest) -> int:
+    """How many frames of a video the model edits at most."""
+    known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
+    return min(known, default=_DEFAULT_MAX_FRAMES)
+
+
+def _arguments_for_video(
+    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[AdmittedMedia]]
+) -> tuple[dict[str, Json], list[str]]:
+    covered = [manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers]
+    for name in covered:
+        for video in media.get(name or "", ()):
+            if video.width and video.height and video.frames:
+                return arguments_for_clip(manifest, asked, ClipShape(video.width, video.height, video.frames))
+    return {}, []
+
+
+def require_prompt(arguments: Arguments) -> None:
+    """Refuse a request that does not say what is wanted.
+
+    Raises:
+        InvalidInput: a prompt is empty or holds a control character, or there is none.
+    """
+    for name in ("prompt", "instruction"):
+        words = getattr(arguments, name, None)
+        if words is None:
+            continue
+        if is_blank(words):
+            raise InvalidInput(f"The {name} is empty.", hint=_PROMPT_HINTS.get(type(arguments), "Say what is wanted."))
+        if control := first_control_character(words):
+            raise InvalidInput(f"The {name} holds the control character {control}.", hint="Write it without.")
+    if not isinstance(arguments, SegmentImage):
+        return
+    if not (arguments.instruction or arguments.points or arguments.box):
+        raise InvalidInput(
+            "Nothing says what to segment.", hint="Give an instruction in words, points, or a box around the object."
+        )
+    if arguments.points and not any(point.keep for point in arguments.points):
+        raise InvalidInput("No point is on the object.", hint="Give at least one point with keep: true.")
+
+
+_PROMPT_HINTS: Mapping[type[Arguments], str] = {
+    SegmentImage: "Say what to segment, or give points or a box.",
+    DescribeWithMasks: "Say what to describe, or leave the prompt out.",
+}
+
+
+def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) -> list[str]:
+    """Points and boxes are in pixels of the upright picture; outside of it they are a mistake.
+
+    Returns:
+        A note when nobody has read the picture, so that they could not be compared with its size.
+
+    Raises:
+        InvalidInput: a point or a box is outside.
+    """
+    if not isinstance(arguments, SegmentImage) or not (arguments.points or arguments.box) or picture is None:
+        return []
+    _refuse_fractions(arguments)
+    if arguments.box is not None:
+        _check_box(arguments.box, picture)
+    for point in arguments.points or ():
+        _check_point(point, picture)
+    if picture.width is None:
+        return ["The picture was passed on by its URL, so points and box could not be compared with its size."]
+    return []
+
+
+def _refuse_fractions(asked: SegmentImage) -> None:
+    """Some models give places as fractions: read as pixels they are all in the first one."""
+    places = [value for point in asked.points or () for value in (point.x, point.y)]
+    if asked.box is not None:
+        places += [asked.box.left, asked.box.top, asked.box.right, asked.box.bottom]
+    if all(0 <= place <= 1 for place in places) and any(place % 1 for place in places):
+        raise InvalidInput(
+            "The points or the box look like fractions of the picture.",
+            hint="Give pixels of the upright picture: multiply by its width and height.",
+        )
+
+
+def _check_point(point: PointArgument, picture: AdmittedMedia) -> None:
+    width, height = picture.width or float("inf"), picture.height or float("inf")
+    if not (0 <= point.x < width and 0 <= point.y < height):
+        raise InvalidInput(
+            f"The point ({point.x:g}, {point.y:g}) is outside the picture, which is {_size_text(picture)} pixels.",
+            hint="Give x and y in pixels of the upright picture, counted from its top left corner.",
+        )
+
+
+def _check_box(box: BoxArgument, picture: AdmittedMedia) -> None:
+    if box.left >= box.right or box.top >= box.bottom:
+        raise InvalidInput("The box is empty.", hint="left must be less than right, and top less than bottom.")
+    width, height = picture.width or float("inf"), picture.height or float("inf")
+    if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
+        raise InvalidInput(
+            f"The box goes beyond the picture, which is {_size_text(picture)} pixels.",
+            hint="Give left, top, right and bottom in pixels of the upright picture.",
+        )
+
+
+def _size_text(picture: AdmittedMedia) -> str:
+    return f"{picture.width}x{picture.height}" if picture.width else "of unknown size in"

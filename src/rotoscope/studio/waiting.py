@@ -1,0 +1,163 @@
+"""What an answer adds to a job's result: what became of the very wish that was answered.
+
+Waiting for a job: as long as the question bears it, through what other processes do to the job meanwhile.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from rotoscope.contracts.results import JobResult, Status
+from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.dispatcher import Dispatcher
+from rotoscope.jobs.progress import estimate_progress
+from rotoscope.jobs.review import Review
+from rotoscope.store.records import ENDED_STATES, FINAL_STATES, Job, OpenResult
+
+__all__ = ["JobCallback", "JobWaiter", "add_cancel_note", "add_join_note"]
+
+
+def add_join_note(result: JobResult, opening: OpenResult) -> JobResult:
+    """The answer to a request that had a job already."""
+    words = "An equal request had opened this job before; nothing was sent or paid again."
+    if opening.is_redelivery:
+        words = (
+            "An equal request was answered with this result before, perhaps too late to be heard, so it is told once "
+            "more: nothing was sent or paid. The next equal request after this answer is a new run; one that is "
+            "changed, such as by another seed, is one at once."
+        )
+    return _add_warning(result, words)
+
+
+def add_cancel_note(result: JobResult, before: Job) -> JobResult:
+    """The answer to a wish to cancel says what became of the wish."""
+    if before.state == "needs_review":
+        return _add_warning(result, "It waits for a person's review: nothing was cancelled.")
+    if before.is_final:
+        return _add_warning(result, "It had ended before: nothing was cancelled.")
+    if result.status in ("queued", "running", "needs_review"):
+        return _add_warning(
+            result, "A cancel was asked for, and is not confirmed yet; get_job says what becomes of it."
+        )
+    return result if result.status == "cancelled" else _add_warning(result, "It ended before it could be cancelled.")
+
+
+def _add_warning(result: JobResult, words: str) -> JobResult:
+    return result.model_copy(update={"warnings": [*result.warnings, words]})
+
+
+_REVIEW_SECONDS = 2.0  # for a look at a job in review, which asks the provider for its list
+_TAKEOVER_SECONDS = 1.5  # in which a job that was taken over is asked about once, wherever the provider is
+_RECHECK_SECONDS = 1.0
+_OPEN_STATES: tuple[Status, ...] = ("queued", "running")  # what is shown as the one may be written as the other
+_MAX_TAKEOVERS = 20  # jobs of a list that are taken over for it
+
+JobCallback = Callable[[Job], Awaitable[None]]
+"""Hears of a job that changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobWaiter:
+    """Waits for jobs, and brings them on where nobody else does."""
+
+    context: JobContext
+    dispatcher: Dispatcher
+    review: Review
+
+    async def wait(
+        self, job: Job, seconds: float, on_change: JobCallback | None = None, until: frozenset[Status] = FINAL_STATES
+    ) -> Job:
+        """Wait for a job to be in one of some states, at most some seconds; `on_change` hears of every change before
+        it is.
+
+        Args:
+            job: the job, as it was lately.
+            seconds: how long.
+            on_change: hears of its progress.
+            until: what is waited for: by default that nobody drives it; who only asks may wait through a review.
+        """
+        feed, ledger = self.context.notifier, self.context.ledger
+        awaited = feed.next_change if on_change is not None else feed.end_event
+        with anyio.move_on_after(seconds):
+            while job.state not in until:
+                change = awaited(job.id)
+                job = await ledger.job(job.id)
+                if job.state in until:
+                    break
+                if on_change is not None:
+                    await on_change(await self.current_job(job))
+                # Time passes, and another process may drive it: its changes wake nobody here.
+                with anyio.move_on_after(_RECHECK_SECONDS):
+                    await change.wait()
+        if job.is_final:
+            # Nothing changes any more: the event that was taken last must not stay behind.
+            feed.notify_change(job.id)
+        return job
+
+    async def current_job(self, job: Job) -> Job:
+        """The job as it is at this very moment, or why nobody drives it."""
+        return estimate_progress(job, self.context.clock(), await self.dispatcher.idle_reason(job))
+
+    async def refresh_job(self, job: Job, seconds: float, budget: float, on_change: JobCallback | None = None) -> Job:
+        """A job as somebody who asks for it should see it: looked for if in review, driven if nobody did.
+
+        Some clients start a process for each call: it would be gone before it had taken the job over, and a job that
+        is only ever asked about would never get on. So a job that was taken over just now is waited for a little.
+
+        Args:
+            job: the job, as it was lately.
+            seconds: how long its end is waited for.
+            budget: how long the whole may take, in seconds.
+            on_change: hears of its progress.
+        """
+        deadline = anyio.current_time() + budget
+        if job.state == "needs_review":
+            job = await self._recheck_review(job, budget)
+        elif not job.is_final:
+            driven = await self.dispatcher.request_takeover(job.id)
+            if driven is not None:
+                seconds = max(seconds, _TAKEOVER_SECONDS - driven)
+        return await self.wait(
+            job, min(seconds, max(0.0, deadline - anyio.current_time())), on_change, until=ENDED_STATES
+        )
+
+    async def newest_jobs(self, principal: str, status: Status | None, limit: int, seconds: float) -> Sequence[Job]:
+        """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds.
+
+        Args:
+            principal: whose.
+            status: as it is shown; None: any.
+            limit: how many of each state that may be shown so.
+            seconds: how long the whole may take.
+        """
+        found = await self._read_newest(principal, status, limit)
+        return (
+            await self._read_newest(principal, status, limit) if await self._drive_idle_jobs(found, seconds) else found
+        )
+
+    async def _read_newest(self, principal: str, status: Status | None, limit: int) -> Sequence[Job]:
+        states = _OPEN_STATES if status in _OPEN_STATES else (status,)
+        found = [job for state in states for job in await self.context.ledger.jobs(principal, state, limit)]
+        return sorted(found, key=lambda job: job.created_at, reverse=True)
+
+    async def _drive_idle_jobs(self, jobs: Sequence[Job], seconds: float) -> bool:
+        """Have those of some jobs that nobody drives driven, and give them a moment; whether any may have changed."""
+        taken: list[tuple[Job, float]] = []
+        for job in [one for one in jobs if not one.is_final][:_MAX_TAKEOVERS] if seconds > 0 else ():
+            driven = await self.dispatcher.request_takeover(job.id)
+            if driven is not None and driven < _TAKEOVER_SECONDS:
+                taken.append((job, min(_TAKEOVER_SECONDS - driven, seconds)))
+        async with anyio.create_task_group() as tasks:
+            for job, left in taken:
+                tasks.start_soon(self.wait, job, left)
+        return bool(taken)
+
+    async def _recheck_review(self, job: Job, seconds: float) -> Job:
+        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
+        with anyio.move_on_after(min(seconds, _REVIEW_SECONDS)):
+            await self.review.look_at(job)
+        job = await self.context.ledger.job(job.id)
+        if job.state == "queued":
+            self.dispatcher.start(job.id)  # it was found, so there is no time to lose
+        return job

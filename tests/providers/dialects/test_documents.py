@@ -1,0 +1,128 @@
+"""The worded requests against the example documents of the models, field by field."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.http.messages import Json, Reply
+from rotoscope.providers.states import Call, Succeeded, Ticket, Working
+
+DOCUMENTS = Path(__file__).parents[4] / "shared" / "seeds"
+pytestmark = pytest.mark.skipif(not DOCUMENTS.is_dir(), reason="the example documents lie beside the repository")
+
+
+def document(number: str) -> str:
+    (path,) = DOCUMENTS.glob(f"{number}_*.txt")
+    return path.read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> Iterator[Json]:
+    """Every JSON object or array that stands in a text, outermost only."""
+    decoder, place = json.JSONDecoder(), 0
+    while found := re.compile(r"[\[{]").search(text, place):
+        try:
+            block, place = decoder.raw_decode(text, found.start())
+        except ValueError:
+            place = found.end()
+        else:
+            yield block
+
+
+def curl(text: str) -> tuple[str, dict[str, Json]]:
+    """The address and the body of the curl command in a document of Replicate's."""
+    body, url = re.findall(r"-d \$'(\{.*?\})' \\\n(https://\S+)", text, re.DOTALL)[0]
+    return url, json.loads(body)
+
+
+def test_the_request_for_sa2va_is_the_documents_curl_command():
+    """Document 000: a community model, named with its version."""
+    url, body = curl(document("000"))
+    endpoint, version = body["version"].split(":")
+    call = Call("replicate", endpoint, body["input"], version=version, form="version")
+    worded = DIALECTS["replicate"]({"api": "https://api.replicate.com"}).submit(call)
+    assert (worded.url, worded.json) == (url, body)
+
+
+def test_the_finished_prediction_of_sa2va_is_read_from_the_document():
+    shown = next(block for block in blocks(document("000")) if "status" in block)
+    ticket = Ticket(shown["id"], shown["model"])
+    dialect = DIALECTS["replicate"]({"api": "https://api.replicate.com"})
+    state = dialect.read(Reply(200, {}, json.dumps(shown).encode()), Working(ticket))
+    assert state == Succeeded(ticket, shown["output"], shown["metrics"], tuple(shown["logs"].split("\n")))
+    assert dialect.ask(Working(ticket)).url == shown["urls"]["get"]
+    assert dialect.cancel(ticket).url == shown["urls"]["cancel"]
+
+
+def test_the_request_for_sa2va_on_fal_is_the_documents_input_without_a_wrapper():
+    """Document 001: endpoint and input of `fal.subscribe`, id of `fal.queue.status`."""
+    text = document("001")
+    endpoint = re.search(r'fal\.subscribe\("([^"]+)"', text)[1]
+    given, output = blocks(text[text.index("5. Schema") :])
+    dialect = DIALECTS["fal"]({"api": "https://queue.fal.run"})
+    worded = dialect.submit(Call("fal", endpoint, given, form="queue"))
+    assert (worded.url, worded.json) == ("https://queue.fal.run/fal-ai/sa2va/8b/image", given)
+
+    ticket = Ticket(re.search(r'requestId: "([^"]+)"', text)[1], endpoint)
+    ready = dialect.read(Reply(200, {}, b'{"status": "COMPLETED"}'), Working(ticket))
+    state = dialect.read(Reply(200, {}, json.dumps(output).encode()), ready)
+    assert state == Succeeded(ticket, output)
+
+
+def test_the_request_for_seedance_is_the_documents_curl_command():
+    """Document 002: an official model, with a Chinese prompt."""
+    url, body = curl(document("002"))
+    call = Call("replicate", "bytedance/seedance-2.0", body["input"], form="official")
+    worded = DIALECTS["replicate"]({"api": "https://api.replicate.com"}).submit(call)
+    assert (worded.url, worded.json) == (url, body)
+    assert worded.json["input"]["prompt"] == "按 Image 1 的故事版生成视频"
+
+
+def test_the_finished_prediction_of_seedance_is_read_from_the_document():
+    shown = next(block for block in blocks(document("002")) if "status" in block)
+    ticket = Ticket(shown["id"], shown["model"])
+    dialect = DIALECTS["replicate"]({"api": "https://api.replicate.com"})
+    state = dialect.read(Reply(200, {}, json.dumps(shown).encode()), Working(ticket))
+    assert state == Succeeded(ticket, shown["output"], shown["metrics"], tuple(shown["logs"].split("\n")))
+
+
+def test_the_request_for_sam_is_the_documents_axios_call():
+    """Document 003. Its `image` is the result of a function there, so that field alone is not compared."""
+    text = document("003")
+    url = re.search(r'const url = "([^"]+)"', text)[1]
+    image = re.search(r"toB64\('([^']+)'\)", text)[1]
+    data = json.loads(re.sub(r"toB64\('[^']+'\)", json.dumps(image), re.search(r"const data = (\{.*?\});", text)[1]))
+    call = Call("segmind", url.rpartition("/")[2], data, form="v1")
+    worded = DIALECTS["segmind"]({"api": "https://api.segmind.com"}).submit(call)
+    assert worded.url == url
+    assert {name: worded.json[name] for name in data if name != "image"} == {
+        "base64": False,
+        "overlay_mask": True,
+        "prompt": "boy",
+    }
+    assert list(worded.json) == list(data)
+
+
+def test_the_request_for_vace_is_the_documents_example_with_version_and_input():
+    """Document 004: a gateway, whose path names the model and whose body names the version too."""
+    text = document("004")
+    path = re.search(r"^Path(/\S+)$", text, re.MULTILINE)[1]
+    described = next(block for block in blocks(text) if isinstance(block, dict) and "examples" in block)
+    body = json.loads(described["examples"][0]["value"])
+    call = Call("gateway", "prunaai/vace-14b", body["input"], version=body["version"], form="official")
+    worded = DIALECTS["replicate"]({"api": "https://gateway.example/replicate"}).submit(call)
+    assert (worded.url, worded.json) == (f"https://gateway.example{path}", body)
+
+
+def test_the_urls_in_the_gateways_reply_are_not_followed():
+    answers = next(block for block in blocks(document("004")) if isinstance(block, list) and "data" in block[0])
+    shown = json.loads(next(answer["data"] for answer in answers if "urls" in answer["data"]))
+    assert shown["urls"]["get"].startswith("https://api.replicate.com/")
+    dialect = DIALECTS["replicate"]({"api": "https://gateway.example/replicate"})
+    state = dialect.read(Reply(200, {}, json.dumps(shown).encode()), Call("gateway", "prunaai/vace-14b", {}))
+    prediction = f"https://gateway.example/replicate/v1/predictions/{shown['id']}"
+    assert dialect.ask(state).url == prediction
+    assert dialect.cancel(state.ticket).url == f"{prediction}/cancel"

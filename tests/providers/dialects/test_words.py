@@ -1,0 +1,113 @@
+"""What providers say in words: cleaned, capped, and read for progress."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rotoscope.providers.dialects.provider_text import (
+    MESSAGE_LIMIT,
+    clean_line,
+    error_text,
+    header_number,
+    log_lines,
+    log_progress,
+    reply_message,
+)
+from rotoscope.providers.http.messages import Reply
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("two\nlines\tand\x00 more", "two lines and more"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("turned\u202eback", "turnedback"),
+        ("half \ud800 a pair", "half a pair"),
+        ("按 Image 1 🍊", "按 Image 1 🍊"),
+    ],
+)
+def test_a_cleaned_text_is_one_printable_line(text, shown):
+    assert clean_line(text) == shown
+
+
+@given(st.text(alphabet=st.characters(), max_size=60))
+def test_any_cleaned_text_can_be_stored_and_holds_no_control_character(text):
+    shown = clean_line(text)
+    assert shown.encode("utf-8")[:1] != b" "
+    assert not any(character < " " or character == "\x7f" for character in shown)
+
+
+def test_a_long_text_is_cut_at_the_limit():
+    assert len(clean_line("x" * 1_000_000)) == MESSAGE_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"title": "Billing required", "detail": "Set up billing."}, "Set up billing."),
+        ({"error": {"message": "no such model"}}, "no such model"),
+        ({"detail": [{"loc": ["body", "n", 0], "msg": "bad"}, {"msg": "worse"}]}, "body.n.0: bad; worse"),
+        ({"other": "field"}, None),
+        ({"detail": None, "error": ""}, None),
+        ("just a text", "just a text"),
+        ([1, 2], None),
+    ],
+)
+def test_the_words_of_an_error_are_found_under_the_usual_names(body, words):
+    assert reply_message(Reply(400, {"content-type": "application/json"}, json.dumps(body).encode())) == words
+
+
+def test_a_plain_text_is_words_and_a_page_is_not():
+    assert reply_message(Reply(500, {"content-type": "text/plain; charset=utf-8"}, b"upstream died")) == "upstream died"
+    assert reply_message(Reply(405, {"content-type": "text/html"}, b"<h1>405</h1>")) is None
+    assert reply_message(Reply(500)) is None
+
+
+def test_words_buried_too_deep_are_not_looked_for():
+    value = "words"
+    for _ in range(600):
+        value = {"detail": [value]}
+    assert error_text(value) is None
+
+
+def test_a_line_that_was_redrawn_is_shown_as_it_was_drawn_last():
+    assert log_lines("first\r\n 0%|  | 0/9\r 50%|# | 4/9\r\n\nlast") == ("first", "50%|# | 4/9", "last")
+
+
+def test_log_entries_without_a_message_are_left_out():
+    assert log_lines([{"message": "one\ntwo"}, {"message": 3}, "four", None]) == ("one", "two")
+    assert log_lines(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("log", "fraction"),
+    [
+        ("propagate in video: 0%| | 0/1 [00:00<?, ?it/s]", 0.0),
+        ("propagate in video: 100%|██████████| 1/1 [00:00<00:00, 5440.08it/s]", 1.0),
+        ("  33%|███▎      | 1/3 [00:01<00:02]", 1 / 3),
+        ("7%|| 0/0", 0.07),
+        ("150%|##| 3/2", 1.0),
+        ("step one: part two: 50%|#####     | 5/10", 0.5),
+        ("battery at 50% | fine", None),
+        ("Generated video in 173.1sec", None),
+        (f"{'9' * 5000}%|#| 1/2", None),
+    ],
+)
+def test_progress_is_what_a_progress_bar_shows(log, fraction):
+    assert log_progress((log,)) == fraction
+
+
+def test_progress_is_that_of_the_last_bar():
+    assert log_progress(("10%|# | 1/10", "20%|## | 2/10", "saving")) == 0.2
+    assert log_progress(()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.002", 0.002), ("7", 7), ("-1", -1), (None, None), ("", None), ("nan", None), ("inf", None), ("many", None)],
+)
+def test_a_header_holds_a_finite_number_or_none(text, value):
+    assert header_number(text) == value

@@ -1,0 +1,151 @@
+"""Deadlines: they count the time in which this process ran, and what came during a pause of it is still read."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import pytest
+
+from rotoscope.errors import ReplyLost
+from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
+from rotoscope.providers.http.messages import HttpCall
+from rotoscope.providers.http.transfers import Countdown, CountdownTiming
+
+pytestmark = pytest.mark.anyio
+DOORS = {"replicate": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
+ACCEPTED = b'HTTP/1.1 201 Created\r\ncontent-length: 12\r\n\r\n{"id": "p1"}'
+
+
+class Clock:
+    """A clock of which a test says how far it jumps in each sleep."""
+
+    def __init__(self, *jumps: float, always: float = 0.0) -> None:
+        self.now, self.slept, self.jumps, self.always = 1000.0, 0.0, list(jumps), always
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.slept += seconds
+        self.now += seconds + (self.jumps.pop(0) if self.jumps else self.always)
+
+    @property
+    def pace(self) -> CountdownTiming:
+        return CountdownTiming(lambda: self.now, self.sleep)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 5.0, 7.5])
+async def test_work_that_never_ends_is_cut_off_when_its_time_is_over(seconds: float) -> None:
+    clock = Clock()
+    with pytest.raises(TimeoutError):
+        await Countdown(seconds, clock.pace).run(anyio.sleep_forever)
+    assert clock.slept == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("before", range(5))
+async def test_a_pause_counts_as_one_step_and_something_is_always_read_after_it(before: int) -> None:
+    clock = Clock(*[0.0] * before, 45.0)
+    with pytest.raises(TimeoutError):
+        await Countdown(5.0, clock.pace).run(anyio.sleep_forever)
+    assert clock.slept == pytest.approx(5.0 if before < 4 else 6.0)
+
+
+async def test_a_machine_that_is_paused_in_every_step_does_not_wait_for_ever() -> None:
+    clock = Clock(always=45.0)
+    with pytest.raises(TimeoutError):
+        await Countdown(3.0, clock.pace).run(anyio.sleep_forever)
+    assert clock.slept < 10
+
+
+async def test_progress_starts_the_time_anew() -> None:
+    clock = Clock()
+    countdown = Countdown(2.0, clock.pace)
+
+    async def work() -> str:
+        while clock.slept < 20.0:
+            countdown.restart(2.0)
+            await anyio.lowlevel.checkpoint()
+        return "done"
+
+    assert await countdown.run(work) == "done"
+
+
+@pytest.mark.parametrize("error", [ValueError("a"), KeyboardInterrupt(), ExceptionGroup("two", [ValueError("b")])])
+async def test_an_error_of_the_work_comes_out_as_it_is(error: BaseException) -> None:
+    async def work() -> None:
+        await anyio.lowlevel.checkpoint()
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await Countdown(5.0, CountdownTiming()).run(work)
+    assert caught.value is error
+
+
+async def test_who_is_cancelled_from_outside_is_cancelled() -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await Countdown(5.0, CountdownTiming()).run(anyio.sleep_forever)
+    assert scope.cancelled_caught
+
+
+async def test_a_reply_that_does_not_come_in_time_is_lost_and_said_to_be_late() -> None:
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        host = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        wire = Wire(DOORS, frozenset({host}), timeouts=ReplyTimeouts(0.1, 0.1))
+        with anyio.fail_after(10), pytest.raises(ReplyLost, match="in time"):
+            await wire.send("replicate", HttpCall("POST", f"http://{host}/v1/p", json={}), pays=True)
+        await wire.aclose()
+        tasks.cancel_scope.cancel()
+
+
+CHILD = """
+import sys, anyio
+from rotoscope.providers.http.client import Door, Times, Wire
+from rotoscope.providers.http.messages import HttpCall
+
+async def main(host, method):
+    wire = Wire({"r": Door("Authorization", "Bearer ", "r8_3f9a0c")}, frozenset({host}), times=Times(0.5, 0.5))
+    reply = await wire.send("r", HttpCall(method, f"http://{host}/v1/p"), pays=method == "POST")
+    print(reply.status)
+    await wire.aclose()
+
+anyio.run(main, *sys.argv[1:])
+"""
+STOPPED_SECONDS = 2.5  # a pause of a real process has to last longer than the deadline of 0.5 s and one step
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no process can be stopped here")
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_process_that_was_stopped_reads_the_reply_that_waits_for_it(tmp_path: Path, method: str) -> None:
+    (tmp_path / "child.py").write_text(CHILD, encoding="utf-8")
+    stop: list[Callable[[int], None]] = []
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            stop[0](signal.SIGSTOP)
+            await stream.send(ACCEPTED)
+            await anyio.sleep(STOPPED_SECONDS)
+            stop[0](signal.SIGCONT)
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        host = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        asked = [sys.executable, str(tmp_path / "child.py"), host, method]
+        with anyio.fail_after(60):
+            async with await anyio.open_process(asked, env={**os.environ}, stderr=None) as child:
+                stop.append(child.send_signal)
+                assert child.stdout is not None
+                said = b"".join([part async for part in child.stdout])
+        assert said.strip() == b"201"
+        tasks.cancel_scope.cancel()

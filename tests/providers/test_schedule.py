@@ -1,0 +1,105 @@
+"""The schedule: few questions, and the end seen soon."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rotoscope.providers.polling import MAX_PAUSE, MIN_PAUSE, poll_pause, stretch_factor
+
+SECONDS = st.floats(0, 1e5)
+
+
+def asked_until(end: float, expected: float | None) -> tuple[int, float]:
+    """How many questions a run of that length costs, and how late its end is seen."""
+    now, count = 0.0, 0
+    while True:
+        now += poll_pause(now, expected)
+        count += 1
+        if now >= end:
+            return count, now - end
+
+
+@given(SECONDS, st.none() | SECONDS)
+def test_a_pause_is_never_too_short_and_never_too_long(elapsed: float, expected: float | None) -> None:
+    assert MIN_PAUSE <= poll_pause(elapsed, expected) <= MAX_PAUSE
+
+
+@given(st.floats(150, 205))
+def test_a_run_of_about_three_minutes_costs_at_most_100_questions_and_its_end_is_seen_within_a_second(
+    end: float,
+) -> None:
+    count, late = asked_until(end, 177.0)
+    assert count <= 100
+    assert late <= 1.0
+
+
+@given(st.floats(27, 33))
+def test_a_run_of_about_half_a_minute_costs_at_most_60_questions_and_its_end_is_seen_within_half_a_second(
+    end: float,
+) -> None:
+    count, late = asked_until(end, 30.0)
+    assert count <= 60
+    assert late <= 0.5
+
+
+@given(st.floats(159.3, 194.7))
+def test_a_run_of_nearly_three_minutes_that_is_about_as_long_as_usual_costs_at_most_83_questions(end: float) -> None:
+    count, _ = asked_until(end, 177.0)
+    assert count <= 83
+
+
+@given(st.floats(0.2, 33))
+def test_the_end_of_a_run_of_which_nothing_is_known_is_seen_within_a_second_and_for_at_most_60_questions(
+    end: float,
+) -> None:
+    count, late = asked_until(end, None)
+    assert count <= 60
+    assert late <= 1.0
+
+
+@given(st.none() | st.floats(1, 600), st.floats(33, 3000))
+def test_a_run_that_is_longer_than_usual_is_asked_about_at_least_every_thirtieth_of_its_length(
+    expected: float | None, end: float
+) -> None:
+    _, late = asked_until(end, expected)
+    assert late <= max(1.0, end / 30, (expected or 0) / 12)
+
+
+@given(st.floats(0.05, 0.15))
+def test_a_run_that_is_over_at_once_is_told_within_a_twentieth_of_a_second(end: float) -> None:
+    _, late = asked_until(end, 1.1)
+    assert late <= 0.05
+
+
+@given(st.lists(st.floats(MIN_PAUSE, MAX_PAUSE), max_size=2000), st.floats(1, 50))
+def test_all_pauses_are_stretched_by_the_same_and_then_ask_no_more_than_they_may(
+    pauses: list[float], a_second: float
+) -> None:
+    factor = stretch_factor(pauses, a_second)
+    assert factor >= 1
+    assert sum(1 / (factor * one) for one in pauses) <= a_second * 1.0001 or factor == 1
+    assert factor == 1 or sum(1 / one for one in pauses) > a_second
+
+
+@given(st.floats(0.5, 2.0))
+def test_the_end_of_a_run_of_about_a_second_is_seen_within_a_tenth(end: float) -> None:
+    _, late = asked_until(end, 1.1)
+    assert late <= 0.15
+
+
+@pytest.mark.parametrize("expected", [1.0, 5.0, 30.0, 177.0, 600.0])
+def test_questions_are_closest_together_where_the_end_is_likely(expected: float) -> None:
+    around = poll_pause(expected, expected)
+    assert around <= poll_pause(0.5 * expected, expected)
+    assert around <= poll_pause(3 * expected, expected)
+
+
+@pytest.mark.parametrize("expected", [None, 1.0, 60.0])
+def test_a_run_that_hangs_costs_ever_fewer_questions(expected: float | None) -> None:
+    count, _ = asked_until(1800, expected)
+    assert count < 300
+    assert poll_pause(1700, expected) > 5
+
+
+def test_nothing_is_asked_past_the_moment_when_the_end_becomes_likely() -> None:
+    assert 130 + poll_pause(130, 177.0) <= 0.8 * 177 + 1

@@ -1,0 +1,75 @@
+"""How many files one tool call goes through: what a reader must open to follow it."""
+
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.server.mcpserver import MCPServer
+
+from rotoscope.models.access import SANDBOX_URL
+from rotoscope.providers.http.client import AsgiApp
+from rotoscope.server.lazy_studio import LazyStudio
+from rotoscope.settings import Settings
+from rotoscope_sandbox import build_sandbox
+
+pytestmark = pytest.mark.anyio
+
+SOURCE = Path(__file__).parents[1] / "src" / "rotoscope"
+MOST_FILES = 28
+in_call: ContextVar[bool] = ContextVar("in_call", default=False)
+
+
+class FileTrace:
+    """Notes the project's files whose functions run on behalf of one call, in the order in which it enters them."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, list[str]] = {}
+        self.is_over = False
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event != "call" or self.is_over or not in_call.get() or SOURCE not in path.parents:
+            return
+        if frame.f_code.co_name != "<module>":  # an import is not a step of the call
+            self.files.setdefault(str(path.relative_to(SOURCE)), []).append(frame.f_code.co_name)
+
+
+async def test_a_call_enters_few_files_until_its_paying_request_leaves(
+    settings: Settings, serve: Callable[[Settings, AsgiApp], MCPServer[LazyStudio]], photo: Path, tmp_path: Path
+) -> None:
+    sandbox, trace = build_sandbox(tmp_path / "sandbox", pace=0.0, public_url=SANDBOX_URL), FileTrace()
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith("/predictions"):
+            trace.is_over = True
+        await sandbox(scope, receive, send)
+
+    server = serve(settings, answer)
+    call_tool = server.call_tool
+
+    async def call_traced(name: str, *given: Any) -> Any:
+        in_call.set(name == "segment_image")
+        return await call_tool(name, *given)
+
+    server.call_tool = call_traced  # type: ignore[method-assign]
+    arguments = {"image": str(photo), "instruction": "the face", "model": "bytedance/sa2va-4b-image"}
+    with anyio.fail_after(60):
+        async with Client(server) as client:
+            await client.call_tool("list_jobs", {})  # opens the studio, so that opening it is no part of the call
+            sys.setprofile(trace)
+            threading.setprofile(trace)
+            try:
+                await client.call_tool("segment_image", arguments)
+            finally:
+                sys.setprofile(None)
+                threading.setprofile(None)
+    assert trace.is_over, "no paying request was seen"
+    listed = "\n".join(f"{file}: {', '.join(dict.fromkeys(names))}" for file, names in trace.files.items())
+    assert len(trace.files) <= MOST_FILES, f"{len(trace.files)} files:\n{listed}"
