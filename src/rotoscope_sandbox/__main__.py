@@ -1,5 +1,5 @@
 """`python -m rotoscope_sandbox`: serves a sandbox over HTTP on 127.0.0.1."""
 
-from rotoscope_sandbox.command import main
+from rotoscope_sandbox.command import run_as_module
 
-raise SystemExit(main())
+raise SystemExit(run_as_module())

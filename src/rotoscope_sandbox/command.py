@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rotoscope_sandbox.certificates import Certificate
     from rotoscope_sandbox.own_models import OwnModel
 
-__all__ = ["UnusableOption", "main", "run"]
+__all__ = ["UnusableOption", "run", "run_as_module"]
 
 _MOST_PACE = 10_000.0
 
@@ -26,7 +26,7 @@ class UnusableOption(Exception):
         self.hint = hint
 
 
-def main() -> int:
+def run_as_module() -> int:
     """Run the command with the arguments of this process; returns its exit code."""
     try:
         return run(sys.argv[1:])

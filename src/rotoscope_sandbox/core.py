@@ -27,10 +27,10 @@ __all__ = [
     "Core",
     "Endpoint",
     "ErrorResponse",
-    "forced_outcome_of",
     "integer_parameter",
     "make_routes",
     "read_chunks",
+    "read_forced_outcome",
     "read_object",
     "time_parameter",
     "utc_time",
@@ -233,7 +233,7 @@ def make_routes(
     ]
 
 
-def forced_outcome_of(request: Request) -> ForcedOutcome:
+def read_forced_outcome(request: Request) -> ForcedOutcome:
     """What a fault makes of the prediction that this request asks for."""
     forced: ForcedOutcome = request.scope.get(FORCED_OUTCOME, _ORDINARY)
     return forced

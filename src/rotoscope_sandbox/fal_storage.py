@@ -94,7 +94,7 @@ async def _begin_parts(core: Core, request: Request) -> Response:
     return JSONResponse({"access_url": core.upload_url(upload, core.base(request)), "uploadId": upload.id})
 
 
-def _announced(core: Core, request: Request) -> Upload:
+def _find_upload(core: Core, request: Request) -> Upload:
     upload = core.store.upload(request.path_params["id"])
     if upload is None:
         raise ErrorResponse(404, {"detail": "Not found"})
@@ -102,7 +102,7 @@ def _announced(core: Core, request: Request) -> Upload:
 
 
 async def _put_file(core: Core, request: Request) -> Response:
-    upload = await core.receive(_announced(core, request), request.stream())
+    upload = await core.receive(_find_upload(core, request), request.stream())
     return Response(status_code=200, headers={"etag": f'"{upload.md5}"'})
 
 
@@ -111,7 +111,7 @@ async def _put_part(core: Core, request: Request) -> Response:
     number = request.path_params["number"]
     if not 1 <= number <= _MOST_PARTS:
         raise ErrorResponse(400, {"detail": f"Part numbers go from 1 to {_MOST_PARTS}."})
-    with core.store.receive_part(_announced(core, request), number) as incoming:
+    with core.store.receive_part(_find_upload(core, request), number) as incoming:
         await write_chunks(request.stream(), incoming)
         incoming.settle()
     etag = f'"{incoming.md5}"'
@@ -119,7 +119,7 @@ async def _put_part(core: Core, request: Request) -> Response:
 
 
 async def _join_parts(core: Core, request: Request) -> Response:
-    upload, parts = _announced(core, request), (await read_object(request) or {}).get("parts")
+    upload, parts = _find_upload(core, request), (await read_object(request) or {}).get("parts")
     numbers = [_part_number(part) for part in parts] if isinstance(parts, list) else []
     if not numbers or None in numbers:
         raise ErrorResponse(400, {"detail": "parts is not a list of {partNumber, etag}."})

@@ -19,14 +19,14 @@ from rotoscope_sandbox.core import (
     Core,
     Endpoint,
     ErrorResponse,
-    forced_outcome_of,
     integer_parameter,
     make_routes,
+    read_forced_outcome,
     read_object,
     time_parameter,
     utc_time,
 )
-from rotoscope_sandbox.models import Problem
+from rotoscope_sandbox.models import InputProblem
 from rotoscope_sandbox.predictions import Failure, JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.store import ListEntry
 from rotoscope_sandbox.webhooks import Webhook, fal_keys, notify, sign_like_fal
@@ -72,10 +72,10 @@ def make_fal_routes(core: Core, rows: Iterable[tuple[str, str, str, Endpoint]]) 
         return reply
 
     with_id = [(name, verb, path, partial(answer_with_id, endpoint)) for name, verb, path, endpoint in rows]
-    return make_routes(core, with_id, _check_key)
+    return make_routes(core, with_id, _check_fal_key)
 
 
-def _check_key(request: Request) -> None:
+def _check_fal_key(request: Request) -> None:
     """Any key will do, but there must be one. Uploads to the CDN come with the short-lived token of the storage."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() not in ("key", "bearer") or not key.strip():
@@ -93,7 +93,7 @@ def _fal_error(status: int, body: JsonObject, id_: str | None = None) -> ErrorRe
     return ErrorResponse(status, body, headers)
 
 
-def _input_error(problems: list[Problem], given: JsonObject, id_: str | None = None) -> ErrorResponse:
+def _input_error(problems: list[InputProblem], given: JsonObject, id_: str | None = None) -> ErrorResponse:
     """A model error, which is a list of what is wrong with the input."""
     rows = [
         {
@@ -116,7 +116,7 @@ async def _submit(core: Core, request: Request) -> Response:
     if url := request.query_params.get("fal_webhook"):
         make_body = partial(_webhook_body, core, request)
         webhook = Webhook(url, ("completed",), make_body, sign_like_fal, core.store.key(_WIRE))
-        await notify(core, known, webhook, forced_outcome_of(request))
+        await notify(core, known, webhook, read_forced_outcome(request))
     body = _status_body(core, request, known, has_logs=False) | {"gateway_request_id": id_}
     return JSONResponse(body, headers={_ID_HEADER: id_})
 
@@ -134,11 +134,11 @@ async def _accept(core: Core, request: Request) -> Prediction:
         raise _fal_error(404, {"detail": f'Application "{endpoint}" not found'})
     given = await read_object(request)
     if given is None:
-        raise _input_error([Problem("body", "Input should be a valid dictionary", "dict_type")], {})
+        raise _input_error([InputProblem("body", "Input should be a valid dictionary", "dict_type")], {})
     if problems := model.problems(given):
         raise _input_error(problems, given)
     start_by = _start_deadline(core, request)
-    return core.accept(str(uuid.uuid4()), model, given, start_by=start_by, forced=forced_outcome_of(request))
+    return core.accept(str(uuid.uuid4()), model, given, start_by=start_by, forced=read_forced_outcome(request))
 
 
 def _webhook_body(core: Core, request: Request, known: Prediction) -> JsonObject:
@@ -164,7 +164,7 @@ def _start_deadline(core: Core, request: Request) -> float | None:
         raise _fal_error(400, wrong) from problem
 
 
-async def _requested(core: Core, request: Request, *, hold: bool = True) -> Prediction:
+async def _find_request(core: Core, request: Request, *, hold: bool = True) -> Prediction:
     path = request.path_params
     known = await core.find(_WIRE, path["id"], hold=hold)
     if known is None or not known.request.model.startswith(f"{path['owner']}/{path['app']}"):
@@ -214,14 +214,14 @@ def _wants_logs(request: Request) -> bool:
 
 
 async def _get_status(core: Core, request: Request) -> Response:
-    known = await _requested(core, request)
+    known = await _find_request(core, request)
     body = _status_body(core, request, known, has_logs=_wants_logs(request))
     return JSONResponse(body, 200 if body["status"] == "COMPLETED" else 202, {_ID_HEADER: known.request.id})
 
 
 async def _stream_status(core: Core, request: Request) -> Response:
     """Every change at once; while nothing changes, a repetition every second shows that the line is open."""
-    known = await _requested(core, request, hold=False)
+    known = await _find_request(core, request, hold=False)
 
     async def events() -> AsyncIterator[str]:
         last, silent_polls = "", 0
@@ -241,7 +241,7 @@ async def _stream_status(core: Core, request: Request) -> Response:
 
 
 async def _get_result(core: Core, request: Request) -> Response:
-    return _result_response(core, request, await _requested(core, request))
+    return _result_response(core, request, await _find_request(core, request))
 
 
 def _result_response(core: Core, request: Request, known: Prediction) -> Response:
@@ -257,7 +257,7 @@ def _result_response(core: Core, request: Request, known: Prediction) -> Respons
         raise _fal_error(400, {"detail": "Request is still in progress"}, id_)
     failure = _failure(core, known) or Failure("The request failed.")
     if failure.field is not None:
-        raise _input_error([Problem(failure.field, failure.message, failure.kind)], known.request.input, id_)
+        raise _input_error([InputProblem(failure.field, failure.message, failure.kind)], known.request.input, id_)
     code = {"client_cancelled": 499, "request_timeout": 504}.get(failure.kind, 500)
     error = _fal_error(code, {"detail": failure.message, "error_type": failure.kind}, id_)
     if status is RunStatus.EXPIRED:

@@ -11,7 +11,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Compute", "Field", "Model", "Problem", "Stopped", "Task", "UnusableInput", "all_models", "find_model"]
+__all__ = [
+    "Compute",
+    "EngineTask",
+    "Field",
+    "InputProblem",
+    "Model",
+    "Problem",
+    "Stopped",
+    "Task",
+    "UnusableInput",
+    "all_models",
+    "find_model",
+]
 
 _ENGINES = ("rotoscope_sandbox.vision.engine", "rotoscope_sandbox.film.engine")
 
@@ -30,7 +42,7 @@ class UnusableInput(Exception):
         self.kind = kind
 
 
-class Task(Protocol):
+class EngineTask(Protocol):
     """What an engine is given: the input, and the only ways to reach the outside."""
 
     @property
@@ -60,17 +72,24 @@ class Task(Protocol):
         """Adds a line to the model's log, at once visible to whoever asks; raises `Stopped` when it should end."""
 
 
-Compute: TypeAlias = Callable[[Task], Any]
+Task = EngineTask
+"""The engines' shorter name for it."""
+
+Compute: TypeAlias = Callable[[EngineTask], Any]
 """From a task to the output, a JSON value in which references to kept files stand for their URLs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class InputProblem:
     """What is wrong with one input field; `kind` is fal's word for it, such as `missing` or `string_type`."""
 
     field: str
     message: str
     kind: str
+
+
+Problem = InputProblem
+"""The engines' shorter name for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +111,31 @@ class Field:
     most: int | None = None
     items: str = ""
 
-    def problem(self, name: str, value: object) -> Problem | None:
+    def problem(self, name: str, value: object) -> InputProblem | None:
         """What is wrong with a value, or None."""
         wanted = _TYPES[self.type]
         if not isinstance(value, wanted) or (isinstance(value, bool) and self.type != "boolean"):
-            return Problem(name, f"Input should be a valid {self.type}", f"{self.type}_type")
+            return InputProblem(name, f"Input should be a valid {self.type}", f"{self.type}_type")
         if self.options and value not in self.options:
-            return Problem(name, f"Input should be one of {', '.join(self.options)}", "literal_error")
+            return InputProblem(name, f"Input should be one of {', '.join(self.options)}", "literal_error")
         return self._out_of_bounds(name, value) or self._wrong_item(name, value)
 
-    def _out_of_bounds(self, name: str, value: Any) -> Problem | None:
+    def _out_of_bounds(self, name: str, value: Any) -> InputProblem | None:
         sized = isinstance(value, str | list)
         size = len(value) if sized else value
         if self.most is not None and size > self.most:
             words = f"have at most {self.most} {'characters' if isinstance(value, str) else 'items'}" if sized else ""
-            return Problem(
+            return InputProblem(
                 name, f"Input should {words or f'be at most {self.most}'}", "too_long" if sized else "too_large"
             )
         if self.least is not None and size < self.least:
-            return Problem(name, f"Input should be at least {self.least}", "too_small")
+            return InputProblem(name, f"Input should be at least {self.least}", "too_small")
         return None
 
-    def _wrong_item(self, name: str, value: Any) -> Problem | None:
+    def _wrong_item(self, name: str, value: Any) -> InputProblem | None:
         if not self.items or all(isinstance(item, _TYPES[self.items]) for item in value):
             return None
-        return Problem(name, f"Every item should be a valid {self.items}", f"{self.items}_type")
+        return InputProblem(name, f"Every item should be a valid {self.items}", f"{self.items}_type")
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
@@ -128,7 +147,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _no_problem(_: Mapping[str, Any]) -> Problem | None:
+def _no_problem(_: Mapping[str, Any]) -> InputProblem | None:
     return None
 
 
@@ -154,21 +173,21 @@ class Model:
     fields: Mapping[str, Field]
     compute: Compute
     version: str = ""
-    check: Callable[[Mapping[str, Any]], Problem | None] = field(default=_no_problem)
+    check: Callable[[Mapping[str, Any]], InputProblem | None] = field(default=_no_problem)
     run_seconds: float = 0.5
     cost: float = 0.0
     answers_with_json: bool = False
 
-    def problems(self, given: Mapping[str, Any]) -> list[Problem]:
+    def problems(self, given: Mapping[str, Any]) -> list[InputProblem]:
         """Everything wrong with an input, before anything runs; null counts as not given."""
         found = [self._problem(name, given.get(name)) for name in self.fields]
         wrong = [problem for problem in found if problem is not None]
         whole = None if wrong else self.check(given)
         return wrong if whole is None else [whole]
 
-    def _problem(self, name: str, value: object) -> Problem | None:
+    def _problem(self, name: str, value: object) -> InputProblem | None:
         if value is None:
-            return Problem(name, "Field required", "missing") if self.fields[name].required else None
+            return InputProblem(name, "Field required", "missing") if self.fields[name].required else None
         return self.fields[name].problem(name, value)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rotoscope_sandbox.models import Field, Model, Problem, Task, UnusableInput, find_model
+from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput, find_model
 from rotoscope_sandbox.predictions import JsonObject
 
 __all__ = ["OwnInput", "OwnModel", "play_model"]
@@ -95,13 +95,13 @@ def play_model(own: OwnModel) -> Model:
     )
 
 
-def _tool_problem(own: OwnModel, _: Mapping[str, Any]) -> Problem | None:
+def _tool_problem(own: OwnModel, _: Mapping[str, Any]) -> InputProblem | None:
     if own.tool in _ENGINES:
         return None
-    return Problem("tool", f"The sandbox plays no model for {own.tool}, only {', '.join(_ENGINES)}", "value_error")
+    return InputProblem("tool", f"The sandbox plays no model for {own.tool}, only {', '.join(_ENGINES)}", "value_error")
 
 
-def _compute(own: OwnModel, task: Task) -> Any:
+def _compute(own: OwnModel, task: EngineTask) -> Any:
     names = {one.role: name for name, one in own.inputs.items() if one.role}
     request = _Request(task, names)
     results = _ENGINES[own.tool](request)
@@ -116,7 +116,7 @@ def _compute(own: OwnModel, task: Task) -> Any:
 class _Request:
     """A request to an own model: the values of its inputs by role; `made` is what the engine measured of its result."""
 
-    def __init__(self, task: Task, names: Mapping[str, str]) -> None:
+    def __init__(self, task: EngineTask, names: Mapping[str, str]) -> None:
         self.made: JsonObject = {}
         self._task = task
         self._names = names
@@ -155,7 +155,7 @@ class _Request:
         """
         model = find_model(*engine)
         assert model is not None
-        task = _EngineTask(self._task, {name: value for name, value in inputs.items() if value is not None})
+        task = _InnerTask(self._task, {name: value for name, value in inputs.items() if value is not None})
         try:
             output = model.compute(task)
         except UnusableInput as problem:
@@ -167,10 +167,10 @@ class _Request:
         return output
 
 
-class _EngineTask:
+class _InnerTask:
     """The task of the own model, with the input that an engine's model takes."""
 
-    def __init__(self, task: Task, given: Mapping[str, Any]) -> None:
+    def __init__(self, task: EngineTask, given: Mapping[str, Any]) -> None:
         self.input = given
         self.metrics: JsonObject = {}
         self.read, self.place = task.read, task.place
@@ -250,7 +250,7 @@ def _reference(value: str) -> str:
     return value if value.startswith(("data:", "http://", "https://")) else f"data:;base64,{value}"
 
 
-def _parsed(value: Any) -> Any:
+def _parse_json(value: Any) -> Any:
     """A value that may be JSON in a string."""
     try:
         return json.loads(value) if isinstance(value, str) else value
@@ -260,7 +260,7 @@ def _parsed(value: Any) -> Any:
 
 def _points(value: Any, label: int = 1) -> list[JsonObject]:
     """Points as SAM 2 takes them, from objects with x and y or from pairs, one or many, as JSON or as text."""
-    found = _parsed(value)
+    found = _parse_json(value)
     if isinstance(found, dict) or (isinstance(found, list) and found and isinstance(found[0], int | float)):
         found = [found]
     points: list[JsonObject] = []
@@ -275,7 +275,7 @@ def _points(value: Any, label: int = 1) -> list[JsonObject]:
 
 def _boxes(value: Any) -> list[JsonObject]:
     """Boxes as SAM 2 takes them, from objects or from four numbers, one or many, as JSON or as text."""
-    found = _parsed(value)
+    found = _parse_json(value)
     if isinstance(found, dict) or (isinstance(found, list) and found and isinstance(found[0], int | float)):
         found = [found]
     boxes: list[JsonObject] = []

@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from rotoscope_sandbox.core import Core, Endpoint, ErrorResponse
-from rotoscope_sandbox.models import Field, Model, Problem
+from rotoscope_sandbox.models import Field, InputProblem, Model
 
 __all__ = ["CATALOG", "UnknownPathRoute", "invalid_input", "list_page", "not_found", "replicate_error"]
 
@@ -65,7 +65,7 @@ class UnknownPathRoute(Route):
 
 
 async def _get_model(core: Core, request: Request) -> Response:
-    return JSONResponse(_model_body(_requested_model(core, request)))
+    return JSONResponse(_model_body(_find_requested_model(core, request)))
 
 
 async def _list_models(core: Core, _: Request) -> Response:
@@ -73,12 +73,12 @@ async def _list_models(core: Core, _: Request) -> Response:
 
 
 async def _list_versions(core: Core, request: Request) -> Response:
-    model = _requested_model(core, request)
+    model = _find_requested_model(core, request)
     return list_page([_version_body(model)] if model.version else [])
 
 
 async def _get_version(core: Core, request: Request) -> Response:
-    model = _requested_model(core, request)
+    model = _find_requested_model(core, request)
     if model.version != request.path_params["version"]:
         raise not_found()
     return JSONResponse(_version_body(model))
@@ -110,7 +110,7 @@ CATALOG: Mapping[str, Endpoint] = {
 """Paths below /v1 that a GET is answered at."""
 
 
-def _requested_model(core: Core, request: Request) -> Model:
+def _find_requested_model(core: Core, request: Request) -> Model:
     model = core.model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
     if model is None:
         raise not_found()
@@ -160,7 +160,7 @@ def _schema_of(name: str, field: Field, order: int) -> dict[str, Any]:
     return {"type": _JSON_TYPES.get(field.type, field.type), "title": name, "x-order": order, **limits}
 
 
-def invalid_input(problems: Iterable[Problem], model: Model | None, given: Mapping[str, Any]) -> ErrorResponse:
+def invalid_input(problems: Iterable[InputProblem], model: Model | None, given: Mapping[str, Any]) -> ErrorResponse:
     """The 422 for an input.
 
     Args:
@@ -173,7 +173,7 @@ def invalid_input(problems: Iterable[Problem], model: Model | None, given: Mappi
     return replicate_error(422, "Input validation failed", detail, invalid_fields=fields)
 
 
-def _invalid_field(problem: Problem, known: Field | None, given: Mapping[str, Any]) -> dict[str, str]:
+def _invalid_field(problem: InputProblem, known: Field | None, given: Mapping[str, Any]) -> dict[str, str]:
     if problem.kind == "missing":
         # The object that lacks it is at fault; a request without an input lacks it in the body itself.
         where = "input" if known is not None else ""
@@ -182,7 +182,7 @@ def _invalid_field(problem: Problem, known: Field | None, given: Mapping[str, An
     return {"type": kind, "field": f"input.{problem.field}", "description": description}
 
 
-def _describe(problem: Problem, known: Field | None, value: Any) -> tuple[str, str]:
+def _describe(problem: InputProblem, known: Field | None, value: Any) -> tuple[str, str]:
     if known is None:
         return problem.kind, problem.message
     allowed = ", ".join(json.dumps(option, ensure_ascii=False) for option in known.options)

@@ -20,14 +20,14 @@ from starlette.routing import Route
 from rotoscope_sandbox.core import (
     Core,
     Endpoint,
-    forced_outcome_of,
     integer_parameter,
     make_routes,
     read_chunks,
+    read_forced_outcome,
     read_object,
     time_parameter,
 )
-from rotoscope_sandbox.models import Model, Problem
+from rotoscope_sandbox.models import InputProblem, Model
 from rotoscope_sandbox.predictions import HIDDEN, JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.replicate_models import (
     CATALOG,
@@ -85,9 +85,9 @@ def replicate_routes(core: Core) -> list[Route]:
     methods = "GET POST PUT PATCH DELETE"
     unknown = [(f"{wire}:other", methods, f"{base}/{{path:path}}", _unknown_path) for wire, base in sides]
     return [
-        *make_routes(core, rows, _check_key),
+        *make_routes(core, rows, _check_replicate_key),
         *make_routes(core, streams),
-        *make_routes(core, unknown, _check_key, UnknownPathRoute),
+        *make_routes(core, unknown, _check_replicate_key, UnknownPathRoute),
     ]
 
 
@@ -95,7 +95,7 @@ async def _unknown_path(_: Core, __: Request) -> Response:
     raise not_found()
 
 
-def _check_key(request: Request) -> None:
+def _check_replicate_key(request: Request) -> None:
     """Any key will do, but there must be one."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() not in ("bearer", "token") or not key.strip():
@@ -125,7 +125,7 @@ async def _read_body(request: Request) -> JsonObject:
     if body is None:
         raise replicate_error(400, "Bad request", "The request body is not a JSON object.")
     if not isinstance(body.get("input"), dict):
-        raise invalid_input([Problem("input", "input is required", "missing")], None, {})
+        raise invalid_input([InputProblem("input", "input is required", "missing")], None, {})
     return body
 
 
@@ -146,7 +146,7 @@ async def _start(core: Core, request: Request, body: JsonObject, model: Model) -
         raise invalid_input(problems, model, body["input"])
     span = _read_span(request.headers.get("cancel-after"))
     deadline = None if span is None else core.clock() + span
-    forced = forced_outcome_of(request)
+    forced = read_forced_outcome(request)
     known: Prediction | None = core.accept(new_id(), model, body["input"], deadline=deadline, forced=forced)
     if known is not None and isinstance(body.get("webhook"), str):
         await notify(core, known, _webhook(core, request, body), forced)
@@ -329,7 +329,7 @@ def _file_body(core: Core, request: Request, upload: Upload) -> JsonObject:
     }
 
 
-def _requested_file(core: Core, request: Request) -> Upload:
+def _find_file(core: Core, request: Request) -> Upload:
     upload = core.store.upload(request.path_params["id"])
     if upload is None or upload.size is None:
         raise not_found()
@@ -337,7 +337,7 @@ def _requested_file(core: Core, request: Request) -> Upload:
 
 
 async def _get_file(core: Core, request: Request) -> Response:
-    return JSONResponse(_file_body(core, request, _requested_file(core, request)))
+    return JSONResponse(_file_body(core, request, _find_file(core, request)))
 
 
 async def _list_files(core: Core, request: Request) -> Response:
@@ -345,12 +345,12 @@ async def _list_files(core: Core, request: Request) -> Response:
 
 
 async def _delete_file(core: Core, request: Request) -> Response:
-    core.store.forget_upload(_requested_file(core, request).id)
+    core.store.forget_upload(_find_file(core, request).id)
     return Response(status_code=204)
 
 
 async def _download_file(core: Core, request: Request) -> Response:
-    place = core.store.upload_path(_requested_file(core, request).id)
+    place = core.store.upload_path(_find_file(core, request).id)
     if place is None:
         raise not_found()
     return FileResponse(place, media_type="application/octet-stream")

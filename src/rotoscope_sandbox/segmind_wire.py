@@ -21,10 +21,10 @@ from rotoscope_sandbox.core import (
     Core,
     Endpoint,
     ErrorResponse,
-    forced_outcome_of,
     integer_parameter,
     make_routes,
     read_chunks,
+    read_forced_outcome,
     read_object,
     utc_time,
 )
@@ -60,7 +60,7 @@ def segmind_routes(core: Core) -> list[Route]:
         ("segmind:list", "GET", f"{history}/{{id}}", _get_history_row),
     ]
     wrong = [("segmind:other", "GET", f"/{version}/{{slug}}", _refuse_method) for version in ("v1", "v2")]
-    return [*make_routes(core, rows, _check_key), *make_routes(core, wrong)]
+    return [*make_routes(core, rows, _check_segmind_key), *make_routes(core, wrong)]
 
 
 async def _refuse_method(_: Core, __: Request) -> Response:
@@ -71,7 +71,7 @@ def _segmind_error(status: int, error: str) -> ErrorResponse:
     return ErrorResponse(status, {"error": error})
 
 
-def _check_key(request: Request) -> None:
+def _check_segmind_key(request: Request) -> None:
     """Any key will do, but there must be one."""
     if not request.headers.get("x-api-key", "").strip():
         raise _segmind_error(401, "No API Key found in request")
@@ -84,7 +84,7 @@ async def _accept(core: Core, request: Request) -> Prediction:
     given = await _read_input(core, request, model)
     if problems := model.problems(given):
         raise _segmind_error(400, "; ".join(f"{one.field}: {one.message}" for one in problems))
-    return core.accept(str(uuid.uuid4()), model, given, forced=forced_outcome_of(request))
+    return core.accept(str(uuid.uuid4()), model, given, forced=read_forced_outcome(request))
 
 
 async def _read_input(core: Core, request: Request, model: Model) -> JsonObject:
@@ -188,7 +188,7 @@ async def _submit_v2(core: Core, request: Request) -> Response:
     )
 
 
-async def _requested(core: Core, request: Request) -> Prediction:
+async def _find_run(core: Core, request: Request) -> Prediction:
     known = await core.find(_WIRE, request.path_params["id"])
     # Records live one hour after submission.
     if known is None or core.clock() - known.request.created >= _RETENTION_SECONDS:
@@ -197,11 +197,11 @@ async def _requested(core: Core, request: Request) -> Prediction:
 
 
 async def _get_v2_status(core: Core, request: Request) -> Response:
-    return _v2_response(core, await _requested(core, request), {})
+    return _v2_response(core, await _find_run(core, request), {})
 
 
 async def _get_v2_result(core: Core, request: Request) -> Response:
-    known = await _requested(core, request)
+    known = await _find_run(core, request)
     output = core.output(known, core.base(request))
     return _v2_response(core, known, {"request_id": known.request.id, "output": output})
 

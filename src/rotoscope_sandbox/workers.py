@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Run:
-    """One prediction in hand: the `Task` that its engine is given, and an event for those who wait."""
+    """One prediction in hand: the `EngineTask` that its engine is given, and an event for those who wait."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class _Run:
     def _compute(self) -> Outcome:
         model = self._find_model(self.request.wire, self.request.model)
         if model is None:
-            return self._failed(f"The sandbox no longer knows {self.request.model}.")
+            return self._failure_outcome(f"The sandbox no longer knows {self.request.model}.")
         if self.request.failure is not None:
             return Outcome(self._clock(), failure=Failure(**self.request.failure))
         try:
@@ -164,11 +164,11 @@ class _Run:
             raise
         except Exception as crash:  # noqa: BLE001 - the worker's outermost edge: a crash is a failed prediction
             _log.exception("the sandbox failed to compute %s", self.request.id)
-            return self._failed(f"{type(crash).__name__}: {crash}")
+            return self._failure_outcome(f"{type(crash).__name__}: {crash}")
         self._note_stand_ins(output)
         return Outcome(self._clock(), output=output, metrics=self._metrics)
 
-    def _failed(self, message: str) -> Outcome:
+    def _failure_outcome(self, message: str) -> Outcome:
         return Outcome(self._clock(), failure=Failure(message))
 
     def _note_stand_ins(self, output: Any) -> None:

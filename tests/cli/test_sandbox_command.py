@@ -71,5 +71,5 @@ def test_the_sandbox_has_its_own_command_and_says_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["rotoscope_sandbox", "--faults", str(tmp_path / "none.toml")])
-    assert command.main() == 2
+    assert command.run_as_module() == 2
     assert "none.toml" in capsys.readouterr().err

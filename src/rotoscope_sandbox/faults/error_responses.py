@@ -78,7 +78,7 @@ def refusal_reply(fault: Fault, operation: Operation, now: float) -> HttpReply:
         case "no-credit":
             return _no_credit(fault, family)
         case "input-refused":
-            return _refused_input(fault, family)
+            return _input_refusal(fault, family)
         case name:
             text = _UNKNOWN_KEY.get(family) if name in ("key-refused", "key-revoked") else None
             return error_reply(family, fault.integer("status"), text or _phrase(fault.integer("status")))
@@ -135,7 +135,7 @@ def _no_credit(fault: Fault, family: str) -> HttpReply:
     return json_reply({"detail": text}, status)
 
 
-def _refused_input(fault: Fault, family: str) -> HttpReply:
+def _input_refusal(fault: Fault, family: str) -> HttpReply:
     is_policy = fault.text("kind") == "policy"
     text = _FLAGGED if is_policy else _UNREADABLE
     if family == "segmind":

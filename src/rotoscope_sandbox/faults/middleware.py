@@ -21,7 +21,7 @@ from rotoscope_sandbox.faults.rewrite import has_awaited_status, refresh_urls, r
 from rotoscope_sandbox.faults.rules import Faults, Rule
 from rotoscope_sandbox.predictions import AcceptedRequest, Failure, ForcedOutcome
 
-__all__ = ["HEADER", "OPERATION", "FaultInjection", "forced_outcome"]
+__all__ = ["HEADER", "OPERATION", "FaultInjection", "combine_outcomes"]
 
 HEADER = b"x-sandbox-fault"
 OPERATION = "sandbox.operation"
@@ -108,7 +108,7 @@ class FaultInjection:
         if acting is None or _reaches_the_app(acting.fault):
             forcing = [rule for rule in rules_here if rule.fault.actor == "outcome"]
             faults = [rule.fault for rule in forcing if self._faults.spend(rule, operation)]
-            exchange.scope[FORCED_OUTCOME] = forced_outcome(faults)
+            exchange.scope[FORCED_OUTCOME] = combine_outcomes(faults)
         if acting is not None:
             await self._act(exchange, acting, later)
             return
@@ -242,7 +242,7 @@ def _needs_connection(name: str) -> HttpReply:
     return json_reply({"detail": f"{name} needs a real connection: serve the sandbox over a socket."}, 501)
 
 
-def forced_outcome(faults: Iterable[Fault]) -> ForcedOutcome:
+def combine_outcomes(faults: Iterable[Fault]) -> ForcedOutcome:
     """What several faults together make of a prediction; where two disagree, the later one decides."""
     outcome = ForcedOutcome()
     for fault in faults:
