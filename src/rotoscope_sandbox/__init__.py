@@ -5,7 +5,7 @@ progress, logs, refusals and retention as the providers have them. It shares no 
 there cannot agree with itself here.
 
 What a provider can do wrong can be asked for (`faults`; `docs/sandbox.md` has the table), and what came in is counted
-for whoever watches from another process: `GET /sandbox/ledger` (`journal`).
+so that another process can read it: `GET /sandbox/ledger` (`journal`).
 """
 
 import time

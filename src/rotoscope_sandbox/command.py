@@ -19,7 +19,7 @@ _MOST_PACE = 10_000.0
 
 
 class UnusableOption(Exception):
-    """An option cannot be used; `hint` says what helps."""
+    """An option cannot be used; `hint` is what helps."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -82,7 +82,7 @@ def _serve(folder: Path, options: argparse.Namespace, own_models: "Iterable[OwnM
     except UnknownFault as problem:
         raise UnusableOption(f"{options.faults}: {problem}", "See docs/sandbox.md.") from None
     certificate = _certificate(folder / "tls") if options.tls else None
-    # The address is printed only once the port is ours.
+    # The address is printed only once the port is taken.
     with listen(options.port) as listener:
         scheme, port = "https" if certificate else "http", listener.getsockname()[1]
         print(f"The sandbox is at {scheme}://127.0.0.1:{port}; stop it with Ctrl-C.", file=sys.stderr)

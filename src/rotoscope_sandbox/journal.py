@@ -1,4 +1,4 @@
-"""What came in: the latest requests, and counts for whoever watches from another process: `GET /sandbox/ledger`.
+"""What came in: the latest requests, and counts that another process can read: `GET /sandbox/ledger`.
 
     {"accepted": [ids], "paid": 3, "posts": {"replicate": 2, "fal": 1}, "cancels": 0,
      "predictions": [{"id", "wire", "model", "created", "stage"}, the latest first]}

@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 class UnusableInput(Exception):
-    """An input that cannot be used, found out while the model ran. `kind` is fal's word for it."""
+    """An input that cannot be used, found out while the model ran. `kind` is fal's name for it."""
 
     def __init__(self, field_name: str, message: str, kind: str = "value_error") -> None:
         super().__init__(message)
@@ -60,16 +60,16 @@ class EngineTask(Protocol):
         """A folder for files while the model runs; it is gone afterwards."""
 
     def save(self, name: str, content: bytes) -> str:
-        """Keeps an output file; the returned reference becomes its URL when it is told."""
+        """Keep an output file; the returned reference becomes its URL in replies."""
 
     def keep(self, name: str, made: Path) -> str:
-        """Keeps a file that was made in the scratch folder as an output, as `save` does."""
+        """Keep a file from the scratch folder as an output, as `save` does."""
 
     def report(self, metrics: Mapping[str, Any]) -> None:
-        """Adds what the model measures to the metrics of the prediction."""
+        """Add what the model measures to the metrics of the prediction."""
 
     def log(self, line: str) -> None:
-        """Adds a line to the model's log, at once visible to whoever asks; raises `Stopped` when it should end."""
+        """Add a line to the model's log, which is visible at once; raises `Stopped` when it should end."""
 
 
 Task = EngineTask
@@ -81,7 +81,7 @@ Compute: TypeAlias = Callable[[EngineTask], Any]
 
 @dataclass(frozen=True, slots=True)
 class InputProblem:
-    """What is wrong with one input field; `kind` is fal's word for it, such as `missing` or `string_type`."""
+    """What is wrong with one input field; `kind` is fal's name for it, such as `missing` or `string_type`."""
 
     field: str
     message: str
@@ -163,7 +163,7 @@ class Model:
         version: the version id of a community model on Replicate; empty for official ones.
         check: finds what no single field shows, such as that neither points nor a box were given.
         run_seconds: the least time a run seems to take.
-        cost: what a run is said to cost, in USD, where the wire says it (Segmind).
+        cost: the price of a run in US dollars, where the wire has prices (Segmind).
         answers_with_json: whether Segmind's v1 answers with the output as JSON unless it is a file alone; else with the
             picture at `image` alone.
     """

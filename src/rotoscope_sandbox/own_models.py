@@ -192,8 +192,8 @@ def _segment(request: _Request) -> _Results:
     boxes = _boxes(request.get("box"))
     image = request.file("image")
     if not points and not boxes:
-        words = {"image": image, "instruction": request.text("instruction", "prompt")}
-        output = request.run(_SA2VA_4B, words, {"image": "image"})
+        texts = {"image": image, "instruction": request.text("instruction", "prompt")}
+        output = request.run(_SA2VA_4B, texts, {"image": "image"})
         return _Results(masks=(output["img"],), text=output["response"])
     inputs: JsonObject = {"image_url": image, "prompts": points, "box_prompts": boxes}
     output = request.run(_SAM2, inputs, {"image_url": "image", "prompts": "points", "box_prompts": "box"})
@@ -250,21 +250,21 @@ def _reference(value: str) -> str:
     return value if value.startswith(("data:", "http://", "https://")) else f"data:;base64,{value}"
 
 
-def _parse_json(value: Any) -> Any:
-    """A value that may be JSON in a string."""
+def _items(value: Any) -> list[Any]:
+    """What an input holds: one item or many, as JSON or as JSON in a text; numbers alone are one item."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        found = json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        return None
+        return []
+    if not isinstance(found, list):
+        return [found]
+    return [found] if found and isinstance(found[0], int | float) else found
 
 
 def _points(value: Any, label: int = 1) -> list[JsonObject]:
-    """Points as SAM 2 takes them, from objects with x and y or from pairs, one or many, as JSON or as text."""
-    found = _parse_json(value)
-    if isinstance(found, dict) or (isinstance(found, list) and found and isinstance(found[0], int | float)):
-        found = [found]
+    """Points as SAM 2 takes them, from objects with x and y or from pairs."""
     points: list[JsonObject] = []
-    for one in found if isinstance(found, list) else []:
+    for one in _items(value):
         if isinstance(one, dict):
             kept = one.get("label", one.get("keep", label))
             points.append({"x": one.get("x"), "y": one.get("y"), "label": int(kept not in (0, False))})
@@ -274,12 +274,9 @@ def _points(value: Any, label: int = 1) -> list[JsonObject]:
 
 
 def _boxes(value: Any) -> list[JsonObject]:
-    """Boxes as SAM 2 takes them, from objects or from four numbers, one or many, as JSON or as text."""
-    found = _parse_json(value)
-    if isinstance(found, dict) or (isinstance(found, list) and found and isinstance(found[0], int | float)):
-        found = [found]
+    """Boxes as SAM 2 takes them, from objects or from four numbers."""
     boxes: list[JsonObject] = []
-    for one in found if isinstance(found, list) else []:
+    for one in _items(value):
         if isinstance(one, dict):
             boxes.append({theirs: one.get(theirs, one.get(plain)) for theirs, plain in _CORNERS})
         elif isinstance(one, list) and len(one) == len(_CORNERS):
@@ -305,7 +302,7 @@ def _resolution(value: Any) -> str | None:
 
 
 def _aspect(value: Any) -> str | None:
-    """The engine's aspect ratio that is nearest to one such as `3:2`; any other word is `adaptive`."""
+    """The engine's aspect ratio that is nearest to one such as `3:2`; any other text is `adaptive`."""
     match = re.fullmatch(r"(\d+)[:/x*](\d+)", str(value))
     if match is None or not (int(match[1]) and int(match[2])):
         return "adaptive" if value is not None else None

@@ -6,7 +6,6 @@
     rewrite          true answers, changed (pure)
     rules            which fault meets which request, and how often
     connections      what goes wrong with a connection itself
-    files            how the bytes of an output go wrong
     middleware       acts it all out
 
 `docs/sandbox.md` has the table.

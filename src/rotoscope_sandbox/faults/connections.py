@@ -1,25 +1,25 @@
 """What goes wrong with a connection itself: acted out on the socket that a request came in on.
 
-Each function returns only when the client is gone, so that the server finds nothing left to answer.
+Each function but `send_zeros` returns only when the client is gone, so that the server finds nothing left to answer.
 """
 
 import asyncio
+import mimetypes
 import socket
 import struct
 from http import HTTPStatus
 
 import anyio
-from starlette.types import Receive
+from starlette.types import Receive, Scope, Send
 
 from rotoscope_sandbox.faults.error_responses import HttpReply
 
-__all__ = ["CONNECTION", "close", "drain", "hang", "reset", "trickle", "truncate"]
+__all__ = ["CONNECTION", "close", "drain", "hang", "reset", "send_zeros", "trickle", "truncate"]
 
 CONNECTION = "sandbox.transport"
 """The key in `scope["extensions"]` under which the server hands over a request's transport."""
 
-_PROMISED = 500  # bytes
-_SENT = 6  # bytes
+_ZEROS = bytes(64 * 1024)
 
 
 async def drain(receive: Receive) -> None:
@@ -52,10 +52,12 @@ async def close(transport: asyncio.Transport, receive: Receive) -> None:
     await hang(receive)
 
 
-async def truncate(transport: asyncio.Transport, receive: Receive, reply: HttpReply) -> None:
-    """An answer that promises 500 bytes, sends 6, and ends."""
-    transport.write(_head(reply, _PROMISED) + reply.body[:_SENT].ljust(_SENT))
-    await close(transport, receive)
+async def truncate(
+    transport: asyncio.Transport, receive: Receive, reply: HttpReply, promised: int, sent: int, *, is_reset: bool
+) -> None:
+    """An answer that promises more bytes than it sends, then ends or is reset."""
+    transport.write(_head(reply, promised) + reply.body[:sent].ljust(sent))
+    await (reset if is_reset else close)(transport, receive)
 
 
 async def trickle(
@@ -71,6 +73,32 @@ async def trickle(
             await hang(receive)
             return
     await close(transport, receive)
+
+
+async def send_zeros(scope: Scope, receive: Receive, send: Send, size: int, *, is_declared: bool) -> None:
+    """Zeros until the client goes or the size is reached, whichever comes first.
+
+    Args:
+        scope: of the request; the ending of its path decides the content type.
+        receive: of the request, whose body has been read.
+        send: of the request.
+        size: how many bytes.
+        is_declared: whether the headers say so.
+    """
+    kind = mimetypes.guess_type(scope["path"])[0] or "image/jpeg"
+    headers = [(b"content-type", kind.encode()), *([(b"content-length", str(size).encode())] if is_declared else [])]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    gone = asyncio.ensure_future(hang(receive))
+    try:
+        for start in range(0, size, len(_ZEROS)):
+            piece = _ZEROS[: min(len(_ZEROS), size - start)]
+            await send({"type": "http.response.body", "body": piece, "more_body": start + len(piece) < size})
+            # A send that need not wait gives no other task a turn.
+            await asyncio.sleep(0)
+            if gone.done():
+                return
+    finally:
+        gone.cancel()
 
 
 def _head(reply: HttpReply, length: int) -> bytes:

@@ -188,7 +188,7 @@ def _check(name: str, kind: FaultType, parameter: str, value: str) -> None:
 
 
 def _is_interval(value: str) -> bool:
-    # More than an hour between two bytes is not needed; words such as nan are no numbers here.
+    # More than an hour between two bytes is not needed; texts such as nan are no numbers here.
     return re.fullmatch(r"(?=.)\d{0,4}(\.\d{1,9})?", value) is not None and float(value) <= 3600  # noqa: PLR2004 - seconds
 
 

@@ -15,7 +15,6 @@ from rotoscope_sandbox.core import FORCED_OUTCOME
 from rotoscope_sandbox.faults import connections
 from rotoscope_sandbox.faults.definitions import Fault, UnknownFault, parse_faults
 from rotoscope_sandbox.faults.error_responses import HttpReply, error_reply, json_reply, refusal_reply
-from rotoscope_sandbox.faults.files import send_damaged, send_zeros
 from rotoscope_sandbox.faults.operations import Action, Operation, prediction_in_reply, with_model_of
 from rotoscope_sandbox.faults.rewrite import has_awaited_status, refresh_urls, rewrite_reply
 from rotoscope_sandbox.faults.rules import Faults, Rule
@@ -28,6 +27,8 @@ OPERATION = "sandbox.operation"
 """The key of an ASGI scope under which the journal has put the request's `Operation`, or None."""
 
 _NEVER_SECONDS = 1e9
+_PROMISED, _SENT = 500, 6  # bytes of a truncated reply
+_NO_FILE = b"This is not the file that you paid for."
 _BODY_FOR_MODEL = 100 * 1024 * 1024
 _FLAGGED = Failure("The input or output was flagged as sensitive by the content checker.", "content_policy_violation")
 _UNUSABLE = Failure("The input could not be used.", "value_error")
@@ -164,21 +165,27 @@ class FaultInjection:
         elif fault.name == "close":
             await connections.close(transport, receive)
         elif fault.name == "truncated-reply":
-            await connections.truncate(transport, receive, reply)
+            await connections.truncate(transport, receive, reply, _PROMISED, _SENT, is_reset=False)
         else:
             interval, is_head_slow = float(fault.text("interval")), fault.text("kind") == "headers"
             await connections.trickle(transport, receive, reply, interval, is_head_slow=is_head_slow)
 
     async def _act_on_file(self, exchange: _Exchange, fault: Fault) -> None:
-        kind, scope = fault.text("kind"), exchange.scope
-        if exchange.transport is None and kind not in ("type", "broken"):
+        kind, transport, receive = fault.text("kind"), exchange.transport, exchange.receive
+        if transport is None and kind not in ("type", "broken"):
             await exchange.answer(_needs_connection(fault.name))
+            return
+        reply = await self._call_app(exchange, ())
+        size = len(reply.body)
+        if not reply.is_success:
+            await exchange.answer(reply)
         elif kind in ("declared", "endless"):
-            await self._call_app(exchange, ())
-            size, is_declared = fault.integer("bytes"), kind == "declared"
-            await send_zeros(scope["path"], exchange.receive, exchange.send, size, declared=is_declared)
-        else:
-            await send_damaged(self._app, scope, exchange.receive, exchange.send, kind, exchange.transport)
+            is_declared, most = kind == "declared", fault.integer("bytes")
+            await connections.send_zeros(exchange.scope, receive, exchange.send, most, is_declared=is_declared)
+        elif kind in ("type", "broken"):
+            await exchange.answer(replace(reply, body=_NO_FILE if kind == "type" else reply.body[: size // 2]))
+        elif transport is not None:
+            await connections.truncate(transport, receive, reply, size, size // 2, is_reset=kind == "reset")
 
     async def _act_on_cancel(self, exchange: _Exchange, kind: str) -> None:
         family = exchange.operation.family

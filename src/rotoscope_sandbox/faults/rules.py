@@ -35,7 +35,7 @@ class Rule:
         wire: `replicate` (gateways too), `gateway`, `fal` or `segmind`.
         model: the model's name on its wire.
         prediction: one prediction's id.
-        number: tells rules with the same text apart; negative for one that a header brought.
+        number: distinguishes rules with the same text; negative for one that a header brought.
     """
 
     fault: Fault
@@ -185,7 +185,7 @@ def read_rules(file: Path) -> tuple[Rule, ...]:
     """The rules of a scenario file: `[[rules]]` in TOML, `{"rules": [...]}` in a file whose name ends in `.json`.
 
     Raises:
-        UnknownFault: it is not such a file, or it cannot be read; the message says where.
+        UnknownFault: it is not such a file, or it cannot be read; the message has the place.
     """
     try:
         text = file.read_text(encoding="utf-8")
