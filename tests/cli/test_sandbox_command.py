@@ -67,7 +67,7 @@ def test_an_option_that_another_command_does_not_have_is_refused(capsys: pytest.
     assert "rotoscope: error: unrecognized arguments: --port 3" in capsys.readouterr().err
 
 
-def test_the_sandbox_has_its_own_command_and_says_what_is_wrong(
+def test_the_sandbox_has_its_own_command_and_names_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["rotoscope_sandbox", "--faults", str(tmp_path / "none.toml")])

@@ -210,7 +210,7 @@ async def test_a_run_that_never_ends_is_given_up_when_its_provider_has_stopped_i
     assert scene.cancels == int(callers[who].cancels)
 
 
-async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_that_is_told(
+async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_the_message_has_it(
     scene: Scene, callers: dict[str, Caller]
 ) -> None:
     """never-ends."""
@@ -228,7 +228,7 @@ async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_tha
     ("fault", "status"),
     [("odd-cancel;kind=race", "succeeded"), ("odd-cancel;kind=twice", "cancelled"), (None, "cancelled")],
 )
-async def test_a_cancel_is_told_as_the_provider_has_it(
+async def test_a_cancel_ends_as_the_provider_has_it(
     scene: Scene, callers: dict[str, Caller], who: str, fault: str | None, status: str
 ) -> None:
     if fault != "odd-cancel;kind=race":

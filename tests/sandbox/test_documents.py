@@ -35,7 +35,7 @@ Ask = Callable[..., Any]
         ({}, "required", "input", "prompt is required"),
     ],
 )
-async def test_a_refused_input_is_worded_as_replicates_validator_does(
+async def test_a_refused_input_has_the_messages_of_replicates_validator(
     app: Sandbox, ask: Ask, given: dict[str, Any], kind: str, field: str, words: str
 ) -> None:
     async with ask(app, "replicate") as raw:
@@ -52,7 +52,7 @@ async def test_a_refused_input_is_worded_as_replicates_validator_does(
 @pytest.mark.parametrize(
     "path", ["/v1/models/nobody/nothing", "/v1/nothing", "/v1/collections/none", "/replicate/v1/nothing/at/all"]
 )
-async def test_a_path_that_replicate_does_not_have_is_answered_in_its_own_words(
+async def test_a_path_that_replicate_does_not_have_is_answered_in_its_own_form(
     app: Sandbox, ask: Ask, path: str
 ) -> None:
     async with ask(app, "replicate") as raw:
@@ -69,7 +69,7 @@ async def test_what_clients_ask_beside_predictions_is_answered(app: Sandbox, ask
         assert (await raw.get(f"/v1/{path}")).status_code in {401, 405}
 
 
-async def test_a_version_tells_the_inputs_of_its_model(app: Sandbox, ask: Ask) -> None:
+async def test_a_version_has_the_inputs_of_its_model(app: Sandbox, ask: Ask) -> None:
     async with ask(app, "replicate") as raw:
         model = (await raw.get(f"/v1/models/{SA2VA}")).json()
         [listed] = (await raw.get(f"/v1/models/{SA2VA}/versions")).json()["results"]
@@ -80,7 +80,7 @@ async def test_a_version_tells_the_inputs_of_its_model(app: Sandbox, ask: Ask) -
     assert set(schema["properties"]) >= {"image", "instruction"}
 
 
-async def test_a_stream_tells_the_output_and_then_its_end_and_needs_no_key(
+async def test_a_stream_sends_the_output_and_then_its_end_and_needs_no_key(
     app: Sandbox, ask: Ask, finish: Callable[[Sandbox, str], None]
 ) -> None:
     given = {"input": {"prompt": "a storm", "duration": 4, "resolution": "480p", "generate_audio": False}}
@@ -121,7 +121,7 @@ async def test_credits_go_down_with_what_a_run_costs_and_one_is_a_yes(app: Sandb
     assert base64.b64decode(encoded.json()["image"]) == plain.content
 
 
-async def test_what_lies_on_the_network_is_replaced_where_that_is_asked_for_and_told(
+async def test_a_file_on_the_network_is_replaced_where_that_is_asked_for_and_the_notice_has_it(
     folder: Path, clock: Any, ask: Ask, finish: Callable[..., None]
 ) -> None:
     address = "https://replicate.delivery/pbxt/x/photo.webp"
@@ -154,7 +154,7 @@ async def test_a_file_of_its_own_that_is_gone_is_never_replaced(
         assert (await raw.get(f"/v1/predictions/{begun['id']}")).json()["status"] == "failed"
 
 
-def test_a_run_can_be_made_as_slow_as_somebody_likes() -> None:
+def test_a_run_can_be_made_as_slow_as_asked() -> None:
     assert parse_fault("slow-run").integer("seconds") == 60
     assert parse_fault("slow-run;seconds=900").integer("seconds") == 900
 

@@ -150,7 +150,7 @@ async def test_a_result_that_is_not_there_yet_is_a_400(slow_app: Sandbox, ask: C
 
 
 @pytest.mark.anyio
-async def test_a_canceled_request_completes_with_the_words_for_it(
+async def test_a_canceled_request_completes_with_the_error_for_it(
     slow_app: Sandbox, ask: Callable[..., Any], scene: Any
 ) -> None:
     async with ask(slow_app, "fal") as client:

@@ -73,7 +73,7 @@ async def test_an_input_that_the_engine_cannot_use_is_named_as_the_model_names_i
     assert (reply.status_code, reply.json()["detail"][0]["loc"]) == (422, ["body", "my_photo"])
 
 
-async def test_a_missing_file_is_asked_for_in_words(folder: Path, ask: Ask) -> None:
+async def test_a_missing_file_is_named_in_the_error(folder: Path, ask: Ask) -> None:
     inputs = {"film": OwnInput("video", "string"), "where": OwnInput("mask", "string")}
     model = OwnModel("replicate", "me/own", "edit_video_with_mask", inputs, video="$")
     done = await run(build_sandbox(folder, pace=0, own_models=[model]), ask, model, {})

@@ -136,7 +136,7 @@ async def test_a_result_can_be_read_from_any_place_on(
     assert part.headers["content-range"] == "bytes 50-59/200"
 
 
-async def test_the_status_stream_tells_of_a_change_while_the_work_goes_on(
+async def test_the_status_stream_sends_a_change_while_the_work_goes_on(
     app: Sandbox, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The work only goes on once its log line was heard: a stream that waits for the end would never see one."""

@@ -84,7 +84,7 @@ async def sent(app: Sandbox, ask: Any, order: dict[str, Any], fault: str = "") -
     return told
 
 
-async def test_the_start_and_the_end_are_told_and_replicates_client_believes_them(
+async def test_the_start_and_the_end_are_sent_and_replicates_client_accepts_their_signature(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     known = await secret(app, ask)
@@ -96,7 +96,7 @@ async def test_the_start_and_the_end_are_told_and_replicates_client_believes_the
     assert json.loads(body)["output"]["img"]
 
 
-async def test_without_a_filter_every_event_is_told(
+async def test_without_a_filter_every_event_is_sent(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     await sent(app, ask, {name: value for name, value in order.items() if name != "webhook_events_filter"})
@@ -104,7 +104,7 @@ async def test_without_a_filter_every_event_is_told(
     assert [body["status"] for body in bodies[1:]] == ["succeeded"] * 3
 
 
-async def test_odd_webhook_tells_everything_twice_with_the_same_id(
+async def test_odd_webhook_sends_everything_twice_with_the_same_id(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     app.state.faults.add("odd-webhook")
@@ -113,7 +113,7 @@ async def test_odd_webhook_tells_everything_twice_with_the_same_id(
     assert ids[0] == ids[1] != ids[2] == ids[3]
 
 
-async def test_odd_webhook_tells_the_end_before_the_start(
+async def test_odd_webhook_sends_the_end_before_the_start(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     await sent(app, ask, order, "odd-webhook;kind=disorder")
@@ -121,7 +121,7 @@ async def test_odd_webhook_tells_the_end_before_the_start(
     assert first["status"] == "succeeded"
 
 
-async def test_odd_webhook_tells_before_the_post_is_answered(
+async def test_odd_webhook_sends_before_the_post_is_answered(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     await sent(app, ask, order, "odd-webhook;kind=early")
@@ -148,7 +148,7 @@ async def test_odd_webhook_is_an_hour_old_and_truly_signed(
     assert int(headers["webhook-timestamp"]) == int(clock.now) - 3600
 
 
-async def test_odd_webhook_tells_nothing(app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox) -> None:
+async def test_odd_webhook_sends_nothing(app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox) -> None:
     app.state.faults.add("odd-webhook;kind=never", times=1)
     silent = await sent(app, ask, order)
     spoken = await sent(app, ask, order)
@@ -173,7 +173,7 @@ async def test_fals_webhook_is_the_result_in_an_envelope_signed_with_its_publish
     public.verify(bytes.fromhex(headers["x-fal-webhook-signature"]), "\n".join(signed).encode())
 
 
-async def test_fals_webhook_tells_a_failure(fal: httpx.AsyncClient, mailbox: Mailbox) -> None:
+async def test_fals_webhook_sends_a_failure(fal: httpx.AsyncClient, mailbox: Mailbox) -> None:
     given = {"image_url": "https://example.com/a.png", "prompts": [{"x": 1, "y": 1}]}
     await fal.post(SAM2, params={"fal_webhook": mailbox.url}, json=given)
     (envelope,) = await mailbox.bodies(1)

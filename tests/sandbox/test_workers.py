@@ -44,7 +44,7 @@ def run_briefly(script: str) -> str:
     return run.stdout.strip()
 
 
-async def test_a_prediction_whose_process_died_is_computed_by_whoever_asks(
+async def test_a_prediction_whose_process_died_is_computed_by_the_process_that_is_asked(
     folder: Path, scene: Any, ask: Callable[..., Any], tmp_path: Path
 ) -> None:
     """The first process accepts, says the id and dies at once, in the middle of the work."""
@@ -109,7 +109,7 @@ def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Call
     pool.wait("b" * 26, 10)
 
 
-def test_an_engine_hears_of_a_cancel_at_its_next_log_line(
+def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
     folder: Path, engine: Callable[[models.Compute], None]
 ) -> None:
     ready, go = threading.Event(), threading.Event()

@@ -30,7 +30,7 @@ def words(reply: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_throttled_says_when_to_come_back(customer: Any, app: Sandbox, clock: Any, wire: str) -> None:
+async def test_throttled_has_the_time_to_come_back(customer: Any, app: Sandbox, clock: Any, wire: str) -> None:
     app.state.faults.add("throttled")
     async with customer(wire) as one:
         reply = await one.submit()
@@ -46,7 +46,7 @@ async def test_throttled_says_when_to_come_back(customer: Any, app: Sandbox, clo
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_odd_throttle_says_only_in_words_when_to_come_back(customer: Any, wire: str) -> None:
+async def test_odd_throttle_has_the_time_to_come_back_in_its_text_only(customer: Any, wire: str) -> None:
     async with customer(wire) as one:
         reply = await one.submit("odd-throttle")
     assert words(reply) == "Request was throttled. Your rate limit resets in ~30s."
@@ -54,12 +54,12 @@ async def test_odd_throttle_says_only_in_words_when_to_come_back(customer: Any, 
 
 
 @pytest.mark.parametrize("value", ["86400", "-5", "soon"])
-async def test_odd_throttle_says_odd_things(customer: Any, value: str) -> None:
+async def test_odd_throttle_has_odd_headers(customer: Any, value: str) -> None:
     async with customer("fal") as one:
         assert (await one.submit(f"odd-throttle;retry-after={value}")).headers["retry-after"] == value
 
 
-async def test_odd_throttle_says_it_as_a_date(customer: Any, clock: Any) -> None:
+async def test_odd_throttle_can_have_a_date(customer: Any, clock: Any) -> None:
     async with customer("replicate") as one:
         told = (await one.submit("odd-throttle;retry-after=date;seconds=90")).headers["retry-after"]
     assert parsedate_to_datetime(told) == datetime.fromtimestamp(clock.now + 90, UTC)
@@ -77,7 +77,7 @@ async def test_odd_throttle_says_it_as_a_date(customer: Any, clock: Any) -> None
         ("segmind-v1", 406, "Not enough credits"),
     ],
 )
-async def test_no_credit_is_told_as_each_provider_tells_it(
+async def test_no_credit_is_answered_in_each_providers_form(
     customer: Any, app: Sandbox, wire: str, status: int, text: str
 ) -> None:
     app.state.faults.add("no-credit")
@@ -204,7 +204,7 @@ async def test_poll_error_is_a_burst_and_then_over(customer: Any, app: Sandbox, 
 
 
 @pytest.mark.parametrize("wire", ASKED)
-async def test_key_revoked_refuses_the_key_of_who_asks(customer: Any, app: Sandbox, wire: str) -> None:
+async def test_key_revoked_refuses_the_key_of_a_poll(customer: Any, app: Sandbox, wire: str) -> None:
     async with customer(wire) as one:
         told = await one.accepted("key-revoked;times=2")
         assert [(await one.ask(told)).status_code for _ in range(3)] == [401, 401, 200]
@@ -214,7 +214,7 @@ async def test_key_revoked_refuses_the_key_of_who_asks(customer: Any, app: Sandb
 
 
 @pytest.mark.parametrize("wire", ASKED)
-async def test_status_unknown_says_a_word_that_nobody_knows(customer: Any, app: Sandbox, wire: str) -> None:
+async def test_status_unknown_answers_a_status_that_no_document_has(customer: Any, app: Sandbox, wire: str) -> None:
     app.state.faults.add("status-unknown;times=2")
     async with customer(wire) as one:
         told = await one.accepted()
@@ -265,7 +265,7 @@ async def test_never_ends_never_ends_but_by_a_cancel(
             assert one.status(await one.ask(told)).lower() in ("canceled", "completed")
 
 
-async def test_never_ends_ends_at_the_deadline_of_the_one_who_asked(
+async def test_never_ends_ends_at_the_deadline_of_the_request(
     customer: Any, clock: Any, finish: Callable[[Sandbox, str], None], app: Sandbox
 ) -> None:
     async with customer("replicate") as one:
@@ -301,7 +301,7 @@ async def test_provider_cancels_of_a_run_ends_after_its_time(
     assert seen == ["starting", "processing", "canceled"]
 
 
-async def test_provider_cancels_of_fal_and_segmind_has_their_own_words(customer: Any, app: Sandbox) -> None:
+async def test_provider_cancels_is_answered_in_the_form_of_fal_and_segmind(customer: Any, app: Sandbox) -> None:
     app.state.faults.add("provider-cancels")
     async with customer("fal") as one:
         told = await one.accepted()
@@ -381,9 +381,7 @@ async def test_output_gone_an_output_is_gone_for_a_while(customer: Any, wire: st
 
 
 @pytest.mark.parametrize("wire", ASKED)
-async def test_output_gone_a_prediction_that_is_asked_again_tells_a_fresh_url(
-    customer: Any, app: Sandbox, wire: str
-) -> None:
+async def test_output_gone_a_later_poll_has_a_fresh_url(customer: Any, app: Sandbox, wire: str) -> None:
     app.state.faults.add("output-gone;fresh=yes")
     async with customer(wire) as one:
         told = await one.accepted()
@@ -469,7 +467,7 @@ async def test_a_fate_is_not_used_up_by_a_post_that_is_refused(customer: Any, ap
     assert ends == ["canceled", "succeeded"]
 
 
-async def test_a_header_that_means_nothing_is_refused_in_words(customer: Any, app: Sandbox) -> None:
+async def test_a_header_that_means_nothing_is_refused_with_its_text(customer: Any, app: Sandbox) -> None:
     async with customer("segmind") as one:
         reply = await one.submit("F99")
     assert (reply.status_code, "F99" in reply.json()["detail"]) == (400, True)
@@ -490,7 +488,7 @@ async def test_a_header_takes_a_number_for_a_name(customer: Any, app: Sandbox) -
     assert app.state.accepted == []
 
 
-async def test_a_file_of_rules_holds_while_it_says_so(tmp_path: Path, folder: Path, customer: Any) -> None:
+async def test_the_rules_of_a_file_hold_until_it_changes(tmp_path: Path, folder: Path, customer: Any) -> None:
     rules = tmp_path / "faults.toml"
     rules.write_text("[[rules]]\nfault = 'key-refused'\nwire = 'fal'\n")
     app = build_sandbox(folder, pace=0, faults=rules)

@@ -68,7 +68,7 @@ async def unanswered(act: Callable[[], Awaitable[object]], begun: Callable[[], b
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_hang_says_nothing_after_the_prediction_was_accepted(caller: Any, app: Sandbox, wire: str) -> None:
+async def test_hang_sends_nothing_after_the_prediction_was_accepted(caller: Any, app: Sandbox, wire: str) -> None:
     app.state.faults.add("hang")
     async with caller(wire) as one:
         assert await unanswered(one.submit, lambda: len(app.state.accepted) == 1)
@@ -92,7 +92,7 @@ async def test_slow_reply_a_byte_a_second_is_too_slow_once(caller: Any, app: San
 
 
 @pytest.mark.parametrize("kind", ["headers", "body"])
-async def test_slow_reply_whoever_waits_gets_the_true_answer(caller: Any, kind: str) -> None:
+async def test_slow_reply_a_patient_client_gets_the_true_answer(caller: Any, kind: str) -> None:
     async with caller("segmind") as one:
         told = await one.accepted(f"slow-reply;kind={kind};interval=0")
         assert (await one.ask(told)).json()["status"] == "COMPLETED"
@@ -181,7 +181,7 @@ async def test_faults_on_one_connection_do_not_disturb_the_others(caller: Any, a
         tasks.cancel_scope.cancel()
 
 
-async def test_a_server_that_stops_does_not_wait_for_who_hangs(app: Sandbox, given: Any) -> None:
+async def test_a_server_that_stops_does_not_wait_for_a_client_that_hangs(app: Sandbox, given: Any) -> None:
     app.state.faults.add("hang")
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:

@@ -33,7 +33,7 @@ async def test_the_ledger_counts_posts_predictions_and_cancels(customer: Any, sl
     assert len(ledger["predictions"]) == 2
 
 
-async def test_who_shares_the_folder_sees_the_predictions_but_has_its_own_counts(
+async def test_a_sandbox_that_shares_the_folder_sees_the_predictions_but_has_its_own_counts(
     customer: Any, app: Sandbox, folder: Path, clock: Any
 ) -> None:
     async with customer("replicate") as one:

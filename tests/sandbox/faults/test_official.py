@@ -60,7 +60,7 @@ def test_replicates_client_posts_once_and_loses_the_id(
     assert (len(told["accepted"]), told["posts"]) == (1, {"replicate": 1})
 
 
-def test_fals_client_says_that_the_balance_is_exhausted(fal: fal_client.SyncClient, app: Sandbox, given: Any) -> None:
+def test_fals_client_raises_that_the_balance_is_exhausted(fal: fal_client.SyncClient, app: Sandbox, given: Any) -> None:
     app.state.faults.add("no-credit")
     with pytest.raises(FalClientHTTPError, match="Exhausted balance"):
         fal.submit(SAM2, given("fal"))
@@ -82,7 +82,7 @@ def test_replicates_client_knows_no_aborted(replicate: Client, app: Sandbox, giv
         replicate.predictions.get(created.id)
 
 
-def test_replicates_client_tells_the_providers_words(replicate: Client, app: Sandbox, given: Any) -> None:
+def test_replicates_client_raises_the_providers_message(replicate: Client, app: Sandbox, given: Any) -> None:
     app.state.faults.add("no-credit", times=1)
     app.state.faults.add("input-refused", times=1)
     for text in ("Billing required", "Input validation failed"):

@@ -95,7 +95,7 @@ def test_every_route_of_the_app_has_the_name_of_its_operation_or_is_explicitly_n
 
 
 @pytest.mark.parametrize("name", ["", "endpoint", "fal:", "fal:pay", "replicate", "other", "acme:submit"])
-def test_a_route_whose_name_says_no_operation_stops_the_build(name: str, tmp_path: Path) -> None:
+def test_a_route_whose_name_is_no_operation_stops_the_build(name: str, tmp_path: Path) -> None:
     async def endpoint(_: Any) -> None:
         """Never called."""
 
@@ -113,7 +113,7 @@ def test_a_submit_that_answers_with_the_result_is_direct(served_app: Starlette, 
     assert (found.action, found.is_direct) == (Action.SUBMIT, True)
 
 
-def test_a_gateway_speaks_replicates_words() -> None:
+def test_a_gateway_answers_in_replicates_form() -> None:
     assert Operation(Action.ASK, "gateway").family == "replicate"
 
 

@@ -43,7 +43,7 @@ def test_a_count_can_be_for_ever() -> None:
     assert all(faults.spend(rule, POST) for _ in range(100))
 
 
-def test_rules_with_the_same_words_count_apart() -> None:
+def test_rules_with_the_same_text_count_apart() -> None:
     faults = Faults()
     first, second = faults.add("reset"), faults.add("reset")
     assert faults.spend(first, POST)
@@ -94,7 +94,7 @@ def test_a_file_is_read_again_when_it_changes_and_half_a_file_changes_nothing(tm
     assert faults.rules == ()
 
 
-def test_what_was_added_comes_before_what_the_file_says(tmp_path: Path) -> None:
+def test_rules_that_were_added_come_before_those_of_the_file(tmp_path: Path) -> None:
     place = tmp_path / "faults.toml"
     place.write_text("[[rules]]\nfault = 'reset'\n")
     faults = Faults(place)
