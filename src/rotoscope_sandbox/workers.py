@@ -21,7 +21,7 @@ from typing import Any
 
 from rotoscope_sandbox.models import Model, Stopped, UnusableInput, find_model
 from rotoscope_sandbox.predictions import AcceptedRequest, Failure, JsonObject, Outcome
-from rotoscope_sandbox.stand_ins import is_reachable_elsewhere, make_stand_in
+from rotoscope_sandbox.stand_ins import find_stand_in, is_reachable_elsewhere
 from rotoscope_sandbox.store import PULSE_SECONDS, Store
 
 __all__ = ["OWN", "WorkerPool"]
@@ -107,7 +107,7 @@ class _Run:
         if reference not in self._stood_in:
             self._stood_in.append(reference)
             self.log(f"{_STOOD_IN} {reference[:200]}")
-        return make_stand_in(field_name, reference, self.scratch)
+        return find_stand_in(field_name, reference)
 
     def save(self, name: str, content: bytes) -> str:
         self._store.save_output(self.request.id, name, content)

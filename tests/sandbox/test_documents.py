@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 import json
+import mimetypes
 import ssl
 import stat
 import urllib.request
@@ -16,6 +17,7 @@ from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.certificates import make_certificate
 from rotoscope_sandbox.faults.definitions import parse_fault
 from rotoscope_sandbox.serving import serve_in_thread
+from rotoscope_sandbox.stand_ins import find_stand_in
 
 pytestmark = pytest.mark.anyio
 SA2VA = "bytedance/sa2va-4b-image"
@@ -139,6 +141,25 @@ async def test_a_file_on_the_network_is_replaced_where_that_is_asked_for_and_the
     assert f"stand in for: {address}" in replaced["logs"]
     assert refused["status"] == "failed"
     assert "does not fetch" in refused["error"]
+
+
+@pytest.mark.parametrize(
+    ("field_name", "address", "content_type"),
+    [
+        ("image", "https://example.com/x.webp?y=1", "image/jpeg"),
+        ("src_mask", "https://example.com/x.png", "image/png"),
+        ("reference_videos", "https://example.com/x.MOV", "video/mp4"),
+        ("src_mask", "https://example.com/x.mp4#t=1", "video/mp4"),
+        ("reference_audios", "https://example.com/x.mp3", "audio/x-wav"),
+    ],
+)
+def test_what_stands_in_is_of_the_kind_that_the_address_and_the_field_name(
+    field_name: str, address: str, content_type: str
+) -> None:
+    place = find_stand_in(field_name, address)
+    assert mimetypes.guess_type(place.name)[0] == content_type
+    assert ("mask" in place.name) is ("mask" in field_name)
+    assert place.stat().st_size > 1000
 
 
 async def test_a_file_of_its_own_that_is_gone_is_never_replaced(
