@@ -3,7 +3,6 @@
 import base64
 import datetime as dt
 import json
-import mimetypes
 import ssl
 import stat
 import urllib.request
@@ -144,20 +143,20 @@ async def test_a_file_on_the_network_is_replaced_where_that_is_asked_for_and_the
 
 
 @pytest.mark.parametrize(
-    ("field_name", "address", "content_type"),
+    ("field_name", "address", "ending"),
     [
-        ("image", "https://example.com/x.webp?y=1", "image/jpeg"),
-        ("src_mask", "https://example.com/x.png", "image/png"),
-        ("reference_videos", "https://example.com/x.MOV", "video/mp4"),
-        ("src_mask", "https://example.com/x.mp4#t=1", "video/mp4"),
-        ("reference_audios", "https://example.com/x.mp3", "audio/x-wav"),
+        ("image", "https://example.com/x.webp?y=1", ".jpg"),
+        ("src_mask", "https://example.com/x.png", ".png"),
+        ("reference_videos", "https://example.com/x.MOV", ".mp4"),
+        ("src_mask", "https://example.com/x.mp4#t=1", ".mp4"),
+        ("reference_audios", "https://example.com/x.mp3", ".wav"),
     ],
 )
 def test_what_stands_in_is_of_the_kind_that_the_address_and_the_field_name(
-    field_name: str, address: str, content_type: str
+    field_name: str, address: str, ending: str
 ) -> None:
     place = find_stand_in(field_name, address)
-    assert mimetypes.guess_type(place.name)[0] == content_type
+    assert place.suffix == ending
     assert ("mask" in place.name) is ("mask" in field_name)
     assert place.stat().st_size > 1000
 
