@@ -69,6 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     serve = commands.add_parser("serve", help="serve MCP over stdin and stdout")
+    serve.add_argument(
+        "-v", "--verbose", action="store_true", help="say on stderr whether the fast start is on, and why"
+    )
     serve.set_defaults(run=_serve_mcp)
 
     call = commands.add_parser("call", help="call one tool and print its result as JSON")
@@ -135,10 +138,12 @@ def _add_engine_commands(actions: "argparse._SubParsersAction[argparse.ArgumentP
     sweep.set_defaults(run=_sweep_jobs)
 
 
-def _serve_mcp(_: argparse.Namespace, settings: Settings) -> int:
+def _serve_mcp(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.composition import build_stdio_server
     from rotoscope.protocol.stdio import serve_stdio
 
+    if asked.verbose:
+        print("rotoscope: fast start is off: this system cannot hand a session over", file=sys.stderr)
     signals.run_until_signal(serve_stdio, build_stdio_server(settings, working_folder(), user_home()))
     return OK
 
