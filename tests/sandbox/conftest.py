@@ -65,7 +65,7 @@ def finish() -> Callable[[Sandbox, str], None]:
     """Blocks until the sandbox has computed a prediction, whatever it pretends."""
 
     def finished(app: Sandbox, id_: str) -> None:
-        app.state.site.crew.wait(id_, 20)
+        app.state.core.workers.wait(id_, 20)
 
     return finished
 

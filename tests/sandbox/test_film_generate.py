@@ -240,10 +240,10 @@ from pathlib import Path
 from rotoscope_sandbox import build_sandbox
 from rotoscope_sandbox.models import find_model
 app = build_sandbox(Path({str(folder)!r}), pace=0)
-site = app.state.site
-site.accept("a" * 26, find_model("replicate", {NAME!r}), {{"prompt": "x", "resolution": "4k", "duration": 15}})
-while not any("%" in line for line in site.store.get("a" * 26).logs):
-    site.crew.wait("a" * 26, 0.02)
+core = app.state.core
+core.accept("a" * 26, find_model("replicate", {NAME!r}), {{"prompt": "x", "resolution": "4k", "duration": 15}})
+while not any("%" in line for line in core.store.get("a" * 26).logs):
+    core.workers.wait("a" * 26, 0.02)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (run.returncode, run.stderr) == (0, "")

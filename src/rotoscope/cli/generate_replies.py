@@ -13,8 +13,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 
 from rotoscope import __version__
 from rotoscope.cli.fast_start import serve_lines
+from rotoscope.cli.stored_replies import FILE, find_manifests_folder, fingerprint_of_manifests
 from rotoscope.composition import build_stdio_server
-from rotoscope.protocol.fast_start.cached_replies import FILE, find_manifests_folder, fingerprint_of_manifests
 from rotoscope.settings import read_settings
 
 __all__ = ["build_replies_file", "record_replies", "write_replies_file"]

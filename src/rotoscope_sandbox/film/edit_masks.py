@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rotoscope_sandbox.film.input_media import InputVideo, crop_to_size, open_video, read_frames
 from rotoscope_sandbox.film.mask_tracking import MaskTracker
-from rotoscope_sandbox.models import Task, UnusableInput
+from rotoscope_sandbox.models import EngineTask, UnusableInput
 from rotoscope_sandbox.vision.pixels import Frame, Mask
 
 __all__ = ["EditMasks", "open_edit_masks", "read_mask_picture"]
@@ -47,7 +47,9 @@ class EditMasks:
     pair: _PairWithMasks
 
 
-def open_edit_masks(task: Task, field_name: str, reference: str, video: InputVideo, size: tuple[int, int]) -> EditMasks:
+def open_edit_masks(
+    task: EngineTask, field_name: str, reference: str, video: InputVideo, size: tuple[int, int]
+) -> EditMasks:
     """The masks in a file, brought to the edit's (width, height) exactly as the clip's frames are.
 
     Raises `UnusableInput` when the file cannot be read, or is a picture that selects nothing.

@@ -12,7 +12,7 @@ import numpy as np
 from av.container import InputContainer
 
 from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
-from rotoscope_sandbox.models import Task, UnusableInput
+from rotoscope_sandbox.models import EngineTask, UnusableInput
 from rotoscope_sandbox.vision.pixels import Frame
 
 __all__ = [
@@ -74,7 +74,7 @@ def _open_container(path: Path, field_name: str, formats: str) -> Iterator[Input
         raise UnusableInput(field_name, message, f"{kind}_load_error") from problem
 
 
-def open_video(task: Task, field_name: str, reference: str) -> InputVideo:
+def open_video(task: EngineTask, field_name: str, reference: str) -> InputVideo:
     """The video that a reference stands for; its size is checked before any frame is decoded.
 
     Raises `UnusableInput` when it is no video, too large or empty.
@@ -148,7 +148,7 @@ class InputSound:
     seconds: float
 
 
-def open_sound(task: Task, field_name: str, reference: str) -> InputSound:
+def open_sound(task: EngineTask, field_name: str, reference: str) -> InputSound:
     """The sound that a reference stands for. Raises `UnusableInput` when the file holds none."""
     path = task.place(field_name, reference)
     with _open_container(path, field_name, _SOUND_FORMATS) as file:

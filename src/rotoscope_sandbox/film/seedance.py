@@ -17,7 +17,7 @@ from rotoscope_sandbox.film.animatic import FRAME_RATE, AnimaticPlan, Storyboard
 from rotoscope_sandbox.film.input_media import InputVideo, open_sound, open_video, read_sound, sample_frames
 from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
 from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
-from rotoscope_sandbox.models import Field, Model, Problem, Task, UnusableInput
+from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
 from rotoscope_sandbox.vision.pictures import decode_picture
 
 __all__ = ["MODEL", "SIZES", "generate_video"]
@@ -57,22 +57,24 @@ _NOTICE = (
 )
 
 
-def _find_problem(given: Mapping[str, Any]) -> Problem | None:
+def _find_problem(given: Mapping[str, Any]) -> InputProblem | None:
     """What no single field shows."""
     if given.get("last_frame_image") and not given.get("image"):
-        return Problem("last_frame_image", "last_frame_image needs image", "value_error")
+        return InputProblem("last_frame_image", "last_frame_image needs image", "value_error")
     if given.get("reference_images") and given.get("image"):
-        return Problem("reference_images", "reference_images cannot be used together with image", "value_error")
+        return InputProblem("reference_images", "reference_images cannot be used together with image", "value_error")
     has_pictures = any(given.get(name) for name in ("image", "reference_images", "reference_videos"))
     if given.get("reference_audios") and not has_pictures:
-        return Problem("reference_audios", "reference_audios needs an image or a video", "value_error")
+        return InputProblem("reference_audios", "reference_audios needs an image or a video", "value_error")
     duration = given.get("duration")
     if duration is not None and duration != _AUTO and duration not in _SECONDS:
-        return Problem("duration", f"duration is {_AUTO} or {_SECONDS[0]} to {_SECONDS[-1]} seconds", "value_error")
+        return InputProblem(
+            "duration", f"duration is {_AUTO} or {_SECONDS[0]} to {_SECONDS[-1]} seconds", "value_error"
+        )
     return None
 
 
-def generate_video(task: Task) -> str:
+def generate_video(task: EngineTask) -> str:
     """Make the animatic, with the log lines and metrics of the real model; the reference of the kept MP4.
 
     Raises `UnusableInput` when an input file cannot be used, `Stopped` when the task is cancelled.
@@ -109,7 +111,7 @@ def _metrics(plan: AnimaticPlan, resolution: str, *, with_video: bool) -> dict[s
     }
 
 
-def _plan_film(task: Task, given: Mapping[str, Any], resolution: str, seed: int) -> AnimaticPlan:
+def _plan_film(task: EngineTask, given: Mapping[str, Any], resolution: str, seed: int) -> AnimaticPlan:
     videos = [open_video(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
     _check_total_length("reference_videos", [video.seconds for video in videos])
     panels = list(_panels(task, given, videos))
@@ -132,7 +134,7 @@ def _check_total_length(field_name: str, seconds: Sequence[float]) -> None:
         raise UnusableInput(field_name, "All references together last longer than 15 seconds.")
 
 
-def _panels(task: Task, given: Mapping[str, Any], videos: Sequence[InputVideo]) -> Iterator[StoryboardPanel]:
+def _panels(task: EngineTask, given: Mapping[str, Any], videos: Sequence[InputVideo]) -> Iterator[StoryboardPanel]:
     for field_name, label in (("image", "First frame"), ("last_frame_image", "Last frame")):
         if field_name in given:
             yield StoryboardPanel(decode_picture(task.read(field_name, given[field_name]), field_name), label)
@@ -154,7 +156,7 @@ def _film_size(aspect: str, panels: Sequence[StoryboardPanel], sizes: Mapping[st
     return min(sizes.values(), key=lambda size: abs(math.log(size[0] / size[1]) - math.log(width / height)))
 
 
-def _read_reference_sound(task: Task, given: Mapping[str, Any], seconds: int) -> StereoSound | None:
+def _read_reference_sound(task: EngineTask, given: Mapping[str, Any], seconds: int) -> StereoSound | None:
     """The given sounds, one after the other, at most as long as the film; None where there are none."""
     sounds = [open_sound(task, "reference_audios", one) for one in given.get("reference_audios", [])]
     _check_total_length("reference_audios", [sound.seconds for sound in sounds])

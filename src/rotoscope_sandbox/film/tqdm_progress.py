@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from rotoscope_sandbox.models import Task
+from rotoscope_sandbox.models import EngineTask
 
 __all__ = ["TqdmProgress"]
 
@@ -23,7 +23,7 @@ class TqdmProgress:
     Every method raises `Stopped` when the task should end.
     """
 
-    def __init__(self, task: Task, total: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, task: EngineTask, total: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self._task = task
         self._total = max(1, total)
         self._clock = clock

@@ -22,7 +22,7 @@ from rotoscope_sandbox.film.input_media import InputVideo, crop_to_size, open_vi
 from rotoscope_sandbox.film.temporal_inpaint import EditFrame, TemporalInpainter, sliding_windows
 from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
 from rotoscope_sandbox.film.video_writer import VideoWriter
-from rotoscope_sandbox.models import Field, Model, Problem, Task
+from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model
 from rotoscope_sandbox.vision.pictures import decode_picture
 from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane
 
@@ -54,12 +54,12 @@ _PROMPT_FILM_NOTICE = (
 )
 
 
-def _find_problem(given: Mapping[str, Any]) -> Problem | None:
+def _find_problem(given: Mapping[str, Any]) -> InputProblem | None:
     """What no single field shows: a prompt alone is enough, but a clip is only edited inside a mask."""
     absent = [name for name in ("src_video", "src_mask") if not given.get(name)]
     if len(absent) != 1:
         return None
-    return Problem(absent[0], f"The sandbox only edits inside a mask: {absent[0]} is needed, too", "value_error")
+    return InputProblem(absent[0], f"The sandbox only edits inside a mask: {absent[0]} is needed, too", "value_error")
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ def _blend_inside_mask(frame: Frame, result: Frame, mask: Mask) -> Frame:
     return np.asarray(frame * (1 - share) + result * share + np.float32(0.5), np.uint8)
 
 
-def edit_video(task: Task) -> str:
+def edit_video(task: EngineTask) -> str:
     """Edit the clip inside the mask, with the log lines of the real model; the reference of the kept MP4.
 
     Raises `UnusableInput` when an input file cannot be used, `Stopped` when the task is cancelled.
@@ -129,7 +129,7 @@ def edit_video(task: Task) -> str:
     return task.keep("output.mp4", path)
 
 
-def _write_prompt_film(task: Task, given: Mapping[str, Any], size: tuple[int, int]) -> str:
+def _write_prompt_film(task: EngineTask, given: Mapping[str, Any], size: tuple[int, int]) -> str:
     """Without a clip: an animatic of the prompt and the references, of about as many frames; silent, as the model."""
     references = [
         decode_picture(task.read("src_ref_images", one), "src_ref_images") for one in given.get("src_ref_images", [])
@@ -148,7 +148,7 @@ def _write_prompt_film(task: Task, given: Mapping[str, Any], size: tuple[int, in
     return task.keep("output.mp4", path)
 
 
-def _plan_edit(task: Task, given: Mapping[str, Any], size: tuple[int, int]) -> _Edit:
+def _plan_edit(task: EngineTask, given: Mapping[str, Any], size: tuple[int, int]) -> _Edit:
     """Everything is opened and measured here, so that what cannot be used is refused before any frame is made."""
     video = open_video(task, "src_video", given["src_video"])
     masks = open_edit_masks(task, "src_mask", given["src_mask"], video, size)

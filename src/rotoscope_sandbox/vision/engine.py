@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rotoscope_sandbox.models import Field, Model, Problem, Task, UnusableInput
+from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
 from rotoscope_sandbox.predictions import JsonObject
 from rotoscope_sandbox.vision.description import describe_areas, sa2va_text
 from rotoscope_sandbox.vision.pictures import Encoding, decode_picture, encode_picture, mask_picture, paint_mask
@@ -36,11 +36,11 @@ def _sandbox_note(found: Segmentation, notice: str | None = None) -> JsonObject:
     return {"method": found.method, "confidence": found.confidence, "notice": notice or found.notice}
 
 
-def _read_frame(task: Task, field_name: str) -> Frame:
+def _read_frame(task: EngineTask, field_name: str) -> Frame:
     return decode_picture(task.read(field_name, task.input[field_name]), field_name)
 
 
-def _sa2va_4b(task: Task) -> JsonObject:
+def _sa2va_4b(task: EngineTask) -> JsonObject:
     """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with the sandbox's speed."""
     task.log("propagate in video: 0%| | 0/1 [00:00<?, ?it/s]")
     start = time.perf_counter()
@@ -51,7 +51,7 @@ def _sa2va_4b(task: Task) -> JsonObject:
     return {"img": image, "response": "Sure, [SEG].<|end|>", "sandbox": _sandbox_note(found, _SALIENCE_NOTICE)}
 
 
-def _sa2va_8b(task: Task) -> JsonObject:
+def _sa2va_8b(task: EngineTask) -> JsonObject:
     """Fal's Sa2VA 8B: a description with a mask for every `[SEG]`, in order."""
     task.log("dividing the picture into areas")
     frame = _read_frame(task, "image_url")
@@ -66,7 +66,7 @@ def _sa2va_8b(task: Task) -> JsonObject:
     return {"output": sa2va_text(areas), "masks": masks, "sandbox": note}
 
 
-def _save_image(task: Task, name: str, content: bytes, frame: Frame, kind: Encoding) -> JsonObject:
+def _save_image(task: EngineTask, name: str, content: bytes, frame: Frame, kind: Encoding) -> JsonObject:
     return {
         "url": task.save(name, content),
         "content_type": f"image/{kind}",
@@ -77,7 +77,7 @@ def _save_image(task: Task, name: str, content: bytes, frame: Frame, kind: Encod
     }
 
 
-def _sam2(task: Task) -> JsonObject:
+def _sam2(task: EngineTask) -> JsonObject:
     """Fal's SAM 2: points and boxes; the bare mask, or the picture with the mask painted on it."""
     given = task.input
     frame = _read_frame(task, "image_url")
@@ -126,7 +126,7 @@ def _read_box(box: Mapping[str, Any], frame: Frame, field_name: str) -> PixelBox
     return inside
 
 
-def _sam_v2(task: Task) -> JsonObject:
+def _sam_v2(task: EngineTask) -> JsonObject:
     """Segmind's SAM 2: a prompt or coordinates; the result is a JPEG, as the provider's is."""
     given = task.input
     image = given["image"]
@@ -159,16 +159,16 @@ def _read_coordinates(text: str | None, frame: Frame, field_name: str) -> list[P
     return [_read_point(x, y, frame, field_name) for x, y in pairs]
 
 
-def _find_missing_prompts(given: Mapping[str, Any]) -> Problem | None:
+def _find_missing_prompts(given: Mapping[str, Any]) -> InputProblem | None:
     if given.get("prompts") or given.get("box_prompts"):
         return None
-    return Problem("prompts", "Give at least one point or one box", "missing")
+    return InputProblem("prompts", "Give at least one point or one box", "missing")
 
 
-def _find_missing_prompt(given: Mapping[str, Any]) -> Problem | None:
+def _find_missing_prompt(given: Mapping[str, Any]) -> InputProblem | None:
     if (given.get("prompt") or "").strip() or given.get("coordinates"):
         return None
-    return Problem("prompt", "Provide either a prompt or coordinates", "missing")
+    return InputProblem("prompt", "Provide either a prompt or coordinates", "missing")
 
 
 _TEXT = Field("string", required=True)

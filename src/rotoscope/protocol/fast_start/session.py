@@ -15,10 +15,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from rotoscope.protocol.fast_start.cached_replies import read_replies
+from rotoscope.protocol.fast_start.cached_replies import CachedReplies
 from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.writer import Writer
 from rotoscope.protocol.lines import LONGEST_LINE, LongLine, RequestId, error_line, read_lines, read_outline
@@ -172,16 +172,16 @@ LoadServer = Callable[[], ServeSession]
 """Loads the server."""
 
 
-def serve_process(environ: Mapping[str, str], load: LoadServer) -> int:
+def serve_process(replies: CachedReplies | None, load: LoadServer) -> int:
     """Serve one session over stdin and stdout; returns the exit code.
 
     Args:
-        environ: the environment, for what must hold for the stored replies.
+        replies: the stored replies; None leaves every request to the server.
         load: brings the server. When it fails, the client is told in reply to every request, and stderr once.
     """
     handle_signals(lambda number: _exit_now(exit_code(number)))
     try:
-        session = Session(Handshake(read_replies(environ)), *claim_stdio())
+        session = Session(Handshake(replies), *claim_stdio())
         return _load_or_refuse(session, load)(session)
     except OSError as error:
         sys.stderr.write(f"rotoscope: {error.strerror or error}.\n")

@@ -1,4 +1,4 @@
-"""What the sandbox counts, for whoever watches from another process."""
+"""Action the sandbox counts, for whoever watches from another process."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_ledger_counts_posts_predictions_and_cancels(customer: Any, slow_app: Sandbox, clock: Any) -> None:
-    slow_app.state.faults.add("F10", wire="fal", times=1)
-    slow_app.state.faults.add("F8", wire="fal", times=1)
+    slow_app.state.faults.add("server-error", wire="fal", times=1)
+    slow_app.state.faults.add("throttled", wire="fal", times=1)
     async with customer("fal", slow_app) as one:
         assert (await one.submit()).status_code == 500
         assert (await one.submit()).status_code == 429
@@ -33,7 +33,7 @@ async def test_the_ledger_counts_posts_predictions_and_cancels(customer: Any, sl
     assert len(ledger["predictions"]) == 2
 
 
-async def test_who_shares_the_folder_sees_the_predictions_but_has_its_own_counts(
+async def test_a_sandbox_that_shares_the_folder_sees_the_predictions_but_has_its_own_counts(
     customer: Any, app: Sandbox, folder: Path, clock: Any
 ) -> None:
     async with customer("replicate") as one:

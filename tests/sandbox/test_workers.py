@@ -12,18 +12,18 @@ import pytest
 from anyio import to_thread
 
 from rotoscope_sandbox import build_sandbox, models
-from rotoscope_sandbox.models import Model, Stopped, Task
-from rotoscope_sandbox.predictions import Order, Outcome
+from rotoscope_sandbox.models import EngineTask, Model, Stopped
+from rotoscope_sandbox.predictions import AcceptedRequest, Outcome
 from rotoscope_sandbox.store import Store
-from rotoscope_sandbox.work import Crew
+from rotoscope_sandbox.workers import WorkerPool
 
 pytestmark = pytest.mark.anyio
 
 VERSION = "ccf8e58352ce5b2a6cbf5cb68b947ca3bc62009ce66e82071eeae14555414411"
 
 
-def order_of(id_: str, given: Mapping[str, Any] | None = None) -> Order:
-    return Order(id_ * 26, "replicate", "test/engine", "v", dict(given or {}), 1000.0, 0, 0, 0)
+def request_of(id_: str, given: Mapping[str, Any] | None = None) -> AcceptedRequest:
+    return AcceptedRequest(id_ * 26, "replicate", "test/engine", "v", dict(given or {}), 1000.0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def run_briefly(script: str) -> str:
     return run.stdout.strip()
 
 
-async def test_a_prediction_whose_process_died_is_computed_by_whoever_asks(
+async def test_a_prediction_whose_process_died_is_computed_by_the_process_that_is_asked(
     folder: Path, scene: Any, ask: Callable[..., Any], tmp_path: Path
 ) -> None:
     """The first process accepts, says the id and dies at once, in the middle of the work."""
@@ -77,7 +77,7 @@ async def test_a_prediction_that_another_living_process_computes_is_left_to_it(
 ) -> None:
     engine(lambda _: {"done": True})
     store = Store(folder)
-    store.add(order_of("a"))
+    store.add(request_of("a"))
     store.progress("a" * 26, 1000.0, ["half way"])
     app = build_sandbox(folder, pace=0)
     async with ask(app, "replicate") as client:
@@ -90,7 +90,7 @@ async def test_a_prediction_that_another_living_process_computes_is_left_to_it(
 def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Callable[[models.Compute], None]) -> None:
     told, go = threading.Event(), threading.Event()
 
-    def compute(task: Task) -> dict[str, Any]:
+    def compute(task: EngineTask) -> dict[str, Any]:
         task.log("step 1 of 2")
         told.set()
         assert go.wait(10)
@@ -98,24 +98,24 @@ def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Call
 
     engine(compute)
     store = Store(folder)
-    crew = Crew(store, lambda: 1000.0)
-    store.add(order_of("b"))
-    crew.take(order_of("b"))
+    pool = WorkerPool(store, lambda: 1000.0)
+    store.add(request_of("b"))
+    pool.take(request_of("b"))
     assert told.wait(10)
     half = store.get("b" * 26)
     assert half is not None
     assert (half.logs, half.outcome) == (("step 1 of 2",), None)
     go.set()
-    crew.wait("b" * 26, 10)
+    pool.wait("b" * 26, 10)
 
 
-def test_an_engine_hears_of_a_cancel_at_its_next_log_line(
+def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
     folder: Path, engine: Callable[[models.Compute], None]
 ) -> None:
     ready, go = threading.Event(), threading.Event()
     heard: list[bool] = []
 
-    def compute(task: Task) -> dict[str, Any]:
+    def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
         assert go.wait(10)
         try:
@@ -127,28 +127,28 @@ def test_an_engine_hears_of_a_cancel_at_its_next_log_line(
 
     engine(compute)
     store = Store(folder)
-    crew = Crew(store, lambda: 1000.0)
-    store.add(order_of("c"))
-    crew.take(order_of("c"))
+    pool = WorkerPool(store, lambda: 1000.0)
+    store.add(request_of("c"))
+    pool.take(request_of("c"))
     assert ready.wait(10)
     store.cancel("c" * 26, 1000.0)
     go.set()
-    crew.wait("c" * 26, 10)
+    pool.wait("c" * 26, 10)
     found = store.get("c" * 26)
     assert found is not None
     assert (heard, found.outcome, found.canceled) == ([True], None, 1000.0)
 
 
 def test_a_crash_of_an_engine_is_a_failed_prediction(folder: Path, engine: Callable[[models.Compute], None]) -> None:
-    def compute(_: Task) -> dict[str, Any]:
+    def compute(_: EngineTask) -> dict[str, Any]:
         raise ZeroDivisionError("by nothing")
 
     engine(compute)
     store = Store(folder)
-    crew = Crew(store, lambda: 1000.0)
-    store.add(order_of("d"))
-    crew.take(order_of("d"))
-    crew.wait("d" * 26, 10)
+    pool = WorkerPool(store, lambda: 1000.0)
+    store.add(request_of("d"))
+    pool.take(request_of("d"))
+    pool.wait("d" * 26, 10)
     found = store.get("d" * 26)
     assert found is not None
     assert found.outcome is not None
@@ -156,12 +156,12 @@ def test_a_crash_of_an_engine_is_a_failed_prediction(folder: Path, engine: Calla
     assert found.outcome.failure.message == "ZeroDivisionError: by nothing"
 
 
-def test_those_behind_the_busy_hands_wait_in_order_and_are_dropped_when_the_crew_leaves(
+def test_those_behind_the_busy_threads_wait_in_order_and_are_dropped_when_the_pool_stops(
     folder: Path, engine: Callable[[models.Compute], None]
 ) -> None:
     ready, go = threading.Event(), threading.Event()
 
-    def compute(task: Task) -> dict[str, Any]:
+    def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
         assert go.wait(10)
         task.log("on")
@@ -169,21 +169,21 @@ def test_those_behind_the_busy_hands_wait_in_order_and_are_dropped_when_the_crew
 
     engine(compute)
     store = Store(folder)
-    crew = Crew(store, lambda: 1000.0, hands=1)
+    pool = WorkerPool(store, lambda: 1000.0, threads=1)
     for name in "efg":
-        store.add(order_of(name))
-        crew.take(order_of(name))
+        store.add(request_of(name))
+        pool.take(request_of(name))
     assert ready.wait(10)
-    assert [crew.ahead(name * 26) for name in "efg"] == [0, 0, 1]
-    assert store.attended("g" * 26)
+    assert [pool.count_ahead(name * 26) for name in "efg"] == [0, 0, 1]
+    assert store.is_attended("g" * 26)
     go.set()
-    crew.leave()
-    assert not store.attended("g" * 26)
+    pool.stop()
+    assert not store.is_attended("g" * 26)
 
 
 def test_what_was_final_stays_as_it_was(folder: Path) -> None:
     store = Store(folder)
-    store.add(order_of("h"))
+    store.add(request_of("h"))
     store.finish("h" * 26, Outcome(1001.0, output={"first": True}))
     store.finish("h" * 26, Outcome(1002.0, output={"first": False}))
     found = store.get("h" * 26)
@@ -195,9 +195,9 @@ def test_what_was_final_stays_as_it_was(folder: Path) -> None:
 def test_what_is_a_day_old_is_cleared_when_a_sandbox_starts(folder: Path) -> None:
     store = Store(folder)
     for name in "ij":
-        store.add(order_of(name))
+        store.add(request_of(name))
     os.utime(folder / "predictions" / ("i" * 26), (0, 0))
-    assert [one.order.id for one in Store(folder).newest_first()] == ["j" * 26]
+    assert [one.request.id for one in Store(folder).newest_first()] == ["j" * 26]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +205,6 @@ def test_what_is_a_day_old_is_cleared_when_a_sandbox_starts(folder: Path) -> Non
 )
 async def test_only_outputs_and_uploads_are_served(folder: Path, path: str, ask: Callable[..., Any]) -> None:
     store = Store(folder)
-    store.add(order_of("k"))
+    store.add(request_of("k"))
     async with ask(build_sandbox(folder, pace=0)) as client:
         assert (await client.get(path.format(id="k" * 26))).status_code == 404

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from rotoscope_sandbox import build_sandbox
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.serving import serve_in_thread
 
 SUBMIT = "/v1/models/bytedance/sa2va-4b-image/predictions"
 BODY = b'{"input": {"instruction": "a dog", "image": "data:,"}}'
@@ -17,7 +17,7 @@ BODY = b'{"input": {"instruction": "a dog", "image": "data:,"}}'
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("sandbox")
-    with served(build_sandbox(folder, pace=0)) as url:
+    with serve_in_thread(build_sandbox(folder, pace=0)) as url:
         yield urlsplit(url).netloc
 
 
