@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from rotoscope_sandbox import Sandbox
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.serving import serve_in_thread
 
 SA2VA = "ccf8e58352ce5b2a6cbf5cb68b947ca3bc62009ce66e82071eeae14555414411"
 KEYS = {
@@ -139,7 +139,7 @@ def customer(app: Sandbox, given: Callable[[str], dict[str, Any]]) -> Callable[.
 @pytest.fixture
 def address(app: Sandbox) -> Iterator[str]:
     """The same sandbox over real sockets."""
-    with served(app) as url:
+    with serve_in_thread(app) as url:
         yield url
 
 
