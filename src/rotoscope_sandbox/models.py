@@ -17,9 +17,7 @@ __all__ = [
     "Field",
     "InputProblem",
     "Model",
-    "Problem",
     "Stopped",
-    "Task",
     "UnusableInput",
     "all_models",
     "find_model",
@@ -72,9 +70,6 @@ class EngineTask(Protocol):
         """Add a line to the model's log, which is visible at once; raises `Stopped` when it should end."""
 
 
-Task = EngineTask
-"""The engines' shorter name for it."""
-
 Compute: TypeAlias = Callable[[EngineTask], Any]
 """From a task to the output, a JSON value in which references to kept files stand for their URLs."""
 
@@ -86,10 +81,6 @@ class InputProblem:
     field: str
     message: str
     kind: str
-
-
-Problem = InputProblem
-"""The engines' shorter name for it."""
 
 
 @dataclass(frozen=True, slots=True)

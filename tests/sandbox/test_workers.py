@@ -12,7 +12,7 @@ import pytest
 from anyio import to_thread
 
 from rotoscope_sandbox import build_sandbox, models
-from rotoscope_sandbox.models import Model, Stopped, Task
+from rotoscope_sandbox.models import EngineTask, Model, Stopped
 from rotoscope_sandbox.predictions import AcceptedRequest, Outcome
 from rotoscope_sandbox.store import Store
 from rotoscope_sandbox.workers import WorkerPool
@@ -90,7 +90,7 @@ async def test_a_prediction_that_another_living_process_computes_is_left_to_it(
 def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Callable[[models.Compute], None]) -> None:
     told, go = threading.Event(), threading.Event()
 
-    def compute(task: Task) -> dict[str, Any]:
+    def compute(task: EngineTask) -> dict[str, Any]:
         task.log("step 1 of 2")
         told.set()
         assert go.wait(10)
@@ -115,7 +115,7 @@ def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
     ready, go = threading.Event(), threading.Event()
     heard: list[bool] = []
 
-    def compute(task: Task) -> dict[str, Any]:
+    def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
         assert go.wait(10)
         try:
@@ -140,7 +140,7 @@ def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
 
 
 def test_a_crash_of_an_engine_is_a_failed_prediction(folder: Path, engine: Callable[[models.Compute], None]) -> None:
-    def compute(_: Task) -> dict[str, Any]:
+    def compute(_: EngineTask) -> dict[str, Any]:
         raise ZeroDivisionError("by nothing")
 
     engine(compute)
@@ -161,7 +161,7 @@ def test_those_behind_the_busy_threads_wait_in_order_and_are_dropped_when_the_po
 ) -> None:
     ready, go = threading.Event(), threading.Event()
 
-    def compute(task: Task) -> dict[str, Any]:
+    def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
         assert go.wait(10)
         task.log("on")

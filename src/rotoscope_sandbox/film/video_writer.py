@@ -1,6 +1,6 @@
-"""Writing a film: H.264 and, where there is sound, AAC in an MP4 that plays while it loads.
+"""Writing a video: H.264 and, where there is sound, AAC in an MP4 that plays while it loads.
 
-The same frames give the same bytes: a fixed number of encoder threads, no date, no chance. Colours are BT.709,
+The same frames give the same bytes: a fixed number of encoder threads, no date, no randomness. Colours are BT.709,
 limited range, and say so.
 """
 
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.pixels import Frame
 
-__all__ = ["SAMPLE_RATE", "Reel", "Sound"]
+__all__ = ["SAMPLE_RATE", "StereoSound", "VideoWriter"]
 
 SAMPLE_RATE = 48_000
 """Samples a second: a whole number of them for every frame at 24 frames a second."""
 
-Sound: TypeAlias = NDArray[np.float32]
+StereoSound: TypeAlias = NDArray[np.float32]
 """Two rows of samples in -1..1: left and right."""
 
 _BT709 = 1
@@ -36,22 +36,22 @@ _REPEATABLE = "cpu-independent=1"
 _SOUND_BITS = 96_000
 
 
-class Reel:
-    """A film that is being written, frame by frame; a context manager that finishes the file.
+class VideoWriter:
+    """Writes a video frame by frame; a context manager that finishes the file.
 
     Args:
-        place: the file.
+        path: the file, which is overwritten.
         size: width and height in pixels; both even.
         rate: frames a second.
-        crf: x264's quality; 18 cannot be told from the source by eye, 23 is ordinary.
+        crf: x264's quality; 18 looks like the source, 23 is ordinary.
         sound: whether there is a sound track.
     """
 
-    def __init__(self, place: Path, size: tuple[int, int], rate: Fraction, *, crf: int, sound: bool = False) -> None:
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, *, crf: int, sound: bool = False) -> None:
         self.frames = 0
         self._samples = 0
         self._rate = rate
-        self._file = av.open(str(place), "w", format="mp4", options={"movflags": "faststart"})
+        self._file = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         options = {"preset": "veryfast", "crf": str(crf), "x264-params": _REPEATABLE}
         self._video: VideoStream = self._file.add_stream("libx264", rate=rate, options=options)
         self._video.width, self._video.height = size
@@ -72,7 +72,7 @@ class Reel:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         if problem is not None:
-            # A film that was broken off is none: what is wrong with its end must not hide why.
+            # The file is useless anyway: an error while closing it must not hide the first one.
             with suppress(av.FFmpegError):
                 self._file.close()
             return
@@ -81,8 +81,8 @@ class Reel:
             self._file.mux(self._audio.encode(None))
         self._file.close()
 
-    def show(self, frame: Frame) -> None:
-        """Adds one frame of the reel's size."""
+    def write_frame(self, frame: Frame) -> None:
+        """Add one frame (RGB) of the video's size."""
         shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
@@ -90,10 +90,10 @@ class Reel:
         self.frames += 1
         self._file.mux(self._video.encode(shown))
 
-    def play(self, sound: Sound) -> None:
-        """Adds what is heard next."""
+    def write_sound(self, sound: StereoSound) -> None:
+        """Add the samples that follow; only where the video has a sound track."""
         assert self._audio is not None
-        heard = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format="fltp", layout="stereo")
-        heard.sample_rate, heard.pts, heard.time_base = SAMPLE_RATE, self._samples, Fraction(1, SAMPLE_RATE)
+        samples = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound), format="fltp", layout="stereo")
+        samples.sample_rate, samples.pts, samples.time_base = SAMPLE_RATE, self._samples, Fraction(1, SAMPLE_RATE)
         self._samples += sound.shape[1]
-        self._file.mux(self._audio.encode(heard))
+        self._file.mux(self._audio.encode(samples))

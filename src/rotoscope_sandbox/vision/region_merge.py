@@ -1,8 +1,8 @@
-"""Which parts of a picture belong together: superpixels, merged pair by pair into one tree.
+"""A picture's superpixels, merged pair by pair into one tree.
 
 OpenCV's headless build has no SLIC, so superpixels are watershed basins that grow from a seed grid. The merge
 cost is Ward's (colour distance, weighted by size) times the strength of the edge between the two: areas of one
-colour merge early, and a part that is bounded by strong edges stays itself for long.
+colour merge early, and a part that is bounded by strong edges late.
 """
 
 import heapq
@@ -12,46 +12,52 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.vision.pixels import Frame, Labels, Mask, Plane, lab
+from rotoscope_sandbox.vision.pixels import Frame, Labels, Mask, Plane, to_lab
 
-__all__ = ["Tree", "grow", "superpixels"]
+__all__ = ["RegionTree", "build_region_tree", "label_superpixels"]
 
 _STEP = 11
+"""Pixels between two seeds: about 600 superpixels in a picture of 320x240."""
+
 _EDGE_SCALE = 12.0
+"""Edge strength (Lab units) that doubles the cost of a merge."""
 
 
-def superpixels(frame: Frame, step: int = _STEP) -> Labels:
+def label_superpixels(frame: Frame, step: int = _STEP) -> Labels:
     """Small areas of one colour, numbered from 0; about one for every `step` x `step` pixels."""
     height, width = frame.shape[:2]
     markers = np.zeros((height, width), np.int32)
     rows = np.arange(min(step // 2, height - 1), height, step)
     columns = np.arange(min(step // 2, width - 1), width, step)
-    edges = _edges(frame)
+    edges = _edge_strength(frame)
     number = 0
     for row in rows:
         for column in columns:
             number += 1
-            markers[_calm(edges, int(row), int(column), step // 3)] = number
+            markers[_weakest_edge_near(edges, int(row), int(column), step // 3)] = number
     cv2.watershed(np.ascontiguousarray(frame), markers)
-    return np.unique(_without_lines(markers, frame), return_inverse=True)[1].reshape(height, width).astype(np.int32)
+    return (
+        np.unique(_fill_watershed_lines(markers, frame), return_inverse=True)[1].reshape(height, width).astype(np.int32)
+    )
 
 
-def _edges(frame: Frame) -> Plane:
-    smooth = cv2.GaussianBlur(lab(frame), (0, 0), 1.0)
+def _edge_strength(frame: Frame) -> Plane:
+    """Edge strength at every pixel, of the channel that changes most: a step of 1 Lab unit counts about 1."""
+    smooth = cv2.GaussianBlur(to_lab(frame), (0, 0), 1.0)
     steps = np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
     return np.asarray(steps.max(axis=2) / 4, dtype=np.float32)
 
 
-def _calm(edges: Plane, row: int, column: int, reach: int) -> tuple[int, int]:
-    """The place with the weakest edge near a seed: a seed on an edge would belong to both sides."""
+def _weakest_edge_near(edges: Plane, row: int, column: int, reach: int) -> tuple[int, int]:
+    """Row and column of the weakest edge near a seed: a seed on an edge would belong to both sides."""
     top, left = max(0, row - reach), max(0, column - reach)
     patch = edges[top : row + reach + 1, left : column + reach + 1]
     y, x = np.unravel_index(int(patch.argmin()), patch.shape)
     return top + int(y), left + int(x)
 
 
-def _without_lines(markers: Labels, frame: Frame) -> Labels:
-    """Watershed draws its lines as -1, also around the picture; each such pixel joins its likest neighbour."""
+def _fill_watershed_lines(markers: Labels, frame: Frame) -> Labels:
+    """Watershed marks lines between basins, and the rim, as -1; each such pixel joins the most alike neighbour."""
     if not (markers > 0).any():
         return np.ones_like(markers)
     labels = markers.copy()
@@ -69,7 +75,7 @@ def _without_lines(markers: Labels, frame: Frame) -> Labels:
 
 
 @dataclass(slots=True)
-class Tree:
+class RegionTree:
     """Leaves are superpixels; every later node is the union of two earlier ones, the last one the whole picture.
 
     Attributes:
@@ -106,12 +112,12 @@ class Tree:
         leaves: Mask = self.members([node]) == 0
         return np.asarray(leaves[self.labels])
 
-    def cut(self, count: int) -> list[int]:
+    def nodes_at(self, count: int) -> list[int]:
         """The `count` nodes that are left when merging stops there."""
         last = max(len(self.parents) - count + 1, self.leaves)
         return [node for node in range(last) if self.parents[node] >= last or self.parents[node] < 0]
 
-    def path(self, leaf: int) -> list[int]:
+    def ancestors(self, leaf: int) -> list[int]:
         """A leaf and everything that it became part of, up to the root."""
         nodes = [leaf]
         while self.parents[nodes[-1]] >= 0:
@@ -119,22 +125,23 @@ class Tree:
         return nodes
 
 
-def grow(frame: Frame, step: int = _STEP) -> Tree:
+def build_region_tree(frame: Frame, step: int = _STEP) -> RegionTree:
     """The merge tree of a picture; meant for pictures of a few hundred pixels a side."""
-    labels = superpixels(frame, step)
+    labels = label_superpixels(frame, step)
     count = int(labels.max()) + 1
     flat = labels.ravel()
     sizes = np.bincount(flat, minlength=count).astype(np.float64)
-    colour = lab(frame).reshape(-1, 3)
+    colour = to_lab(frame).reshape(-1, 3)
     sums = np.stack([np.bincount(flat, colour[:, channel], count) for channel in range(3)], axis=1)
     means = sums / np.maximum(sizes, 1)[:, None]
-    tree = Tree(labels, sizes.tolist(), list(means), _borders(labels, _edges(frame), count))
+    tree = RegionTree(labels, sizes.tolist(), list(means), _neighbour_edges(labels, _edge_strength(frame), count))
     tree.costs, tree.parents = [0.0] * count, [-1] * count
-    _merge(tree)
+    _merge_all(tree)
     return tree
 
 
-def _borders(labels: Labels, edges: Plane, count: int) -> list[dict[int, float]]:
+def _neighbour_edges(labels: Labels, edges: Plane, count: int) -> list[dict[int, float]]:
+    """For every superpixel, those that touch it, with the mean strength of the edge along their border."""
     across = [(labels[:, :-1], labels[:, 1:], np.maximum(edges[:, :-1], edges[:, 1:]))]
     across.append((labels[:-1], labels[1:], np.maximum(edges[:-1], edges[1:])))
     pairs = np.concatenate([(np.minimum(a, b) * np.int64(count) + np.maximum(a, b))[a != b] for a, b, _ in across])
@@ -148,27 +155,29 @@ def _borders(labels: Labels, edges: Plane, count: int) -> list[dict[int, float]]
     return neighbours
 
 
-def _merge(tree: Tree) -> None:
-    """Joins the cheapest pair until one node is left; the heap may hold pairs that are gone already."""
+def _merge_all(tree: RegionTree) -> None:
+    """Merge the cheapest pair until one node is left, in place; pairs in the heap with a merged node are skipped."""
     borders = [dict(row) for row in tree.neighbours]
-    heap = [(_cost(tree, a, b, edge), a, b) for a, row in enumerate(borders) for b, edge in row.items() if a < b]
+    heap = [(_merge_cost(tree, a, b, edge), a, b) for a, row in enumerate(borders) for b, edge in row.items() if a < b]
     heapq.heapify(heap)
     while heap:
         cost, one, other = heapq.heappop(heap)
         if tree.parents[one] >= 0 or tree.parents[other] >= 0:
             continue
-        node = _join(tree, borders, one, other, cost)
+        node = _merge_pair(tree, borders, one, other, cost)
         for neighbour, edge in borders[node].items():
-            heapq.heappush(heap, (_cost(tree, neighbour, node, edge), neighbour, node))
+            heapq.heappush(heap, (_merge_cost(tree, neighbour, node, edge), neighbour, node))
 
 
-def _cost(tree: Tree, one: int, other: int, edge: float) -> float:
+def _merge_cost(tree: RegionTree, one: int, other: int, edge: float) -> float:
+    """Ward's cost of joining two nodes, made higher by the strength of the edge between them."""
     size, more = tree.sizes[one], tree.sizes[other]
     apart = float(np.linalg.norm(tree.colours[one] - tree.colours[other]))
     return float((size * more / (size + more)) ** 0.5 * (apart + 1) * (1 + edge / _EDGE_SCALE))
 
 
-def _join(tree: Tree, borders: list[dict[int, float]], one: int, other: int, cost: float) -> int:
+def _merge_pair(tree: RegionTree, borders: list[dict[int, float]], one: int, other: int, cost: float) -> int:
+    """Add the union of two nodes to the tree; its number. Edges that both have with a neighbour are averaged."""
     node = len(tree.parents)
     size, more = tree.sizes[one], tree.sizes[other]
     tree.sizes.append(size + more)
