@@ -28,7 +28,7 @@ class Settings:
         unpriced: what becomes of a run whose price is not known: `ask`, `run` or `refuse`.
         resend_below_usd: a paying request whose reply is lost and whose run is not found is sent once more where it
             costs less, in US dollars; 0 means never.
-        retention_days: how long a job is kept after it has ended and that was told.
+        retention_days: how many days a job is kept after it has ended and its result was delivered.
         at_once: how many jobs may run at once at a provider, by its name; "" stands for every other provider.
     """
 

@@ -153,8 +153,8 @@ def _call_tool(asked: argparse.Namespace, settings: Settings) -> int:
         result = _perform_tool(settings, asked.tool, _parse_json_object(asked.json))
     except RotoscopeError as error:
         problem = {"code": error.code, "message": error.message, "hint": error.hint}
-        told = {"status": "failed", "tool": asked.tool, "error": problem}
-        print(escape_invisible(json.dumps(told, ensure_ascii=False, indent=2)))
+        failure = {"status": "failed", "tool": asked.tool, "error": problem}
+        print(escape_invisible(json.dumps(failure, ensure_ascii=False, indent=2)))
         raise
     print(escape_invisible(result.model_dump_json(indent=2)), flush=True)
     return _exit_code_of_result(result)
