@@ -75,7 +75,7 @@ class Faults:
         self._counts: dict[int, int] = {}
         self._marks: set[tuple[int, str]] = set()
         self._file = file
-        self._version = _version(file)
+        self._version = _file_version(file)
         self._from_file = read_rules(file) if file is not None else ()
 
     def add(
@@ -163,17 +163,17 @@ class Faults:
         return (rule.number, prediction) in self._marks
 
     def _reread(self) -> None:
-        if self._file is None or (stamp := _version(self._file)) == self._version:
+        if self._file is None or (version := _file_version(self._file)) == self._version:
             return
-        self._version = stamp
+        self._version = version
         try:
-            self._from_file = read_rules(self._file) if stamp is not None else ()
+            self._from_file = read_rules(self._file) if version is not None else ()
         except UnknownFault as problem:
             # Half a file is what an editor leaves for a moment: the old rules hold until the new ones can be read.
             _log.warning("the faults in %s cannot be read again: %s", self._file, problem)
 
 
-def _version(file: Path | None) -> tuple[int, int, int] | None:
+def _file_version(file: Path | None) -> tuple[int, int, int] | None:
     try:
         found = file.stat() if file is not None else None
     except FileNotFoundError:
