@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,13 +16,13 @@ from rotoscope.errors import StorageFailed
 from rotoscope.store.database import Database
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.records import NewJob, Patch
+from rotoscope.store.records import NewJob, Patch, Stage
 from rotoscope.store.timing import Intervals
 
 NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, {"seed": 1})
 Answer = TypeVar("Answer")
 HAMMER = "--hammer"
-STAGES = ("submit", "watch", "fetch", "finish")
+STAGES: Sequence[Stage] = ("submit", "watch", "fetch", "finish")
 
 
 class Hammer:
@@ -47,13 +47,13 @@ class Hammer:
 
     async def one_job(self) -> None:
         opening = await self.timed(self.ledger.open(NEW, starter=self.leases.driver.owner))
-        job = opening and await self.timed(self.leases.claim(opening.job.id))
+        job = None if opening is None else await self.timed(self.leases.claim(opening.job.id))
         if job is None:
             return
         await self.timed(self.ledger.commit_intent(job, "digest"))
         await self.timed(self.ledger.write_prediction_id(job.id, "p"))
         for stage in STAGES:
-            job = (await self.timed(self.ledger.advance(job, Patch(stage=stage, data={stage: 1})))) or job
+            job = await self.timed(self.ledger.advance(job, Patch(stage=stage, data={stage: 1}))) or job
         await self.timed(self.leases.renew(frozenset({job.id})))
         await self.timed(self.ledger.advance(job, Patch(stage="done", state="succeeded", progress=1.0)))
 

@@ -33,6 +33,7 @@ from sqlalchemy import Connection, select, update
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import GetJob
 from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.store.records import NewJob
@@ -127,8 +128,13 @@ async def opened(studio: Studio, plan: Path, many: int, expected: float) -> dict
     for number in range(many):
         name = f"p{many:06d}{number:06d}{chance.randrange(16**8):08x}"
         runs[name] = [now, now + expected * chance.uniform(0.5, 1.5)]
-        ticket = {"id": name, "endpoint": MODEL, "urls": {}}
-        data = {"call": call_to_json(call), "expected_seconds": expected, "ticket": ticket, "accepted_at": now}
+        ticket: dict[str, Json] = {"id": name, "endpoint": MODEL, "urls": {}}
+        data: dict[str, Json] = {
+            "call": call_to_json(call),
+            "expected_seconds": expected,
+            "ticket": ticket,
+            "accepted_at": now,
+        }
         new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, data)
         mine[(await studio.context.ledger.open(new)).job.id] = name
 

@@ -39,7 +39,10 @@ def make(path: Path, size: int) -> None:
             noise = chance.integers(0, 255, (720, 1280, 3), np.uint8)
             packets += stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24"))
         packets += stream.encode()
-        contents, step = [bytes(packet) for packet in packets], packets[1].dts - packets[0].dts
+        contents, (first, second) = [bytes(packet) for packet in packets], (packets[0].dts, packets[1].dts)
+        assert first is not None
+        assert second is not None
+        step = second - first
         for number in range(size // max(map(len, contents))):
             packet = av.Packet(contents[number % len(contents)])
             packet.stream, packet.dts, packet.pts = stream, number * step, number * step

@@ -25,6 +25,7 @@ from sqlalchemy import Connection, update
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import GetJob
 from rotoscope.models.request_key import call_to_json
+from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.store.records import NewJob
@@ -67,8 +68,13 @@ async def opened(studio: Studio, many: int) -> list[str]:
     chance, ids = random.Random(1), []
     for number in range(many):
         accepted = time.time() - EXPECTED * chance.uniform(0.1, 0.6)
-        ticket = {"id": f"p{number:030d}", "endpoint": MODEL, "urls": {}}
-        data = {"call": call_to_json(call), "expected_seconds": EXPECTED, "ticket": ticket, "accepted_at": accepted}
+        ticket: dict[str, Json] = {"id": f"p{number:030d}", "endpoint": MODEL, "urls": {}}
+        data: dict[str, Json] = {
+            "call": call_to_json(call),
+            "expected_seconds": EXPECTED,
+            "ticket": ticket,
+            "accepted_at": accepted,
+        }
         new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"instruction": "x"}, data)
         ids.append((await studio.context.ledger.open(new)).job.id)
 

@@ -154,7 +154,7 @@ class Wire:
     async def post(self, method: str, *, tasks: bool = True, **params: Any) -> int:
         """Send a request; its id. `tasks`: it declares the tasks extension."""
         number = next(self._ids)
-        extensions = {"io.modelcontextprotocol/tasks": {}} if tasks else {}
+        extensions: dict[str, Any] = {"io.modelcontextprotocol/tasks": {}} if tasks else {}
         meta = {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {"extensions": extensions},

@@ -147,8 +147,8 @@ def test_a_module_says_what_it_is_and_what_it_offers(path: Path) -> None:
         node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     }
     public = {found for found in defined if not found.startswith("_")}
-    listed = [
-        {element.value for element in node.value.elts}
+    listed: list[set[str]] = [
+        set(ast.literal_eval(node.value))
         for node in tree.body
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
     ]

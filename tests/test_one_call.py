@@ -42,7 +42,11 @@ class FileTrace:
 
 
 async def test_a_call_enters_few_files_until_its_paying_request_leaves(
-    settings: Settings, serve: Callable[[Settings, AsgiApp], MCPServer[LazyStudio]], photo: Path, tmp_path: Path
+    settings: Settings,
+    serve: Callable[[Settings, AsgiApp], MCPServer[LazyStudio]],
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sandbox, trace = build_sandbox(tmp_path / "sandbox", pace=0.0, public_url=SANDBOX_URL), FileTrace()
 
@@ -58,7 +62,7 @@ async def test_a_call_enters_few_files_until_its_paying_request_leaves(
         in_call.set(name == "segment_image")
         return await call_tool(name, *given)
 
-    server.call_tool = call_traced  # type: ignore[method-assign]
+    monkeypatch.setattr(server, "call_tool", call_traced)
     arguments = {"image": str(photo), "instruction": "the face", "model": "bytedance/sa2va-4b-image"}
     with anyio.fail_after(60):
         async with Client(server) as client:

@@ -39,7 +39,7 @@ class Session:
     def open(self) -> Message:
         if self.era == MODERN:
             return self.result("server/discover")
-        capabilities = {"elicitation": {}}
+        capabilities: Message = {"elicitation": {}}
         opened = self.result("initialize", protocolVersion=self.era, capabilities=capabilities, clientInfo=CLIENT)
         self.say({"method": "notifications/initialized"})
         return opened
@@ -240,7 +240,10 @@ def test_there_is_no_log_for_clients_and_who_sets_its_level_is_told_so(begin: Be
 def test_a_client_that_takes_tasks_gets_one_and_its_result(begin: Begin, photo: Path) -> None:
     session = begin(MODERN)
     session.extensions = {TASKS: {}}
-    film = {"name": "generate_video", "arguments": {"prompt": "a red ball", "duration": 4, "resolution": "480p"}}
+    film: dict[str, Any] = {
+        "name": "generate_video",
+        "arguments": {"prompt": "a red ball", "duration": 4, "resolution": "480p"},
+    }
     task = session.result("tools/call", **film)
     assert task["resultType"] == "task"
     assert session.result("tasks/get", taskId=task["taskId"])["taskId"] == task["taskId"]

@@ -67,7 +67,7 @@ class Works:
         work = self._works.get(task_id)
         return work.task if work else await self._jobs.get(principal, task_id)
 
-    async def delivered(self, principal: str, task_id: str) -> None:
+    async def mark_delivered(self, principal: str, task_id: str) -> None:
         if task_id not in self._works:
             await self._jobs.mark_delivered(principal, task_id)
 

@@ -55,7 +55,7 @@ class Town:
 
         It is halted at its n-th step, or after a call of the ledger, if any is named.
         """
-        order = {"environment": self.environment(), "roots": str(self.picture.parent), "open": jobs}
+        order: dict[str, Any] = {"environment": self.environment(), "roots": str(self.picture.parent), "open": jobs}
         order |= {"how": how, "at": at, "after": after}
         assert self.nursery.stdin is not None
         assert self.nursery.stdout is not None

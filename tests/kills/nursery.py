@@ -45,8 +45,9 @@ async def grown_up(order: dict[str, Any]) -> None:
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
         roots = stdio_roots(settings, Path(order["roots"]), Path(order["roots"]))
         # In this process: the steps of a worker are none of the ledger's, and forty of them would take their time.
-        how = {"sleep": briefly, "intervals": TEMPO, "times": TIMES, "decoders": InThread()}
-        studio = open_studio(settings, roots, tasks, closing, **how)
+        studio = open_studio(
+            settings, roots, tasks, closing, sleep=briefly, intervals=TEMPO, times=TIMES, decoders=InThread()
+        )
         studio.start_background(tasks)
         for tool, arguments in order["open"]:
             tasks.start_soon(studio.start, tool, parse_arguments(TOOLS[tool].arguments, arguments), "local")
@@ -81,9 +82,9 @@ def halting(how: signal.Signals, at: int) -> None:
         step()
         return reply
 
-    async def downloading(self: Wire, *given: Any) -> Any:
+    async def downloading(self: Wire, *given: Any, **more: Any) -> Any:
         step()
-        got = await download(self, *given)
+        got = await download(self, *given, **more)
         step()
         return got
 

@@ -64,7 +64,7 @@ async def test_an_owner_that_was_stopped_and_wakes_after_its_lease_loses_and_pay
     assert claims == [(2,)]
 
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "replicate": {"instruction": "the ball"},
     "fal": {"box": {"left": 20, "top": 10, "right": 44, "bottom": 34}},
     "segmind": {"points": [{"x": 32, "y": 22}], "model": "sam-v2-image"},

@@ -24,7 +24,7 @@ from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.models.request_key import call_to_json
 from rotoscope.providers.dialects import DIALECTS
 from rotoscope.providers.http.client import Download
-from rotoscope.providers.http.messages import HttpCall, Reply
+from rotoscope.providers.http.messages import HttpCall, Json, Reply
 from rotoscope.providers.states import Call
 from rotoscope.store.records import Job, NewJob
 from rotoscope.store.timing import Intervals
@@ -169,7 +169,13 @@ class Scene:
         """Open the job; its id."""
         given = {"image": "https://pictures.invalid/a.png", "instruction": "it"}
         call = Call("replicate", MODEL, given, VERSION, "version")
-        data = {"call": call_to_json(call), "drawn": [], "estimate_usd": 0.1, "expected_seconds": 5.0, "label": "x"}
+        data: dict[str, Json] = {
+            "call": call_to_json(call),
+            "drawn": [],
+            "estimate_usd": 0.1,
+            "expected_seconds": 5.0,
+            "label": "x",
+        }
         new = NewJob("segment_image", MODEL, "replicate", "local", True, {"overlay": False}, data, None, 0.1)
 
         async def ask() -> str:

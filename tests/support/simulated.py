@@ -10,9 +10,10 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Context
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
@@ -43,6 +44,7 @@ EPOCH = 1_800_000_000.0
 _TURNS = 500  # of one loop at one moment; an anyio scope that waits for something shielded turns idly
 _CLOSING_TURNS = 2000
 Answer = TypeVar("Answer")
+Given = TypeVarTuple("Given")
 
 
 class Killed(BaseException):
@@ -67,12 +69,16 @@ class _Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
-    def call_soon(self, *given: Any, **more: Any) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Given], object], *given: *Given, context: Context | None = None
+    ) -> asyncio.Handle:
         self.busy = True
-        return super().call_soon(*given, **more)
+        return super().call_soon(callback, *given, context=context)
 
-    def call_at(self, *given: Any, **more: Any) -> asyncio.TimerHandle:
-        handle = super().call_at(*given, **more)
+    def call_at(
+        self, when: float, callback: Callable[[*Given], object], *given: *Given, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = super().call_at(when, callback, *given, context=context)
         self._timers.append(handle)
         return handle
 
@@ -192,6 +198,7 @@ class _SeamedVault(Vault):
     """Dies before and after each change of the disk."""
 
     __slots__ = ("seams",)
+    seams: Seams
 
     def keep(self, *given: Any) -> Any:
         return self._seamed(super().keep, *given)

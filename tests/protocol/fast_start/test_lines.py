@@ -30,9 +30,9 @@ def cut(*chunks: bytes, longest: int = 100) -> list[bytes | int | float | str | 
 
 @given(st.lists(st.binary(min_size=1, max_size=9), max_size=9))
 def test_lines_are_whole_wherever_the_input_is_cut(chunks: list[bytes]) -> None:
-    lines = cut(*chunks, longest=10_000)
-    assert b"".join(lines) == b"".join(chunks)  # type: ignore[arg-type] # none is too long
-    assert all(line.count(b"\n") == line.endswith(b"\n") for line in lines)  # type: ignore[union-attr]
+    lines = [line for line in cut(*chunks, longest=10_000) if isinstance(line, bytes)]  # none is too long
+    assert b"".join(lines) == b"".join(chunks)
+    assert all(line.count(b"\n") == line.endswith(b"\n") for line in lines)
 
 
 def long(number: int, size: int, *, id_first: bool) -> bytes:

@@ -203,7 +203,7 @@ def test_an_outcome_that_does_not_belong_to_the_status_is_refused() -> None:
 
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel", "tasks/update"])
 async def test_a_task_of_somebody_else_is_answered_like_one_that_never_was(wire: Any, method: str) -> None:
-    more = {"inputResponses": {}} if method == "tasks/update" else {}
+    more: dict[str, Any] = {"inputResponses": {}} if method == "tasks/update" else {}
     foreign, unknown = [(await wire.ask(method, taskId=name, **more))["error"] for name in ("t2", "t9")]
     assert foreign["code"] == unknown["code"] == -32602
     assert foreign["message"] == unknown["message"]
