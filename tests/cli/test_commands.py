@@ -12,11 +12,11 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client, StdioServerParameters
 from PIL import Image
 
 REPOSITORY = Path(__file__).parents[2]
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

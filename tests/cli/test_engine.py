@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from decoding import InThread
 
 from rotoscope.composition import open_studio, stdio_roots
@@ -20,7 +21,6 @@ from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import read_settings
 from rotoscope.store.records import Job, OpenResult
 
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
