@@ -1,13 +1,22 @@
-"""A provider in Replicate's shape that answers from a script; the tests of jobs run the real engine on it."""
+"""A provider in Replicate's shape that answers from a script, and a studio that runs the real engine on it."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
+from calls import SECONDS, StudioOpener, Until
+from decoding import InThread
 from photos import mask_png
 
-__all__ = ["OUTPUT_URL", "Answer", "ScriptedProvider"]
+from rotoscope.composition import open_studio, stdio_roots
+from rotoscope.settings import Settings
+from rotoscope.studio.studio import Studio
+
+__all__ = ["OUTPUT_URL", "Answer", "ScriptedProvider", "opened", "provider", "studio", "until"]
 
 OUTPUT_URL = "https://sandbox.invalid/out.png"
 Answer = tuple[int, Any]
@@ -90,3 +99,48 @@ class ScriptedProvider:
     def full(self, state: dict[str, Any], named: str = "p1") -> dict[str, Any]:
         """A prediction with every field that Replicate sends."""
         return {"id": named, "model": "m", "version": "v", "logs": "", "output": None, "error": None, **state}
+
+
+@pytest.fixture
+def provider() -> ScriptedProvider:
+    return ScriptedProvider()
+
+
+@pytest.fixture
+def until() -> Until:
+    """Waits, within bounds, until something is true that no event says: what a provider was asked, or a row."""
+
+    async def wait(is_true: Callable[[], Awaitable[object]]) -> None:
+        with anyio.fail_after(SECONDS):
+            while not await is_true():  # noqa: ASYNC110 - there is no event of it
+                await anyio.sleep(0.01)
+
+    return wait
+
+
+async def _pause_briefly(_: float) -> None:
+    await anyio.sleep(0.001)
+
+
+@pytest.fixture
+def opened(home: Path) -> StudioOpener:
+    """Opens a studio for some settings on an app; what is tried again is tried at once, unless `sleep` is given."""
+
+    @asynccontextmanager
+    async def open_on(settings: Settings, app: Any, **more: Any) -> AsyncIterator[Studio]:
+        async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
+            roots = stdio_roots(settings, home, home)
+            studio = open_studio(
+                settings, roots, tasks, closing, app, **{"sleep": _pause_briefly, "decoders": InThread(), **more}
+            )
+            studio.start_background(tasks)
+            yield studio
+            tasks.cancel_scope.cancel()
+
+    return open_on
+
+
+@pytest.fixture
+async def studio(settings: Settings, provider: ScriptedProvider, opened: StudioOpener) -> AsyncIterator[Studio]:
+    async with opened(settings, provider) as found:
+        yield found
