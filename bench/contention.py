@@ -75,9 +75,9 @@ def main(processes: int, seconds: float) -> None:
         started = [
             subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True) for number in range(processes)
         ]
-        told = [json.loads(one.communicate()[0]) for one in started]
-    took = sorted(second for one in told for second in one["took"])
-    errors, finished = sum(one["errors"] for one in told), sum(one["jobs"] for one in told)
+        reports = [json.loads(one.communicate()[0]) for one in started]
+    took = sorted(second for one in reports for second in one["took"])
+    errors, finished = sum(one["errors"] for one in reports), sum(one["jobs"] for one in reports)
     print(f"  {finished} jobs, {len(took)} transactions; lock errors {errors} (to hold: 0)")
     p99 = percentile(took, 0.99)
     print(

@@ -118,9 +118,9 @@ async def main(jobs: int) -> None:
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             studio = open_studio(settings, stdio_roots(settings, Path(home), Path(home)), tasks, closing)
-            rooms = replace(studio.context, wire=cast("Wire", InstantWire()), sleep=at_once, decoders=NoDecoders())
-            studio = replace(studio, context=rooms)
-            studio.dispatcher._run_job = partial(run_job, rooms)  # noqa: SLF001 - the real one, on the instant wire
+            context = replace(studio.context, wire=cast("Wire", InstantWire()), sleep=at_once, decoders=NoDecoders())
+            studio = replace(studio, context=context)
+            studio.dispatcher._run_job = partial(run_job, context)  # noqa: SLF001 - the real one, on the instant wire
             studio.start_background(tasks)
             for _ in range(WARM):
                 await one(studio)

@@ -1,4 +1,4 @@
-"""Memory that a large video (500 MB) costs on its way in and out: checked and written anew, uploaded, downloaded.
+"""Memory that a large video (500 MB) costs on its way in and out: checked and rewritten, uploaded, downloaded.
 
 Each way runs in a process of its own; what is printed is how much its peak grew over what it had before.
 """
@@ -18,7 +18,7 @@ from rotoscope.media.video.videos import clean_video, poster
 from rotoscope.providers.http.client import ProviderAccess, Wire
 from rotoscope.providers.http.messages import HttpCall
 
-DOORS = {"p": ProviderAccess("Authorization", "Bearer ", "none-of-yours")}
+ACCESS = {"p": ProviderAccess("Authorization", "Bearer ", "none-of-yours")}
 
 
 def peak() -> int:
@@ -73,7 +73,7 @@ async def upload(path: Path) -> None:
             await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
     async def use(host: str) -> None:
-        wire = Wire(DOORS, frozenset({host}))
+        wire = Wire(ACCESS, frozenset({host}))
         call = HttpCall("PUT", f"http://{host}/put", source=path, patience_seconds=60)
         assert (await wire.send("p", call)).is_success
         await wire.aclose()
@@ -91,7 +91,7 @@ async def download(path: Path) -> None:
                     await stream.send(chunk)
 
     async def use(host: str) -> None:
-        wire = Wire(DOORS, frozenset({host}))
+        wire = Wire(ACCESS, frozenset({host}))
         got = await wire.download("p", f"http://{host}/v.mp4", path.with_suffix(".down"), 2 * path.stat().st_size)
         assert got.size == path.stat().st_size
         await wire.aclose()

@@ -38,7 +38,7 @@ hypothesis.settings.load_profile("quick" if os.environ.get("HYPOTHESIS_PROFILE")
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_as_usual() -> None:
-    """A suite that runs in the background was told to ignore signals, and so would be every process that it starts."""
+    """A suite that runs in the background ignores some signals, and so would every process that it starts."""
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
@@ -95,8 +95,8 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def told_long_ago(settings: Settings) -> Callable[[], bool]:
-    """Lets the time pass in which an end is told once more to who may have missed it; whether any was told at all."""
+def expire_redelivery(settings: Settings) -> Callable[[], bool]:
+    """Lets the time pass in which an equal request gets the same result again; whether any result was delivered."""
 
     def pass_by() -> bool:
         with closing(sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)) as ledger:

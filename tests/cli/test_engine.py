@@ -70,7 +70,7 @@ def rows(env: dict[str, str], query: str) -> list[tuple[Any, ...]]:
         return ledger.execute(query).fetchall()
 
 
-def test_drive_runs_what_dead_processes_left_and_leaves_it_to_be_told(
+def test_drive_runs_what_dead_processes_left_and_leaves_its_result_to_be_delivered(
     run: Run, env: dict[str, str], home: Path, photo: Path
 ) -> None:
     """One was given back; of one its process was killed, so that its lease has to run out first."""
@@ -201,7 +201,7 @@ def test_spending_is_shown_by_day_and_model(run: Run, env: dict[str, str], in_do
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
-def test_a_server_that_is_told_to_end_gives_its_jobs_back_although_its_input_stays_open(
+def test_a_server_that_is_asked_to_end_gives_its_jobs_back_although_its_input_stays_open(
     env: dict[str, str], home: Path
 ) -> None:
     """A container's or supervisor's SIGTERM: the client has not closed its pipe."""
@@ -251,9 +251,9 @@ def test_resume_takes_a_paid_job_up_again_and_prints_its_result(
     rows(env, "DELETE FROM outputs")
     done = run("jobs", "resume", job.id)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["job_id"], told["status"], told["error"]) == (job.id, "succeeded", None)
-    assert Path(told["masks"][0]["media"]["path"]).is_file()
+    result = json.loads(done.stdout)
+    assert (result["job_id"], result["status"], result["error"]) == (job.id, "succeeded", None)
+    assert Path(result["masks"][0]["media"]["path"]).is_file()
     assert rows(env, "SELECT count(*) FROM jobs") == [(1,)]
 
 

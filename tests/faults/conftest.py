@@ -1,4 +1,4 @@
-"""A studio with keys that speaks to a sandbox over real sockets, which goes wrong as it is told to."""
+"""A studio with keys that speaks to a sandbox over real sockets, which fails as a test asks."""
 
 import io
 import re
@@ -93,7 +93,7 @@ class Scene:
 
     @property
     def cancels(self) -> int:
-        """How often it was told to stop a run."""
+        """How often it was asked to stop a run."""
         return int(self.app.state.counters.cancels)
 
     def shorten_deadlines(self) -> None:

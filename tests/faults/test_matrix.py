@@ -199,7 +199,7 @@ async def test_a_key_that_is_not_accepted_any_more_pauses_the_job_until_it_is(
 async def test_a_run_that_never_ends_is_given_up_when_its_provider_has_stopped_it(
     scene: Scene, callers: dict[str, Caller], who: str
 ) -> None:
-    """never-ends. The gateway cannot be told, but knows of the deadline from the request."""
+    """never-ends. The gateway cannot be asked to stop, but knows of the deadline from the request."""
     scene.shorten_deadlines()
     scene.app.state.faults.add("never-ends")
     async with scene.studio() as studio:

@@ -51,7 +51,7 @@ def test_an_output_that_cannot_be_fetched_for_a_while_is_fetched_then(
     assert "2027-01-15T09:00" in told.error.hint, "until when the provider keeps it"
     assert scene.run(process, job_id, 1.5 * seconds + 10).state == "succeeded"
     assert scene.provider.posts == 1
-    tries = scene.provider.heard("fetch")
+    tries = scene.provider.times_of("fetch")
     pauses = [round(b - a) for a, b in pairwise(tries)]
     assert pauses == sorted(pauses)
     assert max(pauses) < 301
@@ -147,7 +147,7 @@ def test_a_fault_after_the_payment_is_tried_again(
     assert type(fault).__name__ in told.error.message
     assert stage in told.error.message
     job = scene.run(process, job_id, 120)
-    assert (job.state, scene.provider.posts, scene.provider.heard("cancel")) == ("succeeded", 1, [])
+    assert (job.state, scene.provider.posts, scene.provider.times_of("cancel")) == ("succeeded", 1, [])
 
 
 @pytest.mark.parametrize("stage", ["watch", "fetch", "finish"])
@@ -222,7 +222,7 @@ def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, mo
     monkeypatch.setattr(Vault, "move_in", adopt)
     process = scene.process()
     assert scene.run(process, scene.begin(process), 60).state == "succeeded"
-    assert len(scene.provider.heard("fetch")) == 2
+    assert len(scene.provider.times_of("fetch")) == 2
 
 
 def test_a_folder_that_is_emptied_at_once_ends_in_an_honest_failure(
@@ -239,7 +239,7 @@ def test_a_folder_that_is_emptied_at_once_ends_in_an_honest_failure(
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
     assert (job.state, (job.error or {})["code"]) == ("failed", "download_failed")
-    assert len(scene.provider.heard("fetch")) == 4
+    assert len(scene.provider.times_of("fetch")) == 4
 
 
 @pytest.mark.parametrize("which", ["all", "derived"])
@@ -264,7 +264,7 @@ def test_files_of_a_result_that_are_gone_are_put_back_while_the_provider_has_the
     told = scene.result(process, job_id)
     assert not any("no longer" in warning for warning in told.warnings)
     assert scene.job(process, job_id).finished_at == job.finished_at
-    assert len(scene.provider.heard("fetch")) == (2 if which == "all" else 1)
+    assert len(scene.provider.times_of("fetch")) == (2 if which == "all" else 1)
 
 
 def test_files_that_cannot_be_put_back_are_told_by_name(scene: Scene) -> None:
@@ -344,8 +344,8 @@ def test_a_job_that_an_older_version_called_cancelled_is_taken_up(scene: Scene) 
     process.call(as_an_older_version)
     assert resumed(process, job_id) == ""
     job = scene.run(process, job_id, 200)
-    assert (job.state, scene.provider.heard("cancel"), scene.provider.posts) == ("succeeded", [], 1)
-    assert scene.provider.heard("fetch")
+    assert (job.state, scene.provider.times_of("cancel"), scene.provider.posts) == ("succeeded", [], 1)
+    assert scene.provider.times_of("fetch")
 
 
 def test_a_host_that_only_drips_is_given_up_and_where_the_result_is_is_told(scene: Scene) -> None:
@@ -357,4 +357,4 @@ def test_a_host_that_only_drips_is_given_up_and_where_the_result_is_is_told(scen
     assert told.error is not None
     assert OUT in told.error.hint
     assert "jobs resume" in told.error.hint
-    assert len(scene.provider.heard("fetch")) == 3
+    assert len(scene.provider.times_of("fetch")) == 3

@@ -45,8 +45,10 @@ def test_a_cancel_that_is_not_taken_ends_nothing_and_the_result_is_kept(scene: S
     job = scene.run(process, job_id, 300)
     assert (job.state, scene.provider.posts) == ("succeeded", 1)
     assert job.data["charged_usd"] != 0 or job.sandbox
-    pauses = [b - a for a, b in zip(scene.provider.heard("cancel"), scene.provider.heard("cancel")[3:], strict=False)]
-    assert len(scene.provider.heard("cancel")) >= 3 or answer in (reply(401), reply(403))
+    pauses = [
+        b - a for a, b in zip(scene.provider.times_of("cancel"), scene.provider.heard("cancel")[3:], strict=False)
+    ]
+    assert len(scene.provider.times_of("cancel")) >= 3 or answer in (reply(401), reply(403))
     assert pauses == sorted(pauses) or max(pauses) <= 60
 
 
@@ -159,7 +161,7 @@ def test_a_run_that_outlives_its_deadline_and_succeeds_has_succeeded(scene: Scen
     process = scene.process()
     job_id = scene.begin(process)
     assert scene.run(process, job_id, 6000).state == "succeeded"
-    assert len(scene.provider.heard("ask")) < 600
+    assert len(scene.provider.times_of("ask")) < 600
 
 
 @pytest.mark.parametrize("ahead", [3600.0, 86_400.0, -3600.0])
@@ -176,7 +178,7 @@ def test_a_host_with_another_clock_takes_a_healthy_run_up_and_cancels_nothing(sc
     assert told.status == "running"
     assert told.elapsed_seconds >= 0
     assert scene.run(second, job_id, 400).state == "succeeded"
-    assert not scene.provider.heard("cancel")
+    assert not scene.provider.times_of("cancel")
 
 
 def test_a_machine_that_was_off_for_a_day_cancels_nothing(scene: Scene) -> None:
@@ -188,10 +190,10 @@ def test_a_machine_that_was_off_for_a_day_cancels_nothing(scene: Scene) -> None:
     scene.time.run(86_400)
     second = scene.process()
     scene.time.run(400)
-    assert not scene.provider.heard("cancel")
+    assert not scene.provider.times_of("cancel")
     assert scene.job(second, job_id).state == "running"
     scene.time.run(300)
-    assert scene.provider.heard("cancel"), "600 seconds were watched by now"
+    assert scene.provider.times_of("cancel"), "600 seconds were watched by now"
 
 
 def test_time_that_was_watched_counts_over_restarts(scene: Scene) -> None:
@@ -203,7 +205,7 @@ def test_time_that_was_watched_counts_over_restarts(scene: Scene) -> None:
         process.end()
         scene.time.run(1)
         process = scene.process()
-    assert scene.provider.heard("cancel")
+    assert scene.provider.times_of("cancel")
     assert scene.run(process, job_id, 60).state == "failed"
 
 
@@ -275,8 +277,8 @@ def test_a_key_that_is_refused_gives_the_job_to_who_has_a_good_one(scene: Scene)
     job = scene.job(second, job_id)
     assert (job.state, job.owner) == ("running", "process 2")
     assert scene.run(second, job_id, 120).state == "succeeded"
-    assert len(scene.provider.heard("refused")) == 3
-    assert (scene.provider.posts, scene.provider.heard("cancel")) == (1, [])
+    assert len(scene.provider.times_of("refused")) == 3
+    assert (scene.provider.posts, scene.provider.times_of("cancel")) == (1, [])
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -295,6 +297,6 @@ def test_the_only_process_asks_again_after_a_while_with_a_key_that_was_refused(s
         assert told.error is not None, told.message
         assert (told.status in ("queued", "running"), told.error.code) == (True, "auth")
     assert scene.job(process, job_id).owner is None or told.status == "running"
-    assert 12 <= len(scene.provider.heard("refused")) <= 30
+    assert 12 <= len(scene.provider.times_of("refused")) <= 30
     key["good"] = True
     assert scene.run(process, job_id, 120).state == "succeeded"

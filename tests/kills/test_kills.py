@@ -92,7 +92,7 @@ async def test_a_process_that_is_killed_at_any_step_pays_once_at_most_and_the_ne
         town.kill(pid)
     found = [state for states in ends for state in states.elements()]
     assert set(found) <= {"succeeded", "needs_review"}
-    # A job that was killed before it was written does not exist, and nobody was told that it does.
+    # A job that was killed before it was written does not exist, and nobody was given its id.
     assert len(found) >= STEPS - 10
     assert found.count("succeeded") >= len(found) - 6
     assert bought_before <= town.bought().total()

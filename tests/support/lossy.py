@@ -27,7 +27,7 @@ class Lossy:
         broken_pages: those pages of it that answer 503.
         date: the `Date` header of its replies; None: they have none.
         queries: what its list was asked for.
-        rewrites: the inputs that it words anew before it lists them.
+        rewrites: the inputs that it rewrites before it lists them.
         uploads: how many files were brought; each gets an address of its own.
     """
 

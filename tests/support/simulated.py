@@ -57,7 +57,7 @@ class _Blind(selectors.SelectSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Turns once when it is told to; its time is somebody else's."""
+    """Turns once on demand; its time is somebody else's."""
 
     def __init__(self, time: "Time") -> None:
         super().__init__(_Blind())
@@ -173,7 +173,7 @@ class _SeamedDatabase(Database):
             self._writer.engine, self._reader.engine = _spare[url].pop()
 
     def give_back(self) -> None:
-        """The next process takes the connections: to compile every statement anew would cost most of the time."""
+        """The next process takes the connections: to compile every statement again would cost most of the time."""
         if self._writer.engine is not None and self._reader.engine is not None:
             _spare.setdefault(str(self._place), []).append((self._writer.engine, self._reader.engine))
 

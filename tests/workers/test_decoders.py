@@ -80,7 +80,7 @@ async def test_an_error_of_ours_arrives_as_what_it_is(decoders: DecoderPool) -> 
     )
 
 
-async def test_a_bug_is_told_with_its_traceback_and_harms_no_worker(decoders: DecoderPool) -> None:
+async def test_a_bug_is_reported_with_its_traceback_and_harms_no_worker(decoders: DecoderPool) -> None:
     with pytest.raises(WorkerBug, match="a bug"):
         await decoders.run(workloads.stumble)
     first = decoders.pids
