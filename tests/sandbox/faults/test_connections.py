@@ -92,16 +92,16 @@ async def test_slow_reply_a_byte_a_second_is_too_slow_once(
 ) -> None:
     rule = app.state.faults.add(f"slow-reply;kind={kind}")
     async with socket_client(wire) as one:
-        told = await one.submit_accepted()
-        assert await unanswered(lambda: one.ask(told), lambda: app.state.faults.count(rule) == 1)
-        assert (await one.ask(told)).status_code == 200
+        accepted = await one.submit_accepted()
+        assert await unanswered(lambda: one.ask(accepted), lambda: app.state.faults.count(rule) == 1)
+        assert (await one.ask(accepted)).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["headers", "body"])
 async def test_slow_reply_a_patient_client_gets_the_true_answer(socket_client: Any, kind: str) -> None:
     async with socket_client("segmind") as one:
-        told = await one.submit_accepted(f"slow-reply;kind={kind};interval=0")
-        assert (await one.ask(told)).json()["status"] == "COMPLETED"
+        accepted = await one.submit_accepted(f"slow-reply;kind={kind};interval=0")
+        assert (await one.ask(accepted)).json()["status"] == "COMPLETED"
 
 
 @pytest.mark.parametrize(("kind", "problem"), [("short", httpx.RemoteProtocolError), ("reset", httpx.ReadError)])
