@@ -249,13 +249,13 @@ async def test_a_price_that_one_process_has_shown_is_known_to_the_next(
 
 
 async def test_one_yes_is_good_for_one_run(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], expire_redelivery: Callable[[], bool]
 ) -> None:
     """What a question carries can be sent again by whoever holds it: a loop must not spend on it."""
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
         agreed = {**await asked_and_agreed(client, dear), "allow_input_required": True}
         assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), CallToolResult)
-        told_long_ago()
+        expire_redelivery()
         assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), InputRequiredResult)
     assert len(sandbox.state.accepted) == 1
 
@@ -263,7 +263,7 @@ async def test_one_yes_is_good_for_one_run(
 @ERAS
 async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no_leave_to_spend(
     environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any,
-    monkeypatch: pytest.MonkeyPatch, told_long_ago: Callable[[], bool],
+    monkeypatch: pytest.MonkeyPatch, expire_redelivery: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Between the look at its price and its opening, another call may have been told the end of the job."""
     server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
@@ -274,7 +274,7 @@ async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no
         if found.has_open_job:
             job = await studio.wait((await studio.context.ledger.jobs("local", None, 1))[0], 30)
             await studio.deliver_result(job)
-            told_long_ago()
+            expire_redelivery()
         return found
 
     monkeypatch.setattr(Studio, "quote", quoted_then_told)
@@ -315,14 +315,14 @@ async def test_a_run_that_a_cap_forbids_uses_no_shown_price_up(
 
 @ERAS
 async def test_who_dismissed_a_question_and_then_agreed_by_a_dry_run_is_asked_again_the_next_time(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, expire_redelivery: Callable[[], bool]
 ) -> None:
     user = User("cancel")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         await call(client, "segment_image", dear)
         await call(client, "segment_image", {**dear, "dry_run": True})
         assert not (await call(client, "segment_image", dear)).is_error
-        told_long_ago()
+        expire_redelivery()
         user.answer = ElicitResult(action="decline")
         assert (await call(client, "segment_image", dear)).is_error
     assert len(user.asked) == 2
@@ -355,7 +355,7 @@ async def test_a_dismissed_question_is_known_to_the_next_process(
 
 @ERAS
 async def test_a_client_that_declines_every_question_by_itself_still_has_a_way(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, expire_redelivery: Callable[[], bool]
 ) -> None:
     """A headless Codex says that it can ask, and answers `decline`; a no stays one until a dry run follows on it."""
     user = User("decline")
@@ -368,7 +368,7 @@ async def test_a_client_that_declines_every_question_by_itself_still_has_a_way(
             assert word in text_of(refused)
         await call(client, "segment_image", {**dear, "dry_run": True})
         assert not (await call(client, "segment_image", dear)).is_error
-        told_long_ago()
+        expire_redelivery()
         assert (await call(client, "segment_image", dear)).is_error
     assert len(user.asked) == 3
     assert len(sandbox.state.accepted) == 1
@@ -472,7 +472,7 @@ def real(environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any
 
 @ERAS
 async def test_a_run_of_unknown_price_is_asked_about_like_a_dear_one(
-    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any, told_long_ago: Callable[[], bool]
+    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any, expire_redelivery: Callable[[], bool]
 ) -> None:
     user = User("decline")
     asked = {"image": str(photo), **UNPRICED}
@@ -481,7 +481,7 @@ async def test_a_run_of_unknown_price_is_asked_about_like_a_dear_one(
         assert "no known price" in user.asked[0]
         user.answer = ElicitResult(action="accept", content={"spend": True})
         assert not (await call(client, "segment_image", asked)).is_error
-        told_long_ago()
+        expire_redelivery()
         user.answer = ElicitResult(action="decline")
         assert (await call(client, "segment_image", asked)).is_error
     assert len(user.asked) == 3

@@ -89,7 +89,7 @@ async def test_who_was_given_the_end_of_a_task_was_told(
     speak: Speak,
     asked: dict[str, Any],
     how: str,
-    told_long_ago: Callable[[], bool],
+    expire_redelivery: Callable[[], bool],
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -103,7 +103,7 @@ async def test_who_was_given_the_end_of_a_task_was_told(
             assert message["params"]["status"] == "completed"
             await wire.ask("tasks/get", taskId="f" * 32)
         with anyio.fail_after(30):
-            while not told_long_ago():  # it is written after it was sent
+            while not expire_redelivery():  # it is written after it was sent
                 await anyio.lowlevel.checkpoint()
         assert await begun(wire, asked) != job
 
