@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# What a change is tried with: no processes that are killed, no matrix of faults, nothing that needs npm, and of the jobs
-# what is no story of a provider's doings.
-JOBS := cancel clocks database glance ledger leases machine progress questions retention resuming taking_up
-QUICK := $(addprefix tests/,providers models media server protocol/tasks contracts workers test_*.py) \
-	$(foreach subject,$(JOBS),tests/jobs/test_$(subject).py)
+# What a change is tried with leaves out: processes that are started, killed or stopped (kills, faults, cli, bench, the
+# sessions over stdio), npm (conformance), the sandbox's engines, the long searches and simulations (laws, crash points,
+# what a provider does over hours), and what decodes or encodes many films. A test that is slow alone has `slow` as its
+# marker. What is left touches every layer, with one whole call of every tool, in under a minute beside `make test`.
+SLOW := kills faults conformance cli bench sandbox protocol/fast_start/test_session.py \
+	protocol/fast_start/test_unread.py protocol/fast_start/test_much_said.py test_sandbox_process.py workers \
+	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
+	stopping.py video_jobs.py spoken.py object_store.py) \
+	$(addprefix server/test_,consent.py checking.py processes.py stdio.py ladder.py subscriptions.py fitting.py lines.py)
+QUICK := -m "not slow" $(SLOW:%=--ignore=tests/%) tests
 
-.PHONY: demo test quick each-python conformance check soak format docs replies bench clean
+.PHONY: demo test quick coverage each-python conformance check soak format docs replies bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
@@ -19,7 +24,11 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 quick: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x $(wildcard $(QUICK))
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --durations=60 $(QUICK)
+
+# Branch coverage of the quick tests; it fails below the floor in pyproject.toml, which is what was measured.
+coverage: $(STAMP)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered $(QUICK)
 
 # The quick tests on every other Python of this machine that the package may be installed on, side by side.
 each-python:
