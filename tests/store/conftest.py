@@ -1,0 +1,5 @@
+"""What the tests of the store may ask for: a provider that follows a script, and a studio that talks to it."""
+
+from scripted_provider import opened, provider, studio, until
+
+__all__ = ["opened", "provider", "studio", "until"]
