@@ -7,6 +7,7 @@ import anyio
 import pytest
 from ledger_file import ledger_file
 
+import rotoscope.store.fencing
 import rotoscope.store.ledger
 import rotoscope.store.openings
 import rotoscope.store.rows
@@ -198,7 +199,7 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
         noting(connection, job_id, at, kind, data)
         levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
 
-    for module in (rotoscope.store.ledger, rotoscope.store.openings):
+    for module in (rotoscope.store.fencing, rotoscope.store.ledger, rotoscope.store.openings):
         monkeypatch.setattr(module, "write_event", noted)
     job = await claimed(ledger)
     await ledger.commit_intent(job, "digest")

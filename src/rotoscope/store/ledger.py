@@ -2,15 +2,15 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 
-from sqlalchemy import Connection, Select, Update, bindparam, select, update
+from sqlalchemy import Connection, bindparam, update
 
 from rotoscope.contracts.results import Status
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.deliveries import RequestReferences, record_delivery, record_use
 from rotoscope.store.durations import MedianDuration, RunKind, median_duration, record_duration
+from rotoscope.store.fencing import LostLease, write_fenced
 from rotoscope.store.money import Caps
 from rotoscope.store.openings import find_duplicate, join_job, open_job
 from rotoscope.store.overrides import (
@@ -26,18 +26,17 @@ from rotoscope.store.overrides import (
     update_review_error,
     write_intent,
 )
-from rotoscope.store.records import ENDED_STATES, FINAL_STATES, Job, NewJob, OpenResult, Output, Patch, Submission
+from rotoscope.store.records import Job, NewJob, OpenResult, Output, Patch, Submission
 from rotoscope.store.reservations import (
     DailySpend,
     check_caps,
     mark_unsent,
     reserve_second_run,
-    settle_reservation,
     spending,
 )
 from rotoscope.store.resuming import resume_internal_failures, resume_job
-from rotoscope.store.rows import JOB_COLUMNS, job_from_row, read_job, read_outputs, write_event, write_output
-from rotoscope.store.schema import job_events, jobs, submissions
+from rotoscope.store.rows import newest_jobs, read_job, read_outputs, write_event, write_output
+from rotoscope.store.schema import jobs, submissions
 from rotoscope.store.timing import REDELIVERY_SECONDS
 
 __all__ = ["Ledger", "LostLease"]
@@ -50,14 +49,6 @@ _CONFIRM_SUBMISSION = (
     .where(submissions.c.job_id == bindparam("of"))
     .values(prediction_id=bindparam("named"), confirmed_at=bindparam("now"))
 )
-_DELETE_PROGRESS_EVENTS = job_events.delete().where(
-    job_events.c.job_id == bindparam("of"), job_events.c.type == "progress"
-)
-_JOB_DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
-
-
-class LostLease(Exception):
-    """Somebody else drives this job now: stop in silence."""
 
 
 class Ledger:
@@ -130,11 +121,7 @@ class Ledger:
 
     async def jobs(self, principal: str | None, state: Status | None, limit: int) -> Sequence[Job]:
         """The newest jobs, newest first."""
-        query = _newest_jobs_query(has_principal=principal is not None, has_state=state is not None)
-        terms = {"whose": principal, "of_state": state, "most": limit}
-        return await self._database.transact(
-            lambda c: [job_from_row(row) for row in c.execute(query, terms)], writes=False
-        )
+        return await self._database.transact(lambda c: newest_jobs(c, principal, state, limit), writes=False)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found and the stage that comes next, together.
@@ -144,7 +131,7 @@ class Ledger:
         """
 
         def write(connection: Connection) -> Job:
-            advanced = self._write_fenced(connection, job, patch)
+            advanced = write_fenced(connection, job, patch, self._clock())
             for output in patch.outputs:
                 write_output(connection, job.id, output, self._clock())
             if advanced.state == "needs_review" and advanced.stage == "submit":
@@ -188,7 +175,7 @@ class Ledger:
         now, nonce = self._clock(), secrets.token_hex(8)
 
         def write(connection: Connection) -> Submission | None:
-            held = self._write_fenced(connection, job, Patch(event="intended"))
+            held = write_fenced(connection, job, Patch(event="intended"), self._clock())
             stands = read_submission(connection, job.id)
             if stands is not None or held.cancel_requested:
                 return stands
@@ -231,7 +218,7 @@ class Ledger:
                 connection, job, usd, per_day, now
             ):
                 return False
-            self._write_fenced(connection, job, retry_patch)
+            write_fenced(connection, job, retry_patch, self._clock())
             delete_intent(connection, intent)
             return True
 
@@ -373,52 +360,9 @@ class Ledger:
         """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
         return await self._database.transact(lambda connection: spending(connection, since), writes=False)
 
-    def _write_fenced(self, connection: Connection, job: Job, patch: Patch) -> Job:
-        now = self._clock()
-        given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message")}
-        values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-        if patch.data:
-            stands = connection.execute(_JOB_DATA, {"job_id": job.id}).scalar_one_or_none()
-            values["data"] = {**(stands or {}), **patch.data}
-        if patch.state in FINAL_STATES:
-            values |= {"finished_at": now, "lease_until": None}
-        if patch.state == "queued":  # given back: whoever can, drives it
-            values |= {"owner": None, "lease_until": None}
-        values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
-        ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
-        given_new = {f"new_{name}": value for name, value in values.items()}
-        written = connection.execute(_update_under_fence(tuple(values)), ours | given_new).first()
-        if written is None:
-            raise LostLease(job.id)
-        if patch.settlement is not None:
-            settle_reservation(connection, job.id, patch.settlement, now)
-        write_event(connection, job.id, now, patch.event, {name: v for name, v in given.items() if v is not None})
-        if patch.state in ENDED_STATES:  # only once its end is noted: the newest event is what others listen from
-            connection.execute(_DELETE_PROGRESS_EVENTS, {"of": job.id})
-        return job_from_row(written)
-
     def _leave_review_if_resolved(self, connection: Connection, job: Job) -> Job:
         """A doubt that was settled in the last moment, by the request's author, is none."""
         submission = read_submission(connection, job.id)
         if submission is None or submission.prediction_id is not None:
             leave_review(connection, job.id, self._clock())
         return read_job(connection, job.id)
-
-
-@cache
-def _newest_jobs_query(*, has_principal: bool, has_state: bool) -> Select[tuple[object, ...]]:
-    """The newest jobs, of one principal or in one state if that is wanted."""
-    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS)
-    if has_principal:
-        query = query.where(jobs.c.principal == bindparam("whose"))
-    if has_state:
-        query = query.where(jobs.c.state == bindparam("of_state"))
-    return query.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(bindparam("most"))
-
-
-@cache
-def _update_under_fence(names: tuple[str, ...]) -> Update:
-    """The one way to write some columns of a job: as its owner, under its fence, while it runs."""
-    ours = (jobs.c.id == bindparam("job_id"), jobs.c.owner == bindparam("by"), jobs.c.fence == bindparam("under"))
-    values = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in names}
-    return update(jobs).where(*ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)

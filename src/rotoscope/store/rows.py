@@ -4,16 +4,27 @@ Which kept files stand for which job, read and written inside somebody's transac
 """
 
 from collections.abc import Mapping
+from functools import cache
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
+from rotoscope.contracts.status import Status
 from rotoscope.errors import UnknownJob
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.records import Artifact, Job, Output
 from rotoscope.store.schema import artifacts, job_events, jobs, outputs
 
-__all__ = ["JOB_COLUMNS", "job_from_row", "output_from_row", "read_job", "read_outputs", "write_event", "write_output"]
+__all__ = [
+    "JOB_COLUMNS",
+    "job_from_row",
+    "newest_jobs",
+    "output_from_row",
+    "read_job",
+    "read_outputs",
+    "write_event",
+    "write_output",
+]
 
 JOB_COLUMNS = [jobs.c[name] for name in Job.__slots__]
 
@@ -34,6 +45,23 @@ def read_job(connection: Connection, job_id: str, principal: str | None = None) 
     if row is None:
         raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
     return job_from_row(row)
+
+
+def newest_jobs(connection: Connection, principal: str | None, state: Status | None, limit: int) -> list[Job]:
+    """The newest jobs, newest first; of one principal and in one state, where these are given."""
+    query = _newest_jobs_query(has_principal=principal is not None, has_state=state is not None)
+    terms = {"whose": principal, "of_state": state, "most": limit}
+    return [job_from_row(row) for row in connection.execute(query, terms)]
+
+
+@cache
+def _newest_jobs_query(*, has_principal: bool, has_state: bool) -> Select[tuple[object, ...]]:
+    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS)
+    if has_principal:
+        query = query.where(jobs.c.principal == bindparam("whose"))
+    if has_state:
+        query = query.where(jobs.c.state == bindparam("of_state"))
+    return query.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(bindparam("most"))
 
 
 def job_from_row(row: Row[tuple[object, ...]]) -> Job:
