@@ -146,7 +146,7 @@ async def test_an_older_ledgers_rehearsals_go_to_no_provider_after_the_upgrade(
     old_home: tuple[Path, dict[str, str]],
 ) -> None:
     file, _ = old_home
-    await Database(f"sqlite:///{file}").data_version()
+    await Database(f"sqlite:///{file}").change_counter()
     assert rows(file, "SELECT DISTINCT needs_key FROM jobs") == [("sandbox",)]
 
 
@@ -187,7 +187,7 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
     assert await ledger.runs_of_other_jobs("replicate", ["run-a", "run-b"], watched) == {"run-a"}
     assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
-    await Database(tmp_path / "new.sqlite3").data_version()
+    await Database(tmp_path / "new.sqlite3").change_counter()
     assert indexes(file) == indexes(tmp_path / "new.sqlite3")
     assert is_sound(file)
     await database.aclose()
@@ -217,7 +217,7 @@ async def test_a_ledger_that_is_refused_again_and_again_leaves_no_file_open(tmp_
     database = Database(f"sqlite:///{file}")
     for _ in range(30):
         with pytest.raises(StorageFailed):
-            await database.data_version()
+            await database.change_counter()
     held = [link for link in map(linked, Path("/proc/self/fd").iterdir()) if link.startswith(str(file))]
     assert held == []
 
@@ -359,7 +359,7 @@ async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path:
                 for _ in range(20):
                     assert await ledger.job(job.id) == job
                     assert len(await ledger.jobs("local", None, 10)) == 1
-                    await database.data_version()
+                    await database.change_counter()
                 assert not done.is_set()
             await done.wait()
 
@@ -430,10 +430,10 @@ async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the
 async def test_a_ledger_with_a_rollback_journal_that_nobody_reads_is_switched(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     database = Database(file)
-    await database.data_version()
+    await database.change_counter()
     await database.aclose()
     rows(file, "PRAGMA journal_mode = DELETE")
-    await Database(file).data_version()
+    await Database(file).change_counter()
     assert rows(file, "PRAGMA journal_mode") == [("wal",)]
 
 
@@ -446,7 +446,7 @@ async def test_a_newer_ledger_is_refused_before_anything_of_it_is_changed(tmp_pa
         newer.execute("PRAGMA user_version = 99")
     before = file.read_bytes()
     with pytest.raises(StorageFailed, match="schema 99"):
-        await Database(file).data_version()
+        await Database(file).change_counter()
     assert file.read_bytes() == before
 
 
@@ -462,7 +462,7 @@ async def test_a_place_that_is_none_is_told_and_leaves_no_file_behind(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StorageFailed):
-        await Database(place).data_version()
+        await Database(place).change_counter()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from rotoscope.settings import read_settings
 from rotoscope.store.database import Database
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.probe import has_open_jobs
+from rotoscope.store.sqlite_probe import has_open_jobs
 from rotoscope.store.records import NewJob
 
 pytestmark = pytest.mark.anyio

@@ -20,8 +20,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
+from rotoscope.store.backend import upsert
 from rotoscope.store.database import Database
 from rotoscope.store.idle import KeyHolder, idle_reason, idle_since
 from rotoscope.store.records import Job
@@ -115,15 +115,6 @@ _OLDEST_OPEN_JOBS = (
 _KEY_HOLDER = select(key_holders.c.owner, key_holders.c.seen_at).where(key_holders.c.key == bindparam("named"))
 _NEWEST_EVENT = select(func.coalesce(func.max(job_events.c.seq), 0))
 _EVENTS_AFTER = select(job_events.c.seq, job_events.c.job_id).where(job_events.c.seq > bindparam("after"))
-_INSERT_PROCESS, _INSERT_KEY_HOLDER = insert_or_merge(processes), insert_or_merge(key_holders)
-_UPSERT_PROCESS = _INSERT_PROCESS.on_conflict_do_update(
-    index_elements=["owner"],
-    set_={"beat_at": _INSERT_PROCESS.excluded.beat_at, "keys": _INSERT_PROCESS.excluded["keys"]},
-)
-_UPSERT_KEY_HOLDERS = _INSERT_KEY_HOLDER.on_conflict_do_update(
-    index_elements=["key"],
-    set_={"owner": _INSERT_KEY_HOLDER.excluded.owner, "seen_at": _INSERT_KEY_HOLDER.excluded.seen_at},
-)
 _DELETE_PROCESS = delete(processes).where(processes.c.owner == _THIS_OWNER)
 _DELETE_SILENT_PROCESSES = delete(processes).where(
     or_(processes.c.beat_at < bindparam("forgotten_before"), processes.c.beat_at > bindparam("forgotten_after"))
@@ -361,10 +352,11 @@ def _jobs_within_limits(
 
 
 def _write_heartbeat(connection: Connection, driver: JobDriver, now: float, forgotten_after: float) -> None:
-    connection.execute(_UPSERT_PROCESS, {"owner": driver.owner, "beat_at": now, "keys": sorted(driver.keys)})
+    row = {"owner": driver.owner, "beat_at": now, "keys": sorted(driver.keys)}
+    connection.execute(upsert(connection, processes, "beat_at", "keys"), row)
     if driver.keys:
         held = [{"key": key, "owner": driver.owner, "seen_at": now} for key in sorted(driver.keys)]
-        connection.execute(_UPSERT_KEY_HOLDERS, held)
+        connection.execute(upsert(connection, key_holders, "owner", "seen_at"), held)
     connection.execute(
         _DELETE_SILENT_PROCESSES, {"forgotten_before": now - forgotten_after, "forgotten_after": now + forgotten_after}
     )

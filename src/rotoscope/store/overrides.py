@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
+from rotoscope.store.backend import insert_or_ignore
 from rotoscope.store.money import Settlement
 from rotoscope.store.records import Job, Submission
 from rotoscope.store.reservations import mark_sent, settle_reservation
@@ -33,7 +33,6 @@ _LEAVE_REVIEW = (
     .values(state="queued", owner=None, lease_until=None, error=None, finished_at=None, delivered_at=None, next_at=None)
     .values(message="Taken up again.", updated_at=bindparam("now"))
 )
-_INSERT_RUN = insert_or_merge(runs).on_conflict_do_nothing()
 _RUN_OWNER = select(runs.c.job_id).where(
     runs.c.provider == bindparam("at_provider"), runs.c.prediction_id == bindparam("named")
 )
@@ -94,7 +93,7 @@ def is_run_of_other_job(connection: Connection, provider: str, prediction_id: st
 def claim_run(connection: Connection, provider: str, prediction_id: str, job_id: str, now: float) -> bool:
     """Write that a run belongs to a job; False when it is another's. One run, one job: the database holds it."""
     row = {"provider": provider, "prediction_id": prediction_id, "job_id": job_id, "at": now}
-    connection.execute(_INSERT_RUN, row)
+    connection.execute(insert_or_ignore(connection, runs), row)
     return not is_run_of_other_job(connection, provider, prediction_id, job_id)
 
 

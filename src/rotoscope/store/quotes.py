@@ -7,18 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
+from rotoscope.store.backend import upsert
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.money import usd_to_millionths
 from rotoscope.store.schema import quotes
 
 __all__ = ["Quote", "Quotes"]
-
-_INSERT_QUOTE = insert_or_merge(quotes)
-_UPSERT_QUOTE = _INSERT_QUOTE.on_conflict_do_update(
-    index_elements=["key"], set_={"price": _INSERT_QUOTE.excluded.price, "at": _INSERT_QUOTE.excluded.at}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,9 @@ class Quotes:
 
         def write(connection: Connection) -> None:
             connection.execute(delete(quotes).where(quotes.c.at < now - self.seconds))
-            connection.execute(_UPSERT_QUOTE, {"key": key, "price": usd_to_millionths(usd), "at": now})
+            connection.execute(
+                upsert(connection, quotes, "price", "at"), {"key": key, "price": usd_to_millionths(usd), "at": now}
+            )
 
         await self.database.transact(write, max_wait_seconds=QUICK_SECONDS)
 

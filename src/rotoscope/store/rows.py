@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import cache
 
 from sqlalchemy import Connection, Row, Select, bindparam, insert, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.contracts.status import Status
 from rotoscope.errors import UnknownJob
 from rotoscope.providers.http.messages import Json
+from rotoscope.store.backend import insert_or_ignore, upsert
 from rotoscope.store.records import Artifact, Job, Output
 from rotoscope.store.schema import artifacts, job_events, jobs, outputs
 
@@ -88,15 +88,6 @@ _OUTPUTS_OF_JOB = (
     .where(outputs.c.job_id == bindparam("of"))
     .order_by(outputs.c.role, outputs.c.n)
 )
-_ARTIFACT_INSERT, _OUTPUT_INSERT = insert_or_merge(artifacts), insert_or_merge(outputs)
-_ADD_ARTIFACT = _ARTIFACT_INSERT.on_conflict_do_nothing()
-_ADD_ARTIFACT_FACTS = _ARTIFACT_INSERT.on_conflict_do_update(
-    index_elements=["sha256"], set_={"facts": _ARTIFACT_INSERT.excluded.facts}
-)
-_UPSERT_OUTPUT = _OUTPUT_INSERT.on_conflict_do_update(
-    index_elements=["job_id", "role", "n"],
-    set_={name: _OUTPUT_INSERT.excluded[name] for name in ("sha256", "source_url", "source_expires_at")},
-)
 
 
 def read_outputs(connection: Connection, job_id: str) -> list[Output]:
@@ -111,10 +102,14 @@ def write_output(connection: Connection, job_id: str, output: Output, now: float
     row["facts"] = dict(kept.facts)
     row["created_at"] = now
     # The same content may come first as a raw file and later as a measured one: what is known is kept.
-    connection.execute(_ADD_ARTIFACT_FACTS if kept.facts else _ADD_ARTIFACT, row)
+    connection.execute(
+        upsert(connection, artifacts, "facts") if kept.facts else insert_or_ignore(connection, artifacts), row
+    )
     found = {
         "sha256": kept.sha256,
         "source_url": output.source_url,
         "source_expires_at": output.source_expires_at,
     }
-    connection.execute(_UPSERT_OUTPUT, {"job_id": job_id, "role": output.role, "n": output.n, **found})
+    connection.execute(
+        upsert(connection, outputs, *found), {"job_id": job_id, "role": output.role, "n": output.n, **found}
+    )
