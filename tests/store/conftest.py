@@ -1,5 +1,6 @@
-"""What the tests of the store may ask for: a provider that follows a script, and a studio that talks to it."""
+"""What the tests of the store may ask for: a database, which is a parameter, and a studio with a scripted provider."""
 
 from scripted_provider import opened, provider, studio, until
+from store_database import database
 
-__all__ = ["opened", "provider", "studio", "until"]
+__all__ = ["database", "opened", "provider", "studio", "until"]

@@ -1,18 +1,10 @@
 """The ledger: what is written together, what is fenced, and what another version or a broken disk may not do."""
 
-from pathlib import Path
-from typing import Any
-
 import anyio
 import pytest
-from ledger_file import ledger_file
+from store_database import StoreDatabase
 
-import rotoscope.store.fencing
-import rotoscope.store.ledger
-import rotoscope.store.openings
-import rotoscope.store.rows
-from rotoscope.errors import StorageFailed, UnknownJob
-from rotoscope.store.database import Database
+from rotoscope.errors import UnknownJob
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
@@ -30,17 +22,12 @@ class Clock:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "ledger.sqlite3"
+def ledger(database: StoreDatabase) -> Ledger:
+    return ledger_of(database)
 
 
-@pytest.fixture
-def ledger(file: Path) -> Ledger:
-    return ledger_of(file)
-
-
-def ledger_of(file: Path) -> Ledger:
-    return Ledger(Database(f"sqlite:///{file}"), Clock())
+def ledger_of(database: StoreDatabase) -> Ledger:
+    return Ledger(database.connect(), Clock())
 
 
 async def opened(ledger: Ledger) -> Job:
@@ -74,8 +61,8 @@ async def test_an_unknown_and_a_foreign_job_are_answered_alike(ledger: Ledger) -
     assert errors[0] == errors[1]
 
 
-async def test_only_one_of_many_claims_a_job(file: Path) -> None:
-    ledgers = [ledger_of(file) for _ in range(4)]
+async def test_only_one_of_many_claims_a_job(database: StoreDatabase) -> None:
+    ledgers = [ledger_of(database) for _ in range(4)]
     job = await opened(ledgers[0])
     got: list[Job | None] = []
 
@@ -104,10 +91,9 @@ async def test_writing_the_same_output_again_replaces_it(ledger: Ledger) -> None
     assert [output.artifact.sha256 for output in await ledger.outputs(job.id)] == ["b" * 64]
 
 
-async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, file: Path) -> None:
+async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, database: StoreDatabase) -> None:
     job = await claimed(ledger)
-    with ledger_file(file) as other:
-        other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
+    database.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
     with pytest.raises(LostLease):
         await ledger.advance(job, Patch(stage="done", state="succeeded", data={"late": True}))
     assert (await ledger.job(job.id)).data == {"seed": 5}
@@ -128,14 +114,12 @@ async def test_an_intent_is_written_once_and_then_only_read(ledger: Ledger) -> N
     assert first.nonce == second.nonce
 
 
-async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, file: Path) -> None:
+async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, database: StoreDatabase) -> None:
     job = await claimed(ledger)
     await ledger.commit_intent(job, "digest")
-    with ledger_file(file) as other:
-        other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
+    database.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
     await ledger.write_prediction_id(job.id, "p1")
-    with ledger_file(file) as other:
-        assert other.execute("SELECT prediction_id FROM submissions").fetchall() == [("p1",)]
+    assert database.execute("SELECT prediction_id FROM submissions") == [("p1",)]
 
 
 async def test_an_intent_with_a_prediction_is_never_taken_back(ledger: Ledger) -> None:
@@ -177,49 +161,8 @@ async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledge
     assert len(await ledger.jobs("local", None, 2)) == 2
 
 
-async def test_every_change_leaves_an_event(ledger: Ledger, file: Path) -> None:
+async def test_every_change_leaves_an_event(ledger: Ledger, database: StoreDatabase) -> None:
     job = await claimed(ledger)
     await ledger.advance(job, Patch(progress=0.5, event="progress"))
-    with ledger_file(file) as other:
-        assert [row[0] for row in other.execute("SELECT type FROM job_events ORDER BY seq")] == [
-            "opened",
-            "claimed",
-            "progress",
-        ]
-
-
-async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
-    ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
-    levels: list[tuple[str, int]] = []
-    noting = rotoscope.store.rows.write_event
-
-    def noted(connection: Any, job_id: str, at: float, kind: str, data: Any) -> None:
-        noting(connection, job_id, at, kind, data)
-        levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
-
-    for module in (rotoscope.store.fencing, rotoscope.store.ledger, rotoscope.store.openings):
-        monkeypatch.setattr(module, "write_event", noted)
-    job = await claimed(ledger)
-    await ledger.commit_intent(job, "digest")
-    await ledger.write_prediction_id(job.id, "p1")
-    await ledger.advance(job, Patch(progress=0.5, event="progress"))
-    assert dict(levels) == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
-    with ledger_file(file) as other:
-        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-async def test_a_ledger_of_a_newer_version_is_refused_with_its_version(ledger: Ledger, file: Path) -> None:
-    await ledger.open(NEW)
-    with ledger_file(file) as other:
-        other.execute("PRAGMA user_version = 99")
-    with pytest.raises(StorageFailed, match="schema 99"):
-        await ledger_of(file).open(NEW)
-
-
-async def test_a_file_that_is_no_database_is_told_as_a_storage_failure(file: Path) -> None:
-    file.parent.mkdir()
-    file.write_bytes(b"this is no database, but it is long enough to look at" * 100)
-    with pytest.raises(StorageFailed):
-        await ledger_of(file).open(NEW)
+    events = database.execute("SELECT type FROM job_events ORDER BY seq")
+    assert events == [("opened",), ("claimed",), ("progress",)]

@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import pytest
 from ledger_file import ledger_file
+from store_database import StoreDatabase
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
 from rotoscope.settings import Settings, read_settings
-from rotoscope.store.database import Database
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import ANY_PRICE, Caps, Settlement, refuse_over_budget, settlement, usd_to_millionths
@@ -45,13 +45,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "ledger.sqlite3"
-
-
-@pytest.fixture
-def ledger(file: Path, clock: Clock) -> Ledger:
-    return Ledger(Database(f"sqlite:///{file}"), clock)
+def ledger(database: StoreDatabase, clock: Clock) -> Ledger:
+    return Ledger(database.connect(), clock)
 
 
 def new(usd: float | None, principal: str = "local", *, sandbox: bool = False) -> NewJob:
@@ -92,22 +87,19 @@ async def test_a_run_that_would_pass_the_days_cap_is_refused_with_what_is_held(l
     await ledger.open(new(0.3), caps)
 
 
-async def test_a_refused_run_leaves_neither_a_job_nor_money_behind(ledger: Ledger, file: Path) -> None:
+async def test_a_refused_run_leaves_neither_a_job_nor_money_behind(ledger: Ledger, database: StoreDatabase) -> None:
     with pytest.raises(OverBudget):
         await ledger.open(new(2.0), Caps(per_day=1.0))
-    with ledger_file(file) as other:
-        for table in ("jobs", "reservations", "job_events"):
-            assert other.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    for table in ("jobs", "reservations", "job_events"):
+        assert database.execute(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
-async def test_money_is_not_held_for_a_job_that_could_not_be_written(ledger: Ledger, file: Path) -> None:
+async def test_money_is_not_held_for_a_job_that_could_not_be_written(ledger: Ledger, database: StoreDatabase) -> None:
     await ledger.open(new(0.1))
-    with ledger_file(file) as other:
-        other.execute("CREATE TRIGGER no BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END")
+    database.execute("ALTER TABLE jobs RENAME COLUMN message TO another")
     with pytest.raises(StorageFailed):
         await ledger.open(new(0.1))
-    with ledger_file(file) as other:
-        assert other.execute("SELECT count(*) FROM reservations").fetchone() == (1,)
+    assert database.execute("SELECT count(*) FROM reservations") == [(1,)]
 
 
 async def test_every_principal_has_a_cap_of_its_own_and_rehearsals_count_for_none(ledger: Ledger) -> None:

@@ -13,8 +13,12 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import Connection
 
+import rotoscope.store.fencing
 import rotoscope.store.ledger
+import rotoscope.store.openings
+import rotoscope.store.rows
 import rotoscope.store.sqlite
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
@@ -24,7 +28,7 @@ from rotoscope.store.database import Database
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.quotes import Quotes
-from rotoscope.store.records import NewJob, OpenResult
+from rotoscope.store.records import NewJob, OpenResult, Patch
 from rotoscope.store.schema import SCHEMA_VERSION
 from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
@@ -470,6 +474,37 @@ async def test_a_ledger_in_memory_is_one_for_what_writes_and_what_reads() -> Non
     ledger = Ledger(Database("sqlite://"), lambda: 1.0)
     job = (await ledger.open(NEW)).job
     assert await ledger.job(job.id) == job
+
+
+async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
+    levels: dict[str, int] = {}
+    write_event = rotoscope.store.rows.write_event
+
+    def write_and_note(connection: Connection, job_id: str, at: float, kind: str, data: Any) -> None:
+        write_event(connection, job_id, at, kind, data)
+        levels[kind] = int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    for module in (rotoscope.store.fencing, rotoscope.store.ledger, rotoscope.store.openings):
+        monkeypatch.setattr(module, "write_event", write_and_note)
+    database = Database(tmp_path / "ledger.sqlite3")
+    ledger, driver = Ledger(database, lambda: 1.0), JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
+    job = await Leases(database, lambda: 1.0, driver, Intervals()).claim((await ledger.open(NEW)).job.id)
+    assert job is not None
+    await ledger.commit_intent(job, "digest")
+    await ledger.write_prediction_id(job.id, "p1")
+    await ledger.advance(job, Patch(progress=0.5, event="progress"))
+    assert levels == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
+    assert rows(tmp_path / "ledger.sqlite3", "PRAGMA journal_mode") == [("wal",)]
+
+
+async def test_a_file_that_is_no_database_is_reported_as_a_storage_failure(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    file.write_bytes(b"this is no database, but it is long enough to look at" * 100)
+    with pytest.raises(StorageFailed):
+        await Ledger(Database(file), lambda: 1.0).open(NEW)
 
 
 # --- where it lies, and what belongs to it
