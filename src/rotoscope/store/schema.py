@@ -1,7 +1,7 @@
 """The ledger's tables. Changes are additive only; a ledger that a newer version has written is refused by an older.
 
-Numbers that may pass two thousand million are `BigInteger`: for PostgreSQL an `Integer` has 32 bits, which as millionths
-of a dollar is 2,147 USD.
+Numbers that may pass two thousand million are `BigInteger`: for PostgreSQL an `Integer` has 32 bits, in millionths
+of a dollar 2,147 USD.
 """
 
 from sqlalchemy import (
@@ -157,8 +157,8 @@ reservations = Table(
     Column("provider", String, nullable=False),
     Column("sandbox", Boolean, nullable=False),  # a rehearsal: counted apart, nothing is spent
     Column("at", Float, nullable=False),
-    Column("reserved", BigInteger, nullable=True),  # millionths of a US dollar, like all amounts; null: no price is known
-    Column("committed", BigInteger, nullable=True),  # what it counts for since it ended; null: still held, or not known
+    Column("reserved", BigInteger, nullable=True),  # millionths of a US dollar, like all amounts; null: no known price
+    Column("committed", BigInteger, nullable=True),  # what it counts for since it ended; null: held, or not known
     Column("settled_at", Float, nullable=True),
     Column("sent_at", Float, nullable=True),  # money counts on the day on which it was sent; until then it is held
     # It holds the sums too: a day with many runs is added up without a look at their rows.
