@@ -10,6 +10,7 @@ from ledger_file import ledger_file
 
 from rotoscope.jobs.progress import estimate_progress
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.openings import SANDBOX_KEY
@@ -59,7 +60,7 @@ def process(file: Path, clock: Clock) -> Process:
 
 
 async def new(ledger: Ledger, provider: str = "replicate", starter: str | None = None, *, sandbox: bool = False) -> Job:
-    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, {})
+    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, JobPlan())
     return (await ledger.open(job, starter=starter)).job
 
 
@@ -380,7 +381,7 @@ def held(file: Path, clock: Clock, owner: str, key: str, *accounts: str) -> Leas
 
 
 HOST = "replicate@api.replicate.com"
-THEIRS = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, needs_key=HOST, account="first")
+THEIRS = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), needs_key=HOST, account="first")
 
 
 async def test_a_job_for_one_host_is_not_driven_by_a_process_with_another(

@@ -11,6 +11,7 @@ from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.deliveries import RequestReferences, record_delivery, record_use
 from rotoscope.store.durations import MedianDuration, RunKind, median_duration, record_duration
+from rotoscope.store.job_json import write_job_data
 from rotoscope.store.money import Caps
 from rotoscope.store.openings import find_duplicate, join_job, open_job
 from rotoscope.store.overrides import (
@@ -36,7 +37,15 @@ from rotoscope.store.reservations import (
     spending,
 )
 from rotoscope.store.resuming import resume_internal_failures, resume_job
-from rotoscope.store.rows import JOB_COLUMNS, job_from_row, read_job, read_outputs, write_event, write_output
+from rotoscope.store.rows import (
+    JOB_COLUMNS,
+    job_from_row,
+    merge_job_data,
+    read_job,
+    read_outputs,
+    write_event,
+    write_output,
+)
 from rotoscope.store.schema import job_events, jobs, submissions
 from rotoscope.store.timing import REDELIVERY_SECONDS
 
@@ -53,7 +62,6 @@ _CONFIRM_SUBMISSION = (
 _DELETE_PROGRESS_EVENTS = job_events.delete().where(
     job_events.c.job_id == bindparam("of"), job_events.c.type == "progress"
 )
-_JOB_DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 
 
 class LostLease(Exception):
@@ -377,9 +385,8 @@ class Ledger:
         now = self._clock()
         given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message")}
         values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-        if patch.data:
-            stands = connection.execute(_JOB_DATA, {"job_id": job.id}).scalar_one_or_none()
-            values["data"] = {**(stands or {}), **patch.data}
+        if write_job_data(patch):
+            values["data"] = merge_job_data(connection, job.id, patch)
         if patch.state in FINAL_STATES:
             values |= {"finished_at": now, "lease_until": None}
         if patch.state == "queued":  # given back: whoever can, drives it
