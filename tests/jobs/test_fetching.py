@@ -77,7 +77,7 @@ def test_what_could_not_be_fetched_in_all_that_time_is_told_and_can_be_taken_up(
     assert OUT in told.error.hint
     assert "keeps until 2027-" in told.error.hint
     assert "jobs resume" in told.error.hint
-    assert isinstance(job.data["ticket"], dict)
+    assert job.accepted is not None
     scene.time.run(1500)
     process.call(lambda: process.context.ledger.resume(job_id, "local"))
     assert scene.run(process, job_id, 60).state == "succeeded"
@@ -159,7 +159,7 @@ def test_a_fault_that_stays_is_told_to_a_person_and_taken_up_at_the_next_start(
     job_id = scene.begin(first)
     job = scene.run(first, job_id, 400)
     assert (job.state, (job.error or {})["code"]) == ("needs_review", "internal")
-    assert isinstance(job.data["ticket"], dict)
+    assert job.accepted is not None
     assert job.next_at is not None
     first.end()
     scene.time.run(100)
@@ -174,7 +174,7 @@ def test_a_bug_before_anything_was_sent_has_cost_nothing(scene: Scene, monkeypat
     breaking(monkeypatch, "prepare", RuntimeError("a bug"), 1)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
-    assert (job.state, (job.error or {})["code"], job.data["charged"]) == ("failed", "internal", False)
+    assert (job.state, (job.error or {})["code"], job.charge.is_charged) == ("failed", "internal", False)
     assert scene.provider.posts == 0
 
 

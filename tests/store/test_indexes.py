@@ -18,6 +18,7 @@ from rotoscope.contracts.results import JobResult
 from rotoscope.media.vault import Vault
 from rotoscope.settings import Settings
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import Caps, Settlement
@@ -169,7 +170,7 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
     ledger = Ledger(database, lambda: now[0])
     holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
     leases = Leases(database, lambda: now[0], holder, Intervals())
-    new = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, "key", 0.01, inputs=("a" * 64,))
+    new = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), "key", 0.01, inputs=("a" * 64,))
 
     async def driven(key: str) -> Job:
         job = await leases.claim((await ledger.open(replace(new, request_key=key), Caps(per_day=5.0))).job.id)

@@ -8,6 +8,7 @@ import pytest
 from store_database import StoreDatabase
 
 from rotoscope.jobs.progress import estimate_progress
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.openings import SANDBOX_KEY
@@ -52,7 +53,7 @@ def process(database: StoreDatabase, clock: Clock) -> Process:
 
 
 async def new(ledger: Ledger, provider: str = "replicate", starter: str | None = None, *, sandbox: bool = False) -> Job:
-    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, {})
+    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, JobPlan())
     return (await ledger.open(job, starter=starter)).job
 
 
@@ -373,7 +374,7 @@ def held(database: StoreDatabase, clock: Clock, owner: str, key: str, *accounts:
 
 
 HOST = "replicate@api.replicate.com"
-THEIRS = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, needs_key=HOST, account="first")
+THEIRS = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), needs_key=HOST, account="first")
 
 
 async def test_a_job_for_one_host_is_not_driven_by_a_process_with_another(

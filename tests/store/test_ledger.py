@@ -5,13 +5,16 @@ import pytest
 from store_database import StoreDatabase
 
 from rotoscope.errors import UnknownJob
+from rotoscope.providers.states import Ticket
+from rotoscope.store.job_data import AcceptedRun, JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
 from rotoscope.store.timing import Intervals
 
 pytestmark = pytest.mark.anyio
-NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, {"seed": 5})
+ACCEPTED = AcceptedRun(Ticket("p1", "m"), 5.0)
+NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, JobPlan(seed=5))
 
 
 class Clock:
@@ -46,7 +49,7 @@ async def claimed(ledger: Ledger, owner: str = "me") -> Job:
 
 async def test_a_new_job_waits_in_its_first_stage(ledger: Ledger) -> None:
     job = await opened(ledger)
-    assert (job.state, job.stage, job.data, job.created_at) == ("queued", "prepare", {"seed": 5}, Clock.now)
+    assert (job.state, job.stage, job.plan, job.created_at) == ("queued", "prepare", JobPlan(seed=5), Clock.now)
     assert len(job.id) == 32
     assert await ledger.job(job.id) == job
 
@@ -78,9 +81,9 @@ async def test_only_one_of_many_claims_a_job(database: StoreDatabase) -> None:
 async def test_a_stage_and_its_result_are_written_together(ledger: Ledger) -> None:
     job = await claimed(ledger)
     output = Output("mask", 0, Artifact("a" * 64, "image/png", 10, {"width": 3}), "https://x", 5.0)
-    patch = Patch(stage="watch", data={"ticket": 1}, progress=0.5, message="on", outputs=(output,))
+    patch = Patch(stage="watch", accepted=ACCEPTED, progress=0.5, message="on", outputs=(output,))
     job = await ledger.advance(job, patch)
-    assert (job.stage, job.data, job.progress, job.message) == ("watch", {"seed": 5, "ticket": 1}, 0.5, "on")
+    assert (job.stage, job.plan.seed, job.accepted, job.progress, job.message) == ("watch", 5, ACCEPTED, 0.5, "on")
     assert await ledger.outputs(job.id) == [output]
 
 
@@ -95,8 +98,8 @@ async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, databas
     job = await claimed(ledger)
     database.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
     with pytest.raises(LostLease):
-        await ledger.advance(job, Patch(stage="done", state="succeeded", data={"late": True}))
-    assert (await ledger.job(job.id)).data == {"seed": 5}
+        await ledger.advance(job, Patch(stage="done", state="succeeded", stage_retries=3))
+    assert (await ledger.job(job.id)).stage_retries == 0
 
 
 async def test_a_final_job_is_not_changed_any_more(ledger: Ledger) -> None:

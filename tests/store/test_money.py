@@ -16,6 +16,8 @@ from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
 from rotoscope.settings import Settings, read_settings
+from rotoscope.store.job_data import JobPlan, run_cost
+from rotoscope.store.job_json import read_job_data
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import ANY_PRICE, Caps, Settlement, refuse_over_budget, settlement, usd_to_millionths
@@ -50,7 +52,7 @@ def ledger(database: StoreDatabase, clock: Clock) -> Ledger:
 
 
 def new(usd: float | None, principal: str = "local", *, sandbox: bool = False) -> NewJob:
-    return NewJob("segment_image", "m", "replicate", principal, sandbox, {}, {"estimate_usd": usd}, None, usd)
+    return NewJob("segment_image", "m", "replicate", principal, sandbox, {}, JobPlan(estimate_usd=usd), None, usd)
 
 
 async def sent(ledger: Ledger, job: Job) -> Job:
@@ -180,16 +182,24 @@ RUN = {"unit": "run", "usd": 0.002}
     [
         ("succeeded", {"metrics": {"cost": 0.0031}, "price": RUN, "estimate_usd": 0.002}, Settlement(2000, 0.002)),
         ("succeeded", {"metrics": {"predict_time": 9}, "price": SECOND}, Settlement(None, None)),
-        ("succeeded", {"measured": {"run_second": 2.5}, "price": SECOND}, Settlement(25_000, 0.025)),
-        ("succeeded", {"measured": {"run_second": 3}, "price": SECOND}, Settlement(30_000, 0.03)),
-        ("succeeded", {"measured": {"run_second": 0.00101}, "price": SECOND}, Settlement(11, 0.000011)),
+        ("succeeded", {"output": "x", "measured": {"run_second": 2.5}, "price": SECOND}, Settlement(25_000, 0.025)),
+        ("succeeded", {"output": "x", "measured": {"run_second": 3}, "price": SECOND}, Settlement(30_000, 0.03)),
+        ("succeeded", {"output": "x", "measured": {"run_second": 0.00101}, "price": SECOND}, Settlement(11, 0.000011)),
         (
             "succeeded",
-            {"measured": {"output_second": 5, "run_second": 90}, "price": {"unit": "output_second", "usd": 0.1}},
+            {
+                "output": "x",
+                "measured": {"output_second": 5, "run_second": 90},
+                "price": {"unit": "output_second", "usd": 0.1},
+            },
             Settlement(500_000, 0.5),
         ),
-        ("succeeded", {"measured": {"run_second": 9}, "price": RUN, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
-        ("succeeded", {"measured": {"run_second": 9}, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
+        (
+            "succeeded",
+            {"output": "x", "measured": {"run_second": 9}, "price": RUN, "estimate_usd": 0.2},
+            Settlement(200_000, 0.2),
+        ),
+        ("succeeded", {"output": "x", "measured": {"run_second": 9}, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
         ("succeeded", {"metrics": {}}, Settlement(None, None)),
         ("failed", {"charged": False, "estimate_usd": 0.2}, Settlement(0, 0.0)),
         ("cancelled", {"charged": False, "estimate_usd": 0.2}, Settlement(0, 0.0)),
@@ -202,13 +212,13 @@ RUN = {"unit": "run", "usd": 0.002}
 def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimate_else_unknown(
     state: Any, data: dict[str, Any], expected: Settlement
 ) -> None:
-    assert settlement(state, data) == expected
+    assert settlement(state, run_cost(read_job_data(data))) == expected
 
 
 @pytest.mark.parametrize("absurd", [0, 0.0, 1e-9, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
 def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None:
-    data = {"measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
-    assert settlement("succeeded", data) == Settlement(200_000, 0.2)
+    data = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
+    assert settlement("succeeded", run_cost(read_job_data(data))) == Settlement(200_000, 0.2)
 
 
 def test_a_cap_is_reached_and_not_passed_by_sums_of_floating_point() -> None:

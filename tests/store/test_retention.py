@@ -13,6 +13,7 @@ from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import StoredFile, Vault
 from rotoscope.settings import read_settings
 from rotoscope.store.durations import MedianDuration
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import Settlement
@@ -59,7 +60,7 @@ class House:
         self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded", given: tuple[StoredFile, ...] = ()
     ) -> Job:
         """A job in a state, with outputs, that was given some files; None leaves it running."""
-        new = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, None, 0.5)
+        new = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), None, 0.5)
         opening = await self.ledger.open(replace(new, inputs=tuple(one.sha256 for one in given)))
         job = await Leases(self.database, self.clock, self.holder, Intervals()).claim(opening.job.id)
         assert job is not None
@@ -345,7 +346,7 @@ async def test_new_jobs_use_the_room_that_old_ones_left(sqlite_house: House) -> 
 
 
 async def test_the_progress_of_a_job_is_kept_while_it_runs_and_what_matters_of_it_afterwards(house: House) -> None:
-    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
+    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan()))
     job = await Leases(house.database, house.clock, house.holder, Intervals()).claim(opening.job.id)
     assert job is not None
     for _ in range(3):
@@ -372,7 +373,7 @@ async def test_who_listens_hears_of_a_new_job_although_a_sweep_removed_the_newes
 
 
 async def test_a_run_stays_known_for_as_long_as_a_provider_may_list_it(house: House) -> None:
-    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
+    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan()))
     job = await Leases(house.database, house.clock, house.holder, Intervals()).claim(opening.job.id)
     assert job is not None
     await house.ledger.commit_intent(job, "digest")

@@ -25,6 +25,7 @@ from rotoscope.contracts.results import JobResult
 from rotoscope.errors import StorageFailed
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.quotes import Quotes
@@ -39,7 +40,7 @@ Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 Replicate = Any  # the scripted provider of conftest
 SCHEMA_1 = (Path(__file__).parent / "fixtures" / "ledger_schema_1.sql").read_text(encoding="utf-8")
 SCHEMA_3 = (Path(__file__).parent / "fixtures" / "ledger_schema_3.sql").read_text(encoding="utf-8")
-NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, {})
+NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan())
 
 
 def words(photo: Path, instruction: str = "the helmet") -> SegmentImage:

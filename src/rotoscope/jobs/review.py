@@ -136,7 +136,7 @@ class Review:
                 await self.context.ledger.end_review(job.id)
                 self.context.notifier.notify_change(job.id)
             return
-        if self._is_run_expired(job, submission) or "input" not in job.data:
+        if self._is_run_expired(job, submission) or job.request is None:
             return
         call, _ = paying_request(self.context, job)
         look = await find_candidates(self.context, job, call, submission)
@@ -149,7 +149,7 @@ class Review:
 
     async def _is_known_to_provider(self, job: Job, prediction_id: str) -> bool:
         """Whether it is worth driving the job on. A provider that never knew its run is asked in silence first."""
-        if job.data.get("seen") or "input" not in job.data:
+        if job.watch.was_found or job.request is None:
             return True
         call, _ = paying_request(self.context, job)
         ticket = self.context.dialects[job.provider].ticket(call, prediction_id)
@@ -195,7 +195,7 @@ async def check_prediction(context: JobContext, job: Job, prediction_id: str) ->
     submission = await context.ledger.submission(job.id)
     if submission is not None and submission.prediction_id == prediction_id:
         return  # the provider said so itself
-    if "input" not in job.data:
+    if job.request is None:
         return
     call, token = paying_request(context, job)
     try:

@@ -7,11 +7,12 @@ nothing when it wakes up: its statement finds no row, and it learns that it lost
 
 from functools import cache
 
-from sqlalchemy import Connection, Update, bindparam, select, update
+from sqlalchemy import Connection, Update, bindparam, update
 
+from rotoscope.store.job_json import write_job_data
 from rotoscope.store.records import ENDED_STATES, FINAL_STATES, Job, Patch
 from rotoscope.store.reservations import settle_reservation
-from rotoscope.store.rows import JOB_COLUMNS, job_from_row, write_event
+from rotoscope.store.rows import JOB_COLUMNS, job_from_row, merge_job_data, write_event
 from rotoscope.store.schema import job_events, jobs
 
 __all__ = ["LostLease", "write_fenced"]
@@ -20,7 +21,6 @@ __all__ = ["LostLease", "write_fenced"]
 _DELETE_PROGRESS_EVENTS = job_events.delete().where(
     job_events.c.job_id == bindparam("of"), job_events.c.type == "progress"
 )
-_JOB_DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 
 
 class LostLease(Exception):
@@ -44,9 +44,8 @@ def write_fenced(connection: Connection, job: Job, patch: Patch, now: float) -> 
     """
     given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message")}
     values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-    if patch.data:
-        stands = connection.execute(_JOB_DATA, {"job_id": job.id}).scalar_one_or_none()
-        values["data"] = {**(stands or {}), **patch.data}
+    if write_job_data(patch):
+        values["data"] = merge_job_data(connection, job.id, patch)
     if patch.state in FINAL_STATES:
         values |= {"finished_at": now, "lease_until": None}
     if patch.state == "queued":  # given back: any process that can, drives it

@@ -6,10 +6,11 @@ from dataclasses import replace
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from rotoscope.store.backend import insert_or_ignore
+from rotoscope.store.job_data import Charge, JobChanges
 from rotoscope.store.money import Settlement
 from rotoscope.store.records import Job, Submission
 from rotoscope.store.reservations import mark_sent, settle_reservation
-from rotoscope.store.rows import write_event
+from rotoscope.store.rows import merge_job_data, write_event
 from rotoscope.store.schema import jobs, runs, submissions
 
 __all__ = [
@@ -134,6 +135,6 @@ def cancel_before_send(connection: Connection, job: Job, now: float) -> None:
 
 
 def _end_without_charge(connection: Connection, job: Job, values: dict[str, object], now: float) -> None:
-    free = {**job.data, "charged": False, "charged_usd": 0.0}
+    free = merge_job_data(connection, job.id, JobChanges(charge=Charge(is_charged=False, usd=0.0)))
     connection.execute(update(jobs).where(jobs.c.id == job.id).values(**values, data=free))
     settle_reservation(connection, job.id, _NO_CHARGE, now)

@@ -12,12 +12,15 @@ from rotoscope.contracts.status import Status
 from rotoscope.errors import UnknownJob
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.backend import insert_or_ignore, upsert
+from rotoscope.store.job_data import JobChanges, JobData
+from rotoscope.store.job_json import read_job_data, write_job_data
 from rotoscope.store.records import Artifact, Job, Output
 from rotoscope.store.schema import artifacts, job_events, jobs, outputs
 
 __all__ = [
     "JOB_COLUMNS",
     "job_from_row",
+    "merge_job_data",
     "newest_jobs",
     "output_from_row",
     "read_job",
@@ -26,11 +29,12 @@ __all__ = [
     "write_output",
 ]
 
-JOB_COLUMNS = [jobs.c[name] for name in Job.__slots__]
+JOB_COLUMNS = [*(jobs.c[name] for name in Job.__slots__), jobs.c.data]
 
 # Statements that every job runs many times are worded once: wording one costs more than running it.
 _JOB_BY_ID = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
 _JOB_OF_PRINCIPAL = _JOB_BY_ID.where(jobs.c.principal == bindparam("theirs"))
+_DATA_OF_JOB = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 _INSERT_EVENT = insert(job_events)
 
 
@@ -66,7 +70,18 @@ def _newest_jobs_query(*, has_principal: bool, has_state: bool) -> Select[tuple[
 
 def job_from_row(row: Row[tuple[object, ...]]) -> Job:
     """A row of `JOB_COLUMNS` as a job."""
-    return Job(**row._mapping)  # noqa: SLF001 - the documented way to name a row's columns
+    columns = dict(row._mapping)  # noqa: SLF001 - the documented way to name a row's columns
+    data = read_job_data(columns.pop("data"))
+    return Job(**columns, **{name: getattr(data, name) for name in JobData.__slots__})
+
+
+def merge_job_data(connection: Connection, job_id: str, changes: JobChanges) -> dict[str, Json]:
+    """The JSON of a job's data with some changes: what the caller writes in this same transaction.
+
+    It is read here, not taken from a `Job` that was read before: others may have written other keys meanwhile.
+    """
+    stands = connection.execute(_DATA_OF_JOB, {"job_id": job_id}).scalar_one_or_none()
+    return {**(stands or {}), **write_job_data(changes)}
 
 
 def output_from_row(row: Row[tuple[object, ...]]) -> Output:

@@ -4,18 +4,17 @@ Tables, columns and indexes are only ever added, so a ledger is brought to this 
 missing is made, then the new columns and tables are filled from what stands.
 """
 
-import re
 from collections.abc import Iterator
 
 from sqlalchemy import Connection, inspect, or_, select, update
 from sqlalchemy.schema import CreateColumn
 
 from rotoscope.store.backend import insert_or_ignore
+from rotoscope.store.job_json import planned_file_hashes
 from rotoscope.store.schema import job_inputs, jobs, metadata, reservations, runs, submissions
 
 __all__ = ["upgrade"]
 
-_ARTIFACT_LINK = re.compile(r"artifact://([0-9a-f]{64})")
 _BATCH_SIZE = 1_000
 # Indexes of former versions that another one does the work of now.
 _OBSOLETE_INDEXES = ("jobs_by_request", "reservations_by_day")
@@ -82,10 +81,9 @@ def _fill_version_4(connection: Connection) -> None:
 def _input_files_of_jobs(connection: Connection) -> Iterator[list[dict[str, str]]]:
     """The kept files that every job was given, which its plan names."""
     last = ""
-    plan = jobs.c.data["call"]
-    query = select(jobs.c.id, plan, jobs.c.data["picture"]).order_by(jobs.c.id).limit(_BATCH_SIZE)
+    query = select(jobs.c.id, jobs.c.data).order_by(jobs.c.id).limit(_BATCH_SIZE)
     while rows := connection.execute(query.where(jobs.c.id > last)).all():
         last = rows[-1][0]
-        named = [(job_id, set(_ARTIFACT_LINK.findall(f"{call} {picture}"))) for job_id, call, picture in rows]
+        named = [(job_id, planned_file_hashes(data)) for job_id, data in rows]
         if batch := [{"job_id": job_id, "sha256": sha256} for job_id, given in named for sha256 in sorted(given)]:
             yield batch

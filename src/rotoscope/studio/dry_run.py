@@ -29,7 +29,6 @@ def dry_run_result(
     shape = TOOLS[new.tool].result
     wanted = shape if issubclass(shape, JobResult) else AnyResult
     estimate = planned.estimate_usd
-    warnings = new.data.get("warnings")
     return wanted(
         job_id="",
         status="succeeded",
@@ -40,11 +39,11 @@ def dry_run_result(
         progress=1.0,
         message="Dry run: nothing was sent and nothing was spent.",
         elapsed_seconds=0.0,
-        expected_seconds=cast("float", new.data["expected_seconds"]),
+        expected_seconds=new.plan.expected_seconds,
         cost=Cost(estimate_usd=estimate, charged_usd=0.0),
         seed=planned.seed,
         request=dict(new.args),
-        warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
+        warnings=[*new.warnings, *notes],
         next_step="Call again without dry_run to run it.",
         dry_run=True,
         quote_key=new.quote_key,
@@ -56,7 +55,7 @@ def dry_run_result(
 
 def _mask_fields(new: NewJob) -> dict[str, Any]:
     """What an edit's result says, and no other's has a place for."""
-    return {"mask_selects": new.data.get("mask_selects")}
+    return {"mask_selects": new.plan.mask_selects}
 
 
 def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:
