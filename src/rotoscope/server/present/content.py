@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from rotoscope.contracts.results import AnyResult, JobResult, MaskResult, MediaFile, VideoResult
+from rotoscope.contracts.results import JobResult, MediaFile
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.clients.profiles import ClientProfile
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["content_blocks", "view_answer"]
 
 _log = logging.getLogger(__name__)
-_MASK_LINKS = 8
+_MOST_NUMBERED = 8  # masks, and files of a failed job, that are linked
 _INLINE_BYTES = 60_000  # one client passes pictures on as they are, and they stay in the conversation
 
 
@@ -58,9 +58,10 @@ async def _preview_blocks(studio: "Studio", result: JobResult, principal: str) -
 
 
 def _preview_file(result: JobResult) -> MediaFile | None:
-    if isinstance(result, MaskResult) and result.masks:
-        return result.overlay or result.masks[0].media
-    return (result.filmstrip or result.poster) if isinstance(result, VideoResult | AnyResult) else None
+    """The picture that shows a result best."""
+    files = result.named_files()
+    names = ("overlay", "mask 0") if "mask 0" in files else ("filmstrip", "poster")
+    return next((files[name] for name in names if name in files), None)
 
 
 def _image_block(seen: "View") -> ImageContent:
@@ -72,17 +73,7 @@ def _link_blocks(result: JobResult) -> list[ContentBlock]:
     job = ResourceLink(
         type="resource_link", uri=f"job://{result.job_id}", name=f"job {result.job_id}", mime_type="application/json"
     )
-    return [job, *(_file_link(name, file) for name, file in _files_by_name(result).items() if file is not None)]
-
-
-def _files_by_name(result: JobResult) -> dict[str, MediaFile | None]:
-    named: dict[str, MediaFile | None] = {f"file {n}": file for n, file in enumerate(result.files[:_MASK_LINKS])}
-    if isinstance(result, MaskResult):
-        named |= {f"mask {n}": mask.media for n, mask in enumerate(result.masks[:_MASK_LINKS])}
-        named |= {"overlay": result.overlay, "coco": result.coco}
-    if isinstance(result, VideoResult | AnyResult):
-        named |= {"video": result.video, "poster": result.poster, "filmstrip": result.filmstrip}
-    return named
+    return [job, *(_file_link(name, file) for name, file in result.named_files(_MOST_NUMBERED).items())]
 
 
 def _file_link(name: str, file: MediaFile) -> ResourceLink:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from rotoscope.contracts.characters import replace_surrogates_in_text
 from rotoscope.contracts.money import format_usd
-from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MaskShare, MediaFile, VideoResult
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskShare, MediaFile
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
 
@@ -72,7 +72,7 @@ def _result_text(result: JobResult) -> str:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
     if result.job_id and result.status in ("queued", "running"):
         lines.append(f"progress {result.progress:.0%}, {result.elapsed_seconds:.0f} s so far")
-    lines += _media_lines(result)
+    lines += _media_lines(result.to_any_result())
     if result.planned_request is not None:
         lines.append(f"request: {result.planned_request.method} {result.planned_request.url}")
     if result.planned_input is not None:
@@ -92,13 +92,11 @@ def _list_text(jobs: JobList) -> str:
     return "\n".join(lines) or "There are no jobs."
 
 
-def _media_lines(result: JobResult) -> list[str]:
+def _media_lines(result: AnyResult) -> list[str]:
     return [*_mask_lines(result), *_video_lines(result), *(f"file: {_media_location(media)}" for media in result.files)]
 
 
-def _video_lines(result: JobResult) -> list[str]:
-    if not isinstance(result, VideoResult | AnyResult):
-        return []
+def _video_lines(result: AnyResult) -> list[str]:
     lines = [f"mask selects: {_mask_coverage_text(result.mask_selects)}"] if result.mask_selects else []
     if result.video is None:
         return lines
@@ -119,9 +117,7 @@ def _mask_coverage_text(selects: MaskShare) -> str:
     return f"{least} to {most} of the frame in its first {selects.frames} frames"
 
 
-def _mask_lines(result: JobResult) -> list[str]:
-    if not isinstance(result, MaskResult):
-        return []
+def _mask_lines(result: AnyResult) -> list[str]:
     lines = [f"text, in the model's words: {result.text}"] if result.text else []
     for n, mask in enumerate(result.masks):
         box = mask.box
