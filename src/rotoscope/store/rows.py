@@ -5,15 +5,24 @@ Which kept files stand for which job, read and written inside somebody's transac
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select, union
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.errors import UnknownJob
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.records import Artifact, Job, Output
-from rotoscope.store.schema import artifacts, job_events, jobs, outputs
+from rotoscope.store.schema import artifacts, job_events, job_inputs, jobs, outputs
 
-__all__ = ["JOB_COLUMNS", "job_from_row", "output_from_row", "read_job", "read_outputs", "write_event", "write_output"]
+__all__ = [
+    "JOB_COLUMNS",
+    "artifact_principals",
+    "job_from_row",
+    "output_from_row",
+    "read_job",
+    "read_outputs",
+    "write_event",
+    "write_output",
+]
 
 JOB_COLUMNS = [jobs.c[name] for name in Job.__slots__]
 
@@ -70,10 +79,21 @@ _UPSERT_OUTPUT = _OUTPUT_INSERT.on_conflict_do_update(
     set_={name: _OUTPUT_INSERT.excluded[name] for name in ("sha256", "source_url", "source_expires_at")},
 )
 
+_USES_OF_ARTIFACT = union(
+    select(outputs.c.job_id).where(outputs.c.sha256 == bindparam("content")),
+    select(job_inputs.c.job_id).where(job_inputs.c.sha256 == bindparam("content")),
+)
+_PRINCIPALS_OF_ARTIFACT = select(jobs.c.principal).where(jobs.c.id.in_(_USES_OF_ARTIFACT)).distinct()
+
 
 def read_outputs(connection: Connection, job_id: str) -> list[Output]:
     """The files of a job, by role and number."""
     return [output_from_row(row) for row in connection.execute(_OUTPUTS_OF_JOB, {"of": job_id})]
+
+
+def artifact_principals(connection: Connection, sha256: str) -> frozenset[str]:
+    """The principals whose jobs have made a kept file or were given it."""
+    return frozenset(connection.execute(_PRINCIPALS_OF_ARTIFACT, {"content": sha256}).scalars())
 
 
 def write_output(connection: Connection, job_id: str, output: Output, now: float) -> None:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from rotoscope.studio.preview import View
     from rotoscope.studio.studio import Studio
 
-__all__ = ["content_blocks", "view_answer"]
+__all__ = ["content_blocks", "view_media"]
 
 _log = logging.getLogger(__name__)
 _MOST_NUMBERED = 8  # masks, and files of a failed job, that are linked
+_PROBE_BYTES = 4_000  # bytes; enough to learn that it can be shown, and how large it is
 _INLINE_BYTES = 60_000  # one client passes pictures on as they are, and they stay in the conversation
 
 
@@ -33,7 +34,31 @@ async def content_blocks(
     return blocks
 
 
-def view_answer(seen: "View", uri: str) -> CallToolResult:
+async def view_media(studio: "Studio", uri: str, principal: str, most: int) -> CallToolResult:
+    """A small picture of what a link leads to.
+
+    Args:
+        studio: holds the jobs and the vault.
+        uri: the link.
+        principal: whose jobs may be seen.
+        most: the largest picture, in bytes; 0: the client would hand it to its model as text, so it gets none.
+
+    Raises:
+        UserMistake: there is nothing of that name, or it cannot be shown as a picture.
+    """
+    from rotoscope.studio.preview import make_view
+
+    seen = await make_view(studio, uri, principal, most or _PROBE_BYTES)
+    if most:
+        return _view_answer(seen, uri)
+    words = (
+        f"{uri[:200]}: a picture of {seen.width}x{seen.height} pixels. File: {seen.path}. This client shows its model "
+        "no pictures of tool results: open the file, or show it to the user."
+    )
+    return CallToolResult(content=[TextContent(type="text", text=words)])
+
+
+def _view_answer(seen: "View", uri: str) -> CallToolResult:
     """A picture for the model's eyes: no structured content, for which some clients would drop it."""
     picture = seen.picture
     words = f"{uri[:200]}: {picture.width}x{picture.height}"
