@@ -53,7 +53,7 @@ async def ended(studio: Studio, arguments: Arguments) -> JobResult:
 
 
 async def begun(studio: Studio, arguments: Arguments) -> Job:
-    opening = await studio.start("segment_image", arguments, "local")
+    opening = await studio.start(await studio.plan("segment_image", arguments, "local"))
     assert isinstance(opening, OpenResult)
     return opening.job
 

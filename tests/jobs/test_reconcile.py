@@ -46,7 +46,7 @@ async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_i
     with anyio.fail_after(20):
         result = await studio.perform(tool, arguments, "local", 20)
         assert isinstance(result, JobResult)
-        await studio.mark_delivered(result)
+        await studio.mark_delivered(result, "local")
     return result
 
 
@@ -111,7 +111,9 @@ async def test_a_provider_that_rewrites_what_it_was_given_is_searched_by_the_see
     lossy.rows = [("older", {"prompt": "A Fox Runs", "seed": -5})]
     async with opened(settings, lossy) as studio:
         opening = await studio.start(
-            "generate_video", GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0"), "local"
+            await studio.plan(
+                "generate_video", GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0"), "local"
+            )
         )
         assert isinstance(opening, OpenResult)
         with anyio.fail_after(20):
@@ -228,7 +230,7 @@ async def test_a_person_names_the_prediction_and_its_result_is_collected_without
 async def intended(opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until) -> Job:
     """A job in whose name a process, which has ended since, may have paid."""
     async with opened(settings, lossy, sleep=never) as studio:
-        opening = await studio.start("segment_image", asked("replicate", photo), "local")
+        opening = await studio.start(await studio.plan("segment_image", asked("replicate", photo), "local"))
         assert isinstance(opening, OpenResult)
 
         async def reconciling() -> bool:

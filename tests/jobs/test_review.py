@@ -167,7 +167,7 @@ async def test_a_cancel_while_the_request_is_out_stops_no_equal_run(keyed: Any, 
         return dropped.looks >= 2
 
     async with keyed(slow) as studio:
-        opening = await studio.start("segment_image", CAT, "local")
+        opening = await studio.start(await studio.plan("segment_image", CAT, "local"))
         assert isinstance(opening, OpenResult)
 
         async def sent() -> bool:
@@ -316,7 +316,7 @@ async def test_the_search_counts_from_the_request_whoever_has_looked_before(
         await anyio.sleep_forever()
 
     async with opened(settings, lossy, clock=clock, intervals=QUICK, sleep=never) as studio:
-        opening = await studio.start("segment_image", words(photo), "local")
+        opening = await studio.start(await studio.plan("segment_image", words(photo), "local"))
         assert isinstance(opening, OpenResult)
 
         async def looking() -> bool:
@@ -355,7 +355,7 @@ async def short_life(
     async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=0.05), sleep=nap) as studio:
         here.append(studio)
         listed = (await studio.list("local", None, 1)).jobs
-        begun = None if listed else await studio.start("segment_image", words(photo), "local")
+        begun = None if listed else await studio.start(await studio.plan("segment_image", words(photo), "local"))
         ids.append(listed[0].job_id if listed else begun.job.id)  # type: ignore[union-attr]
         await until(is_over)
         return (await job()).state

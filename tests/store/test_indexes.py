@@ -66,17 +66,21 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
         return result
 
     result = await asked("one")
-    await studio.mark_delivered(result)
+    await studio.mark_delivered(result, "local")
     await asked("one")
     provider.created = (500, b"oops")
     doubtful = await asked("two")
     assert doubtful.status == "needs_review"
     await studio.context.ledger.resolve_review(doubtful.job_id, "local", None)
     provider.created, provider.states = (201, {"status": "starting"}), [{"status": "processing"}]
-    opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="three"), "local")
+    opening = await studio.start(
+        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="three"), "local")
+    )
     assert isinstance(opening, OpenResult)
     await provider.on_ask.wait()
-    await studio.quote("segment_image", SegmentImage(image=str(photo), instruction="four"), "local")
+    await studio.find_open_job(
+        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="four"), "local")
+    )
     for arguments in (
         ListJobs(),
         ListJobs(status="failed"),
@@ -87,8 +91,8 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
     ledger, leases = studio.context.ledger, studio.dispatcher._leases
     await ledger.spending(0.0)
     await ledger.runs_of_other_jobs("replicate", ["p1"], opening.job.id)
-    await studio.quotes.record_quote("key", 2.0)
-    await studio.quotes.consume_quote("key", 2.0)
+    await studio.record_quote("local", "key", 2.0)
+    await studio.consume_quote("local", "key", 2.0)
     await leases.open_jobs()
     await leases.idle_jobs()
     await leases.renew(frozenset({opening.job.id}))

@@ -90,7 +90,7 @@ async def old_home(
         ids["finished"] = (await performed(studio, words(photo, "one"))).job_id
         provider.states = [{"status": "processing"}]
         for name in ("running", "queued"):
-            opening = await studio.start("segment_image", words(photo, name), "local")
+            opening = await studio.start(await studio.plan("segment_image", words(photo, name), "local"))
             assert isinstance(opening, OpenResult)
             ids[name] = opening.job.id
 
@@ -244,7 +244,7 @@ async def test_a_full_disk_refuses_before_anything_is_sent(studio: Studio, provi
         while True:  # until the pages that there are hold no more
             await studio.context.ledger.open(replace(NEW, args={"n": "x" * 2000}))
     with pytest.raises(StorageFailed) as caught:
-        await studio.start("segment_image", words(photo, "two " * 400), "local")
+        await studio.start(await studio.plan("segment_image", words(photo, "two " * 400), "local"))
     assert caught.value.code == "storage"
     assert "full" in caught.value.message
     assert len(provider.asked) == sent
@@ -260,7 +260,7 @@ async def test_a_read_only_ledger_refuses_before_anything_is_sent(
     await studio.list("local", None, 1)
     await pragma(studio, "query_only = ON")
     with pytest.raises(StorageFailed) as caught:
-        await studio.start("segment_image", words(photo), "local")
+        await studio.start(await studio.plan("segment_image", words(photo), "local"))
     assert caught.value.code == "storage"
     assert "ledger.sqlite3" in caught.value.hint
     assert provider.asked == []
@@ -280,7 +280,7 @@ async def test_a_ledger_file_that_may_not_be_written_is_told(tmp_path: Path) -> 
 async def test_a_result_that_was_paid_for_is_told_although_nothing_can_be_written(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
-    opening = await studio.start("segment_image", words(photo), "local")
+    opening = await studio.start(await studio.plan("segment_image", words(photo), "local"))
     assert isinstance(opening, OpenResult)
     with anyio.fail_after(10):
         await studio.wait(opening.job, 10)
@@ -299,7 +299,7 @@ async def test_a_locked_ledger_refuses_before_anything_is_sent_and_works_again_a
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageFailed) as caught:
-            await studio.start("segment_image", words(photo), "local")
+            await studio.start(await studio.plan("segment_image", words(photo), "local"))
         other.execute("ROLLBACK")
     assert caught.value.code == "storage"
     assert "locked" in caught.value.message
@@ -329,7 +329,7 @@ async def test_a_damaged_ledger_is_named_and_nothing_is_begun(
     before = file.read_bytes()
     async with opened(settings, provider) as studio:
         with pytest.raises(StorageFailed) as caught:
-            await studio.start("segment_image", words(photo), "local")
+            await studio.start(await studio.plan("segment_image", words(photo), "local"))
     assert str(file) in caught.value.message
     assert "damaged" in caught.value.message
     assert provider.asked == []
@@ -523,7 +523,7 @@ async def test_nothing_is_sent_once_the_ledgers_file_is_another(
     if replaced:
         await Ledger(Database(file), lambda: 1.0).open(NEW)
     with pytest.raises(StorageFailed, match="removed or replaced"):
-        await studio.start("segment_image", words(photo, "two"), "local")
+        await studio.start(await studio.plan("segment_image", words(photo, "two"), "local"))
     assert (provider.posts, len(provider.asked)) == (1, asked)
 
 

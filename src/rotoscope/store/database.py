@@ -116,9 +116,10 @@ class Database:
     async def _translate_errors(
         self, lane: "_SerialConnection", run: Callable[[float], Answer], seconds: float, *, patient: bool
     ) -> Answer:
+        failures: tuple[type[Exception], ...] = (*self._backend.error_types, OSError, LockTimeout)
         try:
             return await lane.run(run, seconds, patient=patient)
-        except (*self._backend.error_types, OSError, LockTimeout) as error:
+        except failures as error:
             raise self._backend.storage_error(error) from error
 
     def _ensure_open(self, lane: "_SerialConnection", seconds: float) -> Engine:

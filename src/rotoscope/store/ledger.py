@@ -35,7 +35,7 @@ from rotoscope.store.reservations import (
     spending,
 )
 from rotoscope.store.resuming import resume_internal_failures, resume_job
-from rotoscope.store.rows import newest_jobs, read_job, read_outputs, write_event, write_output
+from rotoscope.store.rows import artifact_principals, newest_jobs, read_job, read_outputs, write_event, write_output
 from rotoscope.store.schema import jobs, submissions
 from rotoscope.store.timing import REDELIVERY_SECONDS
 
@@ -327,6 +327,10 @@ class Ledger:
     async def outputs(self, job_id: str) -> Sequence[Output]:
         """The files of a job, by role and number."""
         return await self._database.transact(lambda c: read_outputs(c, job_id), writes=False)
+
+    async def artifact_principals(self, sha256: str) -> frozenset[str]:
+        """The principals whose jobs have made a kept file or were given it."""
+        return await self._database.transact(lambda c: artifact_principals(c, sha256), writes=False)
 
     async def restore_outputs(self, job_id: str, found: Sequence[Output]) -> None:
         """Write which files stand for a result now: some had gone, and were fetched or made again."""

@@ -13,28 +13,7 @@ from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.money import usd_to_millionths
 from rotoscope.store.schema import quotes
 
-__all__ = ["Quote", "Quotes"]
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """What a call would cost, before anybody agreed to it.
-
-    Attributes:
-        usd: the estimate in US dollars; None where nobody knows.
-        model: the model that would run.
-        provider: where it would run.
-        sandbox: whether the sandbox stands in for it, and nothing is charged.
-        has_open_job: whether a job that is open already would answer, so that nothing more is paid.
-        key: equal for requests that this price is for; see `keys_of`.
-    """
-
-    usd: float | None
-    model: str
-    provider: str
-    sandbox: bool
-    has_open_job: bool
-    key: str
+__all__ = ["Quotes"]
 
 
 @dataclass(frozen=True, slots=True)

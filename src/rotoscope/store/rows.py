@@ -6,7 +6,7 @@ Which kept files stand for which job, read and written inside somebody's transac
 from collections.abc import Mapping
 from functools import cache
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, union
 
 from rotoscope.contracts.status import Status
 from rotoscope.errors import UnknownJob
@@ -15,10 +15,11 @@ from rotoscope.store.backend import insert_or_ignore, upsert
 from rotoscope.store.job_data import JobChanges, JobData
 from rotoscope.store.job_json import read_job_data, write_job_data
 from rotoscope.store.records import Artifact, Job, Output
-from rotoscope.store.schema import artifacts, job_events, jobs, outputs
+from rotoscope.store.schema import artifacts, job_events, job_inputs, jobs, outputs
 
 __all__ = [
     "JOB_COLUMNS",
+    "artifact_principals",
     "job_from_row",
     "merge_job_data",
     "newest_jobs",
@@ -104,10 +105,21 @@ _OUTPUTS_OF_JOB = (
     .order_by(outputs.c.role, outputs.c.n)
 )
 
+_USES_OF_ARTIFACT = union(
+    select(outputs.c.job_id).where(outputs.c.sha256 == bindparam("content")),
+    select(job_inputs.c.job_id).where(job_inputs.c.sha256 == bindparam("content")),
+)
+_PRINCIPALS_OF_ARTIFACT = select(jobs.c.principal).where(jobs.c.id.in_(_USES_OF_ARTIFACT)).distinct()
+
 
 def read_outputs(connection: Connection, job_id: str) -> list[Output]:
     """The files of a job, by role and number."""
     return [output_from_row(row) for row in connection.execute(_OUTPUTS_OF_JOB, {"of": job_id})]
+
+
+def artifact_principals(connection: Connection, sha256: str) -> frozenset[str]:
+    """The principals whose jobs have made a kept file or were given it."""
+    return frozenset(connection.execute(_PRINCIPALS_OF_ARTIFACT, {"content": sha256}).scalars())
 
 
 def write_output(connection: Connection, job_id: str, output: Output, now: float) -> None:
