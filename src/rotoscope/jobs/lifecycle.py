@@ -114,7 +114,7 @@ async def _read_intent(context: JobContext, job: Job) -> Submission | None:
     if job.stage == "prepare":
         return None
     try:
-        return await context.ledger.submission(job.id)
+        return await context.ledger.submission(job.id, job.principal)
     except StorageFailed as error:
         raise LostLease(job.id) from error
 

@@ -48,10 +48,10 @@ class Database:
         self._backend = _make_backend(place)
         self._busy_seconds = busy_seconds
         self._binding = binding
-        self._writer = _SerialConnection(self._backend.error_types)
-        self._reader = self._writer
-        if not self._backend.shares_connection:
-            self._reader = _SerialConnection(self._backend.error_types)
+        errors = self._backend.error_types
+        self._failures: tuple[type[Exception], ...] = (*errors, OSError, LockTimeout)
+        self._writer = _SerialConnection(errors)
+        self._reader = self._writer if self._backend.shares_connection else _SerialConnection(errors)
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -116,10 +116,9 @@ class Database:
     async def _translate_errors(
         self, lane: "_SerialConnection", run: Callable[[float], Answer], seconds: float, *, patient: bool
     ) -> Answer:
-        failures: tuple[type[Exception], ...] = (*self._backend.error_types, OSError, LockTimeout)
         try:
             return await lane.run(run, seconds, patient=patient)
-        except failures as error:
+        except self._failures as error:
             raise self._backend.storage_error(error) from error
 
     def _ensure_open(self, lane: "_SerialConnection", seconds: float) -> Engine:

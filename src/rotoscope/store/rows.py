@@ -19,12 +19,14 @@ from rotoscope.store.schema import artifacts, job_events, job_inputs, jobs, outp
 
 __all__ = [
     "JOB_COLUMNS",
-    "artifact_principals",
+    "can_read_artifact",
+    "has_job",
     "job_from_row",
     "merge_job_data",
     "newest_jobs",
     "output_from_row",
     "read_job",
+    "read_job_of_any_principal",
     "read_outputs",
     "write_event",
     "write_output",
@@ -35,35 +37,51 @@ JOB_COLUMNS = [*(jobs.c[name] for name in Job.__slots__), jobs.c.data]
 # Statements that every job runs many times are worded once: wording one costs more than running it.
 _JOB_BY_ID = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
 _JOB_OF_PRINCIPAL = _JOB_BY_ID.where(jobs.c.principal == bindparam("theirs"))
+_ID_OF_PRINCIPAL = select(jobs.c.id).where(jobs.c.id == bindparam("job_id"), jobs.c.principal == bindparam("theirs"))
 _DATA_OF_JOB = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 _INSERT_EVENT = insert(job_events)
 
 
-def read_job(connection: Connection, job_id: str, principal: str | None = None) -> Job:
-    """A job; with a principal, only if it is theirs.
+def read_job(connection: Connection, job_id: str, principal: str) -> Job:
+    """A job of a principal.
 
     Raises:
-        UnknownJob: there is none; a foreign one is answered alike.
+        UnknownJob: there is none with this id, or it is another principal's: nothing tells the two apart, for it is one
+            query by both.
     """
-    query = _JOB_BY_ID if principal is None else _JOB_OF_PRINCIPAL
-    row = connection.execute(query, {"job_id": job_id, "theirs": principal}).first()
+    return _job_or_unknown(connection.execute(_JOB_OF_PRINCIPAL, {"job_id": job_id, "theirs": principal}).first())
+
+
+def has_job(connection: Connection, job_id: str, principal: str) -> bool:
+    """Whether a principal has a job with this id."""
+    return connection.execute(_ID_OF_PRINCIPAL, {"job_id": job_id, "theirs": principal}).first() is not None
+
+
+def read_job_of_any_principal(connection: Connection, job_id: str) -> Job:
+    """A job, whosever it is: for what acts for the process itself.
+
+    Raises:
+        UnknownJob: there is none.
+    """
+    return _job_or_unknown(connection.execute(_JOB_BY_ID, {"job_id": job_id}).first())
+
+
+def _job_or_unknown(row: Row[tuple[object, ...]] | None) -> Job:
     if row is None:
         raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
     return job_from_row(row)
 
 
-def newest_jobs(connection: Connection, principal: str | None, state: Status | None, limit: int) -> list[Job]:
-    """The newest jobs, newest first; of one principal and in one state, where these are given."""
-    query = _newest_jobs_query(has_principal=principal is not None, has_state=state is not None)
+def newest_jobs(connection: Connection, principal: str, state: Status | None, limit: int) -> list[Job]:
+    """The newest jobs of a principal, newest first; in one state, where that is given."""
+    query = _newest_jobs_query(has_state=state is not None)
     terms = {"whose": principal, "of_state": state, "most": limit}
     return [job_from_row(row) for row in connection.execute(query, terms)]
 
 
 @cache
-def _newest_jobs_query(*, has_principal: bool, has_state: bool) -> Select[tuple[object, ...]]:
-    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS)
-    if has_principal:
-        query = query.where(jobs.c.principal == bindparam("whose"))
+def _newest_jobs_query(*, has_state: bool) -> Select[tuple[object, ...]]:
+    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS).where(jobs.c.principal == bindparam("whose"))
     if has_state:
         query = query.where(jobs.c.state == bindparam("of_state"))
     return query.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(bindparam("most"))
@@ -100,8 +118,10 @@ def write_event(connection: Connection, job_id: str, at: float, kind: str, data:
 # Worded once: wording a statement costs more than running it.
 _OUTPUTS_OF_JOB = (
     select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
-    .select_from(outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256))
-    .where(outputs.c.job_id == bindparam("of"))
+    .select_from(
+        outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256).join(jobs, outputs.c.job_id == jobs.c.id)
+    )
+    .where(outputs.c.job_id == bindparam("of"), jobs.c.principal == bindparam("theirs"))
     .order_by(outputs.c.role, outputs.c.n)
 )
 
@@ -112,14 +132,15 @@ _USES_OF_ARTIFACT = union(
 _PRINCIPALS_OF_ARTIFACT = select(jobs.c.principal).where(jobs.c.id.in_(_USES_OF_ARTIFACT)).distinct()
 
 
-def read_outputs(connection: Connection, job_id: str) -> list[Output]:
-    """The files of a job, by role and number."""
-    return [output_from_row(row) for row in connection.execute(_OUTPUTS_OF_JOB, {"of": job_id})]
+def read_outputs(connection: Connection, job_id: str, principal: str) -> list[Output]:
+    """The files of a principal's job, by role and number; none where there is no such job."""
+    return [output_from_row(row) for row in connection.execute(_OUTPUTS_OF_JOB, {"of": job_id, "theirs": principal})]
 
 
-def artifact_principals(connection: Connection, sha256: str) -> frozenset[str]:
-    """The principals whose jobs have made a kept file or were given it."""
-    return frozenset(connection.execute(_PRINCIPALS_OF_ARTIFACT, {"content": sha256}).scalars())
+def can_read_artifact(connection: Connection, sha256: str, principal: str) -> bool:
+    """Whether a job of the principal's has made a kept file or was given it, or no job at all has."""
+    principals = set(connection.execute(_PRINCIPALS_OF_ARTIFACT, {"content": sha256}).scalars())
+    return not principals or principal in principals
 
 
 def write_output(connection: Connection, job_id: str, output: Output, now: float) -> None:

@@ -38,7 +38,7 @@ class JobLinks:
         """
         job_id, _, name = link.removeprefix("job://").partition("/")
         job = await self.ledger.job(job_id, principal)
-        return _find_output(job, await self.ledger.outputs(job.id), name.strip("/"))
+        return _find_output(job, await self.ledger.outputs(job.id, principal), name.strip("/"))
 
     async def preview_link(self, link: str, principal: str) -> str:
         """The `artifact://` link of what shows a job's result best; where the link names an output, of that.
@@ -49,7 +49,7 @@ class JobLinks:
         """
         name = link.removeprefix("job://").partition("/")[2].strip("/")
         job = await self.ledger.job(parse_job_id(link), principal)
-        outputs = await self.ledger.outputs(job.id)
+        outputs = await self.ledger.outputs(job.id, principal)
         roles = {output.role for output in outputs}
         best, otherwise = TOOLS[job.tool].job_record.preview_outputs
         return _find_output(job, outputs, name or (best if best in roles else otherwise))
@@ -60,8 +60,7 @@ class JobLinks:
         What no job uses was given or shown a moment ago, such as the picture of a dry run; only who has that content
         can name it by its hash.
         """
-        principals = await self.ledger.artifact_principals(sha256)
-        return not principals or principal in principals
+        return await self.ledger.can_read_artifact(sha256, principal)
 
 
 def parse_job_id(job_id: str) -> str:

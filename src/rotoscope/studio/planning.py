@@ -7,6 +7,7 @@ that is ready waits some time for that request. Planning sends and spends nothin
 
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -33,8 +34,10 @@ from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, require_prompt
 
-__all__ = ["PlanCache", "Planner", "RequestPlan", "strings_in_arguments"]
+__all__ = ["PlanCache", "Planner", "RequestPlan", "find_references"]
 
+_JOB_LINK = re.compile(r"job://([0-9a-f]{32})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAN_SECONDS = 120.0  # for which a plan that nobody has used waits for an equal request
 _SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "segment_image": 1.5,
@@ -269,9 +272,11 @@ async def _compute_plan_key(tool: str, arguments: Arguments, principal: str) -> 
     return await anyio.to_thread.run_sync(_hash_request, asked, _strings_in(given))
 
 
-def strings_in_arguments(arguments: Arguments) -> list[str]:
-    """Every string of some arguments, without those that are files themselves."""
-    return _strings_in(arguments.model_dump(mode="json"))
+def find_references(arguments: Arguments) -> tuple[frozenset[str], frozenset[str]]:
+    """What some arguments name by links or paths: jobs by their ids, and kept files by their hashes."""
+    texts = _strings_in(arguments.model_dump(mode="json"))
+    jobs, files = (frozenset(name for text in texts for name in form.findall(text)) for form in (_JOB_LINK, _SHA256))
+    return jobs, files
 
 
 def _hash_request(asked: list[Json], words: list[str]) -> str:

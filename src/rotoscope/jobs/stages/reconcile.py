@@ -66,7 +66,7 @@ async def resume_submission(context: JobContext, job: Job, call: Call, submissio
         longest = context.wire.max_request_seconds(request) + context.intervals.post_grace
         await context.sleep(min(max(submission.intent_at + longest - context.clock(), 0.0), longest))
         with _map_storage_failure(job):
-            stands = await context.ledger.submission(job.id)
+            stands = await context.ledger.submission(job.id, job.principal)
         if stands is None:
             return _patch_to_submit()
         submission = stands
@@ -116,7 +116,7 @@ async def _search_list(context: JobContext, job: Job, call: Call, submission: Su
     seen: RunCandidates | None = None
     for pause in _pauses_left(context, job, submission):
         await context.sleep(pause)
-        late = await context.ledger.submission(job.id)
+        late = await context.ledger.submission(job.id, job.principal)
         if late is None:
             return _patch_to_submit()
         found = late.prediction_id
@@ -191,9 +191,10 @@ async def _claim_match(context: JobContext, job: Job, look: RunCandidates | None
     if look is None or len(look.matches) != 1:
         return None
     found = look.matches[0].ticket.id
-    return (
-        found if await context.write_with_retries(lambda: context.ledger.write_prediction_id(job.id, found)) else None
+    is_ours = await context.write_with_retries(
+        lambda: context.ledger.write_prediction_id(job.id, job.principal, found)
     )
+    return found if is_ours else None
 
 
 def describe_candidates(context: JobContext, job: Job, look: RunCandidates | None) -> str:

@@ -134,7 +134,7 @@ async def _current_intent(context: JobContext, job: Job) -> Submission | None:
         LostLease: it cannot be read, so nobody can say that nothing was sent: the job is left as it is.
     """
     try:
-        return await context.ledger.submission(job.id)
+        return await context.ledger.submission(job.id, job.principal)
     except StorageFailed as error:
         raise LostLease(job.id) from error
 
@@ -220,7 +220,7 @@ async def _record_prediction(context: JobContext, job: Job, call: Call, state: P
     if ticket is not None:
         try:
             ours = await context.write_with_retries(
-                lambda: context.ledger.write_prediction_id(job.id, ticket.id), _PREDICTION_ID_PAUSES
+                lambda: context.ledger.write_prediction_id(job.id, job.principal, ticket.id), _PREDICTION_ID_PAUSES
             )
         except StorageFailed as error:
             raise unsure_error(context, job, call, ticket.id) from error
