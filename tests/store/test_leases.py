@@ -130,8 +130,8 @@ async def test_a_late_owner_can_neither_advance_nor_intend(ledger: Ledger, proce
             await ledger.advance(late, patch)
     with pytest.raises(LostLease):
         await ledger.commit_intent(late, "digest")
-    assert await ledger.job(late.id) == ours
-    assert await ledger.submission(late.id) is None
+    assert await ledger.job(late.id, "local") == ours
+    assert await ledger.submission(late.id, "local") is None
 
 
 async def reviewed(ledger: Ledger, process: Process, clock: Clock) -> tuple[Job, Leases]:
@@ -150,9 +150,9 @@ async def test_a_late_owners_prediction_id_still_counts_and_ends_a_review(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     job, leases = await reviewed(ledger, process, clock)
-    await ledger.mark_delivered(job.id)
-    await ledger.write_prediction_id(job.id, "p1")
-    again = await ledger.job(job.id)
+    await ledger.mark_delivered(job.id, "local")
+    await ledger.write_prediction_id(job.id, "local", "p1")
+    again = await ledger.job(job.id, "local")
     assert (again.state, again.error, again.finished_at, again.delivered_at) == ("queued", None, None, None)
     intent = await ledger.commit_intent(await taken(leases, job), "digest")
     assert (intent.is_new, intent.prediction_id) == (False, "p1")
@@ -162,10 +162,10 @@ async def test_a_late_owners_proof_that_nothing_was_sent_still_counts_and_ends_a
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     job, leases = await reviewed(ledger, process, clock)
-    stands = await ledger.submission(job.id)
+    stands = await ledger.submission(job.id, "local")
     assert stands is not None
     await ledger.withdraw_intent(stands)
-    assert (await ledger.job(job.id)).state == "queued"
+    assert (await ledger.job(job.id, "local")).state == "queued"
     assert (await ledger.commit_intent(await taken(leases, job), "digest")).is_new
 
 
@@ -176,7 +176,7 @@ async def test_only_who_wrote_an_intent_can_take_it_back(ledger: Ledger, process
     await ledger.withdraw_intent(old)
     newer = await ledger.commit_intent(job, "digest")
     await ledger.withdraw_intent(old)
-    stands = await ledger.submission(job.id)
+    stands = await ledger.submission(job.id, "local")
     assert stands is not None
     assert stands.nonce == newer.nonce
 
@@ -303,8 +303,8 @@ async def test_giving_back_touches_no_job_that_has_ended_or_is_anothers(ledger: 
     done = await ledger.advance(done, Patch(state="failed", error={"code": "x", "message": "y"}))
     foreign = await taken(second, await new(ledger))
     await first.release_all()
-    assert await ledger.job(done.id) == done
-    assert await ledger.job(foreign.id) == foreign
+    assert await ledger.job(done.id, "local") == done
+    assert await ledger.job(foreign.id, "local") == foreign
 
 
 async def test_a_job_that_waits_for_its_next_try_is_left_until_then(
@@ -443,7 +443,7 @@ async def test_a_job_that_nobody_drives_says_since_when_and_which_key_is_missing
     job = await taken(owner, (await ledger.open(THEIRS)).job)
     await owner.renew(frozenset({job.id}))
     job = await ledger.advance(job, Patch(stage="watch", message="Running at Replicate."))
-    job = await ledger.job(job.id)
+    job = await ledger.job(job.id, "local")
     assert await other.idle_reason(job) is None, "it is driven"
     clock.now += 3600
     why = await other.idle_reason(job)

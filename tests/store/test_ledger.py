@@ -51,7 +51,7 @@ async def test_a_new_job_waits_in_its_first_stage(ledger: Ledger) -> None:
     job = await opened(ledger)
     assert (job.state, job.stage, job.plan, job.created_at) == ("queued", "prepare", JobPlan(seed=5), Clock.now)
     assert len(job.id) == 32
-    assert await ledger.job(job.id) == job
+    assert await ledger.job(job.id, "local") == job
 
 
 async def test_an_unknown_and_a_foreign_job_are_answered_alike(ledger: Ledger) -> None:
@@ -84,14 +84,14 @@ async def test_a_stage_and_its_result_are_written_together(ledger: Ledger) -> No
     patch = Patch(stage="watch", accepted=ACCEPTED, progress=0.5, message="on", outputs=(output,))
     job = await ledger.advance(job, patch)
     assert (job.stage, job.plan.seed, job.accepted, job.progress, job.message) == ("watch", 5, ACCEPTED, 0.5, "on")
-    assert await ledger.outputs(job.id) == [output]
+    assert await ledger.outputs(job.id, "local") == [output]
 
 
 async def test_writing_the_same_output_again_replaces_it(ledger: Ledger) -> None:
     job = await claimed(ledger)
     for sha256 in ("a" * 64, "b" * 64):
         await ledger.advance(job, Patch(outputs=(Output("mask", 0, Artifact(sha256, "image/png", 1)),)))
-    assert [output.artifact.sha256 for output in await ledger.outputs(job.id)] == ["b" * 64]
+    assert [output.artifact.sha256 for output in await ledger.outputs(job.id, "local")] == ["b" * 64]
 
 
 async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, database: StoreDatabase) -> None:
@@ -99,7 +99,7 @@ async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, databas
     database.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
     with pytest.raises(LostLease):
         await ledger.advance(job, Patch(stage="done", state="succeeded", stage_retries=3))
-    assert (await ledger.job(job.id)).stage_retries == 0
+    assert (await ledger.job(job.id, "local")).stage_retries == 0
 
 
 async def test_a_final_job_is_not_changed_any_more(ledger: Ledger) -> None:
@@ -121,14 +121,14 @@ async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, 
     job = await claimed(ledger)
     await ledger.commit_intent(job, "digest")
     database.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
-    await ledger.write_prediction_id(job.id, "p1")
+    await ledger.write_prediction_id(job.id, "local", "p1")
     assert database.execute("SELECT prediction_id FROM submissions") == [("p1",)]
 
 
 async def test_an_intent_with_a_prediction_is_never_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
     intent = await ledger.commit_intent(job, "digest")
-    await ledger.write_prediction_id(job.id, "p1")
+    await ledger.write_prediction_id(job.id, "local", "p1")
     await ledger.withdraw_intent(intent)
     assert (await ledger.commit_intent(job, "digest")).prediction_id == "p1"
 
@@ -148,8 +148,8 @@ async def test_cancelling_a_queued_job_ends_it_and_a_running_one_is_flagged(ledg
 
 async def test_cancelling_twice_or_too_late_changes_nothing(ledger: Ledger) -> None:
     job = await opened(ledger)
-    once = await ledger.request_cancel(job.id, None)
-    assert await ledger.request_cancel(job.id, None) == once
+    once = await ledger.request_cancel(job.id, "local")
+    assert await ledger.request_cancel(job.id, "local") == once
 
 
 async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledger) -> None:
@@ -159,7 +159,7 @@ async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledge
         ids.append((await opened(ledger)).id)
     await leases_of(ledger).claim(ids[0])
     assert [job.id for job in await ledger.jobs("local", None, 10)] == ids[::-1]
-    assert [job.id for job in await ledger.jobs(None, "running", 10)] == ids[:1]
+    assert [job.id for job in await ledger.jobs("local", "running", 10)] == ids[:1]
     assert await ledger.jobs("somebody else", None, 10) == []
     assert len(await ledger.jobs("local", None, 2)) == 2
 

@@ -135,7 +135,7 @@ async def test_money_counts_on_the_day_it_is_sent_and_is_held_until_then(ledger:
     await sent(ledger, late)
     with pytest.raises(OverBudget):
         await ledger.open(new(1.0), caps)
-    (spent,) = await ledger.spending(0)
+    (spent,) = await ledger.spending_of_all_principals(0)
     assert spent.day == "2026-01-01"
     clock.now = MIDNIGHT + 86_400
     await ledger.open(new(1.0), caps)
@@ -432,7 +432,7 @@ async def test_a_cost_in_a_unit_that_no_document_tells_is_no_money(
 ) -> None:
     async with opened(settings, segmind(said, provider.files["/out.png"])) as studio:
         await performed(studio, words(photo, "a", model="sam-v2-image"))
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.0, 0.002, True)
 
 
@@ -448,7 +448,7 @@ async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
             assert (await performed(studio, words(photo, f"object {number}"))).status == "succeeded"
         with pytest.raises(OverBudget):
             await performed(studio, words(photo, "one more"))
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (provider.posts, spent.charged) == (5, 20.0)
 
 
@@ -461,5 +461,5 @@ async def test_the_time_that_replicate_measures_is_what_its_price_is_for_unless_
     provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": metrics}]
     async with opened(settings, provider) as studio:
         assert (await performed(studio, words(photo, "a"))).status == "succeeded"
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert spent.charged == charged

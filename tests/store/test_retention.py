@@ -71,7 +71,7 @@ class House:
 
     async def told(self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded") -> Job:
         job = await self.job(outputs, state)
-        await self.ledger.mark_delivered(job.id)
+        await self.ledger.mark_delivered(job.id, "local")
         return job
 
     def count(self, table: str) -> int:
@@ -106,7 +106,7 @@ async def test_what_was_spent_stays_in_the_account(house: House) -> None:
     await house.told()
     house.clock.now += 2 * LIMIT
     await house.sweeper().sweep()
-    (spent,) = await house.ledger.spending(0)
+    (spent,) = await house.ledger.spending_of_all_principals(0)
     assert (spent.runs, spent.charged) == (1, 0.5)
 
 
@@ -117,7 +117,7 @@ async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_t
         house.clock.now += LIMIT
         await house.job(state="needs_review")  # something happens
         assert await house.sweeper().sweep() == NOTHING
-    assert (await house.ledger.outputs(job.id))[0].artifact.sha256 == kept.sha256
+    assert (await house.ledger.outputs(job.id, "local"))[0].artifact.sha256 == kept.sha256
     house.clock.now += 1
     assert await house.sweeper().sweep() == SweepResult(1, 1)
 
@@ -125,7 +125,7 @@ async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_t
 async def test_a_job_that_was_told_just_now_stays_a_while_longer(house: House) -> None:
     job = await house.job((house.keep(b"one"),))
     house.clock.now += 100 * LIMIT
-    await house.ledger.mark_delivered(job.id)
+    await house.ledger.mark_delivered(job.id, "local")
     assert await house.sweeper().sweep() == NOTHING
     house.clock.now += LIMIT + 1
     assert await house.sweeper().sweep() == SweepResult(1, 1)
@@ -377,9 +377,9 @@ async def test_a_run_stays_known_for_as_long_as_a_provider_may_list_it(house: Ho
     job = await Leases(house.database, house.clock, house.holder, Intervals()).claim(opening.job.id)
     assert job is not None
     await house.ledger.commit_intent(job, "digest")
-    await house.ledger.write_prediction_id(job.id, "p1")
+    await house.ledger.write_prediction_id(job.id, "local", "p1")
     await house.ledger.advance(job, Patch(state="succeeded"))
-    await house.ledger.mark_delivered(job.id)
+    await house.ledger.mark_delivered(job.id, "local")
     for days, known in ((1, True), (88, True), (2, False)):
         house.clock.now += days * DAY
         await house.job(state=None)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 import rotoscope.store.fencing
 import rotoscope.store.ledger
 import rotoscope.store.openings
+import rotoscope.store.overrides
 import rotoscope.store.rows
 import rotoscope.store.sqlite
 from rotoscope.contracts.arguments import GetJob, SegmentImage
@@ -179,7 +180,7 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
         if version < 3:  # the third added this and nothing else
             old.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
     database = Database(file)
-    await Quotes(database, lambda: 1.0, 600.0).record_quote("key", 2.0)
+    await Quotes(database, lambda: 1.0, 600.0).record_quote("local", "key", 2.0)
     done, watched, doubted, queued, cancelled = (f"{number:032x}" for number in range(1, 6))
     assert rows(file, "SELECT prediction_id, job_id FROM runs ORDER BY at") == [("run-a", done), ("run-b", watched)]
     given = rows(file, "SELECT job_id, sha256 FROM job_inputs ORDER BY job_id, sha256")
@@ -190,7 +191,7 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
     ledger = Ledger(database, lambda: 1_700_000_100.0)
     assert {job.id for job in await ledger.jobs("local", None, 10)} == {done, watched, doubted, queued, cancelled}
     assert await ledger.runs_of_other_jobs("replicate", ["run-a", "run-b"], watched) == {"run-a"}
-    assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
+    assert rows(file, "SELECT price, at FROM quotes") == [(2_000_000, 1.0)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
     await Database(tmp_path / "new.sqlite3").change_counter()
     assert indexes(file) == indexes(tmp_path / "new.sqlite3")
@@ -362,7 +363,7 @@ async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path:
             with write_locked(file):
                 tasks.start_soon(write)
                 for _ in range(20):
-                    assert await ledger.job(job.id) == job
+                    assert await ledger.job(job.id, "local") == job
                     assert len(await ledger.jobs("local", None, 10)) == 1
                     await database.change_counter()
                 assert not done.is_set()
@@ -423,7 +424,7 @@ async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM jobs").fetchall()
-        assert await ledger.job(job.id) == job
+        assert await ledger.job(job.id, "local") == job
         with pytest.raises(StorageFailed, match="locked"):
             await ledger.open(NEW)  # such a journal lets nobody write while somebody reads
         other.execute("ROLLBACK")
@@ -474,7 +475,7 @@ async def test_a_place_that_is_none_is_told_and_leaves_no_file_behind(
 async def test_a_ledger_in_memory_is_one_for_what_writes_and_what_reads() -> None:
     ledger = Ledger(Database("sqlite://"), lambda: 1.0)
     job = (await ledger.open(NEW)).job
-    assert await ledger.job(job.id) == job
+    assert await ledger.job(job.id, "local") == job
 
 
 async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
@@ -488,14 +489,14 @@ async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
         write_event(connection, job_id, at, kind, data)
         levels[kind] = int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
 
-    for module in (rotoscope.store.fencing, rotoscope.store.ledger, rotoscope.store.openings):
+    for module in (rotoscope.store.fencing, rotoscope.store.overrides, rotoscope.store.openings):
         monkeypatch.setattr(module, "write_event", write_and_note)
     database = Database(tmp_path / "ledger.sqlite3")
     ledger, driver = Ledger(database, lambda: 1.0), JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
     job = await Leases(database, lambda: 1.0, driver, Intervals()).claim((await ledger.open(NEW)).job.id)
     assert job is not None
     await ledger.commit_intent(job, "digest")
-    await ledger.write_prediction_id(job.id, "p1")
+    await ledger.write_prediction_id(job.id, "local", "p1")
     await ledger.advance(job, Patch(progress=0.5, event="progress"))
     assert levels == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
     assert rows(tmp_path / "ledger.sqlite3", "PRAGMA journal_mode") == [("wal",)]
@@ -534,11 +535,11 @@ async def test_a_job_that_is_on_its_way_is_not_sent_once_the_ledgers_file_is_ano
     holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
     job = await Leases(database, lambda: 1.0, holder, Intervals()).claim((await ledger.open(NEW)).job.id)
     assert job is not None
-    assert await ledger.submission(job.id) is None
+    assert await ledger.submission(job.id, "local") is None
     file.rename(tmp_path / "old")
     with pytest.raises(StorageFailed, match="removed or replaced"):
         await ledger.commit_intent(job, "digest")
-    assert await ledger.submission(job.id) is None
+    assert await ledger.submission(job.id, "local") is None
 
 
 def home_at(folder: Path, url: str | None = None) -> Settings:

@@ -215,7 +215,7 @@ class _JudgedLedger(Ledger):
         self._broken = broken
 
     def _write_fenced(self, connection: Any, job: Job, patch: Patch) -> Job:
-        before = read_job(connection, job.id)
+        before = read_job(connection, job.id, job.principal)
         written = super()._write_fenced(connection, job, patch)
         if (before.owner, before.fence, before.state) != (job.owner, job.fence, "running"):
             self._broken.append(f"{job.owner}/{job.fence} wrote over {before.owner}/{before.fence} ({before.state})")

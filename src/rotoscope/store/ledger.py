@@ -128,7 +128,7 @@ class Ledger:
         """
 
         def write(connection: Connection) -> Job:
-            advanced = write_fenced(connection, job, patch, self._clock())
+            advanced = self._write_fenced(connection, job, patch)
             for output in patch.outputs:
                 write_output(connection, job.id, output, self._clock())
             if advanced.state == "needs_review" and advanced.stage == "submit":
@@ -181,7 +181,7 @@ class Ledger:
         now, nonce = self._clock(), secrets.token_hex(8)
 
         def write(connection: Connection) -> Submission | None:
-            held = write_fenced(connection, job, Patch(event="intended"), self._clock())
+            held = self._write_fenced(connection, job, Patch(event="intended"))
             stands = read_submission(connection, job.id)
             if stands is not None or held.cancel_requested:
                 return stands
@@ -226,7 +226,7 @@ class Ledger:
                 connection, job, usd, per_day, now
             ):
                 return False
-            write_fenced(connection, job, retry_patch, self._clock())
+            self._write_fenced(connection, job, retry_patch)
             delete_intent(connection, intent)
             return True
 
@@ -382,6 +382,9 @@ class Ledger:
         Unscoped: for the operator, who pays.
         """
         return await self._database.transact(lambda connection: spending(connection, since), writes=False)
+
+    def _write_fenced(self, connection: Connection, job: Job, patch: Patch) -> Job:
+        return write_fenced(connection, job, patch, self._clock())
 
     def _leave_review_if_resolved(self, connection: Connection, job: Job) -> Job:
         """A doubt that was settled in the last moment, by the request's author, is none."""
