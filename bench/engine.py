@@ -29,7 +29,7 @@ from rotoscope.providers.polling import PollSlot
 from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.store.database import Database
-from rotoscope.store.job_data import JobPlan
+from rotoscope.store.job_data import JobPlan, MeasuredResult
 from rotoscope.store.records import NewJob
 from rotoscope.studio.studio import Studio
 from rotoscope.workers.limits import WorkLimits
@@ -71,7 +71,7 @@ class NoDecoders:
     """Measures nothing: what a worker costs is no part of a job's own overhead."""
 
     async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: WorkLimits) -> Result:
-        return cast("Result", FinishResult({"masks": []}, (), ()))
+        return cast("Result", FinishResult(MeasuredResult(masks=()), (), ()))
 
     def warm(self) -> None:
         """Nothing is to be started."""

@@ -86,7 +86,7 @@ def test_what_could_not_be_fetched_in_all_that_time_is_told_and_can_be_taken_up(
 
 def test_the_provider_is_asked_anew_for_an_address_that_is_over(scene: Scene) -> None:
     process, fresh = scene.process(), OUT.replace("mask", "fresh")
-    fetched: list[str] = []
+    fetched: list[float] = []
 
     def on_fetch(now: float) -> Any:
         scene.provider.address = fresh
@@ -117,7 +117,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, time
     """A fault in a stage, for some times."""
     from rotoscope.jobs import lifecycle as machine
 
-    left, work = list(range(times)), machine._STAGE_FUNCTIONS[stage]  # type: ignore[index]
+    left, work = list(range(times)), machine._STAGE_FUNCTIONS[stage]
 
     async def stumble(rooms: Any, job: Job, grip: Any) -> Any:
         if left:
@@ -125,7 +125,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, time
             raise error
         return await work(rooms, job, grip)
 
-    monkeypatch.setitem(machine._STAGE_FUNCTIONS, stage, stumble)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, stage, stumble)
     return left
 
 

@@ -439,7 +439,7 @@ async def test_a_film_with_its_defaults_named_is_the_film_without(studio: Studio
         return (await begun(studio, asked, tool="generate_video")).job.id
 
     assert len({await opened(**more) for more in FILMS}) == 1
-    others = [
+    others: list[dict[str, Any]] = [
         {"duration": 6},
         {"resolution": "480p"},
         {"generate_audio": False},
@@ -518,7 +518,7 @@ async def test_two_calls_of_a_tool_in_other_words_pay_once(
             with anyio.fail_after(30):
                 answer = await client.call_tool(name, arguments)
             assert answer.structured_content is not None, answer
-            return answer.structured_content
+            return dict(answer.structured_content)
 
         planned = (await call(**first, **{medium: str(photo)}, dry_run=True))["planned_input"]
         link = next(value for value in planned.values() if "artifact://" in str(value))

@@ -26,7 +26,7 @@ from world import ACCEPTED, MODEL, UNACCEPTED, VERSION, Plan, Run, SimulatedWire
 
 from rotoscope.errors import OverBudget, RotoscopeError, StorageFailed
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.providers.dialects import Replicate
+from rotoscope.providers.dialects.replicate import Replicate
 from rotoscope.providers.states import Call
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.money import Caps
@@ -216,7 +216,7 @@ class Laws(RuleBasedStateMachine):
         free = json.loads(row["data"]).get("charged") is False
         if free or row["cancel_requested"] or row["told_again_at"] is not None:
             return False
-        return 0 <= self.time.wall() - row["delivered_at"] <= REDELIVERY_SECONDS
+        return bool(0 <= self.time.wall() - row["delivered_at"] <= REDELIVERY_SECONDS)
 
     @precondition(lambda self: len(self.world.strangers()) < 4)
     @rule(subject=st.sampled_from(["cat", "dog"]), lasts=st.sampled_from([1.0, 60.0]))

@@ -64,7 +64,15 @@ class Lister:
 
     def run(self, name: str, *, ended: bool) -> dict[str, Any]:
         output = {"img": OUT, "response": "Sure, [SEG]."} if ended else None
-        known = {"id": name, "model": MODEL, "version": "v", "logs": "", "error": None, "metrics": {}, "urls": {}}
+        known: dict[str, Any] = {
+            "id": name,
+            "model": MODEL,
+            "version": "v",
+            "logs": "",
+            "error": None,
+            "metrics": {},
+            "urls": {},
+        }
         return {**known, "status": "succeeded" if ended else "processing", "output": output}
 
     def listed(self, query: dict[str, list[str]]) -> Any:

@@ -72,7 +72,8 @@ async def test_a_ledger_that_fails_during_the_search_is_waited_for_and_no_person
     opened: Open, settings: Settings, photo: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the list shows needs nobody's review: the job is left as it is, and taken up again after its lease."""
-    lossy, reading, failed = Lossy("replicate", picture), Ledger.submission, []
+    lossy, reading = Lossy("replicate", picture), Ledger.submission
+    failed: list[str] = []
 
     async def once_broken(self: Ledger, job_id: str) -> Submission | None:
         if lossy.posts and not failed:
@@ -203,7 +204,7 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
             lossy.rows[0] = ("prediction-0", given)
             return 502, {}
 
-        lossy.accepted = swallowed
+        monkeypatch.setattr(lossy, "accepted", swallowed)
         second = await performed(studio, asked("replicate", photo, overlay=False))
         with pytest.raises(InvalidInput, match="another job"):
             await studio.context.ledger.resolve_review(second.job_id, "local", "prediction-0")

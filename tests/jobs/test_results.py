@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import av
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
@@ -282,7 +283,7 @@ def clip(tmp_path: Path) -> Path:
         stream = container.add_stream("libx264", rate=8)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for level in range(8):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (level * 20,) * 3))
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level * 20, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path

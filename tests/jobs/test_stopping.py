@@ -1,10 +1,10 @@
 """A cancel and a deadline are wishes: the run is watched to its end, and its end is the provider's word."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scripted_run import Scene, reply, staged
+from scripted_run import Answer, Scene, reply, staged
 from simulated import EPOCH
 
 from rotoscope.errors import ReplyLost, Unreachable
@@ -20,7 +20,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield found
 
 
-def away(begin: float, end: float) -> object:
+def away(begin: float, end: float) -> Callable[[float], Answer]:
     """The network, between two moments."""
     return lambda now: Unreachable("No route.", hint="") if begin <= now < end else None
 
@@ -33,7 +33,7 @@ def away(begin: float, end: float) -> object:
     ],
     ids=["404", "409", "401", "403", "400", "503", "500", "429", "unreachable", "lost"],
 )  # fmt: skip
-def test_a_cancel_that_is_not_taken_ends_nothing_and_the_result_is_kept(scene: Scene, answer: object) -> None:
+def test_a_cancel_that_is_not_taken_ends_nothing_and_the_result_is_kept(scene: Scene, answer: Answer) -> None:
     scene.provider.ends, scene.provider.on_cancel = 120.0, lambda _: answer
     process = scene.process()
     job_id = scene.begin(process)

@@ -87,14 +87,14 @@ async def test_what_a_fault_has_stopped_goes_on_when_a_process_begins(
     async def stumble(*_: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", stumble)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", stumble)
     async with opened(settings, provider) as studio:
         first = await asked(studio, photo)
     assert first.error is not None
     assert (first.status, first.error.code) == ("needs_review", "internal")
     with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         ledger.execute("UPDATE jobs SET state = ?, finished_at = finished_at - 60", (state,))
-    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", fetch)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", fetch)
     async with opened(settings, provider) as studio:
         with anyio.fail_after(20):
             while (job := await studio.job(first.job_id, "local")).state != "succeeded":

@@ -115,8 +115,8 @@ async def test_a_generated_video_comes_with_its_facts_a_poster_and_a_filmstrip(s
 
 
 async def test_a_seed_is_drawn_and_shown_also_when_the_user_asks_for_any(studio: Studio, provider: Any) -> None:
-    for given in ({}, {"seed": -1}):
-        result = await done(studio, GenerateVideo(prompt="a", **given))
+    for given in (GenerateVideo(prompt="a"), GenerateVideo(prompt="a", seed=-1)):
+        result = await done(studio, given)
         assert result.seed is not None
         assert result.seed >= 0
         assert provider.inputs[-1]["seed"] == result.seed
@@ -392,7 +392,8 @@ async def test_a_result_at_an_address_that_is_not_dialled_is_told_with_it(
 async def test_a_disk_that_fills_up_during_a_download_is_waited_out(
     studio: Studio, provider: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opening, failures = anyio.open_file, [1, 2, 3, 4]
+    opening: Any = anyio.open_file
+    failures = [1, 2, 3, 4]
 
     async def open_file(file: Any, mode: str = "r", *more: Any) -> Any:
         if mode == "wb" and failures:
@@ -561,8 +562,9 @@ async def test_a_mask_is_read_by_its_colours_through_the_whole_way(studio: Studi
     deep = Image.fromarray((1 - numbered).astype(np.uint16) * np.uint16(256))
     hidden = red.copy()
     hidden.putpalette([255, 0, 0, 255, 255, 255])
-    for name, image, saved in (("red", red, {}), ("deep", deep, {}), ("hidden", hidden, {"transparency": 1})):
-        image.save(home / f"{name}.png", **saved)
+    hidden.info["transparency"] = 1
+    for name, image in (("red", red), ("deep", deep), ("hidden", hidden)):
+        image.save(home / f"{name}.png")
         most, warnings = await shares(studio, video, home / f"{name}.png")
         assert most == SQUARE, name
         assert not any("ground" in warning for warning in warnings), name

@@ -42,7 +42,7 @@ async def test_the_time_before_the_server_was_there_counts(
 
     async def lines() -> AsyncIterator[bytes]:
         set_arrival_time(time.monotonic() - 46)
-        asked = [(method, {}) for method in opening]
+        asked: list[tuple[str, dict[str, Any]]] = [(method, {}) for method in opening]
         asked.append(("tools/call", {"name": "segment_image", "arguments": {"image": str(photo), "box": BOX}}))
         for number, (method, params) in enumerate(asked):
             message = {"jsonrpc": "2.0", "id": number, "method": method, "params": {**params, "_meta": ENVELOPE}}

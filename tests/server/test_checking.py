@@ -66,7 +66,7 @@ async def connected(server: MCPServer[LazyStudio]) -> AsyncIterator[Client]:
 
 def said(answer: CallToolResult) -> dict[str, Any]:
     assert answer.structured_content is not None, answer.content
-    return answer.structured_content
+    return dict(answer.structured_content)
 
 
 async def test_a_client_that_cannot_wait_for_the_check_is_told_to_call_again_and_pays_once(

@@ -120,7 +120,7 @@ async def test_anything_but_a_plain_yes_spends_nothing_and_opens_no_job(
 ) -> None:
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         nothing_begun(sandbox, await call(client, "segment_image", dear))
-        assert (await call(client, "list_jobs", {})).structured_content["jobs"] == []  # type: ignore[index]
+        assert (await call(client, "list_jobs", {})).structured_content["jobs"] == []
 
 
 @ERAS

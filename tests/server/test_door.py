@@ -43,7 +43,7 @@ class Studio:
 async def test_jobs_that_are_left_at_any_time_are_taken_up_without_a_call(seen: tuple[bool, ...], looks: int) -> None:
     """Later than at the start it takes two looks: what was opened a moment ago elsewhere is not left."""
     studio, see = Studio(), Looks(*seen)
-    door = LazyStudio(lambda *_: studio, see, check_seconds=0.01)  # type: ignore[arg-type, return-value]
+    door = LazyStudio(lambda *_: studio, see, check_seconds=0.01)  # type: ignore[arg-type]
     with anyio.fail_after(30):
         async with door.lifespan():
             await studio.begun.wait()
@@ -52,7 +52,7 @@ async def test_jobs_that_are_left_at_any_time_are_taken_up_without_a_call(seen: 
 
 async def test_where_nothing_was_left_nothing_is_loaded() -> None:
     see, opened = Looks(False, True, False), []
-    door = LazyStudio(lambda *given: opened.append(given), see, check_seconds=0.01)  # type: ignore[arg-type, func-returns-value]
+    door = LazyStudio(lambda *given: opened.append(given), see, check_seconds=0.01)  # type: ignore[arg-type]
     with anyio.fail_after(30):
         async with door.lifespan():
             await anyio.to_thread.run_sync(see.enough.wait)

@@ -71,8 +71,8 @@ def results(draw: st.DrawFn) -> JobResult:
         fields["segments"] = [Segment(phrase=text[:9], start=0, end=len(text[:9]), mask=n) for n in range(number)]
     if shape in (VideoResult, AnyResult):
         facts = {"duration_seconds": 5.0, "frame_rate": 24.0, "frames": 120, "has_audio": True, "codec": "h264"}
-        fields["video"] = VideoFile(**media(9002, source), **facts)
-    return shape(**fields)
+        fields["video"] = VideoFile.model_validate({**media(9002, source), **facts})
+    return shape.model_validate(fields)
 
 
 def text_of(answer: CallToolResult) -> str:

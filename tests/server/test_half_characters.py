@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Halving:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         halved = "/requests/" in scope["path"]
 
-        async def changed(message: dict[str, Any]) -> None:
+        async def changed(message: MutableMapping[str, Any]) -> None:
             if halved and message["type"] == "http.response.start":
                 message = {**message, "headers": [one for one in message["headers"] if one[0] != b"content-length"]}
             elif halved and b".png" in message.get("body", b""):

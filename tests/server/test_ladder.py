@@ -164,7 +164,7 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
             answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
             again = await client.call_tool(
                 "get_job",
-                {"job_id": answer.structured_content["job_id"], "wait_seconds": 45},  # type: ignore[index]
+                {"job_id": answer.structured_content["job_id"], "wait_seconds": 45},
             )
     assert waits == [row["inline_seconds"], asking]
     for one in (answer, again):

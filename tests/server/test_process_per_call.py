@@ -26,7 +26,7 @@ async def call(server: MCPServer[LazyStudio], tool: str, arguments: dict[str, An
         async with Client(server) as client:
             answer = await client.call_tool(tool, arguments)
     assert answer.structured_content is not None
-    return answer.structured_content
+    return dict(answer.structured_content)
 
 
 @pytest.mark.parametrize(("tool", "asked"), [("segment_image", {"box": BOX}), ("generate_video", FILM)])

@@ -35,7 +35,7 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
         answer = await client.call_tool(tool, arguments)
     assert not answer.is_error, text_of(answer)
     assert answer.structured_content is not None
-    return answer.structured_content
+    return dict(answer.structured_content)
 
 
 async def test_a_box_gives_a_mask_of_the_photos_size(client: Client, photo: Path) -> None:

@@ -30,7 +30,7 @@ async def called(client: Client, tool: str, **arguments: Any) -> CallToolResult:
 async def segmented(client: Client, photo: Path) -> dict[str, Any]:
     found = (await called(client, "segment_image", image=str(photo), box=BOX)).structured_content
     assert found is not None
-    return found
+    return dict(found)
 
 
 def shown(answer: CallToolResult) -> Image.Image:

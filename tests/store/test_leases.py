@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from intents import intent_of
 from store_database import StoreDatabase
 
 from rotoscope.jobs.progress import estimate_progress
@@ -117,7 +118,7 @@ async def test_a_wish_to_cancel_is_heard_by_the_owner_alone(ledger: Ledger, proc
     first, second = process("a"), process("b")
     wanted, other = [await taken(first, await new(ledger)) for _ in range(2)]
     await ledger.request_cancel(wanted.id, "local")
-    assert (await first.cancel_requests(), await second.cancel_requests()) == ({wanted.id}, frozenset())
+    assert (await first.cancel_requests(), await second.cancel_requests()) == (frozenset({wanted.id}), frozenset())
     assert (await first.renew(frozenset({wanted.id, other.id}))).cancel_requests == {wanted.id}
 
 
@@ -141,7 +142,7 @@ async def reviewed(ledger: Ledger, process: Process, clock: Clock) -> tuple[Job,
     clock.now += TEMPO.lease + 1
     leases = process("b")
     second = await taken(leases, first)
-    assert not (await ledger.commit_intent(second, "digest")).is_new
+    assert not (await intent_of(ledger, second)).is_new
     error = {"code": "submit_unknown", "message": "Nobody knows.", "hint": "Look."}
     return await ledger.advance(second, Patch(state="needs_review", error=error)), leases
 
@@ -154,7 +155,7 @@ async def test_a_late_owners_prediction_id_still_counts_and_ends_a_review(
     await ledger.write_prediction_id(job.id, "local", "p1")
     again = await ledger.job(job.id, "local")
     assert (again.state, again.error, again.finished_at, again.delivered_at) == ("queued", None, None, None)
-    intent = await ledger.commit_intent(await taken(leases, job), "digest")
+    intent = await intent_of(ledger, await taken(leases, job))
     assert (intent.is_new, intent.prediction_id) == (False, "p1")
 
 
@@ -166,15 +167,15 @@ async def test_a_late_owners_proof_that_nothing_was_sent_still_counts_and_ends_a
     assert stands is not None
     await ledger.withdraw_intent(stands)
     assert (await ledger.job(job.id, "local")).state == "queued"
-    assert (await ledger.commit_intent(await taken(leases, job), "digest")).is_new
+    assert (await intent_of(ledger, await taken(leases, job))).is_new
 
 
 async def test_only_who_wrote_an_intent_can_take_it_back(ledger: Ledger, process: Process) -> None:
     leases = process("a")
     job = await taken(leases, await new(ledger))
-    old = await ledger.commit_intent(job, "digest")
+    old = await intent_of(ledger, job)
     await ledger.withdraw_intent(old)
-    newer = await ledger.commit_intent(job, "digest")
+    newer = await intent_of(ledger, job)
     await ledger.withdraw_intent(old)
     stands = await ledger.submission(job.id, "local")
     assert stands is not None

@@ -15,6 +15,7 @@ from store_database import StoreDatabase
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
+from rotoscope.providers.http.messages import Json
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.job_data import JobPlan, run_cost
 from rotoscope.store.job_json import read_job_data
@@ -217,7 +218,7 @@ def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimat
 
 @pytest.mark.parametrize("absurd", [0, 0.0, 1e-9, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
 def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None:
-    data = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
+    data: Json = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
     assert settlement("succeeded", run_cost(read_job_data(data))) == Settlement(200_000, 0.2)
 
 

@@ -33,7 +33,7 @@ def statements_of_modules() -> dict[str, ClauseElement]:
     for module in pkgutil.iter_modules([str(FOLDER)]):
         for name, value in vars(importlib.import_module(f"rotoscope.store.{module.name}")).items():
             for n, one in enumerate(value if isinstance(value, list | tuple) else [value]):
-                if isinstance(one, Executable) and isinstance(one, ClauseElement) and not isinstance(one, Table):
+                if isinstance(one, ClauseElement) and isinstance(one, Executable):
                     found[f"{module.name}.{name}[{n}]"] = one
     return found
 

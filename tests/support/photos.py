@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["MEDIA", "PHOTO", "as_jpeg", "draw_photo", "mask_png"]
+__all__ = ["MEDIA", "PHOTO", "as_jpeg", "draw_photo", "mask_png", "pixel_at"]
 
 _TOP = Path(__file__).parents[2]
 PHOTO = _TOP / "src" / "rotoscope" / "assets" / "astronaut.jpg"
@@ -35,3 +35,10 @@ def mask_png(size: tuple[int, int] = (512, 512)) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
+
+
+def pixel_at(image: Image.Image, place: tuple[float, float]) -> tuple[int, ...]:
+    """The colour of a pixel of a picture with several channels; the place in shares of its width and height."""
+    found = image.getpixel((int(place[0] * image.width), int(place[1] * image.height)))
+    assert isinstance(found, tuple)
+    return found

@@ -20,7 +20,7 @@ SAM2 = "fal-ai/sam2/image"
 def fal(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClient]:
     """fal's client, pointed at the sandbox, without its pauses between attempts."""
     monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{address}/")
-    monkeypatch.setattr(fal_client.client.time, "sleep", lambda _: None)
+    monkeypatch.setattr("fal_client.client.time.sleep", lambda _: None)
     client = fal_client.SyncClient(key="test:key", default_timeout=5)
     yield client
     client._client.close()
