@@ -113,7 +113,7 @@ def test_time_that_was_waited_for_an_output_counts_over_restarts(scene: Scene) -
     assert scene.job(process, job_id).state == "failed"
 
 
-def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, times: int) -> list[int]:
+def breaking(monkeypatch: pytest.MonkeyPatch, stage: Any, error: Exception, times: int) -> list[int]:
     """A fault in a stage, for some times."""
     from rotoscope.jobs import lifecycle as machine
 

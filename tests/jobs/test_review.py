@@ -200,8 +200,11 @@ async def test_a_page_of_html_is_no_list_in_which_the_run_is_not(
     opened: Open, settings: Settings, lossy: Lossy, photo: Path, wire: str
 ) -> None:
     """What is not recognised as a list must not make a person say that nothing was charged."""
-    given: dict[str, dict[str, Any]] = {"replicate": {}, "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
-             "segmind": {"model": "sam-v2-image"}}  # fmt: skip
+    given: dict[str, dict[str, Any]] = {
+        "replicate": {},
+        "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
+        "segmind": {"model": "sam-v2-image"},
+    }
     lossy.wire, lossy.lists = wire, "portal"
     async with opened(settings, lossy) as studio:
         result = await performed(studio, words(photo, **given[wire]))

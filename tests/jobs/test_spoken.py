@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 Open = Callable[..., AbstractAsyncContextManager[Studio]]
 Replicate = Any  # the scripted provider of conftest
 SECRET = "s3cr3t/9c1b7a6f5e4d"
-KEYS = {
+KEYS: dict[str, tuple[str, str, str, dict[str, Any], str]] = {
     "replicate": ("REPLICATE", "REPLICATE_API_TOKEN", f"r8_{SECRET}", {"instruction": "the astronaut"}, ""),
     "fal": ("FAL", "FAL_KEY", f"0f4d2c1e-key-id:{SECRET}", {"points": [{"x": 220, "y": 100}]}, "fal-ai/sam2/image"),
     "segmind": ("SEGMIND", "SEGMIND_API_KEY", f"SG_{SECRET}", {"points": [{"x": 220, "y": 100}]}, "sam-v2-image"),
@@ -76,16 +76,16 @@ class Echo:
             await self.say(send, {"type": "http.response.start", "status": self.status, "headers": []}, body)
             return
         begun: dict[str, Any] = {}
-        body = bytearray()
+        parts: list[bytes] = []
 
         async def keep(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 begun.update(message)
             else:
-                body.extend(message.get("body", b""))
+                parts.append(message.get("body", b""))
 
         await self.app(scope, receive, keep)
-        await self.say(send, begun, bytes(body))
+        await self.say(send, begun, b"".join(parts))
 
     async def say(self, send: Any, begun: dict[str, Any], body: bytes) -> None:
         kept = [(name, value) for name, value in begun["headers"] if name.lower() != b"content-length"]

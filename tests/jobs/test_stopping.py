@@ -112,7 +112,7 @@ def test_a_cancel_survives_its_process(scene: Scene) -> None:
 @pytest.mark.parametrize("hours", [0.2, 0.9])
 def test_a_network_that_is_away_past_the_deadline_ends_nothing(scene: Scene, hours: float) -> None:
     end = 10 + hours * 3600
-    scene.provider.on_ask = scene.provider.on_cancel = away(10, end)  # type: ignore[assignment]
+    scene.provider.on_ask = scene.provider.on_cancel = away(10, end)
     process = scene.process()
     job_id = scene.begin(process)
     scene.time.run(end - 20)
@@ -125,7 +125,7 @@ def test_a_network_that_is_away_past_the_deadline_ends_nothing(scene: Scene, hou
 def test_a_run_that_cannot_be_asked_about_until_its_result_is_surely_gone_has_failed_and_can_be_taken_up(
     scene: Scene,
 ) -> None:
-    scene.provider.on_ask = scene.provider.on_cancel = away(10, 3 * 3600)  # type: ignore[assignment]
+    scene.provider.on_ask = scene.provider.on_cancel = away(10, 3 * 3600)
     process = scene.process()
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 2 * 3600)

@@ -196,7 +196,7 @@ async def test_the_first_word_comes_while_media_are_checked(
     """The check goes on only once it has been told of."""
     told: list[tuple[float, str]] = []
 
-    async def hear(progress: float, _: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
         told.append((progress, message or ""))
         checking.through.set()
 

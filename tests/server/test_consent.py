@@ -388,7 +388,7 @@ async def test_a_question_that_nobody_answers_ends_with_the_patience_of_its_clie
 ) -> None:
     asked, let = anyio.Event(), anyio.Event()
 
-    async def late(_: ClientRequestContext, __: ElicitRequestParams) -> ElicitResult:
+    async def late(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         asked.set()
         await let.wait()
         return ElicitResult(action="accept", content={"spend": True})

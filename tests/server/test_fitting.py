@@ -43,7 +43,8 @@ def mask(n: int, label: str, source: str | None) -> Mask:
 
 @st.composite
 def results(draw: st.DrawFn) -> JobResult:
-    shape = draw(st.sampled_from([SegmentResult, DescribeResult, VideoResult, AnyResult]))
+    shapes: list[type[JobResult]] = [SegmentResult, DescribeResult, VideoResult, AnyResult]
+    shape = draw(st.sampled_from(shapes))
     source = draw(st.one_of(st.none(), st.integers(0, 3000).map(lambda n: "https://host.example/" + "a" * n)))
     fields: dict[str, Any] = {
         "job_id": "0123456789abcdef0123456789abcdef",

@@ -174,7 +174,7 @@ async def test_cancelling_what_was_not_sent_frees_the_money(ledger: Ledger) -> N
     await ledger.open(new(1.0), caps)
 
 
-SECOND = {"unit": "run_second", "usd": 0.01}
+SECOND: dict[str, Json] = {"unit": "run_second", "usd": 0.01}
 RUN = {"unit": "run", "usd": 0.002}
 
 

@@ -44,7 +44,7 @@ async def open_job(
     studio: Studio, arguments: Arguments, principal: str = "local", tool: str = "segment_image"
 ) -> OpenResult:
     """Start a call: a new job, or the open one that it joins."""
-    opening = await studio.start(tool, arguments, principal)
+    opening = await studio.start(await studio.plan(tool, arguments, principal))
     assert isinstance(opening, OpenResult)
     return opening
 
