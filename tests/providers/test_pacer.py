@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.providers.http.messages import HttpCall, Reply
-from rotoscope.providers.polling import MAX_REQUESTS_PER_SECOND, Pacer, PollSlot, RateLimiter
+from rotoscope.providers.http.outgoing import MAX_REQUESTS_PER_SECOND, RateLimiter
+from rotoscope.providers.polling import Pacer, PollSlot
 from rotoscope.providers.recent import RunRow
 from rotoscope.providers.states import Open, Ready, Ticket, Waiting
 
@@ -49,6 +50,7 @@ class Follower:
 
     def __post_init__(self) -> None:
         self.pacer = Pacer(self.clock)
+        self.limiter = RateLimiter(self.clock)
         self.due: list[tuple[float, int, str]] = []
         self.runs: dict[str, tuple[Run, PollSlot, ExitStack]] = {}
 
@@ -70,7 +72,7 @@ class Follower:
         while self.due and self.due[0][0] <= end:
             at, _, name = heapq.heappop(self.due)
             self.clock.now = max(self.clock.now, at)
-            self.clock.now += self.pacer.limiter.reserve_turn()
+            self.clock.now += self.limiter.reserve_turn()
             run, _, leaving = self.runs[name]
             self.asked_at.append(self.clock.now)
             run.questions += 1

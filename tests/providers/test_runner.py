@@ -220,6 +220,18 @@ async def test_an_upload_in_two_steps_makes_both(parcel: UploadFile) -> None:
     assert [(call.method, call.with_key) for call in provider.asked] == [("POST", True), ("PUT", False)]
 
 
+async def test_a_large_upload_is_sent_in_parts_and_joined_by_the_replies_to_them() -> None:
+    """As the official npm client does above 90 MB."""
+    large = UploadFile(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
+    place = {"upload_url": "https://signed.example/up?sig=1", "file_url": "https://v3.fal.media/f"}
+    parts = [{"partNumber": n, "etag": f"e{n}"} for n in range(1, 11)]
+    provider = Provider([Reply(200, {}, json.dumps(body).encode()) for body in (place, *parts, {})], "fal")
+    assert await provider.runner.upload(large) == "https://v3.fal.media/f"
+    assert provider.asked[-1].url == "https://signed.example/up/complete?sig=1"
+    assert provider.asked[-1].json == {"parts": parts}
+    assert [call.with_key for call in provider.asked] == [True] + 11 * [False]
+
+
 async def test_an_upload_is_free_and_tried_three_times(parcel: UploadFile) -> None:
     provider = Provider([ReplyLost("x"), Reply(503), ReplyLost("x")])
     with pytest.raises(ProviderDown):

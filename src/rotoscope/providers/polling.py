@@ -3,8 +3,7 @@
 The pacer: how often all the runs that are followed at one provider, in this process, are asked about together.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,11 +12,9 @@ from rotoscope.providers.recent import RunRow
 from rotoscope.providers.states import Open, Ready, Ticket
 
 __all__ = [
-    "MAX_REQUESTS_PER_SECOND",
     "Pacer",
     "PollSlot",
     "ProviderPacers",
-    "RateLimiter",
     "poll_pause",
     "stretch_factor",
 ]
@@ -82,10 +79,6 @@ def _clamp_pause(seconds: float, elapsed: float) -> float:
     return min(max(seconds, floor), MAX_PAUSE)
 
 
-MAX_REQUESTS_PER_SECOND = 40.0
-"""Questions a second to one provider, of all kinds. Replicate takes 50 a second (its "Rate limits")."""
-
-_BURST = 4.0  # questions that may follow each other at once, within `MAX_REQUESTS_PER_SECOND`
 _TARGET_PER_SECOND = (
     32.0  # questions a second that the pauses aim at: closer to the limit, a queue would grow before it
 )
@@ -97,42 +90,6 @@ _LISTED_RUNS_PER_SECOND = 10.0  # questions about such runs, together
 _WALK_REST_FACTOR = 2.0  # as a walk took is waited for the next one, at least
 _MAX_PAGES_PER_SECOND = 8.0  # of lists, at most
 _GOLDEN_RATIO = 0.618034  # the golden ratio: however many have come, the next one falls into the widest gap
-
-
-class RateLimiter:
-    """A token bucket: no more than `MAX_REQUESTS_PER_SECOND` in any second, first come, first served.
-
-    Args:
-        clock: seconds of a clock that never goes back.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._interval = 1 / (MAX_REQUESTS_PER_SECOND - _BURST)
-        self._next_at = 0.0
-        self._request_times = deque((-1.0,) * int(MAX_REQUESTS_PER_SECOND), int(MAX_REQUESTS_PER_SECOND))
-
-    async def wait_turn(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Wait for the next turn that nobody else has. Where there is no need to wait, nobody else gets to run."""
-        seconds = self.reserve_turn()
-        if seconds > 0:
-            await sleep(seconds)
-        # Who sleeps may wake late, and then together with others.
-        if (late := self._request_times[0] + 1 - self._clock()) > 0:
-            await sleep(late)
-        self._request_times.append(self._clock())
-
-    def reserve_turn(self) -> float:
-        """Take the next turn; in how many seconds it comes."""
-        now = self._clock()
-        turn = max(self._next_at - (_BURST - 1) * self._interval, now)
-        self._next_at = max(self._next_at, now) + self._interval
-        return turn - now
-
-    def count_request(self) -> None:
-        """Count what cannot wait; others then wait for longer."""
-        self.reserve_turn()
-        self._request_times.append(self._clock())
 
 
 @dataclass(slots=True, eq=False)
@@ -206,13 +163,9 @@ class Pacer:
     """
 
     clock: Callable[[], float]
-    limiter: RateLimiter = field(init=False)
     slots: dict[str, PollSlot] = field(default_factory=dict)
     pages_per_second: float = 0.0
     _join_count: int = 0
-
-    def __post_init__(self) -> None:
-        self.limiter = RateLimiter(self.clock)
 
     @contextmanager
     def join(self, ticket: Ticket, question: HttpCall, accepted_at: float) -> Iterator[PollSlot]:

@@ -1,7 +1,7 @@
 """The runner: starts a prediction once and follows it to its end. The only loop that asks."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import anyio
@@ -238,7 +238,7 @@ class Runner:
         shown = self.dialect.read_row(reply.json(), call) if reply.is_success else None
         return shown if shown is not None and shown.ticket.id == prediction_id else None
 
-    async def upload(self, parcel: UploadFile) -> str:
+    async def upload(self, file: UploadFile) -> str:
         """Bring a file to the provider; the URL it is read from. Uploads are free, so they are tried again.
 
         Raises:
@@ -247,23 +247,22 @@ class Runner:
         """
         for tries_left in reversed(range(_UPLOAD_TRIES)):
             try:
-                return await self._upload_once(parcel)
+                return await self._upload_once(file)
             except (ProviderDown, Busy) as error:
                 if not tries_left:
                     raise
                 await self.sleep(min(_next_pause(0.0, error), _MAX_POLL_PAUSE))
         raise AssertionError  # the last try returns or raises
 
-    async def _upload_once(self, parcel: UploadFile) -> str:
-        first = self.dialect.upload(parcel)
+    async def _upload_once(self, file: UploadFile) -> str:
+        first = self.dialect.upload(file)
         if first is None:
             raise InvalidInput("This provider takes no files.", hint="Give a public https URL instead.")
-        placement = self.dialect.read_upload(await self.send(first), parcel)
-        replies = [await self._send_part(part) for part in placement.parts]
-        closing = placement.completion_call(replies)
-        if closing is not None:
-            await self._send_part(closing)
-        return placement.url
+        plan = self.dialect.read_upload(await self.send(first), file)
+        replies = [await self._send_part(part) for part in plan.parts]
+        if plan.complete is not None:
+            await self._send_part(replace(plan.complete, json={"parts": [reply.fields() for reply in replies]}))
+        return plan.url
 
     async def _send_part(self, part: HttpCall) -> Reply:
         reply = await self.send(part)

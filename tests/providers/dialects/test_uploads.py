@@ -113,11 +113,9 @@ def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_what_they_were_ans
     assert [part.span for part in placement.parts] == [(n * 10_000_000, 10_000_000) for n in range(10)]
     assert placement.parts[1].url == "https://signed.example/up/2?sig=1"
     assert not any(part.with_key for part in placement.parts)
-    replies = [Reply(200, {}, json.dumps({"partNumber": n, "etag": f"e{n}"}).encode()) for n in (1, 2)]
-    closing = placement.completion_call(replies)
-    assert closing is not None
-    assert closing.url == "https://signed.example/up/complete?sig=1"
-    assert closing.json == {"parts": [{"partNumber": 1, "etag": "e1"}, {"partNumber": 2, "etag": "e2"}]}
+    assert placement.complete is not None
+    assert placement.complete.url == "https://signed.example/up/complete?sig=1"
+    assert not placement.complete.with_key
 
 
 def test_only_fal_tells_of_changes_by_a_stream():

@@ -10,8 +10,8 @@ from recorder import Recorder
 from rotoscope.errors import ReplyLost, SlowHost
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.providers.dialects import DIALECTS
-from rotoscope.providers.http.bodies import MIN_BYTES_PER_SECOND, require_minimum_speed, stream_lines
 from rotoscope.providers.http.client import ProviderAccess, Wire
+from rotoscope.providers.http.downloads import MIN_BYTES_PER_SECOND, require_minimum_speed, stream_lines
 from rotoscope.providers.http.messages import ECHO_BYTES, REPLY_BYTES, HttpCall, Reply
 from rotoscope.providers.recent import MAX_ROWS
 from rotoscope.providers.states import Call

@@ -12,8 +12,8 @@ import pytest
 from rotoscope.errors import ReplyLost, StorageFailed, Unreachable, UnsafeSource
 from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
+from rotoscope.providers.http.outgoing import CountdownTiming
 from rotoscope.providers.http.proxies import ProxySettings
-from rotoscope.providers.http.transfers import CountdownTiming
 
 pytestmark = pytest.mark.anyio
 DOORS = {"fal": ProviderAccess("Authorization", "Key ", "k1_3f9a0c", ("*.fal.media",))}

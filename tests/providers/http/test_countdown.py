@@ -14,7 +14,7 @@ import pytest
 from rotoscope.errors import ReplyLost
 from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
-from rotoscope.providers.http.transfers import Countdown, CountdownTiming
+from rotoscope.providers.http.outgoing import Countdown, CountdownTiming
 
 pytestmark = pytest.mark.anyio
 DOORS = {"replicate": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
@@ -109,11 +109,12 @@ async def test_a_reply_that_does_not_come_in_time_is_lost_and_said_to_be_late() 
 
 CHILD = """
 import sys, anyio
-from rotoscope.providers.http.client import Door, Times, Wire
+from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
 
 async def main(host, method):
-    wire = Wire({"r": Door("Authorization", "Bearer ", "r8_3f9a0c")}, frozenset({host}), times=Times(0.5, 0.5))
+    access = {"r": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
+    wire = Wire(access, frozenset({host}), timeouts=ReplyTimeouts(0.5, 0.5))
     reply = await wire.send("r", HttpCall(method, f"http://{host}/v1/p"), pays=method == "POST")
     print(reply.status)
     await wire.aclose()

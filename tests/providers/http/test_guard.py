@@ -17,8 +17,8 @@ from rotoscope.providers.dialects import DIALECTS, Dialect, UploadFile
 from rotoscope.providers.http.client import ProviderAccess, Wire
 from rotoscope.providers.http.guard import connect_timeouts, origin_of
 from rotoscope.providers.http.messages import HttpCall, Json, Reply
+from rotoscope.providers.http.outgoing import CountdownTiming
 from rotoscope.providers.http.proxies import ProxySettings
-from rotoscope.providers.http.transfers import CountdownTiming
 from rotoscope.providers.states import Call, Ready, Waiting
 
 pytestmark = pytest.mark.anyio
@@ -106,7 +106,7 @@ def steps(dialect: Dialect, call: Call, reply: Reply, file: Path) -> Iterator[Ca
 
     def uploaded(size: int) -> list[Any]:
         placement = dialect.read_upload(reply, UploadFile(file, "a.bin", "image/png", size))
-        return [*placement.parts, placement.completion_call([reply] * len(placement.parts))]
+        return [*placement.parts, placement.complete]
 
     yield lambda: [dialect.submit(call), dialect.list_recent(call, 0.0), dialect.list_runs(call.endpoint, 0.0)]
     yield begun

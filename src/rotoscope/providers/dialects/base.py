@@ -1,7 +1,7 @@
 """What every dialect is."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -24,22 +24,17 @@ class UploadFile:
 
 @dataclass(frozen=True, slots=True)
 class UploadPlan:
-    """Where an uploaded file will be read from, once every part and then `complete` have been answered with a 2xx.
+    """How a file is uploaded: its URL is valid once every part, and then `complete`, were answered with a 2xx.
 
     Attributes:
-        parts: the requests that bring the bytes, each free and repeatable.
-        complete: the request that joins the parts; what they were answered is put into it.
+        url: where the model reads the file.
+        parts: the requests that carry the bytes, each free and repeatable.
+        complete: the request that joins the parts; its JSON body becomes `{"parts": [the replies to the parts]}`.
     """
 
     url: str
     parts: tuple[HttpCall, ...] = ()
     complete: HttpCall | None = None
-
-    def completion_call(self, replies: Sequence[Reply]) -> HttpCall | None:
-        """The last request of an upload in parts, with what every part was answered."""
-        if self.complete is None:
-            return None
-        return replace(self.complete, json={"parts": [reply.fields() for reply in replies]})
 
 
 class Dialect(Protocol):

@@ -22,8 +22,7 @@ from rotoscope.providers.dialects.error_map import (
 )
 from rotoscope.providers.dialects.fal_results import is_credit_refusal, read_fal_refusal, read_final_status, read_result
 from rotoscope.providers.dialects.provider_text import log_lines, log_progress, unknown_status_note
-from rotoscope.providers.dialects.urls import safe_id, same_origin_urls, web_url
-from rotoscope.providers.http.messages import ECHO_BYTES, HttpCall, Json, Reply
+from rotoscope.providers.http.messages import ECHO_BYTES, HttpCall, Json, Reply, safe_id, same_origin_urls, web_url
 from rotoscope.providers.recent import (
     RecentPage,
     RecentPrediction,

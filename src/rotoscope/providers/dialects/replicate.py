@@ -32,8 +32,18 @@ from rotoscope.providers.dialects.provider_text import (
     reply_message,
     unknown_status_note,
 )
-from rotoscope.providers.dialects.urls import PAGE_KEY, page_url, safe_id, same_origin_urls, strip_version, web_url
-from rotoscope.providers.http.messages import ECHO_BYTES, HttpCall, Json, Reply
+from rotoscope.providers.http.messages import (
+    ECHO_BYTES,
+    PAGE_KEY,
+    HttpCall,
+    Json,
+    Reply,
+    page_url,
+    safe_id,
+    same_origin_urls,
+    strip_version,
+    web_url,
+)
 from rotoscope.providers.recent import (
     RecentPage,
     RecentPrediction,

@@ -24,8 +24,17 @@ from rotoscope.providers.dialects.segmind_replies import (
     read_v2_status,
     run_failure,
 )
-from rotoscope.providers.dialects.urls import safe_id, same_origin_urls, strip_version, web_url
-from rotoscope.providers.http.messages import ECHO_BYTES, MEDIA_BYTES, HttpCall, Json, Reply
+from rotoscope.providers.http.messages import (
+    ECHO_BYTES,
+    MEDIA_BYTES,
+    HttpCall,
+    Json,
+    Reply,
+    safe_id,
+    same_origin_urls,
+    strip_version,
+    web_url,
+)
 from rotoscope.providers.recent import RecentPage, RecentPrediction, RunPage, find_rows, unix_seconds
 from rotoscope.providers.states import Call, Open, Prediction, Ready, Ticket
 

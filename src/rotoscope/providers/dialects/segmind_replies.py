@@ -24,8 +24,7 @@ from rotoscope.providers.dialects.provider_text import (
     reply_message,
     unknown_status_note,
 )
-from rotoscope.providers.dialects.urls import safe_id, web_url
-from rotoscope.providers.http.messages import Json, Reply
+from rotoscope.providers.http.messages import Json, Reply, safe_id, web_url
 from rotoscope.providers.states import (
     Blob,
     Call,
