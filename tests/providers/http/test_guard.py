@@ -241,7 +241,7 @@ async def test_every_judged_address_is_dialled_in_turn(tmp_path: Path, monkeypat
         clock[0] += seconds
 
     found = ["2606:2800:220:1::1", "2606:2800:220:1::2", "93.184.215.14"]
-    async with at({"replicate.delivery": found}, pace=CountdownTiming(lambda: clock[0], sleep)) as wire:
+    async with at({"replicate.delivery": found}, timing=CountdownTiming(lambda: clock[0], sleep)) as wire:
         with anyio.fail_after(20), pytest.raises(Unreachable):
             await wire.download("replicate", "https://replicate.delivery/o.png", tmp_path / "o", 100)
     assert dialled == [found[0], found[2], found[1]]
