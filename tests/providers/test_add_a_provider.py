@@ -118,8 +118,6 @@ def variables(tmp_path: Path, site: Path) -> dict[str, str]:
         "PYTHONPATH": str(site),
         "HOME": str(tmp_path),
         "ROTOSCOPE_HOME": str(tmp_path / "home"),
-        "ROTOSCOPE_UNPRICED": "run",
-        "ROTOSCOPE_ROOTS": str(tmp_path),
     }
 
 
