@@ -79,7 +79,7 @@ class Runner:
     report_miss: Callable[[ProviderError], Awaitable[None]] | None = None
 
     async def start(self, call: Call, before_send: Callable[[], None] | None = None) -> Prediction:
-        """Send the paying request, once. Its intent is in the ledger already; the caller writes the state that it returns.
+        """Send the paying request, once. Its intent is in the ledger already; the caller writes the state it returns.
 
         Args:
             call: the planned request.
