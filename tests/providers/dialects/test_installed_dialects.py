@@ -68,7 +68,7 @@ def test_an_unknown_name_is_refused_with_the_names_that_are_known() -> None:
     assert all(name in str(caught.value.hint) for name in DIALECTS)
 
 
-def test_what_a_new_dialect_leaves_out_is_what_its_provider_does_not_have() -> None:
+def test_the_base_of_a_new_dialect_has_no_lists_streams_or_uploads() -> None:
     dialect = Whole({"api": "https://x.example"})
     call = Call("mine", "m", {})
     assert dialect.list_recent(call, 0.0) is None

@@ -101,24 +101,24 @@ JUNK = st.builds(Reply, STATUSES, HEADERS, BODIES)
 
 @EVERY_CALL
 def test_submit_is_a_post_that_carries_the_input(name, call):
-    worded = find_dialect(name)(BASES).submit(call)
-    assert worded.method == "POST"
-    assert call.input in (worded.json, worded.json.get("input"))
+    built = find_dialect(name)(BASES).submit(call)
+    assert built.method == "POST"
+    assert call.input in (built.json, built.json.get("input"))
 
 
 @EVERY_CALL
 def test_a_submit_never_asks_the_provider_to_hold_the_reply(name, call):
     """The id of a held reply comes up to a minute later, and may be lost all that time."""
-    worded = find_dialect(name)(BASES).submit(call)
-    assert "prefer" not in {header.lower() for header in worded.headers}
+    built = find_dialect(name)(BASES).submit(call)
+    assert "prefer" not in {header.lower() for header in built.headers}
 
 
 @EVERY_DIALECT
 @EVERY_OPEN_STATE
 def test_ask_is_always_a_get_without_a_body(name, state):
-    worded = find_dialect(name)(BASES).ask(state)
-    assert worded.method == "GET"
-    assert (worded.json, worded.content, worded.source, worded.form, worded.data_uris) == (None,) * 5
+    built = find_dialect(name)(BASES).ask(state)
+    assert built.method == "GET"
+    assert (built.json, built.content, built.source, built.form, built.data_uris) == (None,) * 5
 
 
 @EVERY_DIALECT
@@ -134,11 +134,11 @@ def test_only_submit_goes_to_a_path_that_creates_a_prediction(name):
 @EVERY_DIALECT
 def test_no_key_is_in_any_request(name):
     dialect = find_dialect(name)(BASES)
-    parcel = UploadFile(Path("a.png"), "a.png", "image/png", 3)
-    worded = [dialect.submit(call) for other, call in CALLS if other == name]
-    worded += [dialect.ask(state) for state in OPEN]
-    worded += [call for call in (dialect.cancel(TICKET), dialect.upload(parcel)) if call]
-    for call in worded:
+    sent_file = UploadFile(Path("a.png"), "a.png", "image/png", 3)
+    built = [dialect.submit(call) for other, call in CALLS if other == name]
+    built += [dialect.ask(state) for state in OPEN]
+    built += [call for call in (dialect.cancel(TICKET), dialect.upload(sent_file)) if call]
+    for call in built:
         assert call.with_key
         known = {"cancel-after", "x-fal-request-timeout", "x-fal-request-start-timeout"}
         assert {header.lower() for header in call.headers} <= known
@@ -149,8 +149,8 @@ def test_every_request_with_the_key_goes_to_our_own_base(name):
     dialect = find_dialect(name)(BASES)
     stranger = dict.fromkeys(("status_url", "response_url", "cancel_url"), "https://stranger.example/x")
     ticket = Ticket("abc123", "owner/model/part", stranger)
-    worded = [dialect.ask(Waiting(ticket)), dialect.ask(Ready(ticket)), dialect.cancel(ticket)]
-    assert all(call.url.startswith(f"{BASE}/") for call in worded if call)
+    built = [dialect.ask(Waiting(ticket)), dialect.ask(Ready(ticket)), dialect.cancel(ticket)]
+    assert all(call.url.startswith(f"{BASE}/") for call in built if call)
 
 
 def test_a_ticket_survives_json(conversation):
@@ -191,7 +191,7 @@ def test_a_reply_that_proves_nothing_is_a_lost_reply(name, call, status):
 @EVERY_DIALECT
 @EVERY_OPEN_STATE
 @pytest.mark.parametrize("word", ["succeeded", "COMPLETED", "failed", "FAILED", "canceled", "processing"])
-def test_an_answer_that_names_another_prediction_says_nothing_of_ours(name, state, word):
+def test_a_reply_that_names_another_prediction_says_nothing_about_ours(name, state, word):
     output = {"img": "https://a.example/x.png"}
     body = {
         "id": "zzz999",
@@ -209,7 +209,7 @@ def test_an_answer_that_names_another_prediction_says_nothing_of_ours(name, stat
 
 
 def outcome(read: Callable[[], object]) -> object:
-    """What a reading gives, or the error of ours that it raises; any other exception passes through."""
+    """The result of a read, or the RotoscopeError that it raises; any other exception passes through."""
     try:
         return read()
     except RotoscopeError as error:
@@ -246,10 +246,10 @@ def test_any_reply_to_an_ask_is_a_prediction_or_a_documented_error(name, state, 
 @EVERY_DIALECT
 @given(reply=JUNK)
 @QUICKLY
-def test_any_reply_to_an_upload_is_a_place_or_a_provider_error(name, reply):
-    parcel = UploadFile(Path("a.png"), "a.png", "image/png", 3)
+def test_any_reply_to_an_upload_is_a_plan_or_a_provider_error(name, reply):
+    sent_file = UploadFile(Path("a.png"), "a.png", "image/png", 3)
     dialect = find_dialect(name)(BASES)
-    match outcome(lambda: dialect.read_upload(reply, parcel)):
+    match outcome(lambda: dialect.read_upload(reply, sent_file)):
         case UploadPlan(url=url):
             assert url.startswith("http")
         case other:
