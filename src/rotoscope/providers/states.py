@@ -114,12 +114,12 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The model ran and failed; `said` is the provider's own text. `charged` is None where it is not known."""
+    """The model ran and failed. `provider_message` is the provider's text; `charged` is None where it is not known."""
 
     ticket: Ticket | None
     code: str
     message: str
-    said: str | None = None
+    provider_message: str | None = None
     charged: bool | None = None
     logs: tuple[str, ...] = ()
 

@@ -100,7 +100,7 @@ def plain(value: object) -> Json:
 
 def described_error(error: RotoscopeError) -> dict[str, Json]:
     """An error as plain data: its name, code, the provider's text and the seconds to wait, where there are any."""
-    details = {"said": error.provider_message, "after": getattr(error, "retry_after", None)}
+    details = {"provider_message": error.provider_message, "after": getattr(error, "retry_after", None)}
     given = {name: value for name, value in details.items() if value is not None}
     return {"error": type(error).__name__, "code": error.code, **given}
 

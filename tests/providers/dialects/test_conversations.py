@@ -43,14 +43,14 @@ def test_a_reply_means_the_same_with_unknown_fields(conversation):
 
 def test_every_error_has_our_own_message_and_hint_without_the_providers_text(conversation):
     errors = [
-        (reply, exchange.about, gives.get("said"))
+        (reply, exchange.about, gives.get("provider_message"))
         for exchange in conversation.exchanges()
         for reply, gives in exchange.answers
         if "error" in gives
     ]
-    for reply, about, said in errors:
+    for reply, about, provider_message in errors:
         with pytest.raises(RotoscopeError) as caught:
             conversation.dialect.read(reply, about)
         for sentence in (caught.value.message, caught.value.hint):
             assert sentence.endswith(".")
-            assert said is None or said not in sentence
+            assert provider_message is None or provider_message not in sentence

@@ -77,7 +77,7 @@ def test_a_failed_run_gets_the_code_that_its_error_text_means(words: str, code: 
     for end in ends:
         failed = end.failure if isinstance(end, Ready) else end
         assert isinstance(failed, Failed)
-        assert (failed.code, failed.said) == (code, words)
+        assert (failed.code, failed.provider_message) == (code, words)
 
 
 def test_every_code_of_a_failed_run_has_a_next_step_of_its_own() -> None:
@@ -159,7 +159,11 @@ def test_a_failed_run_at_fal_is_asked_for_its_result_once_and_ends_with_the_deta
     detail: Json = [{"loc": ["body", "prompt"], "msg": "The prompt was flagged.", "type": "content_policy_violation"}]
     end = read("fal", reply_with(422, {"detail": detail}), state)
     assert isinstance(end, Failed)
-    assert (end.code, end.said, end.charged) == ("content_policy", "body.prompt: The prompt was flagged.", False)
+    assert (end.code, end.provider_message, end.charged) == (
+        "content_policy",
+        "body.prompt: The prompt was flagged.",
+        False,
+    )
 
 
 @pytest.mark.parametrize("status", [200, 202, 400, 401, 403, 404, 429, 500, 502, 503])
@@ -179,7 +183,7 @@ def test_a_result_of_a_run_that_fal_calls_failed_is_not_thrown_away() -> None:
 def test_an_error_text_under_200_is_a_failed_run_with_an_unknown_charge(body: Json) -> None:
     end = read("segmind", reply_with(200, body, content_type="application/json"), Call("segmind", "m", {}, form="v1"))
     assert isinstance(end, Failed)
-    assert (end.said, end.charged) == ("no object found", None)
+    assert (end.provider_message, end.charged) == ("no object found", None)
 
 
 @pytest.mark.parametrize("word", ["success", "completed", "SUCCEEDED", "finished"])

@@ -62,13 +62,13 @@ NEXT_STEPS: Mapping[str, str] = {
 """The next step after a failed run, by our code."""
 
 
-def failure_code(words: str | None) -> str:
+def failure_code(text: str | None) -> str:
     """Our code for a run that failed with this text; `prediction_failed` where it says nothing more.
 
     A passing fault is looked for before an input error: "failed to load the model; please retry" is the provider's own.
     Policy is looked for before both: "flagged as sensitive. Please try again with different inputs" will not pass.
     """
-    text = words or ""
+    text = text or ""
     if is_policy(text):
         return POLICY
     if is_out_of_credit(text):
@@ -83,11 +83,11 @@ def failure_message(code: str) -> str:
     return _MESSAGES.get(code, _MESSAGES["prediction_failed"])
 
 
-def is_policy(words: str | None) -> bool:
+def is_policy(text: str | None) -> bool:
     """Whether an error text or a provider's error type is about a content policy."""
-    return bool(_POLICY_WORDS.search(words or ""))
+    return bool(_POLICY_WORDS.search(text or ""))
 
 
-def is_out_of_credit(words: str | None) -> bool:
+def is_out_of_credit(text: str | None) -> bool:
     """Whether an error text or a provider's error type says that the account has no money left."""
-    return bool(_CREDIT_WORDS.search(words or ""))
+    return bool(_CREDIT_WORDS.search(text or ""))

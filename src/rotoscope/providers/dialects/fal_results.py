@@ -83,7 +83,11 @@ def _failure_with_details(reply: Reply, about: Ready, known: Failed) -> Predicti
         return end
     # An error type from the status says more than a code that is guessed from an HTTP status.
     vague = end.code in _GENERIC_CODES and known.code not in _GENERIC_CODES
-    return replace(known, said=end.said or known.said) if vague else replace(end, said=end.said or known.said)
+    return (
+        replace(known, provider_message=end.provider_message or known.provider_message)
+        if vague
+        else replace(end, provider_message=end.provider_message or known.provider_message)
+    )
 
 
 def _end_of_run(reply: Reply, about: Ready) -> Prediction:
@@ -164,26 +168,26 @@ def _is_content_refusal(reply: Reply, fields: Mapping[str, Json]) -> bool:
 
 def _end_by_detail(types: list[str], reply: Reply, about: Ready) -> Failed:
     """The failure of a run that ended with the model's error: by the types of its details, else by text and status."""
-    words = reply_message(reply)
-    code = failure_code(words)
+    text = reply_message(reply)
+    code = failure_code(text)
     about_input = all(map(_INPUT_ERROR_TYPE.fullmatch, types)) if types else reply.status < 500  # noqa: PLR2004 - a 4xx
     if any(map(is_policy, types)) or (not types and code == POLICY):
         code = POLICY
     elif about_input:
         code = "invalid_input"
-    elif not types and words == _GENERIC_ERROR:
+    elif not types and text == _GENERIC_ERROR:
         # It may be the model's failure or one on the way, so `charged` is unknown and the job can be taken up again.
         message = "The provider could not give the result."
-        return Failed(about.ticket, "provider_error", message, words, logs=about.logs)
-    return Failed(about.ticket, code, failure_message(code), words, charged=False, logs=about.logs)
+        return Failed(about.ticket, "provider_error", message, text, logs=about.logs)
+    return Failed(about.ticket, code, failure_message(code), text, charged=False, logs=about.logs)
 
 
-def _end_of_kind(kind: str, ticket: Ticket, words: str | None, logs: tuple[str, ...]) -> Prediction:
+def _end_of_kind(kind: str, ticket: Ticket, text: str | None, logs: tuple[str, ...]) -> Prediction:
     if kind == _CANCEL_TYPE:
         return Canceled(ticket, charged=False, logs=logs)
-    code = POLICY if is_policy(kind) else failure_code(words)
+    code = POLICY if is_policy(kind) else failure_code(text)
     code, message = _ENDS_BY_TYPE.get(kind, (code, failure_message(code)))
-    return Failed(ticket, code, message, words, charged=False, logs=logs)
+    return Failed(ticket, code, message, text, charged=False, logs=logs)
 
 
 _CANCEL_TYPE = "client_cancelled"

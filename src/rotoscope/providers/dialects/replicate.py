@@ -248,8 +248,8 @@ def _deadline_headers(seconds: int | None) -> dict[str, str]:
 def _version_error(reply: Reply) -> InvalidInput | None:
     # It stands in `title`; `detail` then speaks of the model in general.
     titled = reply.fields().get("title")
-    words = f"{titled if isinstance(titled, str) else ''} {reply_message(reply) or ''}"
-    if reply.status in {400, 422} and "invalid version" in words.lower():
+    text = f"{titled if isinstance(titled, str) else ''} {reply_message(reply) or ''}"
+    if reply.status in {400, 422} and "invalid version" in text.lower():
         return invalid_input_error(
             reply, "The provider does not know this version.", "The version is wrong, or the model is private."
         )
@@ -301,9 +301,9 @@ def _success_state(prediction: _PredictionFields) -> Prediction:
 
 
 def _failure_state(prediction: _PredictionFields) -> Prediction:
-    words = error_text(prediction.fields.get("error"))
-    code = failure_code(words)
-    return Failed(prediction.ticket, code, failure_message(code), words, logs=prediction.logs)
+    text = error_text(prediction.fields.get("error"))
+    code = failure_code(text)
+    return Failed(prediction.ticket, code, failure_message(code), text, logs=prediction.logs)
 
 
 def _cancel_state(prediction: _PredictionFields) -> Prediction:

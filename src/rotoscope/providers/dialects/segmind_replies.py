@@ -86,9 +86,9 @@ def run_failure(reply: Reply, ticket: Ticket | None) -> Failed:
 
 
 def _failure_with_charge(ticket: Ticket | None, error: Json, *, charged: bool | None) -> Failed:
-    words = error_text(error)
-    code = failure_code(words)
-    return Failed(ticket, code, failure_message(code), words, charged=charged)
+    text = error_text(error)
+    code = failure_code(text)
+    return Failed(ticket, code, failure_message(code), text, charged=charged)
 
 
 # --- v1: the reply is the result
@@ -193,8 +193,8 @@ _NUMBER_HEADERS = {
 
 
 def _metrics(reply: Reply) -> dict[str, Json]:
-    told = reply.fields().get("metrics")
-    metrics: dict[str, Json] = dict(told) if isinstance(told, dict) else {}
+    given = reply.fields().get("metrics")
+    metrics: dict[str, Json] = dict(given) if isinstance(given, dict) else {}
     for header, name in _NUMBER_HEADERS.items():
         if (value := header_number(reply.headers.get(header))) is not None:
             metrics[name] = value
@@ -205,15 +205,15 @@ def _metrics(reply: Reply) -> dict[str, Json]:
 
 def _sandbox_metrics(headers: Mapping[str, str]) -> dict[str, Json]:
     """What the sandbox adds to a v1 result in headers; the wire has no other place for it."""
-    told: dict[str, Json] = {
+    metrics: dict[str, Json] = {
         name: clean_line(headers[f"x-sandbox-{name}"])
         for name in ("method", "confidence", "notice")
         if f"x-sandbox-{name}" in headers
     }
-    if "confidence" in told:
+    if "confidence" in metrics:
         confidence = header_number(headers["x-sandbox-confidence"])
-        told["confidence"] = None if confidence is None else float(confidence)
-    return told
+        metrics["confidence"] = None if confidence is None else float(confidence)
+    return metrics
 
 
 # --- v2: a status, then a result

@@ -170,7 +170,7 @@ class Wire:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
         access = self._access[provider]
-        limiter, progress = self._limiter(provider, "listens"), self._new_progress(provider, call)
+        limiter, progress = self._limiter(provider, "stream"), self._new_progress(provider, call)
         destination = (await self._egress.call_destinations(provider, call))[0]
 
         async def read_events(response: "httpx.Response") -> None:
@@ -184,7 +184,7 @@ class Wire:
             return
         async with limiter:
             call = replace(call, url=destination.url, headers={**call.headers, **access.headers})
-            await self._exchange((provider, "listens"), OutgoingRequest(call, progress), read_events)
+            await self._exchange((provider, "stream"), OutgoingRequest(call, progress), read_events)
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Download:
         """Fetch an output of a provider into a file, without any key.
@@ -207,7 +207,7 @@ class Wire:
         return await self._fetch("", url, into, limit)
 
     async def _fetch(self, provider: str, url: str, into: Path, limit: int) -> Download:
-        async with self._limiter(provider, "fetches"):
+        async with self._limiter(provider, "download"):
             try:
                 hops = partial(self._follow_redirects, provider, url, into, limit)
                 return await Countdown(DOWNLOAD_SECONDS, self._timing).run(hops)
@@ -251,7 +251,7 @@ class Wire:
             pieces = require_minimum_speed(response.aiter_raw(CHUNK), self._timing.clock)
             return await save_download(pieces, response.headers, into, limit, progress.restart_timeout)
 
-        return await self._try_destinations((provider, "fetches"), call, destinations, new_progress, save_response)
+        return await self._try_destinations((provider, "download"), call, destinations, new_progress, save_response)
 
     async def _try_destinations(
         self,

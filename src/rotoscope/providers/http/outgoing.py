@@ -247,11 +247,11 @@ class RequestProgress:
         ) from error
 
 
-Lane = Literal["pays", "tells", "carries", "stores", "asks", "listens", "fetches"]
+Lane = Literal["submit", "control", "upload", "storage", "poll", "stream", "download"]
 
 # A paying request goes out on a connection of its own: the other side may close an idle one at that very moment, and
 # then nobody knows whether it saw the request. A connection opened for a checked name must not serve another name.
-NO_KEEPALIVE: tuple[Lane, ...] = ("pays", "stores", "listens", "fetches")
+NO_KEEPALIVE: tuple[Lane, ...] = ("submit", "storage", "stream", "download")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +267,10 @@ class OutgoingRequest:
 def lane_of(call: HttpCall, *, pays: bool) -> Lane:
     """The lane of a request. Each lane has its own connections, so that a cancel waits behind no poll and no file."""
     if pays:
-        return "pays"
+        return "submit"
     if not call.with_key:
-        return "stores"
-    return "asks" if call.method == "GET" else "carries" if has_file(call) else "tells"
+        return "storage"
+    return "poll" if call.method == "GET" else "upload" if has_file(call) else "control"
 
 
 def outgoing_request(call: HttpCall, destination: Destination, progress: RequestProgress) -> OutgoingRequest:
