@@ -104,16 +104,16 @@ def has_token(given: Mapping[str, Json], token: Token) -> bool:
         value = given.get(token.name)
         return not isinstance(value, bool) and isinstance(value, int | float | str) and _seed_text(value) == token.value
     wanted = unquote(token.value)
-    return any(wanted in unquote(text) for text in _nested_texts(given))
+    return any(wanted in unquote(text) for text in _texts_within(given))
 
 
 def _seed_text(value: float | str) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _nested_texts(value: Json | Mapping[str, Json], depth: int = 4) -> Iterable[str]:
+def _texts_within(value: Json | Mapping[str, Json], depth: int = 4) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | list) and depth:
         for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _nested_texts(part, depth - 1)
+            yield from _texts_within(part, depth - 1)

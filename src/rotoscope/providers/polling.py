@@ -126,7 +126,7 @@ class PollSlot:
             self.is_ready = True  # it has ended and the result can be fetched: once without a pause
             return 0.0
         # Old runs that are taken up together would be polled in the same moment; a new one is polled without delay.
-        return self.pacer.shared_pause(self) * (self.phase if first and elapsed > self.own_pause else 1.0)
+        return self.pacer.pause_beside_others(self) * (self.phase if first and elapsed > self.own_pause else 1.0)
 
     def is_listed(self, now: float) -> bool:
         """Whether the list shows the run, and soon enough for a run with its pauses."""
@@ -189,7 +189,7 @@ class Pacer:
             and sum(1 / one.own_pause for one in self.slots.values() if one.own_pause) > _BUSY_PER_SECOND
         )
 
-    def shared_pause(self, slot: PollSlot) -> float:
+    def pause_beside_others(self, slot: PollSlot) -> float:
         """The pause of one slot beside all others, in seconds."""
         now, is_busy = self.clock(), self.is_busy
         # Only while many runs compete are listed ones slowed down; each of them then counts with its longer pause.

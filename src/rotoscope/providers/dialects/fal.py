@@ -182,10 +182,8 @@ class Fal:
         if file.size <= _MAX_SINGLE_UPLOAD:
             return UploadPlan(url, (whole,))
         starts = enumerate(range(0, file.size, _PART_BYTES), start=1)
-        parts = (
-            replace(whole, url=_signed_url_below(target, str(n)), span=(start, _PART_BYTES)) for n, start in starts
-        )
-        return UploadPlan(url, tuple(parts), HttpCall("POST", _signed_url_below(target, "complete"), with_key=False))
+        parts = (replace(whole, url=_url_below(target, str(n)), span=(start, _PART_BYTES)) for n, start in starts)
+        return UploadPlan(url, tuple(parts), HttpCall("POST", _url_below(target, "complete"), with_key=False))
 
     @property
     def _api(self) -> str:
@@ -205,7 +203,7 @@ class Fal:
         return _queue_state(fields, Ticket(name, call.endpoint, same_origin_urls(fields, _URL_SUFFIXES, self._api)))
 
 
-def _signed_url_below(signed: str, step: str) -> str:
+def _url_below(signed: str, step: str) -> str:
     """An address below a signed one, with the same signature in its query."""
     path, mark, query = signed.partition("?")
     return f"{path}/{step}{mark}{query}"

@@ -217,7 +217,7 @@ def is_public(address: str) -> bool:
         return not any(parsed in network for network in _BLOCKED_V4)
     if parsed.scope_id is not None or any(parsed in network for network in _BLOCKED_V6):
         return False
-    return not any(carried in network for carried in _embedded_ipv4(parsed) for network in _BLOCKED_V4)
+    return not any(carried in network for carried in _ipv4_within(parsed) for network in _BLOCKED_V4)
 
 
 def is_allowed_host(host: str, patterns: Sequence[str]) -> bool:
@@ -291,7 +291,7 @@ def _require_public(address: str) -> str:
     return address
 
 
-def _embedded_ipv4(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+def _ipv4_within(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
     """Every IPv4 address that a gateway on the way might read out of an IPv6 address."""
     bits = int(address)
     if any(address in network for network in _IPV4_SUFFIX_NETWORKS):
