@@ -179,6 +179,18 @@ def test_a_dialect_that_cannot_be_used_is_left_out_and_named(
     assert "bytedance/sa2va-4b-image" in done.stdout
 
 
+def test_a_dialect_that_fails_on_the_reply_to_a_submit_never_submits_twice(
+    toy: ToyServer, tmp_path: Path, site: Path, variables: dict[str, str]
+) -> None:
+    with (site / "toy_dialect.py").open("a", encoding="utf-8") as module:
+        module.write("\nToy.read = lambda self, reply, about: reply.fields()['no such member']\n")
+    export, _, call = page_commands()
+    done = run_command(["sh", "-ec", f"{export}\n{call}"], tmp_path, {**variables, "TOY_BASE_URL": toy.base})
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert json.loads(done.stdout)["status"] == "needs_review"
+    assert len(toy.submitted) == 1
+
+
 def test_without_its_key_the_provider_cannot_be_used_and_the_sandbox_does_not_stand_in(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:

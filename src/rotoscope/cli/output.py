@@ -26,7 +26,7 @@ from rotoscope.models.access import Access
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.descriptions import describe_price, describe_prompts
 from rotoscope.models.manifest import Manifest, Route
-from rotoscope.providers.dialects import find_dialect
+from rotoscope.providers.dialects import make_dialect
 from rotoscope.providers.states import Call
 from rotoscope.settings import Settings, user_home, working_folder
 from rotoscope.store.records import Job
@@ -281,7 +281,7 @@ def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
             manifest.timing.deadline_seconds,
         )
         request = build_planned_request(
-            find_dialect(provider.dialect)(access.base_urls[route.provider]), provider, call
+            make_dialect(provider.dialect, access.base_urls[route.provider]), provider, call
         )
         print(f"\n{request.method} {request.url}")
         for name, value in request.headers.items():

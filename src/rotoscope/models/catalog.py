@@ -197,12 +197,12 @@ def read_providers(file: Path) -> dict[str, Provider]:
     Raises:
         InvalidInput: it cannot be read, a fact in it is wrong, or a dialect that it names cannot be used.
     """
-    from rotoscope.providers.dialects import find_dialect
+    from rotoscope.providers.dialects import make_dialect
 
     providers = _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
     for name, provider in providers.items():
         try:
-            find_dialect(provider.dialect)
+            make_dialect(provider.dialect, provider.bases)
         except InvalidInput as error:
             raise InvalidInput(f"{file.name}: {name}.dialect: {error.message}", hint=error.hint) from error
     return providers

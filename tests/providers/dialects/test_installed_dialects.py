@@ -1,11 +1,12 @@
 """Dialects of installed packages: found by name, checked, and never in the place of a shipped one."""
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from rotoscope.errors import InvalidInput
-from rotoscope.providers.dialects import DIALECTS, DialectBase, find_dialect
+from rotoscope.providers.dialects import DIALECTS, DialectBase, find_dialect, make_dialect
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.states import Call, Open, Prediction, Ticket, Waiting
 
@@ -34,6 +35,13 @@ class Half(DialectBase):
     submit, cancel, read = Whole.submit, Whole.cancel, Whole.read
 
 
+class Picky(Whole):
+    """It needs a base URL that its provider does not have."""
+
+    def __init__(self, bases: Mapping[str, str]) -> None:
+        super().__init__({"api": bases["queue"]})
+
+
 def offer(name: str, value: str) -> EntryPoint:
     return EntryPoint(name, f"{__name__}:{value}", GROUP)
 
@@ -60,6 +68,11 @@ def test_a_package_that_is_on_the_path_twice_counts_once() -> None:
 def test_a_class_without_a_method_is_refused_by_the_name_of_the_method() -> None:
     with pytest.raises(InvalidInput, match="cannot be used: it has no ask"):
         find_dialect("mine", lambda: [offer("mine", "Half")])
+
+
+def test_a_dialect_that_cannot_be_made_for_its_base_urls_is_refused_with_the_reason() -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be made for its base URLs: KeyError: 'queue'"):
+        make_dialect("mine", {"api": "https://x.example"}, lambda: [offer("mine", "Picky")])
 
 
 def test_an_unknown_name_is_refused_with_the_names_that_are_known() -> None:

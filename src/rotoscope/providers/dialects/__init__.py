@@ -24,6 +24,7 @@ __all__ = [
     "UploadFile",
     "UploadPlan",
     "find_dialect",
+    "make_dialect",
     "read_dialect_entry_points",
 ]
 
@@ -69,22 +70,40 @@ def find_dialect(name: str, offers: Callable[[], Iterable["EntryPoint"]] = read_
     return _load_dialect(found[0])
 
 
+def make_dialect(
+    name: str, bases: Mapping[str, str], offers: Callable[[], Iterable["EntryPoint"]] = read_dialect_entry_points
+) -> Dialect:
+    """The dialect of a name, made for a provider's base URLs.
+
+    Raises:
+        InvalidInput: there is no such dialect, or it cannot be used (see `find_dialect`), or not with these base URLs.
+    """
+    found = find_dialect(name, offers)
+    try:
+        return found(bases)
+    except Exception as error:  # code of an installed package: whatever it raises, that is the fault
+        raise _broken_dialect_error(name, "made for its base URLs", error) from error
+
+
 def _load_dialect(offer: "EntryPoint") -> type[Dialect]:
     try:
         found = offer.load()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
-        raise InvalidInput(
-            f"The dialect {offer.name!r} ({offer.value}) cannot be imported: {reason}.",
-            hint="Correct or uninstall the package.",
-        ) from error
+    except Exception as error:  # code of an installed package: whatever it raises, that is the fault
+        raise _broken_dialect_error(f"{offer.name} ({offer.value})", "imported", error) from error
     missing = [name for name in _METHODS if not callable(getattr(found, name, None))]
     if not isinstance(getattr(found, "price_metrics", None), Mapping):
         missing.append("price_metrics")
     if not isinstance(found, type) or missing:
         reason = f"it has no {', '.join(missing)}" if isinstance(found, type) else "it is no class"
         raise InvalidInput(
-            f"The dialect {offer.name!r} ({offer.value}) cannot be used: {reason}.", hint="See docs/add-a-provider.md."
+            f"The dialect {offer.name} ({offer.value}) cannot be used: {reason}.", hint="See docs/add-a-provider.md."
         )
     dialect: type[Dialect] = found
     return dialect
+
+
+def _broken_dialect_error(name: str, step: str, error: Exception) -> InvalidInput:
+    reason = f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
+    return InvalidInput(
+        f"The dialect {name} cannot be {step}: {reason}.", hint="Correct or uninstall the package that it comes from."
+    )
