@@ -195,9 +195,17 @@ def read_providers(file: Path) -> dict[str, Provider]:
     """Read and check `providers.toml`.
 
     Raises:
-        InvalidInput: it cannot be read, or a fact in it is wrong.
+        InvalidInput: it cannot be read, a fact in it is wrong, or a dialect that it names cannot be used.
     """
-    return _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
+    from rotoscope.providers.dialects import make_dialect
+
+    providers = _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
+    for name, provider in providers.items():
+        try:
+            make_dialect(provider.dialect, provider.bases)
+        except InvalidInput as error:
+            raise InvalidInput(f"{file.name}: {name}.dialect: {error.message}", hint=error.hint) from error
+    return providers
 
 
 def _parse_toml(file: Path) -> dict[str, object]:

@@ -27,7 +27,7 @@ ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "ed
 PromptKind = Literal["text", "points", "box"]
 InputKind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
 EncoderName = Literal["kept_points_text", "dropped_points_text", "labelled_points", "corner_box", "asking_for_masks"]
-DialectName = Literal["replicate", "fal", "segmind"]
+DialectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]  # shipped, or of an installed package
 BaseUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9\[][!-~]{0,2000}$")]
 HostPattern = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
 Scalar = bool | int | float | str

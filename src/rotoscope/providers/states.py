@@ -1,10 +1,10 @@
-"""The states of a prediction, and every rule about them.
+"""The states of a prediction, and the rules about them. Pure.
 
 Rule 1: a prediction is open (`Waiting`, `Working`, `Ready`) or final (`Succeeded`, `Failed`, `Canceled`).
-Rule 2: a final state is final; whatever a provider says afterwards is ignored.
-Rule 3: a status word nobody knows is `Working` with a note; the job's deadline decides, not the word. Only another word
-    for "finished well" beside an output that stands there is believed.
-Rule 4: every state but a one-shot success carries the ticket, so that it can be asked about after a restart.
+Rule 2: a final state is final; whatever a provider reports afterwards is ignored.
+Rule 3: an unknown status is `Working` with a note; the job's deadline decides, not the word. One exception: another
+    word for "finished well" is believed where the reply has an output.
+Rule 4: every state but a one-shot success has the ticket, so that it can be asked about after a restart.
 Rule 5: `Ready` exists because fal keeps "completed" and "result" apart; it is followed by one more ask.
 """
 
@@ -36,12 +36,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A planned request to one model: where it goes and the provider-shaped input.
+    """A planned request to one model: its provider, its endpoint there, and its input in the provider's form.
 
     Attributes:
         provider: the provider's name in `providers.toml`.
         endpoint: the provider's name of the model, such as `bytedance/seedance-2.0`.
-        input: what the model is given, exactly as sent.
+        input: the input of the model, exactly as sent.
         version: the version id of a community model on Replicate, or None.
         form: which of the provider's request forms is used: `official`, `version`, `queue`, `v1` or `v2`.
         deadline_seconds: after how long the provider may stop the run by itself.
@@ -57,7 +57,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What is needed to ask about a prediction again: survives JSON and a restart."""
+    """All that is needed to ask about a prediction again; it can be stored as JSON (`ticket_to_json`)."""
 
     id: str
     endpoint: str
@@ -66,7 +66,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An output that came as bytes in the reply itself."""
+    """An output that is the body of the reply itself."""
 
     content: bytes
     content_type: str
@@ -74,7 +74,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Accepted, not started; `position` counts who is ahead, where the provider says so."""
+    """Accepted, not started; `position` is the number of runs ahead in the queue, where the provider shows it."""
 
     ticket: Ticket
     position: int | None = None
@@ -83,7 +83,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Running; `progress` is a fraction from 0 to 1, only where the model's logs say it."""
+    """Running; `progress` is a fraction from 0 to 1, where the model's logs show it."""
 
     ticket: Ticket
     progress: float | None = None
@@ -93,9 +93,9 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Finished; the result is still to be fetched. `metrics` came with the status and not again with the result.
+    """Finished; the result is still to be asked for. `metrics` came with the status and do not come with the result.
 
-    `failure` is how it has ended where that is known already, and one answer more may say why.
+    `failure` is the final state where the status has shown a failure already; the result may have its reason.
     """
 
     ticket: Ticket
@@ -116,19 +116,19 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The model ran and failed; `said` are the provider's own words. `charged` is None when nobody knows."""
+    """The model ran and failed. `provider_message` is the provider's text; `charged` is None where it is not known."""
 
     ticket: Ticket | None
     code: str
     message: str
-    said: str | None = None
+    provider_message: str | None = None
     charged: bool | None = None
     logs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """Stopped at the provider; `charged` is None when nobody knows."""
+    """Stopped at the provider; `charged` is None where it is not known."""
 
     ticket: Ticket | None
     charged: bool | None = None
@@ -141,7 +141,7 @@ Prediction = Open | Final
 
 
 def is_final(state: Prediction) -> bool:
-    """Whether there is nothing left to ask."""
+    """Whether a state is final."""
     return isinstance(state, Succeeded | Failed | Canceled)
 
 
@@ -152,7 +152,7 @@ def ticket_to_json(ticket: Ticket) -> dict[str, Json]:
 
 
 def ticket_from_json(data: Mapping[str, Json]) -> Ticket:
-    """The ticket that `ticket_to_json` wrote."""
+    """The ticket from what `ticket_to_json` returned."""
     urls = data.get("urls")
     pairs = urls.items() if isinstance(urls, dict) else ()
     return Ticket(id=str(data["id"]), endpoint=str(data["endpoint"]), urls={k: str(v) for k, v in pairs})
