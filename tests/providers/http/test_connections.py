@@ -267,13 +267,16 @@ async def test_a_connection_that_is_never_established_is_given_up_and_closed() -
         async with serving(b"") as server:
             clock = [0.0]
 
+            def read_clock(clock: list[float] = clock) -> float:
+                return clock[0]
+
             async def sleep(seconds: float, server: Server = server, clock: list[float] = clock) -> None:
                 await server.hung(1)
                 clock[0] += seconds
 
             proxies = ProxySettings({"https": f"http://{server.host}"}) if through_proxy else ProxySettings()
             at = "https://hang.example/" if through_proxy else f"https://{server.host}/"
-            wire = Wire(ACCESS, proxies=proxies, timing=CountdownTiming(lambda clock=clock: clock[0], sleep))
+            wire = Wire(ACCESS, proxies=proxies, timing=CountdownTiming(read_clock, sleep))
             with anyio.fail_after(20), pytest.raises(Unreachable):
                 await wire.send("fal", HttpCall("POST", at, json={}), pays=True)
             with anyio.fail_after(20):

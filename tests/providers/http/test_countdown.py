@@ -128,7 +128,7 @@ STOPPED_SECONDS = 2.5  # a pause of a real process has to last longer than the d
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_a_process_that_was_stopped_reads_the_reply_that_waits_for_it(tmp_path: Path, method: str) -> None:
     (tmp_path / "child.py").write_text(CHILD, encoding="utf-8")
-    stop: list[Callable[[int], None]] = []
+    stop: list[Callable[[signal.Signals], None]] = []
 
     async def serve(stream: anyio.abc.SocketStream) -> None:
         async with stream:

@@ -62,7 +62,16 @@ async def nowhere(host: str, port: int) -> Sequence[str]:
 
 def hostile(url: str) -> Json:
     """A reply with every member that any dialect may read, and one URL in all of them."""
-    names = ("status_url", "response_url", "cancel_url", "stream_url", "next", "upload_url", "file_url", "logs_url")
+    names: tuple[str, ...] = (
+        "status_url",
+        "response_url",
+        "cancel_url",
+        "stream_url",
+        "next",
+        "upload_url",
+        "file_url",
+        "logs_url",
+    )
     names += ("row_url", "generation_url", "url", "web", "get", "cancel", "stream", "previous", "next_page")
     urls: dict[str, Json] = dict.fromkeys(names, url)
     row: dict[str, Json] = {**urls, "urls": dict(urls), "id": "p1", "request_id": "p1", "input": {}, "json_input": {}}
