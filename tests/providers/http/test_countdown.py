@@ -108,20 +108,34 @@ async def test_a_reply_that_does_not_come_in_time_is_lost_and_reported_as_late()
 
 
 CHILD = """
-import sys, anyio
+import signal, sys, anyio
 from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
+from rotoscope.providers.http.transfers import CountdownTiming
+
+passed = 0.0  # seconds: while this process was stopped, by its clock
+
+def resume(*_):
+    global passed
+    passed = 1000.0
+
+async def sleep(seconds):  # the first step lasts until the pause, so that the deadline passes while the reply waits
+    if passed:
+        await anyio.sleep(seconds)
+    while not passed:
+        await anyio.sleep(0.001)
 
 async def main(host, method):
     access = {"r": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
-    wire = Wire(access, frozenset({host}), timeouts=ReplyTimeouts(0.5, 0.5))
+    timing = CountdownTiming(lambda: anyio.current_time() + passed, sleep, step=30.0)
+    wire = Wire(access, frozenset({host}), timeouts=ReplyTimeouts(0.5, 0.5), timing=timing)
     reply = await wire.send("r", HttpCall(method, f"http://{host}/v1/p"), pays=method == "POST")
     print(reply.status)
     await wire.aclose()
 
+signal.signal(signal.SIGCONT, resume)
 anyio.run(main, *sys.argv[1:])
 """
-STOPPED_SECONDS = 2.5  # a pause of a real process has to last longer than the deadline of 0.5 s and one step
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no process can be stopped here")
@@ -135,7 +149,6 @@ async def test_a_process_that_was_stopped_reads_the_reply_that_waits_for_it(tmp_
             await stream.receive()
             stop[0](signal.SIGSTOP)
             await stream.send(ACCEPTED)
-            await anyio.sleep(STOPPED_SECONDS)
             stop[0](signal.SIGCONT)
             await anyio.sleep_forever()
 
