@@ -111,7 +111,7 @@ CHILD = """
 import signal, sys, anyio
 from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
-from rotoscope.providers.http.transfers import CountdownTiming
+from rotoscope.providers.http.outgoing import CountdownTiming
 
 passed = 0.0  # seconds: while this process was stopped, by its clock
 
