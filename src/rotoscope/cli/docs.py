@@ -7,7 +7,8 @@ from pathlib import Path
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.models.descriptions import describe_price, describe_prompts
-from rotoscope.models.manifest import Manifest, Provider
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.provider import Provider
 from rotoscope.server.schemas import input_schema
 
 __all__ = ["fill_in_tables", "write_readme_tables"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.manifest import Provider
+from rotoscope.models.provider import Provider
 from rotoscope.settings import Settings
 
 __all__ = ["SANDBOX_URL", "Access", "resolve_access"]

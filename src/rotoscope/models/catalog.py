@@ -11,7 +11,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
-from rotoscope.models.manifest import Manifest, PromptKind, Provider, Route, ToolName
+from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
+from rotoscope.models.provider import Provider
 from rotoscope.ownership import find_fault
 
 __all__ = ["Catalog", "can_take_prompts", "load_catalog", "manifest_folder", "read_manifest", "read_providers"]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.spelling import parse_size
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["ClipShape", "arguments_for_clip"]
@@ -44,7 +45,7 @@ def _nearest_size(field: Input, clip: ClipShape) -> str:
     usual = _size_area(str(field.default))
 
     def distance(choice: str) -> tuple[float, int]:
-        width, height = _parse_size(choice)
+        width, height = parse_size(choice) or (1, 1)
         wide, narrow = sorted((width * clip.height, height * clip.width), reverse=True)
         # Shapes within a tenth of each other count as the same.
         return round(10 * (wide / narrow - 1)), abs(_size_area(choice) - usual)
@@ -74,11 +75,6 @@ def _shortening_note(wanted: int, frames: int) -> str:
     )
 
 
-def _parse_size(size: str) -> tuple[int, int]:
-    width, _, height = size.partition("*")
-    return int(width), int(height)
-
-
 def _size_area(size: str) -> int:
-    width, height = _parse_size(size)
+    width, height = parse_size(size) or (0, 0)
     return width * height

@@ -5,16 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.manifest import EncoderName, Input, Manifest, PromptKind, Route
+from rotoscope.models.encoders import ENCODERS
+from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
 from rotoscope.models.prices import MediaLength, estimate_price
+from rotoscope.models.spelling import format_number, read_number, spell_value
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 
 __all__ = ["CallPlan", "media_inputs", "plan_call", "prompt_kinds", "replace_media", "workload"]
 
-_PADDING_SECONDS = 0.1
+_NUMBERS = ("integer", "number")
+_PADDING_SECONDS = 0.1  # codecs pad every file by some hundredths of a second
 _MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
-_MASK_REQUEST = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def plan_call(
         value = _fill_input(field, arguments)
         if field.drawn and value in (None, -1):
             # -1 means "any" to several models; a seed that we know is how a lost reply is found again.
-            value = draw()
+            value = _fit_seed(field, draw())
             drawn.append(name)
         if value is not None:
             filled[name] = value
@@ -85,6 +87,14 @@ def plan_call(
     )
     price = estimate_price(manifest, filled, media or {})
     return CallPlan(call=call, seed=_find_seed(manifest, filled), estimate_usd=price, drawn_inputs=tuple(drawn))
+
+
+def _fit_seed(field: Input, drawn: int) -> int:
+    """A drawn number inside the range of the model: some take no seed above 65535."""
+    low = 0 if field.minimum is None else int(field.minimum)
+    if field.maximum is None or low <= drawn <= field.maximum:
+        return max(drawn, low)
+    return low + drawn % (int(field.maximum) - low + 1)
 
 
 def workload(manifest: Manifest, call: Call) -> str:
@@ -119,17 +129,22 @@ def replace_media(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[
 def _fill_input(field: Input, arguments: Mapping[str, Json]) -> Json:
     given = _trim_or_none(arguments.get(field.argument)) if field.argument else None
     if given is not None and field.encode:
-        given = _ENCODERS[field.encode](given)
+        given = ENCODERS[field.encode].encode(given)
     if given is None:
         return field.send
     return [_resolve_alias(field, one) for one in given] if isinstance(given, list) else _resolve_alias(field, given)
 
 
 def _resolve_alias(field: Input, given: Json) -> Json:
-    if not isinstance(given, str):
-        return given
-    spelled = field.canonical_choice(given)
-    return field.aliases.get(spelled, spelled)
+    """A value as the model spells it: aliases resolved, numbers as text and text as numbers where it has them so."""
+    if isinstance(given, str):
+        spelled = field.canonical_choice(given)
+        value = field.aliases.get(spelled, spelled)
+        number = read_number(field, value) if field.kind in _NUMBERS and isinstance(value, str) else None
+        return value if number is None else number
+    if field.kind == "string" and isinstance(given, bool | int | float):
+        return spell_value(field, given)
+    return given
 
 
 def _trim_or_none(value: Json) -> Json:
@@ -176,7 +191,6 @@ def _check_value(argument: str, field: Input, value: Json) -> Json:
 def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str, MediaLength]) -> None:
     items = value if isinstance(value, list) else [value]
     total = sum(media[str(item)].seconds for item in items if str(item) in media)
-    # Codecs pad every file by some hundredths of a second.
     if field.max_total_seconds is not None and total > field.max_total_seconds + _PADDING_SECONDS * len(items):
         raise InvalidInput(
             f"{argument!r} lasts {total:.1f} s together; the model takes at most {field.max_total_seconds:g} s.",
@@ -185,8 +199,8 @@ def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str,
 
 
 def _check_item(argument: str, field: Input, value: Json) -> Json:
-    if field.kind in ("integer", "number"):
-        return _check_number(argument, field, value)
+    if field.kind in _NUMBERS:
+        value = _check_number(argument, field, value)
     if field.kind == "boolean" and not isinstance(value, bool):
         raise InvalidInput(f"{argument!r} must be true or false.", hint="Correct it and call again.")
     if field.kind == "string":
@@ -205,6 +219,13 @@ def _check_text(argument: str, field: Input, value: Json) -> None:
             f"{argument!r} has {len(value)} characters; the model takes at most {field.max_length}.",
             hint="Make it shorter.",
         )
+    number = read_number(field, value) if field.spelling is not None else None
+    if number is not None and (field.minimum, field.maximum, field.step) != (None, None, None):
+        _check_range(argument, field, number)
+    elif field.spelling is not None and number is None and value not in (*field.choices, *field.aliases.values()):
+        raise InvalidInput(
+            f"{argument!r} cannot be {value[:60]!r}.", hint=f"Give a number, as in {field.spelling.format(5)!r}."
+        )
 
 
 def _check_number(argument: str, field: Input, value: Json) -> Json:
@@ -214,12 +235,18 @@ def _check_number(argument: str, field: Input, value: Json) -> Json:
         if value != int(value):
             raise InvalidInput(f"{argument!r} must be a whole number.", hint="Correct it and call again.")
         value = int(value)
+    _check_range(argument, field, value)
+    return value
+
+
+def _check_range(argument: str, field: Input, value: float) -> None:
     if value in field.also:
-        return value
+        return
     low, high = field.minimum, field.maximum
     if (low is not None and value < low) or (high is not None and value > high):
         also = f", or {' or '.join(map(str, field.also))}" if field.also else ""
-        span = f"{_format_number(low)} to {_format_number(high)}{also}"
+        least, most = ("any" if bound is None else format_number(bound) for bound in (low, high))
+        span = f"{least} to {most}{also}"
         raise InvalidInput(
             f"{argument!r} is {str(value)[:_MAX_SHOWN_CHARACTERS]}; the model takes {span}.", hint="Change it."
         )
@@ -228,63 +255,8 @@ def _check_number(argument: str, field: Input, value: Json) -> Json:
             f"{argument!r} is {value}; it must be a multiple of {field.step} plus {field.offset}.",
             hint=f"Try {int((value - field.offset) // field.step * field.step + field.offset)}.",
         )
-    return value
-
-
-def _format_number(number: float | None) -> str:
-    """A number as a person writes it: 2147483647 and not 2.14748e+09."""
-    if number is None:
-        return "any"
-    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _find_seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
     values = (filled.get(name) for name, field in manifest.inputs.items() if field.drawn)
     return next((value for value in values if isinstance(value, int)), None)
-
-
-def _select_points(value: Json, *, keep: bool) -> list[dict[str, Json]]:
-    points = value if isinstance(value, list) else []
-    return [point for point in points if isinstance(point, dict) and point.get("keep", True) is keep]
-
-
-def _round_pixel(value: Json) -> int:
-    return round(value) if isinstance(value, int | float) else 0
-
-
-def _points_as_json(value: Json, *, keep: bool) -> Json:
-    pairs: list[Json] = [[_round_pixel(p["x"]), _round_pixel(p["y"])] for p in _select_points(value, keep=keep)]
-    if not pairs:
-        return None
-    return json.dumps(pairs[0] if len(pairs) == 1 else pairs, separators=(",", ":"))
-
-
-def _encode_labelled_points(value: Json) -> Json:
-    points = value if isinstance(value, list) else []
-    return [
-        {"label": int(p.get("keep") is not False), "x": _round_pixel(p["x"]), "y": _round_pixel(p["y"])}
-        for p in points
-        if isinstance(p, dict)
-    ]
-
-
-def _encode_corner_box(value: Json) -> Json:
-    if not isinstance(value, dict):
-        return None
-    names = {"x_min": "left", "y_min": "top", "x_max": "right", "y_max": "bottom"}
-    return [{theirs: _round_pixel(value[ours]) for theirs, ours in names.items()}]
-
-
-def _append_mask_request(value: Json) -> Json:
-    """A Sa2VA model interleaves masks only when it is asked to, in words like those of its own example."""
-    text = str(value).strip()
-    return text if "segmentation mask" in text.lower() else f"{text} {_MASK_REQUEST}"
-
-
-_ENCODERS: Mapping[EncoderName, Callable[[Json], Json]] = {
-    "kept_points_text": lambda value: _points_as_json(value, keep=True),
-    "dropped_points_text": lambda value: _points_as_json(value, keep=False),
-    "labelled_points": _encode_labelled_points,
-    "corner_box": _encode_corner_box,
-    "asking_for_masks": _append_mask_request,
-}

@@ -1,17 +1,16 @@
 """What a planned run may cost: the price times as much as was asked for, read upwards, or unknown. Pure."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.spelling import read_number
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["MediaLength", "estimate_price"]
 
-_SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?s?", re.ASCII)
 _MILLION = 1_000_000
 
 
@@ -72,21 +71,20 @@ def _largest_known(numbers: Iterable[float | None]) -> float | None:
 
 def _largest_amount(field: Input, value: Json) -> float | None:
     """How much was asked for; where the model chooses, as much as it could."""
-    asked = _amount_from_value(cast("Json", field.default) if value is None else value)
+    asked = _amount_from_value(field, cast("Json", field.default) if value is None else value)
     if asked is not None and asked > 0 and asked not in field.also:
         return asked
     return (
         field.maximum
         if field.maximum is not None
-        else _largest_known(_amount_from_value(choice) for choice in field.choices)
+        else _largest_known(_amount_from_value(field, choice) for choice in field.choices)
     )
 
 
-def _amount_from_value(value: Json) -> float | None:
+def _amount_from_value(field: Input, value: Json) -> float | None:
     """A number, also one that a model takes as text, such as "5" or "5s"."""
     if isinstance(value, str):
-        known = _SECONDS.fullmatch(value)
-        return float(known[1]) if known else None
+        return read_number(field, value)
     return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rotoscope.errors import TooLarge
-from rotoscope.models.manifest import Provider, Route
+from rotoscope.models.manifest import Route
+from rotoscope.models.provider import Provider
 
 __all__ = ["UploadLimit", "file_size_error", "first_route_for_sizes", "largest_upload_limit"]
 
