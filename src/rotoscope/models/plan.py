@@ -12,7 +12,7 @@ from rotoscope.models.spelling import format_number, read_number, spell_value
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 
-__all__ = ["CallPlan", "media_inputs", "plan_call", "prompt_kinds", "replace_media", "workload"]
+__all__ = ["CallPlan", "check_value", "media_inputs", "plan_call", "prompt_kinds", "replace_media", "workload"]
 
 _NUMBERS = ("integer", "number")
 _PADDING_SECONDS = 0.1  # codecs pad every file by some hundredths of a second
@@ -75,7 +75,7 @@ def plan_call(
     for name, field in manifest.inputs.items():
         _check_presence(manifest, name, field, filled)
         if name in filled:
-            filled[name] = _check_value(field.argument or name, field, filled[name])
+            filled[name] = check_value(field.argument or name, field, filled[name])
             _check_seconds(field.argument or name, field, filled[name], media or {})
     call = Call(
         provider=route.provider,
@@ -176,7 +176,12 @@ def _check_presence(manifest: Manifest, name: str, field: Input, filled: Mapping
         raise InvalidInput(f"{argument!r} cannot go together with {quote_names(clash)}.", hint="Leave one of them out.")
 
 
-def _check_value(argument: str, field: Input, value: Json) -> Json:
+def check_value(argument: str, field: Input, value: Json) -> Json:
+    """A value as it is sent: whole numbers as such, one value of a list as a list of one.
+
+    Raises:
+        InvalidInput: the model does not take it; names the argument.
+    """
     if not field.many:
         return _check_item(argument, field, value)
     items = value if isinstance(value, list) else [value]
