@@ -12,8 +12,9 @@ from rotoscope.contracts.arguments import Arguments
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput
 from rotoscope.models.catalog import load_catalog, manifest_folder
+from rotoscope.models.claimed_calls import MEDIA_ARGUMENTS
 from rotoscope.models.manifest import Input, Manifest, ToolName
-from rotoscope.models.manifest_check import MEDIA_ARGUMENTS, REQUEST_FORMS, CheckReport, check_manifest
+from rotoscope.models.manifest_check import REQUEST_FORMS, CheckReport, check_manifest
 from rotoscope.models.plan import plan_call
 
 CATALOG = load_catalog(manifest_folder())

@@ -22,6 +22,7 @@ __all__ = [
     "Price",
     "PromptKind",
     "Route",
+    "Scalar",
     "Timing",
     "ToolName",
 ]

@@ -5,25 +5,31 @@ planned: with each input alone, each choice, both ends of each range, what must 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice
-from math import ceil, floor
 
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput
+from rotoscope.models.claimed_calls import (
+    MEDIA_ARGUMENTS,
+    PROMPT_ARGUMENTS,
+    ClaimedCall,
+    argument_kind,
+    iterate_base_arguments,
+    iterate_claimed_calls,
+    values_for_choice,
+)
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.encoders import ENCODERS
-from rotoscope.models.manifest import EncoderName, Input, Manifest, PromptKind, ToolName
+from rotoscope.models.manifest import EncoderName, Input, Manifest
 from rotoscope.models.plan import check_value, plan_call
 from rotoscope.models.provider import Provider
 from rotoscope.models.request_key import trim_arguments
-from rotoscope.models.spelling import read_number
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["MEDIA_ARGUMENTS", "REQUEST_FORMS", "CheckReport", "check_manifest"]
+__all__ = ["REQUEST_FORMS", "CheckReport", "check_manifest"]
 
 REQUEST_FORMS: Mapping[str, Mapping[str, str]] = {
     "replicate": {
@@ -39,29 +45,11 @@ REQUEST_FORMS: Mapping[str, Mapping[str, str]] = {
 }
 """The request forms of each dialect that comes with rotoscope, for `form` of a route."""
 
-MEDIA_ARGUMENTS: Mapping[str, tuple[str, bool]] = {
-    "image": ("image", False),
-    "first_frame": ("image", False),
-    "last_frame": ("image", False),
-    "reference_images": ("image", True),
-    "reference_videos": ("video", True),
-    "reference_audios": ("audio", True),
-    "video": ("video", False),
-    "mask": ("visual", False),
-}
-"""The arguments that are files: the kind of each, and whether it is a list of them."""
-
 _NOT_FOR_MODELS = ("model", "dry_run", "overlay")  # arguments that are ours alone
 _MAX_CALLS = 2_000
 _MAX_PROBLEMS = 20
-_MAX_SHOWN = 60  # characters of a value in a message
 _SEEDS = (0, 2**31 - 1)  # the ends of what is drawn
 _OUTPUT_PATH = re.compile(r"\$(\[\])?|(\$\.)?[^.\[\]$]+(\[\])?(\.[^.\[\]]+(\[\])?)*")
-_PROMPT_ARGUMENTS: Mapping[PromptKind, tuple[str, Json]] = {
-    "text": ("instruction", "the red car"),
-    "points": ("points", [{"x": 10, "y": 20, "keep": True}, {"x": 30, "y": 40, "keep": False}]),
-    "box": ("box", {"left": 10, "top": 20, "right": 30, "bottom": 40}),
-}
 _CLIP_SHAPES = ((1920, 1080), (1080, 1920), (640, 640))
 _MANY_FRAMES = 100_000
 
@@ -106,7 +94,7 @@ def check_manifest(manifest: Manifest, providers: Mapping[str, Provider]) -> Che
         _check_source(manifest, name, fact, found)
     _check_prompt_sources(manifest, found)
     if not found.problems:
-        for claim in islice(_iterate_claims(manifest), _MAX_CALLS):
+        for claim in islice(iterate_claimed_calls(manifest), _MAX_CALLS):
             _check_claim(manifest, claim, found)
         _check_clip_defaults(manifest, found)
     _check_example(manifest, found)
@@ -155,8 +143,8 @@ def _check_source(manifest: Manifest, name: str, fact: Input, found: _Findings) 
 
 
 def _is_of_kind(kind: str, value: bool | float | str) -> bool:
-    types = {"string": str, "integer": int, "number": (int, float), "boolean": bool}.get(kind)
-    return types is not None and isinstance(value, types) and isinstance(value, bool) == (kind == "boolean")
+    types: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float)}
+    return isinstance(value, bool) if kind == "boolean" else type(value) in types.get(kind, ())
 
 
 def _check_argument(manifest: Manifest, place: str, fact: Input, argument: str, found: _Findings) -> None:
@@ -193,7 +181,7 @@ def _check_prompt_sources(manifest: Manifest, found: _Findings) -> None:
         return
     filled = {fact.argument for fact in manifest.inputs.values()}
     for kind in manifest.prompts:
-        argument, _ = _PROMPT_ARGUMENTS[kind]
+        argument, _ = PROMPT_ARGUMENTS[kind]
         if argument not in filled:
             found.add("prompts", f"{kind!r} is claimed, but no input has argument = {argument!r}.")
 
@@ -220,159 +208,7 @@ def _check_example(manifest: Manifest, found: _Findings) -> None:
                 found.add(f"example.{name}", f"{value!r} is not as the provider takes it: {sent!r}.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A call that the manifest says the model takes, and the fact that says so."""
-
-    fact: str
-    arguments: Mapping[str, Json]
-    shown: str
-
-
-def _iterate_claims(manifest: Manifest) -> Iterator[_Claim]:
-    bases = list(_base_arguments(manifest))
-    for base in bases:
-        yield _Claim("inputs", base, f"{' and '.join(base)} alone")
-    every = dict(bases[0])
-    for name, fact in manifest.inputs.items():
-        if fact.argument is None or fact.encode is not None or fact.argument in _prompt_names(manifest):
-            continue
-        beside = _arguments_beside(manifest, name)
-        values = list(_values_to_try(manifest, fact)) or [("", _sample_value(manifest, fact))]
-        for claimed, value in values:
-            shown = (
-                f"{fact.argument}={str(value)[:_MAX_SHOWN]!r}" if isinstance(value, str) else f"{fact.argument}={value}"
-            )
-            yield _Claim(f"inputs.{name}{claimed}", {**bases[0], **beside, fact.argument: value}, shown)
-        if not _is_excluded(manifest, name, every):
-            every |= {**beside, fact.argument: _sample_value(manifest, fact)}
-    yield _Claim("inputs", every, "everything that may go together")
-
-
-def _base_arguments(manifest: Manifest) -> Iterator[dict[str, Json]]:
-    """The least that a call holds: what the tool and the model require, with each kind of prompt."""
-    shape = TOOLS[manifest.tool].arguments.model_fields
-    base = {name: _sample_argument(name) for name, one in shape.items() if one.is_required()}
-    for name, fact in manifest.inputs.items():
-        if fact.required and fact.send is None and fact.argument and fact.argument not in _prompt_names(manifest):
-            base.setdefault(fact.argument, _sample_value(manifest, fact))
-            base |= {n: v for n, v in _arguments_beside(manifest, name).items() if n not in base}
-    if manifest.tool != "segment_image":
-        yield base
-        return
-    kinds = manifest.prompts or tuple(_PROMPT_ARGUMENTS)
-    for kind in kinds:
-        yield {**base, **dict([_PROMPT_ARGUMENTS[kind]])}
-    if manifest.combines and len(kinds) > 1:
-        yield {**base, **dict(_PROMPT_ARGUMENTS[kind] for kind in kinds)}
-
-
-def _prompt_names(manifest: Manifest) -> frozenset[str]:
-    names = (name for name, _ in _PROMPT_ARGUMENTS.values())
-    return frozenset(names) if manifest.tool == "segment_image" else frozenset()
-
-
-def _arguments_beside(manifest: Manifest, name: str, seen: frozenset[str] = frozenset()) -> dict[str, Json]:
-    """What must be given beside an input: all that it needs, and the first of those of which it needs one."""
-    fact = manifest.inputs[name]
-    beside: dict[str, Json] = {}
-    for needed in (*fact.needs, *fact.needs_any[:1]):
-        other = manifest.inputs[needed]
-        if needed not in seen and other.argument is not None:
-            beside |= _arguments_beside(manifest, needed, seen | {name})
-            beside[other.argument] = _sample_value(manifest, other)
-    return beside
-
-
-def _is_excluded(manifest: Manifest, name: str, given: Mapping[str, Json]) -> bool:
-    """Whether an input, or what it needs, cannot go together with arguments that are given already."""
-    fact = manifest.inputs[name]
-    names = {name, *fact.needs, *fact.needs_any[:1]}
-    held = {other for other, one in manifest.inputs.items() if one.argument in given}
-    excluded = {one for other in names for one in manifest.inputs[other].excludes}
-    excluding = {other for other in held if names & set(manifest.inputs[other].excludes)}
-    return bool(excluded & held or excluding)
-
-
-def _values_to_try(manifest: Manifest, fact: Input) -> Iterator[tuple[str, Json]]:
-    """Values of an argument that the facts of its input allow, each with the fact that allows it."""
-    assert fact.argument is not None
-    if fact.argument in MEDIA_ARGUMENTS:
-        sample = _sample_argument(fact.argument)
-        if fact.max_items is not None and isinstance(sample, list):
-            yield ".max_items", [sample[0]] * fact.max_items
-        return
-    kind = _argument_kind(manifest.tool, fact.argument)
-    if kind == "boolean":
-        yield from (("", value) for value in (True, False))
-    for choice in fact.choices:
-        yield from ((".choices", value) for value in _values_for_choice(kind, fact, choice))
-    for alias in fact.aliases:
-        yield from ((".aliases", value) for value in _values_for_choice(kind, fact, alias))
-    if isinstance(fact.default, bool | int | float | str) and not fact.drawn:
-        yield from ((".default", value) for value in _values_for_choice(kind, fact, fact.default))
-    for name, bound in (("minimum", fact.minimum), ("maximum", fact.maximum)):
-        if bound is not None:
-            yield f".{name}", _number_argument(kind, fact, (ceil if name == "minimum" else floor)(bound))
-    yield from ((".also", _number_argument(kind, fact, number)) for number in fact.also)
-
-
-def _values_for_choice(kind: str, fact: Input, choice: bool | float | str) -> Iterator[Json]:
-    """The argument that means a choice; none where an argument of this kind cannot mean it."""
-    match kind:
-        case "boolean":
-            if choice in (True, False, "true", "false"):
-                yield choice in (True, "true")
-        case "integer":
-            number = read_number(fact, choice) if isinstance(choice, str) else choice
-            if number is not None and not isinstance(number, bool) and number == int(number):
-                yield int(number)
-        case _:
-            yield choice if isinstance(choice, str) else _number_argument(kind, fact, choice)
-
-
-def _number_argument(kind: str, fact: Input, number: float) -> Json:
-    if kind == "integer":
-        return int(number)
-    text = f"{number:g}"
-    return fact.spelling.replace("{}", text) if fact.spelling else text
-
-
-def _sample_value(manifest: Manifest, fact: Input) -> Json:
-    """A value of the argument that fills an input: what the model does by default, else the first that it takes."""
-    assert fact.argument is not None
-    kind = _argument_kind(manifest.tool, fact.argument)
-    for likely in (*fact.choices, fact.default):
-        if isinstance(likely, bool | int | float | str) and not fact.drawn and likely not in fact.also:
-            for value in _values_for_choice(kind, fact, likely):
-                return value
-    if kind == "integer":
-        least = 5 if fact.minimum is None else ceil(fact.minimum)
-        step = fact.step or 1
-        return least + (fact.offset - least) % step if fact.maximum is None or least < fact.maximum else least
-    if fact.kind in ("integer", "number") and fact.minimum is not None:
-        return _number_argument(kind, fact, fact.minimum)
-    return _sample_argument(fact.argument, kind)
-
-
-def _sample_argument(name: str, kind: str = "string") -> Json:
-    if name in MEDIA_ARGUMENTS:
-        media, many = MEDIA_ARGUMENTS[name]
-        url = f"https://example.com/{name}.{ {'video': 'mp4', 'audio': 'mp3'}.get(media, 'png') }"
-        return [url] if many else url
-    prompts = dict(_PROMPT_ARGUMENTS.values())
-    return True if kind == "boolean" else prompts.get(name, "a red car")
-
-
-@cache
-def _argument_kind(tool: ToolName, name: str) -> str:
-    """The JSON type of a tool argument, without its null."""
-    schema = TOOLS[tool].arguments.model_json_schema()["properties"][name]
-    offered = [one.get("type", "object") for one in schema.get("anyOf", [schema])]
-    return str(next(one for one in offered if one != "null"))
-
-
-def _check_claim(manifest: Manifest, claim: _Claim, found: _Findings) -> None:
+def _check_claim(manifest: Manifest, claim: ClaimedCall, found: _Findings) -> None:
     found.calls += 1
     for seed in _SEEDS:
         try:
@@ -409,11 +245,11 @@ def _check_clip_defaults(manifest: Manifest, found: _Findings) -> None:
     if not any(fact.fits for fact in manifest.inputs.values()):
         return
     least = max((int(fact.minimum or 1) for fact in frames), default=1)
-    base = next(_base_arguments(manifest))
+    base = next(iterate_base_arguments(manifest))
     for width, height in _CLIP_SHAPES:
         for count in (least, least + 1, _MANY_FRAMES):
             chosen, _ = arguments_for_clip(manifest, base, ClipShape(width, height, count))
-            claim = _Claim("inputs", {**base, **chosen}, f"a clip of {width}x{height} pixels and {count} frames")
+            claim = ClaimedCall("inputs", {**base, **chosen}, f"a clip of {width}x{height} pixels and {count} frames")
             _check_claim(manifest, claim, found)
 
 
@@ -423,7 +259,7 @@ def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
             found.notes.append(f"inputs.{name}: nothing fills it, so the provider's default is used.")
         if fact.argument is None or fact.argument in MEDIA_ARGUMENTS or found.problems:
             continue
-        kind = _argument_kind(manifest.tool, fact.argument)
+        kind = argument_kind(manifest.tool, fact.argument)
         lost = [one for one in fact.choices if kind == "integer" and not _is_reachable(fact, one)]
         if lost:
             found.notes.append(
@@ -439,7 +275,7 @@ def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
 
 def _is_reachable(fact: Input, choice: bool | float | str) -> bool:
     spelled = [alias for alias, meant in fact.aliases.items() if meant == choice]
-    return any(True for one in (choice, *spelled) for _ in _values_for_choice("integer", fact, one))
+    return any(True for one in (choice, *spelled) for _ in values_for_choice("integer", fact, one))
 
 
 def _join_names(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-__all__ = ["format_number", "parse_size", "read_number", "spell_value"]
+__all__ = ["SpellingFacts", "format_number", "parse_size", "read_number", "spell_value"]
 
 # A number and its unit. "4k" and "2M" are magnitudes: their number is another one.
 _AMOUNT = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?![kKmM]$)[A-Za-z]{0,12}", re.ASCII)
