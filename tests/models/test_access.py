@@ -3,8 +3,8 @@
 import pytest
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.access import SANDBOX_URL, Access, resolve_access
-from rotoscope.models.catalog import load_catalog, manifest_folder
+from rotoscope.models.access import SANDBOX_URL, resolve_access
+from rotoscope.models.catalog import Access, load_catalog, manifest_folder
 from rotoscope.settings import read_settings
 
 PROVIDERS = load_catalog(manifest_folder()).providers

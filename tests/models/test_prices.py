@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Manifest, Price
-from rotoscope.models.plan import plan_call
-from rotoscope.models.prices import MediaLength
+from rotoscope.models.plan import MediaLength, plan_call
 
 CATALOG = load_catalog(manifest_folder())
 CLIP, MASK = "artifact://" + "a" * 64, "artifact://" + "b" * 64

@@ -22,8 +22,7 @@ from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.review import check_prediction
 from rotoscope.media.paths import Roots
-from rotoscope.models.access import Access
-from rotoscope.models.catalog import Catalog
+from rotoscope.models.catalog import Access, Catalog
 from rotoscope.models.descriptions import describe_price, describe_prompts
 from rotoscope.models.manifest import Manifest, Route
 from rotoscope.models.manifest_check import CheckReport

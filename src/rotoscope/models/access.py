@@ -1,55 +1,20 @@
 """Which providers can be used: whose keys are set, where they are spoken to, and whether the sandbox stands in."""
 
-import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from rotoscope.errors import InvalidInput
+from rotoscope.models.catalog import Access
 from rotoscope.models.provider import Provider
 from rotoscope.settings import Settings
 
-__all__ = ["SANDBOX_URL", "Access", "resolve_access"]
+__all__ = ["SANDBOX_URL", "resolve_access"]
 
 _BASE_URL = re.compile(r"https?://[^/?#@\\]+(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
 
 SANDBOX_URL = "https://sandbox.invalid"
 """Where the built-in sandbox pretends to be. RFC 6761 reserves `.invalid`: the name can never be dialled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What may be spoken to.
-
-    Attributes:
-        sandbox: the sandbox serves every provider.
-        is_built_in: that sandbox is the one inside this process.
-        keys: the key of each provider that has one; never shown.
-        base_urls: the base URLs of each provider, by purpose.
-        trusted_hosts: hosts that stand in for every provider: they may be http and private, and serve their own
-            outputs.
-        own_hosts: the hosts that the operator named for a provider, trusted alike, and for that provider alone.
-    """
-
-    sandbox: bool
-    is_built_in: bool
-    base_urls: Mapping[str, Mapping[str, str]]
-    trusted_hosts: frozenset[str]
-    keys: Mapping[str, str] = field(repr=False)
-    own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-    def is_usable(self, provider: str) -> bool:
-        """Whether a provider can be used now."""
-        return self.sandbox or provider in self.keys
-
-    def driver_key(self, provider: str) -> str:
-        """What a process must hold to drive a job of a provider: a job for one host is never sent to another."""
-        return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
-
-    def account_fingerprint(self, provider: str) -> str:
-        """Tells one key of a provider from another, as 32 bits of a hash: no key can be made of it."""
-        return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
 
 
 def resolve_access(settings: Settings, providers: Mapping[str, Provider]) -> Access:

@@ -1,24 +1,39 @@
-"""The catalog: every manifest we have, the shipped ones and the user's, and which of them fits a request."""
+"""The catalog: every model and provider there is, which of them fits a request, and which may be used for it."""
 
 import difflib
+import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
+from rotoscope.errors import InvalidInput, MissingKey, TooLarge, UnknownModel
 from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
 from rotoscope.models.provider import Provider
 from rotoscope.ownership import find_fault
 
-__all__ = ["Catalog", "can_take_prompts", "load_catalog", "manifest_folder", "read_manifest", "read_providers"]
+__all__ = [
+    "Access",
+    "Catalog",
+    "UploadLimit",
+    "can_take_prompts",
+    "file_size_error",
+    "first_route_for_sizes",
+    "largest_upload_limit",
+    "load_catalog",
+    "manifest_folder",
+    "read_manifest",
+    "read_providers",
+]
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
+_SIZE_HINT = "Give a smaller file, or a public https URL."
 _TYPE_SUFFIX = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds to the place of a fact of several kinds
 
 
@@ -112,6 +127,94 @@ class Catalog:
             f"{wanted} needs a key that is not set: {' or '.join(variables)}.",
             hint=f"Set {' or '.join(variables)} for the server, or name a model whose key is set.",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What may be spoken to.
+
+    Attributes:
+        sandbox: the sandbox serves every provider.
+        is_built_in: that sandbox is the one inside this process.
+        keys: the key of each provider that has one; never shown.
+        base_urls: the base URLs of each provider, by purpose.
+        trusted_hosts: hosts that stand in for every provider: they may be http and private, and serve their own
+            outputs.
+        own_hosts: the hosts that the operator named for a provider, trusted alike, and for that provider alone.
+    """
+
+    sandbox: bool
+    is_built_in: bool
+    base_urls: Mapping[str, Mapping[str, str]]
+    trusted_hosts: frozenset[str]
+    keys: Mapping[str, str] = field(repr=False)
+    own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def is_usable(self, provider: str) -> bool:
+        """Whether a provider can be used now."""
+        return self.sandbox or provider in self.keys
+
+    def driver_key(self, provider: str) -> str:
+        """What a process must hold to drive a job of a provider: a job for one host is never sent to another."""
+        return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
+
+    def account_fingerprint(self, provider: str) -> str:
+        """Tells one key of a provider from another, as 32 bits of a hash: no key can be made of it."""
+        return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
+
+
+def file_size_error(provider: Provider, size: int) -> TooLarge | None:
+    """Why a file of `size` bytes cannot be brought to a provider; None when it can."""
+    if provider.can_upload:
+        most = provider.upload_bytes
+        if most is None or size <= most:
+            return None
+        return TooLarge(
+            f"{provider.title} takes files of up to {most / 1e6:g} MB, and this one has {size / 1e6:.1f} MB.",
+            hint=_SIZE_HINT,
+        )
+    if size <= provider.inline_bytes:
+        return None
+    return TooLarge(
+        f"{provider.title} takes no uploads, and this file has {size / 1000:.0f} kB; "
+        f"at most {provider.inline_bytes / 1000:.0f} kB travel inside a request.",
+        hint=_SIZE_HINT,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimit:
+    """The provider that takes the largest files, by its title, and how many bytes these have at most."""
+
+    title: str
+    max_bytes: int
+
+
+def largest_upload_limit(routes: Sequence[Route], providers: Mapping[str, Provider]) -> UploadLimit | None:
+    """Whoever takes the largest files, of the routes to a model; None where one has no limit that is known."""
+    found: UploadLimit | None = None
+    for provider in (providers[route.provider] for route in routes):
+        most = provider.upload_bytes if provider.can_upload else provider.inline_bytes
+        if most is None:
+            return None
+        if found is None or most > found.max_bytes:
+            found = UploadLimit(provider.title, most)
+    return found
+
+
+def first_route_for_sizes(routes: Sequence[Route], providers: Mapping[str, Provider], sizes: Iterable[int]) -> Route:
+    """The first route whose provider takes every file.
+
+    Raises:
+        TooLarge: none does; says why the first does not.
+    """
+    largest = max(sizes, default=0)
+    for route in routes:
+        if file_size_error(providers[route.provider], largest) is None:
+            return route
+    refused = file_size_error(providers[routes[0].provider], largest)
+    assert refused is not None
+    raise refused
 
 
 def can_take_prompts(manifest: Manifest, kinds: frozenset[PromptKind]) -> bool:

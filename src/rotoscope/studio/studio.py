@@ -22,11 +22,10 @@ from rotoscope.jobs.review import Review
 from rotoscope.jobs.run_times import retention_seconds
 from rotoscope.jobs.stages.finish import restore_files
 from rotoscope.media.intake import Intake
-from rotoscope.models.access import Access
+from rotoscope.models.catalog import Access, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.manifest import Manifest, PromptKind, ToolName
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import call_to_json, request_and_price_keys, trim_arguments
-from rotoscope.models.uploads import first_route_for_sizes, largest_upload_limit
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.deliveries import find_references
 from rotoscope.store.money import Caps

@@ -9,10 +9,10 @@ from rotoscope.contracts.characters import first_control_character, is_blank
 from rotoscope.errors import InvalidInput
 from rotoscope.media.edit_masks import fit_mask
 from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
+from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.models.prices import MediaLength
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.plan import MediaLength
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["Admission", "admit_media", "check_inside_picture", "require_prompt"]

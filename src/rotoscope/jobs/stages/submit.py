@@ -21,9 +21,9 @@ from rotoscope.jobs.stages.reconcile import (
 )
 from rotoscope.jobs.stages.watch import CancelRequested, patch_of
 from rotoscope.media.sniff import content_type_of
+from rotoscope.models.catalog import file_size_error
 from rotoscope.models.plan import media_inputs, replace_media
 from rotoscope.models.request_key import call_digest, call_from_json
-from rotoscope.models.uploads import file_size_error
 from rotoscope.providers.correlation import Token, add_token
 from rotoscope.providers.dialects import UploadFile
 from rotoscope.providers.http.messages import Json
