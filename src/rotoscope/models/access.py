@@ -1,4 +1,4 @@
-"""Which providers can be used: whose keys are set, where they are spoken to, and whether the sandbox stands in."""
+"""Which providers can be used: those whose key is set, at which base URL, or all of them in the sandbox."""
 
 import re
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ __all__ = ["SANDBOX_URL", "resolve_access"]
 _BASE_URL = re.compile(r"https?://[^/?#@\\]+(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
 
 SANDBOX_URL = "https://sandbox.invalid"
-"""Where the built-in sandbox pretends to be. RFC 6761 reserves `.invalid`: the name can never be dialled."""
+"""The base URL of the built-in sandbox. RFC 6761 reserves `.invalid`: no name server resolves it."""
 
 
 def resolve_access(settings: Settings, providers: Mapping[str, Provider]) -> Access:
-    """Work out what the settings allow.
+    """The providers that can be used with these settings.
 
-    With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all while no provider key is set, and nothing once one is:
-    nobody who pays gets a sandbox result by surprise.
+    With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all providers while no key is set, and none once one is: a user
+    with a key never gets a sandbox result by surprise.
 
     Raises:
-        InvalidInput: a key cannot be one; the message names the variable.
+        InvalidInput: a variable holds no key, or no base URL; the message names the variable.
     """
     given = {name: key for name, provider in providers.items() if (key := _provider_key(settings, provider))}
     if settings.sandbox == "always" or (settings.sandbox == "auto" and not given):
@@ -64,11 +64,12 @@ def _has_required_base(settings: Settings, provider: Provider) -> bool:
 
 
 def _base_urls_of(settings: Settings, provider: Provider) -> Mapping[str, str]:
-    """A base URL on another host replaces all of the provider's: a gateway or a sandbox has one host.
+    """The base URLs of a provider, by purpose, as the operator has set them.
 
-    One on the provider's own host says nothing new, and its other hosts (uploads, history) stay what they are: clients
-    and guides set `https://api.segmind.com/v1`, the official client's own value. Clients of Replicate disagree whether
-    the base includes `/v1`; ours does not.
+    A base URL on another host replaces all of the provider's: a gateway or a sandbox has one host. One on the
+    provider's own host changes nothing, and its other hosts (uploads, history) stay: clients and guides set
+    `https://api.segmind.com/v1`, the official client's own value. Clients of Replicate disagree on whether the base
+    includes `/v1`; here it does not.
     """
     own = settings.variable(provider.base_variable)
     if own is None:
@@ -93,7 +94,7 @@ def _is_base_url(url: str) -> bool:
 
 
 def _host_and_port(url: str) -> tuple[str, int | None] | None:
-    """Host and port of a base URL, however they are written; None for what is no such address."""
+    """Host and port of a base URL in one form, the default port as None; None for what is no base URL."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -114,7 +115,7 @@ def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bo
         return dict.fromkeys(provider.bases, url + path)
 
     bases = {name: sandbox_urls(provider) for name, provider in providers.items()}
-    # The sandbox takes any key; it gets one that is plainly none.
+    # The sandbox takes any key; this one cannot be mistaken for a real one.
     keys = dict.fromkeys(providers, "sandbox")
     host = urlsplit(url).netloc.lower()
     return Access(sandbox=True, is_built_in=built_in, base_urls=bases, trusted_hosts=frozenset({host}), keys=keys)

@@ -39,7 +39,7 @@ _TYPE_SUFFIX = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models by id and providers by name; `problems` tells which files could not be used and why."""
+    """Models by id and providers by name; `problems` names the files that could not be used, and why."""
 
     providers: Mapping[str, Provider]
     models: Mapping[str, Manifest]
@@ -131,16 +131,16 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What may be spoken to.
+    """The providers that can be used, with their keys and base URLs.
 
     Attributes:
         sandbox: the sandbox serves every provider.
-        is_built_in: that sandbox is the one inside this process.
+        is_built_in: that sandbox is the built-in one, not one at an address.
         keys: the key of each provider that has one; never shown.
         base_urls: the base URLs of each provider, by purpose.
-        trusted_hosts: hosts that stand in for every provider: they may be http and private, and serve their own
-            outputs.
-        own_hosts: the hosts that the operator named for a provider, trusted alike, and for that provider alone.
+        trusted_hosts: hosts that are trusted for every provider: they may be http and private, and may serve their
+            own outputs.
+        own_hosts: the hosts that the operator set for a provider, trusted in the same way for that provider alone.
     """
 
     sandbox: bool
@@ -155,16 +155,16 @@ class Access:
         return self.sandbox or provider in self.keys
 
     def driver_key(self, provider: str) -> str:
-        """What a process must hold to drive a job of a provider: a job for one host is never sent to another."""
+        """The name of what a process must have to drive a job: the provider at its host, so no job changes hosts."""
         return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
 
     def account_fingerprint(self, provider: str) -> str:
-        """Tells one key of a provider from another, as 32 bits of a hash: no key can be made of it."""
+        """32 bits of a hash of the key: tells two accounts apart, and no key can be recovered from it."""
         return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
 
 
 def file_size_error(provider: Provider, size: int) -> TooLarge | None:
-    """Why a file of `size` bytes cannot be brought to a provider; None when it can."""
+    """The error for a file of `size` bytes that cannot reach a provider; None when it can."""
     if provider.can_upload:
         most = provider.upload_bytes
         if most is None or size <= most:
@@ -184,14 +184,14 @@ def file_size_error(provider: Provider, size: int) -> TooLarge | None:
 
 @dataclass(frozen=True, slots=True)
 class UploadLimit:
-    """The provider that takes the largest files, by its title, and how many bytes these have at most."""
+    """The largest file that any of some providers takes, in bytes, and the title of that provider."""
 
     title: str
     max_bytes: int
 
 
 def largest_upload_limit(routes: Sequence[Route], providers: Mapping[str, Provider]) -> UploadLimit | None:
-    """Whoever takes the largest files, of the routes to a model; None where one has no limit that is known."""
+    """The largest upload limit among the routes to a model; None where one of them has no known limit."""
     found: UploadLimit | None = None
     for provider in (providers[route.provider] for route in routes):
         most = provider.upload_bytes if provider.can_upload else provider.inline_bytes
@@ -206,7 +206,7 @@ def first_route_for_sizes(routes: Sequence[Route], providers: Mapping[str, Provi
     """The first route whose provider takes every file.
 
     Raises:
-        TooLarge: none does; says why the first does not.
+        TooLarge: none does; the message explains it for the first route.
     """
     largest = max(sizes, default=0)
     for route in routes:
@@ -240,9 +240,9 @@ def manifest_folder() -> Path:
 
 
 def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
-    """Read the providers and all manifests; a user's manifest wins over a shipped one of the same id.
+    """Read the providers and all manifests; a user's manifest replaces a shipped one of the same id.
 
-    A file of the user's that cannot be used is left out and told in `problems`: one typo must not stop the server.
+    A user's file that cannot be used is left out and named in `problems`: one typo must not stop the server.
     """
     providers = read_providers(shipped / "providers.toml")
     problems: list[str] = []
@@ -267,7 +267,7 @@ def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
 
 
 def _check_owner(file: Path) -> None:
-    """A provider's file says where its key is sent: one that somebody else could write is not read."""
+    """Refuse a file that other users may write: a provider's file decides where a key is sent."""
     try:
         fault = find_fault(file, group_may_write=True)
     except OSError as error:
@@ -318,7 +318,7 @@ def _validate_facts(shape: type[Shape], data: Mapping[str, object], file: Path) 
         return shape.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        # A fact of several kinds is wrong in each of them; that it is nan or inf says more than that it is no text.
+        # A value of a union is wrong in each of its types; "nan or inf" explains more than "no valid text".
         first = next((one for one in found if one["type"] == "finite_number"), found[0])
         where = _fact_path(first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
@@ -326,6 +326,8 @@ def _validate_facts(shape: type[Shape], data: Mapping[str, object], file: Path) 
 
 
 def _fact_path(loc: Sequence[int | str]) -> str:
-    """Where a fact stands. An input may have the name of a kind: only what follows a fact can be one."""
+    """The place of a fact, without the types that pydantic adds. An input may be named like a type, so the first three
+    parts always count.
+    """
     tables = 3  # inputs, its name, the fact
     return ".".join(str(part) for n, part in enumerate(loc) if n < tables or not _TYPE_SUFFIX.fullmatch(str(part)))

@@ -62,7 +62,7 @@ def _encode_corner_box(value: Json) -> Json:
     if not isinstance(value, dict):
         return None
     names = {"x_min": "left", "y_min": "top", "x_max": "right", "y_max": "bottom"}
-    return [{theirs: _round_pixel(value[ours]) for theirs, ours in names.items()}]
+    return [{name: _round_pixel(value[side]) for name, side in names.items()}]
 
 
 def _append_mask_request(value: Json) -> Json:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from rotoscope.contracts.arguments import parse_arguments
+from rotoscope.contracts.arguments import parse_arguments, require_prompt
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput
 from rotoscope.models.claimed_calls import (
@@ -45,7 +45,7 @@ REQUEST_FORMS: Mapping[str, Mapping[str, str]] = {
 }
 """The request forms of each dialect that comes with rotoscope, for `form` of a route."""
 
-_NOT_FOR_MODELS = ("model", "dry_run", "overlay")  # arguments that are ours alone
+_NOT_FOR_MODELS = ("model", "dry_run", "overlay")  # arguments that no model gets
 _MAX_CALLS = 2_000
 _MAX_PROBLEMS = 20
 _SEEDS = (0, 2**31 - 1)  # the ends of what is drawn
@@ -228,7 +228,9 @@ def _advice(error: InvalidInput) -> str:
 
 def _plan(manifest: Manifest, arguments: Mapping[str, Json], seed: int) -> None:
     shape = TOOLS[manifest.tool].arguments
-    asked: dict[str, Json] = parse_arguments(shape, arguments).model_dump(mode="json", exclude={"model", "dry_run"})
+    parsed = parse_arguments(shape, arguments)
+    require_prompt(parsed)
+    asked: dict[str, Json] = parsed.model_dump(mode="json", exclude={"model", "dry_run"})
     plan_call(manifest, manifest.routes[0], trim_arguments(manifest, asked), lambda: seed)
 
 

@@ -36,7 +36,7 @@ _MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
 
 @dataclass(frozen=True, slots=True)
 class MediaLength:
-    """How long a medium lasts, in seconds, and how many frames it has; None for a sound."""
+    """The length of a medium in seconds and in frames; a sound has no frames."""
 
     seconds: float
     frames: int | None = None
@@ -47,7 +47,7 @@ class CallPlan:
     """A request that could be sent: the call, the seed in it, and what it is likely to cost.
 
     Attributes:
-        drawn_inputs: the inputs that we drew, because the user gave none.
+        drawn_inputs: the inputs whose value was drawn, because the user gave none.
     """
 
     call: Call
@@ -121,7 +121,7 @@ def _fit_seed(field: Input, drawn: int) -> int:
 
 
 def workload(manifest: Manifest, call: Call) -> str:
-    """What decides how long a run takes, in one word: runs with the same word take about as long."""
+    """The values that decide how long a run takes, as text: runs of equal text take about as long."""
     values = {name: call.input.get(name, manifest.inputs[name].default) for name in manifest.timing.varies_with}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")) if values else ""
 
@@ -171,7 +171,7 @@ def _resolve_alias(field: Input, given: Json) -> Json:
 
 
 def _trim_or_none(value: Json) -> Json:
-    """Blanks at the ends of a text mean nothing, and a text that is empty means as much as one that is left out."""
+    """A text without blanks at its ends; None for an empty one, which means the same as no text."""
     return (value.strip() or None) if isinstance(value, str) else value
 
 
@@ -291,10 +291,10 @@ def _find_seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
 
 
 def estimate_price(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
-    """The price of a run in US dollars; None where nobody knows it.
+    """The price of a run in US dollars, rounded up; None where it is not known.
 
-    For a price per second of output it is what the longest output costs that may come of this input: a cap that is
-    held against less could be passed.
+    For a price per second of output it is the cost of the longest output that this input may have: compared with less,
+    a cap could be passed.
 
     Args:
         manifest: the model.
@@ -313,12 +313,12 @@ def estimate_price(manifest: Manifest, filled: Mapping[str, Json], media: Mappin
 
 
 def _round_up_usd(usd: float) -> float:
-    # What only floating point adds is no money.
+    # Rounded to a billionth first: 3 * 0.1 is a little more than 0.3, which must not cost a millionth more.
     return math.ceil(round(usd * _MILLION, 3)) / _MILLION
 
 
 def _output_seconds(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
-    """The longest that the output may last: as asked for in seconds or in frames, else as long as what is edited."""
+    """The longest that the output may last: as requested in seconds or in frames, else as long as the edited video."""
     clip = _video_to_edit(manifest, filled, media)
     rate = manifest.outputs.frame_rate or (clip.frames / clip.seconds if clip and clip.frames else None)
     lengths: list[float | None] = []
@@ -338,7 +338,7 @@ def _largest_known(numbers: Iterable[float | None]) -> float | None:
 
 
 def _largest_amount(field: Input, value: Json) -> float | None:
-    """How much was asked for; where the model chooses, as much as it could."""
+    """The requested amount; where the model chooses, the most that it may choose."""
     asked = _amount_from_value(field, cast("Json", field.default) if value is None else value)
     if asked is not None and asked > 0 and asked not in field.also:
         return asked
@@ -359,7 +359,7 @@ def _amount_from_value(field: Input, value: Json) -> float | None:
 def _video_to_edit(
     manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]
 ) -> MediaLength | None:
-    """The video that is edited: the one that a mask covers, else the one that is called so."""
+    """The edited video: the one that a mask covers, else the one of the argument `video`."""
     covered = [field.covers for field in manifest.inputs.values() if field.covers]
     named = [name for name, field in manifest.inputs.items() if field.argument == "video" and field.is_media]
     for name in (*covered, *named):

@@ -10,7 +10,7 @@ from typing import cast
 import anyio
 import anyio.abc
 
-from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs, require_prompt
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status, VideoResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, StorageFailed, UnknownJob
@@ -35,7 +35,7 @@ from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult, Outpu
 from rotoscope.store.retention import Retention
 from rotoscope.studio.checks import RequestChecks, compute_check_key, strings_in_arguments
 from rotoscope.studio.dry_run import dry_run_result
-from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, require_prompt
+from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
 
 __all__ = ["Studio", "job_output", "parse_job_id"]
