@@ -1,4 +1,4 @@
-"""What a planned run may cost: never less than what it is charged for, and unknown where nobody knows."""
+"""What a planned run may cost: never less than what is charged, and unknown where the price is not known."""
 
 from typing import Any
 
