@@ -74,7 +74,8 @@ STATEMENTS: dict[str, Callable[[re.Match[str], Input], bool]] = {
 
 def false_statements(description: str, field: Input) -> list[str]:
     """The parts of a description that the facts of the input contradict, and numbers that no statement explains."""
-    wrong, rest = [], description
+    wrong: list[str] = []
+    rest = description
     for pattern, is_true in STATEMENTS.items():
         wrong.extend(found[0] for found in re.finditer(pattern, rest) if not is_true(found, field))
         rest = re.sub(pattern, "", rest)

@@ -145,6 +145,11 @@ DURATION = 'default = "5"\nchoices = ["5", "10"]'
         (('argument = "last_frame"', 'argument = "reference_images"'), "inputs.tail_image_url.many", "is a list"),
         (('kind = "string"\nrequired', 'kind = "image"\nrequired'), "inputs.prompt.kind", "'prompt' is no file"),
         (('argument = "prompt"', ""), "inputs.prompt.required", "nothing fills it"),
+        (
+            ('needs = ["image_url"]', 'needs_any = ["image_url", "duration"]\nexcludes = ["duration"]'),
+            "inputs.tail_image_url.needs_any",
+            "cannot go together",
+        ),
         (('kind = "string"\nrequired', 'kind = "integer"\nrequired'), "inputs.prompt", "must be a number"),
         (('needs = ["image_url"]', 'excludes = ["image_url"]'), "inputs.tail_image_url", "cannot go together"),
         (('send = "blur"', "send = 5"), "inputs.negative_prompt", "must be text"),
@@ -171,6 +176,7 @@ def test_what_a_call_would_refuse_is_refused_by_the_name_of_the_fact(
 @pytest.mark.parametrize(
     ("change", "fact", "words"),
     [
+        (('argument = "image"', 'send = "a"'), "inputs", "no input has argument = 'image'"),
         (('argument = "instruction"', 'send = "cat"'), "prompts", "no input has argument = 'instruction'"),
         (('kind = "string"\nargument', 'kind = "string"\nrequired = true\nargument'), "inputs.what", "needs"),
         (('encode = "include_points_json"', ""), "inputs.clicks", "must be text"),
@@ -199,6 +205,14 @@ def test_choices_that_no_number_means_are_noted_with_the_way_to_name_them() -> N
     assert note == 'inputs.duration.choices: no number means auto; an alias can, such as aliases = { "-1" = "auto" }.'
     with_alias = text.replace('choices = ["auto"', 'aliases = { "-1" = "auto" }\nchoices = ["auto"')
     assert not any("no number" in one for one in report(with_alias).notes)
+
+
+def test_a_price_that_no_call_can_be_compared_with_is_noted() -> None:
+    price = '[price]\nunit = "output_second"\nusd = 0.05\nseen = "2026-11"\n'
+    text = KLING.replace("[example]", f"{price}[example]")
+    assert not any(note.startswith("price") for note in report(text).notes)
+    without = text.replace('argument = "duration"', "").replace('duration = "10"', "")
+    assert any(note.startswith("price: no input has argument = 'duration'") for note in report(without).notes)
 
 
 def test_a_hostile_manifest_is_checked_with_a_bounded_number_of_calls() -> None:

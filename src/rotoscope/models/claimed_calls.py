@@ -52,6 +52,7 @@ class ClaimedCall:
 
 
 def iterate_claimed_calls(manifest: Manifest) -> Iterator[ClaimedCall]:
+    """Every call that the facts of a manifest say the model takes, the least ones first; what excludes is respected."""
     bases = list(iterate_base_arguments(manifest))
     for base in bases:
         yield ClaimedCall("inputs", base, f"{' and '.join(base)} alone")
@@ -66,6 +67,10 @@ def iterate_claimed_calls(manifest: Manifest) -> Iterator[ClaimedCall]:
                 f"{fact.argument}={str(value)[:_MAX_SHOWN]!r}" if isinstance(value, str) else f"{fact.argument}={value}"
             )
             yield ClaimedCall(f"inputs.{name}{claimed}", {**bases[0], **beside, fact.argument: value}, shown)
+        for other in fact.needs_any[1:]:
+            needed = {**_arguments_beside(manifest, name, one_of=other), fact.argument: _sample_value(manifest, fact)}
+            shown = f"{fact.argument} and {manifest.inputs[other].argument}"
+            yield ClaimedCall(f"inputs.{name}.needs_any", {**bases[0], **needed}, shown)
         if not _is_excluded(manifest, name, every):
             every |= {**beside, fact.argument: _sample_value(manifest, fact)}
     yield ClaimedCall("inputs", every, "everything that may go together")
@@ -94,11 +99,13 @@ def _prompt_names(manifest: Manifest) -> frozenset[str]:
     return frozenset(names) if manifest.tool == "segment_image" else frozenset()
 
 
-def _arguments_beside(manifest: Manifest, name: str, seen: frozenset[str] = frozenset()) -> dict[str, Json]:
-    """What must be given beside an input: all that it needs, and the first of those of which it needs one."""
+def _arguments_beside(
+    manifest: Manifest, name: str, seen: frozenset[str] = frozenset(), one_of: str | None = None
+) -> dict[str, Json]:
+    """What must be given beside an input: all that it needs, and `one_of` (else the first) of its `needs_any`."""
     fact = manifest.inputs[name]
     beside: dict[str, Json] = {}
-    for needed in (*fact.needs, *fact.needs_any[:1]):
+    for needed in (*fact.needs, *((one_of,) if one_of else fact.needs_any[:1])):
         other = manifest.inputs[needed]
         if needed not in seen and other.argument is not None:
             beside |= _arguments_beside(manifest, needed, seen | {name})

@@ -24,7 +24,7 @@ from rotoscope.models.claimed_calls import (
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.encoders import ENCODERS
 from rotoscope.models.manifest import EncoderName, Input, Manifest
-from rotoscope.models.plan import check_value, plan_call
+from rotoscope.models.plan import CallPlan, check_value, plan_call
 from rotoscope.models.provider import Provider
 from rotoscope.models.request_key import trim_arguments
 from rotoscope.providers.http.messages import Json
@@ -92,7 +92,7 @@ def check_manifest(manifest: Manifest, providers: Mapping[str, Provider]) -> Che
     _check_outputs(manifest, found)
     for name, fact in manifest.inputs.items():
         _check_source(manifest, name, fact, found)
-    _check_prompt_sources(manifest, found)
+    _check_required_sources(manifest, found)
     if not found.problems:
         for claim in islice(iterate_claimed_calls(manifest), _MAX_CALLS):
             _check_claim(manifest, claim, found)
@@ -176,10 +176,14 @@ def _check_encoder(place: str, fact: Input, name: EncoderName, found: _Findings)
         found.add(f"{place}.encode", f'{name} makes kind = "{encoder.kind}" with many = {many}.')
 
 
-def _check_prompt_sources(manifest: Manifest, found: _Findings) -> None:
+def _check_required_sources(manifest: Manifest, found: _Findings) -> None:
+    """Whether some input takes each file that the tool requires, and each kind of prompt that is claimed."""
+    filled = {fact.argument for fact in manifest.inputs.values()}
+    for argument, one in TOOLS[manifest.tool].arguments.model_fields.items():
+        if one.is_required() and argument in MEDIA_ARGUMENTS and argument not in filled:
+            found.add("inputs", f"no input has argument = {argument!r}, which every call of {manifest.tool} gives.")
     if manifest.tool != "segment_image":
         return
-    filled = {fact.argument for fact in manifest.inputs.values()}
     for kind in manifest.prompts:
         argument, _ = PROMPT_ARGUMENTS[kind]
         if argument not in filled:
@@ -226,12 +230,12 @@ def _advice(error: InvalidInput) -> str:
     return f" {error.hint}" if error.hint.startswith(("Choose", "Try")) else ""
 
 
-def _plan(manifest: Manifest, arguments: Mapping[str, Json], seed: int) -> None:
+def _plan(manifest: Manifest, arguments: Mapping[str, Json], seed: int) -> CallPlan:
     shape = TOOLS[manifest.tool].arguments
     parsed = parse_arguments(shape, arguments)
     require_prompt(parsed)
     asked: dict[str, Json] = parsed.model_dump(mode="json", exclude={"model", "dry_run"})
-    plan_call(manifest, manifest.routes[0], trim_arguments(manifest, asked), lambda: seed)
+    return plan_call(manifest, manifest.routes[0], trim_arguments(manifest, asked), lambda: seed)
 
 
 def _fact_in_message(manifest: Manifest, message: str) -> str:
@@ -256,6 +260,11 @@ def _check_clip_defaults(manifest: Manifest, found: _Findings) -> None:
 
 
 def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
+    """What is no mistake but may surprise: inputs, choices, arguments and a price that no call can use."""
+    if manifest.tool == "generate_video" and manifest.price is not None and not found.problems:
+        plan = _plan(manifest, next(iterate_base_arguments(manifest)), 0)
+        if plan.estimate_usd is None:
+            found.notes.append("price: no input has argument = 'duration', so the price of a run is not known before.")
     for name, fact in manifest.inputs.items():
         if fact.argument is None and fact.send is None and not fact.drawn:
             found.notes.append(f"inputs.{name}: nothing fills it, so the provider's default is used.")
