@@ -198,9 +198,9 @@ def _load_catalog_and_warn(settings: Settings) -> Catalog:
 
 
 def _make_dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
-    from rotoscope.providers.dialects import DIALECTS
+    from rotoscope.providers.dialects import make_dialect
 
-    return {name: DIALECTS[p.dialect](access.base_urls[name]) for name, p in catalog.providers.items()}
+    return {name: make_dialect(p.dialect, access.base_urls[name]) for name, p in catalog.providers.items()}
 
 
 def _make_database(settings: Settings, vault: "Vault") -> "Database":

@@ -107,3 +107,10 @@ def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str]) -> None
     with pytest.raises(InvalidInput) as caught:
         read_settings(environ)
     assert next(iter(environ)) in caught.value.message
+
+
+def test_the_sandbox_stands_in_for_no_provider_of_an_installed_dialect() -> None:
+    toy = PROVIDERS["replicate"].model_copy(update={"dialect": "toy", "key_variables": ("TOY_API_KEY",)})
+    found = resolve_access(read_settings({"ROTOSCOPE_SANDBOX": "always"}), {**PROVIDERS, "toy": toy})
+    assert found.is_usable("replicate")
+    assert not found.is_usable("toy")

@@ -25,7 +25,7 @@ from rotoscope.models.catalog import Access, Catalog
 from rotoscope.models.descriptions import describe_price, describe_prompts
 from rotoscope.models.manifest import Manifest, Route
 from rotoscope.models.manifest_check import CheckReport
-from rotoscope.providers.dialects import DIALECTS
+from rotoscope.providers.dialects import make_dialect
 from rotoscope.providers.states import Call
 from rotoscope.settings import Settings, user_home, working_folder
 from rotoscope.store.records import Job
@@ -280,7 +280,9 @@ def print_example(manifest: Manifest, report: CheckReport, catalog: Catalog, acc
             route.form,
             manifest.timing.deadline_seconds,
         )
-        request = build_planned_request(DIALECTS[provider.dialect](access.base_urls[route.provider]), provider, call)
+        request = build_planned_request(
+            make_dialect(provider.dialect, access.base_urls[route.provider]), provider, call
+        )
         print(f"\n{request.method} {request.url}")
         for name, value in request.headers.items():
             print(f"{name}: {value}")

@@ -110,12 +110,14 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bool) -> Access:
+    from rotoscope.providers.dialects import DIALECTS
+
     def sandbox_urls(provider: Provider) -> dict[str, str]:
         path = urlsplit(provider.bases["api"]).path.rstrip("/")
         return dict.fromkeys(provider.bases, url + path)
 
     bases = {name: sandbox_urls(provider) for name, provider in providers.items()}
-    # The sandbox takes any key; this one cannot be mistaken for a real one.
-    keys = dict.fromkeys(providers, "sandbox")
+    # The sandbox speaks the shipped dialects alone. It takes any key; this one cannot be mistaken for a real one.
+    keys = {name: "sandbox" for name, provider in providers.items() if provider.dialect in DIALECTS}
     host = urlsplit(url).netloc.lower()
     return Access(sandbox=True, is_built_in=built_in, base_urls=bases, trusted_hosts=frozenset({host}), keys=keys)

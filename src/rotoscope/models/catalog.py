@@ -152,7 +152,7 @@ class Access:
 
     def is_usable(self, provider: str) -> bool:
         """Whether a provider can be used now."""
-        return self.sandbox or provider in self.keys
+        return provider in self.keys
 
     def driver_key(self, provider: str) -> str:
         """The name of what a process must have to drive a job: the provider at its host, so no job changes hosts."""
@@ -299,9 +299,17 @@ def read_providers(file: Path) -> dict[str, Provider]:
     """Read and check `providers.toml`.
 
     Raises:
-        InvalidInput: it cannot be read, or a fact in it is wrong.
+        InvalidInput: it cannot be read, a fact in it is wrong, or a dialect that it names cannot be used.
     """
-    return _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
+    from rotoscope.providers.dialects import make_dialect
+
+    providers = _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
+    for name, provider in providers.items():
+        try:
+            make_dialect(provider.dialect, provider.bases)
+        except InvalidInput as error:
+            raise InvalidInput(f"{file.name}: {name}.dialect: {error.message}", hint=error.hint) from error
+    return providers
 
 
 def _parse_toml(file: Path) -> dict[str, object]:

@@ -4,13 +4,13 @@ The descriptions and examples beside the fields are the source of docs/manifest.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["Auth", "Count", "FactRecord", "Provider"]
 
-DialectName = Literal["replicate", "fal", "segmind"]
+DialectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]  # shipped, or of an installed package
 BaseUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9\[][!-~]{0,2000}$")]
 HostPattern = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
 Bytes = Annotated[int, Field(ge=0, le=1_000_000_000_000)]

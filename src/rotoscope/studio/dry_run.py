@@ -10,9 +10,8 @@ from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Manifest
 from rotoscope.models.plan import CallPlan, media_inputs, replace_media
 from rotoscope.models.provider import Provider
-from rotoscope.providers.correlation import add_token
 from rotoscope.providers.dialects import Dialect
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, add_token
 from rotoscope.store.money import Caps, refuse_over_budget
 from rotoscope.store.records import NewJob
 from rotoscope.studio.planning import RequestPlan
