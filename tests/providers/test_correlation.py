@@ -5,9 +5,8 @@ from urllib.parse import quote, urldefrag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.providers.correlation import Token, add_token, has_token, parse_token
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, Token, add_token, has_token, parse_token
 
 UPLOAD = "https://files.example/own/1.png"
 ADDRESS = "https://pictures.example/a photo.jpg?size=2#top"

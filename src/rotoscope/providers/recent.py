@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import unquote, urldefrag
 
-from rotoscope.providers.correlation import Token, has_token
 from rotoscope.providers.http.messages import HttpCall, Json, Reply
-from rotoscope.providers.states import Call, Ticket
+from rotoscope.providers.states import Call, Ticket, Token, has_token
 
 __all__ = [
     "MAX_ROWS",
