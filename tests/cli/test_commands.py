@@ -126,7 +126,7 @@ def test_an_interrupted_call_names_its_job(env: dict[str, str], home: Path, phot
         assert call.stderr is not None
         first = call.stderr.readline()
         call.send_signal(signal.SIGINT)
-        _, rest = call.communicate(timeout=30)
+        _, rest = call.communicate(timeout=60)
     job_id = re.match(r"job ([0-9a-f]{32}): ", first)
     assert job_id is not None
     assert f"rotoscope jobs show {job_id[1]}" in rest
@@ -263,7 +263,7 @@ async def test_a_sandbox_over_http_serves_like_the_one_inside(
     command = [sys.executable, "-m", "rotoscope", "sandbox", "--port", str(port)]
     with subprocess.Popen(command, env={**env, "ROTOSCOPE_HOME": str(home / "other")}, cwd=home) as process:
         try:
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 await reachable(port)
             given = json.dumps({"image": photo.name, "box": BOX})
             call = anyio.to_thread.run_sync(

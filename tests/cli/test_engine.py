@@ -230,7 +230,7 @@ def test_a_server_that_is_asked_to_end_gives_its_jobs_back_although_its_input_st
         answer = json.loads(server.stdout.readline())
         server.send_signal(signal.SIGTERM)
         try:
-            code = server.wait(timeout=20)
+            code = server.wait(timeout=60)
         finally:
             server.kill()
     job_id = answer["result"]["structuredContent"]["job_id"]

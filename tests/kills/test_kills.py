@@ -47,7 +47,7 @@ async def test_three_processes_that_are_killed_again_and_again_pay_once_for_each
 async def test_an_owner_that_was_stopped_and_wakes_after_its_lease_loses_and_pays_nothing(town: Town) -> None:
     """It is stopped right after it has written its intent; another process takes over."""
     stopped = town.raise_one([asked(town, "the one")], how="SIGSTOP", after="commit_intent")
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not town.rows("SELECT 1 FROM submissions"):  # noqa: ASYNC110 - it happens in another process
             await anyio.sleep(0.05)
     town.raise_one()
@@ -55,7 +55,7 @@ async def test_an_owner_that_was_stopped_and_wakes_after_its_lease_loses_and_pay
     assert town.rows("SELECT owner FROM jobs WHERE state = 'running' OR state = 'needs_review'")
     os.kill(stopped, signal.SIGCONT)
     await town.settled(1)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while town.states()["succeeded"] != 1:  # noqa: ASYNC110 - it happens in another process
             await anyio.sleep(0.1)
     assert town.bought() == {"the one": 1}

@@ -144,7 +144,7 @@ async def test_the_status_stream_sends_a_change_while_the_work_goes_on(
 
     def compute(task: EngineTask) -> dict[str, Any]:
         task.log("half way")
-        assert received.wait(20)
+        assert received.wait(60)
         return {"done": True}
 
     monkeypatch.setattr(models, "all_models", lambda: (Model("fal", "test/engine", {}, compute),))
@@ -172,7 +172,7 @@ async def test_the_status_stream_sends_a_change_while_the_work_goes_on(
         "headers": [(b"host", b"sandbox.invalid"), (b"authorization", b"Key test:key")],
         "http_version": "1.1",
     }
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         await app(scope, receive, send)
     assert '"IN_PROGRESS"' in events[-2]
     assert '"COMPLETED"' in events[-1]

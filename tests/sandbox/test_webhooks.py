@@ -32,7 +32,7 @@ class Mailbox:
     came: "queue.Queue[tuple[dict[str, str], bytes]]" = field(default_factory=queue.Queue)
 
     async def next(self) -> tuple[dict[str, str], bytes]:
-        return await anyio.to_thread.run_sync(lambda: self.came.get(timeout=10))
+        return await anyio.to_thread.run_sync(lambda: self.came.get(timeout=60))
 
     async def bodies(self, number: int) -> list[dict[str, Any]]:
         return [json.loads((await self.next())[1]) for _ in range(number)]

@@ -93,7 +93,7 @@ def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Call
     def compute(task: EngineTask) -> dict[str, Any]:
         task.log("step 1 of 2")
         has_started.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return {}
 
     engine(compute)
@@ -101,7 +101,7 @@ def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Call
     pool = WorkerPool(store, lambda: 1000.0)
     store.add(request_of("b"))
     pool.take(request_of("b"))
-    assert has_started.wait(10)
+    assert has_started.wait(60)
     half = store.get("b" * 26)
     assert half is not None
     assert (half.logs, half.outcome) == (("step 1 of 2",), None)
@@ -117,7 +117,7 @@ def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
 
     def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
-        assert go.wait(10)
+        assert go.wait(60)
         try:
             task.log("next step")
         except Stopped:
@@ -130,7 +130,7 @@ def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
     pool = WorkerPool(store, lambda: 1000.0)
     store.add(request_of("c"))
     pool.take(request_of("c"))
-    assert ready.wait(10)
+    assert ready.wait(60)
     store.cancel("c" * 26, 1000.0)
     go.set()
     pool.wait("c" * 26, 10)
@@ -163,7 +163,7 @@ def test_those_behind_the_busy_threads_wait_in_order_and_are_dropped_when_the_po
 
     def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
-        assert go.wait(10)
+        assert go.wait(60)
         task.log("on")
         return {}
 
@@ -173,7 +173,7 @@ def test_those_behind_the_busy_threads_wait_in_order_and_are_dropped_when_the_po
     for name in "efg":
         store.add(request_of(name))
         pool.take(request_of(name))
-    assert ready.wait(10)
+    assert ready.wait(60)
     assert [pool.count_ahead(name * 26) for name in "efg"] == [0, 0, 1]
     assert store.is_attended("g" * 26)
     go.set()

@@ -101,7 +101,7 @@ async def test_a_reply_that_does_not_come_in_time_is_lost_and_reported_as_late()
         tasks.start_soon(listener.serve, serve)
         host = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
         wire = Wire(ACCESS, frozenset({host}), timeouts=ReplyTimeouts(0.1, 0.1))
-        with anyio.fail_after(10), pytest.raises(ReplyLost, match="in time"):
+        with anyio.fail_after(60), pytest.raises(ReplyLost, match="in time"):
             await wire.send("replicate", HttpCall("POST", f"http://{host}/v1/p", json={}), pays=True)
         await wire.aclose()
         tasks.cancel_scope.cancel()

@@ -21,14 +21,14 @@ def fal(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.Sy
     """fal's client, pointed at the sandbox, without its pauses between attempts."""
     monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{address}/")
     monkeypatch.setattr("fal_client.client.time.sleep", lambda _: None)
-    client = fal_client.SyncClient(key="test:key", default_timeout=5)
+    client = fal_client.SyncClient(key="test:key", default_timeout=60)
     yield client
     client._client.close()
 
 
 @pytest.fixture
 def replicate(address: str) -> Iterator[Client]:
-    client = Client(api_token="r8_test", base_url=address, timeout=httpx.Timeout(5))
+    client = Client(api_token="r8_test", base_url=address, timeout=httpx.Timeout(60))
     yield client
     client._client.close()
 
