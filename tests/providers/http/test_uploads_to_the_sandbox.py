@@ -45,7 +45,10 @@ def written(path: Path, size: int) -> UploadFile:
     return UploadFile(path, "a.png", "image/png", size)
 
 
-@pytest.mark.parametrize(("provider", "size"), [("fal", 3_000_000), ("fal", 95_000_000), ("segmind", 300_000)])
+@pytest.mark.parametrize(
+    ("provider", "size"),
+    [("fal", 3_000_000), pytest.param("fal", 95_000_000, marks=pytest.mark.slow), ("segmind", 300_000)],
+)
 async def test_a_file_arrives_whole_and_is_read_back_the_same(
     wire: Wire, tmp_path: Path, provider: str, size: int
 ) -> None:
