@@ -149,6 +149,7 @@ async def test_a_job_handle_is_as_its_snapshot_says(
         compare(f"result.{tool}.handle", seen(await called(client, tool, asked[tool]), home))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"])
 async def test_a_task_and_what_it_ends_with_are_as_their_snapshots_say(
     settings: Settings,
