@@ -377,6 +377,7 @@ async def test_a_job_in_doubt_goes_on_counting_against_the_cap(
     assert provider.posts == 1
 
 
+@pytest.mark.slow
 async def test_a_thousand_calls_at_once_on_a_budget_for_seven_pay_seven_times(
     opened: Open, environment: dict[str, str], provider: Replicate, photo: Path
 ) -> None:
