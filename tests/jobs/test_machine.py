@@ -593,7 +593,7 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
 
     monkeypatch.setattr(Wire, "fetch", page)
     async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r")}), provider) as studio:
-        monkeypatch.setattr("rotoscope.studio.studio.admit_media", passing)
+        monkeypatch.setattr("rotoscope.studio.planning.admit_media", passing)
         result = await ended(studio, SegmentImage(image="https://pictures.example/a.jpg", instruction="a"))
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error
