@@ -75,7 +75,7 @@ class _OpenCall:
 
     def remaining(self, seconds: float) -> float:
         """What is left of so many seconds since the request came in."""
-        return max(0.0, self.started_at + seconds - time.monotonic())
+        return _remaining_seconds(self.started_at, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,11 @@ class ToolCalls:
         contract = TOOLS[call.tool]
         tasks = contract.can_cost_money and has_tasks_extension(call.context.request_context)
         return inline_budget(call.client.profile, contract.usual_seconds, self.inline_seconds, tasks=tasks)
+
+
+def _remaining_seconds(started_at: float, seconds: float) -> float:
+    """What is left of so many seconds that began at a moment."""
+    return max(0.0, started_at + seconds - time.monotonic())
 
 
 def _parse_call(name: str, arguments: Mapping[str, object]) -> Arguments:
