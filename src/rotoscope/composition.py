@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,8 @@ def open_studio(
     links = JobLinks(context.ledger)
     return Studio(
         context,
-        _make_planner(context, access, roots, links, tasks),
+        access,
+        cache(partial(_make_planner, context, access, roots, links, tasks)),
         links,
         dispatcher,
         review,

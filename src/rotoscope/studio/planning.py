@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from rotoscope.contracts.arguments import Arguments
+from rotoscope.contracts.arguments import Arguments, argument_strings
 from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
@@ -31,7 +31,7 @@ from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, require_prompt
 
-__all__ = ["PlanCache", "Planner", "RequestPlan", "strings_in_arguments"]
+__all__ = ["PlanCache", "Planner", "RequestPlan"]
 
 _PLAN_SECONDS = 120.0  # for which a plan that nobody has used waits for an equal request
 _SANDBOX_SECONDS: Mapping[ToolName, float] = {
@@ -256,39 +256,26 @@ def _price_notes(estimate_usd: float | None) -> list[Json]:
 
 
 async def _compute_plan_key(tool: str, arguments: Arguments, principal: str) -> str:
-    """What tells a request from others before anything of it was read: its arguments as given, without `dry_run`.
+    """Equal for requests that are the same before anything of them was read, apart from `dry_run`.
 
-    A file that was changed meanwhile makes another request of it.
+    A file that was changed in between makes another request of it.
     """
     given: dict[str, Json] = arguments.model_dump(mode="json", exclude={"dry_run"})
     asked: list[Json] = [principal, tool, given]
-    return await anyio.to_thread.run_sync(_hash_request, asked, _strings_in(given))
+    return await anyio.to_thread.run_sync(_hash_request, asked, argument_strings(arguments))
 
 
-def strings_in_arguments(arguments: Arguments) -> list[str]:
-    """Every string of some arguments, without those that are files themselves."""
-    return _strings_in(arguments.model_dump(mode="json"))
-
-
-def _hash_request(asked: list[Json], words: list[str]) -> str:
-    canonical = json.dumps([asked, [_file_state(word) for word in words]], sort_keys=True)
+def _hash_request(asked: list[Json], texts: list[str]) -> str:
+    canonical = json.dumps([asked, [_file_state(text) for text in texts]], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _strings_in(given: Json) -> list[str]:
-    """Every string in a value, without data URIs."""
-    if isinstance(given, str):
-        return [] if given[:5].lower() == "data:" else [given]
-    parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
-    return [word for part in parts for word in _strings_in(part)]
-
-
-def _file_state(word: str) -> tuple[int, int] | None:
-    """When a file was written last, and its size; None where there is none of that name."""
-    if "://" in word and not word.lower().startswith("file://"):
+def _file_state(text: str) -> tuple[int, int] | None:
+    """When a file was written last, and its size; None where a text is not the path of a file."""
+    if "://" in text and not text.lower().startswith("file://"):
         return None
     try:
-        found = local_path(word).expanduser().stat()
+        found = local_path(text).expanduser().stat()
     except (UserMistake, OSError, ValueError, RuntimeError):
         return None
     return found.st_mtime_ns, found.st_size

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 import anyio.to_thread
 
-from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs, argument_strings
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status
 from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.context import JobContext
@@ -24,6 +25,7 @@ from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
 from rotoscope.jobs.run_times import retention_seconds
 from rotoscope.jobs.stages.finish import restore_files
+from rotoscope.models.access import Access
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.deliveries import find_references
 from rotoscope.store.money import Caps
@@ -31,10 +33,11 @@ from rotoscope.store.quotes import Quotes
 from rotoscope.store.records import ENDED_STATES, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
-from rotoscope.studio.dry_run import dry_run_result
 from rotoscope.studio.links import JobLinks, parse_job_id
-from rotoscope.studio.planning import Planner, RequestPlan, strings_in_arguments
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
+
+if TYPE_CHECKING:
+    from rotoscope.studio.planning import Planner, RequestPlan
 
 __all__ = ["Studio"]
 
@@ -44,12 +47,15 @@ class Studio:
     """Plans requests, opens jobs, waits for them and answers questions about them.
 
     Attributes:
+        build_planner: builds the planner at its first use, and gives the same one after that: what it imports is not
+            needed to answer questions about jobs.
         owner: names this process, as the starter of the jobs that it opens.
         caps: what may be spent.
     """
 
     context: JobContext
-    planner: Planner
+    access: Access
+    build_planner: "Callable[[], Planner]"
     links: JobLinks
     dispatcher: Dispatcher
     review: Review
@@ -67,7 +73,7 @@ class Studio:
 
     # A paying call: plan, perhaps ask for consent, then carry out.
 
-    async def plan(self, tool: str, arguments: Arguments, principal: str, check_seconds: float = inf) -> RequestPlan:
+    async def plan(self, tool: str, arguments: Arguments, principal: str, check_seconds: float = inf) -> "RequestPlan":
         """Check a paying request and plan it, once: the plan has its price, and everything that `start` needs.
 
         Args:
@@ -80,9 +86,9 @@ class Studio:
             StillChecking: that takes longer; it goes on, and an equal request takes it up.
             UserMistake, MissingKey: the request is refused.
         """
-        return await self.planner.plan(tool, arguments, principal, check_seconds)
+        return await self.build_planner().plan(tool, arguments, principal, check_seconds)
 
-    async def start(self, plan: RequestPlan, agreed_usd: float | None = None) -> OpenResult:
+    async def start(self, plan: "RequestPlan", agreed_usd: float | None = None) -> OpenResult:
         """Open the job of a plan and have it driven. A plan of an open job's request joins that job.
 
         Args:
@@ -93,13 +99,13 @@ class Studio:
             OverBudget: refused before anything was sent or spent.
             StorageFailed: the job cannot be remembered, so it is not begun.
         """
-        self.planner.cache.discard(plan)
+        self.build_planner().cache.discard(plan)
         opening = await self.context.ledger.open(plan.new_job, replace(self.caps, consent_usd=agreed_usd), self.owner)
         if not opening.is_joined:
             self.dispatcher.start(opening.job.id)
         return opening
 
-    async def find_open_job(self, plan: RequestPlan) -> Job | None:
+    async def find_open_job(self, plan: "RequestPlan") -> Job | None:
         """The job that `start` would join now, so that nothing more is paid; None where it would open a new one.
 
         Raises:
@@ -109,7 +115,7 @@ class Studio:
 
     async def carry_out(
         self,
-        plan: RequestPlan,
+        plan: "RequestPlan",
         budget: float,
         on_change: JobCallback | None = None,
         agreed_usd: float | None = None,
@@ -121,7 +127,9 @@ class Studio:
         """
         deadline = anyio.current_time() + budget
         if plan.is_dry_run:
-            self.planner.cache.discard(plan)
+            from rotoscope.studio.dry_run import dry_run_result
+
+            self.build_planner().cache.discard(plan)
             return dry_run_result(plan, self.caps, self.context.catalog, self.context.dialects)
         begun = await self.start(plan, agreed_usd)
         job = await self.wait(begun.job, max(0.0, deadline - anyio.current_time()), on_change)
@@ -172,7 +180,7 @@ class Studio:
     @property
     def asks_about_unknown_price(self) -> bool:
         """Whether a run whose price is not known needs consent; the sandbox charges nothing."""
-        return self.caps.unpriced == "ask" and not self.planner.access.sandbox
+        return self.caps.unpriced == "ask" and not self.access.sandbox
 
     async def record_quote(self, principal: str, key: str, usd: float) -> None:
         """Remember for some minutes that a price was shown.
@@ -275,7 +283,7 @@ class Studio:
 
     async def note_job_use(self, arguments: Arguments, principal: str) -> None:
         """Write that the principal knows the results that a request names: an equal request to theirs is a new run."""
-        named = find_references(strings_in_arguments(arguments))
+        named = find_references(argument_strings(arguments))
         if named and not isinstance(arguments, GetJob | CancelJob):  # these are answered with the job's end anyway
             with contextlib.suppress(StorageFailed):
                 await self.context.ledger.mark_used(principal, named)
