@@ -179,7 +179,7 @@ def _make_planner(
 
 
 def _draw_seed() -> int:
-    """A seed that nobody can guess."""
+    """A seed that cannot be guessed."""
     return random.SystemRandom().randint(0, _LARGEST_SEED)
 
 

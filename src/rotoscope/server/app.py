@@ -1,4 +1,4 @@
-"""The MCP server: the tools and resources of the contracts, on the studio, over any transport and in both eras."""
+"""The MCP server: the tools, resources and prompts, served from the studio over any transport, in both eras."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -51,7 +51,7 @@ INSTRUCTIONS = (
 
 
 class _Server(MCPServer[LazyStudio]):
-    """An MCPServer that hands tool calls and reads of links to the studio; tools that somebody adds work as usual."""
+    """An MCPServer that hands tool calls and reads of links to the studio; tools that are added to it work as usual."""
 
     def __init__(self, lazy_studio: LazyStudio, calls: ToolCalls, **options: Any) -> None:
         super().__init__(**options)
@@ -167,7 +167,7 @@ def _build_subscription_check(server: MCPServer[LazyStudio], tasks: TasksExtensi
 
 @cache
 def _listed_tools() -> tuple[Tool, ...]:
-    """The tools as they are listed, built when somebody asks for them first: building schemas takes time."""
+    """The tools as they are listed, built at the first request for them: building schemas takes time."""
     return tuple(_describe_tool(name, contract) for name, contract in TOOLS.items())
 
 

@@ -127,7 +127,7 @@ class PlanCache:
     async def _run(self, key: str, planning: _Planning, work: Callable[[], Awaitable[tuple[NewJob, CallPlan]]]) -> None:
         try:
             planning.outcome = await work()
-        except Exception as error:  # noqa: BLE001 - it is raised to whoever asks; here it would end every job
+        except Exception as error:  # noqa: BLE001 - it is raised to those who wait; here it would end every job
             planning.error = error
         finally:
             planning.ended_at = anyio.current_time()

@@ -209,13 +209,13 @@ class Studio:
         return await self.context.ledger.job(parse_job_id(job_id), principal)
 
     async def wait(self, job: Job, seconds: float, on_change: JobCallback | None = None) -> Job:
-        """Wait until nobody drives a job any more, at most some seconds; `on_change` is called at every change until
+        """Wait until a job is final or in review, at most some seconds; `on_change` is called at every change until
         then.
         """
         return await self._waiter.wait(job, seconds, on_change)
 
     async def list(self, principal: str, status: Status | None, limit: int, seconds: float = 0.0) -> JobList:
-        """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds."""
+        """The newest jobs of a principal, newest first; those that no process drives are driven for some seconds."""
         found = await self._waiter.newest_jobs(principal, status, limit, seconds)
         shown = [job_summary(await self._waiter.current_job(job)) for job in found]
         return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
@@ -236,7 +236,7 @@ class Studio:
 
         Raises:
             UnknownJob: the principal has no such job.
-            InvalidInput: there is nothing to take up; says why.
+            InvalidInput: there is nothing to take up; the message says why.
         """
         job = await self.context.ledger.resume(parse_job_id(job_id), principal)
         self.dispatcher.start(job.id)
@@ -334,7 +334,7 @@ class Studio:
         return found
 
     async def idle_jobs(self, principal: str) -> Sequence[tuple[Job, str]]:
-        """The jobs of a principal that nobody drives, each with the reason in words."""
+        """The jobs of a principal that no process drives, each with the reason as text."""
         return [(job, why) for job, why in await self.dispatcher.idle_jobs() if job.principal == principal]
 
     async def sweep(self) -> SweepResult:
