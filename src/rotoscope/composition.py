@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.dispatcher import Dispatcher
+    from rotoscope.jobs.dispatcher import Dispatcher, LeaseGuard
     from rotoscope.jobs.review import Review
     from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.paths import Roots
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rotoscope.server.lazy_studio import LazyStudio
     from rotoscope.store.database import Database
     from rotoscope.store.leases import JobDriver
+    from rotoscope.store.records import Job
     from rotoscope.store.timing import Intervals
     from rotoscope.studio.links import JobLinks
     from rotoscope.studio.planning import Planner
@@ -152,11 +153,15 @@ def _make_dispatcher(
     context: "JobContext", database: "Database", review: "Review", tasks: anyio.abc.TaskGroup
 ) -> "Dispatcher":
     from rotoscope.jobs.dispatcher import Dispatcher
-    from rotoscope.jobs.lifecycle import run_job
     from rotoscope.store.leases import Leases
 
+    async def run(job: "Job", lease: "LeaseGuard") -> None:
+        from rotoscope.jobs.lifecycle import run_job  # only a process that drives a job needs the stages
+
+        await run_job(context, job, lease)
+
     leases = Leases(database, context.clock, review.holder, context.intervals)
-    return Dispatcher(tasks, partial(run_job, context), leases, context.notifier, context.intervals, review.look_at_due)
+    return Dispatcher(tasks, run, leases, context.notifier, context.intervals, review.look_at_due)
 
 
 def _make_planner(

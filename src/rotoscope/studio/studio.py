@@ -24,7 +24,6 @@ from rotoscope.jobs.list_walks import walk_lists
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
 from rotoscope.jobs.run_times import retention_seconds
-from rotoscope.jobs.stages.finish import restore_files
 from rotoscope.models.access import Access
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.deliveries import find_references
@@ -351,6 +350,10 @@ class Studio:
 
     async def _restore_files(self, job: Job, until: float) -> None:
         """Put back files of a result that are gone, as far as that is possible until a moment of the loop's clock."""
+        if job.state != "succeeded":
+            return
+        from rotoscope.jobs.stages.finish import restore_files
+
         with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
             await restore_files(self.context, job)
 
