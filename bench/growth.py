@@ -26,6 +26,7 @@ from rotoscope.contracts.arguments import BoxArgument, GetJob, ListJobs, Segment
 from rotoscope.contracts.results import JobResult
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.settings import read_settings
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.records import NewJob
 from rotoscope.store.schema import jobs, metadata
 from rotoscope.studio.studio import Studio
@@ -65,7 +66,7 @@ class Beside:
 
     async def open_job(self) -> None:
         self.calls += 1
-        new = NewJob("segment_image", "m", "replicate", WHO, True, {}, {}, f"key {self.calls}")
+        new = NewJob("segment_image", "m", "replicate", WHO, True, {}, JobPlan(), f"key {self.calls}")
         await self.studio.context.ledger.open(new)
 
 

@@ -319,7 +319,7 @@ def build_stdio_server(settings: Settings, start: Path, home: Path | None) -> "M
     """
     from rotoscope.server.app import build_server
     from rotoscope.server.clients.profiles import read_client_profiles
-    from rotoscope.store.probe import has_open_jobs
+    from rotoscope.store.sqlite_probe import has_open_jobs
 
     clients = read_client_profiles(manifest_folder() / "clients.toml")
     return build_server(

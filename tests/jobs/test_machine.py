@@ -296,7 +296,7 @@ async def test_a_result_whose_address_is_not_ascii_is_brought_home(
     provider.states = [{"status": "succeeded", "output": output}]
     result = await ended(studio, words(photo))
     assert result.status == "succeeded"
-    outputs = await studio.context.ledger.outputs(result.job_id)
+    outputs = await studio.context.ledger.outputs(result.job_id, "local")
     assert {output.source_url for output in outputs if output.role == "raw"} == {
         "https://sandbox.invalid/der%20%C3%BC.png"
     }

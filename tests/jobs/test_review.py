@@ -57,7 +57,7 @@ async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_i
 
 
 async def prediction(studio: Studio, job_id: str) -> str | None:
-    found = await studio.context.ledger.submission(job_id)
+    found = await studio.context.ledger.submission(job_id, "local")
     return found.prediction_id if found is not None else None
 
 
@@ -120,7 +120,7 @@ async def test_an_address_that_was_given_carries_a_mark_by_which_its_run_is_foun
     async with keyed(lossy) as studio:
         result = await performed(studio, CAT)
         assert await prediction(studio, result.job_id) == "prediction-1"
-        found = await studio.context.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id, "local")
     assert (result.status, lossy.posts) == ("succeeded", 1)
     sent = str(lossy.rows[1][1]["image"])
     assert sent.startswith(f"{ADDRESS}#rs-")
@@ -134,7 +134,7 @@ async def test_a_seed_that_the_user_gave_is_no_proof(keyed: Any, lossy: Lossy) -
     async with keyed(film) as studio:
         asked = GenerateVideo(prompt="a fox", seed=7, model="bytedance/seedance-2.0")
         result = await performed(studio, asked, "generate_video")
-        found = await studio.context.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id, "local")
     assert found is not None
     assert (result.status, found.token, found.prediction_id) == ("needs_review", None, None)
 

@@ -482,7 +482,7 @@ async def test_a_run_that_its_provider_cannot_stop_goes_on_and_its_result_is_kep
     with anyio.fail_after(10):
         await provider.on_ask.wait()
         job = await studio.cancel(job.id, "local")
-        while "uncancellable" not in job.data:
+        while job.uncancellable_at is None:
             job = await studio.job(job.id, "local")
         assert "cannot stop a run" in (await studio.result(job)).warnings[-1]
         provider.states = finished

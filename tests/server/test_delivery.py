@@ -11,7 +11,7 @@ from rotoscope.store.records import Job
 
 pytestmark = pytest.mark.anyio
 JOB = Job(
-    "j1", "generate_video", "m", "p", "local", False, "running", "watch", {}, {}, 0.1, "Running.", None, False, None, 1,
+    "j1", "generate_video", "m", "p", "local", False, "running", "watch", {}, 0.1, "Running.", None, False, None, 1,
     0.0, 0.0, None,
 )  # fmt: skip
 

@@ -27,7 +27,6 @@ def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Ma
     call = _preview_call(catalog.find(new.model), catalog.providers[new.provider], planned)
     notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
     estimate = planned.estimate_usd
-    warnings = new.data.get("warnings")
     return TOOLS[new.tool].job_record(
         job_id="",
         status="succeeded",
@@ -38,11 +37,11 @@ def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Ma
         progress=1.0,
         message="Dry run: nothing was sent and nothing was spent.",
         elapsed_seconds=0.0,
-        expected_seconds=cast("float", new.data["expected_seconds"]),
+        expected_seconds=new.plan.expected_seconds,
         cost=Cost(estimate_usd=estimate, charged_usd=0.0),
         seed=planned.seed,
         request=dict(new.args),
-        warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
+        warnings=[*new.warnings, *notes],
         next_step="Call again without dry_run to run it.",
         dry_run=True,
         quote_key=new.quote_key,
@@ -54,7 +53,7 @@ def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Ma
 
 def _mask_fields(new: NewJob) -> dict[str, Any]:
     """The fields that only the result of an edit has."""
-    return {"mask_selects": new.data.get("mask_selects")}
+    return {"mask_selects": new.plan.mask_selects}
 
 
 def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:

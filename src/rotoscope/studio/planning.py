@@ -23,10 +23,12 @@ from rotoscope.models.access import Access
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Manifest, PromptKind, ToolName
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
-from rotoscope.models.request_key import call_to_json, request_and_price_keys, trim_arguments
+from rotoscope.models.request_key import request_and_price_keys, trim_arguments
 from rotoscope.models.uploads import first_route_for_sizes, largest_upload_limit
 from rotoscope.providers.http.messages import Json
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import UnitPrice
 from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, require_prompt
@@ -208,21 +210,21 @@ class Planner:
         kind = workload(manifest, planned.call)
         learned = await self.ledger.median_duration(manifest.id, planned.call.provider, kind, sandbox=sandbox)
         guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
-        data: dict[str, Json] = {
-            "call": call_to_json(planned.call),
-            "drawn": list(planned.drawn_inputs),
-            "seed": planned.seed,
-            "price": manifest.price.model_dump(include={"unit", "usd"}) if manifest.price else None,
-            "estimate_usd": planned.estimate_usd,
-            "expected_seconds": learned.seconds if learned else guess,
-            "known_runs": learned.runs if learned else 0,
-            "cold_start_seconds": None if sandbox else manifest.timing.cold_start_seconds,
-            "workload": kind,
-            "picture": picture.value if picture else None,
-            "label": _object_label(manifest.tool, asked),
-            "mask_selects": admitted.mask_share,
-            "warnings": [*notes, *_price_notes(planned.estimate_usd)],
-        }
+        plan = JobPlan(
+            call=planned.call,
+            drawn_inputs=tuple(planned.drawn_inputs),
+            seed=planned.seed,
+            price=UnitPrice(manifest.price.unit, manifest.price.usd) if manifest.price else None,
+            estimate_usd=planned.estimate_usd,
+            expected_seconds=learned.seconds if learned else guess,
+            known_runs=learned.runs if learned else 0,
+            cold_start_seconds=None if sandbox else manifest.timing.cold_start_seconds,
+            workload=kind,
+            picture=picture.value if picture else None,
+            label=_object_label(manifest.tool, asked),
+            mask_selects=admitted.mask_share,
+        )
+        warnings = (*notes, *_price_notes(planned.estimate_usd))
         shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
         provider = planned.call.provider
         driver = SANDBOX_KEY if sandbox else self.access.driver_key(provider)
@@ -230,7 +232,9 @@ class Planner:
         key, quote = request_and_price_keys(principal, manifest, planned, how)
         account = None if sandbox else self.access.account_fingerprint(provider)
         where = (manifest.tool, manifest.id, provider, principal, sandbox)
-        return NewJob(*where, shown, data, key, planned.estimate_usd, driver, account, admitted.file_hashes, quote)
+        return NewJob(
+            *where, shown, plan, key, planned.estimate_usd, driver, account, admitted.file_hashes, quote, warnings
+        )
 
 
 def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
@@ -250,7 +254,7 @@ def _shorten_data_uris(given: Json) -> Json:
     return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
 
 
-def _price_notes(estimate_usd: float | None) -> list[Json]:
+def _price_notes(estimate_usd: float | None) -> list[str]:
     words = "The price of this model is not known, so the spending caps cannot count it."
     return [words] if estimate_usd is None else []
 

@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs, argument_strings
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status
 from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.context import JobContext
@@ -26,13 +26,12 @@ from rotoscope.jobs.review import Review, check_prediction
 from rotoscope.jobs.run_times import retention_seconds
 from rotoscope.models.access import Access
 from rotoscope.models.manifest import Manifest
-from rotoscope.store.deliveries import find_references
 from rotoscope.store.money import Caps
 from rotoscope.store.quotes import Quotes
 from rotoscope.store.records import ENDED_STATES, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
-from rotoscope.studio.links import JobLinks, parse_job_id
+from rotoscope.studio.links import JobLinks, find_references, parse_job_id
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
 
 if TYPE_CHECKING:
@@ -187,15 +186,15 @@ class Studio:
         Raises:
             StorageFailed: it cannot be remembered.
         """
-        await self.quotes.record_quote(f"{principal} {key}", usd)
+        await self.quotes.record_quote(principal, key, usd)
 
     async def has_valid_quote(self, principal: str, key: str, usd: float) -> bool:
         """Whether a price no lower than this was shown lately; the quote stays."""
-        return await self.quotes.has_valid_quote(f"{principal} {key}", usd)
+        return await self.quotes.has_valid_quote(principal, key, usd)
 
     async def consume_quote(self, principal: str, key: str, usd: float) -> bool:
         """Whether a price no lower than this was shown lately; the quote is used up, as it covers one run."""
-        return await self.quotes.consume_quote(f"{principal} {key}", usd)
+        return await self.quotes.consume_quote(principal, key, usd)
 
     # Jobs.
 
@@ -259,7 +258,7 @@ class Studio:
 
     async def result(self, job: Job, record_type: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
-        outputs, now = await self.context.ledger.outputs(job.id), self.context.clock()
+        outputs, now = await self.context.ledger.outputs(job.id, job.principal), self.context.clock()
         return job_result(await self._waiter.current_job(job), outputs, self.context.vault, now, record_type)
 
     async def deliver_result(self, job: Job) -> JobResult:
@@ -277,15 +276,15 @@ class Studio:
         if result.status in ENDED_STATES and result.job_id:
             # Delivered twice is better than not at all: a disk that is full does not hide what was paid for.
             with contextlib.suppress(StorageFailed, UnknownJob):
-                job = await self.job(result.job_id, principal)
-                await self.context.ledger.mark_delivered(job.id, late=late)
+                await self.context.ledger.mark_delivered(result.job_id, principal, late=late)
 
     async def note_job_use(self, arguments: Arguments, principal: str) -> None:
         """Write that the principal knows the results that a request names: an equal request to theirs is a new run."""
-        named = find_references(argument_strings(arguments))
-        if named and not isinstance(arguments, GetJob | CancelJob):  # these are answered with the job's end anyway
+        job_ids, files = find_references(arguments)
+        is_about_job = isinstance(arguments, GetJob | CancelJob)  # these are answered with the job's end anyway
+        if (job_ids or files) and not is_about_job:
             with contextlib.suppress(StorageFailed):
-                await self.context.ledger.mark_used(principal, named)
+                await self.context.ledger.mark_used(principal, job_ids, files)
 
     def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Call a listener with the id of every job that changes, until what is returned is called.
@@ -296,7 +295,7 @@ class Studio:
 
     async def changed_job(self, job_id: str) -> Job:
         """A job that has changed, whosever it is: for passing on that it changed, to those who may know of it."""
-        return await self.context.ledger.job(job_id)
+        return await self.context.ledger.job_of_any_principal(job_id)
 
     # Files and models.
 
@@ -342,7 +341,7 @@ class Studio:
 
     async def spending(self, since: float) -> Sequence[DailySpend]:
         """Every day's spending since a moment (Unix seconds), the newest day first."""
-        return await self.context.ledger.spending(since)
+        return await self.context.ledger.spending_of_all_principals(since)
 
     @property
     def _waiter(self) -> JobWaiter:
@@ -369,5 +368,5 @@ class Studio:
             )
 
         with contextlib.suppress(StorageFailed):
-            for job_id in await self.context.ledger.resume_internal_failures(life_if_drivable):
+            for job_id in await self.context.ledger.resume_failures_of_all_principals(life_if_drivable):
                 self.dispatcher.start(job_id)

@@ -85,7 +85,7 @@ class JobWaiter:
         with anyio.move_on_after(seconds):
             while job.state not in until:
                 change = awaited(job.id)
-                job = await ledger.job(job.id)
+                job = await ledger.job(job.id, job.principal)
                 if job.state in until:
                     break
                 if on_change is not None:
@@ -160,7 +160,7 @@ class JobWaiter:
         """Search a job in review at its provider, for at most some seconds."""
         with anyio.move_on_after(min(seconds, _REVIEW_SECONDS)):
             await self.review.look_at(job)
-        job = await self.context.ledger.job(job.id)
+        job = await self.context.ledger.job(job.id, job.principal)
         if job.state == "queued":
             self.dispatcher.start(job.id)  # its run was found
         return job
