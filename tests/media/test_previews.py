@@ -66,6 +66,7 @@ def test_lower_quality_is_smaller() -> None:
     assert len(encode_jpeg(noise, quality=40)) < len(encode_jpeg(noise))
 
 
+@pytest.mark.slow
 def test_a_contact_sheet_has_a_place_and_words_for_every_panel() -> None:
     wide, tall = Image.new("RGB", (160, 90), "navy"), Image.new("RGBA", (50, 200), (200, 0, 0, 255))
     panels = [

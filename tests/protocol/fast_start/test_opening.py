@@ -167,6 +167,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> MCPServer[LazyStudio]:
 
 @hypothesis.settings(max_examples=300)
 @given(st.data())
+@pytest.mark.slow
 def test_a_client_gets_the_same_replies_with_the_front_as_without(
     shared: MCPServer[LazyStudio], replies: CachedReplies, data: st.DataObject
 ) -> None:
