@@ -1,6 +1,7 @@
 """The layers: imports point down, nothing goes in circles, no file and no function grows past what one can hold."""
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 

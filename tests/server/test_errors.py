@@ -99,7 +99,7 @@ async def test_a_job_that_failed_is_a_tool_error_that_still_tells_all_that_is_kn
 
     given = Studio.result
     monkeypatch.setattr(Studio, "result", failing)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
     found = answer.structured_content
     assert answer.is_error
@@ -137,17 +137,17 @@ async def test_numbers_given_as_strings_are_taken(client: Client) -> None:
     assert (planned["planned_input"]["duration"], planned["seed"]) == (4, 7)
 
 
-async def test_a_setting_that_is_refused_is_told_to_who_calls_also_when_jobs_were_left_open(
+async def test_a_setting_that_is_refused_is_reported_to_who_calls_also_when_jobs_were_left_open(
     environment: dict[str, str], home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Jobs that were left open are taken up without a call: nobody is there to be told, and the session goes on."""
+    """Jobs that were left open are taken up without a call: nobody is there to be reported, and the session goes on."""
     settings = read_settings({**environment, "FAL_KEY": "bad key"})
     opener = make_studio_opener(settings, stdio_roots(settings, home, home))
     server = build_server(
         opener, read_client_profiles(manifest_folder() / "clients.toml"), 1.0, has_open_jobs=lambda: True
     )
     async with Client(server) as client:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not any("left open" in line.getMessage() for line in caplog.records):
                 await anyio.lowlevel.checkpoint()
             answer = await client.call_tool("list_jobs", {})

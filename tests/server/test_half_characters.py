@@ -65,7 +65,7 @@ async def talk(server: MCPServer[LazyStudio], *calls: tuple[str, dict[str, Any]]
     return [json.loads(line)["result"] for line in said.getvalue().splitlines()[1:]]
 
 
-async def test_a_result_whose_address_holds_half_a_character_is_told_as_lost_with_that_address(
+async def test_a_result_whose_address_holds_half_a_character_is_reported_as_lost_with_that_address(
     serve: Serve, settings: Settings, sandbox: Sandbox, photo: Path
 ) -> None:
     server = serve(settings, Halving(sandbox, b"elsewhere.example/"))
@@ -78,7 +78,7 @@ async def test_a_result_whose_address_holds_half_a_character_is_told_as_lost_wit
     assert listed["structuredContent"]["jobs"][0]["status"] == "failed"
 
 
-async def test_a_result_that_is_fetched_again_and_again_is_told_with_its_address_whatever_characters_that_has(
+async def test_a_result_that_is_fetched_again_and_again_is_reported_with_its_address_whatever_characters_that_has(
     serve: Serve, settings: Settings, sandbox: Sandbox, photo: Path
 ) -> None:
     """Its own host does not have it now: as long as the provider keeps results, it may come back."""

@@ -38,8 +38,8 @@ async def ask(server: MCPServer[LazyStudio], era: str, *asked: tuple[str, Any]) 
 
     async def lines() -> AsyncIterator[bytes]:
         nonlocal count
-        told = [*asked] if era == "2026-07-28" else [("initialize", HELLO), *asked]
-        for count, (method, params) in enumerate(told, 1):
+        reported = [*asked] if era == "2026-07-28" else [("initialize", HELLO), *asked]
+        for count, (method, params) in enumerate(reported, 1):
             given = {**params, "_meta": ENVELOPE} if era == "2026-07-28" else params
             yield json.dumps({"jsonrpc": "2.0", "id": count, "method": method, "params": given}).encode()
             while not any(one.get("id") == count for one in said.lines):

@@ -1,6 +1,6 @@
 """The tool surface as a client sees it: a difference from the snapshot is a decision, not an accident.
 
-`UPDATE_SNAPSHOTS=1 make test` writes the snapshots anew.
+`UPDATE_SNAPSHOTS=1 make test` writes the snapshots again.
 """
 
 import json
