@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import hypothesis
 import pytest
+from calls import ServerBuilder
 from client import ClientOpener, RawClient
 from decoding import InThread
 from mcp import Client
@@ -126,7 +127,7 @@ def serve(home: Path) -> Callable[[Settings, AsgiApp], MCPServer[LazyStudio]]:
 
 
 @pytest.fixture
-def server(settings: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[LazyStudio]]) -> MCPServer[LazyStudio]:
+def server(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     return serve(settings, sandbox)
 
 

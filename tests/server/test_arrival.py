@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
@@ -23,7 +24,6 @@ from rotoscope_sandbox import build_sandbox
 
 pytestmark = pytest.mark.anyio
 CLIENTS = read_client_profiles(manifest_folder() / "clients.toml")
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},

@@ -1,7 +1,7 @@
 """Media are checked before there is a job: the client is notified, and a check is not lost when its client gives up."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import BOX, ServerBuilder
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
@@ -23,8 +24,6 @@ from rotoscope.studio.validation import admit_media
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[LazyStudio]]
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 LITTLE = 0.2  # seconds that a client waits
 
 
@@ -52,7 +51,7 @@ def checking(monkeypatch: pytest.MonkeyPatch) -> Checking:
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     return serve(replace(settings, inline_seconds=LITTLE), sandbox)
 
 
@@ -174,7 +173,7 @@ async def test_what_a_check_refuses_is_reported_to_who_comes_again(
 
 
 async def test_an_expensive_request_that_is_still_being_checked_is_asked_about_once_its_price_is_known(
-    settings: Settings, sandbox: Sandbox, serve: Serve, checking: Checking
+    settings: Settings, sandbox: Sandbox, serve: ServerBuilder, checking: Checking
 ) -> None:
     expensive = {"prompt": "a storm", "duration": 15, "resolution": "1080p", "seed": 7}
     server = serve(replace(settings, inline_seconds=LITTLE, ask_above_usd=0.0), sandbox)

@@ -9,11 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX, text_of
 from decoding import InThread
 from mcp import Client, MCPError
 from mcp.client import ClientRequestContext
 from mcp.server.mcpserver import MCPServer
-from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
+from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
@@ -28,7 +29,6 @@ from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 ERAS = pytest.mark.parametrize("mode", ["legacy", "auto"])
 
 
@@ -62,10 +62,6 @@ class User:
         self.asked.append(params.message)
         self.forms.append(getattr(params, "requested_schema", {}))
         return self.answer
-
-
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
 
 
 async def call(client: Client, tool: str, arguments: dict[str, Any]) -> CallToolResult:

@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import BOX, text_of
 from mcp import Client, MCPError
-from mcp_types import CallToolResult, TextContent
 
 from rotoscope import errors
 from rotoscope.composition import make_studio_opener, stdio_roots
@@ -21,17 +21,12 @@ from rotoscope.settings import read_settings
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 def every(root: type[RotoscopeError]) -> Iterator[type[RotoscopeError]]:
     yield root
     for child in root.__subclasses__():
         yield from every(child)
-
-
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
 
 
 @pytest.mark.parametrize("kind", sorted({kind.__name__ for kind in every(RotoscopeError)} & set(errors.__all__)))

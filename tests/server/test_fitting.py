@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from calls import text_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mcp_types import CallToolResult, TextContent
 
 from rotoscope.contracts.results import (
     AnyResult,
@@ -74,10 +74,6 @@ def results(draw: st.DrawFn) -> JobResult:
         facts = {"duration_seconds": 5.0, "frame_rate": 24.0, "frames": 120, "has_audio": True, "codec": "h264"}
         fields["video"] = VideoFile.model_validate({**media(9002, source), **facts})
     return shape.model_validate(fields)
-
-
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))

@@ -5,11 +5,11 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client, MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 GIVEN = {
     "remove_from_video": {"video": "clip.mp4", "what": "the red ball"},
     "storyboard_to_video": {"storyboard": "board.png", "duration": "8", "aspect_ratio": "16:9"},

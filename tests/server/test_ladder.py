@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client
 from mcp.client import ClientExtension
 from mcp.server.mcpserver import MCPServer
@@ -34,7 +35,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "mcp": TABLE["default"],
 }
 CLIENTS = read_client_profiles(FILE)
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -12,6 +12,8 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import ServerBuilder
+from client import ClientOpener
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, Implementation
@@ -24,8 +26,6 @@ from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Compare = Callable[[str, object], None]
-Serve = Callable[..., MCPServer[LazyStudio]]
-Speak = Callable[[MCPServer[Any]], Any]
 
 MASKED = (
     (r"\b[0-9a-f]{64}\b", "HASH"),
@@ -139,7 +139,7 @@ async def test_progress_is_reported_as_its_snapshot_says(
 async def test_a_job_handle_is_as_its_snapshot_says(
     settings: Settings,
     sandbox: Sandbox,
-    serve: Serve,
+    serve: ServerBuilder,
     home: Path,
     asked: dict[str, dict[str, Any]],
     compare: Compare,
@@ -154,8 +154,8 @@ async def test_a_job_handle_is_as_its_snapshot_says(
 async def test_a_task_and_what_it_ends_with_are_as_their_snapshots_say(
     settings: Settings,
     sandbox: Sandbox,
-    serve: Serve,
-    speak: Speak,
+    serve: ServerBuilder,
+    speak: ClientOpener,
     home: Path,
     asked: dict[str, dict[str, Any]],
     compare: Compare,

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import BOX, ServerBuilder
+from client import ClientOpener
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
@@ -20,9 +21,6 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[LazyStudio]]
-Speak = Callable[[MCPServer[Any]], Any]
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 class Doubts:
@@ -64,7 +62,7 @@ class Doubts:
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     return serve(replace(settings, inline_seconds=0.0), sandbox)
 
 
@@ -93,7 +91,7 @@ async def in_review(wire: Any, asked: dict[str, Any], doubts: Doubts) -> str:
 
 
 async def test_the_task_of_a_job_in_review_works_on_with_words_and_completes_once_it_was_resolved(
-    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
+    impatient: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -109,7 +107,7 @@ async def test_the_task_of_a_job_in_review_works_on_with_words_and_completes_onc
 
 
 async def test_a_listener_of_a_task_is_notified_of_the_review_and_of_the_end(
-    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
+    impatient: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -126,7 +124,7 @@ async def test_a_listener_of_a_task_is_notified_of_the_review_and_of_the_end(
 
 @pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
 async def test_a_subscriber_gets_what_comes_of_a_review(
-    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
+    impatient: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     received: list[str] = []
 
@@ -147,7 +145,7 @@ async def test_a_subscriber_gets_what_comes_of_a_review(
 
 
 async def test_who_asks_for_a_job_in_review_waits_on_and_gets_what_came_of_it(
-    server: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
+    server: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts, impatient: Any
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -163,7 +161,12 @@ async def test_who_asks_for_a_job_in_review_waits_on_and_gets_what_came_of_it(
 
 
 async def test_an_equal_request_answers_at_once_with_the_review(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
+    server: MCPServer[LazyStudio],
+    sandbox: Sandbox,
+    speak: ClientOpener,
+    asked: dict[str, Any],
+    doubts: Doubts,
+    impatient: Any,
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import uvicorn
+from calls import ServerBuilder
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
 from mcp.server.subscriptions import InMemorySubscriptionBus
@@ -33,11 +34,10 @@ JOB = Job(
     1, 0.0, 1.0, None,
 )  # fmt: skip
 NOBODYS = "job://" + "f" * 32
-Serve = Callable[..., MCPServer[LazyStudio]]
 
 
 @pytest.fixture
-def waiting(tmp_path: Path, settings: Settings, serve: Serve) -> MCPServer[LazyStudio]:
+def waiting(tmp_path: Path, settings: Settings, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     """A server whose jobs run for hours, and whose calls do not wait."""
     slow: Sandbox = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
     return serve(replace(settings, inline_seconds=0.0), slow)

@@ -8,6 +8,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import ServerBuilder
+from client import ClientOpener
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
@@ -18,12 +20,10 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[LazyStudio]]
-Speak = Callable[[MCPServer[Any]], Any]
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     """A server whose calls do not wait for their jobs."""
     return serve(replace(settings, inline_seconds=0.0), sandbox)
 
@@ -57,7 +57,12 @@ async def begun(wire: Any, asked: dict[str, Any]) -> str:
     ],
 )
 async def test_who_only_asks_about_an_ended_job_did_not_receive_its_end(
-    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], method: str, params: Any
+    impatient: MCPServer[LazyStudio],
+    sandbox: Sandbox,
+    speak: ClientOpener,
+    asked: dict[str, Any],
+    method: str,
+    params: Any,
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -70,7 +75,7 @@ async def test_who_only_asks_about_an_ended_job_did_not_receive_its_end(
 
 @pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
 async def test_who_subscribes_to_an_ended_job_did_not_receive_its_end(
-    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any]
+    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: ClientOpener, asked: dict[str, Any]
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -86,7 +91,7 @@ async def test_who_subscribes_to_an_ended_job_did_not_receive_its_end(
 @pytest.mark.parametrize("how", ["tasks/get", "notifications/tasks"])
 async def test_who_was_given_the_end_of_a_task_received_it(
     impatient: MCPServer[LazyStudio],
-    speak: Speak,
+    speak: ClientOpener,
     asked: dict[str, Any],
     how: str,
     expire_redelivery: Callable[[], bool],

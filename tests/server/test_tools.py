@@ -10,9 +10,9 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from calls import BOX, text_of
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
-from mcp_types import CallToolResult, TextContent
 from PIL import Image
 
 from rotoscope.media.image.coco import decode_rle
@@ -23,11 +23,6 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
-
-
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:

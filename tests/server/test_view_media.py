@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, TextContent
@@ -19,7 +20,6 @@ from rotoscope.server.clients.profiles import read_client_profiles
 from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 async def called(client: Client, tool: str, **arguments: Any) -> CallToolResult:
