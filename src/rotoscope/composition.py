@@ -88,10 +88,10 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
+    from rotoscope.jobs.concurrency import JobNotifier
     from rotoscope.jobs.context import JobContext
     from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.lifecycle import run_job
-    from rotoscope.jobs.notifier import JobNotifier
     from rotoscope.jobs.review import Review
     from rotoscope.media.intake import Intake
     from rotoscope.media.vault import Vault

@@ -10,7 +10,7 @@ from scripted_run import OUT, Scene, reply, staged
 from simulated import Process
 
 from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, SlowHost, StorageFailed, Unreachable
-from rotoscope.jobs.stages.finish import restore_files
+from rotoscope.jobs.restoring import restore_files
 from rotoscope.media.vault import Vault
 from rotoscope.store.records import Job
 

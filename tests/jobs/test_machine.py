@@ -526,7 +526,7 @@ async def test_a_bug_after_the_intent_is_a_doubt_and_not_a_failure(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(studio.context.wire), "send", broken)
-    monkeypatch.setattr("rotoscope.jobs.stages.submit._upload_or_embed", lambda *_: ready())
+    monkeypatch.setattr("rotoscope.jobs.stages.prepare._upload_or_embed", lambda *_: ready())
     result = await ended(studio, words(photo))
     assert result.status == "needs_review"
 

@@ -457,7 +457,7 @@ async def test_a_cancel_is_heard_while_files_are_brought_to_the_provider(
         await anyio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr("rotoscope.jobs.stages.submit._upload_or_embed", forever)
+    monkeypatch.setattr("rotoscope.jobs.stages.prepare._upload_or_embed", forever)
     job = await begun(studio, edit(video, mask(home / "m.png")))
     with anyio.fail_after(10):
         await uploading.wait()

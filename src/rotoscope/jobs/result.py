@@ -1,8 +1,6 @@
-"""What a provider says of a job's run, for a person: its id and page there, what was measured, what credit is left.
+"""From a job and its files to the result that a tool gives. It reads no ledger, and of the disk only which files exist.
 
-The id is what a provider's support and bills go by. All of it comes from the provider, so it is bounded and cleaned.
-
-The report: what the ledger knows of a job, as the result that a tool gives. Pure but for looking up paths.
+What a provider says of the run (its id and page there, what was measured, what credit is left) is bounded and cleaned.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +11,8 @@ from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.media.vault import Vault
 from rotoscope.models.captions import clean_text
-from rotoscope.providers.dialects.urls import PAGE_KEY
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.states import Ticket
-from rotoscope.store.job_data import MeasuredResult, RunReference
+from rotoscope.store.job_data import MeasuredResult
 from rotoscope.store.records import ENDED_STATES, Job, Output
 
 __all__ = [
@@ -26,7 +22,6 @@ __all__ = [
     "job_summary",
     "metrics_of",
     "provider_run",
-    "run_reference",
 ]
 
 _CREDITS_NAME = "remaining_credits"
@@ -34,11 +29,6 @@ _MOST_METRICS, _MOST_FILES = 20, 8
 _MAX_NAME_BYTES = 60  # bytes of UTF-8
 _MAX_METRIC_VALUE = 1e15
 _SANDBOX_DOMAIN = ".invalid"  # reserved by RFC 6761: what the built-in sandbox is named by, and nobody can open
-
-
-def run_reference(ticket: Ticket | None) -> RunReference | None:
-    """By what name a person finds a run at the provider; None where the provider has told none."""
-    return None if ticket is None else RunReference(ticket.id, ticket.urls.get(PAGE_KEY))
 
 
 def provider_run(job: Job, files: Sequence[ProviderFile] = ()) -> ProviderRun | None:
