@@ -73,7 +73,7 @@ def _intent_time(context: JobContext, job: Job, submission: Submission) -> float
 async def _read_recent_list(context: JobContext, job: Job, call: Call, submission: Submission) -> RecentList | None:
     """The list since a little before the intent, by the provider's clock, because ours may be wrong.
 
-    The first reply tells the provider's time. Where that moves the intent, the list is read once more from there.
+    The first reply shows the provider's time. Where that moves the intent, the list is read once more from there.
     """
     runner = runner_without_recorder(context, job)
     margin = _MARGIN_WITHOUT_TOKEN if submission.token is None else _MARGIN_WITH_TOKEN

@@ -36,7 +36,7 @@ class CancelRequested(Exception):
 
 @dataclass(slots=True)
 class LeaseGuard:
-    """What tells a driver whether its job is still its own, and whether to cancel it.
+    """Shows a driver whether its job is still its own, and whether to cancel it.
 
     The guard only says what is certain: while `is_held`, no other process can have claimed the job. A process that was
     suspended, or a machine that slept, finds `is_held` false before it does anything that pays. Writes need no guard:

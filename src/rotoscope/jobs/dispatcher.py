@@ -129,11 +129,11 @@ class Dispatcher:
         return await self._leases.open_jobs()
 
     async def idle_reason(self, job: Job) -> str | None:
-        """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
+        """Since when no process drives a job and why, as a sentence; None where one does, or it is too early to say."""
         return None if job.id in self._guards else await self._leases.idle_reason(job)
 
     async def idle_jobs(self) -> Sequence[tuple[Job, str]]:
-        """The oldest jobs that nobody drives, each with why."""
+        """The oldest jobs that no process drives, each with why, as a sentence."""
         return await self._leases.idle_jobs()
 
     async def release_leases(self) -> None:

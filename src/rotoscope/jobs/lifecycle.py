@@ -62,7 +62,7 @@ async def run_job(context: JobContext, job: Job, lease: LeaseGuard) -> None:
     Args:
         context: what the stages work with.
         job: the job, as it was claimed.
-        lease: tells when the job is to be cancelled, and whether it is certainly still ours.
+        lease: shows when the job is to be cancelled, and whether it is certainly still ours.
 
     Raises:
         StorageFailed: the ledger could not be written; the job is claimed again when its lease has run out.

@@ -32,7 +32,7 @@ _PAUSE_PER_AGE = 0.5  # of the age of the job: looks become rarer as their chanc
 _DEFAULT_LIST_SECONDS = 86_400.0  # how long a provider keeps a run in its list, where it does not say
 _MAX_INTENT_AGE = 31 * 86_400.0  # seconds; no provider's list goes back further
 _BATCH_SIZE = 16  # jobs in one round
-_MAX_VALUE_LENGTH = 120  # characters of an input's value in the words about a difference
+_MAX_VALUE_LENGTH = 120  # characters of an input's value in the message about a difference
 _log = logging.getLogger(__name__)
 
 _NOW = bindparam("now", type_=jobs.c.next_at.type)
@@ -136,7 +136,7 @@ class Review:
         call, _ = paying_request(self.context, job)
         look = await find_candidates(self.context, job, call, submission)
         if look is not None and len(look.matches) == 1:
-            # Its id ends the review: the job is queued again, and whoever drives it follows the run.
+            # Its id ends the review: the job is queued again, and the process that claims it watches the run.
             await self.context.ledger.write_prediction_id(job.id, look.matches[0].ticket.id)
         elif look is not None:
             await self._update_message(job, look)
@@ -188,7 +188,7 @@ async def check_prediction(context: JobContext, job: Job, prediction_id: str) ->
         raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
     submission = await context.ledger.submission(job.id)
     if submission is not None and submission.prediction_id == prediction_id:
-        return  # the provider said so itself
+        return  # the provider has given this id itself
     if job.request is None:
         return
     call, token = paying_request(context, job)

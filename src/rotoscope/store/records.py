@@ -1,4 +1,4 @@
-"""A job as the ledger remembers it, and what a stage may change of it. Frozen data and nothing else."""
+"""A job as the ledger holds it, and what a stage may change of it, as frozen records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ ENDED_STATES: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"}
 """States in which it is known what became of a job, and so of its money."""
 
 FINAL_STATES: frozenset[Status] = ENDED_STATES | {"needs_review"}
-"""States in which nobody drives a job. A final state is final, but for `needs_review`: a person, or the provider's id
+"""States in which no process drives a job. A final state is final, but for `needs_review`: a person, or the provider's id
 when it comes after all, ends the doubt; and but for what `jobs.resuming` takes up again."""
 
 
@@ -100,7 +100,7 @@ class Job(JobData):
 
     @property
     def is_final(self) -> bool:
-        """Whether nobody drives it any more."""
+        """Whether no process drives it any more."""
         return self.state in FINAL_STATES
 
     @property
@@ -117,11 +117,11 @@ class Job(JobData):
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
-    """A job that was asked for.
+    """The job of a request.
 
     Attributes:
         is_joined: an equal request had opened it before.
-        is_redelivery: its end was told already, so lately that whoever asks again may have missed it.
+        is_redelivery: its end was sent to a client already, so lately that the same client may have missed it.
     """
 
     job: Job
@@ -134,10 +134,10 @@ class Submission:
     """The intent to pay, committed before the paying request.
 
     Attributes:
-        nonce: names this very intent; only who wrote it may take it back.
+        nonce: random, so that it names this intent and no later one of the same job; only its author withdraws it.
         intent_at: when it was written, in Unix seconds of our clock.
-        is_new: whether it was written just now, by who has it.
-        token: what no other run's input can hold, as text (see `predictions.tokens`); None: there is no such thing.
+        is_new: whether the caller has just written it; only then may the caller send the request.
+        token: what no other run's input can hold, as text (`providers.correlation`); None: there is no such thing.
         clock_offset: the provider's clock minus ours at the intent, in seconds; None where it was not known.
     """
 
@@ -152,7 +152,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A kept file: hash, media type, size in bytes, and what is known of the medium (`width`, `height`)."""
+    """A file in the vault: its hash (hex), media type, size in bytes, and what is known of the medium (`width`, ...)."""
 
     sha256: str
     content_type: str
@@ -162,7 +162,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A kept file in its role in a job: the n-th of that role, and where the provider has it until when."""
+    """A file of a job: the n-th in its role, and at which URL the provider has it until when (Unix seconds)."""
 
     role: str
     n: int
@@ -176,8 +176,8 @@ class Patch(JobChanges):
     """What a stage found, written in one transaction with the stage that comes next. None leaves a value as it is.
 
     Attributes:
-        next_at: not before this is the stage tried again, in Unix seconds; it never outlives the patch after it.
-        error: stays with a job that goes on only until the next patch.
+        next_at: when the stage is tried again, not earlier, in Unix seconds; the next patch clears it.
+        error: what is wrong now; while a job goes on, the next patch clears it.
         settlement: how the job's reservation ends, for a patch with a final state.
     """
 
@@ -193,6 +193,6 @@ class Patch(JobChanges):
 
 
 def error_record(error: RotoscopeError) -> dict[str, str]:
-    """An error as a row holds it."""
-    said = {"said": error.provider_message[:2000]} if error.provider_message else {}
-    return {"code": error.code, "message": error.message, "hint": error.hint, **said}
+    """An error as the column `error` of a job holds it; the provider's own words, if any, are its `said`."""
+    provider_message = {"said": error.provider_message[:2000]} if error.provider_message else {}
+    return {"code": error.code, "message": error.message, "hint": error.hint, **provider_message}

@@ -16,8 +16,8 @@ class Intervals:
     Attributes:
         lease: how long a job belongs to a process that says nothing more.
         heartbeat: how often a process says that it lives; a third of the lease.
-        poll: how often an idle process looks for jobs that nobody drives.
-        change_poll: how often a process with jobs, or with somebody who waits, looks whether another one has written.
+        poll: how often an idle process looks for jobs that no process drives.
+        change_poll: how often a process with jobs, or with waiting calls, looks whether another one has written.
         starter_preference: how long a new job is left to the process that opened it.
         post_grace: added to the longest paying request before its silence is taken for an answer that was lost.
         list_pauses: the waits between looks into a provider's list for a prediction whose reply was lost.
@@ -27,7 +27,7 @@ class Intervals:
         longest_pause: the longest wait that is ever written to the ledger; one that ends later is over.
         default_result_life: how long a result is looked for where its provider does not say how long it keeps one.
         quote_life: how long a price that was shown may be agreed to.
-        redelivery: how long after an end was told an equal request is told the same end once more: a client that gave
+        redelivery: how long after an end was delivered an equal request gets it once more: a client that gave
             up in silence looks like one that was answered.
         storage_pauses: between tries to write what may have been paid for.
         prediction_id_pauses: more such pauses for what nothing else can tell: the id of a run, or its only copy.
@@ -37,7 +37,7 @@ class Intervals:
         longest_submit_pause: the longest such wait where the provider names none.
         in_flight_look_pause: between looks into the provider's list for a run to cancel whose reply is still out.
         late_list_pauses: the waits before the looks that are left when `list_pauses` has passed.
-        max_stage_retries: after how many faults of ours in a row a person is told of a run that is paid for; a number.
+        max_stage_retries: after how many faults of ours in a row a run that is paid for waits for a review; a number.
         longest_stage_pause: the longest wait before a stage is run again after such a fault.
         watch_note: how often the time for which a run was watched is written, at least.
         overdue_check: for how long a run that is watched again after its deadline is asked about before it is stopped.

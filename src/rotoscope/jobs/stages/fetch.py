@@ -150,12 +150,12 @@ class _ResultFetcher:
         if not self.skipped:
             return self.job.warnings
         at = " ".join(one.url for one in self.skipped[:_MAX_ADDRESSES_SHOWN] if len(one.url) <= _MAX_ADDRESS_SHOWN)
-        words = (
+        warning = (
             f"{len(self.skipped)} of {len(self.skipped) + len(self.files)} files of the result were not "
             f"fetched, because "
             f"together they have more than {_MAX_RESULT_BYTES // 1024**2} MB. {self._location_of_skipped(at)}"
         )
-        return (*(one for one in self.job.warnings if one != words), words)
+        return (*(one for one in self.job.warnings if one != warning), warning)
 
     def _location_of_skipped(self, at: str) -> str:
         title, until = self.context.provider(self.job).title, output_expiry(self.context, self.job)
@@ -233,7 +233,7 @@ class _ResultFetcher:
         return f"Save it yourself from {self.source.url}, {kept}."
 
     def _output_lost_error(self, error: RotoscopeError) -> OutputLost:
-        """The error of a result that could not be fetched: it was paid for, so the user is told where it is."""
+        """The error of a result that could not be fetched: it was paid for, so it says where the result is."""
         if isinstance(error, OutputLost) and not self.source.url.startswith("http"):
             return error
         title = self.context.provider(self.job).title

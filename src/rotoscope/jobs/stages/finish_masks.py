@@ -32,13 +32,13 @@ class MaskWork:
 
     Attributes:
         raw: the pictures it gave, in order, as they were fetched: the file, and what is known of it.
-        picture: the picture that it saw, or None where nobody here has read it.
+        picture: the picture that it saw, or None where it was not read here.
         file_name: of the picture, as who gave it calls it, without folders.
-        text: the model's words.
+        text: the text that the model gave.
         names: what the model called each picture, None where it did not.
         omitted_count: how many more masks it gave than were fetched.
         frame: in which frame the model sees a photo that its EXIF data turn, where that is known.
-        has_location: whether points or a box said where to look.
+        has_location: whether points or a box were given with the request.
         label: what to call a mask without a phrase.
         score: how sure the model is, 0-1, only if it says so.
         is_description: whether phrases and masks belong together one by one.

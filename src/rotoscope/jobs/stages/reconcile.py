@@ -1,9 +1,9 @@
-"""The stage that finds out what became of a paying request whose reply nobody has.
+"""The stage that finds out what became of a paying request whose reply is lost.
 
 1. A run that the provider's list shows with the job's token is the job's, and is followed (`jobs.candidates`).
 2. An absence is evidence and no proof: no provider says how soon its list is complete. So a run that is not found is
    never taken for one that was not made, and nothing is sent again. The one exception is the operator's own: below the
-   price that `ROTOSCOPE_RESEND_BELOW_USD` names, a request is sent once more, and the user is told.
+   price that `ROTOSCOPE_RESEND_BELOW_USD` names, a request is sent once more, and the result says so.
 3. What cannot be decided is a person's: the job waits for a review, and its run is looked for as long as the provider
    keeps it (`jobs.review`).
 4. Only the process that wrote an intent knows whether its request left. While it may still be alive it is waited for.

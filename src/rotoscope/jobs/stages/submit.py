@@ -81,7 +81,7 @@ async def _commit_intent(context: JobContext, job: Job, call: Call, token: Token
     """Commit the intent to pay; one that stands is given back, and its request is never sent from here.
 
     Raises:
-        CancelRequested: somebody asked for a cancel before an intent stood.
+        CancelRequested: a cancel was requested before an intent stood.
         StorageFailed: it could not be committed, and none stands: nothing was sent.
         LostLease: it could not be committed, and one stands or may stand: the job is left as it is.
     """

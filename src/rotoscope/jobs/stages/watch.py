@@ -39,7 +39,7 @@ from rotoscope.store.records import Job, Patch, error_record
 __all__ = ["watch"]
 
 _MIN_KNOWN_RUNS = 3  # a guess, and what fewer runs have taken, says too little of when a run ends
-_MAX_UNWATCHED_SECONDS = 30.0  # a run that nobody watched for longer tells nothing of how long runs take
+_MAX_UNWATCHED_SECONDS = 30.0  # a run that was not watched for longer does not show how long runs take
 
 
 async def watch(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
@@ -104,11 +104,11 @@ async def _follow_to_end(context: JobContext, job: Job, lease: LeaseGuard, slot:
 
 
 class _EndKnown(Exception):
-    """The answer to a cancel request tells that the run has ended."""
+    """The answer to a cancel request shows that the run has ended."""
 
 
 async def _wait_for_end(follow: Callable[[], Awaitable[Final]], canceller: RunCanceller) -> Final:
-    """The end of the run: as a poll tells it, or an answer to a cancel request."""
+    """The end of the run, from a poll or from the answer to a cancel request."""
     try:
         return await cancel_on(canceller.end_event, follow, _EndKnown())
     except _EndKnown:
@@ -188,7 +188,7 @@ async def _listen_to_stream(context: JobContext, job: Job, runner: Runner, ticke
 
 
 async def _ignore_cancel_state(_: Prediction) -> None:
-    """What the answer to a cancel request tells is written with the end of the run."""
+    """The state in the answer to a cancel request is written with the end of the run."""
 
 
 @dataclass(slots=True)

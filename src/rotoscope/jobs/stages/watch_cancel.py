@@ -1,7 +1,7 @@
 """Asking the provider to cancel a run, because a user has asked for it or its deadline has passed; and the run's clock.
 
 A cancel request does not end a job. The run is watched until the provider says that it is over, whatever the answer to
-the request was; meanwhile the request is sent again. A provider that cannot cancel is not asked, and the user is told.
+the request was; meanwhile the request is sent again. One that cannot cancel is not asked.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ class RunCanceller:
         stop: set when a user asks for the cancel.
         stopwatch: for how long the run was watched.
         poll_now: has the run polled at once.
-        end_event: set when the answer to a cancel request tells the run's end, which is then `final`.
+        end_event: set when the answer to a cancel request shows that the run has ended; the end is then in `final`.
         is_overdue: whether the deadline has passed while no user had asked for a cancel.
         requested_at: when the request was sent first, and later when it was accepted; seconds of the monotonic clock.
         accepted: whether the provider has accepted the request.
@@ -85,7 +85,7 @@ class RunCanceller:
 
     @property
     def message(self) -> str | None:
-        """What the user is told of the request; None while there is none."""
+        """What the user reads about the request; None while there is none."""
         provider = self.context.provider(self.job)
         if self.stop.is_set() and provider.can_cancel:
             return f"A cancel was asked for; {provider.title} has not confirmed it yet: the run goes on there."
@@ -93,10 +93,10 @@ class RunCanceller:
             return f"{provider.title} cannot stop a run: it goes on, and its result is kept."
         if not self.is_overdue:
             return None
-        words = f"The run at {provider.title} takes longer than {self.deadline:g} seconds"
+        takes_long = f"The run at {provider.title} takes longer than {self.deadline:g} seconds"
         if provider.can_cancel:
-            return f"{words}; a stop was asked for, and {provider.title} has not confirmed it yet."
-        return f"{words} and cannot be stopped; its result is waited for."
+            return f"{takes_long}; a stop was asked for, and {provider.title} has not confirmed it yet."
+        return f"{takes_long} and cannot be stopped; its result is waited for."
 
     def next_pause(self, planned: float) -> float:
         """Seconds until the next poll: fewer than planned after a cancel request, more for a run that is overdue."""
@@ -107,7 +107,7 @@ class RunCanceller:
         return min(planned, max(_SOONEST_POLL, _SOONEST_POLL_PART * (anyio.current_time() - self.requested_at)))
 
     async def run(self) -> None:
-        """Wait for a reason to cancel, then send cancel requests; until cancelled, or an answer tells the end."""
+        """Wait for a reason to cancel, then send cancel requests until an answer shows the end, or this is cancelled."""
         # What was wrong when the job was given back is wrong until the provider answers.
         known = self.job.error if self.stop.is_set() else None
         first_check = self.context.intervals.overdue_check
