@@ -33,8 +33,8 @@ ENDED_STATES: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"}
 """States in which it is known what became of a job, and so of its money."""
 
 FINAL_STATES: frozenset[Status] = ENDED_STATES | {"needs_review"}
-"""States in which no process drives a job. A final state is final, but for `needs_review`: a person, or the provider's id
-when it comes after all, ends the doubt; and but for what `jobs.resuming` takes up again."""
+"""States in which no process drives a job. They are final but for two ways out: a review ends when a person decides or
+the run's id arrives late, and a job that was paid for and has no result may be resumed (`store.resuming`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class RunCanceller:
         return min(planned, max(_SOONEST_POLL, _SOONEST_POLL_PART * (anyio.current_time() - self.requested_at)))
 
     async def run(self) -> None:
-        """Wait for a reason to cancel, then send cancel requests until an answer shows the end, or this is cancelled."""
+        """Wait for a reason to cancel, then send cancel requests until an answer shows the end or this is stopped."""
         # What was wrong when the job was given back is wrong until the provider answers.
         known = self.job.error if self.stop.is_set() else None
         first_check = self.context.intervals.overdue_check
