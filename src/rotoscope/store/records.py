@@ -152,7 +152,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file in the vault: its hash (hex), media type, size in bytes, and what is known of the medium (`width`, ...)."""
+    """A file in the vault: its hash (hex), media type, size in bytes, and facts such as the `width` of a picture."""
 
     sha256: str
     content_type: str
