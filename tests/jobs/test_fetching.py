@@ -158,7 +158,7 @@ def test_a_fault_that_stays_needs_a_review_and_is_resumed_at_the_next_start(
     first = scene.process()
     job_id = scene.begin(first)
     job = scene.run(first, job_id, 400)
-    assert (job.state, (job.error or {})["code"]) == ("needs_review", "internal")
+    assert (job.state, job.error_code) == ("needs_review", "internal")
     assert job.accepted is not None
     assert job.next_at is not None
     first.end()
@@ -174,7 +174,7 @@ def test_a_bug_before_anything_was_sent_has_cost_nothing(scene: Scene, monkeypat
     breaking(monkeypatch, "prepare", RuntimeError("a bug"), 1)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
-    assert (job.state, (job.error or {})["code"], job.charge.is_charged) == ("failed", "internal", False)
+    assert (job.state, job.error_code, job.charge.is_charged) == ("failed", "internal", False)
     assert scene.provider.posts == 0
 
 
@@ -238,7 +238,7 @@ def test_a_folder_that_is_emptied_each_time_ends_in_a_failure_that_says_so(
     monkeypatch.setattr(Vault, "move_in", adopt)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
-    assert (job.state, (job.error or {})["code"]) == ("failed", "download_failed")
+    assert (job.state, job.error_code) == ("failed", "download_failed")
     assert len(scene.provider.heard("fetch")) == 4
 
 

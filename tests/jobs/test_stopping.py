@@ -82,7 +82,7 @@ def test_a_cancelled_run_that_fails_has_failed(scene: Scene) -> None:
     scene.cancel(process, job_id)
     job = scene.run(process, job_id, 600)
     assert job.state == "failed"
-    assert (job.error or {})["code"] == "prediction_failed"
+    assert job.error_code == "prediction_failed"
 
 
 def test_the_answer_to_a_cancel_may_show_the_end_where_polls_fail(scene: Scene) -> None:
@@ -128,10 +128,10 @@ def test_a_run_that_cannot_be_polled_until_its_result_is_surely_gone_has_failed_
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 2 * 3600)
     assert job.state == "failed"
-    assert (job.error or {})["code"] == "timeout"
+    assert job.error_code == "timeout"
     assert DEADLINE + KEPT <= scene.time.now <= DEADLINE + KEPT + 400
     assert "stop" not in job.message
-    assert "jobs resume" in (job.error or {})["hint"]
+    assert "jobs resume" in (job.error.hint if job.error else "")
     scene.time.run(2 * 3600)
     process.call(lambda: process.context.ledger.resume(job_id, "local"))
     assert scene.run(process, job_id, 120).state == "succeeded"
@@ -149,7 +149,7 @@ def test_a_run_that_takes_too_long_is_cancelled_and_its_end_is_awaited(scene: Sc
     assert "takes longer than 600 seconds" in job.message
     assert "not confirmed" in job.message
     job = scene.run(process, job_id, 600)
-    assert (job.state, (job.error or {})["code"]) == ("failed", "timeout")
+    assert (job.state, job.error_code) == ("failed", "timeout")
     assert "has stopped" in job.message
     assert job.charge.is_charged is True
 
@@ -225,8 +225,8 @@ def test_a_run_that_was_never_found_needs_a_review_and_keeps_its_ticket(scene: S
     process = scene.process()
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 600)
-    assert (job.state, (job.error or {})["code"]) == ("needs_review", "submit_unknown")
-    assert "p1" in (job.error or {})["hint"]
+    assert (job.state, job.error_code) == ("needs_review", "submit_unknown")
+    assert "p1" in (job.error.hint if job.error else "")
     assert job.accepted is not None
     assert job.next_at is not None
 
@@ -241,8 +241,8 @@ def test_not_found_is_believed_when_the_providers_own_time_is_over_also_over_res
         scene.time.run(1)
         process = scene.process()
     job = scene.run(process, job_id, DEADLINE + KEPT)
-    assert (job.state, (job.error or {})["code"]) == ("failed", "output_expired")
-    assert "jobs resume" in (job.error or {})["hint"]
+    assert (job.state, job.error_code) == ("failed", "output_expired")
+    assert "jobs resume" in (job.error.hint if job.error else "")
     assert DEADLINE + KEPT - 10 <= scene.time.now <= DEADLINE + KEPT + 2000
 
 

@@ -28,7 +28,7 @@ from rotoscope.jobs.stages.reconcile import reconcile
 from rotoscope.jobs.stages.submit import submit
 from rotoscope.jobs.stages.watch import watch
 from rotoscope.jobs.transitions import LostReply, patch_to_follow, unsure_error
-from rotoscope.store.job_data import Charge
+from rotoscope.store.job_data import Charge, ErrorRecord
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Stage, error_record
 
@@ -116,11 +116,11 @@ async def _patch_for_submit_error(context: JobContext, job: Job, error: Exceptio
     if intent is not None:
         return _patch_for_review(context, unsure_error(context, job))
     if isinstance(error, RotoscopeError):
-        problem: Mapping[str, str] = error_record(error)
+        problem = error_record(error)
     else:
         message = f"rotoscope failed in {job.stage}: {type(error).__name__}; nothing was sent."
-        problem = {"code": "internal", "message": message, "hint": "Call the tool again."}
-    return Patch(state="failed", error=problem, message=problem["message"], charge=Charge(is_charged=False))
+        problem = ErrorRecord("internal", message, "Call the tool again.")
+    return Patch(state="failed", error=problem, message=problem.message, charge=Charge(is_charged=False))
 
 
 def _patch_to_watch(context: JobContext, job: Job, error: Exception, prediction_id: str) -> Patch:
@@ -144,7 +144,7 @@ def _patch_to_retry(context: JobContext, job: Job, error: Exception) -> Patch:
     why = error.message if isinstance(error, RotoscopeError) else "That is a fault of rotoscope or of this machine."
     message = f"rotoscope stumbled in {job.stage} ({type(error).__name__}); the run is not lost. {why}"
     hint = f"It is tried again by itself, also when rotoscope starts anew; rotoscope jobs resume {job.id} does so now."
-    problem = {"code": "internal", "message": message, "hint": hint}
+    problem = ErrorRecord("internal", message, hint)
     if times > context.intervals.max_stage_retries and job.stage != "submit":
         again = context.clock() + context.intervals.longest_pause
         return Patch(state="needs_review", stage_retries=0, next_at=again, error=problem, message=message)

@@ -246,11 +246,10 @@ def _missing_file_warnings(job: Job, outputs: Sequence[Output], vault: Vault, no
 def _result_problem(job: Job) -> Problem | None:
     if job.error is None:
         return None
-    provider_message = job.error.get("said")
-    message = job.error["message"]
-    if provider_message:
-        message = f"{message} The provider's words: {provider_message!r}"
-    return Problem(code=job.error["code"], message=message, hint=job.error.get("hint", ""))
+    message = job.error.message
+    if job.error.provider_message:
+        message = f"{message} The provider's words: {job.error.provider_message!r}"
+    return Problem(code=job.error.code, message=message, hint=job.error.hint)
 
 
 def _next_step(job: Job) -> str:
@@ -262,7 +261,7 @@ def _next_step(job: Job) -> str:
         case "cancelled":
             return "Call the tool again if the result is wanted after all."
         case _:
-            return (job.error or {}).get("hint") or "Read the error, change the request and call again."
+            return (job.error.hint if job.error else "") or "Read the error, change the request and call again."
 
 
 def _charge_usd(job: Job) -> float | None:

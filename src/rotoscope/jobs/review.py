@@ -157,9 +157,9 @@ class Review:
             self.context,
             job,
             why=describe_candidates(self.context, job, look),
-            provider_message=(job.error or {}).get("said"),
+            provider_message=job.error.provider_message if job.error is not None else None,
         )
-        if error.message != (job.error or {}).get("message"):
+        if job.error is None or error.message != job.error.message:
             await self.context.ledger.update_review_error(job.id, error_record(error))
 
     def _pause_for_age(self, age: float) -> float:

@@ -22,7 +22,7 @@ from rotoscope.providers.states import (
     Waiting,
     Working,
 )
-from rotoscope.store.job_data import AcceptedRun, Charge, ProviderOutput, RunReference
+from rotoscope.store.job_data import AcceptedRun, Charge, ErrorRecord, ProviderOutput, RunReference
 from rotoscope.store.records import Job, Patch, Submission
 
 __all__ = ["LostReply", "charge_phrase", "patch_of", "patch_to_follow", "prediction_message", "unsure_error"]
@@ -70,7 +70,7 @@ def patch_of(context: JobContext, job: Job, state: Prediction) -> Patch:
             return replace(ended, charge=Charge(charged), run=_run_reference(ticket))
         case Canceled(ticket=ticket, charged=charged):
             message = f"Cancelled at {title}: {charge_phrase(charged)}."
-            unasked = {"code": "provider_cancelled", "message": message, "hint": "Call the tool again to run it anew."}
+            unasked = ErrorRecord("provider_cancelled", message, "Call the tool again to run it anew.")
             ended = Patch(state="cancelled", message=message, error=None if job.cancel_requested else unasked)
             return replace(ended, charge=Charge(charged), run=_run_reference(ticket))
         case Waiting(ticket=ticket) | Working(ticket=ticket) | Ready(ticket=ticket):
@@ -94,12 +94,11 @@ def _run_reference(ticket: Ticket | None) -> RunReference | None:
     return None if ticket is None else RunReference(ticket.id, ticket.urls.get(PAGE_KEY))
 
 
-def _failure_record(context: JobContext, job: Job, failure: Failed) -> Mapping[str, str]:
+def _failure_record(context: JobContext, job: Job, failure: Failed) -> ErrorRecord:
     hint = NEXT_STEPS.get(failure.code, NEXT_STEPS["prediction_failed"])
     if failure.code == "output_expired":
         hint = _hint_for_expired_output(context, job)
-    provider_message = {"said": failure.said[:2000]} if failure.said else {}
-    return {"code": failure.code, "message": failure.message, "hint": hint, **provider_message}
+    return ErrorRecord(failure.code, failure.message, hint, failure.said[:2000] if failure.said else None)
 
 
 def _hint_for_expired_output(context: JobContext, job: Job) -> str:

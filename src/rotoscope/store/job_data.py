@@ -15,6 +15,7 @@ from rotoscope.store.money import RunCost, UnitPrice
 __all__ = [
     "AcceptedRun",
     "Charge",
+    "ErrorRecord",
     "FetchEffort",
     "JobChanges",
     "JobData",
@@ -29,6 +30,16 @@ __all__ = [
     "apply_changes",
     "run_cost",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """What is wrong with a job: a code for programs, a sentence, what to do about it, and the provider's own words."""
+
+    code: str
+    message: str
+    hint: str = ""
+    provider_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

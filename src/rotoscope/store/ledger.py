@@ -1,7 +1,7 @@
 """The ledger: jobs, intents, events and outputs, in one SQL database that several processes may share."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
@@ -11,7 +11,8 @@ from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.deliveries import RequestReferences, record_delivery, record_use
 from rotoscope.store.durations import MedianDuration, RunKind, median_duration, record_duration
-from rotoscope.store.job_json import write_job_data
+from rotoscope.store.job_data import ErrorRecord
+from rotoscope.store.job_json import error_to_json, write_job_data
 from rotoscope.store.money import Caps
 from rotoscope.store.openings import find_duplicate, join_job, open_job
 from rotoscope.store.overrides import (
@@ -312,10 +313,10 @@ class Ledger:
         now = self._clock()
         await self._database.transact(lambda connection: leave_review(connection, job_id, now))
 
-    async def update_review_error(self, job_id: str, problem: Mapping[str, str]) -> None:
+    async def update_review_error(self, job_id: str, error: ErrorRecord) -> None:
         """Say anew what a person should check of a job that is still in review."""
         now = self._clock()
-        await self._database.transact(lambda connection: update_review_error(connection, job_id, problem, now))
+        await self._database.transact(lambda connection: update_review_error(connection, job_id, error, now))
 
     async def request_cancel(self, job_id: str, principal: str | None) -> Job:
         """Ask for a job to be cancelled; one that has not begun is cancelled at once, a final one stays as it is."""
@@ -391,7 +392,7 @@ class Ledger:
             values |= {"finished_at": now, "lease_until": None}
         if patch.state == "queued":  # given back: whoever can, drives it
             values |= {"owner": None, "lease_until": None}
-        values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
+        values |= {"error": error_to_json(patch.error), "next_at": patch.next_at, "updated_at": now}
         ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
         given_new = {f"new_{name}": value for name, value in values.items()}
         written = connection.execute(_update_under_fence(tuple(values)), ours | given_new).first()

@@ -1,12 +1,12 @@
 """What may change a job without its driver's fence, inside somebody's transaction: a person, or a late truth."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
-from rotoscope.store.job_data import Charge, JobChanges
+from rotoscope.store.job_data import Charge, ErrorRecord, JobChanges
+from rotoscope.store.job_json import error_to_json
 from rotoscope.store.money import Settlement
 from rotoscope.store.records import Job, Submission
 from rotoscope.store.reservations import mark_sent, settle_reservation
@@ -104,10 +104,10 @@ def leave_review(connection: Connection, job_id: str, now: float) -> None:
     connection.execute(_LEAVE_REVIEW, {"of": job_id, "now": now})
 
 
-def update_review_error(connection: Connection, job_id: str, problem: Mapping[str, str], now: float) -> None:
+def update_review_error(connection: Connection, job_id: str, error: ErrorRecord, now: float) -> None:
     """What a person should check has changed."""
     in_review = (jobs.c.id == job_id, jobs.c.state == "needs_review")
-    values = {"error": dict(problem), "message": problem["message"], "updated_at": now}
+    values = {"error": error_to_json(error), "message": error.message, "updated_at": now}
     if connection.execute(update(jobs).where(*in_review).values(values)).rowcount:
         write_event(connection, job_id, now, "reworded", {})
 
@@ -122,8 +122,14 @@ def attach_prediction(connection: Connection, job: Job, prediction_id: str, now:
 def fail_uncharged_job(connection: Connection, job: Job, now: float) -> None:
     """A person found that a job was not charged: it has failed, and its money is free."""
     message = "The request never ran at the provider, as a person found; nothing was charged."
-    error = {"code": "provider_error", "message": message, "hint": "Call the tool again to run it."}
-    values = {"state": "failed", "error": error, "message": message, "updated_at": now, "delivered_at": None}
+    error = error_to_json(ErrorRecord("provider_error", message, "Call the tool again to run it."))
+    values: dict[str, object] = {
+        "state": "failed",
+        "error": error,
+        "message": message,
+        "updated_at": now,
+        "delivered_at": None,
+    }
     _end_without_charge(connection, job, values, now)
     connection.execute(submissions.delete().where(submissions.c.job_id == job.id))
 

@@ -8,7 +8,7 @@ from rotoscope.contracts.status import Status
 from rotoscope.errors import RotoscopeError, StorageFailed
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
-from rotoscope.store.job_data import JobChanges, JobData, JobPlan
+from rotoscope.store.job_data import ErrorRecord, JobChanges, JobData, JobPlan
 from rotoscope.store.money import Settlement
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "Submission",
     "error_record",
 ]
+
+_MAX_PROVIDER_MESSAGE = 2000  # characters
 
 Stage = Literal["prepare", "submit", "watch", "fetch", "finish", "done"]
 
@@ -84,7 +86,7 @@ class Job(JobData):
     args: Mapping[str, Json]
     progress: float
     message: str
-    error: Mapping[str, str] | None
+    error: ErrorRecord | None
     cancel_requested: bool
     owner: str | None
     fence: int
@@ -102,6 +104,11 @@ class Job(JobData):
     def is_final(self) -> bool:
         """Whether no process drives it any more."""
         return self.state in FINAL_STATES
+
+    @property
+    def error_code(self) -> str | None:
+        """The code of what is wrong with it; None where nothing is."""
+        return self.error.code if self.error is not None else None
 
     @property
     def call(self) -> Call:
@@ -187,12 +194,12 @@ class Patch(JobChanges):
     settlement: Settlement | None = None
     progress: float | None = None
     message: str | None = None
-    error: Mapping[str, str] | None = None
+    error: ErrorRecord | None = None
     outputs: tuple[Output, ...] = ()
     event: str = "changed"
 
 
-def error_record(error: RotoscopeError) -> dict[str, str]:
-    """An error as the column `error` of a job holds it; the provider's own words, if any, are its `said`."""
-    provider_message = {"said": error.provider_message[:2000]} if error.provider_message else {}
-    return {"code": error.code, "message": error.message, "hint": error.hint, **provider_message}
+def error_record(error: RotoscopeError) -> ErrorRecord:
+    """An error as a job holds it, with the provider's words cut to a length that a row should have."""
+    words = error.provider_message[:_MAX_PROVIDER_MESSAGE] if error.provider_message else None
+    return ErrorRecord(error.code, error.message, error.hint, words)

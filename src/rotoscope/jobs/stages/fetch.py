@@ -33,7 +33,7 @@ from rotoscope.media.vault import StoredFile
 from rotoscope.models.outputs import MAX_URL_LENGTH, OutputFile
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting
-from rotoscope.store.job_data import ProviderOutput
+from rotoscope.store.job_data import ErrorRecord, ProviderOutput
 from rotoscope.store.records import Artifact, Job, Output, Patch
 
 __all__ = ["fetch", "fetch_again"]
@@ -215,9 +215,9 @@ class _ResultFetcher:
         message = f"{title} has finished, but {why}"
         if len(self.source.url) <= _MAX_ADDRESS_SHOWN:
             message = f"{message} {self._location_hint}"
-        problem = {"code": _error_code(error), "message": message, "hint": hint}
+        delay = ErrorRecord(_error_code(error), message, hint)
         effort = replace(self.job.fetch_effort, seconds=self.elapsed_seconds)
-        patch = Patch(fetch_effort=effort, error=problem, message=message, event="progress")
+        patch = Patch(fetch_effort=effort, error=delay, message=message, event="progress")
         with contextlib.suppress(StorageFailed):
             await self.context.advance(self.job, patch)
 

@@ -141,8 +141,8 @@ def _patch_of_result(job: Job, found: ModelOutput, finished: FinishResult) -> Pa
     notice = (found.notice.text,) if found.notice and found.notice.text else ()
     warnings = (*notice, *job.warnings, *found.warnings, *finished.warnings)
     result = Patch(result=finished.result, warnings=warnings, outputs=finished.outputs)
-    if finished.problem is not None:
-        return replace(result, state="failed", error=finished.problem, message=finished.problem["message"])
+    if finished.error is not None:
+        return replace(result, state="failed", error=finished.error, message=finished.error.message)
     return replace(result, stage="done", state="succeeded", message="Done.", progress=1.0)
 
 

@@ -154,7 +154,7 @@ def _patch_to_requeue(context: JobContext, job: Job, error: Refused) -> Patch:
         "A process with a key of the same account takes it up at once; this one asks again every "
         f"{context.intervals.key_refusal_pause:g} seconds. Set a good key and start the server again."
     )
-    return Patch(state="queued", error={**error_record(error), "hint": hint}, message=message, event="progress")
+    return Patch(state="queued", error=replace(error_record(error), hint=hint), message=message, event="progress")
 
 
 def _usual_seconds(job: Job) -> float | None:

@@ -4,7 +4,7 @@ A cancel request does not end a job. The run is watched until the provider says 
 the request was; meanwhile the request is sent again. One that cannot cancel is not asked.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,6 +14,7 @@ from rotoscope.jobs.concurrency import run_with_background
 from rotoscope.jobs.context import JobContext
 from rotoscope.providers.runner import CancelOutcome, Runner
 from rotoscope.providers.states import Final, Ticket
+from rotoscope.store.job_data import ErrorRecord
 from rotoscope.store.records import Job, Patch
 
 __all__ = ["RunCanceller", "Stopwatch"]
@@ -144,14 +145,14 @@ class RunCanceller:
             self.end_event.set()
         return outcome.final is not None
 
-    async def _report_request(self, known: Mapping[str, str] | None) -> None:
+    async def _report_request(self, known: ErrorRecord | None) -> None:
         """Write into the job that a cancel was requested: by the deadline, and then perhaps by the user too."""
         if self.is_overdue:
             await self._write_message()
             await self.stop.wait()
         await self._write_message(known)
 
-    async def _write_message(self, known: Mapping[str, str] | None = None) -> None:
+    async def _write_message(self, known: ErrorRecord | None = None) -> None:
         provider = self.context.provider(self.job)
         stays_at = provider.title if self.stop.is_set() and not provider.can_cancel else None
         patch = Patch(uncancellable_at=stays_at, error=known, message=self.message, event="progress")
