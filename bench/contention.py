@@ -52,7 +52,7 @@ class Hammer:
         if job is None:
             return
         await self.timed(self.ledger.commit_intent(job, "digest"))
-        await self.timed(self.ledger.write_prediction_id(job.id, "p"))
+        await self.timed(self.ledger.write_prediction_id(job.id, "local", "p"))
         for stage in STAGES:
             job = (await self.timed(self.ledger.advance(job, Patch(stage=stage, submit_effort=SubmitEffort(1))))) or job
         await self.timed(self.leases.renew(frozenset({job.id})))

@@ -55,7 +55,7 @@ class Beside:
         result = await self.studio.perform("segment_image", given, WHO, 60)
         assert isinstance(result, JobResult)
         assert result.status == "succeeded", result.error
-        await self.studio.mark_delivered(result)
+        await self.studio.mark_delivered(result, WHO)
         self.known = result.job_id or ""
 
     async def get_job(self) -> None:

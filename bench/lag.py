@@ -78,7 +78,7 @@ def manifest(name: str, seconds: float) -> str:
 
 
 async def lag_of(studio: Studio, provider: TimedProvider, arguments: SegmentImage, lags: dict[str, float]) -> None:
-    opening = await studio.start("segment_image", arguments, "bench")
+    opening = await studio.start(await studio.plan("segment_image", arguments, "bench"))
     assert isinstance(opening, OpenResult)
     job = await studio.wait(opening.job, 1000)
     ended = time.time()

@@ -31,7 +31,7 @@ def words(photo: Path, **more: Any) -> SegmentImage:
 
 
 async def begun(studio: Studio, arguments: SegmentImage) -> Job:
-    opening = await studio.start("segment_image", arguments, "local")
+    opening = await studio.start(await studio.plan("segment_image", arguments, "local"))
     assert isinstance(opening, OpenResult)
     return opening.job
 

@@ -96,7 +96,7 @@ def test_the_provider_is_asked_for_a_new_address_when_the_old_one_has_expired(sc
     scene.provider.on_fetch = on_fetch
     job_id = scene.begin(process)
     assert scene.run(process, job_id, 60).state == "succeeded"
-    outputs = process.call(lambda: process.context.ledger.outputs(job_id))
+    outputs = process.call(lambda: process.context.ledger.outputs(job_id, "local"))
     assert {output.source_url for output in outputs or () if output.role == "raw"} == {fresh}
 
 
@@ -165,7 +165,7 @@ def test_a_fault_that_stays_needs_a_review_and_is_resumed_at_the_next_start(
     scene.time.run(100)
     left.clear()
     second = scene.process()
-    assert second.call(lambda: second.context.ledger.resume_internal_failures(lambda _: 3600.0)) == [job_id]
+    assert second.call(lambda: second.context.ledger.resume_failures_of_all_principals(lambda _: 3600.0)) == [job_id]
     assert scene.run(second, job_id, 60).state == "succeeded"
     assert scene.provider.posts == 1
 
@@ -249,7 +249,9 @@ def test_files_of_a_result_that_are_gone_are_restored_while_the_provider_has_the
     job = scene.run(process, job_id, 60)
     whole = kept_files(process)
     raw = {
-        o.artifact.sha256 for o in process.call(lambda: process.context.ledger.outputs(job_id)) or () if o.role == "raw"
+        o.artifact.sha256
+        for o in process.call(lambda: process.context.ledger.outputs(job_id, "local")) or ()
+        if o.role == "raw"
     }
     for file in whole:
         if which == "all" or file.name.partition(".")[0] not in raw:

@@ -257,7 +257,7 @@ class Laws(RuleBasedStateMachine):
 
         async def tell() -> None:
             try:
-                await process.context.ledger.mark_delivered(job_id)
+                await process.context.ledger.mark_delivered(job_id, "local")
             except StorageFailed:
                 return
 
@@ -277,7 +277,7 @@ class Laws(RuleBasedStateMachine):
 
         async def resolve() -> None:
             try:
-                await process.context.ledger.resolve_review(job_id, None, paid[0].id if paid else None)
+                await process.context.ledger.resolve_review(job_id, "local", paid[0].id if paid else None)
             except RotoscopeError:
                 return  # the ledger is locked, or it was found in this very moment
 

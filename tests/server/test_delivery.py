@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rotoscope.contracts.results import JobResult
-from rotoscope.server.present.progress import ProgressReporter, with_poll_hint
+from rotoscope.server.present.text import with_poll_hint
+from rotoscope.server.tool_calls import ProgressReporter
 from rotoscope.store.records import Job
 
 pytestmark = pytest.mark.anyio

@@ -192,14 +192,14 @@ class Scene:
 
     def job(self, process: Process, job_id: str) -> Job:
         """The job as the ledger has it."""
-        found = process.call(lambda: process.context.ledger.job(job_id))
+        found = process.call(lambda: process.context.ledger.job(job_id, "local"))
         assert found is not None
         return found
 
     def result(self, process: Process, job_id: str) -> JobResult:
         """What a tool would answer."""
         job = self.job(process, job_id)
-        outputs = process.call(lambda: process.context.ledger.outputs(job_id))
+        outputs = process.call(lambda: process.context.ledger.outputs(job_id, "local"))
         assert outputs is not None
         now = process.context.clock()
         return job_result(estimate_progress(job, now), outputs, process.context.vault, now)

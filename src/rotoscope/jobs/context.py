@@ -160,7 +160,7 @@ class JobContext:
                 drives it next reads the intent.
         """
         try:
-            return await self.ledger.submission(job.id)
+            return await self.ledger.submission(job.id, job.principal)
         except StorageFailed as error:
             raise LostLease(job.id) from error
 

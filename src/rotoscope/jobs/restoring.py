@@ -22,13 +22,13 @@ async def restore_files(context: JobContext, job: Job) -> None:
     if job.state != "succeeded":
         return
     try:
-        outputs = await context.ledger.outputs(job.id)
+        outputs = await context.ledger.outputs(job.id, job.principal)
         if all(context.vault.find(output.artifact.sha256) for output in outputs):
             return
         raw = [output for output in outputs if output.role == "raw"]
         if not all(context.vault.find(output.artifact.sha256) for output in raw):
             raw = list(await fetch_again(context, job))
         finished = await finish_in_worker(context, job, read_job_output(context, job), raw)
-        await context.ledger.restore_outputs(job.id, [*raw, *finished.outputs])
+        await context.ledger.restore_outputs(job.id, job.principal, [*raw, *finished.outputs])
     except RotoscopeError as error:
         _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)

@@ -123,12 +123,12 @@ class Review:
             _log.info("job %s in review could not be looked for: %s", job.id, error.message)
 
     async def _look_once(self, job: Job) -> None:
-        submission = await self.context.ledger.submission(job.id)
+        submission = await self.context.ledger.submission(job.id, job.principal)
         if submission is None:
             return
         if submission.prediction_id is not None:
             if await self._is_known_to_provider(job, submission.prediction_id):
-                await self.context.ledger.end_review(job.id)
+                await self.context.ledger.end_review(job.id, job.principal)
                 self.context.notifier.notify_change(job.id)
             return
         if self._is_run_expired(job, submission) or job.request is None:
@@ -137,7 +137,7 @@ class Review:
         look = await find_candidates(self.context, job, call, submission)
         if look is not None and len(look.matches) == 1:
             # Its id ends the review: the job is queued again, and the process that claims it watches the run.
-            await self.context.ledger.write_prediction_id(job.id, look.matches[0].ticket.id)
+            await self.context.ledger.write_prediction_id(job.id, job.principal, look.matches[0].ticket.id)
         elif look is not None:
             await self._update_message(job, look)
         self.context.notifier.notify_change(job.id)
@@ -160,7 +160,7 @@ class Review:
             provider_message=job.error.provider_message if job.error is not None else None,
         )
         if job.error is None or error.message != job.error.message:
-            await self.context.ledger.update_review_error(job.id, error_record(error))
+            await self.context.ledger.update_review_error(job.id, job.principal, error_record(error))
 
     def _pause_for_age(self, age: float) -> float:
         spans = self.context.intervals
@@ -186,7 +186,7 @@ async def check_prediction(context: JobContext, job: Job, prediction_id: str) ->
     """
     if job.state != "needs_review":
         raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
-    submission = await context.ledger.submission(job.id)
+    submission = await context.ledger.submission(job.id, job.principal)
     if submission is not None and submission.prediction_id == prediction_id:
         return  # the provider has given this id itself
     if job.request is None:

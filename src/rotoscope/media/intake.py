@@ -47,7 +47,8 @@ _VAULT_KINDS: Mapping[PreparedKind, str] = {
 }
 MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 FetchFile = Callable[[str, Path, int], Awaitable[object]]
-JobOutput = Callable[[str], Awaitable[str]]
+JobOutput = Callable[[str, str], Awaitable[str]]
+CanRead = Callable[[str, str], Awaitable[bool]]
 Found = TypeVar("Found")
 Given = TypeVarTuple("Given")
 
@@ -87,7 +88,8 @@ class Intake:
         roots: where local files may be read.
         fetch: reads an https URL into a file after the address guard has judged it.
         check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
-        job_output: finds the `artifact://` link of a `job://` link.
+        job_output: finds the `artifact://` link of a `job://` link, for a principal.
+        can_read: whether a kept file, named by its hash, may be read by a principal.
         decoders: decodes what was given, out of this process.
         disk_slots: of those who read and write whole files. They may be many and slow; all else here needs threads,
             too.
@@ -98,11 +100,19 @@ class Intake:
     fetch: FetchFile
     check_url: Callable[[str], str]
     job_output: JobOutput
+    can_read: CanRead
     decoders: DecodeRunner
     disk_slots: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
 
     async def admit(
-        self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool, carrier: UploadLimit | None = None
+        self,
+        kind: MediaKind,
+        text: str,
+        argument: str,
+        principal: str,
+        *,
+        pass_urls: bool,
+        carrier: UploadLimit | None = None,
     ) -> AdmittedMedia:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
@@ -111,6 +121,7 @@ class Intake:
                 `still` a picture or a video's first frame.
             text: what the user gave.
             argument: the name of the tool's argument, for the error.
+            principal: on whose behalf; what belongs to another is answered like what does not exist.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
             carrier: the provider that takes the largest films and sounds; what is larger is not copied.
 
@@ -126,13 +137,13 @@ class Intake:
             address = self.check_url(text)
             if pass_urls:
                 return AdmittedMedia(address)
-        async with self._local_file(kind, text, scheme) as file:
+        async with self._local_file(kind, text, scheme, principal) as file:
             return await self._check_and_prepare(kind, file, carrier)
 
     @asynccontextmanager
-    async def _local_file(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
+    async def _local_file(self, kind: MediaKind, text: str, scheme: str, principal: str) -> AsyncIterator[Path]:
         """The file itself, for the time of the check: one that we keep already, or a private copy."""
-        uri = await self._artifact_link(text, scheme)
+        uri = await self._artifact_link(text, scheme, principal)
         if uri is not None:
             yield await anyio.to_thread.run_sync(self._artifact_file, kind, uri)
             return
@@ -143,16 +154,20 @@ class Intake:
         finally:
             scratch.unlink(missing_ok=True)
 
-    async def _artifact_link(self, text: str, scheme: str) -> str | None:
+    async def _artifact_link(self, text: str, scheme: str, principal: str) -> str | None:
         """The `artifact://` link of what is kept here already, however it was named; None for all else."""
         if scheme == "job":
-            return await self.job_output(text)
+            return await self.job_output(text, principal)
         if scheme == "artifact":
+            if not await self.can_read(_hash_in_link(text), principal):
+                raise _unknown_artifact()
             return text
         if scheme not in ("", "file"):
             return None
         own = await anyio.to_thread.run_sync(self.vault.hash_of, self.roots.start / local_path(text))
-        return f"artifact://{own}" if own is not None else None
+        if own is None or not await self.can_read(own, principal):
+            return None  # a path like any other: the roots decide whether it is read
+        return f"artifact://{own}"
 
     async def _copy_to_scratch(self, kind: MediaKind, text: str, scheme: str, scratch: Path) -> None:
         match scheme:
@@ -185,11 +200,9 @@ class Intake:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
 
     def _artifact_file(self, kind: MediaKind, uri: str) -> Path:
-        path = self.vault.find(uri.partition("://")[2].strip("/"))
+        path = self.vault.find(_hash_in_link(uri))
         if path is None:
-            raise InvalidInput(
-                "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
-            )
+            raise _unknown_artifact()
         _check_file_head(kind, path)
         return path
 
@@ -236,6 +249,14 @@ class Intake:
             return self.vault.move_in(target, sha256, _sniff_file(file) or "application/octet-stream")
         finally:
             target.unlink(missing_ok=True)
+
+
+def _hash_in_link(uri: str) -> str:
+    return uri.partition("://")[2].strip("/")
+
+
+def _unknown_artifact() -> InvalidInput:
+    return InvalidInput("There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource")
 
 
 def _media_record(kept: StoredFile, kind: PreparedKind, facts: MediaFacts) -> AdmittedMedia:

@@ -103,15 +103,14 @@ async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResour
 
 
 async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceContents:
-    manifest = studio.context.catalog.find(model_id)
-    told = manifest.model_dump(mode="json", exclude_defaults=True)
-    return ReadResourceContents(content=json.dumps(told, indent=1, ensure_ascii=False), mime_type=_JSON)
+    facts = studio.manifest(model_id).model_dump(mode="json", exclude_defaults=True)
+    return ReadResourceContents(content=json.dumps(facts, indent=1, ensure_ascii=False), mime_type=_JSON)
 
 
-async def _read_artifact(studio: "Studio", sha256: str, _: str) -> ReadResourceContents:
+async def _read_artifact(studio: "Studio", sha256: str, principal: str) -> ReadResourceContents:
     from rotoscope.media.sniff import content_type_of
 
-    path = studio.context.vault.find(sha256)
+    path = await studio.artifact_path(sha256, principal)
     if path is None:
         raise ResourceNotFoundError("There is no such artifact.")
     if path.stat().st_size > _MAX_MESSAGE_BYTES:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from rotoscope.store.deliveries import has_late_delivery
+from rotoscope.store.intents import read_submission
 from rotoscope.store.job_data import JobChanges
 from rotoscope.store.job_json import write_job_data
 from rotoscope.store.money import Caps
-from rotoscope.store.overrides import read_submission
 from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult
 from rotoscope.store.reservations import reserve
 from rotoscope.store.rows import JOB_COLUMNS, job_from_row, write_event

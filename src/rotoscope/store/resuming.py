@@ -13,8 +13,8 @@ from dataclasses import replace
 from sqlalchemy import Connection, bindparam, select, update
 
 from rotoscope.errors import InvalidInput
+from rotoscope.store.intents import read_submission
 from rotoscope.store.job_data import Charge, FetchEffort, JobChanges
-from rotoscope.store.overrides import read_submission
 from rotoscope.store.records import Job, Stage
 from rotoscope.store.reservations import reopen_reservation
 from rotoscope.store.rows import JOB_COLUMNS, job_from_row, merge_job_data, read_job, write_event
@@ -117,4 +117,4 @@ def _requeue(connection: Connection, job: Job, stage: Stage, now: float) -> Job:
     connection.execute(_REQUEUE_JOB, {"of": job.id, "from_stage": stage, "known": known, "now": now})
     reopen_reservation(connection, job.id)
     write_event(connection, job.id, now, "resumed", {"from": job.state})
-    return read_job(connection, job.id)
+    return read_job(connection, job.id, job.principal)

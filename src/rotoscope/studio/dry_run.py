@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from rotoscope.contracts.results import AnyResult, Cost, JobResult, PlannedRequest
+from rotoscope.contracts.results import Cost, JobResult, PlannedRequest
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
 from rotoscope.models.catalog import Catalog
@@ -14,22 +14,20 @@ from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.states import Call
 from rotoscope.store.money import Caps, refuse_over_budget
 from rotoscope.store.records import NewJob
+from rotoscope.studio.planning import RequestPlan
 
 __all__ = ["build_planned_request", "dry_run_result"]
 
 _CORRELATION_PLACEHOLDER = "(the job's own mark)"
 
 
-def dry_run_result(
-    new: NewJob, planned: CallPlan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]
-) -> JobResult:
+def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobResult:
     """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held."""
+    new, planned = plan.new_job, plan.call_plan
     call = _preview_call(catalog.find(new.model), catalog.providers[new.provider], planned)
     notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
-    shape = TOOLS[new.tool].result
-    wanted = shape if issubclass(shape, JobResult) else AnyResult
     estimate = planned.estimate_usd
-    return wanted(
+    return TOOLS[new.tool].job_record(
         job_id="",
         status="succeeded",
         tool=new.tool,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from rotoscope.contracts.results import MediaFile, VideoResult
-from rotoscope.contracts.tools import TOOLS
+from rotoscope.contracts.results import MediaFile
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.decoders import FILM, PICTURE
 from rotoscope.media.image.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
@@ -14,8 +13,7 @@ from rotoscope.media.paths import local_path
 from rotoscope.media.preparing import preview_media
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import Vault
-from rotoscope.store.records import Job
-from rotoscope.studio.studio import Studio, job_output
+from rotoscope.studio.studio import Studio
 from rotoscope.workers.limits import WorkLimits
 
 __all__ = ["View", "keep_view", "make_view"]
@@ -56,9 +54,9 @@ async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBN
     """
     link = uri.strip()
     if link.startswith("job://"):
-        link = await _output_link(studio, link, principal)
+        link = await studio.links.preview_link(link.rstrip("/"), principal)
     studio.context.decoders.warm()
-    path = await anyio.to_thread.run_sync(_find_kept_file, studio.context.vault, link)
+    path = await _find_kept_file(studio, link, principal)
     limits = await anyio.to_thread.run_sync(_decoding_limits, path)
     shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
     return View(shown.picture, shown.width, shown.height, path)
@@ -86,26 +84,16 @@ async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     )
 
 
-async def _output_link(studio: Studio, link: str, principal: str) -> str:
-    """The `artifact://` link of a job's output; a foreign job is answered like one that does not exist."""
-    job = await studio.job(link, principal)
-    if link.removeprefix("job://").partition("/")[2].strip("/"):
-        return await job_output(studio.context, link.rstrip("/"))
-    return await job_output(studio.context, f"job://{job.id}/{await _best_output(studio, job)}")
-
-
-async def _best_output(studio: Studio, job: Job) -> str:
-    there = {output.role for output in await studio.context.ledger.outputs(job.id)}
-    if TOOLS[job.tool].result is VideoResult:
-        return "filmstrip" if "filmstrip" in there else "video"
-    return "overlay" if "overlay" in there else "masks/0"
-
-
-def _find_kept_file(vault: Vault, link: str) -> Path:
-    own = _hash_in_vault(vault, link) if "://" not in link or link.lower().startswith("file://") else None
-    if own is None and not link.startswith("artifact://"):
+async def _find_kept_file(studio: Studio, link: str, principal: str) -> Path:
+    sha256: str | None = link.removeprefix("artifact://").strip("/")
+    if not link.startswith("artifact://"):
+        is_path = "://" not in link or link.lower().startswith("file://")
+        sha256 = await anyio.to_thread.run_sync(_hash_in_vault, studio.context.vault, link) if is_path else None
+        if sha256 is not None and not await studio.links.can_read_artifact(sha256, principal):
+            sha256 = None  # a path of another principal's file is a path like any other
+    if sha256 is None:
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
-    path = vault.find(own or link.removeprefix("artifact://").strip("/"))
+    path = await studio.artifact_path(sha256, principal)
     if path is None:
         raise InvalidInput("There is no such artifact.", hint=_PLACES, code="unknown_resource")
     return path

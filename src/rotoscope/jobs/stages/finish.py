@@ -59,7 +59,7 @@ def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:
 
 
 async def _raw_outputs(context: JobContext, job: Job) -> list[Output]:
-    return [output for output in await context.ledger.outputs(job.id) if output.role == "raw"]
+    return [output for output in await context.ledger.outputs(job.id, job.principal) if output.role == "raw"]
 
 
 async def finish_in_worker(context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output]) -> FinishResult:

@@ -51,7 +51,7 @@ async def _wait_for_author(context: JobContext, job: Job, lost: LostReply) -> Su
     longest = context.wire.max_request_seconds(request) + context.intervals.post_grace
     # Not longer than that, wherever our clock was set since.
     await context.sleep(min(max(intent.intent_at + longest - context.clock(), 0.0), longest))
-    return await context.ledger.submission(job.id)
+    return await context.ledger.submission(job.id, job.principal)
 
 
 async def _find_lost_run(context: JobContext, job: Job, lost: LostReply, error: SubmitUnsure) -> Patch:
@@ -81,7 +81,9 @@ async def _search_list(context: JobContext, job: Job, lost: LostReply, error: Su
     seen: RunCandidates | None = None
     for pause in _remaining_pauses(context, job, lost.submission):
         await context.sleep(pause)
-        intent = await context.ledger.submission(job.id)  # its author may have got the reply, or withdrawn it
+        intent = await context.ledger.submission(
+            job.id, job.principal
+        )  # its author may have got the reply, or withdrawn it
         if intent is None:
             return _patch_to_submit()
         prediction_id = intent.prediction_id
@@ -154,7 +156,7 @@ async def _claim_match(context: JobContext, job: Job, look: RunCandidates | None
     if look is None or len(look.matches) != 1:
         return None
     found = look.matches[0].ticket.id
-    is_ours = await context.write_with_retries(lambda: context.ledger.write_prediction_id(job.id, found))
+    is_ours = await context.write_with_retries(lambda: context.ledger.write_prediction_id(job.id, job.principal, found))
     return found if is_ours else None
 
 

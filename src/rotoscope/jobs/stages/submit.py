@@ -178,7 +178,8 @@ async def _record_prediction(context: JobContext, job: Job, state: Prediction) -
     if ticket is not None:
         try:
             is_ours = await context.write_with_retries(
-                lambda: context.ledger.write_prediction_id(job.id, ticket.id), context.intervals.prediction_id_pauses
+                lambda: context.ledger.write_prediction_id(job.id, job.principal, ticket.id),
+                context.intervals.prediction_id_pauses,
             )
         except StorageFailed as error:
             raise unsure_error(context, job, ticket.id) from error
