@@ -112,7 +112,7 @@ async def resolve_review(
 
     async def work(studio: Studio) -> JobResult:
         job = await studio.resolve_review(job_id, _LOCAL, prediction_id, force=force)
-        # A person looks; the assistant that asked is told when it asks again.
+        # A person has seen it; the assistant that made the request still gets the end when it asks again.
         return await studio.result(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
 
     return await _run_in_studio(settings, work)
