@@ -1,6 +1,6 @@
 """Which runs in a provider's list may be a job's own. Looking costs nothing and changes nothing at the provider.
 
-A run is a job's own when its input holds the job's correlation token (`providers.correlation`), and on no other
+A run is a job's own when its input holds the job's correlation token (`providers.states.Token`), and on no other
 evidence: an equal run may be somebody else's, and is only suggested to a person. A list counts as complete only where
 all of it was read and every row was recognised.
 """
@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rotoscope.jobs.context import JobContext, runner_without_recorder
-from rotoscope.providers.correlation import parse_token
 from rotoscope.providers.recent import RecentList, RecentPrediction, predictions_with_input, predictions_with_token
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, parse_token
 from rotoscope.store.records import Job, Submission
 
 __all__ = ["RunCandidates", "describe_candidates", "find_candidates"]

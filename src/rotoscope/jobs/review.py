@@ -16,10 +16,9 @@ from rotoscope.jobs.candidates import RunCandidates, describe_candidates, find_c
 from rotoscope.jobs.context import JobContext, runner_without_recorder
 from rotoscope.jobs.stages.submit import paying_request
 from rotoscope.jobs.transitions import unsure_error
-from rotoscope.providers.correlation import Token
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.recent import RecentPrediction, predictions_with_input, predictions_with_token
-from rotoscope.providers.states import Call, Failed, Waiting
+from rotoscope.providers.states import Call, Failed, Token, Waiting
 from rotoscope.store.database import Database
 from rotoscope.store.leases import JobDriver
 from rotoscope.store.records import Job, Submission, error_record

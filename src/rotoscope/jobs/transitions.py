@@ -8,8 +8,7 @@ from rotoscope.contracts.characters import limit_json_value
 from rotoscope.errors import SubmitUnsure
 from rotoscope.jobs.context import JobContext
 from rotoscope.providers.dialects.failures import NEXT_STEPS
-from rotoscope.providers.dialects.urls import PAGE_KEY
-from rotoscope.providers.http.messages import Json
+from rotoscope.providers.http.messages import PAGE_KEY, Json
 from rotoscope.providers.states import (
     Blob,
     Call,
@@ -98,7 +97,9 @@ def _failure_record(context: JobContext, job: Job, failure: Failed) -> ErrorReco
     hint = NEXT_STEPS.get(failure.code, NEXT_STEPS["prediction_failed"])
     if failure.code == "output_expired":
         hint = _hint_for_expired_output(context, job)
-    return ErrorRecord(failure.code, failure.message, hint, failure.said[:2000] if failure.said else None)
+    return ErrorRecord(
+        failure.code, failure.message, hint, failure.provider_message[:2000] if failure.provider_message else None
+    )
 
 
 def _hint_for_expired_output(context: JobContext, job: Job) -> str:

@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from rotoscope.models.request_key import call_from_json, call_to_json
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.states import Call, ticket_from_json, ticket_to_json
+from rotoscope.providers.states import Call, call_from_json, call_to_json, ticket_from_json, ticket_to_json
 from rotoscope.store.job_data import (
     AcceptedRun,
     Charge,

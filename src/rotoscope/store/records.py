@@ -144,7 +144,7 @@ class Submission:
         nonce: random, so that it names this intent and no later one of the same job; only its author withdraws it.
         intent_at: when it was written, in Unix seconds of our clock.
         is_new: whether the caller has just written it; only then may the caller send the request.
-        token: what no other run's input can hold, as text (`providers.correlation`); None: there is no such thing.
+        token: what no other run's input can hold, as text (`providers.states.Token`); None: there is no such thing.
         clock_offset: the provider's clock minus ours at the intent, in seconds; None where it was not known.
     """
 

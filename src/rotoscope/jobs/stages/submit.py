@@ -25,8 +25,7 @@ from rotoscope.jobs.concurrency import run_with_background
 from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard, runner_without_recorder
 from rotoscope.jobs.transitions import LostReply, patch_of, unsure_error
 from rotoscope.models.request_key import call_digest
-from rotoscope.providers.correlation import Token, add_token
-from rotoscope.providers.states import Blob, Call, Prediction, Succeeded
+from rotoscope.providers.states import Blob, Call, Prediction, Succeeded, Token, add_token
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Submission
 
