@@ -1,8 +1,7 @@
 """The layers: imports point down, nothing goes in circles, no file and no function grows past what one can hold."""
 
 import ast
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -37,29 +36,44 @@ PURE = ("models", "providers.states", "providers.recent", "providers.polling",
 OUTSIDE = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 
-def find_modules(package: Path) -> dict[str, Path]:
-    found = {}
-    for path in sorted(package.rglob("*.py")):
-        name = ".".join(path.relative_to(package).with_suffix("").parts)
-        found[name.removesuffix(".__init__") or "__init__"] = path
-    return found
+class ParsedModules(Mapping[str, ast.Module]):
+    """The modules of a package by their names; each is parsed when it is asked for, so that collecting is quick."""
+
+    def __init__(self, package: Path) -> None:
+        self._paths = {}
+        for path in sorted(package.rglob("*.py")):
+            name = ".".join(path.relative_to(package).with_suffix("").parts)
+            self._paths[name.removesuffix(".__init__") or "__init__"] = path
+        self._trees: dict[str, ast.Module] = {}
+
+    def __getitem__(self, name: str) -> ast.Module:
+        if name not in self._trees:
+            self._trees[name] = ast.parse(self._paths[name].read_text(encoding="utf-8"))
+        return self._trees[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
 
 
-MODULES = find_modules(SOURCE)
-SANDBOX_MODULES = find_modules(SANDBOX)
+MODULES = ParsedModules(SOURCE)
+SANDBOX_MODULES = ParsedModules(SANDBOX)
 FILES = sorted((*SOURCE.rglob("*.py"), *SANDBOX.rglob("*.py")))
 
 
-@cache
-def imports(path: Path) -> frozenset[str]:
+def imports(tree: ast.Module) -> Iterator[str]:
     """Every module that is imported anywhere in a file, also inside functions."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(found)
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def own_imports(name: str) -> set[str]:
@@ -98,6 +112,28 @@ def test_no_import_goes_in_a_circle() -> None:
         walk(name, ())
 
 
+def stage_of(name: str) -> str:
+    """The stage that a module belongs to: `jobs.stages.finish_masks` is a part of `finish`."""
+    return name.removeprefix("jobs.stages.").partition("_")[0]
+
+
+STAGE_MODULES = [name for name in MODULES if name.startswith("jobs.stages.")]
+
+
+@pytest.mark.parametrize("name", STAGE_MODULES)
+def test_no_stage_of_a_job_imports_another(name: str) -> None:
+    others = {found for found in own_imports(name) if found in STAGE_MODULES and stage_of(found) != stage_of(name)}
+    assert not others, f"what two stages share stands in jobs.context, jobs.transitions or beside them: {others}"
+
+
+def test_every_stage_has_a_file_of_its_name_with_a_function_of_its_name() -> None:
+    stages = ("prepare", "submit", "reconcile", "watch", "fetch", "finish")
+    assert {stage_of(name) for name in STAGE_MODULES} == set(stages)
+    for stage in stages:
+        body = MODULES[f"jobs.stages.{stage}"].body
+        assert stage in {node.name for node in body if isinstance(node, ast.AsyncFunctionDef)}
+
+
 def is_of(package: str, name: str) -> bool:
     return name == package or name.startswith(package + ".")
 
@@ -116,7 +152,7 @@ def test_rotoscope_meets_the_sandbox_in_one_module() -> None:
 
 @pytest.mark.parametrize("path", sorted((TOP / "tests" / "sandbox").rglob("*.py")), ids=lambda path: path.name)
 def test_the_tests_of_the_sandbox_need_nothing_of_rotoscope(path: Path) -> None:
-    found = imports(path)
+    found = imports(ast.parse(path.read_text(encoding="utf-8")))
     assert not {name for name in found if is_of("rotoscope", name)}
 
 

@@ -23,8 +23,8 @@ from rotoscope.settings import Settings
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.dispatcher import Dispatcher, LeaseGuard
+    from rotoscope.jobs.context import JobContext, LeaseGuard
+    from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.review import Review
     from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.paths import Roots
@@ -95,8 +95,8 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
+    from rotoscope.jobs.concurrency import JobNotifier
     from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.notifier import JobNotifier
     from rotoscope.media.vault import Vault
     from rotoscope.store.ledger import Ledger
     from rotoscope.store.money import ResendPolicy

@@ -21,9 +21,9 @@ from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.list_walks import walk_lists
+from rotoscope.jobs.outputs import retention_seconds
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
-from rotoscope.jobs.run_times import retention_seconds
 from rotoscope.models.catalog import Access
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
@@ -351,7 +351,7 @@ class Studio:
         """Put back files of a result that are gone, as far as that is possible until a moment of the loop's clock."""
         if job.state != "succeeded":
             return
-        from rotoscope.jobs.stages.finish import restore_files
+        from rotoscope.jobs.restoring import restore_files
 
         with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
             await restore_files(self.context, job)
