@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import Settings
@@ -16,7 +16,6 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
 QUICK = Intervals(lease=3.0, heartbeat=1.0, poll=0.02, change_poll=0.02)
 
 
@@ -55,7 +54,7 @@ def asked_more(provider: Any, until: Any) -> Callable[[int], Awaitable[None]]:
 
 @pytest.mark.parametrize("seconds", [3600.0, -600.0])
 async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
-    opened: Open, settings: Settings, provider: Any, photo: Path, asked_more: Any, seconds: float
+    opened: StudioOpener, settings: Settings, provider: Any, photo: Path, asked_more: Any, seconds: float
 ) -> None:
     clock, finished = Clock(), provider.states
     provider.states = [{"status": "processing"}]
@@ -75,7 +74,7 @@ async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
 
 
 async def test_after_a_clock_is_set_ahead_every_owner_may_renew_before_its_lease_counts_as_expired(
-    opened: Open, settings: Settings, provider: Any, photo: Path, asked_more: Any, until: Any
+    opened: StudioOpener, settings: Settings, provider: Any, photo: Path, asked_more: Any, until: Any
 ) -> None:
     """Two processes of one machine see the same jump; the one that looks first must not take what is driven."""
     clock = Clock()

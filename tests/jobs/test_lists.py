@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,8 @@ from urllib.parse import parse_qs
 
 import anyio
 import pytest
+from calls import StudioOpener, Until
+from scripted_provider import OUTPUT_URL
 from sqlalchemy import Connection, update
 
 from rotoscope.providers.states import Call, Ticket
@@ -24,11 +26,8 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 QUICK = Intervals(poll=0.02, change_poll=0.02, list_walk=0.02)
 MODEL = "bytedance/sa2va-4b-image"
-OUT = "https://sandbox.invalid/out.png"
 MANY, FEW = 25, 5
 EXPECTED = 100.0  # seconds; so long ago they were accepted, and each would be asked about once a second
 
@@ -63,7 +62,7 @@ class Lister:
         await send({"type": "http.response.body", "body": body})
 
     def run(self, name: str, *, ended: bool) -> dict[str, Any]:
-        output = {"img": OUT, "response": "Sure, [SEG]."} if ended else None
+        output = {"img": OUTPUT_URL, "response": "Sure, [SEG]."} if ended else None
         known: dict[str, Any] = {
             "id": name,
             "model": MODEL,
@@ -114,7 +113,9 @@ async def taken_up(studio: Studio, lister: Lister, many: int) -> list[str]:
 
 
 @pytest.fixture
-def watched(opened: Open, settings: Settings, lister: Lister) -> Callable[..., AbstractAsyncContextManager[Studio]]:
+def watched(
+    opened: StudioOpener, settings: Settings, lister: Lister
+) -> Callable[..., AbstractAsyncContextManager[Studio]]:
     return lambda: opened(settings, lister, intervals=QUICK, sleep=anyio.sleep)
 
 

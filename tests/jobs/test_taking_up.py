@@ -5,7 +5,9 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener
 from ledger_file import ledger_file
+from scripted_provider import ScriptedProvider
 
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
@@ -15,8 +17,6 @@ from rotoscope.store.records import Job, OpenResult
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Any  # of conftest, as is Replicate
-Replicate = Any
 
 
 async def asked(studio: Studio, photo: Path) -> JobResult:
@@ -43,7 +43,7 @@ def emptied(settings: Settings) -> None:
 
 
 async def test_a_request_for_a_result_whose_files_have_gone_restores_them(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     first = await asked(studio, photo)
     emptied(settings)
@@ -55,7 +55,7 @@ async def test_a_request_for_a_result_whose_files_have_gone_restores_them(
 
 
 async def test_an_equal_request_that_joins_restores_the_files_too(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     first = await asked(studio, photo)
     emptied(settings)
@@ -66,7 +66,7 @@ async def test_an_equal_request_that_joins_restores_the_files_too(
 
 
 async def test_a_request_without_time_is_answered_with_the_names_of_the_missing_files(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     first = await asked(studio, photo)
     emptied(settings)
@@ -79,7 +79,12 @@ async def test_a_request_without_time_is_answered_with_the_names_of_the_missing_
 
 @pytest.mark.parametrize("state", ["needs_review", "failed"])
 async def test_a_job_that_a_fault_has_stopped_is_resumed_when_a_process_starts(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch, state: str
+    opened: StudioOpener,
+    settings: Settings,
+    provider: ScriptedProvider,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
 ) -> None:
     """An older version called it failed."""
     fetch = machine._STAGE_FUNCTIONS["fetch"]
@@ -104,7 +109,7 @@ async def test_a_job_that_a_fault_has_stopped_is_resumed_when_a_process_starts(
 
 
 async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_says_so(
-    studio: Studio, provider: Replicate, photo: Path
+    studio: Studio, provider: ScriptedProvider, photo: Path
 ) -> None:
     answer = provider.answer
     provider.states = [{"status": "processing"}]

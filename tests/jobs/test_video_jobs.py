@@ -1,8 +1,6 @@
 """Video jobs: what is checked before money is spent, what a provider gets, and what the user gets back."""
 
 import wave
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import anyio
 import av
 import numpy as np
 import pytest
+from calls import StudioOpener
 from PIL import Image, ImageDraw
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
@@ -21,7 +20,6 @@ from rotoscope.store.records import Job, OpenResult
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
 WIDTH, HEIGHT, FRAMES, RATE = 160, 96, 33, 16
 
 
@@ -269,7 +267,7 @@ async def test_a_playlist_under_a_videos_name_is_refused(studio: Studio, video: 
 
 
 async def test_a_file_larger_than_the_provider_takes_is_refused(
-    settings: Settings, provider: Any, opened: Open, video: Path, home: Path
+    settings: Settings, provider: Any, opened: StudioOpener, video: Path, home: Path
 ) -> None:
     shipped = (Path(__file__).parents[2] / "manifests" / "providers.toml").read_text(encoding="utf-8")
     (settings.home / "models").mkdir(parents=True)
@@ -326,7 +324,7 @@ async def test_what_is_expected_is_learned_from_runs_of_the_same_size(studio: St
 
 
 async def test_a_mask_is_checked_also_when_the_video_is_only_an_address(
-    home: Path, tmp_path: Path, opened: Open, photo: Path
+    home: Path, tmp_path: Path, opened: StudioOpener, photo: Path
 ) -> None:
     """A gateway takes no uploads: there the video is always an address."""
     ids = Image.new("P", (WIDTH, HEIGHT), 0)
@@ -492,7 +490,7 @@ async def test_a_run_that_its_provider_cannot_stop_goes_on_and_its_result_is_kep
 
 @pytest.mark.parametrize(("usd", "asked", "estimate"), [(9.0, {}, 18.5625), (9.0, {"frame_num": 5}, 2.8125)])
 async def test_an_edit_that_is_priced_by_the_second_is_held_against_the_caps(
-    opened: Open, settings: Settings, provider: Any, video: Path, home: Path, usd: float, asked: dict[str, Any],
+    opened: StudioOpener, settings: Settings, provider: Any, video: Path, home: Path, usd: float, asked: dict[str, Any],
     estimate: float,
 ) -> None:  # fmt: skip
     """It has no duration: its seconds are its frames at the model's own rate, 33 of them or as many as asked for."""
@@ -621,7 +619,9 @@ async def test_a_finished_edit_reports_how_much_its_mask_selects(
     assert result.mask_selects.most == SQUARE
 
 
-async def test_what_a_mask_selects_is_unknown_where_it_was_not_read(home: Path, tmp_path: Path, opened: Open) -> None:
+async def test_what_a_mask_selects_is_unknown_where_it_was_not_read(
+    home: Path, tmp_path: Path, opened: StudioOpener
+) -> None:
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
     async with opened(read_settings(environ), None) as studio:
         asked = edit("https://films.example/a.mp4", "https://films.example/m.mp4", dry_run=True)
