@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -> JobResult:
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         result = await studio.perform("segment_image", arguments, "local", seconds)
         assert isinstance(result, JobResult)
         await studio.mark_delivered(result, "local")
@@ -42,8 +42,8 @@ async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -
 
 
 async def finished(studio: Studio, opening: OpenResult) -> None:
-    with anyio.fail_after(15):
-        assert (await studio.wait(opening.job, 15)).is_final
+    with anyio.fail_after(60):
+        assert (await studio.wait(opening.job, 60)).is_final
 
 
 async def test_an_open_job_is_joined(studio: Studio, provider: ScriptedProvider, photo: Path) -> None:
@@ -87,9 +87,9 @@ async def test_a_minute_after_delivery_an_equal_request_is_a_new_job(
     assert provider.posts == 2
 
 
-async def told(studio: Studio, arguments: Arguments, *, late: bool) -> JobResult:
-    with anyio.fail_after(15):
-        result = await studio.perform("segment_image", arguments, "local", 10)
+async def reported(studio: Studio, arguments: Arguments, *, late: bool) -> JobResult:
+    with anyio.fail_after(60):
+        result = await studio.perform("segment_image", arguments, "local", 60)
         assert isinstance(result, JobResult)
         await studio.mark_delivered(result, "local", late=late)
     return result
@@ -101,13 +101,13 @@ async def test_a_result_that_was_delivered_late_is_delivered_again_until_once_in
     """Some clients give up in silence, and their users come back after minutes."""
     now = [1_000_000.0]
     async with opened(settings, provider, clock=lambda: now[0]) as studio:
-        first = await told(studio, segment_arguments(photo), late=True)
+        first = await reported(studio, segment_arguments(photo), late=True)
         for late in (True, True, False):
             now[0] += REDELIVERY_SECONDS + 60
-            again = await told(studio, segment_arguments(photo), late=late)
+            again = await reported(studio, segment_arguments(photo), late=late)
             assert (again.job_id, provider.posts) == (first.job_id, 1)
             assert any("perhaps too late to be heard" in warning for warning in again.warnings)
-        assert (await told(studio, segment_arguments(photo), late=False)).job_id != first.job_id
+        assert (await reported(studio, segment_arguments(photo), late=False)).job_id != first.job_id
     assert provider.posts == 2
 
 
@@ -116,9 +116,9 @@ async def test_a_late_delivery_is_not_repeated_for_ever(
 ) -> None:
     now = [1_000_000.0]
     async with opened(settings, provider, clock=lambda: now[0]) as studio:
-        first = await told(studio, segment_arguments(photo), late=True)
+        first = await reported(studio, segment_arguments(photo), late=True)
         now[0] += LATE_REDELIVERY_SECONDS + 1
-        assert (await told(studio, segment_arguments(photo), late=False)).job_id != first.job_id
+        assert (await reported(studio, segment_arguments(photo), late=False)).job_id != first.job_id
 
 
 @pytest.mark.parametrize("late", [True, False])
@@ -127,7 +127,7 @@ async def test_a_request_that_uses_an_output_counts_as_the_delivery_of_its_job(
     studio: Studio, provider: ScriptedProvider, photo: Path, late: bool, link: str
 ) -> None:
     """An equal request after that is meant."""
-    first = await told(studio, segment_arguments(photo), late=late)
+    first = await reported(studio, segment_arguments(photo), late=late)
     assert isinstance(first, MaskResult)
     media = first.masks[0].media
     used = ViewMedia(uri=link.format(job=first.job_id, uri=media.uri, path=media.path))
@@ -135,7 +135,7 @@ async def test_a_request_that_uses_an_output_counts_as_the_delivery_of_its_job(
     await studio.note_job_use(GetJob(job_id=f"job://{first.job_id}"), "local")
     assert await studio.find_open_job(await studio.plan("segment_image", segment_arguments(photo), "local"))
     await studio.note_job_use(used, "local")
-    assert (await told(studio, segment_arguments(photo), late=False)).job_id != first.job_id
+    assert (await reported(studio, segment_arguments(photo), late=False)).job_id != first.job_id
     assert provider.posts == 2
 
 
@@ -157,7 +157,7 @@ async def test_a_result_that_get_job_has_given_is_delivered(
 ) -> None:
     opening = await open_job(studio, segment_arguments(photo))
     await finished(studio, opening)
-    result = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
+    result = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 60)
     assert isinstance(result, JobResult)
     assert (await open_job(studio, segment_arguments(photo))).is_joined, "the answer has not left yet"
     await studio.mark_delivered(result, "local")
@@ -195,8 +195,8 @@ async def test_a_job_in_review_is_joined_until_a_person_has_resolved_it(
         again = await performed(studio, segment_arguments(photo))
         assert (again.job_id, again.status, provider.posts) == (doubtful.job_id, "needs_review", 1)
     await studio.context.ledger.resolve_review(doubtful.job_id, "local", None)
-    told = await performed(studio, segment_arguments(photo))
-    assert (told.job_id, told.status) == (doubtful.job_id, "failed")
+    reported = await performed(studio, segment_arguments(photo))
+    assert (reported.job_id, reported.status) == (doubtful.job_id, "failed")
     provider.created = (201, {"status": "starting"})
     fresh = await performed(studio, segment_arguments(photo))
     assert (fresh.job_id == doubtful.job_id, fresh.status, provider.posts) == (False, "succeeded", 2)
@@ -327,7 +327,7 @@ async def test_two_processes_that_race_with_one_request_get_one_job_and_pay_once
 
 
 async def rows_of(settings: Settings, table: str, wanted: int) -> None:
-    with anyio.fail_after(15):
+    with anyio.fail_after(60):
         while True:
             with ledger_file(settings.home / "ledger.sqlite3") as ledger:
                 try:
@@ -353,8 +353,8 @@ async def test_a_caller_that_is_cut_off_only_stops_waiting_and_its_retry_joins(
         tasks.cancel_scope.cancel()
     provider.hold.set()
     (job,) = await studio.context.ledger.jobs("local", None, 10)
-    with anyio.fail_after(15):
-        job = await studio.wait(job, 15)
+    with anyio.fail_after(60):
+        job = await studio.wait(job, 60)
     assert (job.state, job.cancel_requested, job.delivered_at) == ("succeeded", False, None)
     retried = await performed(studio, segment_arguments(photo))
     assert (retried.job_id, retried.status, provider.posts) == (job.id, "succeeded", 1)
@@ -366,7 +366,7 @@ def data_uri(file: Path) -> str:
 
 async def shown(studio: Studio, arguments: Arguments) -> str:
     """The picture as a dry run shows that it would be sent."""
-    result = await studio.perform("segment_image", arguments, "local", 5)
+    result = await studio.perform("segment_image", arguments, "local", 60)
     assert isinstance(result, JobResult)
     assert result.planned_input is not None
     return str(result.planned_input["image"])
@@ -447,7 +447,7 @@ async def test_a_film_with_its_defaults_named_is_the_film_without(studio: Studio
 async def test_after_the_manifest_moved_to_another_version_or_form_the_same_arguments_are_another_request(
     opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
-    """The old model's result, which nobody was told, is no answer to who asks the new one."""
+    """The old model's result, which nobody received, is no answer to who asks the new one."""
     shipped = (manifest_folder() / "models" / "sa2va-4b-image.toml").read_text(encoding="utf-8")
     (settings.home / "models").mkdir(parents=True)
     versions = [
@@ -509,7 +509,7 @@ async def test_two_calls_that_spell_one_request_differently_pay_once(
     async with Client(server) as client:
 
         async def call(name: str = tool, **arguments: Any) -> dict[str, Any]:
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 answer = await client.call_tool(name, arguments)
             assert answer.structured_content is not None, answer
             return dict(answer.structured_content)
@@ -518,7 +518,7 @@ async def test_two_calls_that_spell_one_request_differently_pay_once(
         link = next(value for value in planned.values() if "artifact://" in str(value))
         again = photo.as_uri() if way == "path" else link
         jobs = [await call(**first, **{medium: str(photo)}), await call(**second, **{medium: again})]
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while (await call("get_job", job_id=jobs[0]["job_id"]))["status"] in ("queued", "running"):
                 await anyio.lowlevel.checkpoint()
     assert jobs[0]["job_id"] == jobs[1]["job_id"]

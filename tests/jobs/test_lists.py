@@ -33,7 +33,7 @@ EXPECTED = 100.0  # seconds; so long ago they were accepted, and each would be a
 
 
 class Lister:
-    """Replicate with a list: what a run is, and what the list shows of it, are told apart."""
+    """Replicate with a list: what a run is, and what the list shows of it, are distinguished."""
 
     def __init__(self, mask: bytes) -> None:
         self.mask = mask
@@ -119,16 +119,16 @@ def watched(
     return lambda: opened(settings, lister, intervals=QUICK, sleep=anyio.sleep)
 
 
-async def all_told(studio: Studio, ids: list[str]) -> list[str]:
-    with anyio.fail_after(30):
-        return [(await studio.wait(await studio.job(one, "local"), 30)).state for one in ids]
+async def wait_for_all(studio: Studio, ids: list[str]) -> list[str]:
+    with anyio.fail_after(60):
+        return [(await studio.wait(await studio.job(one, "local"), 60)).state for one in ids]
 
 
 async def test_a_list_shows_many_ends_without_a_poll_for_each(watched: Any, lister: Lister) -> None:
-    """Asked by itself, no run has ended: only the list can have told."""
+    """Asked by itself, no run has ended: only the list can have shown it."""
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
 
 
 async def test_a_row_that_is_no_whole_status_only_causes_a_poll(watched: Any, lister: Lister) -> None:
@@ -136,7 +136,7 @@ async def test_a_row_that_is_no_whole_status_only_causes_a_poll(watched: Any, li
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
     assert min(lister.asked[name] for name in lister.names) >= 1
 
 
@@ -151,7 +151,7 @@ async def test_a_list_that_says_failed_is_not_believed(watched: Any, lister: Lis
         await until(walked_often)
         states = [(await studio.job(one, "local")).state for one in ids]
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
     assert set(states) == {"running"}
 
 
@@ -172,14 +172,14 @@ async def test_a_list_that_is_empty_malformed_or_refused_stops_no_polls(
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
 
 
 async def test_few_runs_are_not_looked_for_in_a_list(watched: Any, lister: Lister) -> None:
     async with watched() as studio:
         ids = await taken_up(studio, lister, FEW)
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
     assert not lister.lists
 
 
@@ -210,4 +210,4 @@ async def test_a_list_without_end_stops_no_polls(watched: Any, lister: Lister, u
         ids = await taken_up(studio, lister, MANY)
         lister.names += [f"older{number}" for number in range(10_000)]
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}

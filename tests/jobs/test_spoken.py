@@ -124,8 +124,8 @@ def leaks(text: str, key: str) -> bool:
 
 async def ran(studio: Studio, asked: SegmentImage) -> JobResult | RotoscopeError:
     try:
-        with anyio.fail_after(30):
-            result = await studio.perform("segment_image", asked, "local", 20)
+        with anyio.fail_after(60):
+            result = await studio.perform("segment_image", asked, "local", 60)
     except RotoscopeError as error:
         return error
     assert isinstance(result, JobResult)
@@ -143,20 +143,20 @@ async def test_a_key_that_a_provider_repeats_in_any_spelling_is_stored_and_shown
     host = "https://sandbox.invalid"
     settings = read_settings({**environment, variable: key, f"{name}_BASE_URL": host})
     asked = SegmentImage.model_validate({"image": str(photo), **how, **({"model": model} if model else {})})
-    told: list[str] = []
+    reported: list[str] = []
     # A refusal is one short reply: a few spellings stand for all.
     for spelling in SPELLINGS.values() if status is None else [*SPELLINGS.values()][1::4]:
         async with opened(settings, Echo(sandbox, spelling(key), status)) as studio:
             result = await ran(studio, asked)
             if isinstance(result, RotoscopeError):
-                told += [result.message, result.hint, str(result.provider_message)]
+                reported += [result.message, result.hint, str(result.provider_message)]
                 continue
-            told += [result.model_dump_json(), str(result_answer(result))]
+            reported += [result.model_dump_json(), str(result_answer(result))]
             await studio.mark_delivered(result, "local")
             if result.status == "succeeded" and spelling is SPELLINGS["plain"]:
                 assert "[key]" in "".join(kept_in(settings)), "nothing was planted where it would be kept"
             asked = asked.model_copy(update={"overlay": not asked.overlay})
-    for text in (*kept_in(settings), *told, caplog.text):
+    for text in (*kept_in(settings), *reported, caplog.text):
         assert not leaks(text, key), text
 
 
@@ -211,7 +211,7 @@ async def test_files_that_are_too_large_together_are_left_where_they_are_with_a_
         result = await ran(studio, SegmentImage(image=str(photo), instruction="a dog"))
     assert isinstance(result, JobResult)
     assert result.status == "succeeded"
-    told = [one for one in result.warnings if "were not fetched" in one]
-    assert len(told) == 1
-    assert "3 of 5 files" in told[0]
-    assert all(address in told[0] for address in addresses[2:])
+    reported = [one for one in result.warnings if "were not fetched" in one]
+    assert len(reported) == 1
+    assert "3 of 5 files" in reported[0]
+    assert all(address in reported[0] for address in addresses[2:])

@@ -11,7 +11,7 @@ from rotoscope.errors import ReplyLost, Unreachable
 
 DEADLINE = 600  # seconds; of the model's manifest
 KEPT = 3600  # seconds for which the provider keeps a result
-WISH = "A cancel was asked for; Replicate has not confirmed it yet: the run goes on there."
+NOT_CONFIRMED = "A cancel was asked for; Replicate has not confirmed it yet: the run goes on there."
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_cancel_that_is_not_accepted_ends_nothing_and_the_result_is_kept(scene
     scene.cancel(process, job_id)
     scene.time.run(20)
     job = scene.job(process, job_id)
-    assert (job.state, job.message) == ("running", WISH)
+    assert (job.state, job.message) == ("running", NOT_CONFIRMED)
     job = scene.run(process, job_id, 300)
     assert (job.state, scene.provider.posts) == ("succeeded", 1)
     assert job.charge.usd != 0 or job.sandbox
@@ -72,7 +72,7 @@ def test_a_run_that_an_accepted_cancel_does_not_stop_is_watched_to_its_end(scene
     scene.time.run(5)
     scene.cancel(process, job_id)
     scene.time.run(60)
-    assert scene.job(process, job_id).message == WISH
+    assert scene.job(process, job_id).message == NOT_CONFIRMED
     assert scene.run(process, job_id, 600).state == "succeeded"
 
 
@@ -174,9 +174,9 @@ def test_a_host_with_another_clock_claims_a_healthy_run_and_cancels_nothing(scen
     scene.time.run(1)
     second = scene.process(wall=lambda: EPOCH + scene.time.now + ahead)
     scene.time.run(60)
-    told = scene.result(second, job_id)
-    assert told.status == "running"
-    assert told.elapsed_seconds >= 0
+    reported = scene.result(second, job_id)
+    assert reported.status == "running"
+    assert reported.elapsed_seconds >= 0
     assert scene.run(second, job_id, 400).state == "succeeded"
     assert not scene.provider.times_of("cancel")
 
@@ -256,10 +256,10 @@ def test_progress_stays_believable_when_the_clock_jumps(scene: Scene) -> None:
     scene.time.run(3)
     before = scene.result(process, job_id).progress
     jump[0] = 7200.0
-    told = scene.result(process, job_id)
-    assert before <= told.progress <= 0.95
-    said = int(told.message.rpartition(" s so far")[0].rpartition(" ")[2])
-    assert said < 60, told.message
+    reported = scene.result(process, job_id)
+    assert before <= reported.progress <= 0.95
+    said = int(reported.message.rpartition(" s so far")[0].rpartition(" ")[2])
+    assert said < 60, reported.message
     jump[0] = -7200.0
     assert scene.result(process, job_id).elapsed_seconds >= 0
 
@@ -293,10 +293,10 @@ def test_the_only_process_asks_again_after_a_while_with_a_key_that_was_refused(s
     scene.time.run(20)
     for _ in range(56):
         scene.time.run(5)
-        told = scene.result(process, job_id)
-        assert told.error is not None, told.message
-        assert (told.status in ("queued", "running"), told.error.code) == (True, "auth")
-    assert scene.job(process, job_id).owner is None or told.status == "running"
+        reported = scene.result(process, job_id)
+        assert reported.error is not None, reported.message
+        assert (reported.status in ("queued", "running"), reported.error.code) == (True, "auth")
+    assert scene.job(process, job_id).owner is None or reported.status == "running"
     assert 12 <= len(scene.provider.times_of("refused")) <= 30
     key["good"] = True
     assert scene.run(process, job_id, 120).state == "succeeded"

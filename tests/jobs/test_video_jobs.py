@@ -72,8 +72,8 @@ def edit(video: Path | str, given_mask: Path | str, **more: Any) -> EditVideoWit
 
 async def done(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) -> VideoResult:
     tool = "generate_video" if isinstance(arguments, GenerateVideo) else "edit_video_with_mask"
-    with anyio.fail_after(30):
-        result = await studio.perform(tool, arguments, "local", 30)
+    with anyio.fail_after(60):
+        result = await studio.perform(tool, arguments, "local", 60)
     assert isinstance(result, VideoResult)
     return result
 
@@ -155,7 +155,7 @@ async def test_a_mask_from_segment_image_is_given_as_its_job(
     )
     assert isinstance(segmented, JobResult)
     for link in (f"job://{segmented.job_id}", segmented.masks[0].media.uri, segmented.masks[0].media.path):  # type: ignore[attr-defined]
-        result = await studio.perform("edit_video_with_mask", edit(video, link, dry_run=True), "local", 20)
+        result = await studio.perform("edit_video_with_mask", edit(video, link, dry_run=True), "local", 60)
         assert isinstance(result, VideoResult)
         assert result.planned_input is not None
         assert str(result.planned_input["src_mask"]).startswith("artifact://")
@@ -230,7 +230,7 @@ async def test_a_mask_that_makes_no_sense_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "reported"),
     [
         ({"frame_num": 80}, "multiple of 4 plus 1"),
         ({"size": "100*100"}, "size"),
@@ -241,9 +241,9 @@ async def test_a_mask_that_makes_no_sense_is_refused_before_anything_is_sent(
     ],
 )
 async def test_a_value_that_the_model_does_not_take_is_refused(
-    studio: Studio, provider: Any, video: Path, home: Path, more: dict[str, Any], told: str
+    studio: Studio, provider: Any, video: Path, home: Path, more: dict[str, Any], reported: str
 ) -> None:
-    assert told in (await refused(studio, edit(video, mask(home / "m.png"), **more))).message
+    assert reported in (await refused(studio, edit(video, mask(home / "m.png"), **more))).message
     assert provider.asked == []
 
 
@@ -425,7 +425,7 @@ async def test_an_output_that_a_job_does_not_have_is_not_replaced_by_another(
     )
     assert isinstance(made, JobResult)
     with pytest.raises(RotoscopeError) as caught:
-        await studio.perform("edit_video_with_mask", edit(video, f"job://{made.job_id}/{name}"), "local", 20)
+        await studio.perform("edit_video_with_mask", edit(video, f"job://{made.job_id}/{name}"), "local", 60)
     assert caught.value.code == "unknown_resource"
 
 
@@ -456,10 +456,10 @@ async def test_a_cancel_takes_effect_while_files_are_uploaded(
 
     monkeypatch.setattr("rotoscope.jobs.stages.prepare._upload_or_embed", forever)
     job = await begun(studio, edit(video, mask(home / "m.png")))
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await uploading.wait()
         await studio.cancel(job.id, "local")
-        job = await studio.wait(job, 10)
+        job = await studio.wait(job, 60)
     assert job.state == "cancelled"
     assert provider.posts == 0
 
@@ -476,14 +476,14 @@ async def test_a_run_that_its_provider_cannot_stop_goes_on_and_its_result_is_kep
     provider.answer = below_its_path
     asked = edit(video, mask(home / "m.png"), model="prunaai/vace-14b@gateway")
     job = await begun(studio, asked)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await provider.on_ask.wait()
         job = await studio.cancel(job.id, "local")
         while job.uncancellable_at is None:
             job = await studio.job(job.id, "local")
         assert "cannot stop a run" in (await studio.result(job)).warnings[-1]
         provider.states = finished
-        job = await studio.wait(job, 10)
+        job = await studio.wait(job, 60)
     assert job.state == "succeeded"
     assert not [one for one in provider.asked if one.endswith("/cancel")]
 
@@ -570,10 +570,10 @@ async def test_a_mask_that_selects_the_background_is_warned_of(studio: Studio, v
     Image.eval(drawn(home), lambda value: 255 - value).save(home / "m.png")
     most, warnings = await shares(studio, video, home / "m.png")
     assert most == pytest.approx(1 - SQUARE, abs=1e-5)
-    (told,) = [warning for warning in warnings if "ground" in warning]
-    assert "89.6%" in told
-    assert "four borders" in told
-    assert "invert" in told
+    (reported,) = [warning for warning in warnings if "ground" in warning]
+    assert "89.6%" in reported
+    assert "four borders" in reported
+    assert "invert" in reported
 
 
 async def test_a_mask_taken_from_transparency_is_reported_with_its_side_and_share(
