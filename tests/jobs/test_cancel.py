@@ -53,7 +53,7 @@ class Listed:
             return await answer(method, path, body)
 
         self.bodies: list[dict[str, Any]] = []
-        inner.answer = with_list
+        inner.respond = with_list
 
 
 def version(body: dict[str, Any]) -> str | None:
@@ -235,7 +235,7 @@ async def test_a_key_that_is_refused_while_a_job_is_cancelled_is_not_tried_in_a_
             return 401, {"detail": "Unauthenticated"}
         return await answer(method, path, body)
 
-    provider.answer = refusing
+    provider.respond = refusing
     async with opened(settings, provider, sleep=rest) as studio:
         job = await start_job(studio, segment_arguments(photo))
         with anyio.fail_after(60):
@@ -285,11 +285,12 @@ async def test_what_is_proven_is_written_although_the_process_ends(
     opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, posted: Any
 ) -> None:
     """A refusal that comes while the process ends takes the intent back: nobody needs to review it."""
-    provider.hold, provider.created = anyio.Event(), (422, {"detail": "no"})
+    hold = provider.hold = anyio.Event()
+    provider.created = (422, {"detail": "no"})
 
     async def release() -> None:
         await anyio.sleep(0.2)
-        provider.hold.set()
+        hold.set()
 
     async with anyio.create_task_group() as tasks:
         async with opened(settings, provider) as studio:

@@ -7,11 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
-from calls import StudioOpener
+from calls import StudioOpener, segment_arguments, start_job
 
-from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import Settings
-from rotoscope.store.records import Job, OpenResult
+from rotoscope.store.records import Job
 from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
@@ -28,14 +27,6 @@ class Clock:
 
     def __call__(self) -> float:
         return time.time() + self.set_by
-
-
-async def begun(studio: Studio, photo: Path) -> Job:
-    opening = await studio.start(
-        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
-    )
-    assert isinstance(opening, OpenResult)
-    return opening.job
 
 
 @pytest.fixture
@@ -60,7 +51,7 @@ async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
     clock, finished = Clock(), provider.states
     provider.states = [{"status": "processing"}]
     async with opened(settings, provider, intervals=QUICK, clock=clock) as studio:
-        job = await begun(studio, photo)
+        job = await start_job(studio, segment_arguments(photo, "a"))
         await asked_more(3)
         before = await studio.job(job.id, "local")
         clock.set_by = seconds
@@ -84,7 +75,7 @@ async def test_after_a_clock_is_set_ahead_every_owner_may_renew_before_its_lease
         opened(settings, provider, intervals=QUICK, clock=clock) as first,
         opened(settings, provider, intervals=QUICK, clock=clock),
     ):
-        job = await begun(first, photo)
+        job = await start_job(first, segment_arguments(photo, "a"))
         await asked_more(3)
         clock.set_by = 3600.0
         before = await first.job(job.id, "local")

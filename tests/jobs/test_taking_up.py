@@ -117,7 +117,7 @@ async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_says_so(
     async def deaf(method: str, path: str, body: bytes) -> Any:
         return (404, {}) if path.endswith("/cancel") else await answer(method, path, body)
 
-    provider.answer = deaf
+    provider.respond = deaf
     opening = await studio.start(
         await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
     )

@@ -473,7 +473,7 @@ async def test_a_run_that_its_provider_cannot_stop_goes_on_and_its_result_is_kep
     async def below_its_path(method: str, path: str, body: bytes) -> Any:
         return await answer(method, path.removeprefix("/replicate"), body)
 
-    provider.answer = below_its_path
+    provider.respond = below_its_path
     asked = edit(video, mask(home / "m.png"), model="prunaai/vace-14b@gateway")
     job = await begun(studio, asked)
     with anyio.fail_after(60):

@@ -255,7 +255,7 @@ async def test_what_a_provider_says_of_its_run_cannot_end_the_process(
         asked = method == "GET" and path.startswith("/v1/predictions/")
         return (200, (endless % path.split("/")[3]).encode()) if asked else await answer(method, path, body)
 
-    provider.answer = absurd
+    provider.respond = absurd
     result = await performed(studio, words(photo, "a"))
     assert result.status == "succeeded"
     again = await performed(studio, words(photo, "b"))

@@ -36,6 +36,7 @@ class ScriptedProvider:
         inputs: the input of every paying request.
         on_ask: set when a run is asked about.
         hold: where it is set, a paying request waits for it.
+        respond: what is called for an answer; a test may put its own before `answer`.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class ScriptedProvider:
         self.inputs: list[dict[str, Any]] = []
         self.on_ask = anyio.Event()
         self.hold: anyio.Event | None = None
+        self.respond: Callable[[str, str, bytes], Awaitable[Answer]] = self.answer
 
     @property
     def posts(self) -> int:
@@ -64,13 +66,13 @@ class ScriptedProvider:
             if not message.get("more_body"):
                 break
         self.asked.append(f"{scope['method']} {scope['path']}")
-        status, answer = await self.answer(scope["method"], scope["path"], body)
+        status, answer = await self.respond(scope["method"], scope["path"], body)
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": content})
 
     async def answer(self, method: str, path: str, body: bytes) -> Answer:
-        """The answer to one request; a test's own provider overrides it."""
+        """The answer to one request by the script."""
         if path == "/v1/files":
             return 201, {"id": "f1", "urls": {"get": "https://sandbox.invalid/v1/files/f1"}}
         if path.endswith("/cancel"):
