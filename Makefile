@@ -15,9 +15,9 @@ SLOW := kills faults conformance cli bench sandbox workers test_sandbox_process.
 	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
 	stopping.py video_jobs.py spoken.py film_edits.py object_store.py) \
 	$(addprefix store/test_,retention.py indexes.py money.py) \
-	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py half_characters.py hints.py job_tasks.py \
-	ladder.py lines.py principals.py process_per_call.py processes.py requests.py review.py stdio.py subscriptions.py \
-	telling.py tools.py video_tools.py view_media.py)
+	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py \
+	half_characters.py hints.py job_tasks.py ladder.py lines.py principals.py process_per_call.py processes.py \
+	requests.py review.py stdio.py subscriptions.py telling.py tools.py video_tools.py view_media.py)
 QUICK := -m "not slow" $(SLOW:%=--ignore=tests/%) tests
 
 .PHONY: demo test quick coverage each-python conformance check soak format docs replies bench clean
