@@ -95,6 +95,28 @@ def test_no_import_goes_in_a_circle() -> None:
         walk(name, ())
 
 
+def stage_of(name: str) -> str:
+    """The stage that a module belongs to: `jobs.stages.finish_masks` is a part of `finish`."""
+    return name.removeprefix("jobs.stages.").partition("_")[0]
+
+
+STAGE_MODULES = [name for name in MODULES if name.startswith("jobs.stages.")]
+
+
+@pytest.mark.parametrize("name", STAGE_MODULES)
+def test_no_stage_of_a_job_imports_another(name: str) -> None:
+    others = {found for found in own_imports(name) if found in STAGE_MODULES and stage_of(found) != stage_of(name)}
+    assert not others, f"what two stages share stands in jobs.context, jobs.transitions or beside them: {others}"
+
+
+def test_every_stage_has_a_file_of_its_name_with_a_function_of_its_name() -> None:
+    stages = ("prepare", "submit", "reconcile", "watch", "fetch", "finish")
+    assert {stage_of(name) for name in STAGE_MODULES} == set(stages)
+    for stage in stages:
+        body = MODULES[f"jobs.stages.{stage}"].body
+        assert stage in {node.name for node in body if isinstance(node, ast.AsyncFunctionDef)}
+
+
 def is_of(package: str, name: str) -> bool:
     return name == package or name.startswith(package + ".")
 

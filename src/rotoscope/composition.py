@@ -94,8 +94,8 @@ def open_studio(
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
+    from rotoscope.jobs.concurrency import JobNotifier
     from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.notifier import JobNotifier
     from rotoscope.jobs.review import Review
     from rotoscope.media.vault import Vault
     from rotoscope.store.ledger import Ledger

@@ -1,4 +1,4 @@
-"""Cancelling: from any process, at any moment; what the provider is told, and what the user is told of the money."""
+"""Cancelling from any process, at any moment: what the provider is sent, and what the result says about the money."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -75,7 +75,7 @@ def version(body: dict[str, Any]) -> str | None:
     return named.rpartition(":")[2] or None
 
 
-async def test_a_cancel_from_another_process_is_heard_at_the_next_glance_and_needs_no_beat(
+async def test_a_cancel_from_another_process_is_noticed_at_the_next_change_poll_without_a_heartbeat(
     opened: Open, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     """With a glance of 0.25 seconds that is well within the second that is promised."""
@@ -183,7 +183,7 @@ async def test_the_answer_to_a_cancel_says_whether_it_was_charged(
     assert job.error is None
 
 
-async def test_a_cancel_between_a_claim_and_its_driver_is_heard_without_a_beat(
+async def test_a_cancel_between_a_claim_and_its_driver_is_noticed_without_a_heartbeat(
     opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claiming, written, go_on = Leases.claim, anyio.Event(), anyio.Event()
@@ -252,7 +252,7 @@ async def test_a_key_that_is_refused_while_a_job_is_cancelled_is_not_tried_in_a_
     assert provider.asked.count(CANCEL) <= 2
 
 
-async def test_what_cannot_be_stopped_goes_on_and_says_so_and_its_result_is_kept(
+async def test_a_run_that_cannot_be_stopped_goes_on_and_says_so_and_its_result_is_kept(
     opened: Open, settings: Settings, photo: Path, provider: Replicate
 ) -> None:
     """Segmind has no cancel; the answer to a v1 request is the result itself."""

@@ -74,7 +74,7 @@ async def test_a_clock_that_is_set_in_the_middle_of_a_watch_changes_nothing(
     assert not any(path.endswith("/cancel") for path in provider.asked)
 
 
-async def test_a_clock_that_is_set_ahead_lets_every_owner_beat_before_its_lease_counts_as_run_out(
+async def test_after_a_clock_is_set_ahead_every_owner_may_renew_before_its_lease_counts_as_expired(
     opened: Open, settings: Settings, provider: Any, photo: Path, asked_more: Any, until: Any
 ) -> None:
     """Two processes of one machine see the same jump; the one that looks first must not take what is driven."""

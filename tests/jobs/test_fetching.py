@@ -1,4 +1,4 @@
-"""What was paid for is brought home as long as its provider keeps it, whatever stands in the way meanwhile."""
+"""What was paid for is fetched as long as its provider keeps it, whatever goes wrong meanwhile."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -10,7 +10,7 @@ from scripted_run import OUT, Scene, reply, staged
 from simulated import Process
 
 from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, SlowHost, StorageFailed, Unreachable
-from rotoscope.jobs.stages.finish import restore_files
+from rotoscope.jobs.restoring import restore_files
 from rotoscope.media.vault import Vault
 from rotoscope.store.records import Job
 
@@ -63,7 +63,7 @@ def test_an_output_that_cannot_be_fetched_for_a_while_is_fetched_then(
      (StorageFailed("The disk is full."), "storage")],
     ids=["404", "503", "unreachable", "disk"],
 )  # fmt: skip
-def test_what_could_not_be_fetched_in_all_that_time_is_told_and_can_be_taken_up(
+def test_an_output_that_could_never_be_fetched_fails_with_its_address_and_can_be_resumed(
     scene: Scene, trouble: Exception, code: str
 ) -> None:
     scene.provider.on_fetch = lambda now: trouble if now < 5000 else None
@@ -84,7 +84,7 @@ def test_what_could_not_be_fetched_in_all_that_time_is_told_and_can_be_taken_up(
     assert scene.provider.posts == 1
 
 
-def test_the_provider_is_asked_anew_for_an_address_that_is_over(scene: Scene) -> None:
+def test_the_provider_is_asked_for_a_new_address_when_the_old_one_has_expired(scene: Scene) -> None:
     process, fresh = scene.process(), OUT.replace("mask", "fresh")
     fetched: list[str] = []
 
@@ -151,14 +151,14 @@ def test_a_fault_after_the_payment_is_tried_again(
 
 
 @pytest.mark.parametrize("stage", ["watch", "fetch", "finish"])
-def test_a_fault_that_stays_is_told_to_a_person_and_taken_up_at_the_next_start(
+def test_a_fault_that_stays_needs_a_review_and_is_resumed_at_the_next_start(
     scene: Scene, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = breaking(monkeypatch, stage, RuntimeError("a bug"), 1000)
     first = scene.process()
     job_id = scene.begin(first)
     job = scene.run(first, job_id, 400)
-    assert (job.state, (job.error or {})["code"]) == ("needs_review", "internal")
+    assert (job.state, job.error_code) == ("needs_review", "internal")
     assert job.accepted is not None
     assert job.next_at is not None
     first.end()
@@ -174,7 +174,7 @@ def test_a_bug_before_anything_was_sent_has_cost_nothing(scene: Scene, monkeypat
     breaking(monkeypatch, "prepare", RuntimeError("a bug"), 1)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
-    assert (job.state, (job.error or {})["code"], job.charge.is_charged) == ("failed", "internal", False)
+    assert (job.state, job.error_code, job.charge.is_charged) == ("failed", "internal", False)
     assert scene.provider.posts == 0
 
 
@@ -225,7 +225,7 @@ def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, mo
     assert len(scene.provider.heard("fetch")) == 2
 
 
-def test_a_folder_that_is_emptied_at_once_ends_in_an_honest_failure(
+def test_a_folder_that_is_emptied_each_time_ends_in_a_failure_that_says_so(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adopting = Vault.move_in
@@ -238,12 +238,12 @@ def test_a_folder_that_is_emptied_at_once_ends_in_an_honest_failure(
     monkeypatch.setattr(Vault, "move_in", adopt)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
-    assert (job.state, (job.error or {})["code"]) == ("failed", "download_failed")
+    assert (job.state, job.error_code) == ("failed", "download_failed")
     assert len(scene.provider.heard("fetch")) == 4
 
 
 @pytest.mark.parametrize("which", ["all", "derived"])
-def test_files_of_a_result_that_are_gone_are_put_back_while_the_provider_has_them(scene: Scene, which: str) -> None:
+def test_files_of_a_result_that_are_gone_are_restored_while_the_provider_has_them(scene: Scene, which: str) -> None:
     process = scene.process()
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 60)
@@ -269,7 +269,7 @@ def test_files_of_a_result_that_are_gone_are_put_back_while_the_provider_has_the
     assert len(scene.provider.heard("fetch")) == (2 if which == "all" else 1)
 
 
-def test_files_that_cannot_be_put_back_are_told_by_name(scene: Scene) -> None:
+def test_files_that_cannot_be_restored_are_named_in_the_warnings(scene: Scene) -> None:
     process = scene.process()
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 60)
@@ -304,7 +304,7 @@ def resumed(process: Process, job_id: str) -> str:
     return told
 
 
-def test_a_job_that_has_ended_with_a_word_is_not_taken_up(scene: Scene) -> None:
+def test_a_job_whose_end_the_provider_has_confirmed_is_not_resumed(scene: Scene) -> None:
     process = scene.process()
     job_id = scene.begin(process)
     scene.time.run(5)
@@ -321,7 +321,7 @@ def test_a_job_that_has_ended_with_a_word_is_not_taken_up(scene: Scene) -> None:
     ],
     ids=["failed", "refused"],
 )
-def test_a_run_that_has_no_result_is_not_taken_up(scene: Scene, prepare: Callable[[Scene], None], words: str) -> None:
+def test_a_run_that_has_no_result_is_not_resumed(scene: Scene, prepare: Callable[[Scene], None], words: str) -> None:
     prepare(scene)
     process = scene.process()
     job_id = scene.begin(process)
@@ -329,7 +329,7 @@ def test_a_run_that_has_no_result_is_not_taken_up(scene: Scene, prepare: Callabl
     assert words in resumed(process, job_id)
 
 
-def test_a_job_that_an_older_version_called_cancelled_is_taken_up(scene: Scene) -> None:
+def test_a_job_that_an_older_version_ended_as_cancelled_can_be_resumed(scene: Scene) -> None:
     process = scene.process()
     scene.provider.ends = 100.0
     job_id = scene.begin(process)
@@ -350,7 +350,7 @@ def test_a_job_that_an_older_version_called_cancelled_is_taken_up(scene: Scene) 
     assert scene.provider.heard("fetch")
 
 
-def test_a_host_that_only_drips_is_given_up_and_where_the_result_is_is_told(scene: Scene) -> None:
+def test_a_host_that_sends_too_slowly_is_given_up_with_the_address_of_the_result(scene: Scene) -> None:
     scene.provider.on_fetch = lambda _: SlowHost("The host of the file sends it too slowly.")
     process = scene.process()
     job_id = scene.begin(process)

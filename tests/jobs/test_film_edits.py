@@ -1,4 +1,4 @@
-"""Edits of films: what is told of sound, shapes of pixels and mask films before money is spent, and what is sent."""
+"""Edits of films: what is said about sound, pixel shapes and mask films before money is spent, and what is sent."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +57,7 @@ def opaque(number: int, width: int, height: int) -> np.ndarray:
     return pixels
 
 
-async def test_sound_that_the_result_will_not_have_is_told(studio: Studio, home: Path) -> None:
+async def test_sound_that_the_result_will_not_have_is_warned_of(studio: Studio, home: Path) -> None:
     mask = picture_mask(home / "m.png", (160, 96))
     loud = await planned(studio, film(home / "loud.mp4", frames=33, rate=16, tone=True), mask)
     assert "The clip has sound; the result will have none." in loud.warnings
@@ -94,7 +94,7 @@ async def test_a_mask_film_of_stored_pixels_is_stretched_to_what_is_shown(studio
 @pytest.mark.parametrize(
     ("frames", "rate", "numbers"), [(66, 32, ("66", "33", "32", "16")), (20, 16, ("20", "33")), (33, 8, ("16", "8"))]
 )
-async def test_a_mask_film_that_runs_otherwise_is_told_with_both_numbers(
+async def test_a_mask_film_of_another_frame_rate_is_warned_of_with_both_numbers(
     studio: Studio, home: Path, frames: int, rate: int, numbers: tuple[str, ...]
 ) -> None:
     video = film(home / "v.mp4", frames=33, rate=16)
@@ -104,7 +104,9 @@ async def test_a_mask_film_that_runs_otherwise_is_told_with_both_numbers(
     assert all(number in told[0] for number in numbers)
 
 
-async def test_a_mask_film_that_runs_alike_is_sent_as_it_is_without_a_word(studio: Studio, home: Path) -> None:
+async def test_a_mask_film_of_the_same_frame_rate_is_sent_unchanged_without_a_warning(
+    studio: Studio, home: Path
+) -> None:
     mask = film(home / "m.mp4", frames=33, rate=16, draw=flat((255, 255, 255)))
     result = await planned(studio, film(home / "v.mp4", frames=33, rate=16), mask)
     assert not any("mask" in warning.lower() for warning in result.warnings)
@@ -131,7 +133,7 @@ async def test_what_a_mask_film_means_is_sent_in_black_and_white(studio: Studio,
     assert any(word in warning for warning in result.warnings)
 
 
-async def test_a_trimmed_clip_is_told_and_counted_as_it_is_shown(studio: Studio, home: Path) -> None:
+async def test_a_trimmed_clip_is_warned_of_and_counted_as_it_is_shown(studio: Studio, home: Path) -> None:
     video = trim(film(home / "v.mp4", frames=100, rate=16), 1.0, 2.0)
     result = await planned(studio, video, picture_mask(home / "m.png", (160, 96)))
     assert any("what was cut away stays here" in warning for warning in result.warnings)

@@ -15,6 +15,7 @@ from rotoscope.store.database import Database
 from rotoscope.store.job_data import (
     AcceptedRun,
     Charge,
+    ErrorRecord,
     FetchEffort,
     JobChanges,
     JobData,
@@ -28,7 +29,7 @@ from rotoscope.store.job_data import (
     WatchState,
     apply_changes,
 )
-from rotoscope.store.job_json import read_job_data, write_job_data
+from rotoscope.store.job_json import error_from_json, error_to_json, read_job_data, write_job_data
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import UnitPrice
@@ -132,6 +133,16 @@ def test_a_damaged_value_counts_as_not_known_and_never_keeps_a_row_from_being_re
         found = read_job_data({**json.loads(ROW_WITHOUT_VERSION), key: damage})
         assert found.plan.label
         assert all(isinstance(one, str) for one in found.warnings)
+
+
+def test_an_error_is_read_as_every_version_wrote_it() -> None:
+    row: dict[str, Json] = {"code": "timeout", "message": "Late.", "hint": "Wait.", "said": "busy"}
+    assert error_from_json(row) == ErrorRecord("timeout", "Late.", "Wait.", "busy")
+    assert error_to_json(ErrorRecord("timeout", "Late.", "Wait.", "busy")) == row
+    assert error_to_json(ErrorRecord("timeout", "Late.")) == {"code": "timeout", "message": "Late.", "hint": ""}
+    assert error_from_json({"code": "timeout", "message": "Late."}) == ErrorRecord("timeout", "Late.")
+    assert error_from_json(None) is error_to_json(None) is None
+    assert error_from_json({"message": 5}) == ErrorRecord("internal", "")
 
 
 def test_a_change_leaves_every_record_that_it_does_not_name() -> None:

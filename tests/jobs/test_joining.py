@@ -1,4 +1,4 @@
-"""Joining: a request that is sent again, by whoever and whenever, pays once for one result."""
+"""Joining: a request that is sent again, from anywhere and at any time, pays once for one result."""
 
 import base64
 import sqlite3
@@ -70,7 +70,7 @@ async def test_an_open_job_is_joined(studio: Studio, provider: Replicate, photo:
     assert provider.posts == 1
 
 
-async def test_a_result_that_nobody_was_told_is_joined_and_then_told_once(
+async def test_a_result_that_was_not_delivered_is_joined_and_then_delivered_once(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     opening = await begun(studio, words(photo))
@@ -80,7 +80,7 @@ async def test_a_result_that_nobody_was_told_is_joined_and_then_told_once(
     assert any("nothing was sent or paid again" in warning for warning in retried.warnings)
 
 
-async def test_after_it_was_told_the_same_request_joins_once_more_and_then_is_a_new_job(
+async def test_after_delivery_an_equal_request_joins_once_more_and_then_is_a_new_job(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     """A client that gave up in silence looks like one that was answered."""
@@ -91,7 +91,7 @@ async def test_after_it_was_told_the_same_request_joins_once_more_and_then_is_a_
     assert not any("paid again" in warning for warning in third.warnings)
 
 
-async def test_a_minute_after_it_was_told_the_same_request_is_a_new_job(
+async def test_a_minute_after_delivery_an_equal_request_is_a_new_job(
     opened: Open, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     now = [1_000_000.0]
@@ -110,7 +110,7 @@ async def told(studio: Studio, arguments: Arguments, *, late: bool) -> JobResult
     return result
 
 
-async def test_a_result_that_was_told_late_is_told_again_until_it_was_told_in_time(
+async def test_a_result_that_was_delivered_late_is_delivered_again_until_once_in_time(
     opened: Open, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     """Some clients give up in silence, and their users come back after minutes."""
@@ -126,7 +126,7 @@ async def test_a_result_that_was_told_late_is_told_again_until_it_was_told_in_ti
     assert provider.posts == 2
 
 
-async def test_a_result_that_was_told_late_is_not_told_for_ever(
+async def test_a_late_delivery_is_not_repeated_for_ever(
     opened: Open, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     now = [1_000_000.0]
@@ -138,7 +138,7 @@ async def test_a_result_that_was_told_late_is_not_told_for_ever(
 
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("link", ["job://{job}", "job://{job}/masks/0", "{uri}", "{path}"])
-async def test_whoever_uses_what_came_of_a_job_has_heard_of_it(
+async def test_a_request_that_uses_an_output_counts_as_the_delivery_of_its_job(
     studio: Studio, provider: Replicate, photo: Path, late: bool, link: str
 ) -> None:
     """An equal request after that is meant."""
@@ -154,9 +154,7 @@ async def test_whoever_uses_what_came_of_a_job_has_heard_of_it(
     assert provider.posts == 2
 
 
-async def test_another_seed_is_another_request_also_while_a_result_may_not_have_been_heard(
-    studio: Studio, provider: Replicate
-) -> None:
+async def test_another_seed_is_another_request_also_after_a_late_delivery(studio: Studio, provider: Replicate) -> None:
     film = GenerateVideo(prompt="a storm", seed=1)
     openings = [
         await studio.start(await studio.plan("generate_video", film.model_copy(update={"seed": n}), "local"))
@@ -167,7 +165,7 @@ async def test_another_seed_is_another_request_also_while_a_result_may_not_have_
     assert openings[0].job.id != openings[1].job.id
 
 
-async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provider: Replicate, photo: Path) -> None:
+async def test_a_result_that_get_job_has_given_is_delivered(studio: Studio, provider: Replicate, photo: Path) -> None:
     opening = await begun(studio, words(photo))
     await finished(studio, opening)
     result = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
@@ -187,7 +185,7 @@ async def test_an_answer_that_a_job_still_runs_is_not_its_end(studio: Studio, pr
     assert (retried.job_id, retried.status, provider.posts) == (early.job_id, "succeeded", 1)
 
 
-async def test_a_failure_that_was_not_told_is_told_to_the_retry_and_not_tried_again(
+async def test_a_failure_that_was_not_delivered_is_delivered_to_the_retry_and_not_run_again(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "failed", "error": "CUDA out of memory"}]
@@ -197,7 +195,7 @@ async def test_a_failure_that_was_not_told_is_told_to_the_retry_and_not_tried_ag
     assert provider.posts == 1
 
 
-async def test_a_job_in_doubt_is_joined_until_a_person_has_resolved_it(
+async def test_a_job_in_review_is_joined_until_a_person_has_resolved_it(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.created = (500, b"oops")
@@ -224,7 +222,7 @@ async def test_a_cancelled_request_is_not_joined(studio: Studio, provider: Repli
     await finished(studio, second)
 
 
-async def test_a_request_that_may_be_charged_is_joined_although_its_job_was_asked_to_stop(
+async def test_a_request_that_may_be_charged_is_joined_although_a_cancel_was_requested(
     studio: Studio, provider: Replicate, photo: Path, until: Until
 ) -> None:
     """The cancel comes too late, or is not taken: whoever asks again gets what is being paid for, once."""
@@ -347,7 +345,7 @@ async def rows_of(settings: Settings, table: str, wanted: int) -> None:
             await anyio.sleep(0.02)
 
 
-async def test_a_caller_who_is_cut_off_only_stops_waiting_and_a_retry_joins(
+async def test_a_caller_that_is_cut_off_only_stops_waiting_and_its_retry_joins(
     studio: Studio, provider: Replicate, photo: Path, until: Until
 ) -> None:
     provider.hold = anyio.Event()
@@ -408,7 +406,7 @@ async def test_a_mask_is_the_same_by_its_job_as_by_its_link(studio: Studio, prov
 
 
 @pytest.mark.parametrize("blanks", ["{} ", "\n{}", "\t{}\r\n", "{}\u00a0"])
-async def test_blanks_around_words_are_no_other_request_and_are_not_sent(
+async def test_blanks_around_a_text_make_no_other_request_and_are_not_sent(
     studio: Studio, provider: Replicate, photo: Path, blanks: str
 ) -> None:
     provider.hold = anyio.Event()
@@ -450,7 +448,7 @@ async def test_a_film_with_its_defaults_named_is_the_film_without(studio: Studio
     provider.hold.set()
 
 
-async def test_after_the_manifest_moved_to_another_version_or_form_the_same_words_are_another_request(
+async def test_after_the_manifest_moved_to_another_version_or_form_the_same_arguments_are_another_request(
     opened: Open, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     """The old model's result, which nobody was told, is no answer to who asks the new one."""
@@ -505,7 +503,7 @@ PAIRS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("tool", "first", "second"), PAIRS, ids=[f"{p[0]} {n}" for n, p in enumerate(PAIRS)])
 @pytest.mark.parametrize("way", ["path", "link"])
-async def test_two_calls_of_a_tool_in_other_words_pay_once(
+async def test_two_calls_that_spell_one_request_differently_pay_once(
     environment: dict[str, str], serve: Any, sandbox: Any, photo: Path, tool: str, first: dict[str, Any],
     second: dict[str, Any], way: str,
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Many runs at one provider: its list tells of their ends, and nothing depends on that it does, or is right."""
+"""Many runs at one provider: its list shows their ends, but nothing depends on that it does, or is right."""
 
 import itertools
 import json
@@ -115,14 +115,14 @@ async def all_told(studio: Studio, ids: list[str]) -> list[str]:
         return [(await studio.wait(await studio.job(one, "local"), 30)).state for one in ids]
 
 
-async def test_a_list_tells_of_many_ends_without_a_question_for_each(watched: Any, lister: Lister) -> None:
+async def test_a_list_shows_many_ends_without_a_poll_for_each(watched: Any, lister: Lister) -> None:
     """Asked by itself, no run has ended: only the list can have told."""
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
         assert set(await all_told(studio, ids)) == {"succeeded"}
 
 
-async def test_a_row_that_was_cut_down_makes_somebody_ask_what_is_true(watched: Any, lister: Lister) -> None:
+async def test_a_row_that_is_no_whole_status_only_causes_a_poll(watched: Any, lister: Lister) -> None:
     lister.shown = lambda rows: [{"id": row["id"], "status": row["status"]} for row in rows]
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
@@ -156,7 +156,7 @@ def oddities(rows: list[dict[str, Any]]) -> Any:
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 429, 500])
 @pytest.mark.parametrize("shown", [nothing, oddities, lambda _: 7, lambda _: None])
-async def test_a_list_that_is_empty_odd_or_refused_keeps_nobody_from_asking(
+async def test_a_list_that_is_empty_malformed_or_refused_stops_no_polls(
     watched: Any, lister: Lister, status: int, shown: Any
 ) -> None:
     lister.shown, lister.list_status = shown, status
@@ -194,7 +194,7 @@ async def test_a_walk_goes_back_to_the_oldest_run_and_ends_when_all_were_seen(
     assert EXPECTED <= back <= EXPECTED + 120
 
 
-async def test_a_list_without_end_keeps_nobody_from_asking(watched: Any, lister: Lister, until: Until) -> None:
+async def test_a_list_without_end_stops_no_polls(watched: Any, lister: Lister, until: Until) -> None:
     lister.page = 1
     lister.shown = nothing
     async with watched() as studio:

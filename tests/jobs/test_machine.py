@@ -1,4 +1,4 @@
-"""A job from its opening to its end, against a provider that follows a script: what it pays, keeps and says."""
+"""A job from its opening to its end, against a provider that follows a script: what it pays, keeps and reports."""
 
 import io
 import json
@@ -130,7 +130,7 @@ async def test_a_paying_request_is_sent_once_whatever_is_answered(
     assert result.next_step
 
 
-async def test_a_request_that_was_certainly_not_taken_is_sent_again_after_the_wait_that_was_asked_for(
+async def test_a_request_that_was_certainly_not_accepted_is_sent_again_after_the_wait_that_was_asked_for(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.created = (429, {"detail": "Request was throttled. Your rate limit resets in ~30s."})
@@ -166,7 +166,7 @@ async def test_a_request_that_was_refused_leaves_no_intent(studio: Studio, provi
     assert count == 0
 
 
-async def test_a_model_that_fails_is_a_failed_job_with_its_words_marked_as_the_providers(
+async def test_a_model_that_fails_is_a_failed_job_with_its_message_marked_as_the_providers(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "failed", "error": "CUDA out of memory"}]
@@ -176,7 +176,7 @@ async def test_a_model_that_fails_is_a_failed_job_with_its_words_marked_as_the_p
     assert "provider's words: 'CUDA out of memory'" in result.error.message
 
 
-async def test_a_success_without_a_picture_is_told_as_nothing_found_with_the_models_words(
+async def test_a_success_without_a_picture_fails_as_nothing_found_with_the_models_text(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     said = "I see no helmet. " + "There is a long story about it. " * 100 + "The end.<|im_end|>"
@@ -190,7 +190,7 @@ async def test_a_success_without_a_picture_is_told_as_nothing_found_with_the_mod
     assert result.text.endswith("The end.")
 
 
-async def test_an_output_without_anything_that_is_known_is_told_with_the_words_of_its_error(
+async def test_an_output_that_is_not_understood_fails_with_the_message_in_it(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "succeeded", "output": {"error": "the weights are gone"}}]
@@ -200,7 +200,7 @@ async def test_an_output_without_anything_that_is_known_is_told_with_the_words_o
     assert "the weights are gone" in result.error.message
 
 
-async def test_a_mask_in_another_wrapping_is_brought_home_with_a_warning(
+async def test_a_mask_in_another_wrapping_is_fetched_with_a_warning(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "succeeded", "output": {"result": [[{"mask": OUT}]]}}]
@@ -224,7 +224,7 @@ async def test_a_mask_that_is_painted_on_the_photo_is_found_by_what_differs(
     assert any("painted" in warning for warning in result.warnings)
 
 
-async def test_a_mask_of_nearly_the_photos_size_is_resized_and_that_is_said(
+async def test_a_mask_of_nearly_the_photos_size_is_resized_with_a_warning(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.files["/out.png"] = mask_png((511, 512))
@@ -234,7 +234,7 @@ async def test_a_mask_of_nearly_the_photos_size_is_resized_and_that_is_said(
     assert any("resized" in warning for warning in result.warnings)
 
 
-async def test_an_empty_mask_is_said_to_be_empty(studio: Studio, provider: Replicate, photo: Path) -> None:
+async def test_an_empty_mask_is_warned_of(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.files["/out.png"] = encoded(Image.new("L", (512, 512), 0), "PNG")
     result = await ended(studio, words(photo))
     assert isinstance(result, SegmentResult)
@@ -245,7 +245,7 @@ async def test_an_empty_mask_is_said_to_be_empty(studio: Studio, provider: Repli
 @pytest.mark.parametrize(
     ("content", "code"), [(b"<html>expired</html>", "not_media"), (None, "output_expired")], ids=["html", "404"]
 )
-async def test_a_result_that_cannot_be_fetched_is_told(
+async def test_a_result_that_cannot_be_fetched_fails_with_its_address(
     studio: Studio, provider: Replicate, photo: Path, content: bytes | None, code: str
 ) -> None:
     provider.files = {} if content is None else {"/out.png": content}
@@ -266,7 +266,7 @@ async def test_a_result_that_cannot_be_fetched_is_told(
         ("https://[x/out.png", "https://[x/out.png", "download_failed"),
     ],
 )
-async def test_a_lost_result_is_told_with_an_address_that_every_client_can_show(
+async def test_a_lost_result_names_an_address_that_every_client_can_show(
     studio: Studio, provider: Replicate, photo: Path, said: str, told: str, code: str
 ) -> None:
     provider.states = [{"status": "succeeded", "output": {"img": said, "response": "Sure, [SEG]."}}]
@@ -277,7 +277,7 @@ async def test_a_lost_result_is_told_with_an_address_that_every_client_can_show(
     assert provider.posts == 1
 
 
-async def test_an_address_that_is_longer_than_any_browser_takes_is_not_told(
+async def test_an_address_that_is_longer_than_any_browser_takes_is_not_shown(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     address = f"https://elsewhere.example/{'a' * 9000}.png"
@@ -288,9 +288,7 @@ async def test_an_address_that_is_longer_than_any_browser_takes_is_not_told(
     assert len(result.error.hint) < 500
 
 
-async def test_a_result_whose_address_is_not_ascii_is_brought_home(
-    studio: Studio, provider: Replicate, photo: Path
-) -> None:
+async def test_a_result_whose_address_is_not_ascii_is_fetched(studio: Studio, provider: Replicate, photo: Path) -> None:
     provider.files = {"/der ü.png": mask_png()}
     output = {"img": "https://sandbox.invalid/der ü.png", "response": "Sure, [SEG]."}
     provider.states = [{"status": "succeeded", "output": output}]
@@ -395,7 +393,7 @@ def describing(output: Any) -> Callable[..., Any]:
     return fal
 
 
-async def test_phrases_and_masks_that_do_not_match_are_an_honest_error_that_keeps_what_was_paid_for(
+async def test_phrases_and_masks_that_do_not_match_are_an_error_that_keeps_what_was_paid_for(
     opened: Open, settings: Settings, home: Path, photo: Path
 ) -> None:
     said = "<p> A helmet </p> [SEG] and <p> a flag </p> [SEG]<|im_end|>"
@@ -473,7 +471,7 @@ async def test_no_key_is_written_anywhere(
 SUCCESS = {"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}
 
 
-async def test_a_cancel_that_is_only_noted_waits_for_the_last_word(
+async def test_a_cancel_that_is_only_accepted_waits_for_the_end_of_the_run(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     """Many providers note the wish; the model decides, and a run that succeeds after all was paid for."""
@@ -519,14 +517,14 @@ async def test_a_ledger_that_stays_broken_after_the_payment_says_what_to_look_fo
     assert "prediction p1" in result.error.hint
 
 
-async def test_a_bug_after_the_intent_is_a_doubt_and_not_a_failure(
+async def test_a_bug_after_the_intent_needs_a_review_and_is_no_failure(
     studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(studio.context.wire), "send", broken)
-    monkeypatch.setattr("rotoscope.jobs.stages.submit._upload_or_embed", lambda *_: ready())
+    monkeypatch.setattr("rotoscope.jobs.stages.prepare._upload_or_embed", lambda *_: ready())
     result = await ended(studio, words(photo))
     assert result.status == "needs_review"
 
@@ -561,7 +559,7 @@ async def test_a_host_that_is_down_for_a_while_does_not_lose_a_paid_result(
     assert (await ended(studio, words(photo))).status == "succeeded"
 
 
-async def test_a_result_that_cannot_be_brought_home_is_told_with_its_address(
+async def test_a_result_that_cannot_be_kept_here_fails_with_its_address(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     provider.files = {}
@@ -630,7 +628,7 @@ async def test_a_refusal_is_known_to_have_cost_nothing(
     assert json.loads(data)["charged"] is False
 
 
-async def test_the_home_of_jobs_is_its_owners_alone(
+async def test_the_folder_of_the_ledger_is_readable_by_its_owner_alone(
     settings: Settings, provider: Replicate, photo: Path, opened: Open
 ) -> None:
     async with opened(settings, provider) as studio:
@@ -655,7 +653,7 @@ async def test_a_disk_that_is_full_for_a_while_does_not_lose_a_paid_result(
     assert provider.posts == 1
 
 
-async def test_a_run_whose_length_cannot_be_remembered_still_succeeds(
+async def test_a_run_whose_length_cannot_be_recorded_still_succeeds(
     studio: Studio, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_: Any) -> None:
@@ -665,7 +663,7 @@ async def test_a_run_whose_length_cannot_be_remembered_still_succeeds(
     assert (await ended(studio, words(photo))).status == "succeeded"
 
 
-async def test_a_stream_of_events_wakes_the_question_only_at_another_status() -> None:
+async def test_a_stream_of_events_causes_a_poll_only_at_another_status() -> None:
     wake = _StatusWake(anyio.sleep)
     for event in ('{"status": "IN_QUEUE", "queue_position": 2}', '{"status": "IN_QUEUE", "queue_position": 1}', "junk"):
         wake.handle_event(event)

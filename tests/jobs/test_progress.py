@@ -1,4 +1,4 @@
-"""Progress that a person can believe."""
+"""Progress that a user can believe."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ def test_what_the_model_says_counts_more_than_the_clock() -> None:
     assert progress_fraction(0.5, 1000, 10, 0.0) < progress_fraction(None, 1000, 10, 0.0)
 
 
-def test_without_the_models_word_progress_grows_with_time_and_slows_down() -> None:
+def test_without_the_models_own_progress_it_grows_with_time_and_slows_down() -> None:
     steps = [progress_fraction(None, seconds, 100, 0.0) for seconds in range(0, 400, 50)]
     assert steps == sorted(steps)
     gains = [b - a for a, b in pairwise(steps)]
@@ -59,7 +59,7 @@ def test_a_run_that_waits_has_hardly_begun_however_long_it_waits() -> None:
     assert shown[-1] <= 0.1
 
 
-def test_a_wait_that_is_longer_than_usual_is_told_as_a_cold_start_where_the_model_is_known_for_one() -> None:
+def test_a_wait_that_is_longer_than_usual_is_shown_as_a_cold_start_where_the_model_is_known_for_one() -> None:
     early, late = (
         estimate_progress(_job(working_at=None, cold_start_seconds=68), 1000.0 + seconds) for seconds in (2, 20)
     )

@@ -1,4 +1,4 @@
-"""Replies that were lost: what each provider's list can decide, and what a person is told when it cannot."""
+"""Replies that were lost: what each provider's list can decide, and what a review says when it cannot."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -142,7 +142,7 @@ async def test_several_that_can_be_it_are_named_and_none_is_taken(
 
 @pytest.mark.parametrize("wire", list(ASKED))
 @pytest.mark.parametrize(("lists", "says"), [("none", "It is not in"), ("broken", "list could not be read")])
-async def test_what_no_list_can_decide_needs_a_person_who_is_told_what_was_checked_and_how_to_say_it(
+async def test_what_no_list_can_decide_needs_a_review_that_says_what_was_checked_and_how_to_resolve_it(
     opened: Open, settings: Settings, photo: Path, picture: bytes, wire: str, lists: str, says: str
 ) -> None:
     lossy = Lossy(wire, picture)
@@ -263,7 +263,7 @@ async def test_a_process_that_finds_an_intent_waits_for_its_author_then_looks_an
     assert sum(waited) == pytest.approx(ReplyTimeouts().submit + CONNECT_SECONDS + Intervals().post_grace, abs=10)
 
 
-async def test_a_process_that_finds_an_intent_takes_the_id_that_comes_while_it_looks(
+async def test_a_process_that_finds_an_intent_follows_the_id_that_arrives_while_it_looks(
     opened: Open, settings: Settings, photo: Path, picture: bytes, until: Until
 ) -> None:
     """The first one was only slow."""
@@ -287,7 +287,7 @@ async def test_a_process_that_finds_an_intent_takes_the_id_that_comes_while_it_l
     assert "GET /v1/predictions/prediction-0" in lossy.asked
 
 
-async def test_an_id_that_comes_after_the_review_has_begun_ends_it(
+async def test_an_id_that_arrives_after_the_review_has_begun_ends_it(
     opened: Open, settings: Settings, photo: Path, picture: bytes
 ) -> None:
     lossy = Lossy("replicate", picture)
@@ -323,7 +323,7 @@ def resending(environment: dict[str, str], below: str, **more: str) -> Settings:
     return read_settings({**environment, "ROTOSCOPE_RESEND_BELOW_USD": below, **more})
 
 
-async def test_a_small_doubt_ends_by_one_more_request_where_the_operator_says_so(
+async def test_a_cheap_request_without_a_reply_is_sent_once_more_where_the_operator_allows_it(
     opened: Open, environment: dict[str, str], photo: Path, picture: bytes
 ) -> None:
     lossy = Forgetful(picture)
@@ -336,7 +336,7 @@ async def test_a_small_doubt_ends_by_one_more_request_where_the_operator_says_so
     assert spent.charged == 0.004, "booked as possibly twice"
 
 
-async def test_a_doubt_is_never_sent_a_third_time(
+async def test_a_request_without_a_reply_is_never_sent_a_third_time(
     opened: Open, environment: dict[str, str], photo: Path, picture: bytes
 ) -> None:
     lossy = Forgetful(picture, loses=9)
@@ -353,7 +353,7 @@ async def test_a_doubt_is_never_sent_a_third_time(
      ("0.01", {}, "broken"), ("0.01", {}, "portal")],
     ids=["by default", "not below", "beyond the cap", "no list", "no list but a page"],
 )  # fmt: skip
-async def test_otherwise_a_doubt_is_a_persons_to_decide(
+async def test_otherwise_a_request_without_a_reply_is_a_persons_to_decide(
     opened: Open, environment: dict[str, str], photo: Path, picture: bytes, below: str, more: dict[str, str], lists: str
 ) -> None:
     lossy = Forgetful(picture)

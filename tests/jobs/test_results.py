@@ -1,4 +1,4 @@
-"""What a result says of the run at its provider, and by which addresses its files are told."""
+"""What a result says of the run at its provider, and by which addresses its files are shown."""
 
 import io
 import json
@@ -86,7 +86,7 @@ async def test_a_result_names_its_run_what_was_measured_and_its_page(
 @pytest.mark.parametrize(
     "page", ["https://evil.example/p1", "http://gateway.example/p1", "javascript:alert(1)", 7, None]
 )
-async def test_a_page_on_another_host_is_not_told(
+async def test_a_page_on_another_host_is_not_shown(
     opened: Open, live: Settings, scripted: Any, photo: Path, page: Any
 ) -> None:
     scripted.created = (201, {"status": "starting", "urls": {"web": page}})
@@ -118,7 +118,7 @@ async def test_names_and_numbers_of_a_provider_are_bounded_and_cleaned(
     assert all(len(name) <= 60 and "\u202e" not in name for name in result.metrics)
 
 
-async def test_credits_that_are_left_are_told(opened: Open, tmp_path: Path, photo: Path) -> None:
+async def test_credits_that_are_left_are_shown(opened: Open, tmp_path: Path, photo: Path) -> None:
     async def segmind(scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
@@ -139,7 +139,7 @@ async def test_credits_that_are_left_are_told(opened: Open, tmp_path: Path, phot
     assert "remaining_credits" not in result.metrics
 
 
-async def test_a_file_is_told_once_by_the_address_that_opens_while_the_provider_keeps_it(
+async def test_a_file_is_shown_once_by_the_address_that_opens_while_the_provider_keeps_it(
     opened: Open, live: Settings, scripted: Any, photo: Path
 ) -> None:
     now = 1_800_000_000.0
@@ -252,7 +252,7 @@ async def test_a_mask_that_has_the_shape_of_the_upright_photo_stays_as_it_is(
 
 @pytest.mark.parametrize("orientation", [2, 3, 6])
 @pytest.mark.parametrize("as_stored", [True, False])
-async def test_a_photo_with_a_mask_painted_on_it_tells_by_itself_how_it_was_seen(
+async def test_a_photo_with_a_mask_painted_on_it_shows_by_itself_its_orientation(
     opened: Open,
     live: Settings,
     scripted: Any,
@@ -288,7 +288,7 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-async def test_a_film_is_told_by_the_address_that_opens(
+async def test_a_film_is_shown_by_the_address_that_opens(
     opened: Open, live: Settings, scripted: Any, clip: Path
 ) -> None:
     scripted.states = [{"status": "succeeded", "output": f"{HOST}/out.mp4"}]
@@ -342,7 +342,7 @@ async def test_a_dry_run_shows_the_request_that_is_then_sent(opened: Open, live:
         ({"FAL_KEY": "very-secret-key"}, "fal-ai/sam2/image", "upload to fal"),
     ],
 )
-async def test_a_file_that_is_not_uploaded_yet_stands_in_words_and_no_key_is_shown(
+async def test_a_file_that_is_not_uploaded_yet_is_a_placeholder_and_no_key_is_shown(
     opened: Open, tmp_path: Path, photo: Path, environ: dict[str, str], model: str | None, words: str
 ) -> None:
     given: dict[str, Any] = {"points": [{"x": 9, "y": 9}]} if "FAL_KEY" in environ else {"instruction": "the helmet"}
@@ -354,7 +354,7 @@ async def test_a_file_that_is_not_uploaded_yet_stands_in_words_and_no_key_is_sho
     assert f"request: POST {result.planned_request.url}" in text_of(result)
 
 
-async def test_an_address_that_will_be_marked_is_shown_with_its_mark(opened: Open, live: Settings) -> None:
+async def test_an_address_that_will_carry_a_token_is_shown_with_it(opened: Open, live: Settings) -> None:
     async with opened(live, None) as studio:
         result = await ended(studio, SegmentImage(image=PHOTO, instruction="a", dry_run=True))
     assert result.planned_request is not None

@@ -1,4 +1,4 @@
-"""Whose run it is, and how long it is looked for: tokens, odd lists, other clocks, and a person's word."""
+"""Whose run it is, and how long it is looked for: tokens, malformed lists, other clocks, and a person's decision."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -104,7 +104,7 @@ def keyed(opened: Open, on_the_wire: Settings) -> Callable[[Any], AbstractAsyncC
     return partial(opened, on_the_wire)
 
 
-async def test_an_equal_run_made_by_hand_is_named_to_a_person_and_never_taken(keyed: Any, lossy: Lossy) -> None:
+async def test_an_equal_run_made_by_hand_is_suggested_to_a_person_and_never_followed(keyed: Any, lossy: Lossy) -> None:
     dropped = Dropped("replicate", lossy.picture)
     async with keyed(dropped) as studio:
         result = await performed(studio, CAT)
@@ -114,7 +114,7 @@ async def test_an_equal_run_made_by_hand_is_named_to_a_person_and_never_taken(ke
     assert "may be somebody else's: by-hand-0" in result.error.message
 
 
-async def test_an_address_that_was_given_carries_a_mark_by_which_its_run_is_found(keyed: Any, lossy: Lossy) -> None:
+async def test_an_address_that_was_given_carries_a_token_by_which_its_run_is_found(keyed: Any, lossy: Lossy) -> None:
     """Nobody else's run has it, and the host of the picture never sees it."""
     lossy.rows = [("by-hand", {"image": ADDRESS, "instruction": "the cat"})]
     async with keyed(lossy) as studio:
@@ -289,7 +289,7 @@ async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
     assert lossy.posts == 1
 
 
-async def test_who_asks_for_a_job_in_review_has_the_list_looked_into(
+async def test_a_request_for_a_job_in_review_reads_the_list(
     opened: Open, settings: Settings, lossy: Lossy, photo: Path
 ) -> None:
     clock = Clock()
@@ -304,7 +304,7 @@ async def test_who_asks_for_a_job_in_review_has_the_list_looked_into(
     assert lossy.posts == 1
 
 
-async def test_the_search_counts_from_the_request_whoever_has_looked_before(
+async def test_the_search_counts_from_the_request_whichever_process_has_looked_before(
     opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until
 ) -> None:
     """A new process at each call must not begin the search anew, and so never end it."""
@@ -386,7 +386,7 @@ async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(
     assert lossy.looks == looks
 
 
-async def test_a_run_that_the_provider_never_knew_is_asked_about_in_silence_until_it_is_known(
+async def test_a_run_that_the_provider_never_knew_stays_in_review_until_it_is_known(
     opened: Open, settings: Settings, provider: Any, photo: Path, until: Until
 ) -> None:
     """Its job does not go from one state to another at each look."""

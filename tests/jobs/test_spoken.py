@@ -1,4 +1,4 @@
-"""What a provider says: its key goes no further than the wire, and none of its words are in our voice."""
+"""What a provider says: its key goes no further than the wire, and none of its text is shown as ours."""
 
 import base64
 import html
@@ -134,7 +134,7 @@ async def ran(studio: Studio, asked: SegmentImage) -> JobResult | RotoscopeError
 
 @pytest.mark.parametrize("status", [None, 401, 422, 500], ids=["taken", "401", "422", "500"])
 @pytest.mark.parametrize("wire", KEYS)
-async def test_a_key_that_a_provider_repeats_in_any_spelling_is_kept_and_told_nowhere(
+async def test_a_key_that_a_provider_repeats_in_any_spelling_is_stored_and_shown_nowhere(
     opened: Open, environment: dict[str, str], sandbox: Sandbox, photo: Path, wire: str, status: int | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -182,7 +182,7 @@ async def test_a_real_provider_does_not_speak_in_our_voice(
         assert words not in result.model_dump_json()
 
 
-async def test_the_words_of_a_run_that_failed_are_quoted_as_the_providers_and_hide_nothing(
+async def test_the_message_of_a_run_that_failed_is_quoted_as_the_providers_and_hides_nothing(
     opened: Open, environment: dict[str, str], provider: Replicate, photo: Path
 ) -> None:
     provider.states = [{"status": "failed", "error": HOSTILE + "y" * 100_000}]
@@ -194,7 +194,7 @@ async def test_the_words_of_a_run_that_failed_are_quoted_as_the_providers_and_hi
     assert len(result.error.message) < 3_000
 
 
-async def test_files_that_are_too_large_together_are_left_where_they_are_and_told(
+async def test_files_that_are_too_large_together_are_left_where_they_are_with_a_warning(
     opened: Open, environment: dict[str, str], provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mask = provider.files["/out.png"]

@@ -1,4 +1,4 @@
-"""A cancel and a deadline are wishes: the run is watched to its end, and its end is the provider's word."""
+"""A cancel and a deadline are requests: the run is watched until the provider says that it has ended."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ def away(begin: float, end: float) -> object:
     ],
     ids=["404", "409", "401", "403", "400", "503", "500", "429", "unreachable", "lost"],
 )  # fmt: skip
-def test_a_cancel_that_is_not_taken_ends_nothing_and_the_result_is_kept(scene: Scene, answer: object) -> None:
+def test_a_cancel_that_is_not_accepted_ends_nothing_and_the_result_is_kept(scene: Scene, answer: object) -> None:
     scene.provider.ends, scene.provider.on_cancel = 120.0, lambda _: answer
     process = scene.process()
     job_id = scene.begin(process)
@@ -50,7 +50,7 @@ def test_a_cancel_that_is_not_taken_ends_nothing_and_the_result_is_kept(scene: S
     assert pauses == sorted(pauses) or max(pauses) <= 60
 
 
-def test_a_cancel_is_told_again_until_it_is_taken(scene: Scene) -> None:
+def test_a_cancel_is_sent_again_until_it_is_accepted(scene: Scene) -> None:
     scene.provider.ends = 500.0
     scene.provider.on_cancel = lambda now: reply(404) if now < 60 else None
     process = scene.process()
@@ -63,7 +63,7 @@ def test_a_cancel_is_told_again_until_it_is_taken(scene: Scene) -> None:
     assert scene.time.now < 140
 
 
-def test_a_cancel_that_was_taken_and_does_not_stop_the_run_is_watched_to_its_end(scene: Scene) -> None:
+def test_a_run_that_an_accepted_cancel_does_not_stop_is_watched_to_its_end(scene: Scene) -> None:
     scene.provider.ends, scene.provider.stops = 400.0, False
     process = scene.process()
     job_id = scene.begin(process)
@@ -82,10 +82,10 @@ def test_a_cancelled_run_that_fails_has_failed(scene: Scene) -> None:
     scene.cancel(process, job_id)
     job = scene.run(process, job_id, 600)
     assert job.state == "failed"
-    assert (job.error or {})["code"] == "prediction_failed"
+    assert job.error_code == "prediction_failed"
 
 
-def test_the_answer_to_a_cancel_may_be_the_last_word_where_questions_fail(scene: Scene) -> None:
+def test_the_answer_to_a_cancel_may_show_the_end_where_polls_fail(scene: Scene) -> None:
     scene.provider.ends, scene.provider.on_ask = 400.0, lambda now: reply(503) if now > 5 else None
     process = scene.process()
     job_id = scene.begin(process)
@@ -120,7 +120,7 @@ def test_a_network_that_is_away_past_the_deadline_ends_nothing(scene: Scene, hou
     assert scene.run(process, job_id, 700).state == "succeeded"
 
 
-def test_a_run_that_cannot_be_asked_about_until_its_result_is_surely_gone_has_failed_and_can_be_taken_up(
+def test_a_run_that_cannot_be_polled_until_its_result_is_surely_gone_has_failed_and_can_be_resumed(
     scene: Scene,
 ) -> None:
     scene.provider.on_ask = scene.provider.on_cancel = away(10, 3 * 3600)  # type: ignore[assignment]
@@ -128,17 +128,17 @@ def test_a_run_that_cannot_be_asked_about_until_its_result_is_surely_gone_has_fa
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 2 * 3600)
     assert job.state == "failed"
-    assert (job.error or {})["code"] == "timeout"
+    assert job.error_code == "timeout"
     assert DEADLINE + KEPT <= scene.time.now <= DEADLINE + KEPT + 400
     assert "stop" not in job.message
-    assert "jobs resume" in (job.error or {})["hint"]
+    assert "jobs resume" in (job.error.hint if job.error else "")
     scene.time.run(2 * 3600)
     process.call(lambda: process.context.ledger.resume(job_id, "local"))
     assert scene.run(process, job_id, 120).state == "succeeded"
     assert scene.provider.posts == 1
 
 
-def test_a_run_that_takes_too_long_is_told_to_stop_and_its_end_is_awaited(scene: Scene) -> None:
+def test_a_run_that_takes_too_long_is_cancelled_and_its_end_is_awaited(scene: Scene) -> None:
     scene.provider.ends = 10_000.0
     scene.provider.on_cancel = lambda now: reply(409) if now < 900 else None
     process = scene.process()
@@ -149,7 +149,7 @@ def test_a_run_that_takes_too_long_is_told_to_stop_and_its_end_is_awaited(scene:
     assert "takes longer than 600 seconds" in job.message
     assert "not confirmed" in job.message
     job = scene.run(process, job_id, 600)
-    assert (job.state, (job.error or {})["code"]) == ("failed", "timeout")
+    assert (job.state, job.error_code) == ("failed", "timeout")
     assert "has stopped" in job.message
     assert job.charge.is_charged is True
 
@@ -163,7 +163,7 @@ def test_a_run_that_outlives_its_deadline_and_succeeds_has_succeeded(scene: Scen
 
 
 @pytest.mark.parametrize("ahead", [3600.0, 86_400.0, -3600.0])
-def test_a_host_with_another_clock_takes_a_healthy_run_up_and_cancels_nothing(scene: Scene, ahead: float) -> None:
+def test_a_host_with_another_clock_claims_a_healthy_run_and_cancels_nothing(scene: Scene, ahead: float) -> None:
     scene.provider.ends = 300.0
     first = scene.process()
     job_id = scene.begin(first)
@@ -220,13 +220,13 @@ def test_a_status_that_is_not_found_for_a_while_in_the_middle_of_a_run_ends_noth
     assert scene.run(process, job_id, 1000).state == "succeeded"
 
 
-def test_what_was_never_found_is_a_doubt_with_its_ticket(scene: Scene) -> None:
+def test_a_run_that_was_never_found_needs_a_review_and_keeps_its_ticket(scene: Scene) -> None:
     scene.provider.on_ask = lambda _: reply(404)
     process = scene.process()
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 600)
-    assert (job.state, (job.error or {})["code"]) == ("needs_review", "submit_unknown")
-    assert "p1" in (job.error or {})["hint"]
+    assert (job.state, job.error_code) == ("needs_review", "submit_unknown")
+    assert "p1" in (job.error.hint if job.error else "")
     assert job.accepted is not None
     assert job.next_at is not None
 
@@ -241,12 +241,12 @@ def test_not_found_is_believed_when_the_providers_own_time_is_over_also_over_res
         scene.time.run(1)
         process = scene.process()
     job = scene.run(process, job_id, DEADLINE + KEPT)
-    assert (job.state, (job.error or {})["code"]) == ("failed", "output_expired")
-    assert "jobs resume" in (job.error or {})["hint"]
+    assert (job.state, job.error_code) == ("failed", "output_expired")
+    assert "jobs resume" in (job.error.hint if job.error else "")
     assert DEADLINE + KEPT - 10 <= scene.time.now <= DEADLINE + KEPT + 2000
 
 
-def test_progress_does_not_go_mad_when_the_clock_jumps(scene: Scene) -> None:
+def test_progress_stays_believable_when_the_clock_jumps(scene: Scene) -> None:
     scene.provider.ends = 500.0
     jump = [0.0]
     process = scene.process(wall=lambda: EPOCH + scene.time.now + jump[0])
@@ -262,7 +262,7 @@ def test_progress_does_not_go_mad_when_the_clock_jumps(scene: Scene) -> None:
     assert scene.result(process, job_id).elapsed_seconds >= 0
 
 
-def test_a_key_that_is_refused_gives_the_job_to_who_has_a_good_one(scene: Scene) -> None:
+def test_a_key_that_is_refused_gives_the_job_to_a_process_with_a_good_one(scene: Scene) -> None:
     scene.provider.ends, key = 60.0, {"good": True}
     first = scene.process(key=key)
     job_id = scene.begin(first)

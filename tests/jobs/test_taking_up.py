@@ -1,4 +1,4 @@
-"""Through the studio: what has gone is put back when somebody asks, and what a fault has stopped goes on at a start."""
+"""Through the studio: missing files are restored on request, and what a fault has stopped is resumed at a start."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def emptied(settings: Settings) -> None:
             file.unlink()
 
 
-async def test_who_asks_for_a_result_whose_files_have_gone_gets_them_back(
+async def test_a_request_for_a_result_whose_files_have_gone_restores_them(
     studio: Studio, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     first = await asked(studio, photo)
@@ -54,7 +54,7 @@ async def test_who_asks_for_a_result_whose_files_have_gone_gets_them_back(
     assert provider.posts == 1
 
 
-async def test_an_equal_request_that_joins_gets_the_files_back_too(
+async def test_an_equal_request_that_joins_restores_the_files_too(
     studio: Studio, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     first = await asked(studio, photo)
@@ -65,7 +65,7 @@ async def test_an_equal_request_that_joins_gets_the_files_back_too(
     assert provider.posts == 1
 
 
-async def test_a_question_with_no_time_is_answered_with_the_names_of_what_is_missing(
+async def test_a_request_without_time_is_answered_with_the_names_of_the_missing_files(
     studio: Studio, settings: Settings, provider: Replicate, photo: Path
 ) -> None:
     first = await asked(studio, photo)
@@ -78,7 +78,7 @@ async def test_a_question_with_no_time_is_answered_with_the_names_of_what_is_mis
 
 
 @pytest.mark.parametrize("state", ["needs_review", "failed"])
-async def test_what_a_fault_has_stopped_goes_on_when_a_process_begins(
+async def test_a_job_that_a_fault_has_stopped_is_resumed_when_a_process_starts(
     opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     """An older version called it failed."""
@@ -103,7 +103,7 @@ async def test_what_a_fault_has_stopped_goes_on_when_a_process_begins(
     assert provider.posts == 1
 
 
-async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_honestly(
+async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_says_so(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
     answer = provider.answer

@@ -134,7 +134,7 @@ async def test_every_medium_of_a_request_is_uploaded_and_in_its_place(
     assert provider.asked.count("POST /v1/files") == 2
 
 
-async def test_a_masked_edit_sends_what_the_model_wants_and_says_what_it_chose(
+async def test_a_masked_edit_sends_what_the_model_takes_and_warns_of_what_was_chosen(
     studio: Studio, provider: Any, video: Path, home: Path
 ) -> None:
     result = await done(studio, edit(video, mask(home / "m.png"), speed_mode="fastest", seed=7))
@@ -171,9 +171,7 @@ async def kept_mask(studio: Studio, arguments: EditVideoWithMask) -> tuple[Image
     return Image.open(path), result
 
 
-async def test_a_mask_that_is_off_by_a_pixel_is_resized_and_that_is_said(
-    studio: Studio, video: Path, home: Path
-) -> None:
+async def test_a_mask_that_is_off_by_a_pixel_is_resized_with_a_warning(studio: Studio, video: Path, home: Path) -> None:
     given = mask(home / "m.png", (WIDTH - 1, HEIGHT))
     image, result = await kept_mask(studio, edit(video, given, dry_run=True))
     assert image.size == (WIDTH, HEIGHT)
@@ -353,7 +351,7 @@ async def test_a_result_that_is_wrapped_in_a_list_is_a_result(studio: Studio, pr
     assert (await done(studio, GenerateVideo(prompt="a"))).status == "succeeded"
 
 
-async def test_an_output_that_is_not_understood_is_told_with_the_addresses_in_it(studio: Studio, provider: Any) -> None:
+async def test_an_output_that_is_not_understood_fails_with_the_addresses_in_it(studio: Studio, provider: Any) -> None:
     provider.states = [{"status": "succeeded", "output": {"clip": {"link": "https://elsewhere.example/out.mp4"}}}]
     result = await done(studio, GenerateVideo(prompt="a"))
     assert result.error is not None
@@ -380,7 +378,7 @@ async def test_a_result_in_another_wrapping_is_a_result_with_a_warning(
 
 
 @pytest.mark.parametrize("address", ["http://sandbox.example/out.mp4", "https://nowhere.example/out.mp4"])
-async def test_a_result_at_an_address_that_is_not_dialled_is_told_with_it(
+async def test_a_result_at_an_address_that_is_not_connected_to_fails_with_that_address(
     studio: Studio, provider: Any, address: str
 ) -> None:
     provider.states = [{"status": "succeeded", "output": address}]
@@ -447,7 +445,7 @@ async def test_sounds_that_are_padded_by_their_codec_may_fill_the_limit(
     assert (await done(studio, parse_arguments(GenerateVideo, asked))).planned_input is not None
 
 
-async def test_a_cancel_is_heard_while_files_are_brought_to_the_provider(
+async def test_a_cancel_takes_effect_while_files_are_uploaded(
     studio: Studio, provider: Any, video: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploading = anyio.Event()
@@ -457,7 +455,7 @@ async def test_a_cancel_is_heard_while_files_are_brought_to_the_provider(
         await anyio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr("rotoscope.jobs.stages.submit._upload_or_embed", forever)
+    monkeypatch.setattr("rotoscope.jobs.stages.prepare._upload_or_embed", forever)
     job = await begun(studio, edit(video, mask(home / "m.png")))
     with anyio.fail_after(10):
         await uploading.wait()
@@ -568,7 +566,7 @@ async def test_a_mask_is_read_by_its_colours_through_the_whole_way(studio: Studi
         assert not any("ground" in warning for warning in warnings), name
 
 
-async def test_a_mask_that_selects_the_ground_is_told_of(studio: Studio, video: Path, home: Path) -> None:
+async def test_a_mask_that_selects_the_background_is_warned_of(studio: Studio, video: Path, home: Path) -> None:
     Image.eval(drawn(home), lambda value: 255 - value).save(home / "m.png")
     most, warnings = await shares(studio, video, home / "m.png")
     assert most == pytest.approx(1 - SQUARE, abs=1e-5)
@@ -578,7 +576,7 @@ async def test_a_mask_that_selects_the_ground_is_told_of(studio: Studio, video: 
     assert "invert" in told
 
 
-async def test_a_mask_taken_from_transparency_is_told_with_its_side_and_share(
+async def test_a_mask_taken_from_transparency_is_reported_with_its_side_and_share(
     studio: Studio, video: Path, home: Path
 ) -> None:
     cut_out = Image.effect_noise((WIDTH, HEIGHT), 90).convert("RGBA")
@@ -600,7 +598,7 @@ async def test_a_mask_whose_white_is_transparent_is_refused_by_name(
     assert provider.asked == []
 
 
-async def test_a_mask_film_tells_the_least_and_the_most_of_the_frames_that_are_used(
+async def test_a_mask_film_reports_the_least_and_the_most_of_the_frames_that_are_used(
     studio: Studio, video: Path, home: Path
 ) -> None:
     longer = clip(home / "mask.mp4", frames=FRAMES + 20, black_until=5)
@@ -611,7 +609,7 @@ async def test_a_mask_film_tells_the_least_and_the_most_of_the_frames_that_are_u
     assert result.mask_selects.frames == FRAMES
 
 
-async def test_a_finished_edit_tells_how_much_its_mask_selects(
+async def test_a_finished_edit_reports_how_much_its_mask_selects(
     studio: Studio, provider: Any, video: Path, home: Path
 ) -> None:
     drawn(home).save(home / "m.png")
@@ -621,9 +619,7 @@ async def test_a_finished_edit_tells_how_much_its_mask_selects(
     assert result.mask_selects.most == SQUARE
 
 
-async def test_what_a_mask_selects_is_unknown_where_nobody_has_read_it(
-    home: Path, tmp_path: Path, opened: Open
-) -> None:
+async def test_what_a_mask_selects_is_unknown_where_it_was_not_read(home: Path, tmp_path: Path, opened: Open) -> None:
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
     async with opened(read_settings(environ), None) as studio:
         asked = edit("https://films.example/a.mp4", "https://films.example/m.mp4", dry_run=True)

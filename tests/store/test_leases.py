@@ -8,7 +8,7 @@ import pytest
 from store_database import StoreDatabase
 
 from rotoscope.jobs.progress import estimate_progress
-from rotoscope.store.job_data import JobPlan
+from rotoscope.store.job_data import ErrorRecord, JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.openings import SANDBOX_KEY
@@ -142,7 +142,7 @@ async def reviewed(ledger: Ledger, process: Process, clock: Clock) -> tuple[Job,
     leases = process("b")
     second = await taken(leases, first)
     assert not (await ledger.commit_intent(second, "digest")).is_new
-    error = {"code": "submit_unknown", "message": "Nobody knows.", "hint": "Look."}
+    error = ErrorRecord("submit_unknown", "Nobody knows.", "Look.")
     return await ledger.advance(second, Patch(state="needs_review", error=error)), leases
 
 
@@ -300,7 +300,7 @@ async def test_a_clean_end_gives_everything_back_and_the_next_one_takes_it_at_on
 async def test_giving_back_touches_no_job_that_has_ended_or_is_anothers(ledger: Ledger, process: Process) -> None:
     first, second = process("a"), process("b")
     done = await taken(first, await new(ledger))
-    done = await ledger.advance(done, Patch(state="failed", error={"code": "x", "message": "y"}))
+    done = await ledger.advance(done, Patch(state="failed", error=ErrorRecord("x", "y")))
     foreign = await taken(second, await new(ledger))
     await first.release_all()
     assert await ledger.job(done.id, "local") == done

@@ -6,7 +6,7 @@ from store_database import StoreDatabase
 
 from rotoscope.errors import UnknownJob
 from rotoscope.providers.states import Ticket
-from rotoscope.store.job_data import AcceptedRun, JobPlan
+from rotoscope.store.job_data import AcceptedRun, ErrorRecord, JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
@@ -104,7 +104,7 @@ async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, databas
 
 async def test_a_final_job_is_not_changed_any_more(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    done = await ledger.advance(job, Patch(state="failed", error={"code": "x", "message": "y"}))
+    done = await ledger.advance(job, Patch(state="failed", error=ErrorRecord("x", "y")))
     assert done.finished_at == Clock.now
     with pytest.raises(LostLease):
         await ledger.advance(done, Patch(state="succeeded"))

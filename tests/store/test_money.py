@@ -16,7 +16,7 @@ from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
 from rotoscope.settings import Settings, read_settings
-from rotoscope.store.job_data import JobPlan, run_cost
+from rotoscope.store.job_data import ErrorRecord, JobPlan, run_cost
 from rotoscope.store.job_json import read_job_data
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
@@ -66,7 +66,7 @@ async def sent(ledger: Ledger, job: Job) -> Job:
 
 async def ended(ledger: Ledger, job: Job, ending: Settlement | None, state: Any = "failed") -> None:
     claimed = await sent(ledger, job)
-    await ledger.advance(claimed, Patch(state=state, error={"code": "x", "message": "y"}, settlement=ending))
+    await ledger.advance(claimed, Patch(state=state, error=ErrorRecord("x", "y"), settlement=ending))
 
 
 async def test_a_run_that_is_dearer_than_the_cap_for_one_call_is_refused_in_words(ledger: Ledger) -> None:

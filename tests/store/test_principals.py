@@ -8,7 +8,7 @@ import pytest
 from store_database import StoreDatabase
 
 from rotoscope.errors import InvalidInput, OverBudget, UnknownJob
-from rotoscope.store.job_data import JobPlan
+from rotoscope.store.job_data import ErrorRecord, JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import Caps
@@ -35,7 +35,7 @@ VERBS: dict[str, Verb] = {
     "resolve_review": lambda ledger, job_id, principal: ledger.resolve_review(job_id, principal, "p2"),
     "end_review": lambda ledger, job_id, principal: ledger.end_review(job_id, principal),
     "update_review_error": lambda ledger, job_id, principal: ledger.update_review_error(
-        job_id, principal, {"code": "x", "message": "y"}
+        job_id, principal, ErrorRecord("x", "y", "z")
     ),
     "request_cancel": lambda ledger, job_id, principal: ledger.request_cancel(job_id, principal),
     "outputs": lambda ledger, job_id, principal: ledger.outputs(job_id, principal),
@@ -72,7 +72,7 @@ async def job_in(ledger: Ledger, state: Any) -> Job:
     job = await Leases(ledger._database, lambda: 1_000_000.0, driver, Intervals()).claim(opened.id)
     assert job is not None
     await ledger.commit_intent(job, "digest")
-    error = {"code": "timeout", "message": "late"}
+    error = ErrorRecord("timeout", "late", "look")
     job = await ledger.advance(job, Patch(state=state, stage="watch", outputs=(OUTPUT,), error=error))
     await ledger.mark_delivered(job.id, OWNER)
     return job

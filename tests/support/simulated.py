@@ -20,10 +20,10 @@ import anyio.to_thread
 import pytest
 from decoding import InThread
 
+from rotoscope.jobs.concurrency import JobNotifier
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.lifecycle import run_job
-from rotoscope.jobs.notifier import JobNotifier
 from rotoscope.jobs.review import Review
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog

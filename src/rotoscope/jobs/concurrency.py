@@ -1,11 +1,11 @@
-"""Doing one thing beside another, with the errors of the one coming out as they are."""
+"""Waiting for one thing beside another: two tasks side by side, an event that ends a task, and who waits for a job."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
 
-__all__ = ["cancel_on", "run_with_background"]
+__all__ = ["JobNotifier", "cancel_on", "run_with_background"]
 
 Answer = TypeVar("Answer")
 
@@ -13,9 +13,9 @@ Answer = TypeVar("Answer")
 async def run_with_background(
     work: Callable[[], Awaitable[Answer]], background: Callable[[], Coroutine[Any, Any, None]]
 ) -> Answer:
-    """Do work while something else goes on, which ends with it; if that fails, the work is dropped.
+    """Run work, and a background task that is cancelled when the work ends; if the background fails, the work is too.
 
-    A task group would wrap what either raises in a group; here it comes out as it was raised.
+    A task group would wrap an exception of either in an exception group; here it is raised as it is.
     """
     answers: list[Answer] = []
     errors: list[Exception] = []
@@ -40,7 +40,7 @@ async def run_with_background(
 
 
 async def cancel_on(stop: anyio.Event, work: Callable[[], Awaitable[Answer]], error: Exception) -> Answer:
-    """Do work, but drop it as soon as an event is set.
+    """Run work, and cancel it as soon as an event is set.
 
     Raises:
         error: the event came first.
@@ -57,3 +57,51 @@ async def cancel_on(stop: anyio.Event, work: Callable[[], Awaitable[Answer]], er
         raise error
 
     return await run_with_background(run_in_scope, cancel_when_set)
+
+
+class JobNotifier:
+    """Wakes those in this process that wait for a job to change. It never says what has changed: read the ledger.
+
+    There is one event a job, replaced at each change. Take the event before you read the ledger, then wait for it: so
+    a change between the two is not lost.
+    """
+
+    def __init__(self) -> None:
+        self._events: dict[str, anyio.Event] = {}
+        self._ends: dict[str, anyio.Event] = {}
+        self._listeners: dict[object, Callable[[str], None]] = {}
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether anybody waits for a job."""
+        return bool(self._events or self._ends)
+
+    def next_change(self, job_id: str) -> anyio.Event:
+        """The event that is set at the next change of a job."""
+        return self._events.setdefault(job_id, anyio.Event())
+
+    def end_event(self, job_id: str) -> anyio.Event:
+        """The event that is set when a job may have become final; changes before that do not set it."""
+        return self._ends.setdefault(job_id, anyio.Event())
+
+    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call a listener with the id of every job that changes; what is returned ends the subscription.
+
+        The listener must neither wait nor raise. An id may come more often than its job changes.
+        """
+        token = object()
+        self._listeners[token] = listener
+
+        def unsubscribe() -> None:
+            self._listeners.pop(token, None)
+
+        return unsubscribe
+
+    def notify_change(self, job_id: str, *, final: bool = True) -> None:
+        """Wake everybody that waits for a change of this job, and with `final` also those that wait for its end."""
+        for events in (self._events, self._ends) if final else (self._events,):
+            event = events.pop(job_id, None)
+            if event is not None:
+                event.set()
+        for listener in list(self._listeners.values()):
+            listener(job_id)

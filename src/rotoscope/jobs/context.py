@@ -1,4 +1,4 @@
-"""The rooms that a job goes through, in one record that is handed down to its stages."""
+"""What every stage is given: the parts that it works with in one record, and the guard of its lease."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -8,7 +8,7 @@ from typing import TypeVar
 import anyio
 
 from rotoscope.errors import ProviderError, StorageFailed
-from rotoscope.jobs.notifier import JobNotifier
+from rotoscope.jobs.concurrency import JobNotifier
 from rotoscope.media.decoders import DecodeRunner
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
@@ -20,15 +20,48 @@ from rotoscope.providers.polling import PollSlot, ProviderPacers
 from rotoscope.providers.runner import Runner
 from rotoscope.providers.states import Prediction, Ticket, Waiting
 from rotoscope.store.job_data import Charge, apply_changes, run_cost
-from rotoscope.store.ledger import Ledger
+from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.money import ResendPolicy, settlement
-from rotoscope.store.records import ENDED_STATES, Job, Patch
+from rotoscope.store.records import ENDED_STATES, Job, Patch, Submission
 from rotoscope.store.timing import Intervals
 
-__all__ = ["JobContext"]
+__all__ = ["CancelRequested", "JobContext", "LeaseGuard", "runner_without_recorder"]
 
-_RETRY_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds
 Answer = TypeVar("Answer")
+
+
+class CancelRequested(Exception):
+    """The job is to be cancelled, and nothing was sent for it."""
+
+
+@dataclass(slots=True)
+class LeaseGuard:
+    """Shows a driver whether its job is still its own, and whether to cancel it.
+
+    The guard only says what is certain: while `is_held`, no other process can have claimed the job. A process that was
+    suspended, or a machine that slept, finds `is_held` false before it does anything that pays. Writes need no guard:
+    the ledger refuses every one that is not made under the newest fence.
+
+    Attributes:
+        safe_until: until when the lease has certainly not run out, in seconds of the monotonic clock: the start of the
+            last renewal, not its end, plus the length of a lease.
+        stop: set when the job is to be cancelled.
+        cancel_scope: cancelled when the job is no longer this process's; it ends the driver.
+        started_at: when this process began to drive the job, in seconds of the monotonic clock.
+        key_refused: set by the driver when the provider did not accept our key; then this process leaves the job to
+            others for a while.
+    """
+
+    safe_until: float
+    stop: anyio.Event = field(default_factory=anyio.Event)
+    cancel_scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    started_at: float = 0.0
+    key_refused: bool = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lease has certainly not run out. Asked right before the paying request is sent."""
+        return anyio.current_time() < self.safe_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +72,9 @@ class JobContext:
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
         decoders: decodes media, out of this process.
-        pacers: how often each provider is asked, all jobs of this process together.
+        pacers: how often each provider is asked, by all jobs of this process together.
         resend_policy: when a request that may have been accepted is sent once more.
-        clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
+        clock_offsets: each provider's clock minus ours, in seconds, by its latest reply.
     """
 
     ledger: Ledger
@@ -73,7 +106,7 @@ class JobContext:
         sleep: Callable[[float], Awaitable[None]],
         report_miss: Callable[[ProviderError], Awaitable[None]] | None = None,
     ) -> Runner:
-        """The runner that speaks to a job's provider."""
+        """A runner that speaks to a job's provider, and calls `record` with every state that it reads."""
 
         async def send(call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
             return await self.send(job.provider, call, before_send, pays=pays)
@@ -81,7 +114,7 @@ class JobContext:
         return Runner(self.dialects[job.provider], send, record, sleep, report_miss)
 
     def poll_slot(self, job: Job, ticket: Ticket) -> AbstractContextManager[PollSlot]:
-        """Follow a job's prediction beside all others: the seat makes its pauses."""
+        """A place among all runs that are polled at a job's provider; it plans the pauses between polls."""
         accepted = job.accepted.at if job.accepted is not None else None
         since = self.clock() if accepted is None else accepted
         return self.pacers.for_provider(job.provider).join(
@@ -91,34 +124,54 @@ class JobContext:
     async def send(
         self, provider: str, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False
     ) -> Reply:
-        """Send one request. A question waits for its turn, if the provider's list has not answered it already.
+        """Send one request. A GET waits for its turn, unless the provider's list has just answered it.
 
-        What pays, stops or uploads is counted and never kept waiting.
+        What pays, cancels or uploads is counted for the rate, and never kept waiting.
+
+        Args:
+            provider: its name.
+            call: the request.
+            before_send: called right before the first byte is sent; when it raises, nothing is sent.
+            pays: whether the request costs money.
         """
         known = self.pacers.for_provider(provider).take_status_reply(call)
         if known is not None:
             return known
         await self.wait_for_turn(provider, can_wait=call.method == "GET")
         reply = await self.wire.send(provider, call, before_send, pays=pays)
-        told = http_date(reply.headers.get("date", ""))
-        if told is not None:
-            self.clock_offsets[provider] = told.timestamp() - self.clock()
+        date = http_date(reply.headers.get("date", ""))
+        if date is not None:
+            self.clock_offsets[provider] = date.timestamp() - self.clock()
         return reply
 
     async def wait_for_turn(self, provider: str, *, can_wait: bool = True) -> None:
-        """Wait for the turn of a question to a provider, or only count what cannot wait."""
+        """Wait for the turn of a request to a provider, or only count one that cannot wait."""
         limiter = self.pacers.for_provider(provider).limiter
         if can_wait:
             await limiter.wait_turn(self.sleep)
         else:
             limiter.count_request()
 
+    async def read_intent(self, job: Job) -> Submission | None:
+        """The intent to pay of a job; None proves that its paying request was not sent, or was certainly refused.
+
+        Raises:
+            LostLease: the ledger cannot be read, so nothing is decided: the job is left as it is, and the process that
+                drives it next reads the intent.
+        """
+        try:
+            return await self.ledger.submission(job.id, job.principal)
+        except StorageFailed as error:
+            raise LostLease(job.id) from error
+
     async def advance(self, job: Job, patch: Patch) -> Job:
-        """Write what a stage found, then wake who waits: the ledger always knows first.
+        """Write what a stage found, with how the job's money is settled if it ends; then wake those that wait for it.
+
+        The write is finished also when this task is cancelled meanwhile.
 
         Raises:
             LostLease: the job is no longer ours.
-            StorageFailed: the ledger cannot be written, and could not for a while.
+            StorageFailed: the ledger could not be written, after several tries.
         """
         if patch.state in ENDED_STATES:
             cost = run_cost(apply_changes(job, patch))
@@ -132,18 +185,27 @@ class JobContext:
     async def write_with_retries(
         self, write: Callable[[], Awaitable[Answer]], more_pauses: Sequence[float] = ()
     ) -> Answer:
-        """Write what may have been paid for: a disk that is full or locked for a moment must not lose it.
+        """Write what may have been paid for; a disk that is full or locked for a moment must not lose it.
 
         Args:
-            write: what to do.
-            more_pauses: further pauses, in seconds, for what is worth them.
+            write: writes, and may be repeated.
+            more_pauses: further pauses between tries, in seconds.
 
         Raises:
-            StorageFailed: it still could not be written after several tries.
+            StorageFailed: it still could not be written after all tries.
         """
-        for seconds in (*_RETRY_PAUSES, *more_pauses):
+        for seconds in (*self.intervals.storage_pauses, *more_pauses):
             try:
                 return await write()
             except StorageFailed:
                 await self.sleep(seconds)
         return await write()
+
+
+def runner_without_recorder(context: JobContext, job: Job) -> Runner:
+    """A runner that records no state: the caller writes what comes of it."""
+    return context.runner(job, _ignore_state, context.sleep)
+
+
+async def _ignore_state(_: Prediction) -> None:
+    """The caller writes the state."""

@@ -1,60 +1,42 @@
-"""The dispatcher: decides when and where a job is driven. Here: in this process, under leases on a shared ledger."""
+"""The dispatcher decides when and where a job is driven: here in this process, under leases on a shared ledger.
+
+A lease is time in the ledger until which no other process claims the job. This process renews all of its leases at each
+heartbeat, reads with the same statement which of its jobs are to be cancelled, and ends the drivers of those that are
+no longer its own. It claims jobs that are queued, and jobs whose owner has let the lease run out.
+"""
 
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 
 import anyio
 import anyio.abc
 
 from rotoscope.errors import RotoscopeError, StorageFailed
-from rotoscope.jobs.notifier import JobNotifier
+from rotoscope.jobs.concurrency import JobNotifier
+from rotoscope.jobs.context import LeaseGuard
 from rotoscope.store.leases import Leases
 from rotoscope.store.records import Job
 from rotoscope.store.timing import Intervals
 
-__all__ = ["Dispatcher", "LeaseGuard"]
+__all__ = ["Dispatcher"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class LeaseGuard:
-    """What a driver holds of its job.
-
-    Attributes:
-        stop: set when the job is to be cancelled.
-        safe_until: the moment (seconds of the monotonic clock) at which the lease has surely not run out yet.
-        cancel_scope: ends the driver when the job is no longer this process's.
-        key_refused: set by the driver when the provider did not accept our key: the job is left to others for a while.
-    """
-
-    safe_until: float
-    stop: anyio.Event = field(default_factory=anyio.Event)
-    cancel_scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    started_at: float = 0.0
-    key_refused: bool = False
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the lease has surely not run out: a process that was stopped for a while must ask before it pays."""
-        return anyio.current_time() < self.safe_until
 
 
 RunJob = Callable[[Job, LeaseGuard], Awaitable[None]]
 
 
 class Dispatcher:
-    """Drives jobs in a task group that outlives every request, and takes over those that nobody drives.
+    """Drives jobs in a task group that outlives every request, and claims those that no process drives.
 
     Args:
         tasks: the task group; it belongs to the process, so a client that goes away stops nothing.
         run_job: drives a claimed job to its end.
         leases: which jobs are this process's.
-        notifier: is told of what other processes change.
+        notifier: wakes those that wait, also for what other processes change.
         intervals: how often to look.
-        review: looks for what became of jobs that nobody drives because a person must decide.
+        review: looks for the runs of jobs that wait for a review.
     """
 
     def __init__(
@@ -80,21 +62,21 @@ class Dispatcher:
         self._clock_trust_at = 0.0
 
     def start(self, job_id: str) -> None:
-        """Begin to drive a new job, if its provider has room; otherwise its turn comes."""
+        """Begin to drive a new job, if its provider takes one more run now; otherwise it is claimed later."""
         self._tasks.start_soon(self._claim, job_id)
 
     async def request_takeover(self, job_id: str) -> float | None:
-        """Take a job over, if nobody drives it and its provider has room; it may take a moment.
+        """Have a job claimed, if no process drives it and its provider takes one more run; it may take a moment.
 
         Returns:
             For how many seconds it has been driven here; None when it is not, and will not be.
         """
-        grip = self._guards.get(job_id)
-        if grip is not None:
-            return anyio.current_time() - grip.started_at
+        guard = self._guards.get(job_id)
+        if guard is not None:
+            return anyio.current_time() - guard.started_at
         if not await self._leases.can_claim(job_id):
             return None
-        self._change.set()  # `run` takes it: what is claimed must not hang on a request that may go away
+        self._change.set()  # `run` claims it: a driver must not be a child of a request, which may be cancelled
         return 0.0
 
     def stop(self, job_id: str) -> None:
@@ -102,11 +84,11 @@ class Dispatcher:
         if job_id in self._guards:
             self._guards[job_id].stop.set()
         else:
-            # It may be on its way here at this very moment: its claim was written before the wish, and read before it.
+            # It may be claimed at this very moment, by a statement that ran before the cancel was written: read again.
             self._last_read = (-1, self._last_read[1])
 
     async def run(self) -> None:
-        """Beat, look and listen, until cancelled."""
+        """Renew leases, claim jobs and read what other processes have changed, until cancelled."""
         beat_at = look_at = listen_at = review_at = anyio.current_time()
         while True:
             now = anyio.current_time()
@@ -120,18 +102,18 @@ class Dispatcher:
                 review_at = now + self._intervals.poll
                 self._start_review()
             if now >= listen_at:
-                # Every job stirs this loop several times: what others write is worth a question only now and then.
+                # Every job wakes this loop several times; what others write is read only once in a while.
                 listen_at = now + self._intervals.change_poll
                 await self._run_once(self._read_changes)
             with anyio.move_on_after(
                 self._intervals.change_poll if self._guards or self._notifier.has_waiters else self._intervals.poll
             ):
                 await self._change.wait()
-                # Room for another one, or a first job, for which cancels must be listened for at another pace.
+                # One more run may be possible now, or there is a first job, whose cancel must be noticed soon.
                 self._change, look_at = anyio.Event(), now
 
     def _start_review(self) -> None:
-        """Beside everything else: a look asks a provider, which may take its time."""
+        """Review in a task of its own, because a provider may be slow to answer; never two at once."""
         if self._review is not None and not self._is_reviewing:
             self._is_reviewing = True
             self._tasks.start_soon(self._run_review, self._review)
@@ -147,11 +129,11 @@ class Dispatcher:
         return await self._leases.open_jobs()
 
     async def idle_reason(self, job: Job) -> str | None:
-        """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
+        """Since when no process drives a job and why, as a sentence; None where one does, or it is too early to say."""
         return None if job.id in self._guards else await self._leases.idle_reason(job)
 
     async def idle_jobs(self) -> Sequence[tuple[Job, str]]:
-        """The oldest jobs that nobody drives, each with why."""
+        """The oldest jobs that no process drives, each with why, as a sentence."""
         return await self._leases.idle_jobs()
 
     async def release_leases(self) -> None:
@@ -160,7 +142,7 @@ class Dispatcher:
             await self._run_once(self._leases.release_all)
 
     async def _run_once(self, work: Callable[[], Awaitable[None]]) -> None:
-        """A ledger that cannot be used for a moment ends nothing: the next round tries again."""
+        """Do one part of a round; a ledger that cannot be used now is only logged, for the next round tries again."""
         try:
             await work()
         except StorageFailed as error:
@@ -180,7 +162,11 @@ class Dispatcher:
             self._start_claimed_job(job, begun)
 
     def _can_trust_clock(self, now: float) -> bool:
-        """Leases are written by the wall clock. When it was set, or the machine slept, every owner may beat first."""
+        """Whether leases of others may be judged by the wall clock, by which they were written.
+
+        When it was set, or the machine slept, leases look older than they are. Then every owner is given the time to
+        renew before any job is taken from it.
+        """
         apart = self._leases.clock() - now
         if (
             self._clock_difference is not None
@@ -193,21 +179,21 @@ class Dispatcher:
     def _start_claimed_job(self, job: Job, started_at: float) -> None:
         former = self._guards.get(job.id)
         if former is not None:
-            former.cancel_scope.cancel()  # the lease had run out under it; its fence is an old one now
-        grip = LeaseGuard(started_at + self._intervals.lease, started_at=started_at)
+            former.cancel_scope.cancel()  # its lease had run out; under its old fence it cannot write any more
+        guard = LeaseGuard(started_at + self._intervals.lease, started_at=started_at)
         if job.cancel_requested:
-            grip.stop.set()
-        self._guards[job.id] = grip
+            guard.stop.set()
+        self._guards[job.id] = guard
         self._change.set()
         self._notifier.notify_change(job.id, final=False)
-        self._tasks.start_soon(self._run, job, grip)
+        self._tasks.start_soon(self._run, job, guard)
 
     async def _run(self, job: Job, lease: LeaseGuard) -> None:
         try:
             with lease.cancel_scope:
                 await self._run_job(job, lease)
         except RotoscopeError as error:
-            # It stays in the ledger as it is, and is taken up again when the lease has run out.
+            # It stays in the ledger as it is, and is claimed again when the lease has run out.
             _log.error("job %s is not driven any more: %s %s", job.id, error.code, error.message)
         finally:
             if lease.key_refused:
@@ -218,18 +204,19 @@ class Dispatcher:
 
     async def _renew_leases(self) -> None:
         begun, known = anyio.current_time(), dict(self._guards)
-        heard = await self._leases.renew(frozenset(known))
-        for job_id, grip in known.items():
-            if job_id not in heard.job_ids:
-                # Taken over, or ended: either way its driver here has nothing left to do.
-                grip.cancel_scope.cancel()
+        heartbeat = await self._leases.renew(frozenset(known))
+        for job_id, guard in known.items():
+            if job_id not in heartbeat.job_ids:
+                # Claimed by another process, or ended: either way its driver here has nothing left to do.
+                guard.cancel_scope.cancel()
                 continue
-            grip.safe_until = begun + self._intervals.lease
-            if job_id in heard.cancel_requests:
-                grip.stop.set()
+            # From before the statement ran: the ledger counts the lease from a moment that is later, never earlier.
+            guard.safe_until = begun + self._intervals.lease
+            if job_id in heartbeat.cancel_requests:
+                guard.stop.set()
 
     async def _read_changes(self) -> None:
-        """Hear what other processes have changed, and what they ask to cancel."""
+        """Wake those that wait for what other processes have changed, and stop what they ask to cancel."""
         version, seq = await self._leases.database.change_counter(), self._last_read[1]
         if version == self._last_read[0] and seq >= 0:
             return

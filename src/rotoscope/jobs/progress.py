@@ -9,8 +9,8 @@ __all__ = ["estimate_progress", "progress_fraction"]
 
 _START_FRACTION = 0.02
 _MAX_FRACTION = 0.95
-_MAX_WAITING_FRACTION = 0.1  # the most that is told while a run has not begun to work
-_COLD_AFTER, _COLD_TIMES = 3.0, 2.0  # seconds, and lengths of a usual run: who waits longer waits for a machine
+_MAX_WAITING_FRACTION = 0.1  # the most that is shown while a run has not begun to work
+_COLD_AFTER, _COLD_TIMES = 3.0, 2.0  # seconds, and lengths of a usual run: a longer wait is for a machine
 _BETWEEN_NOTES, _BETWEEN_NOTES_PART = 30.0, 0.4  # seconds, and of what was watched: twice what a watch lets pass
 
 
@@ -21,9 +21,9 @@ def progress_fraction(model_progress: float | None, elapsed: float, expected: fl
         model_progress: what the model's own logs say of its run, 0 to 1, or None.
         elapsed: seconds since the job was sent.
         expected: seconds that such a run usually takes, or None.
-        floor: what was told last: progress never goes back.
+        floor: what was shown last: progress never goes back.
 
-    It never says that all is done: only a finished job is. Without the model's word it is an estimate that slows
+    It never says that all is done: only a finished job is. Without the model's own number it is an estimate that slows
     down when a run takes longer than usual.
     """
     if model_progress is not None:
@@ -42,7 +42,7 @@ def estimate_progress(job: Job, now: float, idle: str | None = None) -> Job:
     Args:
         job: as the ledger has it.
         now: Unix seconds.
-        idle: why nobody drives it; then it is told instead of a progress that nobody makes.
+        idle: why no process drives it; then that is the message, and its progress stays.
     """
     if job.is_final:
         return job
@@ -85,7 +85,7 @@ def _cold_start_seconds(job: Job, elapsed: float, expected: float) -> float | No
 def _running_seconds(job: Job, now: float) -> float | None:
     """Seconds since a run was accepted, as far as they were seen to pass; None where it was not.
 
-    The wall clock tells of the time since the last note only, and of no more than lies between two: it may be set.
+    The wall clock counts only since the last note, and no more than lies between two notes: it may have been set.
     """
     watched, noted, accepted = job.watch.seconds, job.watch.noted_at, _accepted_at(job)
     if watched is None or noted is None:
@@ -101,7 +101,7 @@ def _total_seconds(job: Job, now: float, elapsed: float | None) -> float:
 
 
 def _max_believable(elapsed: float, expected: float | None) -> float:
-    """How much of the model's word is believed: a bar that is full at once counts the loading, not the run."""
+    """How much of the model's own progress is believed: a bar that is full at once counts the loading, not the run."""
     return 0.3 + 1.5 * elapsed / expected if expected else 1.0
 
 

@@ -1,8 +1,6 @@
-"""What a provider says of a job's run, for a person: its id and page there, what was measured, what credit is left.
+"""From a job and its files to the result that a tool gives. It reads no ledger, and of the disk only which files exist.
 
-The id is what a provider's support and bills go by. All of it comes from the provider, so it is bounded and cleaned.
-
-The report: what the ledger knows of a job, as the result that a tool gives. Pure but for looking up paths.
+What a provider says of the run (its id and page there, what was measured, what credit is left) is bounded and cleaned.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +11,8 @@ from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.media.vault import Vault
 from rotoscope.models.captions import clean_text
-from rotoscope.providers.dialects.urls import PAGE_KEY
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.states import Ticket
-from rotoscope.store.job_data import MeasuredResult, RunReference
+from rotoscope.store.job_data import MeasuredResult
 from rotoscope.store.records import ENDED_STATES, Job, Output
 
 __all__ = [
@@ -26,19 +22,13 @@ __all__ = [
     "job_summary",
     "metrics_of",
     "provider_run",
-    "run_reference",
 ]
 
 _CREDITS_NAME = "remaining_credits"
 _MOST_METRICS, _MOST_FILES = 20, 8
 _MAX_NAME_BYTES = 60  # bytes of UTF-8
 _MAX_METRIC_VALUE = 1e15
-_SANDBOX_DOMAIN = ".invalid"  # reserved by RFC 6761: what the built-in sandbox is named by, and nobody can open
-
-
-def run_reference(ticket: Ticket | None) -> RunReference | None:
-    """By what name a person finds a run at the provider; None where the provider has told none."""
-    return None if ticket is None else RunReference(ticket.id, ticket.urls.get(PAGE_KEY))
+_SANDBOX_DOMAIN = ".invalid"  # reserved by RFC 6761: the hosts of the built-in sandbox, which no browser can open
 
 
 def provider_run(job: Job, files: Sequence[ProviderFile] = ()) -> ProviderRun | None:
@@ -158,7 +148,7 @@ def _common_fields(job: Job, now: float) -> dict[str, object]:
 
 
 def _result_status(job: Job) -> Status:
-    """A job that was given back waits for somebody to drive it, while its run goes on at the provider."""
+    """The state as users see it: a queued job whose run goes on at the provider counts as running."""
     return "running" if job.state == "queued" and job.stage in _PREDICTION_STAGES else job.state
 
 
@@ -194,11 +184,11 @@ def _provider_files(job: Job, outputs: Sequence[Output], now: float) -> list[Pro
     if job.state not in ENDED_STATES:
         return []
     raw = [output for output in outputs if output.role == "raw" and _is_at_provider(job, output, now)]
-    told = {output.source_url for output in outputs if output.role != "raw" or job.state == "failed"}
+    shown = {output.source_url for output in outputs if output.role != "raw" or job.state == "failed"}
     return [
         ProviderFile(url=str(one.source_url), expires_at=_optional_timestamp(one.source_expires_at))
         for one in raw
-        if one.source_url not in told
+        if one.source_url not in shown
     ]
 
 
@@ -236,31 +226,30 @@ def _result_warnings(job: Job) -> list[str]:
 
 
 def _missing_file_warnings(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list[str]:
-    """What belongs to a result and is no longer here is told by name, with where it still is."""
-    told = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
-    lost = [o for o in outputs if o.role in told and vault.find(o.artifact.sha256) is None]
+    """A warning that names the files of a result that are gone from the vault, and where they still are."""
+    roles = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
+    lost = [o for o in outputs if o.role in roles and vault.find(o.artifact.sha256) is None]
     if not lost or job.state not in ("succeeded", "failed"):
         return []
     names = ", ".join(f"{output.role}/{output.n}" if output.role in ("mask", "raw") else output.role for output in lost)
-    words = [f"Files of this result are no longer in the results folder {vault.folder}: {names}."]
+    sentences = [f"Files of this result are no longer in the results folder {vault.folder}: {names}."]
     raw = {output.n: output for output in outputs if output.role == "raw"}
     # What was made of a file of the model's can be made again of that.
     origins = [raw.get(o.n, o) if o.role == "mask" else o for o in lost]
     for url, expires in dict.fromkeys((o.source_url, o.source_expires_at) for o in origins if o.source_url):
         if expires is None or expires > now:
             until = f" until {timestamp(expires)}" if expires is not None else ""
-            words.append(f"What the model gave is at {url}{until}.")
-    return [" ".join(words)]
+            sentences.append(f"What the model gave is at {url}{until}.")
+    return [" ".join(sentences)]
 
 
 def _result_problem(job: Job) -> Problem | None:
     if job.error is None:
         return None
-    said = job.error.get("said")
-    message = job.error["message"]
-    if said:
-        message = f"{message} The provider's words: {said!r}"
-    return Problem(code=job.error["code"], message=message, hint=job.error.get("hint", ""))
+    message = job.error.message
+    if job.error.provider_message:
+        message = f"{message} The provider's words: {job.error.provider_message!r}"
+    return Problem(code=job.error.code, message=message, hint=job.error.hint)
 
 
 def _next_step(job: Job) -> str:
@@ -272,7 +261,7 @@ def _next_step(job: Job) -> str:
         case "cancelled":
             return "Call the tool again if the result is wanted after all."
         case _:
-            return (job.error or {}).get("hint") or "Read the error, change the request and call again."
+            return (job.error.hint if job.error else "") or "Read the error, change the request and call again."
 
 
 def _charge_usd(job: Job) -> float | None:

@@ -1,8 +1,8 @@
-"""Jobs in review: nobody drives them, but what became of them is looked for as long as their provider keeps the run.
+"""Jobs in review: no process drives them, but their runs are looked for as long as the provider keeps them.
 
-A review is a state and no end. It is over when a person says what they found, when the id comes after all, or when the
-provider's list shows the run after all: then the job goes on from where it stopped. A look costs nothing and changes
-nothing at the provider.
+A review is a state and no end. It is over when a person says what they found, when the run's id arrives late, or when
+the provider's list shows the run: then the job goes on from the stage in which it stopped. A look costs nothing and
+changes nothing at the provider, so it proves nothing either: only a person says that a request was not charged.
 """
 
 import logging
@@ -12,15 +12,10 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from rotoscope.errors import InvalidInput, ProviderError, RotoscopeError, UnknownJob
-from rotoscope.jobs.context import JobContext
-from rotoscope.jobs.stages.reconcile import (
-    RunCandidates,
-    describe_candidates,
-    find_candidates,
-    runner_without_recorder,
-    unsure_error,
-)
+from rotoscope.jobs.candidates import RunCandidates, describe_candidates, find_candidates
+from rotoscope.jobs.context import JobContext, runner_without_recorder
 from rotoscope.jobs.stages.submit import paying_request
+from rotoscope.jobs.transitions import unsure_error
 from rotoscope.providers.correlation import Token
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.recent import RecentPrediction, predictions_with_input, predictions_with_token
@@ -33,17 +28,17 @@ from rotoscope.store.schema import jobs, submissions
 
 __all__ = ["Review", "check_prediction"]
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 60.0, 900.0  # seconds between two looks
 _PAUSE_PER_AGE = 0.5  # of the age of the job: looks become rarer as their chance does
 _DEFAULT_LIST_SECONDS = 86_400.0  # how long a provider keeps a run in its list, where it does not say
 _MAX_INTENT_AGE = 31 * 86_400.0  # seconds; no provider's list goes back further
 _BATCH_SIZE = 16  # jobs in one round
-_MIN_LOOK_INTERVAL = 5.0  # seconds in which somebody's question is not worth another look
-_MAX_VALUE_LENGTH = 120  # characters of an input's value in the words about a difference
+_MAX_VALUE_LENGTH = 120  # characters of an input's value in the message about a difference
 _log = logging.getLogger(__name__)
 
 _NOW = bindparam("now", type_=jobs.c.next_at.type)
-_DUE = or_(jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW, jobs.c.next_at > _NOW + _LONGEST_PAUSE)
+_DUE = or_(
+    jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW, jobs.c.next_at > bindparam("latest", type_=jobs.c.next_at.type)
+)
 _DRIVABLE = and_(
     jobs.c.needs_key.in_(bindparam("keys", expanding=True)),
     jobs.c.model.in_(bindparam("models", expanding=True)),
@@ -66,11 +61,11 @@ _TAKE_LOOK = (
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """Looks for what became of the jobs in review.
+    """Looks for the runs of jobs in review.
 
     Attributes:
-        database: where they are.
-        holder: what this process can ask about.
+        database: the ledger's.
+        holder: which providers and models this process can ask about.
     """
 
     context: JobContext
@@ -88,12 +83,10 @@ class Review:
             await self._look(job)
 
     async def look_at(self, job: Job) -> None:
-        """Somebody asks for a job in review: a look now, unless there was one a moment ago."""
-        now = self.context.clock()
-        if (
-            job.state != "needs_review"
-            or abs(now - self._last_looks.get(job.id, -_MIN_LOOK_INTERVAL)) < _MIN_LOOK_INTERVAL
-        ):
+        """Look at a job in review now, because a user asks for it, unless there was a look a moment ago."""
+        now, spacing = self.context.clock(), self.context.intervals.review_question_pause
+        last = self._last_looks.get(job.id)
+        if job.state != "needs_review" or (last is not None and abs(now - last) < spacing):
             return
         if _can_ask(self.holder, job):
             await self._look(job)
@@ -101,7 +94,8 @@ class Review:
     async def _take_due(self) -> Sequence[Job]:
         now = self.context.clock()
         held = {"keys": list(self.holder.keys), "models": list(self.holder.models)}
-        terms = {"now": now, "accounts": list(self.holder.accounts), **held}
+        latest = now + self.context.intervals.longest_pause  # what is later was written by a clock that was wrong
+        terms = {"now": now, "latest": latest, "accounts": list(self.holder.accounts), **held}
 
         def read(connection: Connection) -> list[Job]:
             return [job_from_row(row) for row in connection.execute(_IN_REVIEW, terms)]
@@ -112,7 +106,8 @@ class Review:
 
         def take(connection: Connection) -> list[Job]:
             looks = [
-                {"one": job.id, "was": job.next_at, "then": now + _pause_for_age(now - job.created_at)} for job in due
+                {"one": job.id, "was": job.next_at, "then": now + self._pause_for_age(now - job.created_at)}
+                for job in due
             ]
             return [job for job, look in zip(due, looks, strict=True) if connection.execute(_TAKE_LOOK, look).rowcount]
 
@@ -141,14 +136,14 @@ class Review:
         call, _ = paying_request(self.context, job)
         look = await find_candidates(self.context, job, call, submission)
         if look is not None and len(look.matches) == 1:
-            # Its id ends the review: the job is queued again, and whoever drives it follows the run.
+            # Its id ends the review: the job is queued again, and the process that claims it watches the run.
             await self.context.ledger.write_prediction_id(job.id, job.principal, look.matches[0].ticket.id)
         elif look is not None:
-            await self._update_message(job, call, look)
+            await self._update_message(job, look)
         self.context.notifier.notify_change(job.id)
 
     async def _is_known_to_provider(self, job: Job, prediction_id: str) -> bool:
-        """Whether it is worth driving the job on. A provider that never knew its run is asked in silence first."""
+        """Whether the run is worth watching. One that the provider has never known is asked about here first."""
         if job.watch.was_found or job.request is None:
             return True
         call, _ = paying_request(self.context, job)
@@ -156,26 +151,25 @@ class Review:
         seen = await runner_without_recorder(self.context, job).ask_once(Waiting(ticket))
         return not (isinstance(seen, Failed) and seen.code == "output_expired")
 
-    async def _update_message(self, job: Job, call: Call, look: RunCandidates) -> None:
-        """What the list shows now is what the person should read."""
-        words = unsure_error(
+    async def _update_message(self, job: Job, look: RunCandidates) -> None:
+        """Write what the list shows now for the person who decides."""
+        error = unsure_error(
             self.context,
             job,
-            call,
             why=describe_candidates(self.context, job, look),
-            provider_message=(job.error or {}).get("said"),
+            provider_message=job.error.provider_message if job.error is not None else None,
         )
-        if words.message != (job.error or {}).get("message"):
-            await self.context.ledger.update_review_error(job.id, job.principal, error_record(words))
+        if job.error is None or error.message != job.error.message:
+            await self.context.ledger.update_review_error(job.id, job.principal, error_record(error))
+
+    def _pause_for_age(self, age: float) -> float:
+        spans = self.context.intervals
+        return min(max(_PAUSE_PER_AGE * age, spans.review_pause), spans.longest_pause)
 
     def _is_run_expired(self, job: Job, submission: Submission) -> bool:
         """Whether the provider no longer keeps the run: nothing can be found any more."""
         kept = self.context.provider(job).list_seconds
         return self.context.clock() - submission.intent_at > (_DEFAULT_LIST_SECONDS if kept is None else kept)
-
-
-def _pause_for_age(age: float) -> float:
-    return min(max(_PAUSE_PER_AGE * age, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
 
 def _can_ask(holder: JobDriver, job: Job) -> bool:
@@ -184,7 +178,7 @@ def _can_ask(holder: JobDriver, job: Job) -> bool:
 
 
 async def check_prediction(context: JobContext, job: Job, prediction_id: str) -> None:
-    """Hold the prediction that a person names against what the job has sent.
+    """Compare the prediction that a person names with what the job has sent.
 
     Raises:
         UnknownJob: the job needs no review.
@@ -194,7 +188,7 @@ async def check_prediction(context: JobContext, job: Job, prediction_id: str) ->
         raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
     submission = await context.ledger.submission(job.id, job.principal)
     if submission is not None and submission.prediction_id == prediction_id:
-        return  # the provider said so itself
+        return  # the provider has given this id itself
     if job.request is None:
         return
     call, token = paying_request(context, job)

@@ -9,7 +9,7 @@ from functools import cache
 
 from sqlalchemy import Connection, Update, bindparam, update
 
-from rotoscope.store.job_json import write_job_data
+from rotoscope.store.job_json import error_to_json, write_job_data
 from rotoscope.store.records import ENDED_STATES, FINAL_STATES, Job, Patch
 from rotoscope.store.reservations import settle_reservation
 from rotoscope.store.rows import JOB_COLUMNS, job_from_row, merge_job_data, write_event
@@ -50,7 +50,7 @@ def write_fenced(connection: Connection, job: Job, patch: Patch, now: float) -> 
         values |= {"finished_at": now, "lease_until": None}
     if patch.state == "queued":  # given back: any process that can, drives it
         values |= {"owner": None, "lease_until": None}
-    values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
+    values |= {"error": error_to_json(patch.error), "next_at": patch.next_at, "updated_at": now}
     ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
     given_new = {f"new_{name}": value for name, value in values.items()}
     written = connection.execute(_update_under_fence(tuple(values)), ours | given_new).first()

@@ -15,6 +15,7 @@ from rotoscope.store.money import RunCost, UnitPrice
 __all__ = [
     "AcceptedRun",
     "Charge",
+    "ErrorRecord",
     "FetchEffort",
     "JobChanges",
     "JobData",
@@ -29,6 +30,16 @@ __all__ = [
     "apply_changes",
     "run_cost",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """What is wrong with a job: a code for programs, a sentence, what to do about it, and the provider's own words."""
+
+    code: str
+    message: str
+    hint: str = ""
+    provider_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +174,7 @@ class MeasuredResult:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Whether the provider has charged for the run, and how many US dollars; None where nobody knows."""
+    """Whether the provider has charged for the run, and how many US dollars; None where that is not known."""
 
     is_charged: bool | None = None
     usd: float | None = None
@@ -171,7 +182,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Redelivery:
-    """Until when (Unix seconds) an equal request is told the end of the job once more, because it was told late."""
+    """Until when (Unix seconds) an equal request gets the end of this job once more, because it was delivered late."""
 
     until: float | None = None
 
@@ -194,7 +205,7 @@ class JobData:
         charge: what was charged.
         stage_retries: how often in a row the present stage has failed by a fault that says nothing of the run.
         uncancellable_at: the title of a provider that was asked for a cancel and cannot stop a run.
-        redelivery: whether the end was told so late that it is told once more.
+        redelivery: whether the end was delivered so late that it is delivered once more.
     """
 
     plan: JobPlan = JobPlan()

@@ -1,4 +1,4 @@
-"""The one reader and the one writer of `jobs.data`, the column with what a job carries, as JSON.
+"""The one reader and the one writer of `jobs.data`, the column with what a job carries, and of `jobs.error`, as JSON.
 
 Several installed versions may share one ledger, so keys are only ever added, and a change is merged into the object
 that stands key by key: keys that only a newer version knows stay. A row is read with tolerance, because one that cannot
@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from rotoscope.models.request_key import call_from_json, call_to_json
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.states import Call, call_from_json, call_to_json, ticket_from_json, ticket_to_json
+from rotoscope.providers.states import Call, ticket_from_json, ticket_to_json
 from rotoscope.store.job_data import (
     AcceptedRun,
     Charge,
+    ErrorRecord,
     FetchEffort,
     JobChanges,
     JobData,
@@ -29,7 +31,13 @@ from rotoscope.store.job_data import (
 )
 from rotoscope.store.money import UnitPrice
 
-__all__ = ["planned_file_hashes", "read_job_data", "write_job_data"]
+__all__ = [
+    "error_from_json",
+    "error_to_json",
+    "planned_file_hashes",
+    "read_job_data",
+    "write_job_data",
+]
 
 _VERSION = 1
 _ARTIFACT_LINK = re.compile(r"artifact://([0-9a-f]{64})")
@@ -90,6 +98,23 @@ def write_job_data(changes: JobChanges) -> dict[str, Json]:
         **_keys(changes.uncancellable_at, lambda title: {"uncancellable": title}),
         **_keys(changes.redelivery, lambda one: {"unheard_until": one.until}),
     }
+
+
+def error_to_json(error: ErrorRecord | None) -> dict[str, Json] | None:
+    """What the column `jobs.error` holds."""
+    if error is None:
+        return None
+    words = {"said": error.provider_message} if error.provider_message else {}
+    return {"code": error.code, "message": error.message, "hint": error.hint, **words}
+
+
+def error_from_json(data: Json) -> ErrorRecord | None:
+    """The error that `error_to_json` wrote, in any version; one that cannot be read is `internal`."""
+    known = _object(data)
+    if not known:
+        return None
+    code, message = _text(known.get("code")) or "internal", _text(known.get("message")) or ""
+    return ErrorRecord(code, message, _text(known.get("hint")) or "", _text(known.get("said")))
 
 
 def planned_file_hashes(data: Json) -> set[str]:

@@ -1,7 +1,7 @@
 """The ledger: jobs, intents, events and outputs, in one SQL database that several processes may share."""
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import Connection
 
@@ -11,6 +11,7 @@ from rotoscope.store.deliveries import record_delivery, record_use
 from rotoscope.store.durations import MedianDuration, RunKind, median_duration, record_duration
 from rotoscope.store.fencing import LostLease, write_fenced
 from rotoscope.store.intents import delete_intent, is_run_of_other_job, read_submission, write_intent
+from rotoscope.store.job_data import ErrorRecord
 from rotoscope.store.money import Caps
 from rotoscope.store.openings import find_duplicate, join_job, open_job
 from rotoscope.store.overrides import confirm_run, leave_review, replace_review_error, resolve_doubt, set_cancel_flag
@@ -291,13 +292,13 @@ class Ledger:
 
         await self._database.transact(write)
 
-    async def update_review_error(self, job_id: str, principal: str, problem: Mapping[str, str]) -> None:
+    async def update_review_error(self, job_id: str, principal: str, error: ErrorRecord) -> None:
         """Replace what a person should check of a job, if it is still in review."""
         now = self._clock()
 
         def write(connection: Connection) -> None:
             if has_job(connection, job_id, principal):
-                replace_review_error(connection, job_id, problem, now)
+                replace_review_error(connection, job_id, error, now)
 
         await self._database.transact(write)
 

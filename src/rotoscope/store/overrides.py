@@ -14,7 +14,8 @@ from sqlalchemy import Connection, bindparam, update
 
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.store.intents import claim_run, intent_provider, read_submission
-from rotoscope.store.job_data import Charge, JobChanges
+from rotoscope.store.job_data import Charge, ErrorRecord, JobChanges
+from rotoscope.store.job_json import error_to_json
 from rotoscope.store.money import Settlement
 from rotoscope.store.records import Job
 from rotoscope.store.reservations import settle_reservation
@@ -56,10 +57,10 @@ def leave_review(connection: Connection, job_id: str, now: float) -> None:
     connection.execute(_LEAVE_REVIEW, {"of": job_id, "now": now})
 
 
-def replace_review_error(connection: Connection, job_id: str, problem: Mapping[str, str], now: float) -> None:
+def replace_review_error(connection: Connection, job_id: str, error: ErrorRecord, now: float) -> None:
     """Replace what a person should check of a job, if it is in review."""
     in_review = (jobs.c.id == job_id, jobs.c.state == "needs_review")
-    values = {"error": dict(problem), "message": problem["message"], "updated_at": now}
+    values = {"error": error_to_json(error), "message": error.message, "updated_at": now}
     if connection.execute(update(jobs).where(*in_review).values(values)).rowcount:
         write_event(connection, job_id, now, "reworded", {})
 
@@ -100,8 +101,14 @@ def set_cancel_flag(connection: Connection, job: Job, now: float) -> None:
 
 def _fail_uncharged_job(connection: Connection, job: Job, now: float) -> None:
     message = "The request never ran at the provider, as a person found; nothing was charged."
-    error = {"code": "provider_error", "message": message, "hint": "Call the tool again to run it."}
-    values = {"state": "failed", "error": error, "message": message, "updated_at": now, "delivered_at": None}
+    error = error_to_json(ErrorRecord("provider_error", message, "Call the tool again to run it."))
+    values: dict[str, object] = {
+        "state": "failed",
+        "error": error,
+        "message": message,
+        "updated_at": now,
+        "delivered_at": None,
+    }
     _end_without_charge(connection, job, values, now)
     connection.execute(submissions.delete().where(submissions.c.job_id == job.id))
 

@@ -1,4 +1,4 @@
-"""A job as the ledger remembers it, and what a stage may change of it. Frozen data and nothing else."""
+"""A job as the ledger holds it, and what a stage may change of it, as frozen records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from rotoscope.contracts.status import Status
 from rotoscope.errors import RotoscopeError, StorageFailed
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
-from rotoscope.store.job_data import JobChanges, JobData, JobPlan
+from rotoscope.store.job_data import ErrorRecord, JobChanges, JobData, JobPlan
 from rotoscope.store.money import Settlement
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "error_record",
 ]
 
+_MAX_PROVIDER_MESSAGE = 2000  # characters
+
 Stage = Literal["prepare", "submit", "watch", "fetch", "finish", "done"]
 
 STAGES: tuple[Stage, ...] = ("prepare", "submit", "watch", "fetch", "finish", "done")
@@ -33,8 +35,8 @@ ENDED_STATES: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"}
 """States in which it is known what became of a job, and so of its money."""
 
 FINAL_STATES: frozenset[Status] = ENDED_STATES | {"needs_review"}
-"""States in which nobody drives a job. A final state is final, but for `needs_review`: a person, or the provider's id
-when it comes after all, ends the doubt; and but for what `jobs.resuming` takes up again."""
+"""States in which no process drives a job. They are final but for two ways out: a review ends when a person decides or
+the run's id arrives late, and a job that was paid for and has no result may be resumed (`store.resuming`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Job(JobData):
     args: Mapping[str, Json]
     progress: float
     message: str
-    error: Mapping[str, str] | None
+    error: ErrorRecord | None
     cancel_requested: bool
     owner: str | None
     fence: int
@@ -100,8 +102,13 @@ class Job(JobData):
 
     @property
     def is_final(self) -> bool:
-        """Whether nobody drives it any more."""
+        """Whether no process drives it any more."""
         return self.state in FINAL_STATES
+
+    @property
+    def error_code(self) -> str | None:
+        """The code of what is wrong with it; None where nothing is."""
+        return self.error.code if self.error is not None else None
 
     @property
     def call(self) -> Call:
@@ -117,11 +124,11 @@ class Job(JobData):
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
-    """A job that was asked for.
+    """The job of a request.
 
     Attributes:
         is_joined: an equal request had opened it before.
-        is_redelivery: its end was told already, so lately that whoever asks again may have missed it.
+        is_redelivery: its end was sent to a client already, so lately that the same client may have missed it.
     """
 
     job: Job
@@ -134,10 +141,10 @@ class Submission:
     """The intent to pay, committed before the paying request.
 
     Attributes:
-        nonce: names this very intent; only who wrote it may take it back.
+        nonce: random, so that it names this intent and no later one of the same job; only its author withdraws it.
         intent_at: when it was written, in Unix seconds of our clock.
-        is_new: whether it was written just now, by who has it.
-        token: what no other run's input can hold, as text (see `predictions.tokens`); None: there is no such thing.
+        is_new: whether the caller has just written it; only then may the caller send the request.
+        token: what no other run's input can hold, as text (`providers.correlation`); None: there is no such thing.
         clock_offset: the provider's clock minus ours at the intent, in seconds; None where it was not known.
     """
 
@@ -152,7 +159,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A kept file: hash, media type, size in bytes, and what is known of the medium (`width`, `height`)."""
+    """A file in the vault: its hash (hex), media type, size in bytes, and facts such as the `width` of a picture."""
 
     sha256: str
     content_type: str
@@ -162,7 +169,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A kept file in its role in a job: the n-th of that role, and where the provider has it until when."""
+    """A file of a job: the n-th in its role, and at which URL the provider has it until when (Unix seconds)."""
 
     role: str
     n: int
@@ -176,8 +183,8 @@ class Patch(JobChanges):
     """What a stage found, written in one transaction with the stage that comes next. None leaves a value as it is.
 
     Attributes:
-        next_at: not before this is the stage tried again, in Unix seconds; it never outlives the patch after it.
-        error: stays with a job that goes on only until the next patch.
+        next_at: when the stage is tried again, not earlier, in Unix seconds; the next patch clears it.
+        error: what is wrong now; while a job goes on, the next patch clears it.
         settlement: how the job's reservation ends, for a patch with a final state.
     """
 
@@ -187,12 +194,12 @@ class Patch(JobChanges):
     settlement: Settlement | None = None
     progress: float | None = None
     message: str | None = None
-    error: Mapping[str, str] | None = None
+    error: ErrorRecord | None = None
     outputs: tuple[Output, ...] = ()
     event: str = "changed"
 
 
-def error_record(error: RotoscopeError) -> dict[str, str]:
-    """An error as a row holds it."""
-    said = {"said": error.provider_message[:2000]} if error.provider_message else {}
-    return {"code": error.code, "message": error.message, "hint": error.hint, **said}
+def error_record(error: RotoscopeError) -> ErrorRecord:
+    """An error as a job holds it, with the provider's words cut to a length that a row should have."""
+    words = error.provider_message[:_MAX_PROVIDER_MESSAGE] if error.provider_message else None
+    return ErrorRecord(error.code, error.message, error.hint, words)

@@ -82,11 +82,7 @@ def resume_internal_failures(connection: Connection, result_life: Callable[[Job]
     taken = []
     for job in map(job_from_row, rows):
         ended = job.finished_at or job.updated_at
-        if (
-            (job.error or {}).get("code") in _INTERNAL_CODES
-            and job.accepted is not None
-            and now - ended < result_life(job)
-        ):
+        if job.error_code in _INTERNAL_CODES and job.accepted is not None and now - ended < result_life(job):
             _requeue(connection, job, job.stage, now)
             taken.append(job.id)
     return taken
@@ -105,7 +101,7 @@ def _resume_stage(connection: Connection, job: Job) -> Stage | None:
 
 def _can_have_result(job: Job) -> bool:
     if job.state == "failed":
-        return (job.error or {}).get("code") in _RESUMABLE_CODES and job.charge.is_charged is not False
+        return job.error_code in _RESUMABLE_CODES and job.charge.is_charged is not False
     return job.state == "needs_review" or job.charge.is_charged is None
 
 

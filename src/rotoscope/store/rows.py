@@ -13,7 +13,7 @@ from rotoscope.errors import UnknownJob
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.backend import insert_or_ignore, upsert
 from rotoscope.store.job_data import JobChanges, JobData
-from rotoscope.store.job_json import read_job_data, write_job_data
+from rotoscope.store.job_json import error_from_json, read_job_data, write_job_data
 from rotoscope.store.records import Artifact, Job, Output
 from rotoscope.store.schema import artifacts, job_events, job_inputs, jobs, outputs
 
@@ -90,8 +90,8 @@ def _newest_jobs_query(*, has_state: bool) -> Select[tuple[object, ...]]:
 def job_from_row(row: Row[tuple[object, ...]]) -> Job:
     """A row of `JOB_COLUMNS` as a job."""
     columns = dict(row._mapping)  # noqa: SLF001 - the documented way to name a row's columns
-    data = read_job_data(columns.pop("data"))
-    return Job(**columns, **{name: getattr(data, name) for name in JobData.__slots__})
+    data, error = read_job_data(columns.pop("data")), error_from_json(columns.pop("error"))
+    return Job(**columns, error=error, **{name: getattr(data, name) for name in JobData.__slots__})
 
 
 def merge_job_data(connection: Connection, job_id: str, changes: JobChanges) -> dict[str, Json]:

@@ -20,10 +20,10 @@ from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.list_walks import walk_lists
+from rotoscope.jobs.outputs import retention_seconds
+from rotoscope.jobs.restoring import restore_files
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
-from rotoscope.jobs.run_times import retention_seconds
-from rotoscope.jobs.stages.finish import restore_files
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
 from rotoscope.store.quotes import Quotes

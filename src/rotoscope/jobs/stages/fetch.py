@@ -1,4 +1,8 @@
-"""The stage that brings a result home, before its provider removes it; again and again, as long as it may be there."""
+"""The stage that copies a result into the vault before its provider removes it.
+
+The run is paid for, so a fault of the network or the disk is no reason to give up: the stage tries until the provider
+has certainly removed the result, and meanwhile the user reads where it is and until when.
+"""
 
 import base64
 import binascii
@@ -6,9 +10,7 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -24,28 +26,22 @@ from rotoscope.errors import (
     TooLarge,
     UserMistake,
 )
-from rotoscope.jobs.context import JobContext
-from rotoscope.jobs.dispatcher import LeaseGuard
-from rotoscope.jobs.run_times import expiry, retention_seconds
-from rotoscope.jobs.stages.reconcile import runner_without_recorder
+from rotoscope.jobs.context import JobContext, LeaseGuard, runner_without_recorder
+from rotoscope.jobs.outputs import MAX_OUTPUT_BYTES, output_expiry, raw_output, read_job_output, retention_seconds
 from rotoscope.media.sniff import content_type_of, is_image, is_video
 from rotoscope.media.vault import StoredFile
-from rotoscope.models.outputs import MAX_URL_LENGTH, ModelOutput, OutputFile, extract_output
-from rotoscope.providers.http.egress import is_allowed_host
+from rotoscope.models.outputs import MAX_URL_LENGTH, OutputFile
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting
-from rotoscope.store.job_data import ProviderOutput
+from rotoscope.store.job_data import ErrorRecord, ProviderOutput
 from rotoscope.store.records import Artifact, Job, Output, Patch
 
-__all__ = ["MAX_OUTPUT_BYTES", "fetch", "fetch_again", "read_job_output"]
+__all__ = ["fetch", "fetch_again"]
 
-MAX_OUTPUT_BYTES = 512 * 1024 * 1024
 _MAX_RESULT_BYTES = 2 * MAX_OUTPUT_BYTES  # of all files of one result together
-_MAX_FETCH_SECONDS = 3600.0  # seconds of fetching over all tries, the pauses between them not counted in
 _MAX_REFUSALS = 3  # for an answer that will hardly change
 _REFUSAL_CODES = frozenset({"output_blocked", "not_media", "too_large", "url_malformed", "url_scheme", "url_blocked"})
-_LONGEST_PAUSE = 300.0  # seconds
-_FIRST_REFRESH, _REFRESH_EVERY = 2, 4  # tries: addresses are asked for anew after so many
+_FIRST_REFRESH, _REFRESH_EVERY = 2, 4  # tries after which the provider is asked for new addresses
 _MAX_ADDRESSES_SHOWN = 5  # addresses in one warning
 _MAX_ADDRESS_SHOWN = 500  # characters of an address in a message; longer ones are in the hint alone
 _SNIFF_BYTES = 64
@@ -56,15 +52,14 @@ _RETRYABLE_ERRORS = (OutputLost, ProviderError, UserMistake, StorageFailed)
 async def fetch(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
     """Copy every file of the output into the vault.
 
-    An address that does not answer, a file that comes short and a disk that is full may all be over the next time, and
-    what was paid for is there as long as the provider keeps it. So it is tried again, with growing pauses, and anybody
-    who looks at the job reads where the result is and until when.
+    An address that does not answer, a file that is cut short and a full disk may all be over at the next try, so it is
+    tried again, with growing pauses. Files that are too many together are left where they are, with a warning.
 
     Raises:
-        OutputLost: it cannot be fetched, or could not be as long as the provider keeps it.
+        OutputLost: it cannot be fetched, or could not be for as long as the provider keeps it; says where it is.
         PredictionFailed: there is no result in the output.
     """
-    fetching = _ResultFetcher(context, job, _known_output(job), job.fetch_effort.seconds)
+    fetching = _ResultFetcher(context, job, raw_output(job), job.fetch_effort.seconds)
     while True:
         try:
             return await fetching.fetch_all()
@@ -73,12 +68,12 @@ async def fetch(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
 
 
 async def fetch_again(context: JobContext, job: Job) -> Sequence[Output]:
-    """Fetch the files of an output once more, now or not at all; new addresses are asked for where the old are over.
+    """Fetch the files of an output once more, without a retry; where an address is gone, new ones are asked for.
 
     Raises:
         RotoscopeError: it does not succeed now.
     """
-    fetching = _ResultFetcher(context, job, _known_output(job))
+    fetching = _ResultFetcher(context, job, raw_output(job))
     try:
         return (await fetching.fetch_all()).outputs
     except OutputLost:
@@ -87,45 +82,15 @@ async def fetch_again(context: JobContext, job: Job) -> Sequence[Output]:
     return (await fetching.fetch_all()).outputs
 
 
-def read_job_output(context: JobContext, job: Job, output: Json = None) -> ModelOutput:
-    """What the output of a job holds; as the job has it, or as it was told anew.
-
-    Raises:
-        PredictionFailed: there is no result in it.
-    """
-    known = _known_output(job) if output is None else output
-    metrics = job.provider_output.metrics if job.provider_output is not None else {}
-    found = extract_output(context.manifest(job), known, metrics, partial(_is_provider_address, context, job))
-    # Only the sandbox speaks for itself in our voice; the same field of anybody else's is just one of many.
-    return found if job.sandbox else replace(found, notice=None)
-
-
-def _known_output(job: Job) -> Json:
-    return job.provider_output.output if job.provider_output is not None else None
-
-
-def _is_provider_address(context: JobContext, job: Job, url: str) -> bool:
-    """Whether an address is the provider's own: on a host for its outputs, or where the operator says that it is."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    provider = context.provider(job)
-    usual = {urlsplit(base).netloc.lower() for base in provider.bases.values()}
-    named = {urlsplit(base).netloc.lower() for base in context.dialects[job.provider].bases.values()} - usual
-    return is_allowed_host(host, provider.output_hosts) or parts.netloc.lower() in named
-
-
 @dataclass(slots=True)
 class _ResultFetcher:
-    """One job's result on its way home.
+    """Fetches the files of one job's result.
 
     Attributes:
-        output: what the provider has said, with the addresses that are tried.
-        elapsed_seconds: the seconds that were seen to pass since the first try.
-        files: what is here already, by its address.
-        skipped: what is not fetched, because all together it would be too large.
+        output: the output as the provider words it, with the addresses that are tried.
+        elapsed_seconds: the seconds since the first try, by the monotonic clock, of all processes together.
+        files: what is in the vault already, by its address.
+        skipped: what is not fetched, because all files together would be too large.
         source: what was tried last.
         fetch_seconds: the seconds that all tries together have taken.
     """
@@ -144,7 +109,7 @@ class _ResultFetcher:
     counted_at: float = field(default_factory=anyio.current_time)
 
     async def fetch_all(self) -> Patch:
-        """Fetch what is not here yet."""
+        """Fetch what is not in the vault yet; the patch that ends the stage."""
         found = read_job_output(self.context, self.job, self.output)
         sources = [*found.masks, *([found.video] if found.video else [])]
         begun, self.skipped = anyio.current_time(), []
@@ -167,33 +132,33 @@ class _ResultFetcher:
         )
 
     async def _fetch_next(self) -> None:
-        """Fetch one file, unless all files together would be too large: then it is left where it is, and told."""
-        room = _MAX_RESULT_BYTES - sum(kept.size for kept in self.files.values())
+        """Fetch the file `source`, unless all files together would be too large: then it is left where it is."""
+        bytes_left = _MAX_RESULT_BYTES - sum(kept.size for kept in self.files.values())
         try:
-            if room > 0:
+            if bytes_left > 0:
                 self.files[self.source.url] = await _fetch_source(
-                    self.context, self.job, self.source, min(room, MAX_OUTPUT_BYTES)
+                    self.context, self.job, self.source, min(bytes_left, MAX_OUTPUT_BYTES)
                 )
         except TooLarge:
-            if not self.files or room >= MAX_OUTPUT_BYTES:
+            if not self.files or bytes_left >= MAX_OUTPUT_BYTES:
                 raise
-            room = 0
-        if room <= 0:
+            bytes_left = 0
+        if bytes_left <= 0:
             self.skipped.append(self.source)
 
     def _skip_warnings(self) -> tuple[str, ...]:
         if not self.skipped:
             return self.job.warnings
         at = " ".join(one.url for one in self.skipped[:_MAX_ADDRESSES_SHOWN] if len(one.url) <= _MAX_ADDRESS_SHOWN)
-        words = (
+        warning = (
             f"{len(self.skipped)} of {len(self.skipped) + len(self.files)} files of the result were not "
             f"fetched, because "
             f"together they have more than {_MAX_RESULT_BYTES // 1024**2} MB. {self._location_of_skipped(at)}"
         )
-        return (*(one for one in self.job.warnings if one != words), words)
+        return (*(one for one in self.job.warnings if one != warning), warning)
 
     def _location_of_skipped(self, at: str) -> str:
-        title, until = self.context.provider(self.job).title, expiry(self.context, self.job)
+        title, until = self.context.provider(self.job).title, output_expiry(self.context, self.job)
         kept = f" until {timestamp(until)}" if until is not None else ""
         return f"They are at {title}{kept}{': ' if at else '.'}{at}"
 
@@ -211,12 +176,12 @@ class _ResultFetcher:
         await self._report_delay(error)
         await self.context.sleep(self.pause)
         self._add_elapsed(self.pause)
-        self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+        self.pause = min(2 * self.pause, self.context.intervals.longest_fetch_pause)
         if not isinstance(error, StorageFailed) and self.tries % _REFRESH_EVERY in (_FIRST_REFRESH, 0):
             await self.refresh_output()
 
     async def refresh_output(self) -> bool:
-        """Ask the provider for its output once more; whether it says anything new."""
+        """Ask the provider for its output once more; whether it differs and holds a result."""
         fresh = await _ask_for_output(self.context, self.job)
         if fresh is None or fresh == self.output:
             return False
@@ -230,14 +195,14 @@ class _ResultFetcher:
         self.elapsed_seconds, self.counted_at = self.elapsed_seconds + max(at_least, now - self.counted_at), now
 
     def _can_retry(self, error: RotoscopeError) -> bool:
-        """Whether the next try may succeed: what was refused hardly changes, and what lay in the reply is gone."""
+        """Whether the next try may succeed: a refusal hardly changes, and what came in the reply comes only once."""
         if not self.source.url.startswith("http"):
             return isinstance(error, StorageFailed)
-        goes_on = self.refusals < _MAX_REFUSALS and self.fetch_seconds < _MAX_FETCH_SECONDS
+        goes_on = self.refusals < _MAX_REFUSALS and self.fetch_seconds < self.context.intervals.max_fetch
         return goes_on and self.elapsed_seconds < retention_seconds(self.context, self.job)
 
     async def _report_delay(self, error: RotoscopeError) -> None:
-        """Who looks at the job learns what is waited for, and where the result is meanwhile."""
+        """Write into the job what is waited for, and where the result is meanwhile."""
         title = self.context.provider(self.job).title
         if isinstance(error, StorageFailed):
             why = f"its result cannot be kept here: {error.message} It is fetched as soon as there is room."
@@ -250,16 +215,16 @@ class _ResultFetcher:
         message = f"{title} has finished, but {why}"
         if len(self.source.url) <= _MAX_ADDRESS_SHOWN:
             message = f"{message} {self._location_hint}"
-        problem = {"code": _error_code(error), "message": message, "hint": hint}
+        delay = ErrorRecord(_error_code(error), message, hint)
         effort = replace(self.job.fetch_effort, seconds=self.elapsed_seconds)
-        patch = Patch(fetch_effort=effort, error=problem, message=message, event="progress")
+        patch = Patch(fetch_effort=effort, error=delay, message=message, event="progress")
         with contextlib.suppress(StorageFailed):
             await self.context.advance(self.job, patch)
 
     @property
     def _location_hint(self) -> str:
         """Where a person finds the result, and until when."""
-        title, until = self.context.provider(self.job).title, expiry(self.context, self.job)
+        title, until = self.context.provider(self.job).title, output_expiry(self.context, self.job)
         if not self.source.url.startswith("http"):
             return "It came in the reply, and is kept in the ledger."
         kept = f"which {title} keeps until {timestamp(until)}" if until is not None else f"as long as {title} keeps it"
@@ -268,7 +233,7 @@ class _ResultFetcher:
         return f"Save it yourself from {self.source.url}, {kept}."
 
     def _output_lost_error(self, error: RotoscopeError) -> OutputLost:
-        """The last word on a result that could not be brought home: it was paid for, so the user learns where it is."""
+        """The error of a result that could not be fetched: it was paid for, so it says where the result is."""
         if isinstance(error, OutputLost) and not self.source.url.startswith("http"):
             return error
         title = self.context.provider(self.job).title
@@ -285,7 +250,7 @@ def _error_code(error: RotoscopeError) -> str:
 
 
 async def _ask_for_output(context: JobContext, job: Job) -> Json:
-    """The output as the provider words it now; None when it does not."""
+    """The output as the provider words it now; None when it gives none."""
     if job.accepted is None:
         return None
     runner = runner_without_recorder(context, job)
@@ -301,7 +266,7 @@ def _raw_output(context: JobContext, job: Job, n: int, kept: StoredFile, source:
     artifact = Artifact(kept.sha256, kept.content_type, kept.size)
     if not source.url.startswith("http") or len(source.url) > MAX_URL_LENGTH:
         return Output("raw", n, artifact)
-    return Output("raw", n, artifact, source.url, expiry(context, job))
+    return Output("raw", n, artifact, source.url, output_expiry(context, job))
 
 
 async def _fetch_source(context: JobContext, job: Job, source: OutputFile, limit: int) -> StoredFile:

@@ -1,6 +1,9 @@
-"""The last stage: what was fetched becomes useful. And the same once more, when files of a result have gone."""
+"""The last stage: what was fetched becomes the tool's result.
 
-import logging
+Masks are measured, paired with their phrases and painted (`finish_masks`), a video is examined and gets its pictures
+(`finish_video`); both in a worker process, because they decode files that a stranger's model has made.
+"""
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +12,8 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.errors import OutputLost, RotoscopeError, UserMistake, WorkerLost
-from rotoscope.jobs.context import JobContext
-from rotoscope.jobs.dispatcher import LeaseGuard
-from rotoscope.jobs.stages.fetch import MAX_OUTPUT_BYTES, fetch_again, read_job_output
+from rotoscope.jobs.context import JobContext, LeaseGuard
+from rotoscope.jobs.outputs import MAX_OUTPUT_BYTES, read_job_output
 from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
 from rotoscope.jobs.stages.finish_video import finish_video
 from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
@@ -20,49 +22,30 @@ from rotoscope.media.worker_files import scratch_file_stem, store_worker_files
 from rotoscope.models.outputs import ModelOutput
 from rotoscope.store.records import Job, Output, Patch
 
-__all__ = ["finish", "restore_files"]
+__all__ = ["finish", "finish_in_worker"]
 
-_MAX_REFETCHES = 3  # times; more often something here removes what is kept
-_log = logging.getLogger(__name__)
+_MAX_REFETCHES = 3  # times; after that something on this machine removes the files
 
 
 async def finish(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
-    """Make the result useful: measure and pair masks, or look into the video.
+    """Make the tool's result of the files in the vault; one that is no longer there is fetched again.
 
-    A file that has gone meanwhile is fetched again, from where it came.
+    Raises:
+        OutputLost: a file cannot be used, or is gone and cannot be fetched again.
+        PredictionFailed: there is no result in the output.
     """
     found, raw = read_job_output(context, job), await _raw_outputs(context, job)
     gone = [output for output in raw if context.vault.find(output.artifact.sha256) is None]
     if gone or not (raw or found.is_text_only):
         return _patch_to_refetch(job, gone)
-    return _patch_of_result(job, found, await _finish_in_worker(context, job, found, raw))
-
-
-async def restore_files(context: JobContext, job: Job) -> None:
-    """Put files of a result back that are no longer in the vault: fetched again, or made again from what was fetched.
-
-    The end of the job stays as it is, and what cannot be put back now stays away: the report names it.
-    """
-    if job.state != "succeeded":
-        return
-    try:
-        outputs = await context.ledger.outputs(job.id, job.principal)
-        if all(context.vault.find(output.artifact.sha256) for output in outputs):
-            return
-        raw = [output for output in outputs if output.role == "raw"]
-        if not all(context.vault.find(output.artifact.sha256) for output in raw):
-            raw = list(await fetch_again(context, job))
-        finished = await _finish_in_worker(context, job, read_job_output(context, job), raw)
-        await context.ledger.restore_outputs(job.id, job.principal, [*raw, *finished.outputs])
-    except RotoscopeError as error:
-        _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)
+    return _patch_of_result(job, found, await finish_in_worker(context, job, found, raw))
 
 
 def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:
-    """Back to where a missing file came from.
+    """Go back to the stage that fetches.
 
     Raises:
-        OutputLost: it came in the reply itself, or is gone again and again.
+        OutputLost: a missing file came in the reply itself, or has gone several times.
     """
     times = job.fetch_effort.refetches
     if times >= _MAX_REFETCHES or not all(output.source_url for output in missing):
@@ -79,12 +62,12 @@ async def _raw_outputs(context: JobContext, job: Job) -> list[Output]:
     return [output for output in await context.ledger.outputs(job.id, job.principal) if output.role == "raw"]
 
 
-async def _finish_in_worker(context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output]) -> FinishResult:
-    """The result, made in a worker and kept by this process.
+async def finish_in_worker(context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output]) -> FinishResult:
+    """The result, made by a worker process, whose new files this process moves into the vault.
 
     Raises:
-        OutputLost: what came back costs too much to read, or makes its decoder crash.
-        WorkerLost: the worker was ended from outside, which says nothing of the result: it is tried again.
+        OutputLost: a file takes too much memory or time to read, or makes its decoder crash.
+        WorkerLost: the worker was ended from outside, which says nothing of the result: try again.
     """
     with scratch_file_stem(context.vault) as stem:
         try:
@@ -136,7 +119,7 @@ async def _process_masks(
 
 
 def _file_name(context: JobContext, job: Job, picture: Path | None) -> str:
-    """What the picture is called by who gave it; one of ours is called as its file in the results folder."""
+    """The name of the picture as the user has given it; one of our own files has its name in the results folder."""
     given = str(job.args.get("image") or "").strip()
     if given.lower().startswith("artifact://"):
         picture = context.vault.find(given.partition("://")[2].strip("/")) or picture
@@ -158,8 +141,8 @@ def _patch_of_result(job: Job, found: ModelOutput, finished: FinishResult) -> Pa
     notice = (found.notice.text,) if found.notice and found.notice.text else ()
     warnings = (*notice, *job.warnings, *found.warnings, *finished.warnings)
     result = Patch(result=finished.result, warnings=warnings, outputs=finished.outputs)
-    if finished.problem is not None:
-        return replace(result, state="failed", error=finished.problem, message=finished.problem["message"])
+    if finished.error is not None:
+        return replace(result, state="failed", error=finished.error, message=finished.error.message)
     return replace(result, stage="done", state="succeeded", message="Done.", progress=1.0)
 
 

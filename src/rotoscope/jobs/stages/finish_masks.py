@@ -1,6 +1,6 @@
 """The last stage of a job with masks: measure them, pair them with their phrases, paint them, write the COCO file."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -12,7 +12,7 @@ from rotoscope.media.vault import StoredFile
 from rotoscope.media.worker_files import ScratchVault, WorkerFile
 from rotoscope.models.captions import clean_text, pair_masks, read_caption
 from rotoscope.providers.http.messages import Json
-from rotoscope.store.job_data import MeasuredResult
+from rotoscope.store.job_data import ErrorRecord, MeasuredResult
 from rotoscope.store.records import Artifact, Output, error_record
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class MaskWork:
 
     Attributes:
         raw: the pictures it gave, in order, as they were fetched: the file, and what is known of it.
-        picture: the picture that it saw, or None where nobody here has read it.
+        picture: the picture that it saw, or None where it was not read here.
         file_name: of the picture, as who gave it calls it, without folders.
-        text: the model's words.
+        text: the text that the model gave.
         names: what the model called each picture, None where it did not.
         omitted_count: how many more masks it gave than were fetched.
         frame: in which frame the model sees a photo that its EXIF data turn, where that is known.
-        has_location: whether points or a box said where to look.
+        has_location: whether points or a box were given with the request.
         label: what to call a mask without a phrase.
         score: how sure the model is, 0-1, only if it says so.
         is_description: whether phrases and masks belong together one by one.
@@ -70,7 +70,7 @@ class FinishResult:
     result: MeasuredResult
     outputs: tuple[Output, ...]
     warnings: tuple[str, ...]
-    problem: Mapping[str, str] | None = None
+    error: ErrorRecord | None = None
     new_files: tuple[WorkerFile, ...] = ()
 
 
@@ -100,7 +100,7 @@ def finish_masks(work: MaskWork, stem: Path) -> FinishResult:
         return _text_only_result(work)
     notes, tray = _WarningList(), ScratchVault(stem)
     photo = _read_photo(work.picture)
-    result, labels, problem = _text_and_labels(work, len(work.raw))
+    result, labels, error = _text_and_labels(work, len(work.raw))
     outputs, measured, gathered = [], [], _MaskSummary(work, photo.image)
     for n, label in enumerate(labels):
         found = _mask_from_picture(work.raw[n][0], photo, work, notes)
@@ -109,7 +109,7 @@ def finish_masks(work: MaskWork, stem: Path) -> FinishResult:
         gathered.add(n, label, found.mask)
     outputs += gathered.outputs(tray, notes)
     result = replace(result, masks=tuple(measured))
-    return FinishResult(result, tuple(outputs), tuple(notes.warnings), problem, tuple(tray.files))
+    return FinishResult(result, tuple(outputs), tuple(notes.warnings), error, tuple(tray.files))
 
 
 class _MaskSummary:
@@ -193,8 +193,8 @@ def _read_photo(path: Path | None) -> _Photo:
         return _Photo()
 
 
-def _text_and_labels(work: MaskWork, count: int) -> tuple[MeasuredResult, list[str], Mapping[str, str] | None]:
-    """The clean text, a label for each mask, and the problem when phrases and masks do not match."""
+def _text_and_labels(work: MaskWork, count: int) -> tuple[MeasuredResult, list[str], ErrorRecord | None]:
+    """The clean text, a label for each mask, and the error when phrases and masks do not match."""
     caption = read_caption(work.text or "")
     numbered = [work.label if count == 1 else f"{work.label} {n + 1}" for n in range(count)]
     given = [clean_text(name or "", _MAX_LABEL_BYTES) for name in work.names] or [""] * count

@@ -1,0 +1,34 @@
+"""Files of a finished result that have gone from the results folder are fetched, or made, once more."""
+
+import logging
+
+from rotoscope.errors import RotoscopeError
+from rotoscope.jobs.context import JobContext
+from rotoscope.jobs.outputs import read_job_output
+from rotoscope.jobs.stages.fetch import fetch_again
+from rotoscope.jobs.stages.finish import finish_in_worker
+from rotoscope.store.records import Job
+
+__all__ = ["restore_files"]
+
+_log = logging.getLogger(__name__)
+
+
+async def restore_files(context: JobContext, job: Job) -> None:
+    """Restore the files of a result that are no longer in the vault: fetch them again, or make them again.
+
+    The job itself does not change. What cannot be restored now stays away, and the result warns of it by name.
+    """
+    if job.state != "succeeded":
+        return
+    try:
+        outputs = await context.ledger.outputs(job.id, job.principal)
+        if all(context.vault.find(output.artifact.sha256) for output in outputs):
+            return
+        raw = [output for output in outputs if output.role == "raw"]
+        if not all(context.vault.find(output.artifact.sha256) for output in raw):
+            raw = list(await fetch_again(context, job))
+        finished = await finish_in_worker(context, job, read_job_output(context, job), raw)
+        await context.ledger.restore_outputs(job.id, job.principal, [*raw, *finished.outputs])
+    except RotoscopeError as error:
+        _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)
