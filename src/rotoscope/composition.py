@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.dispatcher import Dispatcher
+    from rotoscope.jobs.dispatcher import Dispatcher, LeaseGuard
     from rotoscope.jobs.review import Review
     from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.paths import Roots
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rotoscope.server.lazy_studio import LazyStudio
     from rotoscope.store.database import Database
     from rotoscope.store.leases import JobDriver
+    from rotoscope.store.records import Job
     from rotoscope.store.timing import Intervals
     from rotoscope.studio.links import JobLinks
     from rotoscope.studio.planning import Planner
@@ -136,7 +137,8 @@ def open_studio(
     links = JobLinks(context.ledger)
     return Studio(
         context,
-        _make_planner(context, access, roots, links, tasks),
+        access,
+        cache(partial(_make_planner, context, access, roots, links, tasks)),
         links,
         dispatcher,
         review,
@@ -151,11 +153,15 @@ def _make_dispatcher(
     context: "JobContext", database: "Database", review: "Review", tasks: anyio.abc.TaskGroup
 ) -> "Dispatcher":
     from rotoscope.jobs.dispatcher import Dispatcher
-    from rotoscope.jobs.lifecycle import run_job
     from rotoscope.store.leases import Leases
 
+    async def run(job: "Job", lease: "LeaseGuard") -> None:
+        from rotoscope.jobs.lifecycle import run_job  # only a process that drives a job needs the stages
+
+        await run_job(context, job, lease)
+
     leases = Leases(database, context.clock, review.holder, context.intervals)
-    return Dispatcher(tasks, partial(run_job, context), leases, context.notifier, context.intervals, review.look_at_due)
+    return Dispatcher(tasks, run, leases, context.notifier, context.intervals, review.look_at_due)
 
 
 def _make_planner(
@@ -178,7 +184,7 @@ def _make_planner(
 
 
 def _draw_seed() -> int:
-    """A seed that nobody can guess."""
+    """A seed that cannot be guessed."""
     return random.SystemRandom().randint(0, _LARGEST_SEED)
 
 
