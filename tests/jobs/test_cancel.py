@@ -315,11 +315,11 @@ async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
         await until(reconciling)
     reading, failed = Ledger.submission, anyio.Event()
 
-    async def sometimes(self: Ledger, job_id: str) -> Any:
+    async def sometimes(self: Ledger, job_id: str, principal: str) -> Any:
         if not failed.is_set():
             failed.set()
             raise StorageFailed("The ledger is locked.")
-        return await reading(self, job_id)
+        return await reading(self, job_id, principal)
 
     async with opened(settings, provider) as studio:
         pass

@@ -74,11 +74,11 @@ async def test_a_ledger_that_fails_during_the_search_is_waited_for_and_no_person
     """What the list shows needs nobody's review: the job is left as it is, and taken up again after its lease."""
     lossy, reading, failed = Lossy("replicate", picture), Ledger.submission, []
 
-    async def once_broken(self: Ledger, job_id: str) -> Submission | None:
+    async def once_broken(self: Ledger, job_id: str, principal: str) -> Submission | None:
         if lossy.posts and not failed:
             failed.append(job_id)
             raise StorageFailed("The ledger is locked by another program.")
-        return await reading(self, job_id)
+        return await reading(self, job_id, principal)
 
     monkeypatch.setattr(Ledger, "submission", once_broken)
     tempo = Intervals(lease=0.6, heartbeat=0.2, poll=0.1, change_poll=0.05)

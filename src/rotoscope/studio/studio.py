@@ -355,7 +355,7 @@ class Studio:
         """Put back files of a result that are gone, as far as that is possible until a moment of the loop's clock."""
         if job.state != "succeeded":
             return
-        from rotoscope.jobs.stages.finish import restore_files
+        from rotoscope.jobs.restoring import restore_files
 
         with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
             await restore_files(self.context, job)
