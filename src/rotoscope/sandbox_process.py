@@ -43,7 +43,9 @@ class SandboxProcess:
     """
 
     def __init__(self, settings: Settings, catalog: Catalog, closing: AsyncExitStack) -> None:
-        self._settings, self._catalog, self._closing = settings, catalog, closing
+        self._settings = settings
+        self._catalog = catalog
+        self._closing = closing
         self._folder = _folder(settings)
         self._app: AppProcess | None = None
 
@@ -53,24 +55,20 @@ class SandboxProcess:
         Raises:
             StorageFailed: the sandbox cannot write to its folder.
         """
+        self._app = self._app or self._start()
         try:
-            await self._open_app()(*connection)
+            await self._app(*connection)
         except OSError as error:
             raise StorageFailed(
                 f"The folder {self._folder} cannot be used.", hint="Set ROTOSCOPE_HOME to a folder that can be written."
             ) from error
 
-    def _open_app(self) -> AppProcess:
-        """The process, which is described at the first request: a start that asks only about jobs needs none of it."""
-        if self._app is None:
-            arguments = {
-                "folder": self._folder,
-                "public_url": SANDBOX_URL,
-                "own_models": describe_models(self._catalog),
-            }
-            self._app = AppProcess(self._settings.variables, _PACKAGE, _FUNCTION, arguments)
-            self._closing.push_async_callback(self._app.aclose)
-        return self._app
+    def _start(self) -> AppProcess:
+        """Its process. Only now, because a session that runs no model should not wait for the sandbox's modules."""
+        arguments = {"folder": self._folder, "public_url": SANDBOX_URL, "own_models": describe_models(self._catalog)}
+        app = AppProcess(self._settings.variables, _PACKAGE, _FUNCTION, arguments)
+        self._closing.push_async_callback(app.aclose)
+        return app
 
 
 def run_sandbox_command(arguments: Sequence[str], settings: Settings, catalog: Catalog) -> int:
