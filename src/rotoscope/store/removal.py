@@ -95,7 +95,7 @@ _REMOVE_RUN = delete(runs).where(
 
 @dataclass(frozen=True, slots=True)
 class AgeLimit:
-    """What is old, in Unix seconds: ended and delivered before `before`, or ended before the other and not delivered."""
+    """What is old, in Unix seconds: ended and delivered before the one, or ended before the other, not delivered."""
 
     before: float
     undelivered_before: float
