@@ -16,8 +16,8 @@ import anyio
 import anyio.abc
 
 from rotoscope.errors import InvalidInput, StorageFailed
-from rotoscope.models.access import Access, resolve_access
-from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
+from rotoscope.models.access import resolve_access
+from rotoscope.models.catalog import Access, Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
 
 if TYPE_CHECKING:

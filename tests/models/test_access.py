@@ -1,10 +1,10 @@
-"""Which providers can be used, and when the sandbox stands in: nobody who pays gets its results by surprise."""
+"""Which providers can be used, and when the sandbox serves them instead: never by surprise for a user with a key."""
 
 import pytest
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.access import SANDBOX_URL, Access, resolve_access
-from rotoscope.models.catalog import load_catalog, manifest_folder
+from rotoscope.models.access import SANDBOX_URL, resolve_access
+from rotoscope.models.catalog import Access, load_catalog, manifest_folder
 from rotoscope.settings import read_settings
 
 PROVIDERS = load_catalog(manifest_folder()).providers
@@ -103,7 +103,7 @@ def test_keys_are_not_shown() -> None:
     "environ",
     [{"ROTOSCOPE_INLINE_SECONDS": "soon"}, {"ROTOSCOPE_INLINE_SECONDS": "-1"}, {"ROTOSCOPE_SANDBOX": "perhaps"}],
 )
-def test_a_setting_that_cannot_be_used_is_told_by_its_name(environ: dict[str, str]) -> None:
+def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str]) -> None:
     with pytest.raises(InvalidInput) as caught:
         read_settings(environ)
     assert next(iter(environ)) in caught.value.message

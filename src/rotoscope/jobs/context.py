@@ -12,7 +12,8 @@ from rotoscope.jobs.concurrency import JobNotifier
 from rotoscope.media.decoders import DecodeRunner
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
-from rotoscope.models.manifest import Manifest, Provider
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.http.client import Wire
 from rotoscope.providers.http.messages import HttpCall, Reply, http_date

@@ -26,7 +26,7 @@ from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
 from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
 from rotoscope.media.vault import StoredFile, Vault
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.catalog import UploadLimit
 
 __all__ = ["AdmittedMedia", "FetchFile", "Intake", "MediaKind"]
 

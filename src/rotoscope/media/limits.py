@@ -10,7 +10,7 @@
 from dataclasses import dataclass
 
 from rotoscope.errors import TooLarge
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.catalog import UploadLimit
 
 __all__ = [
     "DEFAULT_VIDEO_LIMITS",

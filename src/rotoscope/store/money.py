@@ -191,9 +191,9 @@ def settlement(state: Status, run: RunCost) -> Settlement:
     """What a job that has ended has cost.
 
     A run that ended well costs its price times what the provider has measured, else its estimate; with neither it is
-    not known. No provider's number is taken for an amount of money: none documents in which unit it is. What was refused
-    or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting against the caps,
-    and the result says that it is not known.
+    not known. No provider's number is taken for an amount of money: none documents in which unit it is. What was
+    refused or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting against
+    the caps, and the result says that it is not known.
 
     Args:
         state: the job's final state.

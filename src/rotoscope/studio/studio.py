@@ -25,7 +25,7 @@ from rotoscope.jobs.list_walks import walk_lists
 from rotoscope.jobs.outputs import retention_seconds
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
-from rotoscope.models.access import Access
+from rotoscope.models.catalog import Access
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
 from rotoscope.store.quotes import Quotes

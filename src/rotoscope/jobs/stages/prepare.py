@@ -9,8 +9,8 @@ from rotoscope.errors import StorageFailed
 from rotoscope.jobs.concurrency import cancel_on
 from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard, runner_without_recorder
 from rotoscope.media.sniff import content_type_of
+from rotoscope.models.catalog import file_size_error
 from rotoscope.models.plan import media_inputs, replace_media
-from rotoscope.models.uploads import file_size_error
 from rotoscope.providers.dialects import UploadFile
 from rotoscope.store.job_data import PreparedRequest
 from rotoscope.store.records import Job, Patch
