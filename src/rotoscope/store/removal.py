@@ -95,14 +95,14 @@ _REMOVE_RUN = delete(runs).where(
 
 @dataclass(frozen=True, slots=True)
 class AgeLimit:
-    """What is old, in Unix seconds: ended and told before the one, or ended before the other and never told."""
+    """What is old, in Unix seconds: ended and delivered before the one, or ended before the other, not delivered."""
 
     before: float
     undelivered_before: float
 
     @property
     def bind_values(self) -> dict[str, object]:
-        """As the statements name it."""
+        """The limit under the names that the statements bind."""
         return {"before": self.before, "untold_before": self.undelivered_before}
 
 
@@ -161,7 +161,10 @@ def files_in_use(connection: Connection, files: Sequence[str]) -> frozenset[str]
 
 
 def remove_files(connection: Connection, vault: Vault, paths: Sequence[Path], before: float) -> int:
-    """Remove those of some files that no job needs. Meanwhile nobody can open a job that does."""
+    """Remove those of some files that no job needs; how many.
+
+    The transaction holds the write lock, so no job that needs one of them can be opened meanwhile.
+    """
     kept = files_in_use(connection, [_sha256_of(path) for path in paths])
     gone = [path for path in paths if _sha256_of(path) not in kept and vault.remove(path, before)]
     if gone:

@@ -1,10 +1,8 @@
-"""May what is old by the wall clock be removed? A clock that jumps makes everything old at once, so it is slept over.
+"""Retention: jobs that have ended, were delivered and are old are removed, and files that no job needs.
 
-Every look is remembered in the ledger. Where the clock has gone on by more than it may have since the last one, what is
-old is judged as of that last one, for a day. Who was away for long loses nothing by that either: what is due is
-removed a look later. Pure but for the row that it keeps.
-
-Retention: what has ended, was told and is old goes; what somebody still has to hear of, or a job needs, stays.
+A wall clock that jumps ahead makes everything old at once. So each check of the clock is kept in the ledger. When the
+clock has gone on by more than it may have since the last check, age is counted up to that last check, for one day.
+After a long absence that only delays removal by a day: what is due goes after a later check.
 """
 
 import json
@@ -55,7 +53,7 @@ _NEWEST_EVENT_AT = select(job_events.c.at).where(
 
 @dataclass(frozen=True, slots=True)
 class ClockCheck:
-    """What is known of the clock since somebody looked, in Unix seconds.
+    """One check of the clock, in Unix seconds.
 
     Attributes:
         clock_time: when that was.
@@ -72,7 +70,7 @@ def check_clock(last: ClockCheck | None, now: float, max_step: float) -> ClockCh
     """The next look.
 
     Args:
-        last: the last one; None where nobody has looked yet.
+        last: the last one; None before the first.
         now: what the clock says.
         max_step: by how many seconds it may have gone on without a doubt.
     """
@@ -128,12 +126,12 @@ class SweepResult:
 class Retention:
     """Removes finished jobs and the files that no job needs any more.
 
-    A job goes when it has ended, its end was told, and both are longer ago than the limit. One whose end nobody ever
+    A job goes when it has ended, its end was delivered, and both are longer ago than the limit. One whose end was never
     asked for goes after four times the limit. A file goes when it is older than the limit too, is no output of any job
     that is left, and no job that is left was given it. What was spent, and how long runs took, is kept; which runs were
     ours is kept for as long as a provider's list may show them.
 
-    What it finds by itself is judged as of a moment that the clock has not jumped to just now (`jobs.second_look`).
+    What it finds by itself is judged as of a moment that the clock has not jumped to just now (see `check_clock`).
 
     Attributes:
         seconds: the limit.

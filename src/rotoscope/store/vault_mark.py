@@ -1,6 +1,6 @@
 """Which results folder belongs to a ledger: both hold the same random id.
 
-A ledger that a second home uses would tell jobs whose files are not there, as empty successes, and what was paid for
+A ledger that a second home uses would show jobs whose files are not there, as empty successes, and what was paid for
 would be paid for again. So another folder is refused. A ledger inside its home goes with that home, whatever becomes
 of the folder beside it.
 """
