@@ -16,7 +16,7 @@ from figures import arguments, headline
 
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import Roots
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 
 PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 KINDS = ("camera.jpg", "turned.jpg", "progressive.jpg", "screen.png", "web.webp")
@@ -66,7 +66,9 @@ def one(path: Path) -> None:
     async def unused(*_: object) -> str:
         return ""
 
-    intake = Intake(Vault(path.parent / path.stem), Roots((path.parent,), path.parent), unused, check, unused, Here())
+    intake = Intake(
+        FolderVault(path.parent / path.stem), Roots((path.parent,), path.parent), unused, check, unused, Here()
+    )
 
     async def admit(name: str) -> int:
         return (await intake.admit("image", name, "image", pass_urls=False)).size or 0

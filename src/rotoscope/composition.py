@@ -94,7 +94,7 @@ def open_studio(
     from rotoscope.jobs.notifier import JobNotifier
     from rotoscope.jobs.review import Review
     from rotoscope.media.intake import Intake
-    from rotoscope.media.vault import Vault
+    from rotoscope.media.vault import FolderVault
     from rotoscope.providers.http.egress import check_url
     from rotoscope.store.leases import Leases
     from rotoscope.store.ledger import Ledger
@@ -111,7 +111,7 @@ def open_studio(
     catalog = _load_catalog_and_warn(settings)
     access = resolve_access(settings, catalog.providers)
     wire = _make_wire(catalog, access, sandbox or _make_sandbox(settings, access, closing), times, proxies)
-    vault, intervals = Vault(settings.home / "vault"), intervals or Intervals()
+    vault, intervals = FolderVault(settings.home / "vault"), intervals or Intervals()
     database = _make_database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from vaults import stored_path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.storage import Disk, system_disk
-from rotoscope.media.vault import Vault
+from rotoscope.media.disk import Disk, system_disk
+from rotoscope.media.vault import FolderVault
 
 
 def _ignore(_: int) -> None:
@@ -31,29 +32,35 @@ def _refusing(code: int) -> Callable[[int], None]:
 
 
 def test_a_file_is_kept_where_only_descriptors_that_can_be_written_are_flushed(tmp_path: Path) -> None:
-    vault = Vault(tmp_path / "vault", Disk(_fsync_of_windows, None, can_open_folders=False))
-    kept = vault.keep(b"content", "image/png")
+    vault = FolderVault(tmp_path / "vault", Disk(_fsync_of_windows, None, can_open_folders=False))
+    kept = vault.put_bytes(b"content", "image/png")
     vault.write_id("an id")
-    assert kept.path.read_bytes() == b"content"
+    assert stored_path(vault, kept.sha256).read_bytes() == b"content"
     assert vault.read_id() == "an id"
 
 
 def test_the_drive_itself_is_waited_for_where_the_system_can(tmp_path: Path) -> None:
     waited: list[int] = []
-    Vault(tmp_path, Disk(_refusing(errno.EIO), waited.append, can_open_folders=True)).keep(b"content", "image/png")
+    FolderVault(tmp_path, Disk(_refusing(errno.EIO), waited.append, can_open_folders=True)).put_bytes(
+        b"content", "image/png"
+    )
     assert len(waited) == 2, "the file, and the folder with its name"
 
 
 @pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EINVAL, errno.ENOTTY])
 def test_a_file_system_that_cannot_wait_for_its_drive_is_told_as_usual(tmp_path: Path, code: int) -> None:
     flushed: list[int] = []
-    Vault(tmp_path, Disk(flushed.append, _refusing(code), can_open_folders=True)).keep(b"content", "image/png")
+    FolderVault(tmp_path, Disk(flushed.append, _refusing(code), can_open_folders=True)).put_bytes(
+        b"content", "image/png"
+    )
     assert len(flushed) == 2
 
 
 def test_a_disk_that_fails_keeps_nothing_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed):
-        Vault(tmp_path, Disk(_refusing(errno.EIO), None, can_open_folders=True)).keep(b"content", "image/png")
+        FolderVault(tmp_path, Disk(_refusing(errno.EIO), None, can_open_folders=True)).put_bytes(
+            b"content", "image/png"
+        )
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

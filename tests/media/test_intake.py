@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from decoding import InThread
 from PIL import Image
+from vaults import stored_path
 
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
 from rotoscope.media.paths import Roots
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault, Vault
 from rotoscope.providers.http.egress import check_url
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ Make = Callable[[Path], Path]
 def intake(tmp_path: Path) -> Intake:
     folders = (tmp_path / "home", tmp_path / "rotoscope")
     folders[0].mkdir()
-    return intake_of(Vault(tmp_path / "rotoscope" / "vault"), Roots(folders, folders[0]), tmp_path)
+    return intake_of(FolderVault(tmp_path / "rotoscope" / "vault"), Roots(folders, folders[0]), tmp_path)
 
 
 def intake_of(vault: Vault, roots: Roots, tmp_path: Path) -> Intake:
@@ -128,8 +129,7 @@ NAMES = [f"{kind} {number}" for number, (kind, _) in enumerate(GIVEN)]
 def ways(file: Path, vault: Vault, shown: str) -> dict[str, str]:
     """Every way to give a file, and to give what was made of it and shown in a result."""
     content, sha256 = file.read_bytes(), shown.removeprefix("artifact://")
-    kept = vault.find(sha256)
-    assert kept is not None
+    kept = stored_path(vault, sha256)
     copy = file.with_name(f"copy{kept.suffix}")
     copy.write_bytes(kept.read_bytes())
     return {
@@ -174,10 +174,9 @@ async def test_a_jpeg_is_not_made_anew_each_time_that_it_is_passed_on(intake: In
 async def test_what_a_provider_made_is_cleaned_before_it_leaves_and_then_left_as_it_is(
     intake: Intake, tmp_path: Path
 ) -> None:
-    raw = intake.vault.keep(jpeg(tmp_path / "home").read_bytes(), "image/jpeg")
+    raw = intake.vault.put_bytes(jpeg(tmp_path / "home").read_bytes(), "image/jpeg")
     cleaned = await intake.admit("image", raw.uri, "image", pass_urls=False)
-    kept = intake.vault.find(cleaned.value.removeprefix("artifact://"))
-    assert kept is not None
+    kept = stored_path(intake.vault, cleaned.value)
     assert cleaned.value != raw.uri
     assert b"behind the end" not in kept.read_bytes()
     assert (await intake.admit("image", cleaned.value, "image", pass_urls=False)).value == cleaned.value
@@ -205,10 +204,9 @@ async def test_our_own_files_are_ours_however_the_home_is_written(
     monkeypatch.chdir(user / "work")
     given = picture(".png")(user / "work")
     for home in (user / ".local" / "rotoscope", tmp_path / "disk" / "rotoscope", user / "work" / ".." / ".local" / "r"):
-        intake = intake_of(Vault(home / "vault"), Roots((user / "work",), user / "work"), tmp_path)
+        intake = intake_of(FolderVault(home / "vault"), Roots((user / "work",), user / "work"), tmp_path)
         shown = await intake.admit("image", str(given), "image", pass_urls=False)
-        kept = intake.vault.find(shown.value.removeprefix("artifact://"))
-        assert kept is not None
+        kept = stored_path(intake.vault, shown.value)
         rest = kept.relative_to(home)
         name = home.name
         for path in (str(kept), f"~/.local/{name}/{rest}", f"../.local/{name}/{rest}", str(kept.resolve()),
@@ -226,14 +224,14 @@ async def test_what_is_no_medium_of_the_kind_is_refused_by_its_first_bytes_and_l
         "path": "m.pgm",
         "data": f"data:image/png;base64,{base64.b64encode(content).decode()}",
         "address": "https://example.com/m.pgm",
-        "artifact": intake.vault.keep(content, "application/octet-stream").uri,
+        "artifact": intake.vault.put_bytes(content, "application/octet-stream").uri,
     }[way]
     kinds: tuple[MediaKind, ...] = ("image", "still", "visual", "video", "audio")
     for kind in kinds:
         with pytest.raises(InvalidInput, match="PGM") as refusal:
             await intake.admit(kind, text, "mask", pass_urls=False)
         assert refusal.value.code == "unsupported"
-    assert not list((intake.vault.folder / "scratch").iterdir())
+    assert not list((Path(intake.vault.location) / "scratch").iterdir())
 
 
 async def test_a_large_file_is_not_copied_to_be_refused(
@@ -281,14 +279,13 @@ async def test_what_is_used_again_is_kept_for_as_long_again_and_what_is_removed_
     intake: Intake, tmp_path: Path
 ) -> None:
     shown = await intake.admit("image", str(jpeg(tmp_path / "home")), "image", pass_urls=False)
-    path = intake.vault.find(shown.value.removeprefix("artifact://"))
-    assert path is not None
+    path = stored_path(intake.vault, shown.value)
     begun = path.stat().st_mtime
     os.utime(path, (begun - 1000, begun - 1000))
     await intake.admit("image", shown.value, "image", pass_urls=False)
     assert path.stat().st_mtime >= begun
-    assert intake.vault.remove(path, before=begun + 10**6)
-    assert [one for one in (intake.vault.folder / "made").rglob("*") if one.is_file()] == []
+    assert intake.vault.delete(path.stem, before=begun + 10**6)
+    assert [one for one in (Path(intake.vault.location) / "made").rglob("*") if one.is_file()] == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rotoscope.media.mask_checks import (
     not_a_mask_error,
     selection_warnings,
 )
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import Vault, artifact_hash, enter_in_thread, scratch_path
 from rotoscope.media.video.mask_fitting import fit_mask_film, is_stored_size
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ async def fit_mask(
     import anyio.to_thread  # not needed where masks are decoded, and slow to load
 
     from rotoscope.media.decoders import MASKS
-    from rotoscope.media.worker_files import scratch_file_stem, store_worker_files
+    from rotoscope.media.worker_files import store_worker_files
 
-    path = vault.find(mask.value.removeprefix("artifact://"))
-    if path is None:
-        raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
-    if mask.frames is not None:
-        return await fit_mask_film(vault, decoders, path, mask, video, frames)
     wanted = (video.width, video.height) if video and video.width and video.height else None
     stored = video.stored if video else None
-    with scratch_file_stem(vault) as stem:
+    opened = vault.open(artifact_hash(mask.value))
+    async with enter_in_thread(opened) as path, enter_in_thread(scratch_path(vault)) as stem:
+        if path is None:
+            raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
+        if mask.frames is not None:
+            return await fit_mask_film(vault, decoders, path, stem, mask, video, frames)
         fitting = await decoders.run(_fit_picture_in_worker, path, wanted, stored, stem, limits=MASKS)
         await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
     link = f"artifact://{fitting.file.sha256}"

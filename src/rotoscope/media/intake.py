@@ -5,7 +5,6 @@ taken as it is. Made anew it would change (a JPEG loses a little each time), and
 `artifact://` link that was shown for it would look like two.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -24,8 +23,8 @@ from rotoscope.media.decoders import FILM, PICTURE, DecodeRunner
 from rotoscope.media.mask_checks import Selection
 from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
-from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
-from rotoscope.media.vault import StoredFile, Vault
+from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video
+from rotoscope.media.vault import StoredFile, Vault, artifact_hash, enter_in_thread, file_sha256, scratch_path
 from rotoscope.models.uploads import UploadLimit
 
 __all__ = ["AdmittedMedia", "FetchFile", "Intake", "MediaKind"]
@@ -34,7 +33,6 @@ MAX_PICTURE_BYTES = 200_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _COPY_BYTES = 1024 * 1024
 _FILES_AT_ONCE = 8
-_SNIFFED_BYTES = 512
 
 _PICTURE_KINDS: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
 _VAULT_KINDS: Mapping[PreparedKind, str] = {
@@ -134,14 +132,12 @@ class Intake:
         """The file itself, for the time of the check: one that we keep already, or a private copy."""
         uri = await self._artifact_link(text, scheme)
         if uri is not None:
-            yield await anyio.to_thread.run_sync(self._artifact_file, kind, uri)
+            async with enter_in_thread(self.vault.open(artifact_hash(uri))) as path:
+                yield await anyio.to_thread.run_sync(_check_artifact, kind, path)
             return
-        scratch = await anyio.to_thread.run_sync(self.vault.new_scratch_path)
-        try:
+        async with enter_in_thread(scratch_path(self.vault)) as scratch:
             await self._copy_to_scratch(kind, text, scheme, scratch)
             yield scratch
-        finally:
-            scratch.unlink(missing_ok=True)
 
     async def _artifact_link(self, text: str, scheme: str) -> str | None:
         """The `artifact://` link of what is kept here already, however it was named; None for all else."""
@@ -176,7 +172,7 @@ class Intake:
         Its first bytes and its size are judged before, so that nothing large is copied to be refused.
         """
         with open_local_file(text, self.roots, MAX_FILE_BYTES) as source:
-            head = source.read(_SNIFFED_BYTES)
+            head = source.read(HEAD_BYTES)
             check_head(head, kind)
             if is_image(content_type_of(head)):
                 _check_picture_bytes(os.fstat(source.fileno()).st_size)
@@ -184,27 +180,15 @@ class Intake:
             with scratch.open("wb") as target:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
 
-    def _artifact_file(self, kind: MediaKind, uri: str) -> Path:
-        path = self.vault.find(uri.partition("://")[2].strip("/"))
-        if path is None:
-            raise InvalidInput(
-                "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
-            )
-        _check_file_head(kind, path)
-        return path
-
     async def _check_and_prepare(self, kind: MediaKind, file: Path, carrier: UploadLimit | None) -> AdmittedMedia:
         """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
         wanted, kept = await self._run_disk_work(self._classify_file, kind, file)
         limits = PICTURE if wanted in _PICTURE_KINDS else FILM
         if kept is not None:
-            return _media_record(kept, wanted, await self.decoders.run(measure_media, wanted, kept.path, limits=limits))
-        target = await anyio.to_thread.run_sync(self.vault.new_scratch_path)
-        try:
+            return _media_record(kept, wanted, await self.decoders.run(measure_media, wanted, file, limits=limits))
+        async with enter_in_thread(scratch_path(self.vault)) as target:
             facts = await self.decoders.run(prepare_media, wanted, file, target, carrier, limits=limits)
             kept = await self._run_disk_work(self._store_prepared, wanted, target, facts)
-        finally:
-            target.unlink(missing_ok=True)
         return _media_record(kept, wanted, facts)
 
     async def _run_disk_work(self, work: Callable[[*Given], Found], *given: *Given) -> Found:
@@ -212,30 +196,27 @@ class Intake:
 
     def _classify_file(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, StoredFile | None]:
         """As what the file is to be read, and the file itself, kept, if it was made here as such."""
-        wanted = _preparation_kind(kind, _sniff_file(file))
+        wanted = _preparation_kind(kind, file_content_type(file))
         if wanted in _PICTURE_KINDS:
             _check_picture_bytes(file.stat().st_size)
         return wanted, None if wanted == "still" else self._find_prepared(file, _VAULT_KINDS[wanted])
 
     def _store_prepared(self, kind: PreparedKind, target: Path, facts: MediaFacts) -> StoredFile:
-        kept = self.vault.move_in(target, _file_sha256(target), facts.content_type or "application/octet-stream")
+        kept = self.vault.put(target, file_sha256(target), facts.content_type or "application/octet-stream")
         self.vault.mark_prepared(kept.sha256, _VAULT_KINDS[kind])
         return kept
 
     def _find_prepared(self, file: Path, kind: str) -> StoredFile | None:
         """The file itself, kept, if its content was made here for media of this kind; the way it came is all one."""
-        sha256 = _file_sha256(file)
+        sha256 = file_sha256(file)
         if not self.vault.is_prepared(sha256, kind):
             return None
         kept = self.vault.renew(sha256)
         if kept is not None:
             return kept
-        target = self.vault.new_scratch_path()
-        try:
+        with scratch_path(self.vault) as target:
             shutil.copyfile(file, target)
-            return self.vault.move_in(target, sha256, _sniff_file(file) or "application/octet-stream")
-        finally:
-            target.unlink(missing_ok=True)
+            return self.vault.put(target, sha256, file_content_type(file) or "application/octet-stream")
 
 
 def _media_record(kept: StoredFile, kind: PreparedKind, facts: MediaFacts) -> AdmittedMedia:
@@ -263,19 +244,18 @@ def _preparation_kind(kind: MediaKind, content_type: str | None) -> PreparedKind
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 
-def _sniff_file(file: Path) -> str | None:
-    with file.open("rb") as opened:
-        return content_type_of(opened.read(_SNIFFED_BYTES))
-
-
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _check_artifact(kind: MediaKind, path: Path | None) -> Path:
+    if path is None:
+        raise InvalidInput(
+            "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
+        )
+    _check_file_head(kind, path)
+    return path
 
 
 def _check_file_head(kind: MediaKind, file: Path) -> None:
     with file.open("rb") as opened:
-        check_head(opened.read(_SNIFFED_BYTES), kind)
+        check_head(opened.read(HEAD_BYTES), kind)
 
 
 def _check_picture_bytes(size: int) -> None:
@@ -285,5 +265,5 @@ def _check_picture_bytes(size: int) -> None:
 
 def _write_data_uri(kind: MediaKind, text: str, scratch: Path) -> None:
     content = read_data_uri(text)
-    check_head(content[:_SNIFFED_BYTES], kind)
+    check_head(content[:HEAD_BYTES], kind)
     scratch.write_bytes(content)

@@ -11,7 +11,7 @@ from typing import Literal
 from rotoscope.errors import InvalidInput
 from rotoscope.media.image.pictures import clean_picture, decode_upright, read_picture_size
 from rotoscope.media.image.thumbnails import Thumbnail, make_thumbnail
-from rotoscope.media.sniff import content_type_of, is_video
+from rotoscope.media.sniff import file_content_type, is_video
 from rotoscope.media.video.mask_videos import read_transparency, write_mask_film
 from rotoscope.media.video.videos import (
     DEFAULT_VIDEO_LIMITS,
@@ -28,8 +28,6 @@ from rotoscope.media.video.videos import (
 from rotoscope.models.uploads import UploadLimit
 
 __all__ = ["MediaFacts", "MediaPreview", "PreparedKind", "measure_media", "prepare_media", "preview_media"]
-
-_SNIFFED_BYTES = 64
 
 PreparedKind = Literal["image", "picture_mask", "still", "video", "mask", "audio"]
 
@@ -116,9 +114,7 @@ def preview_media(path: Path, side: int, most: int) -> MediaPreview:
     Raises:
         UserMistake: it cannot be decoded.
     """
-    with path.open("rb") as opened:
-        shows_film = is_video(content_type_of(opened.read(_SNIFFED_BYTES)))
-    image = poster(path) if shows_film else decode_upright(path.read_bytes())
+    image = poster(path) if is_video(file_content_type(path)) else decode_upright(path.read_bytes())
     return MediaPreview(make_thumbnail(image, side, most), image.width, image.height)
 
 

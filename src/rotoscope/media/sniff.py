@@ -1,20 +1,26 @@
 """What a file is, by its first bytes. A name or a declared content type is never believed."""
 
+from pathlib import Path
 from typing import Literal
 
 from rotoscope.errors import InvalidInput
 
 __all__ = [
     "EXTENSIONS",
+    "HEAD_BYTES",
     "WantedKind",
     "check_head",
     "content_type_of",
     "extension_of",
+    "file_content_type",
     "foreign_format",
     "is_audio",
     "is_image",
     "is_video",
 ]
+
+HEAD_BYTES = 512
+"""So many first bytes of a file tell every format that is known here."""
 
 WantedKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 """What a file must be: `visual` and `mask` are a picture or a video, `still` a picture, or a video whose first frame is
@@ -139,7 +145,7 @@ def content_type_of(head: bytes) -> str | None:
     """The content type of a file that we take.
 
     Args:
-        head: the first bytes of the file; 512 are plenty, fewer than 12 say little.
+        head: the first bytes of the file; `HEAD_BYTES` are plenty, fewer than 12 say little.
 
     Returns:
         One of image/png, image/jpeg, image/webp, image/gif, video/mp4, video/quicktime, video/webm, audio/wav,
@@ -153,6 +159,16 @@ def content_type_of(head: bytes) -> str | None:
     if head.startswith(_EBML):
         return "video/webm" if b"webm" in head[:_EBML_HEADER] else None
     return _iso_media_type(head) or ("audio/mpeg" if _is_mp3_frame(head) else None)
+
+
+def file_content_type(path: Path) -> str | None:
+    """The content type of a file, as `content_type_of` gives it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as opened:
+        return content_type_of(opened.read(HEAD_BYTES))
 
 
 def foreign_format(head: bytes) -> str | None:
@@ -185,7 +201,7 @@ def check_head(head: bytes, kind: WantedKind) -> None:
     """Refuse what can be no medium of the kind, before more of it is read.
 
     Args:
-        head: the first bytes of the file; 512 are plenty.
+        head: the first bytes of the file; `HEAD_BYTES` are plenty.
         kind: what it must be.
 
     Raises:

@@ -1,16 +1,14 @@
 """Files that a worker process makes: it writes them where it was told to, and its parent takes them into the vault."""
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.vault import StoredFile, Vault
+from rotoscope.media.vault import StoredFile, Vault, file_sha256
 
-__all__ = ["ScratchVault", "WorkerFile", "scratch_file_stem", "store_worker_files"]
+__all__ = ["ScratchVault", "WorkerFile", "store_worker_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +47,7 @@ class ScratchVault:
             ) from error
         made = WorkerFile(path, hashlib.sha256(content).hexdigest(), content_type)
         self.files.append(made)
-        return StoredFile(made.sha256, len(content), content_type, path)
-
-
-@contextmanager
-def scratch_file_stem(vault: Vault) -> Iterator[Path]:
-    """A path with which the names of scratch files may begin; at the end those that are left are removed."""
-    stem = vault.new_scratch_path()
-    try:
-        yield stem
-    finally:
-        for left in stem.parent.glob(f"{stem.name}*"):
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
+        return StoredFile(made.sha256, len(content), content_type)
 
 
 def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
@@ -72,10 +58,9 @@ def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
     """
     for made in files:
         try:
-            with made.path.open("rb") as opened:
-                found = hashlib.file_digest(opened, "sha256").hexdigest()
+            found = file_sha256(made.path)
         except OSError:
             found = ""
         if found != made.sha256:
             raise StorageFailed("A file of the result was changed while it was kept.", hint="Look at the disk.")
-        vault.move_in(made.path, made.sha256, made.content_type)
+        vault.put(made.path, made.sha256, made.content_type)

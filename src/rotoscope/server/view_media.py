@@ -32,7 +32,7 @@ async def view_media(studio: "Studio", uri: str, principal: str, most: int) -> C
     if most:
         return view_answer(seen, uri)
     words = (
-        f"{uri[:200]}: a picture of {seen.width}x{seen.height} pixels. File: {seen.path}. This client shows its model "
+        f"{uri[:200]}: a picture of {seen.width}x{seen.height} pixels. File: {seen.place}. This client shows its model "
         "no pictures of tool results: open the file, or show it to the user."
     )
     return CallToolResult(content=[TextContent(type="text", text=words)])

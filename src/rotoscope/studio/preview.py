@@ -12,15 +12,14 @@ from rotoscope.media.decoders import FILM, PICTURE
 from rotoscope.media.image.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
 from rotoscope.media.paths import local_path
 from rotoscope.media.preparing import preview_media
-from rotoscope.media.sniff import content_type_of, is_image, is_video
-from rotoscope.media.vault import Vault
+from rotoscope.media.sniff import file_content_type, is_image, is_video
+from rotoscope.media.vault import FileAddress, Vault, artifact_hash, enter_in_thread
 from rotoscope.store.records import Job
 from rotoscope.studio.studio import Studio, job_output
 from rotoscope.workers.limits import WorkLimits
 
 __all__ = ["View", "keep_view", "make_view"]
 
-_SNIFFED_BYTES = 64
 _PLACES = "Give an artifact:// link, or job://ID/overlay, job://ID/masks/0, job://ID/filmstrip or job://ID/poster."
 
 
@@ -32,13 +31,13 @@ class View:
         picture: the small picture.
         width: of the file itself, in pixels; where it is larger, what is read off the small one must be scaled.
         height: of the file itself, in pixels.
-        path: of the file itself.
+        place: where the file itself can be read: its path, or its address where the vault is not on this machine.
     """
 
     picture: Thumbnail
     width: int
     height: int
-    path: Path
+    place: str
 
 
 async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBNAIL_BYTES) -> View:
@@ -58,10 +57,14 @@ async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBN
     if link.startswith("job://"):
         link = await _output_link(studio, link, principal)
     studio.context.decoders.warm()
-    path = await anyio.to_thread.run_sync(_find_kept_file, studio.context.vault, link)
-    limits = await anyio.to_thread.run_sync(_decoding_limits, path)
-    shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
-    return View(shown.picture, shown.width, shown.height, path)
+    vault = studio.context.vault
+    sha256, address = await anyio.to_thread.run_sync(_find_artifact, vault, link)
+    async with enter_in_thread(vault.open(sha256)) as path:
+        if path is None:  # it was removed meanwhile
+            raise _unknown_artifact_error()
+        limits = await anyio.to_thread.run_sync(_decoding_limits, path, address)
+        shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
+    return View(shown.picture, shown.width, shown.height, address.place)
 
 
 async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
@@ -73,10 +76,13 @@ async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     """
     picture = (await make_view(studio, uri, principal)).picture
     vault = studio.context.vault
-    kept = await anyio.to_thread.run_sync(vault.keep, picture.content, picture.content_type)
+    kept = await anyio.to_thread.run_sync(vault.put_bytes, picture.content, picture.content_type)
+    address = await anyio.to_thread.run_sync(vault.address, kept.sha256)
+    if address is None:  # it was removed meanwhile
+        raise _unknown_artifact_error()
     return MediaFile(
-        url=kept.path.as_uri(),
-        path=str(kept.path),
+        url=address.url,
+        path=str(address.path or ""),
         uri=kept.uri,
         content_type=kept.content_type,
         width=picture.width,
@@ -101,14 +107,19 @@ async def _best_output(studio: Studio, job: Job) -> str:
     return "overlay" if "overlay" in there else "masks/0"
 
 
-def _find_kept_file(vault: Vault, link: str) -> Path:
+def _find_artifact(vault: Vault, link: str) -> tuple[str, FileAddress]:
     own = _hash_in_vault(vault, link) if "://" not in link or link.lower().startswith("file://") else None
     if own is None and not link.startswith("artifact://"):
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
-    path = vault.find(own or link.removeprefix("artifact://").strip("/"))
-    if path is None:
-        raise InvalidInput("There is no such artifact.", hint=_PLACES, code="unknown_resource")
-    return path
+    sha256 = own or artifact_hash(link)
+    address = vault.address(sha256)
+    if address is None:
+        raise _unknown_artifact_error()
+    return sha256, address
+
+
+def _unknown_artifact_error() -> InvalidInput:
+    return InvalidInput("There is no such artifact.", hint=_PLACES, code="unknown_resource")
 
 
 def _hash_in_vault(vault: Vault, link: str) -> str | None:
@@ -119,16 +130,15 @@ def _hash_in_vault(vault: Vault, link: str) -> str | None:
         return None
 
 
-def _decoding_limits(path: Path) -> WorkLimits:
+def _decoding_limits(path: Path, address: FileAddress) -> WorkLimits:
     """What a small picture of a file may cost.
 
     Raises:
         InvalidInput: it is neither a picture nor a video.
     """
-    with path.open("rb") as opened:
-        content_type = content_type_of(opened.read(_SNIFFED_BYTES)) or ""
+    content_type = file_content_type(path) or ""
     if not (is_image(content_type) or is_video(content_type)):
         raise InvalidInput(
-            "This file cannot be shown as a picture.", hint=f"Open it by its path: {path}", code="unsupported"
+            "This file cannot be shown as a picture.", hint=f"Open it by its path: {address.place}", code="unsupported"
         )
     return FILM if is_video(content_type) else PICTURE

@@ -9,6 +9,7 @@ from typing import cast
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status, VideoResult
@@ -258,7 +259,8 @@ class Studio:
     async def result(self, job: Job, shape: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         outputs, now = await self.context.ledger.outputs(job.id), self.context.clock()
-        return job_result(await self._current_job(job), outputs, self.context.vault, now, shape)
+        current = await self._current_job(job)
+        return await anyio.to_thread.run_sync(job_result, current, outputs, self.context.vault, now, shape)
 
     async def _current_job(self, job: Job) -> Job:
         return await self._waiter.current_job(job)

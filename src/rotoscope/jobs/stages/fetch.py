@@ -1,9 +1,6 @@
 """The stage that brings a result home, before its provider removes it; again and again, as long as it may be there."""
 
-import base64
-import binascii
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +12,7 @@ import anyio.to_thread
 
 from rotoscope.contracts.times import timestamp
 from rotoscope.errors import (
+    InvalidInput,
     OutputLost,
     PredictionFailed,
     ProviderError,
@@ -28,8 +26,9 @@ from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import LeaseGuard
 from rotoscope.jobs.run_times import expiry, number_or_none, retention_seconds
 from rotoscope.jobs.stages.reconcile import runner_without_recorder
-from rotoscope.media.sniff import content_type_of, is_image, is_video
-from rotoscope.media.vault import StoredFile
+from rotoscope.media.data_uris import read_data_uri
+from rotoscope.media.sniff import HEAD_BYTES, content_type_of, file_content_type, is_image, is_video
+from rotoscope.media.vault import StoredFile, artifact_hash, enter_in_thread, file_sha256, scratch_path
 from rotoscope.models.outputs import MAX_URL_LENGTH, ModelOutput, OutputFile, extract_output
 from rotoscope.providers.http.egress import is_allowed_host
 from rotoscope.providers.http.messages import Json
@@ -47,7 +46,6 @@ _LONGEST_PAUSE = 300.0  # seconds
 _FIRST_REFRESH, _REFRESH_EVERY = 2, 4  # tries: addresses are asked for anew after so many
 _MAX_ADDRESSES_SHOWN = 5  # addresses in one warning
 _MAX_ADDRESS_SHOWN = 500  # characters of an address in a message; longer ones are in the hint alone
-_SNIFF_BYTES = 64
 _PAID_HINT = "The run was probably charged; look for its result at the provider."
 _RETRYABLE_ERRORS = (OutputLost, ProviderError, UserMistake, StorageFailed)
 
@@ -232,7 +230,7 @@ class _ResultFetcher:
         title = self.context.provider(self.job).title
         if isinstance(error, StorageFailed):
             why = f"its result cannot be kept here: {error.message} It is fetched as soon as there is room."
-            hint = f"Make room in {self.context.vault.folder}. {self._location_hint}"
+            hint = f"Make room in {self.context.vault.location}. {self._location_hint}"
         else:
             why, hint = (
                 f"its result cannot be fetched just now: {error.message} It is tried again.",
@@ -304,38 +302,33 @@ async def _fetch_source(context: JobContext, job: Job, source: OutputFile, limit
 
 
 async def _download_to_vault(context: JobContext, job: Job, source: OutputFile, limit: int) -> StoredFile:
-    scratch = await anyio.to_thread.run_sync(context.vault.new_scratch_path)
-    try:
+    async with enter_in_thread(scratch_path(context.vault)) as scratch:
         got = await context.wire.download(job.provider, source.url, scratch, limit)
         return await anyio.to_thread.run_sync(_move_to_vault, context, scratch, got.sha256)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _move_to_vault(context: JobContext, scratch: Path, sha256: str) -> StoredFile:
     """The file's own bytes say what it is; what the server called it does not count."""
-    with scratch.open("rb") as file:
-        content_type = content_type_of(file.read(_SNIFF_BYTES))
+    content_type = file_content_type(scratch)
     if content_type is None or not (is_image(content_type) or is_video(content_type)):
         raise OutputLost("The provider's result is no picture and no video.", code="not_media")
-    return context.vault.move_in(scratch, sha256, content_type)
+    return context.vault.put(scratch, sha256, content_type)
 
 
 def _find_in_vault(context: JobContext, uri: str) -> StoredFile:
-    path = context.vault.find(uri.removeprefix("artifact://"))
-    if path is None:
-        raise OutputLost("The result is no longer in the results folder.", hint=_PAID_HINT)
-    content = path.read_bytes()
-    content_type = content_type_of(content[:_SNIFF_BYTES]) or "application/octet-stream"
-    return StoredFile(hashlib.sha256(content).hexdigest(), len(content), content_type, path)
+    with context.vault.open(artifact_hash(uri)) as path:
+        if path is None:
+            raise OutputLost("The result is no longer in the results folder.", hint=_PAID_HINT)
+        content_type = file_content_type(path) or "application/octet-stream"
+        return StoredFile(file_sha256(path), path.stat().st_size, content_type)
 
 
 def _store_data_uri(context: JobContext, uri: str) -> StoredFile:
     try:
-        content = base64.b64decode(uri.partition(",")[2], validate=True)
-    except (binascii.Error, ValueError) as error:
+        content = read_data_uri(uri, MAX_OUTPUT_BYTES)
+    except InvalidInput as error:
         raise OutputLost("The provider's result cannot be decoded.", hint=_PAID_HINT, code="corrupt") from error
-    content_type = content_type_of(content[:_SNIFF_BYTES])
+    content_type = content_type_of(content[:HEAD_BYTES])
     if content_type is None:
         raise OutputLost("The provider's result is no picture and no video.", hint=_PAID_HINT, code="not_media")
-    return context.vault.keep(content, content_type)
+    return context.vault.put_bytes(content, content_type)

@@ -20,7 +20,8 @@ from rotoscope.jobs.stages.reconcile import (
     unsure_error,
 )
 from rotoscope.jobs.stages.watch import CancelRequested, patch_of
-from rotoscope.media.sniff import content_type_of
+from rotoscope.media.sniff import file_content_type
+from rotoscope.media.vault import artifact_hash, enter_in_thread
 from rotoscope.models.plan import media_inputs, replace_media
 from rotoscope.models.request_key import call_digest, call_from_json
 from rotoscope.models.uploads import file_size_error
@@ -35,7 +36,6 @@ __all__ = ["paying_request", "prepare", "submit"]
 
 _log = logging.getLogger(__name__)
 
-_SNIFF_BYTES = 64
 _MAX_ATTEMPTS = 5
 _FIRST_RETRY, _LONGEST_UNREACHABLE = 1.0, 30.0  # seconds
 _CANCEL_LOOK_PAUSE = 0.5  # seconds
@@ -67,17 +67,17 @@ async def _place_files(context: JobContext, job: Job) -> Patch:
 
 
 async def _upload_or_embed(context: JobContext, job: Job, uri: str) -> str:
-    path = context.vault.find(uri.removeprefix("artifact://"))
-    if path is None:
-        raise StorageFailed("A file of this job is no longer in the results folder.", hint="Call the tool again.")
-    parcel = await anyio.to_thread.run_sync(_file_to_upload, path)
-    provider = context.provider(job)
-    refused = file_size_error(provider, parcel.size)
-    if refused is not None:
-        raise refused
-    if provider.can_upload:
-        return await runner_without_recorder(context, job).upload(parcel)
-    return await anyio.to_thread.run_sync(_data_uri, parcel)
+    async with enter_in_thread(context.vault.open(artifact_hash(uri))) as path:
+        if path is None:
+            raise StorageFailed("A file of this job is no longer in the results folder.", hint="Call the tool again.")
+        parcel = await anyio.to_thread.run_sync(_file_to_upload, path)
+        provider = context.provider(job)
+        refused = file_size_error(provider, parcel.size)
+        if refused is not None:
+            raise refused
+        if provider.can_upload:
+            return await runner_without_recorder(context, job).upload(parcel)
+        return await anyio.to_thread.run_sync(_data_uri, parcel)
 
 
 async def submit(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
@@ -234,14 +234,13 @@ async def _record_prediction(context: JobContext, job: Job, call: Call, state: P
         return state
     blob = state.output
     # Nothing but these bytes may be left of what was paid for.
-    keep = partial(anyio.to_thread.run_sync, context.vault.keep, blob.content, blob.content_type)
+    keep = partial(anyio.to_thread.run_sync, context.vault.put_bytes, blob.content, blob.content_type)
     kept = await context.write_with_retries(keep, _PREDICTION_ID_PAUSES)
     return Succeeded(ticket, kept.uri, state.metrics, state.logs)
 
 
 def _file_to_upload(path: Path) -> UploadFile:
-    with path.open("rb") as file:
-        content_type = content_type_of(file.read(_SNIFF_BYTES)) or "application/octet-stream"
+    content_type = file_content_type(path) or "application/octet-stream"
     return UploadFile(path, path.name[:16] + path.suffix, content_type, path.stat().st_size)
 
 

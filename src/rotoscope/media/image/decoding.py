@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.image.encoding import JpegCoding, read_jpeg_coding
 from rotoscope.media.image.layouts import JpegScans, PictureLayout, read_layout
-from rotoscope.media.sniff import check_head, content_type_of
+from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -42,7 +42,6 @@ UPRIGHT = 1
 SIDEWAYS = range(5, 9)
 """The EXIF orientations that swap width and height."""
 
-_SNIFFED_BYTES = 512
 _ORIENTATION = 0x0112
 _DECODER_ERRORS = (
     OSError,
@@ -140,7 +139,7 @@ def open_picture(data: bytes, limits: PictureLimits) -> OpenPicture:
         InvalidInput: `not_media` or `unsupported`.
         TooLarge: more parts, pixels or memory, a longer side or a longer strip than the limits allow.
     """
-    content_type = check_picture_type(data[:_SNIFFED_BYTES])
+    content_type = check_picture_type(data[:HEAD_BYTES])
     layout = read_layout(data, content_type)
     profile = _png_profile(data, layout)
     if layout.size is not None:
@@ -236,7 +235,7 @@ def _load_webp_pixels(image: "ImageFile.ImageFile") -> "Image.Image":
 
 
 def check_picture_type(head: bytes) -> str:
-    """The content type of a picture that we take, by the first bytes of its file; 512 are plenty.
+    """The content type of a picture that we take, by the first bytes of its file; `HEAD_BYTES` are plenty.
 
     Raises:
         InvalidInput: `not_media`, or `unsupported` where it is media of another kind or format.

@@ -1,6 +1,5 @@
 """A mask film that covers a video: judged, and written anew where the model would not see what was meant."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from rotoscope.media.mask_checks import (
     selection_warnings,
     useless_mask_error,
 )
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import Vault, file_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +40,7 @@ async def fit_mask_film(
     vault: Vault,
     decoders: "DecodeRunner",
     path: "Path",
+    stem: "Path",
     mask: "AdmittedMedia",
     video: "AdmittedMedia | None",
     frames: int,
@@ -51,6 +51,7 @@ async def fit_mask_film(
         vault: where the mask is kept.
         decoders: decodes the mask, out of this process.
         path: of the mask's file.
+        stem: the path with which the names of scratch files begin.
         mask: a mask film that we have.
         video: what it covers; None where nobody here has read it.
         frames: how many frames of the video are edited at most.
@@ -62,17 +63,16 @@ async def fit_mask_film(
     import anyio.to_thread  # not needed where masks are decoded, and slow to load
 
     from rotoscope.media.decoders import FILM
-    from rotoscope.media.worker_files import scratch_file_stem, store_worker_files
+    from rotoscope.media.worker_files import store_worker_files
 
     own = (mask.width or 0, mask.height or 0)
     wanted = (video.width, video.height) if video and video.width and video.height else own
     _check_mask_shape(own, wanted, video.stored if video else None)
     used = min(frames, video.frames) if video and video.frames else frames
-    with scratch_file_stem(vault) as stem:
-        fitting = await decoders.run(_fit_film_in_worker, path, stem, used, own, wanted, limits=FILM)
-        if fitting.file is not None:
-            await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
-            await anyio.to_thread.run_sync(vault.mark_prepared, fitting.file.sha256, "video")
+    fitting = await decoders.run(_fit_film_in_worker, path, stem, used, own, wanted, limits=FILM)
+    if fitting.file is not None:
+        await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
+        await anyio.to_thread.run_sync(vault.mark_prepared, fitting.file.sha256, "video")
     film = fitting.film
     selects = Selection(film.least, film.most, film.frames, film.at_all_borders)
     mask = replace(mask, selects=selects)
@@ -118,9 +118,7 @@ def _fit_film_in_worker(path: "Path", stem: "Path", frames: int, own: Size, want
         return _FilmFit(film)
     target = stem.with_name(f"{stem.name}-mask")
     write_mask_film(path, target, film, wanted)
-    with target.open("rb") as made:
-        sha256 = hashlib.file_digest(made, "sha256").hexdigest()
-    return _FilmFit(film, WorkerFile(target, sha256, "video/mp4"), target.stat().st_size)
+    return _FilmFit(film, WorkerFile(target, file_sha256(target), "video/mp4"), target.stat().st_size)
 
 
 def _change_notes(film: "MaskFilm", own: Size, wanted: Size) -> list[str]:

@@ -21,7 +21,7 @@ from rotoscope.media.limits import (
     check_frame_size,
     check_stream_count,
 )
-from rotoscope.media.sniff import content_type_of, foreign_format, is_audio, is_video
+from rotoscope.media.sniff import HEAD_BYTES, content_type_of, foreign_format, is_audio, is_video
 from rotoscope.media.video.frames import SQUARE, bits_per_pixel, pixel_aspect
 from rotoscope.media.video.mp4_header import read_header_claims
 
@@ -37,7 +37,6 @@ __all__ = ["ALPHA_MODE_TAG", "OpenClip", "codec_of", "import_av", "map_av_errors
 
 ALPHA_MODE_TAG = "alpha_mode"
 """In WebM, the tag of pictures whose transparency is a film of its own beside them; FFmpeg's own decoders leave it."""
-_SNIFFED_BYTES = 512
 _BUFFER_BYTES = 1 << 18
 _MAX_ENTRIES = 2_000_000  # samples in all tables of a header; each takes some 40 bytes of memory
 
@@ -101,7 +100,7 @@ def open_clip(path: Path, kind: str, limits: VideoLimits) -> Iterator[OpenClip]:
         TooLarge: the header announces more than the limits.
     """
     with path.open("rb") as file, map_av_errors():
-        content_type = _sniff_content_type(file.read(_SNIFFED_BYTES), kind)
+        content_type = _sniff_content_type(file.read(HEAD_BYTES), kind)
         if _READERS[content_type] == "mov":
             _check_header_claims(file, limits)
         size = file.seek(0, 2)

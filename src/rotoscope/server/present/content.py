@@ -40,7 +40,7 @@ def view_answer(seen: "View", uri: str) -> CallToolResult:
     if (picture.width, picture.height) != (seen.width, seen.height):
         ratio = seen.width / picture.width
         words += f" of {seen.width}x{seen.height}; multiply coordinates by {ratio:.4g}"
-    return CallToolResult(content=[TextContent(type="text", text=f"{words}. File: {seen.path}"), _image_block(seen)])
+    return CallToolResult(content=[TextContent(type="text", text=f"{words}. File: {seen.place}"), _image_block(seen)])
 
 
 async def _preview_blocks(studio: "Studio", result: JobResult, principal: str) -> list[ContentBlock]:
