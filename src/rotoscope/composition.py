@@ -70,6 +70,7 @@ def open_studio(
     clock: Callable[[], float] = time.time,
     *,
     decoders: "DecodeRunner | None" = None,
+    vault: "Vault | None" = None,
 ) -> "Studio":
     """Build every room and the studio on top of them. It may be built in a thread; then `begin` it in the event loop.
 
@@ -84,6 +85,7 @@ def open_studio(
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
         decoders: decodes media in place of worker processes.
+        vault: keeps the artifacts in place of a folder in the home.
 
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
@@ -111,7 +113,7 @@ def open_studio(
     catalog = _load_catalog_and_warn(settings)
     access = resolve_access(settings, catalog.providers)
     wire = _make_wire(catalog, access, sandbox or _make_sandbox(settings, access, closing), times, proxies)
-    vault, intervals = FolderVault(settings.home / "vault"), intervals or Intervals()
+    vault, intervals = vault or FolderVault(settings.home / "vault"), intervals or Intervals()
     database = _make_database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
