@@ -13,8 +13,15 @@ from pycocotools import mask as reader
 from shapely import MultiPolygon, Polygon
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.image.coco import CocoDocument, decode_rle, encode_rle, file_name_of, rle_counts
-from rotoscope.media.image.outlines import MAX_CORNERS, trace_outlines
+from rotoscope.media.image.coco import (
+    MAX_CORNERS,
+    CocoDocument,
+    decode_rle,
+    encode_rle,
+    file_name_of,
+    rle_counts,
+    trace_outlines,
+)
 
 # The library speaks to numpy as numpy 1 wanted it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -3,7 +3,7 @@
 import pytest
 
 from rotoscope.errors import InvalidInput, UnsafeSource
-from rotoscope.media.file_urls import check_path_name, path_of_url
+from rotoscope.media.paths import check_path_name, path_of_url
 
 
 @pytest.mark.parametrize(

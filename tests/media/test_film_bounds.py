@@ -11,13 +11,15 @@ import pytest
 from films import film
 
 from rotoscope.errors import TooLarge
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_frame_memory
 from rotoscope.media.preparing import prepare_media
 from rotoscope.media.video import mask_videos as mask_films
 from rotoscope.media.video import probing as counting
 from rotoscope.media.video import videos
-from rotoscope.media.video.effort import (
+from rotoscope.media.video.limits import (
+    DEFAULT_VIDEO_LIMITS,
+    VideoLimits,
     check_decode_effort,
+    check_frame_memory,
     check_sound_effort,
     choose_encoder_settings,
     max_probe_frames,

@@ -7,7 +7,7 @@ import pytest
 from films import film
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.limits import VideoLimits
+from rotoscope.media.video.limits import VideoLimits
 from rotoscope.media.video.videos import clean_video, probe_video
 
 

@@ -326,12 +326,12 @@ _GROWTH = """
 import re, sys
 from pathlib import Path
 from PIL import ImageCms
-from rotoscope.media.image.pictures import clean
+from rotoscope.media.image.pictures import clean_picture
 def peak():  # of this process, not of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-clean(Path(sys.argv[1]).read_bytes())
+clean_picture(Path(sys.argv[1]).read_bytes())
 before = peak()
-clean(Path(sys.argv[2]).read_bytes())
+clean_picture(Path(sys.argv[2]).read_bytes())
 print(peak() - before)
 """
 

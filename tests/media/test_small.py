@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rotoscope.media.image.thumbnails import make_thumbnail
+from rotoscope.media.image.previews import make_thumbnail
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 

@@ -20,7 +20,7 @@ import anyio.to_thread
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
 from rotoscope.media.data_uris import read_data_uri
 from rotoscope.media.decoders import FILM, PICTURE, DecodeRunner
-from rotoscope.media.mask_checks import Selection
+from rotoscope.media.image.masks import Selection
 from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
 from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video

@@ -10,7 +10,7 @@ from typing import Literal
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.image.pictures import clean_picture, decode_upright, read_picture_size
-from rotoscope.media.image.thumbnails import Thumbnail, make_thumbnail
+from rotoscope.media.image.previews import Thumbnail, make_thumbnail
 from rotoscope.media.sniff import file_content_type, is_video
 from rotoscope.media.video.mask_videos import read_transparency, write_mask_film
 from rotoscope.media.video.videos import (

@@ -9,7 +9,7 @@ from rotoscope.contracts.results import MediaFile, VideoResult
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.decoders import FILM, PICTURE
-from rotoscope.media.image.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
+from rotoscope.media.image.previews import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
 from rotoscope.media.paths import local_path
 from rotoscope.media.preparing import preview_media
 from rotoscope.media.sniff import file_content_type, is_image, is_video

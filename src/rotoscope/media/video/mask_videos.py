@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS
-from rotoscope.media.video.effort import check_decode_effort, choose_encoder_settings
 from rotoscope.media.video.frames import is_hidden_frame, rotate_upright, square_pixel_size
+from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, check_decode_effort, choose_encoder_settings
 from rotoscope.media.video.opening import ALPHA_MODE_TAG, OpenClip, codec_of, import_av, max_pixels_option, open_clip
 from rotoscope.media.video.probing import count_video, video_stream_of
 from rotoscope.media.video.remux import add_mask_track, open_output, remove_on_failure

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from rotoscope.errors import InvalidInput, StorageFailed, TooLarge
-from rotoscope.media.limits import (
+from rotoscope.media.sniff import HEAD_BYTES, content_type_of, foreign_format, is_audio, is_video
+from rotoscope.media.video.frames import SQUARE, bits_per_pixel, pixel_aspect
+from rotoscope.media.video.limits import (
     VideoLimits,
     check_duration,
     check_frame_count,
@@ -21,8 +23,6 @@ from rotoscope.media.limits import (
     check_frame_size,
     check_stream_count,
 )
-from rotoscope.media.sniff import HEAD_BYTES, content_type_of, foreign_format, is_audio, is_video
-from rotoscope.media.video.frames import SQUARE, bits_per_pixel, pixel_aspect
 from rotoscope.media.video.mp4_header import read_header_claims
 
 if TYPE_CHECKING:

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.limits import VideoLimits, check_duration, check_frame_count, check_packet_count
-from rotoscope.media.video.effort import max_probe_frames
 from rotoscope.media.video.frames import display_size, is_hidden_frame, is_hidden_packet
+from rotoscope.media.video.limits import (
+    VideoLimits,
+    check_duration,
+    check_frame_count,
+    check_packet_count,
+    max_probe_frames,
+)
 from rotoscope.media.video.opening import OpenClip, codec_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.video.effort import EncoderSettings
 from rotoscope.media.video.frames import display_matrix_of, is_hidden_frame
+from rotoscope.media.video.limits import EncoderSettings
 from rotoscope.media.video.opening import OpenClip, import_av
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS
 from rotoscope.media.video.frames import frames_at, upright_picture
+from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS
 from rotoscope.media.video.opening import open_clip
 from rotoscope.media.video.probing import TrackTotals, VideoFacts, count_video, video_stream_of
 

@@ -15,10 +15,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_upload_size
 from rotoscope.media.sniff import content_type_of
-from rotoscope.media.video.effort import EncoderSettings, check_sound_effort, choose_encoder_settings
 from rotoscope.media.video.frames import SQUARE, display_matrix_of, is_hidden_packet, square_pixel_size
+from rotoscope.media.video.limits import (
+    DEFAULT_VIDEO_LIMITS,
+    EncoderSettings,
+    VideoLimits,
+    check_sound_effort,
+    check_upload_size,
+    choose_encoder_settings,
+)
 from rotoscope.media.video.mask_videos import read_grey_frames
 from rotoscope.media.video.opening import OpenClip, codec_of, open_clip
 from rotoscope.media.video.probing import (
