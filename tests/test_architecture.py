@@ -12,7 +12,7 @@ TOP = SOURCE.parents[1]
 
 # Lowest first: a folder is one floor. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "settings", "ownership", "signals"),
+    ("__init__", "errors", "settings", "data_uris", "ownership", "signals"),
     ("workers",),
     ("contracts",),
     ("protocol",),

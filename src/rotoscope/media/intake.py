@@ -17,8 +17,8 @@ from typing import Literal, TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 
+from rotoscope.data_uris import read_data_uri
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
-from rotoscope.media.data_uris import read_data_uri
 from rotoscope.media.decoders import FILM, PICTURE, DecodeRunner
 from rotoscope.media.image.masks import Selection
 from rotoscope.media.paths import Roots, local_path, open_local_file

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.contracts.times import timestamp
+from rotoscope.data_uris import read_data_uri
 from rotoscope.errors import (
     InvalidInput,
     OutputLost,
@@ -26,7 +27,6 @@ from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import LeaseGuard
 from rotoscope.jobs.run_times import expiry, number_or_none, retention_seconds
 from rotoscope.jobs.stages.reconcile import runner_without_recorder
-from rotoscope.media.data_uris import read_data_uri
 from rotoscope.media.sniff import HEAD_BYTES, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, artifact_hash, enter_in_thread, file_sha256, scratch_path
 from rotoscope.models.outputs import MAX_URL_LENGTH, ModelOutput, OutputFile, extract_output

@@ -1,6 +1,5 @@
 """The stages that bring a request to the provider: the files first, then the one request that costs money."""
 
-import base64
 import logging
 from functools import partial
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from rotoscope.data_uris import encode_data_uri
 from rotoscope.errors import Busy, ProviderError, StorageFailed, SubmitUnsure, Unreachable, UserMistake
 from rotoscope.jobs.concurrency import cancel_on, run_with_background
 from rotoscope.jobs.context import JobContext
@@ -245,4 +245,4 @@ def _file_to_upload(path: Path) -> UploadFile:
 
 
 def _data_uri(parcel: UploadFile) -> str:
-    return f"data:{parcel.content_type};base64,{base64.b64encode(parcel.path.read_bytes()).decode()}"
+    return encode_data_uri(parcel.path.read_bytes(), parcel.content_type)

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
+from rotoscope.data_uris import read_data_uri
 from rotoscope.errors import InvalidInput, TooLarge
-from rotoscope.media.data_uris import read_data_uri
 
 CONTENT = bytes(range(256)) + b"\xfb\xff\xfe"
 PLAIN = base64.b64encode(CONTENT).decode()
