@@ -12,7 +12,6 @@ from rotoscope.media.sniff import (
     content_type_of,
     extension_of,
     foreign_format,
-    is_audio,
     is_image,
     is_video,
 )
@@ -135,7 +134,7 @@ def test_a_medium_of_another_kind_is_told(content_type: str, head: bytes) -> Non
             or (medium == "image") * (kind in ("still", "visual"))
         )
         if fits:
-            check_head(head, kind)
+            assert check_head(head, kind) == content_type
         else:
             with pytest.raises(InvalidInput, match="is needed, and this file is a") as refusal:
                 check_head(head, kind)
@@ -144,10 +143,11 @@ def test_a_medium_of_another_kind_is_told(content_type: str, head: bytes) -> Non
 
 def test_kinds_are_told_apart_and_unknown_types_are_none_of_them() -> None:
     for content_type in _TAKEN:
-        kinds = [is_image(content_type), is_video(content_type), is_audio(content_type)]
-        assert kinds.count(True) == 1
+        medium = content_type.partition("/")[0]
+        assert (is_image(content_type), is_video(content_type)) == (medium == "image", medium == "video")
     for unknown in ("image/tiff", "text/plain", None):
-        assert [is_image(unknown), is_video(unknown), is_audio(unknown)] == [False] * 3
+        assert not is_image(unknown)
+        assert not is_video(unknown)
     assert extension_of("text/plain") == ".bin"
     assert extension_of("image/jpeg") == ".jpg"
 

@@ -1,4 +1,4 @@
-"""Files that a worker process makes: it writes them where it was told to, and its parent takes them into the vault."""
+"""Files that a worker process makes: it writes scratch files, and its parent process puts them into the vault."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ __all__ = ["ScratchVault", "WorkerFile", "store_worker_files"]
 
 @dataclass(frozen=True, slots=True)
 class WorkerFile:
-    """A file that was made: where it lies, the SHA-256 (hex) of its content, and its media type."""
+    """A file that a worker made: its path, the SHA-256 (hex) of its content, and its media type."""
 
     path: Path
     sha256: str
@@ -22,11 +22,11 @@ class WorkerFile:
 
 @dataclass(slots=True)
 class ScratchVault:
-    """Takes what a worker makes; it looks like a vault to who makes it.
+    """Writes what a worker makes to scratch files, and lists them for the parent process.
 
     Attributes:
         stem: the path with which the names of all its files begin.
-        files: what was made.
+        files: what has been written.
     """
 
     stem: Path
@@ -36,7 +36,7 @@ class ScratchVault:
         """Write a file.
 
         Raises:
-            StorageFailed: the disk does not take it.
+            StorageFailed: the disk is full or fails.
         """
         path = self.stem.with_name(f"{self.stem.name}-{len(self.files)}")
         try:
@@ -51,10 +51,10 @@ class ScratchVault:
 
 
 def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
-    """Keep what a worker has made. Its word on the content is not taken: a file may have taken the worker over.
+    """Put what a worker made into the vault. Hashes are computed again: a hostile file may have taken the worker over.
 
     Raises:
-        StorageFailed: a file is not what it is said to be, or the disk does not take it.
+        StorageFailed: a file has another hash than the worker reported, or the vault does not take it.
     """
     for made in files:
         try:

@@ -33,7 +33,7 @@ __all__ = [
     "trace_outlines",
 ]
 
-_MAX_CHUNKS = 7  # of five bits: run lengths beyond 2^34 do not occur
+_MAX_CHUNKS = 7  # of five bits in one number: run lengths beyond 2^34 do not occur
 _MAX_NAME_LENGTH, _MAX_SCHEME_LENGTH = 255, 20  # characters
 _EXTENSIONS: Mapping[str, str] = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
 _POLYGON_NOTE = (
@@ -47,7 +47,7 @@ class CocoDocument:
 
     `segmentation` is the compressed RLE. `polygons`, `holes_filled` (how many holes they leave out) and, where known,
     `score` are added to what COCO asks for. An annotation's id is the mask's number, from 1 on; a mask that selects
-    nothing has none. It is kept as text, because the corners of many masks as numbers take a hundred times the memory.
+    nothing has none. Annotations are held as text: corners of many masks as numbers take a hundred times the memory.
 
     Attributes:
         file_name: of the picture, without folders.
@@ -97,7 +97,7 @@ def file_name_of(given: str) -> str:
         kind = given.partition(":")[2].partition(";")[0].strip().lower()
         return f"picture{_EXTENSIONS.get(kind, '')}"
     name = unquote(urlsplit(given.strip()).path) if scheme in ("http", "https", "file") else given
-    # Windows knows both kinds of slashes.
+    # Windows has both kinds of slashes.
     last = name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2]
     return last[-_MAX_NAME_LENGTH:] or "picture"
 
@@ -112,7 +112,7 @@ def encode_rle(mask: "Mask") -> str:
     """The run lengths as COCO's compressed string.
 
     From the fourth on, a count is stored as its difference to the one two places earlier; five bits to a character,
-    lowest first, 0x20 says that more follow, 0x10 of the last is the sign, and 48 is added.
+    lowest first, 0x20 means that more follow, 0x10 of the last is the sign, and 48 is added.
     """
     import numpy as np
 
@@ -134,12 +134,12 @@ def decode_rle(counts: str, height: int, width: int) -> "Mask":
     """The mask of a COCO compressed string.
 
     Raises:
-        InvalidInput: `corrupt`, when the string is none or does not describe height x width pixels.
+        InvalidInput: `corrupt`: it is no such string, or does not describe height x width pixels.
     """
     import numpy as np
 
     runs = _parse_counts(counts)
-    # Each run is judged before the sum, which could not tell a negative one or an overflow.
+    # Each run is checked before the sum, which would hide a negative one or an overflow.
     if runs is None or np.any((runs < 0) | (runs > height * width)) or int(runs.sum()) != height * width:
         message = f"The run lengths do not describe a mask of {width} x {height} pixels."
         raise InvalidInput(message, code="corrupt", hint="Check the size that belongs to the run lengths.")
@@ -154,7 +154,7 @@ def _run_lengths(mask: "Mask") -> "NDArray[np.int64]":
     box = bounding_box(mask)
     if box is None:
         return np.array([mask.size], np.int64)
-    # Only the box is turned round, with an unselected row above it: then no run reaches from one column to the next.
+    # Only the box is transposed, with an unselected row above it: then no run reaches from one column to the next.
     part = np.zeros((box.bottom - box.top + 1, box.right - box.left), np.uint8)
     part[1:] = mask[box.top : box.bottom, box.left : box.right]
     pixels = np.append(cv2.transpose(part).ravel(), np.uint8(0))
@@ -169,7 +169,7 @@ def _run_lengths(mask: "Mask") -> "NDArray[np.int64]":
 
 
 def _parse_counts(text: str) -> "NDArray[np.int64] | None":
-    """The run lengths of a compressed string; None when it is none."""
+    """The run lengths of a compressed string; None for any other text."""
     import numpy as np
 
     chunks = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8).astype(np.int64) - 48
@@ -213,7 +213,7 @@ def _annotation(number: int, category: int, mask: "Mask", score: float | None) -
 
 
 MAX_CORNERS = 200_000
-"""A mask with more is noise; its outlines would take longer to write than anybody reads them."""
+"""A mask with more corners is noise; its outlines would take long to write and be of no use."""
 
 _UP, _RIGHT, _DOWN, _LEFT = range(4)
 
@@ -241,8 +241,8 @@ class Outlines:
     """The outer outlines of a mask.
 
     Attributes:
-        rings: for each area its corners, x and y in turn, clockwise as one sees it; the last joins the first.
-        holes: how many holes they leave out: filled, the rings select those too.
+        rings: for each area its corners, x and y in turn, clockwise on the screen; the last is joined to the first.
+        holes: how many holes there are; the rings do not leave them out.
         has_too_many_corners: whether there were more corners than `MAX_CORNERS`, so that there are no rings.
     """
 
@@ -253,7 +253,7 @@ class Outlines:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Corners:
-    """Where outlines turn, and by index from which corner an edge leads to which."""
+    """The corners of outlines, and by index the corner that follows each."""
 
     points: list[tuple[int, int]]
     next_corner: list[int]
@@ -282,7 +282,7 @@ def _find_corners(part: "Mask", left: int, top: int) -> _Corners | None:
 
     upper, lower = part[:-1], part[1:]
     across = upper != lower  # between the two runs a horizontal edge
-    # An outline turns where such an edge begins or ends, and where two meet of pixels that touch only at this corner.
+    # An outline turns where such an edge begins or ends, and at points where two pixels touch only at their corners.
     turning = across[:, :-1] != across[:, 1:]
     turning |= across[:, 1:] & (upper[:, :-1] != upper[:, 1:])
     y, x = np.divmod(np.flatnonzero(turning), turning.shape[1])
@@ -332,7 +332,7 @@ def _walk_outlines(corners: _Corners) -> Iterator[_Ring]:
 
 
 def _split_at_crossings(ring: _Ring) -> Iterator[_Ring]:
-    """An outline that comes twice through one point, as several that do not."""
+    """An outline that passes twice through one point, split into several that do not."""
     path: _Ring = []
     places: dict[tuple[int, int], int] = {}
     for point in ring:

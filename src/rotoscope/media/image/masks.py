@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from rotoscope.errors import InvalidInput
+from rotoscope.media.image.encoding import PNG_SIGNATURE, png_chunk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,11 +40,11 @@ __all__ = [
 Mask: TypeAlias = "NDArray[np.bool_]"
 """Height x width, True where selected."""
 
-_MAJORITY = 128
-_PAINT_DIFFERENCE = 20  # the mean change of colour that is paint and not compression
-_MIN_PAINT_SHARE, _MAX_PAINT_SHARE = 0.0005, 0.98
-_SLACK = 3  # pixels
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAJORITY = 128  # of 255: half of the pixels around
+_PAINT_DIFFERENCE = 20  # of 255: a larger mean change of a channel in 3 x 3 pixels is paint and not compression
+_MIN_PAINT_SHARE, _MAX_PAINT_SHARE = 0.0005, 0.98  # parts of the picture that a painted mask covers
+_SLACK = 3  # pixels by which two sizes of the same shape may differ, because tools round
+_HALF = 0.5  # part of the frame; a mask that selects more is unusual
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def find_painted_mask(painted: "Image.Image", original: "Image.Image") -> "Mask 
     # Compression changes single pixels a lot and neighbourhoods little; paint changes both.
     blurred = difference.filter(ImageFilter.BoxBlur(1))
     changed = np.logical_or.reduce([np.asarray(blurred.getchannel(name)) > _PAINT_DIFFERENCE for name in "RGB"])
-    # The majority around each pixel: specks go, pin holes close.
+    # The majority of the 5 x 5 pixels around each: specks disappear, and pin holes are closed.
     majority = Image.fromarray(changed.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(2))
     mask = np.asarray(majority) >= _MAJORITY
     return mask if _MIN_PAINT_SHARE <= area_of(mask) <= _MAX_PAINT_SHARE else None
@@ -95,7 +96,7 @@ def bounding_box(mask: Mask) -> BoundingBox | None:
 
 
 def area_of(mask: Mask) -> float:
-    """The selected part of the picture, from 0 to 1."""
+    """The selected part of the picture, 0 to 1."""
     import numpy as np
 
     return int(np.count_nonzero(mask)) / mask.size if mask.size else 0.0
@@ -129,20 +130,20 @@ def encode_mask_png(mask: Mask) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # eight bits of grey
     return b"".join(
         (
-            _PNG_SIGNATURE,
-            _png_chunk(b"IHDR", header),
-            _png_chunk(b"IDAT", _compress_pixels(mask)),
-            _png_chunk(b"IEND", b""),
+            PNG_SIGNATURE,
+            png_chunk(b"IHDR", header),
+            png_chunk(b"IDAT", _compress_pixels(mask)),
+            png_chunk(b"IEND", b""),
         )
     )
 
 
 def _compress_pixels(mask: Mask) -> bytes:
-    """The pixels of a PNG. Runs are all there is in a mask: looking for nothing else takes half the time."""
+    """The packed pixels of a PNG. A mask consists of runs: to look for nothing else takes half the time."""
     import numpy as np
 
     height, width = mask.shape
-    lines = np.zeros((height, width + 1), np.uint8)  # each begins with its filter: none
+    lines = np.zeros((height, width + 1), np.uint8)  # each row begins with the number of its filter: none
     box = bounding_box(mask)
     if box is not None:  # the rest is black already
         within = slice(box.top, box.bottom), slice(box.left, box.right)
@@ -151,19 +152,15 @@ def _compress_pixels(mask: Mask) -> bytes:
     return packer.compress(lines.data) + packer.flush()
 
 
-def _png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
 def has_same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two sizes are the same picture's, but for rounding: a few pixels or one in a hundred."""
+    """Whether two sizes (width, height) may be of the same picture: they differ by 3 pixels or 1 % at most."""
     (wide, tall), (width, height) = one, other
     drift = abs(wide * height / tall - width)
     return drift <= max(_SLACK, width / 100, width / wide)
 
 
 def not_a_mask_error() -> InvalidInput:
-    """It is a picture of the world."""
+    """The error for a photo in place of a mask."""
     return InvalidInput(
         "The mask is a photo or a film, not a mask: it is neither black and white nor a map of numbers.",
         hint="Give one that is white where the video is to be edited, and black elsewhere.",
@@ -171,7 +168,7 @@ def not_a_mask_error() -> InvalidInput:
 
 
 def useless_mask_error(*, full: bool) -> InvalidInput:
-    """It selects everything, or nothing."""
+    """The error for a mask that selects everything, or nothing."""
     if full:
         return InvalidInput(
             "The mask is full.", hint="Nothing of the video would be left: use generate_video for that."
@@ -183,24 +180,21 @@ def useless_mask_error(*, full: bool) -> InvalidInput:
 
 
 def mask_shape_error(size: tuple[int, int], wanted: tuple[int, int]) -> InvalidInput:
-    """It cannot cover the video; sizes are width and height in pixels."""
+    """The error for a mask of another shape than the video; sizes are width and height in pixels."""
     return InvalidInput(
         f"The mask is {size[0]}x{size[1]}, but the video is {wanted[0]}x{wanted[1]}: another shape.",
         hint="Make the mask from a frame of this very video.",
     )
 
 
-_HALF = 0.5
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """How much of the frame is selected.
+    """How much of the frame a mask selects.
 
     Attributes:
         least: the smallest part of a frame, 0 to 1.
         most: the largest part of a frame, 0 to 1.
-        frames: how many frames of a mask film were looked at, from its start; None for a picture.
+        frames: how many frames of a mask video were read, from its start; None for a picture.
         at_all_borders: whether it touches all four borders of a frame.
     """
 
@@ -214,8 +208,8 @@ def measure_selection(masks: "Iterable[Mask]", *, moves: bool) -> Selection:
     """How much of each frame the masks select.
 
     Args:
-        masks: one, or one for each frame; each is let go before the next.
-        moves: whether they are the frames of a film.
+        masks: one, or one for each frame; no two are held at once.
+        moves: whether they are the frames of a video.
 
     Raises:
         InvalidInput: nothing is selected in any frame, or everything in every frame.
@@ -236,7 +230,7 @@ def is_at_all_borders(mask: "Mask") -> bool:
 
 
 def selection_warnings(selection: Selection) -> list[str]:
-    """What is unusual in what a mask selects: grounds are selected by mistake far more often than on purpose."""
+    """Warnings where a mask may select the background: that is far more often a mistake than wanted."""
     signs = []
     if selection.most > _HALF:
         signs.append(f"selects {describe_selection(selection)}")
@@ -248,7 +242,7 @@ def selection_warnings(selection: Selection) -> list[str]:
 
 
 def describe_selection(selection: Selection) -> str:
-    """How much is selected, in words: `10.3% of the frame`."""
+    """How much is selected, as text: `10.3% of the frame`."""
     least, most = f"{selection.least:.1%}", f"{selection.most:.1%}"
     if least == most:
         return f"{most} of the frame"
