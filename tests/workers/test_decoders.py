@@ -249,10 +249,10 @@ async def test_a_worker_has_no_file_and_no_socket_of_its_parent_open(decoders: D
 PARENT = """
 import os, sys, anyio, workloads
 from pathlib import Path
-from rotoscope.media.decoders import Decoders
+from rotoscope.media.decoders import DecoderPool
 
 async def main(gate):
-    decoders = Decoders(os.environ)
+    decoders = DecoderPool(os.environ)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(decoders.run, workloads.{work}, *{arguments})
         while not decoders.pids:
@@ -273,6 +273,7 @@ async def test_a_worker_ends_with_a_parent_that_is_killed(gate: Path, work: str,
     ) as parent:
         assert parent.stdout is not None
         pids = set(map(int, (await anyio.to_thread.run_sync(parent.stdout.readline)).split()))
+        assert pids, "the parent has failed"
         opened = [await reached(gate)] if work == "wait_at" else []
         parent.kill()
     await gone(pids)
