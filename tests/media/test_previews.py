@@ -1,18 +1,26 @@
 """Pictures for people."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rotoscope.media.image.previews import SheetPanel, contact_sheet, encode_jpeg, overlay_masks
+from rotoscope.media.image.previews import MaskOverlay, SheetPanel, contact_sheet, encode_jpeg
 
 
 def _square(left: int, right: int, size: int = 120) -> np.ndarray:
     mask = np.zeros((size, size), dtype=np.bool_)
     mask[left:right, left:right] = True
     return mask
+
+
+def overlay_masks(picture: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
+    overlay = MaskOverlay(picture)
+    for number, mask in enumerate(masks):
+        assert overlay.paint(number, mask)
+    return overlay.image()
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])

@@ -17,6 +17,7 @@ from PIL import Image
 from rotoscope.errors import InvalidInput, StorageFailed, TooLarge
 from rotoscope.media.video import opening as clips
 from rotoscope.media.video import probing as counting
+from rotoscope.media.video.mask_videos import read_grey_frames
 from rotoscope.media.video.videos import (
     VideoLimits,
     clean_sound,
@@ -26,7 +27,6 @@ from rotoscope.media.video.videos import (
     poster,
     probe_sound,
     probe_video,
-    read_grey_frames,
 )
 
 _SECRET = b"AWS_SECRET_MARKER_0123456789"

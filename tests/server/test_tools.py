@@ -10,13 +10,13 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from coco_reader import mask_of_rle
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
 from PIL import Image
 from vaults import stored_path
 
-from rotoscope.media.image.coco import decode_rle
 from rotoscope.media.vault import FolderVault
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.server.lazy_studio import LazyStudio
@@ -70,7 +70,7 @@ async def test_the_coco_file_holds_the_mask_as_rle_and_polygons(client: Client, 
     document = json.loads(Path(found["coco"]["path"]).read_text(encoding="utf-8"))
     (annotation,) = document["annotations"]
     height, width = annotation["segmentation"]["size"]
-    mask = decode_rle(annotation["segmentation"]["counts"], height, width)
+    mask = mask_of_rle(annotation["segmentation"]["counts"], height, width)
     with Image.open(found["masks"][0]["media"]["path"]) as picture:
         assert (mask == (np.asarray(picture) > 0)).all()
     assert annotation["polygons"]

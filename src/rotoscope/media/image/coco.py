@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from rotoscope.errors import InvalidInput
 from rotoscope.media.image.masks import bounding_box
 
 if TYPE_CHECKING:
@@ -26,14 +25,11 @@ __all__ = [
     "MAX_CORNERS",
     "CocoDocument",
     "Outlines",
-    "decode_rle",
     "encode_rle",
     "file_name_of",
-    "rle_counts",
     "trace_outlines",
 ]
 
-_MAX_CHUNKS = 7  # of five bits in one number: run lengths beyond 2^34 do not occur
 _MAX_NAME_LENGTH, _MAX_SCHEME_LENGTH = 255, 20  # characters
 _EXTENSIONS: Mapping[str, str] = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
 _POLYGON_NOTE = (
@@ -102,12 +98,6 @@ def file_name_of(given: str) -> str:
     return last[-_MAX_NAME_LENGTH:] or "picture"
 
 
-def rle_counts(mask: "Mask") -> list[int]:
-    """The lengths of the runs of 0 and 1 in turn, column by column, beginning with 0."""
-    counts: list[int] = _run_lengths(mask).tolist()
-    return counts
-
-
 def encode_rle(mask: "Mask") -> str:
     """The run lengths as COCO's compressed string.
 
@@ -130,24 +120,8 @@ def encode_rle(mask: "Mask") -> str:
     return np.stack(chunks, axis=1)[np.stack(used, axis=1)].tobytes().decode("ascii")
 
 
-def decode_rle(counts: str, height: int, width: int) -> "Mask":
-    """The mask of a COCO compressed string.
-
-    Raises:
-        InvalidInput: `corrupt`: it is no such string, or does not describe height x width pixels.
-    """
-    import numpy as np
-
-    runs = _parse_counts(counts)
-    # Each run is checked before the sum, which would hide a negative one or an overflow.
-    if runs is None or np.any((runs < 0) | (runs > height * width)) or int(runs.sum()) != height * width:
-        message = f"The run lengths do not describe a mask of {width} x {height} pixels."
-        raise InvalidInput(message, code="corrupt", hint="Check the size that belongs to the run lengths.")
-    values = np.arange(runs.size) % 2 == 1
-    return np.repeat(values, runs).reshape((height, width), order="F")
-
-
 def _run_lengths(mask: "Mask") -> "NDArray[np.int64]":
+    """The lengths of the runs of 0 and 1 in turn, column by column, beginning with 0."""
     import cv2
     import numpy as np
 
@@ -166,26 +140,6 @@ def _run_lengths(mask: "Mask") -> "NDArray[np.int64]":
     inner = places[1:-1].reshape(-1, 2)[apart].ravel()
     counts = np.diff(np.concatenate(([0], places[:1], inner, places[-1:], [mask.size])))
     return counts if counts[-1] else counts[:-1]
-
-
-def _parse_counts(text: str) -> "NDArray[np.int64] | None":
-    """The run lengths of a compressed string; None for any other text."""
-    import numpy as np
-
-    chunks = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(chunks & 0x20 == 0)
-    if not chunks.size or chunks.min() < 0 or chunks.max() > 0x3F or not last.size or last[-1] != chunks.size - 1:  # noqa: PLR2004 - six bits
-        return None
-    first = np.concatenate(([0], last[:-1] + 1))
-    sizes = last - first + 1
-    if sizes.max() > _MAX_CHUNKS:
-        return None
-    places = np.arange(chunks.size) - np.repeat(first, sizes)
-    counts = np.add.reduceat((chunks & 0x1F) << (5 * places), first)
-    counts -= np.where(chunks[last] & 0x10, 1 << (5 * sizes), 0)
-    counts[1::2] = np.cumsum(counts[1::2])
-    counts[2::2] = np.cumsum(counts[2::2])
-    return counts
 
 
 def _annotation(number: int, category: int, mask: "Mask", score: float | None) -> dict[str, Any] | None:

@@ -22,7 +22,6 @@ __all__ = [
     "contact_sheet",
     "encode_jpeg",
     "make_thumbnail",
-    "overlay_masks",
 ]
 
 _COLOURS = (
@@ -97,14 +96,6 @@ class MaskOverlay:
     def jpeg(self) -> bytes:
         """The same as a JPEG."""
         return encode_jpeg(self.image())
-
-
-def overlay_masks(picture: "Image.Image", masks: Sequence["NDArray[np.bool_]"]) -> "Image.Image":
-    """The picture with all the masks over it: see `MaskOverlay`."""
-    painted = MaskOverlay(picture)
-    for number, mask in enumerate(masks):
-        painted.paint(number, mask)
-    return painted.image()
 
 
 def encode_jpeg(image: "Image.Image", quality: int = 90) -> bytes:

@@ -25,7 +25,6 @@ from rotoscope.media.video.limits import (
     check_upload_size,
     choose_encoder_settings,
 )
-from rotoscope.media.video.mask_videos import read_grey_frames
 from rotoscope.media.video.opening import OpenClip, codec_of, open_clip
 from rotoscope.media.video.probing import (
     SoundFacts,
@@ -68,7 +67,6 @@ __all__ = [
     "poster",
     "probe_sound",
     "probe_video",
-    "read_grey_frames",
 ]
 
 _MP3_HEADER = 4  # bytes of the header of a frame
