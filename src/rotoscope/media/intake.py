@@ -1,8 +1,8 @@
-"""The intake: from what the user gave to checked media. Nothing is fetched that need not be.
+"""The intake: from a path, URL, data URI or link that the user gave to checked media in the vault.
 
-Whatever the way by which it came, equal content becomes the same file: a picture, video or sound that was made here is
-taken as it is. Made anew it would change (a JPEG loses a little each time), and the same request by a path and by the
-`artifact://` link that was shown for it would look like two.
+Nothing is fetched that the provider can read itself. A file that was prepared here before, however it comes back, is
+used as it is: prepared again it would change (a JPEG loses a little each time), and one request with a path and the
+same request with the `artifact://` link that was shown for it would look like two.
 """
 
 import os
@@ -29,10 +29,10 @@ from rotoscope.models.uploads import UploadLimit
 
 __all__ = ["AdmittedMedia", "FetchFile", "Intake", "MediaKind"]
 
-MAX_PICTURE_BYTES = 200_000_000
-MAX_FILE_BYTES = 512 * 1024 * 1024
-_COPY_BYTES = 1024 * 1024
-_FILES_AT_ONCE = 8
+MAX_PICTURE_BYTES = 200_000_000  # bytes of a picture file: its decoder is given the whole file in memory
+MAX_FILE_BYTES = 512 * 1024 * 1024  # bytes of any file
+_COPY_BYTES = 1024 * 1024  # bytes that are copied at once
+_FILES_AT_ONCE = 8  # files that are copied or hashed at once
 
 _PICTURE_KINDS: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
 _VAULT_KINDS: Mapping[PreparedKind, str] = {
@@ -54,11 +54,22 @@ Given = TypeVarTuple("Given")
 class AdmittedMedia:
     """A medium that may be used: an https URL passed on unread, or an `artifact://` link to a checked file.
 
-    The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
-    has read it, or it has none. `is_first_frame`: it is the first frame of a video that was given. `notes`: what the
-    user should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has
-    sound, and `stored` is the upright size in which a video's pictures were stored, where a player shows them in
-    another shape. `selects`: of a mask, how much of the frame it selects.
+    Each is None where the file was not read, or has no such property.
+
+    Attributes:
+        value: the URL or the link.
+        content_type: of the file.
+        size: in bytes.
+        width: in pixels of the upright picture.
+        height: in pixels of the upright picture.
+        duration_seconds: of a video or a sound.
+        frames: how many a video has.
+        is_first_frame: whether it is the first frame of a video that the user gave.
+        notes: what the user should know of how it was read.
+        frame_rate: of a video, in frames a second.
+        has_audio: whether a video has sound.
+        stored: width and height of a video's upright frames as stored, where a player shows them in another shape.
+        selects: of a mask, how much of the frame it selects.
     """
 
     value: str
@@ -83,12 +94,12 @@ class Intake:
     Attributes:
         vault: where checked files are kept.
         roots: where local files may be read.
-        fetch: reads an https URL into a file after the address guard has judged it.
-        check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
+        fetch: reads an https URL into a file, if the egress rules allow its address.
+        check_url: checks an https URL without connecting, and returns it normalized, without a fragment.
         job_output: finds the `artifact://` link of a `job://` link.
-        decoders: decodes what was given, out of this process.
-        disk_slots: of those who read and write whole files. They may be many and slow; all else here needs threads,
-            too.
+        decoders: decodes files, out of this process.
+        disk_slots: limits the threads that read and write whole files, which may be many and slow: other work needs
+            threads, too.
     """
 
     vault: Vault
@@ -105,17 +116,18 @@ class Intake:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video, `mask` the same as a mask,
-                `still` a picture or a video's first frame.
-            text: what the user gave.
+            kind: what it must be; `visual` is a picture or a video, `mask` is a mask picture or a mask video, `still` is a
+                picture or a video's first frame.
+            text: the user's value.
             argument: the name of the tool's argument, for the error.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
-            carrier: the provider that takes the largest films and sounds; what is larger is not copied.
+            carrier: the provider that takes the largest videos and sounds; what is larger is refused.
 
         Raises:
-            UserMistake: it is not read, or it is no medium of that kind that can be used.
+            UserMistake: it may not be read, or is no usable medium of that kind.
+            StorageFailed: it cannot be kept.
         """
-        self.decoders.warm()  # while the file is still being found and copied
+        self.decoders.warm()  # a worker starts while the file is still being copied
         text = text.strip()
         if not text:
             raise InvalidInput(f"{argument!r} is empty.", hint="Give a path, an https URL or an artifact:// link.")
@@ -129,7 +141,7 @@ class Intake:
 
     @asynccontextmanager
     async def _local_file(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
-        """The file itself, for the time of the check: one that we keep already, or a private copy."""
+        """The file for the time of the check: one in the vault, or a private copy."""
         uri = await self._artifact_link(text, scheme)
         if uri is not None:
             async with enter_in_thread(self.vault.open(artifact_hash(uri))) as path:
@@ -140,7 +152,7 @@ class Intake:
             yield scratch
 
     async def _artifact_link(self, text: str, scheme: str) -> str | None:
-        """The `artifact://` link of what is kept here already, however it was named; None for all else."""
+        """The `artifact://` link of a file that is in the vault, however it is named; None for anything else."""
         if scheme == "job":
             return await self.job_output(text)
         if scheme == "artifact":
@@ -167,9 +179,9 @@ class Intake:
                 )
 
     def _copy_local_file(self, kind: MediaKind, text: str, scratch: Path) -> None:
-        """A copy, so that what is checked is what is used, whatever happens to the original meanwhile.
+        """Copy the file, so that what is checked is what is used, whatever happens to the original meanwhile.
 
-        Its first bytes and its size are judged before, so that nothing large is copied to be refused.
+        Its first bytes and its size are checked before, so that nothing large is copied only to be refused.
         """
         with open_local_file(text, self.roots, MAX_FILE_BYTES) as source:
             head = source.read(HEAD_BYTES)
@@ -181,7 +193,7 @@ class Intake:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
 
     async def _check_and_prepare(self, kind: MediaKind, file: Path, carrier: UploadLimit | None) -> AdmittedMedia:
-        """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
+        """Check a file; its cleaned copy is put into the vault. A worker decodes it, this process stores it."""
         wanted, kept = await self._run_disk_work(self._classify_file, kind, file)
         limits = PICTURE if wanted in _PICTURE_KINDS else FILM
         if kept is not None:
@@ -195,7 +207,7 @@ class Intake:
         return await anyio.to_thread.run_sync(work, *given, limiter=self.disk_slots)
 
     def _classify_file(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, StoredFile | None]:
-        """As what the file is to be read, and the file itself, kept, if it was made here as such."""
+        """How the file is to be prepared; and the stored file, if its content was prepared here before."""
         wanted = _preparation_kind(kind, file_content_type(file))
         if wanted in _PICTURE_KINDS:
             _check_picture_bytes(file.stat().st_size)
@@ -207,7 +219,7 @@ class Intake:
         return kept
 
     def _find_prepared(self, file: Path, kind: str) -> StoredFile | None:
-        """The file itself, kept, if its content was made here for media of this kind; the way it came is all one."""
+        """The stored file, if the content was prepared here for media of this kind before; however it came."""
         sha256 = file_sha256(file)
         if not self.vault.is_prepared(sha256, kind):
             return None
