@@ -169,7 +169,7 @@ def test_every_mask_comes_back_from_valid_polygons_with_its_holes_filled(mask: n
         assert np.array_equal(back, mask)
 
 
-def test_holes_are_filled_and_the_file_says_so() -> None:
+def test_holes_are_filled_and_counted_in_the_file() -> None:
     ring = _drawn((4, 4, 20, 20)) & ~_drawn((8, 8, 12, 12), (14, 14, 16, 16))
     assert np.array_equal(_given_back(ring), _drawn((4, 4, 20, 20)))
     document = CocoDocument("a.png", 60, 40)
@@ -180,7 +180,7 @@ def test_holes_are_filled_and_the_file_says_so() -> None:
     assert np.array_equal(reader.decode(read["annotations"][0]["segmentation"]).astype(np.bool_), ring)
 
 
-def test_noise_has_no_polygons_and_the_file_says_so() -> None:
+def test_noise_has_no_polygons_and_the_file_notes_that() -> None:
     noise = np.indices((700, 700)).sum(axis=0) % 2 == 0
     assert noise.sum() * 4 > MAX_CORNERS
     document = CocoDocument("a.png", 700, 700)
@@ -191,7 +191,7 @@ def test_noise_has_no_polygons_and_the_file_says_so() -> None:
     assert np.array_equal(reader.decode(annotation["segmentation"]).astype(np.bool_), noise)
 
 
-def test_the_coco_document_says_what_coco_asks_for() -> None:
+def test_a_document_has_the_fields_of_coco() -> None:
     blob, empty = _blob(), np.zeros((150, 200), np.bool_)
     document = CocoDocument("photo.png", 200, 150)
     document.add(0, "cat", blob, 0.9)
@@ -235,5 +235,5 @@ def test_a_document_without_masks_is_a_document() -> None:
         ("x" * 300 + ".png", "x" * 251 + ".png"),
     ],
 )
-def test_the_picture_is_called_what_its_giver_calls_it(given_as: str, name: str) -> None:
+def test_the_picture_has_the_file_name_that_the_user_gave(given_as: str, name: str) -> None:
     assert file_name_of(given_as) == name

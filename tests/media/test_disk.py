@@ -1,4 +1,4 @@
-"""Bytes that stay, on systems that we do not run on: their answers are simulated."""
+"""Durable files on systems that the tests do not run on: their answers are simulated."""
 
 import errno
 import fcntl
@@ -31,7 +31,7 @@ def _refusing(code: int) -> Callable[[int], None]:
     return refuse
 
 
-def test_a_file_is_kept_where_only_descriptors_that_can_be_written_are_flushed(tmp_path: Path) -> None:
+def test_a_file_is_flushed_through_a_descriptor_that_is_open_for_writing(tmp_path: Path) -> None:
     vault = FolderVault(tmp_path / "vault", Disk(_fsync_of_windows, None, can_open_folders=False))
     kept = vault.put_bytes(b"content", "image/png")
     vault.write_id("an id")
@@ -48,7 +48,7 @@ def test_the_drive_itself_is_waited_for_where_the_system_can(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EINVAL, errno.ENOTTY])
-def test_a_file_system_that_cannot_wait_for_its_drive_is_told_as_usual(tmp_path: Path, code: int) -> None:
+def test_a_file_system_without_a_full_flush_is_flushed_as_usual(tmp_path: Path, code: int) -> None:
     flushed: list[int] = []
     FolderVault(tmp_path, Disk(flushed.append, _refusing(code), can_open_folders=True)).put_bytes(
         b"content", "image/png"
@@ -56,7 +56,7 @@ def test_a_file_system_that_cannot_wait_for_its_drive_is_told_as_usual(tmp_path:
     assert len(flushed) == 2
 
 
-def test_a_disk_that_fails_keeps_nothing_and_says_so(tmp_path: Path) -> None:
+def test_a_disk_that_fails_is_a_storage_failure_and_nothing_is_kept(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed):
         FolderVault(tmp_path, Disk(_refusing(errno.EIO), None, can_open_folders=True)).put_bytes(
             b"content", "image/png"
@@ -64,14 +64,14 @@ def test_a_disk_that_fails_keeps_nothing_and_says_so(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_the_disk_of_this_system_takes_files_and_folders(tmp_path: Path) -> None:
+def test_files_and_folders_are_flushed_on_this_system(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"content")
     system_disk().flush_file(file)
     system_disk().flush_folder(tmp_path)
 
 
-def test_no_folder_is_opened_where_there_is_nothing_to_do_for_one(tmp_path: Path) -> None:
+def test_no_folder_is_opened_where_folders_cannot_be_flushed(tmp_path: Path) -> None:
     Disk(_ignore, None, can_open_folders=False).flush_folder(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError):
         Disk(_ignore, None, can_open_folders=True).flush_folder(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The intake: equal content becomes one file, whatever the way by which it was given, and however often."""
+"""The intake: equal content becomes one file, however it is given and however often."""
 
 import base64
 import io
@@ -164,16 +164,14 @@ def facts(found: AdmittedMedia) -> dict[str, Any]:
     return {name: getattr(found, name) for name in AdmittedMedia.__slots__ if name != "is_first_frame"}
 
 
-async def test_a_jpeg_is_not_made_anew_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:
+async def test_a_jpeg_is_not_encoded_again_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:
     """A chain of tools hands its picture on by link: at each step it would lose something."""
     link = str(jpeg(tmp_path / "home"))
     links = [link := (await intake.admit("image", link, "image", pass_urls=False)).value for _ in range(4)]
     assert len(set(links)) == 1
 
 
-async def test_what_a_provider_made_is_cleaned_before_it_leaves_and_then_left_as_it_is(
-    intake: Intake, tmp_path: Path
-) -> None:
+async def test_a_file_from_a_provider_is_cleaned_once(intake: Intake, tmp_path: Path) -> None:
     raw = intake.vault.put_bytes(jpeg(tmp_path / "home").read_bytes(), "image/jpeg")
     cleaned = await intake.admit("image", raw.uri, "image", pass_urls=False)
     kept = stored_path(intake.vault, cleaned.value)
@@ -192,7 +190,7 @@ async def test_the_first_frame_of_a_video_is_the_same_by_the_link_of_the_video(
     assert frames[0] == frames[1]
 
 
-async def test_our_own_files_are_ours_however_the_home_is_written(
+async def test_a_stored_file_is_recognized_however_the_home_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hidden, outside of the roots, behind a link: what a result names can be given again."""
@@ -215,7 +213,7 @@ async def test_our_own_files_are_ours_however_the_home_is_written(
 
 
 @pytest.mark.parametrize("way", ["path", "data", "address", "artifact"])
-async def test_what_is_no_medium_of_the_kind_is_refused_by_its_first_bytes_and_leaves_nothing_behind(
+async def test_a_medium_of_another_kind_is_refused_by_its_first_bytes_and_leaves_no_file(
     intake: Intake, tmp_path: Path, way: str
 ) -> None:
     content = b"P5\n320 240\n255\n" + bytes(76800)
@@ -234,7 +232,7 @@ async def test_what_is_no_medium_of_the_kind_is_refused_by_its_first_bytes_and_l
     assert not list((Path(intake.vault.location) / "scratch").iterdir())
 
 
-async def test_a_large_file_is_not_copied_to_be_refused(
+async def test_a_file_that_is_too_large_is_refused_before_it_is_copied(
     intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def copyfileobj(*_: object) -> None:
@@ -250,7 +248,7 @@ async def test_a_large_file_is_not_copied_to_be_refused(
             await intake.admit("image", name, "image", pass_urls=False)
 
 
-async def test_that_a_picture_moves_is_told(intake: Intake, tmp_path: Path) -> None:
+async def test_an_animated_picture_has_a_note(intake: Intake, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "home" / "a.gif", save_all=True, append_images=frames[1:])
     for kind in ("image", "visual"):
@@ -267,7 +265,7 @@ async def test_another_picture_is_another_file(intake: Intake, tmp_path: Path) -
     assert (await intake.admit("image", str(file), "image", pass_urls=False)).value != first.value
 
 
-async def test_a_film_that_was_made_here_is_still_no_sound(intake: Intake, tmp_path: Path) -> None:
+async def test_a_prepared_video_is_not_accepted_as_a_sound(intake: Intake, tmp_path: Path) -> None:
     shown = await intake.admit("video", str(film(".mp4", "libx264", "aac")(tmp_path / "home")), "v", pass_urls=False)
     with pytest.raises(Exception, match="sound"):
         await intake.admit("audio", shown.value, "reference_audios", pass_urls=False)
@@ -275,7 +273,7 @@ async def test_a_film_that_was_made_here_is_still_no_sound(intake: Intake, tmp_p
         await intake.admit("image", shown.value, "image", pass_urls=False)
 
 
-async def test_what_is_used_again_is_kept_for_as_long_again_and_what_is_removed_is_forgotten(
+async def test_a_file_that_is_used_again_is_renewed_and_a_removed_one_leaves_no_note(
     intake: Intake, tmp_path: Path
 ) -> None:
     shown = await intake.admit("image", str(jpeg(tmp_path / "home")), "image", pass_urls=False)
@@ -297,7 +295,5 @@ async def test_what_is_used_again_is_kept_for_as_long_again_and_what_is_removed_
         " https://example.com/a.png\n",
     ],
 )
-async def test_an_address_that_the_provider_reads_itself_is_passed_on_in_its_one_spelling(
-    intake: Intake, text: str
-) -> None:
+async def test_a_url_that_the_provider_reads_itself_is_passed_on_normalized(intake: Intake, text: str) -> None:
     assert await intake.admit("image", text, "image", pass_urls=True) == AdmittedMedia("https://example.com/a.png")

@@ -183,7 +183,7 @@ def test_a_folder_keeps_a_file_for_its_owner_only(tmp_path: Path) -> None:
         assert opened == path
 
 
-def test_a_path_in_the_folder_is_told_from_other_paths(tmp_path: Path) -> None:
+def test_only_the_path_of_a_stored_file_has_a_hash(tmp_path: Path) -> None:
     vault = FolderVault(tmp_path / "vault")
     stored = vault.put_bytes(b"a", "image/png")
     path = stored_path(vault, stored.sha256)

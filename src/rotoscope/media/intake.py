@@ -116,7 +116,7 @@ class Intake:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video, `mask` is a mask picture or a mask video, `still` is a
+            kind: what it must be; `visual` is a picture or a video, `mask` a mask picture or a mask video, `still` a
                 picture or a video's first frame.
             text: the user's value.
             argument: the name of the tool's argument, for the error.
