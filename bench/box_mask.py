@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from figures import arguments, headline
 
-from rotoscope_sandbox.vision.cutout import by_box
-from rotoscope_sandbox.vision.pixels import Box
+from rotoscope_sandbox.vision.pixels import PixelBox
+from rotoscope_sandbox.vision.segmentation import segment_box
 
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
 
@@ -31,7 +31,7 @@ def main(rounds: int) -> None:
         times = []
         for _ in range(rounds):
             begun = time.perf_counter()
-            by_box(frame, Box(*box))
+            segment_box(frame, PixelBox(*box))
             times.append(time.perf_counter() - begun)
         median, most = statistics.median(times) * 1000, max(times) * 1000
         print(f"  {name:12} {median:6.0f} ms median, {most:6.0f} ms at most (to hold: 500)")
@@ -44,7 +44,7 @@ def agreement() -> float:
     truth = cv2.imdecode(np.frombuffer((MEDIA / "boxingcat_mask.png").read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE) > 0
     height, width = truth.shape
     frame = frame_of((MEDIA / "boxingcat.jpg").read_bytes(), (width, height))
-    found = np.asarray(by_box(frame, Box.around(truth)).mask, bool)
+    found = np.asarray(segment_box(frame, PixelBox.around(truth)).mask, bool)
     return float((found & truth).sum() / (found | truth).sum())
 
 

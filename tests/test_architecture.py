@@ -12,7 +12,7 @@ TOP = SOURCE.parents[1]
 
 # Lowest first: a folder is one floor. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "settings", "data_uris", "ownership", "signals"),
+    ("__init__", "errors", "environment", "settings", "data_uris", "ownership", "signals"),
     ("workers",),
     ("contracts",),
     ("protocol",),
@@ -23,6 +23,7 @@ FLOORS = (
     ("jobs",),
     ("studio",),
     ("server",),
+    ("sandbox_process",),
     ("composition",),
     ("cli",),
     ("__main__",),
@@ -103,9 +104,17 @@ def test_the_sandbox_knows_nothing_of_our_side_of_the_wire(name: str) -> None:
     assert not {found for found in imports(SANDBOX_MODULES[name]) if is_of("rotoscope", found)}
 
 
-def test_nothing_but_the_top_imports_the_sandbox() -> None:
-    importers = {name for name in MODULES if any(is_of("rotoscope_sandbox", found) for found in imports(MODULES[name]))}
-    assert importers <= {"cli.commands", "composition"}
+def test_rotoscope_meets_the_sandbox_in_one_module() -> None:
+    meeting = {
+        name for name in MODULES if any(is_of("rotoscope_sandbox", found) for found in imports(MODULES[name]))
+    } | {str(path) for path in SOURCE.rglob("*.py") if "rotoscope_sandbox" in path.read_text(encoding="utf-8")}
+    assert meeting == {"sandbox_process", str(SOURCE / "sandbox_process.py")}
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "tests" / "sandbox").rglob("*.py")), ids=lambda path: path.name)
+def test_the_tests_of_the_sandbox_need_nothing_of_rotoscope(path: Path) -> None:
+    found = imports(ast.parse(path.read_text(encoding="utf-8")))
+    assert not {name for name in found if is_of("rotoscope", name)}
 
 
 def test_http_leaves_through_one_module_only() -> None:

@@ -12,7 +12,7 @@ from rotoscope.media.vault import FolderVault
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.ownership import find_fault, make_private
 from rotoscope.settings import read_settings
-from rotoscope_sandbox.predictions import Order
+from rotoscope_sandbox.predictions import AcceptedRequest
 from rotoscope_sandbox.store import Store, Upload
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no owners and modes like these")
@@ -50,7 +50,7 @@ def test_what_the_vault_keeps_is_private(tmp_path: Path, umask: int) -> None:
 def test_what_the_sandbox_keeps_is_private(tmp_path: Path, umask: int) -> None:
     folder = tmp_path / "sandbox"
     store = Store(folder)
-    order = Order("a" * 26, "replicate", "m", None, {}, 1.0, 1, 0.0, 0.0)
+    order = AcceptedRequest("a" * 26, "replicate", "m", None, {}, 1.0, 1, 0.0, 0.0)
     store.add(order)
     store.progress(order.id, 1.0, ["log"])
     store.save_output(order.id, "out.png", b"x")

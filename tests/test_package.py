@@ -35,8 +35,8 @@ def test_manifests_and_the_photo_travel_in_the_wheel(unpacked: Path) -> None:
 
 def test_the_wheel_opens_a_session_from_its_own_stored_replies(unpacked: Path, tmp_path: Path) -> None:
     asked = (
-        "import os; from rotoscope.protocol.fast_start import cached_replies as cached; "
-        "print(bool(cached.read_replies(os.environ)), cached.FILE)"
+        "import os; from rotoscope.cli import stored_replies as stored; "
+        "print(bool(stored.read_stored_replies(os.environ)[0]), stored.FILE)"
     )
     done = subprocess.run(
         [sys.executable, "-c", asked],
@@ -47,7 +47,7 @@ def test_the_wheel_opens_a_session_from_its_own_stored_replies(unpacked: Path, t
         timeout=60,
         check=True,
     )
-    assert done.stdout.split() == ["True", str(unpacked / "rotoscope" / "protocol" / "fast_start" / "replies.json")]
+    assert done.stdout.split() == ["True", str(unpacked / "rotoscope" / "cli" / "replies.json")]
 
 
 def test_the_command_reaches_the_front_first() -> None:

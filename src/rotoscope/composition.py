@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 
 from rotoscope.errors import InvalidInput, StorageFailed
-from rotoscope.models.access import SANDBOX_URL, Access, resolve_access
+from rotoscope.models.access import Access, resolve_access
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rotoscope.providers.dialects import Dialect
     from rotoscope.providers.http.client import AsgiApp, ReplyTimeouts, Wire
     from rotoscope.providers.http.proxies import ProxySettings
+    from rotoscope.sandbox_process import SandboxProcess
     from rotoscope.server.lazy_studio import LazyStudio
     from rotoscope.store.database import Database
     from rotoscope.store.leases import JobDriver
@@ -112,7 +113,7 @@ def open_studio(
     _make_home(settings.home)
     catalog = _load_catalog_and_warn(settings)
     access = resolve_access(settings, catalog.providers)
-    wire = _make_wire(catalog, access, sandbox or _make_sandbox(settings, access, closing), times, proxies)
+    wire = _make_wire(catalog, access, sandbox or _sandbox_app(settings, catalog, access, closing), times, proxies)
     vault, intervals = vault or FolderVault(settings.home / "vault"), intervals or Intervals()
     database = _make_database(settings, vault)
     closing.push_async_callback(wire.aclose)
@@ -235,26 +236,15 @@ def _make_wire(
     return Wire(doors, access.trusted_hosts, sandbox, timeouts=times, proxies=proxies)
 
 
-def _make_sandbox(settings: Settings, access: Access, closing: AsyncExitStack) -> "_BuiltInSandbox | None":
-    return _BuiltInSandbox(settings, closing) if access.is_built_in else None
+def _sandbox_app(
+    settings: Settings, catalog: Catalog, access: Access, closing: AsyncExitStack
+) -> "SandboxProcess | None":
+    """The built-in sandbox, where it serves the providers."""
+    if not access.is_built_in:
+        return None
+    from rotoscope.sandbox_process import SandboxProcess
 
-
-class _BuiltInSandbox:
-    """The built-in sandbox, in a process of its own from its first request on: it computes pictures and films."""
-
-    def __init__(self, settings: Settings, closing: AsyncExitStack) -> None:
-        from rotoscope.workers.apps import AppProcess
-
-        self._folder = settings.home / "sandbox"
-        given = {"folder": self._folder, "public_url": SANDBOX_URL}
-        self._app = AppProcess(settings.variables, "rotoscope_sandbox", "build_sandbox", given)
-        closing.push_async_callback(self._app.aclose)
-
-    async def __call__(self, *connection: Any) -> None:
-        try:
-            await self._app(*connection)
-        except OSError as error:
-            raise _folder_error(self._folder) from error
+    return SandboxProcess(settings, catalog, closing)
 
 
 def _make_home(home: Path) -> None:

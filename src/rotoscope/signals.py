@@ -54,7 +54,7 @@ def signal_exit_code(number: int) -> int:
 
 
 def handle_signals(on_signal: SignalCallback) -> Mapping[int, Handler]:
-    """Have each of these signals told from now on, in the main thread between two instructions.
+    """Call a function for each of these signals from now on, in the main thread between two instructions.
 
     One that the parent process has switched off (`nohup`) stays so. Outside of the main thread nothing is done.
 
@@ -78,7 +78,7 @@ def restore_handlers(former: Mapping[int, Handler]) -> None:
 
 
 def ignore_late_signals() -> None:
-    """Hear none of them any more: the process ends already, and nothing may make a noise about that."""
+    """Ignore them from now on: the process is ending already, and a traceback would only confuse."""
     handle_signals(lambda _: None)
 
 

@@ -1,17 +1,20 @@
 """The sandbox: an app that speaks the three providers' wires and computes real results, with no key and no network.
 
-It serves whoever has no provider key yet, and tests what waits for hosted models: it draws queues, progress, logs,
-refusals and retention as the providers do. It has its own wires and engines and shares no code with the rest of
-the package, so that a mistake there cannot agree with itself here.
+It serves users who have no provider key yet, and tests of programs that wait for hosted models: it pretends queues,
+progress, logs, refusals and retention as the providers have them. It shares no code with `rotoscope`, so that a mistake
+there cannot agree with itself here.
 
 What a provider can do wrong can be asked for (`faults`; `docs/sandbox.md` has the table), and what came in is counted
-for whoever watches from another process: `GET /sandbox/ledger` (`tally`).
+so that another process can read it: `GET /sandbox/ledger` (`journal`).
 """
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rotoscope_sandbox.own_models import OwnModel
 
 __all__ = ["Sandbox", "build_sandbox"]
 
@@ -20,8 +23,8 @@ class Sandbox(Protocol):
     """An ASGI app.
 
     `state.requests` holds the latest requests (method, path, query, body), `state.accepted` the ids of all
-    predictions that a provider would have charged for; `state.site` is what the wires share; `state.faults` is what
-    goes wrong: `state.faults.add("F2", wire="fal")` (see `faults.rules`).
+    predictions that a provider would have charged for, `state.counters` the counts of the ledger, `state.core` what the
+    wires share; `state.faults` is what goes wrong: `state.faults.add("reset", wire="fal")` (see `faults.rules`).
     """
 
     @property
@@ -34,7 +37,7 @@ class Sandbox(Protocol):
         receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """Answers one request."""
+        """Answer one request."""
 
 
 def build_sandbox(
@@ -45,17 +48,27 @@ def build_sandbox(
     public_url: str | None = None,
     faults: Path | None = None,
     stand_ins: bool = False,
+    own_models: "Iterable[OwnModel]" = (),
 ) -> Sandbox:
     """A sandbox over a folder, which several processes may share.
 
     Args:
         folder: where predictions, outputs and uploads are kept.
-        pace: multiplies all pretended waiting; at 0 the next ask finds the prediction done.
+        pace: multiplies all pretended waiting; at 0 the next poll finds the prediction done.
         clock: the time in seconds since the epoch.
         public_url: what handed-out URLs start with; without it, the scheme and host of each request.
         faults: a file of rules for what goes wrong, read again when it changes.
         stand_ins: whether files of its own stand in for what lies at addresses that it cannot reach.
+        own_models: models that it plays beside those it knows.
     """
     from rotoscope_sandbox.app import build
 
-    return build(folder, pace=pace, clock=clock, public_url=public_url, faults=faults, stand_ins=stand_ins)
+    return build(
+        folder,
+        pace=pace,
+        clock=clock,
+        public_url=public_url,
+        faults=faults,
+        stand_ins=stand_ins,
+        own_models=own_models,
+    )

@@ -8,9 +8,7 @@ reply headers: `x-sandbox-method`, `x-sandbox-confidence`, `x-sandbox-notice`.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -19,36 +17,23 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rotoscope_sandbox.core import Core, Endpoint, ErrorResponse, make_routes
 from rotoscope_sandbox.fal_storage import storage_routes
 from rotoscope_sandbox.fal_wire import queue_routes, rest_routes
 from rotoscope_sandbox.faults.middleware import FaultInjection
+from rotoscope_sandbox.faults.operations import check_route_names
 from rotoscope_sandbox.faults.rules import Faults
-from rotoscope_sandbox.predictions import Order
+from rotoscope_sandbox.journal import Counters, Journal, ledger_response
+from rotoscope_sandbox.own_models import OwnModel, play_model
+from rotoscope_sandbox.predictions import AcceptedRequest
 from rotoscope_sandbox.replicate_wire import replicate_routes
 from rotoscope_sandbox.segmind_wire import segmind_routes
-from rotoscope_sandbox.site import Refusal, Site
 from rotoscope_sandbox.store import Store
-from rotoscope_sandbox.tally import Tally, ledger_routes
-from rotoscope_sandbox.work import Crew
+from rotoscope_sandbox.workers import WorkerPool
 
-__all__ = ["Seen", "build"]
+__all__ = ["build"]
 
-_REMEMBERED = 1000
-_BODY_KEPT = 64 * 1024
-_SHOWN = (
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "video/mp4",
-    "video/webm",
-    "video/quicktime",
-    "audio/mpeg",
-    "audio/wav",
-    "audio/mp4",
-)
 _ENDINGS = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -56,40 +41,8 @@ _ENDINGS = {
     ".webp": "image/webp",
     ".mp4": "video/mp4",
 }
-
-
-@dataclass(slots=True)
-class Seen:
-    """One request as it came in: no headers, so no key; of the body the first 64 KiB."""
-
-    method: str
-    path: str
-    query: str
-    body: bytearray = field(default_factory=bytearray)
-
-
-class _Journal:
-    """Writes down every request before it is answered."""
-
-    def __init__(self, app: ASGIApp, pages: deque[Seen], tally: Tally) -> None:
-        self._app = app
-        self._pages = pages
-        self._tally = tally
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        seen = Seen(scope["method"], scope["path"], scope["query_string"].decode("latin-1"))
-        self._pages.append(seen)
-        self._tally.note(seen.method, seen.path)
-
-        async def noted() -> Message:
-            message = await receive()
-            seen.body.extend(message.get("body", b"")[: _BODY_KEPT - len(seen.body)])
-            return message
-
-        await self._app(scope, noted, send)
+_HARMLESS = {*_ENDINGS.values(), "video/webm", "video/quicktime", "audio/mpeg", "audio/wav", "audio/mp4"}
+"""Content types that no browser runs."""
 
 
 def build(
@@ -100,79 +53,83 @@ def build(
     public_url: str | None = None,
     faults: Path | None = None,
     stand_ins: bool = False,
+    own_models: Iterable[OwnModel] = (),
 ) -> Starlette:
-    """The app.
+    """Build the app; `build_sandbox` has the arguments, and `Sandbox` what its `state` holds.
 
-    `state.requests` is its journal, `state.accepted` the ids of the predictions it accepted, `state.faults` what
-    goes wrong, `state.tally` what came in. `GET /sandbox/ledger` counts (`tally`).
+    Raises:
+        UnknownFault: the file of rules cannot be used.
+        ValueError: the name of a route does not say which operation it is.
     """
-    store = Store(folder)
-    site = Site(store, Crew(store, clock, stand_ins=stand_ins), clock, pace, public_url)
-    pages: deque[Seen] = deque(maxlen=_REMEMBERED)
-    tally, wrongs = Tally(), Faults(faults)
-    files = [
-        Route("/outputs/{id}/{name}", partial(_output, site)),
-        Route("/files/{name}", partial(_upload, site)),
+    store, rules, counters = Store(folder), Faults(faults), Counters()
+    own = tuple(map(play_model, own_models))
+    workers = WorkerPool(store, clock, stand_ins=stand_ins, own_models=own)
+    core = Core(store, workers, clock, pace, public_url, own)
+    files_and_counts: list[tuple[str, str, str, Endpoint]] = [
+        ("any:output", "GET", "/outputs/{id}/{name}", _output_file),
+        ("any:other", "GET", "/files/{name}", _upload_file),
+        ("any:other", "GET", "/sandbox/ledger", partial(ledger_response, counters)),
     ]
+    routes = [
+        *make_routes(core, files_and_counts),
+        *storage_routes(core),
+        *rest_routes(core),
+        *replicate_routes(core),
+        *segmind_routes(core),
+        *queue_routes(core),
+        # fal's submit route takes any path: without this, an unknown path would be a wrong method.
+        *make_routes(core, [("any:other", "GET PUT DELETE PATCH", "/{path:path}", _unknown_path)]),
+    ]
+    check_route_names(routes)
     app = Starlette(
-        routes=[
-            *files,
-            *ledger_routes(site, tally),
-            *storage_routes(site),
-            *rest_routes(site),
-            *replicate_routes(site),
-            *segmind_routes(site),
-            *queue_routes(site),
-            # fal's submit route takes any path: without this, an unknown path would be a wrong method.
-            Route("/{path:path}", _nowhere, methods=["GET", "PUT", "DELETE", "PATCH"]),
-        ],
+        routes=routes,
         middleware=[
-            Middleware(_Journal, pages, tally),
-            Middleware(FaultInjection, faults=wrongs, find=partial(_order, store), clock=clock),
+            Middleware(Journal, counters, routes),
+            Middleware(FaultInjection, faults=rules, find=partial(_find_request, store), clock=clock),
         ],
-        exception_handlers={Refusal: _refused, HTTPException: _missing},
+        exception_handlers={ErrorResponse: _answer_error, HTTPException: _answer_http_exception},
     )
-    app.state.requests = pages
-    app.state.accepted = site.accepted
-    app.state.faults = wrongs
-    app.state.tally = tally
-    app.state.site = site
+    app.state.requests = counters.requests
+    app.state.accepted = core.accepted
+    app.state.faults = rules
+    app.state.counters = counters
+    app.state.core = core
     return app
 
 
-def _order(store: Store, id_: str) -> Order | None:
+def _find_request(store: Store, id_: str) -> AcceptedRequest | None:
     known = store.get(id_)
-    return None if known is None else known.order
+    return None if known is None else known.request
 
 
-async def _refused(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    return refusal.response
+async def _answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ErrorResponse)
+    return error.response
 
 
-async def _nowhere(_: Request) -> Response:
+async def _answer_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code)
+
+
+async def _unknown_path(_: Core, __: Request) -> Response:
     raise HTTPException(404, "Not Found")
 
 
-async def _missing(_: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)
-    return JSONResponse({"detail": problem.detail}, problem.status_code)
+async def _output_file(core: Core, request: Request) -> Response:
+    place = core.store.output(request.path_params["id"], request.path_params["name"])
+    return _file_response(place, _ENDINGS.get(place.suffix, "") if place else "")
 
 
-async def _output(site: Site, request: Request) -> Response:
-    place = site.store.output(request.path_params["id"], request.path_params["name"])
-    return _file(place, _ENDINGS.get(place.suffix, "") if place else "")
-
-
-async def _upload(site: Site, request: Request) -> Response:
+async def _upload_file(core: Core, request: Request) -> Response:
     id_ = request.path_params["name"].partition(".")[0]
-    upload = site.store.upload(id_)
-    return _file(site.store.upload_path(id_) if upload else None, upload.content_type if upload else "")
+    upload = core.store.upload(id_)
+    return _file_response(core.store.upload_path(id_) if upload else None, upload.content_type if upload else "")
 
 
-def _file(place: Path | None, content_type: str) -> Response:
+def _file_response(place: Path | None, content_type: str) -> Response:
     """A file as what it is, unless a browser could run it."""
     if place is None:
         raise HTTPException(404, "Not found")
-    kind = content_type if content_type in _SHOWN else "application/octet-stream"
-    return FileResponse(place, media_type=kind, headers={"x-content-type-options": "nosniff"})
+    media_type = content_type if content_type in _HARMLESS else "application/octet-stream"
+    return FileResponse(place, media_type=media_type, headers={"x-content-type-options": "nosniff"})

@@ -11,7 +11,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Compute", "Field", "Model", "Problem", "Stopped", "Task", "UnusableInput", "all_models", "find_model"]
+__all__ = [
+    "Compute",
+    "EngineTask",
+    "Field",
+    "InputProblem",
+    "Model",
+    "Stopped",
+    "UnusableInput",
+    "all_models",
+    "find_model",
+]
 
 _ENGINES = ("rotoscope_sandbox.vision.engine", "rotoscope_sandbox.film.engine")
 
@@ -21,7 +31,7 @@ class Stopped(Exception):
 
 
 class UnusableInput(Exception):
-    """An input that cannot be used, found out while the model ran. `kind` is fal's word for it."""
+    """An input that cannot be used, found out while the model ran. `kind` is fal's name for it."""
 
     def __init__(self, field_name: str, message: str, kind: str = "value_error") -> None:
         super().__init__(message)
@@ -30,7 +40,7 @@ class UnusableInput(Exception):
         self.kind = kind
 
 
-class Task(Protocol):
+class EngineTask(Protocol):
     """What an engine is given: the input, and the only ways to reach the outside."""
 
     @property
@@ -48,25 +58,25 @@ class Task(Protocol):
         """A folder for files while the model runs; it is gone afterwards."""
 
     def save(self, name: str, content: bytes) -> str:
-        """Keeps an output file; the returned reference becomes its URL when it is told."""
+        """Keep an output file; the returned reference becomes its URL in replies."""
 
     def keep(self, name: str, made: Path) -> str:
-        """Keeps a file that was made in the scratch folder as an output, as `save` does."""
+        """Keep a file from the scratch folder as an output, as `save` does."""
 
     def report(self, metrics: Mapping[str, Any]) -> None:
-        """Adds what the model measures to the metrics of the prediction."""
+        """Add what the model measures to the metrics of the prediction."""
 
     def log(self, line: str) -> None:
-        """Adds a line to the model's log, at once visible to whoever asks; raises `Stopped` when it should end."""
+        """Add a line to the model's log, which is visible at once; raises `Stopped` when it should end."""
 
 
-Compute: TypeAlias = Callable[[Task], Any]
+Compute: TypeAlias = Callable[[EngineTask], Any]
 """From a task to the output, a JSON value in which references to kept files stand for their URLs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with one input field; `kind` is fal's word for it, such as `missing` or `string_type`."""
+class InputProblem:
+    """What is wrong with one input field; `kind` is fal's name for it, such as `missing` or `string_type`."""
 
     field: str
     message: str
@@ -92,31 +102,31 @@ class Field:
     most: int | None = None
     items: str = ""
 
-    def problem(self, name: str, value: object) -> Problem | None:
+    def problem(self, name: str, value: object) -> InputProblem | None:
         """What is wrong with a value, or None."""
         wanted = _TYPES[self.type]
         if not isinstance(value, wanted) or (isinstance(value, bool) and self.type != "boolean"):
-            return Problem(name, f"Input should be a valid {self.type}", f"{self.type}_type")
+            return InputProblem(name, f"Input should be a valid {self.type}", f"{self.type}_type")
         if self.options and value not in self.options:
-            return Problem(name, f"Input should be one of {', '.join(self.options)}", "literal_error")
+            return InputProblem(name, f"Input should be one of {', '.join(self.options)}", "literal_error")
         return self._out_of_bounds(name, value) or self._wrong_item(name, value)
 
-    def _out_of_bounds(self, name: str, value: Any) -> Problem | None:
+    def _out_of_bounds(self, name: str, value: Any) -> InputProblem | None:
         sized = isinstance(value, str | list)
         size = len(value) if sized else value
         if self.most is not None and size > self.most:
             words = f"have at most {self.most} {'characters' if isinstance(value, str) else 'items'}" if sized else ""
-            return Problem(
+            return InputProblem(
                 name, f"Input should {words or f'be at most {self.most}'}", "too_long" if sized else "too_large"
             )
         if self.least is not None and size < self.least:
-            return Problem(name, f"Input should be at least {self.least}", "too_small")
+            return InputProblem(name, f"Input should be at least {self.least}", "too_small")
         return None
 
-    def _wrong_item(self, name: str, value: Any) -> Problem | None:
+    def _wrong_item(self, name: str, value: Any) -> InputProblem | None:
         if not self.items or all(isinstance(item, _TYPES[self.items]) for item in value):
             return None
-        return Problem(name, f"Every item should be a valid {self.items}", f"{self.items}_type")
+        return InputProblem(name, f"Every item should be a valid {self.items}", f"{self.items}_type")
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
@@ -128,7 +138,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _no_problem(_: Mapping[str, Any]) -> Problem | None:
+def _no_problem(_: Mapping[str, Any]) -> InputProblem | None:
     return None
 
 
@@ -144,7 +154,9 @@ class Model:
         version: the version id of a community model on Replicate; empty for official ones.
         check: finds what no single field shows, such as that neither points nor a box were given.
         run_seconds: the least time a run seems to take.
-        cost: what a run is said to cost, in USD, where the wire says it (Segmind).
+        cost: the price of a run in US dollars, where the wire has prices (Segmind).
+        answers_with_json: whether Segmind's v1 answers with the output as JSON unless it is a file alone; else with the
+            picture at `image` alone.
     """
 
     wire: str
@@ -152,20 +164,21 @@ class Model:
     fields: Mapping[str, Field]
     compute: Compute
     version: str = ""
-    check: Callable[[Mapping[str, Any]], Problem | None] = field(default=_no_problem)
+    check: Callable[[Mapping[str, Any]], InputProblem | None] = field(default=_no_problem)
     run_seconds: float = 0.5
     cost: float = 0.0
+    answers_with_json: bool = False
 
-    def problems(self, given: Mapping[str, Any]) -> list[Problem]:
+    def problems(self, given: Mapping[str, Any]) -> list[InputProblem]:
         """Everything wrong with an input, before anything runs; null counts as not given."""
         found = [self._problem(name, given.get(name)) for name in self.fields]
         wrong = [problem for problem in found if problem is not None]
         whole = None if wrong else self.check(given)
         return wrong if whole is None else [whole]
 
-    def _problem(self, name: str, value: object) -> Problem | None:
+    def _problem(self, name: str, value: object) -> InputProblem | None:
         if value is None:
-            return Problem(name, "Field required", "missing") if self.fields[name].required else None
+            return InputProblem(name, "Field required", "missing") if self.fields[name].required else None
         return self.fields[name].problem(name, value)
 
 
@@ -175,6 +188,6 @@ def all_models() -> tuple[Model, ...]:
     return tuple(model for engine in _ENGINES for model in import_module(engine).MODELS)
 
 
-def find_model(wire: str, name: str) -> Model | None:
-    """The model of that name on a wire, or None."""
-    return next((model for model in all_models() if (model.wire, model.name) == (wire, name)), None)
+def find_model(wire: str, name: str, more: tuple[Model, ...] = ()) -> Model | None:
+    """The model of that name on a wire, of the engines or else of some more; or None."""
+    return next((model for model in (*all_models(), *more) if (model.wire, model.name) == (wire, name)), None)

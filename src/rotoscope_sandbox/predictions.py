@@ -1,23 +1,23 @@
-"""A prediction of the sandbox: what was asked, what the worker did, and what that means at a moment.
+"""A prediction of the sandbox: what was asked, what the worker did, and what status that means at a moment.
 
-The stage is a pure function of these facts and the time. Pretended waiting (a queue, a least run time) never
-sleeps anywhere: it only decides what is told.
+The status is a pure function of these facts and the time. Pretended waiting (a queue, a least run time) never
+sleeps anywhere: it only decides which status is answered.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-__all__ = ["HIDDEN", "Failure", "Fate", "JsonObject", "Order", "Outcome", "Prediction", "Stage"]
+__all__ = ["HIDDEN", "AcceptedRequest", "Failure", "ForcedOutcome", "JsonObject", "Outcome", "Prediction", "RunStatus"]
 
 HIDDEN = "hidden"
-"""What is told as the version of a model that has none, as official models on Replicate."""
+"""What Replicate answers as the version of a model that has none, as official models."""
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as it came from, or goes to, the wire."""
 
 
-class Stage(StrEnum):
+class RunStatus(StrEnum):
     """Where a prediction is. `ABORTED` and `EXPIRED` never ran: a deadline, or a start deadline, came first."""
 
     QUEUED = "queued"
@@ -29,20 +29,20 @@ class Stage(StrEnum):
     EXPIRED = "expired"
 
     @property
-    def final(self) -> bool:
+    def is_final(self) -> bool:
         """Whether nothing changes any more."""
-        return self not in (Stage.QUEUED, Stage.RUNNING)
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class AcceptedRequest:
     """What was asked for; written once, when the prediction is accepted.
 
     Attributes:
         id: the id on the wire.
         wire: `replicate`, `fal` or `segmind`.
         model: the model's name on that wire.
-        version: what the caller is told as version; only Replicate has one.
+        version: what the caller gets as version; only Replicate has one.
         input: the model's input exactly as it was sent.
         created: when it was accepted, in seconds since the epoch.
         turn: orders predictions that were accepted in the same moment.
@@ -79,14 +79,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What is to become of a prediction instead of its ordinary end; a fault decides it before it is accepted.
+class ForcedOutcome:
+    """What becomes of a prediction instead of its ordinary end; a fault decides it before it is accepted.
 
     Attributes:
-        run_seconds: the least time its run seems to take, whatever the model says.
-        ends: as in `Order`.
+        run_seconds: the least time its run seems to take, whatever the model has.
+        ends: as in `AcceptedRequest`.
         failure: what it is to fail with.
-        webhook: how its webhooks go wrong: one of the kinds of F26, or empty.
+        webhook: how its webhooks go wrong: one of the kinds of `odd-webhook`, or empty.
     """
 
     run_seconds: float | None = None
@@ -112,7 +112,7 @@ class Prediction:
     `begun`, `logs` and `outcome` are the worker's facts; `canceled` is when somebody canceled it.
     """
 
-    order: Order
+    request: AcceptedRequest
     begun: float | None = None
     logs: tuple[str, ...] = ()
     outcome: Outcome | None = None
@@ -121,64 +121,69 @@ class Prediction:
     @property
     def started(self) -> float | None:
         """When the run seems to start: never before the pretended queue is over; never, if it is to be aborted."""
-        if self.begun is None or self.order.ends == Stage.ABORTED:
+        if self.begun is None or self.request.ends == RunStatus.ABORTED:
             return None
-        return max(self.order.created + self.order.queue_seconds, self.begun)
+        return max(self.request.created + self.request.queue_seconds, self.begun)
 
     @property
     def finished(self) -> float | None:
         """When the run seems to end: never before its least run time is over."""
         if self.started is None or self.outcome is None:
             return None
-        return max(self.started + self.order.run_seconds, self.outcome.ended)
+        return max(self.started + self.request.run_seconds, self.outcome.ended)
 
-    def stage(self, now: float) -> Stage:
+    def status(self, now: float) -> RunStatus:
         """Where the prediction is at a moment. The earliest of cancel, deadline and end decides."""
-        stopped = self._stopped(now)
-        if stopped is not None:
-            return stopped
+        early_end = self._early_end(now)
+        if early_end is not None:
+            return early_end
         if self.finished is not None and self.outcome is not None and self.finished <= now:
-            return Stage.SUCCEEDED if self.outcome.failure is None else Stage.FAILED
-        return Stage.RUNNING if self._running(now) else Stage.QUEUED
+            return RunStatus.SUCCEEDED if self.outcome.failure is None else RunStatus.FAILED
+        return RunStatus.RUNNING if self._is_running(now) else RunStatus.QUEUED
 
-    def completed(self, now: float) -> float | None:
-        """When the final stage was reached; None while there is none."""
-        match self.stage(now):
-            case Stage.CANCELED if self.canceled is not None:
+    def end_time(self, now: float) -> float | None:
+        """When the final status was reached; None while there is none."""
+        match self.status(now):
+            case RunStatus.CANCELED if self.canceled is not None:
                 return self.canceled
-            case Stage.CANCELED | Stage.ABORTED if self.order.ends:
-                return self._fated
-            case Stage.CANCELED | Stage.ABORTED:
-                return self.order.deadline
-            case Stage.EXPIRED:
-                return self.order.start_by
-            case Stage.SUCCEEDED | Stage.FAILED:
+            case RunStatus.CANCELED | RunStatus.ABORTED if self.request.ends:
+                return self._forced_end
+            case RunStatus.CANCELED | RunStatus.ABORTED:
+                return self.request.deadline
+            case RunStatus.EXPIRED:
+                return self.request.start_by
+            case RunStatus.SUCCEEDED | RunStatus.FAILED:
                 return self.finished
             case _:
                 return None
 
-    def _stopped(self, now: float) -> Stage | None:
-        order = self.order
+    def failure(self, now: float) -> Failure | None:
+        """Why the computation failed, once it has."""
+        return self.outcome.failure if self.outcome is not None and self.status(now) is RunStatus.FAILED else None
+
+    def _early_end(self, now: float) -> RunStatus | None:
+        request = self.request
         if self.canceled is not None:
-            return Stage.CANCELED
-        if order.ends:
-            over = self._fated is not None and self._fated <= now
-            return Stage(order.ends) if over else None
-        if order.start_by is not None and now >= order.start_by and not self._running(order.start_by):
-            return Stage.EXPIRED
-        done = self.finished is not None and order.deadline is not None and self.finished <= order.deadline
-        if order.deadline is not None and now >= order.deadline and not done:
-            return Stage.CANCELED if self._running(order.deadline) else Stage.ABORTED
-        return None
+            return RunStatus.CANCELED
+        if request.ends:
+            is_over = self._forced_end is not None and self._forced_end <= now
+            return RunStatus(request.ends) if is_over else None
+        if request.start_by is not None and now >= request.start_by and not self._is_running(request.start_by):
+            return RunStatus.EXPIRED
+        if request.deadline is None or now < request.deadline:
+            return None
+        if self.finished is not None and self.finished <= request.deadline:
+            return None
+        return RunStatus.CANCELED if self._is_running(request.deadline) else RunStatus.ABORTED
 
     @property
-    def _fated(self) -> float | None:
+    def _forced_end(self) -> float | None:
         """When the provider itself ends it: aborted before its start, or canceled after its run."""
-        order = self.order
-        if order.ends == Stage.ABORTED:
-            # Not at once where no waiting is pretended: the answer to the submit is to tell of an open prediction.
-            return None if self.outcome is None else order.created + order.queue_seconds
-        return None if self.started is None else self.started + order.run_seconds
+        request = self.request
+        if request.ends == RunStatus.ABORTED:
+            # Not at once where no waiting is pretended: the answer to the submit has to show an open prediction.
+            return None if self.outcome is None else request.created + request.queue_seconds
+        return None if self.started is None else self.started + request.run_seconds
 
-    def _running(self, now: float) -> bool:
+    def _is_running(self, now: float) -> bool:
         return self.started is not None and self.started <= now

@@ -7,305 +7,306 @@ Webhooks go to this machine only (`webhooks`); others are accepted and never sen
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
-from functools import partial, wraps
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rotoscope_sandbox.models import Model, Problem, all_models, find_model
-from rotoscope_sandbox.predictions import HIDDEN, JsonObject, Prediction, Stage
-from rotoscope_sandbox.replicate_catalog import CATALOG, LostRoute, nowhere
-from rotoscope_sandbox.replicate_words import invalid_body
-from rotoscope_sandbox.site import Refusal, Site, fate_of, moment, pieces, read_object, whole
-from rotoscope_sandbox.store import Mark, Upload, new_id
-from rotoscope_sandbox.webhooks import Webhook, notify, replicate_secret, signed_by_replicate
+from rotoscope_sandbox.core import (
+    Core,
+    Endpoint,
+    integer_parameter,
+    make_routes,
+    read_chunks,
+    read_forced_outcome,
+    read_object,
+    time_parameter,
+)
+from rotoscope_sandbox.models import InputProblem, Model
+from rotoscope_sandbox.predictions import HIDDEN, JsonObject, Prediction, RunStatus
+from rotoscope_sandbox.replicate_models import (
+    CATALOG,
+    UnknownPathRoute,
+    invalid_input,
+    list_page,
+    not_found,
+    replicate_error,
+)
+from rotoscope_sandbox.store import ListEntry, Upload, new_id
+from rotoscope_sandbox.webhooks import Webhook, notify, replicate_secret, sign_like_replicate
 
 __all__ = ["replicate_routes"]
 
 _WIRE = "replicate"
 _HOME = "https://api.replicate.com"
 _STATUS = {
-    Stage.QUEUED: "starting",
-    Stage.RUNNING: "processing",
-    Stage.SUCCEEDED: "succeeded",
-    Stage.FAILED: "failed",
-    Stage.CANCELED: "canceled",
-    Stage.ABORTED: "aborted",
+    RunStatus.QUEUED: "starting",
+    RunStatus.RUNNING: "processing",
+    RunStatus.SUCCEEDED: "succeeded",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELED: "canceled",
+    RunStatus.ABORTED: "aborted",
 }
 _RETENTION_SECONDS = 3600.0
 _UPLOAD_SECONDS = 24 * 3600.0
 _PAGE = 100
 _STREAM_SECONDS = 3600.0
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_DEFAULT_WAIT = 60.0
+_DEFAULT_WAIT = 60.0  # seconds
 _EVENTS = ("start", "output", "logs", "completed")
 _PREFER = re.compile(r"wait(?:=(\d{1,2}))?")
 _SPAN = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 
-_Act: TypeAlias = Callable[[Site, Request], Awaitable[Response]]
-_Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
-
-def replicate_routes(site: Site) -> list[Route]:
+def replicate_routes(core: Core) -> list[Route]:
     """Every route, once at the root and once under `/replicate`."""
-    table: list[tuple[str, str, _Act]] = [
-        ("GET", "/predictions", _list),
-        ("POST", "/predictions", _create),
-        ("GET", "/predictions/{id}", _get),
-        ("POST", "/predictions/{id}/cancel", _cancel),
-        ("POST", "/models/{owner}/{name}/predictions", _create_by_model),
-        *CATALOG,
-        ("GET", "/webhooks/default/secret", _secret),
-        ("GET", "/files", _list_files),
-        ("POST", "/files", _upload),
-        ("GET", "/files/{id}", _file),
-        ("DELETE", "/files/{id}", _delete_file),
-        ("GET", "/files/{id}/download", _download),
+    table: list[tuple[str, str, str, Endpoint]] = [
+        ("list", "GET", "/predictions", _list_predictions),
+        ("submit", "POST", "/predictions", _create),
+        ("ask", "GET", "/predictions/{id}", _get_prediction),
+        ("cancel", "POST", "/predictions/{id}/cancel", _cancel),
+        ("submit", "POST", "/models/{owner}/{name}/predictions", _create_by_model),
+        *(("other", "GET", path, endpoint) for path, endpoint in CATALOG.items()),
+        ("other", "GET", "/webhooks/default/secret", _get_webhook_secret),
+        ("other", "GET", "/files", _list_files),
+        ("upload", "POST", "/files", _upload_file),
+        ("other", "GET", "/files/{id}", _get_file),
+        ("other", "DELETE", "/files/{id}", _delete_file),
+        ("other", "GET", "/files/{id}/download", _download_file),
     ]
-    known = [
-        Route(f"{prefix}/v1{path}", _keyed(partial(act, site)), methods=[method])
-        for prefix in ("", "/replicate")
-        for method, path, act in table
-    ]
+    sides = (("replicate", "/v1"), ("gateway", "/replicate/v1"))
+    rows = [(f"{wire}:{name}", verb, base + path, act) for wire, base in sides for name, verb, path, act in table]
     # The address of a stream is its own key: the official clients send none with it.
-    streams = [Route(f"{prefix}/v1/streams/{{id}}", partial(_stream, site)) for prefix in ("", "/replicate")]
-    lost = [LostRoute(f"{prefix}/v1/{{path:path}}", _keyed(_lost), methods=_METHODS) for prefix in ("", "/replicate")]
-    return [*known, *streams, *lost]
+    streams = [(f"{wire}:other", "GET", f"{base}/streams/{{id}}", _stream_output) for wire, base in sides]
+    methods = "GET POST PUT PATCH DELETE"
+    unknown = [(f"{wire}:other", methods, f"{base}/{{path:path}}", _unknown_path) for wire, base in sides]
+    return [
+        *make_routes(core, rows, _check_replicate_key),
+        *make_routes(core, streams),
+        *make_routes(core, unknown, _check_replicate_key, UnknownPathRoute),
+    ]
 
 
-async def _lost(_: Request) -> Response:
-    raise nowhere()
+async def _unknown_path(_: Core, __: Request) -> Response:
+    raise not_found()
 
 
-def _refuse(status: int, title: str, detail: str, **more: object) -> Refusal:
-    return Refusal(status, {"title": title, "detail": detail, "status": status, **more})
-
-
-def _keyed(act: _Endpoint) -> _Endpoint:
+def _check_replicate_key(request: Request) -> None:
     """Any key will do, but there must be one."""
-
-    @wraps(act)
-    async def endpoint(request: Request) -> Response:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() not in ("bearer", "token") or not key.strip():
-            raise _refuse(401, "Unauthenticated", "You did not pass a valid authentication token")
-        return await act(request)
-
-    return endpoint
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() not in ("bearer", "token") or not key.strip():
+        raise replicate_error(401, "Unauthenticated", "You did not pass a valid authentication token")
 
 
 def _is_gateway(request: Request) -> bool:
     return request.url.path.startswith("/replicate/")
 
 
-async def _create(site: Site, request: Request) -> Response:
-    body = await _body(request)
-    return await _start(site, request, body, _by_version(body.get("version"), gateway=_is_gateway(request)))
+async def _create(core: Core, request: Request) -> Response:
+    body = await _read_body(request)
+    model = _model_by_version(core.models(_WIRE), body.get("version"), is_gateway=_is_gateway(request))
+    return await _start(core, request, body, model)
 
 
-async def _create_by_model(site: Site, request: Request) -> Response:
-    model = find_model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
+async def _create_by_model(core: Core, request: Request) -> Response:
+    model = core.model(_WIRE, f"{request.path_params['owner']}/{request.path_params['name']}")
     # Community models answer 404 here: only official ones run without a version. Gateways take both.
     if model is None or (model.version and not _is_gateway(request)):
-        raise nowhere()
-    return await _start(site, request, await _body(request), model)
+        raise not_found()
+    return await _start(core, request, await _read_body(request), model)
 
 
-async def _body(request: Request) -> JsonObject:
+async def _read_body(request: Request) -> JsonObject:
     body = await read_object(request)
     if body is None:
-        raise _refuse(400, "Bad request", "The request body is not a JSON object.")
+        raise replicate_error(400, "Bad request", "The request body is not a JSON object.")
     if not isinstance(body.get("input"), dict):
-        raise _invalid([Problem("input", "input is required", "missing")], None, {})
+        raise invalid_input([InputProblem("input", "input is required", "missing")], None, {})
     return body
 
 
-def _by_version(version: object, *, gateway: bool) -> Model:
+def _model_by_version(models: Iterable[Model], version: object, *, is_gateway: bool) -> Model:
     """The model that a version names: 64 hex digits, `owner/name:64hex`, or `owner/name` of an official model."""
     name, _, hexadecimal = str(version or "").rpartition(":")
-    for model in all_models():
-        known = model.wire == _WIRE and model.version
-        if known and hexadecimal == model.version and name in ("", model.name):
+    for model in models:
+        if model.version and hexadecimal == model.version and name in ("", model.name):
             return model
-        if model.wire == _WIRE and version == model.name and (gateway or not model.version):
+        if version == model.name and (is_gateway or not model.version):
             return model
     detail = "The specified version does not exist (or perhaps you don't have permission to use it?)"
-    raise _refuse(422, "Invalid version or not permitted", detail)
+    raise replicate_error(422, "Invalid version or not permitted", detail)
 
 
-def _invalid(problems: list[Problem], model: Model | None, given: JsonObject) -> Refusal:
-    body = invalid_body(problems, model, given)
-    return _refuse(422, "Input validation failed", body["detail"], invalid_fields=body["invalid_fields"])
-
-
-async def _start(site: Site, request: Request, body: JsonObject, model: Model) -> Response:
+async def _start(core: Core, request: Request, body: JsonObject, model: Model) -> Response:
     if problems := model.problems(body["input"]):
-        raise _invalid(problems, model, body["input"])
-    span = _seconds(request.headers.get("cancel-after"))
-    deadline = None if span is None else site.clock() + span
-    fate = fate_of(request)
-    known: Prediction | None = site.accept(new_id(), model, body["input"], deadline=deadline, fate=fate)
+        raise invalid_input(problems, model, body["input"])
+    span = _read_span(request.headers.get("cancel-after"))
+    deadline = None if span is None else core.clock() + span
+    forced = read_forced_outcome(request)
+    known: Prediction | None = core.accept(new_id(), model, body["input"], deadline=deadline, forced=forced)
     if known is not None and isinstance(body.get("webhook"), str):
-        await notify(site, known, _webhook(site, request, body), fate)
-    wait = _wait(request.headers.get("prefer", ""))
+        await notify(core, known, _webhook(core, request, body), forced)
+    wait = _read_wait(request.headers.get("prefer", ""))
     if known is None or wait is None:
-        return JSONResponse(_told(site, request, known), 200 if _is_gateway(request) else 201)
-    known = await site.until_final(_WIRE, known.order.id, wait)
-    told = _told(site, request, known)
-    if told["status"] == "processing":
-        told["status"] = "starting"
-    return JSONResponse(told, 200 if _is_gateway(request) else 202 if told["output"] is None else 201)
+        return JSONResponse(_prediction_body(core, request, known), 200 if _is_gateway(request) else 201)
+    known = await core.until_final(_WIRE, known.request.id, wait)
+    answer = _prediction_body(core, request, known)
+    if answer["status"] == "processing":
+        answer["status"] = "starting"
+    return JSONResponse(answer, 200 if _is_gateway(request) else 202 if answer["output"] is None else 201)
 
 
-def _webhook(site: Site, request: Request, body: JsonObject) -> Webhook:
-    wanted = body.get("webhook_events_filter")
-    events = tuple(event for event in _EVENTS if not isinstance(wanted, list) or not wanted or event in wanted)
-    return Webhook(body["webhook"], events, partial(_told, site, request), signed_by_replicate, site.store.key(_WIRE))
+def _webhook(core: Core, request: Request, body: JsonObject) -> Webhook:
+    chosen = body.get("webhook_events_filter")
+    events = tuple(event for event in _EVENTS if not isinstance(chosen, list) or not chosen or event in chosen)
+    make_body = partial(_prediction_body, core, request)
+    return Webhook(body["webhook"], events, make_body, sign_like_replicate, core.store.key(_WIRE))
 
 
-async def _secret(site: Site, _: Request) -> Response:
-    return JSONResponse({"key": replicate_secret(site.store.key(_WIRE))})
+async def _get_webhook_secret(core: Core, _: Request) -> Response:
+    return JSONResponse({"key": replicate_secret(core.store.key(_WIRE))})
 
 
-def _wait(prefer: str) -> float | None:
-    asked = _PREFER.fullmatch(prefer.strip())
-    return float(asked[1] or _DEFAULT_WAIT) if asked else None
+def _read_wait(prefer: str) -> float | None:
+    match = _PREFER.fullmatch(prefer.strip())
+    return float(match[1] or _DEFAULT_WAIT) if match else None
 
 
-def _seconds(span: str | None) -> float | None:
-    """`Cancel-After`: whole hours, minutes and seconds, such as `1h`, `90s`, `1m30s`."""
+def _read_span(span: str | None) -> float | None:
+    """`Cancel-After` in seconds: whole hours, minutes and seconds, such as `1h`, `90s`, `1m30s`."""
     if span is None:
         return None
     parts = _SPAN.fullmatch(span.strip())
     if parts is None or not any(parts.groups()):
-        raise _refuse(400, "Bad request", "Cancel-After is not a duration such as 90s, 1m or 1h.")
+        raise replicate_error(400, "Bad request", "Cancel-After is not a duration such as 90s, 1m or 1h.")
     hours, minutes, seconds = (float(part or 0) for part in parts.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _iso(at: float | None) -> str | None:
+def _iso_time(at: float | None) -> str | None:
     if at is None:
         return None
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _told(site: Site, request: Request, known: Prediction | None) -> JsonObject:
-    """The prediction as Replicate words it."""
+def _prediction_body(core: Core, request: Request, known: Prediction | None) -> JsonObject:
+    """The prediction in Replicate's form.
+
+    Raises:
+        ErrorResponse: there is none.
+    """
     if known is None:
-        raise nowhere()
-    order, now = known.order, site.clock()
-    stage, completed = known.stage(now), known.completed(now)
-    started = known.started if known.started is not None and known.started <= (completed or now) else None
-    removed = completed is not None and now - completed >= _RETENTION_SECONDS
-    failure = known.outcome.failure if known.outcome and stage is Stage.FAILED else None
-    told: JsonObject = {
-        "id": order.id,
-        "model": order.model,
-        "version": order.version,
-        "input": {} if removed else order.input,
-        "logs": "" if removed or started is None else "\n".join(known.logs),
-        "output": None if removed else site.output(known, site.base(request)),
-        "data_removed": removed,
+        raise not_found()
+    accepted, now = known.request, core.clock()
+    status, ended = known.status(now), known.end_time(now)
+    started = known.started if known.started is not None and known.started <= (ended or now) else None
+    is_removed = ended is not None and now - ended >= _RETENTION_SECONDS
+    failure = known.failure(now)
+    body: JsonObject = {
+        "id": accepted.id,
+        "model": accepted.model,
+        "version": accepted.version,
+        "input": {} if is_removed else accepted.input,
+        "logs": "" if is_removed or started is None else "\n".join(known.logs),
+        "output": None if is_removed else core.output(known, core.base(request)),
+        "data_removed": is_removed,
         "error": failure.message if failure else None,
         "source": "api",
-        "status": _STATUS[stage],
-        "created_at": _iso(order.created),
-        "started_at": _iso(started),
-        "completed_at": _iso(completed),
-        "urls": _urls(site, request, known),
+        "status": _STATUS[status],
+        "created_at": _iso_time(accepted.created),
+        "started_at": _iso_time(started),
+        "completed_at": _iso_time(ended),
+        "urls": _urls(core, request, known),
     }
-    if order.deadline is not None:
-        told["deadline"] = _iso(order.deadline)
-    if completed is not None:
-        ran = completed - started if started is not None else 0.0
-        measured = known.outcome.metrics if known.outcome and stage is Stage.SUCCEEDED else {}
-        times = {"predict_time": round(ran, 6), "total_time": round(completed - order.created, 6)}
-        told["metrics"] = {**measured, **times}
-    return told
+    if accepted.deadline is not None:
+        body["deadline"] = _iso_time(accepted.deadline)
+    if ended is not None:
+        predict_time = round(ended - started, 6) if started is not None else 0.0
+        measured = known.outcome.metrics if known.outcome and status is RunStatus.SUCCEEDED else {}
+        times = {"predict_time": predict_time, "total_time": round(ended - accepted.created, 6)}
+        body["metrics"] = {**measured, **times}
+    return body
 
 
-def _urls(site: Site, request: Request, known: Prediction) -> JsonObject:
-    """Official models have a stream as well, and a gateway's documents tell one of every model."""
-    id_, gateway = known.order.id, _is_gateway(request)
-    base = _HOME if gateway else site.base(request)
+def _urls(core: Core, request: Request, known: Prediction) -> JsonObject:
+    """Official models have a stream as well, and a gateway's documents show one for every model."""
+    id_, gateway = known.request.id, _is_gateway(request)
+    base = _HOME if gateway else core.base(request)
     one = f"{base}/v1/predictions/{id_}"
     urls = {"cancel": f"{one}/cancel", "get": one, "web": f"{base}/p/{id_}"}
-    official = known.order.version == HIDDEN
-    return urls | ({"stream": f"{base}/v1/streams/{id_}"} if official or gateway else {})
+    is_official = known.request.version == HIDDEN
+    return urls | ({"stream": f"{base}/v1/streams/{id_}"} if is_official or gateway else {})
 
 
-async def _stream(site: Site, request: Request) -> Response:
+async def _stream_output(core: Core, request: Request) -> Response:
     """Server-sent events: every output, then `done`; a failure is an `error` before it."""
-    known = await site.look(_WIRE, request.path_params["id"])
+    known = await core.find(_WIRE, request.path_params["id"])
     if known is None:
-        raise nowhere()
+        raise not_found()
 
     async def events() -> AsyncIterator[str]:
-        final = await site.until_final(_WIRE, known.order.id, _STREAM_SECONDS) or known
-        told = _told(site, request, final)
-        outputs = told["output"] if isinstance(told["output"], list) else [told["output"]]
-        for number, output in enumerate(outputs if told["output"] is not None else ()):
-            yield f"event: output\nid: {int(site.clock())}:{number}\ndata: {_line(output)}\n\n"
-        if told["error"] is not None:
-            yield f"event: error\ndata: {json.dumps({'detail': told['error']})}\n\n"
-        reason = {"failed": "error", "canceled": "canceled", "aborted": "canceled"}.get(told["status"])
+        final = await core.until_final(_WIRE, known.request.id, _STREAM_SECONDS) or known
+        body = _prediction_body(core, request, final)
+        outputs = body["output"] if isinstance(body["output"], list) else [body["output"]]
+        for number, output in enumerate(outputs if body["output"] is not None else ()):
+            yield f"event: output\nid: {int(core.clock())}:{number}\ndata: {_event_data(output)}\n\n"
+        if body["error"] is not None:
+            yield f"event: error\ndata: {json.dumps({'detail': body['error']})}\n\n"
+        reason = {"failed": "error", "canceled": "canceled", "aborted": "canceled"}.get(body["status"])
         yield f"event: done\ndata: {json.dumps({'reason': reason} if reason else {})}\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def _line(output: Any) -> str:
+def _event_data(output: Any) -> str:
     return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
 
 
-async def _get(site: Site, request: Request) -> Response:
-    return JSONResponse(_told(site, request, await site.look(_WIRE, request.path_params["id"])))
+async def _get_prediction(core: Core, request: Request) -> Response:
+    return JSONResponse(_prediction_body(core, request, await core.find(_WIRE, request.path_params["id"])))
 
 
-async def _cancel(site: Site, request: Request) -> Response:
-    known = site.store.get(request.path_params["id"])
-    mine = known is not None and known.order.wire == _WIRE
-    return JSONResponse(_told(site, request, site.cancel(known) if known and mine else None))
+async def _cancel(core: Core, request: Request) -> Response:
+    known = core.store.get(request.path_params["id"])
+    is_ours = known is not None and known.request.wire == _WIRE
+    return JSONResponse(_prediction_body(core, request, core.cancel(known) if known and is_ours else None))
 
 
-async def _list(site: Site, request: Request) -> Response:
-    after, before = (moment(request, name) for name in ("created_after", "created_before"))
-    skipped = whole(request, "cursor", 0)
+async def _list_predictions(core: Core, request: Request) -> Response:
+    after, before = (time_parameter(request, name) for name in ("created_after", "created_before"))
+    skip = integer_parameter(request, "cursor", 0)
 
-    def is_between(one: Mark) -> bool:
+    def is_between(one: ListEntry) -> bool:
         return (after is None or one.created >= after) and (before is None or one.created < before)
 
-    page, more = site.page(_WIRE, skipped, _PAGE, is_between)
+    page, has_more = core.page(_WIRE, skip, _PAGE, is_between)
     here = request.url.include_query_params
-    return JSONResponse(
-        {
-            "previous": str(here(cursor=max(0, skipped - _PAGE))) if skipped else None,
-            "next": str(here(cursor=skipped + _PAGE)) if more else None,
-            "results": [_told(site, request, one) for one in page],
-        }
+    return list_page(
+        (_prediction_body(core, request, one) for one in page),
+        before=str(here(cursor=max(0, skip - _PAGE))) if skip else None,
+        after=str(here(cursor=skip + _PAGE)) if has_more else None,
     )
 
 
-async def _upload(site: Site, request: Request) -> Response:
+async def _upload_file(core: Core, request: Request) -> Response:
     async with request.form(max_files=4, max_part_size=100 * 1024 * 1024) as form:
         parts = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
         content = next((value for name, value in parts if name != "metadata"), None)
         if content is None:
-            raise _refuse(400, "Bad request", "Missing content")
-        told = form.get("metadata")
-        metadata = await told.read() if isinstance(told, UploadFile) else (told or "{}")
+            raise replicate_error(400, "Bad request", "Missing content")
+        given = form.get("metadata")
+        metadata = await given.read() if isinstance(given, UploadFile) else (given or "{}")
         name = form.get("filename") or content.filename or "file"
         kind = form.get("type") or content.content_type or "application/octet-stream"
-        upload = Upload(new_id(), str(name), str(kind), site.clock(), metadata=_metadata(metadata))
-        return JSONResponse(_file_told(site, request, await site.receive(upload, pieces(content))), 201)
+        upload = Upload(new_id(), str(name), str(kind), core.clock(), metadata=_read_metadata(metadata))
+        return JSONResponse(_file_body(core, request, await core.receive(upload, read_chunks(content))), 201)
 
 
-def _metadata(text: bytes | str) -> JsonObject:
+def _read_metadata(text: bytes | str) -> JsonObject:
     try:
         parsed: Any = json.loads(text)
     except ValueError:
@@ -313,7 +314,7 @@ def _metadata(text: bytes | str) -> JsonObject:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _file_told(site: Site, request: Request, upload: Upload) -> JsonObject:
+def _file_body(core: Core, request: Request, upload: Upload) -> JsonObject:
     return {
         "id": upload.id,
         "name": upload.name,
@@ -322,35 +323,34 @@ def _file_told(site: Site, request: Request, upload: Upload) -> JsonObject:
         "etag": upload.md5,
         "checksums": {"sha256": upload.sha256, "md5": upload.md5},
         "metadata": upload.metadata or {},
-        "created_at": _iso(upload.created),
-        "expires_at": _iso(upload.created + _UPLOAD_SECONDS),
-        "urls": {"get": f"{site.base(request)}/v1/files/{upload.id}"},
+        "created_at": _iso_time(upload.created),
+        "expires_at": _iso_time(upload.created + _UPLOAD_SECONDS),
+        "urls": {"get": f"{core.base(request)}/v1/files/{upload.id}"},
     }
 
 
-def _found(site: Site, request: Request) -> Upload:
-    upload = site.store.upload(request.path_params["id"])
+def _find_file(core: Core, request: Request) -> Upload:
+    upload = core.store.upload(request.path_params["id"])
     if upload is None or upload.size is None:
-        raise nowhere()
+        raise not_found()
     return upload
 
 
-async def _file(site: Site, request: Request) -> Response:
-    return JSONResponse(_file_told(site, request, _found(site, request)))
+async def _get_file(core: Core, request: Request) -> Response:
+    return JSONResponse(_file_body(core, request, _find_file(core, request)))
 
 
-async def _list_files(site: Site, request: Request) -> Response:
-    told = [_file_told(site, request, one) for one in site.store.uploads() if one.size is not None]
-    return JSONResponse({"previous": None, "next": None, "results": told})
+async def _list_files(core: Core, request: Request) -> Response:
+    return list_page(_file_body(core, request, one) for one in core.store.uploads() if one.size is not None)
 
 
-async def _delete_file(site: Site, request: Request) -> Response:
-    site.store.forget_upload(_found(site, request).id)
+async def _delete_file(core: Core, request: Request) -> Response:
+    core.store.forget_upload(_find_file(core, request).id)
     return Response(status_code=204)
 
 
-async def _download(site: Site, request: Request) -> Response:
-    place = site.store.upload_path(_found(site, request).id)
+async def _download_file(core: Core, request: Request) -> Response:
+    place = core.store.upload_path(_find_file(core, request).id)
     if place is None:
-        raise nowhere()
+        raise not_found()
     return FileResponse(place, media_type="application/octet-stream")

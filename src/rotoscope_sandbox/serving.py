@@ -13,19 +13,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from rotoscope_sandbox import Sandbox
 from rotoscope_sandbox.certificates import Certificate
 from rotoscope_sandbox.faults.connections import CONNECTION
-from rotoscope_sandbox.visitors import Visitors
+from rotoscope_sandbox.origin_check import OriginCheck
 
-__all__ = ["OpenHanded", "listening", "serve", "served"]
+__all__ = ["H11WithTransport", "listen", "serve_in_thread", "serve_sandbox"]
 
 _HOST = "127.0.0.1"
-_LAST_SECONDS = 20.0
+_STOP_SECONDS = 20.0
 
 
-class OpenHanded(H11Protocol):
+class H11WithTransport(H11Protocol):
     """HTTP/1.1 as uvicorn speaks it, which also hands each request its transport, so that faults can break it."""
 
-    def __init__(self, *given: Any, **more: Any) -> None:
-        super().__init__(*given, **more)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         inner = self.app
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -40,15 +40,15 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for connection in list(self.server_state.connections):
-            if isinstance(connection, OpenHanded):
+            if isinstance(connection, H11WithTransport):
                 connection.transport.abort()
         await super().shutdown(sockets)
 
 
-def _server(app: Sandbox, level: str, certificate: Certificate | None = None) -> uvicorn.Server:
+def _make_server(app: Sandbox, level: str, certificate: Certificate | None = None) -> uvicorn.Server:
     config = uvicorn.Config(
-        Visitors(app, _public_hosts(app)),
-        http=OpenHanded,
+        OriginCheck(app, _public_hosts(app)),
+        http=H11WithTransport,
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -61,13 +61,13 @@ def _server(app: Sandbox, level: str, certificate: Certificate | None = None) ->
 
 
 def _public_hosts(app: Sandbox) -> tuple[str, ...]:
-    """The name in the addresses that it hands out, where somebody has set one: a proxy may ask for it by that."""
-    site = getattr(app.state, "site", None) if hasattr(app, "state") else None
-    host = urlsplit(getattr(site, "public_url", None) or "").hostname
+    """The host in the addresses that it hands out, where one was set: a proxy may ask for it by that name."""
+    core = getattr(app.state, "core", None) if hasattr(app, "state") else None
+    host = urlsplit(getattr(core, "public_url", None) or "").hostname
     return (f"[{host}]" if ":" in host else host,) if host else ()
 
 
-def listening(port: int = 0) -> socket.socket:
+def listen(port: int = 0) -> socket.socket:
     """A socket that listens on a port of 127.0.0.1, any free one for 0.
 
     Raises:
@@ -76,23 +76,23 @@ def listening(port: int = 0) -> socket.socket:
     return socket.create_server((_HOST, port))
 
 
-def serve(app: Sandbox, listener: socket.socket, certificate: Certificate | None = None) -> None:
-    """Serves until the process is told to stop; over TLS where there is a certificate."""
-    _server(app, "warning", certificate).run(sockets=[listener])
+def serve_sandbox(app: Sandbox, listener: socket.socket, certificate: Certificate | None = None) -> None:
+    """Serve until the process is asked to stop; over TLS where there is a certificate."""
+    _make_server(app, "warning", certificate).run(sockets=[listener])
 
 
 @contextmanager
-def served(app: Sandbox, port: int = 0, certificate: Certificate | None = None) -> Iterator[str]:
-    """Serves from a thread of this process as long as the context lasts; gives the base URL.
+def serve_in_thread(app: Sandbox, port: int = 0, certificate: Certificate | None = None) -> Iterator[str]:
+    """Serve from a thread of this process as long as the context lasts; gives the base URL.
 
     Works in async tests as well: the thread has an event loop of its own.
     """
-    with listening(port) as listener:
-        server = _server(app, "error", certificate)
+    with listen(port) as listener:
+        server = _make_server(app, "error", certificate)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="sandbox server", daemon=True)
         thread.start()
         try:
             yield f"{'https' if certificate else 'http'}://{_HOST}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(_LAST_SECONDS)
+            thread.join(_STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""Where the sandbox remembers: one folder, shared by every process that is given it.
+"""What the sandbox keeps: one folder, shared by every process that is given it.
 
     predictions/<id>/order.json      what was asked; written once
                      progress.json   the worker's start and logs; touched while it works: its pulse
@@ -6,7 +6,7 @@
                      canceled.json   when it was canceled; the first to write it wins
                      <name>          outputs
                      .work-*/        the worker's files while it works
-    files/<id>, files/<id>.json      uploads and what is known of them
+    files/<id>, files/<id>.json      uploads, and their names, types and sizes
     files/<id>.parts/<number>        the parts of an upload until they are put together
     keys/<wire>                      what a wire signs its webhooks with
 
@@ -30,9 +30,9 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from rotoscope_sandbox.predictions import Failure, JsonObject, Order, Outcome, Prediction
+from rotoscope_sandbox.predictions import AcceptedRequest, Failure, JsonObject, Outcome, Prediction
 
-__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Incoming", "Mark", "Store", "Upload", "new_id"]
+__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Incoming", "ListEntry", "Store", "Upload", "new_id"]
 
 KEEP_SECONDS = 24 * 3600.0
 """What is older than this is cleared away when a sandbox starts."""
@@ -53,8 +53,8 @@ def new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """What never changes of a prediction and decides its place in a list."""
+class ListEntry:
+    """The facts of a prediction that never change and decide its place in a list."""
 
     id: str
     wire: str
@@ -65,7 +65,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that was handed in: `size` is None until its bytes have arrived."""
+    """A file that a client uploads: `size` is None until its bytes have arrived."""
 
     id: str
     name: str
@@ -78,7 +78,7 @@ class Upload:
 
 
 class Incoming:
-    """Bytes on their way to a file: they appear there whole, once `settle` was called; otherwise nothing stays.
+    """Bytes on their way to a file: they appear there whole once `settle` is called; otherwise nothing stays.
 
     A context manager. `size`, `sha256` and `md5` are those of the bytes so far.
     """
@@ -100,14 +100,14 @@ class Incoming:
         self._beside.unlink(missing_ok=True)
 
     def write(self, chunk: bytes) -> None:
-        """Adds a piece."""
+        """Add a chunk."""
         self._file.write(chunk)
         self.size += len(chunk)
         for known in self._hashes:
             known.update(chunk)
 
     def settle(self) -> None:
-        """Everything has come."""
+        """Put the file in its place: every chunk has come."""
         self._file.close()
         self._beside.replace(self._place)
 
@@ -127,7 +127,7 @@ class Store:
         self._predictions = folder / "predictions"
         self._files = folder / "files"
         self._keys = folder / "keys"
-        self._marks: dict[str, Mark] = {}
+        self._entries: dict[str, ListEntry] = {}
         for place in (self._predictions, self._files, self._keys):
             place.parent.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER)
             place.mkdir(exist_ok=True, mode=_PRIVATE_FOLDER)
@@ -142,24 +142,24 @@ class Store:
                 if place.stat().st_mtime < before:
                     shutil.rmtree(place) if place.is_dir() else place.unlink()
 
-    def add(self, order: Order) -> None:
-        """Remembers what was asked."""
-        (self._predictions / order.id).mkdir(mode=_PRIVATE_FOLDER)
-        _write_json(self._predictions / order.id / "order.json", asdict(order))
+    def add(self, request: AcceptedRequest) -> None:
+        """Write what was asked."""
+        (self._predictions / request.id).mkdir(mode=_PRIVATE_FOLDER)
+        _write_json(self._predictions / request.id / "order.json", asdict(request))
 
     def get(self, id_: str) -> Prediction | None:
-        """Everything known about a prediction; None when nobody asked for it."""
+        """Everything known about a prediction; None when there is none of that id."""
         if not _ID.fullmatch(id_):
             return None
         place = self._predictions / id_
-        order = _read_json(place / "order.json")
-        if order is None:
+        request = _read_json(place / "order.json")
+        if request is None:
             return None
-        # The outcome first: who sees one must also see the start, which is written before it.
-        outcome = _outcome(_read_json(place / "outcome.json"))
+        # The outcome is read first: a reader of one must also see the start, which is written before it.
+        outcome = _outcome_of(_read_json(place / "outcome.json"))
         progress, canceled = _read_json(place / "progress.json") or {}, _read_json(place / "canceled.json") or {}
         return Prediction(
-            Order(**order),
+            AcceptedRequest(**request),
             progress.get("begun"),
             tuple(progress.get("logs", ())),
             outcome,
@@ -168,35 +168,35 @@ class Store:
 
     def newest_first(self) -> Iterator[Prediction]:
         """Every prediction, the latest accepted one first; each is read when its turn comes."""
-        for mark in self.marks():
-            if (known := self.get(mark.id)) is not None:
+        for entry in self.entries():
+            if (known := self.get(entry.id)) is not None:
                 yield known
 
-    def marks(self) -> list[Mark]:
-        """The places of all predictions in a list, the latest accepted one first. Each order is read once only."""
-        found = {place.name: self._mark(place.name) for place in self._predictions.iterdir()}
-        self._marks = {name: mark for name, mark in found.items() if mark is not None}
-        return sorted(self._marks.values(), key=lambda one: (one.created, one.turn), reverse=True)
+    def entries(self) -> list[ListEntry]:
+        """All predictions as entries of a list, the latest accepted one first. Each file is read once only."""
+        found = {place.name: self._entry(place.name) for place in self._predictions.iterdir()}
+        self._entries = {name: entry for name, entry in found.items() if entry is not None}
+        return sorted(self._entries.values(), key=lambda one: (one.created, one.turn), reverse=True)
 
-    def _mark(self, name: str) -> Mark | None:
-        if name in self._marks:
-            return self._marks[name]
+    def _entry(self, name: str) -> ListEntry | None:
+        if name in self._entries:
+            return self._entries[name]
         known = self.get(name)
         if known is None:
             return None
-        order = known.order
-        return Mark(name, order.wire, order.model, order.created, order.turn)
+        request = known.request
+        return ListEntry(name, request.wire, request.model, request.created, request.turn)
 
     def progress(self, id_: str, begun: float | None, logs: list[str]) -> None:
-        """The worker says how far it is; this is its pulse, too."""
+        """Write how far the worker is; this is its pulse, too."""
         _write_json(self._predictions / id_ / "progress.json", {"begun": begun, "logs": logs})
 
     def pulse(self, id_: str) -> None:
-        """The worker is still alive."""
+        """Show that the worker is still alive."""
         with suppress(FileNotFoundError):
             os.utime(self._predictions / id_ / "progress.json")
 
-    def attended(self, id_: str) -> bool:
+    def is_attended(self, id_: str) -> bool:
         """Whether a living worker of any process has the prediction in hand."""
         try:
             touched = (self._predictions / id_ / "progress.json").stat().st_mtime
@@ -205,17 +205,17 @@ class Store:
         return time.time() - touched < _PULSE_LOST_SECONDS
 
     def abandon(self, id_: str) -> None:
-        """The worker stops without an outcome: the next one who asks lets it be computed."""
+        """Give a prediction up without an outcome: the next request about it lets it be computed."""
         (self._predictions / id_ / "progress.json").unlink(missing_ok=True)
 
     def finish(self, id_: str, outcome: Outcome) -> None:
-        """Writes the outcome, unless there is one: what was final stays as it was."""
+        """Write the outcome, unless there is one: what was final stays as it was."""
         place = self._predictions / id_ / "outcome.json"
         if not place.exists():
             _write_json(place, asdict(outcome))
 
     def cancel(self, id_: str, at: float) -> None:
-        """Writes when it was canceled; the first time counts."""
+        """Write when it was canceled; the first time counts."""
         place = self._predictions / id_ / "canceled.json"
         if not place.exists():
             _write_json(place, {"at": at})
@@ -225,11 +225,11 @@ class Store:
         return (self._predictions / id_ / "canceled.json").exists()
 
     def save_output(self, id_: str, name: str, content: bytes) -> None:
-        """Keeps an output; the same prediction computed twice writes the same file twice."""
+        """Write an output; the same prediction computed twice writes the same file twice."""
         _write(self._predictions / id_ / name, content)
 
     def keep_output(self, id_: str, name: str, made: Path) -> None:
-        """Keeps a file from the scratch folder as an output."""
+        """Move a file from the scratch folder to the outputs."""
         made.chmod(_PRIVATE_FILE)
         made.replace(self._predictions / id_ / name)
 
@@ -249,19 +249,19 @@ class Store:
         known = _ID.fullmatch(id_) and _NAME.fullmatch(name) and place.suffix != ".json"
         return place if known and place.is_file() else None
 
-    def expect(self, upload: Upload) -> Upload:
-        """Writes down what is known of an upload, before or after its bytes have come."""
+    def announce_upload(self, upload: Upload) -> Upload:
+        """Write what is known of an upload, before or after its bytes have come."""
         _write_json(self._files / f"{upload.id}.json", asdict(upload))
         return upload
 
     def receive(self, upload: Upload) -> Incoming:
-        """Where the bytes of an upload go, piece by piece."""
+        """Where the bytes of an upload go, chunk by chunk."""
         return Incoming(self._files / upload.id)
 
-    def received(self, upload: Upload, came: Incoming) -> Upload:
-        """Puts the bytes in their place and writes down what they are."""
-        came.settle()
-        return self.expect(replace(upload, size=came.size, sha256=came.sha256, md5=came.md5))
+    def settle_upload(self, upload: Upload, incoming: Incoming) -> Upload:
+        """Put the bytes in their place and write their size and hashes."""
+        incoming.settle()
+        return self.announce_upload(replace(upload, size=incoming.size, sha256=incoming.sha256, md5=incoming.md5))
 
     def receive_part(self, upload: Upload, number: int) -> Incoming:
         """Where the bytes of one part of an upload go."""
@@ -270,7 +270,7 @@ class Store:
         return Incoming(folder / str(number))
 
     def join(self, upload: Upload, numbers: Sequence[int]) -> Upload | None:
-        """Puts parts together in the given order; None when one of them never came."""
+        """Put parts together in the given order; None when one of them never came."""
         folder = self._files / f"{upload.id}.parts"
         places = [folder / str(number) for number in numbers]
         if not places or not all(place.is_file() for place in places):
@@ -280,7 +280,7 @@ class Store:
                 with place.open("rb") as part:
                     while chunk := part.read(_CHUNK):
                         whole.write(chunk)
-            joined = self.received(upload, whole)
+            joined = self.settle_upload(upload, whole)
         shutil.rmtree(folder)
         return joined
 
@@ -313,13 +313,13 @@ class Store:
         return place if _ID.fullmatch(id_) and place.is_file() else None
 
     def forget_upload(self, id_: str) -> None:
-        """Removes an upload."""
+        """Remove an upload."""
         for name in (id_, f"{id_}.json"):
             (self._files / name).unlink(missing_ok=True)
         shutil.rmtree(self._files / f"{id_}.parts", ignore_errors=True)
 
 
-def _outcome(facts: JsonObject | None) -> Outcome | None:
+def _outcome_of(facts: JsonObject | None) -> Outcome | None:
     if facts is None:
         return None
     failure = facts["failure"]

@@ -2,7 +2,7 @@
 providers sign them.
 
 Everything else is accepted and never called: the sandbox opens no connection to anywhere else. A delivery is tried
-once. What can go wrong with it is F26: twice, in the wrong order (`disorder`), before the POST is answered
+once. What can go wrong with it is `odd-webhook`: twice, in the wrong order (`disorder`), before the POST is answered
 (`early`), never, signed with a foreign key (`forged`), or with a time an hour ago (`old`).
 
 Sources: Replicate signs like the Standard Webhooks, with the secret of `GET /v1/webhooks/default/secret`; fal signs
@@ -25,8 +25,8 @@ from urllib.parse import urlsplit
 
 from anyio import to_thread
 
-from rotoscope_sandbox.predictions import Fate, JsonObject, Prediction
-from rotoscope_sandbox.site import Site
+from rotoscope_sandbox.core import Core
+from rotoscope_sandbox.predictions import ForcedOutcome, JsonObject, Prediction
 
 __all__ = [
     "Signer",
@@ -35,20 +35,20 @@ __all__ = [
     "is_own_machine",
     "notify",
     "replicate_secret",
-    "signed_by_fal",
-    "signed_by_replicate",
+    "sign_like_fal",
+    "sign_like_replicate",
 ]
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FINAL_SECONDS = 600.0
 _SEND_SECONDS = 5.0
 _EARLY_SECONDS = 15.0
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _OLD_SECONDS = 3600
 _MOST_AT_ONCE = 64
 
 Signer: TypeAlias = Callable[[bytes, str, int, bytes], Mapping[str, str]]
-"""From a key (32 bytes), an id, a time in whole seconds and the body to the headers that vouch for them."""
+"""From a key (32 bytes), an id, a time in whole seconds and the body to the headers of the signature."""
 
 _log = logging.getLogger(__name__)
 _slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
@@ -56,25 +56,25 @@ _slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where to, about what, and in whose words.
+    """Where a webhook goes, which events it gets, and in which form.
 
     Attributes:
         url: as the request named it.
-        events: those of `start`, `output`, `logs`, `completed` that are wanted.
-        tell: the body for a prediction as it is now.
+        events: those of `start`, `output`, `logs`, `completed` that were asked for.
+        make_body: the body for a prediction as it is now.
         sign: the provider's signature.
         key: what it signs with.
     """
 
     url: str
     events: tuple[str, ...]
-    tell: Callable[[Prediction], JsonObject]
+    make_body: Callable[[Prediction], JsonObject]
     sign: Signer
     key: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class _Delivery:
     id: str
     body: bytes
 
@@ -89,53 +89,55 @@ def is_own_machine(url: str) -> bool:
     return parts.scheme == "http" and parts.hostname in _LOOPBACK and port > 0
 
 
-async def notify(site: Site, known: Prediction, webhook: Webhook, fate: Fate) -> None:
-    """Starts telling of a prediction; with the flaw `early` it returns only when all has been told."""
-    if fate.webhook == "never" or not is_own_machine(webhook.url) or not _slots.acquire(blocking=False):
+async def notify(core: Core, known: Prediction, webhook: Webhook, forced: ForcedOutcome) -> None:
+    """Start to send the webhooks of a prediction; with the kind `early` it returns only when all are sent."""
+    if forced.webhook == "never" or not is_own_machine(webhook.url) or not _slots.acquire(blocking=False):
         return
-    thread = threading.Thread(target=_told, args=(site, known, webhook, fate.webhook), name="webhook", daemon=True)
+    thread = threading.Thread(
+        target=_send_events, args=(core, known, webhook, forced.webhook), name="webhook", daemon=True
+    )
     thread.start()
-    if fate.webhook == "early":
+    if forced.webhook == "early":
         await to_thread.run_sync(thread.join, _EARLY_SECONDS)
 
 
-def _told(site: Site, known: Prediction, webhook: Webhook, flaw: str) -> None:
+def _send_events(core: Core, known: Prediction, webhook: Webhook, flaw: str) -> None:
     try:
-        first = [_letter(webhook, known)] if "start" in webhook.events else []
+        first = [_delivery(webhook, known)] if "start" in webhook.events else []
         if flaw != "disorder":
-            _deliver(site, webhook, first, flaw)
-        done = _finished(site, known)
+            _deliver(core, webhook, first, flaw)
+        done = _wait_for_end(core, known)
         if done is None:
             return
-        last = [_letter(webhook, done) for event in ("output", "logs", "completed") if event in webhook.events]
-        _deliver(site, webhook, [*reversed(last), *first] if flaw == "disorder" else last, flaw)
+        last = [_delivery(webhook, done) for event in ("output", "logs", "completed") if event in webhook.events]
+        _deliver(core, webhook, [*reversed(last), *first] if flaw == "disorder" else last, flaw)
     finally:
         _slots.release()
 
 
-def _finished(site: Site, known: Prediction) -> Prediction | None:
+def _wait_for_end(core: Core, known: Prediction) -> Prediction | None:
     """The prediction once it is final; None when that takes too long."""
     rest, end = threading.Event(), time.monotonic() + _FINAL_SECONDS
     while time.monotonic() < end:
-        site.crew.wait(known.order.id, 1.0)
-        found = site.store.get(known.order.id)
-        if found is None or found.stage(site.clock()).final:
+        core.workers.wait(known.request.id, 1.0)
+        found = core.store.get(known.request.id)
+        if found is None or found.status(core.clock()).is_final:
             return found
-        rest.wait(_LOOK_SECONDS)
+        rest.wait(_POLL_SECONDS)
     return None
 
 
-def _letter(webhook: Webhook, known: Prediction) -> _Letter:
-    return _Letter(f"msg_{secrets.token_urlsafe(12)}", json.dumps(webhook.tell(known)).encode())
+def _delivery(webhook: Webhook, known: Prediction) -> _Delivery:
+    return _Delivery(f"msg_{secrets.token_urlsafe(12)}", json.dumps(webhook.make_body(known)).encode())
 
 
-def _deliver(site: Site, webhook: Webhook, letters: Iterable[_Letter], flaw: str) -> None:
-    for letter in letters:
-        stamp = int(site.clock()) - (_OLD_SECONDS if flaw == "old" else 0)
+def _deliver(core: Core, webhook: Webhook, deliveries: Iterable[_Delivery], flaw: str) -> None:
+    for delivery in deliveries:
+        stamp = int(core.clock()) - (_OLD_SECONDS if flaw == "old" else 0)
         key = secrets.token_bytes(32) if flaw == "forged" else webhook.key
-        headers = webhook.sign(key, letter.id, stamp, letter.body)
+        headers = webhook.sign(key, delivery.id, stamp, delivery.body)
         for _ in range(2 if flaw == "twice" else 1):
-            _post(webhook.url, letter.body, headers)
+            _post(webhook.url, delivery.body, headers)
 
 
 def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
@@ -153,18 +155,18 @@ def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
 
 
 def replicate_secret(key: bytes) -> str:
-    """The signing secret as Replicate tells it."""
+    """The signing secret in Replicate's form."""
     return f"whsec_{base64.b64encode(key).decode()}"
 
 
-def signed_by_replicate(key: bytes, id_: str, stamp: int, body: bytes) -> Mapping[str, str]:
+def sign_like_replicate(key: bytes, id_: str, stamp: int, body: bytes) -> Mapping[str, str]:
     """Replicate's three headers: HMAC-SHA256 over id, time and body."""
-    made = hmac.new(key, f"{id_}.{stamp}.".encode() + body, hashlib.sha256).digest()
-    signature = f"v1,{base64.b64encode(made).decode()}"
+    digest = hmac.new(key, f"{id_}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    signature = f"v1,{base64.b64encode(digest).decode()}"
     return {"webhook-id": id_, "webhook-timestamp": str(stamp), "webhook-signature": signature}
 
 
-def signed_by_fal(key: bytes, id_: str, stamp: int, body: bytes) -> Mapping[str, str]:
+def sign_like_fal(key: bytes, id_: str, stamp: int, body: bytes) -> Mapping[str, str]:
     """The four headers of fal's: ED25519, in hex, over request id, user id, time and the body's SHA-256."""
     user = "sandbox"
     headers = {"x-fal-webhook-request-id": id_, "x-fal-webhook-user-id": user, "x-fal-webhook-timestamp": str(stamp)}
@@ -183,5 +185,5 @@ def fal_keys(key: bytes) -> JsonObject:
     except ImportError:
         return {"keys": []}
     public = Ed25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
-    told = base64.urlsafe_b64encode(public).decode().rstrip("=")
-    return {"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "sandbox", "x": told}]}
+    encoded = base64.urlsafe_b64encode(public).decode().rstrip("=")
+    return {"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "sandbox", "x": encoded}]}

@@ -20,7 +20,7 @@ from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import read_settings
 from rotoscope_sandbox import Sandbox, build_sandbox
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.serving import serve_in_thread
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")
 SECONDS = 60
@@ -54,7 +54,7 @@ class Held:
 @pytest.fixture
 def provider(tmp_path: Path) -> Iterator[tuple[Held, str]]:
     held = Held(build_sandbox(tmp_path / "sandbox", pace=0))
-    with served(held, 0) as url:  # type: ignore[arg-type] # any ASGI app is served
+    with serve_in_thread(held, 0) as url:  # type: ignore[arg-type] # any ASGI app is served
         yield held, url
         held.let.set()
 
@@ -187,7 +187,7 @@ def test_a_signal_while_nothing_is_out_ends_a_command_with_its_code_and_without_
     """The job was opened and waits for its first look: the person hears where to find it."""
     held, _ = provider
     held.let.set()
-    held.app.state.faults.add("F19", times=None)
+    held.app.state.faults.add("never-ends", times=None)
     process = calls(begin, photo)
     assert held.accepted.wait(SECONDS)
     process.send_signal(number)

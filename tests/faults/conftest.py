@@ -26,7 +26,7 @@ from rotoscope.settings import Settings, read_settings
 from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox, build_sandbox
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.serving import serve_in_thread
 
 KEYS = {
     "REPLICATE_API_TOKEN": "r8_canary_replicate",
@@ -84,7 +84,7 @@ class Scene:
     @property
     def posts(self) -> int:
         """How many paying requests have arrived."""
-        return sum(self.app.state.tally.posts.values())
+        return sum(self.app.state.counters.posts.values())
 
     @property
     def accepted(self) -> int:
@@ -94,7 +94,7 @@ class Scene:
     @property
     def cancels(self) -> int:
         """How often it was told to stop a run."""
-        return int(self.app.state.tally.cancels)
+        return int(self.app.state.counters.cancels)
 
     def shorten_deadlines(self) -> None:
         """Every model is given up after a second."""
@@ -198,5 +198,5 @@ def scene(tmp_path: Path, media: Path) -> Iterator[Scene]:
     shipped = (manifest_folder() / "models" / "sa2va-4b-image.toml").read_text(encoding="utf-8")
     passed_on = shipped.replace('id = "bytedance/sa2va-4b-image"', 'id = "sa2va"').replace('"replicate"', '"gateway"')
     (own / "gateway.toml").write_text(passed_on.replace('form = "version"', 'form = "official"'), encoding="utf-8")
-    with served(app) as url:
+    with serve_in_thread(app) as url:
         yield Scene(app, url, tmp_path, {"ROTOSCOPE_ROOTS": f"{media}"})

@@ -1,7 +1,7 @@
 """Every fault of a provider on every dialect: the promised state and number of paying requests, and never paid twice.
 
-F1 to F26 are here. Clocks, kills, disks, several processes and clients that go away are no provider's doing: they are
-in the tests of the job engine.
+A refused connection and the faults of the sandbox are here. Clocks, kills, disks, several processes and clients that go
+away are no provider's doing: they are in the tests of the job engine.
 """
 
 import logging
@@ -64,64 +64,64 @@ def ran(code: str, status: str = "failed") -> Promise:
 HOLLOW = ran("provider_protocol")
 V1, V2 = "segmind v1", "segmind v2"
 CASES = (
-    Case("F2", FOUND, slow=True),
-    Case("F2;accepted=no", UNSURE),
-    Case("F3", FOUND),
-    Case("F4", FOUND),
-    Case("F5", FOUND, slow=True),
-    Case("F6", FOUND),
-    Case("F6;kind=json", FOUND),
-    Case("F6;kind=type", FINE),
-    Case("F7", FOUND, {V1: FINE}),
-    Case("F7;id=number", FOUND, {V1: FINE}),
-    Case("F8", AGAIN, slow=True),
-    Case("F9", AGAIN),
-    Case("F9;retry-after=date", AGAIN),
-    Case("F9;retry-after=86400", AGAIN),
-    Case("F9;retry-after=-5", AGAIN),
-    Case("F9;retry-after=soon", AGAIN),
-    Case("F9;times=forever", Promise("failed", "rate_limited", posts=5, bought=0)),
-    Case("F10", FOUND, slow=True),
-    Case("F10;status=502", FOUND),
-    Case("F10;status=504;accepted=no", UNSURE),
-    Case("F10;accepted=no", UNSURE, {V1: no("provider_error")}),
-    Case("F11", FINE, slow=True),
-    Case("F11;status=500;times=6", FINE),
-    Case("F12", FINE),
-    Case("F12;kind=body", FINE),
-    Case("F13", no("auth")),
-    Case("F13;status=403", no("auth")),
-    Case("F14;times=2", FINE),
-    Case("F15", no("provider_credit")),
-    Case("F16", no("invalid_input")),
-    Case("F16;kind=policy", no("invalid_input"), {"fal": no("content_policy")}),
-    Case("F16;later=yes", ran("prediction_failed"), {V1: ran("provider_error")}, slow=True),
-    Case("F17", FINE),
-    Case("F18", FINE),
+    Case("reset", FOUND, slow=True),
+    Case("reset;accepted=no", UNSURE),
+    Case("close", FOUND),
+    Case("truncated-reply", FOUND),
+    Case("hang", FOUND, slow=True),
+    Case("unreadable-reply", FOUND),
+    Case("unreadable-reply;kind=json", FOUND),
+    Case("unreadable-reply;kind=type", FINE),
+    Case("no-id", FOUND, {V1: FINE}),
+    Case("no-id;id=number", FOUND, {V1: FINE}),
+    Case("throttled", AGAIN, slow=True),
+    Case("odd-throttle", AGAIN),
+    Case("odd-throttle;retry-after=date", AGAIN),
+    Case("odd-throttle;retry-after=86400", AGAIN),
+    Case("odd-throttle;retry-after=-5", AGAIN),
+    Case("odd-throttle;retry-after=soon", AGAIN),
+    Case("odd-throttle;times=forever", Promise("failed", "rate_limited", posts=5, bought=0)),
+    Case("server-error", FOUND, slow=True),
+    Case("server-error;status=502", FOUND),
+    Case("server-error;status=504;accepted=no", UNSURE),
+    Case("server-error;accepted=no", UNSURE, {V1: no("provider_error")}),
+    Case("poll-error", FINE, slow=True),
+    Case("poll-error;status=500;times=6", FINE),
+    Case("slow-reply", FINE),
+    Case("slow-reply;kind=body", FINE),
+    Case("key-refused", no("auth")),
+    Case("key-refused;status=403", no("auth")),
+    Case("key-revoked;times=2", FINE),
+    Case("no-credit", no("provider_credit")),
+    Case("input-refused", no("invalid_input")),
+    Case("input-refused;kind=policy", no("invalid_input"), {"fal": no("content_policy")}),
+    Case("input-refused;later=yes", ran("prediction_failed"), {V1: ran("provider_error")}, slow=True),
+    Case("status-unknown", FINE),
+    Case("status-goes-back", FINE),
     Case(
-        "F20",
+        "provider-cancels",
         ran("provider_cancelled", "cancelled"),
         {V1: ran("provider_error"), V2: ran("prediction_failed")},
     ),
     Case(
-        "F20;kind=abort",
+        "provider-cancels;kind=abort",
         ran("provider_cancelled", "cancelled"),
         {V1: ran("provider_error"), V2: ran("prediction_failed")},
     ),
-    Case("F22", HOLLOW, {V1: FINE}, slow=True),
-    Case("F22;kind=empty", HOLLOW, {V1: FINE}),
-    Case("F22;kind=shape", HOLLOW),
-    Case("F22;kind=host", ran("output_blocked"), {V1: FINE}),
-    Case("F23", ran("output_expired"), {V1: FINE}, slow=True),
-    Case("F23;status=410;times=2", FINE),
-    Case("F23;fresh=yes", FINE),
-    Case("F24", FINE),
-    Case("F24;kind=reset", FINE),
-    Case("F25", ran("not_media")),
-    Case("F25;kind=broken", ran("corrupt")),
-    Case("F25;kind=declared", ran("too_large")),
-    Case("F26;kind=twice", FINE),
-    Case("F26;kind=forged", FINE),
+    Case("bad-output", HOLLOW, {V1: FINE}, slow=True),
+    Case("bad-output;kind=empty", HOLLOW, {V1: FINE}),
+    Case("bad-output;kind=shape", HOLLOW),
+    Case("bad-output;kind=host", ran("output_blocked"), {V1: FINE}),
+    Case("output-gone", ran("output_expired"), {V1: FINE}, slow=True),
+    Case("output-gone;status=410;times=2", FINE),
+    Case("output-gone;fresh=yes", FINE),
+    Case("truncated-output", FINE),
+    Case("truncated-output;kind=reset", FINE),
+    Case("damaged-output", ran("not_media")),
+    Case("damaged-output;kind=broken", ran("corrupt")),
+    Case("damaged-output;kind=declared", ran("too_large")),
+    Case("odd-webhook;kind=twice", FINE),
+    Case("odd-webhook;kind=forged", FINE),
 )
 CELLS = [(case, who) for case in CASES for who in (*ALL, *(SLOW if case.slow else ()))]
 
@@ -165,7 +165,7 @@ async def test_a_job_ends_as_promised_and_is_paid_for_once_at_most(
 async def test_a_provider_that_cannot_be_reached_is_tried_again_and_nothing_is_spent(
     scene: Scene, callers: dict[str, Caller], who: str
 ) -> None:
-    """F1: nothing listens."""
+    """Nothing listens."""
     nowhere = "http://127.0.0.1:9"
     scene.more |= {f"{name}_BASE_URL": nowhere for name in ("REPLICATE", "FAL", "SEGMIND", "GATEWAY")}
     async with scene.studio() as studio:
@@ -179,8 +179,8 @@ async def test_a_provider_that_cannot_be_reached_is_tried_again_and_nothing_is_s
 async def test_a_key_that_is_not_accepted_any_more_pauses_the_job_until_it_is(
     scene: Scene, callers: dict[str, Caller], who: str
 ) -> None:
-    """F14: the run is paid for and goes on at the provider."""
-    rule = scene.app.state.faults.add("F14")
+    """key-revoked: the run is paid for and goes on at the provider."""
+    rule = scene.app.state.faults.add("key-revoked")
     async with scene.studio() as studio:
         with anyio.fail_after(DEADLINE):
             while True:
@@ -199,9 +199,9 @@ async def test_a_key_that_is_not_accepted_any_more_pauses_the_job_until_it_is(
 async def test_a_run_that_never_ends_is_given_up_when_its_provider_has_stopped_it(
     scene: Scene, callers: dict[str, Caller], who: str
 ) -> None:
-    """F19. The gateway cannot be told, but knows of the deadline from the request."""
+    """never-ends. The gateway cannot be told, but knows of the deadline from the request."""
     scene.shorten_deadlines()
-    scene.app.state.faults.add("F19")
+    scene.app.state.faults.add("never-ends")
     async with scene.studio() as studio:
         result = await scene.call(studio, callers[who])
     assert result.error is not None
@@ -210,12 +210,12 @@ async def test_a_run_that_never_ends_is_given_up_when_its_provider_has_stopped_i
     assert scene.cancels == int(callers[who].cancels)
 
 
-async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_that_is_told(
+async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_the_message_has_it(
     scene: Scene, callers: dict[str, Caller]
 ) -> None:
-    """F19."""
+    """never-ends."""
     scene.shorten_deadlines()
-    scene.app.state.faults.add("F19")
+    scene.app.state.faults.add("never-ends")
     async with scene.studio() as studio:
         result = await scene.call(studio, callers["segmind v2"], wait=3)
     assert (result.status, result.error) == ("running", None)
@@ -225,13 +225,14 @@ async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_tha
 
 @pytest.mark.parametrize("who", ["replicate", "fal"])
 @pytest.mark.parametrize(
-    ("fault", "status"), [("F21;kind=race", "succeeded"), ("F21;kind=twice", "cancelled"), (None, "cancelled")]
+    ("fault", "status"),
+    [("odd-cancel;kind=race", "succeeded"), ("odd-cancel;kind=twice", "cancelled"), (None, "cancelled")],
 )
-async def test_a_cancel_is_told_as_the_provider_has_it(
+async def test_a_cancel_ends_as_the_provider_has_it(
     scene: Scene, callers: dict[str, Caller], who: str, fault: str | None, status: str
 ) -> None:
-    if fault != "F21;kind=race":
-        scene.app.state.faults.add("F19")
+    if fault != "odd-cancel;kind=race":
+        scene.app.state.faults.add("never-ends")
     if fault is not None:
         scene.app.state.faults.add(fault)
     async with scene.studio() as studio:
@@ -249,7 +250,7 @@ async def test_an_output_that_never_ends_is_cut_off(
     scene: Scene, callers: dict[str, Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "MAX_OUTPUT_BYTES", 1024 * 1024)
-    scene.app.state.faults.add("F25;kind=endless")
+    scene.app.state.faults.add("damaged-output;kind=endless")
     async with scene.studio() as studio:
         result = await scene.call(studio, callers["fal"])
     assert result.error is not None

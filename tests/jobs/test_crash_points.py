@@ -41,7 +41,7 @@ from rotoscope.store.records import FINAL_STATES, OpenResult
 from rotoscope.store.timing import Intervals
 from rotoscope_sandbox import build_sandbox
 from rotoscope_sandbox.predictions import Outcome
-from rotoscope_sandbox.work import Crew
+from rotoscope_sandbox.workers import WorkerPool
 
 PHOTO = Path(__file__).parents[2] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
 TEMPO = Intervals(poll=5.0, change_poll=5.0)  # what is done for other processes is not what dies here
@@ -173,11 +173,11 @@ def opened(form: str) -> Path:
 class Remembered:
     """What each model made once: computing it anew for every crash would test nothing."""
 
-    def __init__(self, take: Callable[[Crew, Any], None]) -> None:
+    def __init__(self, take: Callable[[WorkerPool, Any], None]) -> None:
         self._take = take
         self._made: dict[str, tuple[dict[str, bytes], str, Outcome]] = {}
 
-    def take(self, crew: Crew, order: Any) -> None:
+    def take(self, crew: WorkerPool, order: Any) -> None:
         if order.model not in self._made:
             self._take(crew, order)
             crew.wait(order.id, 60)
@@ -199,9 +199,9 @@ class Remembered:
 
 @pytest.fixture(scope="module", autouse=True)
 def remembered() -> Iterator[None]:
-    made = Remembered(Crew.take)
+    made = Remembered(WorkerPool.take)
     with no_threads(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Crew, "take", lambda crew, order: made.take(crew, order))  # noqa: PLW0108 - it binds the crew
+        patch.setattr(WorkerPool, "take", lambda crew, order: made.take(crew, order))  # noqa: PLW0108 - it binds the crew
         yield
 
 

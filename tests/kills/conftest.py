@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from rotoscope_sandbox import Sandbox, build_sandbox
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.serving import serve_in_thread
 
 NURSERY = Path(__file__).with_name("nursery.py")
 KEYS = {"REPLICATE_API_TOKEN": "r8_k", "FAL_KEY": "k", "SEGMIND_API_KEY": "k", "GATEWAY_API_KEY": "k"}
@@ -94,7 +94,7 @@ class Town:
 
     def bought(self) -> Counter[str]:
         """How often each prompt was accepted by the provider."""
-        orders = [one.order for one in self.app.state.site.store.newest_first()]
+        orders = [one.request for one in self.app.state.core.store.newest_first()]
         return Counter(str(order.input.get("instruction") or order.input.get("prompt")) for order in orders)
 
     def whole(self) -> bool:
@@ -119,7 +119,7 @@ def town(tmp_path: Path, nursery: subprocess.Popen[str]) -> Iterator[Town]:
     ImageDraw.Draw(picture).ellipse((20, 10, 44, 34), fill=(200, 60, 50))
     picture.save(tmp_path / "picture.png")
     app = build_sandbox(tmp_path / "sandbox", pace=0.2)
-    with served(app) as url:
+    with serve_in_thread(app) as url:
         found = Town(app, url, tmp_path, nursery, tmp_path / "picture.png")
         yield found
         for pid in list(found.alive):

@@ -59,7 +59,7 @@ async def test_an_owner_that_was_stopped_and_wakes_after_its_lease_loses_and_pay
         while town.states()["succeeded"] != 1:  # noqa: ASYNC110 - it happens in another process
             await anyio.sleep(0.1)
     assert town.bought() == {"the one": 1}
-    assert town.app.state.tally.posts.total() == 1
+    assert town.app.state.counters.posts.total() == 1
     claims = town.rows("SELECT count(DISTINCT json_extract(data, '$.owner')) FROM job_events WHERE type = 'claimed'")
     assert claims == [(2,)]
 

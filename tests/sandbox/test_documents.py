@@ -14,8 +14,9 @@ import pytest
 
 from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.certificates import make_certificate
-from rotoscope_sandbox.faults.scenarios import parse_fault
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.faults.definitions import parse_fault
+from rotoscope_sandbox.serving import serve_in_thread
+from rotoscope_sandbox.stand_ins import find_stand_in
 
 pytestmark = pytest.mark.anyio
 SA2VA = "bytedance/sa2va-4b-image"
@@ -35,7 +36,7 @@ Ask = Callable[..., Any]
         ({}, "required", "input", "prompt is required"),
     ],
 )
-async def test_a_refused_input_is_worded_as_replicates_validator_does(
+async def test_a_refused_input_has_the_messages_of_replicates_validator(
     app: Sandbox, ask: Ask, given: dict[str, Any], kind: str, field: str, words: str
 ) -> None:
     async with ask(app, "replicate") as raw:
@@ -52,7 +53,7 @@ async def test_a_refused_input_is_worded_as_replicates_validator_does(
 @pytest.mark.parametrize(
     "path", ["/v1/models/nobody/nothing", "/v1/nothing", "/v1/collections/none", "/replicate/v1/nothing/at/all"]
 )
-async def test_a_path_that_replicate_does_not_have_is_answered_in_its_own_words(
+async def test_a_path_that_replicate_does_not_have_is_answered_in_its_own_form(
     app: Sandbox, ask: Ask, path: str
 ) -> None:
     async with ask(app, "replicate") as raw:
@@ -69,7 +70,7 @@ async def test_what_clients_ask_beside_predictions_is_answered(app: Sandbox, ask
         assert (await raw.get(f"/v1/{path}")).status_code in {401, 405}
 
 
-async def test_a_version_tells_the_inputs_of_its_model(app: Sandbox, ask: Ask) -> None:
+async def test_a_version_has_the_inputs_of_its_model(app: Sandbox, ask: Ask) -> None:
     async with ask(app, "replicate") as raw:
         model = (await raw.get(f"/v1/models/{SA2VA}")).json()
         [listed] = (await raw.get(f"/v1/models/{SA2VA}/versions")).json()["results"]
@@ -80,7 +81,7 @@ async def test_a_version_tells_the_inputs_of_its_model(app: Sandbox, ask: Ask) -
     assert set(schema["properties"]) >= {"image", "instruction"}
 
 
-async def test_a_stream_tells_the_output_and_then_its_end_and_needs_no_key(
+async def test_a_stream_sends_the_output_and_then_its_end_and_needs_no_key(
     app: Sandbox, ask: Ask, finish: Callable[[Sandbox, str], None]
 ) -> None:
     given = {"input": {"prompt": "a storm", "duration": 4, "resolution": "480p", "generate_audio": False}}
@@ -121,7 +122,7 @@ async def test_credits_go_down_with_what_a_run_costs_and_one_is_a_yes(app: Sandb
     assert base64.b64decode(encoded.json()["image"]) == plain.content
 
 
-async def test_what_lies_on_the_network_is_replaced_where_that_is_asked_for_and_told(
+async def test_a_file_on_the_network_is_replaced_where_that_is_asked_for_and_the_notice_has_it(
     folder: Path, clock: Any, ask: Ask, finish: Callable[..., None]
 ) -> None:
     address = "https://replicate.delivery/pbxt/x/photo.webp"
@@ -141,6 +142,25 @@ async def test_what_lies_on_the_network_is_replaced_where_that_is_asked_for_and_
     assert "does not fetch" in refused["error"]
 
 
+@pytest.mark.parametrize(
+    ("field_name", "address", "ending"),
+    [
+        ("image", "https://example.com/x.webp?y=1", ".jpg"),
+        ("src_mask", "https://example.com/x.png", ".png"),
+        ("reference_videos", "https://example.com/x.MOV", ".mp4"),
+        ("src_mask", "https://example.com/x.mp4#t=1", ".mp4"),
+        ("reference_audios", "https://example.com/x.mp3", ".wav"),
+    ],
+)
+def test_what_stands_in_is_of_the_kind_that_the_address_and_the_field_name(
+    field_name: str, address: str, ending: str
+) -> None:
+    place = find_stand_in(field_name, address)
+    assert place.suffix == ending
+    assert ("mask" in place.name) is ("mask" in field_name)
+    assert place.stat().st_size > 1000
+
+
 async def test_a_file_of_its_own_that_is_gone_is_never_replaced(
     folder: Path, clock: Any, ask: Ask, finish: Callable[..., None]
 ) -> None:
@@ -154,9 +174,9 @@ async def test_a_file_of_its_own_that_is_gone_is_never_replaced(
         assert (await raw.get(f"/v1/predictions/{begun['id']}")).json()["status"] == "failed"
 
 
-def test_a_run_can_be_made_as_slow_as_somebody_likes() -> None:
-    assert parse_fault("F33").number("seconds") == 60
-    assert parse_fault("F33;seconds=900").number("seconds") == 900
+def test_a_run_can_be_made_as_slow_as_asked() -> None:
+    assert parse_fault("slow-run").integer("seconds") == 60
+    assert parse_fault("slow-run;seconds=900").integer("seconds") == 900
 
 
 async def test_a_run_that_is_made_slow_is_under_way_until_its_time_is_over(
@@ -164,7 +184,7 @@ async def test_a_run_that_is_made_slow_is_under_way_until_its_time_is_over(
 ) -> None:
     given = {"version": VERSION, "input": {"image": scene.uri, "instruction": "it"}}
     async with ask(app, "replicate") as raw:
-        raw.headers["x-sandbox-fault"] = "F33;seconds=500"
+        raw.headers["x-sandbox-fault"] = "slow-run;seconds=500"
         begun = (await raw.post("/v1/predictions", json=given)).json()
         del raw.headers["x-sandbox-fault"]
         finish(app, begun["id"])
@@ -179,7 +199,7 @@ def test_over_tls_handed_out_addresses_are_https_and_the_authority_is_all_that_i
     certificate = make_certificate(tmp_path / "tls", dt.datetime.now(dt.UTC))
     assert stat.S_IMODE(certificate.key.stat().st_mode) == 0o600
     app = build_sandbox(tmp_path / "sandbox", pace=0)
-    with served(app, certificate=certificate) as url:
+    with serve_in_thread(app, certificate=certificate) as url:
         trusting = ssl.create_default_context(cafile=str(certificate.authority))
         body = json.dumps({"input": {"prompt": "a storm", "duration": 4, "resolution": "480p"}}).encode()
         headers = {"authorization": "Bearer r8_test", "content-type": "application/json"}

@@ -14,7 +14,7 @@ from fal_client.client import FalClientHTTPError
 from numpy.typing import NDArray
 
 from rotoscope_sandbox import Sandbox, build_sandbox
-from rotoscope_sandbox.serving import served as serving
+from rotoscope_sandbox.serving import serve_in_thread
 
 DESCRIBE = "fal-ai/sa2va/8b/image"
 SAM2 = "fal-ai/sam2/image"
@@ -23,7 +23,7 @@ SAM2 = "fal-ai/sam2/image"
 @pytest.fixture
 def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The base URL of a sandbox on a free port; fal's client is pointed at it by its module's globals."""
-    with serving(build_sandbox(folder, pace=0)) as base:
+    with serve_in_thread(build_sandbox(folder, pace=0)) as base:
         monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{base}/")
         monkeypatch.setattr(fal_client.client, "RUN_URL_FORMAT", f"{base}/sync/")
         monkeypatch.setattr(fal_client.client, "REST_URL", base)
@@ -150,7 +150,7 @@ async def test_a_result_that_is_not_there_yet_is_a_400(slow_app: Sandbox, ask: C
 
 
 @pytest.mark.anyio
-async def test_a_canceled_request_completes_with_the_words_for_it(
+async def test_a_canceled_request_completes_with_the_error_for_it(
     slow_app: Sandbox, ask: Callable[..., Any], scene: Any
 ) -> None:
     async with ask(slow_app, "fal") as client:

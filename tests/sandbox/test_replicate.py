@@ -232,7 +232,7 @@ async def test_without_a_key_nothing_is_answered(app: Sandbox, ask: Callable[...
     assert reply.json()["title"] == "Unauthenticated"
 
 
-async def test_a_wait_that_runs_out_says_starting_and_one_that_suffices_brings_the_output(
+async def test_a_wait_that_runs_out_is_answered_with_starting_and_one_that_suffices_with_the_output(
     app: Sandbox, given: dict[str, Any], ask: Callable[..., Any]
 ) -> None:
     async with ask(app, "replicate") as raw:

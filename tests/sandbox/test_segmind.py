@@ -24,7 +24,7 @@ def pixels(content: bytes) -> Any:
         return np.asarray(picture)
 
 
-async def test_v1_answers_with_a_jpeg_and_tells_in_headers_how_the_mask_was_made(
+async def test_v1_answers_with_a_jpeg_and_has_in_headers_how_the_mask_was_made(
     segmind: httpx.AsyncClient, scene: Any, likeness: Callable[..., float]
 ) -> None:
     reply = await segmind.post(f"/v1/{SLUG}", json={"image": scene.uri, "overlay_mask": False, **CLICK})
@@ -49,7 +49,7 @@ async def test_base64_answers_with_json(segmind: httpx.AsyncClient, scene: Any) 
     assert pixels(base64.b64decode(reply.json()["image"])).shape == (240, 320)
 
 
-async def test_words_win_over_coordinates_and_are_not_understood(segmind: httpx.AsyncClient, scene: Any) -> None:
+async def test_a_prompt_wins_over_coordinates_and_is_not_understood(segmind: httpx.AsyncClient, scene: Any) -> None:
     """Source: Segmind's page: coordinates are ignored when a prompt is given."""
     given = {"image": scene.uri, "prompt": "boy", "coordinates": "[1,1]"}
     reply = await segmind.post(f"/v1/{SLUG}", json=given)

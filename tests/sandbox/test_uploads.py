@@ -12,7 +12,7 @@ import httpx  # noqa: TID251 - the tests speak to the sandbox as any client woul
 import pytest
 
 from rotoscope_sandbox import Sandbox, models
-from rotoscope_sandbox.models import Model, Task
+from rotoscope_sandbox.models import EngineTask, Model
 from rotoscope_sandbox.store import Incoming
 
 pytestmark = pytest.mark.anyio
@@ -115,7 +115,7 @@ async def test_parts_of_nothing_are_refused(fal: httpx.AsyncClient) -> None:
 async def test_a_result_can_be_read_from_any_place_on(
     app: Sandbox, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, finish: Callable[..., None]
 ) -> None:
-    def compute(task: Task) -> str:
+    def compute(task: EngineTask) -> str:
         made = task.scratch / "made.mp4"
         made.write_bytes(bytes(range(200)))
         task.report({"frames": 3})
@@ -123,7 +123,7 @@ async def test_a_result_can_be_read_from_any_place_on(
 
     model = Model("replicate", "test/film", {}, compute, version="v")
     monkeypatch.setattr(models, "all_models", lambda: (model,))
-    monkeypatch.setattr("rotoscope_sandbox.replicate_wire.all_models", lambda: (model,))
+    monkeypatch.setattr("rotoscope_sandbox.core.all_models", lambda: (model,))
     async with ask(app, "replicate") as raw:
         created = (await raw.post("/v1/predictions", json={"version": "v", "input": {}})).json()
         finish(app, created["id"])
@@ -136,13 +136,13 @@ async def test_a_result_can_be_read_from_any_place_on(
     assert part.headers["content-range"] == "bytes 50-59/200"
 
 
-async def test_the_status_stream_tells_of_a_change_while_the_work_goes_on(
+async def test_the_status_stream_sends_a_change_while_the_work_goes_on(
     app: Sandbox, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The work only goes on once its log line was heard: a stream that waits for the end would never see one."""
     heard = threading.Event()
 
-    def compute(task: Task) -> dict[str, Any]:
+    def compute(task: EngineTask) -> dict[str, Any]:
         task.log("half way")
         assert heard.wait(20)
         return {"done": True}

@@ -1,4 +1,4 @@
-"""Webhooks: to this machine only, signed as the providers sign them, and wrong where they are asked to be (F26)."""
+"""Webhooks: to this machine only, signed as the providers sign them, and wrong where `odd-webhook` asks for it."""
 
 import base64
 import hashlib
@@ -84,7 +84,7 @@ async def sent(app: Sandbox, ask: Any, order: dict[str, Any], fault: str = "") -
     return told
 
 
-async def test_the_start_and_the_end_are_told_and_replicates_client_believes_them(
+async def test_the_start_and_the_end_are_sent_and_replicates_client_accepts_their_signature(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     known = await secret(app, ask)
@@ -96,7 +96,7 @@ async def test_the_start_and_the_end_are_told_and_replicates_client_believes_the
     assert json.loads(body)["output"]["img"]
 
 
-async def test_without_a_filter_every_event_is_told(
+async def test_without_a_filter_every_event_is_sent(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     await sent(app, ask, {name: value for name, value in order.items() if name != "webhook_events_filter"})
@@ -104,50 +104,52 @@ async def test_without_a_filter_every_event_is_told(
     assert [body["status"] for body in bodies[1:]] == ["succeeded"] * 3
 
 
-async def test_f26_tells_everything_twice_with_the_same_id(
+async def test_odd_webhook_sends_everything_twice_with_the_same_id(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
-    app.state.faults.add("F26")
+    app.state.faults.add("odd-webhook")
     await sent(app, ask, order)
     ids = [(await mailbox.next())[0]["webhook-id"] for _ in range(4)]
     assert ids[0] == ids[1] != ids[2] == ids[3]
 
 
-async def test_f26_tells_the_end_before_the_start(
+async def test_odd_webhook_sends_the_end_before_the_start(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
-    await sent(app, ask, order, "F26;kind=disorder")
+    await sent(app, ask, order, "odd-webhook;kind=disorder")
     first, _ = await mailbox.bodies(2)
     assert first["status"] == "succeeded"
 
 
-async def test_f26_tells_before_the_post_is_answered(
+async def test_odd_webhook_sends_before_the_post_is_answered(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
-    await sent(app, ask, order, "F26;kind=early")
+    await sent(app, ask, order, "odd-webhook;kind=early")
     assert mailbox.came.qsize() == 2
 
 
-async def test_f26_forges_the_signature(app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox) -> None:
+async def test_odd_webhook_forges_the_signature(
+    app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
+) -> None:
     known = await secret(app, ask)
-    await sent(app, ask, order, "F26;kind=forged")
+    await sent(app, ask, order, "odd-webhook;kind=forged")
     headers, body = await mailbox.next()
     with pytest.raises(InvalidSignatureError):
         Webhooks.validate(headers=headers, body=body.decode(), secret=known)
 
 
-async def test_f26_is_an_hour_old_and_truly_signed(
+async def test_odd_webhook_is_an_hour_old_and_truly_signed(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox, clock: Any
 ) -> None:
     known = await secret(app, ask)
-    await sent(app, ask, order, "F26;kind=old")
+    await sent(app, ask, order, "odd-webhook;kind=old")
     headers, body = await mailbox.next()
     Webhooks.validate(headers=headers, body=body.decode(), secret=known)
     assert int(headers["webhook-timestamp"]) == int(clock.now) - 3600
 
 
-async def test_f26_tells_nothing(app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox) -> None:
-    app.state.faults.add("F26;kind=never", times=1)
+async def test_odd_webhook_sends_nothing(app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox) -> None:
+    app.state.faults.add("odd-webhook;kind=never", times=1)
     silent = await sent(app, ask, order)
     spoken = await sent(app, ask, order)
     ids = {body["id"] for body in await mailbox.bodies(2)}
@@ -171,7 +173,7 @@ async def test_fals_webhook_is_the_result_in_an_envelope_signed_with_its_publish
     public.verify(bytes.fromhex(headers["x-fal-webhook-signature"]), "\n".join(signed).encode())
 
 
-async def test_fals_webhook_tells_a_failure(fal: httpx.AsyncClient, mailbox: Mailbox) -> None:
+async def test_fals_webhook_sends_a_failure(fal: httpx.AsyncClient, mailbox: Mailbox) -> None:
     given = {"image_url": "https://example.com/a.png", "prompts": [{"x": 1, "y": 1}]}
     await fal.post(SAM2, params={"fal_webhook": mailbox.url}, json=given)
     (envelope,) = await mailbox.bodies(1)

@@ -70,7 +70,7 @@ def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[L
 
 @pytest.fixture
 def doubts(settings: Settings, sandbox: Sandbox) -> Doubts:
-    sandbox.state.faults.add("F11", on="list", times="forever")  # the provider's list tells nothing
+    sandbox.state.faults.add("poll-error", on="list", times="forever")  # the provider's list tells nothing
     return Doubts(settings.home / "ledger.sqlite3")
 
 

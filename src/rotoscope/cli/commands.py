@@ -18,17 +18,20 @@ from rotoscope.settings import Settings, read_settings, user_home, working_folde
 
 if TYPE_CHECKING:
     from rotoscope.contracts.results import JobList, JobResult, MediaFile
-    from rotoscope_sandbox.certificates import Certificate
 
 __all__ = ["build_parser", "run_command"]
 
 OK, FAILED, BAD_INPUT, NEEDS_REVIEW = 0, 1, 2, 3
-_MAX_PACE = 10_000.0
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went (0 done, 1 failed, 2 bad input, 3 needs review)."""
-    asked = build_parser().parse_args(arguments)
+    top = build_parser()
+    asked, rest = top.parse_known_args(arguments)
+    if asked.run is _serve_sandbox:
+        asked.rest = rest
+    elif rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rotoscope: %(levelname)s: %(message)s")
     former = signals.handle_signals(signals.exit_at_signal)
     try:
@@ -66,6 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     serve = commands.add_parser("serve", help="serve MCP over stdin and stdout")
+    serve.add_argument(
+        "-v", "--verbose", action="store_true", help="say on stderr whether the fast start is on, and why"
+    )
     serve.set_defaults(run=_serve_mcp)
 
     call = commands.add_parser("call", help="call one tool and print its result as JSON")
@@ -80,32 +86,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands.add_parser("models", help="list the models, or check a manifest of yours"))
     _add_jobs(commands.add_parser("jobs", help="list, show, cancel, drive and resolve jobs, and see what they cost"))
 
-    sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1")
-    sandbox.add_argument("--port", type=_parse_port, default=8765, metavar="N")
-    sandbox.add_argument("--faults", type=Path, metavar="FILE", help="rules for what is to go wrong (docs/sandbox.md)")
-    sandbox.add_argument("--tls", action="store_true", help="serve https, with a throw-away certificate")
-    sandbox.add_argument("--public-url", metavar="URL", help="what handed-out addresses start with (behind a proxy)")
-    sandbox.add_argument(
-        "--pace", type=_parse_pace, default=1.0, metavar="N", help="how much longer runs take (default 1)"
-    )
+    # Its options are the sandbox's own; they are read when it runs, so that no other command loads it.
+    sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1", add_help=False)
     sandbox.set_defaults(run=_serve_sandbox)
     return top
-
-
-def _parse_pace(text: str) -> float:
-    try:
-        pace = float(text)
-    except ValueError:
-        pace = -1.0
-    if not 0 <= pace <= _MAX_PACE:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to {_MAX_PACE:g}")
-    return pace
-
-
-def _parse_port(text: str) -> int:
-    if not text.isdigit() or not 0 <= int(text) < 2**16:
-        raise argparse.ArgumentTypeError("must be a number from 1 to 65535, or 0 for any free one")
-    return int(text)
 
 
 def _add_models(models: argparse.ArgumentParser) -> None:
@@ -154,10 +138,12 @@ def _add_engine_commands(actions: "argparse._SubParsersAction[argparse.ArgumentP
     sweep.set_defaults(run=_sweep_jobs)
 
 
-def _serve_mcp(_: argparse.Namespace, settings: Settings) -> int:
+def _serve_mcp(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.composition import build_stdio_server
     from rotoscope.protocol.stdio import serve_stdio
 
+    if asked.verbose:
+        print("rotoscope: fast start is off: this system cannot hand a session over", file=sys.stderr)
     signals.run_until_signal(serve_stdio, build_stdio_server(settings, working_folder(), user_home()))
     return OK
 
@@ -167,8 +153,8 @@ def _call_tool(asked: argparse.Namespace, settings: Settings) -> int:
         result = _perform_tool(settings, asked.tool, _parse_json_object(asked.json))
     except RotoscopeError as error:
         problem = {"code": error.code, "message": error.message, "hint": error.hint}
-        told = {"status": "failed", "tool": asked.tool, "error": problem}
-        print(escape_invisible(json.dumps(told, ensure_ascii=False, indent=2)))
+        failure = {"status": "failed", "tool": asked.tool, "error": problem}
+        print(escape_invisible(json.dumps(failure, ensure_ascii=False, indent=2)))
         raise
     print(escape_invisible(result.model_dump_json(indent=2)), flush=True)
     return _exit_code_of_result(result)
@@ -291,39 +277,10 @@ def _check_manifest(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _serve_sandbox(asked: argparse.Namespace, settings: Settings) -> int:
-    from rotoscope_sandbox import build_sandbox
-    from rotoscope_sandbox.faults.scenarios import UnknownFault
-    from rotoscope_sandbox.serving import listening, serve
+    from rotoscope.composition import load_user_catalog
+    from rotoscope.sandbox_process import run_sandbox_command
 
-    folder = settings.home / "sandbox"
-    try:
-        app = build_sandbox(folder, pace=asked.pace, public_url=asked.public_url, faults=asked.faults, stand_ins=True)
-    except UnknownFault as problem:
-        raise InvalidInput(f"{asked.faults}: {problem}", hint="See docs/sandbox.md.") from None
-    certificate = _make_tls_certificate(folder / "tls") if asked.tls else None
-    # A port that is taken is told before anything is promised.
-    with listening(asked.port) as listener:
-        scheme = "https" if certificate else "http"
-        print(
-            f"The sandbox is at {scheme}://127.0.0.1:{listener.getsockname()[1]}; stop it with Ctrl-C.", file=sys.stderr
-        )
-        if certificate is not None:
-            trust = f"SSL_CERT_FILE={certificate.authority} NODE_EXTRA_CA_CERTS={certificate.authority}"
-            print(f"Clients that speak to it need {trust}", file=sys.stderr)
-        serve(app, listener, certificate)
-    return OK
-
-
-def _make_tls_certificate(folder: Path) -> "Certificate":
-    from datetime import UTC, datetime
-
-    from rotoscope_sandbox.certificates import NoCertificates, make_certificate
-
-    try:
-        return make_certificate(folder, datetime.now(UTC))
-    except NoCertificates:
-        hint = "Install the package cryptography, or put a proxy of your own in front and name it by --public-url."
-        raise InvalidInput("The sandbox cannot make a certificate here.", hint=hint) from None
+    return run_sandbox_command(asked.rest, settings, load_user_catalog(settings))
 
 
 def _exit_code_of_error(error: RotoscopeError) -> int:

@@ -24,12 +24,12 @@ def draw_clip(path: Path) -> None:
     """Write the clip as an H.264 MP4."""
     import av
 
-    room = _draw_background()
+    background = _draw_background()
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE, options=dict(_X264))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(FRAMES):
-            for packet in stream.encode(av.VideoFrame.from_ndarray(draw_frame(room, number), format="rgb24")):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(draw_frame(background, number), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -57,13 +57,13 @@ def _draw_background() -> "NDArray[np.uint8]":
     import cv2
 
     width = WIDTH + _PAN_STEP * FRAMES
-    room = np.zeros((HEIGHT, width, 3), np.uint8)
-    room[:300], room[300:] = (120, 150, 158), (146, 110, 78)
+    scene = np.zeros((HEIGHT, width, 3), np.uint8)
+    scene[:300], scene[300:] = (120, 150, 158), (146, 110, 78)
     for x in range(0, width, 64):
-        cv2.rectangle(room, (x, 0), (x + 31, 299), (132, 164, 172), -1)
-        cv2.circle(room, (x + 16, 60 + (x * 37) % 190), 9, (200, 190, 140), -1, cv2.LINE_AA)
+        cv2.rectangle(scene, (x, 0), (x + 31, 299), (132, 164, 172), -1)
+        cv2.circle(scene, (x + 16, 60 + (x * 37) % 190), 9, (200, 190, 140), -1, cv2.LINE_AA)
     for x in range(-HEIGHT, width, 90):
-        cv2.line(room, (x, HEIGHT), (x + 140, 300), (110, 80, 56), 3, cv2.LINE_AA)
-    cv2.rectangle(room, (0, 294), (width, 304), (92, 70, 54), -1)
-    grain = np.random.default_rng(7).normal(0, 5, room.shape)
-    return np.clip(room + grain, 0, 255).astype(np.uint8)
+        cv2.line(scene, (x, HEIGHT), (x + 140, 300), (110, 80, 56), 3, cv2.LINE_AA)
+    cv2.rectangle(scene, (0, 294), (width, 304), (92, 70, 54), -1)
+    grain = np.random.default_rng(7).normal(0, 5, scene.shape)
+    return np.clip(scene + grain, 0, 255).astype(np.uint8)

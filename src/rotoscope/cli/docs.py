@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rotoscope.contracts.tools import TOOLS
+from rotoscope.environment import SETTINGS
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.models.descriptions import describe_price, describe_prompts
 from rotoscope.models.manifest import Manifest, Provider
@@ -29,12 +30,13 @@ def write_readme_tables(arguments: list[str]) -> int:
 
 
 def fill_in_tables(text: str) -> str:
-    """The text with every generated part made anew."""
+    """The text with every generated part replaced by what the code says now."""
     catalog = load_catalog(manifest_folder())
     for name, table in {
         "tools": _tool_table(),
         "models": _model_table(catalog),
         "keys": _key_table(catalog.providers),
+        "settings": _settings_table(),
     }.items():
         before, opening, rest = text.partition(_OPEN_MARK.format(name))
         _, closing, after = rest.partition(_CLOSE_MARK.format(name))
@@ -77,6 +79,11 @@ def _key_table(providers: Mapping[str, Provider]) -> str:
         for p in providers.values()
     ]
     return "\n".join(["| provider | key | base URL |", "| --- | --- | --- |", *rows])
+
+
+def _settings_table() -> str:
+    rows = [f"| `{setting.name}` | {setting.default} | {setting.meaning} |" for setting in SETTINGS]
+    return "\n".join(["| variable | default | what it decides |", "| --- | --- | --- |", *rows])
 
 
 if __name__ == "__main__":

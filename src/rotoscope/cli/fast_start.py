@@ -1,6 +1,6 @@
-"""The handover: the SDK, once it is loaded, goes on with a session that the front has opened.
+"""The handover: the server, once it is loaded, goes on with a session that the fast start has opened.
 
-The server gets what was kept as if it came from the client now; its replies to what was answered already are dropped.
+The server gets the lines that were kept as if they came now; its replies to what was answered already are dropped.
 A `server/discover` that leads is answered beside the session, as it decides no era: some clients probe with it, stop
 waiting, and send `initialize` on the same pipe.
 """
@@ -77,27 +77,27 @@ def _serve_session(server: MCPServer[LazyStudio], session: Session) -> int:
 
 async def _serve_rest(server: MCPServer[LazyStudio], session: Session) -> int:
     """Serve the rest of a session; the exit code."""
-    lines, said = LineQueue(session.check_connected), _AsyncWriter(session.writer)
-    asked: list[int] = []
+    lines, writer = LineQueue(session.check_connected), _AsyncWriter(session.writer)
+    signals_received: list[int] = []
     loop = asyncio.get_running_loop()
 
     def end(number: int) -> None:
-        asked.append(number)
+        signals_received.append(number)
         with suppress(RuntimeError):  # the loop has ended already
             loop.call_soon_threadsafe(lines.end)
 
     signals.handle_signals(end)
-    kept, answered = session.hand_over(lines.deliver)
-    lines.put_first(kept, session.arrival_times)
-    waits = any(_is_unanswered(line, answered) for line in kept)
+    pending, answered = session.hand_over(lines.deliver)
+    lines.put_first(pending, session.arrival_times)
+    has_waiting_client = any(_is_unanswered(line, answered) for line in pending)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_restart_collector)
-        with anyio.CancelScope() as serving, _preload_modules(() if waits else _FIRST_CALL_MODULES):
-            said.on_disconnect(serving.cancel)
+        with anyio.CancelScope() as serving, _preload_modules(() if has_waiting_client else _FIRST_CALL_MODULES):
+            writer.on_disconnect(serving.cancel)
             tasks.start_soon(_cancel_after_end, lines, serving)
-            await serve_lines(server, lines, said.write, answered)
+            await serve_lines(server, lines, writer.write, answered)
         tasks.cancel_scope.cancel()
-    return exit_code(asked[0]) if asked else 0
+    return exit_code(signals_received[0]) if signals_received else 0
 
 
 def _is_unanswered(line: bytes, answered_ids: Ids) -> bool:
@@ -106,14 +106,14 @@ def _is_unanswered(line: bytes, answered_ids: Ids) -> bool:
 
 
 async def _cancel_after_end(lines: "LineQueue", serving: anyio.CancelScope) -> None:
-    """When nothing more will be said, what is served may end by itself, but not wait for who reads nothing."""
+    """After the last line, requests may end by themselves for a while, but not wait for a client that reads nothing."""
     await lines.end_event.wait()
     await anyio.sleep(_ENDING_SECONDS)
     serving.cancel()
 
 
 class _AsyncWriter:
-    """The session's way out, for an event loop: waits where too much is unread, and can be cut off there."""
+    """The session's writer for an event loop: waits, and can be cancelled, while too much is unread."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -149,7 +149,9 @@ class _AsyncWriter:
 
 
 async def _restart_collector() -> None:
-    """The front has stopped the garbage collector; what the first call loads is worth the same."""
+    """The fast start has stopped the garbage collector; it starts again once the modules of the first call are
+    loaded.
+    """
     await anyio.sleep(_COLLECTOR_PAUSE_SECONDS)
     gc.freeze()
     gc.enable()

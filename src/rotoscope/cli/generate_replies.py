@@ -13,8 +13,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 
 from rotoscope import __version__
 from rotoscope.cli.fast_start import serve_lines
+from rotoscope.cli.stored_replies import FILE, find_manifests_folder, fingerprint_of_manifests
 from rotoscope.composition import build_stdio_server
-from rotoscope.protocol.fast_start.cached_replies import FILE, find_manifests_folder, fingerprint_of_manifests
 from rotoscope.settings import read_settings
 
 __all__ = ["build_replies_file", "record_replies", "write_replies_file"]
@@ -38,7 +38,7 @@ def write_replies_file(arguments: Sequence[str]) -> int:
 
 
 async def build_replies_file() -> str:
-    """The file of stored replies, made anew."""
+    """The text of the file of stored replies, from the server as it is now."""
     parts: dict[str, ReplyResult] = {}
     eras: dict[str, dict[str, dict[str, list[str]]]] = {"handshake": {}, "modern": {}}
     for era, revisions in (("handshake", HANDSHAKE_PROTOCOL_VERSIONS), ("modern", MODERN_PROTOCOL_VERSIONS)):
@@ -51,11 +51,11 @@ async def build_replies_file() -> str:
 
 async def record_replies(revision: str, capabilities: Mapping[str, object] | None = None) -> dict[str, ReplyResult]:
     """What the server answers in one revision to a client of these capabilities, by method."""
-    told = dict(capabilities or {})
+    declared = dict(capabilities or {})
     asked = (
-        _modern_requests(revision, told)
+        _modern_requests(revision, declared)
         if revision in MODERN_PROTOCOL_VERSIONS
-        else _handshake_requests(revision, told)
+        else _handshake_requests(revision, declared)
     )
     replies = await _exchange(asked)
     return {method: replies[number] for number, (method, _) in enumerate(asked) if number in replies}

@@ -96,7 +96,7 @@ async def resume_to_end(settings: Settings, job_id: str) -> JobResult:
 
     async def work(studio: Studio) -> JobResult:
         job = await studio.resume(job_id, _LOCAL)
-        # A person looks; the assistant that asked is told when it asks again.
+        # A person has seen it; the assistant that made the request still gets the end when it asks again.
         return await studio.result(await studio.wait(job, float("inf"), _LineReporter().report_job))
 
     return await _run_in_studio(settings, work)
@@ -114,7 +114,7 @@ async def resolve_review(
         if prediction_id is not None and not force:
             await check_prediction(studio.context, await studio.job(job_id, _LOCAL), prediction_id)
         job = await studio.context.ledger.resolve_review(parse_job_id(job_id), _LOCAL, prediction_id)
-        # A person looks; the assistant that asked is told when it asks again.
+        # A person has seen it; the assistant that made the request still gets the end when it asks again.
         return await studio.result(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
 
     return await _run_in_studio(settings, work)
@@ -184,7 +184,7 @@ class _LineReporter:
 
 
 class _Stderr:
-    """The stream on which a person is told. When it is gone, closed terminals and readers end no job."""
+    """The stream for messages to a person. A terminal or reader that has gone ends no job."""
 
     def write(self, words: str) -> int:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Requests that are being served, and those that wait until there is room: bounded in number and in bytes.
+"""Requests that are being served, and those that wait for a slot: bounded in number and in bytes.
 
 At most some hundred requests are served at once. Whoever sends more is read on, because what unblocks those that are
 served may come behind: `notifications/cancelled`, a reply to a question of ours, a ping. So requests wait here in
@@ -64,12 +64,12 @@ class IncomingMessage:
 
     @property
     def is_limited(self) -> bool:
-        """Whether it is served only where there is room: what is short, or open as long as its client, is not held."""
+        """Whether it must wait for a slot: short requests, and those open as long as their client, need not."""
         return self.method not in ("", _PING, _LISTEN)
 
     @property
     def is_counted(self) -> bool:
-        """Whether it takes room while it is served. Streams of changes are bounded by their own handler."""
+        """Whether it takes a slot while it is served. Subscriptions are bounded by their own handler."""
         return self.method not in ("", _LISTEN)
 
     @property
@@ -113,7 +113,7 @@ class RequestQueue:
         """Take a message that was read; the answers to a batch, when it takes back a request of one."""
         place = self._queue_position(arrived.cancel_target)
         if place is not None and self._can_withdraw(place):
-            return self._withdraw(place).batch  # nobody has seen it, so nobody needs to hear of its end
+            return self._withdraw(place).batch  # it was not started, so nothing has to be cancelled
         self._sequence += 1
         # What takes back a request that is about to be served comes behind it.
         queue = self._waiting if arrived.is_limited or place is not None else self._bypass
@@ -168,7 +168,7 @@ class RequestQueue:
         self._wake()
 
     def _pop_next(self) -> IncomingMessage | None:
-        """Of the two queues, what came first; what waits for room is overtaken."""
+        """Of the two queues, what came first; what waits for a slot is overtaken."""
         waiting = self._waiting[0][0] if self._waiting and self._has_capacity() else None
         passing = self._bypass[0][0] if self._bypass and self._active_count < 2 * self._max_active else None
         if waiting is None and passing is None:

@@ -60,12 +60,12 @@ class LineSink(Protocol):
 class Handover:
     """What somebody who spoke on the pipe before the SDK was loaded hands over.
 
-    A front may answer a client's first requests from stored replies. The SDK must still see them, because
-    `initialize` sets up its side of the session, and its replies must not be sent a second time. So the front gives
-    every line that it has read, also of what it answered, in the order of arrival, and the ids that it answered.
+    A fast start may answer a client's first requests from stored replies. The SDK must still see them, because
+    `initialize` sets up its side of the session, and its replies must not be sent a second time. So the fast start
+    gives every line that it has read, also of what it answered, in the order of arrival, and the ids that it answered.
     The reply to each of these ids is dropped once; an id that the client uses again later is answered.
 
-    A front that reads ahead must not lose half a line: it either stops at a line's end or gives a `stdin` that
+    A fast start that reads ahead must not lose half a line: it either stops at a line's end or gives a `stdin` that
     begins with the rest, which may as well be fed by a thread that still reads. Streams of one's own are served as
     they are: the SDK diverts file descriptors 0 and 1, so that a stray print does not reach the client, only where
     it opens them itself; who hands over other streams has done that already.
@@ -192,9 +192,13 @@ def _has_envelope(request: JSONRPCRequest) -> bool:
 async def _answer_probe(server: Server[State], probe: SessionMessage, state: State) -> SessionMessage:
     """The reply to a probe, from a connection of its own that ends with it."""
     asking, asked = anyio.create_memory_object_stream[Incoming](1)
-    telling, told = anyio.create_memory_object_stream[SessionMessage](1)
-    async with asking, told, _run_probe_loop(server, _ReplayStream([(probe, None)], asked), telling, state):
-        return await told.receive()
+    reply_send, reply_receive = anyio.create_memory_object_stream[SessionMessage](1)
+    async with (
+        asking,
+        reply_receive,
+        _run_probe_loop(server, _ReplayStream([(probe, None)], asked), reply_send, state),
+    ):
+        return await reply_receive.receive()
 
 
 @asynccontextmanager

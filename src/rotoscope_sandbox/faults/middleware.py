@@ -1,4 +1,4 @@
-"""Acts the faults out, between the journal and the app: nothing here decides what a fault is or whom it meets.
+"""Acts the faults out, between the journal and the app: nothing here decides what a fault is or which request it meets.
 
 A request without a fault passes untouched. For one with a fault there are three ways: the app never sees it
 (a refusal), the app runs whole and its answer is lost or changed, or its answer is cut while it is sent.
@@ -11,42 +11,46 @@ from typing import TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rotoscope_sandbox.core import FORCED_OUTCOME
 from rotoscope_sandbox.faults import connections
-from rotoscope_sandbox.faults.deeds import Deed, What, deed_of, id_told, naming_model
-from rotoscope_sandbox.faults.files import send_spoiled, send_zeros
-from rotoscope_sandbox.faults.mangling import is_final, is_running, reworded, with_fresh_urls
-from rotoscope_sandbox.faults.refusals import Reply, as_json, problem, refusal
+from rotoscope_sandbox.faults.definitions import Fault, UnknownFault, parse_faults
+from rotoscope_sandbox.faults.error_responses import HttpReply, error_reply, json_reply, refusal_reply
+from rotoscope_sandbox.faults.operations import Action, Operation, prediction_in_reply, with_model_of
+from rotoscope_sandbox.faults.rewrite import has_awaited_status, refresh_urls, rewrite_reply
 from rotoscope_sandbox.faults.rules import Faults, Rule
-from rotoscope_sandbox.faults.scenarios import Fault, UnknownFault, parse_faults
-from rotoscope_sandbox.predictions import Failure, Fate, Order
-from rotoscope_sandbox.site import FATE
+from rotoscope_sandbox.predictions import AcceptedRequest, Failure, ForcedOutcome
 
-__all__ = ["HEADER", "FaultInjection", "fate_from"]
+__all__ = ["HEADER", "OPERATION", "FaultInjection", "combine_outcomes"]
 
 HEADER = b"x-sandbox-fault"
+OPERATION = "sandbox.operation"
+"""The key of an ASGI scope under which the journal has put the request's `Operation`, or None."""
+
 _NEVER_SECONDS = 1e9
+_PROMISED, _SENT = 500, 6  # bytes of a truncated reply
+_NO_FILE = b"This is not the file that you paid for."
 _BODY_FOR_MODEL = 100 * 1024 * 1024
 _FLAGGED = Failure("The input or output was flagged as sensitive by the content checker.", "content_policy_violation")
 _UNUSABLE = Failure("The input could not be used.", "value_error")
 
-_Find: TypeAlias = Callable[[str], Order | None]
+_Find: TypeAlias = Callable[[str], AcceptedRequest | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _Exchange:
     """One request with what it needs to be answered."""
 
     scope: Scope
     receive: Receive
     send: Send
-    deed: Deed
+    operation: Operation
 
     @property
     def transport(self) -> asyncio.Transport | None:
         found: asyncio.Transport | None = (self.scope.get("extensions") or {}).get(connections.CONNECTION)
         return found
 
-    async def answer(self, reply: Reply) -> None:
+    async def answer(self, reply: HttpReply) -> None:
         headers = {**reply.headers, "content-length": str(len(reply.body))}
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": reply.status, "headers": raw})
@@ -59,7 +63,7 @@ class FaultInjection:
     Args:
         app: what answers when nothing goes wrong.
         faults: the rules.
-        find: the order of a prediction by its id.
+        find: what was asked for in a prediction, by its id.
         clock: the time in seconds since the epoch.
     """
 
@@ -70,214 +74,197 @@ class FaultInjection:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        deed = _deed(scope)
-        rules = self._faults.about(deed) if deed is not None else ()
-        header = _header(scope)
-        if deed is None or not (rules or header):
+        operation: Operation | None = scope.get(OPERATION)
+        rules = self._faults.rules_about(operation) if operation is not None else ()
+        header = b",".join(value for name, value in scope.get("headers", ()) if name == HEADER).decode("latin-1")
+        if operation is None or not (rules or header):
             await self._app(scope, receive, send)
             return
-        call = _Call(scope, receive, send, deed)
+        exchange = _Exchange(scope, receive, send, operation)
         try:
             own = tuple(Rule(fault) for fault in parse_faults(header))
         except UnknownFault as unknown:
-            await call.answer(as_json({"detail": str(unknown)}, 400))
+            await exchange.answer(json_reply({"detail": str(unknown)}, 400))
             return
-        await self._perform(await self._known(call, rules), rules, own)
+        await self._perform(await self._complete(exchange, rules), rules, own)
 
-    async def _known(self, call: _Call, rules: Iterable[Rule]) -> _Call:
-        """The call with its model and wire, as far as rules ask for them."""
-        deed = call.deed
-        if deed.prediction and (not deed.wire or any(rule.model for rule in rules)):
-            order = self._find(deed.prediction)
-            if order is not None:
-                return replace(call, deed=replace(deed, wire=deed.wire or order.wire, model=order.model))
-        if deed.what is What.SUBMIT and not deed.model and any(rule.model for rule in rules):
-            body, receive = await _read_ahead(call.receive)
-            return replace(call, receive=receive, deed=naming_model(deed, body))
-        return call
+    async def _complete(self, exchange: _Exchange, rules: Iterable[Rule]) -> _Exchange:
+        """The exchange with the model and the wire of its operation, as far as rules ask for them."""
+        operation, names_model = exchange.operation, any(rule.model for rule in rules)
+        if operation.prediction and (not operation.wire or names_model):
+            asked = self._find(operation.prediction)
+            if asked is not None:
+                operation = replace(operation, wire=operation.wire or asked.wire, model=asked.model)
+                return replace(exchange, operation=operation)
+        if operation.action is Action.SUBMIT and not operation.model and names_model:
+            body, receive = await _read_ahead(exchange.receive)
+            return replace(exchange, receive=receive, operation=with_model_of(operation, body))
+        return exchange
 
-    async def _perform(self, call: _Call, rules: tuple[Rule, ...], own: tuple[Rule, ...]) -> None:
-        meeting = [rule for rule in (*own, *rules) if rule.meets(call.deed) and self._faults.left(rule)]
-        later = tuple(rule for rule in own if call.deed.what is What.SUBMIT and _concerns_later(rule))
-        acting = self._acting(call.deed, meeting)
+    async def _perform(self, exchange: _Exchange, rules: tuple[Rule, ...], own: tuple[Rule, ...]) -> None:
+        operation = exchange.operation
+        rules_here = [rule for rule in (*own, *rules) if rule.is_for(operation) and self._faults.is_left(rule)]
+        later = tuple(rule for rule in own if operation.action is Action.SUBMIT and _is_for_later(rule))
+        acting = self._find_acting(operation, rules_here)
         if acting is None or _reaches_the_app(acting.fault):
-            fates = [rule.fault for rule in meeting if rule.fault.kind == "fate" and self._spend(rule, call.deed)]
-            call.scope[FATE] = fate_from(fates)
+            forcing = [rule for rule in rules_here if rule.fault.actor == "outcome"]
+            faults = [rule.fault for rule in forcing if self._faults.spend(rule, operation)]
+            exchange.scope[FORCED_OUTCOME] = combine_outcomes(faults)
         if acting is not None:
-            await self._act(call, acting, later)
+            await self._act(exchange, acting, later)
             return
-        rewriters = [rule for rule in meeting if _rewrites(rule, call.deed)]
-        if not rewriters and not later:
-            await self._app(call.scope, call.receive, call.send)
+        rewriting = [rule for rule in rules_here if _is_rewrite(rule, operation)]
+        if not rewriting and not later:
+            await self._app(exchange.scope, exchange.receive, exchange.send)
             return
-        reply = await self._inner(call, later)
-        await call.answer(self._rewritten(call.deed, reply, rewriters))
+        reply = await self._call_app(exchange, later)
+        await exchange.answer(self._rewrite(operation, reply, rewriting))
 
-    def _spend(self, rule: Rule, deed: Deed) -> bool:
-        # A header comes with each request: its faults for this request are not counted.
-        if rule.number < 0:
-            self._faults.acted.append((rule.fault.name, deed))
-            return True
-        return self._faults.spend(rule, deed)
-
-    def _acting(self, deed: Deed, meeting: Iterable[Rule]) -> Rule | None:
-        """The first rule that takes the answer into its own hands."""
-        for rule in meeting:
-            if rule.fault.kind in ("fate", "reword") or _rewrites(rule, deed):
+    def _find_acting(self, operation: Operation, rules: Iterable[Rule]) -> Rule | None:
+        """The first rule that answers in place of the app."""
+        for rule in rules:
+            if rule.fault.actor in ("outcome", "rewrite") or _is_rewrite(rule, operation):
                 continue
-            if rule.fault.name == "F23" and rule.fault.said("fresh") == "yes":
-                if "fresh=" in deed.query:
+            if rule.fault.name == "output-gone" and rule.fault.text("fresh") == "yes":
+                if "fresh=" in operation.query:
                     continue
-                self._faults.mark(rule, deed.prediction)
-            if self._spend(rule, deed):
+                self._faults.mark(rule, operation.prediction)
+            if self._faults.spend(rule, operation):
                 return rule
         return None
 
-    async def _act(self, call: _Call, rule: Rule, later: tuple[Rule, ...]) -> None:
-        fault = rule.fault
-        match fault.kind:
-            case "raw":
-                await self._on_the_connection(call, rule, later)
+    async def _act(self, exchange: _Exchange, rule: Rule, later: tuple[Rule, ...]) -> None:
+        match rule.fault.actor:
+            case "connection":
+                await self._act_on_connection(exchange, rule.fault, later)
             case "cancel":
-                await self._cancel(call, rule)
+                await self._act_on_cancel(exchange, rule.fault.text("kind"))
             case "file":
-                await self._file(call, rule)
+                await self._act_on_file(exchange, rule.fault)
             case _:
-                await self._lost(call, rule, later)
-                await call.answer(refusal(fault, call.deed, self._clock()))
+                await self._reply_to_lose(exchange, rule.fault, later)
+                await exchange.answer(refusal_reply(rule.fault, exchange.operation, self._clock()))
 
-    async def _lost(self, call: _Call, rule: Rule, later: tuple[Rule, ...]) -> Reply:
+    async def _reply_to_lose(self, exchange: _Exchange, fault: Fault, later: tuple[Rule, ...]) -> HttpReply:
         """The reply that the client will not get: the app's, or a made-up one where the app is not to see the call."""
-        if _reaches_the_app(rule.fault):
-            return await self._inner(call, later)
-        await connections.drained(call.receive)
-        return Reply(201, {"content-type": "application/json"}, b'{"id": ')
+        if _reaches_the_app(fault):
+            return await self._call_app(exchange, later)
+        await connections.drain(exchange.receive)
+        return HttpReply(201, {"content-type": "application/json"}, b'{"id": ')
 
-    async def _on_the_connection(self, call: _Call, rule: Rule, later: tuple[Rule, ...]) -> None:
-        fault, transport = rule.fault, call.transport
-        if transport is None and fault.name != "F5":
-            await call.answer(_no_connection(fault.name))
+    async def _act_on_connection(self, exchange: _Exchange, fault: Fault, later: tuple[Rule, ...]) -> None:
+        transport, receive = exchange.transport, exchange.receive
+        if transport is None and fault.name != "hang":
+            await exchange.answer(_needs_connection(fault.name))
             return
-        reply = await self._lost(call, rule, later)
-        if transport is None or fault.name == "F5":
-            await connections.hang(call.receive)
-        elif fault.name == "F2":
-            await connections.reset(transport, call.receive)
-        elif fault.name == "F3":
-            await connections.close(transport, call.receive)
-        elif fault.name == "F4":
-            await connections.truncate(transport, call.receive, reply)
-        elif fault.said("kind") == "headers":
-            await connections.slow_headers(transport, call.receive, reply, float(fault.said("interval")))
+        reply = await self._reply_to_lose(exchange, fault, later)
+        if transport is None or fault.name == "hang":
+            await connections.hang(receive)
+        elif fault.name == "reset":
+            await connections.reset(transport, receive)
+        elif fault.name == "close":
+            await connections.close(transport, receive)
+        elif fault.name == "truncated-reply":
+            await connections.truncate(transport, receive, reply, _PROMISED, _SENT, is_reset=False)
         else:
-            await connections.slow_body(transport, call.receive, reply, float(fault.said("interval")))
+            interval, is_head_slow = float(fault.text("interval")), fault.text("kind") == "headers"
+            await connections.trickle(transport, receive, reply, interval, is_head_slow=is_head_slow)
 
-    async def _file(self, call: _Call, rule: Rule) -> None:
-        kind = rule.fault.said("kind")
-        if call.transport is None and kind not in ("type", "broken"):
-            await call.answer(_no_connection(rule.fault.name))
+    async def _act_on_file(self, exchange: _Exchange, fault: Fault) -> None:
+        kind, transport, receive = fault.text("kind"), exchange.transport, exchange.receive
+        if transport is None and kind not in ("type", "broken"):
+            await exchange.answer(_needs_connection(fault.name))
+            return
+        reply = await self._call_app(exchange, ())
+        size = len(reply.body)
+        if not reply.is_success:
+            await exchange.answer(reply)
         elif kind in ("declared", "endless"):
-            await self._inner(call, ())
-            size = rule.fault.number("bytes")
-            await send_zeros(call.scope["path"], call.receive, call.send, size, declared=kind == "declared")
-        else:
-            await send_spoiled(self._app, call.scope, call.receive, call.send, kind, call.transport)
+            is_declared, most = kind == "declared", fault.integer("bytes")
+            await connections.send_zeros(exchange.scope, receive, exchange.send, most, is_declared=is_declared)
+        elif kind in ("type", "broken"):
+            await exchange.answer(replace(reply, body=_NO_FILE if kind == "type" else reply.body[: size // 2]))
+        elif transport is not None:
+            await connections.truncate(transport, receive, reply, size, size // 2, is_reset=kind == "reset")
 
-    async def _cancel(self, call: _Call, rule: Rule) -> None:
-        deed = call.deed
-        match rule.fault.said("kind"), deed.family:
+    async def _act_on_cancel(self, exchange: _Exchange, kind: str) -> None:
+        family = exchange.operation.family
+        match kind, family:
             case "missing", "fal":
-                await call.answer(as_json({"status": "NOT_FOUND"}, 404))
+                await exchange.answer(json_reply({"status": "NOT_FOUND"}, 404))
             case "missing", _:
-                await call.answer(problem(deed.family, 404, "The requested resource could not be found."))
+                await exchange.answer(error_reply(family, 404, "The requested resource could not be found."))
             case "twice", _:
-                await self._inner(call, ())
-                await self._app(call.scope, call.receive, call.send)
+                await self._call_app(exchange, ())
+                await self._app(exchange.scope, exchange.receive, exchange.send)
             case _, "fal":
-                await call.answer(as_json({"status": "CANCELLATION_REQUESTED"}, 202))
+                await exchange.answer(json_reply({"status": "CANCELLATION_REQUESTED"}, 202))
             case _:
                 # Replicate answers a cancel with the prediction as it is at that moment.
-                path = call.scope["path"].removesuffix("/cancel")
-                asking = {**call.scope, "method": "GET", "path": path, "raw_path": path.encode()}
-                await self._app(asking, call.receive, call.send)
+                path = exchange.scope["path"].removesuffix("/cancel")
+                asking = {**exchange.scope, "method": "GET", "path": path, "raw_path": path.encode()}
+                await self._app(asking, exchange.receive, exchange.send)
 
-    async def _inner(self, call: _Call, later: tuple[Rule, ...]) -> Reply:
-        """The app's own reply; the faults for later stick to the prediction that it tells of."""
-        reply = await _captured(self._app, call)
-        if later and reply.status // 100 == 2 and (id_ := id_told(call.deed, dict(reply.headers), reply.body)):  # noqa: PLR2004 - any success
-            for rule in later:
-                fault = replace(rule.fault, on=tuple(what for what in rule.fault.on if what is not What.SUBMIT))
-                self._faults.stick(replace(rule, fault=fault, prediction=id_))
+    async def _call_app(self, exchange: _Exchange, later: tuple[Rule, ...]) -> HttpReply:
+        """The app's own reply; the faults for later are bound to the prediction in it."""
+        reply = await _reply_of(self._app, exchange)
+        id_ = prediction_in_reply(exchange.operation, reply.headers, reply.body) if reply.is_success else ""
+        for rule in later if id_ else ():
+            on = tuple(action for action in rule.fault.on if action is not Action.SUBMIT)
+            self._faults.append(replace(rule, fault=replace(rule.fault, on=on), prediction=id_))
         return reply
 
-    def _rewritten(self, deed: Deed, reply: Reply, rewriters: Iterable[Rule]) -> Reply:
+    def _rewrite(self, operation: Operation, reply: HttpReply, rules: Iterable[Rule]) -> HttpReply:
         """The reply after the first rule that has something to change in it and is not used up."""
-        for rule in rewriters:
-            if rule.fault.name == "F23":
-                if self._faults.marked(rule, deed.prediction):
-                    return with_fresh_urls(reply)
+        for rule in rules:
+            is_marked = self._faults.is_marked(rule, operation.prediction)
+            if rule.fault.name == "output-gone":
+                if is_marked:
+                    return refresh_urls(reply)
                 continue
-            seen = self._faults.marked(rule, deed.prediction)
-            changed = reworded(rule.fault, deed, reply, seen=seen)
-            if rule.fault.name == "F18" and _turns(rule, deed, reply):
-                self._faults.mark(rule, deed.prediction)
-            if changed is not None and self._spend(rule, deed):
+            changed = rewrite_reply(rule.fault, operation, reply, was_shown=is_marked)
+            if rule.fault.name == "status-goes-back" and has_awaited_status(rule.fault, operation, reply):
+                self._faults.mark(rule, operation.prediction)
+            if changed is not None and self._faults.spend(rule, operation):
                 return changed
         return reply
 
 
-def _deed(scope: Scope) -> Deed | None:
-    if scope["type"] != "http":
-        return None
-    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
-    return deed_of(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), host)
-
-
-def _header(scope: Scope) -> str:
-    if scope["type"] != "http":
-        return ""
-    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == HEADER)
-
-
-def _concerns_later(rule: Rule) -> bool:
-    return rule.fault.kind != "fate" and any(what is not What.SUBMIT for what in rule.fault.on)
+def _is_for_later(rule: Rule) -> bool:
+    return rule.fault.actor != "outcome" and any(action is not Action.SUBMIT for action in rule.fault.on)
 
 
 def _reaches_the_app(fault: Fault) -> bool:
-    """Whether the app is asked although a fault takes the answer into its own hands."""
-    return fault.accepted and (fault.kind != "refuse" or fault.name == "F10")
+    """Whether the app is called although a fault answers in its place."""
+    return fault.is_accepted and (fault.actor != "refusal" or fault.name == "server-error")
 
 
-def _rewrites(rule: Rule, deed: Deed) -> bool:
-    """Whether a rule changes the app's answer to a deed; F23 does where output URLs are told, not where read."""
-    mends = rule.fault.name == "F23" and deed.what is not What.OUTPUT
-    return rule.fault.kind == "reword" or mends
+def _is_rewrite(rule: Rule, operation: Operation) -> bool:
+    """Whether a rule changes the app's answer; `output-gone` does where output URLs are shown, not where read."""
+    is_refresh = rule.fault.name == "output-gone" and operation.action is not Action.OUTPUT
+    return rule.fault.actor == "rewrite" or is_refresh
 
 
-def _turns(rule: Rule, deed: Deed, reply: Reply) -> bool:
-    return is_final(deed, reply) if rule.fault.said("after") == "final" else is_running(deed, reply)
+def _needs_connection(name: str) -> HttpReply:
+    return json_reply({"detail": f"{name} needs a real connection: serve the sandbox over a socket."}, 501)
 
 
-def _no_connection(name: str) -> Reply:
-    return as_json({"detail": f"{name} needs a real connection: serve the sandbox over a socket."}, 501)
-
-
-def fate_from(faults: Iterable[Fault]) -> Fate:
-    """What several faults together make of a prediction; where two disagree, the later one has its way."""
-    fate = Fate()
+def combine_outcomes(faults: Iterable[Fault]) -> ForcedOutcome:
+    """What several faults together make of a prediction; where two disagree, the later one decides."""
+    outcome = ForcedOutcome()
     for fault in faults:
         match fault.name, fault.parameters.get("kind"):
-            case "F19", _:
-                fate = replace(fate, run_seconds=_NEVER_SECONDS)
-            case "F33", _:
-                fate = replace(fate, run_seconds=float(fault.number("seconds")))
-            case "F20", kind:
-                fate = replace(fate, ends="aborted" if kind == "abort" else "canceled")
-            case "F26", kind:
-                fate = replace(fate, webhook=kind or "")
+            case "never-ends", _:
+                outcome = replace(outcome, run_seconds=_NEVER_SECONDS)
+            case "slow-run", _:
+                outcome = replace(outcome, run_seconds=float(fault.integer("seconds")))
+            case "provider-cancels", kind:
+                outcome = replace(outcome, ends="aborted" if kind == "abort" else "canceled")
+            case "odd-webhook", kind:
+                outcome = replace(outcome, webhook=kind or "")
             case _, kind:
-                fate = replace(fate, failure=_FLAGGED if kind == "policy" else _UNUSABLE)
-    return fate
+                outcome = replace(outcome, failure=_FLAGGED if kind == "policy" else _UNUSABLE)
+    return outcome
 
 
 async def _read_ahead(receive: Receive) -> tuple[bytes, Receive]:
@@ -292,26 +279,25 @@ async def _read_ahead(receive: Receive) -> tuple[bytes, Receive]:
             break
     waiting = iter(messages)
 
-    async def again() -> Message:
+    async def receive_again() -> Message:
         return next(waiting, None) or await receive()
 
-    return b"".join(one.get("body", b"") for one in messages), again
+    return b"".join(one.get("body", b"") for one in messages), receive_again
 
 
-async def _captured(app: ASGIApp, call: _Call) -> Reply:
+async def _reply_of(app: ASGIApp, exchange: _Exchange) -> HttpReply:
     """The whole answer that the app would send."""
     status, headers, body = 500, dict[str, str](), bytearray()
 
-    async def kept(message: Message) -> None:
+    async def collect(message: Message) -> None:
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
-            headers.update(
-                {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in message["headers"]}
-            )
+            for name, value in message["headers"]:
+                headers[name.decode("latin-1").lower()] = value.decode("latin-1")
         else:
             body.extend(message.get("body", b""))
 
-    await app(call.scope, call.receive, kept)
+    await app(exchange.scope, exchange.receive, collect)
     headers.pop("content-length", None)
-    return Reply(status, headers, bytes(body))
+    return HttpReply(status, headers, bytes(body))

@@ -1,131 +1,126 @@
-"""A film without a model: panels, camera moves, the prompt as caption, and quiet tones."""
+"""A film without a model: the given pictures one after the other with straight cuts, the prompt as caption, a tone."""
 
+import colorsys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from rotoscope_sandbox.film.caption import Overlay, caption, label, pages_of, title
-from rotoscope_sandbox.film.panels import Panel
-from rotoscope_sandbox.film.progress import Progress
-from rotoscope_sandbox.film.reel import SAMPLE_RATE, Reel, Sound
-from rotoscope_sandbox.film.stage import Drift, Show, Slides
-from rotoscope_sandbox.film.tones import tones
+from rotoscope_sandbox.film.caption import draw_caption, draw_label
+from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
+from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound, VideoWriter
 from rotoscope_sandbox.vision.pixels import Frame
 
-__all__ = ["RATE", "Plan", "make"]
+__all__ = ["FRAME_RATE", "AnimaticPlan", "StoryboardPanel", "write_animatic"]
 
-RATE = 24
+FRAME_RATE = 24
 """Frames a second."""
 
-_PANEL_SECONDS = 0.75
-_PAGE_SECONDS = 1.7
-_TURN_SECONDS = 0.2
 _CRF = 20
-_UNDER = 0.35
-"""How loud the tones are below a sound that was handed in."""
+"""x264's quality: between 18 (looks like the source) and 23 (ordinary)."""
+
+_TONE_HERTZ = 220
+_TONE_LEVEL = 0.05
+"""Amplitude of the tone, of 1: heard, but never loud."""
+
+_BAR_SHARE = 0.012
+"""Height of the bar that shows the time, as a share of the film's height."""
+
+_HUES = 360
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StoryboardPanel:
+    """A picture to be shown, and the name that is written on it."""
+
+    picture: Frame
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnimaticPlan:
     """What is to be made.
 
     Attributes:
-        prompt: the words to show.
-        panels: the pictures; without any, the words stand alone before moving colours.
-        size: width and height in pixels.
-        seconds: how long it lasts.
-        seed: draws moves, colours and tones.
-        settled: the first panel begins, and the last one ends, with its whole picture in view.
-        sound: whether it is heard.
-        heard: a sound that was handed in and is laid over the tones.
+        prompt: the text to show.
+        panels: the pictures, each shown for the same time; without any, the text stands alone on a plain ground.
+        size: width and height in pixels; both even.
+        seconds: length of the film.
+        seed: draws the colours of the ground and of the bar, so that another seed gives another film.
+        sound: whether there is a sound track.
+        reference_sound: a sound that takes the place of the tone, from the start for as long as it lasts.
     """
 
     prompt: str
-    panels: Sequence[Panel]
+    panels: Sequence[StoryboardPanel]
     size: tuple[int, int]
     seconds: int
     seed: int
-    settled: bool = False
     sound: bool = True
-    heard: Sound | None = None
+    reference_sound: StereoSound | None = None
 
     @property
     def frames(self) -> int:
-        """How many frames that takes."""
-        return self.seconds * RATE
+        """How many frames the film has."""
+        return self.seconds * FRAME_RATE
 
 
-def make(plan: Plan, place: Path, progress: Progress) -> None:
-    """Writes the film; one step of progress a frame."""
-    show, names = _show(plan)
-    words = _Words(plan, names)
-    with Reel(place, plan.size, Fraction(RATE), crf=_CRF, sound=plan.sound) as reel:
-        sound = _sound(plan) if plan.sound else None
-        each = SAMPLE_RATE // RATE
-        for number in range(plan.frames):
-            frame = show.frame(number)
-            words.write(frame, number, show.on_stage(number))
-            reel.show(frame)
+def write_animatic(plan: AnimaticPlan, path: Path, progress: TqdmProgress) -> None:
+    """Write the film as MP4; one step of progress a frame. Raises `Stopped` when the task is cancelled."""
+    sound = _sound(plan) if plan.sound else None
+    samples = SAMPLE_RATE // FRAME_RATE
+    with VideoWriter(path, plan.size, Fraction(FRAME_RATE), crf=_CRF, sound=plan.sound) as writer:
+        for number, frame in enumerate(_frames(plan)):
+            writer.write_frame(frame)
             if sound is not None:
-                reel.play(sound[:, number * each : (number + 1) * each])
-            progress.step()
+                writer.write_sound(sound[:, number * samples : (number + 1) * samples])
+            progress.advance()
     progress.finish()
 
 
-def _show(plan: Plan) -> tuple[Show, list[str]]:
-    """The moving pictures, and what each panel is called."""
+def _frames(plan: AnimaticPlan) -> Iterator[Frame]:
+    """Every frame in order; only one panel is held at the film's size, because a frame of 4k takes 25 MB."""
+    width, height = plan.size
+    bar, colour = max(2, round(height * _BAR_SHARE)), _seed_colour(plan.seed, 0.9)
+    count, shown, still = max(1, len(plan.panels)), -1, np.zeros((height, width, 3), np.uint8)
+    for number in range(plan.frames):
+        panel = number * count // plan.frames
+        if panel != shown:
+            shown, still = panel, _draw_panel(plan, panel)
+        frame = still.copy()
+        frame[-bar:, : width * (number + 1) // plan.frames] = colour
+        yield frame
+
+
+def _draw_panel(plan: AnimaticPlan, number: int) -> Frame:
+    """One panel at the film's size, whole and with bars where the shapes differ, with label and caption."""
     if not plan.panels:
-        return Drift(plan.size, RATE, plan.seed), [""]
-    panels = _evenly(plan.panels, max(1, int(plan.seconds / _PANEL_SECONDS)))
-    pictures: list[Frame] = [panel.picture for panel in panels]
-    slides = Slides(pictures, plan.size, plan.frames, RATE, plan.seed, settled=plan.settled)
-    return slides, [panel.name for panel in panels]
+        still = np.full((plan.size[1], plan.size[0], 3), _seed_colour(plan.seed, 0.35), np.uint8)
+        draw_label(still, "animatic")
+        draw_caption(still, plan.prompt, centred=True)
+        return still
+    panel = plan.panels[number]
+    still = np.array(ImageOps.pad(Image.fromarray(panel.picture), plan.size), np.uint8)
+    draw_label(still, f"animatic · {panel.name}")
+    draw_caption(still, plan.prompt)
+    return still
 
 
-def _evenly(panels: Sequence[Panel], most: int) -> list[Panel]:
-    """At most that many panels, picked evenly, with the first and the last one."""
-    if len(panels) <= most:
-        return list(panels)
-    return [panels[int(place)] for place in np.linspace(0, len(panels) - 1, most).round()]
+def _seed_colour(seed: int, brightness: float) -> tuple[int, ...]:
+    """A colour (RGB, 0 to 255) whose hue comes from the seed; neighbouring seeds are 137 degrees apart."""
+    hue = seed * 137 % _HUES / _HUES
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, brightness))
 
 
-class _Words:
-    """The prompt, page by page, and the label; each is drawn once and laid over many frames."""
-
-    def __init__(self, plan: Plan, names: Sequence[str]) -> None:
-        drawn = caption if plan.panels else title
-        most = max(1, int(plan.seconds / _PAGE_SECONDS))
-        pages = pages_of(plan.prompt, plan.size, most, large=not plan.panels)
-        self._pages = [drawn(lines, plan.size) for lines in pages]
-        self._length = plan.frames / max(1, len(pages))
-        self._labels = [label(" · ".join(_filled("animatic", name)), plan.size) for name in names]
-
-    def write(self, frame: Frame, number: int, panel: int) -> None:
-        self._labels[panel].over(frame)
-        if self._pages:
-            page, strength = self._page(number)
-            page.over(frame, strength)
-
-    def _page(self, number: int) -> tuple[Overlay, float]:
-        """The page of a frame; where pages turn, one fades out and the next one in."""
-        place = min(int(number / self._length), len(self._pages) - 1)
-        start, end = place * self._length, (place + 1) * self._length
-        since = number - start if place else np.inf
-        until = end - number if place < len(self._pages) - 1 else np.inf
-        return self._pages[place], float(min(1.0, (min(since, until) + 0.5) / (_TURN_SECONDS * RATE)))
-
-
-def _filled(*words: str) -> Iterator[str]:
-    return (word for word in words if word)
-
-
-def _sound(plan: Plan) -> Sound:
-    sound = tones(plan.seconds, plan.seed)
-    if plan.heard is None:
-        return sound
-    length = min(sound.shape[1], plan.heard.shape[1])
-    sound[:, :length] = sound[:, :length] * np.float32(_UNDER) + plan.heard[:, :length]
-    return np.asarray(np.clip(sound, -1, 1), np.float32)
+def _sound(plan: AnimaticPlan) -> StereoSound:
+    """The sound of the whole film: a tone, or the reference sound while it lasts."""
+    moments = np.arange(plan.seconds * SAMPLE_RATE) / SAMPLE_RATE
+    tone = np.sin(2 * np.pi * _TONE_HERTZ * moments) * _TONE_LEVEL
+    sound = np.stack([tone, tone]).astype(np.float32)
+    if plan.reference_sound is not None:
+        length = min(sound.shape[1], plan.reference_sound.shape[1])
+        sound[:, :length] = plan.reference_sound[:, :length]
+    return sound

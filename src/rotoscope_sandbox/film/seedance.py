@@ -1,4 +1,4 @@
-"""Seedance on Replicate: its inputs, its frame sizes and its words, around an animatic.
+"""Seedance on Replicate: its inputs, frame sizes, log lines and metrics, around an animatic.
 
 The sizes of 480p and 720p are the provider's. Of 1080p and 4k only 16:9 is sure; the others are ours: 720p scaled by
 1.5 and by 3, with even sides.
@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from rotoscope_sandbox.film.animatic import RATE, Plan, make
-from rotoscope_sandbox.film.clips import Clip, Track, clip_of, sound_of, stills_of, track_of
-from rotoscope_sandbox.film.panels import Panel, split
-from rotoscope_sandbox.film.progress import Progress
-from rotoscope_sandbox.film.reel import SAMPLE_RATE, Sound
-from rotoscope_sandbox.models import Field, Problem, Task, UnusableInput
-from rotoscope_sandbox.vision.pictures import decoded
-from rotoscope_sandbox.vision.pixels import fit
+from rotoscope_sandbox.film.animatic import FRAME_RATE, AnimaticPlan, StoryboardPanel, write_animatic
+from rotoscope_sandbox.film.input_media import InputVideo, open_sound, open_video, read_sound, sample_frames
+from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
+from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
+from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
+from rotoscope_sandbox.vision.pictures import decode_picture
 
-__all__ = ["FIELDS", "SIZES", "generate", "unfit"]
+__all__ = ["MODEL", "SIZES", "generate_video"]
 
 _ASPECTS = ("16:9", "4:3", "1:1", "3:4", "9:16", "21:9")
 
@@ -38,17 +36,18 @@ SIZES: Mapping[str, Mapping[str, tuple[int, int]]] = {
 """Width and height in pixels for every resolution and aspect ratio."""
 
 _ADAPTIVE = "adaptive"
-_USUAL = "16:9"
-_PANEL_SHARE = 1.5
-"""Panels are kept no larger than this share of the film's longer side: a camera comes no closer."""
-
-_CHOSEN_SECONDS = 5
+_DEFAULT_ASPECT = "16:9"
+_DEFAULT_SECONDS = 5
 _SECONDS = range(4, 16)
 _AUTO = -1
+"""The duration that leaves the choice to the model."""
+
 _MOST_REFERENCE_SECONDS = 15.5
 """The provider takes 15 s of references in all; files may be a few frames longer."""
 
 _STILLS = 3
+"""Frames of each reference video that become panels."""
+
 _TOKEN_PIXELS = 1024
 _MEGABYTE = 1024 * 1024
 _CONFIDENCE = 0.1
@@ -57,137 +56,134 @@ _NOTICE = (
     "set a provider key for a generated film."
 )
 
-FIELDS: Mapping[str, Field] = {
-    "prompt": Field("string", required=True, most=4000),
-    "image": Field("string"),
-    "last_frame_image": Field("string"),
-    "reference_images": Field("list", most=9, items="string"),
-    "reference_videos": Field("list", most=3, items="string"),
-    "reference_audios": Field("list", most=3, items="string"),
-    "duration": Field("integer", least=_AUTO, most=max(_SECONDS)),
-    "resolution": Field("string", options=tuple(SIZES)),
-    "aspect_ratio": Field("string", options=(*_ASPECTS, _ADAPTIVE)),
-    "generate_audio": Field("boolean"),
-    "seed": Field("integer"),
-}
-"""What the model takes."""
 
-
-def unfit(given: Mapping[str, Any]) -> Problem | None:
+def _find_problem(given: Mapping[str, Any]) -> InputProblem | None:
     """What no single field shows."""
     if given.get("last_frame_image") and not given.get("image"):
-        return Problem("last_frame_image", "last_frame_image needs image", "value_error")
+        return InputProblem("last_frame_image", "last_frame_image needs image", "value_error")
     if given.get("reference_images") and given.get("image"):
-        return Problem("reference_images", "reference_images cannot be used together with image", "value_error")
-    seen = any(given.get(name) for name in ("image", "reference_images", "reference_videos"))
-    if given.get("reference_audios") and not seen:
-        return Problem("reference_audios", "reference_audios needs an image or a video", "value_error")
+        return InputProblem("reference_images", "reference_images cannot be used together with image", "value_error")
+    has_pictures = any(given.get(name) for name in ("image", "reference_images", "reference_videos"))
+    if given.get("reference_audios") and not has_pictures:
+        return InputProblem("reference_audios", "reference_audios needs an image or a video", "value_error")
     duration = given.get("duration")
     if duration is not None and duration != _AUTO and duration not in _SECONDS:
-        return Problem("duration", f"duration is {_AUTO} or {_SECONDS[0]} to {_SECONDS[-1]} seconds", "value_error")
+        return InputProblem(
+            "duration", f"duration is {_AUTO} or {_SECONDS[0]} to {_SECONDS[-1]} seconds", "value_error"
+        )
     return None
 
 
-def generate(task: Task) -> str:
-    """Makes the animatic and tells of it as the model does."""
-    begun = time.perf_counter()
+def generate_video(task: EngineTask) -> str:
+    """Make the animatic, with the log lines and metrics of the real model; the reference of the kept MP4.
+
+    Raises `UnusableInput` when an input file cannot be used, `Stopped` when the task is cancelled.
+    """
+    start = time.perf_counter()
     given = {name: value for name, value in task.input.items() if value not in (None, "")}
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
-    # Without a seed, the same request still gives the same film: who asks again must not find another one.
+    # Without a seed, the same request still gives the same film: a repeated request must not find another one.
     seed = given.get("seed", int(digest[:7], 16))
     task.log(f"Using seed: {seed}")
     resolution = given.get("resolution", "720p")
-    plan = _planned(task, given, resolution, abs(seed))
+    plan = _plan_film(task, given, resolution, abs(seed))
     task.log(f"Generating video... (request ID: cgt-{digest[:14]}-{digest[14:19]})")
-    made = task.scratch / "film.mp4"
-    make(plan, made, Progress(task, plan.frames))
-    task.log(f"Generated video in {time.perf_counter() - begun:.1f}sec")
-    size = made.stat().st_size
+    path = task.scratch / "film.mp4"
+    write_animatic(plan, path, TqdmProgress(task, plan.frames))
+    task.log(f"Generated video in {time.perf_counter() - start:.1f}sec")
+    size = path.stat().st_size
     task.log(f"Downloading {size} bytes")
     task.log(f"Downloaded {size / _MEGABYTE:.2f}MB in 0.00sec")
     task.report(_metrics(plan, resolution, with_video=bool(given.get("reference_videos"))))
-    return task.keep("output.mp4", made)
+    return task.keep("output.mp4", path)
 
 
-def _metrics(plan: Plan, resolution: str, *, with_video: bool) -> dict[str, Any]:
-    """The model's own metrics, and the sandbox's words, which a bare URL has no place for."""
+def _metrics(plan: AnimaticPlan, resolution: str, *, with_video: bool) -> dict[str, Any]:
+    """The model's own metrics, and how the film was made, because an output that is a bare URL has no place for it."""
     width, height = plan.size
     shown = f"{len(plan.panels)} panels" if len(plan.panels) > 1 else "one panel" if plan.panels else "a title card"
     return {
         "model_variant": "video_in" if with_video else "non_video_in",
         "resolution_target": resolution,
-        "token_output_count": width * height * (RATE * plan.seconds + 1) // _TOKEN_PIXELS,
+        "token_output_count": width * height * (FRAME_RATE * plan.seconds + 1) // _TOKEN_PIXELS,
         "video_output_duration_seconds": plan.seconds,
         "sandbox": {"method": f"animatic of {shown}", "confidence": _CONFIDENCE, "notice": _NOTICE},
     }
 
 
-def _planned(task: Task, given: Mapping[str, Any], resolution: str, seed: int) -> Plan:
-    clips = [clip_of(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
-    _bounded("reference_videos", [clip.seconds for clip in clips])
-    size = _size(task, given, clips, SIZES[resolution])
-    side = round(_PANEL_SHARE * max(size))
-    panels = [Panel(fit(panel.picture, side)[0], panel.name) for panel in _panels(task, given, clips)]
-    duration = given.get("duration", _CHOSEN_SECONDS)
-    seconds = _CHOSEN_SECONDS if duration == _AUTO else duration
-    audible = given.get("generate_audio", True)
-    return Plan(
+def _plan_film(task: EngineTask, given: Mapping[str, Any], resolution: str, seed: int) -> AnimaticPlan:
+    videos = [open_video(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
+    _check_total_length("reference_videos", [video.seconds for video in videos])
+    panels = list(_panels(task, given, videos))
+    duration = given.get("duration", _DEFAULT_SECONDS)
+    seconds = _DEFAULT_SECONDS if duration == _AUTO else duration
+    sound = given.get("generate_audio", True)
+    return AnimaticPlan(
         prompt=given.get("prompt", ""),
         panels=panels,
-        size=size,
+        size=_film_size(given.get("aspect_ratio", _DEFAULT_ASPECT), panels, SIZES[resolution]),
         seconds=seconds,
         seed=seed,
-        settled="image" in given,
-        sound=audible,
-        heard=_heard(task, given, seconds) if audible else None,
+        sound=sound,
+        reference_sound=_read_reference_sound(task, given, seconds) if sound else None,
     )
 
 
-def _bounded(field_name: str, lengths: Sequence[float]) -> None:
-    if sum(lengths) > _MOST_REFERENCE_SECONDS:
+def _check_total_length(field_name: str, seconds: Sequence[float]) -> None:
+    if sum(seconds) > _MOST_REFERENCE_SECONDS:
         raise UnusableInput(field_name, "All references together last longer than 15 seconds.")
 
 
-def _panels(task: Task, given: Mapping[str, Any], clips: Sequence[Clip]) -> Iterator[Panel]:
-    for name, words in (("image", "First frame"), ("last_frame_image", "Last frame")):
-        if name in given:
-            yield Panel(decoded(task.read(name, given[name]), name), words)
+def _panels(task: EngineTask, given: Mapping[str, Any], videos: Sequence[InputVideo]) -> Iterator[StoryboardPanel]:
+    for field_name, label in (("image", "First frame"), ("last_frame_image", "Last frame")):
+        if field_name in given:
+            yield StoryboardPanel(decode_picture(task.read(field_name, given[field_name]), field_name), label)
     for number, reference in enumerate(given.get("reference_images", []), 1):
-        picture = decoded(task.read("reference_images", reference), "reference_images")
-        yield from split(picture, f"Image {number}")
-    for number, clip in enumerate(clips, 1):
-        yield from (Panel(still, f"Video {number}") for still in stills_of(clip, _STILLS))
+        picture = decode_picture(task.read("reference_images", reference), "reference_images")
+        yield StoryboardPanel(picture, f"Image {number}")
+    for number, video in enumerate(videos, 1):
+        yield from (StoryboardPanel(still, f"Video {number}") for still in sample_frames(video, _STILLS))
 
 
-def _first_shape(task: Task, given: Mapping[str, Any], clips: Sequence[Clip]) -> tuple[int, int] | None:
-    """Width and height of the first picture or video that was handed in."""
-    references = given.get("reference_images", [])
-    for name, reference in (("image", given.get("image")), ("reference_images", next(iter(references), None))):
-        if reference is not None:
-            height, width = decoded(task.read(name, reference), name).shape[:2]
-            return width, height
-    return (clips[0].width, clips[0].height) if clips else None
-
-
-def _size(
-    task: Task, given: Mapping[str, Any], clips: Sequence[Clip], sizes: Mapping[str, tuple[int, int]]
-) -> tuple[int, int]:
-    """Width and height: as asked, or of the shape that is nearest to the first picture or video."""
-    aspect = given.get("aspect_ratio", _USUAL)
+def _film_size(aspect: str, panels: Sequence[StoryboardPanel], sizes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Width and height: of the requested aspect ratio, or of the one that is nearest to the first picture or video."""
     if aspect != _ADAPTIVE:
         return sizes[aspect]
-    shape = _first_shape(task, given, clips)
-    if shape is None:
-        return sizes[_USUAL]
-    wanted = math.log(shape[0] / shape[1])
-    return min(sizes.values(), key=lambda size: abs(math.log(size[0] / size[1]) - wanted))
+    if not panels:
+        return sizes[_DEFAULT_ASPECT]
+    height, width = panels[0].picture.shape[:2]
+    # Ratios differ by factors: 2:1 is as far from 1:1 as 1:2 is.
+    return min(sizes.values(), key=lambda size: abs(math.log(size[0] / size[1]) - math.log(width / height)))
 
 
-def _heard(task: Task, given: Mapping[str, Any], seconds: int) -> Sound | None:
-    """The sounds that were handed in, one after the other, as long as the film."""
-    tracks: list[Track] = [track_of(task, "reference_audios", one) for one in given.get("reference_audios", [])]
-    _bounded("reference_audios", [track.seconds for track in tracks])
-    if not tracks:
+def _read_reference_sound(task: EngineTask, given: Mapping[str, Any], seconds: int) -> StereoSound | None:
+    """The given sounds, one after the other, at most as long as the film; None where there are none."""
+    sounds = [open_sound(task, "reference_audios", one) for one in given.get("reference_audios", [])]
+    _check_total_length("reference_audios", [sound.seconds for sound in sounds])
+    if not sounds:
         return None
-    pieces = [piece for track in tracks for piece in sound_of(track, seconds)]
+    pieces = [piece for sound in sounds for piece in read_sound(sound, seconds)]
     return np.concatenate([np.zeros((2, 0), np.float32), *pieces], axis=1)[:, : seconds * SAMPLE_RATE]
+
+
+MODEL = Model(
+    "replicate",
+    "bytedance/seedance-2.0",
+    {
+        "prompt": Field("string", required=True, most=4000),
+        "image": Field("string"),
+        "last_frame_image": Field("string"),
+        "reference_images": Field("list", most=9, items="string"),
+        "reference_videos": Field("list", most=3, items="string"),
+        "reference_audios": Field("list", most=3, items="string"),
+        "duration": Field("integer", least=_AUTO, most=max(_SECONDS)),
+        "resolution": Field("string", options=tuple(SIZES)),
+        "aspect_ratio": Field("string", options=(*_ASPECTS, _ADAPTIVE)),
+        "generate_audio": Field("boolean"),
+        "seed": Field("integer"),
+    },
+    generate_video,
+    check=_find_problem,
+    run_seconds=0.0,
+)
+"""Seedance 2.0 as Replicate offers it."""

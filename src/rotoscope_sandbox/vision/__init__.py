@@ -1,6 +1,6 @@
 """The vision engine: masks and descriptions computed with OpenCV, without any weights.
 
-It understands no words. Boxes and points are answered by GrabCut, words by the most salient region,
+It does not understand text. Boxes and points are answered by GrabCut, instructions by the most salient region,
 descriptions by regions that are named after colour, place and size. Every result says how it was made.
 """
 

@@ -1,7 +1,7 @@
-"""A picture in words that are true without recognising anything: areas, their colour, size and place.
+"""A description that is true without recognising anything: areas, their colour, size and place.
 
 The text has the format of the Sa2VA models: `<p>  phrase  </p>   [SEG]`, and the i-th `[SEG]` belongs to the i-th
-mask. A noun other than "area" is never said: nothing here knows what it looks at.
+mask. The only noun is "area", because nothing is recognised.
 """
 
 from dataclasses import dataclass
@@ -9,77 +9,86 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.vision.outline import resized, sharpened
-from rotoscope_sandbox.vision.pixels import Frame, Mask, fit, largest
-from rotoscope_sandbox.vision.tree import Tree, grow
+from rotoscope_sandbox.vision.grabcut import resize_mask, upsample_mask
+from rotoscope_sandbox.vision.pixels import Frame, Mask, largest_components, shrink_to_side
+from rotoscope_sandbox.vision.region_merge import RegionTree, build_region_tree
 
-__all__ = ["Area", "describe", "text_of"]
+__all__ = ["ImageArea", "describe_areas", "sa2va_text"]
 
 _SIDE = 320
+"""Longer side in pixels at which areas are found."""
+
 _AREAS = 18
+"""Areas that a picture is divided into, of which the largest are described."""
+
 _LEAST, _MOST = 3, 6
-_WORTH_SAYING = 0.03
-_SAME = 0.75
-"""Two halves of one plain colour merge at a cost of 0.5 times the root of their size."""
+_SMALLEST_SHARE = 0.03
+"""Share of the picture from which an area is described."""
+
+_VISIBLE_COST = 0.75
+"""Merge cost, per root of the picture's pixels, from which two areas look different. Two halves of one plain colour
+merge at 0.5.
+"""
 
 _END = "<|im_end|>"
 
 
 @dataclass(frozen=True, slots=True)
-class Area:
+class ImageArea:
     """One area of a picture: its mask at the picture's size and the phrase that says which one it is."""
 
     mask: Mask
     phrase: str
 
 
-def describe(frame: Frame) -> list[Area]:
+def describe_areas(frame: Frame) -> list[ImageArea]:
     """Three to six areas, largest first (fewer in a plain picture); together they need not cover the picture."""
-    small, _ = fit(frame, _SIDE)
-    tree = grow(small)
+    small, _ = shrink_to_side(frame, _SIDE)
+    tree = build_region_tree(small)
     areas = []
-    for node in _chosen(tree):
-        mask = _full(tree.mask(node), small, frame)
-        areas.append(Area(mask, _phrase(mask, tree.colours[node])))
+    for node in _largest_nodes(tree):
+        mask = _full_size_mask(tree.mask(node), small, frame)
+        areas.append(ImageArea(mask, _area_phrase(mask, tree.colours[node])))
     return areas
 
 
-def _full(mask: Mask, small: Frame, frame: Frame) -> Mask:
-    full = largest(sharpened(mask, small, frame))
-    return full if full.any() else resized(mask, frame.shape)
+def _full_size_mask(mask: Mask, small: Frame, frame: Frame) -> Mask:
+    """The mask at the picture's size without specks; never empty."""
+    full = largest_components(upsample_mask(mask, small, frame))
+    return full if full.any() else resize_mask(mask, frame.shape)
 
 
-def text_of(areas: list[Area]) -> str:
+def sa2va_text(areas: list[ImageArea]) -> str:
     """The areas as one Sa2VA answer."""
     marked = [f"<p>  {area.phrase}  </p>   [SEG] " for area in areas]
     listed = " , ".join(marked[:-1])
     return f"{listed} and  {marked[-1]}.{_END}" if listed else f"{marked[-1]}.{_END}"
 
 
-def _chosen(tree: Tree) -> list[int]:
-    """The largest nodes of a cut of 18, or of fewer where what would be told apart looks the same."""
+def _largest_nodes(tree: RegionTree) -> list[int]:
+    """The largest of 18 nodes, or of fewer where some of them would look the same."""
     total = sum(tree.sizes[: tree.leaves])
-    visible = sum(cost > _SAME * total**0.5 for cost in tree.costs[tree.leaves :])
-    largest_first = sorted(tree.cut(min(_AREAS, visible + 1)), key=lambda node: (-tree.sizes[node], node))
-    worth = [node for node in largest_first if tree.sizes[node] >= _WORTH_SAYING * total]
-    return worth[:_MOST] if len(worth) >= _LEAST else largest_first[:_LEAST]
+    visible = sum(cost > _VISIBLE_COST * total**0.5 for cost in tree.costs[tree.leaves :])
+    largest_first = sorted(tree.nodes_at(min(_AREAS, visible + 1)), key=lambda node: (-tree.sizes[node], node))
+    large = [node for node in largest_first if tree.sizes[node] >= _SMALLEST_SHARE * total]
+    return large[:_MOST] if len(large) >= _LEAST else largest_first[:_LEAST]
 
 
-def _phrase(mask: Mask, colour: NDArray[np.float64]) -> str:
+def _area_phrase(mask: Mask, colour: NDArray[np.float64]) -> str:
     share = float(mask.mean())
     percent = max(1, round(share * 100))
-    size = _size(share)
-    return f"{size} {_colour(colour)} area {_place(mask)} ({percent}% of the image)"
+    size = _size_phrase(share)
+    return f"{size} {_colour_name(colour)} area {_place_phrase(mask)} ({percent}% of the image)"
 
 
-def _size(share: float) -> str:
+def _size_phrase(share: float) -> str:
     for least, word in ((0.2, "a large"), (0.07, "a medium-sized")):
         if share >= least:
             return word
     return "a small"
 
 
-def _place(mask: Mask) -> str:
+def _place_phrase(mask: Mask) -> str:
     rows, columns = np.nonzero(mask)
     down, across = rows.mean() / mask.shape[0], columns.mean() / mask.shape[1]
     vertical = "top" if down < 1 / 3 else "bottom" if down > 2 / 3 else "middle"
@@ -105,12 +114,12 @@ _HUES = (
 _GREY_CHROMA = 9.0
 
 
-def _colour(mean: NDArray[np.float64]) -> str:
+def _colour_name(mean: NDArray[np.float64]) -> str:
     """The name of a mean Lab colour."""
     lightness, green_red, blue_yellow = (float(value) for value in mean)
     chroma = float(np.hypot(green_red, blue_yellow))
     if chroma < _GREY_CHROMA:
-        return _grey(lightness)
+        return _grey_name(lightness)
     degrees = float(np.degrees(np.arctan2(blue_yellow, green_red))) % 360
     hue = next(name for end, name in _HUES if degrees < end)
     if hue in ("orange", "yellow") and (lightness < 55 or chroma < 35):  # noqa: PLR2004 - what eyes call brown
@@ -122,7 +131,7 @@ def _colour(mean: NDArray[np.float64]) -> str:
     return f"light {hue}" if lightness > 75 and hue != "beige" else hue  # noqa: PLR2004 - the same scale
 
 
-def _grey(lightness: float) -> str:
+def _grey_name(lightness: float) -> str:
     for least, name in ((92.0, "white"), (70.0, "light gray"), (40.0, "gray"), (18.0, "dark gray")):
         if lightness >= least:
             return name

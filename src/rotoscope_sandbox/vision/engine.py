@@ -5,61 +5,68 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rotoscope_sandbox.models import Field, Model, Problem, Task, UnusableInput
+from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
 from rotoscope_sandbox.predictions import JsonObject
-from rotoscope_sandbox.vision.cutout import Cutout, Point, by_boxes, by_points
-from rotoscope_sandbox.vision.description import describe, text_of
-from rotoscope_sandbox.vision.pictures import Encoding, decoded, encoded, painted, shown
-from rotoscope_sandbox.vision.pixels import Box, Frame
-from rotoscope_sandbox.vision.salience import most_salient
+from rotoscope_sandbox.vision.description import describe_areas, sa2va_text
+from rotoscope_sandbox.vision.pictures import Encoding, decode_picture, encode_picture, mask_picture, paint_mask
+from rotoscope_sandbox.vision.pixels import Frame, PixelBox
+from rotoscope_sandbox.vision.segmentation import (
+    Point,
+    Segmentation,
+    most_salient_region,
+    segment_boxes,
+    segment_points,
+)
 
 __all__ = ["MODELS"]
 
-_NO_WORD = (
+_SALIENCE_NOTICE = (
     "The sandbox understood no word of the instruction and took the most salient region: "
     "give a box or points, or set a provider key."
 )
-_NO_WORD_DESCRIBED = (
+_DESCRIPTION_NOTICE = (
     "The sandbox recognises nothing and understood no word of the prompt: it names areas by colour, size and place; "
     "set a provider key for a real description."
 )
-_LOW = 0.2
+_LOW_CONFIDENCE = 0.2
 _COORDINATES = "Coordinates are [x,y] or [[x,y],...], as a string."
 
 
-def _made(cutout: Cutout, notice: str | None = None) -> JsonObject:
-    return {"method": cutout.method, "confidence": cutout.confidence, "notice": notice or cutout.notice}
+def _sandbox_note(found: Segmentation, notice: str | None = None) -> JsonObject:
+    return {"method": found.method, "confidence": found.confidence, "notice": notice or found.notice}
 
 
-def _frame(task: Task, field_name: str) -> Frame:
-    return decoded(task.read(field_name, task.input[field_name]), field_name)
+def _read_frame(task: EngineTask, field_name: str) -> Frame:
+    return decode_picture(task.read(field_name, task.input[field_name]), field_name)
 
 
-def _sa2va_4b(task: Task) -> JsonObject:
-    """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with our own speed."""
+def _sa2va_4b(task: EngineTask) -> JsonObject:
+    """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with the sandbox's speed."""
     task.log("propagate in video: 0%| | 0/1 [00:00<?, ?it/s]")
-    begun = time.perf_counter()
-    cutout = most_salient(_frame(task, "image"))
-    speed = 1 / max(time.perf_counter() - begun, 1e-6)
-    image = task.save("output.png", encoded(shown(cutout.mask), "png"))
+    start = time.perf_counter()
+    found = most_salient_region(_read_frame(task, "image"))
+    speed = 1 / max(time.perf_counter() - start, 1e-6)
+    image = task.save("output.png", encode_picture(mask_picture(found.mask), "png"))
     task.log(f"propagate in video: 100%|██████████| 1/1 [00:00<00:00, {speed:.2f}it/s]")
-    return {"img": image, "response": "Sure, [SEG].<|end|>", "sandbox": _made(cutout, _NO_WORD)}
+    return {"img": image, "response": "Sure, [SEG].<|end|>", "sandbox": _sandbox_note(found, _SALIENCE_NOTICE)}
 
 
-def _sa2va_8b(task: Task) -> JsonObject:
+def _sa2va_8b(task: EngineTask) -> JsonObject:
     """Fal's Sa2VA 8B: a description with a mask for every `[SEG]`, in order."""
     task.log("dividing the picture into areas")
-    frame = _frame(task, "image_url")
-    areas = describe(frame)
+    frame = _read_frame(task, "image_url")
+    areas = describe_areas(frame)
     masks = []
     for number, area in enumerate(areas, 1):
-        masks.append(_image(task, f"mask-{number}.png", encoded(shown(area.mask), "png"), frame, "png"))
+        masks.append(
+            _save_image(task, f"mask-{number}.png", encode_picture(mask_picture(area.mask), "png"), frame, "png")
+        )
         task.log(f"described area {number} of {len(areas)}")
-    made = {"method": "superpixel merge tree", "confidence": _LOW, "notice": _NO_WORD_DESCRIBED}
-    return {"output": text_of(areas), "masks": masks, "sandbox": made}
+    note = {"method": "superpixel merge tree", "confidence": _LOW_CONFIDENCE, "notice": _DESCRIPTION_NOTICE}
+    return {"output": sa2va_text(areas), "masks": masks, "sandbox": note}
 
 
-def _image(task: Task, name: str, content: bytes, frame: Frame, kind: Encoding) -> JsonObject:
+def _save_image(task: EngineTask, name: str, content: bytes, frame: Frame, kind: Encoding) -> JsonObject:
     return {
         "url": task.save(name, content),
         "content_type": f"image/{kind}",
@@ -70,30 +77,36 @@ def _image(task: Task, name: str, content: bytes, frame: Frame, kind: Encoding) 
     }
 
 
-def _sam2(task: Task) -> JsonObject:
+def _sam2(task: EngineTask) -> JsonObject:
     """Fal's SAM 2: points and boxes; the bare mask, or the picture with the mask painted on it."""
     given = task.input
-    frame = _frame(task, "image_url")
+    frame = _read_frame(task, "image_url")
     points = given.get("prompts") or []
     clicks: dict[bool, list[Point]] = {True: [], False: []}
     for number, point in enumerate(points):
-        clicks[point.get("label", 1) != 0].append(_point(point.get("x"), point.get("y"), frame, f"prompts.{number}"))
-    boxes = [_box(box, frame, f"box_prompts.{number}") for number, box in enumerate(given.get("box_prompts") or [])]
+        clicks[point.get("label", 1) != 0].append(
+            _read_point(point.get("x"), point.get("y"), frame, f"prompts.{number}")
+        )
+    boxes = [
+        _read_box(box, frame, f"box_prompts.{number}") for number, box in enumerate(given.get("box_prompts") or [])
+    ]
     task.log(f"segmenting with {len(points)} points and {len(boxes)} boxes")
-    cutout = by_boxes(frame, boxes, clicks[True], clicks[False]) if boxes else _clicked(frame, clicks, "prompts")
+    found = (
+        segment_boxes(frame, boxes, clicks[True], clicks[False]) if boxes else _segment_clicks(frame, clicks, "prompts")
+    )
     kind: Encoding = given.get("output_format") or "png"
-    picture = painted(frame, cutout.mask) if given.get("apply_mask") else shown(cutout.mask)
-    image = _image(task, f"image.{kind}", encoded(picture, kind), frame, kind)
-    return {"image": image, "sandbox": _made(cutout)}
+    picture = paint_mask(frame, found.mask) if given.get("apply_mask") else mask_picture(found.mask)
+    image = _save_image(task, f"image.{kind}", encode_picture(picture, kind), frame, kind)
+    return {"image": image, "sandbox": _sandbox_note(found)}
 
 
-def _clicked(frame: Frame, clicks: Mapping[bool, list[Point]], field_name: str) -> Cutout:
+def _segment_clicks(frame: Frame, clicks: Mapping[bool, list[Point]], field_name: str) -> Segmentation:
     if not clicks[True]:
         raise UnusableInput(field_name, "At least one point has to select something (label 1).")
-    return by_points(frame, clicks[True], clicks[False])
+    return segment_points(frame, clicks[True], clicks[False])
 
 
-def _point(x: object, y: object, frame: Frame, field_name: str) -> Point:
+def _read_point(x: object, y: object, frame: Frame, field_name: str) -> Point:
     if not isinstance(x, int | float) or not isinstance(y, int | float):
         raise UnusableInput(field_name, "A point needs numbers x and y.", "missing")
     height, width = frame.shape[:2]
@@ -102,37 +115,37 @@ def _point(x: object, y: object, frame: Frame, field_name: str) -> Point:
     return float(x), float(y)
 
 
-def _box(box: Mapping[str, Any], frame: Frame, field_name: str) -> Box:
+def _read_box(box: Mapping[str, Any], frame: Frame, field_name: str) -> PixelBox:
     edges = [box.get(name) for name in ("x_min", "y_min", "x_max", "y_max")]
     if not all(isinstance(edge, int | float) for edge in edges):
         raise UnusableInput(field_name, "A box needs numbers x_min, y_min, x_max and y_max.", "missing")
     left, top, right, bottom = (round(float(edge)) for edge in edges if edge is not None)
-    inside = Box(left, top, right, bottom).grown(0, frame.shape)
+    inside = PixelBox(left, top, right, bottom).expand(0, frame.shape)
     if inside.width < 1 or inside.height < 1:
         raise UnusableInput(field_name, "The box holds nothing of the picture.")
     return inside
 
 
-def _sam_v2(task: Task) -> JsonObject:
-    """Segmind's SAM 2: words or coordinates; the answer is a JPEG, as the provider's is."""
+def _sam_v2(task: EngineTask) -> JsonObject:
+    """Segmind's SAM 2: a prompt or coordinates; the result is a JPEG, as the provider's is."""
     given = task.input
     image = given["image"]
     link = image.startswith(("data:", "http://", "https://"))
-    frame = decoded(task.read("image", image if link else f"data:;base64,{image}"), "image")
+    frame = decode_picture(task.read("image", image if link else f"data:;base64,{image}"), "image")
     if (given.get("prompt") or "").strip():
-        cutout = most_salient(frame)
-        made = _made(cutout, _NO_WORD)
+        found = most_salient_region(frame)
+        note = _sandbox_note(found, _SALIENCE_NOTICE)
     else:
         names = {True: "coordinates", False: "remove_coordinates"}
-        clicks = {keep: _coordinates(given.get(name), frame, name) for keep, name in names.items()}
-        cutout = _clicked(frame, clicks, "coordinates")
-        made = _made(cutout)
+        clicks = {keep: _read_coordinates(given.get(name), frame, name) for keep, name in names.items()}
+        found = _segment_clicks(frame, clicks, "coordinates")
+        note = _sandbox_note(found)
     overlay = given.get("overlay_mask", True)
-    picture = painted(frame, cutout.mask) if overlay else shown(cutout.mask)
-    return {"image": task.save("image.jpg", encoded(picture, "jpeg")), "sandbox": made}
+    picture = paint_mask(frame, found.mask) if overlay else mask_picture(found.mask)
+    return {"image": task.save("image.jpg", encode_picture(picture, "jpeg")), "sandbox": note}
 
 
-def _coordinates(text: str | None, frame: Frame, field_name: str) -> list[Point]:
+def _read_coordinates(text: str | None, frame: Frame, field_name: str) -> list[Point]:
     """`[x,y]` or `[[x,y],...]`, written as a string."""
     try:
         parsed = json.loads(text or "[]")
@@ -143,19 +156,19 @@ def _coordinates(text: str | None, frame: Frame, field_name: str) -> list[Point]
     pairs = parsed if not parsed or isinstance(parsed[0], list) else [parsed]
     if not all(isinstance(pair, list) and len(pair) == len("xy") for pair in pairs):
         raise UnusableInput(field_name, _COORDINATES)
-    return [_point(x, y, frame, field_name) for x, y in pairs]
+    return [_read_point(x, y, frame, field_name) for x, y in pairs]
 
 
-def _has_prompts(given: Mapping[str, Any]) -> Problem | None:
+def _find_missing_prompts(given: Mapping[str, Any]) -> InputProblem | None:
     if given.get("prompts") or given.get("box_prompts"):
         return None
-    return Problem("prompts", "Give at least one point or one box", "missing")
+    return InputProblem("prompts", "Give at least one point or one box", "missing")
 
 
-def _has_words_or_points(given: Mapping[str, Any]) -> Problem | None:
+def _find_missing_prompt(given: Mapping[str, Any]) -> InputProblem | None:
     if (given.get("prompt") or "").strip() or given.get("coordinates"):
         return None
-    return Problem("prompt", "Provide either a prompt or coordinates", "missing")
+    return InputProblem("prompt", "Provide either a prompt or coordinates", "missing")
 
 
 _TEXT = Field("string", required=True)
@@ -180,7 +193,7 @@ MODELS = (
             "output_format": Field("string", options=("png", "jpeg", "webp")),
         },
         _sam2,
-        check=_has_prompts,
+        check=_find_missing_prompts,
     ),
     Model(
         "segmind",
@@ -194,7 +207,7 @@ MODELS = (
             "base64": Field("boolean"),
         },
         _sam_v2,
-        check=_has_words_or_points,
+        check=_find_missing_prompt,
         # Source: the model's page on segmind.com.
         cost=0.002,
     ),

@@ -1,4 +1,4 @@
-"""The arrays that the vision engine works on, and the small acts on them that several parts need."""
+"""The arrays that the engines work on, and small functions on them that several modules need."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -7,7 +7,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Frame", "Labels", "Mask", "Plane", "disc", "fit", "holding", "lab", "largest", "window"]
+__all__ = [
+    "Frame",
+    "Labels",
+    "Mask",
+    "PixelBox",
+    "Plane",
+    "box_slices",
+    "components_touching",
+    "disc_mask",
+    "largest_components",
+    "shrink_to_side",
+    "to_lab",
+]
 
 Frame: TypeAlias = NDArray[np.uint8]
 """A picture: height x width x 3, RGB."""
@@ -23,7 +35,7 @@ Labels: TypeAlias = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class PixelBox:
     """A rectangle in pixels; `right` and `bottom` are just outside."""
 
     left: int
@@ -43,29 +55,31 @@ class Box:
     def area(self) -> int:
         return self.width * self.height
 
-    def grown(self, share: float, within: tuple[int, ...]) -> "Box":
+    def expand(self, share: float, within: tuple[int, ...]) -> "PixelBox":
         """The box with `share` of its size added on every side, kept inside a picture of (height, width, ...)."""
-        across, down = round(self.width * share), round(self.height * share)
-        return Box(
-            max(0, self.left - across),
-            max(0, self.top - down),
-            min(within[1], self.right + across),
-            min(within[0], self.bottom + down),
-        )
+        return self._grow(round(self.width * share), round(self.height * share), within)
+
+    def pad(self, pixels: int, within: tuple[int, ...]) -> "PixelBox":
+        """The box with that many pixels added on every side, kept inside a picture of (height, width, ...)."""
+        return self._grow(pixels, pixels, within)
+
+    def _grow(self, across: int, down: int, within: tuple[int, ...]) -> "PixelBox":
+        left, top = max(0, self.left - across), max(0, self.top - down)
+        return PixelBox(left, top, min(within[1], self.right + across), min(within[0], self.bottom + down))
 
     @classmethod
-    def around(cls, mask: Mask) -> "Box":
+    def around(cls, mask: Mask) -> "PixelBox":
         """The smallest box that holds everything selected; the mask must not be empty."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         return cls(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
-def window(box: Box) -> tuple[slice, slice]:
+def box_slices(box: PixelBox) -> tuple[slice, slice]:
     """The box as an index into an array."""
     return slice(box.top, box.bottom), slice(box.left, box.right)
 
 
-def fit(frame: Frame, side: int) -> tuple[Frame, float]:
+def shrink_to_side(frame: Frame, side: int) -> tuple[Frame, float]:
     """The picture with its longer side at most `side`, and the factor it was scaled by."""
     height, width = frame.shape[:2]
     scale = min(1.0, side / max(height, width))
@@ -74,13 +88,13 @@ def fit(frame: Frame, side: int) -> tuple[Frame, float]:
     return np.ascontiguousarray(small, dtype=np.uint8), scale
 
 
-def lab(frame: Frame) -> Plane:
-    """CIE L*a*b* with L in 0..100: distances in it are about what an eye calls different."""
+def to_lab(frame: Frame) -> Plane:
+    """CIE L*a*b* with L from 0 to 100: a distance of about 2 in it is the least that an eye sees."""
     return np.asarray(cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
 
 
-def disc(shape: tuple[int, ...], centre: tuple[float, float], radius: float) -> Mask:
-    """A filled circle around (x, y); at least the pixel itself."""
+def disc_mask(shape: tuple[int, ...], centre: tuple[float, float], radius: float) -> Mask:
+    """A filled circle around (x, y), moved into the picture where it lies outside; at least one pixel."""
     canvas = np.zeros(shape, np.uint8)
     x = min(max(int(centre[0]), 0), shape[1] - 1)
     y = min(max(int(centre[1]), 0), shape[0] - 1)
@@ -93,14 +107,14 @@ def _components(mask: Mask) -> tuple[Labels, NDArray[np.int32]]:
     return np.asarray(labels, dtype=np.int32), np.asarray(facts[:, cv2.CC_STAT_AREA], dtype=np.int32)
 
 
-def holding(mask: Mask, touch: Mask) -> Mask:
-    """The connected parts of a mask that `touch` falls on."""
+def components_touching(mask: Mask, touch: Mask) -> Mask:
+    """The connected parts of a mask that share a pixel with `touch`."""
     labels, _ = _components(mask)
     return np.isin(labels, np.unique(labels[touch & mask])) & mask
 
 
-def largest(mask: Mask, share: float = 0.2) -> Mask:
-    """The biggest connected part and every part of at least `share` of its area: specks are dropped."""
+def largest_components(mask: Mask, share: float = 0.2) -> Mask:
+    """The biggest connected part of a mask, and every part of at least `share` of its area: specks are dropped."""
     labels, areas = _components(mask)
     if len(areas) < 2:  # noqa: PLR2004 - the background alone
         return mask

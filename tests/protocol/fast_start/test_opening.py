@@ -14,6 +14,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp_types import jsonrpc_message_adapter
 
 from rotoscope.cli.fast_start import serve_lines
+from rotoscope.cli.stored_replies import FILE
 from rotoscope.protocol.fast_start.cached_replies import CachedReplies, read_replies
 from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.server.lazy_studio import LazyStudio
@@ -49,7 +50,7 @@ METAS: tuple[Any, ...] = (
 
 @pytest.fixture(scope="module")
 def replies() -> CachedReplies:
-    found = read_replies({"ROTOSCOPE_HOME": "/nowhere"})
+    found = read_replies(FILE)
     assert found is not None
     return found
 

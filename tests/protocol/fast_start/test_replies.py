@@ -11,17 +11,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
-import rotoscope.settings
+import rotoscope
 from rotoscope.cli.generate_replies import build_replies_file, record_replies, write_replies_file
-from rotoscope.errors import InvalidInput
-from rotoscope.models.catalog import manifest_folder
-from rotoscope.protocol.fast_start.cached_replies import (
+from rotoscope.cli.stored_replies import (
     FILE,
     find_manifests_folder,
+    find_obstacle,
     fingerprint_of_manifests,
-    is_current,
-    read_replies,
+    read_stored_replies,
 )
+from rotoscope.environment import SETTINGS
+from rotoscope.errors import InvalidInput
+from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import read_settings
 
 EVERYTHING = {
@@ -33,10 +34,6 @@ EVERYTHING = {
         "io.modelcontextprotocol/tasks": {},
     },
 }
-SETTINGS = sorted(
-    set(re.findall(r'"(ROTOSCOPE_[A-Z_]+)"', Path(rotoscope.settings.__file__).read_text(encoding="utf-8")))
-    - {"ROTOSCOPE_HOME", "ROTOSCOPE_ROOTS"}
-)
 
 
 @pytest.mark.anyio
@@ -50,7 +47,7 @@ async def test_the_file_is_what_the_server_answers_now() -> None:
 async def test_a_stored_reply_is_the_servers_own_whatever_the_client_can_do(
     environment: dict[str, str], revision: str, capabilities: dict[str, Any]
 ) -> None:
-    stored = read_replies(environment)
+    stored, _ = read_stored_replies(environment)
     assert stored is not None
     parts = {**stored.handshake, **stored.modern}[revision]
     found = await record_replies(revision, capabilities)
@@ -60,7 +57,7 @@ async def test_a_stored_reply_is_the_servers_own_whatever_the_client_can_do(
 
 
 def test_every_revision_of_the_sdk_is_stored(environment: dict[str, str]) -> None:
-    stored = read_replies(environment)
+    stored, _ = read_stored_replies(environment)
     assert stored is not None
     assert (tuple(stored.handshake), tuple(stored.modern)) == (HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS)
 
@@ -85,7 +82,7 @@ def test_another_version_or_manifest_makes_them_ignored(environment: dict[str, s
     stored = json.loads(Path(FILE).read_text(encoding="utf-8"))
     stored["made_from"][what] += "0"
     (tmp_path / "replies.json").write_text(json.dumps(stored), encoding="utf-8")
-    assert read_replies(environment, str(tmp_path / "replies.json")) is None
+    assert read_stored_replies(environment, str(tmp_path / "replies.json"))[0] is None
 
 
 @pytest.mark.parametrize(
@@ -95,8 +92,8 @@ def test_another_version_or_manifest_makes_them_ignored(environment: dict[str, s
 def test_a_file_that_cannot_be_used_is_ignored(environment: dict[str, str], tmp_path: Path, broken: str) -> None:
     file = tmp_path / "replies.json"
     file.write_text(broken, encoding="utf-8")
-    assert read_replies(environment, str(file)) is None
-    assert read_replies(environment, str(tmp_path / "none.json")) is None
+    assert read_stored_replies(environment, str(file))[0] is None
+    assert read_stored_replies(environment, str(tmp_path / "none.json"))[0] is None
 
 
 def made_from() -> dict[str, str]:
@@ -113,9 +110,9 @@ def test_the_first_package_on_the_path_is_the_one_that_counts(environment: dict[
         return str(tmp_path / place)
 
     right, wrong = installed("right", made_from()["mcp"]), installed("wrong", "2.99.0")
-    assert is_current(made_from(), environment, path=[right, wrong])
-    assert not is_current(made_from(), environment, path=[wrong, right])
-    assert not is_current(made_from(), environment, path=[])
+    assert not find_obstacle(made_from(), environment, places=[right, wrong])
+    assert find_obstacle(made_from(), environment, places=[wrong, right])
+    assert find_obstacle(made_from(), environment, places=[])
 
 
 @pytest.mark.parametrize("change", ["edit", "add", "remove", "rename"])
@@ -127,7 +124,7 @@ def test_any_change_of_a_shipped_manifest_makes_them_ignored(
         copy = folder / file.relative_to(manifest_folder())
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
-    assert is_current(made_from(), environment, str(folder))
+    assert not find_obstacle(made_from(), environment, str(folder))
     one = folder / "models" / "vace-14b.toml"
     match change:
         case "edit":
@@ -138,33 +135,17 @@ def test_any_change_of_a_shipped_manifest_makes_them_ignored(
             one.unlink()
         case "rename":
             one.rename(folder / "models" / "zz.toml")
-    assert not is_current(made_from(), environment, str(folder))
+    assert find_obstacle(made_from(), environment, str(folder))
 
 
-def test_a_manifest_of_the_users_own_makes_them_ignored(tmp_path: Path) -> None:
-    for environ, home in (
-        ({"ROTOSCOPE_HOME": str(tmp_path / "a")}, tmp_path / "a"),
-        ({"XDG_DATA_HOME": str(tmp_path / "b")}, tmp_path / "b" / "rotoscope"),
-        ({"ROTOSCOPE_HOME": " ", "LOCALAPPDATA": str(tmp_path / "c")}, tmp_path / "c" / "rotoscope"),
-    ):
-        assert read_settings(environ).home == home
-        assert is_current(made_from(), environ)
-        (home / "models").mkdir(parents=True)
-        assert is_current(made_from(), environ)
-        (home / "models" / "mine.toml").touch()
-        assert not is_current(made_from(), environ)
-
-
-def test_the_default_home_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert is_current(made_from(), {})
-    (read_settings({}).home / "models").mkdir(parents=True)
-    (read_settings({}).home / "models" / "mine.toml").touch()
-    assert not is_current(made_from(), {})
+def test_a_manifest_of_the_users_own_changes_no_list_and_leaves_them_in_use(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.toml").write_text("nonsense", encoding="utf-8")
+    assert not find_obstacle(made_from(), {"ROTOSCOPE_HOME": str(tmp_path)})
 
 
 @given(
-    st.sampled_from(SETTINGS),
+    st.sampled_from([setting.name for setting in SETTINGS]),
     st.one_of(
         st.sampled_from(["auto", "never", "http://127.0.0.1:1", "https://x", "30", "0.5", "", "$NAME", "${NAME}"]),
         st.text(string.printable, max_size=12),
@@ -184,7 +165,7 @@ def test_a_setting_that_the_server_refuses_makes_them_ignored(name: str, value: 
     try:
         read_settings(environ)
     except InvalidInput:
-        assert not is_current(made_from(), environ)
+        assert find_obstacle(made_from(), environ)
 
 
 @pytest.mark.parametrize(
@@ -196,22 +177,34 @@ def test_a_setting_that_the_server_refuses_makes_them_ignored(name: str, value: 
         ("ROTOSCOPE_SANDBOX", "http://127.0.0.1:8765"),
         ("ROTOSCOPE_UNPRICED", "refuse"),
         ("ROTOSCOPE_MAX_USD_PER_DAY", "20"),
+        ("ROTOSCOPE_MAX_USD_PER_DAY", "none"),
+        ("ROTOSCOPE_ASK_ABOVE_USD", "never"),
+        ("ROTOSCOPE_AT_ONCE", "8"),
+        ("ROTOSCOPE_AT_ONCE", "replicate=4,fal=2"),
+        ("ROTOSCOPE_HOME", "~/elsewhere"),
+        ("ROTOSCOPE_HOME", "${HOME_OF_MINE}"),
+        ("ROTOSCOPE_DATABASE_URL", "sqlite:////tmp/ledger.sqlite3"),
+        ("ROTOSCOPE_OF_TOMORROW", "1"),
         ("FAL_KEY", "key"),
     ],
 )
-def test_a_usual_setting_leaves_them_in_use(environment: dict[str, str], name: str, value: str) -> None:
-    assert read_replies({**environment, name: value}) is not None
+def test_a_value_that_the_server_accepts_leaves_them_in_use(environment: dict[str, str], name: str, value: str) -> None:
+    read_settings({**environment, name: value})
+    assert read_stored_replies({**environment, name: value})[0] is not None
 
 
-def test_a_setting_that_the_front_does_not_know_makes_them_ignored(environment: dict[str, str]) -> None:
-    """It may change what is listed."""
-    assert read_replies({**environment, "ROTOSCOPE_OF_TOMORROW": "1"}) is None
-    assert read_replies({**environment, "ROTOSCOPE_OF_TOMORROW": ""}) is not None
+def test_every_default_and_word_of_the_settings_table_is_accepted() -> None:
+    for setting in SETTINGS:
+        for word in re.findall(r"`([^`]+)`", f"{setting.default} {setting.meaning}"):
+            if not word.startswith(("ROTOSCOPE_", "models/")):
+                assert not find_obstacle(made_from(), {"ROTOSCOPE_HOME": "/nowhere", setting.name: word}), word
 
 
-@pytest.mark.parametrize("name", ["ROTOSCOPE_HOME", "XDG_DATA_HOME"])
-def test_a_home_that_was_never_expanded_leaves_the_word_to_the_server(name: str) -> None:
-    assert not is_current(made_from(), {name: "${HOME_OF_MINE}"})
+def test_no_setting_is_read_that_the_table_does_not_hold() -> None:
+    source = Path(rotoscope.__file__).parent
+    texts = [file.read_text(encoding="utf-8") for file in source.rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r"[\"'](ROTOSCOPE_[A-Z_]+)[\"']", text)}
+    assert named == {setting.name for setting in SETTINGS}
 
 
 def test_the_manifests_are_those_of_the_catalog() -> None:

@@ -15,6 +15,7 @@ from mcp import Client, StdioServerParameters
 
 PROGRAM = """
 import os, sys
+from rotoscope.cli.stored_replies import read_stored_replies
 from rotoscope.protocol.fast_start.session import serve_process
 def load():
     {before}
@@ -22,7 +23,7 @@ def load():
     {after}
     from rotoscope.cli import fast_start as handover
     return handover.load_server()
-raise SystemExit(serve_process(os.environ, load))
+raise SystemExit(serve_process(read_stored_replies(os.environ)[0], load))
 """
 SECONDS = 60
 VERSION = "2025-11-25"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rotoscope.cli.stored_replies import FILE
 from rotoscope.protocol.fast_start.cached_replies import read_replies
 from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.session import Session
@@ -23,12 +24,13 @@ ENDS_SECONDS = 20  # it promises 10; the machine may be busy
 STILL_SECONDS = 1.0  # a pipe that takes nothing for so long is not read
 PROGRAM = """
 import os, sys
+from rotoscope.cli.stored_replies import read_stored_replies
 from rotoscope.protocol.fast_start.session import serve_process
 def load():
     {before}
     from rotoscope.cli import fast_start as handover
     return handover.load_server()
-raise SystemExit(serve_process(os.environ, load))
+raise SystemExit(serve_process(read_stored_replies(os.environ)[0], load))
 """
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "mcp", "version": "1"}}
 
@@ -162,7 +164,7 @@ def unread() -> Iterator[tuple[int, int]]:
 
 def test_the_handover_does_not_wait_for_a_client_that_reads_nothing(unread: tuple[int, int]) -> None:
     source, pen = os.pipe()
-    session = Session(Handshake(read_replies({})), source, unread[1])
+    session = Session(Handshake(read_replies(FILE)), source, unread[1])
     session.start()
     os.write(pen, OPENING + b"".join(line(number, "tools/list") for number in range(1, 41)))
     arrived, ended = [], threading.Event()

@@ -58,7 +58,7 @@ class Shelf:
     async def get(self, principal: str, task_id: str) -> Task | None:
         return self.tasks.get((principal, task_id))
 
-    async def delivered(self, principal: str, task_id: str) -> None:
+    async def mark_delivered(self, principal: str, task_id: str) -> None:
         self.told.append(task_id)
 
     async def cancel(self, principal: str, task_id: str) -> None:

@@ -1,4 +1,4 @@
-"""A customer of each wire who knows nothing of faults: a plain client, in process or over a socket."""
+"""A plain client of each wire that knows nothing of faults, in process or over a socket."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from rotoscope_sandbox import Sandbox
-from rotoscope_sandbox.serving import served
+from rotoscope_sandbox.serving import serve_in_thread
 
 SA2VA = "ccf8e58352ce5b2a6cbf5cb68b947ca3bc62009ce66e82071eeae14555414411"
 KEYS = {
@@ -30,29 +30,29 @@ PATHS = {
     "segmind": "/v2/sam-v2-image",
     "segmind-v1": "/v1/sam-v2-image",
 }
-PROMISED = {"replicate": 201, "gateway": 200, "fal": 200, "segmind": 200, "segmind-v1": 200}
+SUCCESS_STATUS = {"replicate": 201, "gateway": 200, "fal": 200, "segmind": 200, "segmind-v1": 200}
 
 
 @dataclass
-class Customer:
-    """One wire in four words."""
+class WireClient:
+    """The requests that a client makes on one wire."""
 
     wire: str
     client: httpx.AsyncClient
     given: dict[str, Any]
 
     @property
-    def promised(self) -> int:
+    def success_status(self) -> int:
         """The status of an answer that accepts."""
-        return PROMISED[self.wire]
+        return SUCCESS_STATUS[self.wire]
 
     async def submit(self, fault: str = "", **more: Any) -> httpx.Response:
         headers = {"x-sandbox-fault": fault} if fault else {}
         return await self.client.post(PATHS[self.wire], json=self.given | more, headers=headers)
 
-    async def accepted(self, fault: str = "", **more: Any) -> dict[str, Any]:
+    async def submit_accepted(self, fault: str = "", **more: Any) -> dict[str, Any]:
         reply = await self.submit(fault, **more)
-        assert reply.status_code == self.promised, reply.text
+        assert reply.status_code == self.success_status, reply.text
         told: dict[str, Any] = reply.json()
         return told
 
@@ -109,15 +109,15 @@ def given(scene: Picture) -> Callable[[str], dict[str, Any]]:
     return chosen
 
 
-Open = Callable[[str], AbstractAsyncContextManager[Customer]]
+Open = Callable[[str], AbstractAsyncContextManager[WireClient]]
 
 
-class _Opened:
+class _OpenClient:
     def __init__(self, client: httpx.AsyncClient, wire: str, given: dict[str, Any]) -> None:
         self._client = client
-        self._customer = Customer(wire, client, given)
+        self._customer = WireClient(wire, client, given)
 
-    async def __aenter__(self) -> Customer:
+    async def __aenter__(self) -> WireClient:
         return self._customer
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,13 +125,13 @@ class _Opened:
 
 
 @pytest.fixture
-def customer(app: Sandbox, given: Callable[[str], dict[str, Any]]) -> Callable[..., _Opened]:
-    """A customer of the sandbox that needs no time, in this process."""
+def wire_client(app: Sandbox, given: Callable[[str], dict[str, Any]]) -> Callable[..., _OpenClient]:
+    """Opens a client of the sandbox that needs no time, in this process."""
 
-    def opened(wire: str, of: Sandbox = app) -> _Opened:
+    def opened(wire: str, of: Sandbox = app) -> _OpenClient:
         transport = httpx.ASGITransport(of)
         client = httpx.AsyncClient(transport=transport, base_url="https://sandbox.invalid", headers=KEYS[wire])
-        return _Opened(client, wire, given(wire))
+        return _OpenClient(client, wire, given(wire))
 
     return opened
 
@@ -139,16 +139,16 @@ def customer(app: Sandbox, given: Callable[[str], dict[str, Any]]) -> Callable[.
 @pytest.fixture
 def address(app: Sandbox) -> Iterator[str]:
     """The same sandbox over real sockets."""
-    with served(app) as url:
+    with serve_in_thread(app) as url:
         yield url
 
 
 @pytest.fixture
-def caller(address: str, given: Callable[[str], dict[str, Any]]) -> Callable[..., _Opened]:
-    """A customer over a socket, who loses patience after some seconds."""
+def socket_client(address: str, given: Callable[[str], dict[str, Any]]) -> Callable[..., _OpenClient]:
+    """Opens a client over a socket, which times out after some seconds."""
 
-    def opened(wire: str, patience: float = 10.0) -> _Opened:
+    def opened(wire: str, patience: float = 10.0) -> _OpenClient:
         client = httpx.AsyncClient(base_url=address, headers=KEYS[wire], timeout=patience)
-        return _Opened(client, wire, given(wire))
+        return _OpenClient(client, wire, given(wire))
 
     return opened

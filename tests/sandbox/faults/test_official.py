@@ -38,7 +38,7 @@ def counted(address: str) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize("fault", ["F2", "F3", "F4"])
+@pytest.mark.parametrize("fault", ["reset", "close", "truncated-reply"])
 def test_fals_client_pays_again_for_every_lost_answer(
     fal: fal_client.SyncClient, app: Sandbox, address: str, given: Any, fault: str
 ) -> None:
@@ -49,7 +49,7 @@ def test_fals_client_pays_again_for_every_lost_answer(
     assert handle.request_id == told["accepted"][-1]
 
 
-@pytest.mark.parametrize("fault", ["F2", "F3", "F4"])
+@pytest.mark.parametrize("fault", ["reset", "close", "truncated-reply"])
 def test_replicates_client_posts_once_and_loses_the_id(
     replicate: Client, app: Sandbox, address: str, given: Any, fault: str
 ) -> None:
@@ -60,15 +60,15 @@ def test_replicates_client_posts_once_and_loses_the_id(
     assert (len(told["accepted"]), told["posts"]) == (1, {"replicate": 1})
 
 
-def test_fals_client_says_that_the_balance_is_exhausted(fal: fal_client.SyncClient, app: Sandbox, given: Any) -> None:
-    app.state.faults.add("F15")
+def test_fals_client_raises_that_the_balance_is_exhausted(fal: fal_client.SyncClient, app: Sandbox, given: Any) -> None:
+    app.state.faults.add("no-credit")
     with pytest.raises(FalClientHTTPError, match="Exhausted balance"):
         fal.submit(SAM2, given("fal"))
     assert app.state.accepted == []
 
 
 def test_fals_client_follows_a_run_through_an_outage(fal: fal_client.SyncClient, app: Sandbox, given: Any) -> None:
-    app.state.faults.add("F18", wire="fal", on="ask")
+    app.state.faults.add("status-goes-back", wire="fal", on="ask")
     handle = fal.submit(SAM2, given("fal"))
     assert isinstance(handle.status(), fal_client.Completed)
     assert isinstance(handle.status(), fal_client.InProgress)
@@ -76,15 +76,15 @@ def test_fals_client_follows_a_run_through_an_outage(fal: fal_client.SyncClient,
 
 
 def test_replicates_client_knows_no_aborted(replicate: Client, app: Sandbox, given: Any) -> None:
-    app.state.faults.add("F20;kind=abort")
+    app.state.faults.add("provider-cancels;kind=abort")
     created = replicate.predictions.create(**given("replicate"))
     with pytest.raises(ValueError, match="aborted"):
         replicate.predictions.get(created.id)
 
 
-def test_replicates_client_tells_the_providers_words(replicate: Client, app: Sandbox, given: Any) -> None:
-    app.state.faults.add("F15", times=1)
-    app.state.faults.add("F16", times=1)
+def test_replicates_client_raises_the_providers_message(replicate: Client, app: Sandbox, given: Any) -> None:
+    app.state.faults.add("no-credit", times=1)
+    app.state.faults.add("input-refused", times=1)
     for text in ("Billing required", "Input validation failed"):
         with pytest.raises(ReplicateError, match=text):
             replicate.predictions.create(**given("replicate"))

@@ -173,10 +173,10 @@ def _has_only_meta(params: Mapping[str, object]) -> bool:
 
 def _is_initialize_valid(params: Mapping[str, object]) -> bool:
     """Whether the server is sure to accept these parameters of `initialize`."""
-    told = {key: value for key, value in params.items() if key == "_meta"}
+    meta = {key: value for key, value in params.items() if key == "_meta"}
     return (
         set(params) <= {"protocolVersion", "capabilities", "clientInfo", "_meta"}
-        and _has_only_meta(told)
+        and _has_only_meta(meta)
         and _is_capability_map(params.get("capabilities"))
         and _is_client_info(params.get("clientInfo"))
     )

@@ -1,10 +1,11 @@
-"""One stdio session: a thread reads and answers its opening while the main thread loads the server, which takes over.
+"""One stdio session: a thread reads and answers the first requests while the main thread loads the server.
 
-One lock decides who may write: whoever holds it finds the session either still opening or handed over. The thread goes
-on reading for the server, so no byte changes hands, not even of a line that is half there. Only a client that says very
-much before the server is there is read no further until then, nor one that lets very much of what it asked for wait.
+One lock guards the state of the session, which is either "opening" (this thread answers) or "handed over" (the server
+does). The thread goes on reading for the server after the handover, so no byte is lost, not even of a line that has
+only half arrived. It stops reading while a client has sent very much before the handover, and while very much that was
+written to the client is not read.
 
-Writing is another thread's: a client that does not read holds up neither the handover nor the end.
+Another thread writes: a client that does not read delays neither the handover nor the end.
 """
 
 import fcntl
@@ -15,10 +16,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from rotoscope.protocol.fast_start.cached_replies import read_replies
+from rotoscope.protocol.fast_start.cached_replies import CachedReplies
 from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.writer import Writer
 from rotoscope.protocol.lines import LONGEST_LINE, LongLine, RequestId, error_line, read_lines, read_outline
@@ -28,7 +29,7 @@ __all__ = ["LoadServer", "ServeSession", "Session", "claim_stdio", "exit_code", 
 
 _EXIT_OK, _EXIT_FAILED, _EXIT_BAD_INPUT = 0, 1, 2
 _INVALID_REQUEST, _INTERNAL_ERROR = -32600, -32603
-_DRAIN_SECONDS = 3.0  # that a client may take for what it was told before the end
+_DRAIN_SECONDS = 3.0  # in which a client may still take what was written before the end
 _CHECK_SECONDS = 0.5  # between two looks whether a client that is not read has gone
 _HANGUP_EVENTS = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 _CHUNK_BYTES = 65_536
@@ -37,11 +38,11 @@ _LOWEST_DESCRIPTOR = 3
 
 
 class Session:
-    """What was said so far, who answers now, and the two ends of the wire.
+    """The state of a session, its reading thread and its writer.
 
     Attributes:
-        writer: says what is put into it: by whoever answers now, and to what nobody can, as it came in.
-        arrival_times: when each line that is kept came in, in seconds of the monotonic clock.
+        writer: writes the lines that are put into it, in order.
+        arrival_times: when each line that waits for the server came in, in seconds of the monotonic clock.
     """
 
     def __init__(self, handshake: Handshake, source: int, sink: int) -> None:
@@ -61,7 +62,7 @@ class Session:
         self._reader.start()
 
     def hand_over(self, deliver: Callable[[bytes | None], None]) -> tuple[list[bytes], set[int | str]]:
-        """End the opening: nothing is answered from the store any more.
+        """End the opening: from now on the server answers.
 
         Args:
             deliver: is given every later line in the reading thread, and None at the end of input.
@@ -85,7 +86,7 @@ class Session:
         return self.end(code)
 
     def end(self, code: int) -> int:
-        """Give the client some seconds to take what it was told; returns the code."""
+        """Give the client some seconds to take what was written; returns the code."""
         self.writer.drain(_DRAIN_SECONDS)
         return code
 
@@ -158,7 +159,7 @@ class Session:
         """Read no further while very much is kept or unwritten, unless the client goes away.
 
         Raises:
-            OSError: it has gone: it hears no reply, and nothing that it said after this is of use.
+            OSError: it has gone: it takes no reply, and nothing that it sends after this is of use.
         """
         while self._handshake.is_full and not self._takeover.wait(_CHECK_SECONDS):
             self.check_connected()
@@ -172,16 +173,17 @@ LoadServer = Callable[[], ServeSession]
 """Loads the server."""
 
 
-def serve_process(environ: Mapping[str, str], load: LoadServer) -> int:
+def serve_process(replies: CachedReplies | None, load: LoadServer) -> int:
     """Serve one session over stdin and stdout; returns the exit code.
 
     Args:
-        environ: the environment, for what must hold for the stored replies.
-        load: brings the server. When it fails, the client is told in reply to every request, and stderr once.
+        replies: the stored replies; None leaves every request to the server.
+        load: imports and builds the server. When it fails, every request is answered with the error, and stderr gets
+            it once.
     """
     handle_signals(lambda number: _exit_now(exit_code(number)))
     try:
-        session = Session(Handshake(read_replies(environ)), *claim_stdio())
+        session = Session(Handshake(replies), *claim_stdio())
         return _load_or_refuse(session, load)(session)
     except OSError as error:
         sys.stderr.write(f"rotoscope: {error.strerror or error}.\n")
@@ -201,7 +203,7 @@ def _load_or_refuse(session: Session, load: LoadServer) -> ServeSession:
     session.start()
     try:
         return load()
-    except Exception as error:  # noqa: BLE001 - the outermost edge: whatever failed, the client must be told
+    except Exception as error:  # noqa: BLE001 - the outermost edge: whatever failed, the client must get an error
         words, code = _report_failure(error)
         return lambda session: session.refuse(lambda request_id: error_line(request_id, _INTERNAL_ERROR, words), code)
     finally:

@@ -44,7 +44,9 @@ class Writer:
         return self._error is not None
 
     def set_listener(self, listener: Callable[[], None]) -> None:
-        """Have it told, in the writing thread, when something was written or the client is gone; at once, if it is."""
+        """Call a function, in the writing thread, when something was written or the client is gone; now, if it is
+        gone.
+        """
         with self._condition:
             self._listener = listener
         if self.is_broken:
@@ -66,7 +68,7 @@ class Writer:
             self._condition.notify_all()
 
     def wait_for_space(self, seconds: float) -> bool:
-        """Wait in this thread for room, at most some seconds; whether there is."""
+        """Wait in this thread until there is space, at most this many seconds; returns whether there is."""
         with self._condition:
             return self._condition.wait_for(lambda: not self.is_full, seconds)
 

@@ -1,10 +1,10 @@
 """The MCP extension `io.modelcontextprotocol/tasks` for servers on the Python SDK 2.x, protocol 2026-07-28.
 
 A tool call that takes long is answered with a task; the client asks for it with `tasks/get`, answers its questions
-with `tasks/update`, ends it with `tasks/cancel`, and may hear of its changes through `subscriptions/listen`. What a
+with `tasks/update`, ends it with `tasks/cancel`, and may subscribe to its changes by `subscriptions/listen`. What a
 task is, where it is kept and who does the work is the server's own: it gives a `TaskStore`.
 
-The room needs the SDK and nothing of the house around it.
+The package needs the SDK and nothing else of this project.
 
     tasks = Tasks(store, principal_of)
     server = MCPServer("name", extensions=[tasks], subscriptions=bus)

@@ -50,7 +50,7 @@ class _TaskChanged:
 
 
 class _Inbox:
-    """What one listener has still to be told, each thing once."""
+    """The notices that one listener has not been sent yet, each once."""
 
     def __init__(self, limit: int) -> None:
         self._send, self._receive = anyio.create_memory_object_stream[ServerEvent | _TaskChanged](limit)
@@ -86,7 +86,7 @@ class TaskListenHandler:
     Args:
         bus: where the server publishes its events.
         tasks: the extension whose tasks may be listened to.
-        can_subscribe: whether a request's principal may hear of a resource.
+        can_subscribe: whether a request's principal may subscribe to a resource.
         streams: how many streams may be open at once; more are refused.
         waiting: how many events may wait for one reader before its stream is ended.
     """
@@ -130,7 +130,7 @@ class TaskListenHandler:
     async def _grant_filter(
         self, ctx: Context, wanted: SubscriptionFilter
     ) -> tuple[SubscriptionFilter, frozenset[str]]:
-        """What of the wish is granted: unknown and foreign tasks and resources are left out alike."""
+        """The part of a subscription that is granted: unknown and foreign tasks and resources are left out alike."""
         asked = (wanted.model_extra or {}).get(_TASK_IDS)
         if asked is not None:
             require_client_extension(ctx, IDENTIFIER)

@@ -29,7 +29,7 @@ class TaskStore(Protocol):
         ...
 
     async def cancel(self, principal: str, task_id: str) -> None:
-        """Ask for a task to end. It is a wish: a task that ends otherwise first, or is gone, raises nothing."""
+        """Request the cancellation of a task. One that ends otherwise first, or is gone, raises nothing."""
         ...
 
     async def update(self, principal: str, task_id: str, responses: Mapping[str, Mapping[str, Any]]) -> None:
@@ -40,7 +40,8 @@ class TaskStore(Protocol):
         ...
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Have the id of every task that changes told, on the event loop; calling what is returned ends it.
+        """Call a function with the id of every task that changes, on the event loop; calling what is returned ends
+        that.
 
         The listener neither waits nor raises.
         """

@@ -1,4 +1,4 @@
-"""A task as a client is told of it: frozen data, and how it looks on the wire. Pure.
+"""A task as a client sees it: frozen data, and how it looks on the wire. Pure.
 
 The shapes are those of the extension's specification (ext-tasks, draft): flat, `ttlMs` and `pollIntervalMs` in
 milliseconds, times in ISO 8601, and exactly one of `result`, `error` and `inputRequests` where the status has one.

@@ -1,0 +1,296 @@
+"""Every setting of the environment, described once: its name, what it means, its default, and how its text is read.
+
+`settings.read_settings` makes the record that is passed down; the fast start only asks whether the server would accept
+what is set. So this module stands between a client and its first reply: it loads nothing but what is loaded anyway
+(no `dataclasses`, no `pathlib`, which would take longer than all that is here).
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+
+from rotoscope.errors import InvalidInput
+
+__all__ = [
+    "SETTINGS",
+    "Setting",
+    "check_environment",
+    "read_consent_limit",
+    "read_database_url",
+    "read_home",
+    "read_inline_seconds",
+    "read_job_limits",
+    "read_max_per_call",
+    "read_max_per_day",
+    "read_resend_limit",
+    "read_retention_days",
+    "read_roots",
+    "read_sandbox",
+    "read_unpriced",
+    "variable_value",
+]
+
+_UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
+_SANDBOX_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[!-~]*)?")
+_SANDBOX_WORDS = ("auto", "always", "never")
+_SQLITE = re.compile(
+    r"sqlite(?:\+pysqlite)?://(?:/[^?]*(?:\?(?:(?:mode|uri|cache|timeout|immutable|nolock|vfs)=[^&?]*&?)*)?)?"
+)
+_UNPRICED = {"ask": "ask", "run": "run", "refuse": "refuse", "allow": "run"}  # `allow` is the older word for `run`
+_MAX_USD = 1e9
+_MAX_LIMIT_DIGITS = 6
+Environ = Mapping[str, str]
+
+
+def variable_value(environ: Environ, name: str) -> str | None:
+    """The value of a variable; None when it is unset, empty or was never expanded.
+
+    Some hosts pass `""`, `$NAME` or `${NAME}` for a variable that the user never set.
+    """
+    value = environ.get(name, "").strip()
+    return None if not value or _UNEXPANDED.match(value) else value
+
+
+def read_home(environ: Environ) -> str:
+    """The folder of jobs and results, as an absolute path.
+
+    Raises:
+        InvalidInput: it needs a home or working directory, and there is none.
+    """
+    shared = variable_value(environ, "XDG_DATA_HOME") or variable_value(environ, "LOCALAPPDATA")
+    default = os.path.join(shared, "rotoscope") if shared else "~/.local/share/rotoscope"  # noqa: PTH118 - see above
+    return _absolute_path(variable_value(environ, "ROTOSCOPE_HOME") or default, "ROTOSCOPE_HOME")
+
+
+def read_roots(environ: Environ) -> tuple[str, ...] | None:
+    """The folders that local files may be read from, as absolute paths; None for the default of the transport."""
+    value = variable_value(environ, "ROTOSCOPE_ROOTS")
+    if value is None:
+        return None
+    return tuple(_absolute_path(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
+
+
+def read_database_url(environ: Environ) -> str | None:
+    """The URL of the ledger's database; None for the file in the home folder."""
+    value = variable_value(environ, "ROTOSCOPE_DATABASE_URL")
+    if value is None or _SQLITE.fullmatch(value):
+        return value
+    raise InvalidInput(
+        "ROTOSCOPE_DATABASE_URL must name a file of SQLite, as in sqlite:////full/path.sqlite3; nothing else is "
+        "supported yet.",
+        hint="Correct or unset ROTOSCOPE_DATABASE_URL.",
+    )
+
+
+def read_sandbox(environ: Environ) -> str:
+    """`auto`, `always`, `never`, or the URL of a running sandbox, without a slash at its end."""
+    value = variable_value(environ, "ROTOSCOPE_SANDBOX") or "auto"
+    if value in _SANDBOX_WORDS or _SANDBOX_URL.fullmatch(value):
+        return value.rstrip("/")
+    raise InvalidInput(
+        "ROTOSCOPE_SANDBOX must be auto, always, never, or the URL of a running sandbox.",
+        hint="Correct or unset ROTOSCOPE_SANDBOX.",
+    )
+
+
+def read_unpriced(environ: Environ) -> str:
+    """What becomes of a run whose price is not known: `ask`, `run` or `refuse`."""
+    policy = _UNPRICED.get(variable_value(environ, "ROTOSCOPE_UNPRICED") or "ask")
+    if policy is None:
+        raise InvalidInput(
+            "ROTOSCOPE_UNPRICED must be ask, run or refuse.", hint="Correct or unset ROTOSCOPE_UNPRICED."
+        )
+    return policy
+
+
+def read_inline_seconds(environ: Environ) -> float | None:
+    """How long a tool call may stay open, in seconds; None for what the client's profile says."""
+    return _non_negative_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds")
+
+
+def read_max_per_call(environ: Environ) -> float | None:
+    """The most that one run may cost, in US dollars; None for no limit."""
+    return _spending_limit(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none")
+
+
+def read_max_per_day(environ: Environ) -> float | None:
+    """The most that may be spent in a day (UTC), in US dollars; None for no limit."""
+    return _spending_limit(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none")
+
+
+def read_consent_limit(environ: Environ) -> float | None:
+    """The price of a call, in US dollars, above which is asked first; None for never."""
+    return _spending_limit(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never")
+
+
+def read_resend_limit(environ: Environ) -> float:
+    """The price, in US dollars, below which a lost request is sent once more; 0 for never."""
+    return _non_negative_number(environ, "ROTOSCOPE_RESEND_BELOW_USD", "US dollars") or 0.0
+
+
+def read_retention_days(environ: Environ) -> float:
+    """How many days a job is kept after it has ended and its result was given."""
+    days = _non_negative_number(environ, "ROTOSCOPE_RETENTION_DAYS", "days")
+    return 30.0 if days is None else days
+
+
+def read_job_limits(environ: Environ) -> dict[str, int]:
+    """How many jobs may run at once, by provider; "" stands for every other provider.
+
+    `8` holds for every provider, `replicate=4,fal=2` for some.
+    """
+    limits = {}
+    for part in (variable_value(environ, "ROTOSCOPE_AT_ONCE") or "").split(","):
+        name, _, number = part.rpartition("=")
+        if not part.strip():
+            continue
+        digits = number.strip()
+        if not digits.isdecimal() or len(digits) > _MAX_LIMIT_DIGITS or not int(digits):
+            raise InvalidInput(
+                "ROTOSCOPE_AT_ONCE must be a number of jobs, such as 8, or replicate=4,fal=2.",
+                hint="Correct or unset ROTOSCOPE_AT_ONCE.",
+            )
+        limits[name.strip()] = int(digits)
+    return limits
+
+
+class Setting:
+    """One variable: its name, how it is read, what it means and its default, in words for a table.
+
+    Attributes:
+        name: of the variable.
+        read: takes the environment and gives the value; raises `InvalidInput` for one that cannot be used.
+        meaning: one sentence.
+        default: what holds when it is not set, as text.
+    """
+
+    __slots__ = ("default", "meaning", "name", "read")
+
+    def __init__(self, name: str, read: Callable[[Environ], object], default: str, meaning: str) -> None:
+        self.name = name
+        self.read = read
+        self.default = default
+        self.meaning = meaning
+
+
+SETTINGS = (
+    Setting(
+        "ROTOSCOPE_HOME",
+        read_home,
+        "`~/.local/share/rotoscope`",
+        "The folder of jobs, results and your own manifests (`models/`).",
+    ),
+    Setting(
+        "ROTOSCOPE_DATABASE_URL",
+        read_database_url,
+        "a file in `ROTOSCOPE_HOME`",
+        "Where jobs are remembered: `sqlite:////full/path.sqlite3`.",
+    ),
+    Setting(
+        "ROTOSCOPE_ROOTS",
+        read_roots,
+        "the working directory and your home",
+        "The folders that an assistant's paths may lead to; never anything hidden.",
+    ),
+    Setting(
+        "ROTOSCOPE_SANDBOX",
+        read_sandbox,
+        "`auto`",
+        "`auto`: the sandbox serves while no key is set; `always`, `never`, or the URL of a running sandbox.",
+    ),
+    Setting(
+        "ROTOSCOPE_INLINE_SECONDS",
+        read_inline_seconds,
+        "by client",
+        "How long a call may stay open before it is answered with a job.",
+    ),
+    Setting(
+        "ROTOSCOPE_MAX_USD_PER_CALL",
+        read_max_per_call,
+        "`5`",
+        "The most that one run may cost; `none` lifts the cap, `0` refuses every run.",
+    ),
+    Setting(
+        "ROTOSCOPE_MAX_USD_PER_DAY",
+        read_max_per_day,
+        "`20`",
+        "The most that may be spent in a day (UTC); `none` lifts the cap, `0` refuses every run.",
+    ),
+    Setting(
+        "ROTOSCOPE_ASK_ABOVE_USD",
+        read_consent_limit,
+        "`1`",
+        "The price of a call above which you are asked first; `never` asks nobody.",
+    ),
+    Setting(
+        "ROTOSCOPE_UNPRICED",
+        read_unpriced,
+        "`ask`",
+        "What becomes of a run whose price is not known: `ask`, `run` or `refuse`.",
+    ),
+    Setting(
+        "ROTOSCOPE_RESEND_BELOW_USD",
+        read_resend_limit,
+        "`0`",
+        "The price below which a request whose reply was lost, and whose run is not found, is sent once more.",
+    ),
+    Setting(
+        "ROTOSCOPE_RETENTION_DAYS",
+        read_retention_days,
+        "`30`",
+        "How long a job is kept after it has ended and its result was given.",
+    ),
+    Setting(
+        "ROTOSCOPE_AT_ONCE",
+        read_job_limits,
+        "no limit",
+        "How many jobs run at once: `8`, or by provider `replicate=4,fal=2`.",
+    ),
+)
+
+
+def check_environment(environ: Environ) -> None:
+    """Read every setting.
+
+    Raises:
+        InvalidInput: one has a value that cannot be used; the message names it.
+    """
+    for setting in SETTINGS:
+        setting.read(environ)
+
+
+def _absolute_path(text: str, name: str) -> str:
+    """An absolute path. Service accounts and containers may have no home directory."""
+    path = os.path.expanduser(text.strip())  # noqa: PTH111 - pathlib takes 4 ms to load
+    try:
+        if not path.startswith("~"):  # which stays where there is no home directory
+            return os.path.join(os.getcwd(), path) if not os.path.isabs(path) else path  # noqa: PTH109, PTH117, PTH118
+    except OSError:
+        pass  # the working directory was removed
+    raise InvalidInput(
+        f"{name} needs the home directory or the working directory, and there is none.",
+        hint=f"Set {name} to an absolute path.",
+    )
+
+
+def _non_negative_number(environ: Environ, name: str, of: str) -> float | None:
+    value = variable_value(environ, name)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise InvalidInput(f"{name} must be a number of {of}, 0 or more.", hint=f"Correct or unset {name}.")
+    return number
+
+
+def _spending_limit(environ: Environ, name: str, default: float, none_word: str) -> float | None:
+    """An amount; None where the operator gave the word for "without"."""
+    if (variable_value(environ, name) or "").lower() == none_word:
+        return None
+    limit = _non_negative_number(environ, name, f"US dollars (or {none_word})")
+    if limit is not None and limit > _MAX_USD:
+        raise InvalidInput(f"{name} is beyond all reason.", hint=f"Set it to {none_word} to be without that limit.")
+    return default if limit is None else limit

@@ -1,0 +1,110 @@
+"""The one place where rotoscope meets the sandbox: its process, and the `rotoscope sandbox` command.
+
+The sandbox is a package of its own that knows nothing of this one. Here it is started in a process of its own, and the
+command's arguments are passed on to its own command.
+"""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rotoscope.errors import InvalidInput, StorageFailed
+from rotoscope.models.access import SANDBOX_URL
+from rotoscope.models.catalog import Catalog
+from rotoscope.models.manifest import Input
+from rotoscope.settings import Settings
+from rotoscope.workers.apps import AppProcess
+
+if TYPE_CHECKING:
+    from rotoscope_sandbox.own_models import OwnModel
+
+__all__ = ["SandboxProcess", "describe_models", "run_sandbox_command"]
+
+_PACKAGE, _FUNCTION = "rotoscope_sandbox", "build_sandbox"
+_TYPES = {
+    **dict.fromkeys(("string", "image", "video", "audio", "visual"), "string"),
+    **{kind: kind for kind in ("integer", "number", "boolean")},
+}
+"""The JSON types of the kinds of input that a manifest has."""
+_REMOVED_POINTS = frozenset({"dropped_points_text", "exclude_points_json"})
+"""Encoders of the points that are to be left out."""
+
+
+class SandboxProcess:
+    """The built-in sandbox as an ASGI app, which runs in a process of its own from its first request on.
+
+    It computes pictures and films, so neither its memory nor its libraries weigh on this process.
+
+    Args:
+        settings: where its folder is.
+        catalog: the models that it plays.
+        closing: gets what ends the process.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, closing: AsyncExitStack) -> None:
+        self._folder = _folder(settings)
+        arguments = {"folder": self._folder, "public_url": SANDBOX_URL, "own_models": describe_models(catalog)}
+        self._app = AppProcess(settings.variables, _PACKAGE, _FUNCTION, arguments)
+        closing.push_async_callback(self._app.aclose)
+
+    async def __call__(self, *connection: Any) -> None:
+        """Answer one request.
+
+        Raises:
+            StorageFailed: the sandbox cannot write to its folder.
+        """
+        try:
+            await self._app(*connection)
+        except OSError as error:
+            raise StorageFailed(
+                f"The folder {self._folder} cannot be used.", hint="Set ROTOSCOPE_HOME to a folder that can be written."
+            ) from error
+
+
+def run_sandbox_command(arguments: Sequence[str], settings: Settings, catalog: Catalog) -> int:
+    """Serve the sandbox over HTTP until the process is stopped; returns the exit code.
+
+    Args:
+        arguments: the command's options, as they were typed.
+        settings: where its folder is.
+        catalog: the models that it plays.
+
+    Raises:
+        InvalidInput: an option cannot be used.
+    """
+    from rotoscope_sandbox import command
+
+    try:
+        models = describe_models(catalog)
+        return command.run(arguments, program="rotoscope sandbox", folder=_folder(settings), own_models=models)
+    except command.UnusableOption as problem:
+        raise InvalidInput(str(problem), hint=problem.hint) from None
+
+
+def describe_models(catalog: Catalog) -> "list[OwnModel]":
+    """Every way to every model, as the sandbox needs it to play one that it does not know by name."""
+    from rotoscope_sandbox.own_models import OwnInput, OwnModel
+
+    def describe_input(field: Input) -> OwnInput:
+        role = "removed_points" if field.encode in _REMOVED_POINTS else field.argument or ""
+        return OwnInput(role, "list" if field.many else _TYPES.get(field.kind, ""), is_required=field.required)
+
+    return [
+        OwnModel(
+            wire=catalog.providers[route.provider].dialect,
+            name=route.endpoint,
+            tool=manifest.tool,
+            inputs={name: describe_input(field) for name, field in manifest.inputs.items()},
+            masks=manifest.outputs.masks or "",
+            text=manifest.outputs.text or "",
+            video=manifest.outputs.video or "",
+            version=(route.version or "") if route.form == "version" else "",
+        )
+        for manifest in catalog.models.values()
+        for route in manifest.routes
+    ]
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.home / "sandbox"

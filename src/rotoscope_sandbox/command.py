@@ -1,0 +1,131 @@
+"""The command that serves a sandbox over HTTP on 127.0.0.1: `python -m rotoscope_sandbox`, and `rotoscope sandbox`."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rotoscope_sandbox.certificates import Certificate
+    from rotoscope_sandbox.own_models import OwnModel
+
+__all__ = ["UnusableOption", "run", "run_as_module"]
+
+_MOST_PACE = 10_000.0
+
+
+class UnusableOption(Exception):
+    """An option cannot be used; `hint` is what helps."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def run_as_module() -> int:
+    """Run the command with the arguments of this process; returns its exit code."""
+    try:
+        return run(sys.argv[1:])
+    except UnusableOption as problem:
+        print(f"rotoscope_sandbox: {problem} {problem.hint}", file=sys.stderr)
+        return 2
+    except OSError as problem:
+        print(f"rotoscope_sandbox: {problem.strerror or problem}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    program: str = "python -m rotoscope_sandbox",
+    folder: Path | None = None,
+    own_models: "Iterable[OwnModel]" = (),
+) -> int:
+    """Serve until the process is stopped; returns the exit code.
+
+    Args:
+        arguments: the options, as they were typed.
+        program: how the command is called in its own help.
+        folder: where predictions and files are kept; without one, `--folder` says it.
+        own_models: as for `build_sandbox`.
+
+    Raises:
+        UnusableOption: the rules cannot be read, or no certificate can be made here.
+        OSError: the port is taken, or the folder cannot be written.
+    """
+    options = _parser(program, has_folder=folder is not None).parse_args(arguments)
+    with ExitStack() as closing:
+        place = folder or options.folder or Path(closing.enter_context(TemporaryDirectory(prefix="sandbox-")))
+        return _serve(place, options, own_models)
+
+
+def _serve(folder: Path, options: argparse.Namespace, own_models: "Iterable[OwnModel]") -> int:
+    from rotoscope_sandbox import build_sandbox
+    from rotoscope_sandbox.faults.definitions import UnknownFault
+    from rotoscope_sandbox.serving import listen, serve_sandbox
+
+    try:
+        app = build_sandbox(
+            folder,
+            pace=options.pace,
+            public_url=options.public_url,
+            faults=options.faults,
+            stand_ins=True,
+            own_models=own_models,
+        )
+    except UnknownFault as problem:
+        raise UnusableOption(f"{options.faults}: {problem}", "See docs/sandbox.md.") from None
+    certificate = _certificate(folder / "tls") if options.tls else None
+    # The address is printed only once the port is taken.
+    with listen(options.port) as listener:
+        scheme, port = "https" if certificate else "http", listener.getsockname()[1]
+        print(f"The sandbox is at {scheme}://127.0.0.1:{port}; stop it with Ctrl-C.", file=sys.stderr)
+        if certificate is not None:
+            trust = f"SSL_CERT_FILE={certificate.authority} NODE_EXTRA_CA_CERTS={certificate.authority}"
+            print(f"Clients that speak to it need {trust}", file=sys.stderr)
+        serve_sandbox(app, listener, certificate)
+    return 0
+
+
+def _certificate(folder: Path) -> "Certificate":
+    from rotoscope_sandbox.certificates import NoCertificates, make_certificate
+
+    try:
+        return make_certificate(folder, datetime.now(UTC))
+    except NoCertificates:
+        hint = "Install the package cryptography, or put a proxy of your own in front and name it by --public-url."
+        raise UnusableOption("The sandbox cannot make a certificate here.", hint) from None
+
+
+def _parser(program: str, *, has_folder: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program)
+    parser.add_argument("--port", type=_port, default=8765, metavar="N")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="rules for what is to go wrong (docs/sandbox.md)")
+    parser.add_argument("--tls", action="store_true", help="serve https, with a throw-away certificate")
+    parser.add_argument("--public-url", metavar="URL", help="what handed-out addresses start with (behind a proxy)")
+    parser.add_argument("--pace", type=_pace, default=1.0, metavar="N", help="how much longer runs take (default 1)")
+    if not has_folder:
+        parser.add_argument("--folder", type=Path, metavar="DIR", help="where files are kept (default: until it ends)")
+    return parser
+
+
+def _pace(text: str) -> float:
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = -1.0
+    if not 0 <= pace <= _MOST_PACE:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {_MOST_PACE:g}")
+    return pace
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 <= int(text) < 2**16:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 65535, or 0 for any free one")
+    return int(text)
