@@ -1,6 +1,6 @@
 r"""Which local files may be read: regular files inside the allowed folders, and nothing hidden.
 
-First a path or a `file://` URL is judged by its text alone. On Windows it may name another machine (`\\server\share`),
+First a path or a `file://` URL is checked by its text alone. On Windows it may name another machine (`\\server\share`),
 a device (`CON`, `\\.\pipe\x`) or a second stream of a file (`a.png:x`); even to look whether such a path exists
 connects to the machine and sends it the user's password hash. RFC 8089 says how `file:` URLs are written, with drive
 letters in its appendix E. Then the real path must be below one of the roots, and is opened without following links.

@@ -1,8 +1,8 @@
 """The vault: the files that we keep, each under the SHA-256 of its content.
 
 `Vault` is what an implementation must give: four calls that any object store can answer (put, open, address, delete),
-and the bookkeeping around them. `FolderVault` keeps the files below one folder of this machine. Whoever needs a local
-path opens the file and has one for the time of a `with` block.
+and the bookkeeping around them. `FolderVault` keeps the files below one folder of this machine. Code that needs a local
+path opens the file, and has the path for the time of a `with` block.
 """
 
 import contextlib
@@ -230,7 +230,7 @@ def scratch_path(vault: Vault) -> Iterator[Path]:
 async def enter_in_thread(manager: AbstractContextManager[Entered]) -> AsyncIterator[Entered]:
     """Enter and leave a context manager in a thread, because both may wait for a disk or a network.
 
-    Cancellation does not keep it from being left. It is not told of an exception in the block.
+    It is left even when the task is cancelled. It does not see an exception of the block.
     """
     import anyio.to_thread  # not needed in the workers, and slow to load
 

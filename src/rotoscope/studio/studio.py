@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import cast
 
-import anyio
 import anyio.abc
 import anyio.to_thread
 

@@ -82,10 +82,10 @@ def unwrap_answer(answer: WorkerAnswer) -> Any:
     match answer.kind, answer.value:
         case "done", value:
             return value
-        case "raised", (str(name), str(message), str(hint), str(code), said):
+        case "raised", (str(name), str(message), str(hint), str(code), text):
             found = getattr(errors, name, None)
             kind = found if isinstance(found, type) and issubclass(found, RotoscopeError) else InvalidInput
-            raise kind(message, hint=hint, code=code, provider_message=said if isinstance(said, str) else None)
+            raise kind(message, hint=hint, code=code, provider_message=text if isinstance(text, str) else None)
         case "memory", _:
             raise too_costly_error("its decoding took too much memory")
         case _:
