@@ -138,7 +138,7 @@ def map_av_errors() -> Iterator[None]:
 
 
 def max_pixels_option(limits: VideoLimits) -> str:
-    """FFmpeg's limit of the pixels of a frame: a tenth more than the limit, as decoders round sizes up to whole blocks."""
+    """FFmpeg's limit of the pixels of a frame: a tenth more, as decoders round sizes up to whole blocks."""
     return str(limits.megapixels * 1_100_000)
 
 
