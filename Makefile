@@ -6,8 +6,8 @@ STAMP := $(VENV)/.installed
 
 # What a change is tried with: no processes that are killed, no matrix of faults, nothing that needs npm, and of the jobs
 # what is no story of a provider's doings.
-JOBS := cancel clocks database glance ledger leases machine progress questions retention resuming taking_up
-QUICK := $(addprefix tests/,providers models media server protocol/tasks contracts workers test_*.py) \
+JOBS := cancel clocks machine progress taking_up
+QUICK := $(addprefix tests/,providers models media store server protocol/tasks contracts workers test_*.py) \
 	$(foreach subject,$(JOBS),tests/jobs/test_$(subject).py)
 
 .PHONY: demo test quick each-python conformance check soak format docs replies bench clean

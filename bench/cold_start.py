@@ -45,6 +45,8 @@ SERVERS = {
     "rotoscope, no front": Served([sys.executable, "-c", WITHOUT], {"name": "list_jobs", "arguments": {}}),
     "rotoscope serve": Served([sys.executable, "-m", "rotoscope", "serve"], {"name": "list_jobs", "arguments": {}}),
 }
+# A machine's certificates of its own are checked at the start; no usual machine has any.
+PLAIN_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT")}
 OPENING = {
     "protocolVersion": "2025-11-25",
     "capabilities": {},
@@ -59,7 +61,7 @@ def first_replies(served: Served, home: str) -> Times:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "ROTOSCOPE_HOME": home},
+        env={**PLAIN_ENVIRONMENT, "ROTOSCOPE_HOME": home},
     ) as server:
         ask(server, 1, "initialize", OPENING)
         tell(server, {"method": "notifications/initialized"})
@@ -103,6 +105,7 @@ def main(rounds: int) -> None:
     print(f"  tools/list against the plain server    {ours.listed / plain.listed:.2f} (to hold: 0.25)")
     print(f"  without the front, against the same    {without.listed / plain.listed:.2f} (to hold: 1.25)")
     print(f"  first call against without the front   {ours.called / without.called:.2f} (to hold: 1.00)")
+    print(f"  first call against the plain server    {ours.called / plain.called:.2f} (to hold: 1.20)")
 
 
 if __name__ == "__main__":

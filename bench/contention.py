@@ -14,12 +14,13 @@ from figures import arguments, headline, percentile
 
 from rotoscope.errors import StorageFailed
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan, SubmitEffort
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.records import NewJob, Patch
 from rotoscope.store.timing import Intervals
 
-NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, {"seed": 1})
+NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, JobPlan(seed=1))
 Answer = TypeVar("Answer")
 HAMMER = "--hammer"
 STAGES = ("submit", "watch", "fetch", "finish")
@@ -51,9 +52,9 @@ class Hammer:
         if job is None:
             return
         await self.timed(self.ledger.commit_intent(job, "digest"))
-        await self.timed(self.ledger.write_prediction_id(job.id, "p"))
+        await self.timed(self.ledger.write_prediction_id(job.id, "local", "p"))
         for stage in STAGES:
-            job = (await self.timed(self.ledger.advance(job, Patch(stage=stage, data={stage: 1})))) or job
+            job = (await self.timed(self.ledger.advance(job, Patch(stage=stage, submit_effort=SubmitEffort(1))))) or job
         await self.timed(self.leases.renew(frozenset({job.id})))
         await self.timed(self.ledger.advance(job, Patch(stage="done", state="succeeded", progress=1.0)))
 

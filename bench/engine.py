@@ -23,13 +23,13 @@ from figures import arguments, headline
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.jobs.lifecycle import run_job
 from rotoscope.jobs.stages.finish_masks import FinishResult
-from rotoscope.models.request_key import call_to_json
 from rotoscope.providers.http.client import Download, Wire
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.polling import PollSlot
 from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.records import NewJob
 from rotoscope.studio.studio import Studio
 
@@ -84,8 +84,8 @@ def reply(status: int, body: dict[str, Any]) -> Reply:
 
 def new_job() -> NewJob:
     call = Call("replicate", MODEL, {"image": "https://x.invalid/a.png", "instruction": "x"}, "v", "version")
-    data = {"call": call_to_json(call), "drawn": [], "estimate_usd": None, "expected_seconds": 1.0}
-    return NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, data)
+    plan = JobPlan(call=call, expected_seconds=1.0)
+    return NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, plan)
 
 
 async def one(studio: Studio) -> float:

@@ -26,6 +26,7 @@ from rotoscope.contracts.arguments import BoxArgument, GetJob, ListJobs, Segment
 from rotoscope.contracts.results import JobResult
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.settings import read_settings
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.records import NewJob
 from rotoscope.store.schema import jobs, metadata
 from rotoscope.studio.studio import Studio
@@ -54,7 +55,7 @@ class Beside:
         result = await self.studio.perform("segment_image", given, WHO, 60)
         assert isinstance(result, JobResult)
         assert result.status == "succeeded", result.error
-        await self.studio.mark_delivered(result)
+        await self.studio.mark_delivered(result, WHO)
         self.known = result.job_id or ""
 
     async def get_job(self) -> None:
@@ -65,7 +66,7 @@ class Beside:
 
     async def open_job(self) -> None:
         self.calls += 1
-        new = NewJob("segment_image", "m", "replicate", WHO, True, {}, {}, f"key {self.calls}")
+        new = NewJob("segment_image", "m", "replicate", WHO, True, {}, JobPlan(), f"key {self.calls}")
         await self.studio.context.ledger.open(new)
 
 

@@ -26,6 +26,7 @@ from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.media.image.masks import encode_mask_png
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import read_settings
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.records import NewJob, OpenResult
 from rotoscope.studio.studio import Studio
 
@@ -77,14 +78,13 @@ def manifest(name: str, seconds: float) -> str:
 
 
 async def lag_of(studio: Studio, provider: TimedProvider, arguments: SegmentImage, lags: dict[str, float]) -> None:
-    opening = await studio.start("segment_image", arguments, "bench")
+    opening = await studio.start(await studio.plan("segment_image", arguments, "bench"))
     assert isinstance(opening, OpenResult)
     job = await studio.wait(opening.job, 1000)
     ended = time.time()
     assert job.state == "succeeded", job.error
-    known = job.data["ticket"]
-    assert isinstance(known, dict)
-    lags[str(known["id"])] = ended - provider.finished_at[str(known["id"])]
+    assert job.accepted is not None
+    lags[job.accepted.ticket.id] = ended - provider.finished_at[job.accepted.ticket.id]
 
 
 def tell(
@@ -149,7 +149,9 @@ async def main(runs: int, short: int, longest: float) -> None:
 
 async def learned(studio: Studio, model: str, seconds: float) -> None:
     """Expectations come from past runs: here, from three."""
-    opening = await studio.context.ledger.open(NewJob("segment_image", model, "replicate", "bench", True, {}, {}))
+    opening = await studio.context.ledger.open(
+        NewJob("segment_image", model, "replicate", "bench", True, {}, JobPlan())
+    )
     for number in range(3):
         await studio.context.ledger.record_duration(replace(opening.job, id=f"{opening.job.id}-{number}"), "", seconds)
 

@@ -32,10 +32,11 @@ from sqlalchemy import Connection, select, update
 
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import GetJob
-from rotoscope.models.request_key import call_to_json
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, Ticket
 from rotoscope.settings import read_settings
+from rotoscope.store.job_data import AcceptedRun, JobChanges, JobPlan
 from rotoscope.store.records import NewJob
+from rotoscope.store.rows import merge_job_data
 from rotoscope.store.schema import jobs
 from rotoscope.studio.studio import Studio
 
@@ -123,17 +124,21 @@ async def opened(studio: Studio, plan: Path, many: int, expected: float) -> dict
     """Jobs that were accepted just now and that nobody drives yet: the run of each."""
     call = Call("replicate", MODEL, {"image": "https://x.invalid/a.png", "instruction": "x"}, "v", "version")
     chance, mine, runs = random.Random(many), {}, {}
+    accepted_runs: dict[str, AcceptedRun] = {}
     now = time.time() + 0.002 * many  # when about all of them will be open
     for number in range(many):
         name = f"p{many:06d}{number:06d}{chance.randrange(16**8):08x}"
         runs[name] = [now, now + expected * chance.uniform(0.5, 1.5)]
-        ticket = {"id": name, "endpoint": MODEL, "urls": {}}
-        data = {"call": call_to_json(call), "expected_seconds": expected, "ticket": ticket, "accepted_at": now}
-        new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, data)
-        mine[(await studio.context.ledger.open(new)).job.id] = name
+        ticket = Ticket(name, MODEL)
+        planned = JobPlan(call=call, expected_seconds=expected)
+        new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, planned)
+        job_id = (await studio.context.ledger.open(new)).job.id
+        mine[job_id], accepted_runs[job_id] = name, AcceptedRun(ticket, now)
 
     def accept(connection: Connection) -> None:
-        connection.execute(update(jobs).values(stage="watch"))
+        for job_id, run in accepted_runs.items():
+            data = merge_job_data(connection, job_id, JobChanges(accepted=run))
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(stage="watch", data=data))
 
     await studio.context.ledger._database.transact(accept)  # noqa: SLF001 - the quick way to where they wait
     plan.write_text(json.dumps(runs), encoding="utf-8")

@@ -24,10 +24,11 @@ from sqlalchemy import Connection, update
 
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import GetJob
-from rotoscope.models.request_key import call_to_json
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, Ticket
 from rotoscope.settings import read_settings
+from rotoscope.store.job_data import AcceptedRun, JobChanges, JobPlan
 from rotoscope.store.records import NewJob
+from rotoscope.store.rows import merge_job_data
 from rotoscope.store.schema import jobs
 from rotoscope.studio.studio import Studio
 
@@ -65,15 +66,19 @@ async def opened(studio: Studio, many: int) -> list[str]:
     """Jobs that were accepted a while ago and that nobody drives yet."""
     call = Call("replicate", MODEL, {"image": "https://x.invalid/a.png", "instruction": "x"}, "v", "version")
     chance, ids = random.Random(1), []
+    accepted_runs: dict[str, AcceptedRun] = {}
     for number in range(many):
         accepted = time.time() - EXPECTED * chance.uniform(0.1, 0.6)
-        ticket = {"id": f"p{number:030d}", "endpoint": MODEL, "urls": {}}
-        data = {"call": call_to_json(call), "expected_seconds": EXPECTED, "ticket": ticket, "accepted_at": accepted}
-        new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"instruction": "x"}, data)
+        ticket = Ticket(f"p{number:030d}", MODEL)
+        planned = JobPlan(call=call, expected_seconds=EXPECTED)
+        new = NewJob("segment_image", MODEL, "replicate", "bench", True, {"instruction": "x"}, planned)
         ids.append((await studio.context.ledger.open(new)).job.id)
+        accepted_runs[ids[-1]] = AcceptedRun(ticket, accepted)
 
     def accept(connection: Connection) -> None:
-        connection.execute(update(jobs).values(stage="watch"))
+        for job_id, run in accepted_runs.items():
+            data = merge_job_data(connection, job_id, JobChanges(accepted=run))
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(stage="watch", data=data))
 
     await studio.context.ledger._database.transact(accept)  # noqa: SLF001 - the quick way to where they wait
     return ids

@@ -1,4 +1,4 @@
-"""The composition root: builds the house from the settings. Only the command line and tests stand above it."""
+"""The composition root: builds the whole program from the settings. Only the command line and tests stand above it."""
 
 import logging
 import os
@@ -23,6 +23,9 @@ from rotoscope.settings import Settings
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
+    from rotoscope.jobs.context import JobContext
+    from rotoscope.jobs.dispatcher import Dispatcher
+    from rotoscope.jobs.review import Review
     from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.paths import Roots
     from rotoscope.media.vault import Vault
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from rotoscope.store.database import Database
     from rotoscope.store.leases import JobDriver
     from rotoscope.store.timing import Intervals
+    from rotoscope.studio.links import JobLinks
+    from rotoscope.studio.planning import Planner
     from rotoscope.studio.studio import Studio
 
 __all__ = ["build_stdio_server", "load_user_catalog", "make_studio_opener", "open_studio", "stdio_roots"]
@@ -51,7 +56,7 @@ def load_user_catalog(settings: Settings) -> Catalog:
 def make_studio_opener(
     settings: Settings, roots: "Roots", sandbox: "AsgiApp | None" = None, decoders: "DecodeRunner | None" = None
 ) -> Callable[[anyio.abc.TaskGroup, AsyncExitStack], "Studio"]:
-    """What a door needs to open the studio later."""
+    """A function that opens the studio later, when a `LazyStudio` needs it."""
 
     def opener(tasks: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
         return open_studio(settings, roots, tasks, closing, sandbox, decoders=decoders)
@@ -73,7 +78,7 @@ def open_studio(
     decoders: "DecodeRunner | None" = None,
     vault: "Vault | None" = None,
 ) -> "Studio":
-    """Build every room and the studio on top of them. It may be built in a thread; then `begin` it in the event loop.
+    """Build the studio and all below it. It may be built in a thread; `start_background` needs the event loop.
 
     Args:
         settings: the operator's decisions.
@@ -92,23 +97,18 @@ def open_studio(
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
     from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.dispatcher import Dispatcher
-    from rotoscope.jobs.lifecycle import run_job
     from rotoscope.jobs.notifier import JobNotifier
     from rotoscope.jobs.review import Review
-    from rotoscope.media.intake import Intake
     from rotoscope.media.vault import FolderVault
-    from rotoscope.providers.http.egress import check_url
-    from rotoscope.store.leases import Leases
     from rotoscope.store.ledger import Ledger
     from rotoscope.store.money import Caps, ResendPolicy
     from rotoscope.store.quotes import Quotes
     from rotoscope.store.retention import Retention
     from rotoscope.store.timing import Intervals
-    from rotoscope.studio.checks import RequestChecks
-    from rotoscope.studio.studio import Studio, job_output
+    from rotoscope.studio.links import JobLinks
+    from rotoscope.studio.studio import Studio
 
-    # What no request could go by is refused before anything is written or opened.
+    # A setting that no request could work with is refused before anything is written or opened.
     proxies = _read_proxies(settings)
     _make_home(settings.home)
     catalog = _load_catalog_and_warn(settings)
@@ -118,37 +118,65 @@ def open_studio(
     database = _make_database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)
-    decoders = decoders or _make_decoders(settings, closing)
     vault.remove_old_scratch(before=clock() - _DAY)
-    dialects, resending = (
-        _make_dialects(catalog, access),
-        ResendPolicy(settings.resend_below_usd, settings.max_usd_per_day),
-    )
-    ledger = Ledger(database, clock, intervals.redelivery)
-    rooms = JobContext(
-        ledger,
+    context = JobContext(
+        Ledger(database, clock, intervals.redelivery),
         vault,
         wire,
         catalog,
-        dialects,
+        _make_dialects(catalog, access),
         JobNotifier(),
         clock,
         sleep,
-        decoders,
+        decoders or _make_decoders(settings, closing),
         intervals,
-        resend_policy=resending,
+        resend_policy=ResendPolicy(settings.resend_below_usd, settings.max_usd_per_day),
     )
-    intake = Intake(vault, roots, wire.fetch, lambda url: check_url(url).url, partial(job_output, rooms), decoders)
-    leases = Leases(database, clock, _make_lease_holder(settings, catalog, access), intervals)
-    review = Review(rooms, database, leases.driver)
-    dispatcher = Dispatcher(tasks, partial(run_job, rooms), leases, rooms.notifier, intervals, review.look_at_due)
+    review = Review(context, database, _make_lease_holder(settings, catalog, access))
+    dispatcher = _make_dispatcher(context, database, review, tasks)
     closing.push_async_callback(dispatcher.release_leases)
-    retention = Retention(database, vault, clock, settings.retention_days * _DAY)
-    caps = Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced)
-    quotes, owner = Quotes(database, clock, intervals.quote_life), leases.driver.owner
+    links = JobLinks(context.ledger)
     return Studio(
-        rooms, intake, access, dispatcher, review, retention, quotes, owner, caps, _draw_seed, RequestChecks(tasks)
+        context,
+        _make_planner(context, access, roots, links, tasks),
+        links,
+        dispatcher,
+        review,
+        Retention(database, vault, clock, settings.retention_days * _DAY),
+        Quotes(database, clock, intervals.quote_life),
+        review.holder.owner,
+        Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced),
     )
+
+
+def _make_dispatcher(
+    context: "JobContext", database: "Database", review: "Review", tasks: anyio.abc.TaskGroup
+) -> "Dispatcher":
+    from rotoscope.jobs.dispatcher import Dispatcher
+    from rotoscope.jobs.lifecycle import run_job
+    from rotoscope.store.leases import Leases
+
+    leases = Leases(database, context.clock, review.holder, context.intervals)
+    return Dispatcher(tasks, partial(run_job, context), leases, context.notifier, context.intervals, review.look_at_due)
+
+
+def _make_planner(
+    context: "JobContext", access: Access, roots: "Roots", links: "JobLinks", tasks: anyio.abc.TaskGroup
+) -> "Planner":
+    from rotoscope.media.intake import Intake
+    from rotoscope.providers.http.egress import check_url
+    from rotoscope.studio.planning import PlanCache, Planner
+
+    intake = Intake(
+        context.vault,
+        roots,
+        context.wire.fetch,
+        lambda url: check_url(url).url,
+        links.output_link,
+        links.can_read_artifact,
+        context.decoders,
+    )
+    return Planner(context.catalog, access, intake, context.ledger, _draw_seed, PlanCache(tasks))
 
 
 def _draw_seed() -> int:
@@ -220,7 +248,7 @@ def _make_wire(
     from rotoscope.providers.http.client import ProviderAccess, Wire
     from rotoscope.providers.http.guard import origin_of
 
-    doors = {
+    accesses = {
         name: ProviderAccess(
             provider.auth.header,
             provider.auth.prefix,
@@ -233,7 +261,7 @@ def _make_wire(
         for name, provider in catalog.providers.items()
         if name in access.keys
     }
-    return Wire(doors, access.trusted_hosts, sandbox, timeouts=times, proxies=proxies)
+    return Wire(accesses, access.trusted_hosts, sandbox, timeouts=times, proxies=proxies)
 
 
 def _sandbox_app(
@@ -287,16 +315,14 @@ def build_stdio_server(settings: Settings, start: Path, home: Path | None) -> "M
     """
     from rotoscope.server.app import build_server
     from rotoscope.server.clients.profiles import read_client_profiles
-    from rotoscope.store.probe import has_open_jobs
+    from rotoscope.store.sqlite_probe import has_open_jobs
 
     clients = read_client_profiles(manifest_folder() / "clients.toml")
-    opener = make_studio_opener(settings, stdio_roots(settings, start, home))
-    glance = partial(has_open_jobs, settings.database)
     return build_server(
-        opener,
+        make_studio_opener(settings, stdio_roots(settings, start, home)),
         clients,
         settings.inline_seconds,
         ask_above_usd=settings.ask_above_usd,
-        has_open_jobs=glance,
+        has_open_jobs=partial(has_open_jobs, settings.database),
         retention_seconds=settings.retention_days * _DAY,
     )

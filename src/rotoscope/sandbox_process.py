@@ -43,10 +43,11 @@ class SandboxProcess:
     """
 
     def __init__(self, settings: Settings, catalog: Catalog, closing: AsyncExitStack) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._closing = closing
         self._folder = _folder(settings)
-        arguments = {"folder": self._folder, "public_url": SANDBOX_URL, "own_models": describe_models(catalog)}
-        self._app = AppProcess(settings.variables, _PACKAGE, _FUNCTION, arguments)
-        closing.push_async_callback(self._app.aclose)
+        self._app: AppProcess | None = None
 
     async def __call__(self, *connection: Any) -> None:
         """Answer one request.
@@ -54,12 +55,20 @@ class SandboxProcess:
         Raises:
             StorageFailed: the sandbox cannot write to its folder.
         """
+        self._app = self._app or self._start()
         try:
             await self._app(*connection)
         except OSError as error:
             raise StorageFailed(
                 f"The folder {self._folder} cannot be used.", hint="Set ROTOSCOPE_HOME to a folder that can be written."
             ) from error
+
+    def _start(self) -> AppProcess:
+        """Its process. Only now, because a session that runs no model should not wait for the sandbox's modules."""
+        arguments = {"folder": self._folder, "public_url": SANDBOX_URL, "own_models": describe_models(self._catalog)}
+        app = AppProcess(self._settings.variables, _PACKAGE, _FUNCTION, arguments)
+        self._closing.push_async_callback(app.aclose)
+        return app
 
 
 def run_sandbox_command(arguments: Sequence[str], settings: Settings, catalog: Catalog) -> int:

@@ -56,7 +56,7 @@ def left_behind(env: dict[str, str], home: Path, photo: Path, number: int = 1, *
             jobs = []
             for n in range(number):
                 asked = SegmentImage.model_validate({"image": str(photo), "box": {**BOX, "left": n}, **more})
-                opening = await studio.start("segment_image", asked, "local")
+                opening = await studio.start(await studio.plan("segment_image", asked, "local"))
                 assert isinstance(opening, OpenResult)
                 jobs.append(opening.job)
             tasks.cancel_scope.cancel()

@@ -174,7 +174,7 @@ def left_behind(env: dict[str, str], home: Path, given: dict[str, Any]) -> None:
         settings = read_settings(env)
         async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
             studio = open_studio(settings, stdio_roots(settings, home, home), tasks, ending)
-            await studio.start("segment_image", SegmentImage.model_validate(given), "local")
+            await studio.start(await studio.plan("segment_image", SegmentImage.model_validate(given), "local"))
             tasks.cancel_scope.cancel()
 
     anyio.run(opened)

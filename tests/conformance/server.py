@@ -27,8 +27,8 @@ from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.protocol.stdio import serve_stdio
-from rotoscope.protocol.tasks import TasksExtension, TaskStore
-from rotoscope.server.app import build_server, principal_of
+from rotoscope.protocol.tasks import PrincipalOf, TasksExtension, TaskStore
+from rotoscope.server.app import build_server
 from rotoscope.server.clients.profiles import read_client_profiles
 from rotoscope.settings import read_settings
 from rotoscope_sandbox import build_sandbox
@@ -64,7 +64,7 @@ def build(home: Path) -> MCPServer[Any]:
     """The server of the product on a sandbox that needs no time, with the fixtures."""
     found: list[Works] = []
 
-    def tasks_on(jobs: TaskStore) -> TasksExtension:
+    def tasks_on(jobs: TaskStore, principal_of: PrincipalOf) -> TasksExtension:
         found.append(Works(jobs))
         return TasksExtension(found[0], principal_of, REQUIRED)
 

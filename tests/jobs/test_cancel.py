@@ -31,7 +31,7 @@ def words(photo: Path, **more: Any) -> SegmentImage:
 
 
 async def begun(studio: Studio, arguments: SegmentImage) -> Job:
-    opening = await studio.start("segment_image", arguments, "local")
+    opening = await studio.start(await studio.plan("segment_image", arguments, "local"))
     assert isinstance(opening, OpenResult)
     return opening.job
 
@@ -178,7 +178,7 @@ async def test_the_answer_to_a_cancel_says_whether_it_was_charged(
             await provider.on_ask.wait()
             await studio.cancel(job.id, "local")
             job = await studio.wait(job, 10)
-    assert (job.state, job.data["charged"]) == ("cancelled", charged)
+    assert (job.state, job.charge.is_charged) == ("cancelled", charged)
     assert says in job.message
     assert job.error is None
 
@@ -331,4 +331,4 @@ async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
             job = await studio.wait(await studio.job(job.id, "local"), 15)
     assert failed.is_set()
     assert (job.state, provider.posts) == ("needs_review", 1)
-    assert job.data.get("charged") is None
+    assert job.charge.is_charged is None

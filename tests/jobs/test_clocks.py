@@ -31,7 +31,9 @@ class Clock:
 
 
 async def begun(studio: Studio, photo: Path) -> Job:
-    opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
+    opening = await studio.start(
+        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
+    )
     assert isinstance(opening, OpenResult)
     return opening.job
 

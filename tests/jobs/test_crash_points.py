@@ -162,7 +162,7 @@ def opened(form: str) -> Path:
         async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
             studio = open_studio(settings, stdio_roots(settings, home, home), tasks, stack, decoders=InThread())
             tool, arguments = request(form, home)
-            opening = await studio.start(tool, arguments, "local")
+            opening = await studio.start(await studio.plan(tool, arguments, "local"))
             assert isinstance(opening, OpenResult)
             tasks.cancel_scope.cancel()
 

@@ -78,7 +78,7 @@ def test_what_could_not_be_fetched_in_all_that_time_is_told_and_can_be_taken_up(
     assert OUT in told.error.hint
     assert "keeps until 2027-" in told.error.hint
     assert "jobs resume" in told.error.hint
-    assert isinstance(job.data["ticket"], dict)
+    assert job.accepted is not None
     scene.time.run(1500)
     process.call(lambda: process.context.ledger.resume(job_id, "local"))
     assert scene.run(process, job_id, 60).state == "succeeded"
@@ -97,7 +97,7 @@ def test_the_provider_is_asked_anew_for_an_address_that_is_over(scene: Scene) ->
     scene.provider.on_fetch = on_fetch
     job_id = scene.begin(process)
     assert scene.run(process, job_id, 60).state == "succeeded"
-    outputs = process.call(lambda: process.context.ledger.outputs(job_id))
+    outputs = process.call(lambda: process.context.ledger.outputs(job_id, "local"))
     assert {output.source_url for output in outputs or () if output.role == "raw"} == {fresh}
 
 
@@ -160,13 +160,13 @@ def test_a_fault_that_stays_is_told_to_a_person_and_taken_up_at_the_next_start(
     job_id = scene.begin(first)
     job = scene.run(first, job_id, 400)
     assert (job.state, (job.error or {})["code"]) == ("needs_review", "internal")
-    assert isinstance(job.data["ticket"], dict)
+    assert job.accepted is not None
     assert job.next_at is not None
     first.end()
     scene.time.run(100)
     left.clear()
     second = scene.process()
-    assert second.call(lambda: second.context.ledger.resume_internal_failures(lambda _: 3600.0)) == [job_id]
+    assert second.call(lambda: second.context.ledger.resume_failures_of_all_principals(lambda _: 3600.0)) == [job_id]
     assert scene.run(second, job_id, 60).state == "succeeded"
     assert scene.provider.posts == 1
 
@@ -175,7 +175,7 @@ def test_a_bug_before_anything_was_sent_has_cost_nothing(scene: Scene, monkeypat
     breaking(monkeypatch, "prepare", RuntimeError("a bug"), 1)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
-    assert (job.state, (job.error or {})["code"], job.data["charged"]) == ("failed", "internal", False)
+    assert (job.state, (job.error or {})["code"], job.charge.is_charged) == ("failed", "internal", False)
     assert scene.provider.posts == 0
 
 
@@ -250,7 +250,9 @@ def test_files_of_a_result_that_are_gone_are_put_back_while_the_provider_has_the
     job = scene.run(process, job_id, 60)
     whole = kept_files(process)
     raw = {
-        o.artifact.sha256 for o in process.call(lambda: process.context.ledger.outputs(job_id)) or () if o.role == "raw"
+        o.artifact.sha256
+        for o in process.call(lambda: process.context.ledger.outputs(job_id, "local")) or ()
+        if o.role == "raw"
     }
     for file in whole:
         if which == "all" or file.name.partition(".")[0] not in raw:

@@ -44,7 +44,7 @@ def words(photo: Path, **more: Any) -> SegmentImage:
 async def begun(
     studio: Studio, arguments: Arguments, principal: str = "local", tool: str = "segment_image"
 ) -> OpenResult:
-    opening = await studio.start(tool, arguments, principal)
+    opening = await studio.start(await studio.plan(tool, arguments, principal))
     assert isinstance(opening, OpenResult)
     return opening
 
@@ -53,7 +53,7 @@ async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -
     with anyio.fail_after(15):
         result = await studio.perform("segment_image", arguments, "local", seconds)
         assert isinstance(result, JobResult)
-        await studio.mark_delivered(result)
+        await studio.mark_delivered(result, "local")
     return result
 
 
@@ -107,7 +107,7 @@ async def told(studio: Studio, arguments: Arguments, *, late: bool) -> JobResult
     with anyio.fail_after(15):
         result = await studio.perform("segment_image", arguments, "local", 10)
         assert isinstance(result, JobResult)
-        await studio.mark_delivered(result, late=late)
+        await studio.mark_delivered(result, "local", late=late)
     return result
 
 
@@ -149,7 +149,7 @@ async def test_whoever_uses_what_came_of_a_job_has_heard_of_it(
     used = ViewMedia(uri=link.format(job=first.job_id, uri=media.uri, path=media.path))
     await studio.note_job_use(used, "somebody else")
     await studio.note_job_use(GetJob(job_id=f"job://{first.job_id}"), "local")
-    assert (await studio.quote("segment_image", words(photo), "local")).has_open_job
+    assert await studio.find_open_job(await studio.plan("segment_image", words(photo), "local"))
     await studio.note_job_use(used, "local")
     assert (await told(studio, words(photo), late=False)).job_id != first.job_id
     assert provider.posts == 2
@@ -159,7 +159,10 @@ async def test_another_seed_is_another_request_also_while_a_result_may_not_have_
     studio: Studio, provider: Replicate
 ) -> None:
     film = GenerateVideo(prompt="a storm", seed=1)
-    openings = [await studio.start("generate_video", film.model_copy(update={"seed": n}), "local") for n in (1, 2)]
+    openings = [
+        await studio.start(await studio.plan("generate_video", film.model_copy(update={"seed": n}), "local"))
+        for n in (1, 2)
+    ]
     assert isinstance(openings[0], OpenResult)
     assert isinstance(openings[1], OpenResult)
     assert openings[0].job.id != openings[1].job.id
@@ -171,7 +174,7 @@ async def test_a_job_that_was_told_through_get_job_is_told(studio: Studio, provi
     result = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
     assert isinstance(result, JobResult)
     assert (await begun(studio, words(photo))).is_joined, "the answer has not left yet"
-    await studio.mark_delivered(result)
+    await studio.mark_delivered(result, "local")
     assert (await begun(studio, words(photo))).is_redelivery
     assert not (await begun(studio, words(photo))).is_joined
 
@@ -480,7 +483,7 @@ async def test_addresses_that_the_provider_reads_are_compared_in_one_spelling(
     async with opened(read_settings(environ), provider) as studio:
 
         async def key(address: str) -> str:
-            return (await studio.quote("segment_image", asked(address), "local")).key
+            return (await studio.plan("segment_image", asked(address), "local")).new_job.quote_key
 
         usual = await key("https://example.com/a%2Fb.png?y=2&x=1")
         for same in ("HTTPS://EXAMPLE.com:443/a%2fb.png?y=2&x=1#top", " https://example.com/a%2Fb.png?y=2&x=1\n"):

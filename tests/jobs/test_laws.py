@@ -26,9 +26,9 @@ from world import ACCEPTED, MODEL, UNACCEPTED, VERSION, Plan, Run, SimulatedWire
 
 from rotoscope.errors import OverBudget, RotoscopeError, StorageFailed
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.models.request_key import call_to_json
 from rotoscope.providers.dialects import Replicate
 from rotoscope.providers.states import Call
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.money import Caps
 from rotoscope.store.records import ENDED_STATES, NewJob
 from rotoscope.store.schema import metadata
@@ -61,9 +61,9 @@ def folder() -> Path:
 def new_job(subject: str, key: str | None) -> NewJob:
     given = {"image": f"https://pictures.invalid/{subject}.png", "instruction": subject}
     call = Call("replicate", MODEL, given, VERSION, "version")
-    data = {"call": call_to_json(call), "drawn": [], "estimate_usd": 0.1, "expected_seconds": 5.0, "label": "x"}
+    plan = JobPlan(call=call, estimate_usd=0.1, expected_seconds=5.0, label="x")
     where = ("segment_image", MODEL, "replicate", "local", True)
-    return NewJob(*where, {"overlay": False}, data, key, 0.1)
+    return NewJob(*where, {"overlay": False}, plan, key, 0.1)
 
 
 @dataclass
@@ -257,7 +257,7 @@ class Laws(RuleBasedStateMachine):
 
         async def tell() -> None:
             try:
-                await process.context.ledger.mark_delivered(job_id)
+                await process.context.ledger.mark_delivered(job_id, "local")
             except StorageFailed:
                 return
 
@@ -277,7 +277,7 @@ class Laws(RuleBasedStateMachine):
 
         async def resolve() -> None:
             try:
-                await process.context.ledger.resolve_review(job_id, None, paid[0].id if paid else None)
+                await process.context.ledger.resolve_review(job_id, "local", paid[0].id if paid else None)
             except RotoscopeError:
                 return  # the ledger is locked, or it was found in this very moment
 

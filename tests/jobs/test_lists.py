@@ -14,10 +14,11 @@ import anyio
 import pytest
 from sqlalchemy import Connection, update
 
-from rotoscope.models.request_key import call_to_json
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, Ticket
 from rotoscope.settings import Settings
+from rotoscope.store.job_data import AcceptedRun, JobChanges, JobPlan
 from rotoscope.store.records import NewJob
+from rotoscope.store.rows import merge_job_data
 from rotoscope.store.schema import jobs
 from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
@@ -83,18 +84,22 @@ async def taken_up(studio: Studio, lister: Lister, many: int) -> list[str]:
     """Jobs whose runs were accepted a while ago; the list shows the newest first."""
     call = Call("replicate", MODEL, {"image": "https://x.invalid/a.png", "instruction": "x"}, "v", "version")
     ids = []
+    accepted_runs: dict[str, AcceptedRun] = {}
     for number in range(many):
         name = f"p{number:025d}"
         lister.names.insert(0, name)
-        ticket = {"id": name, "endpoint": MODEL, "urls": {}}
+        ticket = Ticket(name, MODEL)
         accepted = time.time() - EXPECTED
-        data = {"call": call_to_json(call), "expected_seconds": EXPECTED, "ticket": ticket, "accepted_at": accepted}
+        planned = JobPlan(call=call, expected_seconds=EXPECTED)
         # Nobody drives a job of a model that is not known: they all become this one's at once.
-        new = NewJob("segment_image", "later", "replicate", "local", True, {"overlay": False}, data)
+        new = NewJob("segment_image", "later", "replicate", "local", True, {"overlay": False}, planned)
         ids.append((await studio.context.ledger.open(new)).job.id)
+        accepted_runs[ids[-1]] = AcceptedRun(ticket, accepted)
 
     def accept(connection: Connection) -> None:
-        connection.execute(update(jobs).values(stage="watch", model=MODEL))
+        for job_id, run in accepted_runs.items():
+            data = merge_job_data(connection, job_id, JobChanges(accepted=run))
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(stage="watch", model=MODEL, data=data))
 
     await studio.context.ledger._database.transact(accept)
     return ids

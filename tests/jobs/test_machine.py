@@ -53,7 +53,7 @@ async def ended(studio: Studio, arguments: Arguments) -> JobResult:
 
 
 async def begun(studio: Studio, arguments: Arguments) -> Job:
-    opening = await studio.start("segment_image", arguments, "local")
+    opening = await studio.start(await studio.plan("segment_image", arguments, "local"))
     assert isinstance(opening, OpenResult)
     return opening.job
 
@@ -296,7 +296,7 @@ async def test_a_result_whose_address_is_not_ascii_is_brought_home(
     provider.states = [{"status": "succeeded", "output": output}]
     result = await ended(studio, words(photo))
     assert result.status == "succeeded"
-    outputs = await studio.context.ledger.outputs(result.job_id)
+    outputs = await studio.context.ledger.outputs(result.job_id, "local")
     assert {output.source_url for output in outputs if output.role == "raw"} == {
         "https://sandbox.invalid/der%20%C3%BC.png"
     }
@@ -593,7 +593,7 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
 
     monkeypatch.setattr(Wire, "fetch", page)
     async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r")}), provider) as studio:
-        monkeypatch.setattr("rotoscope.studio.studio.admit_media", passing)
+        monkeypatch.setattr("rotoscope.studio.planning.admit_media", passing)
         result = await ended(studio, SegmentImage(image="https://pictures.example/a.jpg", instruction="a"))
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error

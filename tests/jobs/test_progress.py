@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rotoscope.jobs.progress import estimate_progress, progress_fraction
 from rotoscope.providers.http.messages import Json
+from rotoscope.store.job_json import read_job_data
 from rotoscope.store.records import Job
 
 FRACTIONS = st.floats(0, 1)
@@ -41,10 +42,13 @@ def test_a_bar_that_is_full_at_once_is_not_believed() -> None:
 
 def _job(**known: Json) -> Job:
     """A job whose run was accepted at 1000 and is watched since; usually such a run works for a second."""
-    data: dict[str, Json] = {"watched": 0.0, "watched_at": 1000.0, "accepted_at": 1000.0, "expected_seconds": 1.1}
+    noted: dict[str, Json] = {"watched": 0.0, "watched_at": 1000.0, "accepted_at": 1000.0, "expected_seconds": 1.1}
+    noted["ticket"] = {"id": "p", "endpoint": "m", "urls": {}}
+    data = read_job_data({**noted, **known})
     return Job(
         "a", "segment_image", "m", "replicate", "u", sandbox=False, state="running", stage="watch", args={},
-        data={**data, **known}, progress=0.02, message="Waiting at Replicate.", error=None, cancel_requested=False,
+        plan=data.plan, accepted=data.accepted, watch=data.watch, progress=0.02, message="Waiting at Replicate.",
+        error=None, cancel_requested=False,
         owner=None, fence=1, created_at=1000.0, updated_at=1000.0, finished_at=None,
     )  # fmt: skip
 
@@ -61,7 +65,7 @@ def test_a_wait_that_is_longer_than_usual_is_told_as_a_cold_start_where_the_mode
     )
     assert "start" not in early.message
     assert "A machine is probably being started for the model, which takes about 68 s." in late.message
-    assert late.data["expected_seconds"] == 69.1
+    assert late.plan.expected_seconds == 69.1
     for known in ({"working_at": None}, {"working_at": 2.0, "cold_start_seconds": 68}):
         assert "machine" not in estimate_progress(_job(**known), 1020.0).message
 

@@ -46,12 +46,12 @@ async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_i
     with anyio.fail_after(20):
         result = await studio.perform(tool, arguments, "local", 20)
         assert isinstance(result, JobResult)
-        await studio.mark_delivered(result)
+        await studio.mark_delivered(result, "local")
     return result
 
 
 async def submission(studio: Studio, job_id: str) -> str | None:
-    found = await studio.context.ledger.submission(job_id)
+    found = await studio.context.ledger.submission(job_id, "local")
     assert found is not None
     return found.prediction_id
 
@@ -93,7 +93,7 @@ async def test_a_segmind_answer_that_was_lost_is_recovered_from_its_row_and_cost
     lossy = Lossy("segmind", picture)
     async with opened(settings, lossy) as studio:
         result = await performed(studio, asked("segmind", photo))
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert result.status == "succeeded"
     assert "GET /inference-request/request-history/prediction-0" in lossy.asked
     assert spent.charged == 0.002, "what the row calls credits is no money"
@@ -111,7 +111,9 @@ async def test_a_provider_that_rewrites_what_it_was_given_is_searched_by_the_see
     lossy.rows = [("older", {"prompt": "A Fox Runs", "seed": -5})]
     async with opened(settings, lossy) as studio:
         opening = await studio.start(
-            "generate_video", GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0"), "local"
+            await studio.plan(
+                "generate_video", GenerateVideo(prompt="a fox runs", model="bytedance/seedance-2.0"), "local"
+            )
         )
         assert isinstance(opening, OpenResult)
         with anyio.fail_after(20):
@@ -228,7 +230,7 @@ async def test_a_person_names_the_prediction_and_its_result_is_collected_without
 async def intended(opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until) -> Job:
     """A job in whose name a process, which has ended since, may have paid."""
     async with opened(settings, lossy, sleep=never) as studio:
-        opening = await studio.start("segment_image", asked("replicate", photo), "local")
+        opening = await studio.start(await studio.plan("segment_image", asked("replicate", photo), "local"))
         assert isinstance(opening, OpenResult)
 
         async def reconciling() -> bool:
@@ -278,7 +280,7 @@ async def test_a_process_that_finds_an_intent_takes_the_id_that_comes_while_it_l
     async with opened(settings, lossy, sleep=pause) as studio:
         with anyio.fail_after(20):
             await looked.wait()
-            await studio.context.ledger.write_prediction_id(job.id, "prediction-0")
+            await studio.context.ledger.write_prediction_id(job.id, "local", "prediction-0")
             late.set()
             ended = await studio.wait(job, 20)
     assert (ended.state, lossy.posts, lossy.looks) == ("succeeded", 1, 1)
@@ -292,7 +294,7 @@ async def test_an_id_that_comes_after_the_review_has_begun_ends_it(
     lossy.lists = "none"
     async with opened(settings, lossy, intervals=QUICK) as studio:
         result = await performed(studio, asked("replicate", photo))
-        await studio.context.ledger.write_prediction_id(result.job_id, "prediction-0")
+        await studio.context.ledger.write_prediction_id(result.job_id, "local", "prediction-0")
         again = await performed(studio, asked("replicate", photo))
     assert (result.status, again.status, again.job_id, lossy.posts) == (
         "needs_review",
@@ -327,7 +329,7 @@ async def test_a_small_doubt_ends_by_one_more_request_where_the_operator_says_so
     lossy = Forgetful(picture)
     async with opened(resending(environment, "0.01"), lossy) as studio:
         result = await performed(studio, asked("segmind", photo))
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (result.status, lossy.posts) == ("succeeded", 2)
     assert lossy.looks, "it was looked for first"
     assert any("may have been paid twice" in warning for warning in result.warnings)
@@ -340,7 +342,7 @@ async def test_a_doubt_is_never_sent_a_third_time(
     lossy = Forgetful(picture, loses=9)
     async with opened(resending(environment, "0.01"), lossy) as studio:
         result = await performed(studio, asked("segmind", photo))
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (result.status, lossy.posts) == ("needs_review", 2)
     assert spent.held + spent.charged == 0.004
 

@@ -57,7 +57,7 @@ async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_i
 
 
 async def prediction(studio: Studio, job_id: str) -> str | None:
-    found = await studio.context.ledger.submission(job_id)
+    found = await studio.context.ledger.submission(job_id, "local")
     return found.prediction_id if found is not None else None
 
 
@@ -120,7 +120,7 @@ async def test_an_address_that_was_given_carries_a_mark_by_which_its_run_is_foun
     async with keyed(lossy) as studio:
         result = await performed(studio, CAT)
         assert await prediction(studio, result.job_id) == "prediction-1"
-        found = await studio.context.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id, "local")
     assert (result.status, lossy.posts) == ("succeeded", 1)
     sent = str(lossy.rows[1][1]["image"])
     assert sent.startswith(f"{ADDRESS}#rs-")
@@ -134,7 +134,7 @@ async def test_a_seed_that_the_user_gave_is_no_proof(keyed: Any, lossy: Lossy) -
     async with keyed(film) as studio:
         asked = GenerateVideo(prompt="a fox", seed=7, model="bytedance/seedance-2.0")
         result = await performed(studio, asked, "generate_video")
-        found = await studio.context.ledger.submission(result.job_id)
+        found = await studio.context.ledger.submission(result.job_id, "local")
     assert found is not None
     assert (result.status, found.token, found.prediction_id) == ("needs_review", None, None)
 
@@ -167,7 +167,7 @@ async def test_a_cancel_while_the_request_is_out_stops_no_equal_run(keyed: Any, 
         return dropped.looks >= 2
 
     async with keyed(slow) as studio:
-        opening = await studio.start("segment_image", CAT, "local")
+        opening = await studio.start(await studio.plan("segment_image", CAT, "local"))
         assert isinstance(opening, OpenResult)
 
         async def sent() -> bool:
@@ -316,7 +316,7 @@ async def test_the_search_counts_from_the_request_whoever_has_looked_before(
         await anyio.sleep_forever()
 
     async with opened(settings, lossy, clock=clock, intervals=QUICK, sleep=never) as studio:
-        opening = await studio.start("segment_image", words(photo), "local")
+        opening = await studio.start(await studio.plan("segment_image", words(photo), "local"))
         assert isinstance(opening, OpenResult)
 
         async def looking() -> bool:
@@ -355,7 +355,7 @@ async def short_life(
     async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=0.05), sleep=nap) as studio:
         here.append(studio)
         listed = (await studio.list("local", None, 1)).jobs
-        begun = None if listed else await studio.start("segment_image", words(photo), "local")
+        begun = None if listed else await studio.start(await studio.plan("segment_image", words(photo), "local"))
         ids.append(listed[0].job_id if listed else begun.job.id)  # type: ignore[union-attr]
         await until(is_over)
         return (await job()).state

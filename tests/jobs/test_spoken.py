@@ -152,7 +152,7 @@ async def test_a_key_that_a_provider_repeats_in_any_spelling_is_kept_and_told_no
                 told += [result.message, result.hint, str(result.provider_message)]
                 continue
             told += [result.model_dump_json(), str(result_answer(result))]
-            await studio.mark_delivered(result)
+            await studio.mark_delivered(result, "local")
             if result.status == "succeeded" and spelling is SPELLINGS["plain"]:
                 assert "[key]" in "".join(kept_in(settings)), "nothing was planted where it would be kept"
             asked = asked.model_copy(update={"overlay": not asked.overlay})

@@ -44,7 +44,7 @@ def test_a_cancel_that_is_not_taken_ends_nothing_and_the_result_is_kept(scene: S
     assert (job.state, job.message) == ("running", WISH)
     job = scene.run(process, job_id, 300)
     assert (job.state, scene.provider.posts) == ("succeeded", 1)
-    assert job.data["charged_usd"] != 0 or job.sandbox
+    assert job.charge.usd != 0 or job.sandbox
     pauses = [b - a for a, b in zip(scene.provider.heard("cancel"), scene.provider.heard("cancel")[3:], strict=False)]
     assert len(scene.provider.heard("cancel")) >= 3 or answer in (reply(401), reply(403))
     assert pauses == sorted(pauses) or max(pauses) <= 60
@@ -151,7 +151,7 @@ def test_a_run_that_takes_too_long_is_told_to_stop_and_its_end_is_awaited(scene:
     job = scene.run(process, job_id, 600)
     assert (job.state, (job.error or {})["code"]) == ("failed", "timeout")
     assert "has stopped" in job.message
-    assert job.data["charged"] is True
+    assert job.charge.is_charged is True
 
 
 def test_a_run_that_outlives_its_deadline_and_succeeds_has_succeeded(scene: Scene) -> None:
@@ -216,7 +216,7 @@ def test_a_status_that_is_not_found_for_a_while_in_the_middle_of_a_run_ends_noth
     scene.time.run(1000)
     job = scene.job(process, job_id)
     assert job.state == "running"
-    assert job.data["stale_since"]
+    assert job.watch.stale_since
     assert scene.run(process, job_id, 1000).state == "succeeded"
 
 
@@ -227,7 +227,7 @@ def test_what_was_never_found_is_a_doubt_with_its_ticket(scene: Scene) -> None:
     job = scene.run(process, job_id, 600)
     assert (job.state, (job.error or {})["code"]) == ("needs_review", "submit_unknown")
     assert "p1" in (job.error or {})["hint"]
-    assert isinstance(job.data["ticket"], dict)
+    assert job.accepted is not None
     assert job.next_at is not None
 
 

@@ -113,7 +113,9 @@ async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_honestly(
         return (404, {}) if path.endswith("/cancel") else await answer(method, path, body)
 
     provider.answer = deaf
-    opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
+    opening = await studio.start(
+        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
+    )
     assert isinstance(opening, OpenResult)
     job: Job = opening.job
     with anyio.fail_after(10):

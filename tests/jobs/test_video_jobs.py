@@ -90,7 +90,7 @@ async def refused(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) 
 
 
 async def begun(studio: Studio, arguments: EditVideoWithMask) -> Job:
-    opening = await studio.start("edit_video_with_mask", arguments, "local")
+    opening = await studio.start(await studio.plan("edit_video_with_mask", arguments, "local"))
     assert isinstance(opening, OpenResult)
     return opening.job
 
@@ -481,7 +481,7 @@ async def test_a_run_that_its_provider_cannot_stop_goes_on_and_its_result_is_kep
     with anyio.fail_after(10):
         await provider.on_ask.wait()
         job = await studio.cancel(job.id, "local")
-        while "uncancellable" not in job.data:
+        while job.uncancellable_at is None:
             job = await studio.job(job.id, "local")
         assert "cannot stop a run" in (await studio.result(job)).warnings[-1]
         provider.states = finished
@@ -528,7 +528,7 @@ async def test_an_edit_is_the_same_by_links_and_with_what_follows_the_video_name
         edit(video, given, **defaults, reference_images=[], prompt=" an empty room"),
         edit(video, given, size="832x480"),
     ]
-    openings = [await studio.start("edit_video_with_mask", one, "local") for one in asked]
+    openings = [await studio.start(await studio.plan("edit_video_with_mask", one, "local")) for one in asked]
     jobs = {opening.job.id for opening in openings if isinstance(opening, OpenResult)}
     assert (len(jobs), len(openings)) == (1, 5)
     provider.hold.set()

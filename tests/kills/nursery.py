@@ -27,6 +27,7 @@ from rotoscope.store import retention  # noqa: F401 - loaded before the fork
 from rotoscope.store.database import Database
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.timing import Intervals
+from rotoscope.studio.studio import Studio
 
 TEMPO = Intervals(
     lease=1.5,
@@ -49,8 +50,12 @@ async def grown_up(order: dict[str, Any]) -> None:
         studio = open_studio(settings, roots, tasks, closing, **how)
         studio.start_background(tasks)
         for tool, arguments in order["open"]:
-            tasks.start_soon(studio.start, tool, parse_arguments(TOOLS[tool].arguments, arguments), "local")
+            tasks.start_soon(plan_and_start, studio, tool, arguments)
         await anyio.sleep_forever()
+
+
+async def plan_and_start(studio: Studio, tool: str, arguments: dict[str, Any]) -> None:
+    await studio.start(await studio.plan(tool, parse_arguments(TOOLS[tool].arguments, arguments), "local"))
 
 
 async def briefly(seconds: float) -> None:

@@ -38,10 +38,13 @@ def intake_of(vault: Vault, roots: Roots, tmp_path: Path) -> Intake:
     async def fetch(url: str, target: Path, limit: int) -> None:
         shutil.copyfile(tmp_path / "home" / url.rpartition("/")[2], target)
 
-    async def job_output(link: str) -> str:
+    async def job_output(link: str, _: str) -> str:
         return f"artifact://{link.rpartition('/')[2]}"
 
-    return Intake(vault, roots, fetch, lambda url: check_url(url).url, job_output, InThread())
+    async def can_read(_: str, __: str) -> bool:
+        return True
+
+    return Intake(vault, roots, fetch, lambda url: check_url(url).url, job_output, can_read, InThread())
 
 
 def jpeg(folder: Path) -> Path:
@@ -152,10 +155,10 @@ def ways(file: Path, vault: Vault, shown: str) -> dict[str, str]:
 async def test_every_way_to_give_a_medium_gives_one_file_with_the_same_facts(
     intake: Intake, tmp_path: Path, kind: MediaKind, make: Make
 ) -> None:
-    first = await intake.admit(kind, str(make(tmp_path / "home")), "image", pass_urls=False)
+    first = await intake.admit(kind, str(make(tmp_path / "home")), "image", "local", pass_urls=False)
     file = next(one for one in (tmp_path / "home").glob("a*") if not one.name.endswith(".wav") or make is wav)
     for way, text in ways(file, intake.vault, first.value).items():
-        again = await intake.admit(kind, text, "image", pass_urls=False)
+        again = await intake.admit(kind, text, "image", "local", pass_urls=False)
         assert facts(again) == facts(first), way
 
 
@@ -167,17 +170,17 @@ def facts(found: AdmittedMedia) -> dict[str, Any]:
 async def test_a_jpeg_is_not_encoded_again_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:
     """A chain of tools hands its picture on by link: at each step it would lose something."""
     link = str(jpeg(tmp_path / "home"))
-    links = [link := (await intake.admit("image", link, "image", pass_urls=False)).value for _ in range(4)]
+    links = [link := (await intake.admit("image", link, "image", "local", pass_urls=False)).value for _ in range(4)]
     assert len(set(links)) == 1
 
 
 async def test_a_file_from_a_provider_is_cleaned_once(intake: Intake, tmp_path: Path) -> None:
     raw = intake.vault.put_bytes(jpeg(tmp_path / "home").read_bytes(), "image/jpeg")
-    cleaned = await intake.admit("image", raw.uri, "image", pass_urls=False)
+    cleaned = await intake.admit("image", raw.uri, "image", "local", pass_urls=False)
     kept = stored_path(intake.vault, cleaned.value)
     assert cleaned.value != raw.uri
     assert b"behind the end" not in kept.read_bytes()
-    assert (await intake.admit("image", cleaned.value, "image", pass_urls=False)).value == cleaned.value
+    assert (await intake.admit("image", cleaned.value, "image", "local", pass_urls=False)).value == cleaned.value
 
 
 @pytest.mark.parametrize("make", [film(".mp4", "libx264"), film(".mov", "libx264", "aac")], ids=["mp4", "mov"])
@@ -185,8 +188,8 @@ async def test_the_first_frame_of_a_video_is_the_same_by_the_link_of_the_video(
     intake: Intake, tmp_path: Path, make: Make
 ) -> None:
     file = str(make(tmp_path / "home"))
-    link = (await intake.admit("video", file, "video", pass_urls=False)).value
-    frames = [await intake.admit("still", way, "image", pass_urls=False) for way in (file, link)]
+    link = (await intake.admit("video", file, "video", "local", pass_urls=False)).value
+    frames = [await intake.admit("still", way, "image", "local", pass_urls=False) for way in (file, link)]
     assert frames[0] == frames[1]
 
 
@@ -203,13 +206,13 @@ async def test_a_stored_file_is_recognized_however_the_home_is_written(
     given = picture(".png")(user / "work")
     for home in (user / ".local" / "rotoscope", tmp_path / "disk" / "rotoscope", user / "work" / ".." / ".local" / "r"):
         intake = intake_of(FolderVault(home / "vault"), Roots((user / "work",), user / "work"), tmp_path)
-        shown = await intake.admit("image", str(given), "image", pass_urls=False)
+        shown = await intake.admit("image", str(given), "image", "local", pass_urls=False)
         kept = stored_path(intake.vault, shown.value)
         rest = kept.relative_to(home)
         name = home.name
         for path in (str(kept), f"~/.local/{name}/{rest}", f"../.local/{name}/{rest}", str(kept.resolve()),
                      kept.resolve().as_uri(), f"../../disk/{name}/{rest}"):  # fmt: skip
-            assert (await intake.admit("image", path, "image", pass_urls=False)).value == shown.value, path
+            assert (await intake.admit("image", path, "image", "local", pass_urls=False)).value == shown.value, path
 
 
 @pytest.mark.parametrize("way", ["path", "data", "address", "artifact"])
@@ -227,7 +230,7 @@ async def test_a_medium_of_another_kind_is_refused_by_its_first_bytes_and_leaves
     kinds: tuple[MediaKind, ...] = ("image", "still", "visual", "video", "audio")
     for kind in kinds:
         with pytest.raises(InvalidInput, match="PGM") as refusal:
-            await intake.admit(kind, text, "mask", pass_urls=False)
+            await intake.admit(kind, text, "mask", "local", pass_urls=False)
         assert refusal.value.code == "unsupported"
     assert not list((Path(intake.vault.location) / "scratch").iterdir())
 
@@ -245,42 +248,43 @@ async def test_a_file_that_is_too_large_is_refused_before_it_is_copied(
             file.write(head)
             file.truncate(400_000_000)
         with pytest.raises(UserMistake):
-            await intake.admit("image", name, "image", pass_urls=False)
+            await intake.admit("image", name, "image", "local", pass_urls=False)
 
 
 async def test_an_animated_picture_has_a_note(intake: Intake, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "home" / "a.gif", save_all=True, append_images=frames[1:])
     for kind in ("image", "visual"):
-        admitted = await intake.admit(kind, "a.gif", "mask", pass_urls=False)  # type: ignore[arg-type]  # both are
+        admitted = await intake.admit(kind, "a.gif", "mask", "local", pass_urls=False)  # type: ignore[arg-type]  # both are
         assert admitted.notes
         assert "only its first picture is used" in admitted.notes[0]
 
 
 async def test_another_picture_is_another_file(intake: Intake, tmp_path: Path) -> None:
     file = jpeg(tmp_path / "home")
-    first = await intake.admit("image", str(file), "image", pass_urls=False)
+    first = await intake.admit("image", str(file), "image", "local", pass_urls=False)
     with Image.open(io.BytesIO(file.read_bytes())) as image:
         image.rotate(180).save(file)
-    assert (await intake.admit("image", str(file), "image", pass_urls=False)).value != first.value
+    assert (await intake.admit("image", str(file), "image", "local", pass_urls=False)).value != first.value
 
 
 async def test_a_prepared_video_is_not_accepted_as_a_sound(intake: Intake, tmp_path: Path) -> None:
-    shown = await intake.admit("video", str(film(".mp4", "libx264", "aac")(tmp_path / "home")), "v", pass_urls=False)
+    given = str(film(".mp4", "libx264", "aac")(tmp_path / "home"))
+    shown = await intake.admit("video", given, "v", "local", pass_urls=False)
     with pytest.raises(Exception, match="sound"):
-        await intake.admit("audio", shown.value, "reference_audios", pass_urls=False)
+        await intake.admit("audio", shown.value, "reference_audios", "local", pass_urls=False)
     with pytest.raises(Exception, match="video"):
-        await intake.admit("image", shown.value, "image", pass_urls=False)
+        await intake.admit("image", shown.value, "image", "local", pass_urls=False)
 
 
 async def test_a_file_that_is_used_again_is_renewed_and_a_removed_one_leaves_no_note(
     intake: Intake, tmp_path: Path
 ) -> None:
-    shown = await intake.admit("image", str(jpeg(tmp_path / "home")), "image", pass_urls=False)
+    shown = await intake.admit("image", str(jpeg(tmp_path / "home")), "image", "local", pass_urls=False)
     path = stored_path(intake.vault, shown.value)
     begun = path.stat().st_mtime
     os.utime(path, (begun - 1000, begun - 1000))
-    await intake.admit("image", shown.value, "image", pass_urls=False)
+    await intake.admit("image", shown.value, "image", "local", pass_urls=False)
     assert path.stat().st_mtime >= begun
     assert intake.vault.delete(path.stem, before=begun + 10**6)
     assert [one for one in (Path(intake.vault.location) / "made").rglob("*") if one.is_file()] == []
@@ -296,4 +300,6 @@ async def test_a_file_that_is_used_again_is_renewed_and_a_removed_one_leaves_no_
     ],
 )
 async def test_a_url_that_the_provider_reads_itself_is_passed_on_normalized(intake: Intake, text: str) -> None:
-    assert await intake.admit("image", text, "image", pass_urls=True) == AdmittedMedia("https://example.com/a.png")
+    assert await intake.admit("image", text, "image", "local", pass_urls=True) == AdmittedMedia(
+        "https://example.com/a.png"
+    )

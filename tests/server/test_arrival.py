@@ -15,9 +15,8 @@ from mcp.server.mcpserver import MCPServer
 from rotoscope.cli.fast_start import serve_lines
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.protocol.arrival import set_arrival_time
-from rotoscope.server.clients.inline_wait import poll_budget
-from rotoscope.server.clients.profiles import read_client_profiles
+from rotoscope.protocol.requests import set_arrival_time
+from rotoscope.server.clients.profiles import poll_budget, read_client_profiles
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import build_sandbox

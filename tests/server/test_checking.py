@@ -16,9 +16,9 @@ from mcp_types import CallToolResult, TextContent
 
 from rotoscope.errors import InvalidInput
 from rotoscope.server.lazy_studio import LazyStudio
-from rotoscope.server.present.progress import ProgressReporter
+from rotoscope.server.tool_calls import ProgressReporter
 from rotoscope.settings import Settings
-from rotoscope.studio import studio as studio_module
+from rotoscope.studio import planning
 from rotoscope.studio.validation import admit_media
 from rotoscope_sandbox import Sandbox
 
@@ -47,7 +47,7 @@ class Checking:
 @pytest.fixture
 def checking(monkeypatch: pytest.MonkeyPatch) -> Checking:
     held = Checking()
-    monkeypatch.setattr(studio_module, "admit_media", held.admit)
+    monkeypatch.setattr(planning, "admit_media", held.admit)
     return held
 
 

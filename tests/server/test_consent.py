@@ -18,7 +18,8 @@ from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings, read_settings
-from rotoscope.store.quotes import Quote
+from rotoscope.store.records import Job
+from rotoscope.studio.planning import RequestPlan
 from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
@@ -267,17 +268,17 @@ async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no
 ) -> None:  # fmt: skip
     """Between the look at its price and its opening, another call may have been told the end of the job."""
     server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
-    quote = Studio.quote
+    find_open_job = Studio.find_open_job
 
-    async def quoted_then_told(studio: Studio, *args: Any) -> Quote:
-        found = await quote(studio, *args)
-        if found.has_open_job:
+    async def find_then_deliver(studio: Studio, plan: RequestPlan) -> Job | None:
+        found = await find_open_job(studio, plan)
+        if found is not None:
             job = await studio.wait((await studio.context.ledger.jobs("local", None, 1))[0], 30)
             await studio.deliver_result(job)
             told_long_ago()
         return found
 
-    monkeypatch.setattr(Studio, "quote", quoted_then_told)
+    monkeypatch.setattr(Studio, "find_open_job", find_then_deliver)
     user = User("accept", spend=True)
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         assert not (await call(client, "segment_image", dear)).is_error

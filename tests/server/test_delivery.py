@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from rotoscope.contracts.results import JobResult
-from rotoscope.server.present.progress import ProgressReporter, with_poll_hint
+from rotoscope.server.present.text import with_poll_hint
+from rotoscope.server.tool_calls import ProgressReporter
 from rotoscope.store.records import Job
 
 pytestmark = pytest.mark.anyio
 JOB = Job(
-    "j1", "generate_video", "m", "p", "local", False, "running", "watch", {}, {}, 0.1, "Running.", None, False, None, 1,
+    "j1", "generate_video", "m", "p", "local", False, "running", "watch", {}, 0.1, "Running.", None, False, None, 1,
     0.0, 0.0, None,
 )  # fmt: skip
 

@@ -145,7 +145,7 @@ async def test_the_extension_is_advertised_to_the_era_that_has_it(server: MCPSer
 
 
 JOB = Job(
-    "j1", "generate_video", "m", "p", "local", True, "running", "watch", {}, {}, 0.62, "Rendering.", None, False, None,
+    "j1", "generate_video", "m", "p", "local", True, "running", "watch", {}, 0.62, "Rendering.", None, False, None,
     1, 100.0, 161.0, None,
 )  # fmt: skip
 

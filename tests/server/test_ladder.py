@@ -18,9 +18,8 @@ from mcp_types import CallToolResult, ImageContent, Implementation, ResourceLink
 
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.server.clients import recognition
-from rotoscope.server.clients.inline_wait import inline_budget
-from rotoscope.server.clients.profiles import read_client_profiles
+from rotoscope.server.clients import profiles
+from rotoscope.server.clients.profiles import inline_budget, read_client_profiles
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope.store.records import Job
@@ -190,7 +189,7 @@ async def test_a_client_that_nobody_knows_makes_few_calls_for_a_run_of_three_min
 
     slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
     monkeypatch.setattr(JobWaiter, "wait", waited)
-    monkeypatch.setattr(recognition, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(profiles, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr("rotoscope.server.app.arrival_time", lambda: now[0])
     monkeypatch.setattr("rotoscope.server.app._remaining_seconds", lambda _, seconds: seconds)
     who = Implementation(name="nobody-knows-it", version="1")

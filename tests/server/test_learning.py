@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rotoscope.server.clients.learning import WaitLearner
-from rotoscope.server.clients.profiles import ClientProfile
-from rotoscope.server.clients.recognition import ClientCall
+from rotoscope.server.clients.profiles import ClientCall, ClientProfile
 
 FIRST, FIRST_ASKING = 3.5, 4.0
 ON_ITS_WAY = 0.05  # seconds

@@ -29,7 +29,7 @@ pytestmark = [
 ]
 FILM = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
 JOB = Job(
-    "j1", "generate_video", "m", "p", "local", True, "running", "watch", {}, {}, 0.5, "Running.", None, False, None,
+    "j1", "generate_video", "m", "p", "local", True, "running", "watch", {}, 0.5, "Running.", None, False, None,
     1, 0.0, 1.0, None,
 )  # fmt: skip
 NOBODYS = "job://" + "f" * 32

@@ -12,7 +12,7 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
-import rotoscope.server.app
+import rotoscope.server.tool_calls
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
@@ -120,7 +120,7 @@ async def test_who_goes_away_while_the_preview_is_made_was_told_nothing(
 
     async with Client(server) as client:
         with monkeypatch.context() as slowly, anyio.fail_after(30):
-            slowly.setattr(rotoscope.server.app, "content_blocks", endless)
+            slowly.setattr(rotoscope.server.tool_calls, "content_blocks", endless)
             async with anyio.create_task_group() as calling:
                 calling.start_soon(client.call_tool, "segment_image", asked)
                 await making.wait()

@@ -21,11 +21,11 @@ from rotoscope.contracts.results import JobResult
 from rotoscope.jobs.progress import estimate_progress
 from rotoscope.jobs.result import job_result
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.models.request_key import call_to_json
 from rotoscope.providers.dialects import DIALECTS
 from rotoscope.providers.http.client import Download
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.states import Call
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.records import Job, NewJob
 from rotoscope.store.timing import Intervals
 
@@ -169,8 +169,8 @@ class Scene:
         """Open the job; its id."""
         given = {"image": "https://pictures.invalid/a.png", "instruction": "it"}
         call = Call("replicate", MODEL, given, VERSION, "version")
-        data = {"call": call_to_json(call), "drawn": [], "estimate_usd": 0.1, "expected_seconds": 5.0, "label": "x"}
-        new = NewJob("segment_image", MODEL, "replicate", "local", True, {"overlay": False}, data, None, 0.1)
+        plan = JobPlan(call=call, estimate_usd=0.1, expected_seconds=5.0, label="x")
+        new = NewJob("segment_image", MODEL, "replicate", "local", True, {"overlay": False}, plan, None, 0.1)
 
         async def ask() -> str:
             opening = await process.context.ledger.open(new, starter=process.name)
@@ -192,14 +192,14 @@ class Scene:
 
     def job(self, process: Process, job_id: str) -> Job:
         """The job as the ledger has it."""
-        found = process.call(lambda: process.context.ledger.job(job_id))
+        found = process.call(lambda: process.context.ledger.job(job_id, "local"))
         assert found is not None
         return found
 
     def result(self, process: Process, job_id: str) -> JobResult:
         """What a tool would answer."""
         job = self.job(process, job_id)
-        outputs = process.call(lambda: process.context.ledger.outputs(job_id))
+        outputs = process.call(lambda: process.context.ledger.outputs(job_id, "local"))
         assert outputs is not None
         now = process.context.clock()
         return job_result(estimate_progress(job, now), outputs, process.context.vault, now)

@@ -161,6 +161,7 @@ _spare: dict[str, list[Any]] = {}
 class _SeamedDatabase(Database):
     def __init__(self, url: str, seams: Seams, trouble: Callable[[], None]) -> None:
         super().__init__(url)
+        self._url = url
         self._seams = seams
         self._trouble = trouble
         if _spare.get(url):
@@ -169,7 +170,7 @@ class _SeamedDatabase(Database):
     def give_back(self) -> None:
         """The next process takes the connections: to compile every statement anew would cost most of the time."""
         if self._writer.engine is not None and self._reader.engine is not None:
-            _spare.setdefault(str(self._place), []).append((self._writer.engine, self._reader.engine))
+            _spare.setdefault(self._url, []).append((self._writer.engine, self._reader.engine))
 
     async def transact(self, work: Callable[[Any], Answer], *, writes: bool = True, **more: Any) -> Answer:
         if self._seams.dead:
@@ -182,10 +183,10 @@ class _SeamedDatabase(Database):
         self._seams.cross("after commit")
         return answer
 
-    async def data_version(self) -> int:
+    async def change_counter(self) -> int:
         if self._seams.dead:
             raise Killed
-        return await super().data_version()
+        return await super().change_counter()
 
 
 class _SeamedVault(FolderVault):
@@ -214,7 +215,7 @@ class _JudgedLedger(Ledger):
         self._broken = broken
 
     def _write_fenced(self, connection: Any, job: Job, patch: Patch) -> Job:
-        before = read_job(connection, job.id)
+        before = read_job(connection, job.id, job.principal)
         written = super()._write_fenced(connection, job, patch)
         if (before.owner, before.fence, before.state) != (job.owner, job.fence, "running"):
             self._broken.append(f"{job.owner}/{job.fence} wrote over {before.owner}/{before.fence} ({before.state})")

@@ -25,10 +25,10 @@ from mcp.server.mcpserver import MCPServer
 
 from rotoscope import signals
 from rotoscope.composition import build_stdio_server
-from rotoscope.protocol.arrival import set_arrival_time
 from rotoscope.protocol.fast_start.session import ServeSession, Session, exit_code
 from rotoscope.protocol.fast_start.writer import Writer
 from rotoscope.protocol.lines import read_outline
+from rotoscope.protocol.requests import set_arrival_time
 from rotoscope.protocol.stdio import Handover, serve_stdio
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import read_settings, user_home, working_folder

@@ -20,7 +20,6 @@ from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedi
 from rotoscope.contracts.characters import escape_invisible, visible_text
 from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
-from rotoscope.jobs.review import check_prediction
 from rotoscope.media.paths import Roots
 from rotoscope.models.access import Access
 from rotoscope.models.catalog import Catalog
@@ -33,7 +32,7 @@ from rotoscope.store.records import Job
 from rotoscope.store.retention import SweepResult
 from rotoscope.studio.dry_run import build_planned_request
 from rotoscope.studio.preview import keep_view
-from rotoscope.studio.studio import Studio, parse_job_id
+from rotoscope.studio.studio import Studio
 
 __all__ = [
     "command_line_roots",
@@ -49,6 +48,7 @@ __all__ = [
 ]
 
 _LOCAL = "local"
+"""The principal of the command line: whoever may run commands on this machine, as over stdio."""
 _MIN_WIDTH = 110
 _DAY = 86_400.0  # seconds
 _COLLECTING_SECONDS = 60.0
@@ -80,7 +80,7 @@ async def perform_to_end(
             return await keep_view(studio, arguments.uri, _LOCAL)
         result = await _perform_with_bar(studio, tool, arguments)
         if marks_delivered and isinstance(result, JobResult):
-            await studio.mark_delivered(result)
+            await studio.mark_delivered(result, _LOCAL)
         return result
 
     return await _run_in_studio(settings, work)
@@ -111,9 +111,7 @@ async def resolve_review(
     """
 
     async def work(studio: Studio) -> JobResult:
-        if prediction_id is not None and not force:
-            await check_prediction(studio.context, await studio.job(job_id, _LOCAL), prediction_id)
-        job = await studio.context.ledger.resolve_review(parse_job_id(job_id), _LOCAL, prediction_id)
+        job = await studio.resolve_review(job_id, _LOCAL, prediction_id, force=force)
         # A person has seen it; the assistant that made the request still gets the end when it asks again.
         return await studio.result(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
 
@@ -122,12 +120,12 @@ async def resolve_review(
 
 async def sweep_old_jobs(settings: Settings) -> SweepResult:
     """Remove what is old enough, now."""
-    return await _run_in_studio(settings, lambda studio: studio.retention.sweep())
+    return await _run_in_studio(settings, lambda studio: studio.sweep())
 
 
 async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
     """Print what was spent and is held, and the caps."""
-    found = await _run_in_studio(settings, lambda studio: studio.context.ledger.spending(time.time() - days * _DAY))
+    found = await _run_in_studio(settings, lambda studio: studio.spending(time.time() - days * _DAY))
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=2))
         return
@@ -161,11 +159,11 @@ async def _run_in_studio(settings: Settings, work: Callable[[Studio], Awaitable[
 
 async def _drive_open_jobs(studio: Studio) -> frozenset[Status]:
     states: set[Status] = set()
-    for job_id in await studio.dispatcher.open_jobs():
-        job = await studio.wait(await studio.context.ledger.job(job_id), float("inf"), _LineReporter().report_job)
+    for left in await studio.open_jobs(_LOCAL):
+        job = await studio.wait(left, float("inf"), _LineReporter().report_job)
         _print_status(f"job {job.id}: {job.state} {job.message}")
         states.add(job.state)
-    for job, why in await studio.dispatcher.idle_jobs():
+    for job, why in await studio.idle_jobs(_LOCAL):
         print(f"job {job.id}: left as it is. {why}", file=sys.stderr)
     return frozenset(states)
 

@@ -3,7 +3,7 @@
 Every record is also valid for a job that has not finished: results that do not exist yet are null or empty.
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -138,7 +138,15 @@ class PlannedRequest(_ResultRecord):
 
 
 class JobResult(_ResultRecord):
-    """What every tool says about its job."""
+    """What every tool says about its job.
+
+    Attributes:
+        main_output: the output that `job://ID` means where none is named.
+        preview_outputs: the outputs that show the result best, the best first.
+    """
+
+    main_output: ClassVar[str] = "masks/0"
+    preview_outputs: ClassVar[tuple[str, ...]] = ("overlay", "masks/0")
 
     job_id: Annotated[str, Field(description="Empty for a dry run: no job was made.")]
     status: Status
@@ -172,6 +180,23 @@ class JobResult(_ResultRecord):
     quote_key: Annotated[SkipJsonSchema[str], Field(exclude=True)] = ""
     """dry_run only, and never told: which requests the shown price is for."""
 
+    def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
+        """The files of this result that there are, by name, such as `mask 0` and `overlay`.
+
+        Args:
+            most: how many of each numbered kind; None: all.
+        """
+        return {f"file {n}": file for n, file in enumerate(self.files[:most])}
+
+    def to_any_result(self) -> "AnyResult":
+        """The same facts in the one record that has a field for what any tool gives: for code that shows results."""
+        return AnyResult.model_construct(**dict(self))
+
+    @classmethod
+    def from_any_result(cls, result: "AnyResult") -> Self:
+        """The facts of a result for which this record has a field."""
+        return cls.model_construct(**{name: getattr(result, name) for name in cls.model_fields})
+
 
 class MaskResult(JobResult):
     """What the tools that find masks have in common."""
@@ -189,6 +214,10 @@ class MaskResult(JobResult):
         if isinstance(given, dict) and "masks_total" not in given:
             return {**given, "masks_total": len(given.get("masks") or ())}
         return given
+
+    def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
+        masks = {f"mask {n}": mask.media for n, mask in enumerate(self.masks[:most])}
+        return {**super().named_files(most), **masks, **_present_files(overlay=self.overlay, coco=self.coco)}
 
 
 class SegmentResult(MaskResult):
@@ -212,20 +241,25 @@ class MaskShare(_ResultRecord):
 class VideoResult(JobResult):
     """Result of `generate_video` and `edit_video_with_mask`."""
 
+    main_output: ClassVar[str] = "video"
+    preview_outputs: ClassVar[tuple[str, ...]] = ("filmstrip", "video")
+
     video: VideoFile | None = None
     poster: Annotated[MediaFile | None, Field(description="One frame as a picture.")] = None
     filmstrip: Annotated[MediaFile | None, Field(description="A few frames side by side.")] = None
     mask_selects: Annotated[MaskShare | None, Field(description="Of an edit; null: unknown.")] = None
 
+    def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
+        named = _present_files(video=self.video, poster=self.poster, filmstrip=self.filmstrip)
+        return {**super().named_files(most), **named}
 
-class AnyResult(MaskResult):
+
+class AnyResult(VideoResult, DescribeResult):
     """Result of `get_job` and `cancel_job`: what the job's own tool gives, as far as there is any."""
 
-    segments: list[Segment] = []
-    video: VideoFile | None = None
-    poster: MediaFile | None = None
-    filmstrip: MediaFile | None = None
-    mask_selects: MaskShare | None = None
+
+def _present_files(**files: MediaFile | None) -> dict[str, MediaFile]:
+    return {name: file for name, file in files.items() if file is not None}
 
 
 class JobSummary(_ResultRecord):

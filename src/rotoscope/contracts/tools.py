@@ -51,6 +51,11 @@ class ToolContract:
     is_destructive: bool = False
     usual_seconds: float | None = None
 
+    @property
+    def job_record(self) -> type[JobResult]:
+        """The record of a job of this tool; where the tool is asked about jobs of any tool, the record for all."""
+        return self.result if issubclass(self.result, JobResult) else AnyResult
+
 
 TOOLS: Mapping[str, ToolContract] = {
     "segment_image": ToolContract(

@@ -13,7 +13,6 @@ import anyio
 from rotoscope.jobs.concurrency import run_with_background
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.run_times import Stopwatch
-from rotoscope.providers.http.messages import Json
 from rotoscope.providers.runner import CancelOutcome, Runner
 from rotoscope.providers.states import Final, Ticket
 from rotoscope.store.records import Job, Patch
@@ -132,7 +131,6 @@ class RunCanceller:
 
     async def _write_message(self, known: Mapping[str, str] | None = None) -> None:
         provider = self.context.provider(self.job)
-        data: dict[str, Json] = {}
-        if self.stop.is_set() and not provider.can_cancel:
-            data["uncancellable"] = provider.title
-        await self.context.advance(self.job, Patch(data=data, error=known, message=self.message, event="progress"))
+        stays_at = provider.title if self.stop.is_set() and not provider.can_cancel else None
+        patch = Patch(uncancellable_at=stays_at, error=known, message=self.message, event="progress")
+        await self.context.advance(self.job, patch)

@@ -19,6 +19,7 @@ from rotoscope.providers.http.messages import HttpCall, Reply, http_date
 from rotoscope.providers.polling import PollSlot, ProviderPacers
 from rotoscope.providers.runner import Runner
 from rotoscope.providers.states import Prediction, Ticket, Waiting
+from rotoscope.store.job_data import Charge, apply_changes, run_cost
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import ResendPolicy, settlement
 from rotoscope.store.records import ENDED_STATES, Job, Patch
@@ -81,8 +82,8 @@ class JobContext:
 
     def poll_slot(self, job: Job, ticket: Ticket) -> AbstractContextManager[PollSlot]:
         """Follow a job's prediction beside all others: the seat makes its pauses."""
-        accepted = job.data.get("accepted_at")
-        since = float(accepted) if isinstance(accepted, int | float) else self.clock()
+        accepted = job.accepted.at if job.accepted is not None else None
+        since = self.clock() if accepted is None else accepted
         return self.pacers.for_provider(job.provider).join(
             ticket, self.dialects[job.provider].ask(Waiting(ticket)), since
         )
@@ -120,8 +121,9 @@ class JobContext:
             StorageFailed: the ledger cannot be written, and could not for a while.
         """
         if patch.state in ENDED_STATES:
-            ending = settlement(patch.state, {**job.data, **patch.data})
-            patch = replace(patch, settlement=ending, data={**patch.data, "charged_usd": ending.charged_usd})
+            cost = run_cost(apply_changes(job, patch))
+            ending = settlement(patch.state, cost)
+            patch = replace(patch, settlement=ending, charge=Charge(cost.is_charged, ending.charged_usd))
         with anyio.CancelScope(shield=True):
             advanced = await self.write_with_retries(lambda: self.ledger.advance(job, patch))
         self.notifier.notify_change(job.id, final=advanced.is_final)

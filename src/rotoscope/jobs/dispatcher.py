@@ -230,7 +230,7 @@ class Dispatcher:
 
     async def _read_changes(self) -> None:
         """Hear what other processes have changed, and what they ask to cancel."""
-        version, seq = await self._leases.database.data_version(), self._last_read[1]
+        version, seq = await self._leases.database.change_counter(), self._last_read[1]
         if version == self._last_read[0] and seq >= 0:
             return
         seq, changed = await self._leases.changes_since(seq)

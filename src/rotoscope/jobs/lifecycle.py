@@ -20,8 +20,8 @@ from rotoscope.jobs.stages.finish import finish
 from rotoscope.jobs.stages.reconcile import unsure_error
 from rotoscope.jobs.stages.submit import prepare, submit
 from rotoscope.jobs.stages.watch import CancelRequested, patch_of, watch
-from rotoscope.models.request_key import call_from_json
 from rotoscope.providers.states import Waiting
+from rotoscope.store.job_data import Charge
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Stage, Submission, error_record
 
@@ -68,11 +68,11 @@ async def _run_stage(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
     except LostLease:
         raise
     except CancelRequested:
-        return Patch(state="cancelled", message="Cancelled before anything was sent.", data={"charged": False})
+        return Patch(state="cancelled", message="Cancelled before anything was sent.", charge=Charge(is_charged=False))
     except Exception as error:  # noqa: BLE001 - the edge of a background task: a bug must not end the server
         return await _patch_for_error(context, job, error)
     passed = patch.stage not in (None, job.stage)
-    return replace(patch, data={**patch.data, "stumbles": 0}) if passed and job.data.get("stumbles") else patch
+    return replace(patch, stage_retries=0) if passed and job.stage_retries else patch
 
 
 async def _patch_for_error(context: JobContext, job: Job, error: Exception) -> Patch:
@@ -96,13 +96,13 @@ async def _patch_for_submit_error(context: JobContext, job: Job, error: Exceptio
     if isinstance(error, SubmitUnsure):
         return _patch_for_review(context, error)
     if intent is not None:
-        return _patch_for_review(context, unsure_error(context, job, call_from_json(job.data["call"])))
+        return _patch_for_review(context, unsure_error(context, job, job.call))
     if isinstance(error, RotoscopeError):
         problem: Mapping[str, str] = error_record(error)
     else:
         words = f"rotoscope failed in {job.stage}: {type(error).__name__}; nothing was sent."
         problem = {"code": "internal", "message": words, "hint": "Call the tool again."}
-    return Patch(state="failed", error=problem, message=problem["message"], data={"charged": False})
+    return Patch(state="failed", error=problem, message=problem["message"], charge=Charge(is_charged=False))
 
 
 async def _read_intent(context: JobContext, job: Job) -> Submission | None:
@@ -114,7 +114,7 @@ async def _read_intent(context: JobContext, job: Job) -> Submission | None:
     if job.stage == "prepare":
         return None
     try:
-        return await context.ledger.submission(job.id)
+        return await context.ledger.submission(job.id, job.principal)
     except StorageFailed as error:
         raise LostLease(job.id) from error
 
@@ -122,7 +122,7 @@ async def _read_intent(context: JobContext, job: Job) -> Submission | None:
 def _patch_to_watch(context: JobContext, job: Job, error: Exception, prediction_id: str) -> Patch:
     """The reply was read before whatever went wrong: its prediction is watched."""
     try:
-        ticket = context.dialects[job.provider].ticket(call_from_json(job.data["call"]), prediction_id)
+        ticket = context.dialects[job.provider].ticket(job.call, prediction_id)
         return patch_of(context, job, Waiting(ticket))
     except Exception:  # noqa: BLE001 - as above: what went wrong once may go wrong here too
         _log.exception("job %s cannot be taken up as prediction %s", job.id, prediction_id)
@@ -139,17 +139,16 @@ def _patch_for_review(context: JobContext, error: SubmitUnsure) -> Patch:
 
 def _patch_to_retry(context: JobContext, job: Job, error: Exception) -> Patch:
     """Once it is paid for, an error that says nothing of the run ends nothing: the stage is tried again."""
-    known = job.data.get("stumbles")
-    times = (known if isinstance(known, int) else 0) + 1
+    times = job.stage_retries + 1
     why = error.message if isinstance(error, RotoscopeError) else "That is a fault of rotoscope or of this machine."
     message = f"rotoscope stumbled in {job.stage} ({type(error).__name__}); the run is not lost. {why}"
     hint = f"It is tried again by itself, also when rotoscope starts anew; rotoscope jobs resume {job.id} does so now."
     problem = {"code": "internal", "message": message, "hint": hint}
     if times > _MAX_STAGE_RETRIES and job.stage != "submit":
         again = context.clock() + context.intervals.longest_pause
-        return Patch(state="needs_review", data={"stumbles": 0}, next_at=again, error=problem, message=message)
+        return Patch(state="needs_review", stage_retries=0, next_at=again, error=problem, message=message)
     again = context.clock() + min(2.0**times, _LONGEST_STAGE_PAUSE)
-    return Patch(data={"stumbles": times}, next_at=again, error=problem, message=message, event="progress")
+    return Patch(stage_retries=times, next_at=again, error=problem, message=message, event="progress")
 
 
 async def _wait_until_due(context: JobContext, job: Job, lease: LeaseGuard) -> None:

@@ -49,7 +49,7 @@ def estimate_progress(job: Job, now: float, idle: str | None = None) -> Job:
     if idle is not None:
         return replace(job, message=idle)
     elapsed = _running_seconds(job, now) if job.stage == "watch" else None
-    expected = _as_float(job.data.get("expected_seconds"))
+    expected = job.plan.expected_seconds
     cold = None if elapsed is None else _cold_start_seconds(job, elapsed, expected or 0.0)
     usually = f", usually {expected:.0f} s" if expected else ""
     message = f"{job.message or 'Waiting to begin.'} {_total_seconds(job, now, elapsed):.0f} s so far{usually}."
@@ -57,15 +57,15 @@ def estimate_progress(job: Job, now: float, idle: str | None = None) -> Job:
         return replace(job, message=message)
     if cold is not None:
         message = f"{message} A machine is probably being started for the model, which takes about {cold:.0f} s."
-        job = replace(job, data={**job.data, "expected_seconds": (expected or 0.0) + cold})
+        job = replace(job, plan=replace(job.plan, expected_seconds=(expected or 0.0) + cold))
     return replace(job, progress=_estimate_fraction(job, elapsed, expected), message=message)
 
 
 def _estimate_fraction(job: Job, elapsed: float, expected: float | None) -> float:
     """Only work is progress: a run that waits in a queue or for a machine has hardly begun."""
-    began = job.data.get("working_at", 0.0)  # a ledger of an older version does not tell
+    began = job.watch.working_at
     if began is None:
-        length = max(_as_float(job.data.get("cold_start_seconds")) or 0.0, expected or 0.0, 1.0)
+        length = max(job.plan.cold_start_seconds or 0.0, expected or 0.0, 1.0)
         return round(
             max(
                 _START_FRACTION + (_MAX_WAITING_FRACTION - _START_FRACTION) * (1 - math.exp(-elapsed / length)),
@@ -73,15 +73,13 @@ def _estimate_fraction(job: Job, elapsed: float, expected: float | None) -> floa
             ),
             3,
         )
-    at_work = elapsed - (_as_float(began) or 0.0)
-    return progress_fraction(_as_float(job.data.get("said")), at_work, expected, job.progress)
+    return progress_fraction(job.watch.model_progress, elapsed - began, expected, job.progress)
 
 
 def _cold_start_seconds(job: Job, elapsed: float, expected: float) -> float | None:
     """How long the model's machine takes to start, where the run seems to wait for that; else None."""
-    waits = "working_at" in job.data and job.data["working_at"] is None
-    cold = _as_float(job.data.get("cold_start_seconds"))
-    return cold if waits and elapsed > max(_COLD_AFTER, _COLD_TIMES * expected) else None
+    cold = job.plan.cold_start_seconds
+    return cold if job.watch.working_at is None and elapsed > max(_COLD_AFTER, _COLD_TIMES * expected) else None
 
 
 def _running_seconds(job: Job, now: float) -> float | None:
@@ -89,14 +87,14 @@ def _running_seconds(job: Job, now: float) -> float | None:
 
     The wall clock tells of the time since the last note only, and of no more than lies between two: it may be set.
     """
-    watched, noted, accepted = (_as_float(job.data.get(name)) for name in ("watched", "watched_at", "accepted_at"))
+    watched, noted, accepted = job.watch.seconds, job.watch.noted_at, _accepted_at(job)
     if watched is None or noted is None:
         return None if accepted is None else max(0.0, now - accepted)
     return watched + min(max(now - noted, 0.0), max(_BETWEEN_NOTES, _BETWEEN_NOTES_PART * watched))
 
 
 def _total_seconds(job: Job, now: float, elapsed: float | None) -> float:
-    accepted = _as_float(job.data.get("accepted_at"))
+    accepted = _accepted_at(job)
     if elapsed is None or accepted is None:
         return max(0.0, now - job.created_at)
     return max(0.0, accepted - job.created_at) + elapsed
@@ -107,5 +105,5 @@ def _max_believable(elapsed: float, expected: float | None) -> float:
     return 0.3 + 1.5 * elapsed / expected if expected else 1.0
 
 
-def _as_float(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _accepted_at(job: Job) -> float | None:
+    return job.accepted.at if job.accepted is not None else None

@@ -16,6 +16,7 @@ from rotoscope.models.captions import clean_text
 from rotoscope.providers.dialects.urls import PAGE_KEY
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Ticket
+from rotoscope.store.job_data import MeasuredResult, RunReference
 from rotoscope.store.records import ENDED_STATES, Job, Output
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
     "job_summary",
     "metrics_of",
     "provider_run",
-    "run_data",
+    "run_reference",
 ]
 
 _CREDITS_NAME = "remaining_credits"
@@ -35,28 +36,31 @@ _MAX_METRIC_VALUE = 1e15
 _SANDBOX_DOMAIN = ".invalid"  # reserved by RFC 6761: what the built-in sandbox is named by, and nobody can open
 
 
-def run_data(ticket: Ticket | None) -> dict[str, Json]:
-    """What a job keeps of its run, as data."""
-    return {} if ticket is None else {"run": {"id": ticket.id, "web_url": ticket.urls.get(PAGE_KEY)}}
+def run_reference(ticket: Ticket | None) -> RunReference | None:
+    """By what name a person finds a run at the provider; None where the provider has told none."""
+    return None if ticket is None else RunReference(ticket.id, ticket.urls.get(PAGE_KEY))
 
 
 def provider_run(job: Job, files: Sequence[ProviderFile] = ()) -> ProviderRun | None:
     """The run at the provider; None where there is none, or its id is not known."""
-    known = job.data.get("run")
-    if not isinstance(known, dict) or not isinstance(known.get("id"), str):
+    if job.run is None:
         return None
-    page = known.get("web_url")
-    shown = page if isinstance(page, str) and can_open_in_browser(page) else None
-    return ProviderRun(id=str(known["id"]), web_url=shown, files=list(files[:_MOST_FILES]))
+    page = job.run.web_url
+    shown = page if page is not None and can_open_in_browser(page) else None
+    return ProviderRun(id=job.run.id, web_url=shown, files=list(files[:_MOST_FILES]))
 
 
 def metrics_of(job: Job) -> Mapping[str, float]:
     """What the provider has measured, as far as it is numbers."""
-    return dict(list(_clean_metrics(job.data.get("metrics")))[:_MOST_METRICS])
+    return dict(list(_clean_metrics(_raw_metrics(job)))[:_MOST_METRICS])
 
 
-def _clean_metrics(metrics: Json) -> Iterator[tuple[str, float]]:
-    for name, value in metrics.items() if isinstance(metrics, dict) else ():
+def _raw_metrics(job: Job) -> Mapping[str, Json]:
+    return job.provider_output.metrics if job.provider_output is not None else {}
+
+
+def _clean_metrics(metrics: Mapping[str, Json]) -> Iterator[tuple[str, float]]:
+    for name, value in metrics.items():
         number = _bounded_number(value)
         shown = clean_text(name, _MAX_NAME_BYTES)
         if number is not None and shown and name != _CREDITS_NAME:
@@ -65,8 +69,7 @@ def _clean_metrics(metrics: Json) -> Iterator[tuple[str, float]]:
 
 def credits_left(job: Job) -> float | None:
     """What is left of the account's credits, in the provider's own unit; None where it does not say."""
-    metrics = job.data.get("metrics")
-    value = metrics.get(_CREDITS_NAME) if isinstance(metrics, dict) else None
+    value = _raw_metrics(job).get(_CREDITS_NAME)
     if isinstance(value, str):
         try:
             value = float(value[:_MAX_NAME_BYTES])
@@ -131,7 +134,7 @@ def job_summary(job: Job) -> JobSummary:
 
 
 def _common_fields(job: Job, now: float) -> dict[str, object]:
-    data = job.data
+    stale = job.watch.stale_since
     return {
         "job_id": job.id,
         "status": _result_status(job),
@@ -142,15 +145,15 @@ def _common_fields(job: Job, now: float) -> dict[str, object]:
         "progress": job.progress,
         "message": job.message,
         "elapsed_seconds": round(max((job.finished_at or now) - job.created_at, 0.0), 3),
-        "expected_seconds": data.get("expected_seconds"),
-        "cost": Cost(estimate_usd=_stored_number(data.get("estimate_usd")), charged_usd=_charge_usd(job)),
-        "seed": data.get("seed"),
+        "expected_seconds": job.plan.expected_seconds,
+        "cost": Cost(estimate_usd=job.plan.estimate_usd, charged_usd=_charge_usd(job)),
+        "seed": job.plan.seed,
         "request": dict(job.args),
         "next_step": _next_step(job),
         "error": _result_problem(job),
         "metrics": metrics_of(job),
         "credits_left": credits_left(job),
-        "stale_since": timestamp(stale) if (stale := _stored_number(data.get("stale_since"))) is not None else None,
+        "stale_since": timestamp(stale) if stale is not None else None,
     }
 
 
@@ -162,21 +165,15 @@ def _result_status(job: Job) -> Status:
 def _media_fields(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
     addresses = [(output, vault.address(output.artifact.sha256)) for output in outputs]
     files = {(o.role, o.n): _file_fields(job, o, address, now) for o, address in addresses if address is not None}
-    result = job.data.get("result")
-    found = result if isinstance(result, dict) else {}
-    measured = found.get("masks")
-    masks = [
-        {**one, "media": files["mask", n]}
-        for n, one in enumerate(measured if isinstance(measured, list) else [])
-        if isinstance(one, dict) and ("mask", n) in files
-    ]
+    found = job.result or MeasuredResult()
+    masks = [{**one, "media": files["mask", n]} for n, one in enumerate(found.masks) if ("mask", n) in files]
     return {
         "masks": masks,
         "overlay": files.get(("overlay", 0)),
         "coco": files.get(("coco", 0)),
-        "text": found.get("text"),
-        "segments": found.get("segments") or [],
-        "mask_selects": job.data.get("mask_selects"),
+        "text": found.text,
+        "segments": list(found.segments),
+        "mask_selects": job.plan.mask_selects,
         "video": files.get(("video", 0)),
         "poster": files.get(("poster", 0)),
         "filmstrip": files.get(("filmstrip", 0)),
@@ -230,9 +227,7 @@ def _file_fields(job: Job, output: Output, address: FileAddress, now: float) -> 
 
 
 def _result_warnings(job: Job) -> list[str]:
-    known = job.data.get("warnings")
-    warnings = [str(one) for one in known] if isinstance(known, list) else []
-    title = job.data.get("uncancellable")
+    warnings, title = list(job.warnings), job.uncancellable_at
     if title:
         warnings.append(f"{title} cannot stop a run: it is charged when it succeeds, and its result is kept.")
     if not job.sandbox:
@@ -282,8 +277,4 @@ def _next_step(job: Job) -> str:
 
 def _charge_usd(job: Job) -> float | None:
     """The sandbox charges nothing. What a run has cost is known once it has ended, if at all."""
-    return 0.0 if job.sandbox else _stored_number(job.data.get("charged_usd"))
-
-
-def _stored_number(value: Json | None) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return 0.0 if job.sandbox else job.charge.usd

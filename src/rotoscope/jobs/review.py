@@ -128,28 +128,28 @@ class Review:
             _log.info("job %s in review could not be looked for: %s", job.id, error.message)
 
     async def _look_once(self, job: Job) -> None:
-        submission = await self.context.ledger.submission(job.id)
+        submission = await self.context.ledger.submission(job.id, job.principal)
         if submission is None:
             return
         if submission.prediction_id is not None:
             if await self._is_known_to_provider(job, submission.prediction_id):
-                await self.context.ledger.end_review(job.id)
+                await self.context.ledger.end_review(job.id, job.principal)
                 self.context.notifier.notify_change(job.id)
             return
-        if self._is_run_expired(job, submission) or "input" not in job.data:
+        if self._is_run_expired(job, submission) or job.request is None:
             return
         call, _ = paying_request(self.context, job)
         look = await find_candidates(self.context, job, call, submission)
         if look is not None and len(look.matches) == 1:
             # Its id ends the review: the job is queued again, and whoever drives it follows the run.
-            await self.context.ledger.write_prediction_id(job.id, look.matches[0].ticket.id)
+            await self.context.ledger.write_prediction_id(job.id, job.principal, look.matches[0].ticket.id)
         elif look is not None:
             await self._update_message(job, call, look)
         self.context.notifier.notify_change(job.id)
 
     async def _is_known_to_provider(self, job: Job, prediction_id: str) -> bool:
         """Whether it is worth driving the job on. A provider that never knew its run is asked in silence first."""
-        if job.data.get("seen") or "input" not in job.data:
+        if job.watch.was_found or job.request is None:
             return True
         call, _ = paying_request(self.context, job)
         ticket = self.context.dialects[job.provider].ticket(call, prediction_id)
@@ -166,7 +166,7 @@ class Review:
             provider_message=(job.error or {}).get("said"),
         )
         if words.message != (job.error or {}).get("message"):
-            await self.context.ledger.update_review_error(job.id, error_record(words))
+            await self.context.ledger.update_review_error(job.id, job.principal, error_record(words))
 
     def _is_run_expired(self, job: Job, submission: Submission) -> bool:
         """Whether the provider no longer keeps the run: nothing can be found any more."""
@@ -192,10 +192,10 @@ async def check_prediction(context: JobContext, job: Job, prediction_id: str) ->
     """
     if job.state != "needs_review":
         raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
-    submission = await context.ledger.submission(job.id)
+    submission = await context.ledger.submission(job.id, job.principal)
     if submission is not None and submission.prediction_id == prediction_id:
         return  # the provider said so itself
-    if "input" not in job.data:
+    if job.request is None:
         return
     call, token = paying_request(context, job)
     try:

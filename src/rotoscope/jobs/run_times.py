@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import anyio
 
 from rotoscope.jobs.context import JobContext
-from rotoscope.providers.http.messages import Json
 from rotoscope.providers.runner import PollHistory
 from rotoscope.store.records import Job
 
-__all__ = ["Stopwatch", "expiry", "number_or_none", "poll_history_of", "retention_seconds"]
+__all__ = ["Stopwatch", "expiry", "poll_history_of", "retention_seconds"]
 
 _NOTE_EVERY, _NOTE_PART = 15.0, 0.2  # seconds, and of what was watched: so much is forgotten by a kill, at most
 
@@ -28,7 +27,7 @@ class Stopwatch:
     @classmethod
     def from_job(cls, job: Job) -> "Stopwatch":
         """Go on where the ledger says that the last process stopped."""
-        return cls(max(number_or_none(job.data.get("watched")) or 0.0, 0.0), anyio.current_time())
+        return cls(max(job.watch.seconds or 0.0, 0.0), anyio.current_time())
 
     @property
     def seconds(self) -> float:
@@ -48,17 +47,11 @@ def retention_seconds(context: JobContext, job: Job) -> float:
 
 def expiry(context: JobContext, job: Job) -> float | None:
     """When a job's provider removes its result, in Unix seconds; None where it does not say how long it keeps it."""
-    ready, seconds = number_or_none(job.data.get("ready_at")), context.provider(job).output_seconds
+    ready = job.provider_output.ready_at if job.provider_output is not None else None
+    seconds = context.provider(job).output_seconds
     return ready + seconds if ready is not None and seconds is not None else None
 
 
 def poll_history_of(job: Job) -> PollHistory:
     """How the provider has answered until now, as the ledger has it."""
-    return PollHistory(
-        was_found=job.data.get("seen") is True, silent_seconds=max(number_or_none(job.data.get("silent")) or 0.0, 0.0)
-    )
-
-
-def number_or_none(value: Json | None) -> float | None:
-    """A number of a job's data; None where it is none."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return PollHistory(was_found=job.watch.was_found, silent_seconds=job.watch.silent_seconds)

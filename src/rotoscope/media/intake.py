@@ -45,7 +45,8 @@ _VAULT_KINDS: Mapping[PreparedKind, str] = {
 }
 MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
 FetchFile = Callable[[str, Path, int], Awaitable[object]]
-JobOutput = Callable[[str], Awaitable[str]]
+JobOutput = Callable[[str, str], Awaitable[str]]
+CanRead = Callable[[str, str], Awaitable[bool]]
 Found = TypeVar("Found")
 Given = TypeVarTuple("Given")
 
@@ -96,7 +97,8 @@ class Intake:
         roots: where local files may be read.
         fetch: reads an https URL into a file, if the egress rules allow its address.
         check_url: checks an https URL without connecting, and returns it normalized, without a fragment.
-        job_output: finds the `artifact://` link of a `job://` link.
+        job_output: finds the `artifact://` link of a `job://` link, for a principal.
+        can_read: whether a principal may read a stored file, by its hash.
         decoders: decodes files, out of this process.
         disk_slots: limits the threads that read and write whole files, which may be many and slow: other work needs
             threads, too.
@@ -107,11 +109,19 @@ class Intake:
     fetch: FetchFile
     check_url: Callable[[str], str]
     job_output: JobOutput
+    can_read: CanRead
     decoders: DecodeRunner
     disk_slots: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
 
     async def admit(
-        self, kind: MediaKind, text: str, argument: str, *, pass_urls: bool, carrier: UploadLimit | None = None
+        self,
+        kind: MediaKind,
+        text: str,
+        argument: str,
+        principal: str,
+        *,
+        pass_urls: bool,
+        carrier: UploadLimit | None = None,
     ) -> AdmittedMedia:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
@@ -120,6 +130,7 @@ class Intake:
                 picture or a video's first frame.
             text: the user's value.
             argument: the name of the tool's argument, for the error.
+            principal: on whose behalf; what belongs to another is answered like what does not exist.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
             carrier: the provider that takes the largest videos and sounds; what is larger is refused.
 
@@ -136,13 +147,13 @@ class Intake:
             address = self.check_url(text)
             if pass_urls:
                 return AdmittedMedia(address)
-        async with self._local_file(kind, text, scheme) as file:
+        async with self._local_file(kind, text, scheme, principal) as file:
             return await self._check_and_prepare(kind, file, carrier)
 
     @asynccontextmanager
-    async def _local_file(self, kind: MediaKind, text: str, scheme: str) -> AsyncIterator[Path]:
+    async def _local_file(self, kind: MediaKind, text: str, scheme: str, principal: str) -> AsyncIterator[Path]:
         """The file for the time of the check: one in the vault, or a private copy."""
-        uri = await self._artifact_link(text, scheme)
+        uri = await self._artifact_link(text, scheme, principal)
         if uri is not None:
             async with enter_in_thread(self.vault.open(artifact_hash(uri))) as path:
                 yield await anyio.to_thread.run_sync(_check_artifact, kind, path)
@@ -151,16 +162,20 @@ class Intake:
             await self._copy_to_scratch(kind, text, scheme, scratch)
             yield scratch
 
-    async def _artifact_link(self, text: str, scheme: str) -> str | None:
+    async def _artifact_link(self, text: str, scheme: str, principal: str) -> str | None:
         """The `artifact://` link of a file that is in the vault, however it is named; None for anything else."""
         if scheme == "job":
-            return await self.job_output(text)
+            return await self.job_output(text, principal)
         if scheme == "artifact":
+            if not await self.can_read(artifact_hash(text), principal):
+                raise _unknown_artifact()
             return text
         if scheme not in ("", "file"):
             return None
         own = await anyio.to_thread.run_sync(self.vault.hash_of, self.roots.start / local_path(text))
-        return f"artifact://{own}" if own is not None else None
+        if own is None or not await self.can_read(own, principal):
+            return None  # a path like any other: the roots decide whether it is read
+        return f"artifact://{own}"
 
     async def _copy_to_scratch(self, kind: MediaKind, text: str, scheme: str, scratch: Path) -> None:
         match scheme:
@@ -231,6 +246,10 @@ class Intake:
             return self.vault.put(target, sha256, file_content_type(file) or "application/octet-stream")
 
 
+def _unknown_artifact() -> InvalidInput:
+    return InvalidInput("There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource")
+
+
 def _media_record(kept: StoredFile, kind: PreparedKind, facts: MediaFacts) -> AdmittedMedia:
     return AdmittedMedia(
         kept.uri,
@@ -258,9 +277,7 @@ def _preparation_kind(kind: MediaKind, content_type: str | None) -> PreparedKind
 
 def _check_artifact(kind: MediaKind, path: Path | None) -> Path:
     if path is None:
-        raise InvalidInput(
-            "There is no such artifact.", hint="Use the uri of an earlier result.", code="unknown_resource"
-        )
+        raise _unknown_artifact()
     _check_file_head(kind, path)
     return path
 

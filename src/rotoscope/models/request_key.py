@@ -3,8 +3,6 @@
 A caller that gave up waiting asks again in its own words: with a default named, a list left empty, a blank after the
 prompt. Who compares what was typed pays twice for it. So what is compared is what the model would be given: trimmed,
 with what the provider fills in filled in, numbers by their value and media by the hash of their content.
-
-A planned call as the ledger keeps it. Pure.
 """
 
 import hashlib
@@ -16,12 +14,10 @@ from typing import cast
 from rotoscope.models.manifest import Manifest
 from rotoscope.models.plan import CallPlan
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, call_to_json
 
 __all__ = [
     "call_digest",
-    "call_from_json",
-    "call_to_json",
     "canonical_request",
     "request_and_price_keys",
     "trim_arguments",
@@ -81,36 +77,6 @@ def _canonical_escape(escape: re.Match[str]) -> str:
     """One spelling of an escape, as RFC 3986 (6.2.2) has it: what needs none is plain, else hex digits are capital."""
     byte = int(escape[1], 16)
     return chr(byte) if byte in _UNRESERVED else escape[0].upper()
-
-
-def call_to_json(call: Call) -> dict[str, Json]:
-    """A call as plain JSON data."""
-    return {
-        "provider": call.provider,
-        "endpoint": call.endpoint,
-        "input": dict(call.input),
-        "version": call.version,
-        "form": call.form,
-        "deadline_seconds": call.deadline_seconds,
-    }
-
-
-def call_from_json(data: Json) -> Call:
-    """The call that `call_to_json` wrote."""
-    known = _as_object(data)
-    version, deadline = known.get("version"), known.get("deadline_seconds")
-    return Call(
-        provider=str(known["provider"]),
-        endpoint=str(known["endpoint"]),
-        input=_as_object(known["input"]),
-        version=str(version) if version is not None else None,
-        form=str(known["form"]),
-        deadline_seconds=int(deadline) if isinstance(deadline, int) else None,
-    )
-
-
-def _as_object(data: Json) -> dict[str, Json]:
-    return data if isinstance(data, dict) else {}
 
 
 def call_digest(call: Call) -> str:

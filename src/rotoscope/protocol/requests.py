@@ -2,10 +2,16 @@
 
 Clients write the arguments of a call as JSON in a text, and an empty object as an empty list: what is meant is taken,
 what is not is refused by name. An error repeats no more of what was asked than a person reads.
+
+A client counts the seconds from when it sent a request, also while the server is still loading: so whoever reads the
+lines of a session sets the time at which each came in. The SDK serves each message in a copy of its reader's context,
+so that time is known where the request is served, and nowhere else.
 """
 
 import json
+import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +21,12 @@ from mcp_types import INVALID_PARAMS, ErrorData
 
 from rotoscope.contracts.characters import is_blank
 
-__all__ = ["check_request", "shorten_error"]
+__all__ = ["arrival_time", "check_request", "set_arrival_time", "shorten_error"]
 
 _WITH_ARGUMENTS = {"tools/call", "prompts/get"}
 _LONGEST_WORDS, _LONGEST_ECHO = 800, 100
 _SCALARS = (bool, int, float)
+_ARRIVAL_TIME: ContextVar[float | None] = ContextVar("arrival", default=None)
 
 
 async def check_request(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -79,3 +86,14 @@ def _argument_text(value: Any) -> Any:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, _SCALARS) else value
+
+
+def set_arrival_time(at: float) -> None:
+    """What is read next came in at that moment, in seconds of `time.monotonic`."""
+    _ARRIVAL_TIME.set(at)
+
+
+def arrival_time() -> float:
+    """When the request that is served here came in, in seconds of `time.monotonic`; now, where nobody has said so."""
+    at = _ARRIVAL_TIME.get()
+    return time.monotonic() if at is None else at

@@ -26,6 +26,8 @@ __all__ = [
     "Ticket",
     "Waiting",
     "Working",
+    "call_from_json",
+    "call_to_json",
     "is_final",
     "ticket_from_json",
     "ticket_to_json",
@@ -154,3 +156,33 @@ def ticket_from_json(data: Mapping[str, Json]) -> Ticket:
     urls = data.get("urls")
     pairs = urls.items() if isinstance(urls, dict) else ()
     return Ticket(id=str(data["id"]), endpoint=str(data["endpoint"]), urls={k: str(v) for k, v in pairs})
+
+
+def call_to_json(call: Call) -> dict[str, Json]:
+    """A call as plain JSON data."""
+    return {
+        "provider": call.provider,
+        "endpoint": call.endpoint,
+        "input": dict(call.input),
+        "version": call.version,
+        "form": call.form,
+        "deadline_seconds": call.deadline_seconds,
+    }
+
+
+def call_from_json(data: Json) -> Call:
+    """The call that `call_to_json` wrote."""
+    known = _as_object(data)
+    version, deadline = known.get("version"), known.get("deadline_seconds")
+    return Call(
+        provider=str(known["provider"]),
+        endpoint=str(known["endpoint"]),
+        input=_as_object(known["input"]),
+        version=str(version) if version is not None else None,
+        form=str(known["form"]),
+        deadline_seconds=int(deadline) if isinstance(deadline, int) else None,
+    )
+
+
+def _as_object(data: Json) -> dict[str, Json]:
+    return data if isinstance(data, dict) else {}

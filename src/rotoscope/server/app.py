@@ -1,59 +1,40 @@
 """The MCP server: the tools and resources of the contracts, on the studio, over any transport and in both eras."""
 
-import logging
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.abc
-from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.subscriptions import InMemorySubscriptionBus
-from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
+from mcp_types import ToolAnnotations
 from pydantic import AnyUrl
 
 from rotoscope import __version__
-from rotoscope.contracts.arguments import Arguments, GetJob, ViewMedia, parse_arguments
-from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS, ToolContract
-from rotoscope.errors import InvalidInput, RotoscopeError, StillChecking
-from rotoscope.jobs.concurrency import run_with_background
-from rotoscope.protocol.arrival import arrival_time
 from rotoscope.protocol.requests import check_request
-from rotoscope.protocol.tasks import TasksExtension, TaskStore, has_tasks_extension
-from rotoscope.server.clients.inline_wait import inline_budget, poll_budget
-from rotoscope.server.clients.profiles import ClientProfile, ClientProfiles
-from rotoscope.server.clients.recognition import CallTracker, ClientCall
+from rotoscope.protocol.tasks import PrincipalOf, TasksExtension, TaskStore
+from rotoscope.server.clients.profiles import CallTracker, ClientProfiles
 from rotoscope.server.consent import Consent
-from rotoscope.server.early import checking_answer, starting_error
 from rotoscope.server.lazy_studio import LazyStudio, OpenStudio
 from rotoscope.server.notifications import CanSubscribe, JobBroadcaster, job_id_from_uri, serve_subscriptions
-from rotoscope.server.present.content import content_blocks
-from rotoscope.server.present.progress import ProgressReporter, with_poll_hint
-from rotoscope.server.present.text import error_answer, list_answer, result_answer
 from rotoscope.server.prompts import check_prompt_request, serve_prompts
 from rotoscope.server.resources import TEMPLATES, read_link
 from rotoscope.server.schemas import input_schema, output_schema
-from rotoscope.server.tasks import JobTasks, offer_task
-from rotoscope.server.view_media import view_media
+from rotoscope.server.tasks import JobTasks
+from rotoscope.server.tool_calls import ToolCalls
 
 if TYPE_CHECKING:
     from rotoscope.store.records import Job
-    from rotoscope.studio.studio import Studio
 
-__all__ = ["INSTRUCTIONS", "LOCAL", "build_server", "job_tasks", "principal_of"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["INSTRUCTIONS", "build_server", "principal_of"]
 
 _SCHEMES = tuple(template.uri.partition("://")[0] + "://" for template in TEMPLATES)
 
-LOCAL = "local"
-"""The principal of a stdio session: whoever may run commands on this machine."""
+_LOCAL = "local"
 
 INSTRUCTIONS = (
     "rotoscope runs media models that take seconds to minutes and may cost money. A tool either answers with its "
@@ -71,47 +52,27 @@ INSTRUCTIONS = (
 
 
 class _Server(MCPServer[LazyStudio]):
-    """An MCPServer that hands every tool call and every read to the studio."""
+    """An MCPServer that hands tool calls and reads of links to the studio; tools that somebody adds work as usual."""
 
-    def __init__(
-        self,
-        lazy_studio: LazyStudio,
-        clients: ClientProfiles,
-        inline_seconds: float | None,
-        consent: Consent,
-        **options: Any,
-    ) -> None:
+    def __init__(self, lazy_studio: LazyStudio, calls: ToolCalls, **options: Any) -> None:
         super().__init__(**options)
         self._lazy_studio = lazy_studio
-        self._call_tracker = CallTracker(clients, is_learning=inline_seconds is None)
-        self._inline_seconds = inline_seconds
-        self._consent = consent
+        self._calls = calls
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[LazyStudio, Any] | None = None
     ) -> Any:
         assert context is not None, "the SDK passes the context of the request"
         if name not in TOOLS and any(tool.name == name for tool in await self.list_tools()):
-            return await super().call_tool(name, arguments, context)  # somebody added a tool of their own
-        try:
-            return await self._run_call(name, _parse_call(name, arguments), context)
-        except MCPError:
-            raise  # a fault of the protocol is told as one
-        except RotoscopeError as error:
-            return error_answer(error)
-        except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback may reach a client
-            _log.exception("%s failed", name)
-            words = f"rotoscope failed: {type(error).__name__}."
-            return error_answer(RotoscopeError(words, hint="Its log says more.", code="internal"))
+            return await super().call_tool(name, arguments, context)
+        return await self._calls.answer(name, arguments, context)
 
-    async def read_resource(
-        self,
-        uri: AnyUrl | str,
-        context: Context[LazyStudio, Any] | None = None,
-    ) -> Any:
+    async def read_resource(self, uri: AnyUrl | str, context: Context[LazyStudio, Any] | None = None) -> Any:
         if not str(uri).startswith(_SCHEMES):
             return await super().read_resource(uri, context)
-        return [await read_link(await self._lazy_studio.studio(), str(uri), LOCAL)]
+        assert context is not None, "the SDK passes the context of the request"
+        principal = self._calls.principal_of(context.request_context)
+        return [await read_link(await self._lazy_studio.studio(), str(uri), principal)]
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[LazyStudio, Any] | None = None
@@ -119,92 +80,10 @@ class _Server(MCPServer[LazyStudio]):
         check_prompt_request(await self.list_prompts(), name, arguments or {})
         return await super().get_prompt(name, arguments, context)
 
-    async def _run_call(
-        self, name: str, arguments: Arguments, context: Context[LazyStudio, Any]
-    ) -> CallToolResult | InputRequiredResult:
-        """Perform the call. A client that goes away only stops waiting: the job goes on, and so does its check."""
-        begun = arrival_time()  # the time that opening takes, or a question to the user, is the client's time too
-        call = self._call_tracker.begin_call(name, arguments, context, begun)
-        teller = ProgressReporter(context.report_progress)
-        answering = partial(self._answer_call, name, arguments, context, call, teller, begun)
-        try:
-            return await run_with_background(answering, partial(teller.report_until_job, begun))
-        except StillChecking as error:
-            call.mark_dismissed()
-            if not TOOLS[name].can_cost_money:
-                raise
-            return result_answer(checking_answer(name, arguments, error, time.monotonic() - begun))
-        except RotoscopeError:
-            call.mark_dismissed()
-            raise
-        finally:
-            call.mark_ended()
-
-    async def _answer_call(
-        self,
-        name: str,
-        arguments: Arguments,
-        context: Context[LazyStudio, Any],
-        call: ClientCall,
-        reporter: ProgressReporter,
-        started_at: float,
-    ) -> CallToolResult | InputRequiredResult:
-        client = call.profile
-        patience = self._inline_seconds or client.inline_seconds  # also where a job is answered with its handle at once
-        studio = await self._wait_for_studio(_remaining_seconds(started_at, patience))
-        await studio.note_job_use(arguments, LOCAL)
-        if isinstance(arguments, ViewMedia):
-            return await view_media(studio, arguments.uri, LOCAL, client.view_bytes)
-        if TOOLS[name].can_cost_money:
-            reporter.activity = "Preparing the request and its media."
-        agreed = await self._consent.ask(
-            studio, name, arguments, LOCAL, context, _remaining_seconds(started_at, patience)
-        )
-        if isinstance(agreed, InputRequiredResult):
-            call.mark_dismissed()
-            return agreed
-        asking = poll_budget(client, self._inline_seconds)
-        seconds = asking if isinstance(arguments, GetJob) else self._call_budget(name, client, context)
-        left, check = _remaining_seconds(started_at, seconds), _remaining_seconds(started_at, patience)
-        result = await studio.perform(name, arguments, LOCAL, left, reporter.report_job, agreed.usd, check)
-        if not isinstance(result, JobResult):
-            return list_answer(result)
-        offer_task(name, result)
-        await self._consent.remember_dry_run(studio, result)
-        blocks = await content_blocks(client, studio, result, LOCAL)
-        wanted = arguments.wait_seconds if isinstance(arguments, GetJob) else 0.0
-        longest = call.mark_answered(result) if self._inline_seconds is None else asking
-        answer = result_answer(with_poll_hint(result, longest, wanted), *blocks)
-        # Last: who is cut off before this has heard nothing.
-        await studio.mark_delivered(result, late=call.is_late(asking if isinstance(arguments, GetJob) else patience))
-        return answer
-
-    async def _wait_for_studio(self, seconds: float) -> "Studio":
-        """The studio, if it is open before the client must be answered."""
-        with anyio.move_on_after(seconds):
-            return await self._lazy_studio.studio()
-        raise starting_error()
-
-    def _call_budget(self, tool: str, client: ClientProfile, context: Context[LazyStudio, Any]) -> float:
-        """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
-        contract = TOOLS[tool]
-        tasks = contract.can_cost_money and has_tasks_extension(context.request_context)
-        return inline_budget(client, contract.usual_seconds, self._inline_seconds, tasks=tasks)
-
-
-def _remaining_seconds(started_at: float, seconds: float) -> float:
-    """What is left of some seconds that began then."""
-    return max(0.0, started_at + seconds - time.monotonic())
-
 
 def principal_of(_: ServerRequestContext[Any, Any]) -> str:
-    """On whose behalf a request comes."""
-    return LOCAL
-
-
-def job_tasks(store: TaskStore) -> TasksExtension:
-    """The tasks extension as it is served: every job is a task of its principal's."""
-    return TasksExtension(store, principal_of)
+    """On whose behalf a request of a stdio session comes: whoever may run commands on this machine."""
+    return _LOCAL
 
 
 def build_server(
@@ -215,46 +94,29 @@ def build_server(
     ask_above_usd: float | None = 1.0,
     has_open_jobs: Callable[[], bool] = lambda: False,
     retention_seconds: float | None = None,
-    build_tasks: Callable[[TaskStore], TasksExtension] = job_tasks,
+    find_principal: PrincipalOf = principal_of,
+    build_tasks: Callable[[TaskStore, PrincipalOf], TasksExtension] = TasksExtension,
 ) -> MCPServer[LazyStudio]:
     """Build the server. Nothing heavy happens before the first call.
 
     Args:
         open_studio: opens the studio at its first use.
-        clients: how patient each client is.
-        inline_seconds: the operator's word on that, if any.
-        ask_above_usd: the price of a call above which is asked first; None: never.
+        clients: how long each client waits.
+        inline_seconds: how long a call stays open, where the operator has decided it for all clients.
+        ask_above_usd: the price of a call above which the user is asked first; None: never.
         has_open_jobs: whether a former process left jobs behind; then the studio is opened for them.
         retention_seconds: how long a task stays readable after it was opened; None: without limit.
+        find_principal: on whose behalf a request comes.
         build_tasks: makes the tasks extension on the store of jobs; a server that adds tools may add their tasks.
     """
     bus = InMemorySubscriptionBus()
-
-    async def read_job(job_id: str) -> "Job":
-        return await (await door.studio()).context.ledger.job(job_id)
-
-    fanout = JobBroadcaster(bus, read_job)
-
-    def open_and_attach(jobs: anyio.abc.TaskGroup, closing: AsyncExitStack) -> "Studio":
-        studio = open_studio(jobs, closing)
-        fanout.attach(studio.context.notifier)
-        return studio
-
-    door = LazyStudio(open_and_attach, has_open_jobs)
-    tasks = build_tasks(JobTasks(door.studio, fanout, retention_seconds))
-
-    @asynccontextmanager
-    async def lifespan(_: MCPServer[LazyStudio]) -> AsyncIterator[LazyStudio]:
-        async with door.lifespan(), anyio.create_task_group() as telling:
-            telling.start_soon(fanout.publish_changes)
-            yield door
-            telling.cancel_scope.cancel()
-
+    broadcaster = JobBroadcaster(bus, lambda job_id: _read_changed_job(lazy_studio, job_id))
+    lazy_studio = LazyStudio(open_studio, has_open_jobs, on_open=broadcaster.attach)
+    tasks = build_tasks(JobTasks(lazy_studio.studio, broadcaster, retention_seconds), find_principal)
+    tracker = CallTracker(clients, is_learning=inline_seconds is None)
     server = _Server(
-        door,
-        clients,
-        inline_seconds,
-        Consent(ask_above_usd),
+        lazy_studio,
+        ToolCalls(lazy_studio, tracker, inline_seconds, Consent(ask_above_usd), find_principal),
         name="rotoscope",
         title="rotoscope",
         version=__version__,
@@ -262,40 +124,48 @@ def build_server(
         tools=[_build_tool(name, contract) for name, contract in TOOLS.items()],
         extensions=[tasks],
         subscriptions=bus,
-        lifespan=lifespan,
+        lifespan=partial(_run_background, lazy_studio, broadcaster),
         log_level="WARNING",
         middleware=[check_request],
     )
-    serve_subscriptions(server, fanout, bus, tasks, _build_subscription_check(server, tasks))
+    serve_subscriptions(server, broadcaster, bus, tasks, _build_subscription_check(server, tasks))
     for template in TEMPLATES:
         server.resource(template.uri, name=template.name, description=template.description, mime_type=template.mime)(
             template.placeholder
         )
-    serve_prompts(server, door.studio, LOCAL)
+    serve_prompts(server, lazy_studio.studio, find_principal)
     return server
 
 
+@asynccontextmanager
+async def _run_background(
+    lazy_studio: LazyStudio, broadcaster: JobBroadcaster, _: MCPServer[LazyStudio]
+) -> AsyncIterator[LazyStudio]:
+    """The time in which the server serves: jobs run, and their changes are published."""
+    async with lazy_studio.lifespan(), anyio.create_task_group() as publishing:
+        publishing.start_soon(broadcaster.publish_changes)
+        yield lazy_studio
+        publishing.cancel_scope.cancel()
+
+
+async def _read_changed_job(lazy_studio: LazyStudio, job_id: str) -> "Job":
+    return await (await lazy_studio.studio()).changed_job(job_id)
+
+
 def _build_subscription_check(server: MCPServer[LazyStudio], tasks: TasksExtension) -> CanSubscribe:
-    """Who may hear of what: of their own jobs, of what never changes, and of what somebody added to the server."""
+    """Decides who may subscribe to what: to their own jobs, to what never changes, to what was added to the server."""
 
     async def can_subscribe(ctx: ServerRequestContext[Any, Any], uri: str) -> bool:
         job_id = job_id_from_uri(uri)
         if job_id is not None:
-            return await tasks.store.get(principal_of(ctx), job_id) is not None
+            return await tasks.store.get(tasks.principal_of(ctx), job_id) is not None
         return uri.startswith(_SCHEMES) or uri in {str(one.uri) for one in await server.list_resources()}
 
     return can_subscribe
 
 
-def _parse_call(name: str, arguments: Mapping[str, object]) -> Arguments:
-    contract = TOOLS.get(name)
-    if contract is None:
-        raise InvalidInput(f"There is no tool {name[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
-    return parse_arguments(contract.arguments, arguments)
-
-
 def _build_tool(name: str, contract: ToolContract) -> Tool:
-    """A tool as it is listed. Its calls never reach a function: `_Server.call_tool` takes them all."""
+    """A tool as it is listed. Its calls never reach a function: `_Server.call_tool` answers them all."""
 
     async def reject_call() -> None:
         raise NotImplementedError

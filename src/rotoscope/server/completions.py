@@ -69,7 +69,7 @@ async def _job_ids(studio: "Studio", principal: str, status: Status | None) -> l
 
 
 def _model_ids(studio: "Studio", tool: ToolName | None) -> list[str]:
-    known = sorted(studio.context.catalog.models.values(), key=lambda manifest: (manifest.tool, manifest.rank))
+    known = sorted(studio.manifests(), key=lambda manifest: (manifest.tool, manifest.rank))
     return [manifest.id for manifest in known if tool in (None, manifest.tool)]
 
 
@@ -77,7 +77,7 @@ def _choice_values(studio: "Studio", tool: ToolName, argument: str) -> list[str]
     """What any model of a tool takes for an argument: its choices, or each whole number of its range."""
     fields = [
         field
-        for manifest in studio.context.catalog.models.values()
+        for manifest in studio.manifests()
         if manifest.tool == tool
         for field in manifest.inputs.values()
         if field.argument == argument

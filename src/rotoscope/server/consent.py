@@ -1,6 +1,6 @@
-"""Consent: above a price that the operator sets, and where no price is known, somebody agrees before anything is spent.
+"""Consent: above a price that the operator sets, and where no price is known, the user agrees before money is spent.
 
-A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request of ours.
+A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request to it.
 Any other client agrees by its arguments: `dry_run` shows the price, then the same request passes, once,
 within some minutes. No answer in time means no spending, and one yes is good for one run.
 """
@@ -17,16 +17,13 @@ from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from rotoscope.contracts.arguments import Arguments
 from rotoscope.contracts.money import format_usd
 from rotoscope.contracts.results import JobResult
-from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
 from rotoscope.store.money import ANY_PRICE
 
 if TYPE_CHECKING:
-    from rotoscope.models.manifest import Price
-    from rotoscope.store.quotes import Quote
+    from rotoscope.studio.planning import RequestPlan
     from rotoscope.studio.studio import Studio
 
 __all__ = ["Consent", "SpendingLimit"]
@@ -58,8 +55,16 @@ class SpendingLimit:
 
 @dataclass(frozen=True, slots=True)
 class _PriceQuestion:
-    """One request at one price, `ANY_PRICE` where nobody knows it, and the words to ask for it."""
+    """One request at one price, `ANY_PRICE` where nobody knows it, and the words to ask for it.
 
+    Attributes:
+        studio: remembers which prices were shown and how they were answered.
+        principal: on whose behalf the request is made.
+        key: equal for requests that this price is for.
+    """
+
+    studio: "Studio"
+    principal: str
     key: str
     usd: float
     question: str
@@ -83,6 +88,18 @@ class _PriceQuestion:
     def decline_key(self) -> str:
         """Under which it is remembered, for some minutes, that the answer was no."""
         return f"declined {self.key}"
+
+    async def record_quote(self, key: str) -> None:
+        """Remember something at this price."""
+        await self.studio.record_quote(self.principal, key, self.usd)
+
+    async def has_quote(self, key: str) -> bool:
+        """Whether that was remembered at no lower price; it stays."""
+        return await self.studio.has_valid_quote(self.principal, key, self.usd)
+
+    async def consume_quote(self, key: str) -> bool:
+        """Whether that was remembered at no lower price; it is used up."""
+        return await self.studio.consume_quote(self.principal, key, self.usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +125,8 @@ class Consent:
 
     above_usd: float | None
 
-    async def remember_dry_run(self, studio: "Studio", shown: JobResult) -> None:
-        """A dry run has shown its price: if it is a dear one, the same request may be made for some minutes.
+    async def remember_dry_run(self, studio: "Studio", principal: str, shown: JobResult) -> None:
+        """A dry run has shown its price: if that needs consent, the same request may be made for some minutes.
 
         Raises:
             StorageFailed: it cannot be remembered.
@@ -117,87 +134,57 @@ class Consent:
         usd = shown.cost.estimate_usd
         if not shown.dry_run:
             return
-        if usd is None and _is_unpriced_run_asked(studio):
-            await studio.quotes.record_quote(_key_without_price(shown.quote_key), ANY_PRICE)
+        if usd is None and studio.asks_about_unknown_price:
+            await studio.record_quote(principal, _key_without_price(shown.quote_key), ANY_PRICE)
         elif usd is not None and self.above_usd is not None and usd > self.above_usd:
-            await studio.quotes.record_quote(shown.quote_key, usd)
+            await studio.record_quote(principal, shown.quote_key, usd)
 
     async def ask(
-        self,
-        studio: "Studio",
-        tool: str,
-        arguments: Arguments,
-        principal: str,
-        context: Context[Any, Any],
-        seconds: float,
+        self, studio: "Studio", plan: "RequestPlan", context: Context[Any, Any], seconds: float
     ) -> InputRequiredResult | SpendingLimit:
-        """Ask, if this call is dear.
+        """Ask whether a planned call may spend its price, if that needs consent.
 
         Args:
-            studio: knows the price.
-            tool: the tool.
-            arguments: what it is asked.
-            principal: on whose behalf.
+            studio: remembers which prices were shown.
+            plan: the call, its price and its principal.
             context: the client, which may be able to ask its user.
-            seconds: how long this call may wait, for its check and for an answer. One that comes later is no answer.
+            seconds: how long an answer is waited for. One that comes later is no answer.
 
         Returns:
             What the client must answer before the call is made again; or what this call may spend.
 
         Raises:
-            StillChecking: its price is not known in that time.
             OverBudget: nobody agreed, or a cap forbids it; nothing was sent and no job was opened.
-            UserMistake, MissingKey: as for the call itself.
         """
-        offer = await self._price_question(studio, tool, arguments, principal, seconds)
+        offer = await self._price_question(studio, plan)
         if offer is None:
             return SpendingLimit(self.above_usd)
-        if not _can_ask_user(context) or await studio.quotes.has_valid_quote(offer.dismissal_key, offer.usd):
-            await _require_dry_run(studio, offer)
-        elif await _accept_dry_run(studio, offer):
+        if not _can_ask_user(context) or await offer.has_quote(offer.dismissal_key):
+            await _require_dry_run(offer)
+        elif await _accept_dry_run(offer):
             pass
         elif context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            await _require_yes(studio, offer, await _ask_by_request(offer, context, seconds))
-        elif not await _accept_client_answer(studio, offer, context):
-            return await _ask_by_result(studio, offer)
+            await _require_yes(offer, await _ask_by_request(offer, context, seconds))
+        elif not await _accept_client_answer(offer, context):
+            return await _ask_by_result(offer)
         return SpendingLimit(offer.usd)
 
-    async def _price_question(
-        self, studio: "Studio", tool: str, arguments: Arguments, principal: str, seconds: float
-    ) -> _PriceQuestion | None:
-        """The price of a call, if it must be asked about. Few calls get as far as being planned for that."""
-        if (
-            not TOOLS[tool].can_cost_money
-            or getattr(arguments, "dry_run", False)
-            or not self._can_need_consent(studio, tool)
-        ):
+    async def _price_question(self, studio: "Studio", plan: "RequestPlan") -> "_PriceQuestion | None":
+        """The price of a planned call, if it must be asked about."""
+        job, usd = plan.new_job, plan.new_job.estimate_usd
+        needs_consent = studio.asks_about_unknown_price if usd is None else self._is_expensive(usd)
+        if plan.is_dry_run or not needs_consent or await studio.find_open_job(plan) is not None:
             return None
-        quote = await studio.quote(tool, arguments, principal, seconds)
-        if quote.has_open_job:
-            return None
-        if quote.usd is None:
-            return _question_without_price(tool, quote) if _is_unpriced_run_asked(studio) else None
-        if self.above_usd is None or quote.usd <= self.above_usd:
-            return None
-        note = " The sandbox stands in for it and charges nothing." if quote.sandbox else ""
-        question = f"{tool} with {quote.model} at {quote.provider} costs about {format_usd(quote.usd)}.{note} Run it?"
-        return _PriceQuestion(quote.key, quote.usd, question)
+        where = f"{job.tool} with {job.model} at {job.provider}"
+        if usd is None:
+            key, question = _key_without_price(job.quote_key), f"{where} has no known price. Run it?"
+            return _PriceQuestion(studio, job.principal, key, ANY_PRICE, question)
+        note = " The sandbox stands in for it and charges nothing." if job.sandbox else ""
+        question = f"{where} costs about {format_usd(usd)}.{note} Run it?"
+        return _PriceQuestion(studio, job.principal, job.quote_key, usd, question)
 
-    def _can_need_consent(self, studio: "Studio", tool: str) -> bool:
-        prices = [m.price for m in studio.context.catalog.models.values() if m.tool == tool]
-        above, asks = self.above_usd, _is_unpriced_run_asked(studio)
-
-        def can_be_asked(price: "Price | None") -> bool:
-            if price is None or price.unit != "run":  # a length that is not known makes a price that is not
-                return asks or (price is not None and above is not None)
-            return above is not None and price.usd > above
-
-        return any(map(can_be_asked, prices))
-
-
-def _is_unpriced_run_asked(studio: "Studio") -> bool:
-    """Whether a run whose price is not known needs somebody's yes; the sandbox charges nothing."""
-    return studio.caps.unpriced == "ask" and not studio.access.sandbox
+    def _is_expensive(self, usd: float) -> bool:
+        return self.above_usd is not None and usd > self.above_usd
 
 
 def _key_without_price(key: str) -> str:
@@ -205,22 +192,17 @@ def _key_without_price(key: str) -> str:
     return f"unpriced {key}"
 
 
-def _question_without_price(tool: str, quote: "Quote") -> _PriceQuestion:
-    question = f"{tool} with {quote.model} at {quote.provider} has no known price. Run it?"
-    return _PriceQuestion(_key_without_price(quote.key), ANY_PRICE, question)
-
-
-async def _accept_client_answer(studio: "Studio", offer: _PriceQuestion, context: Context[Any, Any]) -> bool:
+async def _accept_client_answer(offer: _PriceQuestion, context: Context[Any, Any]) -> bool:
     """Whether the client brings a yes to this request that was not used yet."""
     asked = _read_pending_question(context.request_state)
     answer = (context.input_responses or {}).get(_QUESTION_KEY)
     if asked is None or not asked.is_valid_for(offer) or not isinstance(answer, ElicitResult):
         return False
-    await _require_yes(studio, offer, answer)
-    return await studio.quotes.consume_quote(asked.number, offer.usd)
+    await _require_yes(offer, answer)
+    return await offer.consume_quote(asked.number)
 
 
-async def _require_yes(studio: "Studio", offer: _PriceQuestion, answer: ElicitResult | None) -> None:
+async def _require_yes(offer: _PriceQuestion, answer: ElicitResult | None) -> None:
     """Only to accept is a yes, unless the form says no.
 
     Some clients have nobody to ask, and dismiss, decline or leave every question: the way that works for all is by the
@@ -229,12 +211,12 @@ async def _require_yes(studio: "Studio", offer: _PriceQuestion, answer: ElicitRe
     said = (answer.content or {}).get("spend") if answer is not None else None
     if answer is not None and answer.action == "accept" and (said is None or said is True):
         return
-    await studio.quotes.consume_quote(offer.key, offer.usd)
+    await offer.consume_quote(offer.key)
     if answer is None or answer.action == "cancel":
-        await studio.quotes.record_quote(offer.dismissal_key, offer.usd)
+        await offer.record_quote(offer.dismissal_key)
         hint = f"If the user agrees to the price: {_DRY_RUN_HINT}. {offer.operator_hint}"
     else:
-        await studio.quotes.record_quote(offer.decline_key, offer.usd)
+        await offer.record_quote(offer.decline_key)
         hint = (
             "Ask the user what to change: a shorter, smaller or other run may cost less. Only if the user agrees to "
             f"this price after all: {_DRY_RUN_HINT}. {offer.operator_hint}"
@@ -243,27 +225,25 @@ async def _require_yes(studio: "Studio", offer: _PriceQuestion, answer: ElicitRe
     raise OverBudget(words, hint=hint, code="consent")
 
 
-async def _accept_dry_run(studio: "Studio", offer: _PriceQuestion) -> bool:
+async def _accept_dry_run(offer: _PriceQuestion) -> bool:
     """Whether a dry run followed on a no: who means the no makes none, and a client that declines by itself has no
     other way.
     """
-    if await studio.quotes.has_valid_quote(offer.decline_key, offer.usd) and await studio.quotes.consume_quote(
-        offer.key, offer.usd
-    ):
-        await studio.quotes.consume_quote(offer.decline_key, offer.usd)
+    if await offer.has_quote(offer.decline_key) and await offer.consume_quote(offer.key):
+        await offer.consume_quote(offer.decline_key)
         return True
     return False
 
 
-async def _require_dry_run(studio: "Studio", offer: _PriceQuestion) -> None:
-    if not await studio.quotes.consume_quote(offer.key, offer.usd):
+async def _require_dry_run(offer: _PriceQuestion) -> None:
+    if not await offer.consume_quote(offer.key):
         raise OverBudget(
             f"This call costs {offer.price_text}, and nobody has agreed to that; nothing was spent.",
             hint=f"Tell the user the price. If the user agrees: {_DRY_RUN_HINT} within "
-            f"{studio.quotes.seconds / 60:.0f} minutes. {offer.operator_hint}",
+            f"{offer.studio.quote_seconds / 60:.0f} minutes. {offer.operator_hint}",
             code="consent",
         )
-    await studio.quotes.consume_quote(offer.dismissal_key, offer.usd)
+    await offer.consume_quote(offer.dismissal_key)
 
 
 def _can_ask_user(context: Context[Any, Any]) -> bool:
@@ -280,10 +260,10 @@ def _read_pending_question(state: str | None) -> _PendingQuestion | None:
         return None
 
 
-async def _ask_by_result(studio: "Studio", offer: _PriceQuestion) -> InputRequiredResult:
+async def _ask_by_result(offer: _PriceQuestion) -> InputRequiredResult:
     """The question as a result. Its number waits beside the shown prices until it is used, or too old."""
     asked = _PendingQuestion(offer.key, offer.usd, secrets.token_hex(16))
-    await studio.quotes.record_quote(asked.number, asked.usd)
+    await offer.record_quote(asked.number)
     form = ElicitRequestFormParams(message=offer.question, requested_schema=_FORM)
     state = json.dumps(asdict(asked))
     return InputRequiredResult(input_requests={_QUESTION_KEY: ElicitRequest(params=form)}, request_state=state)

@@ -35,6 +35,7 @@ class LazyStudio:
         open_studio: builds the studio at its first use.
         has_open_jobs: whether there are jobs that nobody drives. It is asked in a thread, and loads nothing.
         check_seconds: how often it is asked while the studio is not open.
+        on_open: called with the studio before anything runs in it.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class LazyStudio:
         open_studio: OpenStudio,
         has_open_jobs: Callable[[], bool] = lambda: False,
         check_seconds: float = _CHECK_SECONDS,
+        on_open: "Callable[[Studio], None]" = lambda _: None,
     ) -> None:
         self._open_studio = open_studio
         self._has_open_jobs = has_open_jobs
         self._check_seconds = check_seconds
+        self._on_open = on_open
         self._tasks: anyio.abc.TaskGroup | None = None
         self._exit_stack = AsyncExitStack()
         self._attempt: _OpenAttempt | None = None
@@ -102,6 +105,7 @@ class LazyStudio:
     async def _open(self, tasks: anyio.abc.TaskGroup, opening: "_OpenAttempt") -> None:
         try:
             studio = await anyio.to_thread.run_sync(self._open_studio, tasks, self._exit_stack)
+            self._on_open(studio)
             studio.start_background(tasks)
             self._studio = opening.studio = studio
         except Exception as error:  # noqa: BLE001 - it is raised to whoever waits; here it would end every job

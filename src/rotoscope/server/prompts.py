@@ -7,20 +7,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp import MCPError
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.prompts import Prompt as PromptFunction
 from mcp_types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
-    Completion,
-    CompletionArgument,
-    CompletionContext,
+    CompleteRequestParams,
+    CompleteResult,
     Prompt,
-    PromptReference,
-    ResourceTemplateReference,
 )
 from pydantic import Field
 
 from rotoscope.contracts.characters import is_blank
+from rotoscope.errors import RotoscopeError
+from rotoscope.protocol.lowlevel import serve_method
+from rotoscope.protocol.tasks import PrincipalOf
 from rotoscope.server.completions import complete_argument
 
 if TYPE_CHECKING:
@@ -148,16 +150,25 @@ def check_prompt_request(listed: Sequence[Prompt], name: str, given: Mapping[str
         raise MCPError(INVALID_PARAMS, f"The prompt {name} needs {', '.join(missing)}.")
 
 
-def serve_prompts(server: MCPServer[Any], studio: "Callable[[], Awaitable[Studio]]", principal: str) -> None:
-    """Add the prompts, and complete their arguments and those of the resource templates."""
+def serve_prompts(
+    server: MCPServer[Any], studio: "Callable[[], Awaitable[Studio]]", find_principal: PrincipalOf
+) -> None:
+    """Add the prompts, and complete their arguments and those of the resource templates.
+
+    Args:
+        server: gets them.
+        studio: opens the studio, or gives the open one.
+        find_principal: on whose behalf a request comes.
+    """
     for prompt in build_prompts():
         server.add_prompt(prompt)
 
-    async def handle_completion(
-        ref: PromptReference | ResourceTemplateReference,
-        argument: CompletionArgument,
-        context: CompletionContext | None,  # noqa: ARG001 - no argument of ours depends on another
-    ) -> Completion:
-        return await complete_argument(await studio(), ref, argument.name, argument.value, principal)
+    async def complete(ctx: ServerRequestContext[Any, Any], params: CompleteRequestParams) -> CompleteResult:
+        ref, name, typed = params.ref, params.argument.name, params.argument.value
+        try:
+            found = await complete_argument(await studio(), ref, name, typed, find_principal(ctx))
+        except RotoscopeError as error:
+            raise MCPError(INTERNAL_ERROR, f"Error completing argument {name}") from error
+        return CompleteResult(completion=found)
 
-    server.completion()(handle_completion)  # type: ignore[no-untyped-call]  # the SDK left it without types
+    serve_method(server, "completion/complete", CompleteRequestParams, complete)

@@ -102,23 +102,20 @@ async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResour
 
 
 async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceContents:
-    manifest = studio.context.catalog.find(model_id)
-    told = manifest.model_dump(mode="json", exclude_defaults=True)
-    return ReadResourceContents(content=json.dumps(told, indent=1, ensure_ascii=False), mime_type=_JSON)
+    facts = studio.manifest(model_id).model_dump(mode="json", exclude_defaults=True)
+    return ReadResourceContents(content=json.dumps(facts, indent=1, ensure_ascii=False), mime_type=_JSON)
 
 
-async def _read_artifact(studio: "Studio", sha256: str, _: str) -> ReadResourceContents:
+async def _read_artifact(studio: "Studio", sha256: str, principal: str) -> ReadResourceContents:
     from rotoscope.media.sniff import HEAD_BYTES, content_type_of
-    from rotoscope.media.vault import enter_in_thread
 
-    vault = studio.context.vault
-    async with enter_in_thread(vault.open(sha256)) as path:
-        if path is None:
+    async with studio.open_artifact(sha256, principal) as found:
+        if found is None:
             raise ResourceNotFoundError("There is no such artifact.")
+        path, address = found
         if path.stat().st_size > _MAX_MESSAGE_BYTES:
-            address = await anyio.to_thread.run_sync(vault.address, sha256)
-            place = address.place if address else "its address"
-            raise TooLarge(f"The file is too large for a message; read it at {place}.", hint="Open it by its path.")
+            message = f"The file is too large for a message; read it at {address.place}."
+            raise TooLarge(message, hint="Open it by its path.")
         content = await anyio.to_thread.run_sync(path.read_bytes)
     if path.suffix == ".json":
         return ReadResourceContents(content=content.decode(), mime_type=_JSON)

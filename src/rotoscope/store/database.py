@@ -1,7 +1,6 @@
 """The database behind the ledger: short transactions, one connection for what writes and one for what reads."""
 
 import math
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -9,10 +8,12 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from rotoscope.errors import StorageFailed
-from rotoscope.store.sqlite import FileIdentity, LedgerBinding, database_file, file_identity, open_engine
+from rotoscope.store.backend import Backend, LedgerBinding, LockTimeout
+from rotoscope.store.sqlite import SqliteBackend
 
 __all__ = ["BUSY_SECONDS", "QUICK_SECONDS", "Database"]
 
@@ -23,32 +24,34 @@ QUICK_SECONDS = 2.5
 """How long one waits that a client waits for: the least patient give up after 5 s, and are answered before that."""
 
 _MIN_SECONDS = 0.05
-_CORRUPT_ERRORS = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
 
 Answer = TypeVar("Answer")
 
 
 class Database:
-    """Every transaction is short and runs in a thread of its own, in which its connection may be used.
+    """The ledger's database, whichever it is. Every transaction is short and runs in a thread that may block.
 
     What writes has one connection and what reads another: a write that waits for another program holds up no read.
 
     Args:
-        place: a file, or a URL as SQLAlchemy writes it; SQLite in WAL mode.
+        place: a file, or a URL as SQLAlchemy writes it.
         busy_seconds: how long a transaction waits for another process's to end.
-        binding: what must hold between the ledger and the place that it is used from; looked at when it is opened.
+        binding: what must hold between the ledger and the place that it is used from; checked when it is opened.
+
+    Raises:
+        StorageFailed: no such database can keep a ledger.
     """
 
     def __init__(
         self, place: Path | str, busy_seconds: float = BUSY_SECONDS, binding: LedgerBinding | None = None
     ) -> None:
-        self._place = place
+        self._backend = _make_backend(place)
         self._busy_seconds = busy_seconds
         self._binding = binding
-        self._identity: FileIdentity | None = None
-        self._writer = _SerialConnection()
-        # What is in memory belongs to its connection: there is one for both.
-        self._reader = self._writer if database_file(place) is None else _SerialConnection()
+        errors = self._backend.error_types
+        self._failures: tuple[type[Exception], ...] = (*errors, OSError, LockTimeout)
+        self._writer = _SerialConnection(errors)
+        self._reader = self._writer if self._backend.shares_connection else _SerialConnection(errors)
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -68,11 +71,17 @@ class Database:
         """Do some work in one transaction.
 
         Args:
-            work: what to do.
-            writes: whether it may write; what only reads waits for nobody's writes.
-            durable: whether it is on the disk before this returns.
-            max_wait_seconds: how many seconds may pass, as far as other programs and what waits for them are to blame.
-            require_same_file: whether to refuse when the file is no longer the one under the ledger's name.
+            work: gets the connection; it runs in a thread, and is not repeated.
+            writes: whether it may write. Such transactions follow one another, over all processes; what only reads
+                waits for no write.
+            durable: whether it is on the disk before this returns. A power cut may take back other transactions.
+            max_wait_seconds: for how many seconds other programs' locks are waited for, also by what comes first in
+                this process; None: a write waits for the whole of `busy_seconds` once its turn has come, a read for
+                `QUICK_SECONDS`.
+            require_same_file: whether to refuse when this is no longer the ledger that was opened first.
+
+        Returns:
+            What `work` returned.
 
         Raises:
             StorageFailed: it could not be read or written; nothing of it was.
@@ -86,19 +95,21 @@ class Database:
             engine = self._ensure_open(lane, left)
             with engine.connect().execution_options(**options, wait=left) as connection, connection.begin():
                 if require_same_file:
-                    self._check_same_file()
+                    self._backend.check_identity()
                 return work(connection)
 
         return await self._translate_errors(lane, run, seconds, patient=writes and max_wait_seconds is None)
 
-    async def data_version(self) -> int:
-        """A number that is another one once somebody has written, this process or another."""
+    async def change_counter(self) -> int:
+        """A number that differs from the last one once any process, also this one, has committed a write.
+
+        Raises:
+            StorageFailed: the database could not be asked.
+        """
 
         def run(left: float) -> int:
             with self._ensure_open(self._reader, left).connect() as connection:
-                found = connection.connection.driver_connection
-                assert isinstance(found, sqlite3.Connection)
-                return int(found.execute("PRAGMA data_version").fetchone()[0])
+                return self._backend.change_counter(connection)
 
         return await self._translate_errors(self._reader, run, min(self._busy_seconds, QUICK_SECONDS), patient=False)
 
@@ -107,46 +118,33 @@ class Database:
     ) -> Answer:
         try:
             return await lane.run(run, seconds, patient=patient)
-        except (SQLAlchemyError, sqlite3.Error, OSError, _QueueTimeout) as error:
-            raise _storage_error(error, str(database_file(self._place) or self._place)) from error
+        except self._failures as error:
+            raise self._backend.storage_error(error) from error
 
     def _ensure_open(self, lane: "_SerialConnection", seconds: float) -> Engine:
         if lane.engine is None:
-            engine = open_engine(self._place, seconds, self._binding, read_only=lane is not self._writer)
-            try:
-                self._check_same_file()
-            except StorageFailed:
-                engine.dispose()
-                raise
-            lane.engine = engine
+            lane.engine = self._backend.open_engine(seconds, self._binding, read_only=lane is not self._writer)
         return lane.engine
 
-    def _check_same_file(self) -> None:
-        """Nobody else sees what is written into a file that was removed or replaced: a second process would pay again.
 
-        Raises:
-            StorageFailed: the ledger's name no longer leads to the file that is open.
-        """
-        file = database_file(self._place)
-        found = file_identity(file)
-        if self._identity is None:
-            self._identity = found
-        if found != self._identity:
-            raise StorageFailed(
-                f"The ledger {file} was removed or replaced while this process had it open, so nothing is begun.",
-                hint="Put it back, or end every rotoscope process and start again.",
-            )
-
-
-class _QueueTimeout(Exception):
-    """What is before it waits for another program."""
+def _make_backend(place: Path | str) -> Backend:
+    try:
+        backend = "sqlite" if isinstance(place, Path) else make_url(place).get_backend_name()
+    except ArgumentError:
+        backend = ""
+    if backend != "sqlite":
+        raise StorageFailed(
+            "The ledger can only be kept in SQLite.", hint="Set ROTOSCOPE_DATABASE_URL to sqlite:///FILE, or leave it."
+        )
+    return SqliteBackend(place)
 
 
 class _SerialConnection:
     """One connection, used by one thread at a time, in the order in which it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, error_types: tuple[type[Exception], ...]) -> None:
         self.engine: Engine | None = None
+        self._error_types = error_types
         self.thread_limiter = anyio.CapacityLimiter(1)
         self._lock = anyio.Lock(fast_acquire=True)
         self._last_progress_at = -math.inf  # when something last came through here, on the monotonic clock
@@ -160,19 +158,19 @@ class _SerialConnection:
             patient: whether its own waiting begins only with its turn.
 
         Raises:
-            _QueueTimeout: its turn did not come in time.
+            LockTimeout: its turn did not come in time.
         """
         begun = anyio.current_time()
         if patient:
             await self._lock.acquire()
         while not patient and not await self._acquire_in_time(begun, seconds):
             if anyio.current_time() >= max(begun, self._last_progress_at) + seconds:
-                raise _QueueTimeout
+                raise LockTimeout
         came_through = True
         try:
             left = seconds if patient else max(begun, self._last_progress_at) + seconds - anyio.current_time()
             return await anyio.to_thread.run_sync(work, max(left, _MIN_SECONDS), limiter=self.thread_limiter)
-        except (SQLAlchemyError, sqlite3.Error):
+        except self._error_types:
             came_through = False
             raise
         finally:
@@ -185,24 +183,3 @@ class _SerialConnection:
         with anyio.CancelScope(deadline=max(started_at, self._last_progress_at) + seconds) as waiting:
             await self._lock.acquire()
         return not waiting.cancelled_caught
-
-
-def _storage_error(error: Exception, file: str) -> StorageFailed:
-    cause = getattr(error, "orig", None) or error
-    name = getattr(cause, "sqlite_errorname", "")
-    if name in _CORRUPT_ERRORS:
-        return StorageFailed(
-            f"The ledger {file} is damaged, so nothing is begun.",
-            hint="Restore it from a copy, or move it away to begin a new one; results in the vault stay.",
-        )
-    if name.startswith("SQLITE_BUSY") or isinstance(error, _QueueTimeout):
-        return StorageFailed(
-            "The ledger is locked by another program; nothing was begun.",
-            hint=f"See which one has {file} open, then try again.",
-        )
-    if name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR"):
-        return StorageFailed("The ledger cannot be written: the disk is full or broken.", hint=f"Make room for {file}.")
-    return StorageFailed(
-        "The ledger could not be read or written.",
-        hint=f"Check that {file} and its folder are writable and have space.",
-    )

@@ -5,20 +5,17 @@ that was late is told again to equal requests, for some minutes, until an answer
 of the job.
 """
 
-import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
 
 from sqlalchemy import Connection, bindparam, or_, select, update
 
+from rotoscope.store.job_data import JobChanges, Redelivery
 from rotoscope.store.records import ENDED_STATES, Job
-from rotoscope.store.rows import JOB_COLUMNS, job_from_row, read_job, write_event
+from rotoscope.store.rows import JOB_COLUMNS, job_from_row, merge_job_data, read_job, write_event
 from rotoscope.store.schema import jobs, outputs
 
 __all__ = [
     "LATE_REDELIVERY_SECONDS",
-    "RequestReferences",
-    "find_references",
     "has_late_delivery",
     "record_delivery",
     "record_use",
@@ -27,9 +24,6 @@ __all__ = [
 LATE_REDELIVERY_SECONDS = 600.0
 """For how long an end that was told too late is told again to equal requests: a person may have to ask for it."""
 
-_REDELIVER_UNTIL_KEY = "unheard_until"
-_JOB_LINK = re.compile(r"job://([0-9a-f]{32})")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SET_DELIVERED_AT = update(jobs).where(jobs.c.id == bindparam("one")).values(delivered_at=bindparam("now"))
 _SET_DATA = update(jobs).where(jobs.c.id == bindparam("one")).values(data=bindparam("known", type_=jobs.c.data.type))
 _SET_DATA_AND_TOLD_AT = _SET_DATA.values(told_again_at=bindparam("now"))
@@ -45,56 +39,39 @@ _RECENT_DELIVERIES = select(*JOB_COLUMNS).where(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReferences:
-    """What a request names: jobs by their ids, and kept files by their hashes."""
-
-    jobs: frozenset[str]
-    files: frozenset[str]
-
-    def __bool__(self) -> bool:
-        return bool(self.jobs or self.files)
-
-
-def find_references(texts: Iterable[str]) -> RequestReferences:
-    """The jobs and files that are named by links or paths among some words."""
-    said = list(texts)
-    found = (frozenset(name for word in said for name in form.findall(word)) for form in (_JOB_LINK, _SHA256))
-    return RequestReferences(*found)
-
-
 def has_late_delivery(job: Job, now: float) -> bool:
     """Whether its end was told so late that it may not have been heard, and nothing has shown since that it was."""
-    until = job.data.get(_REDELIVER_UNTIL_KEY)
-    return isinstance(until, int | float) and now <= until <= now + LATE_REDELIVERY_SECONDS
+    until = job.redelivery.until
+    return until is not None and now <= until <= now + LATE_REDELIVERY_SECONDS
 
 
-def record_delivery(connection: Connection, job_id: str, now: float, *, late: bool) -> None:
+def record_delivery(connection: Connection, job_id: str, principal: str, now: float, *, late: bool) -> None:
     """Write that the end of a job was told. The first time counts, and whether the last was in time."""
-    job = read_job(connection, job_id)
+    job = read_job(connection, job_id, principal)
     if job.state not in ENDED_STATES:
         return
     if job.delivered_at is None:
         connection.execute(_SET_DELIVERED_AT, {"one": job_id, "now": now})
         write_event(connection, job_id, now, "delivered", {})
-    if late or job.data.get(_REDELIVER_UNTIL_KEY) is not None:
-        until = now + LATE_REDELIVERY_SECONDS if late else None
-        connection.execute(_SET_DATA, {"one": job_id, "known": {**job.data, _REDELIVER_UNTIL_KEY: until}})
+    if late or job.redelivery.until is not None:
+        changes = JobChanges(redelivery=Redelivery(now + LATE_REDELIVERY_SECONDS if late else None))
+        connection.execute(_SET_DATA, {"one": job_id, "known": merge_job_data(connection, job_id, changes)})
 
 
-def record_use(connection: Connection, principal: str, references: RequestReferences, now: float) -> None:
+def record_use(
+    connection: Connection, principal: str, job_ids: Collection[str], files: Collection[str], now: float
+) -> None:
     """Write that somebody uses what came of jobs: their ends were heard, and an equal request means a new run."""
     terms = {
         "whose": principal,
         "since": now - LATE_REDELIVERY_SECONDS,
-        "ids": _first_hundred(references.jobs),
-        "files": _first_hundred(references.files),
+        "ids": _first_hundred(job_ids),
+        "files": _first_hundred(files),
     }
     for job in map(job_from_row, connection.execute(_RECENT_DELIVERIES, terms).all()):
-        if job.told_again_at is None or job.data.get(_REDELIVER_UNTIL_KEY) is not None:
-            connection.execute(
-                _SET_DATA_AND_TOLD_AT, {"one": job.id, "known": {**job.data, _REDELIVER_UNTIL_KEY: None}, "now": now}
-            )
+        if job.told_again_at is None or job.redelivery.until is not None:
+            known = merge_job_data(connection, job.id, JobChanges(redelivery=Redelivery()))
+            connection.execute(_SET_DATA_AND_TOLD_AT, {"one": job.id, "known": known, "now": now})
 
 
 def _first_hundred(names: Collection[str]) -> list[str]:

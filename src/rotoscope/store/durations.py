@@ -4,15 +4,14 @@ import statistics
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
+from rotoscope.store.backend import insert_or_ignore
 from rotoscope.store.schema import durations
 
 __all__ = ["MedianDuration", "RunKind", "median_duration", "record_duration"]
 
 _MEDIAN_RUNS, _MAX_RUNS = 9, 50
 
-_INSERT_DURATION = insert_or_merge(durations).on_conflict_do_nothing()
 _SAME_KIND = (
     durations.c.model == bindparam("of_model"),
     durations.c.provider == bindparam("at_provider"),
@@ -62,7 +61,9 @@ class MedianDuration:
 def record_duration(connection: Connection, job_id: str, kind: RunKind, seconds: float, now: float) -> None:
     """Write how long a run took at the provider."""
     row = {"job_id": job_id, "model": kind.model, "provider": kind.provider, "sandbox": kind.sandbox}
-    connection.execute(_INSERT_DURATION, row | {"workload": kind.workload, "seconds": seconds, "at": now})
+    connection.execute(
+        insert_or_ignore(connection, durations), row | {"workload": kind.workload, "seconds": seconds, "at": now}
+    )
     connection.execute(_DELETE_OLD, kind.bind_values)
 
 

@@ -5,129 +5,40 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    bindparam,
-    case,
-    delete,
-    func,
-    null,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
+from sqlalchemy import ColumnElement, Connection, Select, or_
 
+from rotoscope.contracts.times import timestamp
+from rotoscope.store.backend import upsert
 from rotoscope.store.database import Database
-from rotoscope.store.idle import KeyHolder, idle_reason, idle_since
+from rotoscope.store.lease_predicate import (
+    ANY_CLAIMABLE,
+    CANCEL_REQUESTS,
+    CLAIM_JOB,
+    CLAIMABLE_JOB,
+    CLAIMABLE_OTHERS,
+    DELETE_PROCESS,
+    DELETE_SILENT_PROCESSES,
+    EVENTS_AFTER,
+    KEY_HOLDER,
+    MAX_CLAIMS,
+    NEWEST_EVENT,
+    OLDEST_OPEN_JOBS,
+    OPEN_JOBS,
+    RELEASE_JOBS,
+    RENEW_LEASES,
+    RUNNING_COUNTS,
+)
 from rotoscope.store.records import Job
-from rotoscope.store.rows import JOB_COLUMNS, job_from_row, write_event
-from rotoscope.store.schema import job_events, jobs, key_holders, processes
+from rotoscope.store.rows import job_from_row, write_event
+from rotoscope.store.schema import jobs, key_holders, processes
 from rotoscope.store.timing import Intervals
 
 __all__ = ["Heartbeat", "JobDriver", "Leases"]
 
-_MAX_CLAIMS = 64  # jobs that are taken in one transaction: it must stay short
 _FORGET_AFTER_LEASES = 20  # leases: a process that was silent for so long is dropped from the table
-
-# Statements are worded once: they run every second in every process, and wording one costs more than running it.
-_NOW: BindParameter[float] = bindparam("now")
-_THIS_OWNER: BindParameter[str] = bindparam("me")
-# What was paid for may be collected with any key of the same host. What is sent, or was sent and is searched for, needs
-# a key of the very account.
-_IS_BEFORE_WATCH = jobs.c.stage.in_(("prepare", "submit"))
-_CAN_DRIVE = and_(
-    jobs.c.needs_key.in_(bindparam("keys", expanding=True)),
-    jobs.c.model.in_(bindparam("models", expanding=True)),
-    or_(~_IS_BEFORE_WATCH, jobs.c.account.is_(None), jobs.c.account.in_(bindparam("accounts", expanding=True))),
-)
-# A moment that lies further ahead than anybody could have meant was written while the clock was wrong: it is over.
-_IS_DUE = or_(jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW, jobs.c.next_at > bindparam("farthest_pause"))
-_LIVE_OWNERS = select(processes.c.owner).where(
-    processes.c.beat_at > bindparam("alive_since"), processes.c.beat_at <= bindparam("farthest_lease")
-)
-_HAS_NO_PREFERRED_OWNER = or_(
-    jobs.c.owner.is_(None),
-    jobs.c.owner == _THIS_OWNER,
-    jobs.c.created_at < bindparam("preferred_since"),
-    jobs.c.created_at > bindparam("farthest_lease"),
-    jobs.c.owner.not_in(_LIVE_OWNERS),
-)
-_LEASE_IS_OVER = or_(
-    jobs.c.lease_until.is_(None), jobs.c.lease_until < _NOW, jobs.c.lease_until > bindparam("farthest_lease")
-)
-_IS_CLAIMABLE = and_(
-    _CAN_DRIVE,
-    jobs.c.id.not_in(bindparam("refused", expanding=True)),
-    or_(
-        and_(jobs.c.state == "queued", _IS_DUE, _HAS_NO_PREFERRED_OWNER),
-        and_(jobs.c.state == "running", _LEASE_IS_OVER),
-    ),
-)
-_NOT_DRIVEN_HERE = (
-    jobs.c.id.not_in(bindparam("driven", expanding=True)),
-    jobs.c.state.in_(bindparam("states", expanding=True)),
-)
-_ANY_CLAIMABLE = select(jobs.c.id).where(_IS_CLAIMABLE, *_NOT_DRIVEN_HERE).limit(1)
-_CLAIMABLE_JOBS = select(*JOB_COLUMNS).where(_IS_CLAIMABLE).order_by(jobs.c.created_at, jobs.c.id).limit(_MAX_CLAIMS)
-_CLAIMABLE_JOB = _CLAIMABLE_JOBS.where(jobs.c.id == bindparam("one"))
-_CLAIMABLE_OTHERS = _CLAIMABLE_JOBS.where(*_NOT_DRIVEN_HERE)
-_RUNNING_COUNTS = (
-    select(jobs.c.provider, jobs.c.sandbox, func.count())
-    .where(jobs.c.state == "running", ~_LEASE_IS_OVER)
-    .group_by(jobs.c.provider, jobs.c.sandbox)
-)
-_CLAIM_JOB = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("one"))
-    .values(
-        state="running",
-        owner=_THIS_OWNER,
-        lease_until=bindparam("until"),
-        next_at=case((jobs.c.next_at > bindparam("farthest_pause"), null()), else_=jobs.c.next_at),
-        fence=jobs.c.fence + 1,
-        updated_at=_NOW,
-    )
-    .returning(*JOB_COLUMNS)
-)
-_DRIVEN_HERE = (jobs.c.owner == _THIS_OWNER, jobs.c.state == "running")
-_RENEW_LEASES = (
-    update(jobs)
-    .where(*_DRIVEN_HERE, jobs.c.id.in_(bindparam("driven", expanding=True)))
-    .values(lease_until=bindparam("until"))
-    .returning(jobs.c.id, jobs.c.cancel_requested)
-)
-_CANCEL_REQUESTS = select(jobs.c.id).where(*_DRIVEN_HERE, jobs.c.cancel_requested)
-_RELEASE_JOBS = (
-    update(jobs)
-    .where(jobs.c.owner == _THIS_OWNER, jobs.c.state.in_(("running", "queued")))
-    .values(state="queued", owner=None, lease_until=None, updated_at=_NOW)
-    .returning(jobs.c.id)
-)
-_OPEN_JOBS = select(jobs.c.id).where(jobs.c.state.in_(("queued", "running")), _CAN_DRIVE)
-_OLDEST_OPEN_JOBS = (
-    select(*JOB_COLUMNS).where(jobs.c.state.in_(("queued", "running"))).order_by(jobs.c.created_at).limit(_MAX_CLAIMS)
-)
-_KEY_HOLDER = select(key_holders.c.owner, key_holders.c.seen_at).where(key_holders.c.key == bindparam("named"))
-_NEWEST_EVENT = select(func.coalesce(func.max(job_events.c.seq), 0))
-_EVENTS_AFTER = select(job_events.c.seq, job_events.c.job_id).where(job_events.c.seq > bindparam("after"))
-_INSERT_PROCESS, _INSERT_KEY_HOLDER = insert_or_merge(processes), insert_or_merge(key_holders)
-_UPSERT_PROCESS = _INSERT_PROCESS.on_conflict_do_update(
-    index_elements=["owner"],
-    set_={"beat_at": _INSERT_PROCESS.excluded.beat_at, "keys": _INSERT_PROCESS.excluded["keys"]},
-)
-_UPSERT_KEY_HOLDERS = _INSERT_KEY_HOLDER.on_conflict_do_update(
-    index_elements=["key"],
-    set_={"owner": _INSERT_KEY_HOLDER.excluded.owner, "seen_at": _INSERT_KEY_HOLDER.excluded.seen_at},
-)
-_DELETE_PROCESS = delete(processes).where(processes.c.owner == _THIS_OWNER)
-_DELETE_SILENT_PROCESSES = delete(processes).where(
-    or_(processes.c.beat_at < bindparam("forgotten_before"), processes.c.beat_at > bindparam("forgotten_after"))
-)
+_CLAIM_SECONDS = 10.0  # seconds in which a process that can take a job takes it
+_ALIVE_SECONDS = 30.0  # seconds since its last heartbeat after which a process is not expected to come back
+_START_HINT = "Start rotoscope with that key, and it goes on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +89,13 @@ class Leases:
 
     async def claim(self, job_id: str) -> Job | None:
         """Take one job to drive it; None when somebody else has it or its provider has no room."""
-        taken = await self._claim_jobs(_CLAIMABLE_JOB, {"one": job_id})
+        taken = await self._claim_jobs(CLAIMABLE_JOB, {"one": job_id})
         return taken[0] if taken else None
 
     async def can_claim(self, job_id: str) -> bool:
         """Whether this process could take a job now, if its provider has room. A look costs no lock."""
         terms = {**self._claim_terms(self.clock()), "one": job_id}
-        return (
-            await self.database.transact(lambda c: c.execute(_CLAIMABLE_JOB, terms).first(), writes=False) is not None
-        )
+        return await self.database.transact(lambda c: c.execute(CLAIMABLE_JOB, terms).first(), writes=False) is not None
 
     async def claim_several(self, driven: frozenset[str] = frozenset(), *, only_queued: bool = False) -> Sequence[Job]:
         """Take what nobody drives, the oldest first.
@@ -199,9 +108,9 @@ class Leases:
         looked_at = self.clock()
         terms = {**self._claim_terms(looked_at), **others}
         # A look costs no lock; most of them find nothing.
-        if await self.database.transact(lambda c: c.execute(_ANY_CLAIMABLE, terms).first(), writes=False) is None:
+        if await self.database.transact(lambda c: c.execute(ANY_CLAIMABLE, terms).first(), writes=False) is None:
             return ()
-        return await self._claim_jobs(_CLAIMABLE_OTHERS, others, looked_at)
+        return await self._claim_jobs(CLAIMABLE_OTHERS, others, looked_at)
 
     async def renew(self, driven: frozenset[str]) -> Heartbeat:
         """Renew the leases of the jobs that are driven here, and hear what was asked of them.
@@ -213,7 +122,7 @@ class Leases:
             now = self.clock()  # only now: it may have waited long for the lock
             _write_heartbeat(connection, self.driver, now, self.intervals.lease * _FORGET_AFTER_LEASES)
             terms = {"me": self.driver.owner, "driven": list(driven), "until": now + self.intervals.lease}
-            rows = connection.execute(_RENEW_LEASES, terms).all()
+            rows = connection.execute(RENEW_LEASES, terms).all()
             return Heartbeat(
                 frozenset(row.id for row in rows), frozenset(row.id for row in rows if row.cancel_requested)
             )
@@ -224,7 +133,7 @@ class Leases:
         """The jobs of this process that somebody, in any process, has asked to cancel."""
         mine = {"me": self.driver.owner}
         return await self.database.transact(
-            lambda c: frozenset(c.execute(_CANCEL_REQUESTS, mine).scalars()), writes=False
+            lambda c: frozenset(c.execute(CANCEL_REQUESTS, mine).scalars()), writes=False
         )
 
     async def release_all(self) -> None:
@@ -232,9 +141,9 @@ class Leases:
         now, mine = self.clock(), {"me": self.driver.owner}
 
         def write(connection: Connection) -> None:
-            for job_id in connection.execute(_RELEASE_JOBS, {**mine, "now": now}).scalars().all():
+            for job_id in connection.execute(RELEASE_JOBS, {**mine, "now": now}).scalars().all():
                 write_event(connection, job_id, now, "given_back", {})
-            connection.execute(_DELETE_PROCESS, mine)
+            connection.execute(DELETE_PROCESS, mine)
 
         await self.database.transact(write)
 
@@ -242,11 +151,11 @@ class Leases:
         """The jobs with events after a number, and the number to ask from next time; below zero begins at the end."""
 
         def read(connection: Connection) -> tuple[int, frozenset[str]]:
-            newest = int(connection.execute(_NEWEST_EVENT).scalar_one())
+            newest = int(connection.execute(NEWEST_EVENT).scalar_one())
             if seq < 0:
                 return newest, frozenset()
             # A sweep may have removed the newest; then the numbers begin anew from what is left.
-            rows = connection.execute(_EVENTS_AFTER, {"after": seq if seq <= newest else 0}).all()
+            rows = connection.execute(EVENTS_AFTER, {"after": seq if seq <= newest else 0}).all()
             if not rows:
                 return newest, frozenset()
             return max((row.seq for row in rows), default=seq), frozenset(row.job_id for row in rows)
@@ -256,13 +165,13 @@ class Leases:
     async def open_jobs(self) -> Sequence[str]:
         """The ids of the jobs that have not ended and that this process could drive."""
         return await self.database.transact(
-            lambda c: list(c.execute(_OPEN_JOBS, self._driver_terms()).scalars()), writes=False
+            lambda c: list(c.execute(OPEN_JOBS, self._driver_terms()).scalars()), writes=False
         )
 
     async def idle_reason(self, job: Job) -> str | None:
         """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
         now = self.clock()
-        if idle_since(job, now) is None:
+        if _idle_since(job, now) is None:
             return None  # so it is for nearly every job: nothing is read
         return await self.database.transact(lambda c: _read_idle_reason(c, job, now), writes=False)
 
@@ -271,7 +180,7 @@ class Leases:
         now = self.clock()
 
         def read(connection: Connection) -> Sequence[tuple[Job, str]]:
-            found = [job_from_row(row) for row in connection.execute(_OLDEST_OPEN_JOBS)]
+            found = [job_from_row(row) for row in connection.execute(OLDEST_OPEN_JOBS)]
             return [(job, why) for job in found if (why := _read_idle_reason(connection, job, now)) is not None]
 
         return await self.database.transact(read, writes=False)
@@ -294,7 +203,7 @@ class Leases:
                 roomy = _jobs_within_limits(found, self.driver.limits, running)
                 taken += [self._write_claim(connection, job, terms) for job in roomy]
                 # A provider that became full by this had so many waiting that they hid those of others.
-                if len(found) < _MAX_CLAIMS or len(roomy) == len(found):
+                if len(found) < MAX_CLAIMS or len(roomy) == len(found):
                     return taken
 
         return await self.database.transact(write)
@@ -302,7 +211,7 @@ class Leases:
     def _write_claim(self, connection: Connection, job: Job, terms: Mapping[str, object]) -> Job:
         now = cast("float", terms["now"])
         wanted = {name: terms[name] for name in ("me", "now", "farthest_pause")}
-        taken = connection.execute(_CLAIM_JOB, {**wanted, "one": job.id, "until": now + self.intervals.lease}).one()
+        taken = connection.execute(CLAIM_JOB, {**wanted, "one": job.id, "until": now + self.intervals.lease}).one()
         write_event(connection, job.id, now, "claimed", {"owner": self.driver.owner})
         return job_from_row(taken)
 
@@ -326,15 +235,41 @@ class Leases:
         }
 
 
+def _idle_since(job: Job, now: float) -> float | None:
+    """Since when no process drives a job that could go on, in Unix seconds; None if one does, or it is too early."""
+    if job.is_final or (job.next_at or 0.0) > now:
+        return None
+    since = (job.lease_until or job.updated_at) if job.state == "running" else job.updated_at
+    return since if now - since > _CLAIM_SECONDS else None
+
+
 def _read_idle_reason(connection: Connection, job: Job, now: float) -> str | None:
-    key = job.needs_key or job.provider
-    row = connection.execute(_KEY_HOLDER, {"named": key}).first()
-    return idle_reason(job, {key: KeyHolder(row.owner, row.seen_at)} if row else {}, now)
+    """Since when nobody drives a job and why, in a sentence that says what to do; None as in `_idle_since`."""
+    since = _idle_since(job, now)
+    if since is None:
+        return None
+    key, idle = job.needs_key or job.provider, f"Nobody drives it since {timestamp(since)}"
+    seen = connection.execute(KEY_HOLDER, {"named": key}).first()
+    if seen is None:
+        return f"{idle}: it needs the key {key}, and no process was ever seen with it. {_START_HINT}"
+    process = f"process {_process_label(seen.owner)}"
+    if not -_ALIVE_SECONDS <= now - seen.seen_at <= _ALIVE_SECONDS:
+        return f"{idle}: it needs the key {key}, last seen in {process} at {timestamp(seen.seen_at)}. {_START_HINT}"
+    return (
+        f"It waits since {timestamp(since)}: {process} holds the key {key} and takes it when its provider has room, "
+        "unless the job was begun with a key of another account, or its model is not known there."
+    )
+
+
+def _process_label(owner: str) -> str:
+    """A process for a person: `123 on laptop` for `laptop:123:ab`."""
+    host, _, rest = owner.partition(":")
+    return f"{rest.partition(':')[0]} on {host}" if rest else owner
 
 
 def _count_running(connection: Connection, terms: Mapping[str, object]) -> Counter[tuple[str, bool]]:
     """How many jobs are driven now, by provider and by whether they are rehearsals."""
-    rows = connection.execute(_RUNNING_COUNTS, {name: terms[name] for name in ("now", "farthest_lease")})
+    rows = connection.execute(RUNNING_COUNTS, {name: terms[name] for name in ("now", "farthest_lease")})
     return Counter({(provider, sandbox): count for provider, sandbox, count in rows})
 
 
@@ -361,10 +296,11 @@ def _jobs_within_limits(
 
 
 def _write_heartbeat(connection: Connection, driver: JobDriver, now: float, forgotten_after: float) -> None:
-    connection.execute(_UPSERT_PROCESS, {"owner": driver.owner, "beat_at": now, "keys": sorted(driver.keys)})
+    row = {"owner": driver.owner, "beat_at": now, "keys": sorted(driver.keys)}
+    connection.execute(upsert(connection, processes, "beat_at", "keys"), row)
     if driver.keys:
         held = [{"key": key, "owner": driver.owner, "seen_at": now} for key in sorted(driver.keys)]
-        connection.execute(_UPSERT_KEY_HOLDERS, held)
+        connection.execute(upsert(connection, key_holders, "owner", "seen_at"), held)
     connection.execute(
-        _DELETE_SILENT_PROCESSES, {"forgotten_before": now - forgotten_after, "forgotten_after": now + forgotten_after}
+        DELETE_SILENT_PROCESSES, {"forgotten_before": now - forgotten_after, "forgotten_after": now + forgotten_after}
     )

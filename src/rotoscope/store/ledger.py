@@ -1,63 +1,43 @@
 """The ledger: jobs, intents, events and outputs, in one SQL database that several processes may share."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, Select, Update, bindparam, select, update
+from sqlalchemy import Connection
 
 from rotoscope.contracts.results import Status
-from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.store.database import QUICK_SECONDS, Database
-from rotoscope.store.deliveries import RequestReferences, record_delivery, record_use
+from rotoscope.store.deliveries import record_delivery, record_use
 from rotoscope.store.durations import MedianDuration, RunKind, median_duration, record_duration
+from rotoscope.store.fencing import LostLease, write_fenced
+from rotoscope.store.intents import delete_intent, is_run_of_other_job, read_submission, write_intent
 from rotoscope.store.money import Caps
 from rotoscope.store.openings import find_duplicate, join_job, open_job
-from rotoscope.store.overrides import (
-    attach_prediction,
-    cancel_before_send,
-    claim_run,
-    delete_intent,
-    fail_uncharged_job,
-    intent_provider,
-    is_run_of_other_job,
-    leave_review,
-    read_submission,
-    update_review_error,
-    write_intent,
-)
-from rotoscope.store.records import ENDED_STATES, FINAL_STATES, Job, NewJob, OpenResult, Output, Patch, Submission
+from rotoscope.store.overrides import confirm_run, leave_review, replace_review_error, resolve_doubt, set_cancel_flag
+from rotoscope.store.records import Job, NewJob, OpenResult, Output, Patch, Submission
 from rotoscope.store.reservations import (
     DailySpend,
     check_caps,
     mark_unsent,
     reserve_second_run,
-    settle_reservation,
     spending,
 )
 from rotoscope.store.resuming import resume_internal_failures, resume_job
-from rotoscope.store.rows import JOB_COLUMNS, job_from_row, read_job, read_outputs, write_event, write_output
-from rotoscope.store.schema import job_events, jobs, submissions
+from rotoscope.store.rows import (
+    can_read_artifact,
+    has_job,
+    newest_jobs,
+    read_job,
+    read_job_of_any_principal,
+    read_outputs,
+    write_event,
+    write_output,
+)
 from rotoscope.store.timing import REDELIVERY_SECONDS
 
 __all__ = ["Ledger", "LostLease"]
 
 _NO_CAPS = Caps()
-
-# Statements that every job runs are worded once: wording one costs more than running it.
-_CONFIRM_SUBMISSION = (
-    update(submissions)
-    .where(submissions.c.job_id == bindparam("of"))
-    .values(prediction_id=bindparam("named"), confirmed_at=bindparam("now"))
-)
-_DELETE_PROGRESS_EVENTS = job_events.delete().where(
-    job_events.c.job_id == bindparam("of"), job_events.c.type == "progress"
-)
-_JOB_DATA = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
-
-
-class LostLease(Exception):
-    """Somebody else drives this job now: stop in silence."""
 
 
 class Ledger:
@@ -120,21 +100,25 @@ class Ledger:
 
         return await self._database.transact(read, writes=False)
 
-    async def job(self, job_id: str, principal: str | None = None) -> Job:
-        """A job by its id; with a principal, only if it is theirs.
+    async def job(self, job_id: str, principal: str) -> Job:
+        """A job by its id.
 
         Raises:
-            UnknownJob: there is none; a foreign one is answered alike.
+            UnknownJob: the principal has none with this id.
         """
         return await self._database.transact(lambda c: read_job(c, job_id, principal), writes=False)
 
-    async def jobs(self, principal: str | None, state: Status | None, limit: int) -> Sequence[Job]:
-        """The newest jobs, newest first."""
-        query = _newest_jobs_query(has_principal=principal is not None, has_state=state is not None)
-        terms = {"whose": principal, "of_state": state, "most": limit}
-        return await self._database.transact(
-            lambda c: [job_from_row(row) for row in c.execute(query, terms)], writes=False
-        )
+    async def job_of_any_principal(self, job_id: str) -> Job:
+        """A job by its id, whosever it is. Unscoped: for what passes on that it changed, to those who may know of it.
+
+        Raises:
+            UnknownJob: there is none.
+        """
+        return await self._database.transact(lambda c: read_job_of_any_principal(c, job_id), writes=False)
+
+    async def jobs(self, principal: str, state: Status | None, limit: int) -> Sequence[Job]:
+        """The newest jobs of a principal, newest first; in one state, where that is given."""
+        return await self._database.transact(lambda c: newest_jobs(c, principal, state, limit), writes=False)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found and the stage that comes next, together.
@@ -153,18 +137,27 @@ class Ledger:
 
         return await self._database.transact(write)
 
-    async def mark_delivered(self, job_id: str, *, late: bool = False) -> None:
-        """Write that the end of a job was told; `late`: perhaps to nobody. The first time counts."""
+    async def mark_delivered(self, job_id: str, principal: str, *, late: bool = False) -> None:
+        """Write that a principal was given the end of their job. The first time counts.
+
+        Args:
+            job_id: the job; one that has not ended stays as it is.
+            principal: whose it is.
+            late: whether the answer may have left after its client gave up.
+
+        Raises:
+            UnknownJob: the principal has none with this id.
+        """
         now = self._clock()
         await self._database.transact(
-            lambda c: record_delivery(c, job_id, now, late=late), max_wait_seconds=QUICK_SECONDS
+            lambda c: record_delivery(c, job_id, principal, now, late=late), max_wait_seconds=QUICK_SECONDS
         )
 
-    async def mark_used(self, principal: str, references: RequestReferences) -> None:
-        """Write that a request names these: whoever made it has heard of the ends of the jobs that they came of."""
+    async def mark_used(self, principal: str, job_ids: Collection[str], files: Collection[str]) -> None:
+        """Write that a principal's request names jobs (ids) and kept files (hashes): they know of the ends of those."""
         now = self._clock()
         await self._database.transact(
-            lambda c: record_use(c, principal, references, now), max_wait_seconds=QUICK_SECONDS
+            lambda c: record_use(c, principal, job_ids, files, now), max_wait_seconds=QUICK_SECONDS
         )
 
     async def commit_intent(
@@ -197,9 +190,11 @@ class Ledger:
 
         return await self._database.transact(write, durable=True, require_same_file=True)
 
-    async def submission(self, job_id: str) -> Submission | None:
-        """The intent of a job, if there is one."""
-        return await self._database.transact(lambda c: read_submission(c, job_id), writes=False)
+    async def submission(self, job_id: str, principal: str) -> Submission | None:
+        """The intent of a principal's job, if there is one."""
+        return await self._database.transact(
+            lambda c: read_submission(c, job_id) if has_job(c, job_id, principal) else None, writes=False
+        )
 
     async def withdraw_intent(self, submission: Submission) -> None:
         """Delete an intent whose request was proven not to be accepted, or never to have been sent.
@@ -227,7 +222,7 @@ class Ledger:
         now = self._clock()
 
         def write(connection: Connection) -> bool:
-            if read_job(connection, job.id).cancel_requested or not reserve_second_run(
+            if read_job(connection, job.id, job.principal).cancel_requested or not reserve_second_run(
                 connection, job, usd, per_day, now
             ):
                 return False
@@ -237,91 +232,89 @@ class Ledger:
 
         return await self._database.transact(write, durable=True, require_same_file=True)
 
-    async def write_prediction_id(self, job_id: str, prediction_id: str) -> bool:
-        """Write the provider's id. Not fenced, on purpose: a late id is precious, and ends a review.
+    async def write_prediction_id(self, job_id: str, principal: str, prediction_id: str) -> bool:
+        """Write the provider's id of the run that was paid for. It ends a review.
+
+        Not fenced, on purpose: the id is the only way to the result, so a process that has lost its lease since it
+        sent the request writes it too. It harms no other: one run belongs to one job, which the database enforces.
 
         Args:
             job_id: the job.
+            principal: whose it is.
             prediction_id: the id.
 
         Returns:
-            Whether it was written: a run that belongs to another job is not taken.
+            Whether it was written: not where the run belongs to another job, or the job has no intent to pay.
         """
         now = self._clock()
-
-        def write(connection: Connection) -> bool:
-            provider = intent_provider(connection, job_id)
-            if provider is None or not claim_run(connection, provider, prediction_id, job_id, now):
-                return False
-            connection.execute(_CONFIRM_SUBMISSION, {"of": job_id, "named": prediction_id, "now": now})
-            write_event(connection, job_id, now, "submitted", {"prediction_id": prediction_id})
-            leave_review(connection, job_id, now)
-            return True
-
-        return await self._database.transact(write, durable=True)
+        return await self._database.transact(
+            lambda c: has_job(c, job_id, principal) and confirm_run(c, job_id, prediction_id, now), durable=True
+        )
 
     async def runs_of_other_jobs(self, provider: str, prediction_ids: Sequence[str], job_id: str) -> frozenset[str]:
-        """Those of some runs at a provider that belong to other jobs."""
+        """Those of some runs at a provider that belong to other jobs, whosever they are.
+
+        Unscoped: principals may share an account at the provider, whose list then shows all their runs; none of them
+        may be taken for another job's.
+        """
 
         def read(connection: Connection) -> frozenset[str]:
             return frozenset(one for one in prediction_ids if is_run_of_other_job(connection, provider, one, job_id))
 
         return await self._database.transact(read, writes=False)
 
-    async def resolve_review(self, job_id: str, principal: str | None, prediction_id: str | None) -> Job:
-        """A person decides about a job that needs review: it was charged, as this prediction, or it was not.
+    async def resolve_review(self, job_id: str, principal: str, prediction_id: str | None) -> Job:
+        """Write what a person has found about a job that needs review: it was charged, as this prediction, or not.
 
         A charged one goes back to be driven, and its result is collected. One that was not charged has failed and
         its money is free.
 
         Raises:
-            UnknownJob: there is none that needs review.
+            UnknownJob: the principal has none with this id that needs review.
             InvalidInput: the prediction belongs to another job.
         """
         now = self._clock()
 
         def write(connection: Connection) -> Job:
-            job = read_job(connection, job_id, principal)
-            if job.state != "needs_review":
-                raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
-            if prediction_id is not None and not claim_run(connection, job.provider, prediction_id, job_id, now):
-                raise InvalidInput(
-                    "This prediction belongs to another job.",
-                    hint=f"Look for that of this one; see jobs show {job_id}.",
-                )
-            write_event(connection, job_id, now, "resolved", {"prediction_id": prediction_id})
-            if prediction_id is None:
-                fail_uncharged_job(connection, job, now)
-            else:
-                attach_prediction(connection, job, prediction_id, now)
-                leave_review(connection, job_id, now)
-            return read_job(connection, job_id)
+            resolve_doubt(connection, read_job(connection, job_id, principal), prediction_id, now)
+            return read_job(connection, job_id, principal)
 
         return await self._database.transact(write, durable=True)
 
-    async def end_review(self, job_id: str) -> None:
+    async def end_review(self, job_id: str, principal: str) -> None:
         """End a review whose run is known: the job is driven on from where it stopped."""
         now = self._clock()
-        await self._database.transact(lambda connection: leave_review(connection, job_id, now))
 
-    async def update_review_error(self, job_id: str, problem: Mapping[str, str]) -> None:
-        """Say anew what a person should check of a job that is still in review."""
+        def write(connection: Connection) -> None:
+            if has_job(connection, job_id, principal):
+                leave_review(connection, job_id, now)
+
+        await self._database.transact(write)
+
+    async def update_review_error(self, job_id: str, principal: str, problem: Mapping[str, str]) -> None:
+        """Replace what a person should check of a job, if it is still in review."""
         now = self._clock()
-        await self._database.transact(lambda connection: update_review_error(connection, job_id, problem, now))
 
-    async def request_cancel(self, job_id: str, principal: str | None) -> Job:
-        """Ask for a job to be cancelled; one that has not begun is cancelled at once, a final one stays as it is."""
+        def write(connection: Connection) -> None:
+            if has_job(connection, job_id, principal):
+                replace_review_error(connection, job_id, problem, now)
+
+        await self._database.transact(write)
+
+    async def request_cancel(self, job_id: str, principal: str) -> Job:
+        """Ask for a job to be cancelled; one that has not begun is cancelled at once, a final one stays as it is.
+
+        Raises:
+            UnknownJob: the principal has none with this id.
+        """
         now = self._clock()
 
         def write(connection: Connection) -> Job:
             job = read_job(connection, job_id, principal)
             if job.is_final or job.cancel_requested:
                 return job
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True, updated_at=now))
-            write_event(connection, job_id, now, "cancel_requested", {})
-            if job.state == "queued" and read_submission(connection, job_id) is None:
-                cancel_before_send(connection, job, now)
-            return read_job(connection, job_id)
+            set_cancel_flag(connection, job, now)
+            return read_job(connection, job_id, principal)
 
         return await self._database.transact(write, max_wait_seconds=QUICK_SECONDS)
 
@@ -337,88 +330,65 @@ class Ledger:
         kind = RunKind(model, provider, workload, sandbox)
         return await self._database.transact(lambda connection: median_duration(connection, kind), writes=False)
 
-    async def outputs(self, job_id: str) -> Sequence[Output]:
-        """The files of a job, by role and number."""
-        return await self._database.transact(lambda c: read_outputs(c, job_id), writes=False)
+    async def outputs(self, job_id: str, principal: str) -> Sequence[Output]:
+        """The files of a principal's job, by role and number; none where there is no such job."""
+        return await self._database.transact(lambda c: read_outputs(c, job_id, principal), writes=False)
 
-    async def restore_outputs(self, job_id: str, found: Sequence[Output]) -> None:
-        """Write which files stand for a result now: some had gone, and were fetched or made again."""
+    async def can_read_artifact(self, sha256: str, principal: str) -> bool:
+        """Whether a job of the principal's has made a kept file or was given it, or no job at all has."""
+        return await self._database.transact(lambda c: can_read_artifact(c, sha256, principal), writes=False)
+
+    async def restore_outputs(self, job_id: str, principal: str, found: Sequence[Output]) -> None:
+        """Write which files stand for a result now: some had gone, and were fetched or made again.
+
+        Raises:
+            UnknownJob: the principal has none with this id.
+        """
         now = self._clock()
 
         def write(connection: Connection) -> None:
+            read_job(connection, job_id, principal)
             for output in found:
                 write_output(connection, job_id, output, now)
             write_event(connection, job_id, now, "put_back", {})
 
         await self._database.transact(write)
 
-    async def resume(self, job_id: str, principal: str | None) -> Job:
-        """Take up a job that has ended without its result although it was paid for; see `jobs.resuming`.
+    async def resume(self, job_id: str, principal: str) -> Job:
+        """Take up a job that has ended without its result although it was paid for; see `store.resuming`.
 
         Raises:
-            UnknownJob: there is none of this principal's.
+            UnknownJob: the principal has none with this id.
             InvalidInput: there is nothing to take up.
         """
         now = self._clock()
         return await self._database.transact(lambda c: resume_job(c, read_job(c, job_id, principal), now), durable=True)
 
-    async def resume_internal_failures(self, result_life: Callable[[Job], float]) -> Sequence[str]:
-        """Take up what a fault of ours or a full disk has stopped; `result_life` tells how long its result may be
-        there.
+    async def resume_failures_of_all_principals(self, result_life: Callable[[Job], float]) -> Sequence[str]:
+        """Take up the jobs that a fault of ours or a full disk has stopped. Unscoped: a process does it at its start.
+
+        Args:
+            result_life: for how many seconds after its end the provider may still have a job's result.
+
+        Returns:
+            The ids of the jobs that are queued again.
         """
         now = self._clock()
         return await self._database.transact(lambda c: resume_internal_failures(c, result_life, now))
 
-    async def spending(self, since: float) -> Sequence[DailySpend]:
-        """Every day's spending since a moment (Unix seconds), by model, the newest day first."""
+    async def spending_of_all_principals(self, since: float) -> Sequence[DailySpend]:
+        """Every day's spending since a moment (Unix seconds), by principal and model, the newest day first.
+
+        Unscoped: for the operator, who pays.
+        """
         return await self._database.transact(lambda connection: spending(connection, since), writes=False)
 
     def _write_fenced(self, connection: Connection, job: Job, patch: Patch) -> Job:
-        now = self._clock()
-        given = {name: getattr(patch, name) for name in ("stage", "state", "progress", "message")}
-        values: dict[str, object] = {name: value for name, value in given.items() if value is not None}
-        if patch.data:
-            stands = connection.execute(_JOB_DATA, {"job_id": job.id}).scalar_one_or_none()
-            values["data"] = {**(stands or {}), **patch.data}
-        if patch.state in FINAL_STATES:
-            values |= {"finished_at": now, "lease_until": None}
-        if patch.state == "queued":  # given back: whoever can, drives it
-            values |= {"owner": None, "lease_until": None}
-        values |= {"error": patch.error, "next_at": patch.next_at, "updated_at": now}
-        ours = {"job_id": job.id, "by": job.owner, "under": job.fence}
-        given_new = {f"new_{name}": value for name, value in values.items()}
-        written = connection.execute(_update_under_fence(tuple(values)), ours | given_new).first()
-        if written is None:
-            raise LostLease(job.id)
-        if patch.settlement is not None:
-            settle_reservation(connection, job.id, patch.settlement, now)
-        write_event(connection, job.id, now, patch.event, {name: v for name, v in given.items() if v is not None})
-        if patch.state in ENDED_STATES:  # only once its end is noted: the newest event is what others listen from
-            connection.execute(_DELETE_PROGRESS_EVENTS, {"of": job.id})
-        return job_from_row(written)
+        return write_fenced(connection, job, patch, self._clock())
 
     def _leave_review_if_resolved(self, connection: Connection, job: Job) -> Job:
         """A doubt that was settled in the last moment, by the request's author, is none."""
         submission = read_submission(connection, job.id)
         if submission is None or submission.prediction_id is not None:
             leave_review(connection, job.id, self._clock())
-        return read_job(connection, job.id)
-
-
-@cache
-def _newest_jobs_query(*, has_principal: bool, has_state: bool) -> Select[tuple[object, ...]]:
-    """The newest jobs, of one principal or in one state if that is wanted."""
-    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS)
-    if has_principal:
-        query = query.where(jobs.c.principal == bindparam("whose"))
-    if has_state:
-        query = query.where(jobs.c.state == bindparam("of_state"))
-    return query.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(bindparam("most"))
-
-
-@cache
-def _update_under_fence(names: tuple[str, ...]) -> Update:
-    """The one way to write some columns of a job: as its owner, under its fence, while it runs."""
-    ours = (jobs.c.id == bindparam("job_id"), jobs.c.owner == bindparam("by"), jobs.c.fence == bindparam("under"))
-    values = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in names}
-    return update(jobs).where(*ours, jobs.c.state == "running").values(values).returning(*JOB_COLUMNS)
+        return read_job(connection, job.id, job.principal)

@@ -4,20 +4,21 @@ Amounts inside the ledger are whole millionths of a US dollar, so that seven tim
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rotoscope.contracts.money import format_usd
 from rotoscope.contracts.status import Status
 from rotoscope.errors import OverBudget
-from rotoscope.providers.http.messages import Json
 from rotoscope.settings import UnpricedPolicy
 
 __all__ = [
     "ANY_PRICE",
     "Caps",
     "ResendPolicy",
+    "RunCost",
     "Settlement",
+    "UnitPrice",
     "millionths_to_usd",
     "refuse_over_budget",
     "settlement",
@@ -51,6 +52,35 @@ class Caps:
     per_day: float | None = None
     unpriced: UnpricedPolicy = "run"
     consent_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPrice:
+    """What one unit of a model costs, in US dollars; the unit as manifests name it, such as `run_second`."""
+
+    unit: str
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """What is known of the cost of one run.
+
+    Attributes:
+        price: what a unit costs; None where no price is known.
+        estimate_usd: what it was likely to cost when it was asked for; None where no price is known.
+        is_charged: whether the provider says that it has charged for it; None where it does not say.
+        has_output: whether the provider has given an output, whatever became of that here.
+        measured: what the provider has measured, by the unit of the price.
+        was_resent: whether the request was sent again although it may have been accepted.
+    """
+
+    price: UnitPrice | None = None
+    estimate_usd: float | None = None
+    is_charged: bool | None = None
+    has_output: bool = False
+    measured: Mapping[str, float] = field(default_factory=dict)
+    was_resent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +187,7 @@ def _refuse_unpriced(caps: Caps, model: str) -> None:
         )
 
 
-def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
+def settlement(state: Status, run: RunCost) -> Settlement:
     """What a job that has ended has cost.
 
     A run that ended well costs its price times what the provider has measured, else its estimate, else nobody knows.
@@ -167,45 +197,41 @@ def settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
 
     Args:
         state: the job's final state.
-        data: what the stages have found: `charged`, `measured` (by the unit of the price), `price`, `estimate_usd`,
-            and whether the request was `sent_again` although it may have been accepted: then its estimate counts once
-            more, and nobody knows what was charged.
+        run: what is known of the run. Of a request that was sent again although it may have been accepted the estimate
+            counts once more, and nobody knows what was charged.
     """
-    ending = _single_run_settlement(state, data)
-    estimate = _plausible_amount(data.get("estimate_usd"))
-    if data.get("sent_again") is not True or estimate is None:
+    ending = _single_run_settlement(state, run)
+    estimate = _plausible_amount(run.estimate_usd)
+    if not run.was_resent or estimate is None:
         return ending
     return Settlement((ending.committed or 0) + usd_to_millionths(estimate), None)
 
 
-def _single_run_settlement(state: Status, data: Mapping[str, Json]) -> Settlement:
-    if data.get("charged") is False:
+def _single_run_settlement(state: Status, run: RunCost) -> Settlement:
+    if run.is_charged is False:
         return Settlement(0, 0.0)
-    said = _usd_from_measure(data)
-    if state == "succeeded" or data.get("charged") is True or "output" in data:
-        usd = said if said is not None else _plausible_amount(data.get("estimate_usd"))
+    estimate = _plausible_amount(run.estimate_usd)
+    if state == "succeeded" or run.is_charged or run.has_output:
+        measured = _usd_from_measure(run)
+        usd = measured if measured is not None else estimate
         return Settlement(None if usd is None else usd_to_millionths(usd), usd)
-    estimate = _plausible_amount(data.get("estimate_usd"))
     return Settlement(None if estimate is None else usd_to_millionths(estimate), None)
 
 
-def _usd_from_measure(data: Mapping[str, Json]) -> float | None:
+def _usd_from_measure(run: RunCost) -> float | None:
     """What the provider's measure makes of the price, in US dollars, rounded up.
 
     A measure of nothing is none: a run that gave a result has taken some time, and a provider that says 0 must not
     free the caps of what it may still charge.
     """
-    measured, price = data.get("measured"), data.get("price")
-    if not isinstance(measured, dict) or not isinstance(price, dict):
+    if run.price is None:
         return None
-    amount, usd = _plausible_amount(measured.get(str(price.get("unit")))), _plausible_amount(price.get("usd"))
+    amount, usd = _plausible_amount(run.measured.get(run.price.unit)), _plausible_amount(run.price.usd)
     if amount is None or amount < _MIN_MEASURE or usd is None:
         return None
     return millionths_to_usd(usd_to_millionths(amount * usd))
 
 
-def _plausible_amount(value: Json | None) -> float | None:
+def _plausible_amount(value: float | None) -> float | None:
     """A number that can be an amount; a provider's that is negative, endless or beyond all reason says nothing."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < _MAX_PLAUSIBLE else None
+    return value if value is not None and 0 <= value < _MAX_PLAUSIBLE else None

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from rotoscope.store.deliveries import has_late_delivery
+from rotoscope.store.intents import read_submission
+from rotoscope.store.job_data import JobChanges
+from rotoscope.store.job_json import write_job_data
 from rotoscope.store.money import Caps
-from rotoscope.store.overrides import read_submission
 from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult
 from rotoscope.store.reservations import reserve
 from rotoscope.store.rows import JOB_COLUMNS, job_from_row, write_event
@@ -76,7 +78,7 @@ def find_duplicate(connection: Connection, new: NewJob, now: float, redelivery_s
 
 def _can_redeliver(job: Job, now: float, redelivery_seconds: float) -> bool:
     told = job.delivered_at
-    if told is None or job.cancel_requested or job.data.get("charged") is False:
+    if told is None or job.cancel_requested or job.charge.is_charged is False:
         return False
     if has_late_delivery(job, now):
         return True
@@ -111,9 +113,10 @@ def open_job(
 
 
 def _new_job_row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:
-    given = ("tool", "model", "provider", "principal", "sandbox", "args", "data", "account")
+    given = ("tool", "model", "provider", "principal", "sandbox", "args", "account")
     return {
         **{name: getattr(new, name) for name in given},
+        "data": write_job_data(JobChanges(plan=new.plan, warnings=new.warnings)),
         "id": job_id,
         "idempotency_key": new.request_key,
         "state": "queued",

@@ -7,39 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
+from rotoscope.store.backend import upsert
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.money import usd_to_millionths
 from rotoscope.store.schema import quotes
 
-__all__ = ["Quote", "Quotes"]
-
-_INSERT_QUOTE = insert_or_merge(quotes)
-_UPSERT_QUOTE = _INSERT_QUOTE.on_conflict_do_update(
-    index_elements=["key"], set_={"price": _INSERT_QUOTE.excluded.price, "at": _INSERT_QUOTE.excluded.at}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """What a call would cost, before anybody agreed to it.
-
-    Attributes:
-        usd: the estimate in US dollars; None where nobody knows.
-        model: the model that would run.
-        provider: where it would run.
-        sandbox: whether the sandbox stands in for it, and nothing is charged.
-        has_open_job: whether a job that is open already would answer, so that nothing more is paid.
-        key: equal for requests that this price is for; see `keys_of`.
-    """
-
-    usd: float | None
-    model: str
-    provider: str
-    sandbox: bool
-    has_open_job: bool
-    key: str
+__all__ = ["Quotes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +30,12 @@ class Quotes:
     clock: Callable[[], float]
     seconds: float
 
-    async def record_quote(self, key: str, usd: float) -> None:
-        """Remember that somebody was shown the price of a request.
+    async def record_quote(self, principal: str, key: str, usd: float) -> None:
+        """Remember that the price of a request was shown to a principal.
 
         Args:
-            key: equal for equal requests of one principal.
+            principal: to whom.
+            key: equal for equal requests.
             usd: the price in US dollars.
 
         Raises:
@@ -70,32 +45,40 @@ class Quotes:
 
         def write(connection: Connection) -> None:
             connection.execute(delete(quotes).where(quotes.c.at < now - self.seconds))
-            connection.execute(_UPSERT_QUOTE, {"key": key, "price": usd_to_millionths(usd), "at": now})
+            connection.execute(
+                upsert(connection, quotes, "price", "at"),
+                {"key": _row_key(principal, key), "price": usd_to_millionths(usd), "at": now},
+            )
 
         await self.database.transact(write, max_wait_seconds=QUICK_SECONDS)
 
-    async def has_valid_quote(self, key: str, usd: float) -> bool:
-        """Whether the price of a request was shown lately and was no lower than now; it stays.
+    async def has_valid_quote(self, principal: str, key: str, usd: float) -> bool:
+        """Whether a principal was shown the price of a request lately, and it was no lower than now; the quote stays.
 
         Raises:
             StorageFailed: the ledger could not be read.
         """
-        query = select(quotes.c.key).where(*self._valid_quote_terms(key, usd))
+        query = select(quotes.c.key).where(*self._valid_quote_terms(principal, key, usd))
         return await self.database.transact(lambda c: c.execute(query).first() is not None, writes=False)
 
-    async def consume_quote(self, key: str, usd: float) -> bool:
-        """Whether the price of a request was shown lately and was no lower than now. A quote covers one run.
+    async def consume_quote(self, principal: str, key: str, usd: float) -> bool:
+        """Whether a principal was shown the price of a request lately, and it was no lower than now; covers one run.
 
         Raises:
             StorageFailed: the ledger could not be written.
         """
-        covering = self._valid_quote_terms(key, usd)
+        covering = self._valid_quote_terms(principal, key, usd)
 
         def write(connection: Connection) -> bool:
             return connection.execute(delete(quotes).where(*covering)).rowcount > 0
 
         return await self.database.transact(write, max_wait_seconds=QUICK_SECONDS)
 
-    def _valid_quote_terms(self, key: str, usd: float) -> tuple[ColumnElement[bool], ...]:
+    def _valid_quote_terms(self, principal: str, key: str, usd: float) -> tuple[ColumnElement[bool], ...]:
         recent = quotes.c.at >= self.clock() - self.seconds
-        return (quotes.c.key == key, recent, quotes.c.price >= usd_to_millionths(usd))
+        return (quotes.c.key == _row_key(principal, key), recent, quotes.c.price >= usd_to_millionths(usd))
+
+
+def _row_key(principal: str, key: str) -> str:
+    """The key of a row: one principal's quote is none of another's, not even to be overwritten."""
+    return f"{principal} {key}"

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rotoscope.contracts.status import Status
-from rotoscope.errors import RotoscopeError
+from rotoscope.errors import RotoscopeError, StorageFailed
 from rotoscope.providers.http.messages import Json
+from rotoscope.providers.states import Call
+from rotoscope.store.job_data import JobChanges, JobData, JobPlan
 from rotoscope.store.money import Settlement
 
 __all__ = [
@@ -37,15 +39,18 @@ when it comes after all, ends the doubt; and but for what `jobs.resuming` takes 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What is known of a job when it is opened. `args` is the request as understood, `data` the plan.
+    """What is known of a job when it is opened.
 
     Attributes:
+        args: the request as understood.
+        plan: what is to be sent, and what it is likely to take.
         request_key: equal for equal requests; None for one that joins nothing.
         estimate_usd: what it is likely to cost, in US dollars; None where no price is known.
         needs_key: what a process must hold to drive it: `provider@host`, or the sandbox; None: the provider's name.
         account: which key it was opened with, as a fingerprint; None where that does not matter.
         inputs: the hashes (hex) of the kept files that it was given.
         quote_key: equal for requests that one shown price is for: equal ones, whatever their seed.
+        warnings: what the user should know, in sentences.
     """
 
     tool: str
@@ -54,18 +59,19 @@ class NewJob:
     principal: str
     sandbox: bool
     args: Mapping[str, Json]
-    data: Mapping[str, Json]
+    plan: JobPlan
     request_key: str | None = None
     estimate_usd: float | None = None
     needs_key: str | None = None
     account: str | None = None
     inputs: tuple[str, ...] = ()
     quote_key: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One row of the ledger. Times are Unix seconds."""
+class Job(JobData):
+    """One row of the ledger: its columns, and what it carries. Times are Unix seconds."""
 
     id: str
     tool: str
@@ -76,7 +82,6 @@ class Job:
     state: Status
     stage: Stage
     args: Mapping[str, Json]
-    data: Mapping[str, Json]
     progress: float
     message: str
     error: Mapping[str, str] | None
@@ -97,6 +102,17 @@ class Job:
     def is_final(self) -> bool:
         """Whether nobody drives it any more."""
         return self.state in FINAL_STATES
+
+    @property
+    def call(self) -> Call:
+        """The request that was planned, with links to our files.
+
+        Raises:
+            StorageFailed: the row holds none that can be read.
+        """
+        if self.plan.call is None:
+            raise StorageFailed("The plan of this job cannot be read from the ledger.", hint="Call the tool again.")
+        return self.plan.call
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +172,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(JobChanges):
     """What a stage found, written in one transaction with the stage that comes next. None leaves a value as it is.
 
     Attributes:
@@ -169,7 +185,6 @@ class Patch:
     state: Status | None = None
     next_at: float | None = None
     settlement: Settlement | None = None
-    data: Mapping[str, Json] = field(default_factory=dict)
     progress: float | None = None
     message: str | None = None
     error: Mapping[str, str] | None = None

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     BindParameter,
-    ColumnClause,
     Connection,
+    Float,
+    String,
     and_,
     bindparam,
     delete,
     func,
-    literal_column,
     or_,
     select,
     tuple_,
@@ -39,7 +39,6 @@ __all__ = [
 
 _PAGE_SIZE = 200  # rows of a read
 _JOBS_AT_ONCE, _EVENTS_AT_ONCE = 20, 500  # of one transaction, so that it holds the lock for some milliseconds
-_JOB_ROW_ID: ColumnClause[int] = literal_column("jobs.rowid")
 _IDS: BindParameter[object] = bindparam("ids", expanding=True)
 _FILES: BindParameter[object] = bindparam("files", expanding=True)
 
@@ -49,13 +48,15 @@ _OLD_JOBS = (
     select(
         jobs.c.id,
         jobs.c.finished_at,
-        _JOB_ROW_ID,
         or_(_IS_DELIVERED, _IS_UNDELIVERED),
         select(func.count()).where(job_events.c.job_id == jobs.c.id).scalar_subquery(),
     )
     .where(jobs.c.state == bindparam("ended"), jobs.c.finished_at < bindparam("before"))
-    .where(tuple_(jobs.c.finished_at, _JOB_ROW_ID) > tuple_(bindparam("after"), bindparam("after_row")))
-    .order_by(jobs.c.finished_at, _JOB_ROW_ID)
+    .where(
+        tuple_(jobs.c.finished_at, jobs.c.id)
+        > tuple_(bindparam("after", type_=Float), bindparam("after_id", type_=String))
+    )
+    .order_by(jobs.c.finished_at, jobs.c.id)
     .limit(_PAGE_SIZE)
 )
 # Asked as columns: as terms, SQLite might answer them by the index of what has ended, and read all of that.
@@ -79,15 +80,16 @@ _FILES_IN_USE = (
     .union_all(select(job_inputs.c.sha256).where(job_inputs.c.sha256.in_(_FILES)))
 )
 _DELETE_ARTIFACTS = delete(artifacts).where(artifacts.c.sha256.in_(_FILES))
-_RUN_ROW_ID: ColumnClause[int] = literal_column("runs.rowid")
 _OLD_RUNS = (
-    select(_RUN_ROW_ID, runs.c.at)
+    select(runs.c.provider, runs.c.prediction_id)
     .where(runs.c.at < bindparam("before"), runs.c.at >= bindparam("after"))
     .where(~select(jobs.c.id).where(jobs.c.id == runs.c.job_id).exists())
     .order_by(runs.c.at)
     .limit(_PAGE_SIZE)
 )
-_REMOVE_RUNS = delete(runs).where(_RUN_ROW_ID.in_(_IDS))
+_REMOVE_RUN = delete(runs).where(
+    runs.c.provider == bindparam("at_provider"), runs.c.prediction_id == bindparam("named")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,22 @@ class OldJobsPage:
     """A page of the jobs that ended long ago: those that are due, with how many events each has, and where it ends."""
 
     due: Sequence[tuple[str, int]]
-    last: tuple[float, int] | None
+    last: tuple[float, str] | None
 
 
-def find_old_jobs(connection: Connection, state: str, bound: AgeLimit, after: tuple[float, int]) -> OldJobsPage:
-    """The jobs with a state that ended next after some moment (and row)."""
-    terms = {**bound.bind_values, "ended": state, "after": after[0], "after_row": after[1]}
+def find_old_jobs(connection: Connection, state: str, bound: AgeLimit, after: tuple[float, str]) -> OldJobsPage:
+    """The next page of the jobs with a state, by the moment at which they ended and their id.
+
+    Args:
+        connection: the transaction.
+        state: the state.
+        bound: what is old.
+        after: where the page before ended.
+    """
+    terms = {**bound.bind_values, "ended": state, "after": after[0], "after_id": after[1]}
     rows = connection.execute(_OLD_JOBS, terms).all()
-    due = [(job_id, events) for job_id, _, _, is_due, events in rows if is_due]
-    return OldJobsPage(due, (rows[-1][1], rows[-1][2]) if len(rows) == _PAGE_SIZE else None)
+    due = [(job_id, events) for job_id, _, is_due, events in rows if is_due]
+    return OldJobsPage(due, (rows[-1][1], rows[-1][0]) if len(rows) == _PAGE_SIZE else None)
 
 
 def removal_batches(due: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
@@ -159,11 +168,12 @@ def remove_files(connection: Connection, vault: Vault, files: Sequence[str], bef
     return len(gone)
 
 
-def find_old_runs(connection: Connection, before: float) -> Sequence[int]:
-    """The runs from before a moment whose jobs are gone."""
-    return [row[0] for row in connection.execute(_OLD_RUNS, {"before": before, "after": 0.0})]
+def find_old_runs(connection: Connection, before: float) -> Sequence[tuple[str, str]]:
+    """Some of the runs from before a moment whose jobs are gone, as provider and prediction id."""
+    rows = connection.execute(_OLD_RUNS, {"before": before, "after": 0.0})
+    return [(provider, prediction_id) for provider, prediction_id in rows]
 
 
-def remove_runs(connection: Connection, found: Sequence[int]) -> None:
-    """Forget some runs."""
-    connection.execute(_REMOVE_RUNS, {"ids": found})
+def remove_runs(connection: Connection, found: Sequence[tuple[str, str]]) -> None:
+    """Forget some runs, given as provider and prediction id."""
+    connection.execute(_REMOVE_RUN, [{"at_provider": provider, "named": named} for provider, named in found])

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, update
 
+from rotoscope.store.backend import UtcDay
 from rotoscope.store.money import (
     Caps,
     Settlement,
@@ -53,7 +54,7 @@ _SUM_NOT_SENT = _SUM_OF_AMOUNTS.where(reservations.c.sent_at.is_(None), reservat
 def _build_spending_query() -> Select[Any]:
     rows = reservations.c
     counted = func.coalesce(rows.sent_at, rows.at)
-    day = func.strftime("%Y-%m-%d", counted, "unixepoch")
+    day = UtcDay(counted)
     held, settled = rows.settled_at.is_(None), rows.settled_at.is_not(None)
     unknown = func.count().filter(rows.reserved.is_(None), rows.committed.is_(None))
     who = (rows.principal, rows.model, rows.provider, rows.sandbox)
@@ -167,7 +168,15 @@ def spending(connection: Connection, since: float) -> Sequence[DailySpend]:
 def _spending_from_row(row: tuple[Any, ...]) -> DailySpend:
     day, principal, model, provider, sandbox, runs, held, charged, unknown = row
     return DailySpend(
-        day, principal, model, provider, sandbox, runs, millionths_to_usd(held), millionths_to_usd(charged), unknown
+        day,
+        principal,
+        model,
+        provider,
+        sandbox,
+        runs,
+        millionths_to_usd(int(held)),
+        millionths_to_usd(int(charged)),
+        unknown,
     )
 
 

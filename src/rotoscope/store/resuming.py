@@ -7,16 +7,17 @@ and sends nothing that pays. Taken up are jobs
 3. that wait for a person's review and have a ticket.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from rotoscope.errors import InvalidInput
-from rotoscope.providers.http.messages import Json
-from rotoscope.store.overrides import read_submission
+from rotoscope.store.intents import read_submission
+from rotoscope.store.job_data import Charge, FetchEffort, JobChanges
 from rotoscope.store.records import Job, Stage
 from rotoscope.store.reservations import reopen_reservation
-from rotoscope.store.rows import JOB_COLUMNS, job_from_row, read_job, write_event
+from rotoscope.store.rows import JOB_COLUMNS, job_from_row, merge_job_data, read_job, write_event
 from rotoscope.store.schema import jobs
 
 __all__ = ["resume_internal_failures", "resume_job"]
@@ -43,14 +44,6 @@ _REQUEUE_JOB = (
     .values(owner=None, lease_until=None, error=None, next_at=None, finished_at=None, delivered_at=None)
     .values(cancel_requested=False, message="Taken up again.", updated_at=bindparam("now"))
 )
-_RESET_COUNTERS: Mapping[str, Json] = {
-    "stumbles": 0,
-    "silent": 0.0,
-    "watched": 0.0,
-    "unfetched": 0.0,
-    "fetched_again": 0,
-}
-"""What was counted before the end: who takes a job up begins to count anew."""
 
 
 def resume_job(connection: Connection, job: Job, now: float) -> Job:
@@ -89,7 +82,11 @@ def resume_internal_failures(connection: Connection, result_life: Callable[[Job]
     taken = []
     for job in map(job_from_row, rows):
         ended = job.finished_at or job.updated_at
-        if (job.error or {}).get("code") in _INTERNAL_CODES and "ticket" in job.data and now - ended < result_life(job):
+        if (
+            (job.error or {}).get("code") in _INTERNAL_CODES
+            and job.accepted is not None
+            and now - ended < result_life(job)
+        ):
             _requeue(connection, job, job.stage, now)
             taken.append(job.id)
     return taken
@@ -100,21 +97,28 @@ def _resume_stage(connection: Connection, job: Job) -> Stage | None:
 
     Addresses of an output may outlive what is told of the run, so they are tried first; new ones are asked for.
     """
-    if isinstance(job.data.get("ticket"), dict):
-        return "watch" if job.data.get("output") is None else "fetch"
+    if job.accepted is not None:
+        return "fetch" if job.provider_output is not None and job.provider_output.output is not None else "watch"
     intent = read_submission(connection, job.id)
     return "submit" if intent is not None and intent.prediction_id is not None else None
 
 
 def _can_have_result(job: Job) -> bool:
     if job.state == "failed":
-        return (job.error or {}).get("code") in _RESUMABLE_CODES and job.data.get("charged") is not False
-    return job.state == "needs_review" or job.data.get("charged") is None
+        return (job.error or {}).get("code") in _RESUMABLE_CODES and job.charge.is_charged is not False
+    return job.state == "needs_review" or job.charge.is_charged is None
 
 
 def _requeue(connection: Connection, job: Job, stage: Stage, now: float) -> Job:
-    known = {**job.data, **_RESET_COUNTERS, "charged": None, "charged_usd": None, "watched_at": now}
+    # What was counted before the end counts no more: neither the retries nor the silence may end the job again at once.
+    changes = JobChanges(
+        watch=replace(job.watch, seconds=0.0, noted_at=now, silent_seconds=0.0),
+        fetch_effort=FetchEffort(),
+        charge=Charge(),
+        stage_retries=0,
+    )
+    known = merge_job_data(connection, job.id, changes)
     connection.execute(_REQUEUE_JOB, {"of": job.id, "from_stage": stage, "known": known, "now": now})
     reopen_reservation(connection, job.id)
     write_event(connection, job.id, now, "resumed", {"from": job.state})
-    return read_job(connection, job.id)
+    return read_job(connection, job.id, job.principal)

@@ -16,10 +16,10 @@ from functools import partial
 import anyio
 import anyio.to_thread
 from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import Vault
+from rotoscope.store.backend import upsert
 from rotoscope.store.database import Database
 from rotoscope.store.records import ENDED_STATES
 from rotoscope.store.removal import (
@@ -47,8 +47,6 @@ __all__ = [
 _DAY, _HOUR = 86_400.0, 3600.0  # seconds
 _PROPERTY_NAME = "retention"
 _READ_CHECK = select(properties.c.value).where(properties.c.name == _PROPERTY_NAME)
-_INSERT = insert_or_merge(properties)
-_UPSERT_CHECK = _INSERT.on_conflict_do_update(index_elements=["name"], set_={"value": _INSERT.excluded.value})
 _NEWEST_EVENT_AT = select(job_events.c.at).where(
     job_events.c.seq == select(func.max(job_events.c.seq)).scalar_subquery()
 )
@@ -97,7 +95,8 @@ def read_clock_check(connection: Connection) -> tuple[ClockCheck | None, bool]:
 
 def write_clock_check(connection: Connection, check: ClockCheck) -> None:
     """Remember a look."""
-    connection.execute(_UPSERT_CHECK, {"name": _PROPERTY_NAME, "value": json.dumps(astuple(check))})
+    row = {"name": _PROPERTY_NAME, "value": json.dumps(astuple(check))}
+    connection.execute(upsert(connection, properties, "value"), row)
 
 
 def newest_event_at(connection: Connection) -> float | None:
@@ -112,7 +111,7 @@ _RUN_LIFE = 90 * _DAY  # how long a provider's list may show a run
 _BRIEF_MAX_JOBS, _BRIEF_MAX_PAGES = 20, 5
 _FILES_PER_READ, _FILES_PER_REMOVAL = 200, 20  # at once
 _PAUSE_SECONDS = 0.01  # between two transactions, so that whoever waits gets its turn
-_BEFORE_FIRST = (-1e18, 0)
+_BEFORE_FIRST = (-1e18, "")
 _log = logging.getLogger(__name__)
 
 
@@ -226,7 +225,7 @@ class Retention:
         """How many jobs were removed, and the files of those where only so many are wanted."""
         removed, files = 0, list[str]()
         for state in sorted(ENDED_STATES):
-            after: tuple[float, int] | None = _BEFORE_FIRST
+            after: tuple[float, str] | None = _BEFORE_FIRST
             pages = 0
             while after is not None and (most is None or (removed < most and pages < _BRIEF_MAX_PAGES)):
                 pages += 1

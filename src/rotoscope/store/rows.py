@@ -4,41 +4,103 @@ Which kept files stand for which job, read and written inside somebody's transac
 """
 
 from collections.abc import Mapping
+from functools import cache
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, union
 
+from rotoscope.contracts.status import Status
 from rotoscope.errors import UnknownJob
 from rotoscope.providers.http.messages import Json
+from rotoscope.store.backend import insert_or_ignore, upsert
+from rotoscope.store.job_data import JobChanges, JobData
+from rotoscope.store.job_json import read_job_data, write_job_data
 from rotoscope.store.records import Artifact, Job, Output
-from rotoscope.store.schema import artifacts, job_events, jobs, outputs
+from rotoscope.store.schema import artifacts, job_events, job_inputs, jobs, outputs
 
-__all__ = ["JOB_COLUMNS", "job_from_row", "output_from_row", "read_job", "read_outputs", "write_event", "write_output"]
+__all__ = [
+    "JOB_COLUMNS",
+    "can_read_artifact",
+    "has_job",
+    "job_from_row",
+    "merge_job_data",
+    "newest_jobs",
+    "output_from_row",
+    "read_job",
+    "read_job_of_any_principal",
+    "read_outputs",
+    "write_event",
+    "write_output",
+]
 
-JOB_COLUMNS = [jobs.c[name] for name in Job.__slots__]
+JOB_COLUMNS = [*(jobs.c[name] for name in Job.__slots__), jobs.c.data]
 
 # Statements that every job runs many times are worded once: wording one costs more than running it.
 _JOB_BY_ID = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
 _JOB_OF_PRINCIPAL = _JOB_BY_ID.where(jobs.c.principal == bindparam("theirs"))
+_ID_OF_PRINCIPAL = select(jobs.c.id).where(jobs.c.id == bindparam("job_id"), jobs.c.principal == bindparam("theirs"))
+_DATA_OF_JOB = select(jobs.c.data).where(jobs.c.id == bindparam("job_id"))
 _INSERT_EVENT = insert(job_events)
 
 
-def read_job(connection: Connection, job_id: str, principal: str | None = None) -> Job:
-    """A job; with a principal, only if it is theirs.
+def read_job(connection: Connection, job_id: str, principal: str) -> Job:
+    """A job of a principal.
 
     Raises:
-        UnknownJob: there is none; a foreign one is answered alike.
+        UnknownJob: there is none with this id, or it is another principal's: nothing tells the two apart, for it is one
+            query by both.
     """
-    query = _JOB_BY_ID if principal is None else _JOB_OF_PRINCIPAL
-    row = connection.execute(query, {"job_id": job_id, "theirs": principal}).first()
+    return _job_or_unknown(connection.execute(_JOB_OF_PRINCIPAL, {"job_id": job_id, "theirs": principal}).first())
+
+
+def has_job(connection: Connection, job_id: str, principal: str) -> bool:
+    """Whether a principal has a job with this id."""
+    return connection.execute(_ID_OF_PRINCIPAL, {"job_id": job_id, "theirs": principal}).first() is not None
+
+
+def read_job_of_any_principal(connection: Connection, job_id: str) -> Job:
+    """A job, whosever it is: for what acts for the process itself.
+
+    Raises:
+        UnknownJob: there is none.
+    """
+    return _job_or_unknown(connection.execute(_JOB_BY_ID, {"job_id": job_id}).first())
+
+
+def _job_or_unknown(row: Row[tuple[object, ...]] | None) -> Job:
     if row is None:
         raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
     return job_from_row(row)
 
 
+def newest_jobs(connection: Connection, principal: str, state: Status | None, limit: int) -> list[Job]:
+    """The newest jobs of a principal, newest first; in one state, where that is given."""
+    query = _newest_jobs_query(has_state=state is not None)
+    terms = {"whose": principal, "of_state": state, "most": limit}
+    return [job_from_row(row) for row in connection.execute(query, terms)]
+
+
+@cache
+def _newest_jobs_query(*, has_state: bool) -> Select[tuple[object, ...]]:
+    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS).where(jobs.c.principal == bindparam("whose"))
+    if has_state:
+        query = query.where(jobs.c.state == bindparam("of_state"))
+    return query.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(bindparam("most"))
+
+
 def job_from_row(row: Row[tuple[object, ...]]) -> Job:
     """A row of `JOB_COLUMNS` as a job."""
-    return Job(**row._mapping)  # noqa: SLF001 - the documented way to name a row's columns
+    columns = dict(row._mapping)  # noqa: SLF001 - the documented way to name a row's columns
+    data = read_job_data(columns.pop("data"))
+    return Job(**columns, **{name: getattr(data, name) for name in JobData.__slots__})
+
+
+def merge_job_data(connection: Connection, job_id: str, changes: JobChanges) -> dict[str, Json]:
+    """The JSON of a job's data with some changes: what the caller writes in this same transaction.
+
+    It is read here, not taken from a `Job` that was read before: others may have written other keys meanwhile.
+    """
+    stands = connection.execute(_DATA_OF_JOB, {"job_id": job_id}).scalar_one_or_none()
+    return {**(stands or {}), **write_job_data(changes)}
 
 
 def output_from_row(row: Row[tuple[object, ...]]) -> Output:
@@ -56,24 +118,29 @@ def write_event(connection: Connection, job_id: str, at: float, kind: str, data:
 # Worded once: wording a statement costs more than running it.
 _OUTPUTS_OF_JOB = (
     select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
-    .select_from(outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256))
-    .where(outputs.c.job_id == bindparam("of"))
+    .select_from(
+        outputs.join(artifacts, outputs.c.sha256 == artifacts.c.sha256).join(jobs, outputs.c.job_id == jobs.c.id)
+    )
+    .where(outputs.c.job_id == bindparam("of"), jobs.c.principal == bindparam("theirs"))
     .order_by(outputs.c.role, outputs.c.n)
 )
-_ARTIFACT_INSERT, _OUTPUT_INSERT = insert_or_merge(artifacts), insert_or_merge(outputs)
-_ADD_ARTIFACT = _ARTIFACT_INSERT.on_conflict_do_nothing()
-_ADD_ARTIFACT_FACTS = _ARTIFACT_INSERT.on_conflict_do_update(
-    index_elements=["sha256"], set_={"facts": _ARTIFACT_INSERT.excluded.facts}
+
+_USES_OF_ARTIFACT = union(
+    select(outputs.c.job_id).where(outputs.c.sha256 == bindparam("content")),
+    select(job_inputs.c.job_id).where(job_inputs.c.sha256 == bindparam("content")),
 )
-_UPSERT_OUTPUT = _OUTPUT_INSERT.on_conflict_do_update(
-    index_elements=["job_id", "role", "n"],
-    set_={name: _OUTPUT_INSERT.excluded[name] for name in ("sha256", "source_url", "source_expires_at")},
-)
+_PRINCIPALS_OF_ARTIFACT = select(jobs.c.principal).where(jobs.c.id.in_(_USES_OF_ARTIFACT)).distinct()
 
 
-def read_outputs(connection: Connection, job_id: str) -> list[Output]:
-    """The files of a job, by role and number."""
-    return [output_from_row(row) for row in connection.execute(_OUTPUTS_OF_JOB, {"of": job_id})]
+def read_outputs(connection: Connection, job_id: str, principal: str) -> list[Output]:
+    """The files of a principal's job, by role and number; none where there is no such job."""
+    return [output_from_row(row) for row in connection.execute(_OUTPUTS_OF_JOB, {"of": job_id, "theirs": principal})]
+
+
+def can_read_artifact(connection: Connection, sha256: str, principal: str) -> bool:
+    """Whether a job of the principal's has made a kept file or was given it, or no job at all has."""
+    principals = set(connection.execute(_PRINCIPALS_OF_ARTIFACT, {"content": sha256}).scalars())
+    return not principals or principal in principals
 
 
 def write_output(connection: Connection, job_id: str, output: Output, now: float) -> None:
@@ -83,10 +150,14 @@ def write_output(connection: Connection, job_id: str, output: Output, now: float
     row["facts"] = dict(kept.facts)
     row["created_at"] = now
     # The same content may come first as a raw file and later as a measured one: what is known is kept.
-    connection.execute(_ADD_ARTIFACT_FACTS if kept.facts else _ADD_ARTIFACT, row)
+    connection.execute(
+        upsert(connection, artifacts, "facts") if kept.facts else insert_or_ignore(connection, artifacts), row
+    )
     found = {
         "sha256": kept.sha256,
         "source_url": output.source_url,
         "source_expires_at": output.source_expires_at,
     }
-    connection.execute(_UPSERT_OUTPUT, {"job_id": job_id, "role": output.role, "n": output.n, **found})
+    connection.execute(
+        upsert(connection, outputs, *found), {"job_id": job_id, "role": output.role, "n": output.n, **found}
+    )

@@ -1,7 +1,12 @@
-"""The ledger's tables. Changes are additive only; a ledger that a newer version has written is refused by an older."""
+"""The ledger's tables. Changes are additive only; a ledger that a newer version has written is refused by an older.
+
+Numbers that may pass two thousand million are `BigInteger`: for PostgreSQL an `Integer` has 32 bits, in millionths
+of a dollar 2,147 USD.
+"""
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -103,7 +108,8 @@ runs = Table(
 job_events = Table(
     "job_events",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    # SQLite counts rows by itself only in a column that is exactly INTEGER.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("job_id", String, ForeignKey("jobs.id"), nullable=False),
     Column("at", Float, nullable=False),
     Column("type", String, nullable=False),
@@ -116,7 +122,7 @@ artifacts = Table(
     metadata,
     Column("sha256", String, primary_key=True),
     Column("content_type", String, nullable=False),
-    Column("size", Integer, nullable=False),  # bytes
+    Column("size", BigInteger, nullable=False),  # bytes
     Column("facts", JSON, nullable=False),  # width, height and whatever else is known of the medium
     Column("created_at", Float, nullable=False),
 )
@@ -151,8 +157,8 @@ reservations = Table(
     Column("provider", String, nullable=False),
     Column("sandbox", Boolean, nullable=False),  # a rehearsal: counted apart, nothing is spent
     Column("at", Float, nullable=False),
-    Column("reserved", Integer, nullable=True),  # millionths of a US dollar, like all amounts; null: no price is known
-    Column("committed", Integer, nullable=True),  # what it counts for since it ended; null: still held, or not known
+    Column("reserved", BigInteger, nullable=True),  # millionths of a US dollar, like all amounts; null: no known price
+    Column("committed", BigInteger, nullable=True),  # what it counts for since it ended; null: held, or not known
     Column("settled_at", Float, nullable=True),
     Column("sent_at", Float, nullable=True),  # money counts on the day on which it was sent; until then it is held
     # It holds the sums too: a day with many runs is added up without a look at their rows.
@@ -188,7 +194,7 @@ quotes = Table(
     "quotes",  # prices that were shown, for the request that follows
     metadata,
     Column("key", String, primary_key=True),  # a hash: equal for equal requests
-    Column("price", Integer, nullable=False),  # millionths of a US dollar
+    Column("price", BigInteger, nullable=False),  # millionths of a US dollar
     Column("at", Float, nullable=False),
 )
 

@@ -1,4 +1,4 @@
-"""The file under the ledger: how it is opened, brought to this version, and known again.
+"""SQLite: how a ledger's file is opened, brought to this version, locked, watched for changes, and known again.
 
 A ledger is looked at before anything of it is changed: one that a newer version has written is refused as it is. WAL is
 what lets reads go on beside a write. It is set where it is not set yet, and that is waited for: several processes may
@@ -11,43 +11,29 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from rotoscope.errors import StorageFailed
+from rotoscope.store.backend import LedgerBinding, LockTimeout, UtcDay
 from rotoscope.store.schema import SCHEMA_VERSION
 from rotoscope.store.upgrades import upgrade
 
-__all__ = ["FileIdentity", "LedgerBinding", "database_file", "file_identity", "open_engine", "sqlalchemy_url"]
-
-FileIdentity = tuple[int, int]
-"""What tells a file from another one of the same name: its device and inode."""
+__all__ = ["SqliteBackend", "database_file"]
 
 _WAL_SWITCH_SECONDS, _WAL_SWITCH_PAUSE = 0.5, 0.02
 _WAL_BYTES = 16 * 1024 * 1024  # to which the journal is cut back after it was larger
+_CORRUPT_ERRORS = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
 
 
-class LedgerBinding(Protocol):
-    """What must hold between a ledger and the place that it is used from."""
-
-    def is_bound(self, connection: Connection) -> bool:
-        """Whether it holds; this only reads."""
-
-    def bind(self, connection: Connection) -> None:
-        """Make it hold, inside a transaction.
-
-        Raises:
-            StorageFailed: it cannot.
-        """
-
-
-def sqlalchemy_url(place: Path | str) -> URL:
-    """A file's name is never read as a URL, in which ?, # and % would mean something."""
-    return URL.create("sqlite", database=str(place)) if isinstance(place, Path) else make_url(place)
+@compiles(UtcDay, "sqlite")
+def _render_utc_day(element: UtcDay, compiler: SQLCompiler, **options: object) -> str:
+    return f"strftime('%Y-%m-%d', {compiler.process(element.clauses, **options)}, 'unixepoch')"
 
 
 def database_file(place: Path | str) -> Path | None:
@@ -62,8 +48,104 @@ def database_file(place: Path | str) -> Path | None:
     return Path(name) if name and name != ":memory:" and not name.startswith("file:") else None
 
 
-def file_identity(file: Path | None) -> FileIdentity | None:
-    """What tells a file from another one of the same name; None where there is none."""
+class SqliteBackend:
+    """A ledger in SQLite: in a file, in memory, or in what SQLite opens under a name of its own (`file:...`).
+
+    Args:
+        place: a file, or a URL as SQLAlchemy writes it. A file's name is never read as a URL, in which ?, # and % would
+            mean something.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        self._url = URL.create("sqlite", database=str(place)) if isinstance(place, Path) else make_url(place)
+        self._file = database_file(place)
+        self._identity: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file, or the URL where there is none."""
+        return str(self._file or self._url.render_as_string(hide_password=True))
+
+    @property
+    def shares_connection(self) -> bool:
+        """What is in memory belongs to its connection."""
+        return self._file is None
+
+    @property
+    def error_types(self) -> tuple[type[Exception], ...]:
+        """SQLAlchemy's errors and the driver's."""
+        return (SQLAlchemyError, sqlite3.Error)
+
+    def open_engine(self, seconds: float, binding: LedgerBinding | None, *, read_only: bool) -> Engine:
+        """See `Backend`. The engine has one connection."""
+        arguments = {"check_same_thread": False, "timeout": seconds}
+        engine = create_engine(self._url, poolclass=StaticPool, connect_args=arguments)
+        if self._file is not None:
+            _check_file_version(self._file, seconds)
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file.touch(mode=0o600)
+        event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "begin", _on_begin)
+        try:
+            _upgrade_schema(engine, seconds)
+            if binding is not None:
+                _bind_if_needed(engine, binding, seconds)
+            if read_only:
+                _run_on_driver(engine, lambda driver: driver.execute("PRAGMA query_only = ON"))
+            self.check_identity()
+        except BaseException:
+            engine.dispose()  # opening is tried again and again: each try would leave an open file behind
+            raise
+        return engine
+
+    def check_identity(self) -> None:
+        """Check that the ledger's name still leads to the file that was opened first, by device and inode.
+
+        Nobody else sees what is written into a file that was removed or replaced: a second process would pay again.
+
+        Raises:
+            StorageFailed: it does not.
+        """
+        found = _file_identity(self._file)
+        if self._identity is None:
+            self._identity = found
+        if found != self._identity:
+            raise StorageFailed(
+                f"The ledger {self._file} was removed or replaced while this process had it open, so nothing is begun.",
+                hint="Put it back, or end every rotoscope process and start again.",
+            )
+
+    def change_counter(self, connection: Connection) -> int:
+        """SQLite's own counter: it differs once another connection has committed, not after this one's own writes."""
+        found = _driver(connection).execute("PRAGMA data_version").fetchone()
+        return int(found[0])
+
+    def storage_error(self, error: Exception) -> StorageFailed:
+        """See `Backend`; the driver's error names what has happened."""
+        cause = getattr(error, "orig", None) or error
+        code = getattr(cause, "sqlite_errorname", "")
+        if code in _CORRUPT_ERRORS:
+            return StorageFailed(
+                f"The ledger {self.name} is damaged, so nothing is begun.",
+                hint="Restore it from a copy, or move it away to begin a new one; results in the vault stay.",
+            )
+        if code.startswith("SQLITE_BUSY") or isinstance(error, LockTimeout):
+            return StorageFailed(
+                "The ledger is locked by another program; nothing was begun.",
+                hint=f"See which one has {self.name} open, then try again.",
+            )
+        if code == "SQLITE_FULL" or code.startswith("SQLITE_IOERR"):
+            return StorageFailed(
+                "The ledger cannot be written: the disk is full or broken.", hint=f"Make room for {self.name}."
+            )
+        return StorageFailed(
+            "The ledger could not be read or written.",
+            hint=f"Check that {self.name} and its folder are writable and have space.",
+        )
+
+
+def _file_identity(file: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another one of the same name: its device and inode; None where there is no file."""
     if file is None:
         return None
     try:
@@ -71,43 +153,6 @@ def file_identity(file: Path | None) -> FileIdentity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def open_engine(place: Path | str, seconds: float, binding: LedgerBinding | None, *, read_only: bool) -> Engine:
-    """Open a database and bring it to this version.
-
-    Args:
-        place: a file, or a URL as SQLAlchemy writes it.
-        seconds: how long other processes are waited for.
-        binding: what must hold between it and the place that it is used from.
-        read_only: whether its connection may not write afterwards.
-
-    Raises:
-        StorageFailed: a newer version has written it, or it does not belong here.
-    """
-    url, file = sqlalchemy_url(place), database_file(place)
-    if url.get_backend_name() != "sqlite":
-        raise StorageFailed(
-            "The ledger can only be kept in SQLite.", hint="Set ROTOSCOPE_DATABASE_URL to sqlite:///FILE, or leave it."
-        )
-    arguments = {"check_same_thread": False, "timeout": seconds}
-    engine = create_engine(url, poolclass=StaticPool, connect_args=arguments)
-    if file is not None:
-        _check_file_version(file, seconds)
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.touch(mode=0o600)
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "begin", _on_begin)
-    try:
-        _upgrade_schema(engine, seconds)
-        if binding is not None:
-            _bind_if_needed(engine, binding, seconds)
-        if read_only:
-            _run_on_driver(engine, lambda driver: driver.execute("PRAGMA query_only = ON"))
-    except BaseException:
-        engine.dispose()  # it is tried again and again: each try would leave an open file behind
-        raise
-    return engine
 
 
 def _check_file_version(file: Path, seconds: float) -> None:
@@ -140,13 +185,15 @@ def _upgrade_schema(engine: Engine, seconds: float) -> None:
     if found == SCHEMA_VERSION:
         return
     with _writer_engine(engine, seconds).begin() as connection:
+        # Again, now under the write lock: another process may have upgraded it meanwhile.
         found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
         if found < SCHEMA_VERSION:
             upgrade(connection, found)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _switch_to_wal(driver: sqlite3.Connection, seconds: float) -> None:
-    """Two that switch at once are told "locked" at once, whatever time-out they have: so the waiting is done here.
+    """Set the journal mode. Of two that switch at once, one gets "locked" at once, whatever its time-out: wait here.
 
     Raises:
         sqlite3.OperationalError: it is a new ledger, and others kept it locked.
@@ -181,23 +228,29 @@ def _writer_engine(engine: Engine, seconds: float) -> Engine:
 def _run_on_driver(engine: Engine, work: Callable[[sqlite3.Connection], object]) -> object:
     """Do something with the driver's own connection, outside of any transaction."""
     with engine.connect() as connection:
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        return work(driver)
+        return work(_driver(connection))
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def _on_connect(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves, see _on_begin
+    connection.isolation_level = None  # transactions begin in _on_begin, not where the driver guesses
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-    connection.execute("PRAGMA fullfsync = ON")  # for macOS, where fsync does not wait for the drive (see media.disk)
+    connection.execute(
+        "PRAGMA fullfsync = ON"
+    )  # for macOS, where fsync does not wait for the drive (see `media.storage`)
 
 
 def _on_begin(connection: Connection) -> None:
-    options, driver = connection.get_execution_options(), connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
+    options, driver = connection.get_execution_options(), _driver(connection)
     # FULL: an intent to pay that a power cut takes back would allow a second payment.
     # All go straight to the driver: SQLAlchemy's way to it would cost as much as the shortest transactions.
     driver.execute(f"PRAGMA synchronous = {'FULL' if options.get('durable') else 'NORMAL'}")
     driver.execute(f"PRAGMA busy_timeout = {int(options.get('wait', 0) * 1000)}")
-    # Taking the write lock at once is what makes read-then-write transactions of several processes safe.
+    # IMMEDIATE takes the write lock at once. Otherwise two processes could both read first, and then both decide from
+    # what they read: the lock makes transactions that read and then write follow one another.
     driver.execute("BEGIN IMMEDIATE" if options.get("writes", True) else "BEGIN")

@@ -4,25 +4,24 @@ Tables, columns and indexes are only ever added, so a ledger is brought to this 
 missing is made, then the new columns and tables are filled from what stands.
 """
 
-import re
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, inspect, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
+from sqlalchemy import Connection, inspect, or_, select, update
 from sqlalchemy.schema import CreateColumn
 
-from rotoscope.store.schema import SCHEMA_VERSION, job_inputs, jobs, metadata
+from rotoscope.store.backend import insert_or_ignore
+from rotoscope.store.job_json import planned_file_hashes
+from rotoscope.store.schema import job_inputs, jobs, metadata, reservations, runs, submissions
 
 __all__ = ["upgrade"]
 
-_ARTIFACT_LINK = re.compile(r"artifact://([0-9a-f]{64})")
 _BATCH_SIZE = 1_000
 # Indexes of former versions that another one does the work of now.
 _OBSOLETE_INDEXES = ("jobs_by_request", "reservations_by_day")
 
 
 def upgrade(connection: Connection, found: int) -> None:
-    """Bring a ledger to this version.
+    """Bring the tables of a ledger to this version; its backend writes the version's number in the same transaction.
 
     Args:
         connection: a transaction that holds the write lock.
@@ -35,10 +34,9 @@ def upgrade(connection: Connection, found: int) -> None:
         _add_indexes(connection)
     if found == 1:
         # Version 1 left this open: any process could have sent a rehearsal to a provider.
-        connection.exec_driver_sql("UPDATE jobs SET needs_key = 'sandbox' WHERE sandbox AND needs_key IS NULL")
+        connection.execute(update(jobs).where(jobs.c.sandbox, jobs.c.needs_key.is_(None)).values(needs_key="sandbox"))
     if 1 <= found < 4:  # noqa: PLR2004 - the version that has the tables which are filled
         _fill_version_4(connection)
-    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _add_columns(connection: Connection) -> None:
@@ -50,8 +48,8 @@ def _add_columns(connection: Connection) -> None:
         known = {column["name"] for column in looking.get_columns(table.name)}
         for column in table.columns:
             if column.name not in known:
-                words = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {words}")
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
 
 
 def _add_indexes(connection: Connection) -> None:
@@ -63,27 +61,29 @@ def _add_indexes(connection: Connection) -> None:
 
 
 def _fill_version_4(connection: Connection) -> None:
-    connection.exec_driver_sql(
-        "INSERT OR IGNORE INTO runs (provider, prediction_id, job_id, at) "
-        "SELECT provider, prediction_id, job_id, intent_at FROM submissions WHERE prediction_id IS NOT NULL "
-        "ORDER BY intent_at"
+    named = submissions.c.prediction_id
+    known = select(submissions.c.provider, named, submissions.c.job_id, submissions.c.intent_at).where(
+        named.is_not(None)
+    )
+    # Where two jobs name the same run, it belongs to the first of them: the insert leaves what it finds.
+    connection.execute(
+        insert_or_ignore(connection, runs).from_select(
+            ["provider", "prediction_id", "job_id", "at"], known.order_by(submissions.c.intent_at)
+        )
     )
     # Until now money counted on the day on which it was asked for.
-    connection.exec_driver_sql(
-        "UPDATE reservations SET sent_at = at WHERE settled_at IS NOT NULL "
-        "OR job_id IN (SELECT job_id FROM submissions)"
-    )
+    was_sent = or_(reservations.c.settled_at.is_not(None), reservations.c.job_id.in_(select(submissions.c.job_id)))
+    connection.execute(update(reservations).where(was_sent).values(sent_at=reservations.c.at))
     for batch in _input_files_of_jobs(connection):
-        connection.execute(insert_or_merge(job_inputs).on_conflict_do_nothing(), batch)
+        connection.execute(insert_or_ignore(connection, job_inputs), batch)
 
 
 def _input_files_of_jobs(connection: Connection) -> Iterator[list[dict[str, str]]]:
     """The kept files that every job was given, which its plan names."""
     last = ""
-    plan = jobs.c.data["call"]
-    query = select(jobs.c.id, plan, jobs.c.data["picture"]).order_by(jobs.c.id).limit(_BATCH_SIZE)
+    query = select(jobs.c.id, jobs.c.data).order_by(jobs.c.id).limit(_BATCH_SIZE)
     while rows := connection.execute(query.where(jobs.c.id > last)).all():
         last = rows[-1][0]
-        named = [(job_id, set(_ARTIFACT_LINK.findall(f"{call} {picture}"))) for job_id, call, picture in rows]
+        named = [(job_id, planned_file_hashes(data)) for job_id, data in rows]
         if batch := [{"job_id": job_id, "sha256": sha256} for job_id, given in named for sha256 in sorted(given)]:
             yield batch

@@ -9,18 +9,16 @@ import secrets
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_merge
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import Vault
+from rotoscope.store.backend import upsert
 from rotoscope.store.schema import properties
 
 __all__ = ["VaultBinding"]
 
 _PROPERTY_NAME = "vault"
 _READ_PROPERTY = select(properties.c.value).where(properties.c.name == bindparam("named"))
-_INSERT = insert_or_merge(properties)
-_UPSERT_PROPERTY = _INSERT.on_conflict_do_update(index_elements=["name"], set_={"value": _INSERT.excluded.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class VaultBinding:
         agreed = found or known or secrets.token_hex(16)
         if found is None:
             self.vault.write_id(agreed)  # the folder first: a crash in between leaves an id that is taken up here
-        connection.execute(_UPSERT_PROPERTY, {"name": _PROPERTY_NAME, "value": agreed})
+        connection.execute(upsert(connection, properties, "value"), {"name": _PROPERTY_NAME, "value": agreed})
 
 
 def _read_ledger_id(connection: Connection) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from rotoscope.contracts.results import AnyResult, Cost, JobResult, PlannedRequest
+from rotoscope.contracts.results import Cost, JobResult, PlannedRequest
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
 from rotoscope.models.catalog import Catalog
@@ -14,23 +14,20 @@ from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.states import Call
 from rotoscope.store.money import Caps, refuse_over_budget
 from rotoscope.store.records import NewJob
+from rotoscope.studio.planning import RequestPlan
 
 __all__ = ["build_planned_request", "dry_run_result"]
 
 _CORRELATION_PLACEHOLDER = "(the job's own mark)"
 
 
-def dry_run_result(
-    new: NewJob, planned: CallPlan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]
-) -> JobResult:
+def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobResult:
     """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held."""
+    new, planned = plan.new_job, plan.call_plan
     call = _preview_call(catalog.find(new.model), catalog.providers[new.provider], planned)
     notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
-    shape = TOOLS[new.tool].result
-    wanted = shape if issubclass(shape, JobResult) else AnyResult
     estimate = planned.estimate_usd
-    warnings = new.data.get("warnings")
-    return wanted(
+    return TOOLS[new.tool].job_record(
         job_id="",
         status="succeeded",
         tool=new.tool,
@@ -40,11 +37,11 @@ def dry_run_result(
         progress=1.0,
         message="Dry run: nothing was sent and nothing was spent.",
         elapsed_seconds=0.0,
-        expected_seconds=cast("float", new.data["expected_seconds"]),
+        expected_seconds=new.plan.expected_seconds,
         cost=Cost(estimate_usd=estimate, charged_usd=0.0),
         seed=planned.seed,
         request=dict(new.args),
-        warnings=[*(str(one) for one in warnings), *notes] if isinstance(warnings, list) else [*notes],
+        warnings=[*new.warnings, *notes],
         next_step="Call again without dry_run to run it.",
         dry_run=True,
         quote_key=new.quote_key,
@@ -56,7 +53,7 @@ def dry_run_result(
 
 def _mask_fields(new: NewJob) -> dict[str, Any]:
     """What an edit's result says, and no other's has a place for."""
-    return {"mask_selects": new.data.get("mask_selects")}
+    return {"mask_selects": new.plan.mask_selects}
 
 
 def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:

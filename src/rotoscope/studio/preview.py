@@ -5,17 +5,15 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from rotoscope.contracts.results import MediaFile, VideoResult
-from rotoscope.contracts.tools import TOOLS
+from rotoscope.contracts.results import MediaFile
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.decoders import FILM, PICTURE
 from rotoscope.media.image.previews import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
 from rotoscope.media.paths import local_path
 from rotoscope.media.preparing import preview_media
 from rotoscope.media.sniff import file_content_type, is_image, is_video
-from rotoscope.media.vault import FileAddress, Vault, artifact_hash, enter_in_thread
-from rotoscope.store.records import Job
-from rotoscope.studio.studio import Studio, job_output
+from rotoscope.media.vault import Vault, artifact_hash
+from rotoscope.studio.studio import Studio
 from rotoscope.workers.limits import WorkLimits
 
 __all__ = ["View", "keep_view", "make_view"]
@@ -31,7 +29,7 @@ class View:
         picture: the small picture.
         width: of the file itself, in pixels; where it is larger, what is read off the small one must be scaled.
         height: of the file itself, in pixels.
-        place: where the file itself can be read: its path, or its address where the vault is not on this machine.
+        place: where the file itself can be read: its path, or its URL where the vault is not on this machine.
     """
 
     picture: Thumbnail
@@ -55,14 +53,13 @@ async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBN
     """
     link = uri.strip()
     if link.startswith("job://"):
-        link = await _output_link(studio, link, principal)
+        link = await studio.links.preview_link(link.rstrip("/"), principal)
     studio.context.decoders.warm()
-    vault = studio.context.vault
-    sha256, address = await anyio.to_thread.run_sync(_find_artifact, vault, link)
-    async with enter_in_thread(vault.open(sha256)) as path:
-        if path is None:  # it was removed meanwhile
+    async with studio.open_artifact(await _artifact_hash_of(studio, link, principal), principal) as found:
+        if found is None:
             raise _unknown_artifact_error()
-        limits = await anyio.to_thread.run_sync(_decoding_limits, path, address)
+        path, address = found
+        limits = await anyio.to_thread.run_sync(_decoding_limits, path, address.place)
         shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
     return View(shown.picture, shown.width, shown.height, address.place)
 
@@ -92,30 +89,16 @@ async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     )
 
 
-async def _output_link(studio: Studio, link: str, principal: str) -> str:
-    """The `artifact://` link of a job's output; a foreign job is answered like one that does not exist."""
-    job = await studio.job(link, principal)
-    if link.removeprefix("job://").partition("/")[2].strip("/"):
-        return await job_output(studio.context, link.rstrip("/"))
-    return await job_output(studio.context, f"job://{job.id}/{await _best_output(studio, job)}")
-
-
-async def _best_output(studio: Studio, job: Job) -> str:
-    there = {output.role for output in await studio.context.ledger.outputs(job.id)}
-    if TOOLS[job.tool].result is VideoResult:
-        return "filmstrip" if "filmstrip" in there else "video"
-    return "overlay" if "overlay" in there else "masks/0"
-
-
-def _find_artifact(vault: Vault, link: str) -> tuple[str, FileAddress]:
-    own = _hash_in_vault(vault, link) if "://" not in link or link.lower().startswith("file://") else None
-    if own is None and not link.startswith("artifact://"):
+async def _artifact_hash_of(studio: Studio, link: str, principal: str) -> str:
+    sha256: str | None = artifact_hash(link)
+    if not link.startswith("artifact://"):
+        is_path = "://" not in link or link.lower().startswith("file://")
+        sha256 = await anyio.to_thread.run_sync(_hash_in_vault, studio.context.vault, link) if is_path else None
+        if sha256 is not None and not await studio.links.can_read_artifact(sha256, principal):
+            sha256 = None  # a path of another principal's file is a path like any other
+    if sha256 is None:
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
-    sha256 = own or artifact_hash(link)
-    address = vault.address(sha256)
-    if address is None:
-        raise _unknown_artifact_error()
-    return sha256, address
+    return sha256
 
 
 def _unknown_artifact_error() -> InvalidInput:
@@ -130,8 +113,8 @@ def _hash_in_vault(vault: Vault, link: str) -> str | None:
         return None
 
 
-def _decoding_limits(path: Path, address: FileAddress) -> WorkLimits:
-    """What a small picture of a file may cost.
+def _decoding_limits(path: Path, place: str) -> WorkLimits:
+    """What a small picture of a file may cost; `place` is named in the error.
 
     Raises:
         InvalidInput: it is neither a picture nor a video.
@@ -139,6 +122,6 @@ def _decoding_limits(path: Path, address: FileAddress) -> WorkLimits:
     content_type = file_content_type(path) or ""
     if not (is_image(content_type) or is_video(content_type)):
         raise InvalidInput(
-            "This file cannot be shown as a picture.", hint=f"Open it by its path: {address.place}", code="unsupported"
+            "This file cannot be shown as a picture.", hint=f"Open it by its path: {place}", code="unsupported"
         )
     return FILM if is_video(content_type) else PICTURE

@@ -70,6 +70,7 @@ async def admit_media(
     intake: Intake,
     manifest: Manifest,
     asked: Mapping[str, Json],
+    principal: str,
     *,
     pass_urls: bool,
     upload_limit: UploadLimit | None = None,
@@ -90,7 +91,7 @@ async def admit_media(
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
         kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
         media[field.argument] = [
-            await intake.admit(kind, str(one), field.argument, pass_urls=pass_urls, carrier=upload_limit)
+            await intake.admit(kind, str(one), field.argument, principal, pass_urls=pass_urls, carrier=upload_limit)
             for one in listed
         ]
         many[field.argument] = field.many

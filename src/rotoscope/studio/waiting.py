@@ -82,7 +82,7 @@ class JobWaiter:
         with anyio.move_on_after(seconds):
             while job.state not in until:
                 change = awaited(job.id)
-                job = await ledger.job(job.id)
+                job = await ledger.job(job.id, job.principal)
                 if job.state in until:
                     break
                 if on_change is not None:
@@ -157,7 +157,7 @@ class JobWaiter:
         """A job in review is looked for when somebody asks for it, as long as the question bears it."""
         with anyio.move_on_after(min(seconds, _REVIEW_SECONDS)):
             await self.review.look_at(job)
-        job = await self.context.ledger.job(job.id)
+        job = await self.context.ledger.job(job.id, job.principal)
         if job.state == "queued":
             self.dispatcher.start(job.id)  # it was found, so there is no time to lose
         return job

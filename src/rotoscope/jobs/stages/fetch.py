@@ -25,14 +25,15 @@ from rotoscope.errors import (
 )
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import LeaseGuard
-from rotoscope.jobs.run_times import expiry, number_or_none, retention_seconds
+from rotoscope.jobs.run_times import expiry, retention_seconds
 from rotoscope.jobs.stages.reconcile import runner_without_recorder
 from rotoscope.media.sniff import HEAD_BYTES, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, artifact_hash, enter_in_thread, file_sha256, scratch_path
 from rotoscope.models.outputs import MAX_URL_LENGTH, ModelOutput, OutputFile, extract_output
 from rotoscope.providers.http.egress import is_allowed_host
 from rotoscope.providers.http.messages import Json
-from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting, ticket_from_json
+from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting
+from rotoscope.store.job_data import ProviderOutput
 from rotoscope.store.records import Artifact, Job, Output, Patch
 
 __all__ = ["MAX_OUTPUT_BYTES", "fetch", "fetch_again", "read_job_output"]
@@ -61,7 +62,7 @@ async def fetch(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
         OutputLost: it cannot be fetched, or could not be as long as the provider keeps it.
         PredictionFailed: there is no result in the output.
     """
-    fetching = _ResultFetcher(context, job, job.data.get("output"), number_or_none(job.data.get("unfetched")) or 0.0)
+    fetching = _ResultFetcher(context, job, _known_output(job), job.fetch_effort.seconds)
     while True:
         try:
             return await fetching.fetch_all()
@@ -75,7 +76,7 @@ async def fetch_again(context: JobContext, job: Job) -> Sequence[Output]:
     Raises:
         RotoscopeError: it does not succeed now.
     """
-    fetching = _ResultFetcher(context, job, job.data.get("output"))
+    fetching = _ResultFetcher(context, job, _known_output(job))
     try:
         return (await fetching.fetch_all()).outputs
     except OutputLost:
@@ -90,12 +91,15 @@ def read_job_output(context: JobContext, job: Job, output: Json = None) -> Model
     Raises:
         PredictionFailed: there is no result in it.
     """
-    metrics = job.data.get("metrics")
-    known = job.data.get("output") if output is None else output
-    told = metrics if isinstance(metrics, dict) else {}
-    found = extract_output(context.manifest(job), known, told, partial(_is_provider_address, context, job))
+    known = _known_output(job) if output is None else output
+    metrics = job.provider_output.metrics if job.provider_output is not None else {}
+    found = extract_output(context.manifest(job), known, metrics, partial(_is_provider_address, context, job))
     # Only the sandbox speaks for itself in our voice; the same field of anybody else's is just one of many.
     return found if job.sandbox else replace(found, notice=None)
+
+
+def _known_output(job: Job) -> Json:
+    return job.provider_output.output if job.provider_output is not None else None
 
 
 def _is_provider_address(context: JobContext, job: Job, url: str) -> bool:
@@ -150,8 +154,15 @@ class _ResultFetcher:
             self.fetch_seconds += anyio.current_time() - begun
         here = [source for source in sources if source.url in self.files]
         outputs = tuple(_raw_output(self.context, self.job, n, self.files[s.url], s) for n, s in enumerate(here))
-        known: dict[str, Json] = {"output": self.output, "unfetched": 0.0, "warnings": self._skip_warnings()}
-        return Patch(stage="finish", data=known, outputs=outputs, message="Measuring the result.", progress=0.97)
+        return Patch(
+            stage="finish",
+            provider_output=replace(self.job.provider_output or ProviderOutput(), output=self.output),
+            fetch_effort=replace(self.job.fetch_effort, seconds=0.0),
+            warnings=self._skip_warnings(),
+            outputs=outputs,
+            message="Measuring the result.",
+            progress=0.97,
+        )
 
     async def _fetch_next(self) -> None:
         """Fetch one file, unless all files together would be too large: then it is left where it is, and told."""
@@ -168,18 +179,16 @@ class _ResultFetcher:
         if room <= 0:
             self.skipped.append(self.source)
 
-    def _skip_warnings(self) -> list[Json]:
-        known = self.job.data.get("warnings")
-        earlier = list(known) if isinstance(known, list) else []
+    def _skip_warnings(self) -> tuple[str, ...]:
         if not self.skipped:
-            return earlier
+            return self.job.warnings
         at = " ".join(one.url for one in self.skipped[:_MAX_ADDRESSES_SHOWN] if len(one.url) <= _MAX_ADDRESS_SHOWN)
         words = (
             f"{len(self.skipped)} of {len(self.skipped) + len(self.files)} files of the result were not "
             f"fetched, because "
             f"together they have more than {_MAX_RESULT_BYTES // 1024**2} MB. {self._location_of_skipped(at)}"
         )
-        return [*(one for one in earlier if one != words), words]
+        return (*(one for one in self.job.warnings if one != words), words)
 
     def _location_of_skipped(self, at: str) -> str:
         title, until = self.context.provider(self.job).title, expiry(self.context, self.job)
@@ -240,7 +249,8 @@ class _ResultFetcher:
         if len(self.source.url) <= _MAX_ADDRESS_SHOWN:
             message = f"{message} {self._location_hint}"
         problem = {"code": _error_code(error), "message": message, "hint": hint}
-        patch = Patch(data={"unfetched": self.elapsed_seconds}, error=problem, message=message, event="progress")
+        effort = replace(self.job.fetch_effort, seconds=self.elapsed_seconds)
+        patch = Patch(fetch_effort=effort, error=problem, message=message, event="progress")
         with contextlib.suppress(StorageFailed):
             await self.context.advance(self.job, patch)
 
@@ -274,12 +284,11 @@ def _error_code(error: RotoscopeError) -> str:
 
 async def _ask_for_output(context: JobContext, job: Job) -> Json:
     """The output as the provider words it now; None when it does not."""
-    known = job.data.get("ticket")
-    if not isinstance(known, dict):
+    if job.accepted is None:
         return None
     runner = runner_without_recorder(context, job)
     try:
-        seen = await runner.ask_once(Waiting(ticket_from_json(known)))
+        seen = await runner.ask_once(Waiting(job.accepted.ticket))
         seen = await runner.ask_once(seen) if isinstance(seen, Ready) else seen
     except ProviderError:
         return None

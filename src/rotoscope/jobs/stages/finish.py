@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -19,7 +20,6 @@ from rotoscope.media.image.coco import file_name_of
 from rotoscope.media.vault import artifact_hash, enter_in_thread, scratch_path
 from rotoscope.media.worker_files import store_worker_files
 from rotoscope.models.outputs import ModelOutput
-from rotoscope.providers.http.messages import Json
 from rotoscope.store.records import Job, Output, Patch
 
 __all__ = ["finish", "restore_files"]
@@ -48,14 +48,14 @@ async def restore_files(context: JobContext, job: Job) -> None:
     if job.state != "succeeded":
         return
     try:
-        outputs = await context.ledger.outputs(job.id)
+        outputs = await context.ledger.outputs(job.id, job.principal)
         if not await _missing_outputs(context, outputs):
             return
         raw = [output for output in outputs if output.role == "raw"]
         if await _missing_outputs(context, raw):
             raw = list(await fetch_again(context, job))
         finished = await _finish_in_worker(context, job, read_job_output(context, job), raw)
-        await context.ledger.restore_outputs(job.id, [*raw, *finished.outputs])
+        await context.ledger.restore_outputs(job.id, job.principal, [*raw, *finished.outputs])
     except RotoscopeError as error:
         _log.info("files of job %s are gone and cannot be put back now: %s", job.id, error.message)
 
@@ -66,8 +66,7 @@ def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:
     Raises:
         OutputLost: it came in the reply itself, or is gone again and again.
     """
-    known = job.data.get("fetched_again")
-    times = known if isinstance(known, int) else 0
+    times = job.fetch_effort.refetches
     if times >= _MAX_REFETCHES or not all(output.source_url for output in missing):
         names = ", ".join(output.artifact.sha256 for output in missing)
         raise OutputLost(
@@ -75,7 +74,7 @@ def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:
             hint="The run was probably charged; look for its result at the provider.",
         )
     message = "A file of the result has gone from the results folder; it is fetched again."
-    return Patch(stage="fetch", data={"fetched_again": times + 1}, message=message)
+    return Patch(stage="fetch", fetch_effort=replace(job.fetch_effort, refetches=times + 1), message=message)
 
 
 async def _missing_outputs(context: JobContext, outputs: Sequence[Output]) -> list[Output]:
@@ -88,7 +87,7 @@ async def _missing_outputs(context: JobContext, outputs: Sequence[Output]) -> li
 
 
 async def _raw_outputs(context: JobContext, job: Job) -> list[Output]:
-    return [output for output in await context.ledger.outputs(job.id) if output.role == "raw"]
+    return [output for output in await context.ledger.outputs(job.id, job.principal) if output.role == "raw"]
 
 
 async def _finish_in_worker(context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output]) -> FinishResult:
@@ -130,7 +129,7 @@ async def _process_outputs(
         omitted_count=found.excess_count + len(found.masks) - len(raw),
         frame=context.manifest(job).outputs.frame,
         has_location=bool(job.args.get("points") or job.args.get("box")),
-        label=str(job.data.get("label") or "mask"),
+        label=job.plan.label,
         score=found.notice.confidence if found.notice else None,
         is_description=context.manifest(job).tool == "describe_with_masks",
         with_overlay=job.args.get("overlay") is not False,
@@ -161,20 +160,17 @@ async def _open_output(context: JobContext, output: Output, files: AsyncExitStac
 
 
 def _patch_of_result(job: Job, found: ModelOutput, finished: FinishResult) -> Patch:
-    earlier = job.data.get("warnings")
-    warnings: list[Json] = [*(earlier if isinstance(earlier, list) else []), *found.warnings, *finished.warnings]
-    if found.notice and found.notice.text:
-        warnings.insert(0, found.notice.text)
-    data: dict[str, Json] = {"result": dict(finished.result), "warnings": warnings}
+    notice = (found.notice.text,) if found.notice and found.notice.text else ()
+    warnings = (*notice, *job.warnings, *found.warnings, *finished.warnings)
+    result = Patch(result=finished.result, warnings=warnings, outputs=finished.outputs)
     if finished.problem is not None:
-        message = finished.problem["message"]
-        return Patch(state="failed", error=finished.problem, data=data, outputs=finished.outputs, message=message)
-    return Patch(stage="done", state="succeeded", data=data, outputs=finished.outputs, message="Done.", progress=1.0)
+        return replace(result, state="failed", error=finished.problem, message=finished.problem["message"])
+    return replace(result, stage="done", state="succeeded", message="Done.", progress=1.0)
 
 
 async def _open_picture(context: JobContext, job: Job, stem: Path, files: AsyncExitStack) -> Path | None:
     """The picture that the model saw: a stored file, or fetched now for the overlay; None when that fails."""
-    value = str(job.data.get("picture") or "")
+    value = job.plan.picture or ""
     if value.startswith("artifact://"):
         return await files.enter_async_context(enter_in_thread(context.vault.open(artifact_hash(value))))
     if not value.startswith("https://"):

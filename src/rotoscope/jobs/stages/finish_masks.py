@@ -1,9 +1,9 @@
 """The last stage of a job with masks: measure them, pair them with their phrases, paint them, write the COCO file."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rotoscope.errors import OutputLost, PredictionFailed, UserMistake
 from rotoscope.media.image.coco import CocoDocument
@@ -12,6 +12,7 @@ from rotoscope.media.vault import StoredFile
 from rotoscope.media.worker_files import ScratchVault, WorkerFile
 from rotoscope.models.captions import clean_text, pair_masks, read_caption
 from rotoscope.providers.http.messages import Json
+from rotoscope.store.job_data import MeasuredResult
 from rotoscope.store.records import Artifact, Output, error_record
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class FinishResult:
         new_files: the files of its outputs that are not in the vault yet.
     """
 
-    result: Mapping[str, Json]
+    result: MeasuredResult
     outputs: tuple[Output, ...]
     warnings: tuple[str, ...]
     problem: Mapping[str, str] | None = None
@@ -107,8 +108,8 @@ def finish_masks(work: MaskWork, stem: Path) -> FinishResult:
         measured.append(_measure_mask(label, found.mask, work.score))
         gathered.add(n, label, found.mask)
     outputs += gathered.outputs(tray, notes)
-    rows: list[Json] = [*measured]
-    return FinishResult({**result, "masks": rows}, tuple(outputs), tuple(notes.warnings), problem, tuple(tray.files))
+    result = replace(result, masks=tuple(measured))
+    return FinishResult(result, tuple(outputs), tuple(notes.warnings), problem, tuple(tray.files))
 
 
 class _MaskSummary:
@@ -152,15 +153,14 @@ def _text_only_result(work: MaskWork) -> FinishResult:
     """What a model gave that gave no mask: a description is a result, and for a request for a mask it is none."""
     caption = read_caption(work.text or "")
     if not work.is_description:
-        return FinishResult(
-            {"text": caption.text or None, "masks": []}, (), (), error_record(_nothing_found_error(caption.text))
-        )
+        error = _nothing_found_error(caption.text)
+        return FinishResult(MeasuredResult(caption.text or None), (), (), error_record(error))
     if not caption.text:
-        return FinishResult({"text": None, "masks": []}, (), (), error_record(_nothing_found_error("")))
+        return FinishResult(MeasuredResult(), (), (), error_record(_nothing_found_error("")))
     note = "The model gave no masks, only words."
     if caption.marks:
         note = f"The model's text marks phrases for masks ({caption.marks}), but no mask came with it."
-    return FinishResult({"text": caption.text, "segments": [], "masks": []}, (), (note,))
+    return FinishResult(MeasuredResult(caption.text), (), (note,))
 
 
 def _nothing_found_error(text: str) -> PredictionFailed:
@@ -193,21 +193,22 @@ def _read_photo(path: Path | None) -> _Photo:
         return _Photo()
 
 
-def _text_and_labels(work: MaskWork, count: int) -> tuple[dict[str, Json], list[str], Mapping[str, str] | None]:
+def _text_and_labels(work: MaskWork, count: int) -> tuple[MeasuredResult, list[str], Mapping[str, str] | None]:
     """The clean text, a label for each mask, and the problem when phrases and masks do not match."""
     caption = read_caption(work.text or "")
     numbered = [work.label if count == 1 else f"{work.label} {n + 1}" for n in range(count)]
     given = [clean_text(name or "", _MAX_LABEL_BYTES) for name in work.names] or [""] * count
     fallback = [name or number for name, number in zip(given, numbered, strict=True)]
     if not work.is_description:
-        return {"text": caption.text or None}, fallback, None
+        return MeasuredResult(caption.text or None), fallback, None
     try:
         segments = [one for one in pair_masks(caption, count + work.omitted_count) if one.mask < count]
     except PredictionFailed as error:
-        return {"text": caption.text, "segments": []}, fallback, error_record(error)
+        return MeasuredResult(caption.text), fallback, error_record(error)
     labels = {segment.mask: segment.phrase for segment in segments if segment.phrase}
-    rows: list[Json] = [{"phrase": s.phrase, "start": s.start, "end": s.end, "mask": s.mask} for s in segments]
-    return {"text": caption.text, "segments": rows}, [labels.get(n) or fallback[n] for n in range(count)], None
+    rows = [{"phrase": s.phrase, "start": s.start, "end": s.end, "mask": s.mask} for s in segments]
+    result = MeasuredResult(caption.text, segments=tuple(cast("list[dict[str, Json]]", rows)))
+    return result, [labels.get(n) or fallback[n] for n in range(count)], None
 
 
 @dataclass(frozen=True, slots=True)

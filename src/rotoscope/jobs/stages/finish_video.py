@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import OutputLost, UserMistake
 from rotoscope.jobs.stages.finish_masks import FinishResult
 from rotoscope.media.worker_files import ScratchVault
+from rotoscope.store.job_data import MeasuredResult
 from rotoscope.store.records import Artifact, Output
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def finish_video(raw: Output, path: Path, stem: Path) -> FinishResult:
     pictures = [*_still_outputs("poster", poster, path, tray), *_still_outputs("filmstrip", filmstrip, path, tray)]
     warnings = () if len(pictures) == len(("poster", "filmstrip")) else ("No picture could be made of the video.",)
     outputs = (Output("video", 0, video, raw.source_url, raw.source_expires_at), *pictures)
-    return FinishResult({}, outputs, warnings, new_files=tuple(tray.files))
+    return FinishResult(MeasuredResult(), outputs, warnings, new_files=tuple(tray.files))
 
 
 def _still_outputs(

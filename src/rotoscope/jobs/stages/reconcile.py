@@ -17,10 +17,8 @@ from dataclasses import dataclass, replace
 from rotoscope.contracts.money import format_usd
 from rotoscope.errors import StorageFailed, SubmitUnsure
 from rotoscope.jobs.context import JobContext
-from rotoscope.jobs.run_times import number_or_none
 from rotoscope.jobs.stages.watch import patch_of
 from rotoscope.providers.correlation import parse_token
-from rotoscope.providers.http.messages import Json
 from rotoscope.providers.recent import RecentList, RecentPrediction, predictions_with_input, predictions_with_token
 from rotoscope.providers.runner import Runner
 from rotoscope.providers.states import Call, Prediction, Waiting
@@ -68,7 +66,7 @@ async def resume_submission(context: JobContext, job: Job, call: Call, submissio
         longest = context.wire.max_request_seconds(request) + context.intervals.post_grace
         await context.sleep(min(max(submission.intent_at + longest - context.clock(), 0.0), longest))
         with _map_storage_failure(job):
-            stands = await context.ledger.submission(job.id)
+            stands = await context.ledger.submission(job.id, job.principal)
         if stands is None:
             return _patch_to_submit()
         submission = stands
@@ -118,7 +116,7 @@ async def _search_list(context: JobContext, job: Job, call: Call, submission: Su
     seen: RunCandidates | None = None
     for pause in _pauses_left(context, job, submission):
         await context.sleep(pause)
-        late = await context.ledger.submission(job.id)
+        late = await context.ledger.submission(job.id, job.principal)
         if late is None:
             return _patch_to_submit()
         found = late.prediction_id
@@ -129,7 +127,7 @@ async def _search_list(context: JobContext, job: Job, call: Call, submission: Su
         if found is not None:
             return _patch_to_follow(context, job, call, found)
         if _is_search_over(context, submission):
-            job = await context.advance(job, Patch(data={"late_looks": _late_looks(job) + 1}, event="progress"))
+            job = await context.advance(job, _patch_of_late_look(job))
     if seen is not None and seen.is_complete and not seen.matches and not seen.similar:
         again = await _resend_once(context, job, submission)
         if again is not None:
@@ -145,17 +143,20 @@ async def _resend_once(context: JobContext, job: Job, submission: Submission) ->
     At most once for each job: that it was is written in the transaction that takes the intent back. None where it is
     not done.
     """
-    usd, below = number_or_none(job.data.get("estimate_usd")), context.resend_policy.below_usd
-    if usd is None or not usd < below or job.data.get("sent_again") or job.cancel_requested:
+    usd, below = job.plan.estimate_usd, context.resend_policy.below_usd
+    if usd is None or not usd < below or job.submit_effort.was_resent or job.cancel_requested:
         return None
-    title, known = context.provider(job).title, job.data.get("warnings")
+    title = context.provider(job).title
     words = (
         f"The reply of {title} to the request was lost and no run of it was found, so it was sent once more "
         f"(ROTOSCOPE_RESEND_BELOW_USD): it may have been paid twice, each time about {format_usd(usd)}."
     )
-    data: dict[str, Json] = {"sent_again": True, "warnings": [*(known if isinstance(known, list) else []), words]}
-    data["late_looks"] = 0
-    again = Patch(data=data, message=f"Sending to {title} once more.", event="sent again")
+    again = Patch(
+        submit_effort=replace(job.submit_effort, late_looks=0, was_resent=True),
+        warnings=(*job.warnings, words),
+        message=f"Sending to {title} once more.",
+        event="sent again",
+    )
     taken = await context.ledger.allow_resend(job, submission, again, usd, context.resend_policy.per_day)
     return replace(again, event="progress") if taken else None
 
@@ -172,7 +173,7 @@ def _pauses_left(context: JobContext, job: Job, submission: Submission) -> Itera
         planned += pause
         if planned > elapsed:
             left.append(pause)
-    yield from (0.0, *(left or _LAST_PAUSES[_late_looks(job) :]))
+    yield from (0.0, *(left or _LAST_PAUSES[job.submit_effort.late_looks :]))
 
 
 def _is_search_over(context: JobContext, submission: Submission) -> bool:
@@ -180,8 +181,9 @@ def _is_search_over(context: JobContext, submission: Submission) -> bool:
     return context.clock() - submission.intent_at >= sum(context.intervals.list_pauses)
 
 
-def _late_looks(job: Job) -> int:
-    return int(number_or_none(job.data.get("late_looks")) or 0)
+def _patch_of_late_look(job: Job) -> Patch:
+    looks = job.submit_effort.late_looks + 1
+    return Patch(submit_effort=replace(job.submit_effort, late_looks=looks), event="progress")
 
 
 async def _claim_match(context: JobContext, job: Job, look: RunCandidates | None) -> str | None:
@@ -189,9 +191,8 @@ async def _claim_match(context: JobContext, job: Job, look: RunCandidates | None
     if look is None or len(look.matches) != 1:
         return None
     found = look.matches[0].ticket.id
-    return (
-        found if await context.write_with_retries(lambda: context.ledger.write_prediction_id(job.id, found)) else None
-    )
+    is_ours = await context.write_with_retries(lambda: context.ledger.write_prediction_id(job.id, job.principal, found))
+    return found if is_ours else None
 
 
 def describe_candidates(context: JobContext, job: Job, look: RunCandidates | None) -> str:

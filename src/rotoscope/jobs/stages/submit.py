@@ -1,6 +1,7 @@
 """The stages that bring a request to the provider: the files first, then the one request that costs money."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +24,12 @@ from rotoscope.jobs.stages.watch import CancelRequested, patch_of
 from rotoscope.media.sniff import file_content_type
 from rotoscope.media.vault import artifact_hash, enter_in_thread
 from rotoscope.models.plan import media_inputs, replace_media
-from rotoscope.models.request_key import call_digest, call_from_json
+from rotoscope.models.request_key import call_digest
 from rotoscope.models.uploads import file_size_error
 from rotoscope.providers.correlation import Token, add_token
 from rotoscope.providers.dialects import UploadFile
-from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Blob, Call, Prediction, Succeeded
+from rotoscope.store.job_data import PreparedRequest
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Submission
 
@@ -49,10 +50,10 @@ async def prepare(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
 
 async def _place_files(context: JobContext, job: Job) -> Patch:
     manifest, title = context.manifest(job), context.provider(job).title
-    call = call_from_json(job.data["call"])
+    call = job.call
     kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
     urls: dict[str, str] = {}
-    uploads: list[Json] = []
+    uploads: list[str] = []
     for number, value in enumerate(kept, start=1):
         await context.advance(
             job, Patch(message=f"Bringing file {number} of {len(kept)} to {title}.", event="progress")
@@ -62,8 +63,8 @@ async def _place_files(context: JobContext, job: Job) -> Patch:
             uploads.append(urls[value])
     placed = replace_media(manifest, call.input, urls)
     message = f"Sending to {title}."
-    data: dict[str, Json] = {"input": placed, "uploads": uploads}
-    return Patch(stage="submit", data=data, message=message, progress=max(job.progress, 0.01))
+    request = PreparedRequest(placed, tuple(uploads))
+    return Patch(stage="submit", request=request, message=message, progress=max(job.progress, 0.01))
 
 
 async def _upload_or_embed(context: JobContext, job: Job, uri: str) -> str:
@@ -99,15 +100,11 @@ async def submit(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
 
 def paying_request(context: JobContext, job: Job) -> tuple[Call, Token | None]:
     """The very request that a job sends, whoever drives it, and what no other run's input can hold."""
-    plan, manifest = job.data["call"], context.manifest(job)
-    call = call_from_json({**(plan if isinstance(plan, dict) else {}), "input": job.data["input"]})
-    media = [name for name, field in manifest.inputs.items() if field.is_media]
-    return add_token(call, _strings_in_data(job, "drawn"), _strings_in_data(job, "uploads"), media, job.id)
-
-
-def _strings_in_data(job: Job, name: str) -> list[str]:
-    known = job.data.get(name)
-    return [str(one) for one in known] if isinstance(known, list) else []
+    if job.request is None:
+        raise StorageFailed("The ledger does not hold the request of this job.", hint="Call the tool again.")
+    call = replace(job.call, input=job.request.input)
+    media = [name for name, field in context.manifest(job).inputs.items() if field.is_media]
+    return add_token(call, job.plan.drawn_inputs, job.request.uploads, media, job.id)
 
 
 async def _commit_intent(context: JobContext, job: Job, call: Call, token: Token | None) -> Submission:
@@ -137,7 +134,7 @@ async def _current_intent(context: JobContext, job: Job) -> Submission | None:
         LostLease: it cannot be read, so nobody can say that nothing was sent: the job is left as it is.
     """
     try:
-        return await context.ledger.submission(job.id)
+        return await context.ledger.submission(job.id, job.principal)
     except StorageFailed as error:
         raise LostLease(job.id) from error
 
@@ -182,8 +179,7 @@ class _LeaseExpired(Exception):
 
 def _attempt_number(job: Job) -> int:
     """How often the request was sent, this time counted in, and certainly not accepted."""
-    tries = job.data.get("tries")
-    return (tries if isinstance(tries, int) else 0) + 1
+    return job.submit_effort.refusals + 1
 
 
 def _patch_to_try_later(context: JobContext, job: Job, error: Busy | Unreachable) -> Patch:
@@ -193,10 +189,10 @@ def _patch_to_try_later(context: JobContext, job: Job, error: Busy | Unreachable
     asked = error.retry_after if isinstance(error, Busy) and error.retry_after is not None else backoff
     spread = 1 + int(job.id[:2], 16) / 2560  # up to a tenth: many jobs must not come back in the same moment
     seconds = min(asked * spread, context.intervals.longest_retry_pause)
-    title = context.provider(job).title
+    title, effort = context.provider(job).title, replace(job.submit_effort, refusals=tries)
     why = "takes no more requests just now" if isinstance(error, Busy) else "could not be reached"
     message = f"{title} {why}; trying again in {seconds:.0f} s."
-    return Patch(data={"tries": tries}, next_at=context.clock() + seconds, message=message, event="progress")
+    return Patch(submit_effort=effort, next_at=context.clock() + seconds, message=message, event="progress")
 
 
 async def _cancel_in_flight(
@@ -224,7 +220,7 @@ async def _record_prediction(context: JobContext, job: Job, call: Call, state: P
     if ticket is not None:
         try:
             ours = await context.write_with_retries(
-                lambda: context.ledger.write_prediction_id(job.id, ticket.id), _PREDICTION_ID_PAUSES
+                lambda: context.ledger.write_prediction_id(job.id, job.principal, ticket.id), _PREDICTION_ID_PAUSES
             )
         except StorageFailed as error:
             raise unsure_error(context, job, call, ticket.id) from error

@@ -16,8 +16,8 @@ from rotoscope.jobs.concurrency import cancel_on, run_with_background
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import LeaseGuard
 from rotoscope.jobs.progress import estimate_progress
-from rotoscope.jobs.result import run_data
-from rotoscope.jobs.run_times import Stopwatch, number_or_none, poll_history_of, retention_seconds
+from rotoscope.jobs.result import run_reference
+from rotoscope.jobs.run_times import Stopwatch, poll_history_of, retention_seconds
 from rotoscope.providers.dialects.failures import NEXT_STEPS
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.polling import PollSlot
@@ -35,9 +35,8 @@ from rotoscope.providers.states import (
     Waiting,
     Working,
     is_final,
-    ticket_from_json,
-    ticket_to_json,
 )
+from rotoscope.store.job_data import AcceptedRun, Charge, ProviderOutput, WatchState
 from rotoscope.store.records import Job, Patch, error_record
 
 __all__ = ["CancelRequested", "patch_of", "watch"]
@@ -60,8 +59,9 @@ async def watch(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
         SubmitUnsure: the provider has never known the prediction.
         Timeout: nothing was heard of it until its result is surely gone.
     """
-    known = job.data["ticket"]
-    ticket = ticket_from_json(known if isinstance(known, dict) else {})
+    if job.accepted is None:
+        raise LookupError(job.id)  # a fault of ours: tried again, then a person is asked
+    ticket = job.accepted.ticket
     with context.poll_slot(job, ticket) as seat:
         try:
             return await _follow_to_end(context, job, lease, seat)
@@ -82,7 +82,7 @@ async def _follow_to_end(context: JobContext, job: Job, lease: LeaseGuard, slot:
     slot.wake = wake.wake_up
     asking = context.runner(job, _ignore_cancel_state, context.sleep)
     stopping = RunCanceller(context, job, asking, ticket, lease.stop, watched, wake.wake_up)
-    notes = _RunRecorder(context, job, stopping, trail, number_or_none(job.data.get("working_at")))
+    notes = _RunRecorder(context, job, stopping, trail, job.watch.working_at)
     runner = context.runner(job, notes.record, wake.sleep, notes.record_missed_poll)
     expected = _usual_seconds(job)
 
@@ -137,7 +137,7 @@ def _patch_of_end(context: JobContext, job: Job, canceller: RunCanceller, final:
         f"{title} did not finish within {canceller.deadline:g} seconds, and the run has stopped there.",
         hint="Try again later, or ask for less." + (f" {_charge_phrase(final.charged).capitalize()}."),
     )
-    return Patch(state="failed", error=error_record(error), message=error.message, data={"charged": final.charged})
+    return Patch(state="failed", error=error_record(error), message=error.message, charge=Charge(final.charged))
 
 
 def _result_gone_error(context: JobContext, job: Job, error: Timeout) -> Timeout:
@@ -162,8 +162,8 @@ def _patch_to_requeue(context: JobContext, job: Job, error: Refused) -> Patch:
 
 def _usual_seconds(job: Job) -> float | None:
     """How many seconds such a run works; None while too little is known to ask seldom before and after it."""
-    runs = number_or_none(job.data.get("known_runs"))
-    return number_or_none(job.data.get("expected_seconds")) if runs is None or runs >= _MIN_KNOWN_RUNS else None
+    runs = job.plan.known_runs
+    return job.plan.expected_seconds if runs is None or runs >= _MIN_KNOWN_RUNS else None
 
 
 async def _record_run_time(context: JobContext, job: Job, stopwatch: Stopwatch, waiting_seconds: float) -> None:
@@ -171,7 +171,7 @@ async def _record_run_time(context: JobContext, job: Job, stopwatch: Stopwatch, 
 
     The seconds that it was seen to wait before its work began are no part of it: the next run may not have to wait.
     """
-    accepted = number_or_none(job.data.get("accepted_at"))
+    accepted = job.accepted.at if job.accepted is not None else None
     if (
         stopwatch.earlier_seconds
         or accepted is None
@@ -179,9 +179,7 @@ async def _record_run_time(context: JobContext, job: Job, stopwatch: Stopwatch, 
     ):
         return
     with contextlib.suppress(StorageFailed):
-        await context.ledger.record_duration(
-            job, str(job.data.get("workload") or ""), stopwatch.seconds - waiting_seconds
-        )
+        await context.ledger.record_duration(job, job.plan.workload, stopwatch.seconds - waiting_seconds)
 
 
 async def _listen_to_stream(context: JobContext, job: Job, runner: Runner, ticket: Ticket, wake: "_StatusWake") -> None:
@@ -202,33 +200,35 @@ def patch_of(context: JobContext, job: Job, state: Prediction) -> Patch:
     match state:
         case Succeeded(ticket=ticket, output=output, metrics=metrics):
             measured = _billable_amounts(context.dialects[job.provider].price_metrics, metrics)
-            modestly = cast("Json", limit_json_value(dict(metrics), _MAX_METRICS, _MAX_METRIC_LENGTH))
-            known: dict[str, Json] = {"metrics": modestly, "measured": measured, "ready_at": context.clock()}
-            known |= run_data(ticket)
+            modestly = cast("dict[str, Json]", limit_json_value(dict(metrics), _MAX_METRICS, _MAX_METRIC_LENGTH))
             # A blob was replaced by its artifact:// link before it came here.
             result = None if isinstance(output, Blob) else output
+            given = ProviderOutput(result, modestly, measured, context.clock())
             message = f"{title} has finished; fetching the result."
-            return Patch(stage="fetch", data={**known, "output": result}, message=message, progress=0.95)
+            return Patch(
+                stage="fetch", provider_output=given, run=run_reference(ticket), message=message, progress=0.95
+            )
         case Failed(ticket=ticket, code=code, message=message, said=said, charged=charged):
             said_too = {"said": said[:2000]} if said else {}
             hint = NEXT_STEPS.get(code, NEXT_STEPS["prediction_failed"])
             if code == "output_expired":
                 hint = _hint_for_expired_output(context, job)
             problem = {"code": code, "message": message, "hint": hint, **said_too}
-            return Patch(state="failed", error=problem, message=message, data={"charged": charged, **run_data(ticket)})
+            run, charge = run_reference(ticket), Charge(charged)
+            return Patch(state="failed", error=problem, message=message, charge=charge, run=run)
         case Canceled(ticket=ticket, charged=charged):
             words = _cancel_message(title, charged)
             ours = {"code": "provider_cancelled", "message": words, "hint": "Call the tool again to run it anew."}
             error = None if job.cancel_requested else ours
-            return Patch(state="cancelled", message=words, error=error, data={"charged": charged, **run_data(ticket)})
+            run, charge = run_reference(ticket), Charge(charged)
+            return Patch(state="cancelled", message=words, error=error, charge=charge, run=run)
         case Waiting(ticket=ticket) | Working(ticket=ticket) | Ready(ticket=ticket):
-            now = context.clock()
-            accepted: dict[str, Json] = {"ticket": ticket_to_json(ticket), "accepted_at": now}
-            accepted |= {"watched": 0.0, "watched_at": now, "working_at": None if isinstance(state, Waiting) else 0.0}
-            accepted |= run_data(ticket)
+            now, working_at = context.clock(), None if isinstance(state, Waiting) else 0.0
             return Patch(
                 stage="watch",
-                data=accepted,
+                accepted=AcceptedRun(ticket, now),
+                watch=replace(job.watch, seconds=0.0, noted_at=now, working_at=working_at),
+                run=run_reference(ticket),
                 message=_prediction_message(title, state),
                 progress=max(job.progress, 0.02),
             )
@@ -266,11 +266,11 @@ class _RunRecorder:
             return
         # What was shown until now is a floor: the model's own word must not make the bar go back.
         shown = estimate_progress(self.latest, self.context.clock()).progress
-        before = self.latest.data.get("said")
-        said = state.progress if isinstance(state, Working) and state.progress is not None else before
+        before = self.latest.watch.model_progress
+        told = state.progress if isinstance(state, Working) and state.progress is not None else before
         message = self.canceller.message or _prediction_message(self.context.provider(self.latest).title, state)
         self.stale_since = None
-        await self._write_progress({"said": said}, message, shown)
+        await self._write_progress(message, shown, told)
 
     async def record_missed_poll(self, error: ProviderError) -> None:
         """Questions are not answered."""
@@ -279,25 +279,28 @@ class _RunRecorder:
         title = self.context.provider(self.latest).title
         unheard = f"{title} does not answer just now; the run may go on there, and is asked about again."
         self.stale_since = self.stale_since or self.context.clock()
-        await self._write_progress({}, self.canceller.message or unheard)
+        await self._write_progress(self.canceller.message or unheard)
 
     async def record_periodically(self) -> None:
         """Write now and then for how long the run was watched; until cancelled."""
         while True:
             await anyio.sleep(self.canceller.stopwatch.note_interval)
-            await self._write_progress({})
+            await self._write_progress()
 
     async def _write_progress(
-        self, data: Mapping[str, Json], message: str | None = None, progress: float | None = None
+        self, message: str | None = None, progress: float | None = None, model_progress: float | None = None
     ) -> None:
-        known: dict[str, Json] = {
-            "seen": self.history.was_found,
-            "silent": self.history.silent_seconds,
-            "stale_since": self.stale_since,
-        }
-        known["working_at"] = self.working_at
-        known |= {"watched": self.canceller.stopwatch.seconds, "watched_at": self.context.clock(), **data}
-        patch = Patch(data=known, progress=progress, message=message, event="progress")
+        known = self.latest.watch.model_progress if model_progress is None else model_progress
+        watch = WatchState(
+            seconds=self.canceller.stopwatch.seconds,
+            noted_at=self.context.clock(),
+            working_at=self.working_at,
+            model_progress=known,
+            was_found=self.history.was_found,
+            silent_seconds=self.history.silent_seconds,
+            stale_since=self.stale_since,
+        )
+        patch = Patch(watch=watch, progress=progress, message=message, event="progress")
         self.latest = await self.context.advance(self.latest, patch)
 
 
@@ -333,10 +336,10 @@ class _StatusWake:
             self._change = anyio.Event()
 
 
-def _billable_amounts(measures: Mapping[str, str], metrics: Mapping[str, Json]) -> dict[str, Json]:
+def _billable_amounts(measures: Mapping[str, str], metrics: Mapping[str, Json]) -> dict[str, float]:
     """What the provider has measured of what a price may count, by the unit of the price."""
     told = ((unit, metrics.get(name)) for unit, name in measures.items())
-    return {unit: amount for unit, amount in told if isinstance(amount, int | float)}
+    return {unit: amount for unit, amount in told if isinstance(amount, int | float) and not isinstance(amount, bool)}
 
 
 def _prediction_message(title: str, state: Prediction) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from rotoscope.contracts.results import AnyResult, JobResult, MaskResult, MediaFile, VideoResult
+from rotoscope.contracts.results import JobResult, MediaFile
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.clients.profiles import ClientProfile
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from rotoscope.studio.preview import View
     from rotoscope.studio.studio import Studio
 
-__all__ = ["content_blocks", "view_answer"]
+__all__ = ["content_blocks", "view_media"]
 
 _log = logging.getLogger(__name__)
-_MASK_LINKS = 8
+_MOST_NUMBERED = 8  # masks, and files of a failed job, that are linked
+_PROBE_BYTES = 4_000  # bytes; enough to learn that it can be shown, and how large it is
 _INLINE_BYTES = 60_000  # one client passes pictures on as they are, and they stay in the conversation
 
 
@@ -33,7 +34,31 @@ async def content_blocks(
     return blocks
 
 
-def view_answer(seen: "View", uri: str) -> CallToolResult:
+async def view_media(studio: "Studio", uri: str, principal: str, most: int) -> CallToolResult:
+    """A small picture of what a link leads to.
+
+    Args:
+        studio: holds the jobs and the vault.
+        uri: the link.
+        principal: whose jobs may be seen.
+        most: the largest picture, in bytes; 0: the client would hand it to its model as text, so it gets none.
+
+    Raises:
+        UserMistake: there is nothing of that name, or it cannot be shown as a picture.
+    """
+    from rotoscope.studio.preview import make_view
+
+    seen = await make_view(studio, uri, principal, most or _PROBE_BYTES)
+    if most:
+        return _view_answer(seen, uri)
+    words = (
+        f"{uri[:200]}: a picture of {seen.width}x{seen.height} pixels. File: {seen.place}. This client shows its model "
+        "no pictures of tool results: open the file, or show it to the user."
+    )
+    return CallToolResult(content=[TextContent(type="text", text=words)])
+
+
+def _view_answer(seen: "View", uri: str) -> CallToolResult:
     """A picture for the model's eyes: no structured content, for which some clients would drop it."""
     picture = seen.picture
     words = f"{uri[:200]}: {picture.width}x{picture.height}"
@@ -58,9 +83,10 @@ async def _preview_blocks(studio: "Studio", result: JobResult, principal: str) -
 
 
 def _preview_file(result: JobResult) -> MediaFile | None:
-    if isinstance(result, MaskResult) and result.masks:
-        return result.overlay or result.masks[0].media
-    return (result.filmstrip or result.poster) if isinstance(result, VideoResult | AnyResult) else None
+    """The picture that shows a result best."""
+    files = result.named_files()
+    names = ("overlay", "mask 0") if "mask 0" in files else ("filmstrip", "poster")
+    return next((files[name] for name in names if name in files), None)
 
 
 def _image_block(seen: "View") -> ImageContent:
@@ -72,17 +98,7 @@ def _link_blocks(result: JobResult) -> list[ContentBlock]:
     job = ResourceLink(
         type="resource_link", uri=f"job://{result.job_id}", name=f"job {result.job_id}", mime_type="application/json"
     )
-    return [job, *(_file_link(name, file) for name, file in _files_by_name(result).items() if file is not None)]
-
-
-def _files_by_name(result: JobResult) -> dict[str, MediaFile | None]:
-    named: dict[str, MediaFile | None] = {f"file {n}": file for n, file in enumerate(result.files[:_MASK_LINKS])}
-    if isinstance(result, MaskResult):
-        named |= {f"mask {n}": mask.media for n, mask in enumerate(result.masks[:_MASK_LINKS])}
-        named |= {"overlay": result.overlay, "coco": result.coco}
-    if isinstance(result, VideoResult | AnyResult):
-        named |= {"video": result.video, "poster": result.poster, "filmstrip": result.filmstrip}
-    return named
+    return [job, *(_file_link(name, file) for name, file in result.named_files(_MOST_NUMBERED).items())]
 
 
 def _file_link(name: str, file: MediaFile) -> ResourceLink:

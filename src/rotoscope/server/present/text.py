@@ -5,16 +5,22 @@ import json
 from mcp_types import CallToolResult, ContentBlock, TextContent
 from pydantic import BaseModel
 
+from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.characters import replace_surrogates_in_text
 from rotoscope.contracts.money import format_usd
-from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskResult, MaskShare, MediaFile, VideoResult
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskShare, MediaFile
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
 
-__all__ = ["error_answer", "list_answer", "result_answer"]
+__all__ = ["error_answer", "list_answer", "result_answer", "with_poll_hint"]
 
 _FAILURES = frozenset({"failed", "needs_review"})
 _ERROR_LENGTH = 2000
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 3.0, 120.0  # seconds
+_BACKGROUND_NOTE = (
+    "It goes on by itself, also when a call is given up or after a reconnect; only cancel_job stops it. If you cannot "
+    "wait, tell the user the job id."
+)
 
 
 def result_answer(result: JobResult, *more: ContentBlock) -> CallToolResult:
@@ -26,6 +32,33 @@ def result_answer(result: JobResult, *more: ContentBlock) -> CallToolResult:
     """
     shown = truncate_result(result, _result_length)
     return _tool_result(_result_text(shown), shown, *more, is_error=result.status in _FAILURES)
+
+
+def with_poll_hint(result: JobResult, seconds: float, wanted: float = 0.0) -> JobResult:
+    """A job that still runs, with a next step of how and when to look again: asking endlessly costs people money.
+
+    Args:
+        result: any result.
+        seconds: how long this client bears a `get_job`.
+        wanted: how long it was to wait, which may have been more.
+    """
+    if not result.job_id or result.status not in ("queued", "running"):
+        return result
+    most = min(seconds, LONGEST_WAIT)
+    wait = f"wait_seconds {most:.0f}" if seconds >= 1 else "no wait_seconds"
+    cut = " (more is cut to that: this client may give up)" if wanted > most else ""
+    step = f"Call get_job with job_id {result.job_id} and {wait}{cut}{_poll_timing(result, most)}. {_BACKGROUND_NOTE}"
+    return result.model_copy(update={"next_step": step})
+
+
+def _poll_timing(result: JobResult, seconds: float) -> str:
+    """When a look is worth a turn: when it can see the end, else after a time that grows with how long it takes."""
+    left = (result.expected_seconds or 0.0) - result.elapsed_seconds
+    if left > 0:
+        pause, words = left - seconds, f"; it should take {left:.0f} s more"
+    else:
+        pause, words = min(result.elapsed_seconds / 2, _LONGEST_PAUSE) - seconds, ""
+    return f", in about {pause:.0f} s{words}" if pause >= _SHORTEST_PAUSE else words
 
 
 def list_answer(jobs: JobList) -> CallToolResult:
@@ -72,7 +105,7 @@ def _result_text(result: JobResult) -> str:
         lines.insert(0, f"{result.error.code}: {result.error.message}")
     if result.job_id and result.status in ("queued", "running"):
         lines.append(f"progress {result.progress:.0%}, {result.elapsed_seconds:.0f} s so far")
-    lines += _media_lines(result)
+    lines += _media_lines(result.to_any_result())
     if result.planned_request is not None:
         lines.append(f"request: {result.planned_request.method} {result.planned_request.url}")
     if result.planned_input is not None:
@@ -92,13 +125,11 @@ def _list_text(jobs: JobList) -> str:
     return "\n".join(lines) or "There are no jobs."
 
 
-def _media_lines(result: JobResult) -> list[str]:
+def _media_lines(result: AnyResult) -> list[str]:
     return [*_mask_lines(result), *_video_lines(result), *(f"file: {_media_location(media)}" for media in result.files)]
 
 
-def _video_lines(result: JobResult) -> list[str]:
-    if not isinstance(result, VideoResult | AnyResult):
-        return []
+def _video_lines(result: AnyResult) -> list[str]:
     lines = [f"mask selects: {_mask_coverage_text(result.mask_selects)}"] if result.mask_selects else []
     if result.video is None:
         return lines
@@ -119,9 +150,7 @@ def _mask_coverage_text(selects: MaskShare) -> str:
     return f"{least} to {most} of the frame in its first {selects.frames} frames"
 
 
-def _mask_lines(result: JobResult) -> list[str]:
-    if not isinstance(result, MaskResult):
-        return []
+def _mask_lines(result: AnyResult) -> list[str]:
     lines = [f"text, in the model's words: {result.text}"] if result.text else []
     for n, mask in enumerate(result.masks):
         box = mask.box

@@ -12,14 +12,11 @@ from typing import TypeVar
 
 from rotoscope.contracts.results import (
     AnyResult,
-    DescribeResult,
     JobList,
     JobResult,
-    MaskResult,
     MediaFile,
     PlannedRequest,
     ProviderRun,
-    VideoResult,
 )
 
 __all__ = ["MAX_RESULT_CHARS", "truncate_job_list", "truncate_result"]
@@ -29,9 +26,9 @@ MAX_RESULT_CHARS = 7900
 
 _MIN_MASKS = 4  # fewer are listed only when all else has been cut
 _MAX_MASKS = 40  # more never fit
-_FILE_FIELDS = ("overlay", "coco", "video", "poster", "filmstrip")
 
 Result = TypeVar("Result", bound=JobResult)
+ResultLength = Callable[[AnyResult], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +52,16 @@ def truncate_result(result: Result, length: Callable[[JobResult], int]) -> Resul
     """
     if length(result) <= MAX_RESULT_CHARS:
         return result
+    record_type = type(result)
+    fitting = _truncate(result.to_any_result(), lambda shown: length(record_type.from_any_result(shown)))
+    return record_type.from_any_result(fitting)
+
+
+def _truncate(result: AnyResult, length: ResultLength) -> AnyResult:
     shown, shorter = None, result
     for cut in _CUT_LEVELS:
         shorter = _shorten_result(result, cut)
-        most = len(shorter.masks) if isinstance(shorter, MaskResult) else 0
+        most = len(shorter.masks)
         shown = _largest_fit(most, _mask_count_test(shorter, length))
         if shown is not None and shown >= min(most, _MIN_MASKS):
             return _with_masks(shorter, shown)
@@ -83,7 +86,7 @@ def truncate_job_list(jobs: JobList, length: Callable[[JobList], int]) -> JobLis
     )
 
 
-def _mask_count_test(result: JobResult, length: Callable[[JobResult], int]) -> Callable[[int], bool]:
+def _mask_count_test(result: AnyResult, length: ResultLength) -> Callable[[int], bool]:
     return lambda shown: length(_with_masks(result, shown)) <= MAX_RESULT_CHARS
 
 
@@ -98,7 +101,7 @@ def _largest_fit(most: int, can_fit: Callable[[int], bool]) -> int | None:
     return low
 
 
-def _shorten_result(result: Result, cut: _CutLevel) -> Result:
+def _shorten_result(result: AnyResult, cut: _CutLevel) -> AnyResult:
     changed: dict[str, object] = {
         "message": _truncate_text(result.message, cut.phrase_chars),
         "request": _shorten_json(result.request, cut),
@@ -112,16 +115,12 @@ def _shorten_result(result: Result, cut: _CutLevel) -> Result:
     if result.error is not None:
         said = {name: _truncate_text(getattr(result.error, name), cut.phrase_chars) for name in ("message", "hint")}
         changed["error"] = result.error.model_copy(update=said)
-    for name in _FILE_FIELDS:
-        file = getattr(result, name, None)
-        if file is not None:
-            changed[name] = _shorten_file(file, cut)
+    # Without the numbered ones, a file's name is that of its field.
+    changed |= {name: _shorten_file(file, cut) for name, file in result.named_files(most=0).items()}
     return result.model_copy(update={**changed, **_shorten_masks(result, cut)})
 
 
-def _shorten_masks(result: JobResult, cut: _CutLevel) -> dict[str, object]:
-    if not isinstance(result, MaskResult):
-        return {}
+def _shorten_masks(result: AnyResult, cut: _CutLevel) -> dict[str, object]:
     masks = [
         mask.model_copy(
             update={"label": _truncate_text(mask.label, cut.phrase_chars), "media": _shorten_file(mask.media, cut)}
@@ -131,22 +130,18 @@ def _shorten_masks(result: JobResult, cut: _CutLevel) -> dict[str, object]:
     return {"text": None if result.text is None else _truncate_text(result.text, cut.text_chars), "masks": masks}
 
 
-def _with_masks(result: Result, shown: int) -> Result:
+def _with_masks(result: AnyResult, shown: int) -> AnyResult:
     """The result with its first masks, and only the phrases that belong to them and to what is left of the text."""
-    if not isinstance(result, MaskResult):
-        return result
-    changed: dict[str, object] = {"masks": result.masks[:shown]}
-    if isinstance(result, DescribeResult | AnyResult):
-        end = len(result.text or "")
-        kept = [one for one in result.segments if one.mask < shown and one.end <= end and len(one.phrase) <= end]
-        changed["segments"] = kept[: 2 * shown]
+    end = len(result.text or "")
+    kept = [one for one in result.segments if one.mask < shown and one.end <= end and len(one.phrase) <= end]
+    changed: dict[str, object] = {"masks": result.masks[:shown], "segments": kept[: 2 * shown]}
     if shown < result.masks_total:
         note = f"Only {shown} of {result.masks_total} masks are listed: coco and job://{result.job_id} hold all."
         changed["warnings"] = [note, *result.warnings]
     return result.model_copy(update=changed)
 
 
-def _without_files(result: Result) -> Result:
+def _without_files(result: AnyResult) -> AnyResult:
     """The last resort: a state, an id and a next step, and the link that has everything."""
     note = f"This result is too long to be shown: read job://{result.job_id}."
     bare: dict[str, object] = {
@@ -156,22 +151,19 @@ def _without_files(result: Result) -> Result:
         "metrics": {},
         "warnings": [note],
         "files": [],
+        "masks": [],
+        "segments": [],
+        **dict.fromkeys(result.named_files(most=0)),
     }
     if result.provider_run is not None:
         bare["provider_run"] = result.provider_run.model_copy(update={"files": []})
-    if isinstance(result, MaskResult):
-        bare |= {"masks": [], "overlay": None, "coco": None}
-    if isinstance(result, DescribeResult | AnyResult):
-        bare |= {"segments": []}
-    if isinstance(result, VideoResult | AnyResult):
-        bare |= {"video": None, "poster": None, "filmstrip": None}
     return result.model_copy(update=bare)
 
 
-def _with_short_step(result: Result, length: Callable[[JobResult], int]) -> Result:
+def _with_short_step(result: AnyResult, length: ResultLength) -> AnyResult:
     """As much of the next step as fits: it may hold addresses of a provider, of any length."""
 
-    def with_step_length(most: int) -> Result:
+    def with_step_length(most: int) -> AnyResult:
         return result.model_copy(update={"next_step": _truncate_text(result.next_step, max(most, 1))})
 
     return with_step_length(

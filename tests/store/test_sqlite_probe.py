@@ -9,12 +9,13 @@ import pytest
 
 from rotoscope.settings import read_settings
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.probe import has_open_jobs
 from rotoscope.store.records import NewJob
+from rotoscope.store.sqlite_probe import has_open_jobs
 
 pytestmark = pytest.mark.anyio
-NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, {})
+NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan())
 
 
 async def opened_job(place: Path | str) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import anyio
 import pytest
 from ledger_file import ledger_file
+from store_database import StoreDatabase
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
 from rotoscope.settings import Settings, read_settings
-from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan, run_cost
+from rotoscope.store.job_json import read_job_data
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import ANY_PRICE, Caps, Settlement, refuse_over_budget, settlement, usd_to_millionths
@@ -45,17 +47,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "ledger.sqlite3"
-
-
-@pytest.fixture
-def ledger(file: Path, clock: Clock) -> Ledger:
-    return Ledger(Database(f"sqlite:///{file}"), clock)
+def ledger(database: StoreDatabase, clock: Clock) -> Ledger:
+    return Ledger(database.connect(), clock)
 
 
 def new(usd: float | None, principal: str = "local", *, sandbox: bool = False) -> NewJob:
-    return NewJob("segment_image", "m", "replicate", principal, sandbox, {}, {"estimate_usd": usd}, None, usd)
+    return NewJob("segment_image", "m", "replicate", principal, sandbox, {}, JobPlan(estimate_usd=usd), None, usd)
 
 
 async def sent(ledger: Ledger, job: Job) -> Job:
@@ -92,22 +89,19 @@ async def test_a_run_that_would_pass_the_days_cap_is_refused_with_what_is_held(l
     await ledger.open(new(0.3), caps)
 
 
-async def test_a_refused_run_leaves_neither_a_job_nor_money_behind(ledger: Ledger, file: Path) -> None:
+async def test_a_refused_run_leaves_neither_a_job_nor_money_behind(ledger: Ledger, database: StoreDatabase) -> None:
     with pytest.raises(OverBudget):
         await ledger.open(new(2.0), Caps(per_day=1.0))
-    with ledger_file(file) as other:
-        for table in ("jobs", "reservations", "job_events"):
-            assert other.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    for table in ("jobs", "reservations", "job_events"):
+        assert database.execute(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
-async def test_money_is_not_held_for_a_job_that_could_not_be_written(ledger: Ledger, file: Path) -> None:
+async def test_money_is_not_held_for_a_job_that_could_not_be_written(ledger: Ledger, database: StoreDatabase) -> None:
     await ledger.open(new(0.1))
-    with ledger_file(file) as other:
-        other.execute("CREATE TRIGGER no BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END")
+    database.execute("ALTER TABLE jobs RENAME COLUMN message TO another")
     with pytest.raises(StorageFailed):
         await ledger.open(new(0.1))
-    with ledger_file(file) as other:
-        assert other.execute("SELECT count(*) FROM reservations").fetchone() == (1,)
+    assert database.execute("SELECT count(*) FROM reservations") == [(1,)]
 
 
 async def test_every_principal_has_a_cap_of_its_own_and_rehearsals_count_for_none(ledger: Ledger) -> None:
@@ -141,7 +135,7 @@ async def test_money_counts_on_the_day_it_is_sent_and_is_held_until_then(ledger:
     await sent(ledger, late)
     with pytest.raises(OverBudget):
         await ledger.open(new(1.0), caps)
-    (spent,) = await ledger.spending(0)
+    (spent,) = await ledger.spending_of_all_principals(0)
     assert spent.day == "2026-01-01"
     clock.now = MIDNIGHT + 86_400
     await ledger.open(new(1.0), caps)
@@ -188,16 +182,24 @@ RUN = {"unit": "run", "usd": 0.002}
     [
         ("succeeded", {"metrics": {"cost": 0.0031}, "price": RUN, "estimate_usd": 0.002}, Settlement(2000, 0.002)),
         ("succeeded", {"metrics": {"predict_time": 9}, "price": SECOND}, Settlement(None, None)),
-        ("succeeded", {"measured": {"run_second": 2.5}, "price": SECOND}, Settlement(25_000, 0.025)),
-        ("succeeded", {"measured": {"run_second": 3}, "price": SECOND}, Settlement(30_000, 0.03)),
-        ("succeeded", {"measured": {"run_second": 0.00101}, "price": SECOND}, Settlement(11, 0.000011)),
+        ("succeeded", {"output": "x", "measured": {"run_second": 2.5}, "price": SECOND}, Settlement(25_000, 0.025)),
+        ("succeeded", {"output": "x", "measured": {"run_second": 3}, "price": SECOND}, Settlement(30_000, 0.03)),
+        ("succeeded", {"output": "x", "measured": {"run_second": 0.00101}, "price": SECOND}, Settlement(11, 0.000011)),
         (
             "succeeded",
-            {"measured": {"output_second": 5, "run_second": 90}, "price": {"unit": "output_second", "usd": 0.1}},
+            {
+                "output": "x",
+                "measured": {"output_second": 5, "run_second": 90},
+                "price": {"unit": "output_second", "usd": 0.1},
+            },
             Settlement(500_000, 0.5),
         ),
-        ("succeeded", {"measured": {"run_second": 9}, "price": RUN, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
-        ("succeeded", {"measured": {"run_second": 9}, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
+        (
+            "succeeded",
+            {"output": "x", "measured": {"run_second": 9}, "price": RUN, "estimate_usd": 0.2},
+            Settlement(200_000, 0.2),
+        ),
+        ("succeeded", {"output": "x", "measured": {"run_second": 9}, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
         ("succeeded", {"metrics": {}}, Settlement(None, None)),
         ("failed", {"charged": False, "estimate_usd": 0.2}, Settlement(0, 0.0)),
         ("cancelled", {"charged": False, "estimate_usd": 0.2}, Settlement(0, 0.0)),
@@ -210,13 +212,13 @@ RUN = {"unit": "run", "usd": 0.002}
 def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimate_else_unknown(
     state: Any, data: dict[str, Any], expected: Settlement
 ) -> None:
-    assert settlement(state, data) == expected
+    assert settlement(state, run_cost(read_job_data(data))) == expected
 
 
 @pytest.mark.parametrize("absurd", [0, 0.0, 1e-9, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
 def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None:
-    data = {"measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
-    assert settlement("succeeded", data) == Settlement(200_000, 0.2)
+    data = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
+    assert settlement("succeeded", run_cost(read_job_data(data))) == Settlement(200_000, 0.2)
 
 
 def test_a_cap_is_reached_and_not_passed_by_sums_of_floating_point() -> None:
@@ -430,7 +432,7 @@ async def test_a_cost_in_a_unit_that_no_document_tells_is_no_money(
 ) -> None:
     async with opened(settings, segmind(said, provider.files["/out.png"])) as studio:
         await performed(studio, words(photo, "a", model="sam-v2-image"))
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.0, 0.002, True)
 
 
@@ -446,7 +448,7 @@ async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
             assert (await performed(studio, words(photo, f"object {number}"))).status == "succeeded"
         with pytest.raises(OverBudget):
             await performed(studio, words(photo, "one more"))
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (provider.posts, spent.charged) == (5, 20.0)
 
 
@@ -459,5 +461,5 @@ async def test_the_time_that_replicate_measures_is_what_its_price_is_for_unless_
     provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": metrics}]
     async with opened(settings, provider) as studio:
         assert (await performed(studio, words(photo, "a"))).status == "succeeded"
-        (spent,) = await studio.context.ledger.spending(0)
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert spent.charged == charged

@@ -1,24 +1,20 @@
 """The ledger: what is written together, what is fenced, and what another version or a broken disk may not do."""
 
-from pathlib import Path
-from typing import Any
-
 import anyio
 import pytest
-from ledger_file import ledger_file
+from store_database import StoreDatabase
 
-import rotoscope.store.ledger
-import rotoscope.store.openings
-import rotoscope.store.rows
-from rotoscope.errors import StorageFailed, UnknownJob
-from rotoscope.store.database import Database
+from rotoscope.errors import UnknownJob
+from rotoscope.providers.states import Ticket
+from rotoscope.store.job_data import AcceptedRun, JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
 from rotoscope.store.timing import Intervals
 
 pytestmark = pytest.mark.anyio
-NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, {"seed": 5})
+ACCEPTED = AcceptedRun(Ticket("p1", "m"), 5.0)
+NEW = NewJob("segment_image", "m", "replicate", "local", False, {"image": "a.png"}, JobPlan(seed=5))
 
 
 class Clock:
@@ -29,17 +25,12 @@ class Clock:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "ledger.sqlite3"
+def ledger(database: StoreDatabase) -> Ledger:
+    return ledger_of(database)
 
 
-@pytest.fixture
-def ledger(file: Path) -> Ledger:
-    return ledger_of(file)
-
-
-def ledger_of(file: Path) -> Ledger:
-    return Ledger(Database(f"sqlite:///{file}"), Clock())
+def ledger_of(database: StoreDatabase) -> Ledger:
+    return Ledger(database.connect(), Clock())
 
 
 async def opened(ledger: Ledger) -> Job:
@@ -58,9 +49,9 @@ async def claimed(ledger: Ledger, owner: str = "me") -> Job:
 
 async def test_a_new_job_waits_in_its_first_stage(ledger: Ledger) -> None:
     job = await opened(ledger)
-    assert (job.state, job.stage, job.data, job.created_at) == ("queued", "prepare", {"seed": 5}, Clock.now)
+    assert (job.state, job.stage, job.plan, job.created_at) == ("queued", "prepare", JobPlan(seed=5), Clock.now)
     assert len(job.id) == 32
-    assert await ledger.job(job.id) == job
+    assert await ledger.job(job.id, "local") == job
 
 
 async def test_an_unknown_and_a_foreign_job_are_answered_alike(ledger: Ledger) -> None:
@@ -73,8 +64,8 @@ async def test_an_unknown_and_a_foreign_job_are_answered_alike(ledger: Ledger) -
     assert errors[0] == errors[1]
 
 
-async def test_only_one_of_many_claims_a_job(file: Path) -> None:
-    ledgers = [ledger_of(file) for _ in range(4)]
+async def test_only_one_of_many_claims_a_job(database: StoreDatabase) -> None:
+    ledgers = [ledger_of(database) for _ in range(4)]
     job = await opened(ledgers[0])
     got: list[Job | None] = []
 
@@ -90,26 +81,25 @@ async def test_only_one_of_many_claims_a_job(file: Path) -> None:
 async def test_a_stage_and_its_result_are_written_together(ledger: Ledger) -> None:
     job = await claimed(ledger)
     output = Output("mask", 0, Artifact("a" * 64, "image/png", 10, {"width": 3}), "https://x", 5.0)
-    patch = Patch(stage="watch", data={"ticket": 1}, progress=0.5, message="on", outputs=(output,))
+    patch = Patch(stage="watch", accepted=ACCEPTED, progress=0.5, message="on", outputs=(output,))
     job = await ledger.advance(job, patch)
-    assert (job.stage, job.data, job.progress, job.message) == ("watch", {"seed": 5, "ticket": 1}, 0.5, "on")
-    assert await ledger.outputs(job.id) == [output]
+    assert (job.stage, job.plan.seed, job.accepted, job.progress, job.message) == ("watch", 5, ACCEPTED, 0.5, "on")
+    assert await ledger.outputs(job.id, "local") == [output]
 
 
 async def test_writing_the_same_output_again_replaces_it(ledger: Ledger) -> None:
     job = await claimed(ledger)
     for sha256 in ("a" * 64, "b" * 64):
         await ledger.advance(job, Patch(outputs=(Output("mask", 0, Artifact(sha256, "image/png", 1)),)))
-    assert [output.artifact.sha256 for output in await ledger.outputs(job.id)] == ["b" * 64]
+    assert [output.artifact.sha256 for output in await ledger.outputs(job.id, "local")] == ["b" * 64]
 
 
-async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, file: Path) -> None:
+async def test_an_owner_with_an_old_fence_writes_nothing(ledger: Ledger, database: StoreDatabase) -> None:
     job = await claimed(ledger)
-    with ledger_file(file) as other:
-        other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
+    database.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
     with pytest.raises(LostLease):
-        await ledger.advance(job, Patch(stage="done", state="succeeded", data={"late": True}))
-    assert (await ledger.job(job.id)).data == {"seed": 5}
+        await ledger.advance(job, Patch(stage="done", state="succeeded", stage_retries=3))
+    assert (await ledger.job(job.id, "local")).stage_retries == 0
 
 
 async def test_a_final_job_is_not_changed_any_more(ledger: Ledger) -> None:
@@ -127,20 +117,18 @@ async def test_an_intent_is_written_once_and_then_only_read(ledger: Ledger) -> N
     assert first.nonce == second.nonce
 
 
-async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, file: Path) -> None:
+async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, database: StoreDatabase) -> None:
     job = await claimed(ledger)
     await ledger.commit_intent(job, "digest")
-    with ledger_file(file) as other:
-        other.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
-    await ledger.write_prediction_id(job.id, "p1")
-    with ledger_file(file) as other:
-        assert other.execute("SELECT prediction_id FROM submissions").fetchall() == [("p1",)]
+    database.execute("UPDATE jobs SET owner = 'other', fence = fence + 1")
+    await ledger.write_prediction_id(job.id, "local", "p1")
+    assert database.execute("SELECT prediction_id FROM submissions") == [("p1",)]
 
 
 async def test_an_intent_with_a_prediction_is_never_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
     intent = await ledger.commit_intent(job, "digest")
-    await ledger.write_prediction_id(job.id, "p1")
+    await ledger.write_prediction_id(job.id, "local", "p1")
     await ledger.withdraw_intent(intent)
     assert (await ledger.commit_intent(job, "digest")).prediction_id == "p1"
 
@@ -160,8 +148,8 @@ async def test_cancelling_a_queued_job_ends_it_and_a_running_one_is_flagged(ledg
 
 async def test_cancelling_twice_or_too_late_changes_nothing(ledger: Ledger) -> None:
     job = await opened(ledger)
-    once = await ledger.request_cancel(job.id, None)
-    assert await ledger.request_cancel(job.id, None) == once
+    once = await ledger.request_cancel(job.id, "local")
+    assert await ledger.request_cancel(job.id, "local") == once
 
 
 async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledger) -> None:
@@ -171,54 +159,13 @@ async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledge
         ids.append((await opened(ledger)).id)
     await leases_of(ledger).claim(ids[0])
     assert [job.id for job in await ledger.jobs("local", None, 10)] == ids[::-1]
-    assert [job.id for job in await ledger.jobs(None, "running", 10)] == ids[:1]
+    assert [job.id for job in await ledger.jobs("local", "running", 10)] == ids[:1]
     assert await ledger.jobs("somebody else", None, 10) == []
     assert len(await ledger.jobs("local", None, 2)) == 2
 
 
-async def test_every_change_leaves_an_event(ledger: Ledger, file: Path) -> None:
+async def test_every_change_leaves_an_event(ledger: Ledger, database: StoreDatabase) -> None:
     job = await claimed(ledger)
     await ledger.advance(job, Patch(progress=0.5, event="progress"))
-    with ledger_file(file) as other:
-        assert [row[0] for row in other.execute("SELECT type FROM job_events ORDER BY seq")] == [
-            "opened",
-            "claimed",
-            "progress",
-        ]
-
-
-async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
-    ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
-    levels: list[tuple[str, int]] = []
-    noting = rotoscope.store.rows.write_event
-
-    def noted(connection: Any, job_id: str, at: float, kind: str, data: Any) -> None:
-        noting(connection, job_id, at, kind, data)
-        levels.append((kind, connection.exec_driver_sql("PRAGMA synchronous").scalar_one()))
-
-    for module in (rotoscope.store.ledger, rotoscope.store.openings):
-        monkeypatch.setattr(module, "write_event", noted)
-    job = await claimed(ledger)
-    await ledger.commit_intent(job, "digest")
-    await ledger.write_prediction_id(job.id, "p1")
-    await ledger.advance(job, Patch(progress=0.5, event="progress"))
-    assert dict(levels) == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
-    with ledger_file(file) as other:
-        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-async def test_a_ledger_of_a_newer_version_is_refused_with_its_version(ledger: Ledger, file: Path) -> None:
-    await ledger.open(NEW)
-    with ledger_file(file) as other:
-        other.execute("PRAGMA user_version = 99")
-    with pytest.raises(StorageFailed, match="schema 99"):
-        await ledger_of(file).open(NEW)
-
-
-async def test_a_file_that_is_no_database_is_told_as_a_storage_failure(file: Path) -> None:
-    file.parent.mkdir()
-    file.write_bytes(b"this is no database, but it is long enough to look at" * 100)
-    with pytest.raises(StorageFailed):
-        await ledger_of(file).open(NEW)
+    events = database.execute("SELECT type FROM job_events ORDER BY seq")
+    assert events == [("opened",), ("claimed",), ("progress",)]

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_file import ledger_file
+from store_database import StoreDatabase
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import FolderVault, StoredFile
 from rotoscope.settings import read_settings
-from rotoscope.store.database import Database
 from rotoscope.store.durations import MedianDuration
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import Settlement
 from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
 from rotoscope.store.retention import Retention, SweepResult
+from rotoscope.store.schema import jobs
 from rotoscope.store.timing import Intervals
 
 pytestmark = pytest.mark.anyio
@@ -38,10 +39,10 @@ class Clock:
 class House:
     """A ledger and a vault under one clock, with what a test does to them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: StoreDatabase) -> None:
         self.clock = Clock()
-        self.file = folder / "ledger.sqlite3"
-        self.database = Database(f"sqlite:///{self.file}")
+        self.execute = database.execute
+        self.database = database.connect()
         self.ledger = Ledger(self.database, self.clock)
         self.vault = FolderVault(folder / "vault")
         self.holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
@@ -63,7 +64,7 @@ class House:
         self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded", given: tuple[StoredFile, ...] = ()
     ) -> Job:
         """A job in a state, with outputs, that was given some files; None leaves it running."""
-        new = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, None, 0.5)
+        new = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), None, 0.5)
         opening = await self.ledger.open(replace(new, inputs=tuple(one.sha256 for one in given)))
         job = await Leases(self.database, self.clock, self.holder, Intervals()).claim(opening.job.id)
         assert job is not None
@@ -74,18 +75,23 @@ class House:
 
     async def told(self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded") -> Job:
         job = await self.job(outputs, state)
-        await self.ledger.mark_delivered(job.id)
+        await self.ledger.mark_delivered(job.id, "local")
         return job
 
     def count(self, table: str) -> int:
-        with ledger_file(self.file) as ledger:
-            (count,) = ledger.execute(f"SELECT count(*) FROM {table}").fetchone()
+        ((count,),) = self.execute(f"SELECT count(*) FROM {table}")
         return int(count)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house(tmp_path: Path, database: StoreDatabase) -> House:
+    return House(tmp_path, database)
+
+
+@pytest.fixture
+def sqlite_house(tmp_path: Path) -> House:
+    """For what only SQLite can be asked: how many rows a transaction changed, and how many pages its file has."""
+    return House(tmp_path, StoreDatabase(f"sqlite:///{tmp_path / 'ledger.sqlite3'}"))
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
@@ -104,7 +110,7 @@ async def test_what_was_spent_stays_in_the_account(house: House) -> None:
     await house.told()
     house.clock.now += 2 * LIMIT
     await house.sweeper().sweep()
-    (spent,) = await house.ledger.spending(0)
+    (spent,) = await house.ledger.spending_of_all_principals(0)
     assert (spent.runs, spent.charged) == (1, 0.5)
 
 
@@ -115,7 +121,7 @@ async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_t
         house.clock.now += LIMIT
         await house.job(state="needs_review")  # something happens
         assert await house.sweeper().sweep() == NOTHING
-    assert (await house.ledger.outputs(job.id))[0].artifact.sha256 == kept.sha256
+    assert (await house.ledger.outputs(job.id, "local"))[0].artifact.sha256 == kept.sha256
     house.clock.now += 1
     assert await house.sweeper().sweep() == SweepResult(1, 1)
 
@@ -123,7 +129,7 @@ async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_t
 async def test_a_job_that_was_told_just_now_stays_a_while_longer(house: House) -> None:
     job = await house.job((house.keep(b"one"),))
     house.clock.now += 100 * LIMIT
-    await house.ledger.mark_delivered(job.id)
+    await house.ledger.mark_delivered(job.id, "local")
     assert await house.sweeper().sweep() == NOTHING
     house.clock.now += LIMIT + 1
     assert await house.sweeper().sweep() == SweepResult(1, 1)
@@ -191,11 +197,9 @@ async def test_however_short_the_limit_a_file_is_left_to_the_job_that_is_about_t
 
 async def test_more_jobs_than_one_transaction_takes_go_all(house: House) -> None:
     job = await house.told()
-    with ledger_file(house.file) as ledger:
-        columns = [row[1] for row in ledger.execute("PRAGMA table_info(jobs)")]
-        others = ", ".join("? || id" if name == "id" else name for name in columns)
-        for number in range(450):
-            ledger.execute(f"INSERT INTO jobs SELECT {others} FROM jobs WHERE id = ?", [f"{number} ", job.id])
+    names = [column.name for column in jobs.columns]
+    copied = f"INSERT INTO jobs ({', '.join(names)}) SELECT {', '.join(names)} FROM jobs WHERE id = '{job.id}'"
+    house.execute(*(copied.replace("SELECT id", f"SELECT '{number} ' || id") for number in range(450)))
     house.clock.now += LIMIT + 1
     assert (await house.sweeper().sweep()).jobs == 451
 
@@ -301,19 +305,20 @@ async def test_a_file_that_no_job_ever_had_goes_also_where_processes_live_for_on
     assert not house.path_of(kept).exists()
 
 
-async def test_a_sweep_removes_few_rows_in_one_transaction(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sweep_removes_few_rows_in_one_transaction(
+    sqlite_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others write between its steps: none holds the lock for long."""
     for number in range(60):
-        await house.told((house.keep(b"%d" % number),))
-    with ledger_file(house.file) as ledger:
-        for _ in range(5):
-            ledger.execute("INSERT INTO job_events (job_id, at, type, data) SELECT id, 1000000000, 'x', '{}' FROM jobs")
-            ledger.execute(
-                "INSERT INTO job_events (job_id, at, type, data) SELECT job_id, at, type, data FROM job_events"
-            )
-    house.clock.now += LIMIT + 1
+        await sqlite_house.told((sqlite_house.keep(b"%d" % number),))
+    for _ in range(5):
+        sqlite_house.execute(
+            "INSERT INTO job_events (job_id, at, type, data) SELECT id, 1000000000, 'x', '{}' FROM jobs",
+            "INSERT INTO job_events (job_id, at, type, data) SELECT job_id, at, type, data FROM job_events",
+        )
+    sqlite_house.clock.now += LIMIT + 1
     removed: list[int] = []
-    transact = house.database.transact
+    transact = sqlite_house.database.transact
 
     async def counted(work: Any, *, writes: bool = True, **more: Any) -> Any:
         def counting(connection: Any) -> Any:
@@ -324,38 +329,36 @@ async def test_a_sweep_removes_few_rows_in_one_transaction(house: House, monkeyp
 
         return await transact(counting, writes=writes, **more)
 
-    monkeypatch.setattr(house.database, "transact", counted)
-    assert await house.sweeper().sweep() == SweepResult(60, 60)
+    monkeypatch.setattr(sqlite_house.database, "transact", counted)
+    assert await sqlite_house.sweeper().sweep() == SweepResult(60, 60)
     assert max(removed) <= 1000
-    assert house.count("job_events") == 0
+    assert sqlite_house.count("job_events") == 0
 
 
-async def test_new_jobs_use_the_room_that_old_ones_left(house: House) -> None:
+async def test_new_jobs_use_the_room_that_old_ones_left(sqlite_house: House) -> None:
     async def filled() -> int:
         for number in range(30):
-            await house.told((house.keep(b"%d" % number),))
-        with ledger_file(house.file) as ledger:
-            return int(ledger.execute("PRAGMA page_count").fetchone()[0])
+            await sqlite_house.told((sqlite_house.keep(b"%d" % number),))
+        return int(sqlite_house.execute("PRAGMA page_count")[0][0])
 
     before = await filled()
     for _ in range(5):
-        house.clock.now += LIMIT + 1
-        await house.sweeper().sweep()
+        sqlite_house.clock.now += LIMIT + 1
+        await sqlite_house.sweeper().sweep()
         after = await filled()
     assert after <= before * 1.3
 
 
 async def test_the_progress_of_a_job_is_kept_while_it_runs_and_what_matters_of_it_afterwards(house: House) -> None:
-    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
+    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan()))
     job = await Leases(house.database, house.clock, house.holder, Intervals()).claim(opening.job.id)
     assert job is not None
     for _ in range(3):
         job = await house.ledger.advance(job, Patch(progress=0.5, event="progress"))
     assert house.count("job_events WHERE type = 'progress'") == 3
     await house.ledger.advance(job, Patch(state="succeeded"))
-    with ledger_file(house.file) as ledger:
-        left = [row[0] for row in ledger.execute("SELECT type FROM job_events ORDER BY seq")]
-    assert left == ["opened", "claimed", "changed"]
+    left = house.execute("SELECT type FROM job_events ORDER BY seq")
+    assert left == [("opened",), ("claimed",), ("changed",)]
 
 
 async def test_who_listens_hears_of_a_new_job_although_a_sweep_removed_the_newest_events(house: House) -> None:
@@ -374,13 +377,13 @@ async def test_who_listens_hears_of_a_new_job_although_a_sweep_removed_the_newes
 
 
 async def test_a_run_stays_known_for_as_long_as_a_provider_may_list_it(house: House) -> None:
-    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, {}))
+    opening = await house.ledger.open(NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan()))
     job = await Leases(house.database, house.clock, house.holder, Intervals()).claim(opening.job.id)
     assert job is not None
     await house.ledger.commit_intent(job, "digest")
-    await house.ledger.write_prediction_id(job.id, "p1")
+    await house.ledger.write_prediction_id(job.id, "local", "p1")
     await house.ledger.advance(job, Patch(state="succeeded"))
-    await house.ledger.mark_delivered(job.id)
+    await house.ledger.mark_delivered(job.id, "local")
     for days, known in ((1, True), (88, True), (2, False)):
         house.clock.now += days * DAY
         await house.job(state=None)

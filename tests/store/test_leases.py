@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_file import ledger_file
+from store_database import StoreDatabase
 
 from rotoscope.jobs.progress import estimate_progress
-from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.openings import SANDBOX_KEY
@@ -35,31 +34,26 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "ledger.sqlite3"
-
-
-@pytest.fixture
-def ledger(file: Path, clock: Clock) -> Ledger:
-    return Ledger(Database(f"sqlite:///{file}"), clock)
+def ledger(database: StoreDatabase, clock: Clock) -> Ledger:
+    return Ledger(database.connect(), clock)
 
 
 Process = Callable[..., Leases]
 
 
 @pytest.fixture
-def process(file: Path, clock: Clock) -> Process:
-    """A process with its own connection to the one file."""
+def process(database: StoreDatabase, clock: Clock) -> Process:
+    """A process with its own connection to the one database."""
 
     def start(owner: str, keys: frozenset[str] = EVERY_KEY, models: str = "m", limit: int | None = None) -> Leases:
         limits = {} if limit is None else {"replicate": limit}
-        return Leases(Database(f"sqlite:///{file}"), clock, JobDriver(owner, keys, frozenset(models), limits), TEMPO)
+        return Leases(database.connect(), clock, JobDriver(owner, keys, frozenset(models), limits), TEMPO)
 
     return start
 
 
 async def new(ledger: Ledger, provider: str = "replicate", starter: str | None = None, *, sandbox: bool = False) -> Job:
-    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, {})
+    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, JobPlan())
     return (await ledger.open(job, starter=starter)).job
 
 
@@ -69,11 +63,12 @@ async def taken(leases: Leases, job: Job) -> Job:
     return found
 
 
-async def test_a_claim_gives_a_lease_and_a_higher_fence(ledger: Ledger, process: Process, file: Path) -> None:
+async def test_a_claim_gives_a_lease_and_a_higher_fence(
+    ledger: Ledger, process: Process, database: StoreDatabase
+) -> None:
     job = await taken(process("a"), await new(ledger))
     assert (job.state, job.owner, job.fence) == ("running", "a", 1)
-    with ledger_file(file) as other:
-        assert other.execute("SELECT lease_until FROM jobs").fetchone() == (1_000_000.0 + TEMPO.lease,)
+    assert database.execute("SELECT lease_until FROM jobs") == [(1_000_000.0 + TEMPO.lease,)]
 
 
 async def test_a_job_is_taken_over_after_its_lease_and_not_before(
@@ -135,8 +130,8 @@ async def test_a_late_owner_can_neither_advance_nor_intend(ledger: Ledger, proce
             await ledger.advance(late, patch)
     with pytest.raises(LostLease):
         await ledger.commit_intent(late, "digest")
-    assert await ledger.job(late.id) == ours
-    assert await ledger.submission(late.id) is None
+    assert await ledger.job(late.id, "local") == ours
+    assert await ledger.submission(late.id, "local") is None
 
 
 async def reviewed(ledger: Ledger, process: Process, clock: Clock) -> tuple[Job, Leases]:
@@ -155,9 +150,9 @@ async def test_a_late_owners_prediction_id_still_counts_and_ends_a_review(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     job, leases = await reviewed(ledger, process, clock)
-    await ledger.mark_delivered(job.id)
-    await ledger.write_prediction_id(job.id, "p1")
-    again = await ledger.job(job.id)
+    await ledger.mark_delivered(job.id, "local")
+    await ledger.write_prediction_id(job.id, "local", "p1")
+    again = await ledger.job(job.id, "local")
     assert (again.state, again.error, again.finished_at, again.delivered_at) == ("queued", None, None, None)
     intent = await ledger.commit_intent(await taken(leases, job), "digest")
     assert (intent.is_new, intent.prediction_id) == (False, "p1")
@@ -167,10 +162,10 @@ async def test_a_late_owners_proof_that_nothing_was_sent_still_counts_and_ends_a
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     job, leases = await reviewed(ledger, process, clock)
-    stands = await ledger.submission(job.id)
+    stands = await ledger.submission(job.id, "local")
     assert stands is not None
     await ledger.withdraw_intent(stands)
-    assert (await ledger.job(job.id)).state == "queued"
+    assert (await ledger.job(job.id, "local")).state == "queued"
     assert (await ledger.commit_intent(await taken(leases, job), "digest")).is_new
 
 
@@ -181,7 +176,7 @@ async def test_only_who_wrote_an_intent_can_take_it_back(ledger: Ledger, process
     await ledger.withdraw_intent(old)
     newer = await ledger.commit_intent(job, "digest")
     await ledger.withdraw_intent(old)
-    stands = await ledger.submission(job.id)
+    stands = await ledger.submission(job.id, "local")
     assert stands is not None
     assert stands.nonce == newer.nonce
 
@@ -289,7 +284,7 @@ async def test_rehearsals_take_no_room_from_paid_runs(ledger: Ledger, process: P
 
 
 async def test_a_clean_end_gives_everything_back_and_the_next_one_takes_it_at_once(
-    ledger: Ledger, process: Process, file: Path
+    ledger: Ledger, process: Process, database: StoreDatabase
 ) -> None:
     first, second = process("a"), process("b")
     await first.renew(frozenset())
@@ -299,8 +294,7 @@ async def test_a_clean_end_gives_everything_back_and_the_next_one_takes_it_at_on
     assert {job.id for job in await second.claim_several()} == {running.id, queued.id}
     with pytest.raises(LostLease):
         await ledger.advance(running, Patch(progress=0.5))
-    with ledger_file(file) as other:
-        assert other.execute("SELECT count(*) FROM processes WHERE owner = 'a'").fetchone() == (0,)
+    assert database.execute("SELECT count(*) FROM processes WHERE owner = 'a'") == [(0,)]
 
 
 async def test_giving_back_touches_no_job_that_has_ended_or_is_anothers(ledger: Ledger, process: Process) -> None:
@@ -309,8 +303,8 @@ async def test_giving_back_touches_no_job_that_has_ended_or_is_anothers(ledger: 
     done = await ledger.advance(done, Patch(state="failed", error={"code": "x", "message": "y"}))
     foreign = await taken(second, await new(ledger))
     await first.release_all()
-    assert await ledger.job(done.id) == done
-    assert await ledger.job(foreign.id) == foreign
+    assert await ledger.job(done.id, "local") == done
+    assert await ledger.job(foreign.id, "local") == foreign
 
 
 async def test_a_job_that_waits_for_its_next_try_is_left_until_then(
@@ -374,30 +368,30 @@ async def test_a_lease_of_this_moment_stands_although_the_other_clock_is_a_littl
 # --- keys and accounts
 
 
-def held(file: Path, clock: Clock, owner: str, key: str, *accounts: str) -> Leases:
+def held(database: StoreDatabase, clock: Clock, owner: str, key: str, *accounts: str) -> Leases:
     holder = JobDriver(owner, frozenset({key}), frozenset({"m"}), {}, frozenset(accounts))
-    return Leases(Database(file), clock, holder, TEMPO)
+    return Leases(database.connect(), clock, holder, TEMPO)
 
 
 HOST = "replicate@api.replicate.com"
-THEIRS = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, needs_key=HOST, account="first")
+THEIRS = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), needs_key=HOST, account="first")
 
 
 async def test_a_job_for_one_host_is_not_driven_by_a_process_with_another(
-    ledger: Ledger, file: Path, clock: Clock
+    ledger: Ledger, database: StoreDatabase, clock: Clock
 ) -> None:
     job = (await ledger.open(THEIRS)).job
-    assert await held(file, clock, "a", "replicate@gateway.example", "first").claim(job.id) is None
-    assert await held(file, clock, "b", HOST, "first").claim(job.id) is not None
+    assert await held(database, clock, "a", "replicate@gateway.example", "first").claim(job.id) is None
+    assert await held(database, clock, "b", HOST, "first").claim(job.id) is not None
 
 
 @pytest.mark.parametrize(
     ("stage", "free"), [("prepare", False), ("submit", False), ("watch", True), ("fetch", True), ("finish", True)]
 )
 async def test_what_is_sent_needs_the_account_and_what_was_paid_for_any_key_of_the_host(
-    ledger: Ledger, file: Path, clock: Clock, stage: Any, free: bool
+    ledger: Ledger, database: StoreDatabase, clock: Clock, stage: Any, free: bool
 ) -> None:
-    owner, other = held(file, clock, "a", HOST, "first"), held(file, clock, "b", HOST, "second")
+    owner, other = held(database, clock, "a", HOST, "first"), held(database, clock, "b", HOST, "second")
     job = await taken(owner, (await ledger.open(THEIRS)).job)
     await ledger.advance(job, Patch(stage=stage))
     await owner.release_all()
@@ -406,10 +400,10 @@ async def test_what_is_sent_needs_the_account_and_what_was_paid_for_any_key_of_t
 
 
 async def test_a_job_without_an_account_is_driven_by_any_key_of_its_host(
-    ledger: Ledger, file: Path, clock: Clock
+    ledger: Ledger, database: StoreDatabase, clock: Clock
 ) -> None:
     job = (await ledger.open(replace(THEIRS, account=None))).job
-    assert await held(file, clock, "a", HOST, "second").claim(job.id) is not None
+    assert await held(database, clock, "a", HOST, "second").claim(job.id) is not None
 
 
 async def test_a_job_whose_key_was_refused_is_left_to_others_for_a_while(
@@ -428,15 +422,14 @@ async def test_a_job_whose_key_was_refused_is_left_to_others_for_a_while(
 
 
 async def test_who_was_last_seen_with_a_key_stays_known_after_it_has_ended(
-    process: Process, file: Path, clock: Clock
+    process: Process, database: StoreDatabase, clock: Clock
 ) -> None:
     first = process("a", frozenset({"fal"}))
     await first.renew(frozenset())
     clock.now += 5
     await process("b", frozenset({"replicate"})).renew(frozenset())
     await first.release_all()
-    with ledger_file(file) as other:
-        found = other.execute("SELECT key, owner, seen_at FROM key_holders ORDER BY key").fetchall()
+    found = database.execute("SELECT key, owner, seen_at FROM key_holders ORDER BY key")
     assert found == [("fal", "a", clock.now - 5), ("replicate", "b", clock.now)]
 
 
@@ -444,13 +437,13 @@ async def test_who_was_last_seen_with_a_key_stays_known_after_it_has_ended(
 
 
 async def test_a_job_that_nobody_drives_says_since_when_and_which_key_is_missing_and_who_had_it(
-    ledger: Ledger, file: Path, clock: Clock
+    ledger: Ledger, database: StoreDatabase, clock: Clock
 ) -> None:
-    owner, other = held(file, clock, "laptop:123:ab", HOST, "first"), held(file, clock, "b", "fal")
+    owner, other = held(database, clock, "laptop:123:ab", HOST, "first"), held(database, clock, "b", "fal")
     job = await taken(owner, (await ledger.open(THEIRS)).job)
     await owner.renew(frozenset({job.id}))
     job = await ledger.advance(job, Patch(stage="watch", message="Running at Replicate."))
-    job = await ledger.job(job.id)
+    job = await ledger.job(job.id, "local")
     assert await other.idle_reason(job) is None, "it is driven"
     clock.now += 3600
     why = await other.idle_reason(job)
@@ -463,9 +456,9 @@ async def test_a_job_that_nobody_drives_says_since_when_and_which_key_is_missing
     assert await other.open_jobs() == []
 
 
-async def test_a_job_whose_key_nobody_ever_had_says_so(ledger: Ledger, file: Path, clock: Clock) -> None:
+async def test_a_job_whose_key_nobody_ever_had_says_so(ledger: Ledger, database: StoreDatabase, clock: Clock) -> None:
     job = (await ledger.open(THEIRS)).job
-    other = held(file, clock, "b", "fal")
+    other = held(database, clock, "b", "fal")
     assert await other.idle_reason(job) is None, "somebody may come"
     clock.now += 60
     assert "no process was ever seen with it" in str(await other.idle_reason(job))

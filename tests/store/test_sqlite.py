@@ -13,18 +13,24 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import Connection
 
+import rotoscope.store.fencing
 import rotoscope.store.ledger
+import rotoscope.store.openings
+import rotoscope.store.overrides
+import rotoscope.store.rows
 import rotoscope.store.sqlite
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import StorageFailed
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.quotes import Quotes
-from rotoscope.store.records import NewJob, OpenResult
+from rotoscope.store.records import NewJob, OpenResult, Patch
 from rotoscope.store.schema import SCHEMA_VERSION
 from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
@@ -35,7 +41,7 @@ Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 Replicate = Any  # the scripted provider of conftest
 SCHEMA_1 = (Path(__file__).parent / "fixtures" / "ledger_schema_1.sql").read_text(encoding="utf-8")
 SCHEMA_3 = (Path(__file__).parent / "fixtures" / "ledger_schema_3.sql").read_text(encoding="utf-8")
-NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, {})
+NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan())
 
 
 def words(photo: Path, instruction: str = "the helmet") -> SegmentImage:
@@ -85,7 +91,7 @@ async def old_home(
         ids["finished"] = (await performed(studio, words(photo, "one"))).job_id
         provider.states = [{"status": "processing"}]
         for name in ("running", "queued"):
-            opening = await studio.start("segment_image", words(photo, name), "local")
+            opening = await studio.start(await studio.plan("segment_image", words(photo, name), "local"))
             assert isinstance(opening, OpenResult)
             ids[name] = opening.job.id
 
@@ -146,7 +152,7 @@ async def test_an_older_ledgers_rehearsals_go_to_no_provider_after_the_upgrade(
     old_home: tuple[Path, dict[str, str]],
 ) -> None:
     file, _ = old_home
-    await Database(f"sqlite:///{file}").data_version()
+    await Database(f"sqlite:///{file}").change_counter()
     assert rows(file, "SELECT DISTINCT needs_key FROM jobs") == [("sandbox",)]
 
 
@@ -174,7 +180,7 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
         if version < 3:  # the third added this and nothing else
             old.executescript("DROP TABLE quotes; PRAGMA user_version = 2")
     database = Database(file)
-    await Quotes(database, lambda: 1.0, 600.0).record_quote("key", 2.0)
+    await Quotes(database, lambda: 1.0, 600.0).record_quote("local", "key", 2.0)
     done, watched, doubted, queued, cancelled = (f"{number:032x}" for number in range(1, 6))
     assert rows(file, "SELECT prediction_id, job_id FROM runs ORDER BY at") == [("run-a", done), ("run-b", watched)]
     given = rows(file, "SELECT job_id, sha256 FROM job_inputs ORDER BY job_id, sha256")
@@ -185,9 +191,9 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
     ledger = Ledger(database, lambda: 1_700_000_100.0)
     assert {job.id for job in await ledger.jobs("local", None, 10)} == {done, watched, doubted, queued, cancelled}
     assert await ledger.runs_of_other_jobs("replicate", ["run-a", "run-b"], watched) == {"run-a"}
-    assert rows(file, "SELECT * FROM quotes") == [("key", 2_000_000, 1.0)]
+    assert rows(file, "SELECT price, at FROM quotes") == [(2_000_000, 1.0)]
     assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
-    await Database(tmp_path / "new.sqlite3").data_version()
+    await Database(tmp_path / "new.sqlite3").change_counter()
     assert indexes(file) == indexes(tmp_path / "new.sqlite3")
     assert is_sound(file)
     await database.aclose()
@@ -217,7 +223,7 @@ async def test_a_ledger_that_is_refused_again_and_again_leaves_no_file_open(tmp_
     database = Database(f"sqlite:///{file}")
     for _ in range(30):
         with pytest.raises(StorageFailed):
-            await database.data_version()
+            await database.change_counter()
     held = [link for link in map(linked, Path("/proc/self/fd").iterdir()) if link.startswith(str(file))]
     assert held == []
 
@@ -239,7 +245,7 @@ async def test_a_full_disk_refuses_before_anything_is_sent(studio: Studio, provi
         while True:  # until the pages that there are hold no more
             await studio.context.ledger.open(replace(NEW, args={"n": "x" * 2000}))
     with pytest.raises(StorageFailed) as caught:
-        await studio.start("segment_image", words(photo, "two " * 400), "local")
+        await studio.start(await studio.plan("segment_image", words(photo, "two " * 400), "local"))
     assert caught.value.code == "storage"
     assert "full" in caught.value.message
     assert len(provider.asked) == sent
@@ -255,7 +261,7 @@ async def test_a_read_only_ledger_refuses_before_anything_is_sent(
     await studio.list("local", None, 1)
     await pragma(studio, "query_only = ON")
     with pytest.raises(StorageFailed) as caught:
-        await studio.start("segment_image", words(photo), "local")
+        await studio.start(await studio.plan("segment_image", words(photo), "local"))
     assert caught.value.code == "storage"
     assert "ledger.sqlite3" in caught.value.hint
     assert provider.asked == []
@@ -275,7 +281,7 @@ async def test_a_ledger_file_that_may_not_be_written_is_told(tmp_path: Path) -> 
 async def test_a_result_that_was_paid_for_is_told_although_nothing_can_be_written(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
-    opening = await studio.start("segment_image", words(photo), "local")
+    opening = await studio.start(await studio.plan("segment_image", words(photo), "local"))
     assert isinstance(opening, OpenResult)
     with anyio.fail_after(10):
         await studio.wait(opening.job, 10)
@@ -294,7 +300,7 @@ async def test_a_locked_ledger_refuses_before_anything_is_sent_and_works_again_a
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageFailed) as caught:
-            await studio.start("segment_image", words(photo), "local")
+            await studio.start(await studio.plan("segment_image", words(photo), "local"))
         other.execute("ROLLBACK")
     assert caught.value.code == "storage"
     assert "locked" in caught.value.message
@@ -324,7 +330,7 @@ async def test_a_damaged_ledger_is_named_and_nothing_is_begun(
     before = file.read_bytes()
     async with opened(settings, provider) as studio:
         with pytest.raises(StorageFailed) as caught:
-            await studio.start("segment_image", words(photo), "local")
+            await studio.start(await studio.plan("segment_image", words(photo), "local"))
     assert str(file) in caught.value.message
     assert "damaged" in caught.value.message
     assert provider.asked == []
@@ -357,9 +363,9 @@ async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path:
             with write_locked(file):
                 tasks.start_soon(write)
                 for _ in range(20):
-                    assert await ledger.job(job.id) == job
+                    assert await ledger.job(job.id, "local") == job
                     assert len(await ledger.jobs("local", None, 10)) == 1
-                    await database.data_version()
+                    await database.change_counter()
                 assert not done.is_set()
             await done.wait()
 
@@ -418,7 +424,7 @@ async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT * FROM jobs").fetchall()
-        assert await ledger.job(job.id) == job
+        assert await ledger.job(job.id, "local") == job
         with pytest.raises(StorageFailed, match="locked"):
             await ledger.open(NEW)  # such a journal lets nobody write while somebody reads
         other.execute("ROLLBACK")
@@ -430,10 +436,10 @@ async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the
 async def test_a_ledger_with_a_rollback_journal_that_nobody_reads_is_switched(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     database = Database(file)
-    await database.data_version()
+    await database.change_counter()
     await database.aclose()
     rows(file, "PRAGMA journal_mode = DELETE")
-    await Database(file).data_version()
+    await Database(file).change_counter()
     assert rows(file, "PRAGMA journal_mode") == [("wal",)]
 
 
@@ -446,7 +452,7 @@ async def test_a_newer_ledger_is_refused_before_anything_of_it_is_changed(tmp_pa
         newer.execute("PRAGMA user_version = 99")
     before = file.read_bytes()
     with pytest.raises(StorageFailed, match="schema 99"):
-        await Database(file).data_version()
+        await Database(file).change_counter()
     assert file.read_bytes() == before
 
 
@@ -462,14 +468,45 @@ async def test_a_place_that_is_none_is_told_and_leaves_no_file_behind(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StorageFailed):
-        await Database(place).data_version()
+        await Database(place).change_counter()
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_ledger_in_memory_is_one_for_what_writes_and_what_reads() -> None:
     ledger = Ledger(Database("sqlite://"), lambda: 1.0)
     job = (await ledger.open(NEW)).job
-    assert await ledger.job(job.id) == job
+    assert await ledger.job(job.id, "local") == job
+
+
+async def test_what_guards_money_is_on_the_disk_when_it_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WAL with synchronous=FULL for the intent and the provider's id; the rest may be done again after a power cut."""
+    levels: dict[str, int] = {}
+    write_event = rotoscope.store.rows.write_event
+
+    def write_and_note(connection: Connection, job_id: str, at: float, kind: str, data: Any) -> None:
+        write_event(connection, job_id, at, kind, data)
+        levels[kind] = int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    for module in (rotoscope.store.fencing, rotoscope.store.overrides, rotoscope.store.openings):
+        monkeypatch.setattr(module, "write_event", write_and_note)
+    database = Database(tmp_path / "ledger.sqlite3")
+    ledger, driver = Ledger(database, lambda: 1.0), JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
+    job = await Leases(database, lambda: 1.0, driver, Intervals()).claim((await ledger.open(NEW)).job.id)
+    assert job is not None
+    await ledger.commit_intent(job, "digest")
+    await ledger.write_prediction_id(job.id, "local", "p1")
+    await ledger.advance(job, Patch(progress=0.5, event="progress"))
+    assert levels == {"opened": 1, "intended": 2, "submitted": 2, "progress": 1}
+    assert rows(tmp_path / "ledger.sqlite3", "PRAGMA journal_mode") == [("wal",)]
+
+
+async def test_a_file_that_is_no_database_is_reported_as_a_storage_failure(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    file.write_bytes(b"this is no database, but it is long enough to look at" * 100)
+    with pytest.raises(StorageFailed):
+        await Ledger(Database(file), lambda: 1.0).open(NEW)
 
 
 # --- where it lies, and what belongs to it
@@ -487,7 +524,7 @@ async def test_nothing_is_sent_once_the_ledgers_file_is_another(
     if replaced:
         await Ledger(Database(file), lambda: 1.0).open(NEW)
     with pytest.raises(StorageFailed, match="removed or replaced"):
-        await studio.start("segment_image", words(photo, "two"), "local")
+        await studio.start(await studio.plan("segment_image", words(photo, "two"), "local"))
     assert (provider.posts, len(provider.asked)) == (1, asked)
 
 
@@ -498,11 +535,11 @@ async def test_a_job_that_is_on_its_way_is_not_sent_once_the_ledgers_file_is_ano
     holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
     job = await Leases(database, lambda: 1.0, holder, Intervals()).claim((await ledger.open(NEW)).job.id)
     assert job is not None
-    assert await ledger.submission(job.id) is None
+    assert await ledger.submission(job.id, "local") is None
     file.rename(tmp_path / "old")
     with pytest.raises(StorageFailed, match="removed or replaced"):
         await ledger.commit_intent(job, "digest")
-    assert await ledger.submission(job.id) is None
+    assert await ledger.submission(job.id, "local") is None
 
 
 def home_at(folder: Path, url: str | None = None) -> Settings:

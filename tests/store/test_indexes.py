@@ -18,6 +18,7 @@ from rotoscope.contracts.results import JobResult
 from rotoscope.media.vault import FolderVault
 from rotoscope.settings import Settings
 from rotoscope.store.database import Database
+from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import Caps, Settlement
@@ -65,17 +66,21 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
         return result
 
     result = await asked("one")
-    await studio.mark_delivered(result)
+    await studio.mark_delivered(result, "local")
     await asked("one")
     provider.created = (500, b"oops")
     doubtful = await asked("two")
     assert doubtful.status == "needs_review"
     await studio.context.ledger.resolve_review(doubtful.job_id, "local", None)
     provider.created, provider.states = (201, {"status": "starting"}), [{"status": "processing"}]
-    opening = await studio.start("segment_image", SegmentImage(image=str(photo), instruction="three"), "local")
+    opening = await studio.start(
+        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="three"), "local")
+    )
     assert isinstance(opening, OpenResult)
     await provider.on_ask.wait()
-    await studio.quote("segment_image", SegmentImage(image=str(photo), instruction="four"), "local")
+    await studio.find_open_job(
+        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="four"), "local")
+    )
     for arguments in (
         ListJobs(),
         ListJobs(status="failed"),
@@ -84,10 +89,10 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
     ):
         await studio.perform("list_jobs", arguments, "local", 5)
     ledger, leases = studio.context.ledger, studio.dispatcher._leases
-    await ledger.spending(0.0)
+    await ledger.spending_of_all_principals(0.0)
     await ledger.runs_of_other_jobs("replicate", ["p1"], opening.job.id)
-    await studio.quotes.record_quote("key", 2.0)
-    await studio.quotes.consume_quote("key", 2.0)
+    await studio.record_quote("local", "key", 2.0)
+    await studio.consume_quote("local", "key", 2.0)
     await leases.open_jobs()
     await leases.idle_jobs()
     await leases.renew(frozenset({opening.job.id}))
@@ -169,22 +174,22 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
     ledger = Ledger(database, lambda: now[0])
     holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
     leases = Leases(database, lambda: now[0], holder, Intervals())
-    new = NewJob("segment_image", "m", "replicate", "local", False, {}, {}, "key", 0.01, inputs=("a" * 64,))
+    new = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan(), "key", 0.01, inputs=("a" * 64,))
 
     async def driven(key: str) -> Job:
         job = await leases.claim((await ledger.open(replace(new, request_key=key), Caps(per_day=5.0))).job.id)
         assert job is not None
         await ledger.commit_intent(job, "digest")
-        await ledger.write_prediction_id(job.id, f"run of {key}")
+        await ledger.write_prediction_id(job.id, "local", f"run of {key}")
         await ledger.record_duration(job, "small", 1.0)
         output = Output("mask", 0, Artifact("b" * 64, "image/png", 1))
         job = await ledger.advance(job, Patch(state="succeeded", outputs=(output,), settlement=Settlement(1, 1e-6)))
-        await ledger.mark_delivered(job.id)
+        await ledger.mark_delivered(job.id, "local")
         return job
 
     job = await driven("first")
     copy_ended_jobs(file, finished)
-    await ledger.job(job.id)  # both connections are open
+    await ledger.job(job.id, "local")  # both connections are open
     steps = Steps(database)
     taken = {
         "a whole job": await steps.of(lambda: driven("second")),
@@ -194,7 +199,7 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
         "get_job": await steps.of(lambda: ledger.job(job.id, "local")),
         "list_jobs": await steps.of(lambda: ledger.jobs("local", None, 20)),
         "list_jobs of a rare state": await steps.of(lambda: ledger.jobs("local", "failed", 20)),
-        "spending": await steps.of(lambda: ledger.spending(now[0] - 60)),
+        "spending": await steps.of(lambda: ledger.spending_of_all_principals(now[0] - 60)),
         "usual seconds": await steps.of(lambda: ledger.median_duration("m", "replicate", "small", sandbox=False)),
         "a look": await steps.of(leases.claim_several),
         "a beat": await steps.of(lambda: leases.renew(frozenset({job.id}))),

@@ -1,0 +1,101 @@
+"""Links to what jobs have made, each read on behalf of a principal: `job://ID/...` and `artifact://SHA256`.
+
+What belongs to another principal is answered exactly like what does not exist.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.errors import InvalidInput, UnknownJob
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.records import Job, Output
+
+__all__ = ["JobLinks", "parse_job_id"]
+
+_OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class JobLinks:
+    """Finds out where links lead.
+
+    Attributes:
+        ledger: holds the jobs and their outputs.
+    """
+
+    ledger: Ledger
+
+    async def output_link(self, link: str, principal: str) -> str:
+        """The `artifact://` link of a job's output: `job://ID`, `job://ID/masks/1`, `job://ID/overlay`.
+
+        Without a name it is the job's main output: its video, else its mask, if there is only one.
+
+        Raises:
+            UnknownJob: the principal has no such job.
+            InvalidInput: it has no such output.
+        """
+        job_id, _, name = link.removeprefix("job://").partition("/")
+        job = await self.ledger.job(job_id, principal)
+        return _find_output(job, await self.ledger.outputs(job.id, principal), name.strip("/"))
+
+    async def preview_link(self, link: str, principal: str) -> str:
+        """The `artifact://` link of what shows a job's result best; where the link names an output, of that.
+
+        Raises:
+            UnknownJob: the principal has no such job.
+            InvalidInput: it has no such output.
+        """
+        name = link.removeprefix("job://").partition("/")[2].strip("/")
+        job = await self.ledger.job(parse_job_id(link), principal)
+        outputs = await self.ledger.outputs(job.id, principal)
+        roles = {output.role for output in outputs}
+        best, otherwise = TOOLS[job.tool].job_record.preview_outputs
+        return _find_output(job, outputs, name or (best if best in roles else otherwise))
+
+    async def can_read_artifact(self, sha256: str, principal: str) -> bool:
+        """Whether a kept file may be read: a job of the principal's uses it, or no job at all does.
+
+        What no job uses was given or shown a moment ago, such as the picture of a dry run; only who has that content
+        can name it by its hash.
+        """
+        return await self.ledger.can_read_artifact(sha256, principal)
+
+
+def parse_job_id(job_id: str) -> str:
+    """The id in what a caller calls a job: an id or a `job://` link.
+
+    Raises:
+        UnknownJob: there is nothing in it.
+    """
+    bare = job_id.strip().removeprefix("job://").partition("/")[0]
+    if not bare:
+        raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
+    return bare
+
+
+def _find_output(job: Job, outputs: Sequence[Output], name: str) -> str:
+    masks = sum(output.role == "mask" for output in outputs)
+    if name in ("", "mask", "masks") and masks > 1:
+        hint = f"Name one of them: job://{job.id}/masks/0 and so on; get_job tells their labels."
+        raise InvalidInput(f"The job has {masks} masks.", hint=hint, code="unknown_resource")
+    name = name or TOOLS[job.tool].job_record.main_output
+    known = _OUTPUT.fullmatch(name)
+    wanted = (known["role"].replace("masks", "mask"), int(known["n"] or 0)) if known else None
+    for output in outputs:
+        if (output.role, output.n) == wanted:
+            return f"artifact://{output.artifact.sha256}"
+    raise InvalidInput(
+        f"The job has no output {name[:40]!r}; it is {job.state}.",
+        hint=_outputs_hint(job, outputs),
+        code="unknown_resource",
+    )
+
+
+def _outputs_hint(job: Job, outputs: Sequence[Output]) -> str:
+    if not job.is_final:
+        return f"Call get_job with job_id {job.id} and wait_seconds, and ask again when it has succeeded."
+    roles = dict.fromkeys(output.role for output in outputs)
+    names = ", ".join("masks/0 and so on" if role == "mask" else role for role in roles)
+    return f"It has {names}." if names else "It has none; call get_job to see why."

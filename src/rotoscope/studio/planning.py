@@ -1,0 +1,303 @@
+"""Planning: from the arguments of a paying tool call to the job that would be opened and the request it would send.
+
+Media are decoded and measured for that, which may take longer than a client waits. So a plan is made by the process and
+not by the request that asked for it: the work goes on when its client gives up, and an equal request joins it. A plan
+that is ready waits some time for that request. Planning sends and spends nothing.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from rotoscope.contracts.arguments import Arguments
+from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
+from rotoscope.media.intake import Intake
+from rotoscope.media.paths import local_path
+from rotoscope.models.access import Access
+from rotoscope.models.catalog import Catalog
+from rotoscope.models.manifest import Manifest, PromptKind, ToolName
+from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
+from rotoscope.models.request_key import request_and_price_keys, trim_arguments
+from rotoscope.models.uploads import first_route_for_sizes, largest_upload_limit
+from rotoscope.providers.http.messages import Json
+from rotoscope.store.job_data import JobPlan
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import UnitPrice
+from rotoscope.store.openings import SANDBOX_KEY
+from rotoscope.store.records import NewJob
+from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, require_prompt
+
+__all__ = ["PlanCache", "Planner", "RequestPlan", "find_references"]
+
+_JOB_LINK = re.compile(r"job://([0-9a-f]{32})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PLAN_SECONDS = 120.0  # for which a plan that nobody has used waits for an equal request
+_SANDBOX_SECONDS: Mapping[ToolName, float] = {
+    "segment_image": 1.5,
+    "describe_with_masks": 1.5,
+    "generate_video": 6.0,
+    "edit_video_with_mask": 10.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPlan:
+    """A request that was checked and planned, and has begun nothing.
+
+    Attributes:
+        new_job: the job as it would be opened, with its price and the principal on whose behalf it runs.
+        call_plan: the request that would be sent.
+        is_dry_run: whether it was asked for only to be shown.
+        key: equal for requests that this plan is good for.
+    """
+
+    new_job: NewJob
+    call_plan: CallPlan
+    is_dry_run: bool
+    key: str
+
+
+@dataclass(slots=True)
+class _Planning:
+    """One plan that is being made: what came of it, or why the request is refused."""
+
+    done: anyio.Event = field(default_factory=anyio.Event)
+    ended_at: float | None = None
+    outcome: tuple[NewJob, CallPlan] | None = None
+    error: Exception | None = None
+
+    @property
+    def result(self) -> tuple[NewJob, CallPlan]:
+        if self.error is not None:
+            raise self.error
+        if self.outcome is None:
+            raise RotoscopeError("rotoscope is ending.", hint="Call again when it has started anew.", code="internal")
+        return self.outcome
+
+
+class PlanCache:
+    """The plans that are being made in this process, and those that are ready and that nobody has used yet.
+
+    Args:
+        tasks: where they are made; it belongs to the process.
+    """
+
+    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+        self._tasks = tasks
+        self._known: dict[str, _Planning] = {}
+
+    async def join(
+        self, key: str, work: Callable[[], Awaitable[tuple[NewJob, CallPlan]]], seconds: float
+    ) -> tuple[NewJob, CallPlan]:
+        """The plan of a request: one that is being made or ready already, or a new one.
+
+        Args:
+            key: equal for requests that one plan is good for.
+            work: makes the plan.
+            seconds: how long this request may wait.
+
+        Raises:
+            StillChecking: it is still being made; the request is to be made again.
+            RotoscopeError: why the request is refused. An equal request after that is checked again.
+        """
+        self._drop_expired()
+        planning = self._known.get(key)
+        if planning is None:
+            planning = self._known[key] = _Planning()
+            self._tasks.start_soon(self._run, key, planning, work)
+        with anyio.move_on_after(max(seconds, 0.0)):
+            await planning.done.wait()
+        if not planning.done.is_set():
+            raise StillChecking(
+                "The media of this request are still being checked; nothing was sent or spent yet.",
+                hint="Call again with the very same arguments: it goes on from there.",
+            )
+        if planning.error is not None and self._known.get(key) is planning:
+            del self._known[key]
+        return planning.result
+
+    def discard(self, plan: RequestPlan) -> None:
+        """Forget a plan that was used: an equal request after this is checked again."""
+        planning = self._known.get(plan.key)
+        if planning is not None and planning.outcome is not None and planning.outcome[0] is plan.new_job:
+            del self._known[plan.key]
+
+    async def _run(self, key: str, planning: _Planning, work: Callable[[], Awaitable[tuple[NewJob, CallPlan]]]) -> None:
+        try:
+            planning.outcome = await work()
+        except Exception as error:  # noqa: BLE001 - it is raised to whoever asks; here it would end every job
+            planning.error = error
+        finally:
+            planning.ended_at = anyio.current_time()
+            if planning.outcome is None and planning.error is None:
+                self._known.pop(key, None)
+            planning.done.set()
+
+    def _drop_expired(self) -> None:
+        now = anyio.current_time()
+        for key, planning in list(self._known.items()):
+            if planning.ended_at is not None and now - planning.ended_at > _PLAN_SECONDS:
+                del self._known[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Makes plans.
+
+    Attributes:
+        ledger: knows how long the latest runs took.
+        draw_seed: draws a seed.
+        cache: the plans of this process.
+    """
+
+    catalog: Catalog
+    access: Access
+    intake: Intake
+    ledger: Ledger
+    draw_seed: Callable[[], int]
+    cache: PlanCache
+
+    async def plan(self, tool: str, arguments: Arguments, principal: str, seconds: float) -> RequestPlan:
+        """Plan a request.
+
+        Args:
+            tool: the tool's name.
+            arguments: what it is asked.
+            principal: on whose behalf.
+            seconds: how long the plan is waited for.
+
+        Raises:
+            StillChecking: it takes longer, and goes on.
+            UserMistake, MissingKey: the request is refused.
+        """
+        key = await _compute_plan_key(tool, arguments, principal)
+        new_job, call_plan = await self.cache.join(
+            key, lambda: self._make_plan(cast("ToolName", tool), arguments, principal), seconds
+        )
+        return RequestPlan(new_job, call_plan, bool(getattr(arguments, "dry_run", False)), key)
+
+    async def _make_plan(self, tool: ToolName, arguments: Arguments, principal: str) -> tuple[NewJob, CallPlan]:
+        asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
+        require_prompt(arguments)
+        wanted = getattr(arguments, "model", None)
+        manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, self.access.is_usable)
+        asked = trim_arguments(manifest, asked)
+        # The sandbox fetches nothing from the network, so it is given the bytes.
+        carrier = largest_upload_limit(routes, self.catalog.providers)
+        admitted = await admit_media(
+            self.intake, manifest, asked, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
+        )
+        notes = [*admitted.notes, *check_inside_picture(arguments, admitted.first_medium("image"))]
+        route = first_route_for_sizes(routes, self.catalog.providers, admitted.upload_sizes)
+        planned = plan_call(manifest, route, {**asked, **admitted.values}, self.draw_seed, admitted.lengths)
+        return await self._build_new_job(manifest, asked, admitted, planned, notes, principal), planned
+
+    async def _build_new_job(
+        self,
+        manifest: Manifest,
+        asked: Mapping[str, Json],
+        admitted: Admission,
+        planned: CallPlan,
+        notes: Sequence[str],
+        principal: str,
+    ) -> NewJob:
+        sandbox = self.access.sandbox
+        picture = admitted.first_medium("image")
+        kind = workload(manifest, planned.call)
+        learned = await self.ledger.median_duration(manifest.id, planned.call.provider, kind, sandbox=sandbox)
+        guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
+        plan = JobPlan(
+            call=planned.call,
+            drawn_inputs=tuple(planned.drawn_inputs),
+            seed=planned.seed,
+            price=UnitPrice(manifest.price.unit, manifest.price.usd) if manifest.price else None,
+            estimate_usd=planned.estimate_usd,
+            expected_seconds=learned.seconds if learned else guess,
+            known_runs=learned.runs if learned else 0,
+            cold_start_seconds=None if sandbox else manifest.timing.cold_start_seconds,
+            workload=kind,
+            picture=picture.value if picture else None,
+            label=_object_label(manifest.tool, asked),
+            mask_selects=admitted.mask_share,
+        )
+        warnings = (*notes, *_price_notes(planned.estimate_usd))
+        shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
+        provider = planned.call.provider
+        driver = SANDBOX_KEY if sandbox else self.access.driver_key(provider)
+        how = {"driver": driver, "overlay": asked.get("overlay")}
+        key, quote = request_and_price_keys(principal, manifest, planned, how)
+        account = None if sandbox else self.access.account_fingerprint(provider)
+        where = (manifest.tool, manifest.id, provider, principal, sandbox)
+        return NewJob(
+            *where, shown, plan, key, planned.estimate_usd, driver, account, admitted.file_hashes, quote, warnings
+        )
+
+
+def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
+    return prompt_kinds(asked) if tool == "segment_image" else frozenset()
+
+
+def _object_label(tool: ToolName, asked: Mapping[str, Json]) -> str:
+    words = asked.get("instruction") if tool == "segment_image" else None
+    return str(words).strip()[:200] if words else ("object" if tool == "segment_image" else "area")
+
+
+def _shorten_data_uris(given: Json) -> Json:
+    """A data URI is bytes: they are not repeated in results."""
+    if isinstance(given, list):
+        return [_shorten_data_uris(one) for one in given]
+    is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
+    return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
+
+
+def _price_notes(estimate_usd: float | None) -> list[str]:
+    words = "The price of this model is not known, so the spending caps cannot count it."
+    return [words] if estimate_usd is None else []
+
+
+async def _compute_plan_key(tool: str, arguments: Arguments, principal: str) -> str:
+    """What tells a request from others before anything of it was read: its arguments as given, without `dry_run`.
+
+    A file that was changed meanwhile makes another request of it.
+    """
+    given: dict[str, Json] = arguments.model_dump(mode="json", exclude={"dry_run"})
+    asked: list[Json] = [principal, tool, given]
+    return await anyio.to_thread.run_sync(_hash_request, asked, _strings_in(given))
+
+
+def find_references(arguments: Arguments) -> tuple[frozenset[str], frozenset[str]]:
+    """What some arguments name by links or paths: jobs by their ids, and kept files by their hashes."""
+    texts = _strings_in(arguments.model_dump(mode="json"))
+    jobs, files = (frozenset(name for text in texts for name in form.findall(text)) for form in (_JOB_LINK, _SHA256))
+    return jobs, files
+
+
+def _hash_request(asked: list[Json], words: list[str]) -> str:
+    canonical = json.dumps([asked, [_file_state(word) for word in words]], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _strings_in(given: Json) -> list[str]:
+    """Every string in a value, without data URIs."""
+    if isinstance(given, str):
+        return [] if given[:5].lower() == "data:" else [given]
+    parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
+    return [word for part in parts for word in _strings_in(part)]
+
+
+def _file_state(word: str) -> tuple[int, int] | None:
+    """When a file was written last, and its size; None where there is none of that name."""
+    if "://" in word and not word.lower().startswith("file://"):
+        return None
+    try:
+        found = local_path(word).expanduser().stat()
+    except (UserMistake, OSError, ValueError, RuntimeError):
+        return None
+    return found.st_mtime_ns, found.st_size

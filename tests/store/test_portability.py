@@ -1,0 +1,88 @@
+"""The store asks nothing of its database that PostgreSQL could not answer, but for what stands in SQLite's modules.
+
+What it issues while its tests run is checked by the fixture `portable_statements` of `conftest.py`, in every test.
+"""
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from portable_sql import compile_for_postgresql, constructs_of_sqlite
+from sqlalchemy import Connection, Table, func, literal_column, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.elements import ClauseElement
+
+import rotoscope.store
+from rotoscope.store.backend import UtcDay, insert_or_ignore, upsert
+from rotoscope.store.schema import jobs, metadata
+
+FOLDER = Path(rotoscope.store.__file__).parent
+OF_SQLITE = {"sqlite.py", "sqlite_probe.py"}
+SQLITE_WORDS = ("PRAGMA", "STRFTIME", "ROWID", "OR IGNORE", "OR REPLACE", "UNIXEPOCH", "SQLITE_", "DIALECTS.SQLITE")
+
+
+def statements_of_modules() -> dict[str, ClauseElement]:
+    """The statements that the store's modules build when they are imported, by where they stand."""
+    found: dict[str, ClauseElement] = {}
+    for module in pkgutil.iter_modules([str(FOLDER)]):
+        for name, value in vars(importlib.import_module(f"rotoscope.store.{module.name}")).items():
+            for n, one in enumerate(value if isinstance(value, list | tuple) else [value]):
+                if isinstance(one, Executable) and isinstance(one, ClauseElement) and not isinstance(one, Table):
+                    found[f"{module.name}.{name}[{n}]"] = one
+    return found
+
+
+STATEMENTS = statements_of_modules()
+
+
+def test_the_statements_of_the_modules_are_found() -> None:
+    assert len(STATEMENTS) > 50
+
+
+@pytest.mark.parametrize("where", STATEMENTS)
+def test_a_statement_of_a_module_compiles_for_postgresql_and_names_nothing_of_sqlite(where: str) -> None:
+    assert compile_for_postgresql(STATEMENTS[where])
+    assert not constructs_of_sqlite(STATEMENTS[where])
+
+
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=lambda table: table.name)
+def test_a_table_with_its_indexes_and_upserts_compiles_for_postgresql(table: Table) -> None:
+    assert compile_for_postgresql(CreateTable(table))
+    assert all(compile_for_postgresql(CreateIndex(index)) for index in table.indexes)
+    connected = cast("Connection", SimpleNamespace(dialect=postgresql.dialect()))
+    others = [column.name for column in table.columns if not column.primary_key]
+    assert "ON CONFLICT DO NOTHING" in compile_for_postgresql(insert_or_ignore(connected, table))
+    if others:
+        assert "DO UPDATE SET" in compile_for_postgresql(upsert(connected, table, *others))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_the_words_of_sqlite_stand_in_its_own_modules(path: Path) -> None:
+    if path.name in OF_SQLITE:
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documents = {ast.get_docstring(node, clean=False) for node in ast.walk(tree)
+                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)}  # fmt: skip
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert "sqlite3" not in imported
+    assert not {word for word in SQLITE_WORDS for text in (texts - documents) | imported if word in text.upper()}
+
+
+def test_what_only_sqlite_has_is_found_in_a_statement() -> None:
+    day = func.strftime("%Y-%m-%d", jobs.c.created_at, "unixepoch")
+    assert constructs_of_sqlite(select(day)) == {"strftime"}
+    assert constructs_of_sqlite(select(jobs.c.id).where(literal_column("jobs.rowid") > 1)) == {"jobs.rowid"}
+
+
+def test_the_day_of_a_moment_is_rendered_for_each_database() -> None:
+    query = select(UtcDay(jobs.c.created_at))
+    assert "to_char(to_timestamp(jobs.created_at) AT TIME ZONE 'UTC'" in compile_for_postgresql(query)
+    assert "strftime('%Y-%m-%d', jobs.created_at, 'unixepoch')" in str(query.compile(dialect=sqlite.dialect()))
