@@ -98,15 +98,10 @@ def open_studio(
     """
     from rotoscope.jobs.context import JobContext
     from rotoscope.jobs.notifier import JobNotifier
-    from rotoscope.jobs.review import Review
     from rotoscope.media.vault import FolderVault
     from rotoscope.store.ledger import Ledger
-    from rotoscope.store.money import Caps, ResendPolicy
-    from rotoscope.store.quotes import Quotes
-    from rotoscope.store.retention import Retention
+    from rotoscope.store.money import ResendPolicy
     from rotoscope.store.timing import Intervals
-    from rotoscope.studio.links import JobLinks
-    from rotoscope.studio.studio import Studio
 
     # A setting that no request could work with is refused before anything is written or opened.
     proxies = _read_proxies(settings)
@@ -132,7 +127,26 @@ def open_studio(
         intervals,
         resend_policy=ResendPolicy(settings.resend_below_usd, settings.max_usd_per_day),
     )
-    review = Review(context, database, _make_lease_holder(settings, catalog, access))
+    return _make_studio(settings, context, access, database, roots, tasks, closing)
+
+
+def _make_studio(
+    settings: Settings,
+    context: "JobContext",
+    access: Access,
+    database: "Database",
+    roots: "Roots",
+    tasks: anyio.abc.TaskGroup,
+    closing: AsyncExitStack,
+) -> "Studio":
+    from rotoscope.jobs.review import Review
+    from rotoscope.store.money import Caps
+    from rotoscope.store.quotes import Quotes
+    from rotoscope.store.retention import Retention
+    from rotoscope.studio.links import JobLinks
+    from rotoscope.studio.studio import Studio
+
+    review = Review(context, database, _make_lease_holder(settings, context.catalog, access))
     dispatcher = _make_dispatcher(context, database, review, tasks)
     closing.push_async_callback(dispatcher.release_leases)
     links = JobLinks(context.ledger)
@@ -142,8 +156,8 @@ def open_studio(
         links,
         dispatcher,
         review,
-        Retention(database, vault, clock, settings.retention_days * _DAY),
-        Quotes(database, clock, intervals.quote_life),
+        Retention(database, context.vault, context.clock, settings.retention_days * _DAY),
+        Quotes(database, context.clock, context.intervals.quote_life),
         review.holder.owner,
         Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced),
     )
