@@ -22,7 +22,8 @@ from mcp import Client
 from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.media.image.masks import encode_mask_png
 from rotoscope.models.catalog import manifest_folder
-from rotoscope.providers.polling import MIN_PAUSE, RateLimiter
+from rotoscope.providers.http.outgoing import RateLimiter
+from rotoscope.providers.polling import MIN_PAUSE
 from rotoscope.server.app import build_server
 from rotoscope.server.clients.profiles import read_client_profiles
 from rotoscope.settings import read_settings

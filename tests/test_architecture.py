@@ -29,7 +29,7 @@ FLOORS = (
     ("__main__",),
 )
 FILE_LINES, BODY_LINES = 400, 60
-PURE = ("models", "providers.states", "providers.correlation", "providers.recent", "providers.polling",
+PURE = ("models", "providers.states", "providers.recent", "providers.polling",
         "providers.dialects", "providers.http.messages", "providers.http.egress",
         "media.sniff", "media.image.masks", "media.image.mask_levels", "media.image.mask_reader",
         "media.image.coco", "media.image.previews")  # fmt: skip

@@ -16,8 +16,8 @@ import anyio
 import anyio.abc
 
 from rotoscope.errors import InvalidInput, StorageFailed
-from rotoscope.models.access import Access, resolve_access
-from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
+from rotoscope.models.access import resolve_access
+from rotoscope.models.catalog import Access, Catalog, load_catalog, manifest_folder
 from rotoscope.settings import Settings
 
 if TYPE_CHECKING:
@@ -214,9 +214,9 @@ def _load_catalog_and_warn(settings: Settings) -> Catalog:
 
 
 def _make_dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
-    from rotoscope.providers.dialects import DIALECTS
+    from rotoscope.providers.dialects import make_dialect
 
-    return {name: DIALECTS[p.dialect](access.base_urls[name]) for name, p in catalog.providers.items()}
+    return {name: make_dialect(p.dialect, access.base_urls[name]) for name, p in catalog.providers.items()}
 
 
 def _make_database(settings: Settings, vault: "Vault") -> "Database":

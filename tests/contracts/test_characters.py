@@ -1,4 +1,4 @@
-"""What somebody else has written is shown as a reader sees it, and nothing of it commands, turns or hides."""
+"""Foreign text is shown as a reader sees it: no terminal commands, no direction marks, no invisible characters."""
 
 import json
 import unicodedata
@@ -35,25 +35,25 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("text", HIDDEN.values(), ids=HIDDEN)
-def test_what_hides_in_a_text_is_gone_from_every_kind_of_words(text: str) -> None:
+def test_invisible_characters_are_removed_by_every_cleaner(text: str) -> None:
     for clean in (visible_text, clean_line, clean_text, lambda words: one_line(words, 100)):
         assert clean(f"be{text}fore") == "before"
 
 
 @pytest.mark.parametrize("text", COMMANDS.values(), ids=COMMANDS)
-def test_a_command_to_a_terminal_goes_with_its_words(text: str) -> None:
+def test_a_command_to_a_terminal_is_removed_with_its_text(text: str) -> None:
     for clean in (visible_text, clean_line, clean_text):
         assert clean(f"be{text}fore") == "before"
 
 
-def test_control_characters_part_words_and_leave_nothing() -> None:
+def test_control_characters_become_spaces() -> None:
     controls = [chr(n) for n in (*range(0x20), *range(0x7F, 0xA0)) if chr(n) not in "\x1b\x9b"]
     for control in controls:
         assert one_line(f"a{control}b", 10) == "a b"
 
 
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=60))
-def test_any_text_becomes_one_seen_line_and_stays_it(text: str) -> None:
+def test_any_text_becomes_one_visible_line_that_a_second_cleaning_keeps(text: str) -> None:
     line = one_line(text, 40)
     assert len(line) <= 40
     assert not any(map(is_invisible, line))
@@ -69,14 +69,14 @@ def test_no_command_is_left_whatever_stands_inside_another(text: str) -> None:
 @given(st.recursive(st.none() | st.text(st.characters(codec=None, exclude_categories=()), max_size=20),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
                     max_leaves=8))  # fmt: skip
-def test_an_escaped_document_holds_the_same_values_and_nothing_unseen(value: object) -> None:
+def test_an_escaped_document_holds_the_same_values_and_nothing_invisible(value: object) -> None:
     for indent in (None, 2):
         document = escape_invisible(json.dumps(value, ensure_ascii=False, indent=indent))
         assert json.loads(document) == value
         assert all(one == "\n" or (one.isprintable() and not is_invisible(one)) for one in document)
 
 
-def test_what_is_kept_of_somebody_elses_values_is_modest() -> None:
+def test_foreign_values_are_kept_within_bounds() -> None:
     many = limit_json_value({str(n): [n] * 10 for n in range(10_000)}, 100, 50)
     assert len(json.dumps(many)) < 2_000
     deep: object = "bottom"

@@ -26,7 +26,7 @@ from rotoscope.media.video.limits import (
 )
 from rotoscope.media.video.mask_videos import read_mask_film
 from rotoscope.media.video.videos import clean_sound, clean_video, filmstrip, first_frame, poster, probe_video
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.catalog import UploadLimit
 
 _FAST_VPX = {"cpu-used": "8", "deadline": "realtime"}
 

@@ -1,10 +1,10 @@
-"""Which providers can be used, and when the sandbox stands in: nobody who pays gets its results by surprise."""
+"""Which providers can be used, and when the sandbox serves them instead: never by surprise for a user with a key."""
 
 import pytest
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.access import SANDBOX_URL, Access, resolve_access
-from rotoscope.models.catalog import load_catalog, manifest_folder
+from rotoscope.models.access import SANDBOX_URL, resolve_access
+from rotoscope.models.catalog import Access, load_catalog, manifest_folder
 from rotoscope.settings import read_settings
 
 PROVIDERS = load_catalog(manifest_folder()).providers
@@ -103,7 +103,14 @@ def test_keys_are_not_shown() -> None:
     "environ",
     [{"ROTOSCOPE_INLINE_SECONDS": "soon"}, {"ROTOSCOPE_INLINE_SECONDS": "-1"}, {"ROTOSCOPE_SANDBOX": "perhaps"}],
 )
-def test_a_setting_that_cannot_be_used_is_told_by_its_name(environ: dict[str, str]) -> None:
+def test_a_setting_that_cannot_be_used_is_named(environ: dict[str, str]) -> None:
     with pytest.raises(InvalidInput) as caught:
         read_settings(environ)
     assert next(iter(environ)) in caught.value.message
+
+
+def test_the_sandbox_stands_in_for_no_provider_of_an_installed_dialect() -> None:
+    toy = PROVIDERS["replicate"].model_copy(update={"dialect": "toy", "key_variables": ("TOY_API_KEY",)})
+    found = resolve_access(read_settings({"ROTOSCOPE_SANDBOX": "always"}), {**PROVIDERS, "toy": toy})
+    assert found.is_usable("replicate")
+    assert not found.is_usable("toy")

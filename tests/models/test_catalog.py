@@ -98,7 +98,7 @@ def test_a_model_can_be_named_with_one_of_its_providers(catalog: Catalog) -> Non
     assert (route.provider, route.form) == ("replicate", "version")
 
 
-def test_a_missing_key_is_told_by_the_name_of_its_variable(catalog: Catalog) -> None:
+def test_a_missing_key_is_reported_by_the_name_of_its_variable(catalog: Catalog) -> None:
     with pytest.raises(MissingKey, match="REPLICATE_API_TOKEN"):
         catalog.choose("segment_image", frozenset({"text"}), "bytedance/sa2va-4b-image", lambda _: False)
 
@@ -130,14 +130,14 @@ def test_prompts_that_no_model_takes_together_are_refused(catalog: Catalog) -> N
         catalog.choose("segment_image", frozenset({"text", "box"}), None, lambda _: True)
 
 
-def test_a_manifest_in_the_users_folder_is_taken_up(tmp_path: Path) -> None:
+def test_a_manifest_in_the_users_folder_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(OWN, encoding="utf-8")
     catalog = load_catalog(manifest_folder(), tmp_path)
     manifest, _ = catalog.choose("segment_image", frozenset({"text"}), None, lambda _: True)
     assert manifest.id == "me/my-segmenter"
 
 
-def test_a_provider_in_the_users_folder_is_taken_up(tmp_path: Path) -> None:
+def test_a_provider_in_the_users_folder_is_loaded(tmp_path: Path) -> None:
     providers = (
         '[mine]\ntitle = "Mine"\ndialect = "replicate"\nbases = { api = "https://models.example.com" }\n'
         'base_variable = "MINE_BASE_URL"\nkey_variables = ["MINE_KEY"]\n'
@@ -151,7 +151,7 @@ def test_a_provider_in_the_users_folder_is_taken_up(tmp_path: Path) -> None:
     assert "me/my-segmenter" in catalog.models
 
 
-def test_a_users_manifest_with_a_mistake_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_users_manifest_with_a_mistake_is_left_out_and_reported(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(OWN.replace("rank = 1", "rnak = 1"), encoding="utf-8")
     catalog = load_catalog(manifest_folder(), tmp_path)
     assert set(catalog.models) == set(SHIPPED)
@@ -159,7 +159,7 @@ def test_a_users_manifest_with_a_mistake_is_left_out_and_told(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         (('tool = "segment_image"', 'tool = "make_tea"'), "tool"),
         (('provider = "gateway"', 'provider = "nobody"'), "nobody"),
@@ -169,16 +169,18 @@ def test_a_users_manifest_with_a_mistake_is_left_out_and_told(tmp_path: Path) ->
         (('argument = "instruction"', 'argument = "instruction"\ninferred = ["colour"]'), "colour"),
     ],
 )
-def test_a_mistake_in_a_manifest_is_told_by_file_and_fact(tmp_path: Path, change: tuple[str, str], told: str) -> None:
+def test_a_mistake_in_a_manifest_names_the_file_and_the_fact(
+    tmp_path: Path, change: tuple[str, str], words: str
+) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(OWN.replace(*change), encoding="utf-8")
     with pytest.raises(InvalidInput) as caught:
         read_manifest(file, load_catalog(manifest_folder()).providers)
     assert "mine.toml" in caught.value.message
-    assert told in caught.value.message
+    assert words in caught.value.message
 
 
-def test_a_manifest_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"none\.toml cannot be read"):
         read_manifest(tmp_path / "none.toml", {})
 
@@ -207,23 +209,23 @@ NUMBERS = [
 @pytest.mark.parametrize(
     ("place", "change", "value"), [(place, change, value) for place, change, values in NUMBERS for value in values]
 )
-def test_a_number_that_no_cap_and_no_clock_can_be_held_against_is_told_by_its_place(
+def test_a_number_that_no_limit_can_be_compared_with_is_refused_by_its_place(
     tmp_path: Path, place: str, change: tuple[str, str], value: str
 ) -> None:
-    """TOML has nan and inf; both pass every comparison that a cap is."""
+    """TOML has nan and inf: every comparison of a cap with nan is false."""
     text = OWN.replace("\n[example]", PRICE + "[example]")
     broken = text.replace(change[0], change[1].format(value), 1)
     assert broken != text
     (tmp_path / "mine.toml").write_text(broken, encoding="utf-8")
     catalog = load_catalog(manifest_folder(), tmp_path)
     assert set(catalog.models) == set(SHIPPED)
-    (told,) = catalog.problems
-    assert told.startswith(f"mine.toml: {place}: ")
-    assert told.count("\n") == 0
+    (words,) = catalog.problems
+    assert words.startswith(f"mine.toml: {place}: ")
+    assert words.count("\n") == 0
 
 
 @pytest.mark.parametrize("usd", ["0", "0.0", "2", "0.5", "1e6"])
-def test_a_price_that_can_be_one_is_read(tmp_path: Path, usd: str) -> None:
+def test_a_valid_price_is_read(tmp_path: Path, usd: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(OWN.replace("\n[example]", PRICE.replace("0.5", usd) + "[example]"), encoding="utf-8")
     price = read_manifest(file, load_catalog(manifest_folder()).providers).price
@@ -234,10 +236,10 @@ def test_a_price_that_can_be_one_is_read(tmp_path: Path, usd: str) -> None:
 @pytest.mark.parametrize(
     "fact", ["inline_bytes = nan", "inline_bytes = -1", "output_seconds = 0", "at_once = 0", "upload_bytes = inf"]
 )
-def test_a_providers_number_that_can_be_none_is_told(tmp_path: Path, fact: str) -> None:
+def test_an_invalid_number_of_a_provider_is_reported(tmp_path: Path, fact: str) -> None:
     shipped = (manifest_folder() / "providers.toml").read_text(encoding="utf-8")
     gateway = shipped[shipped.index("[gateway]") :]
     kept = [line for line in gateway.splitlines() if not line.startswith(fact.partition(" ")[0])]
     (tmp_path / "providers.toml").write_text("\n".join([*kept, fact, ""]), encoding="utf-8")
-    (told,) = load_catalog(manifest_folder(), tmp_path).problems
-    assert fact.partition(" ")[0] in told
+    (words,) = load_catalog(manifest_folder(), tmp_path).problems
+    assert fact.partition(" ")[0] in words

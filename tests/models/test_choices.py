@@ -1,4 +1,4 @@
-"""Choices of a manifest: whoever spells one otherwise means it, where there is only one that may be meant."""
+"""Choices of a manifest: another spelling of one means it, where it can mean only one."""
 
 from typing import Any
 

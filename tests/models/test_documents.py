@@ -79,7 +79,7 @@ def test_the_arguments_of_the_sa2va_document_become_its_request() -> None:
 @pytest.mark.media
 @pytest.mark.skipif(not SEEDS.is_dir(), reason="the API documents under ../shared/seeds are not here")
 @pytest.mark.parametrize(("number", "fields"), [("002", SEEDANCE), ("004", VACE)])
-def test_these_are_the_documents_own_words(number: str, fields: dict[str, Any]) -> None:
+def test_the_requests_are_those_of_the_documents(number: str, fields: dict[str, Any]) -> None:
     (file,) = SEEDS.glob(f"{number}_*.txt")
     text = file.read_text(encoding="utf-8")
     plain = text.replace("\\n", "\n").replace('\\"', '"')

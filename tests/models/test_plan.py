@@ -20,12 +20,12 @@ def planned(model: str, **arguments: Any) -> dict[str, Any]:
     return dict(plan_call(manifest, manifest.routes[0], arguments, lambda: 7).call.input)
 
 
-def test_words_become_the_instruction_of_sa2va() -> None:
+def test_text_becomes_the_instruction_of_sa2va() -> None:
     found = planned("bytedance/sa2va-4b-image", image=PICTURE, instruction="segment the snowboarder")
     assert found == {"image": PICTURE, "instruction": "segment the snowboarder"}
 
 
-def test_a_description_without_a_prompt_asks_in_the_documents_own_words() -> None:
+def test_a_description_without_a_prompt_sends_the_prompt_of_the_document() -> None:
     found = planned("fal-ai/sa2va/8b/image", image=PICTURE, prompt=None)
     assert found["prompt"] == CATALOG.models["fal-ai/sa2va/8b/image"].example["prompt"]
 
@@ -70,7 +70,7 @@ def test_points_become_text_in_the_form_of_the_segmind_page(
     assert found["prompt"] == ""
 
 
-def test_segmind_is_always_told_about_overlay_and_base64() -> None:
+def test_overlay_and_base64_are_always_sent_to_segmind() -> None:
     """The page and its generator disagree about the defaults, so neither is left to chance."""
     found = planned("sam-v2-image", image=PICTURE, instruction="boy")
     assert found == {"image": PICTURE, "prompt": "boy", "overlay_mask": False, "base64": False}
@@ -99,7 +99,7 @@ def test_a_short_alias_becomes_the_exact_string_of_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "arguments", "told"),
+    ("model", "arguments", "words"),
     [
         ("bytedance/sa2va-4b-image", {"image": PICTURE}, "'instruction'"),
         ("bytedance/sa2va-4b-image", {"image": PICTURE, "instruction": "x" * 2001}, "at most 2000"),
@@ -123,11 +123,11 @@ def test_a_short_alias_becomes_the_exact_string_of_the_model() -> None:
     ],
 )
 def test_a_value_that_the_model_does_not_take_is_refused_by_the_name_of_the_argument(
-    model: str, arguments: dict[str, Any], told: str
+    model: str, arguments: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
         planned(model, **arguments)
-    assert told in caught.value.message
+    assert words in caught.value.message
     assert caught.value.hint
 
 
@@ -179,6 +179,6 @@ def test_no_point_is_lost_or_changes_sides(points: list[dict[str, Any]]) -> None
     assert count(found.get("remove_coordinates")) == sum(not p["keep"] for p in points)
 
 
-def test_the_kinds_of_prompt_are_told_apart() -> None:
+def test_the_kinds_of_prompt_are_distinguished() -> None:
     assert prompt_kinds({"instruction": "a", "points": None, "box": {}}) == {"text"}
     assert prompt_kinds({"instruction": None, "points": [{"x": 1}], "box": {"left": 1}}) == {"points", "box"}

@@ -1,4 +1,4 @@
-"""What a planned run may cost: never less than what it is charged for, and unknown where nobody knows."""
+"""What a planned run may cost: never less than what is charged, and unknown where the price is not known."""
 
 from typing import Any
 
@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Manifest, Price
-from rotoscope.models.plan import plan_call
-from rotoscope.models.prices import MediaLength
+from rotoscope.models.plan import MediaLength, plan_call
 
 CATALOG = load_catalog(manifest_folder())
 CLIP, MASK = "artifact://" + "a" * 64, "artifact://" + "b" * 64

@@ -1,4 +1,4 @@
-"""The pacer: many runs at one provider share what it may be asked, and none of them waits for the others."""
+"""The pacer: many runs at one provider share its rate limit, and none of them waits for the others."""
 
 import heapq
 import itertools
@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.providers.http.messages import HttpCall, Reply
-from rotoscope.providers.polling import MAX_REQUESTS_PER_SECOND, Pacer, PollSlot, RateLimiter
+from rotoscope.providers.http.outgoing import MAX_REQUESTS_PER_SECOND, RateLimiter
+from rotoscope.providers.polling import Pacer, PollSlot
 from rotoscope.providers.recent import RunRow
 from rotoscope.providers.states import Open, Ready, Ticket, Waiting
 
@@ -40,7 +41,7 @@ class Run:
 
 @dataclass
 class Follower:
-    """Asks about runs as the pacer says, on a clock of its own; nothing else takes time."""
+    """Polls runs as the pacer says, on a simulated clock on which nothing else takes time."""
 
     clock: Clock = field(default_factory=Clock)
     closing: ExitStack = field(default_factory=ExitStack)
@@ -49,20 +50,21 @@ class Follower:
 
     def __post_init__(self) -> None:
         self.pacer = Pacer(self.clock)
+        self.limiter = RateLimiter(self.clock)
         self.due: list[tuple[float, int, str]] = []
         self.runs: dict[str, tuple[Run, PollSlot, ExitStack]] = {}
 
     def join(self, run: Run) -> PollSlot:
         name, leaving = f"p{next(self.numbers)}", ExitStack()
         ticket = Ticket(name, "m")
-        seat = leaving.enter_context(self.pacer.join(ticket, HttpCall("GET", f"https://x/{name}"), 0.0))
-        self.runs[name] = (run, seat, leaving)
-        self.nap(name)
-        return seat
+        slot = leaving.enter_context(self.pacer.join(ticket, HttpCall("GET", f"https://x/{name}"), 0.0))
+        self.runs[name] = (run, slot, leaving)
+        self.schedule(name)
+        return slot
 
-    def nap(self, name: str) -> None:
-        run, seat, _ = self.runs[name]
-        pause = seat.next_pause(self.clock.now - run.began, run.expected, Waiting(seat.ticket))
+    def schedule(self, name: str) -> None:
+        run, slot, _ = self.runs[name]
+        pause = slot.next_pause(self.clock.now - run.began, run.expected, Waiting(slot.ticket))
         heapq.heappush(self.due, (self.clock.now + pause, next(self.numbers), name))
 
     def go(self, seconds: float, each_step: Callable[[], None] = lambda: None) -> None:
@@ -70,7 +72,7 @@ class Follower:
         while self.due and self.due[0][0] <= end:
             at, _, name = heapq.heappop(self.due)
             self.clock.now = max(self.clock.now, at)
-            self.clock.now += self.pacer.limiter.reserve_turn()
+            self.clock.now += self.limiter.reserve_turn()
             run, _, leaving = self.runs[name]
             self.asked_at.append(self.clock.now)
             run.questions += 1
@@ -78,7 +80,7 @@ class Follower:
                 run.told_at = self.clock.now
                 leaving.close()
             else:
-                self.nap(name)
+                self.schedule(name)
             each_step()
         self.clock.now = max(self.clock.now, end)
 
@@ -89,7 +91,7 @@ def most_in_a_second(moments: Sequence[float]) -> int:
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=200))
-def test_the_limit_holds_in_every_second_whatever_is_asked(gaps: list[float]) -> None:
+def test_the_rate_limit_holds_in_every_second(gaps: list[float]) -> None:
     clock = Clock()
     limiter, turns = RateLimiter(clock), list[float]()
     for gap in gaps:
@@ -99,7 +101,7 @@ def test_the_limit_holds_in_every_second_whatever_is_asked(gaps: list[float]) ->
 
 
 @pytest.mark.anyio
-async def test_the_limit_holds_for_those_who_wake_late_and_together() -> None:
+async def test_the_rate_limit_holds_for_tasks_that_wake_late_and_together() -> None:
     clock, turns, late = Clock(), list[float](), itertools.cycle((0.0, 0.4, 0.0, 0.01))
     limiter = RateLimiter(clock)
 
@@ -118,7 +120,7 @@ async def test_the_limit_holds_for_those_who_wake_late_and_together() -> None:
     assert most_in_a_second(turns) <= MAX_REQUESTS_PER_SECOND
 
 
-def test_who_asks_rarely_never_waits_for_a_turn() -> None:
+def test_a_slow_rate_of_requests_never_waits_for_a_turn() -> None:
     clock = Clock()
     limiter = RateLimiter(clock)
     for _ in range(100):
@@ -126,7 +128,7 @@ def test_who_asks_rarely_never_waits_for_a_turn() -> None:
         clock.now += 1 / 30
 
 
-def test_what_cannot_wait_is_counted() -> None:
+def test_a_request_that_cannot_wait_is_counted() -> None:
     limiter = RateLimiter(Clock())
     for _ in range(40):
         limiter.count_request()
@@ -147,7 +149,7 @@ def test_a_short_run_does_not_wait_for_four_hundred_long_ones() -> None:
     assert len(follower.asked_at) / 20 <= MAX_REQUESTS_PER_SECOND
 
 
-def test_jobs_that_are_taken_up_together_do_not_ask_together() -> None:
+def test_runs_that_are_taken_up_together_are_not_polled_together() -> None:
     follower = Follower()
     for _ in range(64):
         follower.join(Run(1e9, 600.0, began=-100.0))
@@ -157,7 +159,7 @@ def test_jobs_that_are_taken_up_together_do_not_ask_together() -> None:
 
 
 @pytest.mark.parametrize("many", [1, 30, 300, 2000])
-def test_together_they_keep_the_limit_and_each_is_asked_about(many: int) -> None:
+def test_all_runs_together_keep_the_rate_limit_and_each_is_polled(many: int) -> None:
     chance, follower = random.Random(many), Follower()
     for _ in range(many):
         follower.join(Run(1e9, 60.0, began=-60 * chance.uniform(0.5, 1.2)))
@@ -166,18 +168,18 @@ def test_together_they_keep_the_limit_and_each_is_asked_about(many: int) -> None
     assert min(run.questions for run, _, _ in follower.runs.values()) >= 1
 
 
-def crowd(follower: Follower, many: int = 200) -> list[PollSlot]:
-    """Runs that together want more than may be asked."""
+def join_many(follower: Follower, many: int = 200) -> list[PollSlot]:
+    """Runs that together need more polls than the rate limit allows."""
     return [follower.join(Run(1e9, 600.0, began=-600.0)) for _ in range(many)]
 
 
-def test_what_a_list_shows_is_asked_about_rarely_but_is_asked_about() -> None:
+def test_a_run_that_a_list_shows_is_polled_rarely_but_is_polled() -> None:
     follower = Follower()
-    seats = crowd(follower)
+    slots = join_many(follower)
 
     def shown() -> None:
-        for seat in seats:
-            seat.update_from_list(RunRow(seat.ticket.id, has_ended=False), follower.clock.now + 10)
+        for slot in slots:
+            slot.update_from_list(RunRow(slot.ticket.id, has_ended=False), follower.clock.now + 10)
 
     shown()
     follower.go(30, shown)
@@ -189,14 +191,14 @@ def test_what_a_list_shows_is_asked_about_rarely_but_is_asked_about() -> None:
     assert min(run.questions for run, _, _ in follower.runs.values()) >= 1
 
 
-def test_what_no_list_shows_keeps_its_pace_beside_those_that_one_shows() -> None:
+def test_a_run_that_no_list_shows_keeps_its_pauses_beside_listed_ones() -> None:
     follower = Follower()
-    seats = crowd(follower)
+    slots = join_many(follower)
     hidden = follower.join(Run(1e9, 600.0, began=-600.0))
 
     def shown() -> None:
-        for seat in seats:
-            seat.update_from_list(RunRow(seat.ticket.id, has_ended=False), follower.clock.now + 10)
+        for slot in slots:
+            slot.update_from_list(RunRow(slot.ticket.id, has_ended=False), follower.clock.now + 10)
 
     shown()
     follower.go(60, shown)
@@ -206,14 +208,14 @@ def test_what_no_list_shows_keeps_its_pace_beside_those_that_one_shows() -> None
     assert run.questions >= 10
 
 
-def test_an_end_in_a_list_wakes_once_and_a_row_that_is_the_answer_is_told_once() -> None:
+def test_an_end_in_a_list_wakes_once_and_its_row_replaces_one_poll() -> None:
     woken: list[int] = []
     pacer = Pacer(Clock())
     question = HttpCall("GET", "https://x/p1")
-    with pacer.join(Ticket("p1", "m"), question, 0.0) as seat:
-        seat.wake = lambda: woken.append(1)
+    with pacer.join(Ticket("p1", "m"), question, 0.0) as slot:
+        slot.wake = lambda: woken.append(1)
         for _ in range(3):
-            seat.update_from_list(RunRow("p1", has_ended=True, status_reply=Reply(200)), 10.0)
+            slot.update_from_list(RunRow("p1", has_ended=True, status_reply=Reply(200)), 10.0)
         assert len(woken) == 1
         assert pacer.take_status_reply(HttpCall("POST", question.url)) is None
         assert pacer.take_status_reply(question) == Reply(200)
@@ -221,28 +223,28 @@ def test_an_end_in_a_list_wakes_once_and_a_row_that_is_the_answer_is_told_once()
     assert pacer.take_status_reply(question) is None
 
 
-def test_a_result_that_is_ready_is_asked_for_at_once_but_only_once_without_waiting() -> None:
+def test_a_ready_result_is_polled_once_without_a_pause() -> None:
     pacer, ticket = Pacer(Clock()), Ticket("p1", "m")
     states: list[Open] = [Waiting(ticket), Ready(ticket), Ready(ticket)]
-    with pacer.join(ticket, HttpCall("GET", "https://x/p1"), 0.0) as seat:
-        pauses = [seat.next_pause(10.0, 10.0, state) for state in states]
+    with pacer.join(ticket, HttpCall("GET", "https://x/p1"), 0.0) as slot:
+        pauses = [slot.next_pause(10.0, 10.0, state) for state in states]
     assert pauses[1] == 0.0
     assert pauses[0] > 0.0
     assert pauses[2] > 0.0
 
 
-def test_a_list_is_worth_a_walk_where_many_want_much_or_sleep_because_they_were_shown() -> None:
+def test_a_list_is_read_when_many_runs_need_many_polls_or_a_run_is_slowed_by_the_list() -> None:
     follower = Follower()
     assert not follower.pacer.slots_by_list(lambda _: "list")
     few = [follower.join(Run(1e9, 1.0, began=-1.0)) for _ in range(15)]
     assert not follower.pacer.slots_by_list(lambda _: "list")
-    many = crowd(follower)
+    many = join_many(follower)
     assert not follower.pacer.slots_by_list(lambda _: None)
     (wanted,) = follower.pacer.slots_by_list(lambda _: "list")
     assert set(wanted) == {*few, *many}
 
 
-def test_many_that_want_little_need_no_list() -> None:
+def test_many_runs_with_few_polls_need_no_list() -> None:
     follower = Follower()
     for _ in range(30):
         follower.join(Run(1e9, 600.0, began=-300.0))

@@ -1,4 +1,4 @@
-"""The runner: pays once, asks as often as it must, and never gives up on what was paid for."""
+"""The runner: submits once, polls as often as it must, and never gives up on a paid run."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def reply(status: str, code: int = 200, **more: Any) -> Reply:
 
 
 class Provider:
-    """Answers from a script; keeps what it was asked, what was recorded and how long was waited."""
+    """Answers from a script; keeps the requests, the recorded states and the pauses."""
 
     def __init__(self, answers: Sequence[Reply | RotoscopeError], dialect: str = "replicate") -> None:
         self.answers = list(answers)
@@ -55,7 +55,7 @@ class Provider:
         return Runner(self.dialect, self.send, self.record, self.sleep)
 
 
-async def test_a_start_is_one_post() -> None:
+async def test_a_submit_is_one_post() -> None:
     provider = Provider([reply("starting", 201)])
     assert isinstance(await provider.runner.start(CALL), Waiting)
     assert [call.method for call in provider.asked] == ["POST"]
@@ -66,7 +66,7 @@ async def test_a_start_is_one_post() -> None:
     [ReplyLost("lost"), Reply(502, {}, b"bad gateway"), Reply(201, {}, b"<html>"), Reply(201, {}, b'{"id": 5}')],
     ids=["no reply", "502", "html", "id of a wrong type"],
 )
-async def test_a_start_whose_outcome_nobody_knows_is_said_to_be_unsure_and_not_repeated(
+async def test_a_submit_with_an_unknown_outcome_is_unsure_and_not_repeated(
     answer: Reply | RotoscopeError,
 ) -> None:
     provider = Provider([answer])
@@ -76,12 +76,12 @@ async def test_a_start_whose_outcome_nobody_knows_is_said_to_be_unsure_and_not_r
     assert "bytedance/seedance-2.0" in caught.value.hint
 
 
-async def test_a_start_that_was_never_sent_is_not_unsure() -> None:
+async def test_a_submit_that_was_never_sent_is_not_unsure() -> None:
     with pytest.raises(Unreachable):
         await Provider([Unreachable("no route")]).runner.start(CALL)
 
 
-async def test_following_asks_until_the_end_and_records_each_change_once() -> None:
+async def test_following_polls_until_the_end_and_records_each_change_once() -> None:
     answers = [reply("starting"), reply("starting"), reply("processing"), reply("succeeded", output=PNG)]
     provider = Provider(answers)
     final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.25)
@@ -92,7 +92,7 @@ async def test_following_asks_until_the_end_and_records_each_change_once() -> No
     assert {call.method for call in provider.asked} == {"GET"}
 
 
-async def test_a_question_that_fails_never_fails_the_prediction() -> None:
+async def test_a_failed_poll_never_fails_the_prediction() -> None:
     trouble = [ReplyLost("x"), Unreachable("x"), Reply(503), Reply(429, {"retry-after": "7"}), Reply(401, {}, b"{}")]
     provider = Provider([*trouble, reply("succeeded", output=PNG)])
     final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
@@ -102,13 +102,13 @@ async def test_a_question_that_fails_never_fails_the_prediction() -> None:
     assert max(provider.waited) <= 60
 
 
-async def test_a_single_not_found_is_not_believed() -> None:
+async def test_a_single_not_found_is_no_end() -> None:
     """A list that lags behind must not end a prediction that was paid for."""
     provider = Provider([Reply(404), reply("processing"), Reply(404), reply("succeeded", output=PNG)])
     assert isinstance(await provider.runner.follow(Waiting(TICKET), lambda _: 0.0), Succeeded)
 
 
-async def test_not_found_after_a_good_answer_is_believed_when_the_providers_own_time_is_over() -> None:
+async def test_not_found_after_a_good_answer_ends_the_run_when_the_provider_no_longer_keeps_it() -> None:
     provider = Provider([reply("processing"), *[Reply(404)] * 100])
     final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, can_have_result=lambda silent: silent < 3600)
     assert isinstance(final, Failed)
@@ -117,13 +117,13 @@ async def test_not_found_after_a_good_answer_is_believed_when_the_providers_own_
     assert provider.waited[2:7] == [1.0, 2.0, 4.0, 8.0, 16.0]
 
 
-async def test_not_found_for_an_hour_in_the_middle_of_a_run_ends_nothing() -> None:
+async def test_not_found_for_an_hour_does_not_end_a_run() -> None:
     provider = Provider([reply("processing"), *[Reply(404)] * 65, reply("succeeded", output=PNG)])
     assert isinstance(await provider.runner.follow(Waiting(TICKET), lambda _: 0.0), Succeeded)
     assert sum(provider.waited) > 3600
 
 
-async def test_what_is_known_of_the_answers_is_kept_up_for_the_next_process() -> None:
+async def test_the_history_of_polls_is_updated_for_the_next_process() -> None:
     trail = PollHistory()
     provider = Provider([reply("processing"), *[Reply(404)] * 6])
     with pytest.raises(IndexError):
@@ -135,7 +135,7 @@ async def test_what_is_known_of_the_answers_is_kept_up_for_the_next_process() ->
     assert isinstance(final, Failed)
 
 
-async def test_a_provider_that_cannot_be_asked_until_the_result_is_surely_gone_is_no_answer() -> None:
+async def test_polls_that_fail_until_the_result_is_surely_gone_end_in_a_timeout() -> None:
     provider = Provider([Unreachable("x")] * 200)
     with pytest.raises(Timeout):
         await provider.runner.follow(Waiting(TICKET), lambda _: 0.0, can_have_result=lambda silent: silent < 7200)
@@ -150,14 +150,14 @@ async def test_a_prediction_whose_data_were_removed_is_over_at_once() -> None:
     assert (final.code, final.charged) == ("output_expired", True)
 
 
-async def test_a_prediction_that_was_never_seen_is_a_doubt_and_not_a_failure() -> None:
+async def test_a_prediction_that_was_never_found_is_unsure_and_not_failed() -> None:
     provider = Provider([Reply(404)] * 5)
     with pytest.raises(SubmitUnsure) as caught:
         await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
     assert "p1" in caught.value.hint
 
 
-async def test_a_final_state_is_not_asked_about() -> None:
+async def test_a_final_state_is_not_polled() -> None:
     provider = Provider([])
     final = Succeeded(TICKET, PNG)
     assert await provider.runner.follow(final, lambda _: 0.0) is final
@@ -176,7 +176,7 @@ async def test_fal_is_asked_once_more_for_its_result() -> None:
     assert final.output == {"image": {"url": PNG}}
 
 
-async def test_a_cancel_says_whether_the_provider_took_it() -> None:
+async def test_a_cancel_reports_whether_the_provider_accepted_it() -> None:
     assert (await Provider([reply("processing")]).runner.cancel(TICKET)).accepted
     assert not (await Provider([reply("starting", 404)]).runner.cancel(TICKET)).accepted
     assert not (await Provider([ReplyLost("x")] * 3).runner.cancel(TICKET)).accepted
@@ -184,7 +184,7 @@ async def test_a_cancel_says_whether_the_provider_took_it() -> None:
     assert (await Provider([reply("starting", 401)]).runner.cancel(TICKET)).key_refused
 
 
-async def test_an_answer_to_a_cancel_that_holds_the_end_of_the_run_tells_it() -> None:
+async def test_the_reply_to_a_cancel_can_hold_the_final_state() -> None:
     assert isinstance((await Provider([reply("canceled")]).runner.cancel(TICKET)).final, Canceled)
     assert isinstance((await Provider([reply("succeeded", output=PNG)]).runner.cancel(TICKET)).final, Succeeded)
     for answer in (
@@ -195,35 +195,47 @@ async def test_an_answer_to_a_cancel_that_holds_the_end_of_the_run_tells_it() ->
         assert (await Provider([answer]).runner.cancel(TICKET)).final is None
 
 
-async def test_a_look_that_says_nothing_leaves_the_state_as_it_was() -> None:
+async def test_a_single_poll_that_says_nothing_returns_the_same_state() -> None:
     state = Waiting(TICKET)
     assert await Provider([Reply(500)]).runner.ask_once(state) is state
     assert isinstance(await Provider([reply("canceled")]).runner.ask_once(state), Canceled)
 
 
 @pytest.fixture
-def parcel(tmp_path: Path) -> UploadFile:
+def sent_file(tmp_path: Path) -> UploadFile:
     file = tmp_path / "a.png"
     file.write_bytes(b"pixels")
     return UploadFile(file, "a.png", "image/png", 6)
 
 
-async def test_an_upload_gives_the_url_that_the_provider_reads(parcel: UploadFile) -> None:
+async def test_an_upload_returns_the_url_that_the_provider_reads(sent_file: UploadFile) -> None:
     body = b'{"id": "f", "urls": {"get": "https://api.example.com/v1/files/f"}}'
-    assert await Provider([Reply(201, {}, body)]).runner.upload(parcel) == "https://api.example.com/v1/files/f"
+    assert await Provider([Reply(201, {}, body)]).runner.upload(sent_file) == "https://api.example.com/v1/files/f"
 
 
-async def test_an_upload_in_two_steps_makes_both(parcel: UploadFile) -> None:
+async def test_an_upload_in_two_steps_makes_both_requests(sent_file: UploadFile) -> None:
     body = b'{"upload_url": "https://s/put", "file_url": "https://v3.fal.media/f"}'
     provider = Provider([Reply(200, {}, body), Reply(200)], "fal")
-    assert await provider.runner.upload(parcel) == "https://v3.fal.media/f"
+    assert await provider.runner.upload(sent_file) == "https://v3.fal.media/f"
     assert [(call.method, call.with_key) for call in provider.asked] == [("POST", True), ("PUT", False)]
 
 
-async def test_an_upload_is_free_and_tried_three_times(parcel: UploadFile) -> None:
+async def test_a_large_upload_is_sent_in_parts_and_joined_by_the_replies_to_them() -> None:
+    """As the official npm client does above 90 MB."""
+    large = UploadFile(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
+    place = {"upload_url": "https://signed.example/up?sig=1", "file_url": "https://v3.fal.media/f"}
+    parts = [{"partNumber": n, "etag": f"e{n}"} for n in range(1, 11)]
+    provider = Provider([Reply(200, {}, json.dumps(body).encode()) for body in (place, *parts, {})], "fal")
+    assert await provider.runner.upload(large) == "https://v3.fal.media/f"
+    assert provider.asked[-1].url == "https://signed.example/up/complete?sig=1"
+    assert provider.asked[-1].json == {"parts": parts}
+    assert [call.with_key for call in provider.asked] == [True] + 11 * [False]
+
+
+async def test_an_upload_is_free_and_tried_three_times(sent_file: UploadFile) -> None:
     provider = Provider([ReplyLost("x"), Reply(503), ReplyLost("x")])
     with pytest.raises(ProviderDown):
-        await provider.runner.upload(parcel)
+        await provider.runner.upload(sent_file)
     assert len(provider.asked) == 3
 
 

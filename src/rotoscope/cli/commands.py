@@ -95,7 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_models(models: argparse.ArgumentParser) -> None:
     models.set_defaults(run=_print_models)
     actions = models.add_subparsers(metavar="ACTION")
-    check = actions.add_parser("check", help="validate a manifest and print the exact request of its example")
+    check = actions.add_parser(
+        "check", help="plan every call that a manifest claims, and print the exact request of its example"
+    )
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(run=_check_manifest)
 
@@ -268,11 +270,17 @@ def _check_manifest(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.composition import load_user_catalog
     from rotoscope.models.access import resolve_access
     from rotoscope.models.catalog import read_manifest
+    from rotoscope.models.manifest_check import check_manifest
 
     catalog = load_user_catalog(settings)
     manifest = read_manifest(asked.file, catalog.providers)
+    report = check_manifest(manifest, catalog.providers)
+    if report.problems:
+        for problem in report.problems:
+            print(visible_text(f"rotoscope: {asked.file.name}: {problem}"), file=sys.stderr)
+        return BAD_INPUT
     # The request as the provider would get it, whether or not the sandbox stands in for it now.
-    print_example(manifest, catalog, resolve_access(replace(settings, sandbox="never"), catalog.providers))
+    print_example(manifest, report, catalog, resolve_access(replace(settings, sandbox="never"), catalog.providers))
     return OK
 
 

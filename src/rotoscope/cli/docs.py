@@ -1,32 +1,49 @@
-"""The README's tables, generated from the code and the manifests. `python -m rotoscope.cli.docs [--check]`."""
+"""The pages that are made from the code and the manifests. `python -m rotoscope.cli.docs [--check]`.
+
+README.md (its tables), docs/manifest.md and manifests/model.schema.json.
+"""
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.environment import SETTINGS
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
 from rotoscope.models.descriptions import describe_price, describe_prompts
-from rotoscope.models.manifest import Manifest, Provider
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.provider import Provider
 from rotoscope.server.schemas import input_schema
 
-__all__ = ["fill_in_tables", "write_readme_tables"]
+__all__ = ["fill_in_tables", "generated_pages", "write_pages"]
 
 _OPEN_MARK = "<!-- generated: {} -->"
 _CLOSE_MARK = "<!-- end: {} -->"
 
 
-def write_readme_tables(arguments: list[str]) -> int:
-    """Write the tables into the README; with `--check`, only say whether they are up to date."""
-    readme = Path(__file__).parents[3] / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = fill_in_tables(old)
-    if "--check" in arguments:
-        print("README.md is up to date." if new == old else "README.md is out of date: run `make docs`.")
-        return int(new != old)
-    readme.write_text(new, encoding="utf-8")
-    return 0
+def write_pages(arguments: list[str]) -> int:
+    """Write every generated page; with `--check`, only say which ones are out of date."""
+    is_check = "--check" in arguments
+    outdated = 0
+    for path, text in generated_pages(Path(__file__).parents[3]).items():
+        is_current = path.is_file() and path.read_text(encoding="utf-8") == text
+        if is_check:
+            print(f"{path.name} is up to date." if is_current else f"{path.name} is out of date: run `make docs`.")
+            outdated += not is_current
+        elif not is_current:
+            path.write_text(text, encoding="utf-8")
+    return int(outdated > 0)
+
+
+def generated_pages(top: Path) -> dict[Path, str]:
+    """Every generated page of a checkout, with what should stand in it."""
+    readme = top / "README.md"
+    return {
+        readme: fill_in_tables(readme.read_text(encoding="utf-8")),
+        top / "docs" / "manifest.md": manifest_page(),
+        top / "manifests" / "model.schema.json": manifest_schema(),
+    }
 
 
 def fill_in_tables(text: str) -> str:
@@ -87,4 +104,4 @@ def _settings_table() -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(write_readme_tables(sys.argv[1:]))
+    raise SystemExit(write_pages(sys.argv[1:]))

@@ -21,11 +21,11 @@ from rotoscope.contracts.characters import escape_invisible, visible_text
 from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.media.paths import Roots
-from rotoscope.models.access import Access
-from rotoscope.models.catalog import Catalog
+from rotoscope.models.catalog import Access, Catalog
 from rotoscope.models.descriptions import describe_price, describe_prompts
 from rotoscope.models.manifest import Manifest, Route
-from rotoscope.providers.dialects import DIALECTS
+from rotoscope.models.manifest_check import CheckReport
+from rotoscope.providers.dialects import make_dialect
 from rotoscope.providers.states import Call
 from rotoscope.settings import Settings, user_home, working_folder
 from rotoscope.store.records import Job
@@ -265,9 +265,11 @@ def print_model_table(catalog: Catalog, access: Access) -> None:
         Console(stderr=True).print(f"left out: {visible_text(problem)}", markup=False)
 
 
-def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
-    """Print the exact request of a manifest's example, for each of its routes, without sending it."""
-    print(f"{manifest.id}: valid; {manifest.tool}, {len(manifest.inputs)} inputs.")
+def print_example(manifest: Manifest, report: CheckReport, catalog: Catalog, access: Access) -> None:
+    """Print what the check of a manifest found, and the exact request of its example for each of its routes."""
+    print(f"{manifest.id}: valid; {manifest.tool}, {len(manifest.inputs)} inputs. {report.calls} calls planned.")
+    for note in report.notes:
+        print(visible_text(f"note: {note}"))
     for route in manifest.routes:
         provider = catalog.providers[route.provider]
         call = Call(
@@ -278,7 +280,9 @@ def print_example(manifest: Manifest, catalog: Catalog, access: Access) -> None:
             route.form,
             manifest.timing.deadline_seconds,
         )
-        request = build_planned_request(DIALECTS[provider.dialect](access.base_urls[route.provider]), provider, call)
+        request = build_planned_request(
+            make_dialect(provider.dialect, access.base_urls[route.provider]), provider, call
+        )
         print(f"\n{request.method} {request.url}")
         for name, value in request.headers.items():
             print(f"{name}: {value}")

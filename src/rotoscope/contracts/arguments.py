@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from rotoscope.contracts.characters import is_blank
+from rotoscope.contracts.characters import first_control_character, is_blank
 from rotoscope.errors import InvalidInput
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "SegmentImage",
     "ViewMedia",
     "parse_arguments",
+    "require_prompt",
 ]
 
 # Gemini CLI adds this key to the schema of every tool and sends it along.
@@ -37,7 +38,7 @@ def _reject_boolean(value: object) -> object:
 
 
 def _parse_json_text(value: object) -> object:
-    """Assistants send a JSON string where an array or an object is wanted."""
+    """The value of a JSON string; assistants send one where an array or an object is wanted."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
             return json.loads(value)
@@ -47,18 +48,18 @@ def _parse_json_text(value: object) -> object:
 
 
 def _wrap_in_list(value: object) -> object:
-    """One item where a list is wanted is a list of one."""
+    """A list of one for a single item."""
     decoded = _parse_json_text(value)
     return [decoded] if isinstance(decoded, dict | str) else decoded
 
 
 def _strip_text(value: object) -> object:
-    """Blanks around a word mean nothing."""
+    """A text without blanks at its ends; any other value as it is."""
     return value.strip() if isinstance(value, str) else value
 
 
 def _normalize_keyword(value: object) -> object:
-    """A word of a list of ours is meant however it is spelled."""
+    """A keyword in lower case, without blanks at its ends."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -212,6 +213,47 @@ class ListJobs(Arguments):
     limit: Annotated[int, Field(ge=1, le=100, description="1-100. Default 20."), BeforeValidator(_reject_boolean)] = 20
 
 
+def require_prompt(arguments: Arguments) -> None:
+    """Refuse a request whose prompts do not say what is wanted: all that shows without its media and its model.
+
+    Raises:
+        InvalidInput: a prompt is empty or holds a control character, there is none, or no object can be at its place.
+    """
+    for name in ("prompt", "instruction"):
+        text = getattr(arguments, name, None)
+        if text is None:
+            continue
+        if _is_text_empty(text):
+            raise InvalidInput(f"The {name} is empty.", hint=_PROMPT_HINTS.get(type(arguments), "Say what is wanted."))
+        if not text.isprintable() and (control := first_control_character(text)):
+            raise InvalidInput(f"The {name} holds the control character {control}.", hint="Write it without.")
+    if isinstance(arguments, SegmentImage):
+        _require_object(arguments)
+
+
+def _require_object(asked: SegmentImage) -> None:
+    if not (asked.instruction or asked.points or asked.box):
+        hint = "Give an instruction in words, points, or a box around the object."
+        raise InvalidInput("Nothing says what to segment.", hint=hint)
+    if asked.points and not any(point.keep for point in asked.points):
+        raise InvalidInput("No point is on the object.", hint="Give at least one point with keep: true.")
+    # Some models give places as fractions: read as pixels they are all in the first one.
+    places = [value for point in asked.points or () for value in (point.x, point.y)]
+    if asked.box is not None:
+        places += [asked.box.left, asked.box.top, asked.box.right, asked.box.bottom]
+    if all(0 <= place <= 1 for place in places) and any(place % 1 for place in places):
+        hint = "Give pixels of the upright picture: multiply by its width and height."
+        raise InvalidInput("The points or the box look like fractions of the picture.", hint=hint)
+    if asked.box is not None and (asked.box.left >= asked.box.right or asked.box.top >= asked.box.bottom):
+        raise InvalidInput("The box is empty.", hint="left must be less than right, and top less than bottom.")
+
+
+_PROMPT_HINTS: Mapping[type[Arguments], str] = {
+    SegmentImage: "Say what to segment, or give points or a box.",
+    DescribeWithMasks: "Say what to describe, or leave the prompt out.",
+}
+
+
 Shape = TypeVar("Shape", bound=Arguments)
 
 _RECORDS: Mapping[str, type[Arguments]] = {"points": PointArgument, "box": BoxArgument}
@@ -234,7 +276,7 @@ def parse_arguments(shape: type[Shape], raw: Mapping[str, object]) -> Shape:
 
 
 def _is_omitted(shape: type[Arguments], name: object, value: object) -> bool:
-    """Clients that must fill in every argument send null, an empty text or a list of these for what they leave out."""
+    """Whether an optional argument means "left out": some clients send null, an empty text or a list of these."""
     field = shape.model_fields.get(str(name))
     return field is not None and not field.is_required() and _is_empty_value(value)
 
@@ -242,10 +284,15 @@ def _is_omitted(shape: type[Arguments], name: object, value: object) -> bool:
 def _is_empty_value(value: object) -> bool:
     match value:
         case str():
-            return is_blank(value)
+            return _is_text_empty(value)
         case list():
-            return bool(value) and all(one is None or (isinstance(one, str) and is_blank(one)) for one in value)
+            return bool(value) and all(one is None or (isinstance(one, str) and _is_text_empty(one)) for one in value)
     return value is None
+
+
+def _is_text_empty(text: str) -> bool:
+    """Whether there is nothing to be seen in a text; in ASCII only blanks are nothing."""
+    return not text.strip() if text.isascii() and text.isprintable() else is_blank(text)
 
 
 def _unknown_argument_error(shape: type[Arguments], name: str, where: str = "") -> InvalidInput:

@@ -1,9 +1,8 @@
-"""Characters that any client can be sent and any reader sees: the one cleaner of what others have written.
+"""Text from outside, made safe to store, to show and to send.
 
-JSON can hold half a character (a lone surrogate): a text that a provider cut in the middle of an emoji, or the name of
-a file that is not UTF-8. Nothing that writes UTF-8 takes it. And a text can hold what nobody sees: commands to a
-terminal (ECMA-48), marks that turn the direction of writing, and letters that are drawn as nothing, in which words for
-an assistant can hide.
+JSON can hold a lone surrogate: a text that a provider cut in the middle of an emoji, or the name of a file that is not
+UTF-8. No UTF-8 writer takes it. And a text can hold invisible characters: commands to a terminal (ECMA-48), marks that
+change the direction of writing, and letters that are drawn as nothing, in which instructions for an assistant can hide.
 """
 
 import re
@@ -23,7 +22,7 @@ __all__ = [
 ]
 
 ELLIPSIS = "…"
-"""What stands for the rest of a text."""
+"""Replaces the rest of a text that was cut."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -34,10 +33,10 @@ _NAME_LENGTH = 200
 _INVISIBLE_LETTERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
 )
-_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co"})  # control, format, half a character, private use
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co"})  # control, format, surrogate, private use
 
-# Terminals obey both forms, ESC and one letter or a single C1 byte. Of what carries words (OSC, DCS, APC, PM, SOS) the
-# words go with it.
+# Terminals obey both forms, ESC and one letter or a single C1 byte. Commands that carry text (OSC, DCS, APC, PM, SOS)
+# are removed with their text.
 _TERMINAL_COMMAND = re.compile(
     "(?:\x1b\\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"
     "|(?:\x1b[\\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]{0,65536}(?:\x07|\x1b\\\\|\x9c)"
@@ -46,7 +45,7 @@ _TERMINAL_COMMAND = re.compile(
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to be seen in a text: no character, or only white space and what is drawn as nothing."""
+    """Whether a text shows nothing: it is empty, or all white space and invisible characters."""
     return all(one.isspace() or is_invisible(one) for one in text)
 
 
@@ -57,16 +56,16 @@ def first_control_character(text: str) -> str | None:
 
 
 def is_invisible(character: str) -> bool:
-    """Whether a character is drawn as nothing; white space is seen."""
+    """Whether a character is drawn as nothing; white space counts as visible."""
     if character.isspace():
         return False
     return unicodedata.category(character) in _INVISIBLE_CATEGORIES or _INVISIBLE_LETTERS.match(character) is not None
 
 
 def visible_text(text: str) -> str:
-    """The same text as a reader sees it: without commands to terminals and without what is drawn as nothing.
+    """A text as a reader sees it: without commands to terminals and without invisible characters.
 
-    White space of every kind is a plain space; a control character that is none becomes one too, for it may part words.
+    White space of every kind becomes a plain space, and so does any other control character: it may separate words.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -74,16 +73,14 @@ def visible_text(text: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Text of somebody else's as one line that is safe to show, to log and to hand on: as seen, in at most `limit`
-    characters.
-    """
-    # What is removed may be many times what stays; and a hostile megabyte must be cheap.
+    """Foreign text as one line of at most `limit` characters that is safe to show, to log and to send."""
+    # Four times the limit: much may be removed, and a hostile megabyte must stay cheap.
     line = " ".join(visible_text(text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + ELLIPSIS
 
 
 def escape_invisible(document: str) -> str:
-    """A JSON document with every character that nobody sees escaped: the same values, and nothing for a terminal."""
+    """A JSON document with every invisible character escaped: the same values, and nothing that a terminal obeys."""
     if document.isascii() and document.replace("\n", "").isprintable():
         return document
     return "".join(
@@ -93,11 +90,11 @@ def escape_invisible(document: str) -> str:
 
 
 def limit_json_value(value: object, items: int, length: int) -> object:
-    """A JSON value of somebody else's, cleaned and in bounds: no more than so many values, none deeper than a few.
+    """A foreign JSON value, cleaned and bounded in size and depth.
 
     Args:
-        value: what they said.
-        items: how many values are kept, those inside others counted in; the first ones.
+        value: the value.
+        items: how many values are kept, nested ones included; the first ones.
         length: how many characters of each text are kept.
     """
     return _limit_value(value, [items], length, _MAX_DEPTH)
@@ -124,12 +121,12 @@ def _limit_value(value: object, left: list[int], length: int, depth: int) -> obj
 
 
 def replace_surrogates_in_text(text: str) -> str:
-    """The same text with U+FFFD for each half character; its length stays."""
+    """A text with U+FFFD in place of each lone surrogate; its length stays."""
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def replace_lone_surrogates(value: object) -> object:
-    """The same value with whole characters in every text of its lists and dictionaries."""
+    """A value without lone surrogates in any text of its lists and dictionaries."""
     match value:
         case str():
             return replace_surrogates_in_text(value)

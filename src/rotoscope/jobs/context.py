@@ -12,10 +12,12 @@ from rotoscope.jobs.notifier import JobNotifier
 from rotoscope.media.decoders import DecodeRunner
 from rotoscope.media.vault import Vault
 from rotoscope.models.catalog import Catalog
-from rotoscope.models.manifest import Manifest, Provider
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.http.client import Wire
 from rotoscope.providers.http.messages import HttpCall, Reply, http_date
+from rotoscope.providers.http.outgoing import RateLimiter
 from rotoscope.providers.polling import PollSlot, ProviderPacers
 from rotoscope.providers.runner import Runner
 from rotoscope.providers.states import Prediction, Ticket, Waiting
@@ -39,7 +41,8 @@ class JobContext:
         clock: the time in Unix seconds.
         sleep: waits some seconds before something free is tried again.
         decoders: decodes media, out of this process.
-        pacers: how often each provider is asked, all jobs of this process together.
+        pacers: how often each provider is asked about runs, all jobs of this process together.
+        limiters: how many requests a second each provider is sent, of all kinds.
         resend_policy: when a request that may have been accepted is sent once more.
         clock_offsets: each provider's clock minus ours, in seconds, as its latest reply says.
     """
@@ -55,6 +58,7 @@ class JobContext:
     decoders: DecodeRunner
     intervals: Intervals = field(default_factory=Intervals)
     pacers: ProviderPacers = field(default_factory=lambda: ProviderPacers(anyio.current_time))
+    limiters: dict[str, RateLimiter] = field(default_factory=dict)
     clock_offsets: dict[str, float] = field(default_factory=dict)
     resend_policy: ResendPolicy = field(default_factory=ResendPolicy)
 
@@ -95,10 +99,10 @@ class JobContext:
 
         What pays, stops or uploads is counted and never kept waiting.
         """
-        known = self.pacers.for_provider(provider).take_status_reply(call)
-        if known is not None:
+        is_question = call.method == "GET"
+        if is_question and (known := self.pacers.for_provider(provider).take_status_reply(call)) is not None:
             return known
-        await self.wait_for_turn(provider, can_wait=call.method == "GET")
+        await self.wait_for_turn(provider, can_wait=is_question)
         reply = await self.wire.send(provider, call, before_send, pays=pays)
         told = http_date(reply.headers.get("date", ""))
         if told is not None:
@@ -107,7 +111,7 @@ class JobContext:
 
     async def wait_for_turn(self, provider: str, *, can_wait: bool = True) -> None:
         """Wait for the turn of a question to a provider, or only count what cannot wait."""
-        limiter = self.pacers.for_provider(provider).limiter
+        limiter = self.limiters.setdefault(provider, RateLimiter(anyio.current_time))
         if can_wait:
             await limiter.wait_turn(self.sleep)
         else:

@@ -13,8 +13,7 @@ from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.media.vault import FileAddress, Vault
 from rotoscope.models.captions import clean_text
-from rotoscope.providers.dialects.urls import PAGE_KEY
-from rotoscope.providers.http.messages import Json
+from rotoscope.providers.http.messages import PAGE_KEY, Json
 from rotoscope.providers.states import Ticket
 from rotoscope.store.job_data import MeasuredResult, RunReference
 from rotoscope.store.records import ENDED_STATES, Job, Output

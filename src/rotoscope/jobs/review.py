@@ -21,10 +21,9 @@ from rotoscope.jobs.stages.reconcile import (
     unsure_error,
 )
 from rotoscope.jobs.stages.submit import paying_request
-from rotoscope.providers.correlation import Token
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.recent import RecentPrediction, predictions_with_input, predictions_with_token
-from rotoscope.providers.states import Call, Failed, Waiting
+from rotoscope.providers.states import Call, Failed, Token, Waiting
 from rotoscope.store.database import Database
 from rotoscope.store.leases import JobDriver
 from rotoscope.store.records import Job, Submission, error_record

@@ -25,7 +25,7 @@ from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
 from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, Vault, artifact_hash, enter_in_thread, file_sha256, scratch_path
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.catalog import UploadLimit
 
 __all__ = ["AdmittedMedia", "FetchFile", "Intake", "MediaKind"]
 

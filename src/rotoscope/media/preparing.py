@@ -25,7 +25,7 @@ from rotoscope.media.video.videos import (
     probe_sound,
     probe_video,
 )
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.catalog import UploadLimit
 
 __all__ = ["MediaFacts", "MediaPreview", "PreparedKind", "measure_media", "prepare_media", "preview_media"]
 

@@ -1,65 +1,30 @@
-"""Which providers can be used: whose keys are set, where they are spoken to, and whether the sandbox stands in."""
+"""Which providers can be used: those whose key is set, at which base URL, or all of them in the sandbox."""
 
-import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.manifest import Provider
+from rotoscope.models.catalog import Access
+from rotoscope.models.provider import Provider
 from rotoscope.settings import Settings
 
-__all__ = ["SANDBOX_URL", "Access", "resolve_access"]
+__all__ = ["SANDBOX_URL", "resolve_access"]
 
 _BASE_URL = re.compile(r"https?://[^/?#@\\]+(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
 
 SANDBOX_URL = "https://sandbox.invalid"
-"""Where the built-in sandbox pretends to be. RFC 6761 reserves `.invalid`: the name can never be dialled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What may be spoken to.
-
-    Attributes:
-        sandbox: the sandbox serves every provider.
-        is_built_in: that sandbox is the one inside this process.
-        keys: the key of each provider that has one; never shown.
-        base_urls: the base URLs of each provider, by purpose.
-        trusted_hosts: hosts that stand in for every provider: they may be http and private, and serve their own
-            outputs.
-        own_hosts: the hosts that the operator named for a provider, trusted alike, and for that provider alone.
-    """
-
-    sandbox: bool
-    is_built_in: bool
-    base_urls: Mapping[str, Mapping[str, str]]
-    trusted_hosts: frozenset[str]
-    keys: Mapping[str, str] = field(repr=False)
-    own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-    def is_usable(self, provider: str) -> bool:
-        """Whether a provider can be used now."""
-        return self.sandbox or provider in self.keys
-
-    def driver_key(self, provider: str) -> str:
-        """What a process must hold to drive a job of a provider: a job for one host is never sent to another."""
-        return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
-
-    def account_fingerprint(self, provider: str) -> str:
-        """Tells one key of a provider from another, as 32 bits of a hash: no key can be made of it."""
-        return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
+"""The base URL of the built-in sandbox. RFC 6761 reserves `.invalid`: no name server resolves it."""
 
 
 def resolve_access(settings: Settings, providers: Mapping[str, Provider]) -> Access:
-    """Work out what the settings allow.
+    """The providers that can be used with these settings.
 
-    With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all while no provider key is set, and nothing once one is:
-    nobody who pays gets a sandbox result by surprise.
+    With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all providers while no key is set, and none once one is: a user
+    with a key never gets a sandbox result by surprise.
 
     Raises:
-        InvalidInput: a key cannot be one; the message names the variable.
+        InvalidInput: a variable holds no key, or no base URL; the message names the variable.
     """
     given = {name: key for name, provider in providers.items() if (key := _provider_key(settings, provider))}
     if settings.sandbox == "always" or (settings.sandbox == "auto" and not given):
@@ -99,11 +64,12 @@ def _has_required_base(settings: Settings, provider: Provider) -> bool:
 
 
 def _base_urls_of(settings: Settings, provider: Provider) -> Mapping[str, str]:
-    """A base URL on another host replaces all of the provider's: a gateway or a sandbox has one host.
+    """The base URLs of a provider, by purpose, as the operator has set them.
 
-    One on the provider's own host says nothing new, and its other hosts (uploads, history) stay what they are: clients
-    and guides set `https://api.segmind.com/v1`, the official client's own value. Clients of Replicate disagree whether
-    the base includes `/v1`; ours does not.
+    A base URL on another host replaces all of the provider's: a gateway or a sandbox has one host. One on the
+    provider's own host changes nothing, and its other hosts (uploads, history) stay: clients and guides set
+    `https://api.segmind.com/v1`, the official client's own value. Clients of Replicate disagree on whether the base
+    includes `/v1`; here it does not.
     """
     own = settings.variable(provider.base_variable)
     if own is None:
@@ -128,7 +94,7 @@ def _is_base_url(url: str) -> bool:
 
 
 def _host_and_port(url: str) -> tuple[str, int | None] | None:
-    """Host and port of a base URL, however they are written; None for what is no such address."""
+    """Host and port of a base URL in one form, the default port as None; None for what is no base URL."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -144,12 +110,14 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bool) -> Access:
+    from rotoscope.providers.dialects import DIALECTS
+
     def sandbox_urls(provider: Provider) -> dict[str, str]:
         path = urlsplit(provider.bases["api"]).path.rstrip("/")
         return dict.fromkeys(provider.bases, url + path)
 
     bases = {name: sandbox_urls(provider) for name, provider in providers.items()}
-    # The sandbox takes any key; it gets one that is plainly none.
-    keys = dict.fromkeys(providers, "sandbox")
+    # The sandbox speaks the shipped dialects alone. It takes any key; this one cannot be mistaken for a real one.
+    keys = {name: "sandbox" for name, provider in providers.items() if provider.dialect in DIALECTS}
     host = urlsplit(url).netloc.lower()
     return Access(sandbox=True, is_built_in=built_in, base_urls=bases, trusted_hosts=frozenset({host}), keys=keys)

@@ -1,8 +1,8 @@
-"""What a model said, as clean text with the places that its masks belong to.
+"""The text of a model, cleaned, with the places that its masks belong to.
 
 Models that segment while they speak mark a phrase and the mask that follows it: `<p> a truck </p> [SEG]`. The i-th
-`[SEG]` belongs to the i-th mask. What arrives is not trusted: end tokens, control, bidirectional and invisible
-characters go, and so does everything beyond a limit.
+`[SEG]` belongs to the i-th mask. The text is not trusted: end tokens, control, bidirectional and invisible characters
+are removed, and so is everything beyond a limit.
 """
 
 import re
@@ -55,15 +55,15 @@ def clean_text(raw: str, limit: int = _MAX_TEXT_BYTES) -> str:
     End tokens, control, bidirectional and invisible characters are gone, every run of white space is one space, and
     text beyond `limit` bytes of UTF-8 is replaced by an ellipsis. Cleaning clean text changes nothing.
     """
-    # Four times the limit leaves room for what is removed, and keeps a hostile megabyte cheap.
+    # Four times the limit: what is removed may be three quarters of a text, and a hostile megabyte stays cheap.
     visible = visible_text(raw[: 4 * limit])
     # A space in its place, so that the pieces around a token cannot join to a new one.
     text = _collapse_spaces(_END_TOKEN.sub(" ", visible))
     encoded = text.encode()
     if len(encoded) <= limit:
         return text
-    room = max(limit - len(ELLIPSIS.encode()), 0)
-    return encoded[:room].decode(errors="ignore").rstrip() + ELLIPSIS
+    left = max(limit - len(ELLIPSIS.encode()), 0)
+    return encoded[:left].decode(errors="ignore").rstrip() + ELLIPSIS
 
 
 def read_caption(raw: str) -> Caption:
@@ -104,7 +104,7 @@ class _CaptionBuilder:
     def __init__(self) -> None:
         self.text = ""
         self.segments: list[CaptionSegment] = []
-        self._gap = False  # white space was seen since the last word
+        self._gap = False  # white space follows the last piece
         self._inside = False  # between <p> and </p>
         self._start: int | None = None  # where the open phrase begins
         self._phrase: CaptionSegment | None = None  # a closed phrase that may still be given a mask
@@ -154,7 +154,7 @@ class _CaptionBuilder:
 
 
 def _caption_without_phrases(text: str, marks: int) -> Caption:
-    """The caption of a text so entangled that taking marks out brought new ones about: only their number counts."""
+    """The caption of a text in which new marks appear once marks are removed: only their number counts."""
     plain = clean_text(_MARK.sub(" ", text))
     return Caption(plain, (CaptionSegment("", len(plain), len(plain)),) * marks, marks)
 

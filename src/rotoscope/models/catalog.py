@@ -1,29 +1,45 @@
-"""The catalog: every manifest we have, the shipped ones and the user's, and which of them fits a request."""
+"""The catalog: every model and provider there is, which of them fits a request, and which may be used for it."""
 
 import difflib
+import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rotoscope.errors import InvalidInput, MissingKey, UnknownModel
-from rotoscope.models.manifest import Manifest, PromptKind, Provider, Route, ToolName
+from rotoscope.errors import InvalidInput, MissingKey, TooLarge, UnknownModel
+from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
+from rotoscope.models.provider import Provider
 from rotoscope.ownership import find_fault
 
-__all__ = ["Catalog", "can_take_prompts", "load_catalog", "manifest_folder", "read_manifest", "read_providers"]
+__all__ = [
+    "Access",
+    "Catalog",
+    "UploadLimit",
+    "can_take_prompts",
+    "file_size_error",
+    "first_route_for_sizes",
+    "largest_upload_limit",
+    "load_catalog",
+    "manifest_folder",
+    "read_manifest",
+    "read_providers",
+]
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
+_SIZE_HINT = "Give a smaller file, or a public https URL."
 _TYPE_SUFFIX = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds to the place of a fact of several kinds
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models by id and providers by name; `problems` tells which files could not be used and why."""
+    """Models by id and providers by name; `problems` names the files that could not be used, and why."""
 
     providers: Mapping[str, Provider]
     models: Mapping[str, Manifest]
@@ -113,6 +129,94 @@ class Catalog:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The providers that can be used, with their keys and base URLs.
+
+    Attributes:
+        sandbox: the sandbox serves every provider.
+        is_built_in: that sandbox is the built-in one, not one at an address.
+        keys: the key of each provider that has one; never shown.
+        base_urls: the base URLs of each provider, by purpose.
+        trusted_hosts: hosts that are trusted for every provider: they may be http and private, and may serve their
+            own outputs.
+        own_hosts: the hosts that the operator set for a provider, trusted in the same way for that provider alone.
+    """
+
+    sandbox: bool
+    is_built_in: bool
+    base_urls: Mapping[str, Mapping[str, str]]
+    trusted_hosts: frozenset[str]
+    keys: Mapping[str, str] = field(repr=False)
+    own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def is_usable(self, provider: str) -> bool:
+        """Whether a provider can be used now."""
+        return provider in self.keys
+
+    def driver_key(self, provider: str) -> str:
+        """The name of what a process must have to drive a job: the provider at its host, so no job changes hosts."""
+        return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
+
+    def account_fingerprint(self, provider: str) -> str:
+        """32 bits of a hash of the key: tells two accounts apart, and no key can be recovered from it."""
+        return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
+
+
+def file_size_error(provider: Provider, size: int) -> TooLarge | None:
+    """The error for a file of `size` bytes that cannot reach a provider; None when it can."""
+    if provider.can_upload:
+        most = provider.upload_bytes
+        if most is None or size <= most:
+            return None
+        return TooLarge(
+            f"{provider.title} takes files of up to {most / 1e6:g} MB, and this one has {size / 1e6:.1f} MB.",
+            hint=_SIZE_HINT,
+        )
+    if size <= provider.inline_bytes:
+        return None
+    return TooLarge(
+        f"{provider.title} takes no uploads, and this file has {size / 1000:.0f} kB; "
+        f"at most {provider.inline_bytes / 1000:.0f} kB travel inside a request.",
+        hint=_SIZE_HINT,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimit:
+    """The largest file that any of some providers takes, in bytes, and the title of that provider."""
+
+    title: str
+    max_bytes: int
+
+
+def largest_upload_limit(routes: Sequence[Route], providers: Mapping[str, Provider]) -> UploadLimit | None:
+    """The largest upload limit among the routes to a model; None where one of them has no known limit."""
+    found: UploadLimit | None = None
+    for provider in (providers[route.provider] for route in routes):
+        most = provider.upload_bytes if provider.can_upload else provider.inline_bytes
+        if most is None:
+            return None
+        if found is None or most > found.max_bytes:
+            found = UploadLimit(provider.title, most)
+    return found
+
+
+def first_route_for_sizes(routes: Sequence[Route], providers: Mapping[str, Provider], sizes: Iterable[int]) -> Route:
+    """The first route whose provider takes every file.
+
+    Raises:
+        TooLarge: none does; the message explains it for the first route.
+    """
+    largest = max(sizes, default=0)
+    for route in routes:
+        if file_size_error(providers[route.provider], largest) is None:
+            return route
+    refused = file_size_error(providers[routes[0].provider], largest)
+    assert refused is not None
+    raise refused
+
+
 def can_take_prompts(manifest: Manifest, kinds: frozenset[PromptKind]) -> bool:
     """Whether a model takes these kinds of prompt in one request."""
     if not kinds or not manifest.prompts:
@@ -136,9 +240,9 @@ def manifest_folder() -> Path:
 
 
 def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
-    """Read the providers and all manifests; a user's manifest wins over a shipped one of the same id.
+    """Read the providers and all manifests; a user's manifest replaces a shipped one of the same id.
 
-    A file of the user's that cannot be used is left out and told in `problems`: one typo must not stop the server.
+    A user's file that cannot be used is left out and named in `problems`: one typo must not stop the server.
     """
     providers = read_providers(shipped / "providers.toml")
     problems: list[str] = []
@@ -163,7 +267,7 @@ def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
 
 
 def _check_owner(file: Path) -> None:
-    """A provider's file says where its key is sent: one that somebody else could write is not read."""
+    """Refuse a file that other users may write: a provider's file decides where a key is sent."""
     try:
         fault = find_fault(file, group_may_write=True)
     except OSError as error:
@@ -195,9 +299,17 @@ def read_providers(file: Path) -> dict[str, Provider]:
     """Read and check `providers.toml`.
 
     Raises:
-        InvalidInput: it cannot be read, or a fact in it is wrong.
+        InvalidInput: it cannot be read, a fact in it is wrong, or a dialect that it names cannot be used.
     """
-    return _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
+    from rotoscope.providers.dialects import make_dialect
+
+    providers = _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
+    for name, provider in providers.items():
+        try:
+            make_dialect(provider.dialect, provider.bases)
+        except InvalidInput as error:
+            raise InvalidInput(f"{file.name}: {name}.dialect: {error.message}", hint=error.hint) from error
+    return providers
 
 
 def _parse_toml(file: Path) -> dict[str, object]:
@@ -214,7 +326,7 @@ def _validate_facts(shape: type[Shape], data: Mapping[str, object], file: Path) 
         return shape.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False, include_context=False)
-        # A fact of several kinds is wrong in each of them; that it is nan or inf says more than that it is no text.
+        # A value of a union is wrong in each of its types; "nan or inf" explains more than "no valid text".
         first = next((one for one in found if one["type"] == "finite_number"), found[0])
         where = _fact_path(first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
@@ -222,6 +334,8 @@ def _validate_facts(shape: type[Shape], data: Mapping[str, object], file: Path) 
 
 
 def _fact_path(loc: Sequence[int | str]) -> str:
-    """Where a fact stands. An input may have the name of a kind: only what follows a fact can be one."""
+    """The place of a fact, without the types that pydantic adds. An input may be named like a type, so the first three
+    parts always count.
+    """
     tables = 3  # inputs, its name, the fact
     return ".".join(str(part) for n, part in enumerate(loc) if n < tables or not _TYPE_SUFFIX.fullmatch(str(part)))

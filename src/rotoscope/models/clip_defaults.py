@@ -1,9 +1,10 @@
-"""Inputs that follow the video which is edited: what to choose when the user chose nothing. Pure."""
+"""Defaults that follow the edited video: size and number of frames, where the user gave none. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rotoscope.models.manifest import Input, Manifest
+from rotoscope.models.spelling import parse_size
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["ClipShape", "arguments_for_clip"]
@@ -21,7 +22,7 @@ class ClipShape:
 def arguments_for_clip(
     manifest: Manifest, asked: Mapping[str, Json], clip: ClipShape
 ) -> tuple[dict[str, Json], list[str]]:
-    """Arguments that the user left open and that should follow the clip, and what to say of them.
+    """Arguments that the user left out and that follow the clip.
 
     Returns:
         The arguments to use, by name, and sentences for the user.
@@ -44,9 +45,9 @@ def _nearest_size(field: Input, clip: ClipShape) -> str:
     usual = _size_area(str(field.default))
 
     def distance(choice: str) -> tuple[float, int]:
-        width, height = _parse_size(choice)
+        width, height = parse_size(choice) or (1, 1)
         wide, narrow = sorted((width * clip.height, height * clip.width), reverse=True)
-        # Shapes within a tenth of each other count as the same.
+        # The ratio of the two aspect ratios, rounded to a tenth: closer ones count as equal.
         return round(10 * (wide / narrow - 1)), abs(_size_area(choice) - usual)
 
     return min((str(choice) for choice in field.choices), key=distance)
@@ -67,18 +68,13 @@ def _fit_frame_count(field: Input, given: Json, clip: ClipShape, chosen: dict[st
 
 
 def _shortening_note(wanted: int, frames: int) -> str:
-    """Upstream, the model spreads its frames over the whole film; no document says what an endpoint does."""
+    """The upstream model spreads its frames over the whole film; no document shows what an endpoint does."""
     return (
         f"The result has {wanted} frames, the video has {frames}: whether the first ones are edited, or some that are "
         f"spread over the whole film, is not known. Give a film of {wanted} frames to be sure."
     )
 
 
-def _parse_size(size: str) -> tuple[int, int]:
-    width, _, height = size.partition("*")
-    return int(width), int(height)
-
-
 def _size_area(size: str) -> int:
-    width, height = _parse_size(size)
+    width, height = parse_size(size) or (0, 0)
     return width * height

@@ -1,4 +1,4 @@
-"""Facts of a manifest in a person's words, for tables."""
+"""Facts of a manifest as short text, for tables."""
 
 from rotoscope.models.manifest import Manifest, Price
 
@@ -8,7 +8,7 @@ _PROMPT_NAMES = {"text": "words", "points": "points", "box": "box"}
 
 
 def describe_prompts(manifest: Manifest) -> str:
-    """What tells the model what is wanted; for a model without kinds of prompt, words and the media beside them."""
+    """The kinds of prompt that a model takes; for a model without such kinds, text and its media."""
     if manifest.prompts:
         joined = " and " if manifest.combines else " or "
         return joined.join(_PROMPT_NAMES[kind] for kind in manifest.prompts)
@@ -17,5 +17,5 @@ def describe_prompts(manifest: Manifest) -> str:
 
 
 def describe_price(price: Price | None) -> str:
-    """A price; one that nobody has seen is unknown, not free."""
+    """A price as text; an absent one is unknown, not free."""
     return f"{price.note} {price.usd:g} USD a {price.unit.replace('_', ' ')}".strip() if price else "unknown"

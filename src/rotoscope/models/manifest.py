@@ -1,24 +1,28 @@
-"""What we know of one model and of one provider, as checked data.
+"""What is known of one model, as checked data.
 
 A manifest is a TOML file. Comments beside a fact say where it is from; what is only inferred is named in `inferred`,
-so that programs see it too. An absent price means unknown, never free.
+so that programs see it too. An absent price means unknown, never free. The descriptions and examples beside the fields
+are the source of docs/manifest.md and of manifests/model.schema.json.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
+
+from rotoscope.models.provider import Count, FactRecord
+from rotoscope.models.spelling import parse_size
 
 __all__ = [
-    "Auth",
+    "ENCODER_ALIASES",
     "EncoderName",
     "Input",
     "Manifest",
     "Outputs",
     "Price",
     "PromptKind",
-    "Provider",
     "Route",
+    "Scalar",
     "Timing",
     "ToolName",
 ]
@@ -26,112 +30,121 @@ __all__ = [
 ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"]
 PromptKind = Literal["text", "points", "box"]
 InputKind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
-EncoderName = Literal["kept_points_text", "dropped_points_text", "labelled_points", "corner_box", "asking_for_masks"]
-DialectName = Literal["replicate", "fal", "segmind"]
-BaseUrl = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9\[][!-~]{0,2000}$")]
-HostPattern = Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
+EncoderName = Literal[
+    "include_points_json", "exclude_points_json", "labelled_points", "corner_box", "append_sa2va_request"
+]
 Scalar = bool | int | float | str
 Seconds = Annotated[float, Field(gt=0, le=604_800)]  # at most a week
-Bytes = Annotated[int, Field(ge=0, le=1_000_000_000_000)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-RetentionSeconds = Annotated[int, Field(ge=1, le=3_153_600_000)]  # seconds; at most a century
+Inferred = Annotated[
+    tuple[str, ...], Field(description="The facts of this table that no document states.", examples=[["maximum"]])
+]
+Note = Annotated[str, Field(description="What a reader should know beside the facts.")]
 _MEDIA = frozenset({"image", "video", "audio", "visual"})
 
-
-class _ManifestRecord(BaseModel):
-    # TOML has nan and inf: no cap holds against the one, and no clock reaches the other.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Auth(_ManifestRecord):
-    """The header that carries a provider's key, and what stands before the key in it."""
-
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,100}$")]
-    prefix: Annotated[str, Field(pattern=r"^[ -~]{0,100}$")]
+ENCODER_ALIASES: Mapping[str, EncoderName] = {
+    "kept_points_text": "include_points_json",
+    "dropped_points_text": "exclude_points_json",
+    "asking_for_masks": "append_sa2va_request",
+}
+"""Former names of encoders, which stay valid: users' manifests have them."""
 
 
-class Provider(_ManifestRecord):
-    """Where a provider is spoken to, with which key, in which dialect, and what it can do."""
-
-    title: str
-    dialect: DialectName
-    bases: Mapping[str, BaseUrl]
-    base_variable: str
-    base_required: bool = False
-    key_variables: Annotated[tuple[str, ...], Field(min_length=1)]
-    auth: Auth
-    output_hosts: tuple[HostPattern, ...]
-    upload_hosts: tuple[HostPattern, ...] = ()
-    can_cancel: bool
-    can_upload: bool
-    can_list: bool = False
-    at_once: Count | None = None
-    inline_bytes: Bytes
-    upload_bytes: Bytes | None = None
-    output_seconds: RetentionSeconds | None = None
-    large_answer_seconds: RetentionSeconds | None = None
-    list_seconds: RetentionSeconds | None = None
-    list_note: str = ""
-    source: str
-
-    @model_validator(mode="after")
-    def _require_api_base(self) -> Self:
-        if "api" not in self.bases:
-            message = "bases.api is missing: it receives the paying request"
-            raise ValueError(message)
-        return self
-
-    @property
-    def setup_variables(self) -> str:
-        """The variables that must be set before it can be used."""
-        key = self.key_variables[0]
-        return f"{key} and {self.base_variable}" if self.base_required else key
+def _current_encoder_name(value: object) -> object:
+    return ENCODER_ALIASES.get(value, value) if isinstance(value, str) else value
 
 
-class Input(_ManifestRecord):
-    """One input of a model: what the provider takes, and which tool argument fills it.
+class Input(FactRecord):
+    """One input of a model: what the provider takes, and which tool argument fills it."""
 
-    Attributes:
-        kind: of each value; `visual` is an image or a video, `object` is JSON that an encoder makes.
-        many: whether it is a list.
-        argument: the tool argument that fills it; without one, only `send` does.
-        encode: the named encoder that shapes the argument (see `models.plan`).
-        default: what the provider uses when the input is absent: told, not sent.
-        send: what we send when no argument fills it.
-        also: values outside the range that are taken too, such as -1 for "automatic".
-        step: the value is a multiple of this, plus `offset`.
-        fits: it follows the video that is edited, in size or in number of frames, unless the user says otherwise.
-        covers: the input that this one is a mask of.
-        drawn: an integer that we draw when the user gives none (the seed).
-        needs, needs_any, excludes: other inputs of this model.
-        inferred: the facts above that no document states.
-    """
-
-    kind: InputKind
-    many: bool = False
-    required: bool = False
-    argument: str | None = None
-    encode: EncoderName | None = None
-    default: Scalar | list[Scalar] | None = None
-    send: Scalar | None = None
-    choices: tuple[Scalar, ...] = ()
-    aliases: Mapping[str, Scalar] = {}
-    minimum: float | None = None
-    maximum: float | None = None
-    also: tuple[int, ...] = ()
-    step: Count | None = None
-    offset: int = 0
-    max_length: Count | None = None
-    max_items: Count | None = None
-    max_total_seconds: Seconds | None = None
-    fits: Literal["size", "frames"] | None = None
-    covers: str | None = None
-    drawn: bool = False
-    needs: tuple[str, ...] = ()
-    needs_any: tuple[str, ...] = ()
-    excludes: tuple[str, ...] = ()
-    inferred: tuple[str, ...] = ()
-    note: str = ""
+    kind: Annotated[
+        InputKind,
+        Field(
+            description="The type of each value; `visual` is an image or a video, `object` JSON made by an encoder.",
+            examples=["string"],
+        ),
+    ]
+    many: Annotated[bool, Field(description="It is a list of such values.")] = False
+    required: Annotated[bool, Field(description="The provider refuses a request without it.")] = False
+    argument: Annotated[
+        str | None,
+        Field(description="The tool argument that fills it; without one only `send` does.", examples=["duration"]),
+    ] = None
+    encode: Annotated[
+        EncoderName | None,
+        BeforeValidator(_current_encoder_name),
+        Field(description="The encoder that shapes the argument (see Encoders).", examples=["labelled_points"]),
+    ] = None
+    spelling: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[^{}]*\{\}[^{}]*$",
+            description="How a number is written as text, `{}` for the number: 8 is sent as `8s`. "
+            "On a number: how the argument may be written. Not needed where `choices` show it.",
+            examples=["{}s"],
+        ),
+    ] = None
+    default: Annotated[
+        Scalar | list[Scalar] | None,
+        Field(description="What the provider uses when the input is absent; shown, not sent.", examples=[5]),
+    ] = None
+    send: Annotated[Scalar | None, Field(description="What is sent when no argument fills it.", examples=["png"])] = (
+        None
+    )
+    choices: Annotated[
+        tuple[Scalar, ...],
+        Field(
+            description="The only values taken. A number argument fills the text of that number: 5 is `5` or `5s`.",
+            examples=[["5", "10"]],
+        ),
+    ] = ()
+    aliases: Annotated[
+        Mapping[str, Scalar],
+        Field(
+            description="Other spellings of an argument, with what is sent; numbers and booleans as text.",
+            examples=[{"fast": "Juiced (more speed)", "-1": "auto"}],
+        ),
+    ] = {}
+    minimum: Annotated[float | None, Field(description="The least number taken.", examples=[4])] = None
+    maximum: Annotated[float | None, Field(description="The greatest number taken.", examples=[15])] = None
+    also: Annotated[
+        tuple[int, ...], Field(description="Numbers outside the range that are taken too.", examples=[[-1]])
+    ] = ()
+    step: Annotated[
+        Count | None, Field(description="The number is a multiple of this, plus `offset`.", examples=[4])
+    ] = None
+    offset: Annotated[int, Field(description="See `step`.", examples=[1])] = 0
+    max_length: Annotated[
+        Count | None, Field(description="The most characters of a text, after encoding.", examples=[2000])
+    ] = None
+    max_items: Annotated[Count | None, Field(description="The most items of a list.", examples=[9])] = None
+    max_total_seconds: Annotated[
+        Seconds | None, Field(description="How long all media of the input may last together.", examples=[15])
+    ] = None
+    fits: Annotated[
+        Literal["size", "frames"] | None,
+        Field(
+            description="Unless the user says otherwise it follows the edited video, in size or number of frames.",
+            examples=["size"],
+        ),
+    ] = None
+    covers: Annotated[
+        str | None, Field(description="The input that this one is a mask of.", examples=["src_video"])
+    ] = None
+    drawn: Annotated[
+        bool, Field(description="The seed: an integer that is drawn, within the range, when the user gives none.")
+    ] = False
+    needs: Annotated[
+        tuple[str, ...], Field(description="Inputs that must all be given beside it.", examples=[["image"]])
+    ] = ()
+    needs_any: Annotated[
+        tuple[str, ...],
+        Field(description="Inputs of which one must be given beside it.", examples=[["image", "reference_videos"]]),
+    ] = ()
+    excludes: Annotated[
+        tuple[str, ...], Field(description="Inputs that must not be given beside it.", examples=[["reference_images"]])
+    ] = ()
+    inferred: Inferred = ()
+    note: Note = ""
 
     @property
     def is_media(self) -> bool:
@@ -163,90 +176,142 @@ class Input(_ManifestRecord):
             raise ValueError(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}")
         return self
 
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.fits != "size":
+            return self
+        sizes = (*self.choices, self.default)
+        wrong = next((one for one in sizes if not isinstance(one, str) or parse_size(one) is None), None)
+        if wrong is not None or not self.choices or self.default is None:
+            raise ValueError('with fits = "size", choices and default must be sizes such as "832*480"')
+        return self
 
-class Outputs(_ManifestRecord):
-    """Where the results are in the output: paths of `$`, dotted keys and `[]`, nothing cleverer.
 
-    Attributes:
-        masks: one picture or many; each is a mask, or the picture with a mask painted on it.
-        text: the model's words, in the Sa2VA form where it has phrases.
-        video: the finished video.
-        frame: how the model sees a photo that its EXIF data turn, and so how its masks lie: as it is `stored`, or
-            `upright`; absent where nobody knows.
-        frame_rate: of the video, in frames a second; absent where it follows the video that is edited.
-        sound: whether the video has sound; absent where nobody knows.
+class Outputs(FactRecord):
+    """Where the results are in the output: paths of `$`, dotted keys and `[]`, nothing else."""
+
+    masks: Annotated[
+        str | None,
+        Field(
+            description="One picture or many; each is a mask, or the picture with a mask painted on it.",
+            examples=["masks[]"],
+        ),
+    ] = None
+    text: Annotated[
+        str | None,
+        Field(description="The model's text, in the Sa2VA form where it has phrases.", examples=["output"]),
+    ] = None
+    video: Annotated[str | None, Field(description="The finished video.", examples=["$"])] = None
+    frame: Annotated[
+        Literal["stored", "upright"] | None,
+        Field(
+            description="Whether masks lie as the photo is stored, or upright by its EXIF data; absent: not known.",
+            examples=["stored"],
+        ),
+    ] = None
+    frame_rate: Annotated[
+        Annotated[float, Field(gt=0, le=1000)] | None,
+        Field(description="Frames a second; absent where it follows the edited video.", examples=[16]),
+    ] = None
+    sound: Annotated[
+        bool | None, Field(description="Whether the video has sound; absent: not known.", examples=[False])
+    ] = None
+    inferred: Inferred = ()
+    note: Note = ""
+
+
+class Price(FactRecord):
+    """What a run costs, as far as a document says so. Leave the table out where the price is not known.
+
+    0 is for what really costs nothing, such as a model of one's own.
     """
 
-    masks: str | None = None
-    text: str | None = None
-    video: str | None = None
-    frame: Literal["stored", "upright"] | None = None
-    frame_rate: Annotated[float, Field(gt=0, le=1000)] | None = None
-    sound: bool | None = None
-    inferred: tuple[str, ...] = ()
-    note: str = ""
+    unit: Annotated[
+        Literal["run", "output_second", "run_second"],
+        Field(description="For each run, second of output, or second that the run takes.", examples=["run"]),
+    ]
+    usd: Annotated[
+        float, Field(ge=0, le=1_000_000, strict=True, description="US dollars for each unit.", examples=[0.002])
+    ]
+    seen: Annotated[str, Field(description="When the price was seen.", examples=["2026-11"])]
+    note: Note = ""
 
 
-class Price(_ManifestRecord):
-    """What a run costs, as far as a document says so: for each run, second of output, or second that it takes.
+class Timing(FactRecord):
+    """How long a run usually takes, and after how long it is given up, in seconds."""
 
-    0 is for what really costs nothing, such as a model of one's own; an unknown price is left out.
-    """
-
-    unit: Literal["run", "output_second", "run_second"]
-    usd: Annotated[float, Field(ge=0, le=1_000_000, strict=True)]
-    seen: str
-    note: str = ""
-
-
-class Timing(_ManifestRecord):
-    """How long a run usually takes, and after how long we give up, in seconds.
-
-    Attributes:
-        varies_with: the inputs that decide how long a run takes; past runs are remembered by their values.
-    """
-
-    typical_seconds: Seconds
-    deadline_seconds: Annotated[int, Field(ge=1, le=604_800)]
-    cold_start_seconds: Annotated[float, Field(ge=0, le=604_800)] | None = None
-    varies_with: tuple[str, ...] = ()
-    inferred: tuple[str, ...] = ()
-    note: str = ""
+    typical_seconds: Annotated[Seconds, Field(description="How long a run usually takes.", examples=[4])]
+    deadline_seconds: Annotated[
+        int, Field(ge=1, le=604_800, description="After how long the run is given up.", examples=[600])
+    ]
+    cold_start_seconds: Annotated[
+        Annotated[float, Field(ge=0, le=604_800)] | None,
+        Field(description="How long a machine takes to start before the run.", examples=[68]),
+    ] = None
+    varies_with: Annotated[
+        tuple[str, ...],
+        Field(
+            description="The inputs that decide how long a run takes; past runs are remembered by their values.",
+            examples=[["resolution", "duration"]],
+        ),
+    ] = ()
+    inferred: Inferred = ()
+    note: Note = ""
 
 
-class Route(_ManifestRecord):
+class Route(FactRecord):
     """One way to the model: a provider, its name there and the request form."""
 
-    provider: str
-    endpoint: str
-    form: str = ""
-    version: str | None = None
-    note: str = ""
+    provider: Annotated[str, Field(description="A provider of `providers.toml`.", examples=["fal"])]
+    endpoint: Annotated[str, Field(description="The model's name there.", examples=["fal-ai/sam2/image"])]
+    form: Annotated[str, Field(description="The request form (see Request forms).", examples=["queue"])] = ""
+    version: Annotated[
+        str | None, Field(description="The version, where the form needs one.", examples=["ccf8e58352ce5b2a"])
+    ] = None
+    note: Note = ""
 
 
-class Manifest(_ManifestRecord):
-    """Everything we know of one model.
+class Manifest(FactRecord):
+    """Everything that is known of one model."""
 
-    Attributes:
-        rank: fitting models are tried in ascending rank when the user names none.
-        prompts: the kinds of prompt it takes; `combines` says whether in one request.
-        example: an input that is sent as is by `rotoscope models check`.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,100}$")]
-    title: str
-    tool: ToolName
-    rank: int = 100
-    prompts: tuple[PromptKind, ...] = ()
-    combines: bool = False
-    routes: Annotated[tuple[Route, ...], Field(min_length=1)]
-    inputs: Mapping[str, Input]
-    outputs: Outputs
-    timing: Timing
-    price: Price | None = None
-    example: Mapping[str, JsonValue]
-    source: str
-    notes: tuple[str, ...] = ()
+    id: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,100}$",
+            description="The name by which the model is chosen; of equal ones the user's file wins.",
+            examples=["bytedance/seedance-2.0"],
+        ),
+    ]
+    title: Annotated[str, Field(description="Its name for people.", examples=["Seedance 2.0"])]
+    tool: Annotated[ToolName, Field(description="The tool that it serves.", examples=["generate_video"])]
+    rank: Annotated[
+        int, Field(description="Without a model named, the lowest fitting rank is used.", examples=[10])
+    ] = 100
+    prompts: Annotated[
+        tuple[PromptKind, ...],
+        Field(
+            description="For `segment_image`: the kinds of prompt it takes; empty: all.", examples=[["points", "box"]]
+        ),
+    ] = ()
+    combines: Annotated[bool, Field(description="It takes several kinds of prompt in one request.")] = False
+    routes: Annotated[
+        tuple[Route, ...],
+        Field(min_length=1, description="The ways to it, best first: `[[routes]]` tables (see Route)."),
+    ]
+    inputs: Annotated[Mapping[str, Input], Field(description="Its inputs by name: `[inputs.NAME]` tables (see Input).")]
+    outputs: Annotated[Outputs, Field(description="Where the results are: the `[outputs]` table (see Outputs).")]
+    timing: Annotated[Timing, Field(description="How long it takes: the `[timing]` table (see Timing).")]
+    price: Annotated[
+        Price | None, Field(description="What it costs: the `[price]` table (see Price); absent: not known.")
+    ] = None
+    example: Annotated[
+        Mapping[str, JsonValue],
+        Field(description="Inputs as the provider's page shows them; `rotoscope models check` prints the request."),
+    ]
+    source: Annotated[
+        str, Field(description="Where the facts are from.", examples=["the fal page of fal-ai/sam2/image"])
+    ]
+    notes: Annotated[tuple[str, ...], Field(description="What a user of the model should know.")] = ()
 
     @model_validator(mode="after")
     def _check_input_names(self) -> Self:

@@ -1,4 +1,4 @@
-"""The harvest: from a model's output to the media and words in it. Pure."""
+"""Extraction: from a model's output to the media and the text in it. Pure."""
 
 import json
 import re
@@ -15,30 +15,27 @@ from rotoscope.providers.http.messages import Json
 __all__ = ["MAX_OUTPUT_FILES", "MAX_URL_LENGTH", "ModelOutput", "OutputFile", "SandboxNotice", "extract_output"]
 
 MAX_URL_LENGTH = 8192
-"""Characters; a longer address is not told, because nothing that a person has would open it."""
+"""Characters; a longer address is not shown, because no browser opens it."""
 
 MAX_OUTPUT_FILES = 64
 """How many files of an output are taken."""
 
-_MAX_OUTPUT_DEPTH, _MAX_OUTPUT_VALUES = (
-    8,
-    20_000,
-)  # how far an output is looked through for files that are not where they should be
+_MAX_OUTPUT_DEPTH, _MAX_OUTPUT_VALUES = 8, 20_000  # of a search for files that are not where they should be
 _MAX_SHOWN_URLS, _MAX_SHOWN_URL_LENGTH = 4, 500  # addresses in a warning, and characters of each
 _USUAL_TEXT_NAMES = ("output", "response", "text", "caption", "description", "answer")
 
 _NOT_IN_URLS = re.compile("[^!-~]+")
 
-# Providers never send this field; the sandbox does, to say how it got its result.
+# Providers never send this field; the sandbox does, with the method by which it made its result.
 _SANDBOX_FIELD = "sandbox"
 _MAX_METHOD_LENGTH, _MAX_NOTICE_LENGTH = 100, 1_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A file of the output: where it is (https, data: or artifact://; ASCII) and what the provider says of it.
+    """A file of the output: its address (https, data: or artifact://; ASCII) and its content type, if given.
 
-    `label` is the name that it stands under in a dictionary of labels.
+    `label` is its key in a dictionary of labels.
     """
 
     url: str
@@ -48,7 +45,7 @@ class OutputFile:
 
 @dataclass(frozen=True, slots=True)
 class SandboxNotice:
-    """How the sandbox got its result: its method, how sure it is (0-1), and what the user should know."""
+    """How the sandbox made its result: the method, its confidence (0-1), and a notice for the user."""
 
     method: str = ""
     confidence: float | None = None
@@ -57,11 +54,11 @@ class SandboxNotice:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What an output holds, in the order of the output. Without masks and video it is what the model said.
+    """The media and the text of an output, in its order.
 
     Attributes:
-        warnings: what is odd about the output, or was left there.
-        excess_count: how many masks are beyond the most that are taken.
+        warnings: what is unusual about the output, and which files were not taken.
+        excess_count: how many masks there are beyond the most that are taken.
     """
 
     masks: tuple[OutputFile, ...] = ()
@@ -73,7 +70,7 @@ class ModelOutput:
 
     @property
     def is_text_only(self) -> bool:
-        """Whether there is no file in it: the model only said something, or nothing."""
+        """Whether there is no file in it: text at most."""
         return not self.masks and self.video is None
 
 
@@ -85,8 +82,8 @@ def extract_output(
 ) -> ModelOutput:
     """Find the results in an output.
 
-    Where the manifest says that they are is looked first. If nothing is there, files that stand anywhere else in the
-    output are taken with a warning: they were paid for. Words without masks are a result too.
+    The places that the manifest names come first. If nothing is there, files anywhere else in the output are taken
+    with a warning: they were paid for. Text without masks is a result too.
 
     Args:
         manifest: the model.
@@ -95,7 +92,7 @@ def extract_output(
         is_fetch_allowed: whether a file may be fetched from an address; only such ones are taken from elsewhere.
 
     Raises:
-        PredictionFailed: the model said that it succeeded, but there is nothing of what it should give.
+        PredictionFailed: the run succeeded, but its output has nothing of what the tool promises.
     """
     outputs = manifest.outputs
     text, notice = _model_text(output, outputs.text), _sandbox_notice(output, metrics)
@@ -127,7 +124,7 @@ class _OutputFiles:
     """The files of one kind in an output: those that are taken, and others that stand there.
 
     Attributes:
-        is_elsewhere: they stand where the manifest does not say.
+        is_elsewhere: they were not at the place that the manifest names.
     """
 
     main_files: tuple[OutputFile, ...] = ()
@@ -136,7 +133,7 @@ class _OutputFiles:
 
     @classmethod
     def find_files(cls, output: Json, path: str, kind: str, is_fetch_allowed: Callable[[str], bool]) -> "_OutputFiles":
-        """Look where they should be, then everywhere."""
+        """Search the manifest's place, then the whole output."""
         found = tuple(_files_at_path(output, path))
         if found:
             return cls(found[:MAX_OUTPUT_FILES], found[MAX_OUTPUT_FILES:])
@@ -144,7 +141,7 @@ class _OutputFiles:
             source for source in _iterate_files(output, _VisitBudget()) if _is_fetchable(source.url, is_fetch_allowed)
         ]
         each = tuple({source.url: source for source in media}.values())
-        # What says that it is of the kind goes before what does not say what it is.
+        # Files that are surely of the kind come before those of unknown kind.
         fitting = sorted(
             (one for one in each if _media_kind_of(one) in (kind, "")), key=lambda one: _media_kind_of(one) != kind
         )
@@ -153,19 +150,19 @@ class _OutputFiles:
 
     @property
     def excess_count(self) -> int:
-        """How many files of the kind are beyond the most that are taken."""
+        """How many files of the kind there are beyond the most that are taken."""
         return 0 if self.is_elsewhere else len(self.other_files)
 
     def video_warnings(self) -> tuple[str, ...]:
         more = (*self.main_files[1:], *self.other_files)
-        told = f"The model gave {len(more)} more files beside the video, which are not fetched{_format_urls(more)}."
-        return (*self._location_warnings(), *((told,) if more else ()))
+        warning = f"The model gave {len(more)} more files beside the video, which are not fetched{_format_urls(more)}."
+        return (*self._location_warnings(), *((warning,) if more else ()))
 
     def mask_warnings(self) -> tuple[str, ...]:
-        told = (
+        warning = (
             f"{len(self.other_files)} more files that the model gave were not fetched{_format_urls(self.other_files)}."
         )
-        return (*self._location_warnings(), *((told,) if self.other_files else ()))
+        return (*self._location_warnings(), *((warning,) if self.other_files else ()))
 
     def _location_warnings(self) -> tuple[str, ...]:
         return (_ELSEWHERE_WARNING,) if self.is_elsewhere else ()
@@ -182,7 +179,7 @@ def _format_urls(sources: Sequence[OutputFile]) -> str:
 
 
 def _is_empty_output(output: Json, path: str, text: str | None) -> bool:
-    """Whether a model says that there is no mask: its place is empty, or there are words and no such place."""
+    """Whether a model found nothing: the place of its masks is empty, or there is text and no such place."""
     places = _values_at_path(output, path.removesuffix("[]"))
     if any(place not in (None, "", [], {}) for place in places) or (path == "$" and not text):
         return False
@@ -199,8 +196,8 @@ def _inspection_hint(output: Json) -> str:
 
 
 def _error_text(output: Json) -> str | None:
-    said = output.get("error") if isinstance(output, dict) else None
-    return said if isinstance(said, str) and said else None
+    text = output.get("error") if isinstance(output, dict) else None
+    return text if isinstance(text, str) and text else None
 
 
 def _files_at_path(output: Json, path: str) -> Iterator[OutputFile]:
@@ -213,7 +210,7 @@ def _files_at_path(output: Json, path: str) -> Iterator[OutputFile]:
 
 
 def _file_from_value(value: Json, label: str | None = None) -> OutputFile | None:
-    """The file that a value stands for: an address, or an object with one."""
+    """The file that a value means: an address, or an object with one."""
     if isinstance(value, str) and value:
         return OutputFile(_encode_url(value), label=label)
     if isinstance(value, dict) and isinstance(value.get("url"), str):
@@ -226,7 +223,7 @@ def _file_from_value(value: Json, label: str | None = None) -> OutputFile | None
 
 @dataclass(slots=True)
 class _VisitBudget:
-    """How much of an output may still be looked at: it is as large and as deep as its maker likes."""
+    """How many values of an output may still be visited: its size and depth are the model's choice."""
 
     left: int = _MAX_OUTPUT_VALUES
 
@@ -236,7 +233,7 @@ class _VisitBudget:
 
 
 def _iterate_files(value: Json, walk: _VisitBudget, name: str = "", depth: int = 0) -> Iterator[OutputFile]:
-    """Every file in an output, in its order. The name under which one stands may be its label."""
+    """Every file in an output, in its order; the key of one may be its label."""
     if not walk.can_visit(depth):
         return
     source = _file_from_value(value, name or None)
@@ -269,10 +266,10 @@ def _is_fetchable(url: str, is_fetch_allowed: Callable[[str], bool]) -> bool:
 
 
 def _media_kind_of(source: OutputFile) -> str:
-    """`image`, `video`, or nothing where neither its type nor its name says it."""
-    said = source.content_type or (source.url[5:] if source.url.lower().startswith("data:") else "")
-    if said.lower().startswith(("image/", "video/")):
-        return said.partition("/")[0].lower()
+    """`image`, `video` or `other`; empty where neither its type nor its name shows it."""
+    content_type = source.content_type or (source.url[5:] if source.url.lower().startswith("data:") else "")
+    if content_type.lower().startswith(("image/", "video/")):
+        return content_type.partition("/")[0].lower()
     ending = source.url.partition("?")[0].partition("#")[0].rpartition(".")[2].lower()
     return (
         "video"
@@ -290,9 +287,9 @@ _IMAGE_ENDINGS = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "
 _OTHER_ENDINGS = frozenset({"json", "txt", "html", "htm", "zip", "npz", "npy", "wav", "mp3", "csv", "log", "pkl"})
 
 
-def _encode_url(said: str) -> str:
-    """As it can be dialled, kept and told: percent-encoded where a provider wrote more than printable ASCII."""
-    return _NOT_IN_URLS.sub(lambda strange: quote(replace_surrogates_in_text(strange[0])), said)
+def _encode_url(url: str) -> str:
+    """An address in printable ASCII, the rest percent-encoded, so that it can be requested and stored."""
+    return _NOT_IN_URLS.sub(lambda strange: quote(replace_surrogates_in_text(strange[0])), url)
 
 
 def _values_at_path(value: Json, path: str) -> list[Json]:
@@ -308,7 +305,7 @@ def _values_at_path(value: Json, path: str) -> list[Json]:
 
 
 def _model_text(output: Json, path: str | None) -> str | None:
-    """The model's words: where they should be, else under a usual name."""
+    """The model's text: at its place, else under a usual name."""
     if path is None:
         return None
     texts = [value for value in _values_at_path(output, path) if isinstance(value, str)]
@@ -319,14 +316,14 @@ def _model_text(output: Json, path: str | None) -> str | None:
 
 
 def _sandbox_notice(output: Json, metrics: Mapping[str, Json]) -> SandboxNotice | None:
-    said = output.get(_SANDBOX_FIELD) if isinstance(output, dict) else None
-    said = said or metrics.get(_SANDBOX_FIELD)
-    if not isinstance(said, dict):
+    notice = output.get(_SANDBOX_FIELD) if isinstance(output, dict) else None
+    notice = notice or metrics.get(_SANDBOX_FIELD)
+    if not isinstance(notice, dict):
         return None
-    confidence = said.get("confidence")
+    confidence = notice.get("confidence")
     sure = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 1
     return SandboxNotice(
-        method=one_line(str(said.get("method") or ""), _MAX_METHOD_LENGTH),
+        method=one_line(str(notice.get("method") or ""), _MAX_METHOD_LENGTH),
         confidence=float(confidence) if sure and isinstance(confidence, int | float) else None,
-        text=one_line(str(said.get("notice") or ""), _MAX_NOTICE_LENGTH),
+        text=one_line(str(notice.get("notice") or ""), _MAX_NOTICE_LENGTH),
     )

@@ -1,20 +1,45 @@
-"""The plan: from a tool's arguments to the exact input of one model. Pure; bad values end here, before any money."""
+"""The plan: from a tool's arguments to the exact input of one model, and what it may cost. Pure.
+
+Bad values end here, before any money is spent.
+"""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from rotoscope.errors import InvalidInput
-from rotoscope.models.manifest import EncoderName, Input, Manifest, PromptKind, Route
-from rotoscope.models.prices import MediaLength, estimate_price
+from rotoscope.models.encoders import ENCODERS
+from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
+from rotoscope.models.spelling import format_number, read_number, spell_value
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 
-__all__ = ["CallPlan", "media_inputs", "plan_call", "prompt_kinds", "replace_media", "workload"]
+__all__ = [
+    "CallPlan",
+    "MediaLength",
+    "check_value",
+    "estimate_price",
+    "media_inputs",
+    "plan_call",
+    "prompt_kinds",
+    "replace_media",
+    "workload",
+]
 
-_PADDING_SECONDS = 0.1
+_NUMBERS = ("integer", "number")
+_MILLION = 1_000_000
+_PADDING_SECONDS = 0.1  # codecs pad every file by some hundredths of a second
 _MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
-_MASK_REQUEST = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLength:
+    """The length of a medium in seconds and in frames; a sound has no frames."""
+
+    seconds: float
+    frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +47,7 @@ class CallPlan:
     """A request that could be sent: the call, the seed in it, and what it is likely to cost.
 
     Attributes:
-        drawn_inputs: the inputs that we drew, because the user gave none.
+        drawn_inputs: the inputs whose value was drawn, because the user gave none.
     """
 
     call: Call
@@ -66,14 +91,14 @@ def plan_call(
         value = _fill_input(field, arguments)
         if field.drawn and value in (None, -1):
             # -1 means "any" to several models; a seed that we know is how a lost reply is found again.
-            value = draw()
+            value = _fit_seed(field, draw())
             drawn.append(name)
         if value is not None:
             filled[name] = value
     for name, field in manifest.inputs.items():
         _check_presence(manifest, name, field, filled)
         if name in filled:
-            filled[name] = _check_value(field.argument or name, field, filled[name])
+            filled[name] = check_value(field.argument or name, field, filled[name])
             _check_seconds(field.argument or name, field, filled[name], media or {})
     call = Call(
         provider=route.provider,
@@ -87,8 +112,16 @@ def plan_call(
     return CallPlan(call=call, seed=_find_seed(manifest, filled), estimate_usd=price, drawn_inputs=tuple(drawn))
 
 
+def _fit_seed(field: Input, drawn: int) -> int:
+    """A drawn number inside the range of the model: some take no seed above 65535."""
+    low = 0 if field.minimum is None else int(field.minimum)
+    if field.maximum is None or low <= drawn <= field.maximum:
+        return max(drawn, low)
+    return low + drawn % (int(field.maximum) - low + 1)
+
+
 def workload(manifest: Manifest, call: Call) -> str:
-    """What decides how long a run takes, in one word: runs with the same word take about as long."""
+    """The values that decide how long a run takes, as text: runs of equal text take about as long."""
     values = {name: call.input.get(name, manifest.inputs[name].default) for name in manifest.timing.varies_with}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")) if values else ""
 
@@ -119,21 +152,26 @@ def replace_media(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[
 def _fill_input(field: Input, arguments: Mapping[str, Json]) -> Json:
     given = _trim_or_none(arguments.get(field.argument)) if field.argument else None
     if given is not None and field.encode:
-        given = _ENCODERS[field.encode](given)
+        given = ENCODERS[field.encode].encode(given)
     if given is None:
         return field.send
     return [_resolve_alias(field, one) for one in given] if isinstance(given, list) else _resolve_alias(field, given)
 
 
 def _resolve_alias(field: Input, given: Json) -> Json:
-    if not isinstance(given, str):
-        return given
-    spelled = field.canonical_choice(given)
-    return field.aliases.get(spelled, spelled)
+    """A value as the model spells it: aliases resolved, numbers as text and text as numbers where it has them so."""
+    if isinstance(given, str):
+        spelled = field.canonical_choice(given)
+        value = field.aliases.get(spelled, spelled)
+        number = read_number(field, value) if field.kind in _NUMBERS and isinstance(value, str) else None
+        return value if number is None else number
+    if field.kind == "string" and isinstance(given, bool | int | float):
+        return spell_value(field, given)
+    return given
 
 
 def _trim_or_none(value: Json) -> Json:
-    """Blanks at the ends of a text mean nothing, and a text that is empty means as much as one that is left out."""
+    """A text without blanks at its ends; None for an empty one, which means the same as no text."""
     return (value.strip() or None) if isinstance(value, str) else value
 
 
@@ -161,7 +199,12 @@ def _check_presence(manifest: Manifest, name: str, field: Input, filled: Mapping
         raise InvalidInput(f"{argument!r} cannot go together with {quote_names(clash)}.", hint="Leave one of them out.")
 
 
-def _check_value(argument: str, field: Input, value: Json) -> Json:
+def check_value(argument: str, field: Input, value: Json) -> Json:
+    """A value as it is sent: whole numbers as such, one value of a list as a list of one.
+
+    Raises:
+        InvalidInput: the model does not take it; names the argument.
+    """
     if not field.many:
         return _check_item(argument, field, value)
     items = value if isinstance(value, list) else [value]
@@ -176,7 +219,6 @@ def _check_value(argument: str, field: Input, value: Json) -> Json:
 def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str, MediaLength]) -> None:
     items = value if isinstance(value, list) else [value]
     total = sum(media[str(item)].seconds for item in items if str(item) in media)
-    # Codecs pad every file by some hundredths of a second.
     if field.max_total_seconds is not None and total > field.max_total_seconds + _PADDING_SECONDS * len(items):
         raise InvalidInput(
             f"{argument!r} lasts {total:.1f} s together; the model takes at most {field.max_total_seconds:g} s.",
@@ -185,8 +227,8 @@ def _check_seconds(argument: str, field: Input, value: Json, media: Mapping[str,
 
 
 def _check_item(argument: str, field: Input, value: Json) -> Json:
-    if field.kind in ("integer", "number"):
-        return _check_number(argument, field, value)
+    if field.kind in _NUMBERS:
+        value = _check_number(argument, field, value)
     if field.kind == "boolean" and not isinstance(value, bool):
         raise InvalidInput(f"{argument!r} must be true or false.", hint="Correct it and call again.")
     if field.kind == "string":
@@ -205,6 +247,13 @@ def _check_text(argument: str, field: Input, value: Json) -> None:
             f"{argument!r} has {len(value)} characters; the model takes at most {field.max_length}.",
             hint="Make it shorter.",
         )
+    number = read_number(field, value) if field.spelling is not None else None
+    if number is not None and (field.minimum, field.maximum, field.step) != (None, None, None):
+        _check_range(argument, field, number)
+    elif field.spelling is not None and number is None and value not in (*field.choices, *field.aliases.values()):
+        raise InvalidInput(
+            f"{argument!r} cannot be {value[:60]!r}.", hint=f"Give a number, as in {field.spelling.format(5)!r}."
+        )
 
 
 def _check_number(argument: str, field: Input, value: Json) -> Json:
@@ -214,12 +263,18 @@ def _check_number(argument: str, field: Input, value: Json) -> Json:
         if value != int(value):
             raise InvalidInput(f"{argument!r} must be a whole number.", hint="Correct it and call again.")
         value = int(value)
+    _check_range(argument, field, value)
+    return value
+
+
+def _check_range(argument: str, field: Input, value: float) -> None:
     if value in field.also:
-        return value
+        return
     low, high = field.minimum, field.maximum
     if (low is not None and value < low) or (high is not None and value > high):
         also = f", or {' or '.join(map(str, field.also))}" if field.also else ""
-        span = f"{_format_number(low)} to {_format_number(high)}{also}"
+        least, most = ("any" if bound is None else format_number(bound) for bound in (low, high))
+        span = f"{least} to {most}{also}"
         raise InvalidInput(
             f"{argument!r} is {str(value)[:_MAX_SHOWN_CHARACTERS]}; the model takes {span}.", hint="Change it."
         )
@@ -228,14 +283,6 @@ def _check_number(argument: str, field: Input, value: Json) -> Json:
             f"{argument!r} is {value}; it must be a multiple of {field.step} plus {field.offset}.",
             hint=f"Try {int((value - field.offset) // field.step * field.step + field.offset)}.",
         )
-    return value
-
-
-def _format_number(number: float | None) -> str:
-    """A number as a person writes it: 2147483647 and not 2.14748e+09."""
-    if number is None:
-        return "any"
-    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _find_seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
@@ -243,48 +290,79 @@ def _find_seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
     return next((value for value in values if isinstance(value, int)), None)
 
 
-def _select_points(value: Json, *, keep: bool) -> list[dict[str, Json]]:
-    points = value if isinstance(value, list) else []
-    return [point for point in points if isinstance(point, dict) and point.get("keep", True) is keep]
+def estimate_price(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
+    """The price of a run in US dollars, rounded up; None where it is not known.
 
+    For a price per second of output it is the cost of the longest output that this input may have: compared with less,
+    a cap could be passed.
 
-def _round_pixel(value: Json) -> int:
-    return round(value) if isinstance(value, int | float) else 0
-
-
-def _points_as_json(value: Json, *, keep: bool) -> Json:
-    pairs: list[Json] = [[_round_pixel(p["x"]), _round_pixel(p["y"])] for p in _select_points(value, keep=keep)]
-    if not pairs:
+    Args:
+        manifest: the model.
+        filled: its inputs.
+        media: how long each medium lasts, by its link, as far as it is known.
+    """
+    price = manifest.price
+    if price is None:
         return None
-    return json.dumps(pairs[0] if len(pairs) == 1 else pairs, separators=(",", ":"))
+    if price.unit == "run":
+        return price.usd
+    if price.unit == "run_second":
+        return _round_up_usd(price.usd * manifest.timing.typical_seconds)
+    seconds = _output_seconds(manifest, filled, media)
+    return None if seconds is None else _round_up_usd(price.usd * seconds)
 
 
-def _encode_labelled_points(value: Json) -> Json:
-    points = value if isinstance(value, list) else []
-    return [
-        {"label": int(p.get("keep") is not False), "x": _round_pixel(p["x"]), "y": _round_pixel(p["y"])}
-        for p in points
-        if isinstance(p, dict)
-    ]
+def _round_up_usd(usd: float) -> float:
+    # Rounded to a billionth first: 3 * 0.1 is a little more than 0.3, which must not cost a millionth more.
+    return math.ceil(round(usd * _MILLION, 3)) / _MILLION
 
 
-def _encode_corner_box(value: Json) -> Json:
-    if not isinstance(value, dict):
-        return None
-    names = {"x_min": "left", "y_min": "top", "x_max": "right", "y_max": "bottom"}
-    return [{theirs: _round_pixel(value[ours]) for theirs, ours in names.items()}]
+def _output_seconds(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
+    """The longest that the output may last: as requested in seconds or in frames, else as long as the edited video."""
+    clip = _video_to_edit(manifest, filled, media)
+    rate = manifest.outputs.frame_rate or (clip.frames / clip.seconds if clip and clip.frames else None)
+    lengths: list[float | None] = []
+    for name, field in manifest.inputs.items():
+        if field.argument == "duration":
+            lengths.append(_largest_amount(field, filled.get(name)))
+        elif field.fits == "frames" or field.argument == "frame_num":
+            frames = _largest_amount(field, filled.get(name)) or (clip.frames if clip else None)
+            lengths.append(frames / rate if frames and rate else None)
+    if not lengths:
+        return clip.seconds if clip else None
+    return _largest_known(lengths)
 
 
-def _append_mask_request(value: Json) -> Json:
-    """A Sa2VA model interleaves masks only when it is asked to, in words like those of its own example."""
-    text = str(value).strip()
-    return text if "segmentation mask" in text.lower() else f"{text} {_MASK_REQUEST}"
+def _largest_known(numbers: Iterable[float | None]) -> float | None:
+    return max((number for number in numbers if number is not None), default=None)
 
 
-_ENCODERS: Mapping[EncoderName, Callable[[Json], Json]] = {
-    "kept_points_text": lambda value: _points_as_json(value, keep=True),
-    "dropped_points_text": lambda value: _points_as_json(value, keep=False),
-    "labelled_points": _encode_labelled_points,
-    "corner_box": _encode_corner_box,
-    "asking_for_masks": _append_mask_request,
-}
+def _largest_amount(field: Input, value: Json) -> float | None:
+    """The requested amount; where the model chooses, the most that it may choose."""
+    asked = _amount_from_value(field, cast("Json", field.default) if value is None else value)
+    if asked is not None and asked > 0 and asked not in field.also:
+        return asked
+    return (
+        field.maximum
+        if field.maximum is not None
+        else _largest_known(_amount_from_value(field, choice) for choice in field.choices)
+    )
+
+
+def _amount_from_value(field: Input, value: Json) -> float | None:
+    """A number, also one that a model takes as text, such as "5" or "5s"."""
+    if isinstance(value, str):
+        return read_number(field, value)
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+
+
+def _video_to_edit(
+    manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]
+) -> MediaLength | None:
+    """The edited video: the one that a mask covers, else the one of the argument `video`."""
+    covered = [field.covers for field in manifest.inputs.values() if field.covers]
+    named = [name for name, field in manifest.inputs.items() if field.argument == "video" and field.is_media]
+    for name in (*covered, *named):
+        if (found := media.get(str(filled.get(name)))) is not None and found.seconds > 0:
+            return found
+    return None

@@ -1,8 +1,8 @@
-"""What a request means: every spelling of one request becomes one record, and another request another. Pure.
+"""The key of a request: equal for every spelling of one request, different for any other. Pure.
 
-A caller that gave up waiting asks again in its own words: with a default named, a list left empty, a blank after the
-prompt. Who compares what was typed pays twice for it. So what is compared is what the model would be given: trimmed,
-with what the provider fills in filled in, numbers by their value and media by the hash of their content.
+A caller that gave up waiting repeats its request with another spelling: a default named, a list left empty, a blank
+after the prompt. Comparing what was typed would pay twice. So what is compared is what the model would get: trimmed,
+with the provider's defaults filled in, numbers by value and media by the hash of their content.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 def trim_arguments(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[str, Json]:
-    """The arguments as they are meant: texts without blanks at their ends, none that is empty, choices as offered.
+    """The arguments in one spelling: texts without blanks at their ends, none empty, choices as in the manifest.
 
-    Media stay as they were given: their intake knows what is wrong with a blank one.
+    Media stay as they are given: the intake has the better message for a blank one.
     """
     media = {field.argument for field in manifest.inputs.values() if field.is_media}
     texts = {name: value.strip() for name, value in arguments.items() if isinstance(value, str) and name not in media}
@@ -41,7 +41,7 @@ def trim_arguments(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[st
 
 
 def canonical_request(manifest: Manifest, filled: Mapping[str, Json], skip: Iterable[str] = ()) -> dict[str, Json]:
-    """What a model is asked for, in one form for every request that asks for the same.
+    """The inputs of a request in one form, equal for every request that means the same.
 
     Args:
         manifest: the model.
@@ -50,7 +50,7 @@ def canonical_request(manifest: Manifest, filled: Mapping[str, Json], skip: Iter
 
     Returns:
         The inputs that count, by name: with the documented defaults of those that are not sent, and without those
-        that are empty, which say no more than absent ones.
+        that are empty, which mean the same as absent ones.
     """
     every = {name: filled.get(name, cast("Json", field.default)) for name, field in manifest.inputs.items()}
     counted = {name: value for name, value in every.items() if name not in set(skip)}
@@ -74,25 +74,24 @@ def _canonical_value(value: Json, *, is_media: bool = False) -> Json:
 
 
 def _canonical_escape(escape: re.Match[str]) -> str:
-    """One spelling of an escape, as RFC 3986 (6.2.2) has it: what needs none is plain, else hex digits are capital."""
+    """A percent escape as RFC 3986 (6.2.2) normalises it: unreserved characters are plain, hex digits upper-case."""
     byte = int(escape[1], 16)
     return chr(byte) if byte in _UNRESERVED else escape[0].upper()
 
 
 def call_digest(call: Call) -> str:
-    """What tells one request from another: the SHA-256 (hex) of everything that is sent."""
+    """The SHA-256 (hex) of everything that is sent: two requests are the same exactly if theirs are equal."""
     return _hash_json(call_to_json(call))
 
 
 def request_and_price_keys(
     principal: str, manifest: Manifest, plan: CallPlan, options: Mapping[str, Json]
 ) -> tuple[str, str]:
-    """What tells a request from every other one, and what tells the price of one from every other price.
+    """The key of a request and the key of its price.
 
-    Both are equal for requests of one principal that ask for the same, however it is spelled (`models.meaning`): of
-    one model at one provider, in one version and form (another version is another model), with equal media by content.
-    A retry has the key of what it retries. A seed that we drew differs each time and is no part of a request; no seed
-    is part of a price.
+    Both are equal for requests of one principal that mean the same: one model at one provider, in one version and form
+    (another version is another model), with equal media by content. A retry has the key of what it retries. A drawn
+    seed differs each time, so it is no part of the request; no seed is part of the price.
 
     Args:
         principal: whose request it is.

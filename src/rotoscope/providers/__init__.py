@@ -1,1 +1,1 @@
-"""Providers: the states of a prediction, the wire protocols, the loop that asks, and the one HTTP client."""
+"""Providers: the states of a prediction, the wire protocols, the loop that polls, and the one HTTP client."""

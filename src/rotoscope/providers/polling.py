@@ -1,10 +1,11 @@
-"""When to ask next. Pure functions of what is known.
+"""When to poll a run next. Pure: the clock is an argument.
 
-The pacer: how often all the runs that are followed at one provider, in this process, are asked about together.
+`poll_pause` answers for one run alone, from the elapsed and the expected time. A `Pacer` answers for all runs that this
+process follows at one provider: it stretches their pauses so that together they keep the provider's rate limit, and
+polls a run rarely while the provider's list of runs shows that it has not ended.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,48 +14,42 @@ from rotoscope.providers.recent import RunRow
 from rotoscope.providers.states import Open, Ready, Ticket
 
 __all__ = [
-    "MAX_REQUESTS_PER_SECOND",
     "Pacer",
     "PollSlot",
     "ProviderPacers",
-    "RateLimiter",
     "poll_pause",
     "stretch_factor",
 ]
 
 MIN_PAUSE = 0.05
-"""Seconds; how soon a new run is asked about for the first time. A fast model has its result by then."""
+"""Seconds until the first poll of a new run, at least: a fast model has its result by then."""
 
 MAX_PAUSE = 15.0
-"""Seconds between two questions, at most, unless many runs share what a provider takes: a run can always fail early."""
+"""Seconds between two polls of a run, at most, unless many runs share the rate limit: a run can always fail early."""
 
-_MIN_RUNNING_PAUSE = 0.1  # seconds; a run of one second is asked about this often once it is under way
-_GROWTH = 0.35  # pauses in the length of what has passed, while nothing is known or the end is unlikely
-_POLLS_NEAR_END = (
-    75  # near its expected end, a run is asked about this many times in its own length, but not more often than:
-)
+_MIN_RUNNING_PAUSE = 0.1  # seconds between two polls of a run that is under way, at least
+_GROWTH = 0.35  # early in a run, the pause as a share of the elapsed time
+_MIN_EARLY_POLLS = 12  # polls in the expected length of a run, at least, while its end is unlikely
+_POLLS_NEAR_END = 75  # polls in the expected length of a run, near its expected end; the pauses stay within:
 _MAX_NEAR_PAUSE = 1.0  # seconds
-_MIN_EARLY_POLLS = 12  # while its end is unlikely, at least this many times in its own length
-_UNKNOWN_GROWTH, _UNKNOWN_LATE_GROWTH = (
-    0.12,
-    0.03,
-)  # pauses in what has passed, while nothing is known: before and after they reach
-_UNKNOWN_MAX_PAUSE = 0.95  # seconds
-_OVERDUE_GROWTH = 0.03  # pauses in what has passed since a run should have ended
-_EARLY, _LATE = 0.8, 1.3  # in lengths of the expected run: where its end is likely
+_OVERDUE_GROWTH = 0.03  # the pause as a share of the time since a run should have ended
+_UNKNOWN_GROWTH = 0.12  # the pause as a share of the elapsed time, where no expected length is known, up to:
+_UNKNOWN_MAX_PAUSE = 0.95  # seconds; beyond that the pause is this share of the elapsed time:
+_UNKNOWN_LATE_GROWTH = 0.03
+_EARLY, _LATE = 0.8, 1.3  # in expected lengths of a run: its end is likely between these
 
 
 def poll_pause(elapsed: float, expected: float | None) -> float:
-    """Seconds to wait before the next question about a run, if it were the only one.
+    """Seconds to wait before the next poll of a run, if it were the only one.
 
     Args:
         elapsed: seconds since the provider accepted the prediction.
         expected: seconds that such a run usually takes, or None when nothing is known.
 
-    Questions are sparse while the end is unlikely, dense where it is likely, and grow rarer again when a run takes
-    longer than usual. A run of 30 s is asked about some 40 times and its end is seen within half a second, one of
-    177 s some 80 times and within a second. While nothing is known, a run of 30 s is asked about at most 60 times and
-    its end is seen within a second; later the pauses are 3 % of what has passed.
+    Polls are sparse while the end is unlikely, dense where it is likely, and grow rarer again when a run takes longer
+    than usual. A run of 30 s is polled some 40 times and its end is seen within half a second, one of 177 s some 80
+    times and within a second. Where nothing is known, a run of 30 s is polled at most 60 times and its end is seen
+    within a second; later the pauses are 3 % of the elapsed time.
     """
     now = max(elapsed, 0.0)
     if not expected:
@@ -69,86 +64,46 @@ def poll_pause(elapsed: float, expected: float | None) -> float:
 
 
 def stretch_factor(pauses: Iterable[float], per_second: float) -> float:
-    """By what every pause is multiplied so that together no more is asked than this many times a second; at least 1.
+    """The factor for every pause that keeps all polls together within a rate, in polls a second; at least 1.
 
-    All by the same: a short run that needs ten questions a second keeps its share beside long ones that need few.
+    It is the same for all: a short run that needs ten polls a second keeps its share beside long ones that need few.
     """
     return max(1.0, sum(1 / seconds for seconds in pauses) / per_second)
 
 
 def _clamp_pause(seconds: float, elapsed: float) -> float:
-    """Not closer than at the beginning, when a run that is over at once shall not wait for its first question."""
+    """Keep a pause within its limits. Early in a run the lower limit is smaller, so that a fast run is seen to end."""
     floor = min(max(MIN_PAUSE, elapsed / 2), _MIN_RUNNING_PAUSE)
     return min(max(seconds, floor), MAX_PAUSE)
 
 
-MAX_REQUESTS_PER_SECOND = 40.0
-"""Questions a second to one provider, of all kinds. Replicate takes 50 a second (its "Rate limits")."""
-
-_BURST = 4.0  # questions that may follow each other at once, within `MAX_REQUESTS_PER_SECOND`
-_TARGET_PER_SECOND = (
-    32.0  # questions a second that the pauses aim at: closer to the limit, a queue would grow before it
-)
-_MIN_RUNS_FOR_LIST = 20  # runs; more of them than these may be looked for in the provider's list
-_BUSY_PER_SECOND = 20.0  # questions a second; while all want less than these together, no list is needed
-_SHORT_PAUSE = 0.2  # seconds; who wants to ask this often is told too late by a list, and asks on
-_LISTED_RUN_PAUSE = 30.0  # seconds between questions about a run that the list shows, at least: a list can be wrong
-_LISTED_RUNS_PER_SECOND = 10.0  # questions about such runs, together
-_WALK_REST_FACTOR = 2.0  # as a walk took is waited for the next one, at least
-_MAX_PAGES_PER_SECOND = 8.0  # of lists, at most
-_GOLDEN_RATIO = 0.618034  # the golden ratio: however many have come, the next one falls into the widest gap
-
-
-class RateLimiter:
-    """A token bucket: no more than `MAX_REQUESTS_PER_SECOND` in any second, first come, first served.
-
-    Args:
-        clock: seconds of a clock that never goes back.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._interval = 1 / (MAX_REQUESTS_PER_SECOND - _BURST)
-        self._next_at = 0.0
-        self._request_times = deque((-1.0,) * int(MAX_REQUESTS_PER_SECOND), int(MAX_REQUESTS_PER_SECOND))
-
-    async def wait_turn(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Wait for the next turn that nobody else has. Where there is no need to wait, nobody else gets to run."""
-        seconds = self.reserve_turn()
-        if seconds > 0:
-            await sleep(seconds)
-        # Who sleeps may wake late, and then together with others.
-        if (late := self._request_times[0] + 1 - self._clock()) > 0:
-            await sleep(late)
-        self._request_times.append(self._clock())
-
-    def reserve_turn(self) -> float:
-        """Take the next turn; in how many seconds it comes."""
-        now = self._clock()
-        turn = max(self._next_at - (_BURST - 1) * self._interval, now)
-        self._next_at = max(self._next_at, now) + self._interval
-        return turn - now
-
-    def count_request(self) -> None:
-        """Count what cannot wait; others then wait for longer."""
-        self.reserve_turn()
-        self._request_times.append(self._clock())
+_TARGET_PER_SECOND = 32.0  # polls a second that the pauses aim at; closer to `MAX_REQUESTS_PER_SECOND` a queue grows
+_MIN_RUNS_FOR_LIST = 20  # with more runs than this, reading the provider's list may be cheaper than polling each
+_BUSY_PER_SECOND = 20.0  # polls a second; while all runs together need fewer, no list is read
+_SHORT_PAUSE = 0.2  # seconds; a run with shorter pauses would learn of its end too late from a list
+_LISTED_RUN_PAUSE = 30.0  # seconds between polls of a run that the list shows, at least: a list can be wrong
+_LISTED_RUNS_PER_SECOND = 10.0  # polls a second of all such runs together
+_WALK_REST_FACTOR = 2.0  # the time until the next walk through a list, in durations of the last one, at least
+_MAX_PAGES_PER_SECOND = 8.0  # pages of lists, at most
+_GOLDEN_RATIO = 0.618034  # multiples of it, modulo 1, spread evenly: each new one falls into the widest gap
 
 
 @dataclass(slots=True, eq=False)
 class PollSlot:
-    """One run that is followed here.
+    """One run that this process follows.
 
     Attributes:
         ticket: the run.
-        question: what is asked about it until it has ended.
-        accepted_at: when it was accepted, in Unix seconds.
-        phase: where between now and the end of its first pause its first question falls, if it has run for a while.
-        wake: called when the list says that it has ended.
-        own_pause: the seconds of the pause that it would make alone.
-        is_slowed: whether it sleeps longer because the list shows it.
-        listed_until: until when the list is thought to show it, by the pacer's clock.
-        answer: what the list answers in the place of the next question.
+        question: the request that polls it until it has ended.
+        accepted_at: when the provider accepted it, in Unix seconds.
+        phase: 0 to 1; the share of its first pause after which a run that is taken up late is polled first.
+        wake: called when the list shows that it has ended.
+        own_pause: the seconds of the pause that it would make alone; None before the first.
+        is_ready: whether its result was found ready and the poll without a pause was made.
+        is_end_known: whether a list has shown that it has ended.
+        is_slowed: whether its pause is longer because the list shows it.
+        listed_until: until when the list is taken to show it, by the pacer's clock.
+        status_reply: the row of the list that is the reply to the next poll.
     """
 
     ticket: Ticket
@@ -165,22 +120,25 @@ class PollSlot:
     status_reply: Reply | None = None
 
     def next_pause(self, elapsed: float, expected: float | None, state: Open) -> float:
-        """Seconds until the next question; see `schedule.pause`."""
+        """Seconds until the next poll, beside all other runs; 0 for the first poll of a result that is ready."""
         first, self.own_pause = self.own_pause is None, poll_pause(elapsed, expected)
         if isinstance(state, Ready) and not self.is_ready:
-            self.is_ready = True  # it has ended: the result is there to be asked for, once without waiting
+            self.is_ready = True  # it has ended and the result can be fetched: once without a pause
             return 0.0
-        # Many that are taken up together would ask in the same moment; a new one asks as soon as it may.
-        return self.pacer.shared_pause(self) * (self.phase if first and elapsed > self.own_pause else 1.0)
+        # Old runs that are taken up together would be polled in the same moment; a new one is polled without delay.
+        return self.pacer.pause_beside_others(self) * (self.phase if first and elapsed > self.own_pause else 1.0)
 
     def is_listed(self, now: float) -> bool:
-        """Whether the list tells of its end soon enough."""
+        """Whether the list shows the run, and soon enough for a run with its pauses."""
         return self.listed_until > now and (self.own_pause or _SHORT_PAUSE) > _SHORT_PAUSE
 
     def update_from_list(self, row: RunRow, until: float) -> bool:
-        """Hear what the list shows of the run; whether that was its end, and news.
+        """Take over what the list shows of the run, valid until a time of the pacer's clock.
 
-        An end wakes once: a list that is wrong makes nobody ask for ever.
+        An end wakes the follower once only, so that a list that is wrong cannot make it poll for ever.
+
+        Returns:
+            Whether the list shows the end for the first time.
         """
         if not row.has_ended:
             self.listed_until = until
@@ -197,85 +155,90 @@ class PollSlot:
 class Pacer:
     """All runs that are followed at one provider.
 
-    Pauses are stretched so that together they keep the goal; what a list shows is asked about rarely by itself, and
-    what no list shows as if there were none.
+    Pauses are stretched so that together they keep the target rate. A run that a list shows is polled rarely; one that
+    no list shows is polled as if there were no list.
 
     Attributes:
         clock: seconds of a clock that never goes back.
-        pages_per_second: what the walks through its lists ask at present.
+        slots: the runs, by the URL that polls them.
+        pages_per_second: how many pages of lists are requested a second at present.
     """
 
     clock: Callable[[], float]
-    limiter: RateLimiter = field(init=False)
     slots: dict[str, PollSlot] = field(default_factory=dict)
     pages_per_second: float = 0.0
     _join_count: int = 0
 
-    def __post_init__(self) -> None:
-        self.limiter = RateLimiter(self.clock)
-
     @contextmanager
     def join(self, ticket: Ticket, question: HttpCall, accepted_at: float) -> Iterator[PollSlot]:
-        """Follow a run; its pauses are the seat's until the context ends."""
+        """Follow a run: its slot gives the pauses until the context ends."""
         self._join_count += 1
-        seat = PollSlot(ticket, question, accepted_at, (self._join_count * _GOLDEN_RATIO) % 1.0, self)
-        self.slots[question.url] = seat
+        slot = PollSlot(ticket, question, accepted_at, (self._join_count * _GOLDEN_RATIO) % 1.0, self)
+        self.slots[question.url] = slot
         try:
-            yield seat
+            yield slot
         finally:
-            if self.slots.get(question.url) is seat:
+            if self.slots.get(question.url) is slot:
                 del self.slots[question.url]
 
     @property
     def is_busy(self) -> bool:
-        """Whether so many are followed that it is worth to look for them in a list."""
+        """Whether so many runs are followed, and polled so often, that reading a list is worth it."""
         return (
             len(self.slots) > _MIN_RUNS_FOR_LIST
             and sum(1 / one.own_pause for one in self.slots.values() if one.own_pause) > _BUSY_PER_SECOND
         )
 
-    def shared_pause(self, slot: PollSlot) -> float:
-        """The pause that a seat makes beside all others."""
-        now, crowded = self.clock(), self.is_busy
-        shown = [one for one in self.slots.values() if crowded and one.is_listed(now)]
+    def pause_beside_others(self, slot: PollSlot) -> float:
+        """The pause of one slot beside all others, in seconds."""
+        now, is_busy = self.clock(), self.is_busy
+        # Only while many runs compete are listed ones slowed down; each of them then counts with its longer pause.
+        shown = [one for one in self.slots.values() if is_busy and one.is_listed(now)]
         seldom = max(_LISTED_RUN_PAUSE, len(shown) / _LISTED_RUNS_PER_SECOND)
-        slot.is_slowed = crowded and slot.is_listed(now)
+        slot.is_slowed = is_busy and slot.is_listed(now)
         others = [
-            one.own_pause for one in self.slots.values() if one.own_pause and not (crowded and one.is_listed(now))
+            one.own_pause for one in self.slots.values() if one.own_pause and not (is_busy and one.is_listed(now))
         ]
         factor = stretch_factor([*others, *(seldom for _ in shown)], _TARGET_PER_SECOND - self.pages_per_second)
         return factor * (max(seldom, slot.own_pause or 0.0) if slot.is_slowed else slot.own_pause or seldom)
 
     def take_status_reply(self, call: HttpCall) -> Reply | None:
-        """What a list has answered already in the place of this question; it is told once."""
-        seat = self.slots.get(call.url) if call.method == "GET" else None
-        if seat is None or seat.status_reply is None:
+        """The reply to this poll that a list has given already; returned once, then None."""
+        slot = self.slots.get(call.url) if call.method == "GET" else None
+        if slot is None or slot.status_reply is None:
             return None
-        found, seat.status_reply = seat.status_reply, None
+        found, slot.status_reply = slot.status_reply, None
         return found
 
     def slots_by_list(self, list_of: Callable[[str], str | None]) -> Sequence[Sequence[PollSlot]]:
-        """The runs, by list, whose list is worth a walk now: there are many, or one sleeps because it was shown there.
+        """The runs by list, for each list that is worth reading now.
+
+        That is a list with many runs, or with a run whose polls are rare because the list has shown it.
 
         Args:
-            list_of: names the list that shows the runs of an endpoint; None where there is none.
+            list_of: the name of the list that shows the runs of an endpoint; None where there is none.
         """
-        names = {endpoint: list_of(endpoint) for endpoint in {seat.ticket.endpoint for seat in self.slots.values()}}
+        names = {endpoint: list_of(endpoint) for endpoint in {slot.ticket.endpoint for slot in self.slots.values()}}
         groups: dict[str, list[PollSlot]] = {}
-        for seat in self.slots.values():
-            if (name := names[seat.ticket.endpoint]) is not None and not seat.is_end_known:
-                groups.setdefault(name, []).append(seat)
-        crowded = self.is_busy
+        for slot in self.slots.values():
+            if (name := names[slot.ticket.endpoint]) is not None and not slot.is_end_known:
+                groups.setdefault(name, []).append(slot)
+        is_busy = self.is_busy
         return [
-            seats
-            for seats in groups.values()
-            if (crowded and len(seats) > _MIN_RUNS_FOR_LIST) or any(seat.is_slowed for seat in seats)
+            group
+            for group in groups.values()
+            if (is_busy and len(group) > _MIN_RUNS_FOR_LIST) or any(slot.is_slowed for slot in group)
         ]
 
     def walk_interval(self, pages: int, took: float, shortest: float) -> float:
-        """Seconds from one walk, of so many pages and seconds, to the next one.
+        """Seconds from one walk through a list to the next.
 
-        A page repeats what every run was given, which may be large: one that takes long is asked for more rarely.
+        A page repeats the input of every run, which may be large, so a walk that took long is repeated more rarely.
+
+        Args:
+            pages: how many pages the walk has read.
+            took: how many seconds it has taken.
+            shortest: the least seconds between two walks.
         """
         seconds = max(shortest, pages / _MAX_PAGES_PER_SECOND, _WALK_REST_FACTOR * took)
         self.pages_per_second = pages / seconds
@@ -284,7 +247,7 @@ class Pacer:
 
 @dataclass(slots=True)
 class ProviderPacers:
-    """The pacer of each provider, in this process.
+    """The pacers of all providers, in this process.
 
     Attributes:
         clock: seconds of a clock that never goes back.
@@ -294,5 +257,5 @@ class ProviderPacers:
     by_provider: dict[str, Pacer] = field(default_factory=dict)
 
     def for_provider(self, provider: str) -> Pacer:
-        """A provider's."""
+        """The pacer of a provider."""
         return self.by_provider.setdefault(provider, Pacer(self.clock))

@@ -1,6 +1,8 @@
-"""What a provider's list of recent predictions shows, and which of them is ours. Pure.
+"""A provider's lists, as records, and which of their rows is the run that is looked for. Pure.
 
-What a provider's list says of runs that are followed. It only wakes who asks, unless a row is the answer itself.
+There are two uses. `RecentPrediction` (with its input) is for a run whose reply was lost: it is found by its token, and
+runs with an equal input are suggested to a person. `RunRow` (without an input) is for runs that are followed: one list
+then replaces many polls. A row only triggers a poll, unless it is itself the reply to that poll.
 """
 
 import json
@@ -9,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import unquote, urldefrag
 
-from rotoscope.providers.correlation import Token, has_token
 from rotoscope.providers.http.messages import HttpCall, Json, Reply
-from rotoscope.providers.states import Call, Ticket
+from rotoscope.providers.states import Call, Ticket, Token, has_token
 
 __all__ = [
     "MAX_ROWS",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 MAX_ROWS = 1_000
-"""Rows of one page that are read; pages are asked for with 100."""
+"""Rows of one page that are read, at most; pages are requested with 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class RecentPrediction:
     """A prediction in a list.
 
     Attributes:
-        ticket: how to ask about it.
-        input: what it was given, as the provider shows it.
+        ticket: its ticket.
+        input: its input, as the provider shows it.
         submitted_at: when it was submitted, in Unix seconds of the provider's clock; None where the list does not say.
     """
 
@@ -54,7 +55,7 @@ class RecentPage:
     Attributes:
         predictions: the predictions of the call's model.
         next_page: the request for the next page; None where this is the last.
-        is_complete: whether every row was recognised: an absence from others proves nothing.
+        is_complete: whether every row was read; if not, a run that is missing on the page may be there all the same.
     """
 
     predictions: tuple[RecentPrediction, ...]
@@ -64,7 +65,7 @@ class RecentPage:
 
 @dataclass(frozen=True, slots=True)
 class RecentList:
-    """What could be read of a list; `is_complete` when that is all of it, every row recognised."""
+    """The predictions of a list; `is_complete` when all its pages and rows were read."""
 
     predictions: tuple[RecentPrediction, ...]
     is_complete: bool
@@ -73,17 +74,17 @@ class RecentList:
 def predictions_with_token(
     predictions: Sequence[RecentPrediction], token: Token | None
 ) -> tuple[RecentPrediction, ...]:
-    """Those of some predictions that hold a token, each once."""
+    """The predictions that have a token, each once."""
     if token is None:
         return ()
     return tuple({one.ticket.id: one for one in predictions if has_token(one.input, token)}.values())
 
 
 def predictions_with_input(predictions: Sequence[RecentPrediction], call: Call) -> tuple[RecentPrediction, ...]:
-    """Those of some predictions that were given what a call gives, each once: perhaps ours, perhaps an equal run.
+    """The predictions with the input of a call, each once: perhaps the call's run, perhaps an equal one.
 
-    A provider may add its defaults, trim texts and write addresses anew: what it adds does not count, the rest is
-    compared as it means the same.
+    A provider may add its defaults, trim texts and re-encode URLs. Inputs that the call does not have are ignored; the
+    others are compared in a normal form.
     """
     wanted = {name: _normal_form(value) for name, value in call.input.items()}
     same = (one for one in predictions if wanted == {name: _normal_form(one.input.get(name)) for name in wanted})
@@ -103,7 +104,7 @@ def _normal_form(value: Json) -> str:
 
 
 def unix_seconds(text: Json) -> float | None:
-    """The moment that a list names in ISO 8601, in Unix seconds; None for anything else. Without a zone it is UTC."""
+    """A time in ISO 8601 as Unix seconds; None for anything else. Without a time zone it is UTC."""
     try:
         named = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
@@ -114,10 +115,10 @@ def unix_seconds(text: Json) -> float | None:
 
 
 def find_rows(fields: Mapping[str, Json], *names: str) -> Sequence[Json] | None:
-    """The rows in the first of the named members that is a list; None where none is: then it is no list at all.
+    """The rows in the first of the named members that is a list; None where none is, so the reply is no list at all.
 
-    What the list is called is documented nowhere for some providers, so several names are tried. Of a page that is
-    longer than any the first rows are read, and a row that nobody can read stands for the others.
+    For some providers the member's name is not documented, so several are tried. Of an overlong page the first
+    `MAX_ROWS` rows are returned and a None for the rest, which makes the page incomplete.
     """
     found = (fields.get(name) for name in names)
     rows = next((one for one in found if isinstance(one, list)), None)
@@ -130,8 +131,8 @@ class RunRow:
 
     Attributes:
         id: the provider's id of it.
-        has_ended: whether the list says that it has ended, however.
-        status_reply: what the question about the run would be answered, where the row is just that, and says the end.
+        has_ended: whether the list shows it as ended, in whatever way.
+        status_reply: the row as the reply to a poll of the run, where it equals that reply and shows the end.
     """
 
     id: str
@@ -141,18 +142,18 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """One page of a list, and the request for the next one. What is not on it may still be there."""
+    """One page of a list, and the request for the next one. A run that is not on it may exist all the same."""
 
     rows: tuple[RunRow, ...]
     next_page: HttpCall | None = None
 
 
 def object_rows(fields: Mapping[str, Json], *names: str) -> Sequence[Mapping[str, Json]]:
-    """The objects in the first of the named members that is a list; what is odd or beyond a page is left out."""
+    """The objects in the first of the named members that is a list, at most `MAX_ROWS`; other values are left out."""
     found = next((one for name in names if isinstance(one := fields.get(name), list)), [])
     return [row for row in found[:MAX_ROWS] if isinstance(row, dict)]
 
 
 def row_as_reply(row: Mapping[str, Json]) -> Reply:
-    """A row as the reply that has it as its body."""
+    """A reply with a row as its body."""
     return Reply(200, {"content-type": "application/json"}, json.dumps(row).encode())

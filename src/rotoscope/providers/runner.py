@@ -1,7 +1,12 @@
-"""The runner: starts a prediction once and follows it to its end. The only loop that asks."""
+"""The runner: sends the paying request once, and polls the prediction to its end. The only loop that polls.
+
+A submit and a poll treat the same failure in opposite ways. A submit costs money: unless the failure proves that
+nothing was accepted, it is not sent again (`SubmitUnsure`). A poll is free and the run behind it is paid for: whatever
+fails, it is sent again, until the provider surely no longer has the result.
+"""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import anyio
@@ -25,27 +30,29 @@ from rotoscope.providers.states import Call, Canceled, Failed, Final, Open, Pred
 __all__ = ["MAX_RESULT_AGE", "CancelOutcome", "PollHistory", "Runner", "Send"]
 
 MAX_RESULT_AGE = 7 * 86_400.0
-"""Seconds for which a result is looked for where no provider says how long it keeps it. None that says so keeps it for
-more than some days; to ask for too long is free, and to stop too early loses what was paid for.
+"""Seconds after which a result counts as gone where the provider does not say how long it keeps one. Those that say so
+keep it for some days at most; to poll for too long is free, and to stop too early loses what was paid for.
 """
 
 _UPLOAD_TRIES = 3
-_RETRY_PAUSE = 1.0
-_MAX_POLL_PAUSE = 60.0  # seconds; after an hour of silence:
-_LONG_SILENCE, _MAX_SILENT_PAUSE = 3600.0, 300.0
-_REPORT_EVERY = 60.0  # seconds of silence between two notes of it
+_RETRY_PAUSE = 1.0  # seconds
+_MAX_POLL_PAUSE = 60.0  # seconds between polls that fail, at most, for the first:
+_LONG_SILENCE = 3600.0  # seconds; after those:
+_MAX_SILENT_PAUSE = 300.0  # seconds
+_REPORT_EVERY = 60.0  # seconds of failing polls between two reports of them
 _AUTH_STATUSES = frozenset({401, 403})
 _EXPIRED_CODE = "output_expired"
-_MAX_NOT_FOUND = 4
-_MAX_REFUSALS = 3
+_MAX_NOT_FOUND = 4  # polls in a row; a prediction that was never found by then is unknown to the provider
+_MAX_REFUSALS = 3  # polls in a row that refuse the key
 _CANCEL_TRIES = 3
-_MAX_PAGES = 10
+_MAX_PAGES = 10  # of a list of recent predictions
 
 
 class Send(Protocol):
-    """The wire, with a provider's key.
+    """Sends one request with a provider's key.
 
-    A guard may refuse, by an error of its own, just before anything is sent. `pays` is said of what costs money.
+    `before_send` is called just before anything is sent, and may refuse by an error of its own. `pays` is true for the
+    paying request alone.
     """
 
     async def __call__(
@@ -55,14 +62,14 @@ class Send(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Speaks to one provider.
+    """Runs predictions at one provider.
 
     Attributes:
-        dialect: words the requests and reads the replies.
-        send: the wire.
-        record: told of every new state before anybody else is; the ledger.
+        dialect: builds the requests and reads the replies.
+        send: sends a request.
+        record: writes a new state to the ledger, before anything else learns of it.
         sleep: waits some seconds.
-        report_miss: told when questions are not answered: of the first of several in a row, then about once a minute.
+        report_miss: called when polls fail: for the first of several in a row, then about once a minute.
     """
 
     dialect: Dialect
@@ -72,17 +79,19 @@ class Runner:
     report_miss: Callable[[ProviderError], Awaitable[None]] | None = None
 
     async def start(self, call: Call, before_send: Callable[[], None] | None = None) -> Prediction:
-        """Spend the money, once. The ledger holds the intent before this is called, and the caller writes the state.
+        """Send the paying request, once. Its intent is in the ledger already; the caller writes the state it returns.
 
         Args:
-            call: what is asked for.
+            call: the planned request.
             before_send: called at the last moment before anything is sent; what it raises comes out, and nothing was
                 sent.
 
         Raises:
-            SubmitUnsure: nobody can know whether it was accepted.
+            SubmitUnsure: the request may have been accepted, and the reply does not say so.
             ProviderError, UserMistake: it was not accepted.
         """
+        # What a failure proves: `Unreachable` that nothing was sent, the refusals of `Dialect.read` that nothing was
+        # accepted. Every other `ProviderDown` (`ReplyLost` is one) proves neither.
         try:
             state = self.dialect.read(await self.send(self.dialect.submit(call), before_send, pays=True), call)
         except Unreachable:
@@ -102,47 +111,47 @@ class Runner:
         history: "PollHistory | None" = None,
         can_have_result: Callable[[float], bool] = lambda silent: silent < MAX_RESULT_AGE,
     ) -> Final:
-        """Ask until there is nothing left to ask. After a crash, call it again with the last recorded state.
+        """Poll until the state is final. After a crash, call it again with the last recorded state.
 
         Args:
-            state: what is known of the prediction.
-            pause: the seconds to wait before the next question, while they are answered.
-            history: how the provider has answered until now; it is kept up here, so whoever has it can write it down.
+            state: the last known state of the prediction.
+            pause: the seconds to wait before the next poll, while polls are answered.
+            history: how polls were answered until now; it is updated here, and the caller may store it.
             can_have_result: whether the provider may still have the result, after so many seconds without a good
                 answer.
 
         Raises:
             SubmitUnsure: the provider never knew the prediction, as far as was seen here.
-            Refused: several questions in a row were refused for the key.
-            Timeout: nothing was heard of it until its result is surely gone.
+            Refused: several polls in a row were refused for the key.
+            Timeout: no poll was answered until the result was surely gone.
         """
         history = history or PollHistory()
-        doubt = _PollTrouble()
+        trouble = _PollTrouble()
         while not isinstance(state, Succeeded | Failed | Canceled):
-            await self._wait_before_poll(pause(state), doubt, history)
+            await self._wait_before_poll(pause(state), trouble, history)
             try:
-                heard = await self._ask(state)
+                answer = await self._ask(state)
             except (ProviderDown, Busy, Refused) as error:
-                # A question that fails says nothing about the prediction: it is paid for, so we ask again.
-                await self._count_failure(error, doubt, history)
+                # A poll that fails says nothing about the prediction, which is paid for: poll again.
+                await self._count_failure(error, trouble, history)
                 if not can_have_result(history.silent_seconds):
                     raise _expiry_error(error) from error
                 continue
-            if _is_not_found(heard) and not doubt.is_missing(history, can_have_result):
-                # Lists lag behind and services are moved: after a good answer, "not found" passes.
-                doubt.count_miss()
-                await self._count_failure(_not_found_error(), doubt, history)
+            if _is_not_found(answer) and not trouble.is_missing(history, can_have_result):
+                # A provider's databases lag behind and are moved: "not found" may pass, so it is no end yet.
+                trouble.count_miss()
+                await self._count_failure(_not_found_error(), trouble, history)
                 continue
-            if _is_not_found(heard) and not history.was_found:
+            if _is_not_found(answer) and not history.was_found:
                 raise _unknown_prediction_error(state.ticket)
             history.note_answer()
-            if heard != state or doubt.is_reported:
-                await self.record(heard)
-            doubt, state = _PollTrouble(), heard
+            if answer != state or trouble.is_reported:
+                await self.record(answer)
+            trouble, state = _PollTrouble(), answer
         return state
 
     async def _wait_before_poll(self, seconds: float, trouble: "_PollTrouble", history: "PollHistory") -> None:
-        """Wait before a question; while none is answered, the time that passes is counted."""
+        """Wait before a poll; while polls fail, add the time that passes to `history.silent_seconds`."""
         longest = _MAX_POLL_PAUSE if history.silent_seconds < _LONG_SILENCE else _MAX_SILENT_PAUSE
         waited, begun = max(seconds, min(trouble.pause, longest)), anyio.current_time()
         await self.sleep(waited)
@@ -162,7 +171,7 @@ class Runner:
         return self.dialect.read(await self.send(self.dialect.ask(state)), state)
 
     async def ask_once(self, state: Open) -> Prediction:
-        """One question; the state as it was when the answer says nothing.
+        """Poll once; returns the given state when the answer says nothing about the prediction.
 
         Raises:
             Refused: the key is not accepted, so nothing can be known.
@@ -175,7 +184,7 @@ class Runner:
             return state
 
     async def cancel(self, ticket: Ticket) -> "CancelOutcome":
-        """Tell the provider to stop, and what it answered. It is free, so trouble that may pass is tried again."""
+        """Ask the provider to stop a run; returns its answer. It is free, so a failure that may pass is tried again."""
         call = self.dialect.cancel(ticket)
         if call is None:
             return CancelOutcome()
@@ -195,18 +204,20 @@ class Runner:
         return CancelOutcome()
 
     def _final_state_in(self, reply: Reply, ticket: Ticket) -> Final | None:
-        """The end of the run, where the answer to a cancel carries it: Replicate's is the prediction itself."""
+        """The final state of the run where the reply to a cancel has it: Replicate's is the prediction itself."""
         try:
-            heard = self.dialect.read(reply, Waiting(ticket))
+            state = self.dialect.read(reply, Waiting(ticket))
         except RotoscopeError:
             return None
-        return heard if isinstance(heard, Succeeded | Failed | Canceled) and not _is_not_found(heard) else None
+        return state if isinstance(state, Succeeded | Failed | Canceled) and not _is_not_found(state) else None
 
     async def list_recent(self, call: Call, since: float) -> RecentList | None:
-        """What the provider lists as submitted to the call's endpoint since a moment (Unix seconds of its clock).
+        """The provider's list of what was submitted to the call's endpoint since a time (Unix seconds of its clock).
 
-        What was read counts, also when a page after it could not be: then the list is not whole. None where the
-        provider has no list, or no page of it could be read now.
+        Where a later page cannot be read, the pages before it count, and the list is not complete.
+
+        Returns:
+            None where the provider has no list, or no page of it can be read now.
         """
         asking = self.dialect.list_recent(call, since)
         if asking is None:
@@ -224,7 +235,7 @@ class Runner:
         return RecentList(tuple(found), is_complete=False)
 
     async def identify(self, call: Call, prediction_id: str) -> RecentPrediction | None:
-        """What the provider keeps of one prediction of the call's model; None where it shows none.
+        """One prediction of the call's model as the provider stores it; None where it shows no such prediction.
 
         Raises:
             ProviderError: it does not answer just now.
@@ -233,13 +244,13 @@ class Runner:
         if asking is None:
             return None
         reply = await self.send(asking)
-        if reply.status in {401, 403, 429} or reply.status >= 500:  # noqa: PLR2004 - what says nothing of the run
+        if reply.status in {401, 403, 429} or reply.status >= 500:  # noqa: PLR2004 - statuses that say nothing of the run
             raise ProviderDown("The provider does not show the prediction just now.", hint="Try again later.")
         shown = self.dialect.read_row(reply.json(), call) if reply.is_success else None
         return shown if shown is not None and shown.ticket.id == prediction_id else None
 
-    async def upload(self, parcel: UploadFile) -> str:
-        """Bring a file to the provider; the URL it is read from. Uploads are free, so they are tried again.
+    async def upload(self, file: UploadFile) -> str:
+        """Upload a file to the provider; returns the URL that a model reads it from. It is free, so it is tried again.
 
         Raises:
             InvalidInput: the provider takes no files.
@@ -247,23 +258,22 @@ class Runner:
         """
         for tries_left in reversed(range(_UPLOAD_TRIES)):
             try:
-                return await self._upload_once(parcel)
+                return await self._upload_once(file)
             except (ProviderDown, Busy) as error:
                 if not tries_left:
                     raise
                 await self.sleep(min(_next_pause(0.0, error), _MAX_POLL_PAUSE))
         raise AssertionError  # the last try returns or raises
 
-    async def _upload_once(self, parcel: UploadFile) -> str:
-        first = self.dialect.upload(parcel)
+    async def _upload_once(self, file: UploadFile) -> str:
+        first = self.dialect.upload(file)
         if first is None:
             raise InvalidInput("This provider takes no files.", hint="Give a public https URL instead.")
-        placement = self.dialect.read_upload(await self.send(first), parcel)
-        replies = [await self._send_part(part) for part in placement.parts]
-        closing = placement.completion_call(replies)
-        if closing is not None:
-            await self._send_part(closing)
-        return placement.url
+        plan = self.dialect.read_upload(await self.send(first), file)
+        replies = [await self._send_part(part) for part in plan.parts]
+        if plan.complete is not None:
+            await self._send_part(replace(plan.complete, json={"parts": [reply.fields() for reply in replies]}))
+        return plan.url
 
     async def _send_part(self, part: HttpCall) -> Reply:
         reply = await self.send(part)
@@ -274,29 +284,29 @@ class Runner:
 
 @dataclass(slots=True)
 class PollHistory:
-    """How a provider has answered the questions about one prediction.
+    """How a provider has answered the polls of one prediction.
 
     Attributes:
-        was_found: whether it has ever told a state of it.
-        silent_seconds: the seconds that were seen to pass since its last good answer; 0 while it answers.
+        was_found: whether any poll has shown a state of it.
+        silent_seconds: the seconds counted here since the last good answer; 0 while polls are answered.
     """
 
     was_found: bool = False
     silent_seconds: float = 0.0
 
     def note_answer(self) -> None:
-        """A state was told."""
+        """Note that a poll has shown a state."""
         self.was_found, self.silent_seconds = True, 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class CancelOutcome:
-    """What a provider made of the wish that a run stops.
+    """The provider's answer to a cancel.
 
     Attributes:
-        accepted: it answered that it took the wish; whether the run stops is another matter.
+        accepted: it took the request; whether the run stops is another matter.
         key_refused: it does not accept the key.
-        final: how the run has ended, where the answer says it.
+        final: the final state of the run, where the answer has it.
     """
 
     accepted: bool = False
@@ -306,7 +316,7 @@ class CancelOutcome:
 
 @dataclass(slots=True)
 class _PollTrouble:
-    """What has gone wrong since the last answer."""
+    """What has gone wrong with the polls since the last good answer."""
 
     pause: float = 0.0
     misses: int = 0
@@ -318,12 +328,12 @@ class _PollTrouble:
         self.misses += 1
 
     def is_missing(self, history: PollHistory, can_have_result: Callable[[float], bool]) -> bool:
-        """Whether the provider surely does not have the prediction: never had it, or has it no more."""
+        """Whether the provider surely does not have the prediction: it never had it, or has deleted it."""
         return not can_have_result(history.silent_seconds) if history.was_found else self.misses >= _MAX_NOT_FOUND
 
 
 def _is_not_found(state: Prediction) -> bool:
-    """Whether it is a plain "not found"; one that tells of the run, that its data were removed, is no blip."""
+    """Whether a state is a plain "not found". One with a known charge is about the run: its data were deleted."""
     return isinstance(state, Failed) and state.code == _EXPIRED_CODE and state.charged is None
 
 
@@ -347,7 +357,7 @@ def _unknown_prediction_error(ticket: Ticket) -> SubmitUnsure:
 
 
 def _is_transient(reply: Reply) -> bool:
-    """Whether it is trouble that may be over the next time."""
+    """Whether a reply is a failure that may be over at the next try."""
     return reply.status == 429 or reply.status >= 500  # noqa: PLR2004 - too many requests, and server errors
 
 

@@ -7,11 +7,11 @@ from rotoscope.contracts.results import Cost, JobResult, PlannedRequest
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
 from rotoscope.models.catalog import Catalog
-from rotoscope.models.manifest import Manifest, Provider
+from rotoscope.models.manifest import Manifest
 from rotoscope.models.plan import CallPlan, media_inputs, replace_media
-from rotoscope.providers.correlation import add_token
+from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
-from rotoscope.providers.states import Call
+from rotoscope.providers.states import Call, add_token
 from rotoscope.store.money import Caps, refuse_over_budget
 from rotoscope.store.records import NewJob
 from rotoscope.studio.planning import RequestPlan

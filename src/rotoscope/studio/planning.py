@@ -16,23 +16,21 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from rotoscope.contracts.arguments import Arguments
+from rotoscope.contracts.arguments import Arguments, require_prompt
 from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
-from rotoscope.models.access import Access
-from rotoscope.models.catalog import Catalog
+from rotoscope.models.catalog import Access, Catalog, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.manifest import Manifest, PromptKind, ToolName
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
-from rotoscope.models.uploads import first_route_for_sizes, largest_upload_limit
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import UnitPrice
 from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
-from rotoscope.studio.validation import Admission, admit_media, check_inside_picture, require_prompt
+from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 
 __all__ = ["PlanCache", "Planner", "RequestPlan", "find_references"]
 

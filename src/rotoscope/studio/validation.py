@@ -4,18 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from rotoscope.contracts.arguments import Arguments, BoxArgument, DescribeWithMasks, PointArgument, SegmentImage
-from rotoscope.contracts.characters import first_control_character, is_blank
+from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage
 from rotoscope.errors import InvalidInput
 from rotoscope.media.edit_masks import fit_mask
 from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
+from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.models.prices import MediaLength
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.plan import MediaLength
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["Admission", "admit_media", "check_inside_picture", "require_prompt"]
+__all__ = ["Admission", "admit_media", "check_inside_picture"]
 
 _DEFAULT_MAX_FRAMES = 400
 
@@ -173,36 +172,6 @@ def _arguments_for_video(
     return {}, []
 
 
-def require_prompt(arguments: Arguments) -> None:
-    """Refuse a request that does not say what is wanted.
-
-    Raises:
-        InvalidInput: a prompt is empty or holds a control character, or there is none.
-    """
-    for name in ("prompt", "instruction"):
-        words = getattr(arguments, name, None)
-        if words is None:
-            continue
-        if is_blank(words):
-            raise InvalidInput(f"The {name} is empty.", hint=_PROMPT_HINTS.get(type(arguments), "Say what is wanted."))
-        if control := first_control_character(words):
-            raise InvalidInput(f"The {name} holds the control character {control}.", hint="Write it without.")
-    if not isinstance(arguments, SegmentImage):
-        return
-    if not (arguments.instruction or arguments.points or arguments.box):
-        raise InvalidInput(
-            "Nothing says what to segment.", hint="Give an instruction in words, points, or a box around the object."
-        )
-    if arguments.points and not any(point.keep for point in arguments.points):
-        raise InvalidInput("No point is on the object.", hint="Give at least one point with keep: true.")
-
-
-_PROMPT_HINTS: Mapping[type[Arguments], str] = {
-    SegmentImage: "Say what to segment, or give points or a box.",
-    DescribeWithMasks: "Say what to describe, or leave the prompt out.",
-}
-
-
 def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) -> list[str]:
     """Points and boxes are in pixels of the upright picture; outside of it they are a mistake.
 
@@ -214,7 +183,6 @@ def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) ->
     """
     if not isinstance(arguments, SegmentImage) or not (arguments.points or arguments.box) or picture is None:
         return []
-    _refuse_fractions(arguments)
     if arguments.box is not None:
         _check_box(arguments.box, picture)
     for point in arguments.points or ():
@@ -222,18 +190,6 @@ def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) ->
     if picture.width is None:
         return ["The picture was passed on by its URL, so points and box could not be compared with its size."]
     return []
-
-
-def _refuse_fractions(asked: SegmentImage) -> None:
-    """Some models give places as fractions: read as pixels they are all in the first one."""
-    places = [value for point in asked.points or () for value in (point.x, point.y)]
-    if asked.box is not None:
-        places += [asked.box.left, asked.box.top, asked.box.right, asked.box.bottom]
-    if all(0 <= place <= 1 for place in places) and any(place % 1 for place in places):
-        raise InvalidInput(
-            "The points or the box look like fractions of the picture.",
-            hint="Give pixels of the upright picture: multiply by its width and height.",
-        )
 
 
 def _check_point(point: PointArgument, picture: AdmittedMedia) -> None:
@@ -246,8 +202,6 @@ def _check_point(point: PointArgument, picture: AdmittedMedia) -> None:
 
 
 def _check_box(box: BoxArgument, picture: AdmittedMedia) -> None:
-    if box.left >= box.right or box.top >= box.bottom:
-        raise InvalidInput("The box is empty.", hint="left must be less than right, and top less than bottom.")
     width, height = picture.width or float("inf"), picture.height or float("inf")
     if box.left < 0 or box.top < 0 or box.right > width or box.bottom > height:
         raise InvalidInput(

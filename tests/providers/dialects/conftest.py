@@ -1,4 +1,4 @@
-"""Recorded conversations: a worded request, the replies it may get, and the state or error that each one means.
+"""Recorded conversations: a request, the replies that it may get, and the state or error that each one means.
 
 A file holds one call and its exchanges in order. Every answer of an exchange is read on its own; the last one is how
 the conversation goes on.
@@ -22,7 +22,7 @@ CONVERSATIONS = sorted((Path(__file__).parent / "conversations").glob("*.json"))
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request as worded, and each reply to it with what it should mean and what it does mean."""
+    """One request as built, and each reply to it with what it should mean."""
 
     asked: HttpCall
     request: Json
@@ -45,24 +45,24 @@ class Conversation:
         return Call(**self.record["call"])
 
     def exchanges(self) -> Iterator[Exchange]:
-        """Every exchange, worded by the dialect from the state that the one before has left."""
+        """Every exchange, built by the dialect from the state after the one before."""
         about: Call | Prediction = self.call
         for exchange in self.record["exchanges"]:
             assert isinstance(about, Call) or not is_final(about), "the conversation goes on after its end"
             asked = self.dialect.submit(about) if isinstance(about, Call) else self.dialect.ask(about)
-            answers = tuple((told(answer["reply"]), answer["gives"]) for answer in exchange["answers"])
+            answers = tuple((recorded_reply(answer["reply"]), answer["gives"]) for answer in exchange["answers"])
             yield Exchange(asked, exchange["request"], about, answers)
             about = self.dialect.read(answers[-1][0], about)
 
     def means(self, reply: Reply, about: Call | Open) -> dict[str, Json]:
-        """What the dialect makes of a reply, as plain data."""
+        """The state or error that the dialect reads from a reply, as plain data."""
         try:
             return described(self.dialect.read(reply, about))
         except RotoscopeError as error:
             return described_error(error)
 
 
-def told(record: Mapping[str, Json]) -> Reply:
+def recorded_reply(record: Mapping[str, Json]) -> Reply:
     """The reply that a record holds as `json`, `text` or `base64`."""
     match record:
         case {"json": data}:
@@ -99,9 +99,9 @@ def plain(value: object) -> Json:
 
 
 def described_error(error: RotoscopeError) -> dict[str, Json]:
-    """An error as plain data: its name, code, the provider's words and the seconds to wait, where there are any."""
-    told_by = {"said": error.provider_message, "after": getattr(error, "retry_after", None)}
-    given = {name: value for name, value in told_by.items() if value is not None}
+    """An error as plain data: its name, code, the provider's text and the seconds to wait, where there are any."""
+    details = {"provider_message": error.provider_message, "after": getattr(error, "retry_after", None)}
+    given = {name: value for name, value in details.items() if value is not None}
     return {"error": type(error).__name__, "code": error.code, **given}
 
 

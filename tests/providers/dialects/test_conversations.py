@@ -1,4 +1,4 @@
-"""The recorded conversations, word for word."""
+"""The recorded conversations: each request is built, and each reply read, as recorded."""
 
 import json
 from dataclasses import fields
@@ -22,7 +22,7 @@ def with_unknown_fields(reply: Reply) -> Reply:
     return Reply(reply.status, headers, json.dumps({**reply.fields(), **noise}).encode())
 
 
-def test_every_request_is_worded_as_recorded(conversation):
+def test_every_request_is_built_as_recorded(conversation):
     for exchange in conversation.exchanges():
         assert as_recorded(exchange.asked) == exchange.request
 
@@ -33,7 +33,7 @@ def test_every_reply_means_what_is_recorded(conversation):
             assert conversation.means(reply, exchange.about) == gives
 
 
-def test_a_reply_means_the_same_with_fields_nobody_knows(conversation):
+def test_a_reply_means_the_same_with_unknown_fields(conversation):
     """All providers add fields. Left out are replies that are the model's own output: there every field counts."""
     for exchange in conversation.exchanges():
         for reply, gives in exchange.answers:
@@ -41,16 +41,16 @@ def test_a_reply_means_the_same_with_fields_nobody_knows(conversation):
                 assert conversation.means(with_unknown_fields(reply), exchange.about) == gives
 
 
-def test_every_error_has_sentences_of_ours_without_the_providers_words(conversation):
+def test_every_error_has_our_own_message_and_hint_without_the_providers_text(conversation):
     errors = [
-        (reply, exchange.about, gives.get("said"))
+        (reply, exchange.about, gives.get("provider_message"))
         for exchange in conversation.exchanges()
         for reply, gives in exchange.answers
         if "error" in gives
     ]
-    for reply, about, said in errors:
+    for reply, about, provider_message in errors:
         with pytest.raises(RotoscopeError) as caught:
             conversation.dialect.read(reply, about)
         for sentence in (caught.value.message, caught.value.hint):
             assert sentence.endswith(".")
-            assert said is None or said not in sentence
+            assert provider_message is None or provider_message not in sentence

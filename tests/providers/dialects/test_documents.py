@@ -1,4 +1,4 @@
-"""The worded requests against the example documents of the models, field by field."""
+"""The requests that dialects build against the example documents of the models, field by field."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def document(number: str) -> str:
 
 
 def blocks(text: str) -> Iterator[Json]:
-    """Every JSON object or array that stands in a text, outermost only."""
+    """Every JSON object or array in a text, outermost only."""
     decoder, place = json.JSONDecoder(), 0
     while found := re.compile(r"[\[{]").search(text, place):
         try:
@@ -33,7 +33,7 @@ def blocks(text: str) -> Iterator[Json]:
 
 
 def curl(text: str) -> tuple[str, dict[str, Json]]:
-    """The address and the body of the curl command in a document of Replicate's."""
+    """The URL and the body of the curl command in a document of Replicate's."""
     body, url = re.findall(r"-d \$'(\{.*?\})' \\\n(https://\S+)", text, re.DOTALL)[0]
     return url, json.loads(body)
 
@@ -43,11 +43,11 @@ def test_the_request_for_sa2va_is_the_documents_curl_command():
     url, body = curl(document("000"))
     endpoint, version = body["version"].split(":")
     call = Call("replicate", endpoint, body["input"], version=version, form="version")
-    worded = DIALECTS["replicate"]({"api": "https://api.replicate.com"}).submit(call)
-    assert (worded.url, worded.json) == (url, body)
+    built = DIALECTS["replicate"]({"api": "https://api.replicate.com"}).submit(call)
+    assert (built.url, built.json) == (url, body)
 
 
-def test_the_finished_prediction_of_sa2va_is_read_from_the_document():
+def test_the_finished_prediction_of_sa2va_in_the_document_is_read():
     shown = next(block for block in blocks(document("000")) if "status" in block)
     ticket = Ticket(shown["id"], shown["model"])
     dialect = DIALECTS["replicate"]({"api": "https://api.replicate.com"})
@@ -63,8 +63,8 @@ def test_the_request_for_sa2va_on_fal_is_the_documents_input_without_a_wrapper()
     endpoint = re.search(r'fal\.subscribe\("([^"]+)"', text)[1]
     given, output = blocks(text[text.index("5. Schema") :])
     dialect = DIALECTS["fal"]({"api": "https://queue.fal.run"})
-    worded = dialect.submit(Call("fal", endpoint, given, form="queue"))
-    assert (worded.url, worded.json) == ("https://queue.fal.run/fal-ai/sa2va/8b/image", given)
+    built = dialect.submit(Call("fal", endpoint, given, form="queue"))
+    assert (built.url, built.json) == ("https://queue.fal.run/fal-ai/sa2va/8b/image", given)
 
     ticket = Ticket(re.search(r'requestId: "([^"]+)"', text)[1], endpoint)
     ready = dialect.read(Reply(200, {}, b'{"status": "COMPLETED"}'), Working(ticket))
@@ -76,12 +76,12 @@ def test_the_request_for_seedance_is_the_documents_curl_command():
     """Document 002: an official model, with a Chinese prompt."""
     url, body = curl(document("002"))
     call = Call("replicate", "bytedance/seedance-2.0", body["input"], form="official")
-    worded = DIALECTS["replicate"]({"api": "https://api.replicate.com"}).submit(call)
-    assert (worded.url, worded.json) == (url, body)
-    assert worded.json["input"]["prompt"] == "按 Image 1 的故事版生成视频"
+    built = DIALECTS["replicate"]({"api": "https://api.replicate.com"}).submit(call)
+    assert (built.url, built.json) == (url, body)
+    assert built.json["input"]["prompt"] == "按 Image 1 的故事版生成视频"
 
 
-def test_the_finished_prediction_of_seedance_is_read_from_the_document():
+def test_the_finished_prediction_of_seedance_in_the_document_is_read():
     shown = next(block for block in blocks(document("002")) if "status" in block)
     ticket = Ticket(shown["id"], shown["model"])
     dialect = DIALECTS["replicate"]({"api": "https://api.replicate.com"})
@@ -96,14 +96,14 @@ def test_the_request_for_sam_is_the_documents_axios_call():
     image = re.search(r"toB64\('([^']+)'\)", text)[1]
     data = json.loads(re.sub(r"toB64\('[^']+'\)", json.dumps(image), re.search(r"const data = (\{.*?\});", text)[1]))
     call = Call("segmind", url.rpartition("/")[2], data, form="v1")
-    worded = DIALECTS["segmind"]({"api": "https://api.segmind.com"}).submit(call)
-    assert worded.url == url
-    assert {name: worded.json[name] for name in data if name != "image"} == {
+    built = DIALECTS["segmind"]({"api": "https://api.segmind.com"}).submit(call)
+    assert built.url == url
+    assert {name: built.json[name] for name in data if name != "image"} == {
         "base64": False,
         "overlay_mask": True,
         "prompt": "boy",
     }
-    assert list(worded.json) == list(data)
+    assert list(built.json) == list(data)
 
 
 def test_the_request_for_vace_is_the_documents_example_with_version_and_input():
@@ -113,8 +113,8 @@ def test_the_request_for_vace_is_the_documents_example_with_version_and_input():
     described = next(block for block in blocks(text) if isinstance(block, dict) and "examples" in block)
     body = json.loads(described["examples"][0]["value"])
     call = Call("gateway", "prunaai/vace-14b", body["input"], version=body["version"], form="official")
-    worded = DIALECTS["replicate"]({"api": "https://gateway.example/replicate"}).submit(call)
-    assert (worded.url, worded.json) == (f"https://gateway.example{path}", body)
+    built = DIALECTS["replicate"]({"api": "https://gateway.example/replicate"}).submit(call)
+    assert (built.url, built.json) == (f"https://gateway.example{path}", body)
 
 
 def test_the_urls_in_the_gateways_reply_are_not_followed():

@@ -1,4 +1,4 @@
-"""Runs that failed, and refusals: told by what the provider's words mean, with the next step that fits."""
+"""Runs that failed, and refusals: recognised by the provider's text, with the next step that fits."""
 
 import json
 
@@ -53,7 +53,7 @@ def dialect(name: str) -> Dialect:
     return DIALECTS[name](BASES)
 
 
-def told(status: int, body: Json, **headers: str) -> Reply:
+def reply_with(status: int, body: Json, **headers: str) -> Reply:
     return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(body).encode())
 
 
@@ -68,16 +68,16 @@ def refusal(name: str, reply: Reply) -> RotoscopeError:
 
 
 @pytest.mark.parametrize(("words", "code"), WORDS)
-def test_a_run_that_failed_has_the_code_that_its_words_mean(words: str, code: str) -> None:
+def test_a_failed_run_gets_the_code_that_its_error_text_means(words: str, code: str) -> None:
     ends = [
-        read("replicate", told(200, {"id": "abc123", "status": "failed", "error": words})),
-        read("segmind", told(422, {"request_id": "abc123", "status": "FAILED", "error": words})),
-        read("fal", told(200, {"status": "COMPLETED", "error": words})),
+        read("replicate", reply_with(200, {"id": "abc123", "status": "failed", "error": words})),
+        read("segmind", reply_with(422, {"request_id": "abc123", "status": "FAILED", "error": words})),
+        read("fal", reply_with(200, {"status": "COMPLETED", "error": words})),
     ]
     for end in ends:
         failed = end.failure if isinstance(end, Ready) else end
         assert isinstance(failed, Failed)
-        assert (failed.code, failed.said) == (code, words)
+        assert (failed.code, failed.provider_message) == (code, words)
 
 
 def test_every_code_of_a_failed_run_has_a_next_step_of_its_own() -> None:
@@ -88,42 +88,42 @@ def test_every_code_of_a_failed_run_has_a_next_step_of_its_own() -> None:
 @pytest.mark.parametrize("name", ["replicate", "segmind"])
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 503])
 @pytest.mark.parametrize("code", ["insufficient_user_quota", "pre_consume_token_quota_failed", "insufficient_quota"])
-def test_a_gateway_without_money_is_out_of_credit_under_any_number(name: str, status: int, code: str) -> None:
+def test_a_gateway_account_without_money_is_out_of_credit_under_any_status(name: str, status: int, code: str) -> None:
     error = {"message": "\u7528\u6237\u989d\u5ea6\u4e0d\u8db3", "type": "new_api_error", "code": code}
-    assert isinstance(refusal(name, told(status, {"error": error})), OutOfCredit)
+    assert isinstance(refusal(name, reply_with(status, {"error": error})), OutOfCredit)
 
 
-def test_a_gateway_that_has_no_channel_for_the_model_has_sent_nothing_to_anybody() -> None:
+def test_a_gateway_without_a_channel_for_the_model_proves_that_nothing_was_accepted() -> None:
     error = {"message": "No available channel for model x", "type": "new_api_error", "code": "model_not_found"}
-    assert isinstance(refusal("replicate", told(503, {"error": error})), InvalidInput)
-    assert isinstance(refusal("replicate", told(503, {"error": {"message": "busy"}})), ReplyLost)
+    assert isinstance(refusal("replicate", reply_with(503, {"error": error})), InvalidInput)
+    assert isinstance(refusal("replicate", reply_with(503, {"error": {"message": "busy"}})), ReplyLost)
 
 
 def test_a_low_balance_that_only_slows_requests_is_no_empty_account() -> None:
     words = "Your rate limit is reduced while you have less than $5.0 in credit. Your rate limit resets in ~10s."
-    error = refusal("replicate", told(429, {"detail": words}))
+    error = refusal("replicate", reply_with(429, {"detail": words}))
     assert (error.code, getattr(error, "retry_after", None)) == ("rate_limited", 10.0)
 
 
 @pytest.mark.parametrize("words", ["User is locked. Reason: Admin lock.", "Your account has been suspended."])
-def test_a_locked_account_is_told_as_one_and_not_as_a_wrong_key(words: str) -> None:
+def test_a_locked_account_is_reported_as_one_and_not_as_a_wrong_key(words: str) -> None:
     for name in ("fal", "replicate"):
-        error = refusal(name, told(403, {"detail": words}))
+        error = refusal(name, reply_with(403, {"detail": words}))
         assert isinstance(error, Refused)
         assert "locked" in error.message
 
 
-def test_an_invalid_version_is_told_although_it_stands_in_the_title_alone() -> None:
+def test_an_invalid_version_is_recognised_in_the_title_alone() -> None:
     body = {
         "title": "Invalid version or not permitted",
         "detail": "The specified version does not exist",
         "status": 422,
     }
-    assert "version" in refusal("replicate", told(422, body)).message
+    assert "version" in refusal("replicate", reply_with(422, body)).message
 
 
 @pytest.mark.parametrize("name", ["replicate", "fal", "segmind"])
-def test_a_method_that_is_not_allowed_is_not_told_as_a_missing_model(name: str) -> None:
+def test_status_405_is_not_reported_as_a_missing_model(name: str) -> None:
     error = refusal(name, Reply(405, {"content-type": "text/html"}, b"<html>"))
     assert "base URL" in error.hint
     assert "no such model" not in error.message
@@ -139,61 +139,65 @@ def test_a_method_that_is_not_allowed_is_not_told_as_a_missing_model(name: str) 
         ({"detail": {"msg": "Refused.", "type": "content_policy_violation"}}, {}),
     ],
 )
-def test_fals_policy_word_is_found_wherever_it_stands(status: int, body: Json, headers: dict[str, str]) -> None:
-    assert refusal("fal", told(status, body, **headers)).code == "content_policy"
+def test_fals_content_policy_type_is_found_in_every_place(status: int, body: Json, headers: dict[str, str]) -> None:
+    assert refusal("fal", reply_with(status, body, **headers)).code == "content_policy"
     if status != 403:
-        end = read("fal", told(status, body, **headers), Ready(TICKET))
+        end = read("fal", reply_with(status, body, **headers), Ready(TICKET))
         assert isinstance(end, Failed)
         assert end.code == "content_policy"
 
 
 def known_failure(**more: Json) -> Ready:
-    state = read("fal", told(200, {"status": "COMPLETED", "error": "Unprocessable Entity", **more}))
+    state = read("fal", reply_with(200, {"status": "COMPLETED", "error": "Unprocessable Entity", **more}))
     assert isinstance(state, Ready)
     return state
 
 
-def test_a_run_that_fal_calls_failed_is_asked_for_its_result_once_and_ends_with_its_details() -> None:
+def test_a_failed_run_at_fal_is_asked_for_its_result_once_and_ends_with_the_details() -> None:
     state = known_failure(error_type="content_policy_violation")
     assert dialect("fal").ask(state).url.endswith("/requests/abc123")
     detail: Json = [{"loc": ["body", "prompt"], "msg": "The prompt was flagged.", "type": "content_policy_violation"}]
-    end = read("fal", told(422, {"detail": detail}), state)
+    end = read("fal", reply_with(422, {"detail": detail}), state)
     assert isinstance(end, Failed)
-    assert (end.code, end.said, end.charged) == ("content_policy", "body.prompt: The prompt was flagged.", False)
+    assert (end.code, end.provider_message, end.charged) == (
+        "content_policy",
+        "body.prompt: The prompt was flagged.",
+        False,
+    )
 
 
 @pytest.mark.parametrize("status", [200, 202, 400, 401, 403, 404, 429, 500, 502, 503])
 @pytest.mark.parametrize("body", [{}, {"detail": "Unprocessable Entity"}, {"detail": "Request is still in progress"}])
-def test_whatever_the_one_answer_more_says_a_failed_run_is_over(status: int, body: Json) -> None:
-    end = read("fal", told(status, body), known_failure(error_type="content_policy_violation"))
+def test_a_failed_run_at_fal_is_final_whatever_its_result_says(status: int, body: Json) -> None:
+    end = read("fal", reply_with(status, body), known_failure(error_type="content_policy_violation"))
     assert isinstance(end, Failed)
     assert end.code == "content_policy"
 
 
-def test_a_result_that_stands_there_after_all_is_not_thrown_away() -> None:
-    end = read("fal", told(200, {"image": {"url": "https://v3.fal.media/x.png"}}), known_failure())
+def test_a_result_of_a_run_that_fal_calls_failed_is_not_thrown_away() -> None:
+    end = read("fal", reply_with(200, {"image": {"url": "https://v3.fal.media/x.png"}}), known_failure())
     assert isinstance(end, Succeeded)
 
 
 @pytest.mark.parametrize("body", [{"error": "no object found"}, {"error": {"message": "no object found"}}])
-def test_words_of_an_error_under_200_are_a_failed_run_of_which_nobody_knows_the_charge(body: Json) -> None:
-    end = read("segmind", told(200, body, content_type="application/json"), Call("segmind", "m", {}, form="v1"))
+def test_an_error_text_under_200_is_a_failed_run_with_an_unknown_charge(body: Json) -> None:
+    end = read("segmind", reply_with(200, body, content_type="application/json"), Call("segmind", "m", {}, form="v1"))
     assert isinstance(end, Failed)
-    assert (end.said, end.charged) == ("no object found", None)
+    assert (end.provider_message, end.charged) == ("no object found", None)
 
 
 @pytest.mark.parametrize("word", ["success", "completed", "SUCCEEDED", "finished"])
 def test_an_output_under_another_word_for_success_is_a_result_and_the_word_alone_is_not(word: str) -> None:
     output = "https://replicate.delivery/x.mp4"
-    assert isinstance(read("replicate", told(200, {"id": "abc123", "status": word, "output": output})), Succeeded)
-    assert isinstance(read("replicate", told(200, {"id": "abc123", "status": word, "output": None})), Working)
-    assert isinstance(read("segmind", told(200, {"status": word, "output": output}), Waiting(TICKET)), Ready)
-    assert isinstance(read("segmind", told(200, {"status": word, "output": output}), Ready(TICKET)), Succeeded)
+    assert isinstance(read("replicate", reply_with(200, {"id": "abc123", "status": word, "output": output})), Succeeded)
+    assert isinstance(read("replicate", reply_with(200, {"id": "abc123", "status": word, "output": None})), Working)
+    assert isinstance(read("segmind", reply_with(200, {"status": word, "output": output}), Waiting(TICKET)), Ready)
+    assert isinstance(read("segmind", reply_with(200, {"status": word, "output": output}), Ready(TICKET)), Succeeded)
 
 
-def test_an_output_of_a_run_that_goes_on_is_no_result_yet() -> None:
+def test_an_output_of_a_running_prediction_is_no_result_yet() -> None:
     body: Json = {"id": "abc123", "status": "processing", "output": "https://replicate.delivery/x.mp4"}
-    assert isinstance(read("replicate", told(200, body)), Working)
+    assert isinstance(read("replicate", reply_with(200, body)), Working)
 
 
 @pytest.mark.parametrize(
@@ -207,28 +211,28 @@ def test_an_output_of_a_run_that_goes_on_is_no_result_yet() -> None:
     ],
 )
 def test_a_run_that_was_stopped_before_its_start_is_not_charged(more: dict[str, Json], charged: bool) -> None:
-    end = read("replicate", told(200, {"id": "abc123", "status": "canceled", **more}))
+    end = read("replicate", reply_with(200, {"id": "abc123", "status": "canceled", **more}))
     assert isinstance(end, Canceled)
     assert end.charged is charged
 
 
-def test_fals_list_is_asked_for_its_inputs_on_every_page() -> None:
+def test_every_page_of_fals_list_is_requested_with_inputs() -> None:
     call = Call("fal", "owner/model", {})
     first = dialect("fal").list_recent(call, 0.0)
     assert first is not None
     assert "expand=payloads" in first.url
-    page = dialect("fal").read_recent(told(200, {"items": [], "next_cursor": "c2"}), call)
+    page = dialect("fal").read_recent(reply_with(200, {"items": [], "next_cursor": "c2"}), call)
     assert page.next_page is not None
     assert "expand=payloads" in page.next_page.url
 
 
 @pytest.mark.parametrize("payload", [{}, {"json_input": None}, {"json_input": "hidden"}])
-def test_a_row_of_fals_list_without_its_input_leaves_the_list_unread(payload: dict[str, Json]) -> None:
+def test_a_row_of_fals_list_without_its_input_makes_the_page_incomplete(payload: dict[str, Json]) -> None:
     rows: list[Json] = [{"request_id": "r1", **payload}, {"request_id": "r2", "json_input": {}}]
-    page = dialect("fal").read_recent(told(200, {"items": rows}), Call("fal", "owner/model", {}))
+    page = dialect("fal").read_recent(reply_with(200, {"items": rows}), Call("fal", "owner/model", {}))
     assert ([one.ticket.id for one in page.predictions], page.is_complete) == (["r2"], False)
 
 
-def test_an_answer_about_another_prediction_is_asked_for_again() -> None:
+def test_a_reply_about_another_prediction_is_polled_again() -> None:
     with pytest.raises(ProviderDown):
-        read("replicate", told(200, {"id": "other", "status": "succeeded", "output": "https://a.example/x.png"}))
+        read("replicate", reply_with(200, {"id": "other", "status": "succeeded", "output": "https://a.example/x.png"}))

@@ -1,4 +1,4 @@
-"""The lists of runs: what they say of an end, and when a row is the answer itself."""
+"""The lists of runs: what they show of an end, and when a row is the reply itself."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def page(*rows: Any, **more: Any) -> Reply:
     return Reply(200, {}, json.dumps({"results": rows, "items": rows, **more}).encode())
 
 
-def test_replicates_list_is_asked_for_back_to_a_moment_and_is_one_for_all_models() -> None:
+def test_replicates_list_starts_at_a_time_and_is_one_for_all_models() -> None:
     call = replicate().list_runs("a/b", 1_800_000_000.5)
     assert call is not None
     assert (call.method, call.url) == (
@@ -44,7 +44,7 @@ def test_replicates_list_is_asked_for_back_to_a_moment_and_is_one_for_all_models
     assert replicate().list_runs("c/d", 1_800_000_000.5) == call
 
 
-def test_a_whole_row_of_replicates_list_reads_as_the_answer_to_the_question_does() -> None:
+def test_a_whole_row_of_replicates_list_reads_like_the_reply_to_a_poll() -> None:
     (row,) = replicate().read_runs(page(WHOLE), "m").rows
     state = Waiting(Ticket("p1", "m"))
     assert row.status_reply is not None
@@ -54,26 +54,26 @@ def test_a_whole_row_of_replicates_list_reads_as_the_answer_to_the_question_does
 
 
 @pytest.mark.parametrize("missing", ["output", "logs", "metrics", "urls"])
-def test_a_row_that_was_cut_down_tells_of_the_end_and_is_no_answer(missing: str) -> None:
+def test_a_row_without_all_members_shows_the_end_and_is_no_reply(missing: str) -> None:
     cut = {name: value for name, value in WHOLE.items() if name != missing}
     (row,) = replicate().read_runs(page(cut), "m").rows
     assert (row.has_ended, row.status_reply) == (True, None)
 
 
 @pytest.mark.parametrize("output", [None, "", [], {}])
-def test_a_success_without_output_is_asked_about(output: object) -> None:
+def test_a_success_without_an_output_in_a_list_is_polled(output: object) -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "output": output}), "m").rows
     assert (row.has_ended, row.status_reply) == (True, None)
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled", "aborted"])
-def test_what_did_not_succeed_is_asked_about(status: str) -> None:
+def test_a_run_in_a_list_that_did_not_succeed_is_polled(status: str) -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "status": status}), "m").rows
     assert (row.has_ended, row.status_reply) == (True, None)
 
 
 @pytest.mark.parametrize("status", ["starting", "processing", "a word that nobody knows", None, 7, ["succeeded"], {}])
-def test_any_other_word_is_a_run_that_goes_on(status: object) -> None:
+def test_an_unknown_status_is_a_running_prediction(status: object) -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "status": status}), "m").rows
     assert (row.has_ended, row.status_reply) == (False, None)
 
@@ -87,19 +87,19 @@ def test_a_page_is_followed_only_on_our_own_base() -> None:
 
 @pytest.mark.parametrize("dialect", [replicate(), fal()])
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'{"results": 7, "items": {}}', b'{"results": [1, null]}'])
-def test_what_is_no_list_shows_nothing(dialect: Dialect, body: bytes) -> None:
+def test_a_reply_without_a_list_shows_no_runs(dialect: Dialect, body: bytes) -> None:
     listed = dialect.read_runs(Reply(200, {}, body), "m")
     assert (listed.rows, listed.next_page) == ((), None)
 
 
 @pytest.mark.parametrize("dialect", [replicate(), fal()])
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
-def test_a_list_that_is_refused_is_an_error_and_says_nothing_of_runs(dialect: Dialect, status: int) -> None:
+def test_a_refused_list_is_an_error_and_proves_nothing_about_runs(dialect: Dialect, status: int) -> None:
     with pytest.raises(ProviderError):
         dialect.read_runs(Reply(status, {}, json.dumps({"results": [WHOLE], "items": []}).encode()), "m")
 
 
-def test_fals_list_is_one_for_each_endpoint_and_only_tells_of_an_end() -> None:
+def test_fals_list_is_one_per_endpoint_and_shows_ends_only() -> None:
     first, second = fal().list_runs("fal-ai/a", 1.0), fal().list_runs("fal-ai/b", 1.0)
     assert first is not None
     assert second is not None
@@ -126,7 +126,7 @@ def test_there_is_no_list_without_a_base_for_it_or_at_segmind() -> None:
     assert not segmind.read_runs(page(WHOLE), "sam").rows
 
 
-def test_an_expired_row_is_asked_about_and_never_read_as_a_failure() -> None:
+def test_a_row_with_deleted_data_is_polled_and_not_read_as_a_failure() -> None:
     (row,) = replicate().read_runs(page({**WHOLE, "output": None, "data_removed": True}), "m").rows
     assert (row.has_ended, row.status_reply) == (True, None)
     answer = Reply(200, {}, json.dumps({**WHOLE, "output": None, "data_removed": True}).encode())

@@ -37,7 +37,7 @@ def test_a_deadline_of_fal_is_the_time_until_the_start(seconds, header):
 
 
 @pytest.mark.parametrize(("seconds", "patience"), [(None, 120.0), (30, 120.0), (600, 600.0)])
-def test_a_one_shot_reply_is_waited_for_until_the_deadline_at_least(seconds, patience):
+def test_a_one_shot_reply_is_waited_for_at_least_until_the_deadline(seconds, patience):
     call = Call("segmind", "sam-v2-image", {}, form="v1", deadline_seconds=seconds)
     assert DIALECTS["segmind"]({"api": "https://api.segmind.com"}).submit(call).patience_seconds == patience
 

@@ -10,7 +10,7 @@ from rotoscope.providers.dialects import DIALECTS, UploadFile, UploadPlan
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.states import Ticket
 
-PARCEL = UploadFile(Path("/tmp/x.png"), "picture.png", "image/png", 300_000)
+FILE_TO_SEND = UploadFile(Path("/tmp/x.png"), "picture.png", "image/png", 300_000)
 BASES = {
     "replicate": {"api": "https://api.replicate.com"},
     "fal": {"api": "https://queue.fal.run", "storage": "https://rest.fal.ai"},
@@ -21,7 +21,7 @@ REQUESTS = {
     "replicate": HttpCall(
         "POST",
         "https://api.replicate.com/v1/files",
-        form={"content": ("picture.png", PARCEL.path, "image/png")},
+        form={"content": ("picture.png", FILE_TO_SEND.path, "image/png")},
     ),
     "fal": HttpCall(
         "POST",
@@ -31,7 +31,7 @@ REQUESTS = {
     "segmind": HttpCall(
         "POST",
         "https://workflows-api.segmind.com/upload-asset",
-        data_uris={"data_urls": ((PARCEL.path, "image/png"),)},
+        data_uris={"data_urls": ((FILE_TO_SEND.path, "image/png"),)},
     ),
 }
 ANSWERS = {
@@ -45,7 +45,7 @@ ANSWERS = {
                     "PUT",
                     "https://signed.example/put?x=1",
                     headers={"Content-Type": "image/png"},
-                    source=PARCEL.path,
+                    source=FILE_TO_SEND.path,
                     with_key=False,
                 ),
             ),
@@ -57,14 +57,14 @@ EVERY_DIALECT = pytest.mark.parametrize("name", DIALECTS)
 
 
 @EVERY_DIALECT
-def test_an_upload_is_worded_as_the_provider_documents_it(name):
-    assert DIALECTS[name](BASES[name]).upload(PARCEL) == REQUESTS[name]
+def test_an_upload_request_is_built_as_the_provider_documents_it(name):
+    assert DIALECTS[name](BASES[name]).upload(FILE_TO_SEND) == REQUESTS[name]
 
 
 @EVERY_DIALECT
 def test_the_reply_to_an_upload_says_where_the_file_will_be_read(name):
     reply, placement = ANSWERS[name]
-    assert DIALECTS[name](BASES[name]).read_upload(reply, PARCEL) == placement
+    assert DIALECTS[name](BASES[name]).read_upload(reply, FILE_TO_SEND) == placement
 
 
 @EVERY_DIALECT
@@ -81,46 +81,46 @@ def test_the_reply_to_an_upload_says_where_the_file_will_be_read(name):
 )
 def test_a_file_that_was_not_taken_is_a_provider_error(name, status, error):
     with pytest.raises(error) as caught:
-        DIALECTS[name](BASES[name]).read_upload(Reply(status, {}, b'{"detail": "no"}'), PARCEL)
+        DIALECTS[name](BASES[name]).read_upload(Reply(status, {}, b'{"detail": "no"}'), FILE_TO_SEND)
     assert type(caught.value) is error
 
 
-def test_fal_says_under_403_that_the_account_has_run_dry():
+def test_a_403_of_fal_can_mean_no_credit():
     reply = Reply(403, {}, b'{"detail": "User is locked. Reason: Exhausted balance."}')
     with pytest.raises(OutOfCredit):
-        DIALECTS["fal"](BASES["fal"]).read_upload(reply, PARCEL)
+        DIALECTS["fal"](BASES["fal"]).read_upload(reply, FILE_TO_SEND)
 
 
-def test_segmind_says_under_406_that_the_account_has_run_dry():
+def test_a_406_of_segmind_can_mean_no_credit():
     with pytest.raises(OutOfCredit):
-        DIALECTS["segmind"](BASES["segmind"]).read_upload(Reply(406, {}, b'{"error": "Not enough credits"}'), PARCEL)
+        DIALECTS["segmind"](BASES["segmind"]).read_upload(
+            Reply(406, {}, b'{"error": "Not enough credits"}'), FILE_TO_SEND
+        )
 
 
 @pytest.mark.parametrize("name", ["fal", "segmind"])
 def test_without_a_base_for_files_nothing_is_uploaded(name):
-    assert DIALECTS[name]({"api": "https://provider.example"}).upload(PARCEL) is None
+    assert DIALECTS[name]({"api": "https://provider.example"}).upload(FILE_TO_SEND) is None
 
 
-def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_what_they_were_answered():
+def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_a_last_request():
     """As the official npm client does above 90 MB."""
-    parcel = UploadFile(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
+    sent_file = UploadFile(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
     fal = DIALECTS["fal"](BASES["fal"])
-    first = fal.upload(parcel)
+    first = fal.upload(sent_file)
     assert first is not None
     assert first.url.endswith("/storage/upload/initiate-multipart?storage_type=fal-cdn-v3")
     answer = {"upload_url": "https://signed.example/up?sig=1", "file_url": FILE}
-    placement = fal.read_upload(Reply(200, {}, json.dumps(answer).encode()), parcel)
+    placement = fal.read_upload(Reply(200, {}, json.dumps(answer).encode()), sent_file)
     assert [part.span for part in placement.parts] == [(n * 10_000_000, 10_000_000) for n in range(10)]
     assert placement.parts[1].url == "https://signed.example/up/2?sig=1"
     assert not any(part.with_key for part in placement.parts)
-    replies = [Reply(200, {}, json.dumps({"partNumber": n, "etag": f"e{n}"}).encode()) for n in (1, 2)]
-    closing = placement.completion_call(replies)
-    assert closing is not None
-    assert closing.url == "https://signed.example/up/complete?sig=1"
-    assert closing.json == {"parts": [{"partNumber": 1, "etag": "e1"}, {"partNumber": 2, "etag": "e2"}]}
+    assert placement.complete is not None
+    assert placement.complete.url == "https://signed.example/up/complete?sig=1"
+    assert not placement.complete.with_key
 
 
-def test_only_fal_tells_of_changes_by_a_stream():
+def test_only_fal_has_an_event_stream():
     ticket = Ticket("p1", "owner/model")
-    told = {name: DIALECTS[name](BASES[name]).listen(ticket) for name in DIALECTS}
-    assert [name for name, call in told.items() if call is not None] == ["fal"]
+    streams = {name: DIALECTS[name](BASES[name]).listen(ticket) for name in DIALECTS}
+    assert [name for name, call in streams.items() if call is not None] == ["fal"]

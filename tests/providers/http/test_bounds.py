@@ -1,4 +1,4 @@
-"""What a provider sends is read up to a bound: replies, their values, the lines of a stream, a file that only drips."""
+"""Limits on what is read of a response: replies, their values, the lines of a stream, a file that comes too slowly."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,8 +10,8 @@ from recorder import Recorder
 from rotoscope.errors import ReplyLost, SlowHost
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.providers.dialects import DIALECTS
-from rotoscope.providers.http.bodies import MIN_BYTES_PER_SECOND, require_minimum_speed, stream_lines
 from rotoscope.providers.http.client import ProviderAccess, Wire
+from rotoscope.providers.http.downloads import MIN_BYTES_PER_SECOND, require_minimum_speed, stream_lines
 from rotoscope.providers.http.messages import ECHO_BYTES, REPLY_BYTES, HttpCall, Reply
 from rotoscope.providers.recent import MAX_ROWS
 from rotoscope.providers.states import Call
@@ -25,7 +25,7 @@ def wire_to(app: Recorder) -> Wire:
 
 
 @pytest.mark.parametrize("bound", [REPLY_BYTES, ECHO_BYTES])
-async def test_a_reply_is_read_up_to_the_bound_of_its_request(bound: int) -> None:
+async def test_a_reply_is_read_up_to_the_limit_of_its_request(bound: int) -> None:
     call = HttpCall("GET", URL, max_reply_bytes=bound)
     assert len((await wire_to(Recorder(body=b" " * bound)).send("p", call)).body) == bound
     with pytest.raises(ReplyLost, match="larger"):
@@ -51,7 +51,7 @@ def test_a_reply_of_too_many_or_too_deep_values_or_in_another_encoding_is_no_jso
     assert Reply(200, body=body).fields() == {}
 
 
-def test_an_ordinary_reply_is_read_whatever_its_texts_hold() -> None:
+def test_an_ordinary_reply_is_read_whatever_its_texts_contain() -> None:
     known = {"logs": "[,{" * 200_000, "output": [["deep"]], "image": "x" * 1_000_000}
     assert Reply(200, body=json.dumps({"input": known}).encode()).fields() == {"input": known}
     assert Reply(200, body=b"\xef\xbb\xbf{}").json() == {}
@@ -62,15 +62,15 @@ async def sent(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_the_lines_of_a_stream_are_told_however_they_are_cut() -> None:
-    told: list[None] = []
+async def test_the_lines_of_a_stream_are_complete_however_its_chunks_are_cut() -> None:
+    calls: list[None] = []
     parts = (b"data: a\r", b"\ndata: b\nda", b"ta: c\n\n", b"data: d")
-    lines = [line async for line in stream_lines(sent(*parts), lambda: told.append(None)) if line]
+    lines = [line async for line in stream_lines(sent(*parts), lambda: calls.append(None)) if line]
     assert lines == [b"data: a", b"data: b", b"data: c", b"data: d"]
-    assert len(told) >= len(lines)
+    assert len(calls) >= len(lines)
 
 
-async def test_a_stream_without_an_end_of_a_line_or_without_an_end_is_left() -> None:
+async def test_an_endless_line_or_stream_is_not_read_on() -> None:
     taken = [0]
 
     async def endless(part: bytes) -> AsyncIterator[bytes]:
@@ -87,16 +87,16 @@ async def test_a_stream_without_an_end_of_a_line_or_without_an_end_is_left() -> 
     assert taken[0] < 64 * 1024 * 1024
 
 
-async def test_a_stream_that_never_ends_a_line_is_ended_by_the_wire(tmp_path: Path) -> None:
-    told: list[str] = []
-    await wire_to(Recorder(body=b"data: x\n" + b"y" * 3_000_000)).listen("p", HttpCall("GET", URL), told.append)
-    assert told == ["x"]
+async def test_the_client_ends_a_stream_without_line_ends(tmp_path: Path) -> None:
+    events: list[str] = []
+    await wire_to(Recorder(body=b"data: x\n" + b"y" * 3_000_000)).listen("p", HttpCall("GET", URL), events.append)
+    assert events == ["x"]
 
 
 @pytest.mark.parametrize(
     ("speed", "slow"), [(1, True), (MIN_BYTES_PER_SECOND - 1, True), (MIN_BYTES_PER_SECOND, False), (10**6, False)]
 )
-async def test_a_download_that_brings_less_than_the_least_speed_is_given_up(speed: int, slow: bool) -> None:
+async def test_a_download_below_the_minimum_speed_is_given_up(speed: int, slow: bool) -> None:
     clock = [0.0]
 
     async def body() -> AsyncIterator[bytes]:
@@ -126,7 +126,7 @@ async def test_a_pause_of_this_process_is_no_slowness_of_the_host() -> None:
 
 
 @pytest.mark.parametrize("wire", ["replicate", "fal", "segmind"])
-def test_a_page_of_a_list_is_read_up_to_a_bound_and_is_then_not_whole(wire: str) -> None:
+def test_a_page_of_a_list_is_read_up_to_a_limit_and_is_then_incomplete(wire: str) -> None:
     provider = load_catalog(manifest_folder()).providers[wire]
     dialect, call = DIALECTS[provider.dialect](provider.bases), Call(wire, "owner/model", {})
     row = {"input": {}, "json_input": {}, "request_body": {}, "request_id": "p1", "id": "p1"}

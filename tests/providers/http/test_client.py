@@ -1,4 +1,4 @@
-"""The wire: one request means one request, keys go to providers only, and every failure says what it proves."""
+"""The client: one request means one request, keys go to providers only, and a failure says what it proves."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -16,21 +16,21 @@ from rotoscope.providers.http.messages import HttpCall
 
 pytestmark = pytest.mark.anyio
 KEY = "r8_3f9a0c"
-DOORS = {"replicate": ProviderAccess("Authorization", "Bearer ", KEY, ("replicate.delivery", "*.replicate.delivery"))}
+ACCESS = {"replicate": ProviderAccess("Authorization", "Bearer ", KEY, ("replicate.delivery", "*.replicate.delivery"))}
 
 
 def wire_to(app: Recorder) -> Wire:
-    return Wire(DOORS, frozenset({"sandbox.invalid"}), app)
+    return Wire(ACCESS, frozenset({"sandbox.invalid"}), app)
 
 
 @asynccontextmanager
 async def server(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A raw server on loopback that reads a request, answers these bytes and closes; and what it has read."""
-    heard: list[bytes] = []
+    """A raw server on loopback that reads a request, answers these bytes and closes; with what it has read."""
+    received: list[bytes] = []
 
     async def handle(stream: anyio.abc.SocketStream) -> None:
         async with stream:
-            heard.append(await stream.receive())
+            received.append(await stream.receive())
             if answer:
                 await stream.send(answer)
 
@@ -38,7 +38,7 @@ async def server(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
     port = listener.extra(anyio.abc.SocketAttribute.local_port)
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, handle)
-        yield f"127.0.0.1:{port}", heard
+        yield f"127.0.0.1:{port}", received
         tasks.cancel_scope.cancel()
 
 
@@ -64,10 +64,10 @@ async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     assert len(app.asked) == 1
 
 
-@pytest.mark.parametrize("said", ["bad key Bearer {}", "Invalid token {}", "{}"])
+@pytest.mark.parametrize("message", ["bad key Bearer {}", "Invalid token {}", "{}"])
 @pytest.mark.parametrize("status", [200, 401, 500])
-async def test_a_key_that_a_provider_repeats_goes_no_further(said: str, status: int) -> None:
-    app = Recorder(status, json.dumps({"detail": said.format(KEY)}).encode())
+async def test_a_key_that_a_provider_repeats_goes_no_further(message: str, status: int) -> None:
+    app = Recorder(status, json.dumps({"detail": message.format(KEY)}).encode())
     reply = await wire_to(app).send("replicate", HttpCall("GET", "https://sandbox.invalid/v1/p"))
     assert KEY.encode() not in reply.body
 
@@ -105,7 +105,7 @@ async def test_files_become_data_uris_when_they_are_sent(tmp_path: Path) -> None
 async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
     async with server(b"") as (host, _):
         pass
-    wire = Wire(DOORS, frozenset({host}))
+    wire = Wire(ACCESS, frozenset({host}))
     with pytest.raises(Unreachable):
         await wire.send("replicate", HttpCall("POST", f"http://{host}/v1/p", json={}))
     await wire.aclose()
@@ -118,15 +118,15 @@ async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:
 )
 async def test_a_reply_that_does_not_come_back_whole_is_lost_and_the_request_is_not_repeated(answer: bytes) -> None:
     """Official clients send a paid request up to ten times here."""
-    async with server(answer) as (host, heard):
-        wire = Wire(DOORS, frozenset({host}))
+    async with server(answer) as (host, received):
+        wire = Wire(ACCESS, frozenset({host}))
         with anyio.fail_after(5), pytest.raises(ReplyLost):
             await wire.send("replicate", HttpCall("POST", f"http://{host}/v1/p", json={}))
         await wire.aclose()
-        assert len(heard) == 1
+        assert len(received) == 1
 
 
-async def test_a_download_carries_no_key_and_tells_its_hash(tmp_path: Path) -> None:
+async def test_a_download_carries_no_key_and_returns_its_hash(tmp_path: Path) -> None:
     app = Recorder(body=b"picture", headers=[(b"content-type", b"image/png; x=1")])
     got = await wire_to(app).download("replicate", "https://sandbox.invalid/o.png", tmp_path / "o", 100)
     assert (tmp_path / "o").read_bytes() == b"picture"
@@ -142,30 +142,30 @@ async def test_an_output_on_a_foreign_host_is_not_fetched(tmp_path: Path) -> Non
 
 async def test_more_bytes_than_allowed_end_the_download(tmp_path: Path) -> None:
     async with server(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 5000) as (host, _):
-        wire = Wire(DOORS, frozenset({host}))
+        wire = Wire(ACCESS, frozenset({host}))
         with anyio.fail_after(5), pytest.raises(TooLarge):
             await wire.download("replicate", f"http://{host}/o.png", tmp_path / "o", 1000)
         await wire.aclose()
 
 
-async def test_a_missing_output_is_told_as_expired(tmp_path: Path) -> None:
+async def test_a_missing_output_is_reported_as_expired(tmp_path: Path) -> None:
     with pytest.raises(OutputLost) as caught:
         await wire_to(Recorder(404)).download("replicate", "https://sandbox.invalid/o.png", tmp_path / "o", 100)
     assert caught.value.code == "output_expired"
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["93.184.215.14", "10.0.0.1"], ["::1"], ["169.254.169.254"], []])
-async def test_a_name_that_leads_to_a_private_address_is_not_dialled(tmp_path: Path, addresses: list[str]) -> None:
+async def test_a_name_with_a_private_address_is_not_connected_to(tmp_path: Path, addresses: list[str]) -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return addresses
 
-    wire = Wire(DOORS, resolve=resolve)
+    wire = Wire(ACCESS, resolve=resolve)
     with pytest.raises(UnsafeSource):
         await wire.fetch("https://pictures.example/a.png", tmp_path / "a", 100)
 
 
 async def test_the_operators_host_is_trusted_for_outputs_only(tmp_path: Path) -> None:
-    """A page that a user points at must not lead into the operator's network."""
+    """A page that a user gives must not lead into the operator's network."""
     app = Recorder(body=b"secret")
     with pytest.raises(UnsafeSource):
         await wire_to(app).fetch("https://sandbox.invalid/o.png", tmp_path / "o", 100)
@@ -186,11 +186,11 @@ async def test_a_part_of_a_file_is_sent_alone(tmp_path: Path) -> None:
     assert [one["headers"]["content-length"] for one in app.asked] == ["4", "4", "2"]
 
 
-async def test_every_event_of_a_stream_is_told(tmp_path: Path) -> None:
+async def test_every_event_of_a_stream_is_passed_on(tmp_path: Path) -> None:
     app = Recorder(body=b'id: 1\ndata: {"status": "IN_QUEUE"}\n\n: ping\n\ndata: {"status": "COMPLETED"}\n\n')
-    told: list[str] = []
-    await wire_to(app).listen("replicate", HttpCall("GET", "https://sandbox.invalid/s"), told.append)
-    assert told == ['{"status": "IN_QUEUE"}', '{"status": "COMPLETED"}']
+    events: list[str] = []
+    await wire_to(app).listen("replicate", HttpCall("GET", "https://sandbox.invalid/s"), events.append)
+    assert events == ['{"status": "IN_QUEUE"}', '{"status": "COMPLETED"}']
 
 
 @pytest.mark.parametrize(
@@ -202,25 +202,25 @@ async def test_every_event_of_a_stream_is_told(tmp_path: Path) -> None:
     ],
     ids=["address", "body", "header"],
 )
-async def test_a_request_with_half_a_character_is_certainly_not_sent(call: HttpCall) -> None:
+async def test_a_request_with_a_lone_surrogate_is_certainly_not_sent(call: HttpCall) -> None:
     app = Recorder()
     with pytest.raises(Unreachable):
         await wire_to(app).send("replicate", call)
     assert app.asked == []
 
 
-async def test_an_app_that_breaks_off_with_nonsense_is_a_lost_reply() -> None:
-    """The request was out: only a doubt is honest."""
+async def test_an_app_that_raises_after_the_request_is_a_lost_reply() -> None:
+    """The request has left, so nothing proves that it was not accepted."""
 
     async def broken(*_: object) -> None:
         raise UnicodeDecodeError("utf-8", b"\xed", 0, 1, "half a character")
 
-    wire = Wire(DOORS, frozenset({"sandbox.invalid"}), broken)
+    wire = Wire(ACCESS, frozenset({"sandbox.invalid"}), broken)
     with pytest.raises(ReplyLost):
         await wire.send("replicate", HttpCall("POST", "https://sandbox.invalid/v1/p", json={}))
 
 
-async def test_what_is_no_url_is_not_fetched_and_no_redirect_leads_to_it(tmp_path: Path) -> None:
+async def test_a_malformed_url_is_not_fetched_and_not_redirected_to(tmp_path: Path) -> None:
     app = Recorder(302, headers=[(b"location", b"https://[x/o.png")])
     for url in ("https://[x/o.png", "https://sandbox.invalid/o.png"):
         with pytest.raises(UnsafeSource) as caught:
@@ -229,7 +229,7 @@ async def test_what_is_no_url_is_not_fetched_and_no_redirect_leads_to_it(tmp_pat
     assert len(app.asked) == 1
 
 
-async def test_a_redirect_of_a_download_is_judged_again(tmp_path: Path) -> None:
+async def test_the_redirect_of_a_download_is_checked_again(tmp_path: Path) -> None:
     app = Recorder(302, headers=[(b"location", b"https://127.0.0.1/private.png")])
     with pytest.raises(UnsafeSource):
         await wire_to(app).download("replicate", "https://sandbox.invalid/o.png", tmp_path / "o", 100)

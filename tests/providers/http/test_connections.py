@@ -1,4 +1,4 @@
-"""Which connection a request goes by: fresh for what pays, a lane for each kind, and the proxy for all or for none."""
+"""The connection of a request: a new one for a paying request, a lane for each kind, a proxy for all or for none."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,11 +12,11 @@ import pytest
 from rotoscope.errors import ReplyLost, StorageFailed, Unreachable, UnsafeSource
 from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
+from rotoscope.providers.http.outgoing import CountdownTiming
 from rotoscope.providers.http.proxies import ProxySettings
-from rotoscope.providers.http.transfers import CountdownTiming
 
 pytestmark = pytest.mark.anyio
-DOORS = {"fal": ProviderAccess("Authorization", "Key ", "k1_3f9a0c", ("*.fal.media",))}
+ACCESS = {"fal": ProviderAccess("Authorization", "Key ", "k1_3f9a0c", ("*.fal.media",))}
 GATEWAY = "http://gateway.invalid"
 FINE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n{}"
 TLS = b"\x16\x03"
@@ -29,7 +29,7 @@ class Server:
 
     answer: bytes = FINE
     host: str = ""
-    heard: list[tuple[int, str]] = field(default_factory=list)
+    lines_read: list[tuple[int, str]] = field(default_factory=list)
     """(number of the connection, first line) of each request."""
     opened: int = 0
     hangs: int = 0
@@ -54,7 +54,7 @@ class Server:
                 if not whole or len(body) < int(length or 0):
                     continue
                 line, read = head.partition(b"\r\n")[0].decode(), b""
-                self.heard.append((number, line))
+                self.lines_read.append((number, line))
                 if "hang" in line:
                     self.hangs += 1
                     continue
@@ -67,7 +67,7 @@ class Server:
 
     @property
     def lines(self) -> list[str]:
-        return [line for _, line in self.heard]
+        return [line for _, line in self.lines_read]
 
 
 @asynccontextmanager
@@ -85,17 +85,17 @@ async def wired(*hosts: str, proxies: ProxySettings | None = None, found: Sequen
     async def resolve(host: str, port: int) -> Sequence[str]:
         return found
 
-    wire = Wire(DOORS, frozenset(hosts), resolve=resolve, timeouts=ReplyTimeouts(20.0, 20.0), proxies=proxies)
+    wire = Wire(ACCESS, frozenset(hosts), resolve=resolve, timeouts=ReplyTimeouts(20.0, 20.0), proxies=proxies)
     yield wire
     await wire.aclose()
 
 
-async def test_what_pays_goes_out_on_a_connection_that_nothing_was_sent_on_before() -> None:
+async def test_a_paying_request_goes_out_on_a_new_connection() -> None:
     """An idle connection may be closed by the other side at that moment, and then nobody knows what it has seen."""
     async with serving() as server, wired(server.host) as wire:
         for method, pays in (("GET", False), ("GET", False), ("POST", True), ("POST", True), ("GET", False)):
             await wire.send("fal", HttpCall("GET" if method == "GET" else "POST", f"http://{server.host}/"), pays=pays)
-        numbers = [number for number, _ in server.heard]
+        numbers = [number for number, _ in server.lines_read]
     assert numbers == [1, 1, 2, 3, 1]
 
 
@@ -105,7 +105,7 @@ async def test_a_reply_keeps_the_date_of_the_provider() -> None:
     assert reply.headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
-async def test_no_number_of_streams_or_questions_holds_up_a_paying_request_a_cancel_or_a_file(tmp_path: Path) -> None:
+async def test_streams_and_polls_never_delay_a_paying_request_a_cancel_or_an_upload(tmp_path: Path) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(b"x" * 1000)
     async with serving() as server, wired(server.host) as wire, anyio.create_task_group() as tasks:
@@ -145,7 +145,7 @@ async def every_request(wire: Wire, at: str, folder: Path) -> None:
 PATHS = ("run", "status", "cancel", "upload", "form", "uris", "stream", "output")
 
 
-async def test_every_request_goes_through_the_proxy_the_download_too(tmp_path: Path) -> None:
+async def test_every_request_goes_through_the_proxy_and_so_do_downloads(tmp_path: Path) -> None:
     async with serving() as proxy:
         proxies = ProxySettings({"http": f"http://{proxy.host}"})
         async with wired("gateway.invalid", proxies=proxies) as wire:
@@ -153,7 +153,7 @@ async def test_every_request_goes_through_the_proxy_the_download_too(tmp_path: P
     assert [line.split()[1] for line in proxy.lines] == [f"{GATEWAY}/{path}" for path in PATHS]
 
 
-async def test_no_request_goes_through_the_proxy_where_no_proxy_says_so(tmp_path: Path) -> None:
+async def test_no_request_goes_through_the_proxy_where_no_proxy_excludes_it(tmp_path: Path) -> None:
     async with serving() as proxy, serving() as server:
         proxies = ProxySettings({"http": f"http://{proxy.host}"}, no_proxy=("127.0.0.1",))
         async with wired(server.host, proxies=proxies) as wire:
@@ -162,7 +162,7 @@ async def test_no_request_goes_through_the_proxy_where_no_proxy_says_so(tmp_path
     assert [line.split()[1] for line in server.lines] == [f"/{path}" for path in PATHS]
 
 
-async def test_nothing_is_read_from_the_environment_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_client_reads_nothing_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as proxy, serving() as server, wired(server.host) as wire:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://{proxy.host}")
@@ -201,7 +201,7 @@ async def test_an_output_behind_a_proxy_is_asked_for_by_its_name(tmp_path: Path,
         ("https://user@pictures.example/a.png", []),
     ],
 )
-async def test_a_proxy_is_never_asked_for_what_would_not_be_dialled(
+async def test_a_proxy_is_never_asked_for_an_address_that_is_not_allowed(
     tmp_path: Path, url: str, found: Sequence[str]
 ) -> None:
     async with serving() as proxy:
@@ -215,7 +215,7 @@ async def test_a_proxy_is_never_asked_for_what_would_not_be_dialled(
 async def refused(
     proxies: ProxySettings, url: str = "https://api.example/v1/p", headers: Mapping[str, str] | None = None
 ) -> None:
-    """The paying request is certainly not sent, and its guard was not asked."""
+    """The paying request is certainly not sent, and `before_send` was not called."""
     asked: list[bool] = []
 
     def guard() -> None:
@@ -242,7 +242,9 @@ async def test_whatever_fails_before_the_first_byte_proves_that_nothing_was_sent
         assert server.lines == []
 
 
-async def test_a_library_that_breaks_before_the_first_byte_proves_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_of_a_library_before_the_first_byte_proves_that_nothing_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import httpx  # noqa: TID251 - breaks it
 
     for error in (ImportError("socksio"), RuntimeError("a"), ValueError("b"), KeyError("c"), OSError("d")):
@@ -259,8 +261,8 @@ def _raising(error: Exception) -> Callable[..., None]:
     return raising
 
 
-async def test_a_connection_that_never_stands_is_given_up_and_closed() -> None:
-    """The provider, or a proxy before it, takes the connection and says nothing more."""
+async def test_a_connection_that_is_never_established_is_given_up_and_closed() -> None:
+    """The provider, or a proxy before it, accepts the connection and sends nothing more."""
     for through_proxy in (False, True):
         async with serving(b"") as server:
             clock = [0.0]
@@ -271,7 +273,7 @@ async def test_a_connection_that_never_stands_is_given_up_and_closed() -> None:
 
             proxies = ProxySettings({"https": f"http://{server.host}"}) if through_proxy else ProxySettings()
             at = "https://hang.example/" if through_proxy else f"https://{server.host}/"
-            wire = Wire(DOORS, proxies=proxies, timing=CountdownTiming(lambda clock=clock: clock[0], sleep))
+            wire = Wire(ACCESS, proxies=proxies, timing=CountdownTiming(lambda clock=clock: clock[0], sleep))
             with anyio.fail_after(20), pytest.raises(Unreachable):
                 await wire.send("fal", HttpCall("POST", at, json={}), pays=True)
             with anyio.fail_after(20):
@@ -285,13 +287,13 @@ async def test_whatever_fails_once_the_request_has_left_is_a_lost_reply(error: E
     async def broken(*_: object) -> None:
         raise error
 
-    wire = Wire(DOORS, frozenset({"sandbox.invalid"}), broken)
+    wire = Wire(ACCESS, frozenset({"sandbox.invalid"}), broken)
     with pytest.raises(ReplyLost):
         await wire.send("fal", HttpCall("POST", "https://sandbox.invalid/run", json={}), pays=True)
 
 
 @pytest.mark.parametrize("proxied", [True, False])
-async def test_what_the_guard_raises_comes_out_and_nothing_was_sent(proxied: bool) -> None:
+async def test_an_error_of_before_send_comes_out_and_nothing_was_sent(proxied: bool) -> None:
     class TooLate(Exception):
         """This process was stopped for a while."""
 
@@ -305,7 +307,7 @@ async def test_what_the_guard_raises_comes_out_and_nothing_was_sent(proxied: boo
     assert server.opened == 1
 
 
-async def test_a_file_that_is_gone_is_not_taken_for_trouble_of_the_network(tmp_path: Path) -> None:
+async def test_a_missing_local_file_is_not_reported_as_a_network_failure(tmp_path: Path) -> None:
     async with serving() as server, wired(server.host) as wire:
         for call in (
             HttpCall("PUT", f"http://{server.host}/", source=tmp_path / "gone"),

@@ -1,4 +1,4 @@
-"""Deadlines: they count the time in which this process ran, and what came during a pause of it is still read."""
+"""Deadlines: they count the time in which this process ran, and a reply that came during a pause is still read."""
 
 import os
 import signal
@@ -14,15 +14,15 @@ import pytest
 from rotoscope.errors import ReplyLost
 from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
-from rotoscope.providers.http.transfers import Countdown, CountdownTiming
+from rotoscope.providers.http.outgoing import Countdown, CountdownTiming
 
 pytestmark = pytest.mark.anyio
-DOORS = {"replicate": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
+ACCESS = {"replicate": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
 ACCEPTED = b'HTTP/1.1 201 Created\r\ncontent-length: 12\r\n\r\n{"id": "p1"}'
 
 
 class Clock:
-    """A clock of which a test says how far it jumps in each sleep."""
+    """A clock that jumps in each sleep as far as a test sets."""
 
     def __init__(self, *jumps: float, always: float = 0.0) -> None:
         self.now, self.slept, self.jumps, self.always = 1000.0, 0.0, list(jumps), always
@@ -46,21 +46,21 @@ async def test_work_that_never_ends_is_cut_off_when_its_time_is_over(seconds: fl
 
 
 @pytest.mark.parametrize("before", range(5))
-async def test_a_pause_counts_as_one_step_and_something_is_always_read_after_it(before: int) -> None:
+async def test_a_pause_of_the_process_counts_as_one_step_and_a_reply_is_read_after_it(before: int) -> None:
     clock = Clock(*[0.0] * before, 45.0)
     with pytest.raises(TimeoutError):
         await Countdown(5.0, clock.pace).run(anyio.sleep_forever)
     assert clock.slept == pytest.approx(5.0 if before < 4 else 6.0)
 
 
-async def test_a_machine_that_is_paused_in_every_step_does_not_wait_for_ever() -> None:
+async def test_a_countdown_ends_on_a_machine_that_is_paused_in_every_step() -> None:
     clock = Clock(always=45.0)
     with pytest.raises(TimeoutError):
         await Countdown(3.0, clock.pace).run(anyio.sleep_forever)
     assert clock.slept < 10
 
 
-async def test_progress_starts_the_time_anew() -> None:
+async def test_progress_restarts_the_countdown() -> None:
     clock = Clock()
     countdown = Countdown(2.0, clock.pace)
 
@@ -84,14 +84,14 @@ async def test_an_error_of_the_work_comes_out_as_it_is(error: BaseException) -> 
     assert caught.value is error
 
 
-async def test_who_is_cancelled_from_outside_is_cancelled() -> None:
+async def test_a_cancellation_from_outside_passes_through_a_countdown() -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
         await Countdown(5.0, CountdownTiming()).run(anyio.sleep_forever)
     assert scope.cancelled_caught
 
 
-async def test_a_reply_that_does_not_come_in_time_is_lost_and_said_to_be_late() -> None:
+async def test_a_reply_that_does_not_come_in_time_is_lost_and_reported_as_late() -> None:
     async def serve(stream: anyio.abc.SocketStream) -> None:
         async with stream:
             await stream.receive()
@@ -100,7 +100,7 @@ async def test_a_reply_that_does_not_come_in_time_is_lost_and_said_to_be_late() 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, serve)
         host = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
-        wire = Wire(DOORS, frozenset({host}), timeouts=ReplyTimeouts(0.1, 0.1))
+        wire = Wire(ACCESS, frozenset({host}), timeouts=ReplyTimeouts(0.1, 0.1))
         with anyio.fail_after(10), pytest.raises(ReplyLost, match="in time"):
             await wire.send("replicate", HttpCall("POST", f"http://{host}/v1/p", json={}), pays=True)
         await wire.aclose()
@@ -109,11 +109,12 @@ async def test_a_reply_that_does_not_come_in_time_is_lost_and_said_to_be_late() 
 
 CHILD = """
 import sys, anyio
-from rotoscope.providers.http.client import Door, Times, Wire
+from rotoscope.providers.http.client import ProviderAccess, ReplyTimeouts, Wire
 from rotoscope.providers.http.messages import HttpCall
 
 async def main(host, method):
-    wire = Wire({"r": Door("Authorization", "Bearer ", "r8_3f9a0c")}, frozenset({host}), times=Times(0.5, 0.5))
+    access = {"r": ProviderAccess("Authorization", "Bearer ", "r8_3f9a0c")}
+    wire = Wire(access, frozenset({host}), timeouts=ReplyTimeouts(0.5, 0.5))
     reply = await wire.send("r", HttpCall(method, f"http://{host}/v1/p"), pays=method == "POST")
     print(reply.status)
     await wire.aclose()
@@ -146,6 +147,6 @@ async def test_a_process_that_was_stopped_reads_the_reply_that_waits_for_it(tmp_
             async with await anyio.open_process(asked, env={**os.environ}, stderr=None) as child:
                 stop.append(child.send_signal)
                 assert child.stdout is not None
-                said = b"".join([part async for part in child.stdout])
-        assert said.strip() == b"201"
+                printed = b"".join([part async for part in child.stdout])
+        assert printed.strip() == b"201"
         tasks.cancel_scope.cancel()

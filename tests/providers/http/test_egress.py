@@ -1,4 +1,4 @@
-"""The address guard: what may be dialled and, above all, what may not."""
+"""The address guard: what may be connected to and, above all, what may not."""
 
 import ipaddress
 
@@ -96,9 +96,9 @@ def _refusal(text: str) -> str:
 
 
 def _carriers(inner: ipaddress.IPv4Address) -> list[ipaddress.IPv6Address]:
-    """The inner address in every IPv6 coat that some gateway takes off."""
+    """An IPv4 address in every IPv6 form that a gateway may read it from."""
     bits = int(inner)
-    coats = [
+    forms = [
         bits,
         0xFFFF << 32 | bits,
         0xFFFF << 48 | bits,
@@ -113,7 +113,7 @@ def _carriers(inner: ipaddress.IPv4Address) -> list[ipaddress.IPv6Address]:
         0x2606_4700_4700_0000 << 64 | 0x00005EFE << 32 | bits,
         0x2606_4700_4700_0000 << 64 | 0x02005EFE << 32 | bits,
     ]
-    return [ipaddress.IPv6Address(coat) for coat in coats]
+    return [ipaddress.IPv6Address(form) for form in forms]
 
 
 @pytest.mark.parametrize("address", _PRIVATE_V4 + _PRIVATE_V6)
@@ -141,24 +141,24 @@ def test_a_public_address_passes(address: str) -> None:
         " 8.8.8.8",
     ],
 )
-def test_what_is_no_canonical_address_is_not_public(text: str) -> None:
+def test_a_text_that_is_no_canonical_address_is_not_public(text: str) -> None:
     assert not is_public(text)
 
 
 @given(_private_v4)
-def test_a_private_address_is_blocked_in_every_coat(inner: ipaddress.IPv4Address) -> None:
+def test_a_private_ipv4_address_is_blocked_in_every_ipv6_form(inner: ipaddress.IPv4Address) -> None:
     for carrier in _carriers(inner):
         assert not is_public(str(carrier)), carrier
 
 
 @given(_v4)
-def test_a_coat_never_lets_through_more_than_the_address_itself(inner: ipaddress.IPv4Address) -> None:
+def test_an_ipv6_form_of_an_ipv4_address_never_allows_more_than_that_address(inner: ipaddress.IPv4Address) -> None:
     for carrier in _carriers(inner):
         assert is_public(str(inner)) or not is_public(str(carrier)), carrier
 
 
 @given(_v4)
-def test_public_addresses_pass_in_the_coats_that_have_one_meaning(inner: ipaddress.IPv4Address) -> None:
+def test_public_ipv4_addresses_are_allowed_in_unambiguous_ipv6_forms(inner: ipaddress.IPv4Address) -> None:
     mapped, sixtofour = f"::ffff:{inner}", str(ipaddress.IPv6Address(0x2002 << 112 | int(inner) << 80 | 1))
     assert is_public(mapped) == is_public(sixtofour) == is_public(str(inner))
 
@@ -281,7 +281,7 @@ def test_any_other_scheme_is_refused(text: str) -> None:
         "https://xn--.com\u0338/",
     ],
 )
-def test_an_odd_spelling_is_never_let_through(text: str) -> None:
+def test_an_unusual_spelling_of_a_url_is_refused(text: str) -> None:
     assert _refusal(text) in {"url_malformed", "url_blocked"}
 
 
@@ -331,7 +331,7 @@ def test_one_number_is_no_host(address: ipaddress.IPv4Address, spelling: str) ->
 
 
 @given(_private_v4, st.lists(st.sampled_from(["{0}", "0x{0:x}", "0{0:o}", "00{0}"]), min_size=4, max_size=4))
-def test_no_spelling_of_a_private_quad_gets_through(address: ipaddress.IPv4Address, spellings: list[str]) -> None:
+def test_no_spelling_of_a_private_ipv4_address_is_allowed(address: ipaddress.IPv4Address, spellings: list[str]) -> None:
     quad = ".".join(how.format(part) for how, part in zip(spellings, address.packed, strict=True))
     assert _refusal(f"https://{quad}/") in {"url_malformed", "url_blocked"}
 
@@ -341,7 +341,9 @@ _DOTS = st.sampled_from([".", "。", "\uff0e", "｡", "\u2024"])
 
 
 @given(_private_v4, _DIGITS, _DOTS)
-def test_no_other_digits_or_dots_hide_a_private_address(address: ipaddress.IPv4Address, zero: int, dot: str) -> None:
+def test_unicode_digits_and_dots_do_not_hide_a_private_address(
+    address: ipaddress.IPv4Address, zero: int, dot: str
+) -> None:
     text = "".join(dot if char == "." else chr(zero + int(char)) for char in str(address))
     if text == str(address):
         return
@@ -366,7 +368,7 @@ def test_any_text_gives_a_target_or_a_refusal(text: str) -> None:
 
 
 @given(_v4, st.lists(_v4, max_size=4), st.lists(_v4, max_size=4))
-def test_one_bad_address_refuses_the_name(
+def test_one_private_address_refuses_the_name(
     bad: ipaddress.IPv4Address, before: list[object], after: list[object]
 ) -> None:
     target = check_url("https://example.com/")
@@ -387,7 +389,7 @@ def test_the_families_of_a_names_addresses_take_turns_from_the_resolvers_choice_
     assert check_addresses(target, six + six) == tuple(six)
 
 
-def test_a_mixed_answer_is_refused_whatever_its_order() -> None:
+def test_a_name_with_public_and_private_addresses_is_refused_in_any_order() -> None:
     target = check_url("https://example.com/")
     for addresses in (["8.8.8.8", "127.0.0.1"], ["127.0.0.1", "8.8.8.8"], ["8.8.8.8", "fe80::1%2"]):
         with pytest.raises(UnsafeSource, match="not public"):
@@ -419,7 +421,7 @@ def test_a_host_is_on_the_list_or_below_a_starred_name(host: str, patterns: list
     assert is_allowed_host(host, patterns) is allowed
 
 
-def test_a_refusal_says_nothing_of_the_query_or_the_password() -> None:
+def test_an_error_shows_neither_the_query_nor_the_password_of_a_url() -> None:
     for text in (
         "http://a.example/?signature=hunter2",
         "https://u:hunter2@a.example/",

@@ -1,4 +1,4 @@
-"""Every address that a reply names is judged before it is dialled, or is worded anew: over all dialects."""
+"""Every URL that a reply names is checked before it is requested, or is built by us: over all dialects."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -17,14 +17,14 @@ from rotoscope.providers.dialects import DIALECTS, Dialect, UploadFile
 from rotoscope.providers.http.client import ProviderAccess, Wire
 from rotoscope.providers.http.guard import connect_timeouts, origin_of
 from rotoscope.providers.http.messages import HttpCall, Json, Reply
+from rotoscope.providers.http.outgoing import CountdownTiming
 from rotoscope.providers.http.proxies import ProxySettings
-from rotoscope.providers.http.transfers import CountdownTiming
 from rotoscope.providers.states import Call, Ready, Waiting
 
 pytestmark = pytest.mark.anyio
 PROVIDERS = load_catalog(manifest_folder()).providers
 FORMS = [("replicate", "official"), ("gateway", "version"), ("fal", "queue"), ("segmind", "v1"), ("segmind", "v2")]
-DOORS = {
+ACCESS = {
     name: ProviderAccess(
         one.auth.header,
         one.auth.prefix,
@@ -56,12 +56,12 @@ INSIDE = [
 
 
 async def nowhere(host: str, port: int) -> Sequence[str]:
-    """What is looked up here is on the lists; it is not there."""
+    """A resolver that finds no name."""
     return []
 
 
 def hostile(url: str) -> Json:
-    """A reply in which everything that any dialect may look at is there, and every address is this one."""
+    """A reply with every member that any dialect may read, and one URL in all of them."""
     names = ("status_url", "response_url", "cancel_url", "stream_url", "next", "upload_url", "file_url", "logs_url")
     names += ("row_url", "generation_url", "url", "web", "get", "cancel", "stream", "previous", "next_page")
     urls: dict[str, Json] = dict.fromkeys(names, url)
@@ -77,8 +77,8 @@ def replies(url: str) -> Iterator[Reply]:
         yield Reply(200, {"content-type": "application/json", "location": url, "link": f"<{url}>; rel=next"}, body)
 
 
-def worded(dialect: Dialect, call: Call, url: str, folder: Path) -> Iterator[HttpCall]:
-    """Every request that a dialect words from what such replies say."""
+def built_requests(dialect: Dialect, call: Call, url: str, folder: Path) -> Iterator[HttpCall]:
+    """Every request that a dialect builds from such replies."""
     file = folder / "a.bin"
     file.write_bytes(b"pixels")
     for reply in replies(url):
@@ -91,7 +91,7 @@ def worded(dialect: Dialect, call: Call, url: str, folder: Path) -> Iterator[Htt
 
 
 def steps(dialect: Dialect, call: Call, reply: Reply, file: Path) -> Iterator[Callable[[], list[Any]]]:
-    def begun() -> list[Any]:
+    def requests_after_submit() -> list[Any]:
         ticket = getattr(dialect.read(reply, call), "ticket", None)
         if ticket is None:
             return []
@@ -106,10 +106,10 @@ def steps(dialect: Dialect, call: Call, reply: Reply, file: Path) -> Iterator[Ca
 
     def uploaded(size: int) -> list[Any]:
         placement = dialect.read_upload(reply, UploadFile(file, "a.bin", "image/png", size))
-        return [*placement.parts, placement.completion_call([reply] * len(placement.parts))]
+        return [*placement.parts, placement.complete]
 
     yield lambda: [dialect.submit(call), dialect.list_recent(call, 0.0), dialect.list_runs(call.endpoint, 0.0)]
-    yield begun
+    yield requests_after_submit
     yield lambda: [dialect.read_recent(reply, call).next_page]
     yield lambda: [dialect.read_runs(reply, call.endpoint).next_page]
     yield lambda: [dialect.look_up(call, "p1"), dialect.ask(Waiting(dialect.ticket(call, "p1")))]
@@ -118,10 +118,10 @@ def steps(dialect: Dialect, call: Call, reply: Reply, file: Path) -> Iterator[Ca
 
 
 @pytest.mark.parametrize(("provider", "form"), FORMS, ids=[f"{one}-{form}" for one, form in FORMS])
-async def test_no_address_of_a_reply_is_dialled_unless_it_is_the_providers_own(
+async def test_no_url_from_a_reply_is_requested_unless_it_is_the_providers_own(
     tmp_path: Path, provider: str, form: str
 ) -> None:
-    """What carries the key goes to the provider's own bases; everything else is refused before it is connected to."""
+    """A request with the key goes to the provider's own bases; any other is refused before a connection is made."""
     shipped = PROVIDERS[provider]
     dialect = DIALECTS[shipped.dialect](shipped.bases)
     own = {origin_of(base) for base in shipped.bases.values()}
@@ -131,10 +131,10 @@ async def test_no_address_of_a_reply_is_dialled_unless_it_is_the_providers_own(
         asked.append(host)
         return []
 
-    wire = Wire({provider: DOORS[provider]}, resolve=resolve)
+    wire = Wire({provider: ACCESS[provider]}, resolve=resolve)
     seen = 0
     for url in INSIDE:
-        for call in worded(dialect, Call(provider, "owner/model", {}, form=form), url, tmp_path):
+        for call in built_requests(dialect, Call(provider, "owner/model", {}, form=form), url, tmp_path):
             seen += 1
             if call.with_key:
                 assert origin_of(call.url) in own, (url, call)
@@ -147,7 +147,7 @@ async def test_no_address_of_a_reply_is_dialled_unless_it_is_the_providers_own(
 
 
 async def test_a_key_goes_nowhere_but_to_the_providers_own_bases() -> None:
-    wire = Wire(DOORS, resolve=nowhere)
+    wire = Wire(ACCESS, resolve=nowhere)
     for url in ("https://evil.example/v1/p", "https://api.replicate.com.evil.example/", "http://api.replicate.com/"):
         with pytest.raises(Unreachable, match="own hosts"):
             await wire.send("replicate", HttpCall("POST", url, json={}), pays=True)
@@ -156,17 +156,19 @@ async def test_a_key_goes_nowhere_but_to_the_providers_own_bases() -> None:
 
 
 @asynccontextmanager
-async def at(found: dict[str, list[str]], doors: dict[str, ProviderAccess] = DOORS, **more: Any) -> AsyncIterator[Wire]:
+async def at(
+    found: dict[str, list[str]], access: dict[str, ProviderAccess] = ACCESS, **more: Any
+) -> AsyncIterator[Wire]:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return found.get(host, [])
 
-    wire = Wire(doors, resolve=resolve, **more)
+    wire = Wire(access, resolve=resolve, **more)
     yield wire
     await wire.aclose()
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["93.184.215.14", "10.0.0.1"], ["::1"], ["fd00:ec2::254"]])
-async def test_a_storage_host_that_leads_inside_gets_nothing(tmp_path: Path, addresses: list[str]) -> None:
+async def test_a_storage_host_with_a_private_address_is_sent_nothing(tmp_path: Path, addresses: list[str]) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(b"pixels")
     call = HttpCall("PUT", "https://v3.fal.media/up", source=file, with_key=False)
@@ -186,11 +188,11 @@ async def test_a_storage_host_that_is_not_known_is_refused_by_its_name(tmp_path:
 
 async def test_the_operators_address_of_one_provider_is_not_trusted_for_another(tmp_path: Path) -> None:
     app = Recorder(body=b"secret")
-    doors = {
+    access = {
         "gateway": ProviderAccess("Authorization", "Bearer ", "g", trusted=frozenset({"gateway.invalid"})),
-        "replicate": DOORS["replicate"],
+        "replicate": ACCESS["replicate"],
     }
-    wire = Wire(doors, sandbox=app)
+    wire = Wire(access, sandbox=app)
     with pytest.raises(OutputLost) as caught:
         await wire.download("replicate", "https://gateway.invalid/admin", tmp_path / "o", 100)
     assert caught.value.code == "output_blocked"
@@ -207,7 +209,7 @@ async def test_the_operators_address_of_one_provider_is_not_trusted_for_another(
     [("https://replicate.delivery/b.png", True), ("https://elsewhere.example/b.png", False), ("/b.png", False)],
 )
 async def test_a_redirect_stays_within_the_hosts_of_outputs(tmp_path: Path, location: str, allowed: bool) -> None:
-    """The second host is not there: that it is looked for at all is what is asked."""
+    """The second host does not exist; the test is whether it is resolved at all."""
     app = Recorder(302, headers=[(b"location", location.encode())])
     asked: list[str] = []
 
@@ -215,16 +217,16 @@ async def test_a_redirect_stays_within_the_hosts_of_outputs(tmp_path: Path, loca
         asked.append(host)
         return []
 
-    doors = {"replicate": ProviderAccess("A", "", "key-of-a-test", ("replicate.delivery",))}
-    wire = Wire(doors, frozenset({"sandbox.invalid"}), app, resolve=resolve)
+    access = {"replicate": ProviderAccess("A", "", "key-of-a-test", ("replicate.delivery",))}
+    wire = Wire(access, frozenset({"sandbox.invalid"}), app, resolve=resolve)
     with pytest.raises((OutputLost, UnsafeSource)) as caught:
         await wire.download("replicate", "https://sandbox.invalid/a.png", tmp_path / "o", 100)
     assert asked == (["replicate.delivery"] if allowed else [])
     assert (caught.value.code == "url_unreachable") is allowed
 
 
-async def test_every_judged_address_is_dialled_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network whose IPv6 leads nowhere refuses, or says nothing: the next address is tried within one budget."""
+async def test_every_checked_address_is_tried_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network without a route for IPv6 refuses or hangs: the next address is tried within one budget."""
     dialled: list[str] = []
 
     async def connect(remote_host: str, **_: Any) -> Any:
@@ -241,7 +243,7 @@ async def test_every_judged_address_is_dialled_in_turn(tmp_path: Path, monkeypat
         clock[0] += seconds
 
     found = ["2606:2800:220:1::1", "2606:2800:220:1::2", "93.184.215.14"]
-    async with at({"replicate.delivery": found}, pace=CountdownTiming(lambda: clock[0], sleep)) as wire:
+    async with at({"replicate.delivery": found}, timing=CountdownTiming(lambda: clock[0], sleep)) as wire:
         with anyio.fail_after(20), pytest.raises(Unreachable):
             await wire.download("replicate", "https://replicate.delivery/o.png", tmp_path / "o", 100)
     assert dialled == [found[0], found[2], found[1]]
@@ -258,7 +260,7 @@ def test_the_budget_of_several_addresses_is_one() -> None:
 
 async def test_no_cookie_of_one_host_goes_to_another() -> None:
     app = Recorder(headers=[(b"set-cookie", b"who=you; Path=/")])
-    wire = Wire(DOORS, frozenset({"sandbox.invalid"}), app)
+    wire = Wire(ACCESS, frozenset({"sandbox.invalid"}), app)
     for _ in range(2):
         await wire.send("replicate", HttpCall("GET", "https://sandbox.invalid/v1/p"))
     assert "cookie" not in app.asked[1]["headers"]

@@ -1,4 +1,4 @@
-"""The proxies: one decision about proxies and certificates, from the environment, before anything is opened."""
+"""Proxies and certificates: read and checked from the environment before anything is opened."""
 
 import json
 import os
@@ -36,7 +36,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("name", "value"), UNUSABLE.values(), ids=UNUSABLE)
-def test_a_setting_that_cannot_be_used_is_refused_by_its_name_and_not_shown(name: str, value: str) -> None:
+def test_a_variable_that_cannot_be_used_is_refused_by_its_name_without_its_value(name: str, value: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         read_proxy_settings({name: value}, has_socks=lambda: False)
     assert caught.value.message.startswith(name)
@@ -44,14 +44,14 @@ def test_a_setting_that_cannot_be_used_is_refused_by_its_name_and_not_shown(name
 
 
 @pytest.mark.parametrize("value", ["http://127.0.0.1:1", "socks://127.0.0.1:1080", "http://proxy.example:99999"])
-def test_a_proxy_that_no_address_would_go_through_is_not_judged(value: str) -> None:
+def test_an_unused_proxy_variable_is_not_checked(value: str) -> None:
     own = {"HTTP_PROXY": "http://proxy.example:3128", "HTTPS_PROXY": "proxy.example:3128"}
     assert (
         read_proxy_settings({**own, "ALL_PROXY": value}).proxy_for("https://a.example/") == "http://proxy.example:3128"
     )
 
 
-def test_socks_proxies_are_taken_where_they_can_be_spoken_to() -> None:
+def test_socks_proxies_are_accepted_where_they_can_be_used() -> None:
     proxies = read_proxy_settings({"ALL_PROXY": "socks5://127.0.0.1:1080"}, has_socks=lambda: True)
     assert (
         proxies.proxy_for("https://a.example/") == proxies.proxy_for("http://a.example/") == "socks5://127.0.0.1:1080"
@@ -73,7 +73,7 @@ ROADS: tuple[tuple[Mapping[str, str], str | None], ...] = (
 
 
 @pytest.mark.parametrize(("variables", "proxy"), ROADS)
-def test_which_variable_names_the_proxy(variables: Mapping[str, str], proxy: str | None) -> None:
+def test_the_proxy_comes_from_the_first_variable_that_is_set(variables: Mapping[str, str], proxy: str | None) -> None:
     assert read_proxy_settings(variables).proxy_for("https://api.replicate.com/v1/predictions") == proxy
 
 
@@ -105,19 +105,19 @@ def test_which_variable_names_the_proxy(variables: Mapping[str, str], proxy: str
         ("2001:db8::/32", "https://a.example/", True),
     ],
 )
-def test_what_no_proxy_lists_goes_directly(direct: str, url: str, proxied: bool) -> None:
+def test_hosts_in_no_proxy_are_connected_to_directly(direct: str, url: str, proxied: bool) -> None:
     proxies = read_proxy_settings({"ALL_PROXY": PROXY, "NO_PROXY": direct})
     assert (proxies.proxy_for(url) == PROXY) is proxied
 
 
-def test_a_road_never_shows_a_password() -> None:
+def test_proxy_settings_never_show_a_password() -> None:
     assert "s3cret" not in repr(read_proxy_settings({"ALL_PROXY": "http://user:s3cret@proxy.example:3128"}))
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("ALL_PROXY", "socks://127.0.0.1:1"), ("SSL_CERT_FILE", "/nowhere/certificates.pem")]
 )
-def test_a_command_refuses_before_it_writes_anything(tmp_path: Path, name: str, value: str) -> None:
+def test_a_command_refuses_a_bad_proxy_before_it_writes_anything(tmp_path: Path, name: str, value: str) -> None:
     home = tmp_path / "home"
     kept = {key: given for key, given in os.environ.items() if "proxy" not in key.lower()}
     own = {"ROTOSCOPE_HOME": str(home), "ROTOSCOPE_SANDBOX": "never", "REPLICATE_API_TOKEN": "r8_3f9a0c", name: value}

@@ -19,12 +19,12 @@ from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 PROVIDERS = load_catalog(manifest_folder()).providers
-DOORS = {name: ProviderAccess(p.auth.header, p.auth.prefix, "sandbox") for name, p in PROVIDERS.items()}
+ACCESS = {name: ProviderAccess(p.auth.header, p.auth.prefix, "sandbox") for name, p in PROVIDERS.items()}
 
 
 @pytest.fixture
 async def wire(sandbox: Sandbox) -> AsyncIterator[Wire]:
-    found = Wire(DOORS, frozenset({SANDBOX_URL.removeprefix("https://")}), sandbox)
+    found = Wire(ACCESS, frozenset({SANDBOX_URL.removeprefix("https://")}), sandbox)
     yield found
     await found.aclose()
 
@@ -50,17 +50,20 @@ async def test_a_file_arrives_whole_and_is_read_back_the_same(
     wire: Wire, tmp_path: Path, provider: str, size: int
 ) -> None:
     """95 MB go to fal in parts; the others in one piece."""
-    parcel, back = written(tmp_path / "a.png", size), tmp_path / "b.png"
+    sent_file, back = written(tmp_path / "a.png", size), tmp_path / "b.png"
     with anyio.fail_after(60):
-        got = await wire.download(provider, await runner(wire, provider).upload(parcel), back, 200_000_000)
+        got = await wire.download(provider, await runner(wire, provider).upload(sent_file), back, 200_000_000)
     assert got.size == size
-    assert back.read_bytes() == parcel.path.read_bytes()
+    assert back.read_bytes() == sent_file.path.read_bytes()
 
 
-async def test_replicate_keeps_a_file_behind_the_key_and_tells_its_hash(wire: Wire, tmp_path: Path) -> None:
-    parcel = written(tmp_path / "a.png", 3_000_000)
+async def test_a_file_at_replicate_is_served_with_the_key_only_and_has_its_hash(wire: Wire, tmp_path: Path) -> None:
+    sent_file = written(tmp_path / "a.png", 3_000_000)
     with anyio.fail_after(60):
-        url = await runner(wire, "replicate").upload(parcel)
-        told = (await wire.send("replicate", HttpCall("GET", url))).fields()
-    assert told["size"] == 3_000_000
-    assert told["checksums"] == {**told["checksums"], "sha256": hashlib.sha256(parcel.path.read_bytes()).hexdigest()}  # type: ignore[dict-item]
+        url = await runner(wire, "replicate").upload(sent_file)
+        shown = (await wire.send("replicate", HttpCall("GET", url))).fields()
+    assert shown["size"] == 3_000_000
+    assert shown["checksums"] == {
+        **shown["checksums"],
+        "sha256": hashlib.sha256(sent_file.path.read_bytes()).hexdigest(),
+    }  # type: ignore[dict-item]

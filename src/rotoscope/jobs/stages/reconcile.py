@@ -18,10 +18,9 @@ from rotoscope.contracts.money import format_usd
 from rotoscope.errors import StorageFailed, SubmitUnsure
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.stages.watch import patch_of
-from rotoscope.providers.correlation import parse_token
 from rotoscope.providers.recent import RecentList, RecentPrediction, predictions_with_input, predictions_with_token
 from rotoscope.providers.runner import Runner
-from rotoscope.providers.states import Call, Prediction, Waiting
+from rotoscope.providers.states import Call, Prediction, Waiting, parse_token
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Submission
 

@@ -23,12 +23,11 @@ from rotoscope.jobs.stages.reconcile import (
 from rotoscope.jobs.stages.watch import CancelRequested, patch_of
 from rotoscope.media.sniff import file_content_type
 from rotoscope.media.vault import artifact_hash, enter_in_thread
+from rotoscope.models.catalog import file_size_error
 from rotoscope.models.plan import media_inputs, replace_media
 from rotoscope.models.request_key import call_digest
-from rotoscope.models.uploads import file_size_error
-from rotoscope.providers.correlation import Token, add_token
 from rotoscope.providers.dialects import UploadFile
-from rotoscope.providers.states import Blob, Call, Prediction, Succeeded
+from rotoscope.providers.states import Blob, Call, Prediction, Succeeded, Token, add_token
 from rotoscope.store.job_data import PreparedRequest
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Submission

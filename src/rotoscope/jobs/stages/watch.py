@@ -208,7 +208,7 @@ def patch_of(context: JobContext, job: Job, state: Prediction) -> Patch:
             return Patch(
                 stage="fetch", provider_output=given, run=run_reference(ticket), message=message, progress=0.95
             )
-        case Failed(ticket=ticket, code=code, message=message, said=said, charged=charged):
+        case Failed(ticket=ticket, code=code, message=message, provider_message=said, charged=charged):
             said_too = {"said": said[:2000]} if said else {}
             hint = NEXT_STEPS.get(code, NEXT_STEPS["prediction_failed"])
             if code == "output_expired":

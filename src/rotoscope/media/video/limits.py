@@ -22,7 +22,7 @@ measured on one core of a small server, in single-threaded code; pixels are coun
 from dataclasses import dataclass
 
 from rotoscope.errors import TooLarge
-from rotoscope.models.uploads import UploadLimit
+from rotoscope.models.catalog import UploadLimit
 
 __all__ = [
     "DEFAULT_VIDEO_LIMITS",

@@ -1,9 +1,9 @@
-"""What a reply stands for that holds no prediction: one error or failure for each case, in our words.
+"""The error or failure for a reply that holds no prediction, by HTTP status and text.
 
-Two questions, two tables. To a *submit*, only a definite refusal proves that nothing was accepted; every doubt is
-`ReplyLost`, because the request must then not be sent again. To an *ask*, every doubt is `ProviderDown`, because
-asking again is free. The numbers and what they mean: the providers' error documents; 408 and 409 are documented by
-none of them, so they count as doubt.
+There are two tables, for two requests. To a *submit*, only a definite refusal proves that nothing was accepted; any
+other reply is `ReplyLost`, because the request must then not be sent again. To an *ask*, any unclear reply is
+`ProviderDown`, because asking again is free. The statuses and their meaning are from the providers' error documents;
+none of them documents 408 and 409, so these prove nothing.
 """
 
 import re
@@ -42,17 +42,18 @@ __all__ = [
 
 
 def submit_error(reply: Reply) -> RotoscopeError:
-    """What a reply that is no prediction means as the answer to a submit.
+    """The error for a reply to a submit that is no prediction.
 
-    Gateways in front of a model answer by a word of their own under numbers that say something else: an account
-    without money under 403, a model that no channel of theirs serves under 503. What they name was sent to nobody.
+    Gateways in front of a model put an error code of their own under a status that says something else: an account
+    without money under 403, a model that none of their channels serves under 503. Such a code proves that the request
+    was sent to no model.
     """
-    word = _gateway_error_code(reply)
-    if reply.status in _GATEWAY_REFUSALS and is_out_of_credit(word):
+    code = _gateway_error_code(reply)
+    if reply.status in _GATEWAY_REFUSALS and is_out_of_credit(code):
         return credit_error(reply)
     if reply.status == 403 and is_out_of_credit(reply_message(reply)):  # noqa: PLR2004 - the wire's own number
         return credit_error(reply)
-    if word in _NO_SUCH_MODEL:
+    if code in _NO_SUCH_MODEL:
         return _unknown_model_error(reply)
     return _TO_SUBMIT.get(reply.status, invalid_input_error if _is_refusal(reply) else reply_lost_error)(reply)
 
@@ -62,23 +63,23 @@ _NO_SUCH_MODEL = frozenset({"model_not_found", "no_available_channel"})
 
 
 def _gateway_error_code(reply: Reply) -> str:
-    """The word for the kind of an error in the form of one-api, new-api and OpenAI: `error.code`, else `error.type`."""
+    """The error code in the form of one-api, new-api and OpenAI: `error.code`, else `error.type`; "" without one."""
     fields = reply.fields()
     error = fields.get("error")
     named = (error.get("code"), error.get("type")) if isinstance(error, dict) else (fields.get("code"),)
-    return next((word for word in named if isinstance(word, str) and word), "")
+    return next((code for code in named if isinstance(code, str) and code), "")
 
 
 def poll_error(reply: Reply) -> ProviderError:
-    """What a reply that is no prediction means as the answer to an ask."""
+    """The error for a reply to an ask that is no prediction."""
     return _TO_ASK.get(reply.status, _no_status_error)(reply)
 
 
 def parse_status(reply: Reply, ticket: Ticket) -> dict[str, Json] | Failed:
-    """The fields of an answer that tells a status; a failure when there is nothing to tell of any more.
+    """The fields of a reply to an ask, with a status in them; a failure when the provider has deleted the prediction.
 
     Raises:
-        ProviderError: the answer says nothing, or tells of another prediction.
+        ProviderError: the reply has no status, or is about another prediction.
     """
     if reply.status in {404, 410}:
         return expiry_failure(ticket)
@@ -89,14 +90,14 @@ def parse_status(reply: Reply, ticket: Ticket) -> dict[str, Json] | Failed:
 
 
 def is_of_another_run(fields: Mapping[str, Json], ticket: Ticket) -> bool:
-    """Whether an answer names another prediction than the one that was asked about: then it says nothing of ours."""
+    """Whether a reply names another prediction than the ticket's: it then says nothing about the ticket's."""
     named = (fields.get(name) for name in ("id", "request_id"))
-    told = next((one for one in named if isinstance(one, str) and one), None)
-    return told is not None and told != ticket.id
+    shown_id = next((one for one in named if isinstance(one, str) and one), None)
+    return shown_id is not None and shown_id != ticket.id
 
 
 def upload_error(reply: Reply) -> ProviderError:
-    """What a reply to an upload means that names no file."""
+    """The error for a reply to an upload that names no file."""
     return _TO_UPLOAD.get(reply.status, _file_refusal if _is_refusal(reply) else _no_address_error)(reply)
 
 
@@ -133,7 +134,7 @@ def _unknown_model_error(reply: Reply) -> InvalidInput:
 
 
 def _wrong_method_error(reply: Reply) -> InvalidInput:
-    """405: the address is known there, and takes no such request."""
+    """The error for 405: the address exists there, and takes no such request."""
     return invalid_input_error(
         reply,
         "The provider takes no such request at this address.",
@@ -147,12 +148,12 @@ def invalid_input_error(
     hint: str = "Change what the provider names.",
     code: str = "invalid_input",
 ) -> InvalidInput:
-    """The provider refused the request itself, before it ran anything; nothing was spent."""
+    """The error for a request that the provider refused before it ran anything; nothing was spent."""
     return InvalidInput(message, hint=hint, code=code, provider_message=reply_message(reply))
 
 
 def auth_error(reply: Reply) -> Refused:
-    """The provider does not let this key in, or has locked its account."""
+    """The error for a key that the provider does not accept, or whose account it has locked."""
     if _LOCKED.search(reply_message(reply) or ""):
         return _account_lock_error(reply)
     return Refused(
@@ -174,7 +175,7 @@ def _account_lock_error(reply: Reply) -> Refused:
 
 
 def credit_error(reply: Reply) -> OutOfCredit:
-    """The account has no money left; nothing was spent."""
+    """The error for an account without money; nothing was spent."""
     return OutOfCredit(
         "The provider's account has no credit left.",
         hint="Add credit at the provider, then start again.",
@@ -183,7 +184,7 @@ def credit_error(reply: Reply) -> OutOfCredit:
 
 
 def busy_error(reply: Reply) -> Busy:
-    """Too many requests; nothing was accepted. Carries the seconds to wait where the reply names them."""
+    """The error for too many requests; nothing was accepted. It has the seconds to wait where the reply names them."""
     return Busy(
         "The provider takes no more requests just now.",
         hint="Wait a little, then try again.",
@@ -193,7 +194,7 @@ def busy_error(reply: Reply) -> Busy:
 
 
 def reply_lost_error(reply: Reply) -> ReplyLost:
-    """The submit may or may not have been accepted: the reply proves neither."""
+    """The error for a submit that may or may not have been accepted: the reply proves neither."""
     return ReplyLost(
         f"The provider's answer (HTTP {reply.status}) does not say whether it accepted the request.",
         hint="Do not send it again before the provider's list of recent predictions was checked.",
@@ -202,12 +203,12 @@ def reply_lost_error(reply: Reply) -> ReplyLost:
 
 
 def expiry_failure(ticket: Ticket, *, charged: bool | None = None) -> Failed:
-    """The provider keeps neither the prediction nor its result any more."""
+    """The final state of a prediction that the provider has deleted, or whose result it has."""
     return Failed(ticket, code="output_expired", message="The provider no longer has the result.", charged=charged)
 
 
 def no_output_failure(ticket: Ticket, logs: tuple[str, ...] = ()) -> Failed:
-    """The provider says "succeeded" and gives no output; the run is paid for."""
+    """The final state of a prediction that "succeeded" without an output; the run is paid for."""
     return Failed(
         ticket,
         code="provider_protocol",

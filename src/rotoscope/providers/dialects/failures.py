@@ -1,8 +1,8 @@
-"""What a failed run means by the provider's own words. Pure.
+"""Our code for a failed run, from the provider's error text. Pure.
 
-A provider says "failed" of four things that ask for four different next steps: its content policy, an input that
-cannot be used, a fault of its own that may pass, and a model that broke. Only the words tell them apart. They are
-from https://replicate.com/docs/reference/error-codes, from public logs of runs (Replicate's `E005` and `code: PA`),
+Providers report as "failed" what needs four different next steps: their content policy, an input that cannot be used, a
+fault of their own that may pass, and a model that broke. Only the text tells them apart. The patterns are from
+https://replicate.com/docs/reference/error-codes, from public logs of runs (Replicate's `E005` and `code: PA`),
 from the error pages of Volcengine, whose words Seedance passes on, and from fal's table of error types.
 """
 
@@ -59,16 +59,16 @@ NEXT_STEPS: Mapping[str, str] = {
     "provider_protocol": "Look at the run at the provider, or try another model.",
     "prediction_failed": "Change the request, or try another model.",
 }
-"""What to do about a run that failed, by our code."""
+"""The next step after a failed run, by our code."""
 
 
-def failure_code(words: str | None) -> str:
-    """Our code for a run that failed with these words; `prediction_failed` where they say nothing more.
+def failure_code(text: str | None) -> str:
+    """Our code for a run that failed with this text; `prediction_failed` where it says nothing more.
 
-    A fault that passes goes before an input: "failed to load the model; please retry" is the provider's own. Policy
-    goes before both: "flagged as sensitive. Please try again with different inputs" is no invitation to repeat.
+    A passing fault is looked for before an input error: "failed to load the model; please retry" is the provider's own.
+    Policy is looked for before both: "flagged as sensitive. Please try again with different inputs" will not pass.
     """
-    text = words or ""
+    text = text or ""
     if is_policy(text):
         return POLICY
     if is_out_of_credit(text):
@@ -79,15 +79,15 @@ def failure_code(words: str | None) -> str:
 
 
 def failure_message(code: str) -> str:
-    """One sentence of ours for a code."""
+    """The sentence that explains one of our codes."""
     return _MESSAGES.get(code, _MESSAGES["prediction_failed"])
 
 
-def is_policy(words: str | None) -> bool:
-    """Whether words, or a provider's word for a kind of error, speak of a content policy."""
-    return bool(_POLICY_WORDS.search(words or ""))
+def is_policy(text: str | None) -> bool:
+    """Whether an error text or a provider's error type is about a content policy."""
+    return bool(_POLICY_WORDS.search(text or ""))
 
 
-def is_out_of_credit(words: str | None) -> bool:
-    """Whether words, or a provider's word for a kind of error, say that the account has no money left."""
-    return bool(_CREDIT_WORDS.search(words or ""))
+def is_out_of_credit(text: str | None) -> bool:
+    """Whether an error text or a provider's error type says that the account has no money left."""
+    return bool(_CREDIT_WORDS.search(text or ""))

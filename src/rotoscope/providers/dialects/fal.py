@@ -2,8 +2,8 @@
 
 Facts: https://docs.fal.ai/model-apis/model-endpoints/queue and "request errors" there. The queue has three states
 only; failure and cancellation are `COMPLETED` with an `error`, or an error status on the result. Status, result and
-cancel lie under the first two segments of the endpoint, so the URLs of the reply are kept; they are used only on our
-own base's origin, because the key goes with them. Only successful outputs are charged.
+cancel lie under the first two segments of the endpoint, so the ticket keeps the URLs of the reply; they are used only
+on the origin of our own base URL, because the key goes with them. Only successful outputs are charged.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,7 @@ from rotoscope.providers.dialects.error_map import (
 )
 from rotoscope.providers.dialects.fal_results import is_credit_refusal, read_fal_refusal, read_final_status, read_result
 from rotoscope.providers.dialects.provider_text import log_lines, log_progress, unknown_status_note
-from rotoscope.providers.dialects.urls import safe_id, same_origin_urls, web_url
-from rotoscope.providers.http.messages import ECHO_BYTES, HttpCall, Json, Reply
+from rotoscope.providers.http.messages import ECHO_BYTES, HttpCall, Json, Reply, safe_id, same_origin_urls, web_url
 from rotoscope.providers.recent import (
     RecentPage,
     RecentPrediction,
@@ -41,7 +40,7 @@ _MIN_DEADLINE = 2
 """Seconds; the header must name more than one."""
 
 _START_TIMEOUT_HEADERS = ("X-Fal-Request-Start-Timeout", "X-Fal-Request-Timeout")
-"""The header's name and its former one: fal's pages disagree which of them is read, and a run must not start late."""
+"""The header's name and its former name: fal's pages disagree which one is read, and a run must not start late."""
 
 _STREAM_TIMEOUT = 120.0
 """Seconds without an event after which a stream counts as broken."""
@@ -56,22 +55,22 @@ _NAMESPACES = {"workflows", "comfy"}
 
 @dataclass(frozen=True, slots=True)
 class Fal:
-    """Speaks fal's queue at `bases["api"]`, its file storage at `bases["storage"]`, its list at `bases["platform"]`."""
+    """Speaks fal's queue at `bases["api"]`, its storage at `bases["storage"]`, its list at `bases["platform"]`."""
 
     price_metrics: ClassVar[Mapping[str, str]] = {"run_second": "inference_time"}
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
-        """Word the paying request; its body is the input itself.
+        """Build the paying request; its body is the input itself.
 
-        A deadline is sent as the time allowed until the start: what has not started by then must not start.
+        A deadline is sent as the time until the start: a run that has not started by then must not start.
         """
         seconds = call.deadline_seconds
         headers = {} if seconds is None else dict.fromkeys(_START_TIMEOUT_HEADERS, str(max(seconds, _MIN_DEADLINE)))
         return HttpCall("POST", f"{self._api}/{call.endpoint}", headers=headers, json=dict(call.input))
 
     def ask(self, state: Open) -> HttpCall:
-        """Word the question for the status, or for the result once it is ready."""
+        """Build the question for the status, or for the result once it is ready."""
         match state:
             case Ready():
                 return HttpCall("GET", self._run_url(state.ticket, "response_url"), max_reply_bytes=ECHO_BYTES)
@@ -80,29 +79,29 @@ class Fal:
                 return HttpCall("GET", f"{url}{'&' if '?' in url else '?'}logs=1", max_reply_bytes=ECHO_BYTES)
 
     def listen(self, ticket: Ticket) -> HttpCall | None:
-        """Word the request for the stream of status changes; it ends when the run is completed."""
+        """Build the request for the stream of status changes; it ends when the run is completed."""
         url = f"{self._run_url(ticket, 'status_url')}/stream"
         return HttpCall("GET", url, headers={"Accept": "text/event-stream"}, patience_seconds=_STREAM_TIMEOUT)
 
     def cancel(self, ticket: Ticket) -> HttpCall | None:
-        """Word the request to stop. A queued run is removed; a running one is asked to end and may not."""
+        """Build the request to stop. A queued run is removed; a running one may end all the same."""
         return HttpCall("PUT", self._run_url(ticket, "cancel_url"))
 
     def ticket(self, call: Call, prediction_id: str) -> Ticket:
-        """Its URLs are worded from the endpoint."""
+        """A ticket without URLs; they are then built from the endpoint and the id."""
         return Ticket(prediction_id, call.endpoint)
 
     def list_recent(self, call: Call, since: float) -> HttpCall | None:
-        """Word the request for an endpoint's list; None without a base for it. Not every key may read it.
+        """Build the request for an endpoint's list; None without a base for it. Not every key may read it.
 
-        The list has the inputs only when it is asked for them.
+        The list has the inputs only because the request asks for them.
         """
         return self._list_call(call, timestamp(since, "milliseconds"), None, inputs=True)
 
     def read_recent(self, reply: Reply, call: Call) -> RecentPage:
         """Read a page of requests with their inputs; whether running ones are listed was not seen.
 
-        A row without its input may be the one that is looked for, so the list is then not read as a whole.
+        A row without its input may be the one that is looked for, so the page is then not complete.
         """
         fields = reply.fields()
         rows = find_rows(fields, "items", "requests")
@@ -128,11 +127,11 @@ class Fal:
         return RecentPrediction(Ticket(name, call.endpoint), given, unix_seconds(fields.get("sent_at")))
 
     def list_runs(self, endpoint: str, since: float) -> HttpCall | None:
-        """Word the request for an endpoint's list; None without a base for it. Not every key may read it."""
+        """Build the request for an endpoint's list; None without a base for it. Not every key may read it."""
         return self._list_call(Call("", endpoint, {}), timestamp(since, "milliseconds"), None)
 
     def read_runs(self, reply: Reply, endpoint: str) -> RunPage:
-        """Read a page. What its rows say of a result is another shape than the result's own, so that is asked for."""
+        """Read a page. A row shows that a run has ended, but its result has another form, so it is not used."""
         if not reply.is_success:
             raise poll_error(reply)
         fields = reply.fields()
@@ -154,7 +153,7 @@ class Fal:
         return HttpCall("GET", url, max_reply_bytes=ECHO_BYTES)
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
-        """Read a queue status or a result, or raise what the reply stands for instead (see `Dialect.read`)."""
+        """Read a queue status or a result, or raise what the reply means instead (see `Dialect.read`)."""
         match about:
             case Call():
                 return self._read_submit(reply, about)
@@ -164,7 +163,7 @@ class Fal:
                 return _read_queue_status(reply, about.ticket)
 
     def upload(self, file: UploadFile) -> HttpCall | None:
-        """Word the request for an upload address; None without a storage base."""
+        """Build the request for an upload address; None without a base for storage."""
         storage = self.bases.get("storage")
         if storage is None:
             return None
@@ -183,10 +182,8 @@ class Fal:
         if file.size <= _MAX_SINGLE_UPLOAD:
             return UploadPlan(url, (whole,))
         starts = enumerate(range(0, file.size, _PART_BYTES), start=1)
-        parts = (
-            replace(whole, url=_signed_url_below(target, str(n)), span=(start, _PART_BYTES)) for n, start in starts
-        )
-        return UploadPlan(url, tuple(parts), HttpCall("POST", _signed_url_below(target, "complete"), with_key=False))
+        parts = (replace(whole, url=_url_below(target, str(n)), span=(start, _PART_BYTES)) for n, start in starts)
+        return UploadPlan(url, tuple(parts), HttpCall("POST", _url_below(target, "complete"), with_key=False))
 
     @property
     def _api(self) -> str:
@@ -206,7 +203,7 @@ class Fal:
         return _queue_state(fields, Ticket(name, call.endpoint, same_origin_urls(fields, _URL_SUFFIXES, self._api)))
 
 
-def _signed_url_below(signed: str, step: str) -> str:
+def _url_below(signed: str, step: str) -> str:
     """An address below a signed one, with the same signature in its query."""
     path, mark, query = signed.partition("?")
     return f"{path}/{step}{mark}{query}"
@@ -217,7 +214,7 @@ def _has_ended(row: Mapping[str, Json]) -> bool:
 
 
 def _can_be_sent(cursor: str) -> bool:
-    """Whether it can go into a query: half a character, which JSON can hold, cannot."""
+    """Whether a cursor can go into a query: a lone surrogate, which JSON can hold, cannot."""
     return bool(cursor) and cursor.isprintable()
 
 

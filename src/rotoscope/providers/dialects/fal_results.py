@@ -1,8 +1,8 @@
-"""How a run at fal ends, and how a request is refused there: the kinds of error, their words, and our codes for them.
+"""How a run at fal ends, and how a request is refused there: fal's error types and texts, and our codes for them.
 
 Facts: "request errors" and the queue's pages in fal's documentation. An error is `detail` (a text, an object, or a list
 in pydantic's form), beside it `error_type`, which may stand in the header `X-Fal-Error-Type` alone. A run that failed
-tells little in its status ("Unprocessable Entity"); what was wrong stands in the answer to the question for its result.
+says little in its status ("Unprocessable Entity"); the reason is in the reply to the question for its result.
 """
 
 import re
@@ -27,7 +27,7 @@ __all__ = ["is_credit_refusal", "read_fal_refusal", "read_final_status", "read_r
 
 
 def read_fal_refusal(reply: Reply) -> RotoscopeError:
-    """What a refusal of a submit means."""
+    """The error for a refused submit."""
     if is_credit_refusal(reply):
         return credit_error(reply)
     fields = reply.fields()
@@ -42,22 +42,22 @@ def read_fal_refusal(reply: Reply) -> RotoscopeError:
 
 
 def is_credit_refusal(reply: Reply) -> bool:
-    """Whether the account has run dry. fal mostly says so under 403, which also means other locks."""
+    """Whether the account has no money left. fal mostly says so under 403, which has other meanings too."""
     return reply.status == 402 or (reply.status == 403 and is_out_of_credit(reply_message(reply)))  # noqa: PLR2004 - the wire's own numbers
 
 
 def read_final_status(fields: Mapping[str, Json], ticket: Ticket, logs: tuple[str, ...]) -> Prediction:
-    """The end that a status tells. One that failed is asked for its result once: there stands what was wrong."""
+    """The state for a completed run with an error. A failed one is `Ready` once more: its result has the reason."""
     end = _end_of_kind(_error_type(fields), ticket, error_text(fields.get("error")), logs)
     return Ready(ticket, logs, failure=end) if isinstance(end, Failed) else end
 
 
 def read_result(reply: Reply, about: Ready) -> Prediction:
-    """Read the answer to the question for a result.
+    """Read the reply to the question for a result.
 
-    fal repeats the model's own error status here. It is told from an answer that only failed on its way (and is
-    asked for again) by what it carries: a known error type, or fal's own form of an error, `detail`, under a status
-    that no gateway on the way gives. Where the status has told the failure already, any answer is the last one.
+    fal repeats the model's own error status here. It is distinguished from a reply that failed on its way (the question
+    is then repeated) by its content: a known error type, or fal's own form of an error, `detail`, under a status that
+    no gateway on the way gives. Where the run is known to have failed already, any reply is the last one.
     """
     if about.failure is not None:
         return _failure_with_details(reply, about, about.failure)
@@ -69,10 +69,10 @@ def read_result(reply: Reply, about: Ready) -> Prediction:
 
 
 def _failure_with_details(reply: Reply, about: Ready, known: Failed) -> Prediction:
-    """The end of a run that is known to have failed: with the details, where this answer has them."""
+    """The final state of a run that is known to have failed, with the details where this reply has them."""
     fields = reply.fields()
     if reply.is_success and reply.status != 202 and set(fields) - _STATUS_FIELDS:  # noqa: PLR2004 - "still running"
-        return _read_output(reply, about)  # there is a result after all, and it is not thrown away
+        return _read_output(reply, about)  # there is a result after all
     if reply.is_success or reply.status in _INCONCLUSIVE:
         return known
     try:
@@ -81,9 +81,13 @@ def _failure_with_details(reply: Reply, about: Ready, known: Failed) -> Predicti
         return known
     if not isinstance(end, Failed):
         return end
-    # A kind that the status has named says more than what is guessed from a number.
+    # An error type from the status says more than a code that is guessed from an HTTP status.
     vague = end.code in _GENERIC_CODES and known.code not in _GENERIC_CODES
-    return replace(known, said=end.said or known.said) if vague else replace(end, said=end.said or known.said)
+    return (
+        replace(known, provider_message=end.provider_message or known.provider_message)
+        if vague
+        else replace(end, provider_message=end.provider_message or known.provider_message)
+    )
 
 
 def _end_of_run(reply: Reply, about: Ready) -> Prediction:
@@ -102,7 +106,7 @@ def _end_of_run(reply: Reply, about: Ready) -> Prediction:
 
 
 _INCONCLUSIVE = frozenset({202, 401, 402, 403, 408, 409, 425, 429})
-"""What is said of the question, the key or the moment, and not of the run."""
+"""HTTP statuses that are about the question, the key or the load, and say nothing of the run."""
 
 _GENERIC_CODES = frozenset({"prediction_failed", "invalid_input", "provider_error"})
 
@@ -110,11 +114,11 @@ _STATUS_FIELDS = frozenset({
     "status", "request_id", "gateway_request_id", "response_url", "status_url", "cancel_url", "logs", "metrics",
     "error", "error_type", "detail", "queue_position",
 })  # fmt: skip
-"""What an answer may hold without being an output."""
+"""The members of a status; a reply with any other member is an output."""
 
 
 def _is_model_error(status: int) -> bool:
-    """Whether fal's own error form under this status is the end of the run: 502 to 504 may be an answer that passes."""
+    """Whether fal's own error form under this status is the end of the run: 502 to 504 may pass."""
     return 400 <= status <= 500  # noqa: PLR2004 - client errors, and the plain server error
 
 
@@ -132,14 +136,14 @@ def _read_output(reply: Reply, about: Ready) -> Prediction:
             return Succeeded(about.ticket, output, about.metrics, about.logs)
 
 
-# The types of `detail` that speak of what was given: pydantic's own and fal's for media.
+# The types of `detail` that are about the input: pydantic's own and fal's for media.
 _INPUT_ERROR_TYPE = re.compile(
     r"missing|enum|extra_forbidden|(value|literal|assertion)_error|(greater|less)_than.*|multiple_of"
     r"|.*_(type|parsing|too_(large|small|long|short)|pattern_mismatch|load_error|download_error|format)"
 )
 
 _GENERIC_ERROR = "Internal Server Error"
-"""The words of a server that was surprised; those of a model, or of fal's queue."""
+"""The text of an unexpected error, either in the model or in fal's queue."""
 
 
 def _detail_types(fields: Mapping[str, Json]) -> list[str]:
@@ -163,27 +167,27 @@ def _is_content_refusal(reply: Reply, fields: Mapping[str, Json]) -> bool:
 
 
 def _end_by_detail(types: list[str], reply: Reply, about: Ready) -> Failed:
-    """A run that ended with an error of the model's: by the types of its details, else by its words and status."""
-    words = reply_message(reply)
-    code = failure_code(words)
+    """The failure of a run that ended with the model's error: by the types of its details, else by text and status."""
+    text = reply_message(reply)
+    code = failure_code(text)
     about_input = all(map(_INPUT_ERROR_TYPE.fullmatch, types)) if types else reply.status < 500  # noqa: PLR2004 - a 4xx
     if any(map(is_policy, types)) or (not types and code == POLICY):
         code = POLICY
     elif about_input:
         code = "invalid_input"
-    elif not types and words == _GENERIC_ERROR:
-        # It may be the model's end or a fault on the way, so nothing is said of money, and it can be taken up again.
+    elif not types and text == _GENERIC_ERROR:
+        # It may be the model's failure or one on the way, so `charged` is unknown and the job can be taken up again.
         message = "The provider could not give the result."
-        return Failed(about.ticket, "provider_error", message, words, logs=about.logs)
-    return Failed(about.ticket, code, failure_message(code), words, charged=False, logs=about.logs)
+        return Failed(about.ticket, "provider_error", message, text, logs=about.logs)
+    return Failed(about.ticket, code, failure_message(code), text, charged=False, logs=about.logs)
 
 
-def _end_of_kind(kind: str, ticket: Ticket, words: str | None, logs: tuple[str, ...]) -> Prediction:
+def _end_of_kind(kind: str, ticket: Ticket, text: str | None, logs: tuple[str, ...]) -> Prediction:
     if kind == _CANCEL_TYPE:
         return Canceled(ticket, charged=False, logs=logs)
-    code = POLICY if is_policy(kind) else failure_code(words)
+    code = POLICY if is_policy(kind) else failure_code(text)
     code, message = _ENDS_BY_TYPE.get(kind, (code, failure_message(code)))
-    return Failed(ticket, code, message, words, charged=False, logs=logs)
+    return Failed(ticket, code, message, text, charged=False, logs=logs)
 
 
 _CANCEL_TYPE = "client_cancelled"
@@ -204,4 +208,4 @@ _ENDS_BY_TYPE: Mapping[str, tuple[str, str]] = {
     "bad_request": ("invalid_input", "The provider does not accept the input."),
     **dict.fromkeys(_PROVIDER_FAULTS, ("provider_error", "The provider could not run the model.")),
 }
-"""fal's `error_type` words with our code and message; any other word is the model's own failure."""
+"""Our code and message for fal's error types; any other type is the model's own failure."""

@@ -1,4 +1,4 @@
-"""What a provider says in words: error texts, log lines, progress. Foreign text, so it is cleaned and capped."""
+"""Text from a provider: errors, log lines, progress, status words. It is foreign, so it is cleaned and cut."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 MESSAGE_LIMIT = 2_000
-"""How many characters of a provider's words are kept, in each error and each log line."""
+"""Characters of a provider's text that are kept, of each error and each log line."""
 
 _MESSAGE_KEYS = ("detail", "error", "message", "msg", "title")
 
@@ -30,12 +30,12 @@ _BAR = re.compile(r"(?:[^|%]{1,200}:)?\s*([0-9]{1,3})%\s*\|.*?\|\s*([0-9]{1,9})/
 
 
 def clean_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """One line of what can be seen of a text, at most `limit` long."""
+    """The visible characters of a text, as one line of at most `limit` characters."""
     return one_line(text, limit)
 
 
 def reply_message(reply: Reply) -> str | None:
-    """The provider's own words in an error reply, cleaned; None when it has none, as with an HTML page."""
+    """The provider's own text in an error reply, cleaned; None where it has none, as with an HTML page."""
     parsed = reply.json()
     return error_text(parsed) if parsed is not None else clean_line(_plain_body(reply)) or None
 
@@ -47,7 +47,7 @@ def _plain_body(reply: Reply) -> str:
 
 
 def error_text(value: Json) -> str | None:
-    """The words in a provider's error value, cleaned: a text, or what is found under the usual names."""
+    """The text in a provider's error value, cleaned: the value itself, or what is found under the usual names."""
     return clean_line(_find_message(value, depth=4)) or None
 
 
@@ -71,15 +71,15 @@ _SUCCESS_WORDS = frozenset(
 
 
 def is_success_word(word: Json) -> bool:
-    """Whether a status that is none of the documented ones says "finished well" in other words, or in another case.
+    """Whether an undocumented status is another spelling of "finished well".
 
-    It is believed only beside an output: a word alone may mean many things.
+    Callers believe it only beside an output: the word alone may mean many things.
     """
     return isinstance(word, str) and word.lower() in _SUCCESS_WORDS
 
 
 def unknown_status_note(word: Json) -> str:
-    """The note on a prediction whose status is none that we know."""
+    """The note on a prediction with a status that is not documented."""
     if not isinstance(word, str):
         return "The provider reports no status."
     return f'The provider reports a status that is not known here: "{clean_line(word, limit=40)}".'
@@ -89,7 +89,7 @@ def log_lines(logs: Json) -> tuple[str, ...]:
     """The log lines as a terminal would show them.
 
     `logs` is one text (Replicate) or a list of objects with a `message` (fal). Of a line that was redrawn with
-    carriage returns the last drawing stays. Empty lines are left out.
+    carriage returns, the last drawing is kept. Empty lines are left out.
     """
     match logs:
         case str():

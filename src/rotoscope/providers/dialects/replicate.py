@@ -1,8 +1,8 @@
 """The wire of Replicate, and of gateways that speak like it.
 
 Facts: https://replicate.com/docs/reference/http and "Prediction lifecycle" there. We never send `Prefer: wait`: the
-id would arrive up to a minute later, and a reply lost in that minute is a paid run that nobody can name. The URLs in
-a reply are never followed: a gateway's point at api.replicate.com, which must not see the gateway's key.
+id would arrive up to a minute later, and a reply lost in that minute is a paid run without an id. The URLs in a reply
+are not requested: a gateway's point at api.replicate.com, which must not see the gateway's key.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +32,18 @@ from rotoscope.providers.dialects.provider_text import (
     reply_message,
     unknown_status_note,
 )
-from rotoscope.providers.dialects.urls import PAGE_KEY, page_url, safe_id, same_origin_urls, strip_version, web_url
-from rotoscope.providers.http.messages import ECHO_BYTES, HttpCall, Json, Reply
+from rotoscope.providers.http.messages import (
+    ECHO_BYTES,
+    PAGE_KEY,
+    HttpCall,
+    Json,
+    Reply,
+    page_url,
+    safe_id,
+    same_origin_urls,
+    strip_version,
+    web_url,
+)
 from rotoscope.providers.recent import (
     RecentPage,
     RecentPrediction,
@@ -61,14 +71,14 @@ __all__ = ["Replicate"]
 _API_HOST, _PAGE_HOST = "api.replicate.com", "replicate.com"
 
 _MIN_DEADLINE = 5
-"""Seconds; the least that `Cancel-After` is thought to take (not documented)."""
+"""Seconds; the smallest `Cancel-After` that is assumed to be accepted (not documented)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
     """Speaks Replicate's HTTP API at `bases["api"]`, with or without `/v1` at its end."""
 
-    # The time that is billed, and of video models how long the output is: both in the examples of its model pages.
+    # The time that is billed, and the length of a video model's output: both from the examples on its model pages.
     price_metrics: ClassVar[Mapping[str, str]] = {
         "run_second": "predict_time",
         "output_second": "video_output_duration_seconds",
@@ -76,9 +86,9 @@ class Replicate:
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
-        """Word the paying request in the call's form, `official` or `version`.
+        """Build the paying request in the call's form, `official` or `version`.
 
-        A deadline is sent as `Cancel-After`: stopped before its start a run is free, later it costs its time.
+        A deadline is sent as `Cancel-After`: a run that is stopped before its start is free, later it costs its time.
         """
         body: dict[str, Json] = {"input": dict(call.input)}
         if call.form == "official":
@@ -95,28 +105,28 @@ class Replicate:
         )
 
     def ask(self, state: Open) -> HttpCall:
-        """Word the question about an open prediction."""
+        """Build the question about an open prediction."""
         return _free_get(f"{self._api}/predictions/{state.ticket.id}")
 
     def listen(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
-        """None. Its stream tells of a language model's words, not of states."""
+        """None: its event stream carries a language model's output, not states."""
         return None
 
     def cancel(self, ticket: Ticket) -> HttpCall | None:
-        """Word the request to stop. A prediction that has finished is answered unchanged."""
+        """Build the request to stop. For a finished prediction the reply is that prediction, unchanged."""
         return HttpCall("POST", f"{self._api}/predictions/{ticket.id}/cancel", max_reply_bytes=ECHO_BYTES)
 
     def ticket(self, call: Call, prediction_id: str) -> Ticket:
-        """The id is all that it takes. Where its page is, is known of Replicate's own runs only."""
+        """A ticket from the id alone; with the URL of its web page, which only Replicate itself has, not a gateway."""
         page = f"https://{_PAGE_HOST}/p/{prediction_id}"
         return Ticket(prediction_id, call.endpoint, {PAGE_KEY: page} if self._host == _API_HOST else {})
 
     def list_recent(self, call: Call, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
-        """Word the request for the newest predictions; 100 a page, with their whole input for one hour."""
+        """Build the request for the newest predictions; 100 a page, with their whole input for one hour."""
         return _free_get(f"{self._api}/predictions?created_after={quote(timestamp(since, 'milliseconds'))}")
 
     def read_recent(self, reply: Reply, call: Call) -> RecentPage:
-        """Read a page: those of the call's model, and of its version where it names one."""
+        """Read a page: the predictions of the call's model, and of its version where it names one."""
         fields = reply.fields()
         rows = find_rows(fields, "results")
         if not reply.is_success or rows is None:
@@ -128,11 +138,11 @@ class Replicate:
         return RecentPage(found, _free_get(following) if following else None, whole)
 
     def look_up(self, call: Call, prediction_id: str) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
-        """Word the question for one prediction, which has its model, version and input."""
+        """Build the request for one prediction; the reply has its model, version and input."""
         return _free_get(f"{self._api}/predictions/{quote(prediction_id, safe='')}")
 
     def read_row(self, row: Json, call: Call) -> RecentPrediction | None:
-        """Read one prediction of the call's model; None for any other, and where its input is gone."""
+        """Read one prediction of the call's model; None for any other, and where its input is deleted."""
         if not isinstance(row, dict) or _is_other_model(row, call):
             return None
         name, given = safe_id(row.get("id")), row.get("input")
@@ -141,11 +151,11 @@ class Replicate:
         return RecentPrediction(Ticket(name, call.endpoint), given, unix_seconds(row.get("created_at")))
 
     def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the list is of all models
-        """Word the request for the newest predictions of all models; 100 a page, the latest first."""
+        """Build the request for the newest predictions of all models; 100 a page, the latest first."""
         return _free_get(f"{self._api}/predictions?created_after={quote(timestamp(since, 'milliseconds'))}")
 
     def read_runs(self, reply: Reply, endpoint: str) -> RunPage:  # noqa: ARG002 - the list is of all models
-        """Read a page. A row is what the question about its prediction is answered, but not where it was cut down."""
+        """Read a page. A row equals the reply to the question about its prediction, unless it lacks members."""
         if not reply.is_success:
             raise poll_error(reply)
         fields = reply.fields()
@@ -157,7 +167,7 @@ class Replicate:
         )
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
-        """Read a prediction object, or raise what the reply stands for instead (see `Dialect.read`)."""
+        """Read a prediction object, or raise what the reply means instead (see `Dialect.read`)."""
         match about:
             case Call():
                 return self._read_submit(reply, about)
@@ -165,7 +175,7 @@ class Replicate:
                 return _read_prediction(reply, about.ticket)
 
     def upload(self, file: UploadFile) -> HttpCall | None:
-        """Word the upload of one file, at most 100 MB; what is uploaded expires by itself."""
+        """Build the upload of one file, at most 100 MB; the file expires by itself."""
         form = {"content": (file.name, file.path, file.content_type)}
         return HttpCall("POST", f"{self._api}/files", form=form)
 
@@ -193,14 +203,14 @@ class Replicate:
         if name is None:
             raise reply_lost_error(reply)
         urls = fields.get("urls")
-        # A gateway's reply names Replicate's page, which is not of its customer's run.
+        # A gateway's reply names Replicate's page, which its customer cannot open.
         hosts = {self._host, _PAGE_HOST} if self._host == _API_HOST else {self._host}
         page = page_url(urls.get(PAGE_KEY), hosts) if isinstance(urls, dict) else None
         return _prediction_state(fields, Ticket(name, call.endpoint, {PAGE_KEY: page} if page else {}))
 
 
 def _free_get(url: str) -> HttpCall:
-    """A free question, whose answer repeats what the predictions were given, files that travelled inside it too."""
+    """A free GET. Its reply repeats the inputs, with files that were sent inside them, so it may be large."""
     return HttpCall("GET", url, max_reply_bytes=ECHO_BYTES)
 
 
@@ -215,7 +225,7 @@ def _version_reference(call: Call) -> str:
 
 
 def _is_other_model(row: Json, call: Call) -> bool:
-    """Whether a row surely tells of another model, or of another version of it."""
+    """Whether a row is surely of another model, or of another version of it."""
     if not isinstance(row, dict):
         return False
     model, version = row.get("model"), row.get("version")
@@ -226,7 +236,7 @@ def _is_other_model(row: Json, call: Call) -> bool:
 
 
 def _success_reply(row: Mapping[str, Json]) -> Reply | None:
-    """A row that has all that makes a success, as the reply that it is; anything else is asked for."""
+    """A row that has everything of a success, as the reply to a question; None for any other row."""
     has_all = {"output", "logs", "metrics", "urls"} <= row.keys() and bool(row["output"])
     return row_as_reply(row) if has_all and row.get("status") == "succeeded" else None
 
@@ -238,8 +248,8 @@ def _deadline_headers(seconds: int | None) -> dict[str, str]:
 def _version_error(reply: Reply) -> InvalidInput | None:
     # It stands in `title`; `detail` then speaks of the model in general.
     titled = reply.fields().get("title")
-    words = f"{titled if isinstance(titled, str) else ''} {reply_message(reply) or ''}"
-    if reply.status in {400, 422} and "invalid version" in words.lower():
+    text = f"{titled if isinstance(titled, str) else ''} {reply_message(reply) or ''}"
+    if reply.status in {400, 422} and "invalid version" in text.lower():
         return invalid_input_error(
             reply, "The provider does not know this version.", "The version is wrong, or the model is private."
         )
@@ -253,10 +263,10 @@ def _read_prediction(reply: Reply, ticket: Ticket) -> Prediction:
 
 def _prediction_state(fields: dict[str, Json], ticket: Ticket) -> Prediction:
     word = fields.get("status")
-    told = _PredictionFields(fields, ticket, log_lines(fields.get("logs")))
+    prediction = _PredictionFields(fields, ticket, log_lines(fields.get("logs")))
     if is_success_word(word) and fields.get("output"):
-        return _success_state(told)  # a gateway's own word for it, with the output standing there
-    return _STATE_BUILDERS.get(word if isinstance(word, str) else "", _unknown_state)(told)
+        return _success_state(prediction)  # a gateway's own word for it, and the output is there
+    return _STATE_BUILDERS.get(word if isinstance(word, str) else "", _unknown_state)(prediction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +301,9 @@ def _success_state(prediction: _PredictionFields) -> Prediction:
 
 
 def _failure_state(prediction: _PredictionFields) -> Prediction:
-    words = error_text(prediction.fields.get("error"))
-    code = failure_code(words)
-    return Failed(prediction.ticket, code, failure_message(code), words, logs=prediction.logs)
+    text = error_text(prediction.fields.get("error"))
+    code = failure_code(text)
+    return Failed(prediction.ticket, code, failure_message(code), text, logs=prediction.logs)
 
 
 def _cancel_state(prediction: _PredictionFields) -> Prediction:
@@ -301,7 +311,7 @@ def _cancel_state(prediction: _PredictionFields) -> Prediction:
 
 
 def _has_not_started(fields: Mapping[str, Json]) -> bool:
-    """Whether a run was stopped before its start: then no time was used that could be charged."""
+    """Whether a run was stopped before its start, so that it used no time that could be charged."""
     metrics = fields.get("metrics")
     time = metrics.get("predict_time") if isinstance(metrics, dict) else None
     if isinstance(time, int | float) and not isinstance(time, bool):
@@ -318,9 +328,9 @@ _STATE_BUILDERS: Mapping[str, Callable[[_PredictionFields], Prediction]] = {
     "processing": _working_state,
     "succeeded": _success_state,
     "failed": _failure_state,
-    "canceled": _cancel_state,  # stopped while it ran: the time is charged; by its user, it may not have begun
+    "canceled": _cancel_state,  # stopped by its user: the time it ran is charged, if it had begun
     "aborted": _abort_state,  # stopped before it ran: free
 }
-"""The six words of "Prediction lifecycle"; any other is a run that goes on."""
+"""The six statuses of "Prediction lifecycle"; with any other status the run counts as running."""
 
 _FINAL_WORDS: Sequence[Json] = ("succeeded", "failed", "canceled", "aborted")

@@ -1,4 +1,4 @@
-"""How long a provider asks us to wait before the next request."""
+"""How long a provider asks us to wait before the next request, from headers, fields or sentences of a reply."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from rotoscope.providers.http.messages import Json, Reply, http_date
 __all__ = ["MAX_RETRY_AFTER", "retry_after"]
 
 MAX_RETRY_AFTER = 60.0
-"""Seconds. A provider may name a day; we ask again after a minute at the latest."""
+"""Seconds; the longest wait that is believed. A provider may name a day; asking after a minute does no harm."""
 
-_MAX_NUMBER = 1e9  # seconds; a number beyond it, or none, is no time
+_MAX_NUMBER = 1e9  # seconds; a number beyond this, or nan, is no wait
 
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 # Replicate's sentence, that of Django REST framework, and what gateways write.
@@ -28,9 +28,9 @@ def retry_after(reply: Reply) -> float | None:
     """The seconds to wait that a reply names, at most `MAX_RETRY_AFTER`; None when it names none that make sense.
 
     Understood are `Retry-After` (seconds or an HTTP date), Segmind's `x-rate-limit-reset-at-utc`, `retry_after` in the
-    body, and sentences: Replicate's "Your rate limit resets in ~30s", and "Expected available in 42 seconds". A moment
-    is measured from the reply's own `date` header, never from our clock, which may be wrong; without that header it
-    says nothing.
+    body, and sentences: Replicate's "Your rate limit resets in ~30s", and "Expected available in 42 seconds". A time of
+    day is measured from the reply's own `date` header, never from our clock, which may be wrong; without that header
+    it is ignored.
     """
     headers = reply.headers
     named = (
@@ -48,7 +48,7 @@ def _parse_seconds(text: str) -> float | None:
 
 
 def _body_seconds(reply: Reply) -> float | None:
-    """What the body says in a member of its own, or in one of its `error`."""
+    """The seconds in a member of the body, or of its `error`."""
     fields = reply.fields()
     error = fields.get("error")
     places = (fields, error if isinstance(error, dict) else {})

@@ -2,7 +2,7 @@
 
 Facts: https://www.segmind.com/models/sam-v2-image/api and the source of the official client. Only HTTP 200 is
 billed. There is no way to cancel. A v1 reply is the result itself; its request has no id until then. A v2 run that
-failed is a normal body under HTTP 422, so the body's status counts before the number. HTTP 406 means no credit, a
+failed is a normal body under HTTP 422, so the body's status counts before the HTTP status. HTTP 406 means no credit, a
 team's cap or a wrong content type: the text decides.
 """
 
@@ -24,21 +24,30 @@ from rotoscope.providers.dialects.segmind_replies import (
     read_v2_status,
     run_failure,
 )
-from rotoscope.providers.dialects.urls import safe_id, same_origin_urls, strip_version, web_url
-from rotoscope.providers.http.messages import ECHO_BYTES, MEDIA_BYTES, HttpCall, Json, Reply
+from rotoscope.providers.http.messages import (
+    ECHO_BYTES,
+    MEDIA_BYTES,
+    HttpCall,
+    Json,
+    Reply,
+    safe_id,
+    same_origin_urls,
+    strip_version,
+    web_url,
+)
 from rotoscope.providers.recent import RecentPage, RecentPrediction, RunPage, find_rows, unix_seconds
 from rotoscope.providers.states import Call, Open, Prediction, Ready, Ticket
 
 __all__ = ["Segmind"]
 
 _ONE_SHOT_SECONDS = 120
-"""The least time that a v1 reply is waited for; a reply that is given up is a paid result that is lost."""
+"""Seconds to wait for a v1 reply, at least: a reply that is not waited for is a paid result that is lost."""
 
 _HISTORY_PATH = "/inference-request/request-history"
 _ROW_URL = "row_url"
 _PER_PAGE = 100
 _TIME_FIELDS = ("created_at", "createdAt", "request_time", "timestamp")
-"""Where a row of the history may say when it was made: no document shows one whole."""
+"""The members of a row that may hold its time; no document shows a whole row."""
 
 _URL_SUFFIXES = {"status_url": "/status", "response_url": ""}
 
@@ -55,9 +64,9 @@ class Segmind:
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
-        """Word the paying request in the call's form, `v1` or `v2`; its body is the input itself.
+        """Build the paying request in the call's form, `v1` or `v2`; its body is the input itself.
 
-        A v1 reply begins only when the model has finished, so it is waited for until the call's deadline or longer.
+        A v1 reply begins only when the model has finished, so the wait is the call's deadline or longer.
         """
         body = dict(call.input)
         if call.form == "v2":
@@ -67,7 +76,7 @@ class Segmind:
         return HttpCall("POST", url, json=body, patience_seconds=patience, max_reply_bytes=MEDIA_BYTES)
 
     def ask(self, state: Open) -> HttpCall:
-        """Word the question for the status, or for the result once it is ready; for a v1 request, for its history."""
+        """Build the question for the status, or for the result once it is ready; for a v1 request, for its history."""
         row = same_origin_urls(state.ticket.urls, [_ROW_URL], self.bases.get("history", ""))
         if row:
             return HttpCall("GET", row[_ROW_URL], max_reply_bytes=ECHO_BYTES)
@@ -76,7 +85,7 @@ class Segmind:
         return HttpCall("GET", kept.get(name, f"{self._api}/v2/requests/{state.ticket.id}{_URL_SUFFIXES[name]}"))
 
     def listen(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
-        """None. It has none."""
+        """None: Segmind has no event stream."""
         return None
 
     def cancel(self, ticket: Ticket) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
@@ -84,7 +93,7 @@ class Segmind:
         return None
 
     def ticket(self, call: Call, prediction_id: str) -> Ticket:
-        """A v1 request can be asked about in the history only; its row has no other place."""
+        """A ticket. A v1 request can be asked about in the history alone, so its ticket has the URL of its row."""
         history = self.bases.get("history")
         if call.form == "v2" or history is None:
             return Ticket(prediction_id, call.endpoint)
@@ -92,7 +101,7 @@ class Segmind:
         return Ticket(prediction_id, call.endpoint, {_ROW_URL: row})
 
     def list_recent(self, call: Call, since: float) -> HttpCall | None:
-        """Word the request for a model's history, which is asked for by days (UTC); None without a base for it."""
+        """Build the request for a model's history, by days (UTC); None without a base for it."""
         return self._history_call(call, since)
 
     def read_recent(self, reply: Reply, call: Call) -> RecentPage:
@@ -101,12 +110,12 @@ class Segmind:
         if not reply.is_success or rows is None:
             raise poll_error(reply)
         read = [self.read_row(row, call) for row in rows if not _is_other_model(row, call)]
-        # A full page may have another behind it, and nothing in the reply says which is the last.
+        # A full page may be followed by another, and nothing in the reply says which is the last.
         whole = None not in read and len(rows) < _PER_PAGE
         return RecentPage(tuple(one for one in read if one is not None), is_complete=whole)
 
     def look_up(self, call: Call, prediction_id: str) -> HttpCall | None:
-        """Word the question for one row of the history; None without a base for it."""
+        """Build the request for one row of the history; None without a base for it."""
         row = self.ticket(replace(call, form="v1"), prediction_id).urls.get(_ROW_URL)
         return HttpCall("GET", row, max_reply_bytes=ECHO_BYTES) if row else None
 
@@ -120,11 +129,11 @@ class Segmind:
         return RecentPrediction(self.ticket(call, name), given, next((at for at in times if at is not None), None))
 
     def list_runs(self, endpoint: str, since: float) -> HttpCall | None:  # noqa: ARG002 - the protocol's signature
-        """None: its history has no run that goes on, and lists by days."""
+        """None: the history does not show runs before they have ended."""
         return None
 
     def read_runs(self, reply: Reply, endpoint: str) -> RunPage:  # noqa: ARG002 - the protocol's signature
-        """Nothing, for nothing is asked."""
+        """An empty page; nothing is requested."""
         return RunPage(())
 
     def _history_call(self, call: Call, since: float) -> HttpCall | None:
@@ -137,7 +146,7 @@ class Segmind:
         return HttpCall("GET", f"{history.rstrip('/')}{_HISTORY_PATH}?{query}", max_reply_bytes=ECHO_BYTES)
 
     def read(self, reply: Reply, about: Call | Open) -> Prediction:
-        """Read a result or a status, or raise what the reply stands for instead (see `Dialect.read`).
+        """Read a result or a status, or raise what the reply means instead (see `Dialect.read`).
 
         A v1 reply of HTTP 500 with Segmind's own `error` text is a `Failed` that was not charged.
         """
@@ -152,7 +161,7 @@ class Segmind:
                 return read_v2_answer(reply, about)
 
     def upload(self, file: UploadFile) -> HttpCall | None:
-        """Word the upload of one file, which travels as a data URI; None without a base for assets."""
+        """Build the upload of one file, as a data URI; None without a base for assets."""
         assets = self.bases.get("assets")
         if assets is None:
             return None
@@ -185,6 +194,6 @@ class Segmind:
 
 
 def _is_other_model(row: Json, call: Call) -> bool:
-    """Whether a row of the history surely tells of another model."""
+    """Whether a row of the history is surely of another model."""
     name = row.get("model_name") if isinstance(row, dict) else None
     return isinstance(name, str) and bool(name) and name != call.endpoint

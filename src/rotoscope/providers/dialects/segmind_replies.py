@@ -1,4 +1,4 @@
-"""What Segmind's replies mean: refusals, the one-shot result, the states of `v2`, and a row of the history."""
+"""How Segmind's replies are read: refusals, the one-shot result, the states of `v2`, and a row of the history."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -24,8 +24,7 @@ from rotoscope.providers.dialects.provider_text import (
     reply_message,
     unknown_status_note,
 )
-from rotoscope.providers.dialects.urls import safe_id, web_url
-from rotoscope.providers.http.messages import Json, Reply
+from rotoscope.providers.http.messages import Json, Reply, safe_id, web_url
 from rotoscope.providers.states import (
     Blob,
     Call,
@@ -59,7 +58,7 @@ _CONTENT_TYPE = re.compile(r"content[ -]?type", re.IGNORECASE)
 
 
 def read_segmind_refusal(reply: Reply) -> RotoscopeError:
-    """What a refusal of a submit means."""
+    """The error for a refused submit."""
     return _not_acceptable_error(reply) if reply.status == _NOT_ACCEPTABLE else submit_error(reply)
 
 
@@ -77,19 +76,19 @@ def _not_acceptable_error(reply: Reply) -> RotoscopeError:
 
 
 def has_failed(reply: Reply) -> bool:
-    """Whether a reply tells of a run that failed, which is a normal body under HTTP 422."""
+    """Whether a reply is about a run that failed, which is a normal body under HTTP 422."""
     return (reply.is_success or reply.status == _FAILED_RUN) and reply.fields().get("status") == "FAILED"
 
 
 def run_failure(reply: Reply, ticket: Ticket | None) -> Failed:
-    """The end of a run that failed."""
+    """The final state of a run that failed."""
     return _failure_with_charge(ticket, reply.fields().get("error"), charged=False)
 
 
 def _failure_with_charge(ticket: Ticket | None, error: Json, *, charged: bool | None) -> Failed:
-    words = error_text(error)
-    code = failure_code(words)
-    return Failed(ticket, code, failure_message(code), words, charged=charged)
+    text = error_text(error)
+    code = failure_code(text)
+    return Failed(ticket, code, failure_message(code), text, charged=charged)
 
 
 # --- v1: the reply is the result
@@ -102,7 +101,7 @@ def read_one_shot(reply: Reply, call: Call) -> Prediction:
     fields = reply.fields()
     if has_failed(reply):
         return run_failure(reply, ticket)
-    if reply.status == 500 and error_text(fields.get("error")):  # noqa: PLR2004 - a 502 to 504 is not Segmind's own word
+    if reply.status == 500 and error_text(fields.get("error")):  # noqa: PLR2004 - 502 to 504 may come from a proxy on the way, and prove nothing
         message = "The provider could not run the model."
         return Failed(ticket, "provider_error", message, error_text(fields.get("error")), charged=False)
     if not reply.is_success:
@@ -111,13 +110,13 @@ def read_one_shot(reply: Reply, call: Call) -> Prediction:
     if output is None:
         raise reply_lost_error(reply)
     if _is_error(output):
-        # Only 200 is billed, and this is one: whether an error under it was charged, no document says.
+        # Only 200 is billed, and this is one; no document says whether an error under it is charged.
         return _failure_with_charge(ticket, fields.get("error") or fields, charged=None)
     return Succeeded(ticket, output, _metrics(reply))
 
 
 def _is_error(output: Json | Blob) -> bool:
-    """Whether what came in place of a result are words of an error, and no address of anything beside them."""
+    """Whether a JSON result is the text of an error, with no URL in any other member."""
     if not isinstance(output, dict) or not error_text(output.get("error") or output.get("detail")):
         return False
     return not any("://" in text for name, text in _text_members(output) if name not in {"error", "detail", "message"})
@@ -155,7 +154,7 @@ def _is_result(parsed: Json) -> bool:
 
 
 def _base64_candidates(parsed: Json) -> Iterable[str]:
-    """Where base64 may stand. The member's name is documented nowhere; `image` was seen, so it goes first."""
+    """The texts that may be base64. The member's name is not documented; `image` was seen, so it goes first."""
     match parsed:
         case str():
             yield parsed
@@ -194,8 +193,8 @@ _NUMBER_HEADERS = {
 
 
 def _metrics(reply: Reply) -> dict[str, Json]:
-    told = reply.fields().get("metrics")
-    metrics: dict[str, Json] = dict(told) if isinstance(told, dict) else {}
+    given = reply.fields().get("metrics")
+    metrics: dict[str, Json] = dict(given) if isinstance(given, dict) else {}
     for header, name in _NUMBER_HEADERS.items():
         if (value := header_number(reply.headers.get(header))) is not None:
             metrics[name] = value
@@ -205,16 +204,16 @@ def _metrics(reply: Reply) -> dict[str, Json]:
 
 
 def _sandbox_metrics(headers: Mapping[str, str]) -> dict[str, Json]:
-    """What the sandbox says beside a v1 result; the wire has no other place for it."""
-    told: dict[str, Json] = {
+    """What the sandbox adds to a v1 result in headers; the wire has no other place for it."""
+    metrics: dict[str, Json] = {
         name: clean_line(headers[f"x-sandbox-{name}"])
         for name in ("method", "confidence", "notice")
         if f"x-sandbox-{name}" in headers
     }
-    if "confidence" in told:
+    if "confidence" in metrics:
         confidence = header_number(headers["x-sandbox-confidence"])
-        told["confidence"] = None if confidence is None else float(confidence)
-    return told
+        metrics["confidence"] = None if confidence is None else float(confidence)
+    return metrics
 
 
 # --- v2: a status, then a result

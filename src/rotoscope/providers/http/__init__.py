@@ -1,1 +1,1 @@
-"""The wire: the only room that opens sockets, and the pure words it is spoken to in."""
+"""HTTP: the records of requests and replies, the checks of addresses and keys, and the only module that sends."""

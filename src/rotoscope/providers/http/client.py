@@ -1,8 +1,8 @@
-"""The only place that speaks HTTP. Keys go to providers alone, and no redirect of theirs is followed.
+"""The only module that speaks HTTP. Keys go to providers alone, and no redirect of a provider is followed.
 
-Every request goes by a lane of its own kind, so that none waits behind another's: what pays, what tells (a cancel),
-what carries a file, what asks, what listens, what fetches. `httpx` is imported here alone, and only when something is
-sent; what it would read from the environment by itself comes from the proxies that all requests share.
+Each kind of request has a lane (connections) of its own, so that none waits behind another kind: paying requests,
+cancels, uploads, polls, event streams, downloads. `httpx` is imported here alone, and only when something is sent; it
+reads nothing from the environment by itself: proxies and certificates come from `ProxySettings`, for all requests.
 """
 
 import logging
@@ -18,36 +18,41 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.errors import OutputLost, ReplyLost, Unreachable
-from rotoscope.providers.http.bodies import (
-    CHUNK,
+from rotoscope.providers.http.downloads import (
     Download,
-    ProgressFile,
-    body_chunks,
-    data_uri_json,
     download_error,
-    file_chunks,
-    map_read_errors,
     require_minimum_speed,
     save_download,
     slow_host_error,
-    source_span,
     stream_lines,
 )
-from rotoscope.providers.http.credentials import ProviderAccess, ReplyTimeouts, redact_headers
 from rotoscope.providers.http.egress import resolve_redirect
-from rotoscope.providers.http.guard import Destination, EgressGuard, Resolve, connect_timeouts
+from rotoscope.providers.http.guard import (
+    Destination,
+    EgressGuard,
+    ProviderAccess,
+    ReplyTimeouts,
+    Resolve,
+    connect_timeouts,
+    redact_headers,
+)
 from rotoscope.providers.http.messages import HttpCall, Reply
-from rotoscope.providers.http.proxies import ProxySettings, resolve_host
-from rotoscope.providers.http.transfers import (
+from rotoscope.providers.http.outgoing import (
+    CHUNK,
     NO_KEEPALIVE,
     Countdown,
     CountdownTiming,
     Lane,
     OutgoingRequest,
+    ProgressFile,
     RequestProgress,
+    data_uri_json,
     lane_of,
+    map_read_errors,
     outgoing_request,
+    request_content,
 )
+from rotoscope.providers.http.proxies import ProxySettings, resolve_host
 
 if TYPE_CHECKING:
     import httpx  # noqa: TID251 - this is the one module
@@ -59,7 +64,7 @@ DOWNLOAD_SECONDS = 600.0
 MAX_REDIRECTS = 3
 _CONNECT_ALL_SECONDS = 8.0  # for all addresses of one name together
 _LARGE_REPLY_BYTES = 256 * 1024  # bytes; longer ones are looked through in a thread
-# 20 is where httpx begins to slow down on one pool.
+# Beyond 20 connections httpx begins to slow down on one pool.
 _MAX_CONNECTIONS = 20
 # A compressed body could be small on the wire and endless on the disk.
 _UNCOMPRESSED = {"Accept-Encoding": "identity"}
@@ -70,14 +75,14 @@ _Use = Callable[["httpx.Response"], Awaitable[Answer]]
 
 
 class Wire:
-    """Sends what others have worded. Every HTTP error becomes one of ours here.
+    """Sends requests that dialects have built. Every HTTP error becomes one of `rotoscope.errors` here.
 
     Args:
-        access: what to know of each provider, by name.
+        access: the key and the hosts of each provider, by name.
         trusted: hosts (`name` or `name:port`) that stand in for every provider; they may be http and private.
         sandbox: the ASGI app that answers for trusted hosts inside this process, or None.
         resolve: finds the addresses of a host.
-        timeouts: how long replies are waited for.
+        timeouts: how long to wait for replies.
         proxies: the proxies and certificates of every request.
         timing: how deadlines are watched.
     """
@@ -113,31 +118,31 @@ class Wire:
         """Send a request exactly once; never follow a redirect.
 
         Args:
-            provider: whose key goes with it.
+            provider: the provider whose key goes with it.
             call: the request.
             before_send: called when a connection stands and nothing was sent on it yet; what it raises comes out.
-            pays: whether it costs money: then it goes out on a connection that nothing was sent on before.
+            pays: whether it costs money; it then goes out on a new connection.
 
         Raises:
             Unreachable: no connection was made; nothing was sent.
             ReplyLost: the request may have arrived; its reply did not come back whole, or not in time.
-            ProviderError: it goes to an address that a reply named, and that is not used; nothing was sent.
+            ProviderError: a reply named its address, and that address is not allowed; nothing was sent.
             StorageFailed: the file to be sent cannot be read; nothing was sent.
         """
-        door, lane = self._access[provider], lane_of(call, pays=pays)
-        call = replace(call, headers={**call.headers, **(door.headers if call.with_key else {})})
-        ways = await self._egress.call_destinations(provider, call)
+        access, lane = self._access[provider], lane_of(call, pays=pays)
+        call = replace(call, headers={**call.headers, **(access.headers if call.with_key else {})})
+        destinations = await self._egress.call_destinations(provider, call)
         async with self._limiter(provider, lane):
             new_progress = partial(self._new_progress, provider, call, before_send)
             reply = await self._try_destinations(
-                (provider, lane), call, ways, new_progress, partial(_read_reply, call.max_reply_bytes)
+                (provider, lane), call, destinations, new_progress, partial(_read_reply, call.max_reply_bytes)
             )
-        work = partial(door.redact, reply.body)
+        work = partial(access.redact, reply.body)
         body = work() if len(reply.body) <= _LARGE_REPLY_BYTES else await anyio.to_thread.run_sync(work)
-        return Reply(reply.status, redact_headers(reply.headers, door.key), body)
+        return Reply(reply.status, redact_headers(reply.headers, access.key), body)
 
     def max_request_seconds(self, call: HttpCall) -> float:
-        """After how many seconds, at most, a small request is over, one way or the other.
+        """The most seconds that a small request takes, however it ends.
 
         A pause of this process (stopped, swapped out, a machine that sleeps) is not counted.
         """
@@ -150,7 +155,7 @@ class Wire:
     def _new_progress(
         self, peer: str, call: HttpCall, before_send: Callable[[], None] | None = None, connect: float = CONNECT_SECONDS
     ) -> RequestProgress:
-        """Each part of a reply may come in time and the whole still never end: only files have time anew for each."""
+        """Watch a request. A reply gets its whole time again only while a file moves: a trickle must end some time."""
         return RequestProgress(peer, Countdown(connect, self._timing), self._reply_timeout(call), before_send)
 
     def _limiter(self, provider: str, lane: Lane) -> anyio.CapacityLimiter:
@@ -159,50 +164,50 @@ class Wire:
     async def listen(self, provider: str, call: HttpCall, on_event: Callable[[str], None]) -> None:
         """Read a stream of server-sent events to its end; `on_event` gets the data of each of them.
 
-        Where as many streams are open as may be, it ends at once: whoever listens must ask now and then anyway.
+        It returns at once where too many streams are open already: the caller must poll now and then anyway.
 
         Raises:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
-        door = self._access[provider]
-        room, progress = self._limiter(provider, "listens"), self._new_progress(provider, call)
-        way = (await self._egress.call_destinations(provider, call))[0]
+        access = self._access[provider]
+        limiter, progress = self._limiter(provider, "stream"), self._new_progress(provider, call)
+        destination = (await self._egress.call_destinations(provider, call))[0]
 
         async def read_events(response: "httpx.Response") -> None:
             if not response.is_success:
                 return
             async for line in stream_lines(response.aiter_bytes(), progress.restart_timeout):
                 if line.startswith(b"data:"):
-                    on_event(door.redact(line[5:]).decode(errors="replace").strip())
+                    on_event(access.redact(line[5:]).decode(errors="replace").strip())
 
-        if room.available_tokens < 1:
+        if limiter.available_tokens < 1:
             return
-        async with room:
-            call = replace(call, url=way.url, headers={**call.headers, **door.headers})
-            await self._exchange((provider, "listens"), OutgoingRequest(call, progress), read_events)
+        async with limiter:
+            call = replace(call, url=destination.url, headers={**call.headers, **access.headers})
+            await self._exchange((provider, "stream"), OutgoingRequest(call, progress), read_events)
 
     async def download(self, provider: str, url: str, into: Path, limit: int) -> Download:
         """Fetch an output of a provider into a file, without any key.
 
         Raises:
-            OutputLost: another host than the provider's, or it cannot be fetched.
-            UnsafeSource: an address that is not read.
+            OutputLost: it is on a host that is not the provider's, or it cannot be fetched.
+            UnsafeSource: the address is not allowed.
             TooLarge: more than `limit` bytes.
         """
         return await self._fetch(provider, url, into, limit)
 
     async def fetch(self, url: str, into: Path, limit: int) -> Download:
-        """Fetch what a user pointed at, after the address guard has judged it.
+        """Fetch a URL that a user gave, after the guard has checked its address.
 
         Raises:
-            UnsafeSource: an address that is not read.
+            UnsafeSource: the address is not allowed.
             OutputLost: it cannot be fetched.
             TooLarge: more than `limit` bytes.
         """
         return await self._fetch("", url, into, limit)
 
     async def _fetch(self, provider: str, url: str, into: Path, limit: int) -> Download:
-        async with self._limiter(provider, "fetches"):
+        async with self._limiter(provider, "download"):
             try:
                 hops = partial(self._follow_redirects, provider, url, into, limit)
                 return await Countdown(DOWNLOAD_SECONDS, self._timing).run(hops)
@@ -212,24 +217,24 @@ class Wire:
     async def _follow_redirects(self, provider: str, url: str, into: Path, limit: int) -> Download:
         if provider:
             self._egress.check_output(provider, url)
-        ways = (
+        destinations = (
             (Destination(url),)
             if self._egress.is_trusted(provider, url)
             else await self._egress.public_destinations(url)
         )
         for _ in range(MAX_REDIRECTS + 1):
-            found = await self._fetch_or_redirect(provider, url, ways, into, limit)
+            found = await self._fetch_or_redirect(provider, url, destinations, into, limit)
             if isinstance(found, Download):
                 return found
             url = found
             self._egress.check_redirect(provider, url)
-            ways = await self._egress.public_destinations(url)
+            destinations = await self._egress.public_destinations(url)
         raise OutputLost("The file moved too often to be fetched.", hint="Try again later.")
 
     async def _fetch_or_redirect(
         self, provider: str, url: str, destinations: Sequence[Destination], into: Path, limit: int
     ) -> Download | str:
-        """One request: the file, or where it has moved."""
+        """Send one request; returns the file, or the URL that it has moved to."""
         call = HttpCall("GET", url, _UNCOMPRESSED)
         progress: RequestProgress
 
@@ -246,7 +251,7 @@ class Wire:
             pieces = require_minimum_speed(response.aiter_raw(CHUNK), self._timing.clock)
             return await save_download(pieces, response.headers, into, limit, progress.restart_timeout)
 
-        return await self._try_destinations((provider, "fetches"), call, destinations, new_progress, save_response)
+        return await self._try_destinations((provider, "download"), call, destinations, new_progress, save_response)
 
     async def _try_destinations(
         self,
@@ -256,15 +261,19 @@ class Wire:
         new_progress: Callable[..., RequestProgress],
         use: _Use[Answer],
     ) -> Answer:
-        """Send one request by the first of several ways that stands; what was sent by one goes out by no other.
+        """Send one request to the first of several destinations that can be reached.
+
+        The next one is tried only after `Unreachable`, which proves that nothing was sent.
 
         Raises:
-            Unreachable: none stands; nothing was sent.
+            Unreachable: none can be reached; nothing was sent.
         """
         budget = CONNECT_SECONDS if len(destinations) == 1 else _CONNECT_ALL_SECONDS
-        for way, seconds in zip(destinations[:-1], connect_timeouts(budget, len(destinations)), strict=False):
+        for destination, seconds in zip(destinations[:-1], connect_timeouts(budget, len(destinations)), strict=False):
             with suppress(Unreachable):
-                return await self._exchange(pool, outgoing_request(call, way, new_progress(connect=seconds)), use)
+                return await self._exchange(
+                    pool, outgoing_request(call, destination, new_progress(connect=seconds)), use
+                )
         left = connect_timeouts(budget, len(destinations))[-1]
         return await self._exchange(pool, outgoing_request(call, destinations[-1], new_progress(connect=left)), use)
 
@@ -309,7 +318,7 @@ class Wire:
             limits = httpx.Limits(
                 max_connections=_MAX_CONNECTIONS, max_keepalive_connections=0 if lane in NO_KEEPALIVE else None
             )
-            # Only a proxy that is spoken to over TLS itself may be given certificates.
+            # Only a proxy that is reached over TLS itself may be given certificates.
             own = tls if proxy is not None and proxy.lower().startswith("https:") else None
             through = None if proxy is None else httpx.Proxy(proxy, ssl_context=own)
             transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits, proxy=through)
@@ -320,7 +329,7 @@ class Wire:
 
 
 def _in_process_transport(app: AsgiApp) -> "httpx.AsyncBaseTransport":
-    """An app in this process: what it is given has left us, as on a connection."""
+    """A transport to an app in this process. A request counts as sent once the app has it, as on a connection."""
     import httpx  # noqa: TID251 - this is the one module
 
     class InProcessTransport(httpx.ASGITransport):
@@ -357,23 +366,16 @@ async def _open_response(client: "httpx.AsyncClient", outgoing: OutgoingRequest)
 
 
 def _build_request(client: "httpx.AsyncClient", outgoing: OutgoingRequest, files: ExitStack) -> "httpx.Request":
-    call, body, goes_on = outgoing.call, outgoing.body, outgoing.progress.restart_timeout
-    more: dict[str, str] = {}
-    content: bytes | AsyncIterator[bytes] | None = call.content
-    if call.source is not None:
-        start, length = source_span(call)
-        more, content = {"Content-Length": str(length)}, file_chunks(call.source, start, length, goes_on)
-    elif body is not None:
-        more = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
-        content = body_chunks(body, goes_on)
+    call = outgoing.call
+    content, content_headers = request_content(outgoing)
     form = {
-        name: (file, files.enter_context(ProgressFile(path, goes_on)), kind)
+        name: (file, files.enter_context(ProgressFile(path, outgoing.progress.restart_timeout)), kind)
         for name, (file, path, kind) in (call.form or {}).items()
     }
     return client.build_request(
         call.method,
         call.url,
-        headers={**call.headers, **more},
+        headers={**call.headers, **content_headers},
         json=call.json,
         content=content,
         files=form or None,

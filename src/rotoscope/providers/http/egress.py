@@ -1,14 +1,14 @@
-"""Which address may be dialled. Pure: it judges text and addresses, and never resolves or connects.
+"""Which address may be connected to. Pure: it checks text and addresses, and never resolves or connects.
 
-Everything that comes from a tool argument or from a provider's reply passes here, every hop of a redirect too:
+Every URL from a tool argument or from a provider's reply passes here, and every hop of a redirect:
 
 1. the text holds no control, invisible or white-space character and no backslash;
 2. it is an https URL without user info, on port 443 or 8443;
 3. the host is a plain public DNS name or a canonical address;
-4. all addresses that the name resolves to are public; then they are dialled in turn, and no other.
+4. all addresses that the name resolves to are public; then they are tried in turn, and no other.
 
-A name has many spellings and an address too (decimal, octal, full-width, IPv4 inside IPv6). Hence the rules say what is
-allowed, and the address that is judged is the one that is dialled.
+Names and addresses have many spellings (decimal, octal, full-width, IPv4 inside IPv6). Hence the rules list what is
+allowed, and the very address that was checked is the one that is connected to.
 """
 
 import ipaddress
@@ -37,13 +37,13 @@ _LOCAL_NAMES = frozenset(
         "workgroup", "domain", "svc", "cluster", "consul", "nomad", "docker", "kube", "i2p", "bit",
     )
 )  # fmt: skip
-"""Last labels that are nobody's in the public DNS: a name below them is answered by the network that we are in.
+"""Last labels that do not exist in the public DNS: a name below them is resolved by the local network.
 
-Where a proxy dials for us its addresses may never be seen here, so the name alone must tell.
+Where a proxy connects for us, the addresses may never be seen here, so the name alone must be refused.
 """
 _LOCAL_DOMAINS = (
     "metadata.goog",  # the metadata service of Google's cloud
-    # Public names that lead to whatever address is written into them, or to this machine.
+    # Public names that resolve to an address written into them, or to this machine.
     "nip.io",
     "sslip.io",
     "xip.io",
@@ -121,7 +121,7 @@ _ISATAP_MASK = 0xFCFFFFFF  # without its two flags: globally unique, group
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An address that may be looked up.
+    """A URL whose host may be resolved.
 
     Attributes:
         host: the name or address in ASCII and lower case, without brackets: for DNS, SNI and the certificate.
@@ -135,11 +135,11 @@ class Target:
 
 
 def check_url(text: str) -> Target:
-    """Judge an URL by its text alone; nothing is looked up.
+    """Check a URL by its text alone; nothing is resolved.
 
     Raises:
         UnsafeSource: `url_malformed`, `url_scheme`, or `url_blocked` for a port, a name or an address that is not
-            read.
+            allowed.
     """
     if len(text) > _MAX_URL_CHARS or any(map(_is_hidden, text)):
         raise _bad_url_error("The address is too long, or holds spaces, backslashes or invisible characters.")
@@ -162,7 +162,7 @@ def check_url(text: str) -> Target:
 
 
 def split_url(text: str) -> SplitResult:
-    """The parts of an URL, not judged.
+    """The parts of a URL, not checked.
 
     Raises:
         UnsafeSource: `url_malformed`.
@@ -174,7 +174,7 @@ def split_url(text: str) -> SplitResult:
 
 
 def resolve_redirect(url: str, location: str) -> str:
-    """Where a redirect leads, not judged.
+    """The target of a redirect, not checked.
 
     Raises:
         UnsafeSource: `url_malformed`.
@@ -186,12 +186,12 @@ def resolve_redirect(url: str, location: str) -> str:
 
 
 def check_addresses(target: Target, addresses: Sequence[str]) -> tuple[str, ...]:
-    """The addresses to dial, in turn, out of all that the target's name resolved to.
+    """The addresses to connect to, in order, out of all that the target's name resolved to.
 
     The first is the resolver's choice; then the two families take turns (RFC 8305), because where one address of a
-    family leads nowhere the others mostly do too.
+    family cannot be reached the others mostly cannot either.
 
-    One bad address refuses the name: a name that points both outside and inside is an attack.
+    One address that is not public refuses the name: a name that points both outside and inside is an attack.
 
     Raises:
         UnsafeSource: `url_unreachable` when there is none, `url_blocked` when any of them is not public.
@@ -208,7 +208,7 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> tuple[str, ...]
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address may be dialled; False too for what is no canonical address and for one with a scope."""
+    """Whether an IP address is public; False also for a text that is no canonical address, and for one with a scope."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -217,7 +217,7 @@ def is_public(address: str) -> bool:
         return not any(parsed in network for network in _BLOCKED_V4)
     if parsed.scope_id is not None or any(parsed in network for network in _BLOCKED_V6):
         return False
-    return not any(carried in network for carried in _embedded_ipv4(parsed) for network in _BLOCKED_V4)
+    return not any(carried in network for carried in _ipv4_within(parsed) for network in _BLOCKED_V4)
 
 
 def is_allowed_host(host: str, patterns: Sequence[str]) -> bool:
@@ -244,7 +244,11 @@ def _parse_host(text: str) -> str:
 
 
 def _ascii_name(text: str) -> str:
-    """The host name as DNS knows it, when it is what it looks like."""
+    """The host name in ASCII.
+
+    Raises:
+        UnsafeSource: it is too long, or is written with characters that stand for others.
+    """
     name = text.lower()
     if len(name) > _MAX_HOST_CHARS:
         raise _bad_url_error("The host of the address is too long.")
@@ -253,7 +257,7 @@ def _ascii_name(text: str) -> str:
     composed = unicodedata.normalize("NFC", name)
     try:
         encoded = composed.encode("idna")
-        # Back again, because the codec takes other dots and maps letters to others: another name than the one shown.
+        # Decoded again, because the codec accepts other dots and maps letters: the result may be another name.
         same = encoded.decode("idna") == composed == unicodedata.normalize("NFKC", name)
     except UnicodeError:
         same = False
@@ -287,8 +291,8 @@ def _require_public(address: str) -> str:
     return address
 
 
-def _embedded_ipv4(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
-    """Every IPv4 address that an IPv6 address carries for some gateway on the way."""
+def _ipv4_within(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    """Every IPv4 address that a gateway on the way might read out of an IPv6 address."""
     bits = int(address)
     if any(address in network for network in _IPV4_SUFFIX_NETWORKS):
         yield _low_ipv4(bits)
@@ -297,7 +301,7 @@ def _embedded_ipv4(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Add
     if bits >> 32 & _ISATAP_MASK == _ISATAP:
         yield _low_ipv4(bits)
     if address in _LOCAL_NAT64:
-        # Which of the four layouts the gateway uses nobody outside knows. Bits 64 to 71 are skipped in the first three.
+        # Which of the four layouts (RFC 6052) the gateway uses is not known. The first three skip bits 64 to 71.
         packed = address.packed
         yield from (_low_ipv4(int.from_bytes(packed[start:8] + packed[9 : start + 5])) for start in (6, 7, 8))
         yield _low_ipv4(bits)
@@ -308,7 +312,7 @@ def _low_ipv4(bits: int) -> ipaddress.IPv4Address:
 
 
 def _is_hidden(char: str) -> bool:
-    """Whether a character has no place in an URL: white space, control, invisible, or a backslash."""
+    """Whether a character must not be in a URL: white space, control, invisible, or a backslash."""
     if "!" <= char <= "~":
         return char == "\\"
     return char.isspace() or unicodedata.category(char)[0] == "C" or is_invisible(char)

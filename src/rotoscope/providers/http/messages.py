@@ -1,14 +1,35 @@
-"""What is said on the wire, as frozen data: a request that somebody words and a reply that somebody reads."""
+"""What goes over the wire, as frozen data: a request, a reply, and which ids and URLs of a reply may be used. Pure.
+
+A dialect builds `HttpCall` and reads `Reply`; only `http.client` sends and receives. What a reply contains is foreign:
+an id or a URL out of it goes into our next request (which may carry the key) only through the checks in this module.
+"""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-__all__ = ["ECHO_BYTES", "MEDIA_BYTES", "REPLY_BYTES", "HttpCall", "Json", "Method", "Reply", "http_date"]
+__all__ = [
+    "ECHO_BYTES",
+    "MEDIA_BYTES",
+    "PAGE_KEY",
+    "REPLY_BYTES",
+    "HttpCall",
+    "Json",
+    "Method",
+    "Reply",
+    "http_date",
+    "page_url",
+    "safe_id",
+    "same_origin_urls",
+    "strip_version",
+    "web_url",
+]
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """Any value that JSON can hold."""
@@ -29,14 +50,14 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One request, worded but not sent. It never holds a key: the wire adds the provider's.
+    """One request, built but not sent. It never holds a key: the wire adds the provider's where `with_key` is set.
 
     At most one of `json`, `content`, `source`, `form` and `data_uris` is set. `source` is a file that is streamed
     from disk; `form` maps part names to (file name, file, content type); `data_uris` is sent as a JSON object whose
     members are lists of data URIs, made from (file, content type) when the request is sent. `span` is the part of
     `source` that is sent, as (first byte, at most this many bytes).
     `patience_seconds` is how long to wait for the reply to begin, where the usual time is too short.
-    `max_reply_bytes` is how many bytes of a reply are read; it words nothing, so equal requests may differ in it.
+    `max_reply_bytes` is how many bytes of a reply are read; it is no part of the request, so it is not compared.
     """
 
     method: Method
@@ -73,9 +94,9 @@ class Reply:
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
 
     def json(self) -> Json:
-        """The body as JSON in UTF-8, or None when it is not that, or is none that a provider would send.
+        """The body as JSON in UTF-8; None when it is no JSON, or has more values or levels than a provider would send.
 
-        A short text can stand for a great many values, or for values so deep that what walks through them ends.
+        A short text can hold a great many values, or values nested so deep that code that walks them fails.
         """
         if not self._json_cache:
             self._json_cache.append(_parse_json(self.body))
@@ -98,7 +119,7 @@ def _parse_json(body: bytes) -> Json:
 
 
 def _is_flat(value: Json) -> bool:
-    """Whether nothing in it lies too deep."""
+    """Whether a value has at most `_MAX_JSON_DEPTH` levels."""
     layer = [value]
     for _ in range(_MAX_JSON_DEPTH):
         inner = (one.values() if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list))
@@ -109,9 +130,62 @@ def _is_flat(value: Json) -> bool:
 
 
 def http_date(text: str) -> datetime | None:
-    """The moment that a header names as HTTP writes dates (RFC 9110, section 5.6.7); None for anything else."""
+    """The time in a header, in the date format of HTTP (RFC 9110, section 5.6.7); None for anything else."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, IndexError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# An id becomes part of a path, so it may hold no character that has a meaning in a path or a query.
+_ID = re.compile(r"(?=.*[0-9A-Za-z])[0-9A-Za-z._:~-]{1,200}")
+_URL = re.compile(r"https?://[!-~]{1,8000}", re.IGNORECASE)
+_MAX_PAGE_CHARS = 500  # characters
+PAGE_KEY = "web"
+"""The key in a ticket's URLs under which the web page of a run stands."""
+
+_VERSION = re.compile(r"/v[0-9]+$")
+
+
+def safe_id(value: Json) -> str | None:
+    """The value when it is an id that can be asked about, a short text that is safe inside a path; else None."""
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def strip_version(base: str) -> str:
+    """A base URL without its closing slash and version.
+
+    The official clients disagree on whether the base ends in `/v1` (replicate 1.0.7: no; replicate 2.x, the npm
+    client and segmind: yes), and operators set it by the same variable; both mean the same here.
+    """
+    return _VERSION.sub("", base.rstrip("/"))
+
+
+def same_origin_urls(named: Mapping[str, Json] | Mapping[str, str], names: Iterable[str], base: str) -> dict[str, str]:
+    """Those of the named URLs that are on the very origin of `base`; a request to another would send the key elsewhere.
+
+    The origin is compared as text up to the slash that ends it, so that no two URL parsers can differ about it.
+    """
+    parts = urlsplit(base)
+    origin = f"{parts.scheme}://{parts.netloc}/".lower()
+    urls = {name: named.get(name) for name in names}
+    return {
+        name: url
+        for name, url in urls.items()
+        if isinstance(url, str) and url.lower().startswith(origin) and _URL.fullmatch(url) and "#" not in url
+    }
+
+
+def page_url(value: Json, hosts: Iterable[str]) -> str | None:
+    """The value when it is the https URL of a page on one of some hosts, to show to a person; it is never requested."""
+    url = web_url(value)
+    if url is None or len(url) > _MAX_PAGE_CHARS:
+        return None
+    parts = urlsplit(url)
+    return url if parts.scheme == "https" and parts.netloc.lower() in set(hosts) else None
+
+
+def web_url(value: Json) -> str | None:
+    """The value when it is an http(s) URL, such as that of an uploaded file; else None."""
+    return value if isinstance(value, str) and _URL.fullmatch(value) else None

@@ -1,7 +1,7 @@
-"""How requests leave for the internet: the proxies and the certificates that the environment names.
+"""The proxies and certificates from the environment, and the resolver.
 
-They are read once and hold for every request of the process, the paying ones as well as downloads: a run that can be
-paid for must also be one whose result can be fetched. What cannot be used is refused by the name of its variable
+They are read once and used for every request of the process, paying requests as well as downloads: a result must be
+fetchable by the way on which its run was paid for. A value that cannot be used is refused by the name of its variable
 before anything is opened, because later it would fail in the middle of a request. The system's own proxy settings
 (Windows, macOS) are not read, only the environment.
 """
@@ -29,7 +29,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """How requests leave.
+    """The proxies and certificates of every request.
 
     Attributes:
         proxies: the URL of the proxy for http and for https addresses; never shown, it may hold a password.
@@ -53,11 +53,11 @@ class ProxySettings:
 def read_proxy_settings(
     variables: Mapping[str, str], has_socks: Callable[[], bool] = lambda: find_spec("socksio") is not None
 ) -> ProxySettings:
-    """Read and check what the environment says; the files it names are looked at, nothing is connected to.
+    """Read and check the variables of an environment. The files that they name are opened; nothing is connected to.
 
     Args:
         variables: the environment.
-        has_socks: whether SOCKS proxies can be spoken to: httpx needs the package socksio for that.
+        has_socks: whether SOCKS proxies can be used; httpx needs the package socksio for them.
 
     Raises:
         InvalidInput: a variable cannot be used; the message names it, and never shows its value.
@@ -84,7 +84,7 @@ async def resolve_host(host: str, port: int) -> Sequence[str]:
 
 
 def _first_variable(variables: Mapping[str, str], *names: str) -> tuple[str, str]:
-    """The first of some variables that is set, as (name, value). Written small it wins, even where it is empty."""
+    """The first of some variables that is set, as (name, value). A lower-case spelling wins, even where it is empty."""
     for name in names:
         spelling = name if name in variables else name.upper()
         value = variables.get(spelling, "").strip()
@@ -126,7 +126,7 @@ def _check_certificates(file: str) -> None:
 
 
 def _check_key_log(file: str) -> None:
-    """Python writes its TLS secrets there for debugging, and makes no connection where it cannot."""
+    """Check SSLKEYLOGFILE: Python writes TLS secrets there for debugging, and cannot connect where it cannot write."""
     if file and not Path(file).absolute().parent.is_dir():
         raise _variable_error("SSLKEYLOGFILE", "names a file in a folder that does not exist")
 
@@ -136,7 +136,7 @@ def _variable_error(name: str, why: str) -> InvalidInput:
 
 
 def _is_no_proxy_match(entry: str, parts: SplitResult) -> bool:
-    """Whether an entry of `NO_PROXY` stands for an address, as curl reads it, with networks as in `10.0.0.0/8`."""
+    """Whether an entry of `NO_PROXY` matches a URL, by curl's rules, and with networks as in `10.0.0.0/8`."""
     if entry == "*":
         return True
     scheme, separated, rest = entry.rpartition("://")

@@ -1,4 +1,4 @@
-"""The schedule: few questions, and the end seen soon."""
+"""The pauses between polls: few polls, and the end is seen soon."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ SECONDS = st.floats(0, 1e5)
 
 
 def asked_until(end: float, expected: float | None) -> tuple[int, float]:
-    """How many questions a run of that length costs, and how late its end is seen."""
+    """How many polls a run of that length takes, and how late its end is seen."""
     now, count = 0.0, 0
     while True:
         now += poll_pause(now, expected)
@@ -20,12 +20,12 @@ def asked_until(end: float, expected: float | None) -> tuple[int, float]:
 
 
 @given(SECONDS, st.none() | SECONDS)
-def test_a_pause_is_never_too_short_and_never_too_long(elapsed: float, expected: float | None) -> None:
+def test_a_poll_pause_stays_within_its_limits(elapsed: float, expected: float | None) -> None:
     assert MIN_PAUSE <= poll_pause(elapsed, expected) <= MAX_PAUSE
 
 
 @given(st.floats(150, 205))
-def test_a_run_of_about_three_minutes_costs_at_most_100_questions_and_its_end_is_seen_within_a_second(
+def test_a_run_of_3_minutes_takes_at_most_100_polls_and_its_end_is_seen_within_a_second(
     end: float,
 ) -> None:
     count, late = asked_until(end, 177.0)
@@ -34,7 +34,7 @@ def test_a_run_of_about_three_minutes_costs_at_most_100_questions_and_its_end_is
 
 
 @given(st.floats(27, 33))
-def test_a_run_of_about_half_a_minute_costs_at_most_60_questions_and_its_end_is_seen_within_half_a_second(
+def test_a_run_of_30_s_takes_at_most_60_polls_and_its_end_is_seen_within_half_a_second(
     end: float,
 ) -> None:
     count, late = asked_until(end, 30.0)
@@ -43,13 +43,13 @@ def test_a_run_of_about_half_a_minute_costs_at_most_60_questions_and_its_end_is_
 
 
 @given(st.floats(159.3, 194.7))
-def test_a_run_of_nearly_three_minutes_that_is_about_as_long_as_usual_costs_at_most_83_questions(end: float) -> None:
+def test_a_run_of_177_s_as_expected_takes_at_most_83_polls(end: float) -> None:
     count, _ = asked_until(end, 177.0)
     assert count <= 83
 
 
 @given(st.floats(0.2, 33))
-def test_the_end_of_a_run_of_which_nothing_is_known_is_seen_within_a_second_and_for_at_most_60_questions(
+def test_the_end_of_a_run_of_unknown_length_is_seen_within_a_second_and_at_most_60_polls(
     end: float,
 ) -> None:
     count, late = asked_until(end, None)
@@ -58,7 +58,7 @@ def test_the_end_of_a_run_of_which_nothing_is_known_is_seen_within_a_second_and_
 
 
 @given(st.none() | st.floats(1, 600), st.floats(33, 3000))
-def test_a_run_that_is_longer_than_usual_is_asked_about_at_least_every_thirtieth_of_its_length(
+def test_a_run_that_is_overdue_is_polled_at_least_every_thirtieth_of_its_length(
     expected: float | None, end: float
 ) -> None:
     _, late = asked_until(end, expected)
@@ -66,15 +66,13 @@ def test_a_run_that_is_longer_than_usual_is_asked_about_at_least_every_thirtieth
 
 
 @given(st.floats(0.05, 0.15))
-def test_a_run_that_is_over_at_once_is_told_within_a_twentieth_of_a_second(end: float) -> None:
+def test_a_run_that_ends_at_once_is_polled_within_50_ms(end: float) -> None:
     _, late = asked_until(end, 1.1)
     assert late <= 0.05
 
 
 @given(st.lists(st.floats(MIN_PAUSE, MAX_PAUSE), max_size=2000), st.floats(1, 50))
-def test_all_pauses_are_stretched_by_the_same_and_then_ask_no_more_than_they_may(
-    pauses: list[float], a_second: float
-) -> None:
+def test_all_pauses_are_stretched_by_one_factor_and_keep_the_rate(pauses: list[float], a_second: float) -> None:
     factor = stretch_factor(pauses, a_second)
     assert factor >= 1
     assert sum(1 / (factor * one) for one in pauses) <= a_second * 1.0001 or factor == 1
@@ -88,18 +86,18 @@ def test_the_end_of_a_run_of_about_a_second_is_seen_within_a_tenth(end: float) -
 
 
 @pytest.mark.parametrize("expected", [1.0, 5.0, 30.0, 177.0, 600.0])
-def test_questions_are_closest_together_where_the_end_is_likely(expected: float) -> None:
+def test_polls_are_most_frequent_where_the_end_is_likely(expected: float) -> None:
     around = poll_pause(expected, expected)
     assert around <= poll_pause(0.5 * expected, expected)
     assert around <= poll_pause(3 * expected, expected)
 
 
 @pytest.mark.parametrize("expected", [None, 1.0, 60.0])
-def test_a_run_that_hangs_costs_ever_fewer_questions(expected: float | None) -> None:
+def test_a_run_that_hangs_is_polled_ever_more_rarely(expected: float | None) -> None:
     count, _ = asked_until(1800, expected)
     assert count < 300
     assert poll_pause(1700, expected) > 5
 
 
-def test_nothing_is_asked_past_the_moment_when_the_end_becomes_likely() -> None:
+def test_no_early_pause_goes_beyond_the_time_when_the_end_becomes_likely() -> None:
     assert 130 + poll_pause(130, 177.0) <= 0.8 * 177 + 1

@@ -1,4 +1,4 @@
-"""What a request means: its spellings are one request, and what differs in what a model is given is another."""
+"""The key of a request: equal for its spellings, different for any other input of the model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -161,7 +161,7 @@ def test_another_version_form_endpoint_or_provider_is_another_request(change: di
     st.lists(st.tuples(st.floats(0, 999), st.floats(0, 999), st.booleans()), min_size=1, max_size=4),
     st.permutations(["image", "points", "box", "model"]),
 )
-def test_points_are_told_apart_by_the_pixel_that_is_sent(
+def test_points_are_distinguished_by_the_pixel_that_is_sent(
     points: list[tuple[float, float, bool]], order: list[str]
 ) -> None:
     assume(any(keep for _, _, keep in points))
@@ -195,7 +195,7 @@ def test_addresses_are_one_where_they_cannot_mean_two(one: str, other: str, equa
     assert (canonical_request(manifest, {"image": one}) == canonical_request(manifest, {"image": other})) is equal
 
 
-def test_an_address_in_a_prompt_is_words() -> None:
+def test_an_address_in_a_prompt_is_plain_text() -> None:
     manifest = CATALOG.models["bytedance/seedance-2.0"]
     assert canonical_request(manifest, {"prompt": "https://e.com/%2f"}) != canonical_request(
         manifest, {"prompt": "https://e.com/%2F"}
@@ -203,7 +203,7 @@ def test_an_address_in_a_prompt_is_words() -> None:
 
 
 def test_what_is_sent_is_trimmed_like_what_is_compared() -> None:
-    """Else who comes first would decide what the model is told."""
+    """Else who comes first would decide what the model is words."""
     for tool, shape, asked in (
         ("bytedance/sa2va-4b-image", SegmentImage, {"image": PICTURE, "instruction": " the cat\n"}),
         ("bytedance/seedance-2.0", GenerateVideo, {"prompt": "\tthe cat ", "resolution": " 480p"}),

@@ -1,4 +1,4 @@
-"""The harvest: what is found in an output, and an honest error when there is nothing."""
+"""What is found in a model's output, and the error when there is nothing."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from rotoscope.providers.http.messages import Json
 MODELS = load_catalog(manifest_folder()).models
 
 
-def test_sa2va_on_replicate_gives_one_mask_and_its_words() -> None:
+def test_sa2va_on_replicate_gives_one_mask_and_its_text() -> None:
     found = extract_output(
         MODELS["bytedance/sa2va-4b-image"], {"img": "https://r.d/o.png", "response": "Sure, [SEG].<|end|>"}, {}
     )
@@ -47,7 +47,7 @@ def test_an_address_is_taken_as_printable_ascii(said: str, taken: str) -> None:
         assert [source.url for source in found.masks] == [taken]
 
 
-def test_addresses_in_an_output_without_a_result_are_told_readable_and_not_endless() -> None:
+def test_addresses_in_an_output_without_a_result_are_shown_within_bounds() -> None:
     urls = ["https://r.d/half\ud83d.png", "https://r.d/" + "a" * 9000, "https://r.d/ü.png"]
     with pytest.raises(PredictionFailed) as caught:
         extract_output(MODELS["bytedance/sa2va-4b-image"], {"other": urls}, {}, lambda _: False)
@@ -56,13 +56,13 @@ def test_addresses_in_an_output_without_a_result_are_told_readable_and_not_endle
 
 
 @pytest.mark.parametrize("output", [{"other": None}, {}, [], None, "text", {"img": {"u": 1}}])
-def test_a_success_without_a_result_is_an_honest_error(output: object) -> None:
+def test_a_success_without_a_result_is_an_error(output: object) -> None:
     with pytest.raises(PredictionFailed) as caught:
         extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})  # type: ignore[arg-type]
     assert caught.value.code == "provider_protocol"
 
 
-def test_what_the_sandbox_says_of_its_method_is_kept_wherever_it_says_it() -> None:
+def test_the_notice_of_the_sandbox_is_kept_from_either_place() -> None:
     said = {"method": "salience", "confidence": 0.2, "notice": "No word was understood."}
     in_output = extract_output(MODELS["fal-ai/sam2/image"], {"image": {"url": "https://x/y.png"}, "sandbox": said}, {})
     in_metrics = extract_output(MODELS["sam-v2-image"], "artifact://c", {"sandbox": said})
@@ -81,7 +81,7 @@ def test_what_the_sandbox_says_of_its_method_is_kept_wherever_it_says_it() -> No
         {"img": []},
     ],
 )
-def test_words_without_a_mask_are_what_the_model_gave(output: dict[str, Json]) -> None:
+def test_text_without_a_mask_is_a_result(output: dict[str, Json]) -> None:
     """One in about five runs of a Sa2VA sibling had no picture."""
     found = extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})
     assert found.is_text_only
@@ -140,7 +140,7 @@ def test_masks_in_a_dictionary_of_labels_keep_their_labels() -> None:
     assert [(source.label, source.url[-5:]) for source in found.masks] == [("truck", "1.png"), ("tree", "2.png")]
 
 
-def test_further_videos_are_told_by_their_addresses() -> None:
+def test_further_videos_are_reported_with_their_addresses() -> None:
     found = extract_output(MODELS["bytedance/seedance-2.0"], ["https://r.d/1.mp4", "https://r.d/2.mp4"], {})
     assert found.video == OutputFile("https://r.d/1.mp4")
     assert "https://r.d/2.mp4" in " ".join(found.warnings)
@@ -154,7 +154,7 @@ def test_of_several_kinds_of_files_the_one_of_the_wanted_kind_is_taken() -> None
     assert "https://r.d/t.png" in " ".join(found.warnings)
 
 
-def test_a_file_on_a_host_that_is_not_allowed_is_told_and_not_taken() -> None:
+def test_a_file_on_a_host_that_is_not_allowed_is_reported_and_not_taken() -> None:
     with pytest.raises(PredictionFailed) as caught:
         extract_output(MODELS["sam-v2-image"], {"mask": "https://evil.example/x.png"}, {}, lambda _: False)
     assert "https://evil.example/x.png" in caught.value.hint
@@ -172,7 +172,7 @@ def test_an_output_of_any_size_and_depth_is_looked_through_for_a_bounded_time() 
     assert len(" ".join(found.warnings)) < 3000
 
 
-def test_masks_beyond_the_most_that_are_taken_are_counted_and_told() -> None:
+def test_masks_beyond_the_most_that_are_taken_are_counted_and_reported() -> None:
     masks: Json = [{"url": f"https://v3.fal.media/{n}.png"} for n in range(MAX_OUTPUT_FILES + 5)]
     found = extract_output(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
     assert (len(found.masks), found.excess_count, len(found.warnings)) == (MAX_OUTPUT_FILES, 5, 1)

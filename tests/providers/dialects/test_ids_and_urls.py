@@ -2,7 +2,7 @@
 
 import pytest
 
-from rotoscope.providers.dialects.urls import safe_id, same_origin_urls, strip_version
+from rotoscope.providers.http.messages import safe_id, same_origin_urls, strip_version
 
 
 @pytest.mark.parametrize("value", ["688a7frg6nrme0cn5g1a7z9pmr", "764cabcf-b745-4b3e-ae38-1200304cf45b", "a.b_c:d~1"])

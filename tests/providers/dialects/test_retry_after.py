@@ -37,7 +37,7 @@ RESET = "x-rate-limit-reset-at-utc"
         ({}, None),
     ],
 )
-def test_a_header_names_seconds_or_a_moment(headers, seconds):
+def test_retry_after_reads_seconds_and_dates_from_headers(headers, seconds):
     assert retry_after(Reply(429, headers)) == seconds
 
 
@@ -53,7 +53,7 @@ def test_a_header_names_seconds_or_a_moment(headers, seconds):
         ("Too many requests, retry after 2 minutes", 60.0),
     ],
 )
-def test_a_sentence_names_seconds(detail, seconds):
+def test_retry_after_reads_seconds_from_a_sentence(detail, seconds):
     assert retry_after(Reply(429, {}, json.dumps({"detail": detail}).encode())) == seconds
 
 
@@ -69,7 +69,7 @@ def test_a_sentence_names_seconds(detail, seconds):
         ({"retry_after": None, "detail": "resets in 3s"}, 3.0),
     ],
 )
-def test_a_member_of_the_body_names_seconds(body, seconds):
+def test_retry_after_reads_seconds_from_a_member_of_the_body(body, seconds):
     assert retry_after(Reply(429, {}, json.dumps(body).encode())) == seconds
 
 
@@ -78,7 +78,7 @@ def test_the_header_counts_before_the_sentence():
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-def test_nonsense_is_never_an_error_nor_a_long_wait(after, reset, date, detail):
+def test_a_malformed_retry_after_is_neither_an_error_nor_a_long_wait(after, reset, date, detail):
     headers = {"retry-after": after, RESET: reset, "date": date}
     asked = retry_after(Reply(429, headers, json.dumps({"detail": detail}).encode()))
     assert asked is None or 0 <= asked <= MAX_RETRY_AFTER

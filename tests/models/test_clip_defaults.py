@@ -38,7 +38,7 @@ def test_a_short_video_is_edited_whole() -> None:
     assert "50 frames" in notes[0]
 
 
-def test_which_frames_of_a_long_video_are_edited_is_said_to_be_unknown() -> None:
+def test_which_frames_of_a_long_video_are_edited_is_reported_as_unknown() -> None:
     chosen, notes = fit(832, 480, 200)
     assert chosen == {}
     assert len(notes) == 1
@@ -46,7 +46,7 @@ def test_which_frames_of_a_long_video_are_edited_is_said_to_be_unknown() -> None
     assert "is not known" in notes[0]
 
 
-def test_more_frames_than_there_are_is_said_but_left_to_the_user() -> None:
+def test_more_frames_than_the_video_has_are_reported_and_kept() -> None:
     chosen, notes = fit(832, 480, 50, frame_num=81)
     assert chosen == {}
     assert "only 50 frames" in notes[0]

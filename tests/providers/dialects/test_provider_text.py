@@ -1,4 +1,4 @@
-"""What providers say in words: cleaned, capped, and read for progress."""
+"""Text from providers: cleaned, cut, and read for progress."""
 
 import json
 
@@ -56,17 +56,17 @@ def test_a_long_text_is_cut_at_the_limit():
         ([1, 2], None),
     ],
 )
-def test_the_words_of_an_error_are_found_under_the_usual_names(body, words):
+def test_the_text_of_an_error_is_found_under_the_usual_names(body, words):
     assert reply_message(Reply(400, {"content-type": "application/json"}, json.dumps(body).encode())) == words
 
 
-def test_a_plain_text_is_words_and_a_page_is_not():
+def test_a_plain_text_body_is_a_message_and_an_html_page_is_not():
     assert reply_message(Reply(500, {"content-type": "text/plain; charset=utf-8"}, b"upstream died")) == "upstream died"
     assert reply_message(Reply(405, {"content-type": "text/html"}, b"<h1>405</h1>")) is None
     assert reply_message(Reply(500)) is None
 
 
-def test_words_buried_too_deep_are_not_looked_for():
+def test_a_text_that_is_nested_too_deep_is_not_looked_for():
     value = "words"
     for _ in range(600):
         value = {"detail": [value]}
@@ -96,7 +96,7 @@ def test_log_entries_without_a_message_are_left_out():
         (f"{'9' * 5000}%|#| 1/2", None),
     ],
 )
-def test_progress_is_what_a_progress_bar_shows(log, fraction):
+def test_progress_is_read_from_a_progress_bar(log, fraction):
     assert log_progress((log,)) == fraction
 
 

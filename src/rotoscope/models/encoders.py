@@ -1,0 +1,117 @@
+"""Encoders: how a tool argument becomes the shape that a model's input has, named by `encode` in a manifest. Pure."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rotoscope.models.manifest import EncoderName
+from rotoscope.providers.http.messages import Json
+
+__all__ = ["ENCODERS", "Encoder"]
+
+_MASK_REQUEST = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A named conversion of one argument.
+
+    Attributes:
+        arguments: the tool arguments that it can read.
+        kind: the kind of input that it makes.
+        many: whether that input is a list.
+        meaning: what it makes, in one sentence, for docs/manifest.md.
+        example: a value of the argument, which the page shows encoded.
+        encode: makes the model's value; None where nothing is to be sent.
+    """
+
+    arguments: tuple[str, ...]
+    kind: str
+    many: bool
+    meaning: str
+    example: Json
+    encode: Callable[[Json], Json]
+
+
+def _select_points(value: Json, *, keep: bool) -> list[dict[str, Json]]:
+    points = value if isinstance(value, list) else []
+    return [point for point in points if isinstance(point, dict) and point.get("keep", True) is keep]
+
+
+def _round_pixel(value: Json) -> int:
+    return round(value) if isinstance(value, int | float) else 0
+
+
+def _points_as_json(value: Json, *, keep: bool) -> Json:
+    pairs: list[Json] = [[_round_pixel(p["x"]), _round_pixel(p["y"])] for p in _select_points(value, keep=keep)]
+    if not pairs:
+        return None
+    return json.dumps(pairs[0] if len(pairs) == 1 else pairs, separators=(",", ":"))
+
+
+def _encode_labelled_points(value: Json) -> Json:
+    points = value if isinstance(value, list) else []
+    return [
+        {"label": int(p.get("keep") is not False), "x": _round_pixel(p["x"]), "y": _round_pixel(p["y"])}
+        for p in points
+        if isinstance(p, dict)
+    ]
+
+
+def _encode_corner_box(value: Json) -> Json:
+    if not isinstance(value, dict):
+        return None
+    names = {"x_min": "left", "y_min": "top", "x_max": "right", "y_max": "bottom"}
+    return [{name: _round_pixel(value[side]) for name, side in names.items()}]
+
+
+def _append_mask_request(value: Json) -> Json:
+    """A Sa2VA model interleaves masks only when the prompt asks for them, as the prompt of its own example does."""
+    text = str(value).strip()
+    return text if "segmentation mask" in text.lower() else f"{text} {_MASK_REQUEST}"
+
+
+_POINTS: Json = [{"x": 10.4, "y": 20, "keep": True}, {"x": 5, "y": 6, "keep": False}]
+
+ENCODERS: Mapping[EncoderName, Encoder] = {
+    "include_points_json": Encoder(
+        ("points",),
+        "string",
+        many=False,
+        meaning="The points on the object as JSON text: `[x,y]`, several as `[[x,y],...]`, in whole pixels.",
+        example=_POINTS,
+        encode=lambda value: _points_as_json(value, keep=True),
+    ),
+    "exclude_points_json": Encoder(
+        ("points",),
+        "string",
+        many=False,
+        meaning="The points beside the object (`keep: false`) in the same form.",
+        example=_POINTS,
+        encode=lambda value: _points_as_json(value, keep=False),
+    ),
+    "labelled_points": Encoder(
+        ("points",),
+        "object",
+        many=True,
+        meaning="A list of `{label, x, y}`; label 1 is on the object, 0 beside it.",
+        example=_POINTS,
+        encode=_encode_labelled_points,
+    ),
+    "corner_box": Encoder(
+        ("box",),
+        "object",
+        many=True,
+        meaning="A list of one `{x_min, y_min, x_max, y_max}`, in whole pixels.",
+        example={"left": 1, "top": 2, "right": 30, "bottom": 40.6},
+        encode=_encode_corner_box,
+    ),
+    "append_sa2va_request": Encoder(
+        ("prompt", "instruction"),
+        "string",
+        many=False,
+        meaning="The prompt, and a sentence that asks a Sa2VA model for masks unless the prompt does.",
+        example="What is on the table?",
+        encode=_append_mask_request,
+    ),
+}

@@ -1,0 +1,293 @@
+"""The check of a manifest: every call that it claims to take is planned, and what a real call would refuse is found.
+
+Reading a manifest checks each fact alone. Whether the facts fit together and fit the tool shows only when a request is
+planned: with each input alone, each choice, both ends of each range, what must go together and what may. Pure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from rotoscope.contracts.arguments import parse_arguments, require_prompt
+from rotoscope.contracts.tools import TOOLS
+from rotoscope.errors import InvalidInput
+from rotoscope.models.claimed_calls import (
+    MEDIA_ARGUMENTS,
+    PROMPT_ARGUMENTS,
+    ClaimedCall,
+    argument_kind,
+    iterate_base_arguments,
+    iterate_claimed_calls,
+    values_for_choice,
+)
+from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
+from rotoscope.models.encoders import ENCODERS
+from rotoscope.models.manifest import EncoderName, Input, Manifest
+from rotoscope.models.plan import CallPlan, check_value, plan_call
+from rotoscope.models.provider import Provider
+from rotoscope.models.request_key import trim_arguments
+from rotoscope.providers.http.messages import Json
+
+__all__ = ["REQUEST_FORMS", "CheckReport", "check_manifest"]
+
+REQUEST_FORMS: Mapping[str, Mapping[str, str]] = {
+    "replicate": {
+        "official": "`POST /v1/models/ENDPOINT/predictions`: models that Replicate runs itself, and gateways; a "
+        "`version` is sent too where there is one.",
+        "version": "`POST /v1/predictions` with the `version`: community models.",
+    },
+    "fal": {"queue": "`POST ENDPOINT` at the queue, the only form."},
+    "segmind": {
+        "v1": "`POST /v1/ENDPOINT`: the answer is the result itself.",
+        "v2": "`POST /v2/ENDPOINT`: a request that is asked about, and so survives a lost connection.",
+    },
+}
+"""The request forms of each dialect that comes with rotoscope, for `form` of a route."""
+
+_NOT_FOR_MODELS = ("model", "dry_run", "overlay")  # arguments that no model gets
+_MAX_CALLS = 2_000
+_MAX_PROBLEMS = 20
+_SEEDS = (0, 2**31 - 1)  # the ends of what is drawn
+_OUTPUT_PATH = re.compile(r"\$(\[\])?|(\$\.)?[^.\[\]$]+(\[\])?(\.[^.\[\]]+(\[\])?)*")
+_CLIP_SHAPES = ((1920, 1080), (1080, 1920), (640, 640))
+_MANY_FRAMES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        problems: sentences about what a call would refuse, each beginning with the fact that is wrong.
+        notes: sentences about what no call can use; nothing is wrong with it.
+        calls: how many calls were planned.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    calls: int
+
+
+@dataclass(slots=True)
+class _Findings:
+    problems: dict[str, None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    def add(self, fact: str, sentence: str) -> None:
+        if len(self.problems) < _MAX_PROBLEMS:
+            self.problems[f"{fact}: {sentence}"] = None
+
+
+def check_manifest(manifest: Manifest, providers: Mapping[str, Provider]) -> CheckReport:
+    """Plan every call that a manifest claims to take, a bounded number of them; nothing is sent.
+
+    Args:
+        manifest: the model; its facts were read and are right each by itself.
+        providers: the providers by name; each route's is among them.
+    """
+    found = _Findings()
+    _check_routes(manifest, providers, found)
+    _check_outputs(manifest, found)
+    for name, fact in manifest.inputs.items():
+        _check_source(manifest, name, fact, found)
+    _check_required_sources(manifest, found)
+    if not found.problems:
+        for claim in islice(iterate_claimed_calls(manifest), _MAX_CALLS):
+            _check_claim(manifest, claim, found)
+        _check_clip_defaults(manifest, found)
+    _check_example(manifest, found)
+    _note_unused_facts(manifest, found)
+    return CheckReport(tuple(found.problems), tuple(found.notes), found.calls)
+
+
+def _check_routes(manifest: Manifest, providers: Mapping[str, Provider], found: _Findings) -> None:
+    for number, route in enumerate(manifest.routes):
+        dialect = providers[route.provider].dialect
+        forms = REQUEST_FORMS.get(dialect)
+        if forms is not None and route.form and route.form not in forms:
+            found.add(
+                f"routes.{number}.form", f"{dialect} has no request form {route.form!r}; it has {_join_names(forms)}."
+            )
+        if "/" in route.endpoint[:1] or "://" in route.endpoint:
+            found.add(f"routes.{number}.endpoint", "it is the model's name at the provider, not an address.")
+
+
+def _check_outputs(manifest: Manifest, found: _Findings) -> None:
+    wanted = "video" if manifest.tool in ("generate_video", "edit_video_with_mask") else "masks"
+    if getattr(manifest.outputs, wanted) is None:
+        found.add(f"outputs.{wanted}", f"it is missing: {manifest.tool} would find no result.")
+    for name in ("masks", "text", "video"):
+        path = getattr(manifest.outputs, name)
+        if path is not None and not _OUTPUT_PATH.fullmatch(path):
+            found.add(f"outputs.{name}", f"{path!r} is no path of `$`, dotted keys and `[]`, such as masks[].url.")
+
+
+def _check_source(manifest: Manifest, name: str, fact: Input, found: _Findings) -> None:
+    """Whether what fills an input exists and is of its kind."""
+    place = f"inputs.{name}"
+    if fact.required and not fact.argument and fact.send is None and not fact.drawn:
+        found.add(f"{place}.required", "nothing fills it; name an argument, or a value to send.")
+    if fact.drawn and (fact.kind != "integer" or fact.step or fact.choices):
+        found.add(f"{place}.drawn", "a seed is an integer without step or choices.")
+    if fact.fits and (not fact.argument or (fact.fits == "frames" and (fact.kind != "integer" or not fact.maximum))):
+        found.add(f"{place}.fits", "it needs an argument, and with frames an integer with a maximum.")
+    strange = [one for one in fact.choices if not _is_of_kind(fact.kind, one)]
+    if strange:
+        found.add(f"{place}.choices", f"{_join_names(map(repr, strange))} can be no value of kind {fact.kind}.")
+    if fact.argument is not None:
+        _check_argument(manifest, place, fact, fact.argument, found)
+    if fact.encode is not None:
+        _check_encoder(place, fact, fact.encode, found)
+
+
+def _is_of_kind(kind: str, value: bool | float | str) -> bool:
+    types: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float)}
+    return isinstance(value, bool) if kind == "boolean" else type(value) in types.get(kind, ())
+
+
+def _check_argument(manifest: Manifest, place: str, fact: Input, argument: str, found: _Findings) -> None:
+    offered = [name for name in TOOLS[manifest.tool].arguments.model_fields if name not in _NOT_FOR_MODELS]
+    if argument not in offered:
+        takes = _join_names(offered)
+        found.add(f"{place}.argument", f"{manifest.tool} has no argument {argument!r} for a model; it has {takes}.")
+    elif argument in MEDIA_ARGUMENTS:
+        _check_media_kind(place, fact, found)
+    elif fact.is_media:
+        found.add(f"{place}.kind", f"{argument!r} is no file, so it cannot be {fact.kind}.")
+
+
+def _check_media_kind(place: str, fact: Input, found: _Findings) -> None:
+    kind, many = MEDIA_ARGUMENTS[str(fact.argument)]
+    fitting = ("image", "video", "visual") if kind == "visual" else (kind, "visual")
+    if fact.kind not in fitting:
+        found.add(f"{place}.kind", f"{fact.argument!r} is a file, so it must be {' or '.join(fitting)}.")
+    if many and not fact.many:
+        found.add(f"{place}.many", f"{fact.argument!r} is a list, so it must be true.")
+
+
+def _check_encoder(place: str, fact: Input, name: EncoderName, found: _Findings) -> None:
+    encoder = ENCODERS[name]
+    if fact.argument not in encoder.arguments:
+        found.add(f"{place}.encode", f"{name} encodes {' or '.join(encoder.arguments)}, not {fact.argument!r}.")
+    if (fact.kind, fact.many) != (encoder.kind, encoder.many):
+        many = "true" if encoder.many else "false"
+        found.add(f"{place}.encode", f'{name} makes kind = "{encoder.kind}" with many = {many}.')
+
+
+def _check_required_sources(manifest: Manifest, found: _Findings) -> None:
+    """Whether some input takes each file that the tool requires, and each kind of prompt that is claimed."""
+    filled = {fact.argument for fact in manifest.inputs.values()}
+    for argument, one in TOOLS[manifest.tool].arguments.model_fields.items():
+        if one.is_required() and argument in MEDIA_ARGUMENTS and argument not in filled:
+            found.add("inputs", f"no input has argument = {argument!r}, which every call of {manifest.tool} gives.")
+    if manifest.tool != "segment_image":
+        return
+    for kind in manifest.prompts:
+        argument, _ = PROMPT_ARGUMENTS[kind]
+        if argument not in filled:
+            found.add("prompts", f"{kind!r} is claimed, but no input has argument = {argument!r}.")
+
+
+def _check_example(manifest: Manifest, found: _Findings) -> None:
+    """The example is what the provider's page shows, so a fact that refuses it is wrong."""
+    for name, fact in manifest.inputs.items():
+        if name not in manifest.example:
+            if fact.required and fact.send is None:
+                found.add(f"example.{name}", "it is missing, and the input is required.")
+            continue
+        value = manifest.example[name]
+        if value == fact.default:
+            continue
+        if fact.many and not isinstance(value, list):
+            found.add(f"example.{name}", "it must be a list, because the input has many = true.")
+            continue
+        try:
+            sent = check_value(name, fact, value)
+        except InvalidInput as error:
+            found.add(f"example.{name}", f"{error.message} {error.hint}")
+        else:
+            if isinstance(value, str) and fact.kind == "string" and sent != value:
+                found.add(f"example.{name}", f"{value!r} is not as the provider takes it: {sent!r}.")
+
+
+def _check_claim(manifest: Manifest, claim: ClaimedCall, found: _Findings) -> None:
+    found.calls += 1
+    for seed in _SEEDS:
+        try:
+            _plan(manifest, claim.arguments, seed)
+        except InvalidInput as error:
+            fact = claim.fact if claim.fact != "inputs" else _fact_in_message(manifest, error.message)
+            found.add(fact, f"a call with {claim.shown} would be refused: {error.message}{_advice(error)}")
+            return
+
+
+def _advice(error: InvalidInput) -> str:
+    """What the author of the manifest can do; the hint of the error itself is for the caller of a tool."""
+    if "must be text" in error.message:
+        return ' Give the input choices, or a spelling such as "{}s", or another kind.'
+    return f" {error.hint}" if error.hint.startswith(("Choose", "Try")) else ""
+
+
+def _plan(manifest: Manifest, arguments: Mapping[str, Json], seed: int) -> CallPlan:
+    shape = TOOLS[manifest.tool].arguments
+    parsed = parse_arguments(shape, arguments)
+    require_prompt(parsed)
+    asked: dict[str, Json] = parsed.model_dump(mode="json", exclude={"model", "dry_run"})
+    return plan_call(manifest, manifest.routes[0], trim_arguments(manifest, asked), lambda: seed)
+
+
+def _fact_in_message(manifest: Manifest, message: str) -> str:
+    """The fact that an error is about: the input whose argument, or name, is the first one in quotes."""
+    quoted = re.findall(r"'([^']*)'", message)
+    names = [name for one in quoted for name, fact in manifest.inputs.items() if one in (fact.argument, name)]
+    return f"inputs.{names[0]}" if names else "inputs"
+
+
+def _check_clip_defaults(manifest: Manifest, found: _Findings) -> None:
+    """What is chosen for a clip, when the user chooses nothing, must be what the model takes."""
+    frames = [fact for fact in manifest.inputs.values() if fact.fits == "frames"]
+    if not any(fact.fits for fact in manifest.inputs.values()):
+        return
+    least = max((int(fact.minimum or 1) for fact in frames), default=1)
+    base = next(iterate_base_arguments(manifest))
+    for width, height in _CLIP_SHAPES:
+        for count in (least, least + 1, _MANY_FRAMES):
+            chosen, _ = arguments_for_clip(manifest, base, ClipShape(width, height, count))
+            claim = ClaimedCall("inputs", {**base, **chosen}, f"a clip of {width}x{height} pixels and {count} frames")
+            _check_claim(manifest, claim, found)
+
+
+def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
+    """What is no mistake but may surprise: inputs, choices, arguments and a price that no call can use."""
+    if manifest.tool == "generate_video" and manifest.price is not None and not found.problems:
+        plan = _plan(manifest, next(iterate_base_arguments(manifest)), 0)
+        if plan.estimate_usd is None:
+            found.notes.append("price: no input has argument = 'duration', so the price of a run is not known before.")
+    for name, fact in manifest.inputs.items():
+        if fact.argument is None and fact.send is None and not fact.drawn:
+            found.notes.append(f"inputs.{name}: nothing fills it, so the provider's default is used.")
+        if fact.argument is None or fact.argument in MEDIA_ARGUMENTS or found.problems:
+            continue
+        kind = argument_kind(manifest.tool, fact.argument)
+        lost = [one for one in fact.choices if kind == "integer" and not _is_reachable(fact, one)]
+        if lost:
+            found.notes.append(
+                f"inputs.{name}.choices: no number means {_join_names(map(str, lost))}; an alias can, such as "
+                f'aliases = {{ "-1" = "{lost[0]}" }}.'
+            )
+    filled = {fact.argument for fact in manifest.inputs.values()}
+    arguments = TOOLS[manifest.tool].arguments.model_fields
+    unused = [name for name in arguments if name not in filled and name not in _NOT_FOR_MODELS]
+    if unused:
+        found.notes.append(f"arguments that the model does not take: {_join_names(unused)}.")
+
+
+def _is_reachable(fact: Input, choice: bool | float | str) -> bool:
+    spelled = [alias for alias, meant in fact.aliases.items() if meant == choice]
+    return any(True for one in (choice, *spelled) for _ in values_for_choice("integer", fact, one))
+
+
+def _join_names(names: Iterable[str]) -> str:
+    return ", ".join(names)
