@@ -6,7 +6,6 @@ the transaction that removes it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import (
     BindParameter,
@@ -160,15 +159,12 @@ def files_in_use(connection: Connection, files: Sequence[str]) -> frozenset[str]
     return frozenset(connection.execute(_FILES_IN_USE, {"files": files}).scalars())
 
 
-def remove_files(connection: Connection, vault: Vault, paths: Sequence[Path], before: float) -> int:
-    """Remove those of some files that no job needs; how many.
-
-    The transaction holds the write lock, so no job that needs one of them can be opened meanwhile.
-    """
-    kept = files_in_use(connection, [_sha256_of(path) for path in paths])
-    gone = [path for path in paths if _sha256_of(path) not in kept and vault.remove(path, before)]
+def remove_files(connection: Connection, vault: Vault, files: Sequence[str], before: float) -> int:
+    """Remove those of some files (hashes) that no job needs. Meanwhile nobody can open a job that does."""
+    kept = files_in_use(connection, files)
+    gone = [sha256 for sha256 in files if sha256 not in kept and vault.delete(sha256, before)]
     if gone:
-        connection.execute(_DELETE_ARTIFACTS, {"files": [_sha256_of(path) for path in gone]})
+        connection.execute(_DELETE_ARTIFACTS, {"files": gone})
     return len(gone)
 
 
@@ -181,7 +177,3 @@ def find_old_runs(connection: Connection, before: float) -> Sequence[tuple[str, 
 def remove_runs(connection: Connection, found: Sequence[tuple[str, str]]) -> None:
     """Forget some runs, given as provider and prediction id."""
     connection.execute(_REMOVE_RUN, [{"at_provider": provider, "named": named} for provider, named in found])
-
-
-def _sha256_of(path: Path) -> str:
-    return path.name.partition(".")[0]

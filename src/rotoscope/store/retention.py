@@ -10,7 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -183,13 +182,12 @@ class Retention:
         sure = await self._safe_now()
         bound = self._age_limit(sure)
         jobs, had = await self._remove_jobs(bound, _BRIEF_MAX_JOBS)
-        found = [self.vault.find(sha256) for sha256 in had]
         # The files of one folder in 256 are looked at as well: what no job ever had goes in the end.
         strays = await anyio.to_thread.run_sync(
-            self.vault.files_older_than, self._file_cutoff(sure), f"{int(self.clock()) % 256:02x}"
+            self.vault.hashes_older_than, self._file_cutoff(sure), f"{int(self.clock()) % 256:02x}"
         )
-        paths = dict.fromkeys([*(path for path in found if path is not None), *strays[:_FILES_PER_READ]])
-        return SweepResult(jobs, await self._remove_files(list(paths), self._file_cutoff(sure)))
+        files = list(dict.fromkeys([*had, *strays[:_FILES_PER_READ]]))
+        return SweepResult(jobs, await self._remove_files(files, self._file_cutoff(sure)))
 
     async def _log_storage_failure(self, work: Callable[[], Awaitable[SweepResult]]) -> None:
         try:
@@ -214,8 +212,8 @@ class Retention:
 
     async def _sweep_as_of(self, now: float) -> SweepResult:
         jobs, _ = await self._remove_jobs(self._age_limit(now))
-        paths = await anyio.to_thread.run_sync(self.vault.files_older_than, self._file_cutoff(now))
-        files = await self._remove_files(paths, self._file_cutoff(now))
+        old = await anyio.to_thread.run_sync(self.vault.hashes_older_than, self._file_cutoff(now))
+        files = await self._remove_files(old, self._file_cutoff(now))
         while runs := await self.database.transact(lambda c: find_old_runs(c, now - _RUN_LIFE), writes=False):
             await self.database.transact(partial(remove_runs, found=runs))
             await anyio.sleep(_PAUSE_SECONDS)
@@ -242,17 +240,17 @@ class Retention:
                 after = page.last
         return removed, files
 
-    async def _remove_files(self, paths: Sequence[Path], before: float) -> int:
+    async def _remove_files(self, files: Sequence[str], before: float) -> int:
+        """Remove those of some files (hashes) that no job needs; how many there were."""
         removed = 0
-        for start in range(0, len(paths), _FILES_PER_READ):
-            some = paths[start : start + _FILES_PER_READ]
-            names = [path.name.partition(".")[0] for path in some]
-            kept = await self.database.transact(partial(files_in_use, files=names), writes=False)
-            spare = [path for path, name in zip(some, names, strict=True) if name not in kept]
+        for start in range(0, len(files), _FILES_PER_READ):
+            some = files[start : start + _FILES_PER_READ]
+            kept = await self.database.transact(partial(files_in_use, files=some), writes=False)
+            spare = [sha256 for sha256 in some if sha256 not in kept]
             for first in range(0, len(spare), _FILES_PER_REMOVAL):
                 batch = spare[first : first + _FILES_PER_REMOVAL]
                 removed += await self.database.transact(
-                    partial(remove_files, vault=self.vault, paths=batch, before=before)
+                    partial(remove_files, vault=self.vault, files=batch, before=before)
                 )
                 await anyio.sleep(_PAUSE_SECONDS)
         return removed
