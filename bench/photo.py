@@ -18,7 +18,7 @@ from figures import arguments, headline
 
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import Roots
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 from rotoscope.workers.limits import WorkLimits
 
 PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
@@ -75,7 +75,7 @@ def one(path: Path) -> None:
         return True
 
     intake = Intake(
-        Vault(path.parent / path.stem), Roots((path.parent,), path.parent), unused, check, unused, anyone, Here()
+        FolderVault(path.parent / path.stem), Roots((path.parent,), path.parent), unused, check, unused, anyone, Here()
     )
 
     async def admit(name: str) -> int:

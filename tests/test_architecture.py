@@ -12,7 +12,7 @@ TOP = SOURCE.parents[1]
 
 # Lowest first: a folder is one floor. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "environment", "settings", "ownership", "signals"),
+    ("__init__", "errors", "environment", "settings", "data_uris", "ownership", "signals"),
     ("workers",),
     ("contracts",),
     ("protocol",),
@@ -31,8 +31,8 @@ FLOORS = (
 FILE_LINES, BODY_LINES = 400, 60
 PURE = ("models", "providers.states", "providers.recent", "providers.polling",
         "providers.dialects", "providers.http.messages", "providers.http.egress",
-        "media.sniff", "media.file_urls", "media.image.masks", "media.image.mask_levels", "media.image.mask_reader",
-        "media.image.outlines", "media.image.coco", "media.image.previews", "media.mask_checks")  # fmt: skip
+        "media.sniff", "media.image.masks", "media.image.mask_levels", "media.image.mask_reader",
+        "media.image.coco", "media.image.previews")  # fmt: skip
 OUTSIDE = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 

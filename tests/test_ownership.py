@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.ownership import find_fault, make_private
 from rotoscope.settings import read_settings
@@ -42,8 +42,8 @@ def test_a_private_folder_and_those_above_it_are_private_whatever_the_umask_says
 
 
 def test_what_the_vault_keeps_is_private(tmp_path: Path, umask: int) -> None:
-    vault = Vault(tmp_path / "home" / "vault")
-    vault.mark_prepared(vault.keep(b"content", "image/png").sha256, "image")
+    vault = FolderVault(tmp_path / "home" / "vault")
+    vault.mark_prepared(vault.put_bytes(b"content", "image/png").sha256, "image")
     assert modes(tmp_path / "home") == ({0o700}, {0o600})
 
 

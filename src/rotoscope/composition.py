@@ -77,6 +77,7 @@ def open_studio(
     clock: Callable[[], float] = time.time,
     *,
     decoders: "DecodeRunner | None" = None,
+    vault: "Vault | None" = None,
 ) -> "Studio":
     """Build the studio and all below it. It may be built in a thread; `start_background` needs the event loop.
 
@@ -91,13 +92,14 @@ def open_studio(
         times: how long providers' replies are waited for.
         clock: the time in Unix seconds.
         decoders: decodes media in place of worker processes.
+        vault: keeps the artifacts in place of a folder in the home.
 
     Raises:
         InvalidInput: a setting cannot be used; the message names its variable, and nothing was written.
     """
     from rotoscope.jobs.concurrency import JobNotifier
     from rotoscope.jobs.context import JobContext
-    from rotoscope.media.vault import Vault
+    from rotoscope.media.vault import FolderVault
     from rotoscope.store.ledger import Ledger
     from rotoscope.store.money import ResendPolicy
     from rotoscope.store.timing import Intervals
@@ -108,7 +110,7 @@ def open_studio(
     catalog = _load_catalog_and_warn(settings)
     access = resolve_access(settings, catalog.providers)
     wire = _make_wire(catalog, access, sandbox or _sandbox_app(settings, catalog, access, closing), times, proxies)
-    vault, intervals = Vault(settings.home / "vault"), intervals or Intervals()
+    vault, intervals = vault or FolderVault(settings.home / "vault"), intervals or Intervals()
     database = _make_database(settings, vault)
     closing.push_async_callback(wire.aclose)
     closing.push_async_callback(database.aclose)

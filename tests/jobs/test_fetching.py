@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from scripted_run import OUT, Scene, reply, staged
 from simulated import Process
+from vaults import stored_path
 
 from rotoscope.errors import InvalidInput, OutputLost, ReplyLost, SlowHost, StorageFailed, Unreachable
 from rotoscope.jobs.restoring import restore_files
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 from rotoscope.store.records import Job
 
 KEPT = 3600  # seconds for which the provider keeps a result
@@ -205,21 +206,21 @@ def test_a_full_disk_after_the_payment_is_waited_out(scene: Scene, stage: str, m
 
 
 def kept_files(process: Process) -> list[Path]:
-    return sorted(process.context.vault.folder.glob("??/*.*"))
+    return sorted(Path(process.context.vault.location).glob("??/*.*"))
 
 
 def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    adopting = Vault.move_in
+    adopting = FolderVault.put
     gone: list[int] = []
 
-    def adopt(self: Vault, *given: Any) -> Any:
+    def adopt(self: FolderVault, *given: Any) -> Any:
         kept = adopting(self, *given)
         if not gone:
             gone.append(1)
-            kept.path.unlink()
+            stored_path(self, kept.sha256).unlink()
         return kept
 
-    monkeypatch.setattr(Vault, "move_in", adopt)
+    monkeypatch.setattr(FolderVault, "put", adopt)
     process = scene.process()
     assert scene.run(process, scene.begin(process), 60).state == "succeeded"
     assert len(scene.provider.times_of("fetch")) == 2
@@ -228,14 +229,14 @@ def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, mo
 def test_a_folder_that_is_emptied_each_time_ends_in_a_failure_that_says_so(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopting = Vault.move_in
+    adopting = FolderVault.put
 
-    def adopt(self: Vault, *given: Any) -> Any:
+    def adopt(self: FolderVault, *given: Any) -> Any:
         kept = adopting(self, *given)
-        kept.path.unlink()
+        stored_path(self, kept.sha256).unlink()
         return kept
 
-    monkeypatch.setattr(Vault, "move_in", adopt)
+    monkeypatch.setattr(FolderVault, "put", adopt)
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
     assert (job.state, job.error_code) == ("failed", "download_failed")

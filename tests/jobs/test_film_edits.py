@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from films import film, pictures, trim
 from PIL import Image
+from vaults import stored_path
 
 from rotoscope.contracts.arguments import EditVideoWithMask, parse_arguments
 from rotoscope.contracts.results import VideoResult
@@ -28,9 +29,7 @@ async def planned(studio: Studio, video: Path, mask: Path, **more: Any) -> Video
 
 def sent(studio: Studio, result: VideoResult, name: str) -> Path:
     assert result.planned_input is not None
-    path = studio.context.vault.find(str(result.planned_input[name]).removeprefix("artifact://"))
-    assert path is not None
-    return path
+    return stored_path(studio.context.vault, str(result.planned_input[name]))
 
 
 def picture_mask(path: Path, size: tuple[int, int]) -> Path:

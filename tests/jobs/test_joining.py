@@ -12,6 +12,7 @@ from ledger_file import ledger_file
 from mcp import Client
 from PIL import Image
 from scripted_provider import ScriptedProvider
+from vaults import stored_path
 
 from rotoscope.contracts.arguments import (
     Arguments,
@@ -379,8 +380,7 @@ async def test_a_picture_is_the_same_by_its_link_as_by_its_path_and_however_it_i
     link = await shown(studio, segment_arguments(photo, dry_run=True))
     assert link.startswith("artifact://")
     first = await open_job(studio, segment_arguments(photo))
-    kept = studio.context.vault.find(link.removeprefix("artifact://"))
-    assert kept is not None
+    kept = stored_path(studio.context.vault, link)
     ways = [link, photo.as_uri(), str(photo.parent / "x" / ".." / photo.name), data_uri(photo), f" {photo}\n"]
     for way in (*ways, data_uri(kept)):
         again = SegmentImage(image=way, instruction="the helmet")

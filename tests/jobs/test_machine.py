@@ -19,7 +19,7 @@ from rotoscope.contracts.results import DescribeResult, JobResult, SegmentResult
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.progress import estimate_progress
 from rotoscope.jobs.stages.watch import _StatusWake
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 from rotoscope.providers.http.client import Wire
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.leases import Leases
@@ -630,15 +630,15 @@ async def test_the_folder_of_the_ledger_is_readable_by_its_owner_alone(
 async def test_a_disk_that_is_full_for_a_while_does_not_lose_a_paid_result(
     studio: Studio, provider: ScriptedProvider, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeping, failures = Vault.move_in, list(range(12))
+    keeping, failures = FolderVault.put, list(range(12))
 
-    def adopt(self: Vault, scratch: Path, sha256: str, content_type: str) -> Any:
+    def adopt(self: FolderVault, scratch: Path, sha256: str, content_type: str) -> Any:
         if provider.posts and failures:
             failures.pop()
             raise StorageFailed("The disk is full.")
         return keeping(self, scratch, sha256, content_type)
 
-    monkeypatch.setattr(Vault, "move_in", adopt)
+    monkeypatch.setattr(FolderVault, "put", adopt)
     assert (await ended(studio, segment_arguments(photo))).status == "succeeded"
     assert provider.posts == 1
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from calls import StudioOpener
 from PIL import Image, ImageDraw
+from vaults import stored_path
 
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.results import JobResult, VideoResult
@@ -164,9 +165,7 @@ async def test_a_mask_from_segment_image_is_given_as_its_job(
 async def kept_mask(studio: Studio, arguments: EditVideoWithMask) -> tuple[Image.Image, VideoResult]:
     result = await done(studio, arguments)
     assert result.planned_input is not None
-    path = studio.context.vault.find(str(result.planned_input["src_mask"]).removeprefix("artifact://"))
-    assert path is not None
-    return Image.open(path), result
+    return Image.open(stored_path(studio.context.vault, str(result.planned_input["src_mask"]))), result
 
 
 async def test_a_mask_that_is_off_by_a_pixel_is_resized_with_a_warning(studio: Studio, video: Path, home: Path) -> None:

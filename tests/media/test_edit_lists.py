@@ -1,4 +1,4 @@
-"""Edit lists: what leaves is what a player shows and plays, and nothing that a person cut away."""
+"""Edit lists: a cleaned copy has what a player shows and plays, and nothing that a person cut away."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def _numbers(path: Path, *, hidden: bool = False) -> list[int]:
 
 @pytest.mark.parametrize(("codec", "name"), [("libx264", "a.mp4"), ("libx264", "a.mov"), ("mpeg4", "a.mp4")])
 @pytest.mark.parametrize(("start", "seconds"), [(1.3, 3.0), (0.1, 4.0), (4.9, 2.0)])
-def test_of_a_trimmed_clip_only_what_is_shown_leaves(
+def test_of_a_trimmed_video_only_the_shown_part_is_copied(
     tmp_path: Path, codec: str, name: str, start: float, seconds: float
 ) -> None:
     source = film(tmp_path / name, codec, frames=100)
@@ -37,7 +37,7 @@ def test_of_a_trimmed_clip_only_what_is_shown_leaves(
         assert number_of(np.asarray(picture)) == wanted[0]
 
 
-def test_where_only_the_end_is_cut_away_the_rest_is_copied(tmp_path: Path) -> None:
+def test_a_video_trimmed_at_its_end_only_is_copied_without_encoding(tmp_path: Path) -> None:
     source, target = film(tmp_path / "a.mp4", frames=40, options={"bf": "0"}), tmp_path / "clean.mp4"
     if b"elst" not in source.read_bytes():
         pytest.skip("this writer gives it no edit list")
@@ -62,7 +62,7 @@ def test_the_sound_of_a_trimmed_clip_is_cut_with_it(tmp_path: Path) -> None:
     assert all(heard[place - 5 : place + 5].max() < 0.02 * heard.max() for place in cut_away)
 
 
-def test_a_trimmed_sound_is_cut_and_that_is_said(tmp_path: Path) -> None:
+def test_a_trimmed_sound_is_cut_with_a_note(tmp_path: Path) -> None:
     whole = film(tmp_path / "a.mp4", frames=80, tone=True)
     source, target = tmp_path / "b.m4a", tmp_path / "clean.m4a"
     with av.open(str(whole)) as file, av.open(str(source), "w", format="ipod") as into:
@@ -92,7 +92,7 @@ def test_a_clip_that_is_not_trimmed_is_copied_with_its_sound(tmp_path: Path) -> 
     assert packets(source) == packets(target)
 
 
-def test_frames_before_the_start_of_a_film_in_fragments_stay_behind(tmp_path: Path) -> None:
+def test_frames_before_the_start_of_a_fragmented_video_are_left_out(tmp_path: Path) -> None:
     fragments = {"movflags": "frag_keyframe+empty_moov+delay_moov"}
     source = film(tmp_path / "a.mp4", frames=60, container=fragments)
     trim(source, 1.2, 0)

@@ -3,7 +3,7 @@
 import pytest
 
 from rotoscope.errors import InvalidInput, UnsafeSource
-from rotoscope.media.file_urls import check_path_name, path_of_url
+from rotoscope.media.paths import check_path_name, path_of_url
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_drive_in_a_url_is_a_drive_on_windows(url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["file:///C:/b.png", "file:///a%20b.png"])
-def test_elsewhere_a_colon_is_a_letter_as_any(url: str) -> None:
+def test_a_colon_is_an_ordinary_character_elsewhere(url: str) -> None:
     assert path_of_url(url, windows=False) in {"/C:/b.png", "/a b.png"}
 
 
@@ -59,10 +59,10 @@ def test_devices_and_second_streams_are_no_files(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [r"C:\Users\a\b.png", "C:/a/b.png", "b.png", r"..\console.png", "communication.png"])
-def test_plain_paths_are_left_alone(path: str) -> None:
+def test_plain_paths_are_accepted(path: str) -> None:
     check_path_name(path, windows=True)
 
 
 @pytest.mark.parametrize("path", ["//tmp/a.png", "/a/con", "/a/b.png:x"])
-def test_elsewhere_these_are_names_as_any(path: str) -> None:
+def test_these_are_ordinary_names_elsewhere(path: str) -> None:
     check_path_name(path, windows=False)

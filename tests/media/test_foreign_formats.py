@@ -1,4 +1,4 @@
-"""Common films and sounds that are not read are called by their names; what they are is seen by their first bytes."""
+"""Common formats that are not accepted are named in the error, by their first bytes."""
 
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def test_a_sound_of_another_format_is_named(tmp_path: Path, said: str) -> None:
         ("MIDI", b"MThd\0\0\0\6" + bytes(20)),
     ],
 )
-def test_a_format_that_few_write_is_named_by_its_first_bytes(said: str, head: bytes) -> None:
+def test_a_rare_format_is_named_by_its_first_bytes(said: str, head: bytes) -> None:
     assert content_type_of(head) is None
     assert foreign_format(head) == said
 
@@ -125,5 +125,5 @@ def test_text_as_a_mask_is_neither_a_picture_nor_a_film(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", [b"\x47" + bytes(600), b"G" * 100, b"\xff\xf1\xff\xff\xff\xff\xff\xff" + bytes(9)])
-def test_what_only_begins_like_a_stream_is_none(head: bytes) -> None:
+def test_a_file_that_only_begins_like_a_stream_is_not_named_as_one(head: bytes) -> None:
     assert foreign_format(head) is None

@@ -1,4 +1,4 @@
-"""The intake: equal content becomes one file, whatever the way by which it was given, and however often."""
+"""The intake: equal content becomes one file, however it is given and however often."""
 
 import base64
 import io
@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from decoding import InThread
 from PIL import Image
+from vaults import stored_path
 
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
 from rotoscope.media.paths import Roots
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault, Vault
 from rotoscope.providers.http.egress import check_url
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ Make = Callable[[Path], Path]
 def intake(tmp_path: Path) -> Intake:
     folders = (tmp_path / "home", tmp_path / "rotoscope")
     folders[0].mkdir()
-    return intake_of(Vault(tmp_path / "rotoscope" / "vault"), Roots(folders, folders[0]), tmp_path)
+    return intake_of(FolderVault(tmp_path / "rotoscope" / "vault"), Roots(folders, folders[0]), tmp_path)
 
 
 def intake_of(vault: Vault, roots: Roots, tmp_path: Path) -> Intake:
@@ -133,8 +134,7 @@ NAMES = [f"{kind} {number}" for number, (kind, _) in enumerate(GIVEN)]
 def ways(file: Path, vault: Vault, shown: str) -> dict[str, str]:
     """Every way to give a file, and to give what was made of it and shown in a result."""
     content, sha256 = file.read_bytes(), shown.removeprefix("artifact://")
-    kept = vault.find(sha256)
-    assert kept is not None
+    kept = stored_path(vault, sha256)
     copy = file.with_name(f"copy{kept.suffix}")
     copy.write_bytes(kept.read_bytes())
     return {
@@ -169,20 +169,17 @@ def facts(found: AdmittedMedia) -> dict[str, Any]:
     return {name: getattr(found, name) for name in AdmittedMedia.__slots__ if name != "is_first_frame"}
 
 
-async def test_a_jpeg_is_not_made_anew_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:
+async def test_a_jpeg_is_not_encoded_again_each_time_that_it_is_passed_on(intake: Intake, tmp_path: Path) -> None:
     """A chain of tools hands its picture on by link: at each step it would lose something."""
     link = str(jpeg(tmp_path / "home"))
     links = [link := (await intake.admit("image", link, "image", "local", pass_urls=False)).value for _ in range(4)]
     assert len(set(links)) == 1
 
 
-async def test_what_a_provider_made_is_cleaned_before_it_leaves_and_then_left_as_it_is(
-    intake: Intake, tmp_path: Path
-) -> None:
-    raw = intake.vault.keep(jpeg(tmp_path / "home").read_bytes(), "image/jpeg")
+async def test_a_file_from_a_provider_is_cleaned_once(intake: Intake, tmp_path: Path) -> None:
+    raw = intake.vault.put_bytes(jpeg(tmp_path / "home").read_bytes(), "image/jpeg")
     cleaned = await intake.admit("image", raw.uri, "image", "local", pass_urls=False)
-    kept = intake.vault.find(cleaned.value.removeprefix("artifact://"))
-    assert kept is not None
+    kept = stored_path(intake.vault, cleaned.value)
     assert cleaned.value != raw.uri
     assert b"behind the end" not in kept.read_bytes()
     assert (await intake.admit("image", cleaned.value, "image", "local", pass_urls=False)).value == cleaned.value
@@ -198,7 +195,7 @@ async def test_the_first_frame_of_a_video_is_the_same_by_the_link_of_the_video(
     assert frames[0] == frames[1]
 
 
-async def test_our_own_files_are_ours_however_the_home_is_written(
+async def test_a_stored_file_is_recognized_however_the_home_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hidden, outside of the roots, behind a link: what a result names can be given again."""
@@ -210,10 +207,9 @@ async def test_our_own_files_are_ours_however_the_home_is_written(
     monkeypatch.chdir(user / "work")
     given = picture(".png")(user / "work")
     for home in (user / ".local" / "rotoscope", tmp_path / "disk" / "rotoscope", user / "work" / ".." / ".local" / "r"):
-        intake = intake_of(Vault(home / "vault"), Roots((user / "work",), user / "work"), tmp_path)
+        intake = intake_of(FolderVault(home / "vault"), Roots((user / "work",), user / "work"), tmp_path)
         shown = await intake.admit("image", str(given), "image", "local", pass_urls=False)
-        kept = intake.vault.find(shown.value.removeprefix("artifact://"))
-        assert kept is not None
+        kept = stored_path(intake.vault, shown.value)
         rest = kept.relative_to(home)
         name = home.name
         for path in (str(kept), f"~/.local/{name}/{rest}", f"../.local/{name}/{rest}", str(kept.resolve()),
@@ -222,7 +218,7 @@ async def test_our_own_files_are_ours_however_the_home_is_written(
 
 
 @pytest.mark.parametrize("way", ["path", "data", "address", "artifact"])
-async def test_what_is_no_medium_of_the_kind_is_refused_by_its_first_bytes_and_leaves_nothing_behind(
+async def test_a_medium_of_another_kind_is_refused_by_its_first_bytes_and_leaves_no_file(
     intake: Intake, tmp_path: Path, way: str
 ) -> None:
     content = b"P5\n320 240\n255\n" + bytes(76800)
@@ -231,17 +227,17 @@ async def test_what_is_no_medium_of_the_kind_is_refused_by_its_first_bytes_and_l
         "path": "m.pgm",
         "data": f"data:image/png;base64,{base64.b64encode(content).decode()}",
         "address": "https://example.com/m.pgm",
-        "artifact": intake.vault.keep(content, "application/octet-stream").uri,
+        "artifact": intake.vault.put_bytes(content, "application/octet-stream").uri,
     }[way]
     kinds: tuple[MediaKind, ...] = ("image", "still", "visual", "video", "audio")
     for kind in kinds:
         with pytest.raises(InvalidInput, match="PGM") as refusal:
             await intake.admit(kind, text, "mask", "local", pass_urls=False)
         assert refusal.value.code == "unsupported"
-    assert not list((intake.vault.folder / "scratch").iterdir())
+    assert not list((Path(intake.vault.location) / "scratch").iterdir())
 
 
-async def test_a_large_file_is_not_copied_to_be_refused(
+async def test_a_file_that_is_too_large_is_refused_before_it_is_copied(
     intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def copyfileobj(*_: object) -> None:
@@ -257,7 +253,7 @@ async def test_a_large_file_is_not_copied_to_be_refused(
             await intake.admit("image", name, "image", "local", pass_urls=False)
 
 
-async def test_that_a_picture_moves_is_told(intake: Intake, tmp_path: Path) -> None:
+async def test_an_animated_picture_has_a_note(intake: Intake, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "home" / "a.gif", save_all=True, append_images=frames[1:])
     for kind in ("image", "visual"):
@@ -274,28 +270,26 @@ async def test_another_picture_is_another_file(intake: Intake, tmp_path: Path) -
     assert (await intake.admit("image", str(file), "image", "local", pass_urls=False)).value != first.value
 
 
-async def test_a_film_that_was_made_here_is_still_no_sound(intake: Intake, tmp_path: Path) -> None:
-    shown = await intake.admit(
-        "video", str(film(".mp4", "libx264", "aac")(tmp_path / "home")), "v", "local", pass_urls=False
-    )
+async def test_a_prepared_video_is_not_accepted_as_a_sound(intake: Intake, tmp_path: Path) -> None:
+    given = str(film(".mp4", "libx264", "aac")(tmp_path / "home"))
+    shown = await intake.admit("video", given, "v", "local", pass_urls=False)
     with pytest.raises(Exception, match="sound"):
         await intake.admit("audio", shown.value, "reference_audios", "local", pass_urls=False)
     with pytest.raises(Exception, match="video"):
         await intake.admit("image", shown.value, "image", "local", pass_urls=False)
 
 
-async def test_what_is_used_again_is_kept_for_as_long_again_and_what_is_removed_is_forgotten(
+async def test_a_file_that_is_used_again_is_renewed_and_a_removed_one_leaves_no_note(
     intake: Intake, tmp_path: Path
 ) -> None:
     shown = await intake.admit("image", str(jpeg(tmp_path / "home")), "image", "local", pass_urls=False)
-    path = intake.vault.find(shown.value.removeprefix("artifact://"))
-    assert path is not None
+    path = stored_path(intake.vault, shown.value)
     begun = path.stat().st_mtime
     os.utime(path, (begun - 1000, begun - 1000))
     await intake.admit("image", shown.value, "image", "local", pass_urls=False)
     assert path.stat().st_mtime >= begun
-    assert intake.vault.remove(path, before=begun + 10**6)
-    assert [one for one in (intake.vault.folder / "made").rglob("*") if one.is_file()] == []
+    assert intake.vault.delete(path.stem, before=begun + 10**6)
+    assert [one for one in (Path(intake.vault.location) / "made").rglob("*") if one.is_file()] == []
 
 
 @pytest.mark.parametrize(
@@ -307,9 +301,7 @@ async def test_what_is_used_again_is_kept_for_as_long_again_and_what_is_removed_
         " https://example.com/a.png\n",
     ],
 )
-async def test_an_address_that_the_provider_reads_itself_is_passed_on_in_its_one_spelling(
-    intake: Intake, text: str
-) -> None:
+async def test_a_url_that_the_provider_reads_itself_is_passed_on_normalized(intake: Intake, text: str) -> None:
     assert await intake.admit("image", text, "image", "local", pass_urls=True) == AdmittedMedia(
         "https://example.com/a.png"
     )

@@ -1,4 +1,4 @@
-"""The reader of masks: what people mean, in every way in which masks are written."""
+"""The reader of masks, with every way in which masks are written."""
 
 import io
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def test_a_flat_colour_cut_out_or_on_black_is_the_mask(mask: np.ndarray, colour:
         assert np.array_equal(_read(image).mask, mask)
 
 
-def test_one_transparent_pixel_or_border_does_not_turn_a_mask_inside_out() -> None:
+def test_one_transparent_pixel_or_border_does_not_invert_a_mask() -> None:
     blob = _blob()
     stray = _grey(blob).convert("RGBA")
     stray.putpixel((0, 0), (0, 0, 0, 0))
@@ -170,7 +170,7 @@ def test_white_that_is_transparent_contradicts_itself() -> None:
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), None])
-def test_a_mask_that_is_cut_out_is_the_opaque_part_and_that_is_told(colour: tuple[int, int, int] | None) -> None:
+def test_a_cut_out_mask_is_the_opaque_part_with_a_remark(colour: tuple[int, int, int] | None) -> None:
     blob = _blob()
     image = (draw_photo() if colour is None else Image.new("RGB", (200, 150), colour)).convert("RGBA")
     image.putalpha(_grey(blob).filter(ImageFilter.GaussianBlur(3)))
@@ -180,7 +180,7 @@ def test_a_mask_that_is_cut_out_is_the_opaque_part_and_that_is_told(colour: tupl
     assert any("transparency" in remark and "opaque part" in remark for remark in read.remarks)
 
 
-def test_an_alpha_that_says_nothing_is_left_alone() -> None:
+def test_an_alpha_channel_of_one_value_is_ignored() -> None:
     blob = _blob()
     for alpha in (0, 90, 255):
         image = _grey(blob).convert("RGBA")
@@ -221,7 +221,7 @@ def test_every_object_of_a_label_map_in_colours_is_selected(labels: NDArray[np.i
     assert np.array_equal(_read(image.convert("RGB")).mask, labels > 0)
 
 
-def test_several_objects_of_a_label_map_are_told() -> None:
+def test_several_objects_of_a_label_map_have_a_remark() -> None:
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     labels[10:40, 10:40], labels[60:80, 60:90] = 38, 113
     (remark,) = _read(Image.fromarray(labels)).remarks

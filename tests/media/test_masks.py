@@ -1,4 +1,4 @@
-"""Masks: their boxes, areas and sizes, and those that were painted on a photo."""
+"""Masks: boxes, areas, sizes, and masks that were painted on a photo."""
 
 import io
 
@@ -54,7 +54,7 @@ def test_a_painted_picture_of_another_scale_is_compared_in_the_size_of_the_origi
     assert _overlap(found, blob) > 0.9
 
 
-def test_no_mask_is_made_up_when_nothing_or_everything_differs() -> None:
+def test_no_mask_is_found_when_nothing_or_everything_differs() -> None:
     photo = draw_photo()
     assert find_painted_mask(as_jpeg(photo, 60), photo) is None
     assert find_painted_mask(photo.point(lambda value: 255 - value // 3), photo) is None
@@ -81,7 +81,7 @@ def test_a_box_is_the_smallest_that_holds_the_mask(mask: np.ndarray) -> None:
     assert all(side.any() for side in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
 
 
-def test_a_mask_that_is_a_pixel_off_is_fitted_and_it_is_said() -> None:
+def test_a_mask_that_is_a_pixel_off_is_resized_and_reported_as_such() -> None:
     mask = _blob(853, 480)
     fitted, resized = fit_mask_to_size(mask, 854, 480)
     assert (fitted.shape, resized) == ((480, 854), True)

@@ -33,7 +33,7 @@ def test_a_file_inside_the_root_is_read_however_it_is_written(root: Path, text: 
     assert read(text.format(root=root), root) == b"content"
 
 
-def test_a_missing_file_is_told(root: Path) -> None:
+def test_a_missing_file_is_a_clear_error(root: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         read("none.png", root)
     assert caught.value.code == "path_missing"
@@ -69,7 +69,7 @@ def test_a_hidden_path_is_refused(root: Path, text: str) -> None:
         read(text, root)
 
 
-def test_a_link_that_leads_outside_is_judged_by_where_it_leads(root: Path) -> None:
+def test_a_link_that_leads_outside_is_refused(root: Path) -> None:
     (root.parent / "outside.png").write_bytes(b"secret")
     (root / "link.png").symlink_to(root.parent / "outside.png")
     with pytest.raises(UnsafeSource):
@@ -105,7 +105,7 @@ def test_a_link_to_a_file_of_another_machine_is_not_read_as_one_of_this(root: Pa
         read(f"file://{host}{root}/a.png", root)
 
 
-def test_the_top_of_the_file_system_is_no_default_root(tmp_path: Path) -> None:
+def test_the_root_of_the_file_system_is_no_default_root(tmp_path: Path) -> None:
     """Hosts start servers there, and service accounts live there: that would open everything."""
     (tmp_path / "top").symlink_to("/")
     assert default_roots(Path("/"), tmp_path).folders == (tmp_path,)
@@ -170,7 +170,7 @@ def test_a_name_that_looks_the_same_opens_nothing_that_its_own_name_would_not(ro
 
 
 @pytest.mark.parametrize("fault", [OSError(22, "Invalid argument"), OSError(40, "loop"), ValueError("surrogate")])
-def test_a_path_that_changes_while_it_is_resolved_gets_one_clear_sentence(root: Path, fault: Exception) -> None:
+def test_a_path_that_changes_while_it_is_resolved_is_a_clear_error(root: Path, fault: Exception) -> None:
     def resolve(path: Path) -> str:
         raise fault
 
@@ -179,14 +179,14 @@ def test_a_path_that_changes_while_it_is_resolved_gets_one_clear_sentence(root: 
     assert caught.value.code == "path_invalid"
 
 
-def test_a_name_longer_than_any_is_told(root: Path) -> None:
+def test_a_name_that_is_too_long_is_a_clear_error(root: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
         read("x" * 300 + ".png", root)
     assert caught.value.code in {"path_invalid", "path_missing"}
 
 
 @pytest.mark.parametrize("swapped", ["sub", "sub/deep", "sub/deep/a.png"])
-def test_a_link_that_takes_the_place_of_what_was_judged_is_not_followed(root: Path, swapped: str) -> None:
+def test_a_link_that_replaces_a_checked_folder_is_not_followed(root: Path, swapped: str) -> None:
     outside = root.parent / "outside"
     for folder in (root / "sub" / "deep", outside / "deep"):
         folder.mkdir(parents=True)
@@ -227,7 +227,7 @@ def test_a_system_that_opens_by_whole_paths_only_compares_what_it_opened(
         open_local_file("sub/a.png", Roots((root,), root), LIMIT, resolve)
 
 
-def test_a_folder_that_may_be_passed_but_not_listed_is_passed(root: Path) -> None:
+def test_a_folder_that_may_be_entered_but_not_listed_is_entered(root: Path) -> None:
     (root / "closed").mkdir()
     (root / "closed" / "a.png").write_bytes(b"content")
     (root / "closed").chmod(0o111)
@@ -235,6 +235,6 @@ def test_a_folder_that_may_be_passed_but_not_listed_is_passed(root: Path) -> Non
     (root / "closed").chmod(0o700)
 
 
-def test_the_names_look_as_they_are_meant_to() -> None:
+def test_the_names_in_these_tests_look_the_same() -> None:
     assert all(given != kept for given, kept in _NAMES)
     assert unicodedata.normalize("NFC", _NAMES[4][0]) == _NAMES[4][1]

@@ -1,4 +1,4 @@
-"""Picture files as they come: without their end, with profiles, with more parts than any picture has, and large."""
+"""Picture files: incomplete ones, with profiles, with more parts than any picture has, and large ones."""
 
 import functools
 import io
@@ -112,7 +112,7 @@ def _far(seen: list[tuple[int, ...]], expected: tuple[tuple[int, ...], ...] = _C
 
 @pytest.mark.parametrize("profile", [_P3, _ADOBE, _WIDE], ids=["P3", "Adobe", "wide"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_colours_with_a_profile_leave_as_the_same_colours_in_srgb(kind: str, profile: bytes) -> None:
+def test_colours_with_a_profile_become_the_same_colours_in_srgb(kind: str, profile: bytes) -> None:
     options = {"subsampling": 0} if kind == "JPEG" else {}
     data = _encoded(_in_profile(_flags(), profile), kind, quality=100, icc_profile=profile, **options)
     cleaned = clean_picture(data)
@@ -177,7 +177,7 @@ def test_a_broken_or_foreign_profile_fails_no_picture(kind: str, bad: str) -> No
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"x\0", b"x\0\0garbage", b"x\0\1" + zlib.compress(_ADOBE)[:-40]])
-def test_a_png_whose_profile_cannot_even_be_pressed_out_is_taken(body: bytes) -> None:
+def test_a_png_whose_profile_cannot_be_unpacked_is_accepted(body: bytes) -> None:
     data = _encoded(_photo(), "PNG")
     for chunk in (_chunk(b"iCCP", body), _chunk(b"iCCP", body)[:-4] + b"bad!"):
         cleaned = clean_picture(data[:33] + chunk + data[33:])
@@ -185,7 +185,7 @@ def test_a_png_whose_profile_cannot_even_be_pressed_out_is_taken(body: bytes) ->
         assert read_picture_size(data[:33] + chunk + data[33:]) == _photo().size
 
 
-def test_a_picture_for_a_press_is_taken_with_and_without_a_profile_that_can_be_used() -> None:
+def test_a_cmyk_picture_is_accepted_with_and_without_a_usable_profile() -> None:
     for options in ({}, {"icc_profile": _icc(b"CMYK", {})}, {"icc_profile": _ADOBE}):
         cleaned = clean_picture(_encoded(_flags("CMYK"), "JPEG", quality=95, **options))
         assert cleaned.content_type == "image/jpeg"
@@ -230,7 +230,7 @@ def test_a_progressive_jpeg_that_ends_between_two_scans_is_refused() -> None:
             decode_upright(data[:table])
 
 
-def test_what_cameras_put_into_a_jpeg_and_behind_it_is_no_part_of_it() -> None:
+def test_what_cameras_put_into_a_jpeg_and_after_it_is_left_out() -> None:
     inner = _encoded(_photo(40, 30), "JPEG", progressive=True)
     data = _encoded(_photo(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0" + inner)
     for more in (inner, b"SEFT" * 100, bytes(5000)):
@@ -312,7 +312,7 @@ def test_a_picture_that_takes_more_memory_than_one_may_is_refused_by_its_header(
             read(data)
 
 
-def test_a_webp_is_judged_before_its_decoder_takes_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_webp_is_checked_before_its_decoder_allocates_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = {
         "lossless": _encoded(Image.new("RGB", (40, 30)), "WEBP", lossless=True),
         "lossy": _encoded(Image.new("RGB", (40, 30)), "WEBP"),
@@ -334,12 +334,12 @@ _GROWTH = """
 import re, sys
 from pathlib import Path
 from PIL import ImageCms
-from rotoscope.media.image.pictures import clean
+from rotoscope.media.image.pictures import clean_picture
 def peak():  # of this process, not of the one that started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-clean(Path(sys.argv[1]).read_bytes())
+clean_picture(Path(sys.argv[1]).read_bytes())
 before = peak()
-clean(Path(sys.argv[2]).read_bytes())
+clean_picture(Path(sys.argv[2]).read_bytes())
 print(peak() - before)
 """
 
@@ -358,7 +358,7 @@ print(peak() - before)
         ("GIF", "P", (8000, 8000), {}),
     ],
 )
-def test_what_is_taken_costs_no_more_memory_than_a_picture_may(
+def test_an_accepted_picture_takes_no_more_memory_than_the_limit(
     tmp_path: Path, kind: str, mode: str, size: tuple[int, int], options: dict[str, object]
 ) -> None:
     (tmp_path / "small").write_bytes(_encoded(_photo(), kind, icc_profile=_P3))

@@ -1,19 +1,27 @@
-"""Pictures for people."""
+"""Overlays and contact sheets."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from photos import pixel_at
 from PIL import Image
 
-from rotoscope.media.image.previews import SheetPanel, contact_sheet, encode_jpeg, overlay_masks
+from rotoscope.media.image.previews import MaskOverlay, SheetPanel, contact_sheet, encode_jpeg
 
 
 def _square(left: int, right: int, size: int = 120) -> np.ndarray:
     mask = np.zeros((size, size), dtype=np.bool_)
     mask[left:right, left:right] = True
     return mask
+
+
+def overlay_masks(picture: Image.Image, masks: Sequence[np.ndarray]) -> Image.Image:
+    overlay = MaskOverlay(picture)
+    for number, mask in enumerate(masks):
+        assert overlay.paint(number, mask)
+    return overlay.image()
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
@@ -31,7 +39,7 @@ def test_the_fill_is_45_percent_opaque() -> None:
     assert painted[60, 60].tolist() == pytest.approx([0.45 * 86, 0.45 * 180, 0.45 * 233], abs=1.5)
 
 
-def test_masks_have_colours_of_their_own_and_more_than_seven_begin_anew() -> None:
+def test_the_first_seven_masks_have_different_colours_and_more_repeat_them() -> None:
     masks = [_square(12 * n + 1, 12 * n + 11) for n in range(9)]
     painted = np.asarray(overlay_masks(Image.new("RGB", (120, 120)), masks))
     centres = [tuple(painted[12 * n + 6, 12 * n + 6].tolist()) for n in range(9)]
@@ -39,7 +47,7 @@ def test_masks_have_colours_of_their_own_and_more_than_seven_begin_anew() -> Non
     assert centres[7:] == centres[:2]
 
 
-def test_the_picture_itself_is_left_alone_and_empty_masks_leave_no_trace() -> None:
+def test_the_picture_itself_is_not_changed_and_an_empty_mask_changes_nothing() -> None:
     picture = Image.new("RGB", (120, 120), "red")
     same = overlay_masks(picture, [np.zeros((120, 120), dtype=np.bool_)])
     assert same is not picture
@@ -67,7 +75,7 @@ def test_lower_quality_is_smaller() -> None:
 
 
 @pytest.mark.slow
-def test_a_contact_sheet_has_a_place_and_words_for_every_panel() -> None:
+def test_a_contact_sheet_has_a_place_and_a_text_for_every_panel() -> None:
     wide, tall = Image.new("RGB", (160, 90), "navy"), Image.new("RGBA", (50, 200), (200, 0, 0, 255))
     panels = [
         SheetPanel("One", "a short line", wide),

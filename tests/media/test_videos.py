@@ -1,4 +1,4 @@
-"""Videos and sounds: what they are, what of them may leave, and pictures of them."""
+"""Videos and sounds: what they are, their cleaned copies, and pictures of them."""
 
 import socket
 import struct
@@ -18,6 +18,7 @@ from PIL import Image
 from rotoscope.errors import InvalidInput, StorageFailed, TooLarge
 from rotoscope.media.video import opening as clips
 from rotoscope.media.video import probing as counting
+from rotoscope.media.video.mask_videos import read_grey_frames
 from rotoscope.media.video.videos import (
     VideoLimits,
     clean_sound,
@@ -27,7 +28,6 @@ from rotoscope.media.video.videos import (
     poster,
     probe_sound,
     probe_video,
-    read_grey_frames,
 )
 
 _SECRET = b"AWS_SECRET_MARKER_0123456789"
@@ -146,7 +146,7 @@ def _patched(path: Path, name: bytes, at: int, value: bytes) -> Path:
         ("a.webm", "libvpx-vp9", None, "vp9", "video/webm"),
     ],
 )
-def test_a_video_of_any_kind_is_known_and_leaves_as_an_mp4(
+def test_a_video_of_any_format_is_measured_and_becomes_an_mp4(
     tmp_path: Path, name: str, codec: str, sound: str | None, known_as: str, content_type: str
 ) -> None:
     source = _film(tmp_path / name, codec, sound=sound)
@@ -169,7 +169,7 @@ def test_a_video_of_any_kind_is_known_and_leaves_as_an_mp4(
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_copied_packets_are_the_very_same(tmp_path: Path) -> None:
+def test_copied_packets_are_identical(tmp_path: Path) -> None:
     source, target = _film(tmp_path / "a.mp4", sound="aac"), tmp_path / "clean.mp4"
     clean_video(source, target)
 
@@ -188,7 +188,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, codec: str) -> None
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
 
 
-def test_a_recording_that_does_not_say_how_long_it_is_is_counted(tmp_path: Path) -> None:
+def test_a_recording_without_a_duration_is_counted(tmp_path: Path) -> None:
     source = _film(tmp_path / "a.webm", "libvpx", sound="libopus", live="1")
     with av.open(str(source)) as file:
         assert file.duration is None
@@ -197,14 +197,14 @@ def test_a_recording_that_does_not_say_how_long_it_is_is_counted(tmp_path: Path)
     assert filmstrip(source).height == 120
 
 
-def test_a_fragmented_mp4_is_counted_and_leaves_with_one_header(tmp_path: Path) -> None:
+def test_a_fragmented_mp4_is_counted_and_copied_with_one_header(tmp_path: Path) -> None:
     source = _film(tmp_path / "a.mp4", movflags="frag_keyframe+empty_moov", key_every=5)
     assert probe_video(source).frames == 20
     clean_video(source, tmp_path / "clean.mp4")
     assert b"moof" not in (tmp_path / "clean.mp4").read_bytes()
 
 
-def test_what_an_edit_list_cuts_away_is_not_counted(tmp_path: Path) -> None:
+def test_what_an_edit_list_removes_is_not_counted(tmp_path: Path) -> None:
     source, cut = _film(tmp_path / "a.mp4"), tmp_path / "cut.mp4"
     with av.open(str(source)) as file, av.open(str(cut), "w") as into:
         video = file.streams.video[0]
@@ -252,19 +252,19 @@ def test_a_turned_video_stays_upright(
         assert _sees(frame, green, _GREEN)
 
 
-def test_a_turn_that_is_no_quarter_is_left_alone(tmp_path: Path) -> None:
+def test_a_rotation_that_is_no_quarter_turn_is_ignored(tmp_path: Path) -> None:
     source = _film(tmp_path / "a.mp4", turn=(30, False), frames=2)
     assert first_frame(source).size == (160, 96)
 
 
-def test_an_odd_size_is_made_even_where_pictures_are_encoded_anew(tmp_path: Path) -> None:
+def test_an_odd_size_is_made_even_where_frames_are_encoded(tmp_path: Path) -> None:
     source = _film(tmp_path / "a.webm", "libvpx", size=(161, 97), frames=3)
     cleaned = clean_video(source, tmp_path / "clean.mp4")
     assert (cleaned.width, cleaned.height) == (162, 98)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
-def test_nothing_but_pictures_and_sound_leaves(tmp_path: Path, codec: str) -> None:
+def test_a_cleaned_video_has_nothing_but_picture_and_sound(tmp_path: Path, codec: str) -> None:
     tags = {**_TAGS, "creation_time": "2026-03-01T12:00:00Z"}
     source = _film(tmp_path / "a.mov", codec, sound="aac", tags=tags, movflags="use_metadata_tags")
     source.write_bytes(source.read_bytes() + _box(b"free", _SECRET) + _SECRET)
@@ -276,7 +276,7 @@ def test_nothing_but_pictures_and_sound_leaves(tmp_path: Path, codec: str) -> No
     assert not {name for name in _texts(target) if "time" in name or "title" in name or name == "encoder"}
 
 
-def test_further_tracks_and_attachments_stay_behind(tmp_path: Path) -> None:
+def test_further_tracks_and_attachments_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
         tracks = [file.add_stream("libx264", rate=10) for _ in range(2)]
@@ -380,7 +380,7 @@ def test_a_playlist_behind_the_first_bytes_of_a_video_is_never_followed(tmp_path
         (b"ID3\4\0\0\0\0\0\0", "sound"),
     ],
 )
-def test_other_media_are_called_by_their_name(tmp_path: Path, head: bytes, said: str) -> None:
+def test_other_media_are_named_in_the_error(tmp_path: Path, head: bytes, said: str) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(head)
     with pytest.raises(InvalidInput) as caught:
@@ -436,7 +436,7 @@ def test_frames_that_cannot_be_decoded_are_broken(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
-def test_what_is_too_large_is_said_with_its_number_and_the_limit(
+def test_a_video_above_a_limit_is_refused_with_its_number_and_the_limit(
     tmp_path: Path, limits: VideoLimits, said: str, name: str
 ) -> None:
     path = _film(tmp_path / name, "libx264" if name == "a.mp4" else "libvpx", sound="libopus")
@@ -454,7 +454,7 @@ def test_a_header_that_claims_an_absurd_size_is_refused(tmp_path: Path) -> None:
             probe_video(path)
 
 
-def test_a_decoder_refuses_pictures_that_the_header_kept_quiet_about(tmp_path: Path) -> None:
+def test_a_decoder_refuses_frames_larger_than_the_header_claims(tmp_path: Path) -> None:
     path = _film(tmp_path / "a.mp4", size=(3000, 2000), frames=2)
     _patched(path, b"avc1", 28, struct.pack(">HH", 160, 96))
     _patched(path, b"tkhd", 80, struct.pack(">II", 160 << 16, 96 << 16))
@@ -463,7 +463,7 @@ def test_a_decoder_refuses_pictures_that_the_header_kept_quiet_about(tmp_path: P
     assert caught.value.code in {"too_large", "corrupt"}
 
 
-def test_a_few_bytes_that_stand_for_endless_tables_are_refused_before_they_are_built(
+def test_small_tables_that_expand_without_end_are_refused_before_they_are_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = _patched(_film(tmp_path / "a.mp4"), b"stsz", 8, struct.pack(">II", 1, 50_000_000))
@@ -475,9 +475,7 @@ def test_a_few_bytes_that_stand_for_endless_tables_are_refused_before_they_are_b
             probe_video(path)
 
 
-def test_samples_that_overlap_do_not_make_a_small_file_an_endless_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overlapping_samples_do_not_make_a_small_file_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "_MAX_REREAD", 0)
     monkeypatch.setattr(counting, "_REREAD_SLACK", 1000)
     with pytest.raises(InvalidInput) as caught:
@@ -485,7 +483,7 @@ def test_samples_that_overlap_do_not_make_a_small_file_an_endless_one(
     assert caught.value.code == "corrupt"
 
 
-def test_a_packed_header_is_not_read(tmp_path: Path) -> None:
+def test_a_compressed_header_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(_box(b"ftyp", b"isom\0\0\2\0") + _box(b"moov", _box(b"cmov", bytes(20))))
     with pytest.raises(InvalidInput) as caught:
@@ -508,7 +506,7 @@ def test_a_codec_that_is_not_read_is_unsupported(tmp_path: Path) -> None:
     assert caught.value.code == "unsupported"
 
 
-def test_apples_tag_of_hevc_is_kept(tmp_path: Path) -> None:
+def test_the_codec_tag_hvc1_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.mov"
     with av.open(str(path), "w") as file:
         video = file.add_stream("libx265", rate=10, options={"x265-params": "log-level=none", "preset": "ultrafast"})
@@ -522,7 +520,9 @@ def test_apples_tag_of_hevc_is_kept(tmp_path: Path) -> None:
     assert b"hvc1" in (tmp_path / "clean.mp4").read_bytes()
 
 
-def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_storage_failure_and_not_a_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = _film(tmp_path / "a.mp4")
     with pytest.raises(StorageFailed):
         clean_video(source, tmp_path / "no" / "such" / "folder.mp4")
@@ -536,7 +536,7 @@ def test_a_header_that_points_before_the_start_of_the_file_is_broken() -> None:
     assert caught.value.code == "corrupt"
 
 
-def test_a_codec_named_by_no_letters_is_read_all_the_same(tmp_path: Path) -> None:
+def test_a_codec_tag_that_is_not_letters_is_accepted(tmp_path: Path) -> None:
     source = _film(tmp_path / "a.mp4", sound="aac")
     _patched(source, b"mp4a", 3, b"\xa1")
     try:
@@ -545,7 +545,7 @@ def test_a_codec_named_by_no_letters_is_read_all_the_same(tmp_path: Path) -> Non
         assert mistake.code in {"corrupt", "unsupported"}  # noqa: PT017 - either outcome is right
 
 
-def test_a_break_in_the_middle_is_passed_over_in_pictures_for_people(tmp_path: Path) -> None:
+def test_broken_frames_in_the_middle_are_skipped_in_posters_and_filmstrips(tmp_path: Path) -> None:
     path = _film(tmp_path / "a.mp4", "mjpeg", frames=12)
     with av.open(str(path)) as file:
         places = [packet.pos for packet in file.demux(video=0) if packet.size and packet.pos is not None]
@@ -612,7 +612,7 @@ _SOUNDS = [
 
 
 @pytest.mark.parametrize(("name", "codec", "muxer", "cleaned_codec", "content_type"), _SOUNDS)
-def test_only_what_is_heard_leaves(
+def test_a_cleaned_sound_has_only_what_is_played(
     tmp_path: Path, name: str, codec: str, muxer: str | None, cleaned_codec: str, content_type: str
 ) -> None:
     source, target = _tone(tmp_path / name, codec, tags=_TAGS, muxer=muxer), tmp_path / "clean"
@@ -629,7 +629,7 @@ def test_only_what_is_heard_leaves(
     assert again.read_bytes() == target.read_bytes()
 
 
-def test_bytes_between_the_frames_of_an_mp3_stay_behind(tmp_path: Path) -> None:
+def test_bytes_between_the_frames_of_an_mp3_are_left_out(tmp_path: Path) -> None:
     source, target = _tone(tmp_path / "a.mp3", "libmp3lame"), tmp_path / "clean.mp3"
     with av.open(str(source)) as file:
         places = [packet.pos for packet in file.demux(audio=0) if packet.size]
@@ -651,7 +651,7 @@ def test_a_sound_is_no_video_and_a_video_is_no_sound(tmp_path: Path) -> None:
         assert caught.value.code == "unsupported"
 
 
-def test_a_file_without_sound_that_is_read_is_unsupported(tmp_path: Path) -> None:
+def test_a_file_without_readable_sound_is_unsupported(tmp_path: Path) -> None:
     path = _patched(_tone(tmp_path / "a.wav", "pcm_s16le"), b"fmt ", 8, struct.pack("<H", 0x0031))
     with pytest.raises(InvalidInput) as caught:
         probe_sound(path)
@@ -664,7 +664,7 @@ def test_a_sound_that_is_too_long_is_refused(tmp_path: Path) -> None:
             probe_sound(_tone(tmp_path / name, codec), VideoLimits(seconds=1))
 
 
-def test_ffmpeg_says_nothing_and_importing_loads_nothing_heavy(tmp_path: Path) -> None:
+def test_ffmpeg_logs_nothing_and_importing_loads_nothing_heavy(tmp_path: Path) -> None:
     path = _film(tmp_path / "a.mp4", movflags="faststart")
     path.write_bytes(path.read_bytes()[:-400])
     code = (
@@ -685,7 +685,7 @@ def test_ffmpeg_says_nothing_and_importing_loads_nothing_heavy(tmp_path: Path) -
     ("name", "frames", "seconds", "rate", "has_audio"),
     [("boxingcat.mp4", 81, 5.0625, 16.0, False), ("coffee.mp4", 287, 9.5762, 29.97, True)],
 )
-def test_real_videos_are_known_cleaned_and_shown(
+def test_real_videos_are_measured_cleaned_and_shown(
     tmp_path: Path, name: str, frames: int, seconds: float, rate: float, has_audio: bool
 ) -> None:
     path = _MEDIA / name

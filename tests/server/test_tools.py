@@ -10,13 +10,13 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
-from calls import BOX, text_of
+from coco_reader import mask_of_rle
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
 from PIL import Image
+from vaults import stored_path
 
-from rotoscope.media.image.coco import decode_rle
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings
@@ -64,7 +64,7 @@ async def test_the_coco_file_holds_the_mask_as_rle_and_polygons(client: Client, 
     document = json.loads(Path(found["coco"]["path"]).read_text(encoding="utf-8"))
     (annotation,) = document["annotations"]
     height, width = annotation["segmentation"]["size"]
-    mask = decode_rle(annotation["segmentation"]["counts"], height, width)
+    mask = mask_of_rle(annotation["segmentation"]["counts"], height, width)
     with Image.open(found["masks"][0]["media"]["path"]) as picture:
         assert (mask == (np.asarray(picture) > 0)).all()
     assert annotation["polygons"]
@@ -193,11 +193,11 @@ async def test_only_the_job_itself_is_read_and_not_what_is_below_it(client: Clie
 async def test_a_file_that_is_too_large_for_a_message_is_there_and_reported_with_its_path(
     client: Client, settings: Settings
 ) -> None:
-    kept = Vault(settings.home / "vault").keep(b"\x89PNG\r\n\x1a\n" + bytes(8 * 1024 * 1024), "image/png")
+    kept = FolderVault(settings.home / "vault").put_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8 * 1024 * 1024), "image/png")
     with pytest.raises(MCPError, match="too_large") as caught:
         await client.read_resource(kept.uri)
     assert caught.value.code == -32603
-    assert str(kept.path) in str(caught.value)
+    assert str(stored_path(FolderVault(settings.home / "vault"), kept.uri)) in str(caught.value)
 
 
 async def test_progress_is_reported_while_a_job_runs_and_begins_with_its_id(client: Client, photo: Path) -> None:

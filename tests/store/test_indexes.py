@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from rotoscope.contracts.arguments import CancelJob, GetJob, ListJobs, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 from rotoscope.settings import Settings
 from rotoscope.store.database import Database
 from rotoscope.store.job_data import JobPlan
@@ -216,7 +216,7 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
         return answer
 
     database.transact = counted  # type: ignore[method-assign]
-    retention = Retention(database, Vault(folder / "vault"), lambda: now[0], 30 * 86_400.0)
+    retention = Retention(database, FolderVault(folder / "vault"), lambda: now[0], 30 * 86_400.0)
     assert (await retention.sweep()).jobs == finished + 2
     return taken | {"a step of a sweep": max(worst)}
 

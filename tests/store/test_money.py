@@ -246,7 +246,7 @@ def test_a_cap_that_could_not_hold_is_refused(name: str, value: str) -> None:
 async def test_what_a_provider_says_of_its_run_cannot_end_the_process(
     studio: Studio, provider: Replicate, photo: Path
 ) -> None:
-    own_price(studio.context.vault.folder.parent)
+    own_price(Path(studio.context.vault.location).parent)
     endless = '{"id": "%s", "status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png"}, '
     endless += '"metrics": {"cost": 1e999, "predict_time": 1e308}}'
     answer = provider.answer

@@ -10,7 +10,7 @@ import pytest
 from store_database import StoreDatabase
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.vault import StoredFile, Vault
+from rotoscope.media.vault import FolderVault, StoredFile
 from rotoscope.settings import read_settings
 from rotoscope.store.durations import MedianDuration
 from rotoscope.store.job_data import JobPlan
@@ -44,7 +44,7 @@ class House:
         self.execute = database.execute
         self.database = database.connect()
         self.ledger = Ledger(self.database, self.clock)
-        self.vault = Vault(folder / "vault")
+        self.vault = FolderVault(folder / "vault")
         self.holder = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
 
     def sweeper(self, seconds: float = LIMIT) -> Retention:
@@ -52,9 +52,13 @@ class House:
 
     def keep(self, content: bytes) -> StoredFile:
         """Keep a file, now by the clock."""
-        kept = self.vault.keep(content, "image/png")
-        os.utime(kept.path, (self.clock.now, self.clock.now))
+        kept = self.vault.put_bytes(content, "image/png")
+        os.utime(self.path_of(kept), (self.clock.now, self.clock.now))
         return kept
+
+    def path_of(self, kept: StoredFile) -> Path:
+        """Where a file lies, or lay before it was removed."""
+        return self.vault.folder / kept.sha256[:2] / f"{kept.sha256}.png"
 
     async def job(
         self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded", given: tuple[StoredFile, ...] = ()
@@ -98,7 +102,7 @@ async def test_an_old_job_that_was_told_goes_with_its_files(house: House, state:
     assert await house.sweeper().sweep() == NOTHING
     house.clock.now += 1
     assert await house.sweeper().sweep() == SweepResult(1, 1)
-    assert not kept.path.exists()
+    assert not house.path_of(kept).exists()
     assert [house.count(table) for table in ("jobs", "outputs", "artifacts", "job_events", "submissions")] == [0] * 5
 
 
@@ -144,7 +148,7 @@ async def test_a_file_that_another_job_has_too_stays_with_that_one(house: House)
     house.clock.now += LIMIT + 1
     await house.told((shared,))
     assert await house.sweeper().sweep() == SweepResult(1, 1)
-    assert (shared.path.exists(), own.path.exists()) == (True, False)
+    assert (house.path_of(shared).exists(), house.path_of(own).exists()) == (True, False)
     assert house.count("artifacts") == 1
 
 
@@ -154,14 +158,14 @@ async def test_a_file_that_an_open_job_was_given_stays(house: House) -> None:
     await house.job(state=None, given=(given,))
     house.clock.now += LIMIT + 1
     assert await house.sweeper().sweep() == SweepResult(1, 0)
-    assert given.path.exists()
+    assert house.path_of(given).exists()
 
 
 async def test_a_file_that_no_job_ever_had_goes(house: House) -> None:
     kept = house.keep(b"of a dry run")
     house.clock.now += LIMIT + 1
     assert await house.sweeper().sweep() == SweepResult(0, 1)
-    assert not kept.path.exists()
+    assert not house.path_of(kept).exists()
 
 
 async def test_a_file_that_was_kept_again_meanwhile_stays(house: House) -> None:
@@ -169,17 +173,17 @@ async def test_a_file_that_was_kept_again_meanwhile_stays(house: House) -> None:
     kept = house.keep(b"one")
     await house.told((kept,))
     house.clock.now += LIMIT + 1
-    finding = house.vault.files_older_than
+    finding = house.vault.hashes_older_than
 
-    class Racing(Vault):
-        def files_older_than(self, before: float, within: str = "??") -> list[Path]:
-            found = finding(before, within)
+    class Racing(FolderVault):
+        def hashes_older_than(self, before: float, prefix: str = "") -> list[str]:
+            found = finding(before, prefix)
             house.keep(b"one")
             return found
 
     racing = Retention(house.database, Racing(house.vault.folder), house.clock, LIMIT)
     assert await racing.sweep() == SweepResult(1, 0)
-    assert kept.path.read_bytes() == b"one"
+    assert house.path_of(kept).read_bytes() == b"one"
 
 
 async def test_however_short_the_limit_a_file_is_left_to_the_job_that_is_about_to_claim_it(house: House) -> None:
@@ -188,7 +192,7 @@ async def test_however_short_the_limit_a_file_is_left_to_the_job_that_is_about_t
     await house.job(state=None)
     house.clock.now += 600
     assert await house.sweeper(seconds=0.0).sweep() == NOTHING
-    assert kept.path.exists()
+    assert house.path_of(kept).exists()
 
 
 async def test_more_jobs_than_one_transaction_takes_go_all(house: House) -> None:
@@ -208,7 +212,7 @@ async def test_the_limit_is_the_operators(tmp_path: Path) -> None:
 
 def test_the_vault_keeps_a_file_under_the_hash_that_jobs_are_searched_for(house: House) -> None:
     kept = house.keep(b"one")
-    assert kept.path.name.partition(".")[0] == hashlib.sha256(b"one").hexdigest()
+    assert house.path_of(kept).name.partition(".")[0] == hashlib.sha256(b"one").hexdigest()
 
 
 # --- clocks that jump
@@ -238,7 +242,7 @@ async def test_a_jump_of_the_clock_removes_nothing(house: House, days: int) -> N
     house.clock.now -= days * DAY
     assert await house.sweeper().sweep_when_sure() == NOTHING
     assert await looked_every_day(house, 29) == NOTHING
-    assert kept.path.exists()
+    assert house.path_of(kept).exists()
     assert await looked_every_day(house, 2) == SweepResult(1, 1)
 
 
@@ -298,7 +302,7 @@ async def test_a_file_that_no_job_ever_had_goes_also_where_processes_live_for_on
     for _ in range(256):
         house.clock.now += 1
         await house.sweeper().sweep_briefly()
-    assert not kept.path.exists()
+    assert not house.path_of(kept).exists()
 
 
 async def test_a_sweep_removes_few_rows_in_one_transaction(

@@ -239,7 +239,7 @@ def linked(descriptor: Path) -> str:
 
 async def test_a_full_disk_refuses_before_anything_is_sent(studio: Studio, provider: Replicate, photo: Path) -> None:
     first = await performed(studio, words(photo, "one"))
-    file, sent = studio.context.vault.folder.parent / "ledger.sqlite3", len(provider.asked)
+    file, sent = Path(studio.context.vault.location).parent / "ledger.sqlite3", len(provider.asked)
     await pragma(studio, f"max_page_count = {await pragma(studio, 'page_count')}")
     with contextlib.suppress(StorageFailed):
         while True:  # until the pages that there are hold no more

@@ -26,7 +26,7 @@ from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.lifecycle import run_job
 from rotoscope.jobs.review import Review
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FolderVault
 from rotoscope.models.catalog import Catalog
 from rotoscope.providers.dialects import Dialect
 from rotoscope.store.database import Database
@@ -195,17 +195,17 @@ class _SeamedDatabase(Database):
         return await super().change_counter()
 
 
-class _SeamedVault(Vault):
+class _SeamedVault(FolderVault):
     """Dies before and after each change of the disk."""
 
     __slots__ = ("seams",)
     seams: Seams
 
-    def keep(self, *given: Any) -> Any:
-        return self._seamed(super().keep, *given)
+    def put_bytes(self, *given: Any) -> Any:
+        return self._seamed(super().put_bytes, *given)
 
-    def move_in(self, *given: Any) -> Any:
-        return self._seamed(super().move_in, *given)
+    def put(self, *given: Any) -> Any:
+        return self._seamed(super().put, *given)
 
     def _seamed(self, work: Callable[..., Answer], *given: Any) -> Answer:
         self.seams.cross(f"before vault.{work.__name__}")

@@ -1,4 +1,4 @@
-"""An ASGI app in a process of its own: it answers as it would here, fails as it would here, and ends with us."""
+"""An ASGI app in a process of its own: it answers and fails as it would here, and ends with its parent."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The worker processes: what passes a limit is refused, what is ended is gone, and the next piece of work is done."""
+"""The worker processes: work that passes a limit is refused, and the next piece of work is done."""
 
 import os
 import signal
@@ -70,7 +70,7 @@ async def test_a_worker_is_started_before_it_is_needed_and_only_once(decoders: D
     assert decoders.pids == first
 
 
-async def test_an_error_of_ours_arrives_as_what_it_is(decoders: DecoderPool) -> None:
+async def test_an_error_of_the_error_tree_arrives_unchanged(decoders: DecoderPool) -> None:
     with pytest.raises(InvalidInput) as caught:
         await decoders.run(workloads.refuse)
     assert (caught.value.message, caught.value.hint, caught.value.code) == (
@@ -80,7 +80,7 @@ async def test_an_error_of_ours_arrives_as_what_it_is(decoders: DecoderPool) -> 
     )
 
 
-async def test_a_bug_is_reported_with_its_traceback_and_harms_no_worker(decoders: DecoderPool) -> None:
+async def test_a_bug_arrives_with_its_traceback_and_the_worker_is_used_again(decoders: DecoderPool) -> None:
     with pytest.raises(WorkerBug, match="a bug"):
         await decoders.run(workloads.stumble)
     first = decoders.pids
@@ -128,14 +128,14 @@ async def test_what_waits_without_computing_is_ended_by_the_clock(decoders: Deco
     assert not decoders.pids
 
 
-async def test_a_decoder_that_crashes_is_one_clear_refusal_and_the_next_call_is_answered(decoders: DecoderPool) -> None:
+async def test_a_decoder_that_crashes_is_a_clear_error_and_the_next_call_is_answered(decoders: DecoderPool) -> None:
     with pytest.raises(InvalidInput, match="crash") as caught:
         await decoders.run(workloads.end_itself, signal.SIGSEGV)
     assert caught.value.code == "corrupt"
     assert await decoders.run(workloads.add, 1, 2) == 3
 
 
-async def test_a_worker_that_is_killed_from_outside_is_one_clear_refusal_and_the_next_call_is_answered(
+async def test_a_worker_that_is_killed_from_outside_is_a_clear_error_and_the_next_call_is_answered(
     decoders: DecoderPool, gate: Path
 ) -> None:
     raised: list[RotoscopeError] = []
@@ -157,7 +157,7 @@ async def test_a_worker_that_is_killed_from_outside_is_one_clear_refusal_and_the
     assert await decoders.run(workloads.add, 1, 2) == 3
 
 
-async def test_a_worker_that_was_killed_while_idle_is_replaced_without_a_word(decoders: DecoderPool) -> None:
+async def test_a_worker_that_was_killed_while_idle_is_replaced(decoders: DecoderPool) -> None:
     await decoders.run(workloads.add, 1, 2)
     pids = decoders.pids
     for pid in pids:
@@ -198,7 +198,7 @@ async def test_closing_ends_every_worker(decoders: DecoderPool) -> None:
     await gone(pids)
 
 
-async def test_only_two_work_at_once_and_who_comes_first_is_served_first(decoders: DecoderPool, tmp_path: Path) -> None:
+async def test_two_calls_run_at_once_and_others_wait_in_order(decoders: DecoderPool, tmp_path: Path) -> None:
     gates = [tmp_path / str(number) for number in range(4)]
     done: list[int] = []
 
@@ -220,7 +220,7 @@ async def test_only_two_work_at_once_and_who_comes_first_is_served_first(decoder
     assert done == [1, 0, 2, 3]
 
 
-async def test_an_answer_that_would_run_something_is_not_read(decoders: DecoderPool, tmp_path: Path) -> None:
+async def test_an_answer_that_would_execute_something_is_not_read(decoders: DecoderPool, tmp_path: Path) -> None:
     with pytest.raises(WorkerLost):
         await decoders.run(workloads.take_over, str(tmp_path / "taken"))
     assert not (tmp_path / "taken").exists()
@@ -249,10 +249,10 @@ async def test_a_worker_has_no_file_and_no_socket_of_its_parent_open(decoders: D
 PARENT = """
 import os, sys, anyio, workloads
 from pathlib import Path
-from rotoscope.media.decoders import Decoders
+from rotoscope.media.decoders import DecoderPool
 
 async def main(gate):
-    decoders = Decoders(os.environ)
+    decoders = DecoderPool(os.environ)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(decoders.run, workloads.{work}, *{arguments})
         while not decoders.pids:
@@ -273,6 +273,7 @@ async def test_a_worker_ends_with_a_parent_that_is_killed(gate: Path, work: str,
     ) as parent:
         assert parent.stdout is not None
         pids = set(map(int, (await anyio.to_thread.run_sync(parent.stdout.readline)).split()))
+        assert pids, "the parent has failed"
         opened = [await reached(gate)] if work == "wait_at" else []
         parent.kill()
     await gone(pids)

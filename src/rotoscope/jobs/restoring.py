@@ -6,7 +6,7 @@ from rotoscope.errors import RotoscopeError
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.outputs import read_job_output
 from rotoscope.jobs.stages.fetch import fetch_again
-from rotoscope.jobs.stages.finish import finish_in_worker
+from rotoscope.jobs.stages.finish import find_missing_outputs, finish_in_worker
 from rotoscope.store.records import Job
 
 __all__ = ["restore_files"]
@@ -23,10 +23,10 @@ async def restore_files(context: JobContext, job: Job) -> None:
         return
     try:
         outputs = await context.ledger.outputs(job.id, job.principal)
-        if all(context.vault.find(output.artifact.sha256) for output in outputs):
+        if not await find_missing_outputs(context, outputs):
             return
         raw = [output for output in outputs if output.role == "raw"]
-        if not all(context.vault.find(output.artifact.sha256) for output in raw):
+        if await find_missing_outputs(context, raw):
             raw = list(await fetch_again(context, job))
         finished = await finish_in_worker(context, job, read_job_output(context, job), raw)
         await context.ledger.restore_outputs(job.id, job.principal, [*raw, *finished.outputs])

@@ -9,7 +9,7 @@ from math import isfinite
 from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, ProviderFile, ProviderRun, Status
 from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.media.vault import Vault
+from rotoscope.media.vault import FileAddress, Vault
 from rotoscope.models.captions import clean_text
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.job_data import MeasuredResult
@@ -153,7 +153,8 @@ def _result_status(job: Job) -> Status:
 
 
 def _media_fields(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
-    files = {(o.role, o.n): _file_fields(job, o, vault, now) for o in outputs if vault.find(o.artifact.sha256)}
+    addresses = [(output, vault.address(output.artifact.sha256)) for output in outputs]
+    files = {(o.role, o.n): _file_fields(job, o, address, now) for o, address in addresses if address is not None}
     found = job.result or MeasuredResult()
     masks = [{**one, "media": files["mask", n]} for n, one in enumerate(found.masks) if ("mask", n) in files]
     return {
@@ -196,16 +197,15 @@ def _optional_timestamp(seconds: float | None) -> str | None:
     return None if seconds is None else timestamp(seconds)
 
 
-def _file_fields(job: Job, output: Output, vault: Vault, now: float) -> Mapping[str, object]:
-    """A file with its addresses."""
+def _file_fields(job: Job, output: Output, address: FileAddress, now: float) -> Mapping[str, object]:
+    """A file with its addresses; its path is empty where the vault is not on this machine."""
     kept = output.artifact
-    path = vault.find(kept.sha256)
     source, expires = output.source_url, output.source_expires_at
     if source is not None and not can_open_in_browser(source):
         source, expires = None, None
     return {
-        "url": source if _is_at_provider(job, output, now) else path.as_uri() if path else "",
-        "path": str(path),
+        "url": source if _is_at_provider(job, output, now) else address.url,
+        "path": str(address.path or ""),
         "uri": f"artifact://{kept.sha256}",
         "content_type": kept.content_type,
         **kept.facts,
@@ -228,11 +228,11 @@ def _result_warnings(job: Job) -> list[str]:
 def _missing_file_warnings(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list[str]:
     """A warning that names the files of a result that are gone from the vault, and where they still are."""
     roles = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
-    lost = [o for o in outputs if o.role in roles and vault.find(o.artifact.sha256) is None]
+    lost = [o for o in outputs if o.role in roles and vault.address(o.artifact.sha256) is None]
     if not lost or job.state not in ("succeeded", "failed"):
         return []
     names = ", ".join(f"{output.role}/{output.n}" if output.role in ("mask", "raw") else output.role for output in lost)
-    sentences = [f"Files of this result are no longer in the results folder {vault.folder}: {names}."]
+    sentences = [f"Files of this result are no longer in the results folder {vault.location}: {names}."]
     raw = {output.n: output for output in outputs if output.role == "raw"}
     # What was made of a file of the model's can be made again of that.
     origins = [raw.get(o.n, o) if o.role == "mask" else o for o in lost]

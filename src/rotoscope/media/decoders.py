@@ -1,17 +1,17 @@
-"""Where untrusted files are decoded: in a few worker processes with limits, so that none can hold up the server.
+"""Untrusted files are decoded in a few worker processes with limits, so that no file can block the server.
 
-| kind | memory | processor time | wall time | may ask for |
+| limits for | memory | processor time | wall time | the work may ask for |
 | --- | --- | --- | --- | --- |
-| PICTURE: one picture is checked, written anew or made small | 320 MB | 4 s | 20 s | no more |
-| FILM: a film or a sound is counted, proved, copied, looked into | 256 MB | 4 s | 30 s | 120 s, by frames x pixels |
-| MASKS: a mask that was given is read and fitted | 512 MB | 4 s | 20 s | no more |
+| PICTURE: a picture is checked, cleaned or made small | 320 MB | 4 s | 20 s | no more |
+| FILM: a video or a sound is measured, cleaned or shown | 256 MB | 4 s | 30 s | 120 s, by frames x pixels |
+| MASKS: a mask picture from a user is read and fitted | 512 MB | 4 s | 20 s | no more |
 | RESULT_MASKS: the masks of a result are measured and painted | 512 MB | 30 s | 300 s | no more |
-| RESULT_FILM: the film of a result is looked into | 512 MB | 30 s | 300 s | 120 s |
+| RESULT_FILM: the video of a result is measured and shown | 512 MB | 30 s | 300 s | 120 s |
 
-Memory is over the baseline of a worker whose libraries are loaded (see docs/architecture.md). The wall limit is longer
-than that of processor time because a machine may be busy; it is there for what waits without computing. It does not
-count the wait for a free worker, and where the work was given more processor time it grows in proportion. What was
-paid for is worth more patience: a busy machine must not lose it.
+Memory is counted over the baseline of a worker whose libraries are loaded (see docs/architecture.md). The wall limit is
+for work that waits without computing; it is longer than that of processor time because a machine may be busy. The wait
+for a free worker does not count, and where the work was given more processor time the wall limit grows in proportion.
+The limits for results are larger: what was paid for must not be lost because a machine is busy.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,41 +39,41 @@ _PIL = (
     "PIL.ImageCms",
 )
 
-# What a picture takes is foreseen in `media.picture_decoders`: 256 MB, and 312 for a WEBP of 24 megapixels.
+# `media.image.decoding.PictureLimits` refuses what would take more: 256 MB, and 312 for a WEBP of 24 megapixels.
 PICTURE = WorkLimits(320_000_000, cpu_seconds=4, wall_seconds=20, max_cpu_seconds=4, modules=_PIL)
 FILM = WorkLimits(256_000_000, 4, 30, max_cpu_seconds=120, modules=(*_PIL, "numpy", "av"))
 MASKS = WorkLimits(512_000_000, 4, 20, max_cpu_seconds=4, modules=(*_PIL, "numpy", "cv2"))
 RESULT_MASKS = replace(MASKS, cpu_seconds=30, wall_seconds=300, max_cpu_seconds=30)
 RESULT_FILM = replace(FILM, memory_bytes=512_000_000, cpu_seconds=30, wall_seconds=300)
 
-_MAX_WORKERS = 2
-_IDLE_SECONDS = 60.0
-_TRIES = 3  # idle workers that were gone before they took the work
+_MAX_WORKERS = 2  # at once: each may take the memory above
+_IDLE_SECONDS = 60.0  # after so long without work a worker ends and gives its memory back
+_TRIES = 3  # so many workers may be found to have ended before they took the work
 _LATER_MODULES = MASKS.modules
-_WALL_PER_SECOND = 4  # seconds of the clock for one of processor time, on a busy machine
+_WALL_PER_SECOND = 4  # seconds by the clock for each second of processor time, on a busy machine
 
 Result = TypeVar("Result")
 Given = TypeVarTuple("Given")
 
 
 class DecodeRunner(Protocol):
-    """Whoever runs functions that decode: worker processes, or in tests a thread."""
+    """Runs functions that decode: in worker processes, or in tests in a thread."""
 
     async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: WorkLimits) -> Result:
-        """What the function gives."""
+        """Call the function, and return what it returns."""
         ...
 
     def warm(self) -> None:
-        """Prepare for work that is about to come."""
+        """Prepare for work that is about to come; returns at once."""
 
 
 class DecoderPool:
-    """A few worker processes that come with the work and end when there has been none for a while.
+    """A few worker processes, started when there is work, and ended when there has been none for a while.
 
     Args:
-        environ: the environment of this process; workers see next to nothing of it.
-        at_once: how many pieces of work are done at once; who comes first is served first.
-        idle_seconds: after how long without work a worker ends.
+        environ: the environment of this process; workers get a few harmless variables of it.
+        at_once: how many calls run at once; the others wait in their order.
+        idle_seconds: after so long without work a worker ends.
     """
 
     def __init__(
@@ -82,20 +82,20 @@ class DecoderPool:
         self._environ = worker_environment(environ)
         self._idle_seconds = idle_seconds
         self._slots = anyio.CapacityLimiter(at_once)
-        # One thread waits for each worker, and one may close another: neither waits for the threads of others.
+        # One thread waits for each worker, and one more may close it; they must not wait for threads used elsewhere.
         self._threads = anyio.CapacityLimiter(2 * at_once)
         self._idle: list[WorkerProcess] = []
         self._workers: set[WorkerProcess] = set()
 
     @property
     def pids(self) -> set[int]:
-        """The numbers of the worker processes that were not seen to end."""
+        """The process ids of the workers that have not ended."""
         return {worker.pid for worker in self._workers if worker.is_alive}
 
     def warm(self) -> None:
-        """Start a first worker, if there is none, while what it will read is still being fetched. Takes no time."""
+        """Start a first worker, if there is none, while the file that it will read is still being fetched."""
         if not self.pids:
-            with suppress(WorkerLost):  # who needs one is told
+            with suppress(WorkerLost):  # `run` will try again and report it
                 self._idle.append(self._start_worker())
 
     async def run(
@@ -104,16 +104,16 @@ class DecoderPool:
         """Call a function in a worker. When the call is cancelled, its worker is ended.
 
         Args:
-            function: at the top level of a module of ours.
+            function: at the top level of one of the project's modules.
             arguments: plain values, paths and frozen records.
             limits: what it may cost.
 
         Returns:
-            What it gives: plain values, paths and records of ours.
+            What the function returns: plain values, paths and the project's records.
 
         Raises:
-            RotoscopeError: what the function raises; `TooLarge` where it passed a limit, `InvalidInput` where a decoder
-                crashed, `WorkerLost` where the process was ended from outside.
+            RotoscopeError: what the function raises; `TooLarge` if it passed a limit, `InvalidInput` if a decoder
+                crashed, `WorkerLost` if the process was ended from outside.
         """
         async with self._slots:
             for _ in range(_TRIES):
@@ -170,7 +170,7 @@ class DecoderPool:
         raise too_costly_error(f"its decoding was not done after {limits.wall_seconds:g} seconds")
 
     async def _close_worker(self, worker: WorkerProcess) -> None:
-        """Wait for the end of a worker that was told to, whatever is cancelled meanwhile."""
+        """Wait for the end of a killed worker, even while this task is cancelled."""
         self._workers.discard(worker)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(worker.close, limiter=self._threads)

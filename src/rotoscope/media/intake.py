@@ -1,11 +1,10 @@
-"""The intake: from what the user gave to checked media. Nothing is fetched that need not be.
+"""The intake: from a path, URL, data URI or link that the user gave to checked media in the vault.
 
-Whatever the way by which it came, equal content becomes the same file: a picture, video or sound that was made here is
-taken as it is. Made anew it would change (a JPEG loses a little each time), and the same request by a path and by the
-`artifact://` link that was shown for it would look like two.
+Nothing is fetched that the provider can read itself. A file that was prepared here before, however it comes back, is
+used as it is: prepared again it would change (a JPEG loses a little each time), and one request with a path and the
+same request with the `artifact://` link that was shown for it would look like two.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,23 +17,22 @@ from typing import Literal, TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 
+from rotoscope.data_uris import read_data_uri
 from rotoscope.errors import InvalidInput, TooLarge, UnsafeSource
-from rotoscope.media.data_uris import read_data_uri
 from rotoscope.media.decoders import FILM, PICTURE, DecodeRunner
-from rotoscope.media.mask_checks import Selection
+from rotoscope.media.image.masks import Selection
 from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
-from rotoscope.media.sniff import check_head, content_type_of, is_image, is_video
-from rotoscope.media.vault import StoredFile, Vault
+from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video
+from rotoscope.media.vault import StoredFile, Vault, artifact_hash, enter_in_thread, file_sha256, scratch_path
 from rotoscope.models.catalog import UploadLimit
 
 __all__ = ["AdmittedMedia", "FetchFile", "Intake", "MediaKind"]
 
-MAX_PICTURE_BYTES = 200_000_000
-MAX_FILE_BYTES = 512 * 1024 * 1024
-_COPY_BYTES = 1024 * 1024
-_FILES_AT_ONCE = 8
-_SNIFFED_BYTES = 512
+MAX_PICTURE_BYTES = 200_000_000  # bytes of a picture file: its decoder is given the whole file in memory
+MAX_FILE_BYTES = 512 * 1024 * 1024  # bytes of any file
+_COPY_BYTES = 1024 * 1024  # bytes that are copied at once
+_FILES_AT_ONCE = 8  # files that are copied or hashed at once
 
 _PICTURE_KINDS: frozenset[PreparedKind] = frozenset({"image", "picture_mask"})
 _VAULT_KINDS: Mapping[PreparedKind, str] = {
@@ -57,11 +55,22 @@ Given = TypeVarTuple("Given")
 class AdmittedMedia:
     """A medium that may be used: an https URL passed on unread, or an `artifact://` link to a checked file.
 
-    The size is in bytes, width and height are in pixels of the upright picture, times in seconds; None where nobody
-    has read it, or it has none. `is_first_frame`: it is the first frame of a video that was given. `notes`: what the
-    user should know of how it was read. `frame_rate` is in frames a second, `has_audio` says whether a video has
-    sound, and `stored` is the upright size in which a video's pictures were stored, where a player shows them in
-    another shape. `selects`: of a mask, how much of the frame it selects.
+    Each is None where the file was not read, or has no such property.
+
+    Attributes:
+        value: the URL or the link.
+        content_type: of the file.
+        size: in bytes.
+        width: in pixels of the upright picture.
+        height: in pixels of the upright picture.
+        duration_seconds: of a video or a sound.
+        frames: how many a video has.
+        is_first_frame: whether it is the first frame of a video that the user gave.
+        notes: what the user should know of how it was read.
+        frame_rate: of a video, in frames a second.
+        has_audio: whether a video has sound.
+        stored: width and height of a video's upright frames as stored, where a player shows them in another shape.
+        selects: of a mask, how much of the frame it selects.
     """
 
     value: str
@@ -86,13 +95,13 @@ class Intake:
     Attributes:
         vault: where checked files are kept.
         roots: where local files may be read.
-        fetch: reads an https URL into a file after the address guard has judged it.
-        check_url: judges an https URL without dialling it, and gives it in its one spelling, without a fragment.
+        fetch: reads an https URL into a file, if the egress rules allow its address.
+        check_url: checks an https URL without connecting, and returns it normalized, without a fragment.
         job_output: finds the `artifact://` link of a `job://` link, for a principal.
-        can_read: whether a kept file, named by its hash, may be read by a principal.
-        decoders: decodes what was given, out of this process.
-        disk_slots: of those who read and write whole files. They may be many and slow; all else here needs threads,
-            too.
+        can_read: whether a principal may read a stored file, by its hash.
+        decoders: decodes files, out of this process.
+        disk_slots: limits the threads that read and write whole files, which may be many and slow: other work needs
+            threads, too.
     """
 
     vault: Vault
@@ -117,18 +126,19 @@ class Intake:
         """Admit a path, an https URL, a data URI, or an `artifact://` or `job://` link.
 
         Args:
-            kind: what it must be; `visual` is a picture or a video, `mask` the same as a mask,
-                `still` a picture or a video's first frame.
-            text: what the user gave.
+            kind: what it must be; `visual` is a picture or a video, `mask` a mask picture or a mask video, `still` a
+                picture or a video's first frame.
+            text: the user's value.
             argument: the name of the tool's argument, for the error.
             principal: on whose behalf; what belongs to another is answered like what does not exist.
             pass_urls: whether the provider reads public URLs itself; then they are not fetched.
-            carrier: the provider that takes the largest films and sounds; what is larger is not copied.
+            carrier: the provider that takes the largest videos and sounds; what is larger is refused.
 
         Raises:
-            UserMistake: it is not read, or it is no medium of that kind that can be used.
+            UserMistake: it may not be read, or is no usable medium of that kind.
+            StorageFailed: it cannot be kept.
         """
-        self.decoders.warm()  # while the file is still being found and copied
+        self.decoders.warm()  # a worker starts while the file is still being copied
         text = text.strip()
         if not text:
             raise InvalidInput(f"{argument!r} is empty.", hint="Give a path, an https URL or an artifact:// link.")
@@ -142,24 +152,22 @@ class Intake:
 
     @asynccontextmanager
     async def _local_file(self, kind: MediaKind, text: str, scheme: str, principal: str) -> AsyncIterator[Path]:
-        """The file itself, for the time of the check: one that we keep already, or a private copy."""
+        """The file for the time of the check: one in the vault, or a private copy."""
         uri = await self._artifact_link(text, scheme, principal)
         if uri is not None:
-            yield await anyio.to_thread.run_sync(self._artifact_file, kind, uri)
+            async with enter_in_thread(self.vault.open(artifact_hash(uri))) as path:
+                yield await anyio.to_thread.run_sync(_check_artifact, kind, path)
             return
-        scratch = await anyio.to_thread.run_sync(self.vault.new_scratch_path)
-        try:
+        async with enter_in_thread(scratch_path(self.vault)) as scratch:
             await self._copy_to_scratch(kind, text, scheme, scratch)
             yield scratch
-        finally:
-            scratch.unlink(missing_ok=True)
 
     async def _artifact_link(self, text: str, scheme: str, principal: str) -> str | None:
-        """The `artifact://` link of what is kept here already, however it was named; None for all else."""
+        """The `artifact://` link of a file that is in the vault, however it is named; None for anything else."""
         if scheme == "job":
             return await self.job_output(text, principal)
         if scheme == "artifact":
-            if not await self.can_read(_hash_in_link(text), principal):
+            if not await self.can_read(artifact_hash(text), principal):
                 raise _unknown_artifact()
             return text
         if scheme not in ("", "file"):
@@ -186,12 +194,12 @@ class Intake:
                 )
 
     def _copy_local_file(self, kind: MediaKind, text: str, scratch: Path) -> None:
-        """A copy, so that what is checked is what is used, whatever happens to the original meanwhile.
+        """Copy the file, so that what is checked is what is used, whatever happens to the original meanwhile.
 
-        Its first bytes and its size are judged before, so that nothing large is copied to be refused.
+        Its first bytes and its size are checked before, so that nothing large is copied only to be refused.
         """
         with open_local_file(text, self.roots, MAX_FILE_BYTES) as source:
-            head = source.read(_SNIFFED_BYTES)
+            head = source.read(HEAD_BYTES)
             check_head(head, kind)
             if is_image(content_type_of(head)):
                 _check_picture_bytes(os.fstat(source.fileno()).st_size)
@@ -199,60 +207,43 @@ class Intake:
             with scratch.open("wb") as target:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
 
-    def _artifact_file(self, kind: MediaKind, uri: str) -> Path:
-        path = self.vault.find(_hash_in_link(uri))
-        if path is None:
-            raise _unknown_artifact()
-        _check_file_head(kind, path)
-        return path
-
     async def _check_and_prepare(self, kind: MediaKind, file: Path, carrier: UploadLimit | None) -> AdmittedMedia:
-        """What the file is; what of it may leave is kept. It is decoded in a worker, and kept by this process."""
+        """Check a file; its cleaned copy is put into the vault. A worker decodes it, this process stores it."""
         wanted, kept = await self._run_disk_work(self._classify_file, kind, file)
         limits = PICTURE if wanted in _PICTURE_KINDS else FILM
         if kept is not None:
-            return _media_record(kept, wanted, await self.decoders.run(measure_media, wanted, kept.path, limits=limits))
-        target = await anyio.to_thread.run_sync(self.vault.new_scratch_path)
-        try:
+            return _media_record(kept, wanted, await self.decoders.run(measure_media, wanted, file, limits=limits))
+        async with enter_in_thread(scratch_path(self.vault)) as target:
             facts = await self.decoders.run(prepare_media, wanted, file, target, carrier, limits=limits)
             kept = await self._run_disk_work(self._store_prepared, wanted, target, facts)
-        finally:
-            target.unlink(missing_ok=True)
         return _media_record(kept, wanted, facts)
 
     async def _run_disk_work(self, work: Callable[[*Given], Found], *given: *Given) -> Found:
         return await anyio.to_thread.run_sync(work, *given, limiter=self.disk_slots)
 
     def _classify_file(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, StoredFile | None]:
-        """As what the file is to be read, and the file itself, kept, if it was made here as such."""
-        wanted = _preparation_kind(kind, _sniff_file(file))
+        """How the file is to be prepared; and the stored file, if its content was prepared here before."""
+        wanted = _preparation_kind(kind, file_content_type(file))
         if wanted in _PICTURE_KINDS:
             _check_picture_bytes(file.stat().st_size)
         return wanted, None if wanted == "still" else self._find_prepared(file, _VAULT_KINDS[wanted])
 
     def _store_prepared(self, kind: PreparedKind, target: Path, facts: MediaFacts) -> StoredFile:
-        kept = self.vault.move_in(target, _file_sha256(target), facts.content_type or "application/octet-stream")
+        kept = self.vault.put(target, file_sha256(target), facts.content_type or "application/octet-stream")
         self.vault.mark_prepared(kept.sha256, _VAULT_KINDS[kind])
         return kept
 
     def _find_prepared(self, file: Path, kind: str) -> StoredFile | None:
-        """The file itself, kept, if its content was made here for media of this kind; the way it came is all one."""
-        sha256 = _file_sha256(file)
+        """The stored file, if the content was prepared here for media of this kind before; however it came."""
+        sha256 = file_sha256(file)
         if not self.vault.is_prepared(sha256, kind):
             return None
         kept = self.vault.renew(sha256)
         if kept is not None:
             return kept
-        target = self.vault.new_scratch_path()
-        try:
+        with scratch_path(self.vault) as target:
             shutil.copyfile(file, target)
-            return self.vault.move_in(target, sha256, _sniff_file(file) or "application/octet-stream")
-        finally:
-            target.unlink(missing_ok=True)
-
-
-def _hash_in_link(uri: str) -> str:
-    return uri.partition("://")[2].strip("/")
+            return self.vault.put(target, sha256, file_content_type(file) or "application/octet-stream")
 
 
 def _unknown_artifact() -> InvalidInput:
@@ -284,19 +275,16 @@ def _preparation_kind(kind: MediaKind, content_type: str | None) -> PreparedKind
     return "image" if kind == "still" and not is_video(content_type) else kind
 
 
-def _sniff_file(file: Path) -> str | None:
-    with file.open("rb") as opened:
-        return content_type_of(opened.read(_SNIFFED_BYTES))
-
-
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _check_artifact(kind: MediaKind, path: Path | None) -> Path:
+    if path is None:
+        raise _unknown_artifact()
+    _check_file_head(kind, path)
+    return path
 
 
 def _check_file_head(kind: MediaKind, file: Path) -> None:
     with file.open("rb") as opened:
-        check_head(opened.read(_SNIFFED_BYTES), kind)
+        check_head(opened.read(HEAD_BYTES), kind)
 
 
 def _check_picture_bytes(size: int) -> None:
@@ -306,5 +294,5 @@ def _check_picture_bytes(size: int) -> None:
 
 def _write_data_uri(kind: MediaKind, text: str, scratch: Path) -> None:
     content = read_data_uri(text)
-    check_head(content[:_SNIFFED_BYTES], kind)
+    check_head(content[:HEAD_BYTES], kind)
     scratch.write_bytes(content)

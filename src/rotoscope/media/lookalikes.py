@@ -1,7 +1,7 @@
-"""File names that look alike: what a person, or a model, reads and writes again is not always what the disk has.
+"""File names that look alike: a name that a person or a model has read and typed again may differ from the disk's.
 
 Screenshots of macOS have a narrow no-break space before AM, French ones a no-break space, phones put invisible marks
-in front, and an accent may be one character or two.
+in front, and an accented letter may be one character or two.
 """
 
 import os
@@ -12,17 +12,17 @@ from pathlib import Path
 
 __all__ = ["find_lookalike", "find_similar"]
 
-_MAX_NAMES = 20_000  # in a folder
+_MAX_NAMES = 20_000  # names in a folder; to compare more takes too long while somebody waits
 _QUOTE_VARIANTS = str.maketrans(
     dict.fromkeys("\u2018\u2019\u02bc\u2032`\u00b4", "'") | dict.fromkeys("\u201c\u201d", '"')
 )
 
 
 def find_lookalike(path: Path, top: Path) -> Path | None:
-    """The path whose every name looks the same and is the only such name in its folder; None where there is none.
+    """The existing path that looks the same, name by name; None where a name has no lookalike, or several.
 
     Names look the same when they differ only in how accented letters are composed, in the kind of their blanks, and in
-    characters that cannot be seen.
+    invisible characters.
 
     Args:
         path: below `top`; it need not exist.
@@ -41,13 +41,13 @@ def find_lookalike(path: Path, top: Path) -> Path | None:
 
 
 def find_similar(path: Path) -> str | None:
-    """The only name in the folder that differs from the path's in case, quotes and hyphens at most, or None."""
+    """The only name in the path's folder that differs at most in case, quotes and hyphens; None: none, or several."""
     names = [name for name in _names_in_folder(path.parent) if _loose_form(name) == _loose_form(path.name)]
     return names[0] if len(names) == 1 else None
 
 
 def _names_in_folder(folder: Path) -> Iterator[str]:
-    """The names in a folder that is not hidden away; of too many, or where they cannot be read, none."""
+    """The names in a folder that are not hidden; none where there are too many, or where they cannot be read."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in islice(entries, _MAX_NAMES + 1) if not entry.name.startswith(".")]
@@ -57,12 +57,12 @@ def _names_in_folder(folder: Path) -> Iterator[str]:
 
 
 def _visible_form(name: str) -> str:
-    """How a name looks."""
+    """A name without invisible characters, composed, with plain blanks (Unicode: Zs to space, Cf removed, NFC)."""
     kinds = ((character, unicodedata.category(character)) for character in unicodedata.normalize("NFC", name))
     return "".join(" " if kind == "Zs" else character for character, kind in kinds if kind != "Cf").strip()
 
 
 def _loose_form(name: str) -> str:
-    """How a name sounds."""
+    """A name with plain quotes and hyphens, in lower case (Unicode: NFKC, casefold, Pd to hyphen)."""
     plain = unicodedata.normalize("NFKC", _visible_form(name)).translate(_QUOTE_VARIANTS).casefold()
     return "".join("-" if unicodedata.category(character) == "Pd" else character for character in plain)

@@ -1,23 +1,30 @@
-"""Which local files may be read: regular files inside the allowed folders, and nothing hidden."""
+r"""Which local files may be read: regular files inside the allowed folders, and nothing hidden.
+
+First a path or a `file://` URL is checked by its text alone. On Windows it may name another machine (`\\server\share`),
+a device (`CON`, `\\.\pipe\x`) or a second stream of a file (`a.png:x`); even to look whether such a path exists
+connects to the machine and sends it the user's password hash. RFC 8089 says how `file:` URLs are written, with drive
+letters in its appendix E. Then the real path must be below one of the roots, and is opened without following links.
+"""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UnsafeSource
-from rotoscope.media.file_urls import check_path_name, path_of_url
 from rotoscope.media.lookalikes import find_lookalike, find_similar
 
-__all__ = ["Roots", "default_roots", "local_path", "open_local_file"]
+__all__ = ["Roots", "check_path_name", "default_roots", "local_path", "open_local_file", "path_of_url"]
 
 _WINDOWS = os.name == "nt"
-_MAX_PATH_LENGTH = 4096  # characters
+_MAX_PATH_LENGTH = 4096  # characters; no system takes longer ones
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)  # which needs no right to list what is in it
+_FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)  # O_PATH needs no right to list the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +36,9 @@ class Roots:
 
 
 def default_roots(cwd: Path, home: Path | None) -> Roots:
-    """The working directory and the home directory, if there is one; neither where it is the top of the file system.
+    """The working directory and the home directory, as far as each exists and is not the top of the file system.
 
-    Hosts start servers there, and service accounts have it for a home: it would open everything.
+    Hosts start servers with `/` as working directory and service accounts have it as home: it would allow every file.
     """
     return Roots(tuple(folder for folder in (cwd, home) if folder is not None and not _is_filesystem_root(folder)), cwd)
 
@@ -47,7 +54,7 @@ class _RootedPath:
 def open_local_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path], str] = os.path.realpath) -> BinaryIO:
     """Open a file that a caller named, by path or `file://` URL, for reading; the caller closes it.
 
-    A name that nothing has is taken for the only one in its folder that looks the same.
+    Where no file has the name, the only one in the folder that looks the same is opened: see `media.lookalikes`.
 
     Args:
         text: an absolute path, one relative to `roots.start`, or one that begins with `~/`.
@@ -56,9 +63,9 @@ def open_local_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path
         resolve: gives the real path of a path, with all links followed.
 
     Raises:
-        UnsafeSource: outside the roots, hidden, or on another machine.
-        InvalidInput: no such file, no regular file, or no path at all.
-        TooLarge: more than `limit` bytes.
+        UnsafeSource: it is outside the roots, hidden, or on another machine.
+        InvalidInput: there is no such file, it is no regular file, or the text is no path.
+        TooLarge: it has more than `limit` bytes.
     """
     named = roots.start / local_path(text)
     if text.rstrip().endswith(("/", os.sep)):
@@ -79,10 +86,10 @@ def open_local_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path
 
 
 def local_path(text: str) -> Path:
-    """The path that a path or a `file://` URL means, with the home folder in place of `~`; nothing else is looked up.
+    """A path or a `file://` URL as a path, with the home folder in place of `~`. The disk is not read.
 
     Raises:
-        InvalidInput: it can be no path.
+        InvalidInput: it cannot be a path.
         UnsafeSource: the URL names another machine.
     """
     try:
@@ -97,7 +104,7 @@ def local_path(text: str) -> Path:
 
 
 def _expand_home(path: Path) -> Path:
-    """`~/a` with the home folder. Another user's is not looked up: the answer would tell whether there is one."""
+    """`~/a` with the home folder; `~user` is refused, because the answer would tell whether there is such a user."""
     if path.parts[0] != "~":
         raise InvalidInput(
             "Only ~/ stands for a folder, that of the user whom the server runs for.",
@@ -122,10 +129,10 @@ def _is_filesystem_root(folder: Path) -> bool:
 
 
 def _check_allowed(path: Path, folders: Sequence[Path], resolve: Callable[[Path], str]) -> _RootedPath:
-    """The real path, judged before anything says whether it exists."""
+    """The real path, if it is below a root and no part of it is hidden. Nothing tells yet whether it exists."""
     try:
         real, tops = Path(resolve(path)), [Path(resolve(folder)) for folder in folders]
-    except (OSError, ValueError) as error:  # a folder was exchanged meanwhile, or names that no file system has
+    except (OSError, ValueError) as error:  # a folder was replaced meanwhile, or no file system has such names
         raise _path_changed_error() from error
     inside = [top for top in tops if real.is_relative_to(top)]
     for top in inside:
@@ -140,10 +147,10 @@ def _check_allowed(path: Path, folders: Sequence[Path], resolve: Callable[[Path]
 
 
 def _open_regular(place: _RootedPath, limit: int) -> BinaryIO:
-    """Open what the path was judged as, without following a link and without waiting for a pipe's other end.
+    """Open the file that was checked, without following a link and without waiting for the other end of a pipe.
 
     Raises:
-        FileNotFoundError: there is nothing.
+        FileNotFoundError: there is no such file.
     """
     name = place.path.name
     try:
@@ -165,10 +172,10 @@ def _open_regular(place: _RootedPath, limit: int) -> BinaryIO:
 
 
 def _open_below_root(place: _RootedPath) -> int:
-    """Open by every folder in turn, from the root on, and follow no link.
+    """Open every folder of the path in turn, from the root on, and follow no link.
 
-    The path was real when it was judged. Whoever puts a link in the place of one of its folders since then gets an
-    error, and who moves a folder away is still read below the root: what is opened was there.
+    The path was real when it was checked. If a link has replaced one of its folders since then, opening fails; if a
+    folder was moved away, the file that is opened was below the root at the time of the check.
     """
     *folders, name = place.path.relative_to(place.root).parts or (".",)
     with ExitStack() as closing:
@@ -188,7 +195,7 @@ def _open_folder(name: str | Path, above: int | None) -> Iterator[int]:
 
 
 def _open_and_compare(place: _RootedPath) -> int:
-    """Open by the whole path, for systems without the other way, and see that it still leads to the same file."""
+    """Open by the whole path, on systems without `dir_fd`, and check that it still leads to the same file."""
     opened = os.open(place.path, _OPEN_FLAGS)
     try:
         same = (
@@ -231,3 +238,56 @@ def _path_changed_error() -> InvalidInput:
         hint="Give the path of a file that stays where it is.",
         code="path_invalid",
     )
+
+
+_DRIVE = re.compile(r"/+(?P<drive>[A-Za-z])[:|](?=[/\\]|$)")
+_DRIVE_HOST = re.compile(r"[A-Za-z][:|]")
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])\s*(\..*)?", re.IGNORECASE)
+
+
+def path_of_url(text: str, *, windows: bool) -> str:
+    """The path of a `file://` URL.
+
+    Raises:
+        UnsafeSource: it names another machine.
+        ValueError: it is not a URL.
+    """
+    parts = urlsplit(text)
+    host, path = parts.netloc, unquote(parts.path)
+    if windows and _DRIVE_HOST.fullmatch(host):
+        host, path = "", f"/{host}{path}"  # file://C:/a.png, as many write it
+    if host.lower() not in ("", "localhost") or (windows and _is_network_path(path) and not _DRIVE.match(path)):
+        # Without its host it would be checked, and read, as a file of this machine.
+        raise UnsafeSource(
+            "The file:// link names another machine.", hint="Write file:/// and an absolute path.", code="path_denied"
+        )
+    drive = _DRIVE.match(path) if windows else None
+    return f"{drive['drive']}:{path[drive.end() :] or '/'}" if drive else path
+
+
+def check_path_name(path: str, *, windows: bool) -> None:
+    """Refuse a path whose text alone shows that it is no plain file of this machine.
+
+    Raises:
+        UnsafeSource: it names another machine.
+        InvalidInput: it names a device or a second stream of a file.
+    """
+    if not windows:
+        return
+    if _is_network_path(path):
+        raise UnsafeSource(
+            "The path names another machine or a device.",
+            hint="Copy the file to this machine, and give its path there.",
+            code="path_denied",
+        )
+    names = re.split(r"[/\\]+", re.sub(r"^[A-Za-z]:", "", path))
+    if any(_DEVICE.fullmatch(name) or ":" in name for name in names):
+        raise InvalidInput(
+            "The path names a device or a second stream of a file.",
+            hint="Give the path of a plain file.",
+            code="path_invalid",
+        )
+
+
+def _is_network_path(path: str) -> bool:
+    return re.match(r"[/\\]{2}", path) is not None

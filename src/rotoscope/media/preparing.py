@@ -1,7 +1,7 @@
-"""What a worker process does with a medium that was given: prove it, and write what of it may leave.
+"""What a worker process does with a file from a user: check it, and write the cleaned copy that may be uploaded.
 
-These functions are called by `media.decoders`; they take paths and give plain records, and write nothing but the file
-that they were told to write.
+These functions run in the workers of `media.decoders`. They take paths and return plain records, and write no file but
+the target.
 """
 
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from typing import Literal
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.image.pictures import clean_picture, decode_upright, read_picture_size
-from rotoscope.media.image.thumbnails import Thumbnail, make_thumbnail
-from rotoscope.media.sniff import content_type_of, is_video
+from rotoscope.media.image.previews import Thumbnail, make_thumbnail
+from rotoscope.media.sniff import file_content_type, is_video
 from rotoscope.media.video.mask_videos import read_transparency, write_mask_film
 from rotoscope.media.video.videos import (
     DEFAULT_VIDEO_LIMITS,
@@ -29,16 +29,14 @@ from rotoscope.models.catalog import UploadLimit
 
 __all__ = ["MediaFacts", "MediaPreview", "PreparedKind", "measure_media", "prepare_media", "preview_media"]
 
-_SNIFFED_BYTES = 64
-
 PreparedKind = Literal["image", "picture_mask", "still", "video", "mask", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
-    """What a medium is; see `media.intake.Admitted` for the meaning of each.
+    """What a medium is; `media.intake.AdmittedMedia` describes each field.
 
-    `content_type` is None where the file was not written here, and its own first bytes say it.
+    `content_type` is None where no file was written: then it follows from the source's first bytes.
     """
 
     content_type: str | None = None
@@ -62,17 +60,17 @@ class MediaPreview:
 
 
 def prepare_media(kind: PreparedKind, source: Path, target: Path, carrier: UploadLimit | None = None) -> MediaFacts:
-    """Write what of a file may leave.
+    """Write the cleaned copy of a file: nothing but its pixels and sound.
 
     Args:
-        kind: what it must be; a `still` is the first frame of a video, a `mask` a film that says what is selected, a
-            `picture_mask` a picture whose exact numbers are kept.
+        kind: what it must be; a `still` is the first frame of a video, a `mask` a mask video, a `picture_mask` a mask
+            picture, whose exact numbers are kept.
         source: the file.
         target: where to write.
-        carrier: the provider that takes the largest films and sounds; what is larger is not copied.
+        carrier: the provider that takes the largest videos and sounds; what is larger is refused before it is copied.
 
     Raises:
-        UserMistake: it is no medium of that kind that can be used.
+        UserMistake: it is no usable medium of that kind.
         StorageFailed: the target cannot be written.
     """
     limits = replace(DEFAULT_VIDEO_LIMITS, carrier=carrier)
@@ -90,7 +88,7 @@ def prepare_media(kind: PreparedKind, source: Path, target: Path, carrier: Uploa
 
 
 def measure_media(kind: PreparedKind, path: Path) -> MediaFacts:
-    """What a file is that was made here.
+    """What a file is that `prepare_media` has written earlier; nothing is written.
 
     Raises:
         UserMistake: as for `prepare_media`.
@@ -110,15 +108,13 @@ def preview_media(path: Path, side: int, most: int) -> MediaPreview:
 
     Args:
         path: the file.
-        side: of the small picture at most, in pixels.
-        most: the bytes of the small picture at most.
+        side: the longest side of the small picture, in pixels.
+        most: its largest size, in bytes.
 
     Raises:
         UserMistake: it cannot be decoded.
     """
-    with path.open("rb") as opened:
-        shows_film = is_video(content_type_of(opened.read(_SNIFFED_BYTES)))
-    image = poster(path) if shows_film else decode_upright(path.read_bytes())
+    image = poster(path) if is_video(file_content_type(path)) else decode_upright(path.read_bytes())
     return MediaPreview(make_thumbnail(image, side, most), image.width, image.height)
 
 
@@ -129,7 +125,7 @@ def _prepare_picture(source: Path, target: Path, *, exact: bool = False) -> Medi
 
 
 def _prepare_still(source: Path, target: Path) -> MediaFacts:
-    """Without loss: a mask is found on it, and nobody needs a tool of their own to cut it out."""
+    """The first frame of a video as a PNG: without loss, because a mask may be made for it."""
     image = first_frame(source)
     image.save(target, "PNG")
     return MediaFacts("image/png", image.width, image.height)
@@ -141,7 +137,7 @@ def _prepare_video(source: Path, target: Path, limits: VideoLimits) -> MediaFact
 
 
 def _prepare_mask_film(source: Path, target: Path, limits: VideoLimits) -> MediaFacts:
-    """A copy would lose what is transparent, and with it the mask."""
+    """A mask video; where its transparency is the mask, it becomes black and white: a plain copy would lose it."""
     try:
         film = read_transparency(source)
     except InvalidInput as error:

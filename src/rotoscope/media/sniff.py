@@ -1,24 +1,29 @@
-"""What a file is, by its first bytes. A name or a declared content type is never believed."""
+"""What a file is, by its first bytes. Its name and a declared content type are ignored: anybody can write anything."""
 
+from pathlib import Path
 from typing import Literal
 
 from rotoscope.errors import InvalidInput
 
 __all__ = [
     "EXTENSIONS",
+    "HEAD_BYTES",
     "WantedKind",
     "check_head",
     "content_type_of",
     "extension_of",
+    "file_content_type",
     "foreign_format",
-    "is_audio",
     "is_image",
     "is_video",
 ]
 
+HEAD_BYTES = 512
+"""So many first bytes of a file are enough for every format that is known here."""
+
 WantedKind = Literal["image", "still", "video", "audio", "visual", "mask"]
-"""What a file must be: `visual` and `mask` are a picture or a video, `still` a picture, or a video whose first frame is
-meant."""
+"""What a file must be: `visual` and `mask` are a picture or a video, `still` is a picture, or a video whose first frame
+is used."""
 
 _EXTENSIONS = {
     "image/png": ".png",
@@ -76,7 +81,7 @@ _FOREIGN_SIGNATURES = (
 )
 _FOREIGN_RIFF_FORMS = {b"RIFFAVI ": "AVI", b"FORMAIFF": "AIFF", b"FORMAIFC": "AIFF", b"FORM8SVX": "8SVX"}
 _TRANSPORT_SYNC, _TRANSPORT_PACKET = 0x47, 188
-_TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # bytes before each packet: in M2TS there is the time of its arrival
+_TRANSPORTS = {0: "MPEG-TS", 4: "M2TS"}  # by the bytes before each packet: M2TS has its time of arrival there
 
 _FOREIGN_PICTURES = (
     (b"\x00\x00\x02\x00", "CUR"),
@@ -136,14 +141,15 @@ _EBML_HEADER = 64  # the document type stands within the first bytes of the head
 
 
 def content_type_of(head: bytes) -> str | None:
-    """The content type of a file that we take.
+    """The content type of a file, if it is one that is accepted here.
 
     Args:
-        head: the first bytes of the file; 512 are plenty, fewer than 12 say little.
+        head: the first bytes of the file; `HEAD_BYTES` are enough, fewer than 12 too few.
 
     Returns:
         One of image/png, image/jpeg, image/webp, image/gif, video/mp4, video/quicktime, video/webm, audio/wav,
-        audio/mpeg and audio/mp4; None for anything else. It is what the file claims to be: only decoding proves it.
+        audio/mpeg and audio/mp4; None for anything else. It is what the file claims to be: only decoding
+        it proves that.
     """
     for opening, content_type in _SIGNATURES:
         if head.startswith(opening):
@@ -155,8 +161,18 @@ def content_type_of(head: bytes) -> str | None:
     return _iso_media_type(head) or ("audio/mpeg" if _is_mp3_frame(head) else None)
 
 
+def file_content_type(path: Path) -> str | None:
+    """The content type of a file, as `content_type_of` gives it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as opened:
+        return content_type_of(opened.read(HEAD_BYTES))
+
+
 def foreign_format(head: bytes) -> str | None:
-    """The name of a real media format that we do not take, such as "TIFF"; None when it is none we know."""
+    """The name of a media format that is not accepted, such as "TIFF"; None for one that is not known here."""
     opened = next(
         (name for opening, name in (*_FOREIGN_SIGNATURES, *_FOREIGN_PICTURES) if head.startswith(opening)), None
     )
@@ -164,7 +180,7 @@ def foreign_format(head: bytes) -> str | None:
 
 
 def _short_signature_format(head: bytes) -> str | None:
-    """The name of a picture format whose opening alone would be too short to go by."""
+    """The name of a picture format whose signature alone is too short to be sure."""
     if head[:2] in _NETPBM and head[2:3] in (b" ", b"\t", b"\r", b"\n", b"#"):
         return _NETPBM[head[:2]]
     if head.startswith(b"BM") and not any(head[6:10]):
@@ -173,7 +189,7 @@ def _short_signature_format(head: bytes) -> str | None:
 
 
 def _container_format(head: bytes) -> str | None:
-    """The name of a format that others share their opening with."""
+    """The name of a format whose signature other formats share."""
     if head[4:8] == b"ftyp":
         return _FOREIGN_BRANDS.get(head[8:12])
     if head.startswith(_EBML):
@@ -181,20 +197,20 @@ def _container_format(head: bytes) -> str | None:
     return _FOREIGN_RIFF_FORMS.get(head[:4] + head[8:12]) or _transport_stream_format(head) or _raw_sound_format(head)
 
 
-def check_head(head: bytes, kind: WantedKind) -> None:
-    """Refuse what can be no medium of the kind, before more of it is read.
+def check_head(head: bytes, kind: WantedKind) -> str:
+    """The content type of a file that may be a medium of the kind, before more of it is read.
 
     Args:
-        head: the first bytes of the file; 512 are plenty.
+        head: the first bytes of the file; `HEAD_BYTES` are enough.
         kind: what it must be.
 
     Raises:
-        InvalidInput: `unsupported` where it is media of another kind or format, `not_media` where it is none we know.
+        InvalidInput: `unsupported` for media of another kind or format, `not_media` for anything else.
     """
     content_type = content_type_of(head)
-    # Many tools write sound alone under the brand of a video; whether it has pictures is seen once it is open.
+    # Many tools write sound alone under the brand of a video; whether it has pictures is known once it is open.
     if content_type is not None and any(content_type.startswith(f"{one}/") for one in _ACCEPTED_TYPES[kind]):
-        return
+        return content_type
     wanted, hint = _KIND_HINTS[kind]
     foreign = foreign_format(head)
     if content_type is not None:
@@ -232,23 +248,18 @@ EXTENSIONS = (*_EXTENSIONS.values(), ".bin")
 
 
 def extension_of(content_type: str) -> str:
-    """The file name extension of a content type, with its dot; ".bin" for one that we do not know."""
+    """The file name extension of a content type, with its dot; ".bin" for an unknown one."""
     return _EXTENSIONS.get(content_type, ".bin")
 
 
 def is_image(content_type: str | None) -> bool:
-    """Whether it is a picture format that we take."""
+    """Whether it is an accepted picture format."""
     return content_type in _EXTENSIONS and str(content_type).startswith("image/")
 
 
 def is_video(content_type: str | None) -> bool:
-    """Whether it is a video format that we take."""
+    """Whether it is an accepted video format."""
     return content_type in _EXTENSIONS and str(content_type).startswith("video/")
-
-
-def is_audio(content_type: str | None) -> bool:
-    """Whether it is an audio format that we take."""
-    return content_type in _EXTENSIONS and str(content_type).startswith("audio/")
 
 
 def _iso_media_type(head: bytes) -> str | None:
@@ -264,7 +275,7 @@ def _iso_media_type(head: bytes) -> str | None:
 
 
 def _transport_stream_format(head: bytes) -> str | None:
-    """The name of a stream of equal packets that each begin with one byte; two of them are not chance."""
+    """MPEG-TS or M2TS: packets of equal length that begin with the same byte; two of them are no coincidence."""
     for before, name in _TRANSPORTS.items():
         places = range(before, min(len(head), 3 * (before + _TRANSPORT_PACKET)), before + _TRANSPORT_PACKET)
         if len(places) > 1 and all(head[place] == _TRANSPORT_SYNC for place in places):
@@ -273,7 +284,7 @@ def _transport_stream_format(head: bytes) -> str | None:
 
 
 def _raw_sound_format(head: bytes) -> str | None:
-    """The name of sound without a container: AAC frames (ADTS) and MPEG audio of layer II begin with bits of sync."""
+    """Sound without a container: AAC frames (ADTS) and MPEG audio layer II, which begin with sync bits."""
     if len(head) < 7 or head[0] != 0xFF:  # noqa: PLR2004 - the header's size
         return None
     rate, length = head[2] >> 2 & 15, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5

@@ -1,31 +1,50 @@
-"""The vault: a folder of files that we keep, each under the hash of its content."""
+"""The vault: the files that we keep, each under the SHA-256 of its content.
+
+`Vault` is what an implementation must give: four calls that any object store can answer (put, open, address, delete),
+and the bookkeeping around them. `FolderVault` keeps the files below one folder of this machine. Code that needs a local
+path opens the file, and has the path for the time of a `with` block.
+"""
 
 import contextlib
 import hashlib
 import os
 import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.sniff import EXTENSIONS, content_type_of, extension_of
-from rotoscope.media.storage import Disk, system_disk
+from rotoscope.media.disk import Disk, system_disk
+from rotoscope.media.sniff import EXTENSIONS, extension_of, file_content_type
 from rotoscope.ownership import make_private
 
-__all__ = ["StoredFile", "Vault"]
+__all__ = [
+    "FileAddress",
+    "FolderVault",
+    "StoredFile",
+    "Vault",
+    "artifact_hash",
+    "enter_in_thread",
+    "file_sha256",
+    "scratch_path",
+]
 
-_SNIFFED_BYTES = 64
 _ID_FILE = ".id"
+_ANY_FOLDER = "??"
+_HEX_DIGITS = frozenset("0123456789abcdef")
+
+Entered = TypeVar("Entered")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file in the vault: SHA-256 (hex), size in bytes, media type and absolute path."""
+    """A file in the vault: SHA-256 (hex), size in bytes and media type."""
 
     sha256: str
     size: int
     content_type: str
-    path: Path
 
     @property
     def uri(self) -> str:
@@ -34,45 +53,300 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Vault:
-    """Content-addressed files below one folder. Its calls touch the disk: run them in a thread.
-
-    A file appears under its final name only when it is whole and on the disk, so a crash leaves at most a
-    scratch file, and keeping the same content twice is harmless.
+class FileAddress:
+    """Where a stored file can be read.
 
     Attributes:
+        name: the SHA-256 (hex) and the extension of its media type, such as `3f…a9.png`.
+        url: `file://` for a folder of this machine, else https.
+        path: absolute, on this machine; None where the vault is elsewhere.
+    """
+
+    name: str
+    url: str
+    path: Path | None
+
+    @property
+    def place(self) -> str:
+        """The path where there is one, else the URL: for people."""
+        return self.url if self.path is None else str(self.path)
+
+
+class Vault(Protocol):
+    """Where artifacts are kept. The calls wait for a disk or a network: call them in a thread.
+
+    What every implementation guarantees:
+
+    - A file appears under its hash only when it is whole and durable, so that a crash leaves at most scratch files.
+    - To put the same content twice is harmless, and makes the file as new as if it had just been put.
+    - Only the owner of this process, or of the store, can read the files.
+    - What cannot be written, read or reached for any other reason than that it is not there raises `StorageFailed`.
+    """
+
+    @property
+    def location(self) -> str:
+        """The folder or the address of the store, for people."""
+        ...
+
+    def put(self, source: Path, sha256: str, content_type: str) -> StoredFile:
+        """Keep a file. The source is a scratch file of this vault, and may be gone afterwards.
+
+        Args:
+            source: the whole content.
+            sha256: of the content, in hex; the caller has computed it.
+            content_type: decides on the extension of the stored file's name.
+
+        Raises:
+            StorageFailed: the vault does not take it; then nothing is under the hash that was not there before.
+        """
+        ...
+
+    def open(self, sha256: str) -> AbstractContextManager[Path | None]:
+        """A local path with the content, for reading, for the time of a `with` block; None when it is not here.
+
+        The path's name is the name of the file's `FileAddress`. A vault that is elsewhere gives a temporary copy, and
+        removes it at the end of the block.
+        """
+        ...
+
+    def address(self, sha256: str) -> FileAddress | None:
+        """Where a file can be read; None when it is not here, or when that is no hash at all."""
+        ...
+
+    def delete(self, sha256: str, before: float) -> bool:
+        """Remove a file and what `mark_prepared` noted of it, unless it was put or renewed at or after a time.
+
+        To look at the time and to remove must be one step for other processes, as nearly as the store can do it: a
+        file that was just put again must stay. A file that cannot be removed now stays without an error.
+
+        Args:
+            sha256: the file's hash.
+            before: the time in Unix seconds.
+
+        Returns:
+            Whether it was removed.
+        """
+        ...
+
+    def renew(self, sha256: str) -> StoredFile | None:
+        """Make a file as new as if it had just been put; None when it is not here."""
+        ...
+
+    def hashes_older_than(self, before: float, prefix: str = "") -> list[str]:
+        """The hashes of the files that were last put or renewed before a time.
+
+        Args:
+            before: the time in Unix seconds.
+            prefix: the first two hex digits of the hashes that are looked at; "" for all.
+        """
+        ...
+
+    def hash_of(self, path: Path) -> str | None:
+        """The hash of a stored file that is named by its path on this machine; None for any other path."""
+        ...
+
+    def mark_prepared(self, sha256: str, kind: str) -> None:
+        """Note that some content is already what media of that kind are made into, and need not be prepared again.
+
+        Raises:
+            StorageFailed: it cannot be written.
+        """
+        ...
+
+    def is_prepared(self, sha256: str, kind: str) -> bool:
+        """Whether `mark_prepared` noted this; that does not say that the file is still here."""
+        ...
+
+    def read_id(self) -> str | None:
+        """The id by which the ledger knows this vault, or None."""
+        ...
+
+    def write_id(self, vault_id: str) -> None:
+        """Write the id by which the ledger knows this vault.
+
+        Raises:
+            StorageFailed: it cannot be written.
+        """
+        ...
+
+    def new_scratch_path(self) -> Path:
+        """A new path on this machine's disk, for a file that is still being written; `put` takes it from there.
+
+        Raises:
+            StorageFailed: its folder cannot be made.
+        """
+        ...
+
+    def remove_old_scratch(self, before: float) -> None:
+        """Remove scratch files that were last written before a time (Unix seconds): a crash left them behind."""
+        ...
+
+    def put_bytes(self, content: bytes, content_type: str) -> StoredFile:
+        """Keep some bytes.
+
+        Raises:
+            StorageFailed: the vault does not take them.
+        """
+        with scratch_path(self) as scratch:
+            try:
+                scratch.write_bytes(content)
+            except OSError as error:
+                raise _write_error(self.location) from error
+            return self.put(scratch, hashlib.sha256(content).hexdigest(), content_type)
+
+
+def artifact_hash(uri: str) -> str:
+    """The hash in an `artifact://` link; what is no hash is looked for in vain."""
+    return uri.partition("://")[2].strip("/")
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 (hex) of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@contextmanager
+def scratch_path(vault: Vault) -> Iterator[Path]:
+    """A path for a scratch file; at the end every file is removed whose name begins with the path's name.
+
+    Raises:
+        StorageFailed: the folder for scratch files cannot be made.
+    """
+    path = vault.new_scratch_path()
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            for left in path.parent.glob(f"{path.name}*"):
+                left.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def enter_in_thread(manager: AbstractContextManager[Entered]) -> AsyncIterator[Entered]:
+    """Enter and leave a context manager in a thread, because both may wait for a disk or a network.
+
+    It is left even when the task is cancelled. It does not see an exception of the block.
+    """
+    import anyio.to_thread  # not needed in the workers, and slow to load
+
+    entered = await anyio.to_thread.run_sync(manager.__enter__)
+    try:
+        yield entered
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderVault(Vault):
+    """The files below one folder: `ab/ab…cd.png`, scratch files in `scratch/`, notes of what is prepared in `made/`.
+
+    The time at which a file was last put is its modification time.
+
+    Attributes:
+        folder: exists or is made at the first write, for its owner alone.
         disk: how files are brought to the disk to stay.
     """
 
     folder: Path
     disk: Disk = field(default_factory=system_disk)
 
-    def new_scratch_path(self) -> Path:
-        """A new name for a file that is still being written.
+    @property
+    def location(self) -> str:
+        """The folder's path."""
+        return str(self.folder)
 
-        Raises:
-            StorageFailed: the folder cannot be made.
-        """
-        folder = self.folder / "scratch"
+    def put(self, source: Path, sha256: str, content_type: str) -> StoredFile:
+        """Move a scratch file to its final name, once its content is on the disk; then flush the name, too."""
+        final = self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"
         try:
-            make_private(folder)
+            size = source.stat().st_size
+            make_private(final.parent)
+            self.disk.flush_file(source)
+            source.chmod(0o600)
+            source.replace(final)
+            self.disk.flush_folder(final.parent)
         except OSError as error:
-            raise _write_error(self.folder) from error
-        return folder / secrets.token_hex(8)
+            raise _write_error(self.location) from error
+        return StoredFile(sha256, size, content_type)
+
+    @contextmanager
+    def open(self, sha256: str) -> Iterator[Path | None]:
+        """The file's own path."""
+        yield self._find(sha256)
+
+    def address(self, sha256: str) -> FileAddress | None:
+        """The file's path, and its `file://` URL."""
+        path = self._find(sha256)
+        return None if path is None else FileAddress(path.name, path.as_uri(), path)
+
+    def delete(self, sha256: str, before: float) -> bool:
+        """Unlink the file. A file that is put again between the look and the removal is lost: microseconds."""
+        path = self._find(sha256)
+        with contextlib.suppress(OSError):
+            if path is not None and path.stat().st_mtime < before:
+                path.unlink()
+                for mark in (self.folder / "made").glob(f"*/{sha256[:2]}/{sha256}"):
+                    mark.unlink(missing_ok=True)
+                return True
+        return False
+
+    def renew(self, sha256: str) -> StoredFile | None:
+        """Set the file's modification time to now."""
+        path = self._find(sha256)
+        if path is None:
+            return None
+        try:
+            os.utime(path)
+            return StoredFile(sha256, path.stat().st_size, file_content_type(path) or "application/octet-stream")
+        except OSError:
+            return None  # it was removed meanwhile
+
+    def hashes_older_than(self, before: float, prefix: str = "") -> list[str]:
+        """Look at the modification time of every file."""
+        found = dict[str, None]()
+        for path in self.folder.glob(f"{prefix or _ANY_FOLDER}/*.*"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < before:
+                    found[path.name.partition(".")[0]] = None
+        return list(found)
+
+    def hash_of(self, path: Path) -> str | None:
+        """A path counts however the folder is written: through links, relative, or by another name of the place."""
+        name = path.name.partition(".")[0]
+        stored = self._find(name)
+        try:
+            return name if stored is not None and (stored == path or stored.samefile(path)) else None
+        except (OSError, ValueError):
+            return None
+
+    def mark_prepared(self, sha256: str, kind: str) -> None:
+        """Make an empty file of that name."""
+        mark = self._marker_path(sha256, kind)
+        try:
+            make_private(mark.parent)
+            mark.touch(mode=0o600)
+        except OSError as error:
+            raise _write_error(self.location) from error
+
+    def is_prepared(self, sha256: str, kind: str) -> bool:
+        """Whether there is an empty file of that name."""
+        return self._marker_path(sha256, kind).is_file()
 
     def read_id(self) -> str | None:
-        """The id by which its ledger knows this folder, or None."""
+        """The content of the id's file."""
         try:
             return (self.folder / _ID_FILE).read_text(encoding="ascii", errors="replace").strip() or None
         except OSError:
             return None
 
     def write_id(self, vault_id: str) -> None:
-        """Write the id by which the ledger knows this folder.
-
-        Raises:
-            StorageFailed: the disk does not take it.
-        """
+        """Replace the id's file as a whole."""
         scratch = self.new_scratch_path()
         try:
             scratch.write_text(vault_id, encoding="ascii")
@@ -81,135 +355,37 @@ class Vault:
             scratch.replace(self.folder / _ID_FILE)
             self.disk.flush_folder(self.folder)
         except OSError as error:
-            raise _write_error(self.folder) from error
+            raise _write_error(self.location) from error
+
+    def new_scratch_path(self) -> Path:
+        """A random name in `scratch/`, on the file system of the vault, so that a file can be moved to its place."""
+        folder = self.folder / "scratch"
+        try:
+            make_private(folder)
+        except OSError as error:
+            raise _write_error(self.location) from error
+        return folder / secrets.token_hex(8)
 
     def remove_old_scratch(self, before: float) -> None:
-        """Remove scratch files that were last written before a time (Unix seconds): a crash left them behind."""
+        """Unlink by modification time."""
         for scratch in (self.folder / "scratch").glob("*"):
             with contextlib.suppress(OSError):
                 if scratch.stat().st_mtime < before:
                     scratch.unlink()
 
-    def keep(self, content: bytes, content_type: str) -> StoredFile:
-        """Keep some bytes.
-
-        Raises:
-            StorageFailed: the disk does not take them.
-        """
-        scratch = self.new_scratch_path()
-        try:
-            scratch.write_bytes(content)
-            return self.move_in(scratch, hashlib.sha256(content).hexdigest(), content_type)
-        except OSError as error:
-            raise _write_error(self.folder) from error
-        finally:
-            with contextlib.suppress(OSError):
-                scratch.unlink(missing_ok=True)
-
-    def move_in(self, scratch: Path, sha256: str, content_type: str) -> StoredFile:
-        """Make a finished scratch file a kept one.
-
-        Raises:
-            StorageFailed: the disk does not take it.
-        """
-        final = self._artifact_path(sha256, content_type)
-        try:
-            size = scratch.stat().st_size
-            make_private(final.parent)
-            self.disk.flush_file(scratch)
-            scratch.chmod(0o600)
-            scratch.replace(final)
-            self.disk.flush_folder(final.parent)
-        except OSError as error:
-            raise _write_error(self.folder) from error
-        return StoredFile(sha256, size, content_type, final)
-
-    def renew(self, sha256: str) -> StoredFile | None:
-        """Keep a file that is here for as long again; None when it is not here."""
-        path = self.find(sha256)
-        if path is None:
+    def _find(self, sha256: str) -> Path | None:
+        if len(sha256) != hashlib.sha256().digest_size * 2 or not _HEX_DIGITS.issuperset(sha256):
             return None
-        try:
-            os.utime(path)
-            with path.open("rb") as opened:
-                content_type = content_type_of(opened.read(_SNIFFED_BYTES)) or "application/octet-stream"
-            return StoredFile(sha256, path.stat().st_size, content_type, path)
-        except OSError:
-            return None  # it was removed meanwhile
-
-    def mark_prepared(self, sha256: str, kind: str) -> None:
-        """Note of some content that it is already what a medium of that kind is made into.
-
-        Raises:
-            StorageFailed: the disk does not take it.
-        """
-        mark = self._marker_path(sha256, kind)
-        try:
-            make_private(mark.parent)
-            mark.touch(mode=0o600)
-        except OSError as error:
-            raise _write_error(self.folder) from error
-
-    def is_prepared(self, sha256: str, kind: str) -> bool:
-        """Whether that was noted."""
-        return self._marker_path(sha256, kind).is_file()
+        stem = self.folder / sha256[:2] / sha256
+        # To try each of the few names that there are costs the same however many files lie in the folder.
+        return next((path for name in EXTENSIONS if (path := stem.with_name(sha256 + name)).is_file()), None)
 
     def _marker_path(self, sha256: str, kind: str) -> Path:
         return self.folder / "made" / kind / sha256[:2] / sha256
 
-    def find(self, sha256: str) -> Path | None:
-        """The kept file of a hash, or None."""
-        if len(sha256) != hashlib.sha256().digest_size * 2 or not all(c in "0123456789abcdef" for c in sha256):
-            return None
-        stem = self.folder / sha256[:2] / sha256
-        # A look for each of the few names that there are costs the same however many files lie beside it.
-        return next((path for name in EXTENSIONS if (path := stem.with_name(sha256 + name)).is_file()), None)
 
-    def files_older_than(self, before: float, within: str = "??") -> list[Path]:
-        """The kept files that were last kept before a time (Unix seconds); keeping a file again makes it new.
-
-        Args:
-            before: the time.
-            within: the first two digits (hex) of their hashes; any by default.
-        """
-        found = []
-        for path in self.folder.glob(f"{within}/*.*"):
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < before:
-                    found.append(path)
-        return found
-
-    def remove(self, path: Path, before: float) -> bool:
-        """Remove a kept file, unless it was kept again meanwhile; whether it was removed."""
-        with contextlib.suppress(OSError):
-            if path.stat().st_mtime < before:
-                path.unlink()
-                self._remove_markers(path.name.partition(".")[0])
-                return True
-        return False
-
-    def _remove_markers(self, sha256: str) -> None:
-        for mark in (self.folder / "made").glob(f"*/{sha256[:2]}/{sha256}"):
-            mark.unlink(missing_ok=True)
-
-    def hash_of(self, path: Path) -> str | None:
-        """The hash under which a path is kept here, or None for a path that is not ours.
-
-        It is ours however the folder is written: through links, relative, or by another name of the same place.
-        """
-        name = path.name.partition(".")[0]
-        kept = self.find(name)
-        try:
-            return name if kept is not None and (kept == path or kept.samefile(path)) else None
-        except (OSError, ValueError):
-            return None
-
-    def _artifact_path(self, sha256: str, content_type: str) -> Path:
-        return self.folder / sha256[:2] / f"{sha256}{extension_of(content_type)}"
-
-
-def _write_error(folder: Path) -> StorageFailed:
+def _write_error(location: str) -> StorageFailed:
     return StorageFailed(
-        f"The results folder {folder} cannot be written.",
+        f"The results folder {location} cannot be written.",
         hint="Free some space, or set ROTOSCOPE_HOME to another folder.",
     )

@@ -1,21 +1,19 @@
-"""Files that a worker process makes: it writes them where it was told to, and its parent takes them into the vault."""
+"""Files that a worker process makes: it writes scratch files, and its parent process puts them into the vault."""
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rotoscope.errors import StorageFailed
-from rotoscope.media.vault import StoredFile, Vault
+from rotoscope.media.vault import StoredFile, Vault, file_sha256
 
-__all__ = ["ScratchVault", "WorkerFile", "scratch_file_stem", "store_worker_files"]
+__all__ = ["ScratchVault", "WorkerFile", "store_worker_files"]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFile:
-    """A file that was made: where it lies, the SHA-256 (hex) of its content, and its media type."""
+    """A file that a worker made: its path, the SHA-256 (hex) of its content, and its media type."""
 
     path: Path
     sha256: str
@@ -24,11 +22,11 @@ class WorkerFile:
 
 @dataclass(slots=True)
 class ScratchVault:
-    """Takes what a worker makes; it looks like a vault to who makes it.
+    """Writes what a worker makes to scratch files, and lists them for the parent process.
 
     Attributes:
         stem: the path with which the names of all its files begin.
-        files: what was made.
+        files: what has been written.
     """
 
     stem: Path
@@ -38,7 +36,7 @@ class ScratchVault:
         """Write a file.
 
         Raises:
-            StorageFailed: the disk does not take it.
+            StorageFailed: the disk is full or fails.
         """
         path = self.stem.with_name(f"{self.stem.name}-{len(self.files)}")
         try:
@@ -49,33 +47,20 @@ class ScratchVault:
             ) from error
         made = WorkerFile(path, hashlib.sha256(content).hexdigest(), content_type)
         self.files.append(made)
-        return StoredFile(made.sha256, len(content), content_type, path)
-
-
-@contextmanager
-def scratch_file_stem(vault: Vault) -> Iterator[Path]:
-    """A path with which the names of scratch files may begin; at the end those that are left are removed."""
-    stem = vault.new_scratch_path()
-    try:
-        yield stem
-    finally:
-        for left in stem.parent.glob(f"{stem.name}*"):
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
+        return StoredFile(made.sha256, len(content), content_type)
 
 
 def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
-    """Keep what a worker has made. Its word on the content is not taken: a file may have taken the worker over.
+    """Put what a worker made into the vault. Hashes are computed again: a hostile file may have taken the worker over.
 
     Raises:
-        StorageFailed: a file is not what it is said to be, or the disk does not take it.
+        StorageFailed: a file has another hash than the worker reported, or the vault does not take it.
     """
     for made in files:
         try:
-            with made.path.open("rb") as opened:
-                found = hashlib.file_digest(opened, "sha256").hexdigest()
+            found = file_sha256(made.path)
         except OSError:
             found = ""
         if found != made.sha256:
             raise StorageFailed("A file of the result was changed while it was kept.", hint="Look at the disk.")
-        vault.move_in(made.path, made.sha256, made.content_type)
+        vault.put(made.path, made.sha256, made.content_type)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["TEMPLATES", "LinkTemplate", "read_link"]
 
 _JSON = "application/json"
-_SNIFF_BYTES = 64
 _MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _OUTPUTS_HINT = (
     "view_media shows what a job has made, such as job://ID/overlay; its artifact:// link, in get_job, is read."
@@ -108,14 +107,16 @@ async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceCo
 
 
 async def _read_artifact(studio: "Studio", sha256: str, principal: str) -> ReadResourceContents:
-    from rotoscope.media.sniff import content_type_of
+    from rotoscope.media.sniff import HEAD_BYTES, content_type_of
 
-    path = await studio.artifact_path(sha256, principal)
-    if path is None:
-        raise ResourceNotFoundError("There is no such artifact.")
-    if path.stat().st_size > _MAX_MESSAGE_BYTES:
-        raise TooLarge(f"The file is too large for a message; read it at {path}.", hint="Open it by its path.")
-    content = await anyio.to_thread.run_sync(path.read_bytes)
+    async with studio.open_artifact(sha256, principal) as found:
+        if found is None:
+            raise ResourceNotFoundError("There is no such artifact.")
+        path, address = found
+        if path.stat().st_size > _MAX_MESSAGE_BYTES:
+            message = f"The file is too large for a message; read it at {address.place}."
+            raise TooLarge(message, hint="Open it by its path.")
+        content = await anyio.to_thread.run_sync(path.read_bytes)
     if path.suffix == ".json":
         return ReadResourceContents(content=content.decode(), mime_type=_JSON)
-    return ReadResourceContents(content=content, mime_type=content_type_of(content[:_SNIFF_BYTES]))
+    return ReadResourceContents(content=content, mime_type=content_type_of(content[:HEAD_BYTES]))

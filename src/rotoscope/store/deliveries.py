@@ -1,8 +1,8 @@
-"""Whether who asked has heard how a job ended; inside somebody's transaction.
+"""Whether the end of a job has reached the caller who made the request; inside the caller's transaction.
 
-An answer that leaves later than its client waits goes out like any other: nothing tells that nobody listens. So one
-that was late is told again to equal requests, for some minutes, until an answer was in time, or somebody uses what came
-of the job.
+A client that has given up does not say so: an answer that leaves too late goes out like any other. So after a late
+answer equal requests get the same end again, for some minutes, until an answer was in time, or a request names the job
+or one of its files, which shows that its end has arrived.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 LATE_REDELIVERY_SECONDS = 600.0
-"""For how long an end that was told too late is told again to equal requests: a person may have to ask for it."""
+"""For how long equal requests get an end again that was delivered too late: a person may have to ask for it."""
 
 _SET_DELIVERED_AT = update(jobs).where(jobs.c.id == bindparam("one")).values(delivered_at=bindparam("now"))
 _SET_DATA = update(jobs).where(jobs.c.id == bindparam("one")).values(data=bindparam("known", type_=jobs.c.data.type))
@@ -40,13 +40,17 @@ _RECENT_DELIVERIES = select(*JOB_COLUMNS).where(
 
 
 def has_late_delivery(job: Job, now: float) -> bool:
-    """Whether its end was told so late that it may not have been heard, and nothing has shown since that it was."""
+    """Whether its end was delivered so late that it may not have arrived, and nothing has shown since that it has."""
     until = job.redelivery.until
     return until is not None and now <= until <= now + LATE_REDELIVERY_SECONDS
 
 
 def record_delivery(connection: Connection, job_id: str, principal: str, now: float, *, late: bool) -> None:
-    """Write that the end of a job was told. The first time counts, and whether the last was in time."""
+    """Write that the end of a principal's job was delivered: when for the first time, and whether lately in time.
+
+    Raises:
+        UnknownJob: the principal has no such job.
+    """
     job = read_job(connection, job_id, principal)
     if job.state not in ENDED_STATES:
         return
@@ -61,7 +65,10 @@ def record_delivery(connection: Connection, job_id: str, principal: str, now: fl
 def record_use(
     connection: Connection, principal: str, job_ids: Collection[str], files: Collection[str], now: float
 ) -> None:
-    """Write that somebody uses what came of jobs: their ends were heard, and an equal request means a new run."""
+    """Write that a principal uses results of their jobs: these have arrived, and an equal request means a new run.
+
+    Only jobs that ended a short while ago matter, and of very many names the first hundred of each kind are looked up.
+    """
     terms = {
         "whose": principal,
         "since": now - LATE_REDELIVERY_SECONDS,

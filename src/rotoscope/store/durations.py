@@ -1,4 +1,4 @@
-"""How long runs took, by what decides it; inside somebody's transaction. Only the latest of a kind are kept."""
+"""How long runs took, by what decides it; inside the caller's transaction. Only the latest of a kind are kept."""
 
 import statistics
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class RunKind:
 
     @property
     def bind_values(self) -> dict[str, object]:
-        """As the statements name it."""
+        """The kind under the names that the statements bind."""
         return {
             "of_model": self.model,
             "at_provider": self.provider,

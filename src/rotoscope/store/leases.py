@@ -62,7 +62,7 @@ class JobDriver:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a process hears when it says that it lives: which jobs are still its own, and which are to be cancelled."""
+    """The answer to a heartbeat: which jobs are still this process's own, and which of them are to be cancelled."""
 
     job_ids: frozenset[str]
     cancel_requests: frozenset[str]
@@ -70,7 +70,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Leases:
-    """Claims, renews and gives back.
+    """Claims, renews and gives back jobs, for a process and not for a principal: it drives the jobs of all.
 
     A process claims a job that is queued, or whose owner has been silent for longer than its lease; only with the key
     that the job needs, and only while the job's provider has room. A new job is left to its starter for a moment. A
@@ -88,7 +88,7 @@ class Leases:
         self._exclusions[job_id] = self.clock()
 
     async def claim(self, job_id: str) -> Job | None:
-        """Take one job to drive it; None when somebody else has it or its provider has no room."""
+        """Take one job to drive it; None when another process has it or its provider is at its limit."""
         taken = await self._claim_jobs(CLAIMABLE_JOB, {"one": job_id})
         return taken[0] if taken else None
 
@@ -98,7 +98,7 @@ class Leases:
         return await self.database.transact(lambda c: c.execute(CLAIMABLE_JOB, terms).first(), writes=False) is not None
 
     async def claim_several(self, driven: frozenset[str] = frozenset(), *, only_queued: bool = False) -> Sequence[Job]:
-        """Take what nobody drives, the oldest first.
+        """Take jobs that no process drives, the oldest first.
 
         Args:
             driven: the jobs that are driven here; a wall clock that was set ahead ends no lease of our own.
@@ -113,9 +113,9 @@ class Leases:
         return await self._claim_jobs(CLAIMABLE_OTHERS, others, looked_at)
 
     async def renew(self, driven: frozenset[str]) -> Heartbeat:
-        """Renew the leases of the jobs that are driven here, and hear what was asked of them.
+        """Renew the leases of the jobs that are driven here, and read which of them are to be cancelled.
 
-        One that ran out while nobody took the job is renewed too: the fence tells who came first, not the clock.
+        One that ran out while no other process took the job is renewed too: the fence decides, not the clock.
         """
 
         def write(connection: Connection) -> Heartbeat:
@@ -130,7 +130,7 @@ class Leases:
         return await self.database.transact(write)
 
     async def cancel_requests(self) -> frozenset[str]:
-        """The jobs of this process that somebody, in any process, has asked to cancel."""
+        """The jobs of this process for which a cancel was asked, in any process."""
         mine = {"me": self.driver.owner}
         return await self.database.transact(
             lambda c: frozenset(c.execute(CANCEL_REQUESTS, mine).scalars()), writes=False
@@ -154,7 +154,7 @@ class Leases:
             newest = int(connection.execute(NEWEST_EVENT).scalar_one())
             if seq < 0:
                 return newest, frozenset()
-            # A sweep may have removed the newest; then the numbers begin anew from what is left.
+            # A sweep may have removed the newest; then the numbers start again from what is left.
             rows = connection.execute(EVENTS_AFTER, {"after": seq if seq <= newest else 0}).all()
             if not rows:
                 return newest, frozenset()
@@ -169,14 +169,14 @@ class Leases:
         )
 
     async def idle_reason(self, job: Job) -> str | None:
-        """Since when nobody drives a job and why; None where somebody does, or it is too early to say."""
+        """Since when no process drives a job and why; None where one does, or it is too early to say."""
         now = self.clock()
         if _idle_since(job, now) is None:
             return None  # so it is for nearly every job: nothing is read
         return await self.database.transact(lambda c: _read_idle_reason(c, job, now), writes=False)
 
     async def idle_jobs(self) -> Sequence[tuple[Job, str]]:
-        """The oldest jobs that nobody drives, each with why."""
+        """The oldest jobs that no process drives, each with the reason. Unscoped: of all principals."""
         now = self.clock()
 
         def read(connection: Connection) -> Sequence[tuple[Job, str]]:
@@ -192,7 +192,7 @@ class Leases:
             # Only now: measured before a long wait for the lock, a lease of this moment would lie too far ahead.
             now = self.clock()
             if looked_at is not None and abs(now - looked_at) > self.intervals.lease - self.intervals.heartbeat:
-                return ()  # the clock was set since the look, or the lock took long: the next look judges anew
+                return ()  # the clock was set since the look, or the lock took long: the next look decides
             terms = {**self._claim_terms(now), **which}
             taken: list[Job] = []
             running = _count_running(connection, terms)
@@ -244,7 +244,7 @@ def _idle_since(job: Job, now: float) -> float | None:
 
 
 def _read_idle_reason(connection: Connection, job: Job, now: float) -> str | None:
-    """Since when nobody drives a job and why, in a sentence that says what to do; None as in `_idle_since`."""
+    """Since when no process drives a job and why, in a sentence that says what to do; None as in `_idle_since`."""
     since = _idle_since(job, now)
     if since is None:
         return None

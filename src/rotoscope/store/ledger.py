@@ -50,7 +50,7 @@ class Ledger:
     Args:
         database: where the tables are.
         clock: the time in Unix seconds.
-        redelivery_seconds: for how many seconds after an end was told an equal request is told it once more.
+        redelivery_seconds: for how many seconds after an end was delivered an equal request gets it once more.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Ledger:
     async def open(self, new: NewJob, caps: Caps = _NO_CAPS, starter: str | None = None) -> OpenResult:
         """Write a new job, queued at its first stage, and hold its money; or find the one it repeats.
 
-        An equal request joins a job as long as that may be charged, or has an end that was not told (see
-        `jobs.openings`).
+        An equal request joins a job as long as that may be charged, or has an end that was not delivered (see
+        `store.openings`).
 
         Args:
             new: the job.
@@ -173,7 +173,7 @@ class Ledger:
             clock_offset: the provider's clock minus ours, in seconds, where it is known.
 
         Returns:
-            The intent; None when somebody asked for the job to be cancelled before there was one.
+            The intent; None when a cancel was asked for before there was one.
 
         Raises:
             LostLease: the job is no longer ours.

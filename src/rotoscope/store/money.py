@@ -1,4 +1,4 @@
-"""Money, as far as it is arithmetic: what a run may cost, what it has cost, and the words for a refusal. Pure.
+"""Money, as far as it is arithmetic: what a run may cost, what it has cost, and what a refusal says. Pure.
 
 Amounts inside the ledger are whole millionths of a US dollar, so that seven times 0.1 is 0.7.
 """
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 ANY_PRICE = float("inf")
-"""What somebody has agreed to who agreed to a price that nobody knows, in US dollars."""
+"""The consent to a run whose price is not known, as an amount in US dollars."""
 
 _MILLION = 1_000_000
 _MAX_PLAUSIBLE = 1_000_000.0  # US dollars, or seconds of one run
@@ -44,8 +44,8 @@ class Caps:
         per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses
             every run.
         unpriced: what becomes of a run whose price is not known; it counts for nothing, so no other cap holds it.
-        consent_usd: what somebody has agreed to for this one run; None where nobody need agree, `ANY_PRICE` for one
-            whose price nobody knows.
+        consent_usd: the consent that was given to this one run; None where none is needed, `ANY_PRICE` for one whose
+            price is not known.
     """
 
     per_call: float | None = None
@@ -101,8 +101,8 @@ class Settlement:
     """How a reservation ends.
 
     Attributes:
-        committed: what it counts for from now on, in millionths; None when nobody knows any amount.
-        charged_usd: what the user is told was charged; None when that is not known.
+        committed: what it counts for from now on, in millionths; None when no amount is known.
+        charged_usd: what the result says was charged; None when that is not known.
     """
 
     committed: int | None
@@ -132,7 +132,7 @@ def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model
         caps: what may be spent.
         estimate_usd: what the run will cost, or None where no price is known.
         today: what was spent or is held today, in millionths.
-        model: for the words.
+        model: named in the message.
 
     Raises:
         OverBudget: names the sum, the cap and how to raise it.
@@ -190,15 +190,15 @@ def _refuse_unpriced(caps: Caps, model: str) -> None:
 def settlement(state: Status, run: RunCost) -> Settlement:
     """What a job that has ended has cost.
 
-    A run that ended well costs its price times what the provider has measured, else its estimate, else nobody knows.
-    No provider's number is taken for an amount of money: none documents in which unit it is. What was
-    refused or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting
-    against the caps, and the user is told that it is not known.
+    A run that ended well costs its price times what the provider has measured, else its estimate; with neither it is
+    not known. No provider's number is taken for an amount of money: none documents in which unit it is. What was
+    refused or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting against
+    the caps, and the result says that it is not known.
 
     Args:
         state: the job's final state.
         run: what is known of the run. Of a request that was sent again although it may have been accepted the estimate
-            counts once more, and nobody knows what was charged.
+            counts once more, and what was charged is not known.
     """
     ending = _single_run_settlement(state, run)
     estimate = _plausible_amount(run.estimate_usd)

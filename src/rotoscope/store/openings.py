@@ -1,12 +1,12 @@
-"""A job is opened, or the one that an equal request has opened is joined; inside somebody's transaction.
+"""Open a job, or join the one that an equal request has opened; inside the caller's transaction.
 
 An equal request joins a job
-1. while it is open and may be charged: also when somebody asked for its cancel, once its intent to pay stands;
+1. while it is open and may be charged: also when a cancel was asked for, once its intent to pay stands;
 2. while it waits for a person's review: it may have been paid for;
-3. when it has ended and nobody who asked was told; not a cancelled one, whose end was wished for;
-4. once more, within a minute of the first telling, unless the run is known to have cost nothing: a client that gave up
+3. when it has ended and its end was not delivered; not a cancelled one, whose end was asked for;
+4. once more, within a minute of the first delivery, unless the run is known to have cost nothing: a client that gave up
    in silence looks like one that was answered;
-5. for some minutes after a telling that was late, until one was in time or the result was used (`jobs.hearing`).
+5. for some minutes after a late delivery, until one was in time or the result was used (`store.deliveries`).
 Everything else is a new job.
 """
 
@@ -31,7 +31,7 @@ SANDBOX_KEY = "sandbox"
 
 _MAX_EQUAL_JOBS = 20  # equal jobs that are looked at, the newest first
 
-# Worded once: wording a statement costs more than running it. The order is that of the index, so that of a million
+# Built once: building a statement costs more than running it. The order is that of the index, so that of a million
 # jobs only the equal ones are read.
 _INSERT_JOB = insert(jobs).returning(*JOB_COLUMNS)
 _EQUAL_JOBS = (
@@ -58,15 +58,15 @@ def find_duplicate(connection: Connection, new: NewJob, now: float, redelivery_s
         connection: the transaction.
         new: what is asked for.
         now: Unix seconds.
-        redelivery_seconds: for how many seconds after the first telling an end is told once more.
+        redelivery_seconds: for how many seconds after the first delivery an end is delivered once more.
     """
     if new.request_key is None:
         return None
     rows = connection.execute(_EQUAL_JOBS, {"key": new.request_key, "whose": new.principal}).all()
     for job in map(job_from_row, rows):
         if job.state not in ENDED_STATES:
-            wished_away = job.cancel_requested and job.state != "needs_review"
-            if not wished_away or read_submission(connection, job.id) is not None:
+            is_unwanted = job.cancel_requested and job.state != "needs_review"
+            if not is_unwanted or read_submission(connection, job.id) is not None:
                 return Duplicate(job, is_redelivery=False)
         elif job.delivered_at is None:
             if job.state == "succeeded" or not job.cancel_requested:
@@ -77,18 +77,18 @@ def find_duplicate(connection: Connection, new: NewJob, now: float, redelivery_s
 
 
 def _can_redeliver(job: Job, now: float, redelivery_seconds: float) -> bool:
-    told = job.delivered_at
-    if told is None or job.cancel_requested or job.charge.is_charged is False:
+    delivered_at = job.delivered_at
+    if delivered_at is None or job.cancel_requested or job.charge.is_charged is False:
         return False
     if has_late_delivery(job, now):
         return True
     if job.told_again_at is not None:
         return False
-    return 0 <= now - told <= redelivery_seconds
+    return 0 <= now - delivered_at <= redelivery_seconds
 
 
 def join_job(connection: Connection, duplicate: Duplicate, now: float) -> OpenResult:
-    """Join a job; one whose end was told a moment ago is joined once."""
+    """Join a job; one whose end was delivered a moment ago is joined once."""
     if duplicate.is_redelivery:
         connection.execute(_SET_TOLD_AGAIN_AT, {"one": duplicate.job.id, "now": now})
     write_event(connection, duplicate.job.id, now, "joined", {})

@@ -4,8 +4,8 @@ The fence keeps two drivers apart. What stands here is no driver's work, and is 
 
 - the provider's id of the run that was paid for, however late the process comes that got it;
 - what a person has found out about a job in review, or what its list shows by now;
-- that a cancel is asked for: a flag, which the driver acts on. Only a job that nobody drives and for which nothing was
-  sent is ended at once.
+- that a cancel is asked for: a flag, which the driver acts on. Only a job that no process drives and for which nothing
+  was sent is ended at once.
 """
 
 from collections.abc import Mapping

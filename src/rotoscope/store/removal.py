@@ -6,7 +6,6 @@ the transaction that removes it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import (
     BindParameter,
@@ -95,14 +94,14 @@ _REMOVE_RUN = delete(runs).where(
 
 @dataclass(frozen=True, slots=True)
 class AgeLimit:
-    """What is old, in Unix seconds: ended and told before the one, or ended before the other and never told."""
+    """What is old, in Unix seconds: ended and delivered before the one, or ended before the other, not delivered."""
 
     before: float
     undelivered_before: float
 
     @property
     def bind_values(self) -> dict[str, object]:
-        """As the statements name it."""
+        """The limit under the names that the statements bind."""
         return {"before": self.before, "untold_before": self.undelivered_before}
 
 
@@ -160,12 +159,12 @@ def files_in_use(connection: Connection, files: Sequence[str]) -> frozenset[str]
     return frozenset(connection.execute(_FILES_IN_USE, {"files": files}).scalars())
 
 
-def remove_files(connection: Connection, vault: Vault, paths: Sequence[Path], before: float) -> int:
-    """Remove those of some files that no job needs. Meanwhile nobody can open a job that does."""
-    kept = files_in_use(connection, [_sha256_of(path) for path in paths])
-    gone = [path for path in paths if _sha256_of(path) not in kept and vault.remove(path, before)]
+def remove_files(connection: Connection, vault: Vault, files: Sequence[str], before: float) -> int:
+    """Remove those of some files (hashes) that no job needs. Meanwhile nobody can open a job that does."""
+    kept = files_in_use(connection, files)
+    gone = [sha256 for sha256 in files if sha256 not in kept and vault.delete(sha256, before)]
     if gone:
-        connection.execute(_DELETE_ARTIFACTS, {"files": [_sha256_of(path) for path in gone]})
+        connection.execute(_DELETE_ARTIFACTS, {"files": gone})
     return len(gone)
 
 
@@ -178,7 +177,3 @@ def find_old_runs(connection: Connection, before: float) -> Sequence[tuple[str, 
 def remove_runs(connection: Connection, found: Sequence[tuple[str, str]]) -> None:
     """Forget some runs, given as provider and prediction id."""
     connection.execute(_REMOVE_RUN, [{"at_provider": provider, "named": named} for provider, named in found])
-
-
-def _sha256_of(path: Path) -> str:
-    return path.name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""The purse: reservations, written in the transaction of their job, settled with its end, and added up."""
+"""Reservations of money: written in the transaction of their job, settled with its end, and added up for the caps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -119,7 +119,7 @@ def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: f
 
 
 def settle_reservation(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
-    """End a reservation. A job that ends anew, after a person decided, is settled anew."""
+    """End a reservation. A job that ends a second time, after a person decided, is settled a second time."""
     connection.execute(_SETTLE, {"of": job_id, "now_committed": ending.committed, "now": now})
 
 

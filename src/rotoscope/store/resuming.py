@@ -1,9 +1,9 @@
-"""A job that has ended without its result, although it was paid for, is taken up again; inside somebody's transaction.
+"""Take up a job that has ended without its result although it was paid for; inside the caller's transaction.
 
-What is needed is the ticket: by it the provider is asked once more, and its word is the end as ever. It costs nothing
-and sends nothing that pays. Taken up are jobs
+It needs the ticket: with it the provider is asked once more, and its answer is the end as ever. It costs nothing and
+sends nothing that pays. Taken up are jobs
 1. that failed for want of time, room, a connection or a good program: not those whose run has failed;
-2. that were cancelled while nobody knew what became of the run: an older version ended them by the wish alone;
+2. that were cancelled while it was not known what became of the run, as an older version did;
 3. that wait for a person's review and have a ticket.
 """
 
@@ -89,9 +89,9 @@ def resume_internal_failures(connection: Connection, result_life: Callable[[Job]
 
 
 def _resume_stage(connection: Connection, job: Job) -> Stage | None:
-    """Where to go on; None where the provider told no prediction.
+    """Where to go on; None where the provider named no prediction.
 
-    Addresses of an output may outlive what is told of the run, so they are tried first; new ones are asked for.
+    Addresses of an output may work after the provider has forgotten the run, so they are tried first.
     """
     if job.accepted is not None:
         return "fetch" if job.provider_output is not None and job.provider_output.output is not None else "watch"

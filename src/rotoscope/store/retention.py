@@ -1,10 +1,8 @@
-"""May what is old by the wall clock be removed? A clock that jumps makes everything old at once, so it is slept over.
+"""Retention: jobs that have ended, were delivered and are old are removed, and files that no job needs.
 
-Every look is remembered in the ledger. Where the clock has gone on by more than it may have since the last one, what is
-old is judged as of that last one, for a day. Who was away for long loses nothing by that either: what is due is
-removed a look later. Pure but for the row that it keeps.
-
-Retention: what has ended, was told and is old goes; what somebody still has to hear of, or a job needs, stays.
+A wall clock that jumps ahead makes everything old at once. So each check of the clock is kept in the ledger. When the
+clock has gone on by more than it may have since the last check, age is counted up to that last check, for one day.
+After a long absence that only delays removal by a day: what is due goes after a later check.
 """
 
 import json
@@ -12,7 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -55,7 +52,7 @@ _NEWEST_EVENT_AT = select(job_events.c.at).where(
 
 @dataclass(frozen=True, slots=True)
 class ClockCheck:
-    """What is known of the clock since somebody looked, in Unix seconds.
+    """One check of the clock, in Unix seconds.
 
     Attributes:
         clock_time: when that was.
@@ -72,7 +69,7 @@ def check_clock(last: ClockCheck | None, now: float, max_step: float) -> ClockCh
     """The next look.
 
     Args:
-        last: the last one; None where nobody has looked yet.
+        last: the last one; None before the first.
         now: what the clock says.
         max_step: by how many seconds it may have gone on without a doubt.
     """
@@ -128,12 +125,12 @@ class SweepResult:
 class Retention:
     """Removes finished jobs and the files that no job needs any more.
 
-    A job goes when it has ended, its end was told, and both are longer ago than the limit. One whose end nobody ever
+    A job goes when it has ended, its end was delivered, and both are longer ago than the limit. One whose end was never
     asked for goes after four times the limit. A file goes when it is older than the limit too, is no output of any job
     that is left, and no job that is left was given it. What was spent, and how long runs took, is kept; which runs were
     ours is kept for as long as a provider's list may show them.
 
-    What it finds by itself is judged as of a moment that the clock has not jumped to just now (`jobs.second_look`).
+    What it finds by itself is judged as of a moment that the clock has not jumped to just now (see `check_clock`).
 
     Attributes:
         seconds: the limit.
@@ -185,13 +182,12 @@ class Retention:
         sure = await self._safe_now()
         bound = self._age_limit(sure)
         jobs, had = await self._remove_jobs(bound, _BRIEF_MAX_JOBS)
-        found = [self.vault.find(sha256) for sha256 in had]
         # The files of one folder in 256 are looked at as well: what no job ever had goes in the end.
         strays = await anyio.to_thread.run_sync(
-            self.vault.files_older_than, self._file_cutoff(sure), f"{int(self.clock()) % 256:02x}"
+            self.vault.hashes_older_than, self._file_cutoff(sure), f"{int(self.clock()) % 256:02x}"
         )
-        paths = dict.fromkeys([*(path for path in found if path is not None), *strays[:_FILES_PER_READ]])
-        return SweepResult(jobs, await self._remove_files(list(paths), self._file_cutoff(sure)))
+        files = list(dict.fromkeys([*had, *strays[:_FILES_PER_READ]]))
+        return SweepResult(jobs, await self._remove_files(files, self._file_cutoff(sure)))
 
     async def _log_storage_failure(self, work: Callable[[], Awaitable[SweepResult]]) -> None:
         try:
@@ -216,8 +212,8 @@ class Retention:
 
     async def _sweep_as_of(self, now: float) -> SweepResult:
         jobs, _ = await self._remove_jobs(self._age_limit(now))
-        paths = await anyio.to_thread.run_sync(self.vault.files_older_than, self._file_cutoff(now))
-        files = await self._remove_files(paths, self._file_cutoff(now))
+        old = await anyio.to_thread.run_sync(self.vault.hashes_older_than, self._file_cutoff(now))
+        files = await self._remove_files(old, self._file_cutoff(now))
         while runs := await self.database.transact(lambda c: find_old_runs(c, now - _RUN_LIFE), writes=False):
             await self.database.transact(partial(remove_runs, found=runs))
             await anyio.sleep(_PAUSE_SECONDS)
@@ -244,17 +240,17 @@ class Retention:
                 after = page.last
         return removed, files
 
-    async def _remove_files(self, paths: Sequence[Path], before: float) -> int:
+    async def _remove_files(self, files: Sequence[str], before: float) -> int:
+        """Remove those of some files (hashes) that no job needs; how many there were."""
         removed = 0
-        for start in range(0, len(paths), _FILES_PER_READ):
-            some = paths[start : start + _FILES_PER_READ]
-            names = [path.name.partition(".")[0] for path in some]
-            kept = await self.database.transact(partial(files_in_use, files=names), writes=False)
-            spare = [path for path, name in zip(some, names, strict=True) if name not in kept]
+        for start in range(0, len(files), _FILES_PER_READ):
+            some = files[start : start + _FILES_PER_READ]
+            kept = await self.database.transact(partial(files_in_use, files=some), writes=False)
+            spare = [sha256 for sha256 in some if sha256 not in kept]
             for first in range(0, len(spare), _FILES_PER_REMOVAL):
                 batch = spare[first : first + _FILES_PER_REMOVAL]
                 removed += await self.database.transact(
-                    partial(remove_files, vault=self.vault, paths=batch, before=before)
+                    partial(remove_files, vault=self.vault, files=batch, before=before)
                 )
                 await anyio.sleep(_PAUSE_SECONDS)
         return removed

@@ -1,7 +1,4 @@
-"""Rows of the ledger, read and written inside somebody's transaction.
-
-Which kept files stand for which job, read and written inside somebody's transaction.
-"""
+"""Jobs, events and outputs as rows of the ledger, read and written inside the caller's transaction."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -34,7 +31,7 @@ __all__ = [
 
 JOB_COLUMNS = [*(jobs.c[name] for name in Job.__slots__), jobs.c.data]
 
-# Statements that every job runs many times are worded once: wording one costs more than running it.
+# Statements that every job runs many times are built once: building one costs more than running it.
 _JOB_BY_ID = select(*JOB_COLUMNS).where(jobs.c.id == bindparam("job_id"))
 _JOB_OF_PRINCIPAL = _JOB_BY_ID.where(jobs.c.principal == bindparam("theirs"))
 _ID_OF_PRINCIPAL = select(jobs.c.id).where(jobs.c.id == bindparam("job_id"), jobs.c.principal == bindparam("theirs"))
@@ -111,11 +108,10 @@ def output_from_row(row: Row[tuple[object, ...]]) -> Output:
 
 
 def write_event(connection: Connection, job_id: str, at: float, kind: str, data: Mapping[str, Json]) -> None:
-    """Write an event of a job: its history, and what other processes hear of."""
+    """Write an event of a job: its history, and by what other processes learn of the change."""
     connection.execute(_INSERT_EVENT, {"job_id": job_id, "at": at, "type": kind, "data": dict(data)})
 
 
-# Worded once: wording a statement costs more than running it.
 _OUTPUTS_OF_JOB = (
     select(outputs, artifacts.c.content_type, artifacts.c.size, artifacts.c.facts)
     .select_from(

@@ -71,8 +71,8 @@ jobs = Table(
     Column("created_at", Float, nullable=False),  # Unix seconds, like all times here
     Column("updated_at", Float, nullable=False),
     Column("finished_at", Float, nullable=True),
-    Column("delivered_at", Float, nullable=True),  # its end was first told to who asked for it
-    Column("told_again_at", Float, nullable=True),  # an equal request soon after that was told the same end once more
+    Column("delivered_at", Float, nullable=True),  # its end was first delivered to the caller
+    Column("told_again_at", Float, nullable=True),  # an equal request soon after got it once more
     Index("jobs_by_state", "state", "next_at"),
     Index("jobs_by_end", "state", "finished_at"),
     Index("jobs_by_principal", "principal", "created_at"),
@@ -176,7 +176,7 @@ processes = Table(
 )
 
 key_holders = Table(
-    "key_holders",  # who was last seen with a key: for the words about a job that nobody can drive
+    "key_holders",  # who was last seen with a key: for the sentence about a job that no process can drive
     metadata,
     Column("key", String, primary_key=True),
     Column("owner", String, nullable=False),

@@ -1,4 +1,7 @@
-"""A glance at the ledger that loads nothing: whether a process with nothing to do has anything to take up."""
+"""Whether a ledger in SQLite holds work, without SQLAlchemy: an idle server asks again and again, and must stay small.
+
+The driver of the standard library answers in some milliseconds, where the imports of the store take half a second.
+"""
 
 import sqlite3
 import time
@@ -20,7 +23,7 @@ _WAIT_SECONDS = 0.25  # seconds; an idle server looks again and again
 
 
 def has_open_jobs(database: Path | str, clock: Callable[[], float] = time.time) -> bool:
-    """Whether the ledger holds jobs that nobody drives: they wait, or their driver's lease is over.
+    """Whether the ledger holds jobs that no process drives: they wait, or their driver's lease is over.
 
     One that cannot be read now, or is none of ours, has none.
 

@@ -1,6 +1,6 @@
 """Which results folder belongs to a ledger: both hold the same random id.
 
-A ledger that a second home uses would tell jobs whose files are not there, as empty successes, and what was paid for
+A ledger that a second home uses would show jobs whose files are not there, as empty successes, and what was paid for
 would be paid for again. So another folder is refused. A ledger inside its home goes with that home, whatever becomes
 of the folder beside it.
 """
@@ -26,7 +26,7 @@ class VaultBinding:
     """The tie between a ledger and its results folder.
 
     Attributes:
-        vault: the folder that this process uses.
+        vault: the one that this process uses.
         is_in_home: whether the ledger lies in the same home.
     """
 
@@ -47,7 +47,7 @@ class VaultBinding:
         known, found = _read_ledger_id(connection), self.vault.read_id()
         if known is not None and known != found and not self.is_in_home:
             raise StorageFailed(
-                f"This ledger belongs to another results folder than {self.vault.folder}, so nothing is begun.",
+                f"This ledger belongs to another results folder than {self.vault.location}, so nothing is begun.",
                 hint="Use it with its own ROTOSCOPE_HOME, or set ROTOSCOPE_DATABASE_URL to a ledger of this home.",
             )
         agreed = found or known or secrets.token_hex(16)

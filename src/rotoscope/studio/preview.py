@@ -8,17 +8,16 @@ import anyio.to_thread
 from rotoscope.contracts.results import MediaFile
 from rotoscope.errors import InvalidInput, UserMistake
 from rotoscope.media.decoders import FILM, PICTURE
-from rotoscope.media.image.thumbnails import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
+from rotoscope.media.image.previews import THUMBNAIL_BYTES, THUMBNAIL_SIDE, Thumbnail
 from rotoscope.media.paths import local_path
 from rotoscope.media.preparing import preview_media
-from rotoscope.media.sniff import content_type_of, is_image, is_video
-from rotoscope.media.vault import Vault
+from rotoscope.media.sniff import file_content_type, is_image, is_video
+from rotoscope.media.vault import Vault, artifact_hash
 from rotoscope.studio.studio import Studio
 from rotoscope.workers.limits import WorkLimits
 
 __all__ = ["View", "keep_view", "make_view"]
 
-_SNIFFED_BYTES = 64
 _PLACES = "Give an artifact:// link, or job://ID/overlay, job://ID/masks/0, job://ID/filmstrip or job://ID/poster."
 
 
@@ -30,13 +29,13 @@ class View:
         picture: the small picture.
         width: of the file itself, in pixels; where it is larger, what is read off the small one must be scaled.
         height: of the file itself, in pixels.
-        path: of the file itself.
+        place: where the file itself can be read: its path, or its URL where the vault is not on this machine.
     """
 
     picture: Thumbnail
     width: int
     height: int
-    path: Path
+    place: str
 
 
 async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBNAIL_BYTES) -> View:
@@ -56,10 +55,13 @@ async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBN
     if link.startswith("job://"):
         link = await studio.links.preview_link(link.rstrip("/"), principal)
     studio.context.decoders.warm()
-    path = await _find_kept_file(studio, link, principal)
-    limits = await anyio.to_thread.run_sync(_decoding_limits, path)
-    shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
-    return View(shown.picture, shown.width, shown.height, path)
+    async with studio.open_artifact(await _artifact_hash_of(studio, link, principal), principal) as found:
+        if found is None:
+            raise _unknown_artifact_error()
+        path, address = found
+        limits = await anyio.to_thread.run_sync(_decoding_limits, path, address.place)
+        shown = await studio.context.decoders.run(preview_media, path, THUMBNAIL_SIDE, most, limits=limits)
+    return View(shown.picture, shown.width, shown.height, address.place)
 
 
 async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
@@ -71,10 +73,13 @@ async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     """
     picture = (await make_view(studio, uri, principal)).picture
     vault = studio.context.vault
-    kept = await anyio.to_thread.run_sync(vault.keep, picture.content, picture.content_type)
+    kept = await anyio.to_thread.run_sync(vault.put_bytes, picture.content, picture.content_type)
+    address = await anyio.to_thread.run_sync(vault.address, kept.sha256)
+    if address is None:  # it was removed meanwhile
+        raise _unknown_artifact_error()
     return MediaFile(
-        url=kept.path.as_uri(),
-        path=str(kept.path),
+        url=address.url,
+        path=str(address.path or ""),
         uri=kept.uri,
         content_type=kept.content_type,
         width=picture.width,
@@ -84,8 +89,8 @@ async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     )
 
 
-async def _find_kept_file(studio: Studio, link: str, principal: str) -> Path:
-    sha256: str | None = link.removeprefix("artifact://").strip("/")
+async def _artifact_hash_of(studio: Studio, link: str, principal: str) -> str:
+    sha256: str | None = artifact_hash(link)
     if not link.startswith("artifact://"):
         is_path = "://" not in link or link.lower().startswith("file://")
         sha256 = await anyio.to_thread.run_sync(_hash_in_vault, studio.context.vault, link) if is_path else None
@@ -93,10 +98,11 @@ async def _find_kept_file(studio: Studio, link: str, principal: str) -> Path:
             sha256 = None  # a path of another principal's file is a path like any other
     if sha256 is None:
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
-    path = await studio.artifact_path(sha256, principal)
-    if path is None:
-        raise InvalidInput("There is no such artifact.", hint=_PLACES, code="unknown_resource")
-    return path
+    return sha256
+
+
+def _unknown_artifact_error() -> InvalidInput:
+    return InvalidInput("There is no such artifact.", hint=_PLACES, code="unknown_resource")
 
 
 def _hash_in_vault(vault: Vault, link: str) -> str | None:
@@ -107,16 +113,15 @@ def _hash_in_vault(vault: Vault, link: str) -> str | None:
         return None
 
 
-def _decoding_limits(path: Path) -> WorkLimits:
-    """What a small picture of a file may cost.
+def _decoding_limits(path: Path, place: str) -> WorkLimits:
+    """What a small picture of a file may cost; `place` is named in the error.
 
     Raises:
         InvalidInput: it is neither a picture nor a video.
     """
-    with path.open("rb") as opened:
-        content_type = content_type_of(opened.read(_SNIFFED_BYTES)) or ""
+    content_type = file_content_type(path) or ""
     if not (is_image(content_type) or is_video(content_type)):
         raise InvalidInput(
-            "This file cannot be shown as a picture.", hint=f"Open it by its path: {path}", code="unsupported"
+            "This file cannot be shown as a picture.", hint=f"Open it by its path: {place}", code="unsupported"
         )
     return FILM if is_video(content_type) else PICTURE

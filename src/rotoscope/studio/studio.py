@@ -5,7 +5,8 @@ behalf it acts, and what belongs to another principal is answered exactly like w
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -24,6 +25,7 @@ from rotoscope.jobs.list_walks import walk_lists
 from rotoscope.jobs.outputs import retention_seconds
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
+from rotoscope.media.vault import FileAddress, enter_in_thread
 from rotoscope.models.catalog import Access
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
@@ -259,7 +261,8 @@ class Studio:
     async def result(self, job: Job, record_type: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         outputs, now = await self.context.ledger.outputs(job.id, job.principal), self.context.clock()
-        return job_result(await self._waiter.current_job(job), outputs, self.context.vault, now, record_type)
+        current = await self._waiter.current_job(job)
+        return await anyio.to_thread.run_sync(job_result, current, outputs, self.context.vault, now, record_type)
 
     async def deliver_result(self, job: Job) -> JobResult:
         """The result of a job for its principal, who asked for it: if the job has ended, it counts as delivered."""
@@ -303,11 +306,14 @@ class Studio:
         """The `artifact://` link of a job's output; see `JobLinks.output_link`."""
         return await self.links.output_link(link, principal)
 
-    async def artifact_path(self, sha256: str, principal: str) -> Path | None:
-        """The kept file of a hash; None where there is none that the principal may read."""
-        if not await self.links.can_read_artifact(sha256, principal):
-            return None
-        return await anyio.to_thread.run_sync(self.context.vault.find, sha256)
+    @asynccontextmanager
+    async def open_artifact(self, sha256: str, principal: str) -> AsyncIterator[tuple[Path, FileAddress] | None]:
+        """A local path of a stored file for the time of the block, and its address; None: none that may be read."""
+        vault, address = self.context.vault, None
+        if await self.links.can_read_artifact(sha256, principal):
+            address = await anyio.to_thread.run_sync(vault.address, sha256)
+        async with enter_in_thread(vault.open(sha256 if address is not None else "")) as path:
+            yield (path, address) if path is not None and address is not None else None
 
     def manifest(self, model_id: str) -> Manifest:
         """What is known of a model.

@@ -1,16 +1,14 @@
-"""An ASGI app in a process of its own, spoken to over pipes: what it loads and computes weighs on nobody else.
+"""An ASGI app in a process of its own, connected by pipes: what it loads and computes does not slow this process down.
 
-Its parent says `open` and `cancel`; the app's process says `receive`, which is answered by a `message`, `send`, which
-is answered by `sent`, and `done`; each with the number of the connection. So neither side is ever far ahead of the
-other.
+Each message has the number of its connection. The parent sends `open` and `cancel`; the app's process sends `receive`,
+which the parent answers with a `message`, `send`, which the parent answers with `sent`, and `done`. So neither side is
+ever more than one message ahead of the other.
 """
 
 import asyncio
 import itertools
-import os
 import pickle
 import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
@@ -21,12 +19,11 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.workers.messages import load_plain_pickle, read_frame, write_frame
-from rotoscope.workers.process import worker_environment
+from rotoscope.workers.process import start_python, worker_environment
 
 __all__ = ["AppEnded", "AppProcess"]
 
-_START = "import sys; sys.path[:] = {path!r}; from rotoscope.workers.hosting import host_app; host_app{arguments!r}"
-_ENDING_SECONDS = 5.0
+_ENDING_SECONDS = 5.0  # for the app to end by itself once its stdin is closed
 
 _ENDED_FAILURE = ("ended", "its process has ended")
 
@@ -35,17 +32,17 @@ _InboxItem = tuple[str, object]
 
 
 class AppEnded(Exception):
-    """The app's process has ended, or failed with what is none of its answers; the text is its traceback."""
+    """The app's process has ended, or the app raised an exception; the text is the traceback."""
 
 
 class AppProcess:
     """An ASGI app that is built in its own process at its first request, and again if that process has ended.
 
     Args:
-        environ: the environment of this process; the app sees next to nothing of it.
+        environ: the environment of this process; the app gets a few harmless variables of it.
         module: where the function is that builds the app.
-        function: its name.
-        arguments: for it, by name: plain values and paths.
+        function: the name of the function.
+        arguments: its arguments by name: plain values and paths.
     """
 
     def __init__(self, environ: Mapping[str, str], module: str, function: str, arguments: Mapping[str, object]) -> None:
@@ -58,7 +55,7 @@ class AppProcess:
 
     @property
     def pid(self) -> int | None:
-        """The number of its process, if it runs."""
+        """The id of its process; None while none runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     async def __call__(
@@ -71,7 +68,7 @@ class AppProcess:
 
         Raises:
             OSError: the app raised one.
-            AppEnded: it raised something else, or its process ended.
+            AppEnded: the app raised something else, or its process ended.
         """
         if self.pid is None:
             self._start_process()
@@ -96,7 +93,7 @@ class AppProcess:
         fetch: Callable[[], object],
         send: Callable[[Message], Awaitable[None]],
     ) -> object:
-        """Carry what the app says to its caller until it is done; what went wrong, None for nothing."""
+        """Relay the app's messages to its caller until it is done. Returns what went wrong, or None."""
         while True:
             kind, value = await inbox.get()
             match kind:
@@ -105,37 +102,29 @@ class AppProcess:
                 case "send":
                     try:
                         await send(cast("Message", value))
-                    except Exception as error:  # noqa: BLE001 - the caller's own, which it gets back as it is
+                    except Exception as error:  # noqa: BLE001 - the caller's own exception, which is raised to it again
                         return error
                     await self._send_to_app("sent", number, None)
                 case _:
                     return value
 
     async def aclose(self) -> None:
-        """End the app: what it computes is left for others."""
+        """End the app's process; requests that are open fail."""
         if self._process is not None:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(_stop_process, self._process, limiter=self._writing)
 
     def _start_process(self) -> None:
-        parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        code = _START.format(path=sys.path, arguments=(*self._builder[:2], parent))
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, and a text of ours
-            [sys.executable, "-P", "-s", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=self._environ,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
+        process = start_python("rotoscope.workers.hosting", "host_app", self._builder[:2], self._environ)
         self._process = process
-        with suppress(OSError):  # it is gone already, which its silence says
+        with suppress(OSError):  # it has ended already, which reading will show
             write_frame(cast("BinaryIO", process.stdin), pickle.dumps(self._builder[2]))
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._read_messages, args=(process, loop), name="app", daemon=True).start()
 
     def _read_messages(self, process: "subprocess.Popen[bytes]", loop: asyncio.AbstractEventLoop) -> None:
         stream = cast("BinaryIO", process.stdout)
-        with suppress(RuntimeError, ValueError):  # the loop has ended, and nobody waits; or it speaks nonsense
+        with suppress(RuntimeError, ValueError):  # the event loop has ended, or a message cannot be read
             while (content := read_frame(stream)) is not None:
                 kind, number, value = cast("tuple[str, int, Any]", load_plain_pickle(content))
                 loop.call_soon_threadsafe(self._put_in_inbox, kind, number, value)
@@ -158,7 +147,7 @@ class AppProcess:
     async def _forward_to_app(self, number: int, receive: Callable[[], Awaitable[Message]]) -> None:
         try:
             message = dict(await receive())
-        except Exception as error:  # noqa: BLE001 - the caller's own, which it gets back as it is
+        except Exception as error:  # noqa: BLE001 - the caller's own exception, which is raised to it again
             self._put_in_inbox("done", number, error)
             return
         await self._send_to_app("message", number, message)
@@ -168,7 +157,7 @@ class AppProcess:
         stream, content = cast("BinaryIO", self._process.stdin), pickle.dumps((kind, number, value))
         try:
             await anyio.to_thread.run_sync(write_frame, stream, content, limiter=self._writing)
-        except (OSError, ValueError):  # it is gone, or was closed
+        except (OSError, ValueError):  # the process has ended, or its pipe was closed
             self._put_in_inbox("done", number, _ENDED_FAILURE)
 
 

@@ -1,4 +1,4 @@
-"""The app's side: builds it and serves the connections that its parent opens, until the parent goes."""
+"""The app's side: builds the app and serves the connections that its parent opens, until the parent ends."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from rotoscope.workers.serving import detach_stream, end_with_parent, ignore_sig
 
 __all__ = ["host_app"]
 
-_EXIT_SECONDS = 3.0
+_EXIT_SECONDS = 3.0  # for connections to end after the parent has closed the pipe
 Message = MutableMapping[str, Any]
 
 
@@ -24,14 +24,14 @@ def host_app(module: str, function: str, parent: int) -> None:
     """Serve an app over stdin and stdout.
 
     Args:
-        module: where the function is that builds it; its arguments are the first message.
-        function: its name.
-        parent: as for `serving.main`.
+        module: where the function is that builds the app; the first message has its arguments.
+        function: the name of the function.
+        parent: as for `serving.serve_work`.
     """
     ignore_signals()
     requests, answers = detach_stream(0, os.O_RDONLY, "rb"), detach_stream(1, os.O_WRONLY, "wb")
     limit_process()
-    given = pickle.loads(read_frame(requests) or pickle.dumps({}))  # noqa: S301 - from our own parent
+    given = pickle.loads(read_frame(requests) or pickle.dumps({}))  # noqa: S301 - from the parent, which is trusted
     asyncio.run(
         _serve_connections(_App(lambda: getattr(import_module(module), function)(**given), answers), requests, parent)
     )
@@ -43,9 +43,9 @@ async def _serve_connections(app: "_App", requests: BinaryIO, parent: int) -> No
     def read_messages() -> None:
         end_with_parent(parent)
         while (content := read_frame(requests)) is not None:
-            loop.call_soon_threadsafe(app.handle_message, *pickle.loads(content))  # noqa: S301 - from our own parent
+            loop.call_soon_threadsafe(app.handle_message, *pickle.loads(content))  # noqa: S301 - from the parent, which is trusted
         loop.call_soon_threadsafe(ended.set)
-        last = threading.Timer(_EXIT_SECONDS, os._exit, [0])  # whatever still computes
+        last = threading.Timer(_EXIT_SECONDS, os._exit, [0])  # even if something still computes
         last.daemon = True
         last.start()
 
@@ -55,17 +55,17 @@ async def _serve_connections(app: "_App", requests: BinaryIO, parent: int) -> No
 
 
 class _Connection:
-    """What an ASGI app is given of one connection: `receive` and `send`."""
+    """The two callables that an ASGI app is given for one connection: `receive` and `send`."""
 
-    def __init__(self, tell: Callable[[str, object], None]) -> None:
+    def __init__(self, notify_parent: Callable[[str, object], None]) -> None:
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.confirmations: asyncio.Queue[None] = asyncio.Queue()
-        self._notify_parent = tell
+        self._notify_parent = notify_parent
         self._has_requested = False
         self._reading, self._writing = asyncio.Lock(), asyncio.Lock()
 
     async def receive(self) -> Message:
-        """The next message; who gives up waiting leaves it to the next who asks."""
+        """The next message; if this call is cancelled, the next call returns it."""
         async with self._reading:
             if not self._has_requested:
                 self._has_requested = True
@@ -75,7 +75,7 @@ class _Connection:
             return message
 
     async def send(self, message: Message) -> None:
-        """Send a message, and wait until it was taken."""
+        """Send a message, and wait until the client has received it."""
         async with self._writing:
             self._notify_parent("send", dict(message))
             await self.confirmations.get()
@@ -91,9 +91,9 @@ class _App:
         self._open: dict[int, tuple[_Connection, asyncio.Task[None]]] = {}
 
     def handle_message(self, kind: str, number: int, value: Any) -> None:
-        """Do what the parent says, in the loop."""
+        """Handle a message of the parent; called in the event loop."""
         if kind == "open":
-            connection = _Connection(lambda said, more: self._send_to_parent(said, number, more))
+            connection = _Connection(lambda name, content: self._send_to_parent(name, number, content))
             self._open[number] = connection, asyncio.create_task(self._run_connection(number, value, connection))
         elif number in self._open:
             connection, task = self._open[number]
@@ -118,12 +118,12 @@ class _App:
             await self._app(scope, connection.receive, connection.send)
         except OSError as error:
             failure = "OSError", str(error)
-        except Exception as error:  # noqa: BLE001 - the edge of the process: the parent is told what it was
+        except Exception as error:  # noqa: BLE001 - the edge of the process: the parent gets the traceback
             failure = "broken", "".join(traceback.format_exception(error))
         finally:
             del self._open[number]
         self._send_to_parent("done", number, failure)
 
     def _send_to_parent(self, kind: str, number: int, value: object) -> None:
-        with suppress(OSError):  # the parent is gone, and so will we be
+        with suppress(OSError):  # the parent has ended, and this process will, too
             write_frame(self._answers, pickle.dumps((kind, number, value)))

@@ -1,8 +1,8 @@
-"""What a piece of work in a worker process may cost, and how a worker keeps itself to it.
+"""What a piece of work in a worker process may cost, and how the worker sets these limits for itself.
 
 Memory is counted as address space over a baseline: what the process has once its libraries are loaded. On Linux the
-kernel refuses more, so that even a decoder in C meets its end; macOS and Windows do not limit address space, and there
-processor time (macOS) and the wall limit of the parent process are what holds.
+kernel refuses more, which stops even a decoder in C. macOS and Windows do not limit address space; there the limit of
+processor time (macOS) and the wall limit in the parent process remain.
 """
 
 import sys
@@ -18,9 +18,9 @@ if sys.platform != "win32":
 __all__ = ["MAX_LEFTOVER_BYTES", "Meter", "WorkLimits", "install_meter", "limit_process", "request_cpu_seconds"]
 
 MAX_LEFTOVER_BYTES = 64_000_000
-"""A worker that holds this much more than its baseline after its work is not used again."""
-_FILE_BYTES = 1 << 30  # of any file that a worker writes
-_PAGE = 4096
+"""Bytes: a worker that holds so much more than its baseline after its work is not used again."""
+_FILE_BYTES = 1 << 30  # bytes of any file that a worker writes
+_PAGE = 4096  # bytes of the pages that /proc/self/statm counts
 _STATM = Path("/proc/self/statm")
 
 
@@ -30,9 +30,9 @@ class WorkLimits:
 
     Attributes:
         memory_bytes: bytes of address space over the baseline.
-        cpu_seconds: of processor time, all threads together.
-        wall_seconds: from the request to the answer, the start of the process and the imports included.
-        max_cpu_seconds: of processor time, where the work itself asks for more because it knows that it has much to do.
+        cpu_seconds: seconds of processor time, all threads together.
+        wall_seconds: seconds from the request to the answer, with the start of the process and the imports.
+        max_cpu_seconds: seconds of processor time that the work may ask for, once it knows that it has much to do.
         modules: the libraries that it uses; they belong to the baseline.
     """
 
@@ -44,11 +44,11 @@ class WorkLimits:
 
 
 class Meter:
-    """Keeps this process to the limits of its work.
+    """Sets the limits of this process for each piece of work.
 
     Args:
-        report_seconds: tells the parent process how many seconds of processor time the work was given in place of the
-            usual.
+        report_seconds: reports to the parent process how many seconds of processor time the work was given in place of
+            the usual.
     """
 
     def __init__(self, report_seconds: Callable[[int], None]) -> None:
@@ -68,7 +68,7 @@ class Meter:
             self._baseline += _address_space() - before
 
     def begin_work(self, limits: WorkLimits) -> None:
-        """From now on the process may cost at most this; passing the limit of processor time ends it."""
+        """Set the limits for a piece of work. Passing the limit of processor time ends the process."""
         self.load_modules(limits.modules)
         self._limits = limits
         if self._baseline is None:
@@ -78,7 +78,7 @@ class Meter:
         _limit_cpu(limits.cpu_seconds)
 
     def extend_seconds(self, seconds: int) -> None:
-        """Let the work take more processor time from here on, as far as its limits allow."""
+        """Let the work take so much processor time from now on, as far as its limits allow."""
         if self._limits is None:
             return
         seconds = min(max(seconds, self._limits.cpu_seconds), self._limits.max_cpu_seconds)
@@ -86,7 +86,7 @@ class Meter:
         self._report_seconds(seconds)
 
     def end_work(self) -> bool:
-        """The work is done; whether the process should not be used again."""
+        """Lift the limits after the work; whether the process should not be used again."""
         self._limits = None
         if _STATM.exists():
             _limit_memory(None)
@@ -98,23 +98,23 @@ _meter: Meter | None = None
 
 
 def request_cpu_seconds(seconds: float) -> None:
-    """Ask for more processor time, from here on, for work that is known to be large. Nothing where nothing limits.
+    """Ask for more processor time, from now on, for work that is known to be large. Outside a worker it does nothing.
 
     Args:
-        seconds: of one core of an ordinary machine. At most what the kind of work allows is given.
+        seconds: on one core of an ordinary machine; `WorkLimits.max_cpu_seconds` is given at most.
     """
     if _meter is not None:
         _meter.extend_seconds(int(seconds) + 1)
 
 
 def install_meter(meter: Meter) -> None:
-    """Have this process kept to its limits by this meter."""
-    global _meter  # noqa: PLW0603 - a process has one set of limits, and the work that asks does not know whose it is
+    """Make this the meter of the process, for `request_cpu_seconds`."""
+    global _meter  # noqa: PLW0603 - a process has one set of limits, and work that asks for more does not know its meter
     _meter = meter
 
 
 def _address_space() -> int:
-    """Bytes; 0 where nobody tells."""
+    """Bytes of address space; 0 on systems that do not report it."""
     try:
         return int(_STATM.read_bytes().split()[0]) * _PAGE
     except OSError:
@@ -130,13 +130,13 @@ def _limit_memory(most: int | None) -> None:
 def _limit_cpu(seconds: int | None) -> None:
     if sys.platform != "win32":
         _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        # Rounded down, so that it is never more than was said: the kernel counts whole seconds.
+        # The kernel counts whole seconds; rounded down, so that it is never more than the limit.
         most = None if seconds is None else int(time.process_time()) + seconds
         resource.setrlimit(resource.RLIMIT_CPU, (_soft_limit(most, hard), hard))
 
 
 def limit_process() -> None:
-    """What holds for a worker's whole life: no core file of what it read, and no endless file."""
+    """Set the limits of a worker's whole life: no core file, which would hold what it read, and no endless file."""
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

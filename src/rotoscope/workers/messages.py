@@ -1,7 +1,7 @@
-"""What goes over the pipes between a process and its workers: a length, then a pickle.
+"""The messages between a process and its workers: a length of eight bytes, then a pickle.
 
-A worker believes its parent. The parent believes no worker, because the file that it reads may have taken it over: of
-its answers only plain values and records of ours are read, and nothing in them can run.
+A worker trusts its parent. The parent does not trust a worker, because a hostile file may have taken it over: it reads
+only plain values and the project's records from an answer, and nothing in it is executed.
 """
 
 import io
@@ -14,17 +14,18 @@ from typing import Any, BinaryIO
 __all__ = ["WorkerAnswer", "load_plain_pickle", "read_frame", "read_worker_answer", "write_frame"]
 
 _LENGTH = struct.Struct("!Q")
-_MAX_FRAME_BYTES = 1 << 27
+_MAX_FRAME_BYTES = 1 << 27  # bytes of a message; larger things are passed as files
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerAnswer:
-    """What a worker says.
+    """A message of a worker.
 
     Attributes:
-        kind: `begun`, it has the work; `more`, the work was given this many seconds of processor time; `done` with the
-            value; `raised`, an error of ours; `memory`, there was not enough; `broken`, a bug, as a traceback.
-        value: what was computed, the words, or the seconds.
+        kind: `begun`: it has taken the work; `more`: the work was given so many seconds of processor time; `done`: the
+            work has returned the value; `raised`: an error of the error tree; `memory`: there was not enough memory;
+            `broken`: a bug.
+        value: the returned value, the seconds, the fields of the error, or the traceback.
         is_last: whether the worker ends now.
         seconds: how long the work took.
     """
@@ -39,7 +40,7 @@ def write_frame(stream: BinaryIO, content: bytes) -> None:
     """Write one message.
 
     Raises:
-        OSError: the other side is gone.
+        OSError: the other side has ended.
     """
     stream.write(_LENGTH.pack(len(content)) + content)
     stream.flush()
@@ -55,22 +56,22 @@ def read_frame(stream: BinaryIO) -> bytes | None:
 
 
 def read_worker_answer(content: bytes) -> WorkerAnswer:
-    """What a worker said.
+    """A worker's message.
 
     Raises:
-        ValueError: it is no answer, or holds something that we do not read.
+        ValueError: it is no `WorkerAnswer`, or holds something else than plain values, paths and records.
     """
     found = load_plain_pickle(content)
     if not isinstance(found, WorkerAnswer):
-        raise ValueError("unreadable answer of a worker")  # noqa: TRY004 - one error for all that is no answer
+        raise ValueError("unreadable answer of a worker")  # noqa: TRY004 - one error for everything that is no answer
     return found
 
 
 def load_plain_pickle(content: bytes) -> object:
-    """A plain value, or one that holds records of ours and paths.
+    """The content of a pickle of plain values, paths and the project's records.
 
     Raises:
-        ValueError: it holds something that we do not read.
+        ValueError: it holds something else.
     """
     try:
         found: object = _PlainUnpickler(io.BytesIO(content)).load()

@@ -1,4 +1,4 @@
-"""The worker's side: one piece of work after the other, within its limits, until its parent goes or it is idle."""
+"""The worker's side: it does one piece of work after the other, within limits, until its parent ends or it is idle."""
 
 import contextlib
 import os
@@ -18,19 +18,20 @@ from rotoscope.workers.messages import WorkerAnswer, read_frame, write_frame
 
 __all__ = ["detach_stream", "end_with_parent", "ignore_signals", "serve_work"]
 
-_NICENESS = 2
-_PR_SET_PDEATHSIG = 1
-_CV_NO_MEMORY = -4
+_NICENESS = 2  # a little lower priority than the server, which must answer meanwhile
+_PR_SET_PDEATHSIG = 1  # of prctl: the signal for when the parent ends
+_CV_NO_MEMORY = -4  # the code of OpenCV's error for too little memory
 
 
 def serve_work(idle_seconds: float, modules: Sequence[str], later_modules: Sequence[str], parent: int) -> None:
     """Serve the parent over stdin and stdout.
 
     Args:
-        idle_seconds: after how long without work the process ends.
+        idle_seconds: after so long without work the process ends.
         modules: the libraries that are loaded at once.
-        later_modules: the libraries that are loaded after the first piece of work, while nobody waits.
-        parent: the process whose end ends this one at once, also inside of a decoder; 0: only its closing the pipe.
+        later_modules: the libraries that are loaded after the first piece of work, while no work waits.
+        parent: the id of the process whose end ends this one at once, even inside a decoder; 0: this process ends only
+            when the pipe is closed.
     """
     ignore_signals()
     requests, answers = detach_stream(0, os.O_RDONLY, "rb"), detach_stream(1, os.O_WRONLY, "wb")
@@ -50,18 +51,18 @@ def serve_work(idle_seconds: float, modules: Sequence[str], later_modules: Seque
                 break
             if waiting.empty():
                 meter.load_modules(later_modules)
-    os._exit(0)  # no thread of a library is waited for
+    os._exit(0)  # without waiting for the threads of libraries
 
 
 def ignore_signals() -> None:
-    """The parent decides when this process ends: those that a terminal or a host sends to all are not for us."""
+    """Ignore the signals that a terminal or a host sends to all processes: the parent decides when this one ends."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def detach_stream(number: int, flags: int, mode: str) -> BinaryIO:
-    """A standard stream for messages alone: what is printed, or asked of a person, goes nowhere."""
+    """A copy of a standard stream, for messages; the stream itself leads nowhere, for whatever libraries print."""
     stream = os.fdopen(os.dup(number), mode)
     nowhere = os.open(os.devnull, flags)
     os.dup2(nowhere, number)
@@ -83,37 +84,37 @@ def _queue_requests(requests: BinaryIO, waiting: "queue.SimpleQueue[bytes]", par
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel end this process with its parent: a decoder may keep the end of the pipe from being seen."""
+    """Have the kernel end this process with its parent: inside a decoder it would not see that the pipe is closed."""
     if not parent or sys.platform != "linux":
         return
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(0)  # it ended before it was asked for
+        os._exit(0)  # it had ended before the kernel was asked
 
 
 def _answer_request(meter: Meter, content: bytes) -> WorkerAnswer:
     """The answer to one request."""
     begun = time.perf_counter()
     try:
-        function, arguments, limits = pickle.loads(content)  # noqa: S301 - from our own parent
+        function, arguments, limits = pickle.loads(content)  # noqa: S301 - from the parent, which is trusted
         meter.begin_work(limits)
         begun = time.perf_counter()
         answer = WorkerAnswer("done", function(*arguments))
     except RotoscopeError as error:
-        words = (type(error).__name__, error.message, error.hint, error.code, error.provider_message)
-        answer = WorkerAnswer("raised", words)
-    except Exception as error:  # noqa: BLE001 - the edge of the process: the parent is told what it was
+        fields = (type(error).__name__, error.message, error.hint, error.code, error.provider_message)
+        answer = WorkerAnswer("raised", fields)
+    except Exception as error:  # noqa: BLE001 - the edge of the process: the parent gets the traceback
         text = "".join(traceback.format_exception(error))
         answer = WorkerAnswer("memory", None) if _is_out_of_memory(error) else WorkerAnswer("broken", text)
     seconds = time.perf_counter() - begun
-    worn = meter.end_work() or answer.kind == "memory"
-    return WorkerAnswer(answer.kind, answer.value, worn, seconds)
+    is_last = meter.end_work() or answer.kind == "memory"
+    return WorkerAnswer(answer.kind, answer.value, is_last, seconds)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was not enough memory, also in the words of OpenCV and of Python's threads."""
+    """Whether an error means too little memory; OpenCV and Python's threads have errors of their own for that."""
     if isinstance(error, MemoryError) or getattr(error, "code", None) == _CV_NO_MEMORY:
         return True
     return isinstance(error, RuntimeError) and "start new thread" in str(error)

@@ -4,10 +4,7 @@ The run is paid for, so a fault of the network or the disk is no reason to give 
 has certainly removed the result, and meanwhile the user reads where it is and until when.
 """
 
-import base64
-import binascii
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +13,9 @@ import anyio
 import anyio.to_thread
 
 from rotoscope.contracts.times import timestamp
+from rotoscope.data_uris import read_data_uri
 from rotoscope.errors import (
+    InvalidInput,
     OutputLost,
     PredictionFailed,
     ProviderError,
@@ -28,8 +27,8 @@ from rotoscope.errors import (
 )
 from rotoscope.jobs.context import JobContext, LeaseGuard, runner_without_recorder
 from rotoscope.jobs.outputs import MAX_OUTPUT_BYTES, output_expiry, raw_output, read_job_output, retention_seconds
-from rotoscope.media.sniff import content_type_of, is_image, is_video
-from rotoscope.media.vault import StoredFile
+from rotoscope.media.sniff import HEAD_BYTES, content_type_of, file_content_type, is_image, is_video
+from rotoscope.media.vault import StoredFile, artifact_hash, enter_in_thread, file_sha256, scratch_path
 from rotoscope.models.outputs import MAX_URL_LENGTH, OutputFile
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting
@@ -44,7 +43,6 @@ _REFUSAL_CODES = frozenset({"output_blocked", "not_media", "too_large", "url_mal
 _FIRST_REFRESH, _REFRESH_EVERY = 2, 4  # tries after which the provider is asked for new addresses
 _MAX_ADDRESSES_SHOWN = 5  # addresses in one warning
 _MAX_ADDRESS_SHOWN = 500  # characters of an address in a message; longer ones are in the hint alone
-_SNIFF_BYTES = 64
 _PAID_HINT = "The run was probably charged; look for its result at the provider."
 _RETRYABLE_ERRORS = (OutputLost, ProviderError, UserMistake, StorageFailed)
 
@@ -206,7 +204,7 @@ class _ResultFetcher:
         title = self.context.provider(self.job).title
         if isinstance(error, StorageFailed):
             why = f"its result cannot be kept here: {error.message} It is fetched as soon as there is room."
-            hint = f"Make room in {self.context.vault.folder}. {self._location_hint}"
+            hint = f"Make room in {self.context.vault.location}. {self._location_hint}"
         else:
             why, hint = (
                 f"its result cannot be fetched just now: {error.message} It is tried again.",
@@ -278,38 +276,33 @@ async def _fetch_source(context: JobContext, job: Job, source: OutputFile, limit
 
 
 async def _download_to_vault(context: JobContext, job: Job, source: OutputFile, limit: int) -> StoredFile:
-    scratch = await anyio.to_thread.run_sync(context.vault.new_scratch_path)
-    try:
+    async with enter_in_thread(scratch_path(context.vault)) as scratch:
         got = await context.wire.download(job.provider, source.url, scratch, limit)
         return await anyio.to_thread.run_sync(_move_to_vault, context, scratch, got.sha256)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _move_to_vault(context: JobContext, scratch: Path, sha256: str) -> StoredFile:
     """The file's own bytes say what it is; what the server called it does not count."""
-    with scratch.open("rb") as file:
-        content_type = content_type_of(file.read(_SNIFF_BYTES))
+    content_type = file_content_type(scratch)
     if content_type is None or not (is_image(content_type) or is_video(content_type)):
         raise OutputLost("The provider's result is no picture and no video.", code="not_media")
-    return context.vault.move_in(scratch, sha256, content_type)
+    return context.vault.put(scratch, sha256, content_type)
 
 
 def _find_in_vault(context: JobContext, uri: str) -> StoredFile:
-    path = context.vault.find(uri.removeprefix("artifact://"))
-    if path is None:
-        raise OutputLost("The result is no longer in the results folder.", hint=_PAID_HINT)
-    content = path.read_bytes()
-    content_type = content_type_of(content[:_SNIFF_BYTES]) or "application/octet-stream"
-    return StoredFile(hashlib.sha256(content).hexdigest(), len(content), content_type, path)
+    with context.vault.open(artifact_hash(uri)) as path:
+        if path is None:
+            raise OutputLost("The result is no longer in the results folder.", hint=_PAID_HINT)
+        content_type = file_content_type(path) or "application/octet-stream"
+        return StoredFile(file_sha256(path), path.stat().st_size, content_type)
 
 
 def _store_data_uri(context: JobContext, uri: str) -> StoredFile:
     try:
-        content = base64.b64decode(uri.partition(",")[2], validate=True)
-    except (binascii.Error, ValueError) as error:
+        content = read_data_uri(uri, MAX_OUTPUT_BYTES)
+    except InvalidInput as error:
         raise OutputLost("The provider's result cannot be decoded.", hint=_PAID_HINT, code="corrupt") from error
-    content_type = content_type_of(content[:_SNIFF_BYTES])
+    content_type = content_type_of(content[:HEAD_BYTES])
     if content_type is None:
         raise OutputLost("The provider's result is no picture and no video.", hint=_PAID_HINT, code="not_media")
-    return context.vault.keep(content, content_type)
+    return context.vault.put_bytes(content, content_type)

@@ -5,6 +5,7 @@ Masks are measured, paired with their phrases and painted (`finish_masks`), a vi
 """
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_ma
 from rotoscope.jobs.stages.finish_video import finish_video
 from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
 from rotoscope.media.image.coco import file_name_of
-from rotoscope.media.worker_files import scratch_file_stem, store_worker_files
+from rotoscope.media.vault import artifact_hash, enter_in_thread, scratch_path
+from rotoscope.media.worker_files import store_worker_files
 from rotoscope.models.outputs import ModelOutput
 from rotoscope.store.records import Job, Output, Patch
 
-__all__ = ["finish", "finish_in_worker"]
+__all__ = ["find_missing_outputs", "finish", "finish_in_worker"]
 
 _MAX_REFETCHES = 3  # times; after that something on this machine removes the files
 
@@ -35,7 +37,7 @@ async def finish(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
         PredictionFailed: there is no result in the output.
     """
     found, raw = read_job_output(context, job), await _raw_outputs(context, job)
-    gone = [output for output in raw if context.vault.find(output.artifact.sha256) is None]
+    gone = await find_missing_outputs(context, raw)
     if gone or not (raw or found.is_text_only):
         return _patch_to_refetch(job, gone)
     return _patch_of_result(job, found, await finish_in_worker(context, job, found, raw))
@@ -58,6 +60,15 @@ def _patch_to_refetch(job: Job, missing: Sequence[Output]) -> Patch:
     return Patch(stage="fetch", fetch_effort=replace(job.fetch_effort, refetches=times + 1), message=message)
 
 
+async def find_missing_outputs(context: JobContext, outputs: Sequence[Output]) -> list[Output]:
+    """Those whose files are not in the vault."""
+
+    def find_missing() -> list[Output]:
+        return [output for output in outputs if context.vault.address(output.artifact.sha256) is None]
+
+    return await anyio.to_thread.run_sync(find_missing)
+
+
 async def _raw_outputs(context: JobContext, job: Job) -> list[Output]:
     return [output for output in await context.ledger.outputs(job.id, job.principal) if output.role == "raw"]
 
@@ -69,9 +80,10 @@ async def finish_in_worker(context: JobContext, job: Job, found: ModelOutput, ra
         OutputLost: a file takes too much memory or time to read, or makes its decoder crash.
         WorkerLost: the worker was ended from outside, which says nothing of the result: try again.
     """
-    with scratch_file_stem(context.vault) as stem:
+    async with AsyncExitStack() as files:
+        stem = await files.enter_async_context(enter_in_thread(scratch_path(context.vault)))
         try:
-            finished = await _process_outputs(context, job, found, raw, stem)
+            finished = await _process_outputs(context, job, found, raw, stem, files)
         except WorkerLost:
             raise
         except UserMistake as error:
@@ -85,22 +97,16 @@ async def finish_in_worker(context: JobContext, job: Job, found: ModelOutput, ra
 
 
 async def _process_outputs(
-    context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output], stem: Path
+    context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output], stem: Path, files: AsyncExitStack
 ) -> FinishResult:
     if found.video is not None:
-        path = _path_in_vault(context, raw[0])
+        path = await _open_output(context, raw[0], files)
         return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
-    return await _process_masks(context, job, found, raw, stem)
-
-
-async def _process_masks(
-    context: JobContext, job: Job, found: ModelOutput, raw: Sequence[Output], stem: Path
-) -> FinishResult:
-    picture = await _find_picture(context, job)
+    picture = await _open_picture(context, job, stem, files)
     work = MaskWork(
-        raw=[(_path_in_vault(context, output), output) for output in raw],
+        raw=[(await _open_output(context, output, files), output) for output in raw],
         picture=picture,
-        file_name=_file_name(context, job, picture),
+        file_name=await _file_name(context, job, picture),
         text=found.text,
         names=[found.masks[output.n].label for output in raw],
         omitted_count=found.excess_count + len(found.masks) - len(raw),
@@ -111,25 +117,24 @@ async def _process_masks(
         is_description=context.manifest(job).tool == "describe_with_masks",
         with_overlay=job.args.get("overlay") is not False,
     )
-    try:
-        return await context.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
-    finally:
-        if picture is not None and picture.parent == context.vault.folder / "scratch":
-            picture.unlink(missing_ok=True)
+    return await context.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
 
 
-def _file_name(context: JobContext, job: Job, picture: Path | None) -> str:
+async def _file_name(context: JobContext, job: Job, picture: Path | None) -> str:
     """The name of the picture as the user has given it; one of our own files has its name in the results folder."""
     given = str(job.args.get("image") or "").strip()
     if given.lower().startswith("artifact://"):
-        picture = context.vault.find(given.partition("://")[2].strip("/")) or picture
+        address = await anyio.to_thread.run_sync(context.vault.address, artifact_hash(given))
+        if address is not None:
+            return address.name
     elif not given.lower().startswith("job://"):
         return file_name_of(given)
     return picture.name if picture is not None else file_name_of(given)
 
 
-def _path_in_vault(context: JobContext, output: Output) -> Path:
-    path = context.vault.find(output.artifact.sha256)
+async def _open_output(context: JobContext, output: Output, files: AsyncExitStack) -> Path:
+    """A local path of an output, until the files are closed."""
+    path = await files.enter_async_context(enter_in_thread(context.vault.open(output.artifact.sha256)))
     if path is None:
         raise OutputLost(
             "A file of the result is no longer in the results folder.", hint="Look for it at the provider."
@@ -146,17 +151,16 @@ def _patch_of_result(job: Job, found: ModelOutput, finished: FinishResult) -> Pa
     return replace(result, stage="done", state="succeeded", message="Done.", progress=1.0)
 
 
-async def _find_picture(context: JobContext, job: Job) -> Path | None:
-    """The picture that the model saw: ours, or fetched now for the overlay; None when that fails."""
+async def _open_picture(context: JobContext, job: Job, stem: Path, files: AsyncExitStack) -> Path | None:
+    """The picture that the model saw: a stored file, or fetched now for the overlay; None when that fails."""
     value = job.plan.picture or ""
     if value.startswith("artifact://"):
-        return context.vault.find(value.removeprefix("artifact://"))
+        return await files.enter_async_context(enter_in_thread(context.vault.open(artifact_hash(value))))
     if not value.startswith("https://"):
         return None
-    scratch = await anyio.to_thread.run_sync(context.vault.new_scratch_path)
+    fetched = stem.with_name(f"{stem.name}-picture")
     try:
-        await context.wire.fetch(value, scratch, MAX_OUTPUT_BYTES)
+        await context.wire.fetch(value, fetched, MAX_OUTPUT_BYTES)
     except RotoscopeError:
-        scratch.unlink(missing_ok=True)
         return None
-    return scratch
+    return fetched

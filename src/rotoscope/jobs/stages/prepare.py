@@ -1,14 +1,15 @@
 """The stage that brings a request's files to where the provider reads them. It costs nothing and may be repeated."""
 
-import base64
 from pathlib import Path
 
 import anyio.to_thread
 
+from rotoscope.data_uris import encode_data_uri
 from rotoscope.errors import StorageFailed
 from rotoscope.jobs.concurrency import cancel_on
 from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard, runner_without_recorder
-from rotoscope.media.sniff import content_type_of
+from rotoscope.media.sniff import file_content_type
+from rotoscope.media.vault import artifact_hash, enter_in_thread
 from rotoscope.models.catalog import file_size_error
 from rotoscope.models.plan import media_inputs, replace_media
 from rotoscope.providers.dialects import UploadFile
@@ -16,8 +17,6 @@ from rotoscope.store.job_data import PreparedRequest
 from rotoscope.store.records import Job, Patch
 
 __all__ = ["prepare"]
-
-_SNIFF_BYTES = 64
 
 
 async def prepare(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
@@ -50,24 +49,23 @@ async def _prepare_files(context: JobContext, job: Job) -> Patch:
 
 async def _upload_or_embed(context: JobContext, job: Job, link: str) -> str:
     """The URL by which the provider reads one of our files: of its upload, or a data URI."""
-    path = context.vault.find(link.removeprefix("artifact://"))
-    if path is None:
-        raise StorageFailed("A file of this job is no longer in the results folder.", hint="Call the tool again.")
-    file = await anyio.to_thread.run_sync(_file_to_upload, path)
-    provider = context.provider(job)
-    too_large = file_size_error(provider, file.size)
-    if too_large is not None:
-        raise too_large
-    if provider.can_upload:
-        return await runner_without_recorder(context, job).upload(file)
-    return await anyio.to_thread.run_sync(_data_uri, file)
+    async with enter_in_thread(context.vault.open(artifact_hash(link))) as path:
+        if path is None:
+            raise StorageFailed("A file of this job is no longer in the results folder.", hint="Call the tool again.")
+        file = await anyio.to_thread.run_sync(_file_to_upload, path)
+        provider = context.provider(job)
+        too_large = file_size_error(provider, file.size)
+        if too_large is not None:
+            raise too_large
+        if provider.can_upload:
+            return await runner_without_recorder(context, job).upload(file)
+        return await anyio.to_thread.run_sync(_data_uri, file)
 
 
 def _file_to_upload(path: Path) -> UploadFile:
-    with path.open("rb") as file:
-        content_type = content_type_of(file.read(_SNIFF_BYTES)) or "application/octet-stream"
+    content_type = file_content_type(path) or "application/octet-stream"
     return UploadFile(path, path.name[:16] + path.suffix, content_type, path.stat().st_size)
 
 
 def _data_uri(file: UploadFile) -> str:
-    return f"data:{file.content_type};base64,{base64.b64encode(file.path.read_bytes()).decode()}"
+    return encode_data_uri(file.path.read_bytes(), file.content_type)

@@ -188,6 +188,6 @@ async def _record_prediction(context: JobContext, job: Job, state: Prediction) -
         return state
     blob = state.output
     # Nothing but these bytes may be left of what was paid for.
-    keep = partial(anyio.to_thread.run_sync, context.vault.keep, blob.content, blob.content_type)
+    keep = partial(anyio.to_thread.run_sync, context.vault.put_bytes, blob.content, blob.content_type)
     file = await context.write_with_retries(keep, context.intervals.prediction_id_pauses)
     return Succeeded(ticket, file.uri, state.metrics, state.logs)

@@ -1,6 +1,7 @@
-"""Colour profiles: a picture that brings its own is turned to sRGB, which is what everybody reads one without as.
+"""Colour profiles: a picture with a profile is converted to sRGB, which is what pictures without a profile are read as.
 
-The metadata of a picture goes, and its profile with it: left as they are, its numbers would then mean other colours.
+The metadata of a picture is removed, and its profile with it; without conversion, its values would then mean other
+colours.
 """
 
 import io
@@ -11,25 +12,23 @@ if TYPE_CHECKING:
 
 __all__ = ["convert_to_srgb", "is_convertible", "is_noop_profile"]
 
-_STRIP_ROWS = (
-    256  # rows: what is worked on stays in the processor's cache, and the rest of the picture is no second copy
-)
-_MAX_PROFILE_BYTES = 8_000_000  # the profiles of presses have 2 or 3 MB
-_FEW_GREYS = 64
-_GRID_STEP = 51
-_VISIBLE_DIFFERENCE = 1  # the largest difference of a channel that is none
+_STRIP_ROWS = 256  # rows converted at once: they fit into the processor's cache, and no second picture is needed
+_MAX_PROFILE_BYTES = 8_000_000  # bytes; the profiles of printing presses have 2 or 3 MB
+_FEW_GREYS = 64  # grey levels; a picture with no more is a mask or a label map
+_GRID_STEP = 51  # of 255: six values per channel in the grid of colours that a profile is tried on
+_VISIBLE_DIFFERENCE = 1  # of 255: a channel that differs by no more counts as equal
 _PROFILE_SPACES = {"RGB": "RGB ", "RGBA": "RGB ", "P": "RGB ", "CMYK": "CMYK", "L": "GRAY", "LA": "GRAY"}
 
 
 def is_convertible(mode: str, profile: bytes) -> bool:
-    """Whether the header of a profile says that it is for pictures of this mode."""
+    """Whether a profile is for pictures of this mode, by its header."""
     return _PROFILE_SPACES.get(mode, "").encode() == profile[16:20] != b"" and len(profile) <= _MAX_PROFILE_BYTES
 
 
 def is_noop_profile(mode: str, profile: bytes) -> bool:
-    """Whether pictures of a mode would stay as they are, whatever their pixels: the profile is sRGB, or of no use.
+    """Whether a profile leaves every picture of a mode unchanged: it is sRGB, or cannot be used.
 
-    Of grey that cannot be said: what it is depends on how many levels there are.
+    Never for grey, where it depends on how many levels the picture has.
     """
     if not is_convertible(mode, profile):
         return True
@@ -37,17 +36,17 @@ def is_noop_profile(mode: str, profile: bytes) -> bool:
 
 
 def convert_to_srgb(image: "Image.Image", profile: bytes) -> "Image.Image | None":
-    """The picture in sRGB, by its profile; relative colorimetric, with the black points brought together.
+    """The picture in sRGB, by its profile; relative colorimetric, with black point compensation.
 
     Where the mode allows it, the pixels are changed in place. A palette keeps its numbers, and its colours change.
-    Grey of few levels is no photo but a mask or the numbers of objects, and is left alone.
+    Grey of few levels is left as it is: it is a mask or a label map, and no photo.
 
     Args:
         image: of mode L, LA, P, RGB, RGBA or CMYK.
         profile: the ICC profile, from an untrusted file.
 
     Returns:
-        A picture of the same mode, but RGB for CMYK; None where nothing is to be changed: the profile is sRGB or
+        A picture of the same mode, but RGB for CMYK; None where nothing has to be changed: the profile is sRGB or
         nearly so, is broken, or is not for pictures of this mode.
     """
     if not is_convertible(image.mode, profile):
@@ -63,7 +62,7 @@ def convert_to_srgb(image: "Image.Image", profile: bytes) -> "Image.Image | None
 
 
 def _build_transform(space: str, mode: str, profile: bytes) -> "ImageCms.ImageCmsTransform | None":
-    """What turns colours to sRGB; None where that is not possible, or would be seen by nobody."""
+    """The conversion to sRGB; None where the profile is broken, or where the difference could not be seen."""
     from PIL import ImageCms
 
     given, wanted = {"GRAY": "L", "CMYK": "CMYK"}.get(space, "RGBA" if mode == "RGBA" else "RGB"), "RGB"
@@ -74,10 +73,10 @@ def _build_transform(space: str, mode: str, profile: bytes) -> "ImageCms.ImageCm
             given,
             "RGBA" if given == "RGBA" else wanted,
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            # Grey needs 256 colours only, and is far off in the dark by the coarse table that little CMS makes of it.
+            # Grey needs 256 values only, and the coarse table that Little CMS makes of it is far off in dark greys.
             ImageCms.Flags.BLACKPOINTCOMPENSATION | (ImageCms.Flags.NOOPTIMIZE if given == "L" else 0),
         )
-    # What little CMS does not like it says in many ways; a broken profile must not cost the picture.
+    # Little CMS raises many kinds of errors; a broken profile must not make the picture unusable.
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, SyntaxError):
         return None
     return None if given.startswith("RGB") and _is_srgb(transform, given) else transform

@@ -1,6 +1,6 @@
-"""The four decoders of pictures, and what a file must pass before one of them sees it.
+"""The four decoders of pictures, and the checks of a file before one of them sees it.
 
-The parts of the file are counted, its header is judged, and the memory that its pixels will take is foreseen.
+The parts of the file are counted, its header is read, and the memory that decoding will take is computed.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.image.encoding import JpegCoding, read_jpeg_coding
 from rotoscope.media.image.layouts import JpegScans, PictureLayout, read_layout
-from rotoscope.media.sniff import check_head, content_type_of
+from rotoscope.media.sniff import HEAD_BYTES, check_head
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -27,23 +27,21 @@ __all__ = [
     "UPRIGHT",
     "OpenPicture",
     "PictureLimits",
-    "check_picture_type",
     "load_pixels",
     "map_decoder_errors",
     "open_picture",
 ]
 
 PLAIN_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
-"""The modes of Pillow that the rest of the house knows."""
+"""The modes of Pillow that the other modules handle."""
 
 UPRIGHT = 1
-"""The EXIF orientation of what need not be turned."""
+"""The EXIF orientation of a picture that need not be turned."""
 
 SIDEWAYS = range(5, 9)
 """The EXIF orientations that swap width and height."""
 
-_SNIFFED_BYTES = 512
-_ORIENTATION = 0x0112
+_ORIENTATION = 0x0112  # the EXIF tag
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -56,12 +54,13 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # in Pillow's memory, for a pixel; 4 in every other mode
-_COEFFICIENT_SIZE = 2  # bytes
-_WEBP_BYTES = 12  # for a pixel: the decoder's two canvases and the picture
-_OVERHEAD_BYTES = 16_000_000  # bytes: for what is held beside the pixels
-_MAX_PROFILE_BYTES = 8_000_000  # bytes
-_STRIP_ROWS = 512  # rows
+_COEFFICIENT_SIZE = 2  # bytes of a coefficient in the JPEG decoder
+_WEBP_BYTES = 12  # bytes per pixel: the decoder's two canvases and the picture
+_OVERHEAD_BYTES = 16_000_000  # bytes that are held beside the pixels and the file
+_MAX_PROFILE_BYTES = 8_000_000  # bytes; the profiles of printing presses have 2 or 3 MB
+_STRIP_ROWS = 512  # rows that are hashed at once, so that the pixels are not copied as a whole
 _JPEG_END = b"\xff\xd9"
+# Put in place of a missing end of a JPEG: if the pixels change with it, some of them were missing.
 _PROBE_BITS = b"\x5a\xc3\x96\x0f\xa5\x3c\x69\xf0" * 32
 
 
@@ -69,18 +68,18 @@ _PROBE_BITS = b"\x5a\xc3\x96\x0f\xa5\x3c\x69\xf0" * 32
 class PictureLimits:
     """How large a picture may be.
 
-    What decides is the memory that decoding takes: the bytes of all that is held at once, by width x height x bytes
-    for a pixel, and of the file as it comes and as it leaves. A pixel takes 1 byte in grey and in palettes, 2 in
-    16-bit grey and 4 in colour; as much again where the picture must be turned or comes from a printing press; 2 more
-    for every coefficient of a progressive JPEG (3 to 6 for a pixel in colour); 12 in all in a WEBP, whose decoder holds
-    three copies. So a colour picture may have 59 megapixels; 29 where it must be turned; 24 as a WEBP.
+    The memory of decoding decides: all bytes that are held at once, which are those of the pixels, of the file and of
+    the file that is written. A pixel takes 1 byte in grey and in palettes, 2 in 16-bit grey and 4 in colour; as much
+    again where the picture must be turned or is in CMYK; 2 more for every coefficient of a progressive JPEG (3 to 6
+    bytes for a pixel in colour); 12 in all in a WEBP, whose decoder holds three copies. So a colour picture may have
+    59 megapixels; 29 where it must be turned; 24 as a WEBP.
 
     Attributes:
         megapixels: millions of pixels of the first picture.
         side: pixels along the longer side.
         aspect: longer side over shorter side.
         memory: millions of bytes that decoding may take.
-        webp_memory: the same for a WEBP, so that one from a camera of 24 megapixels is taken.
+        webp_memory: the same for a WEBP, so that one with the 24 megapixels of a camera is accepted.
     """
 
     megapixels: int = 64
@@ -95,7 +94,7 @@ DEFAULT_PICTURE_LIMITS = PictureLimits()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenPicture:
-    """A picture whose parts were counted and whose header was judged; no pixel of it is decoded yet.
+    """A picture whose parts were counted and whose header was checked; no pixel of it is decoded yet.
 
     Attributes:
         image: as Pillow opened it.
@@ -103,7 +102,7 @@ class OpenPicture:
         layout: how the file is built.
         orientation: EXIF's, 1 to 8.
         profile: the ICC profile; empty without one.
-        coding: of a JPEG, where that is known.
+        coding: how finely a JPEG is coded, where that is known.
     """
 
     image: "ImageFile.ImageFile"
@@ -119,7 +118,7 @@ def map_decoder_errors(limits: PictureLimits) -> Iterator[None]:
     """Turn what decoders raise on hostile or broken bytes into our own errors.
 
     Args:
-        limits: are named in the error of what is far too large.
+        limits: its megapixels are named in the error for a picture that is far too large.
     """
     from PIL import Image
 
@@ -134,13 +133,13 @@ def map_decoder_errors(limits: PictureLimits) -> Iterator[None]:
 
 
 def open_picture(data: bytes, limits: PictureLimits) -> OpenPicture:
-    """The picture with its parts counted, its header read and its size judged.
+    """Open a picture: count its parts, read its header, check its size and the memory that it will take.
 
     Raises:
         InvalidInput: `not_media` or `unsupported`.
-        TooLarge: more parts, pixels or memory, a longer side or a longer strip than the limits allow.
+        TooLarge: more parts, pixels or memory, a longer side or a narrower shape than the limits allow.
     """
-    content_type = check_picture_type(data[:_SNIFFED_BYTES])
+    content_type = check_head(data[:HEAD_BYTES], "image")
     layout = read_layout(data, content_type)
     profile = _png_profile(data, layout)
     if layout.size is not None:
@@ -148,8 +147,8 @@ def open_picture(data: bytes, limits: PictureLimits) -> OpenPicture:
         _check_memory_need(
             layout.size, layout.size[0] * layout.size[1] * _WEBP_BYTES, 2 * len(data), limits.webp_memory
         )
-    # Pillow's own `open` refuses the largest pictures before it says how large they are, and it looks at the further
-    # pictures that cameras append to a JPEG; the decoder itself does neither.
+    # Pillow's own `open` refuses the largest pictures before it reports how large they are, and it reads the further
+    # pictures that cameras append to a JPEG; the decoder class alone does neither.
     image = _load_decoders()[content_type](io.BytesIO(_repair_file(data, layout)))
     _check_dimensions(image.size, limits)
     found = image.info.get("icc_profile")
@@ -161,7 +160,7 @@ def open_picture(data: bytes, limits: PictureLimits) -> OpenPicture:
 
 
 def _repair_file(data: bytes, layout: PictureLayout) -> bytes:
-    """The file with what a decoder would stumble over put right."""
+    """The file without what would make its decoder refuse it: a missing end marker, or the profile of a PNG."""
     if layout.jpeg is not None and not layout.jpeg.has_end_marker:
         return data[: layout.jpeg.end] + _JPEG_END
     if layout.png is not None and layout.png.profile is not None:
@@ -171,25 +170,25 @@ def _repair_file(data: bytes, layout: PictureLayout) -> bytes:
 
 
 def _png_profile(data: bytes, layout: PictureLayout) -> bytes:
-    """The profile of a PNG: a name, a zero, the method (always zero) and the pressed profile."""
+    """The profile of a PNG, unpacked; its chunk has a name, a zero, the method (always zero) and the packed profile."""
     if layout.png is None or layout.png.profile is None:
         return b""
-    _, _, pressed = data[layout.png.profile].partition(b"\0")
+    _, _, packed = data[layout.png.profile].partition(b"\0")
     try:
-        return zlib.decompressobj().decompress(pressed[1:], _MAX_PROFILE_BYTES)
+        return zlib.decompressobj().decompress(packed[1:], _MAX_PROFILE_BYTES)
     except zlib.error:
         return b""
 
 
 def load_pixels(picture: OpenPicture, data: bytes) -> "Image.Image":
-    """The decoded pixels, in whatever mode the file has; of a picture that moves, the first.
+    """The decoded pixels, in the mode of the file; of an animated picture, the first.
 
     Args:
         picture: can be used once.
         data: its file.
 
     Raises:
-        EOFError: not every pixel is there. Decoders raise much else; use it inside `map_decoder_errors`.
+        EOFError: some pixels are missing. Decoders raise many other errors: use it inside `map_decoder_errors`.
     """
     if picture.content_type == "image/webp":
         return _load_webp_pixels(picture.image)
@@ -208,8 +207,8 @@ def load_pixels(picture: OpenPicture, data: bytes) -> "Image.Image":
 def _pixel_hash(image: "ImageFile.ImageFile") -> bytes:
     """A hash of all pixels.
 
-    A JPEG that lacks its end marker has every pixel if they are the same whatever follows: what is missing is decoded
-    from it.
+    A JPEG without an end marker has all its pixels if they are the same whatever bytes follow: missing ones would be
+    decoded from those.
     """
     image.load()
     found = hashlib.blake2b()
@@ -221,7 +220,7 @@ def _pixel_hash(image: "ImageFile.ImageFile") -> bytes:
 def _load_webp_pixels(image: "ImageFile.ImageFile") -> "Image.Image":
     """The first picture of a WEBP.
 
-    Not by `load`, which holds four copies of it: the decoder's two, what it gives, and what is made of that.
+    Not by `load`, which holds four copies of it: the decoder's two, what that returns, and what Pillow makes of it.
     """
     from PIL import Image
 
@@ -235,18 +234,6 @@ def _load_webp_pixels(image: "ImageFile.ImageFile") -> "Image.Image":
     return pixels.convert("RGB") if mode == "RGBX" else pixels
 
 
-def check_picture_type(head: bytes) -> str:
-    """The content type of a picture that we take, by the first bytes of its file; 512 are plenty.
-
-    Raises:
-        InvalidInput: `not_media`, or `unsupported` where it is media of another kind or format.
-    """
-    check_head(head, "image")
-    content_type = content_type_of(head)
-    assert content_type is not None
-    return content_type
-
-
 def _load_decoders() -> dict[str, type["ImageFile.ImageFile"]]:
     import warnings
 
@@ -256,7 +243,7 @@ def _load_decoders() -> dict[str, type["ImageFile.ImageFile"]]:
     from PIL.PngImagePlugin import PngImageFile
     from PIL.WebPImagePlugin import WebPImageFile
 
-    # For the whole process: filters that are set and reset around each picture would not be safe among threads.
+    # For the whole process: filters that are set and reset around each picture would not be safe with threads.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # remarks on broken metadata
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     return {
@@ -268,7 +255,7 @@ def _load_decoders() -> dict[str, type["ImageFile.ImageFile"]]:
 
 
 def _check_dimensions(size: tuple[int, int], limits: PictureLimits) -> None:
-    """Refuse what is larger than the limits."""
+    """Raise `TooLarge` for a size (width and height in pixels) above the limits."""
     short, long = sorted(size)
     shape = f"The picture is {size[0]} x {size[1]} pixels"
     if long > limits.side:
@@ -284,22 +271,21 @@ def _check_dimensions(size: tuple[int, int], limits: PictureLimits) -> None:
 
 
 def _check_decode_memory(picture: OpenPicture, size: int, limits: PictureLimits) -> None:
-    """Refuse what would take more memory than the limits allow, by what is held of each pixel at once."""
+    """Raise `TooLarge` where decoding would take more memory than the limits allow, by the bytes held per pixel."""
     image, is_webp = picture.image, picture.content_type == "image/webp"
     stored = _MODE_BYTES.get(image.mode, 4)
     while_decoding = _WEBP_BYTES if is_webp else stored + _coefficient_bytes(picture.layout.jpeg)
     plain = stored if image.mode in PLAIN_MODES else _MODE_BYTES.get("L", 4) if image.mode.startswith("I") else 4
     copied = stored + plain + (stored if image.mode.startswith("I") else 0) if image.mode not in PLAIN_MODES else stored
     turned = plain * (2 if picture.orientation != UPRIGHT else 1)
-    files = size if picture.content_type == "image/gif" else 2 * size  # what comes and what leaves
     needed = image.width * image.height * max(while_decoding, copied, turned)
     why = " and must be turned" if turned > max(while_decoding, plain) else ""
-    files = size if picture.content_type == "image/gif" else 2 * size  # what comes and what leaves
+    files = size if picture.content_type == "image/gif" else 2 * size  # the source and the result
     _check_memory_need(image.size, needed, files, limits.webp_memory if is_webp else limits.memory, why)
 
 
 def _check_memory_need(size: tuple[int, int], pixels: float, files: int, most: int, why: str = "") -> None:
-    """Refuse what needs more than so many millions of bytes, for its pixels and its files."""
+    """Raise `TooLarge` for what needs more than `most` millions of bytes, for its pixels and its files (bytes)."""
     needed = pixels + files + _OVERHEAD_BYTES
     if needed > most * 1e6:
         raise TooLarge(
@@ -310,7 +296,7 @@ def _check_memory_need(size: tuple[int, int], pixels: float, files: int, most: i
 
 
 def _coefficient_bytes(scans: JpegScans | None) -> float:
-    """The bytes for a pixel that a JPEG's decoder holds until the last scan has come."""
+    """The bytes per pixel that a JPEG's decoder holds until it has read the last scan."""
     return _COEFFICIENT_SIZE * scans.samples if scans is not None and (scans.progressive or scans.count > 1) else 0.0
 
 
@@ -319,7 +305,7 @@ def _read_orientation(image: "ImageFile.ImageFile", data: bytes, layout: Picture
     from PIL import Image
 
     try:
-        if layout.png is not None and layout.png.exif is not None:  # it may stand after the pixels
+        if layout.png is not None and layout.png.exif is not None:  # it may come after the pixels
             exif = Image.Exif()
             exif.load(data[layout.png.exif])
         else:

@@ -1,8 +1,9 @@
-"""How a picture file is built, found by walking over its parts: nothing is decoded, and no walk is long.
+"""How a picture file is built, found by reading its parts one after the other; nothing is decoded.
 
-Decoders do work for every scan, segment, chunk and block that a file has, however small the picture is. So the parts
-are counted before a decoder sees the file. The walk also finds what decoders do not tell: whether a JPEG reaches its
-end, whether a WEBP lost something when it was made, whether a picture moves, and which chunks of a PNG are its pixels.
+Decoders do work for every scan, segment, chunk and block of a file, however small the picture is. So the parts are
+counted before a decoder sees the file, and a file with too many is refused. The same reading finds what decoders do not
+report: whether a JPEG is complete, whether a WEBP was coded with loss, whether a picture is animated, and which chunks
+of a PNG are its pixels.
 """
 
 import re
@@ -12,19 +13,19 @@ from rotoscope.errors import TooLarge
 
 __all__ = ["JpegScans", "PictureLayout", "PngParts", "read_layout"]
 
-_MAX_SCANS = 64  # a progressive JPEG has about ten
-_MAX_SEGMENTS = 10_000
-_MAX_CHUNKS = 100_000  # of a PNG: 8 kB each in a file of 800 MB
-_MAX_BLOCKS = 1_000_000  # of a GIF: 255 bytes each
-_MAX_FRAMES = 20_000  # of a WEBP, with what stands between them
+_MAX_SCANS = 64  # of a JPEG; a progressive one has about ten
+_MAX_SEGMENTS = 10_000  # of a JPEG; real files have far fewer
+_MAX_CHUNKS = 100_000  # of a PNG: with the usual 8 kB in each, a file of 800 MB
+_MAX_BLOCKS = 1_000_000  # of a GIF: with the usual 255 bytes in each, a file of 255 MB
+_MAX_FRAMES = 20_000  # chunks of a WEBP: 11 minutes at 30 frames a second
 
-# Bytes of the coded pixels are never a marker: 0xFF is followed by 0 there, or by the number of a restart (D0 to D7).
+# Coded pixels never look like a marker: there, 0xFF is followed by 0 or by the number of a restart (D0 to D7).
 _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _START_MARKER, _END_MARKER, _SCAN_MARKER, _BARE_MARKER = 0xD8, 0xD9, 0xDA, 0x01
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _COEFFICIENTS = 64
-_MAX_HEADER_BYTES = 256  # of a frame or a scan, in bytes
+_MAX_HEADER_BYTES = 256  # bytes of the header of a frame or a scan that are read; it has at most 4 components
 
 
 @dataclass(slots=True)
@@ -33,11 +34,11 @@ class JpegScans:
 
     Attributes:
         progressive: whether the decoder must hold every coefficient until the end.
-        samples: how many values there are for a pixel: 3 for full colours, 1.5 where colours have a quarter of it.
-        end: where the coded pixels end in the file: behind the end marker, or where one should stand.
+        samples: values per pixel: 3 for colours in full resolution, 1.5 for colours in a quarter of it.
+        end: where the coded pixels end in the file, in bytes: behind the end marker, or where one should be.
         has_end_marker: whether there is an end marker.
         count: how many scans there are.
-        missing_bits: by component, how many bits of each coefficient have not come yet; None for all.
+        missing_bits: by component, for each coefficient how many of its bits have not been read yet; None: all.
     """
 
     progressive: bool = False
@@ -49,7 +50,7 @@ class JpegScans:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every component had its last scan, at least the beginning of it."""
+        """Whether the last scan of every component is there, or at least its beginning."""
         return bool(self.missing_bits) and all(bits == 0 for missing in self.missing_bits.values() for bits in missing)
 
 
@@ -67,14 +68,14 @@ class PngParts:
 
 @dataclass(frozen=True, slots=True)
 class PictureLayout:
-    """What the walk found.
+    """How a picture file is built.
 
     Attributes:
-        is_animated: whether there are further pictures behind the first.
+        is_animated: whether there are further pictures after the first.
         lossy: whether the first picture was coded with loss.
-        size: of the canvas of a WEBP, in pixels; None where its decoder must tell.
-        jpeg: of a JPEG.
-        png: of a PNG that has a header.
+        size: width and height of the canvas of a WEBP, in pixels; None where only the decoder knows it.
+        jpeg: the scans, of a JPEG.
+        png: the chunks, of a PNG that has a header.
     """
 
     is_animated: bool = False
@@ -85,14 +86,14 @@ class PictureLayout:
 
 
 def read_layout(data: bytes, content_type: str) -> PictureLayout:
-    """Walk over a picture file.
+    """Read how a picture file is built. A broken file gives what could be read: its decoder will refuse it.
 
     Args:
         data: the file.
-        content_type: one of the four picture types that we take.
+        content_type: one of the four picture types that are accepted.
 
     Raises:
-        TooLarge: it has more parts than any real picture. What is broken is left to the decoder.
+        TooLarge: it has more parts than any real picture.
     """
     walks = {"image/jpeg": _walk_jpeg, "image/png": _walk_png, "image/gif": _walk_gif, "image/webp": _walk_webp}
     return walks[content_type](data)
@@ -112,7 +113,7 @@ def _walk_jpeg(data: bytes) -> PictureLayout:
         if segments > _MAX_SEGMENTS:
             raise _too_many_parts("segments", _MAX_SEGMENTS)
         code, place = found[1][0], found.end()
-        if code in (_START_MARKER, _END_MARKER):  # a second picture begins where the end of the first is missing
+        if code in (_START_MARKER, _END_MARKER):  # without its end marker, the first picture ends where a second begins
             scans.has_end_marker = code == _END_MARKER
             scans.end = place if scans.has_end_marker else found.start()
             return PictureLayout(lossy=True, jpeg=scans)
@@ -121,7 +122,7 @@ def _walk_jpeg(data: bytes) -> PictureLayout:
         length = int.from_bytes(data[place : place + 2], "big")
         _record_segment(scans, code, data[place + 2 : place + min(length, _MAX_HEADER_BYTES)])
         place += length
-    scans.end = len(data.rstrip(b"\xff")) if data.endswith(b"\xff") else len(data)  # the half of an end marker
+    scans.end = len(data.rstrip(b"\xff")) if data.endswith(b"\xff") else len(data)  # without half of an end marker
     return PictureLayout(lossy=True, jpeg=scans)
 
 
@@ -140,7 +141,7 @@ def _record_segment(scans: JpegScans, code: int, body: bytes) -> None:
 
 
 def _record_scan(scans: JpegScans, body: bytes) -> None:
-    """Note what a scan brings: of which components, which coefficients, and all of their bits but the lowest few."""
+    """Record which coefficients of which components a scan holds, and how many of their lowest bits it leaves out."""
     count = body[0] if body else 0
     if len(body) < 4 + 2 * count:
         return
@@ -220,7 +221,7 @@ def _walk_webp(data: bytes) -> PictureLayout:
 
 
 def _webp_canvas_size(data: bytes) -> tuple[int, int] | None:
-    """The size of a WEBP by its first chunk: the decoder takes memory for it before it tells it."""
+    """The size of a WEBP by its first chunk: the decoder allocates memory for it before it reports it."""
     name, body = data[12:16], data[20:30]
     if len(body) < 10:  # noqa: PLR2004 - what the longest of the three headers takes
         return None
@@ -235,7 +236,7 @@ def _webp_canvas_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _is_lossy_frame(data: bytes, place: int, end: int) -> bool:
-    """Whether the picture of a frame is lossy; its transparency may stand before it."""
+    """Whether the picture of a frame is lossy; its transparency may come before it."""
     if data[place : place + 4] == b"ALPH":
         size = int.from_bytes(data[place + 4 : place + 8], "little")
         place += 8 + size + size % 2

@@ -1,8 +1,8 @@
-"""Levels: what the values of a picture tell when they are looked at as a mask: two levels, numbers, soft edges. Pure.
+"""How the values of one channel are read as a mask: as two levels, as the numbers of objects, or as soft edges. Pure.
 
-Which one it is shows where values meet. The numbers of a label map meet each other in any order, and no value lies
-between two others; along a soft edge every value lies between a lower and a higher one, or next to its neighbours in
-order; in a photo there is a bit of everything.
+Which one it is follows from the places where different values are neighbours. In a label map any two numbers may be
+neighbours, and hardly any pixel lies between a lower and a higher one; along a soft edge nearly every pixel does, and
+neighbours differ by one step; in a photo there is some of both.
 """
 
 from dataclasses import dataclass
@@ -17,55 +17,54 @@ if TYPE_CHECKING:
 __all__ = ["BRIGHT", "DARK", "GreyValues", "LevelSelection", "has_flat_areas", "select_by_levels"]
 
 GreyValues: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
-"""Height x width, 0 is black or no object."""
+"""Height x width; 0 is black, or no object."""
 
 DARK, BRIGHT = 0.16, 0.84
-"""Below and above these parts of the brightest value a pixel is as good as black or white."""
+"""Parts of the brightest value: a pixel below the first counts as black, one above the second as white."""
 
-_SMALL_NUMBERS = 32  # values below are numbers of objects whatever the picture looks like, unless it is all noise
-_MAX_NUMBERS = 256  # in eight bits, and in palettes
-_MAX_LONG_NUMBERS = 4096  # in sixteen bits
-_FEW_PIXELS = 1024  # too small to tell a photo from anything else
+_SMALL_NUMBERS = 32  # a picture with lower values only is a label map, unless it is all noise
+_MAX_NUMBERS = 256  # different values of a label map in eight bits, and in palettes
+_MAX_LONG_NUMBERS = 4096  # different values of a label map in sixteen bits
+_FEW_PIXELS = 1024  # pixels; a smaller photo cannot be told from a label map, and is read as one
 
-# Of the pixels that lie at an edge, the part that lies between a lower and a higher value. Measured: label maps 0 to
-# 0.03, with few edges up to 0.09, photos of few colours 0.07 to 0.74, smooth edges 0.6 to 1.
+# Parts of the pixels at edges that lie between a lower and a higher value; and of all pixels that are at edges.
+# Measured: label maps 0 to 0.03, with few edges to 0.09, photos of few colours 0.07 to 0.74, smooth edges 0.6 to 1.
 _MAX_BETWEEN = 0.06
 _MAX_BETWEEN_FEW, _FEW_EDGES = 0.12, 0.02
 _MAX_BETWEEN_JUMPING, _SOME_EDGES = 0.15, 0.05
-_NOISE = 0.03  # how far from black or white compression leaves flat areas, as a part of the brightest value
-_MAX_NOISE = 0.3
-# Of the places where two values meet, the part where other values of the picture lie between the two. Measured: label
-# maps 0.4 to 0.99, soft edges of few levels 0 to 0.014, and to 0.05 where a third and more of the pixels lie between;
-# photos of few colours from 0.026, and from 0.2 where a third lies between.
+_NOISE = 0.03  # part of the brightest value by which compression changes flat black or white areas
+_MAX_NOISE = 0.3  # part of the pixels at edges: with more that lie between, even small values are noise
+# Parts of the neighbouring pairs of different values with other values of the picture in between. Measured: label maps
+# 0.4 to 0.99; soft edges of few levels 0 to 0.014, and to 0.05 where a third and more of the pixels at edges lie
+# between a lower and a higher value; photos of few colours from 0.026, and from 0.2 where a third lies between.
 _MIN_JUMPS, _MANY_JUMPS = 0.15, 0.5
 _MAX_JUMPS = 0.02
 _MAX_JUMPS_BETWEEN, _THIRD = 0.06, 0.3
-_FEW_LEVELS = 64
-# With so few levels, objects inside each other are likelier than an edge that was drawn in few steps.
-_MIN_STEPS = 6
-_MAX_EDGES = 0.1  # of the frame
+_FEW_LEVELS = 64  # different values; with more, the order of neighbours is not looked at
+_MIN_STEPS = 6  # different values; with fewer, objects inside each other are likelier than a soft edge in few steps
+_MAX_EDGES = 0.1  # part of all pixels; objects inside each other have no more at edges
 
-_MAX_MIDTONE_SHARE = 0.05  # of the frame that may be neither dark nor bright, whatever it looks like: edges
-_MAX_DIM_SHARE = 0.2  # of what is not dark: more that is not bright, and not smooth, may be a dim object
-_MAX_SOFT_SHARE = 0.5  # of the frame that soft edges may take
-_MIN_PLAIN_SHARE = 0.25  # of the frame that is black or white beside soft edges
-_PLAIN_TOLERANCE = 0.02  # how far from black or white that is, as a part of the brightest value
-_MIN_SIDE_SHARE = 0.001  # of the frame, for each of the two
-# How far a pixel is from the mean around it, as a part of the range around it. Measured: blurred edges 0.008 to 0.09,
-# photos 0.12 to 0.22.
+_MAX_MIDTONE_SHARE = 0.05  # part of all pixels that may be neither dark nor bright, however they lie: edges
+_MAX_DIM_SHARE = 0.2  # part of the pixels that are not dark; more that are not bright may be a dim object
+_MAX_SOFT_SHARE = 0.5  # part of all pixels that soft edges may take
+_MIN_PLAIN_SHARE = 0.25  # part of all pixels that must be black or white beside soft edges
+_PLAIN_TOLERANCE = 0.02  # part of the brightest value by which black and white may be missed there
+_MIN_SIDE_SHARE = 0.001  # part of all pixels that must be dark, and that must be bright
+# The distance of a pixel from the mean of its 3 x 3 neighbourhood, as a part of the range there. Measured: blurred
+# edges 0.008 to 0.09, photos 0.12 to 0.22.
 _MAX_ROUGHNESS = 0.1
-_FLAT_RANGE = 2.0  # of 255: the range around a pixel that lies in a flat area
-_MAX_OTHER_SHARE = 0.1  # of what is not dark: flat areas that are neither black nor white
+_FLAT_RANGE = 2.0  # of 255: the largest range of the 3 x 3 neighbourhood of a pixel in a flat area
+_MAX_OTHER_SHARE = 0.1  # part of the pixels that are not dark; more in flat grey areas make it no soft mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LevelSelection:
-    """What is selected in a picture of one channel, and by which kind of values.
+    """What is selected in a picture of one channel, and how its values were read.
 
     Attributes:
         mask: True where selected.
-        kind: what the values are.
-        sure: whether nearly all of what is not dark is bright, or smooth as an edge.
+        kind: how the values were read.
+        sure: whether nearly all pixels that are not dark are bright, or lie on smooth edges.
     """
 
     mask: "Mask"
@@ -75,7 +74,7 @@ class LevelSelection:
 
 @dataclass(frozen=True, slots=True)
 class _Adjacency:
-    """How the levels of a picture meet: see `_MAX_BETWEEN` and `_MIN_JUMPS`; `edge_share` are places for each pixel."""
+    """Which values are neighbours: see `_MAX_BETWEEN` and `_MIN_JUMPS`; `edge_share` is unequal pairs per pixel."""
 
     between_share: float
     jump_share: float
@@ -83,13 +82,13 @@ class _Adjacency:
 
     @property
     def is_flat(self) -> bool:
-        """Whether hardly any value lies between two others."""
+        """Whether hardly any pixel lies between a lower and a higher value."""
         most = _MAX_BETWEEN_FEW if self.edge_share <= _FEW_EDGES else _MAX_BETWEEN
         return self.between_share <= most
 
     @property
     def is_in_order(self) -> bool:
-        """Whether values meet their neighbours in order."""
+        """Whether neighbouring pixels differ by one step, as along a soft edge."""
         return self.jump_share <= (_MAX_JUMPS_BETWEEN if self.between_share >= _THIRD else _MAX_JUMPS)
 
 
@@ -120,7 +119,7 @@ def select_by_levels(values: GreyValues) -> LevelSelection | None:
 
 
 def has_flat_areas(ranks: GreyValues) -> bool:
-    """Whether areas of one value each lie beside each other, as in a label map whose numbers mean no order."""
+    """Whether a picture consists of areas of one value each, as a label map does; `ranks` numbers its values."""
     return ranks.size < _FEW_PIXELS or _measure_adjacency(ranks).is_flat
 
 
@@ -155,7 +154,7 @@ def _is_label_map(values: GreyValues, levels: list[int], meeting: _Adjacency) ->
 
 
 def _rank_values(values: GreyValues, levels: list[int]) -> GreyValues:
-    """Each value as its place among those that occur."""
+    """Each value replaced by its rank among the values that occur."""
     import numpy as np
 
     table = np.zeros(levels[-1] + 1, np.uint16)
@@ -175,7 +174,7 @@ def _measure_adjacency(ranks: GreyValues) -> _Adjacency:
 
 
 def _between_share(ranks: GreyValues) -> float:
-    """The part of the pixels at edges, the lowest and the highest value apart, that lie between lower and higher."""
+    """Of the pixels at edges, without those of the lowest and highest value, the part between a lower and a higher."""
     import cv2
     import numpy as np
 
@@ -187,7 +186,7 @@ def _between_share(ranks: GreyValues) -> float:
 
 
 def _scale_to_bytes(values: GreyValues, top: int) -> "NDArray[np.uint8]":
-    """The values in one byte each; sixteen bits are measured by the brightest."""
+    """The values in one byte each; 16-bit values are scaled so that the brightest is 255."""
     import numpy as np
 
     if values.itemsize == 1:
@@ -196,7 +195,7 @@ def _scale_to_bytes(values: GreyValues, top: int) -> "NDArray[np.uint8]":
 
 
 def _rate_soft_mask(values: "NDArray[np.uint8]", meeting: _Adjacency | None) -> bool | None:
-    """Whether a picture is surely black and white with edges in between, however soft; None for a photo."""
+    """Whether a picture is surely black and white with edges, however soft they are; None for a photo."""
     import numpy as np
 
     top = int(values.max())
@@ -215,14 +214,14 @@ def _rate_soft_mask(values: "NDArray[np.uint8]", meeting: _Adjacency | None) -> 
 
 
 def _is_mostly_plain(values: "NDArray[np.uint8]", top: int) -> bool:
-    """Whether much of the frame is black or white, and there is some of both sides."""
+    """Whether much of the picture is black or white, and some of it is dark and some bright."""
     dark, bright = float((values <= DARK * top).mean()), float((values >= BRIGHT * top).mean())
     plain = float(((values <= _PLAIN_TOLERANCE * top) | (values >= (1 - _PLAIN_TOLERANCE) * top)).mean())
     return min(dark, bright) >= _MIN_SIDE_SHARE and plain >= _MIN_PLAIN_SHARE
 
 
 def _local_ranges(values: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
-    """Around each pixel, the brightest less the darkest."""
+    """For each pixel, the brightest value of its 3 x 3 neighbourhood less the darkest."""
     import cv2
     import numpy as np
 
@@ -231,14 +230,14 @@ def _local_ranges(values: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
 
 
 def _count_flat_pixels(values: "NDArray[np.uint8]", where: "Mask") -> int:
-    """How many pixels of a part of the picture lie in flat areas."""
+    """How many of the pixels in `where` lie in flat areas."""
     import numpy as np
 
     return int(np.count_nonzero(where & (_local_ranges(values) <= _FLAT_RANGE)))
 
 
 def _roughness(values: "NDArray[np.uint8]", where: "Mask") -> float:
-    """How rough a part of the picture is: see `_MAX_ROUGHNESS`."""
+    """How rough the picture is in `where`: see `_MAX_ROUGHNESS`."""
     import cv2
 
     off = cv2.absdiff(values, cv2.blur(values, (3, 3)))[where].sum(dtype=float)

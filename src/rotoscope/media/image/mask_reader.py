@@ -1,14 +1,14 @@
-"""The one reader of masks, whoever made them: users' pictures and what providers give. Pure, on a decoded picture.
+"""The one reader of masks, from users and from providers. Pure, on a decoded picture.
 
-People write masks in many ways. These rules are tried from the top; the first that fits decides, and what none fits is
-no mask but a photo:
+Masks are written in many ways. These rules are tried from the top, and the first that fits decides; a picture that none
+fits is a photo and no mask:
 
 | what the picture holds | what is selected |
 | --- | --- |
 | one bit | white |
 | transparent parts, and colours that are a mask of their own | what the colours select, if it is opaque |
 | the same, but what the colours select is transparent | the colours, and that the two contradict each other |
-| transparent parts, and any other colours | the opaque part (from half opaque on), and it is told |
+| transparent parts, and any other colours | the opaque part (from half opaque on), with a remark |
 | a palette of greys, or of black and one colour | by the colours, as values below, and not by the entries' numbers |
 | a palette of several colours in flat areas (VOC) | every entry but 0; every one that is not black where 0 is not |
 | black and one colour, in any shades | by how bright it is, as values below |
@@ -17,9 +17,9 @@ no mask but a photo:
 | values in flat areas that meet in any order (a label map) | every number but 0 |
 | values, black and white with soft edges | brighter than half of the brightest |
 
-A transparent entry of a palette is ground, whatever its number and its colour. Black is what is darker than a sixth of
-the brightest value; where all values are below 32 they are numbers. A photo of which less
-than two of a thousand pixels are transparent is a photo.
+A transparent entry of a palette is background, whatever its number and its colour. A pixel counts as black when it is
+darker than a sixth of the brightest value; where all values are below 32 they are numbers. Transparency of less than
+two in a thousand pixels does not make a photo a mask.
 """
 
 from dataclasses import dataclass
@@ -40,15 +40,15 @@ MaskRule = Literal["colours", "transparency", "numbers", "brightness"]
 _Colours: TypeAlias = "NDArray[np.uint8]"
 """N x 3: red, green and blue."""
 
-_OPAQUE_ALPHA = 128
-_STRAY_TRANSPARENT_SHARE = 0.002  # of the frame, that is transparent by mistake
-_SAME_MASK_SHARE = 0.02  # of what is selected: two masks that differ less are the same
-_SAME_COLOUR_DISTANCE = 40  # the most that a channel of a flat colour differs after compression
-_STRAY_COLOUR_SHARE = 0.05  # of the pixels that have a colour, that may have another
-_STRAY_SHADE_FACTOR = 10  # times as many of all its shades may have another
-_MIN_LIGHTNESS = 24  # of 255: below, lightness has too few shades
-_MAX_COLOURS = 256
-_MAX_BLACK = 16  # the brightest channel of a colour of a label map that still means no object
+_OPAQUE_ALPHA = 128  # of 255: from this alpha on a pixel counts as opaque
+_STRAY_TRANSPARENT_SHARE = 0.002  # part of all pixels that may be transparent by accident
+_SAME_MASK_SHARE = 0.02  # part of the selected pixels: two masks that differ by less are the same
+_SAME_COLOUR_DISTANCE = 40  # of 255: a channel of a flat colour differs by no more after compression
+_STRAY_COLOUR_SHARE = 0.05  # part of the bright pixels that may have another colour than the one of the mask
+_STRAY_SHADE_FACTOR = 10  # times that part of all pixels that are not dark: dark shades keep their colour less well
+_MIN_LIGHTNESS = 24  # of 255: where the colour is darker, its lightness has too few shades
+_MAX_COLOURS = 256  # different colours of a label map
+_MAX_BLACK = 16  # of 255: a colour of a label map whose channels are all at most this is background
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,9 +58,9 @@ class MaskReading:
     Attributes:
         mask: True where selected.
         rule: what decided.
-        remarks: what people should know of it.
-        is_contradictory: whether colours and transparency select different parts, and neither is surely meant.
-        sure: whether nearly all of what is not black is bright, or smooth as an edge.
+        remarks: sentences for the user.
+        is_contradictory: whether colours and transparency select different parts, and neither is certain.
+        sure: whether nearly all pixels that are not black are bright, or lie on smooth edges.
     """
 
     mask: "Mask"
@@ -71,7 +71,7 @@ class MaskReading:
 
 
 def read_mask(image: "Image.Image") -> MaskReading | None:
-    """The mask that a picture stands for, by the rules in this module's table; None where it is no mask.
+    """The mask in a picture, by the rules in this module's table; None where it is no mask.
 
     Args:
         image: decoded and upright; of mode 1, L, LA, P, RGB, RGBA or I;16, with the transparent colour in its info.
@@ -88,8 +88,8 @@ def read_mask(image: "Image.Image") -> MaskReading | None:
         return _compare_with_transparency(seen, opaque)
     if seen is None and float(np.mean(~opaque)) < _STRAY_TRANSPARENT_SHARE:
         return None
-    told = "The mask was taken from the transparency of its picture: the opaque part is selected."
-    return MaskReading(opaque, "transparency", (told,))
+    remark = "The mask was taken from the transparency of its picture: the opaque part is selected."
+    return MaskReading(opaque, "transparency", (remark,))
 
 
 def _is_informative(mask: "Mask") -> bool:
@@ -97,21 +97,21 @@ def _is_informative(mask: "Mask") -> bool:
 
 
 def _compare_with_transparency(seen: MaskReading, opaque: "Mask") -> MaskReading:
-    """What the colours select, compared with what the transparency says."""
+    """The mask by its colours, with a remark where the transparency is another mask."""
     import numpy as np
 
     selected = int(np.count_nonzero(seen.mask))
     hidden = int(np.count_nonzero(seen.mask & ~opaque))
     if int(np.count_nonzero(seen.mask != opaque)) <= _SAME_MASK_SHARE * selected:
         return seen
-    told = "Its transparency is another mask than its colours; the colours were used."
+    remark = "Its transparency is another mask than its colours; the colours were used."
     return MaskReading(
-        seen.mask, seen.rule, (*seen.remarks, told), is_contradictory=hidden > _SAME_MASK_SHARE * selected
+        seen.mask, seen.rule, (*seen.remarks, remark), is_contradictory=hidden > _SAME_MASK_SHARE * selected
     )
 
 
 def _opaque_pixels(image: "Image.Image") -> "Mask | None":
-    """The opaque pixels, when there are transparent ones too: many files have an alpha channel that says nothing."""
+    """The opaque pixels; None where all are opaque or all transparent, as in many files with an alpha channel."""
     import numpy as np
 
     if image.mode == "I;16":
@@ -144,7 +144,7 @@ def _read_by_colours(image: "Image.Image") -> MaskReading | None:
 
 
 def _lightness(image: "Image.Image", brightest: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
-    """The shade of each pixel of a picture in one colour: compression blurs colours, and lightness much less."""
+    """The shade of each pixel of a picture in one colour: compression blurs lightness much less than colours."""
     import numpy as np
 
     light = np.asarray(image.convert("L"))
@@ -167,7 +167,7 @@ def _read_by_values(values: GreyValues, named: MaskRule = "brightness") -> MaskR
 
 
 def _label_map_remarks(values: GreyValues) -> tuple[str, ...]:
-    """A label map of several objects is told, because all of them are selected."""
+    """A remark for a label map of several objects, because all of them are selected."""
     import numpy as np
 
     numbers = int(np.count_nonzero(np.bincount(values.ravel())[1:]))
@@ -177,7 +177,7 @@ def _label_map_remarks(values: GreyValues) -> tuple[str, ...]:
 
 
 def _read_flat_colours(image: "Image.Image", brightest: "NDArray[np.uint8]") -> MaskReading | None:
-    """A label map in colours: several of them in flat areas, and black where there is no object."""
+    """A label map in colours: flat areas of several colours, and black where there is no object."""
     import numpy as np
 
     shown = image.convert("RGB")
@@ -197,7 +197,7 @@ def _read_palette_mask(image: "Image.Image") -> MaskReading | None:
     colours, hidden = _palette_colours(image)
     shown, hidden = colours[used], hidden[used]
     if len(used) > 1 and not np.ptp(shown, axis=0).any() and not hidden.any():
-        return _read_by_values(entries)  # all of one colour: only the numbers tell anything
+        return _read_by_values(entries)  # all entries have the same colour, so their numbers decide
     if _is_one_hue(shown):
         table = np.zeros(256, np.uint8)
         table[used] = shown.max(axis=1)
@@ -209,7 +209,7 @@ def _read_palette_mask(image: "Image.Image") -> MaskReading | None:
 
 
 def _palette_colours(image: "Image.Image") -> "tuple[_Colours, NDArray[np.bool_]]":
-    """The colour of every entry, and whether it is transparent; what is transparent is black."""
+    """The colour of every entry, and whether it is transparent; a transparent one is made black."""
     import numpy as np
 
     listed = np.array(image.getpalette("RGBA") or [0, 0, 0, 255], np.uint8).reshape(-1, 4)
@@ -227,7 +227,7 @@ def _palette_colours(image: "Image.Image") -> "tuple[_Colours, NDArray[np.bool_]
 
 
 def _palette_numbers(used: "NDArray[np.int64]", colours: _Colours, hidden: "Mask") -> "NDArray[np.uint16]":
-    """The number that each used entry of a palette of several colours stands for; 0 is ground."""
+    """The object number of each used entry of a palette of several colours; 0 is background."""
     import numpy as np
 
     dark, first = colours.max(axis=1) <= _MAX_BLACK, used == 0
@@ -245,7 +245,7 @@ def _is_one_hue(colours: _Colours, stray: float = 0.0) -> bool:
 
     Args:
         colours: at least one.
-        stray: the part of them that may be of another colour.
+        stray: the part of the bright ones that may have another colour.
     """
     import numpy as np
 

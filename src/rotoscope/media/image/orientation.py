@@ -1,9 +1,9 @@
-"""In which frame a model saw a photo that its EXIF data turn: as it is stored, or upright.
+"""How a model saw a photo with an EXIF orientation: as it is stored, or upright.
 
-A photo that is sent as a file is upright before it leaves. One that is passed on by its address is opened by the model,
-and most open it as it is stored (Sa2VA's published predictor does). Then what the model gives lies on its side, or is
-mirrored, and must be turned as the photo is. Where its shape or what is painted on it does not tell, the manifest does;
-without that it is taken to be as stored, and said to be a guess.
+A photo that is sent as a file has been made upright. One that is passed on by its URL is opened by the model, and most
+models open it as it is stored (Sa2VA's published predictor does). Then the model's masks are turned or mirrored like
+the stored photo, and must be turned upright. If neither the shape nor the painted photo shows which it is, the manifest
+decides; without that, "stored" is assumed and a note says that it is a guess.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -15,20 +15,20 @@ __all__ = ["PhotoView", "detect_photo_view", "photo_view_note"]
 
 PhotoView = Literal["stored", "upright"]
 
-_SHAPE_TOLERANCE = 1.03  # between two shapes that are the same but for rounding
-_COMPARE_SIZE = (48, 48)
+_SHAPE_TOLERANCE = 1.03  # ratio of two aspect ratios that count as equal: models round sizes
+_COMPARE_SIZE = (48, 48)  # pixels; enough to tell a photo from the same photo turned
 
 
 def detect_photo_view(
     given: "Image.Image", photo: "Image.Image", orientation: int, known: PhotoView | None
 ) -> tuple[PhotoView, bool]:
-    """In which frame of a photo a picture is that a model gave for it, and whether that is sure.
+    """How a model saw a photo, by a picture that it returned for it, and whether that is certain.
 
     Args:
         given: a mask, or the photo with a mask painted on it.
         photo: the photo, upright.
         orientation: its EXIF orientation.
-        known: what is known of the model.
+        known: what the manifest knows of the model.
     """
     from rotoscope.media.image.mask_reader import read_mask
     from rotoscope.media.image.pictures import make_upright
@@ -47,12 +47,12 @@ def detect_photo_view(
 
 
 def photo_view_note(frame: PhotoView, *, sure: bool, by_place: bool) -> str | None:
-    """What to say of a mask that was put upright, or may have to be; None where there is nothing to say.
+    """A note for the user on a mask that was turned upright, or may have to be; None where there is nothing to note.
 
     Args:
-        frame: in which frame it was given.
-        sure: whether that is known.
-        by_place: whether points or a box told the model where to look.
+        frame: how the model saw the photo.
+        sure: whether that is certain.
+        by_place: whether the model was given points or a box.
     """
     words = []
     if frame == "stored":
@@ -70,7 +70,7 @@ def _has_shape_of(shape: tuple[int, int], wanted: tuple[int, int]) -> bool:
 
 
 def _brightness_distance(one: "Image.Image", other: "Image.Image") -> float:
-    """How different two pictures look from afar: the mean difference of their brightness, 0 to 255."""
+    """The mean difference of the brightness of two pictures made small, 0 to 255."""
     from PIL import ImageChops, ImageStat
 
     small = [picture.convert("RGB").convert("L").resize(_COMPARE_SIZE) for picture in (one, other)]

@@ -1,8 +1,8 @@
-"""The one place where pictures are decoded: budget first, then pixels, upright, and nothing but pixels.
+"""The one place where pictures are decoded: first its size is checked, then its pixels are decoded and made upright.
 
-Every untrusted picture comes through here. Only four decoders are ever loaded (PNG, JPEG, WEBP, GIF); the parts of the
-file are counted and its header is judged before any pixel is decoded; EXIF orientation is applied here and nowhere
-else; what leaves `clean_picture` carries no metadata and nothing that was appended to the file.
+Every untrusted picture is decoded here. Only four decoders are ever loaded (PNG, JPEG, WEBP, GIF); the parts of the
+file are counted and its header is checked before any pixel is decoded; EXIF orientation is applied here and nowhere
+else; what `clean_picture` returns has no metadata and nothing that was appended to the file.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from rotoscope.media.image.decoding import (
     UPRIGHT,
     OpenPicture,
     PictureLimits,
-    check_picture_type,
     load_pixels,
     map_decoder_errors,
     open_picture,
@@ -30,7 +29,6 @@ __all__ = [
     "DEFAULT_PICTURE_LIMITS",
     "CleanPicture",
     "PictureLimits",
-    "check_picture_type",
     "clean_picture",
     "decode_upright",
     "make_upright",
@@ -38,12 +36,12 @@ __all__ = [
     "read_picture_size",
 ]
 
-_FEW_COLOURS = 256
+_FEW_COLOURS = 256  # a picture with no more colours is a mask or a drawing: as a PNG it is sharper and smaller
 
 
 @dataclass(frozen=True, slots=True)
 class CleanPicture:
-    """A picture written anew: upright, in sRGB, without metadata.
+    """A cleaned picture file: upright, in sRGB, without metadata.
 
     `width` and `height` are in pixels; `notes`: what the user should know of how it was read.
     """
@@ -56,14 +54,14 @@ class CleanPicture:
 
 
 def read_picture_size(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS) -> tuple[int, int]:
-    """Judge a picture by its header.
+    """The size of a picture, by its header.
 
     Returns:
         Width and height in pixels of the upright picture, that is after EXIF orientation.
 
     Raises:
         InvalidInput: `not_media`, `unsupported` or `corrupt`.
-        TooLarge: more parts, pixels, memory, a longer side or a longer strip than the limits allow.
+        TooLarge: more parts, pixels, memory, a longer side or a narrower shape than the limits allow.
     """
     with map_decoder_errors(limits):
         picture = open_picture(data, limits)
@@ -72,7 +70,7 @@ def read_picture_size(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMIT
 
 
 def read_exif_orientation(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS) -> int:
-    """The EXIF orientation of a picture, 1 to 8; 1 is upright, and where it says nothing.
+    """The EXIF orientation of a picture, 1 to 8; 1 is upright, also where there is none.
 
     Raises:
         InvalidInput, TooLarge: as for `read_picture_size`.
@@ -84,18 +82,18 @@ def read_exif_orientation(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_L
 def decode_upright(
     data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS, *, exact: bool = False
 ) -> "Image.Image":
-    """Decode a picture, upright; of one that moves, the first picture.
+    """Decode a picture and make it upright; of an animated one, the first picture.
 
-    Its numbers are those of the file: a profile is not applied.
+    Its values are those of the file: a colour profile is not applied.
 
     Args:
         data: the file.
         limits: how large it may be.
-        exact: for a mask, whose numbers may be those of objects: grey of sixteen bits stays so.
+        exact: for a mask, whose values may be the numbers of objects: 16-bit grey stays so.
 
     Returns:
-        An image of mode 1, L, LA, P, RGB or RGBA, if `exact` also I;16: as it was stored, so that ids survive.
-        It carries no metadata but the transparent colour of a palette.
+        An image of mode 1, L, LA, P, RGB or RGBA, if `exact` also I;16: as it was stored, so that object numbers stay.
+        It has no metadata but the transparent colour of a palette.
 
     Raises:
         InvalidInput: `not_media`, `unsupported` or `corrupt` (also when the data ends early).
@@ -109,23 +107,23 @@ def decode_upright(
 
 
 def clean_picture(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS, *, exact: bool = False) -> CleanPicture:
-    """Decode a picture and write it anew, so that only its pixels leave, upright and in sRGB.
+    """Decode a picture and encode it again, so that the file holds only its pixels, upright and in sRGB.
 
-    It leaves about as large as it came, and loses nothing that can be seen:
+    The new file is about as large, and loses nothing that can be seen:
 
-    - A JPEG is coded again with its own tables on its own blocks, which gives the coefficients that it had. The coded
-      pixels are not copied instead: between them there is room for more than pixels. Where its colours changed or
-      its blocks moved, the tables are made at least those of quality 92.
-    - A PNG keeps its pressed pixels, byte by byte, without every other chunk, once they are proven to be nothing else.
-      One that is turned, interlaced, of other colours than sRGB or of more than 8 bits is made anew.
+    - A JPEG is coded again with its own tables on its own blocks, which gives the same coefficients. The coded pixels
+      are not copied instead, because other data can be hidden between them. Where its colours changed or its blocks
+      moved, the tables are made at least as fine as those of quality 92.
+    - A PNG keeps its packed pixels, byte by byte, without all other chunks, once they are proven to be nothing else.
+      One that is turned, interlaced, of other colours than sRGB or of more than 8 bits is encoded again.
     - A WEBP with loss becomes a JPEG of quality 92, which every model reads; with transparency, a WEBP of that quality;
       with few flat colours, as a mask has, a PNG.
-    - All else becomes a PNG with its values kept: a WEBP without loss, the first picture of a GIF.
+    - Everything else becomes a PNG with the same values: a WEBP without loss, the first picture of a GIF.
 
     Args:
         data: the file.
         limits: how large it may be.
-        exact: for a mask: its profile is not applied, and grey of sixteen bits stays so.
+        exact: for a mask: its profile is not applied, and 16-bit grey stays so.
 
     Raises:
         InvalidInput: as for `decode_upright`.
@@ -143,7 +141,7 @@ def clean_picture(data: bytes, limits: PictureLimits = DEFAULT_PICTURE_LIMITS, *
         is_new = is_new or converted is not None
         size, image = image.size, make_upright(_strip_metadata(image), picture.orientation)
         if picture.orientation != UPRIGHT:
-            picture.image.close()  # its pixels, which lie there a second time now
+            picture.image.close()  # frees its pixels, of which `image` is a second copy
         content, content_type = _encode_picture(image, picture, size, is_new=is_new)
         return CleanPicture(content, content_type, *image.size, _picture_notes(picture))
 
@@ -156,7 +154,7 @@ def _picture_notes(picture: OpenPicture) -> tuple[str, ...]:
 
 
 def _copy_png_pixels(picture: OpenPicture, data: bytes) -> bytes | None:
-    """A PNG without its metadata; None where its pixels must change, or it is none."""
+    """A PNG without its metadata; None where its pixels must change, or where it is no PNG."""
     if picture.layout.png is None or picture.orientation != UPRIGHT:
         return None
     if picture.profile and not is_noop_profile(picture.image.mode, picture.profile):
@@ -167,7 +165,7 @@ def _copy_png_pixels(picture: OpenPicture, data: bytes) -> bytes | None:
 def _encode_picture(
     image: "Image.Image", picture: OpenPicture, size: tuple[int, int], *, is_new: bool
 ) -> tuple[bytes, str]:
-    """The picture as a file; `size` is the one that it had before it was turned, `is_new`: its values changed."""
+    """The picture as a file and its content type; `size`: before it was turned; `is_new`: its values have changed."""
     layout = picture.layout
     if layout.jpeg is not None:
         coding = picture.coding
@@ -188,7 +186,7 @@ def _is_opaque(image: "Image.Image") -> bool:
 
 
 def make_upright(image: "Image.Image", orientation: int) -> "Image.Image":
-    """A picture of this EXIF orientation, as it is stored, made upright as its camera meant it to be seen."""
+    """A picture as it is stored, turned upright by its EXIF orientation."""
     from PIL.Image import Transpose
 
     turns = {
@@ -204,14 +202,14 @@ def make_upright(image: "Image.Image", orientation: int) -> "Image.Image":
 
 
 def _to_plain_mode(image: "Image.Image", *, exact: bool = False) -> "Image.Image":
-    """The picture in one of the six modes that the rest of the house knows; where it must be exact, in a seventh."""
+    """The picture in one of `PLAIN_MODES`; where it must be exact, I;16 is left as well."""
     from PIL import Image
 
     if image.mode in PLAIN_MODES or (exact and image.mode == "I;16"):
         return image
     if not image.mode.startswith("I"):
         return image.convert("RGB")
-    # Sixteen bits of grey. Where no value needs more than eight, they are the ids of a label map and stay as they are.
+    # 16-bit grey. Where no value needs more than eight bits, they are the numbers of a label map and stay as they are.
     _, top = image.getextrema()
     if isinstance(top, int | float) and top <= 255:  # noqa: PLR2004 - the largest value of a byte
         return image.convert("L")
@@ -221,7 +219,7 @@ def _to_plain_mode(image: "Image.Image", *, exact: bool = False) -> "Image.Image
 def _strip_metadata(image: "Image.Image") -> "Image.Image":
     """The same pixels with, for a palette, the transparent colour, and nothing else of the file.
 
-    What a decoder gives knows the whole file; its pixels are not copied.
+    The image that a decoder returns refers to the whole file. The pixels are not copied.
     """
     image.load()
     bare = image._new(image.im)  # noqa: SLF001 - what `copy` does, without the copy

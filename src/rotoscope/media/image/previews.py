@@ -1,4 +1,4 @@
-"""Pictures for people: masks painted over a photo, and panels side by side.
+"""Pictures to look at: masks painted over a photo, panels side by side, and small pictures for models.
 
 The colours are those of Okabe and Ito, which people with any kind of colour vision tell apart.
 """
@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image, ImageFont
 
-__all__ = ["MaskOverlay", "SheetPanel", "contact_sheet", "encode_jpeg", "overlay_masks"]
+__all__ = [
+    "THUMBNAIL_BYTES",
+    "THUMBNAIL_SIDE",
+    "MaskOverlay",
+    "SheetPanel",
+    "Thumbnail",
+    "contact_sheet",
+    "encode_jpeg",
+    "make_thumbnail",
+]
 
 _COLOURS = (
     (86, 180, 233),  # sky blue
@@ -24,8 +33,8 @@ _COLOURS = (
     (0, 114, 178),  # blue
     (230, 159, 0),  # orange
 )
-_FILL_OPACITY = 0.45
-_DARK, _LIGHT = (20, 20, 20), (255, 255, 255)
+_FILL_OPACITY = 0.45  # 0 to 1
+_DARK, _LIGHT = (20, 20, 20), (255, 255, 255)  # of the two outlines
 
 _PAPER_COLOUR, _FRAME_COLOUR, _TITLE_COLOUR, _SUBTITLE_COLOUR = (
     (255, 255, 255),
@@ -35,14 +44,14 @@ _PAPER_COLOUR, _FRAME_COLOUR, _TITLE_COLOUR, _SUBTITLE_COLOUR = (
 )
 _BACKGROUND_COLOUR = (246, 247, 249)  # behind a picture that does not fill its frame
 _CELL_WIDTH = 640  # pixels: the width of a panel
-_GUTTER, _MARGIN, _GAP = 28, 36, 14
-_TITLE_SIZE, _SUBTITLE_SIZE = 26, 20
-_LINE_HEIGHT = 1.35
+_GUTTER, _MARGIN, _GAP = 28, 36, 14  # pixels: between panels, around all, between picture and text
+_TITLE_SIZE, _SUBTITLE_SIZE = 26, 20  # pixels: the height of the font
+_LINE_HEIGHT = 1.35  # times the height of the font
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SheetPanel:
-    """One picture of a contact sheet with the words below it."""
+    """One picture of a contact sheet with the text below it."""
 
     title: str
     subtitle: str
@@ -89,14 +98,6 @@ class MaskOverlay:
         return encode_jpeg(self.image())
 
 
-def overlay_masks(picture: "Image.Image", masks: Sequence["NDArray[np.bool_]"]) -> "Image.Image":
-    """The picture with all the masks over it: see `MaskOverlay`."""
-    painted = MaskOverlay(picture)
-    for number, mask in enumerate(masks):
-        painted.paint(number, mask)
-    return painted.image()
-
-
 def encode_jpeg(image: "Image.Image", quality: int = 90) -> bytes:
     """The picture as a JPEG; transparent parts become white."""
     target = io.BytesIO()
@@ -107,7 +108,7 @@ def encode_jpeg(image: "Image.Image", quality: int = 90) -> bytes:
 def contact_sheet(panels: Sequence[SheetPanel], columns: int) -> "Image.Image":
     """The panels in rows of `columns`, on white, each with its title and subtitle below: an RGB picture.
 
-    The words are drawn in Pillow's own font, which knows Latin letters only.
+    The text is drawn in Pillow's own font, which has Latin letters only.
     """
     from PIL import Image
 
@@ -133,7 +134,7 @@ def _flatten_on_white(image: "Image.Image") -> "Image.Image":
 
 
 def _paint_mask(canvas: "NDArray[np.uint8]", mask: "NDArray[np.bool_]", colour: tuple[int, int, int]) -> None:
-    """Fill one mask and draw its outline. Only the part of the picture around the mask is worked on."""
+    """Fill one mask and draw its outline; only the part of the picture around the mask is touched."""
     import cv2
     import numpy as np
 
@@ -147,13 +148,13 @@ def _paint_mask(canvas: "NDArray[np.uint8]", mask: "NDArray[np.bool_]", colour: 
     rows, columns = slice(max(box.top - edge, 0), box.bottom + edge), slice(max(box.left - edge, 0), box.right + edge)
     part, shape = canvas[rows, columns], mask[rows, columns].astype(np.uint8) * np.uint8(255)
     part[...] = cv2.copyTo(cv2.LUT(part, _tint_table(colour)), shape, part)
-    # A dark line outside of a white one: one of them stands out on any photo.
+    # A dark line outside a white one: on any photo one of them is visible.
     _blend(part, _outline(shape, 2 * line), _DARK)
     _blend(part, _outline(shape, line), _LIGHT)
 
 
 def _tint_table(colour: tuple[int, int, int]) -> "NDArray[np.uint8]":
-    """What becomes of each value of each channel below a fill."""
+    """For each value of each channel, the value after a fill with the colour."""
     import numpy as np
 
     values = np.arange(256, dtype=np.float32)[None, :, None]
@@ -161,7 +162,7 @@ def _tint_table(colour: tuple[int, int, int]) -> "NDArray[np.uint8]":
 
 
 def _blend(part: "NDArray[np.uint8]", share: "NDArray[np.uint8]", colour: tuple[int, int, int]) -> None:
-    """Lay a colour over a part of a picture, as much of it as `share` says from 0 to 255."""
+    """Blend a colour into a part of a picture; `share` is its opacity for each pixel, 0 to 255."""
     import numpy as np
 
     where = np.nonzero(share)
@@ -171,11 +172,11 @@ def _blend(part: "NDArray[np.uint8]", share: "NDArray[np.uint8]", colour: tuple[
 
 
 def _outline(shape: "NDArray[np.uint8]", reach: int) -> "NDArray[np.uint8]":
-    """How much each pixel belongs to the edge of a shape, 0 to 255: all of it within `reach` pixels, smoothed."""
+    """The opacity of an outline for each pixel, 0 to 255: full within `reach` pixels of the edge, smoothed."""
     import cv2
     import numpy as np
 
-    # Where a blur meets both sides of the edge. Growing and shrinking the shape gives the same, a hundred times slower.
+    # The edge is where a blur mixes both sides. Dilating and eroding the shape gives the same, a hundred times slower.
     side = 2 * reach + 1
     blurred = cv2.blur(shape, (side, side), borderType=cv2.BORDER_REPLICATE)
     edge = ((blurred > 0) & (blurred < 255)).astype(np.uint8) * np.uint8(255)  # noqa: PLR2004 - black and white
@@ -183,7 +184,7 @@ def _outline(shape: "NDArray[np.uint8]", reach: int) -> "NDArray[np.uint8]":
 
 
 def _panel_row(panels: Sequence[SheetPanel]) -> "Image.Image":
-    """Panels side by side; their pictures share one height, so that the words below begin on one line."""
+    """Panels side by side; their pictures have one height, so that the texts below begin on one line."""
     from PIL import Image
 
     tall = max(round(min(1, panel.image.height / panel.image.width) * _CELL_WIDTH) for panel in panels)
@@ -196,7 +197,7 @@ def _panel_row(panels: Sequence[SheetPanel]) -> "Image.Image":
 
 
 def _panel_cell(panel: SheetPanel, tall: int) -> "Image.Image":
-    """One panel: the picture in a hairline frame, and its words below."""
+    """One panel: the picture in a thin frame, and its text below."""
     from PIL import Image, ImageDraw, ImageOps
 
     lines = [
@@ -237,3 +238,59 @@ def _wrap_text(text: str, size: int, ink: tuple[int, int, int]) -> list[_TextLin
         else:
             lines.append(word)
     return [_TextLine(line, font, ink, round(size * _LINE_HEIGHT)) for line in lines]
+
+
+THUMBNAIL_SIDE = 768
+"""Pixels: no measured client scales such a picture down."""
+THUMBNAIL_BYTES = 100_000
+"""Bytes; a client's profile may ask for fewer."""
+
+_QUALITIES = (85, 75, 60, 45, 30)  # of JPEG, tried in this order
+_FEW_COLOURS = 256  # a mask or a drawing: without loss it is smaller and sharper
+_SHRINK_FACTOR = 0.75  # of the longer side, for each further try
+_MIN_SIDE = 16  # pixels; a picture of this size is returned however many bytes it has
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A picture as a PNG or JPEG; `width` and `height` are in pixels."""
+
+    content: bytes
+    content_type: str
+    width: int
+    height: int
+
+
+def make_thumbnail(image: "Image.Image", side: int = THUMBNAIL_SIDE, most: int = THUMBNAIL_BYTES) -> Thumbnail:
+    """The picture in at most `most` bytes, its longer side at most `side` pixels, as sharp as that allows.
+
+    The first form that fits is taken: a PNG where there are few colours, a JPEG of falling quality, then the same with
+    fewer pixels. A small picture is not made larger.
+    """
+    from PIL import Image
+
+    while True:
+        shown = image
+        if max(image.size) > side:
+            ratio = side / max(image.size)
+            smaller = (max(round(image.width * ratio), 1), max(round(image.height * ratio), 1))
+            shown = (image.convert("RGBA") if image.mode == "P" else image).resize(smaller, Image.Resampling.BOX)
+        for content, content_type in _encode_candidates(shown, most):
+            if len(content) <= most or side <= _MIN_SIDE:
+                return Thumbnail(content, content_type, *shown.size)
+        side = max(round(min(side, max(image.size)) * _SHRINK_FACTOR), _MIN_SIDE)
+
+
+def _encode_candidates(image: "Image.Image", most: int) -> "list[tuple[bytes, str]]":
+    """The picture in each form, the sharpest first, up to the first that fits."""
+    if image.getcolors(_FEW_COLOURS) is not None:
+        target = io.BytesIO()
+        image.save(target, "PNG", optimize=True)
+        if target.tell() <= most:
+            return [(target.getvalue(), "image/png")]
+    forms: list[tuple[bytes, str]] = []
+    for quality in _QUALITIES:
+        forms.append((encode_jpeg(image, quality), "image/jpeg"))
+        if len(forms[-1][0]) <= most:
+            break
+    return forms

@@ -1,8 +1,8 @@
-"""Frames as people see them: which are shown at all, how wide their pixels are, and which way is up.
+"""Frames as a player shows them: which are shown at all, how wide their pixels are, and which way is up.
 
-A file may store frames narrower or wider than they are shown (pixels that are no squares), and turned. What is
-measured, shown and sent here is always what a player shows: the stored width is scaled by the shape of the pixels, the
-height is kept, and then the picture is turned.
+A file may store frames narrower or wider than they are shown (its pixels are not square), and turned. What is measured,
+shown and sent here is always what a player shows: the stored width is scaled by the aspect ratio of the pixels, the
+height stays, and then the picture is turned.
 """
 
 import math
@@ -37,33 +37,34 @@ __all__ = [
 ]
 
 SQUARE = Fraction(1)
-_SQUARE_TOLERANCE = Fraction(1, 100)  # from a square, within which pixels count as squares: programs round sizes
-_MAX_PIXEL_ASPECT = 8  # times as wide as high, or the other way; beyond, the file is taken to be mistaken
-_SEEK_PIXEL_BUDGET = 1_200_000_000  # decoded on the way to all places of one picture, together
-_MAX_SEEK_FRAMES = 300  # frames decoded on the way to one place
-_MAX_SCALED_ASPECT = 4  # times its height, for a picture that is scaled
+"""The aspect ratio of square pixels."""
+_SQUARE_TOLERANCE = Fraction(1, 100)  # an aspect ratio this close to 1 counts as square: programs round sizes
+_MAX_PIXEL_ASPECT = 8  # width over height, or the reverse; a file that claims more is wrong
+_SEEK_PIXEL_BUDGET = 1_200_000_000  # pixels decoded to reach all frames of a poster or filmstrip: 3 to 7 s
+_MAX_SEEK_FRAMES = 300  # frames decoded to reach one of them
+_MAX_SCALED_ASPECT = 4  # width over height of a scaled picture
 
 
 def pixel_aspect(stream: "VideoStream") -> Fraction:
-    """The width of a stored pixel over its height, by the file and its pictures; 1 where nobody says, or nearly."""
-    said = stream.sample_aspect_ratio
+    """The width of a stored pixel over its height; 1 where the file does not tell, tells nonsense, or nearly 1."""
+    claimed = stream.sample_aspect_ratio
     if (
-        not said
-        or said <= 0
-        or not Fraction(1, _MAX_PIXEL_ASPECT) <= said <= _MAX_PIXEL_ASPECT
-        or abs(said - 1) <= _SQUARE_TOLERANCE
+        not claimed
+        or claimed <= 0
+        or not Fraction(1, _MAX_PIXEL_ASPECT) <= claimed <= _MAX_PIXEL_ASPECT
+        or abs(claimed - 1) <= _SQUARE_TOLERANCE
     ):
         return SQUARE
-    return Fraction(said)
+    return Fraction(claimed)
 
 
 def square_pixel_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The size of a stored picture once its pixels are squares."""
+    """Width and height of a stored picture once its pixels are square."""
     return max(round(width * aspect), 1), height
 
 
 def display_size(frame: "VideoFrame", aspect: Fraction) -> tuple[int, int]:
-    """Width and height of a frame as it is shown, upright."""
+    """Width and height of a frame as it is shown: square pixels, upright."""
     width, height = square_pixel_size(frame.width, frame.height, aspect)
     turn = display_matrix_of(frame)
     return (height, width) if turn and turn[1] else (width, height)
@@ -75,7 +76,7 @@ def display_matrix_of(frame: "VideoFrame") -> tuple[tuple[int, ...], bool] | Non
     Returns:
         The display matrix (nine numbers, as FFmpeg has it) and whether it swaps width and height; None without one.
     """
-    for data in cast("SideDataContainer", frame.side_data):  # which the type says wrongly
+    for data in cast("SideDataContainer", frame.side_data):  # the declared type is wrong
         if data.type.name == "DISPLAYMATRIX":
             matrix = struct.unpack("=9i", bytes(data)[:36])
             return matrix, abs(matrix[1]) > abs(matrix[0])
@@ -83,7 +84,7 @@ def display_matrix_of(frame: "VideoFrame") -> tuple[tuple[int, ...], bool] | Non
 
 
 def bits_per_pixel(form: "VideoFormat") -> int:
-    """How many bits one pixel takes in memory: each part in whole bytes, colours of fewer pixels as their share."""
+    """How many bits one pixel takes in memory: each component in whole bytes, subsampled ones by their share."""
     bits = Fraction(0)
     for part in form.components:
         share = Fraction(form.chroma_width(64) * form.chroma_height(64), 64 * 64) if part.is_chroma else Fraction(1)
@@ -92,30 +93,29 @@ def bits_per_pixel(form: "VideoFormat") -> int:
 
 
 def is_hidden_packet(packet: "Packet[Stream]") -> bool:
-    """Whether a player shows nothing of a packet: an edit list cuts it away, or it ends before the film begins."""
+    """Whether a player shows nothing of a packet: an edit list removes it, or it ends before the video begins."""
     if packet.is_discard:
         return True
     return packet.pts is not None and packet.pts < 0 and packet.pts + (packet.duration or 0) <= 0
 
 
 def is_hidden_frame(frame: "VideoFrame") -> bool:
-    """Whether a frame ends before the film begins; frames that an edit list names are dropped by decoders."""
+    """Whether a frame ends before the video begins; decoders themselves drop frames that an edit list removes."""
     return frame.pts is not None and frame.pts < 0 and frame.pts + (frame.duration or 0) <= 0
 
 
 def frames_at(
     container: "InputContainer", pictures: "VideoStream", first: "VideoFrame", times: Sequence[float]
 ) -> "Iterator[VideoFrame]":
-    """The frames that follow some times, or the last one before.
+    """For each time the first frame at or after it, or else the last one before.
 
-    Where a key frame stands nearer, what is between is skipped; where none does, at most 300 frames are decoded, and
-    fewer where they are large.
+    Frames before the nearest key frame are skipped; then at most 300 frames are decoded, fewer where they are large.
 
     Args:
         container: an open file that was read to its end once, so that its index is complete.
-        pictures: its stream of pictures.
-        first: its first frame, for a clip of which no other can be had.
-        times: in seconds of the file, rising.
+        pictures: its video stream.
+        first: its first frame, given where no other can be decoded.
+        times: in seconds of the file, ascending.
     """
     unit = pictures.time_base or Fraction(1, 1000)
     share = _SEEK_PIXEL_BUDGET // (max(len(times), 1) * first.width * first.height)
@@ -135,11 +135,11 @@ def frames_at(
 
 
 def upright_picture(frame: "VideoFrame", aspect: Fraction, height: int | None = None) -> "Image.Image":
-    """The frame as an RGB picture of square pixels that stands upright.
+    """The frame as an upright RGB picture with square pixels.
 
     Args:
         frame: as it was decoded.
-        aspect: of its pixels.
+        aspect: width over height of its pixels.
         height: of the picture in pixels, which is then at most four times as wide; None for its full size.
     """
     from PIL import Image
@@ -152,7 +152,7 @@ def upright_picture(frame: "VideoFrame", aspect: Fraction, height: int | None = 
 
 
 def rotate_upright(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image":
-    """A picture of a frame, turned as the frame must be to stand upright."""
+    """A picture of a frame, turned upright by the frame's display matrix."""
     from PIL.Image import Transpose
 
     turns = {
@@ -170,9 +170,9 @@ def rotate_upright(picture: "Image.Image", frame: "VideoFrame") -> "Image.Image"
 
 
 def _decode_shown_frames(container: "InputContainer", pictures: "VideoStream", most: int) -> "Iterator[VideoFrame]":
-    """The frames from where the file is read now; what is broken in between is passed over, for people's eyes only.
+    """The shown frames from the current position on. Broken ones are skipped: this is for pictures that people look at.
 
-    Frames that are not shown cost as much as others: of `most` packets on end at least one must give a frame.
+    It ends after `most` packets without a shown frame, because hidden frames cost as much as others.
     """
     from av.error import InvalidDataError
 
@@ -191,7 +191,7 @@ def _decode_shown_frames(container: "InputContainer", pictures: "VideoStream", m
 
 
 def _key_frame_time(pictures: "VideoStream", time: float) -> float:
-    """When the last key frame before a time stands, in seconds; minus infinity when the file's index does not tell."""
+    """The time of the last key frame before a time, in seconds; minus infinity when the index has none."""
     unit = pictures.time_base or Fraction(1, 1000)
     found = pictures.index_entries.search_timestamp(int(time / unit))
     return float(pictures.index_entries[found].timestamp * unit) if found >= 0 else -math.inf

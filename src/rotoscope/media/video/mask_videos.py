@@ -1,13 +1,13 @@
-"""Films that are masks: which pixels each frame selects, and the same film in black and white where it is not.
+"""Mask videos: which pixels each frame selects, and the same video in black and white.
 
-| the film | selected is |
+| the video | selected is |
 | --- | --- |
 | black and white, or black and one flat colour | what is brighter than half of its brightest, by any channel |
 | partly transparent, and its colours are no mask of their own | what is opaque |
-| partly transparent, and its colours are another mask | what the colours say |
+| partly transparent, and its colours are another mask | what the colours select |
 
-A model sees neither transparency nor which channel was meant: a film that is not black and white, or not of the size of
-the film that it covers, is written anew before it is sent.
+Models ignore transparency and expect black and white: a mask video that is not, or that is not of the size of the
+video that it covers, is replaced by one that is before it is sent.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS
-from rotoscope.media.video.effort import check_decode_effort, choose_encoder_settings
 from rotoscope.media.video.frames import is_hidden_frame, rotate_upright, square_pixel_size
+from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, check_decode_effort, choose_encoder_settings
 from rotoscope.media.video.opening import ALPHA_MODE_TAG, OpenClip, codec_of, import_av, max_pixels_option, open_clip
 from rotoscope.media.video.probing import count_video, video_stream_of
 from rotoscope.media.video.remux import add_mask_track, open_output, remove_on_failure
@@ -36,25 +35,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MaskFilm", "read_grey_frames", "read_mask_film", "read_transparency", "write_mask_film"]
 
-_MAX_SIDE = 1280  # pixels along the longer side in which masks are judged: no model works at more
-_DARK, _BRIGHT = 48, 208  # of 255: what lies between is neither black nor white, as at soft and compressed edges
-_HALF, _WHITE = 128, 255
-_MIN_BRIGHTNESS = 64  # where nothing is brighter, nothing is selected
-_STRAY_SHARE = 0.0002  # of a frame: brighter pixels than these are stray
-_COLOUR_DISTANCE, _COLOURED_SHARE = (
-    64,
-    0.001,
-)  # how far channels lie apart in a colour, and the part of a frame that makes it coloured
-_MAX_GREY_SHARE = 0.25  # the part of a frame that may lie between dark and bright
-_MAX_UNEVEN_SHARE, _SAME_COLOUR_DISTANCE = (
-    0.15,
-    40,
-)  # the part of what is bright that may be of another colour, and how far that is off
-_BRIGHT_TOLERANCE = 0.16  # how far from the brightest a pixel may be and be bright, too
-_CHECKED_FRAMES = 5  # frames whose greys and colours are judged
-_SAME_MASK_SHARE = 0.01  # the part of a frame by which two masks may differ and be the same
+_MAX_SIDE = 1280  # pixels along the longer side at which masks are read: no model works at more
+_DARK, _BRIGHT = 48, 208  # of 255: values between are neither black nor white, as at soft and compressed edges
+_HALF, _WHITE = 128, 255  # of 255
+_MIN_BRIGHTNESS = 64  # of 255: where no value is higher, nothing is selected
+_STRAY_SHARE = 0.0002  # part of a frame: so many brightest pixels may be stray
+_COLOUR_DISTANCE = 64  # of 255: a pixel whose channels differ by more is coloured
+_COLOURED_SHARE = 0.001  # part of a frame: with more coloured pixels it is coloured
+_MAX_GREY_SHARE = 0.25  # part of a frame of a mask that may lie between dark and bright
+_SAME_COLOUR_DISTANCE = 40  # of 255: a pixel is of another colour when a channel differs by more
+_MAX_UNEVEN_SHARE = 0.15  # part of the bright pixels of a mask that may be of another colour
+_BRIGHT_TOLERANCE = 0.16  # part of the brightest value by which a bright pixel may be darker
+_CHECKED_FRAMES = 5  # first frames whose greys and colours decide whether it is a mask
+_SAME_MASK_SHARE = 0.01  # part of a frame by which two masks may differ and count as equal
 _RGBA_CHANNELS = 4
-_CPU_MARGIN = 4  # times the work to decode: pixels are looked at, too, and the machine may be slower
+_CPU_MARGIN = 4  # times the work to decode: the pixels are also read, and the machine may be slower
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 MaskSource = Literal["light", "alpha"]
@@ -62,18 +57,18 @@ MaskSource = Literal["light", "alpha"]
 
 @dataclass(frozen=True, slots=True)
 class MaskFilm:
-    """What a mask film was found to be.
+    """What a mask video selects, and how it is written.
 
     Attributes:
-        source: whether its light or its transparency is the mask.
-        brightest_value: the brightest value in it, 0 to 255.
+        source: whether its brightness or its transparency is the mask.
+        top: the brightest value in it, 0 to 255.
         coloured: whether it is in a colour.
-        conflict: whether it is partly transparent, too, in another shape than its light says.
-        grey_share: the largest part of one of the first frames that is neither dark nor bright, 0 to 1.
-        uneven: the largest part of what is bright in one of the first frames that is of another colour than most of it.
+        conflict: whether it is also partly transparent, and that is another mask.
+        greys: the largest part of one of the first frames that is neither dark nor bright, 0 to 1.
+        uneven: the largest part of the bright pixels of one of the first frames that is of another colour, 0 to 1.
         least: the smallest part of a frame that is selected, 0 to 1.
         most: the largest part of a frame that is selected, 0 to 1.
-        frames: how many were looked at.
+        frames: how many frames were read.
         at_all_borders: whether what is selected touches all four borders of a frame.
     """
 
@@ -90,22 +85,22 @@ class MaskFilm:
 
     @property
     def is_plain(self) -> bool:
-        """Whether whoever reads only how light it is sees the same mask."""
+        """Whether its brightness alone, above half, gives the same mask."""
         return self.source == "light" and not self.coloured and (self.top >= _BRIGHT or self.top < _MIN_BRIGHTNESS)
 
     @property
     def is_mask(self) -> bool:
-        """Whether it is a mask and no film of the world."""
+        """Whether it is a mask and not an ordinary video."""
         return self.greys <= _MAX_GREY_SHARE and self.uneven <= _MAX_UNEVEN_SHARE
 
     @property
     def threshold(self) -> int:
-        """From which value on a pixel is selected."""
+        """The lowest value of a selected pixel, 0 to 255."""
         return _HALF if self.source == "alpha" else _threshold_for(self.top)
 
 
 def read_mask_film(path: Path, most: int) -> MaskFilm:
-    """Find out how a film is a mask, from its first frames.
+    """What a mask video selects, by its first frames.
 
     Args:
         path: a local file.
@@ -158,7 +153,7 @@ def read_mask_film(path: Path, most: int) -> MaskFilm:
 
 
 def read_transparency(path: Path) -> MaskFilm | None:
-    """How a film is a mask, where some of it is transparent; None where nothing is.
+    """What a partly transparent mask video selects; None where nothing is transparent.
 
     Raises:
         InvalidInput: as for `read_mask_film`.
@@ -173,13 +168,13 @@ def read_transparency(path: Path) -> MaskFilm | None:
 
 
 def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, int]) -> None:
-    """Write a mask film anew: white where it selects, else black; without smoothing, in the times of its frames.
+    """Write a mask video in black and white: white where it selects; without smoothing, frames keep their times.
 
     Args:
         path: a local file.
         target: where to write; nothing is left there when this fails.
-        film: what it was found to be.
-        size: width and height of the new film, in pixels; made even.
+        film: what `read_mask_film` found.
+        size: width and height of the new video, in pixels; made even.
 
     Raises:
         InvalidInput: as for `probe_video`.
@@ -208,17 +203,17 @@ def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, i
 
 
 def read_grey_frames(path: Path, most: int) -> "Iterator[Pixels]":
-    """The frames of a mask film from its start, upright: what it selects is bright, whatever it is written in.
+    """The frames of a mask video from its start, upright, in grey: bright where selected.
 
     Args:
         path: a local file.
         most: how many frames are decoded at most.
 
     Returns:
-        Arrays of height x width, at most 1280 pixels along a side; 0 is black and 255 white, 128 and more is selected.
+        Arrays of height x width, at most 1280 pixels along a side; 128 of 255 and more is selected.
 
     Raises:
-        InvalidInput: as for `probe_video`, while the frames are asked for.
+        InvalidInput: as for `probe_video`, while the frames are read.
         TooLarge: as for `probe_video`.
     """
     import numpy as np
@@ -234,7 +229,7 @@ def read_grey_frames(path: Path, most: int) -> "Iterator[Pixels]":
 
 @dataclass(slots=True)
 class _Histograms:
-    """How often each value from 0 to 255 stands in each frame, as parts of the frame."""
+    """How often each value from 0 to 255 occurs in each frame, as parts of the frame."""
 
     frames: "list[NDArray[np.float64]]" = field(default_factory=list)
     border: int = 0  # the largest value that all four borders of one of the frames reach
@@ -247,7 +242,7 @@ class _Histograms:
         self.border = max(self.border, min(int(border.max()) for border in borders))
 
     def brightest_value(self) -> int:
-        """The brightest value that is not stray."""
+        """The brightest value, without stray pixels."""
         import numpy as np
 
         brightest = 0
@@ -278,7 +273,7 @@ def _max_channel(pixels: "Pixels") -> "Pixels":
 
 
 def _off_colour_share(pixels: "Pixels", brightest: "Pixels") -> float:
-    """The part of what is bright that differs in colour from most of it."""
+    """The part of the bright pixels whose colour differs from their median."""
     import numpy as np
 
     colours = pixels[:, :, :3][brightest >= (1 - _BRIGHT_TOLERANCE) * max(int(brightest.max()), _MIN_BRIGHTNESS)]
@@ -296,7 +291,7 @@ def _is_coloured(pixels: "Pixels", brightest: "Pixels") -> bool:
 
 
 def _read_pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]":
-    """The first frames with their pixels, RGB or RGBA, not turned yet."""
+    """The first shown frames with their pixels, RGB or RGBA, with square pixels, not turned yet."""
     with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
         pictures = video_stream_of(clip)
         context = pictures.codec_context
@@ -316,13 +311,13 @@ def _read_pixels(path: Path, most: int) -> "Iterator[tuple[VideoFrame, Pixels]]"
 
 
 def _decode_mask_frames(clip: OpenClip) -> "Iterator[VideoFrame]":
-    """The frames that are shown; in WebM, transparency is a film of its own beside each frame."""
+    """The shown frames; in WebM, transparency is a second video beside the frames."""
     pictures = video_stream_of(clip)
     if pictures.metadata.get(ALPHA_MODE_TAG) != "1":
         frames = (frame for packet in clip.container.demux(pictures) for frame in pictures.decode(packet))
     else:
         decode = _make_alpha_decoder(codec_of(pictures))
-        # The empty packet at the end asks for what a decoder still holds.
+        # The empty packet at the end makes the decoder give what it still holds.
         frames = (
             frame for packet in clip.container.demux(pictures) for frame in decode(packet if packet.size else None)
         )
@@ -349,7 +344,7 @@ def _has_alpha(frame: "VideoFrame") -> bool:
 
 
 def _make_grey_frame(values: "Pixels", frame: "VideoFrame") -> "VideoFrame":
-    """A new frame in place of another: grey values, at its time."""
+    """A frame of grey values with the time of another frame."""
     av = import_av()
     drawn: VideoFrame = av.VideoFrame.from_ndarray(values, format="gray").reformat(format="yuv420p", threads=1)
     drawn.pts = max(frame.pts or 0, 0)

@@ -1,7 +1,7 @@
 """What the header of an MP4 or QuickTime file claims, read from its boxes before any decoder sees it.
 
-Some tables are stated in a few bytes and take gigabytes once they are built: a size and a count stand for a list of
-samples. Here they are only counted. A box is a length of four bytes, a name of four letters, and what it holds.
+Some tables take a few bytes in the file and gigabytes in memory: a size and a count stand for a list of samples. Here
+their entries are only counted. A box is a length of four bytes, a name of four letters, and its content.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 __all__ = ["HeaderClaims", "read_header_claims"]
 
-_MAX_BOXES = 200_000
-_MAX_DEPTH = 12
-_BOX_HEAD_BYTES = 96  # bytes of a box that are looked at, unless it is a table
-_MAX_RUNS = 1 << 16  # entries of the table of chunks that are looked at
-_PCM_ENTRY_SAMPLES = 1024  # samples of plain sound that make one entry of the list
+_MAX_BOXES = 200_000  # in a file; a fragmented video of an hour has some ten thousand
+_MAX_DEPTH = 12  # boxes inside each other; real files have about eight
+_BOX_HEAD_BYTES = 96  # bytes of a box that are read, unless it is the table of chunks
+_MAX_RUNS = 1 << 16  # entries of the table of chunks that are read
+_PCM_ENTRY_SAMPLES = 1024  # samples of uncompressed sound that FFmpeg puts into one entry of its list
 
 # Boxes that hold boxes, with the number of bytes before the first.
 _CONTAINER_BOXES = {
@@ -24,10 +24,8 @@ _CONTAINER_BOXES = {
     **dict.fromkeys((b"tapt", b"sinf", b"schi", b"wave"), 0),
     b"stsd": 8,
 }
-_FALLBACK_CONTAINER_BOXES = _CONTAINER_BOXES | {
-    b"free": 0,
-    b"hoov": 0,
-}  # where a header is looked for when there is none in its place
+# Where FFmpeg looks for a header when there is none in its place.
+_FALLBACK_CONTAINER_BOXES = _CONTAINER_BOXES | {b"free": 0, b"hoov": 0}
 _TABLE_BOXES = (b"tkhd", b"stsd", b"hdlr", b"stsz", b"stz2", b"stts", b"stsc", b"stco", b"co64", b"trun", b"cmov")
 
 
@@ -37,14 +35,14 @@ class _MalformedBoxes(Exception):
 
 @dataclass(slots=True)
 class HeaderClaims:
-    """What a header says of the file.
+    """What a header claims of its file.
 
     Attributes:
-        tracks: how many tracks it announces.
+        tracks: how many tracks there are.
         width: of the largest picture of any track, in pixels; 0 without one.
         height: of the largest picture of any track, in pixels; 0 without one.
-        entries: the length of the lists of samples that would be built in memory.
-        is_consistent: False when the boxes contradict each other or are packed in a way that is not read.
+        entries: how many entries the lists of samples would have in memory.
+        is_consistent: False when boxes contradict each other or are compressed.
     """
 
     tracks: int = 0
@@ -56,7 +54,7 @@ class HeaderClaims:
 
 @dataclass(slots=True)
 class _Track:
-    """The tables of one track that together say how many samples it has."""
+    """The tables of one track from which its number of samples follows."""
 
     kinds: set[bytes] = field(default_factory=set)
     samples: int = 0
@@ -65,7 +63,7 @@ class _Track:
     times: list[tuple[int, int]] = field(default_factory=list)
 
     def entries(self) -> int:
-        # One sample a tick is plain sound, of which a second has thousands: readers list its chunks instead.
+        # One sample a tick is uncompressed sound, with thousands of samples a second: FFmpeg lists its chunks instead.
         sounds = b"soun" in self.kinds and b"vide" not in self.kinds
         if sounds and len(self.times) == 1 and self.times[0][1] == 1:
             return self.chunks * -(-self.max_chunk_samples // _PCM_ENTRY_SAMPLES)
@@ -101,7 +99,7 @@ def _collect_claims(file: BinaryIO, holders: dict[bytes, int]) -> HeaderClaims:
 
 
 def _walk_boxes(file: BinaryIO, end: int, holders: dict[bytes, int]) -> Iterator[tuple[bytes, int, int]]:
-    """Every box that is reached through boxes we know: its name and where its content starts and stops."""
+    """Every box that is reached through known boxes: its name, and where its content starts and stops (bytes)."""
     todo = [(0, end, 0)]
     seen = 0
     while todo:
@@ -127,7 +125,7 @@ def _read_box(file: BinaryIO, place: int, stop: int) -> tuple[bytes, int, int]:
         size, start = _big_endian(head, 8, 8), place + 16
     after = stop if size == 0 else place + size
     if after < start:
-        return head[4:8], stop, stop  # readers stop here, too
+        return head[4:8], stop, stop  # FFmpeg stops here, too
     return head[4:8], min(start, stop), min(after, stop)
 
 
@@ -136,7 +134,7 @@ def _read_length(name: bytes) -> int:
 
 
 def _record_box(claims: HeaderClaims, track: _Track, name: bytes, body: bytes) -> None:
-    """Add what one box says."""
+    """Add what one box claims."""
     match name:
         case b"tkhd":
             wide = 88 if body[:1] == b"\1" else 76  # version 1 has three times of eight bytes
@@ -157,7 +155,7 @@ def _record_box(claims: HeaderClaims, track: _Track, name: bytes, body: bytes) -
         case b"trun":
             claims.entries += _big_endian(body, 4)
         case b"cmov":
-            raise _MalformedBoxes  # a packed header: its size is known only once it is unpacked
+            raise _MalformedBoxes  # a compressed header: its size is known only once it is unpacked
 
 
 def _record_picture_size(claims: HeaderClaims, width: int, height: int) -> None:

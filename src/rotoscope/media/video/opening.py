@@ -1,7 +1,7 @@
-"""The one place where videos and sounds are opened: magic bytes, then the header, then packets, then a decoder.
+"""The one place where videos and sounds are opened: first bytes, then the header, then packets, then a decoder.
 
-FFmpeg never sees a name or an address: it is handed an open file and told which reader to use, so that a playlist or
-a reference to another file leads nowhere. The few decoders that may run refuse pictures above the limits themselves.
+FFmpeg never gets a name or an address: it is given an open file and the reader to use, so that a playlist or a
+reference to another file has no effect. The few decoders that may run refuse frames above the limits themselves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from errno import EACCES, EDQUOT, EISDIR, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EROFS
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from rotoscope.errors import InvalidInput, StorageFailed, TooLarge
-from rotoscope.media.limits import (
+from rotoscope.media.sniff import HEAD_BYTES, check_head
+from rotoscope.media.video.frames import SQUARE, bits_per_pixel, pixel_aspect
+from rotoscope.media.video.limits import (
     VideoLimits,
     check_duration,
     check_frame_count,
@@ -21,8 +23,6 @@ from rotoscope.media.limits import (
     check_frame_size,
     check_stream_count,
 )
-from rotoscope.media.sniff import content_type_of, foreign_format, is_audio, is_video
-from rotoscope.media.video.frames import SQUARE, bits_per_pixel, pixel_aspect
 from rotoscope.media.video.mp4_header import read_header_claims
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["ALPHA_MODE_TAG", "OpenClip", "codec_of", "import_av", "map_av_errors", "max_pixels_option", "open_clip"]
 
 ALPHA_MODE_TAG = "alpha_mode"
-"""In WebM, the tag of pictures whose transparency is a film of its own beside them; FFmpeg's own decoders leave it."""
-_SNIFFED_BYTES = 512
-_BUFFER_BYTES = 1 << 18
+"""The tag of a WebM stream whose transparency is a second video beside it; FFmpeg's own decoders ignore that one."""
+_BUFFER_BYTES = 1 << 18  # bytes that are read at once
 _MAX_ENTRIES = 2_000_000  # samples in all tables of a header; each takes some 40 bytes of memory
 
 _READERS = {
@@ -62,16 +61,16 @@ _STORAGE_ERRORS = {EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EROFS}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenClip:
-    """An open file whose header was judged.
+    """An open file whose header was checked.
 
     Attributes:
-        container: to read packets from.
-        content_type: by the magic bytes.
-        video: the first stream of moving pictures; None in a sound.
-        audio: the first stream of sound, if there is one that can be decoded.
+        container: where packets are read from.
+        content_type: by the first bytes.
+        video: the first video stream; None in a sound.
+        audio: the first audio stream, if there is one that can be decoded.
         size: of the file, in bytes.
-        aspect: the width of a stored pixel over its height.
-        transparent: whether its pictures have a channel of transparency.
+        aspect: width over height of a stored pixel.
+        transparent: whether the video has an alpha channel.
     """
 
     container: "InputContainer"
@@ -83,25 +82,25 @@ class OpenClip:
     transparent: bool
 
     def streams(self) -> "tuple[Stream, ...]":
-        """The one or two streams that are read; all others are skipped."""
+        """The one or two streams that are read; the others are skipped."""
         return tuple(stream for stream in (self.video, self.audio) if stream is not None)
 
 
 @contextmanager
-def open_clip(path: Path, kind: str, limits: VideoLimits) -> Iterator[OpenClip]:
-    """Open a local file after its magic bytes and its header were judged; nothing is decoded yet.
+def open_clip(path: Path, kind: Literal["video", "audio"], limits: VideoLimits) -> Iterator[OpenClip]:
+    """Open a local file after its first bytes and its header were checked; nothing is decoded yet.
 
     Args:
         path: a local file.
-        kind: "video" or "audio", whichever is needed.
-        limits: pictures above them are refused by the decoders, too.
+        kind: which of the two it must be.
+        limits: also given to the decoders.
 
     Raises:
         InvalidInput: `not_media`, `unsupported` or `corrupt`; also for what FFmpeg raises while the clip is open.
-        TooLarge: the header announces more than the limits.
+        TooLarge: the header claims more than the limits.
     """
     with path.open("rb") as file, map_av_errors():
-        content_type = _sniff_content_type(file.read(_SNIFFED_BYTES), kind)
+        content_type = check_head(file.read(HEAD_BYTES), kind)
         if _READERS[content_type] == "mov":
             _check_header_claims(file, limits)
         size = file.seek(0, 2)
@@ -111,7 +110,7 @@ def open_clip(path: Path, kind: str, limits: VideoLimits) -> Iterator[OpenClip]:
 
 
 def import_av() -> "ModuleType":
-    """PyAV, with FFmpeg's own log switched off: it would reach stderr, and where a callback is set, Python's log."""
+    """PyAV, with FFmpeg's log switched off: it would go to stderr, or to Python's log where a callback is set."""
     import av
 
     av.logging.set_level(None)
@@ -120,14 +119,14 @@ def import_av() -> "ModuleType":
 
 @contextmanager
 def map_av_errors() -> Iterator[None]:
-    """Turn what FFmpeg raises into our own errors, without its words."""
+    """Turn what FFmpeg raises into the project's errors, without FFmpeg's text."""
     from av.error import FFmpegError
 
     try:
         yield
     except MemoryError:
         raise _memory_limit_error() from None
-    except (FFmpegError, OSError) as error:  # a broken header can send the reader to places that no file has
+    except (FFmpegError, OSError) as error:  # OSError: a broken header can make the reader seek outside the file
         if error.errno == ENOMEM:
             raise _memory_limit_error() from None
         if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
@@ -139,13 +138,13 @@ def map_av_errors() -> Iterator[None]:
 
 
 def max_pixels_option(limits: VideoLimits) -> str:
-    """FFmpeg's own limit of the pixels of a frame; decoders round sizes up to whole blocks."""
+    """FFmpeg's limit of the pixels of a frame: a tenth more, as decoders round sizes up to whole blocks."""
     return str(limits.megapixels * 1_100_000)
 
 
 def codec_of(stream: "Stream") -> str:
     """The name of a stream's codec, such as "h264"; "unknown" when there is no decoder for it."""
-    # A stream without a decoder has no context, which the type does not say.
+    # A stream without a decoder has no context, although the declared type has one.
     context = getattr(stream, "codec_context", None)
     return "unknown" if context is None else str(context.codec.canonical_name)
 
@@ -155,29 +154,12 @@ def _memory_limit_error() -> TooLarge:
     return TooLarge(message, hint="Give a smaller version of it.")
 
 
-def _sniff_content_type(head: bytes, kind: str) -> str:
-    """The content type of a file that may hold the kind."""
-    content_type = content_type_of(head)
-    wanted = "A video" if kind == "video" else "A sound"
-    # Many tools write sound alone under the brand of a video; whether it has pictures is seen once it is open.
-    if content_type is not None and (is_video(content_type) or (is_audio(content_type) and kind == "audio")):
-        return content_type
-    if content_type is not None:
-        found = {"image": "a picture", "audio": "a sound"}.get(content_type.partition("/")[0], "something else")
-        message = f"{wanted} is needed, and this file is {found}."
-        raise InvalidInput(message, code="unsupported", hint=_format_hint(kind))
-    foreign = foreign_format(head)
-    if foreign is not None:
-        raise InvalidInput(f"Files of the format {foreign} are not read.", code="unsupported", hint=_format_hint(kind))
-    raise InvalidInput(f"This is not {wanted.lower()}.", code="not_media", hint=_format_hint(kind))
-
-
 def _format_hint(kind: str) -> str:
     return "Give an MP4, MOV or WEBM video." if kind == "video" else "Give an MP3, M4A or WAV sound."
 
 
 def _check_header_claims(file: BinaryIO, limits: VideoLimits) -> None:
-    """Judge an MP4's header before FFmpeg builds its tables in memory."""
+    """Check an MP4's header before FFmpeg builds its tables in memory."""
     claims = read_header_claims(file)
     if not claims.is_consistent:
         message = "The header of the file is nested or packed in a way that is not read."
@@ -205,7 +187,7 @@ def _open_container(file: BinaryIO, reader: str, limits: VideoLimits) -> "InputC
 def _select_streams(
     container: "InputContainer", content_type: str, size: int, kind: str, limits: VideoLimits
 ) -> OpenClip:
-    """The streams to read, once the header keeps the limits."""
+    """The streams to read, after the header was checked against the limits."""
     check_stream_count(len(container.streams), limits)
     pictures = _first_video_stream(container, kind)
     sound = next((stream for stream in container.streams.audio if codec_of(stream) in _AUDIO_CODECS), None)
@@ -222,15 +204,15 @@ def _select_streams(
 
 
 def _check_announced_duration(container: "InputContainer", read: "Sequence[Stream]", limits: VideoLimits) -> None:
-    """Judge what the tracks that are read announce; where they do not, the whole file, unless others are in it."""
-    said = [float(stream.duration * stream.time_base) for stream in read if stream.duration and stream.time_base]
-    if not said and len(read) == len(container.streams):
-        said = [(container.duration or 0) / 1e6]
-    check_duration(max(said, default=0.0), limits)
+    """Check the duration that the tracks claim, or the whole file where they do not and no other track is in it."""
+    claimed = [float(stream.duration * stream.time_base) for stream in read if stream.duration and stream.time_base]
+    if not claimed and len(read) == len(container.streams):
+        claimed = [(container.duration or 0) / 1e6]
+    check_duration(max(claimed, default=0.0), limits)
 
 
 def _first_video_stream(container: "InputContainer", kind: str) -> "VideoStream | None":
-    """The first stream of moving pictures; the cover of a sound is none."""
+    """The first video stream; the cover picture of a sound does not count."""
     from av.stream import Disposition
 
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]

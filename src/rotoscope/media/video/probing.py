@@ -1,4 +1,4 @@
-"""What a video or a sound is, counted from its packets and proved by decoding the first of them."""
+"""What a video or a sound is: counted from its packets, and proved by decoding the first of them."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.limits import VideoLimits, check_duration, check_frame_count, check_packet_count
-from rotoscope.media.video.effort import max_probe_frames
 from rotoscope.media.video.frames import display_size, is_hidden_frame, is_hidden_packet
+from rotoscope.media.video.limits import (
+    VideoLimits,
+    check_duration,
+    check_frame_count,
+    check_packet_count,
+    max_probe_frames,
+)
 from rotoscope.media.video.opening import OpenClip, codec_of
 
 if TYPE_CHECKING:
@@ -28,10 +33,11 @@ __all__ = [
     "video_stream_of",
 ]
 
-_COMPLETE_SHARE = 0.95  # less than this part of the announced duration means that the file was cut off
-_MAX_REREAD = 2  # times the size of the file: overlapping samples would make a small file an endless one
-_REREAD_SLACK = 1 << 20  # bytes
-_RATE_TOLERANCE = 0.05  # by this part a frame rate in a header may differ from what was counted
+_COMPLETE_SHARE = 0.95  # a file that ends before this part of the duration in its header was cut off
+_MAX_REREAD = 2  # times the size of the file may be read: overlapping samples make a small file endless
+_REREAD_SLACK = 1 << 20  # bytes that may be read besides
+_RATE_TOLERANCE = 0.05  # part by which the frame rate in a header may differ from the counted one and be used
+_SOUND_PACKET_LIMIT = 250  # packets of a sound by which something must have been decoded
 _CLOCK_TIME = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 
 Frame = TypeVar("Frame")
@@ -48,7 +54,7 @@ class VideoFacts:
         duration_seconds: from the first frame to the end of the last.
         frame_rate: frames a second, on average.
         frames: how many are shown.
-        codec: of the pictures, such as "h264".
+        codec: FFmpeg's name, such as "h264".
         has_audio: whether there is sound.
         content_type: of the file, such as "video/mp4".
     """
@@ -74,18 +80,19 @@ class SoundFacts:
 
 @dataclass(slots=True)
 class TrackTotals:
-    """What the packets of one track add up to; times in seconds.
+    """The totals of the packets of one track; times in seconds. "Shown" means played, also of sound.
 
     Attributes:
-        default_duration: the duration of a packet that does not tell its own.
-        packets: how many are shown or heard.
-        hidden_before: how many are not shown, and stand before one that is: that one may refer to them.
-        hidden_after: how many are not shown and stand behind all that are.
-        start: when the first one that is shown begins; None without one.
-        end: when the last one ends.
-        hidden_seconds: how much of the track lies before the start of the film.
-        size: of the packets that are shown, in bytes.
+        default_duration: the duration of a packet that does not state its own.
+        packets: how many are shown.
+        hidden_before: how many are not shown and come before a shown one, which may refer to them.
+        hidden_after: how many are not shown and come after all shown ones.
+        start: when the first shown one begins; None without one.
+        end: when the last shown one ends.
+        hidden_seconds: how much of the track lies before the start of the video.
+        size: of the shown packets, in bytes.
         is_in_decode_order: whether the packets come in the order in which they are decoded.
+        last_dts: the decoding time stamp of the last packet.
     """
 
     default_duration: float
@@ -127,16 +134,16 @@ class TrackTotals:
             )
 
     def seconds(self) -> float:
-        """From the first to the end of the last, without what is hidden."""
+        """From the start of the first shown packet to the end of the last."""
         return self.end - (self.start or 0.0)
 
     def latest_end(self) -> float:
-        """How far the packets of the file reach at most, by whatever start its header counts."""
+        """The latest end of the packets, from whichever start the header counts the duration."""
         return max(self.seconds(), self.end) + self.hidden_seconds
 
 
 def count_video(clip: OpenClip, limits: VideoLimits) -> "tuple[VideoFacts, VideoFrame, dict[int, TrackTotals]]":
-    """The facts of a video, its first shown frame, and by the index of each track what its packets add up to.
+    """The facts of a video, its first shown frame, and by the index of each track the totals of its packets.
 
     Raises:
         InvalidInput: `corrupt`.
@@ -152,17 +159,17 @@ def count_video(clip: OpenClip, limits: VideoLimits) -> "tuple[VideoFacts, Video
     first, tallies = _read_packets(clip, pictures, decode_shown, patience, limits)
     tally = tallies[pictures.index]
     duration, counted = tally.seconds(), tally.packets / (tally.seconds() or 1)
-    said = float(pictures.average_rate or 0)
-    rate = said if abs(said - counted) <= _RATE_TOLERANCE * counted else counted
+    claimed = float(pictures.average_rate or 0)
+    rate = claimed if abs(claimed - counted) <= _RATE_TOLERANCE * counted else counted
     size, codec, sounds = display_size(first, clip.aspect), codec_of(pictures), clip.audio is not None
     return VideoFacts(*size, duration, rate, tally.packets, codec, sounds, clip.content_type), first, tallies
 
 
 def count_sound(clip: OpenClip, limits: VideoLimits) -> tuple[SoundFacts, TrackTotals]:
-    """The facts of a sound, and what its packets add up to.
+    """The facts of a sound, and the totals of its packets.
 
     Raises:
-        InvalidInput: `corrupt`, or `unsupported` where it holds no sound that is read.
+        InvalidInput: `corrupt`, or `unsupported` where it has no sound that can be read.
         TooLarge: longer than the limits.
     """
     sound = audio_stream_of(clip)
@@ -172,16 +179,16 @@ def count_sound(clip: OpenClip, limits: VideoLimits) -> tuple[SoundFacts, TrackT
 
 
 def video_stream_of(clip: OpenClip) -> "VideoStream":
-    """The pictures of a clip that was opened as a video."""
-    assert clip.video is not None  # whoever opens a video has found its pictures
+    """The video stream of a clip that was opened as a video."""
+    assert clip.video is not None  # `open_clip` has checked it
     return clip.video
 
 
 def audio_stream_of(clip: OpenClip) -> "AudioStream":
-    """The sound of a clip.
+    """The audio stream of a clip.
 
     Raises:
-        InvalidInput: there is none that is read.
+        InvalidInput: there is none that can be read.
     """
     if clip.audio is None:
         message = "The file holds no sound that is read."
@@ -189,23 +196,20 @@ def audio_stream_of(clip: OpenClip) -> "AudioStream":
     return clip.audio
 
 
-_SOUND_PACKET_LIMIT = 250  # packets until something must have been decoded
-
-
 def _read_packets(
     clip: OpenClip, main: "Stream", decode: DecodePacket[Frame], patience: int, limits: VideoLimits
 ) -> tuple[Frame, dict[int, TrackTotals]]:
-    """Read all packets once; decode those of the main track until something comes out, at most `patience` of them.
+    """Read all packets once; decode those of the main track until there is a frame, at most `patience` packets.
 
     Returns:
-        The first frame, and by the index of each track what its packets add up to.
+        The first frame, and by the index of each track the totals of its packets.
     """
     rate = clip.video.average_rate if clip.video is not None else None
     tallies = {stream.index: TrackTotals(0.0) for stream in clip.streams()}
     tally = tallies[main.index] = TrackTotals(float(1 / rate) if rate else 0.0)
     first: Frame | None = None
     read = 0
-    # Those of size 0 at the end ask for what decoders still hold.
+    # The empty packets at the end make decoders give what they still hold.
     for number, packet in enumerate(clip.container.demux(*clip.streams())):
         tallies[packet.stream.index].add(packet)
         if first is None and packet.stream.index == main.index and tally.all_packets <= patience:
@@ -223,16 +227,16 @@ def _read_packets(
 
 
 def _check_not_cut_off(clip: OpenClip, tallies: dict[int, TrackTotals]) -> None:
-    """Refuse a file that ends long before the time that it announces; tracks that are not read prove nothing."""
+    """Raise `InvalidInput` for a file that ends long before the end that it claims, by the tracks that are read."""
     if clip.content_type == "audio/mpeg":
-        return  # says no duration, and what is guessed from its first frames may be far off
-    said = {index: _header_seconds(clip, stream) for index, stream in _streams_by_index(clip).items()}
+        return  # it states no duration, and what FFmpeg guesses from its first frames may be far off
+    claimed = {index: _header_seconds(clip, stream) for index, stream in _streams_by_index(clip).items()}
     cut = [
         tallies[index].latest_end() < _COMPLETE_SHARE * seconds
-        for index, seconds in said.items()
+        for index, seconds in claimed.items()
         if seconds is not None
     ]
-    if not cut and clip.container.duration is not None and len(said) == len(clip.container.streams):
+    if not cut and clip.container.duration is not None and len(claimed) == len(clip.container.streams):
         cut = [max(tally.latest_end() for tally in tallies.values()) < _COMPLETE_SHARE * clip.container.duration / 1e6]
     if any(cut):
         raise _corrupt_file_error("The file ends before the time that its header announces.")
@@ -243,19 +247,19 @@ def _streams_by_index(clip: OpenClip) -> "dict[int, Stream]":
 
 
 def _header_seconds(clip: OpenClip, stream: "Stream") -> float | None:
-    """How long a track is said to be, in seconds: by the header, or in Matroska by the note of whoever wrote it."""
+    """The duration of a track in seconds by the header, or in Matroska by a tag; None where neither has one."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     clock = _CLOCK_TIME.fullmatch(stream.metadata.get("DURATION", ""))
     if clock is None or clip.container.duration is None:
         return None
     hours, minutes, seconds = clock.groups()
-    # A note that outlived a cut is longer than the file.
+    # A tag that is older than a cut is longer than the file.
     return min(int(hours) * 3600 + int(minutes) * 60 + float(seconds), clip.container.duration / 1e6)
 
 
 def _is_shown(packet: "Packet[Stream]") -> bool:
-    """Whether a packet shows a frame of its own; in VP8, some only help others."""
+    """Whether a packet shows a frame; in VP8, some only serve as reference for others."""
     return codec_of(packet.stream) != "vp8" or bool(memoryview(packet)[0] & 0x10)
 
 

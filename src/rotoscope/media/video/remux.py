@@ -1,6 +1,6 @@
-"""Tracks as they are written: copied packet by packet where their codec fits the file, otherwise encoded anew.
+"""Writing tracks: copied packet by packet where the file format takes their codec, otherwise encoded again.
 
-Nothing but packets is taken over: no metadata, no chapters, no attachments, and no bytes that belong to no packet.
+Nothing but packets is copied: no metadata, no chapters, no attachments, and no bytes that belong to no packet.
 """
 
 import math
@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.video.effort import EncoderSettings
 from rotoscope.media.video.frames import display_matrix_of, is_hidden_frame
+from rotoscope.media.video.limits import EncoderSettings
 from rotoscope.media.video.opening import OpenClip, import_av
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ _MUXERS = {
     "wav": {},
 }
 # The number of threads changes what x264 writes, and its rate control (mbtree) rounds differently from run to run
-# unless told to be independent of the processor: with both, the same input gives the same bytes. Each thread takes
-# memory for frames of its own.
+# unless it is made independent of the processor: with both settings the same input gives the same bytes. Each further
+# thread would take memory for frames of its own.
 _X264 = {"crf": "20", "threads": "1", "x264-params": "cpu-independent=1"}
 _FAST_AAC = {"aac_coder": "fast"}
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
@@ -54,7 +54,7 @@ PacketHandler = Callable[["Packet[Stream]"], Packets]
 
 @contextmanager
 def open_output(target: Path, muxer: str) -> Iterator["OutputContainer"]:
-    """A new file to write tracks into.
+    """A new file for tracks.
 
     Args:
         target: where to write.
@@ -67,7 +67,7 @@ def open_output(target: Path, muxer: str) -> Iterator["OutputContainer"]:
 
 @contextmanager
 def remove_on_failure(target: Path) -> Iterator[None]:
-    """Leave nothing of a file when anything goes wrong while it is written."""
+    """Remove a file when anything fails while it is written."""
     done = False
     try:
         yield
@@ -78,7 +78,7 @@ def remove_on_failure(target: Path) -> Iterator[None]:
 
 
 def mux_packets(clip: OpenClip, takes: Sequence[PacketHandler], into: "OutputContainer") -> None:
-    """Read the clip once from its start and write what each track makes of its packets."""
+    """Read the clip once from its start; give each packet to its track's handler and write what that returns."""
     by_index = {stream.index: take for stream, take in zip(clip.streams(), takes, strict=True)}
     for packet in clip.container.demux(*clip.streams()):
         for finished in by_index[packet.stream.index](packet):
@@ -88,16 +88,16 @@ def mux_packets(clip: OpenClip, takes: Sequence[PacketHandler], into: "OutputCon
 def copy_track(
     stream: "Stream", into: "OutputContainer", *, keep: Callable[["Packet[Stream]"], bool] | None = None
 ) -> PacketHandler:
-    """A track whose packets are taken over as they are; its turn goes along.
+    """A handler that copies the packets of a track; its display matrix is copied, too.
 
     Args:
         stream: the track to copy.
         into: the file to write.
-        keep: says which packets are taken, where not all are.
+        keep: decides which packets are copied; None: all.
     """
     track = into.add_stream_from_template(stream, opaque=True)
     if _has_codec_tag(stream, "hvc1"):
-        track.codec_context.codec_tag = "hvc1"  # Apple's players want it, and FFmpeg writes another by default
+        track.codec_context.codec_tag = "hvc1"  # Apple's players need it, and FFmpeg writes another by default
 
     def copy_packet(packet: "Packet[Stream]") -> Packets:
         if not packet.size or packet.is_corrupt or (keep is not None and not keep(packet)):
@@ -111,12 +111,12 @@ def copy_track(
 def encode_video_track(
     stream: "VideoStream", first: "VideoFrame", form: EncoderSettings, into: "OutputContainer"
 ) -> PacketHandler:
-    """A track of pictures in H.264, with square pixels; frames keep their times, and hidden ones are left out.
+    """A handler that encodes a video track as H.264 with square pixels; frames keep their times, hidden ones go.
 
     Args:
         stream: the track to decode.
-        first: its first frame, which tells how pictures are turned and what their colours mean.
-        form: the size of the new pictures, and how they are encoded.
+        first: its first frame, which has the display matrix and the colour space.
+        form: the size of the new frames, and how they are encoded.
         into: the file to write.
     """
     rate = stream.average_rate or stream.guessed_rate
@@ -138,7 +138,7 @@ def encode_video_track(
                 continue
             last = frame.pts
             plain = _format_for_encoder(frame, track)
-            plain.pts = max(frame.pts, 0)  # the first may begin a little before the film
+            plain.pts = max(frame.pts, 0)  # the first may begin a little before the video
             yield from track.encode(plain)
         if not packet.size:
             yield from track.encode(None)
@@ -147,7 +147,7 @@ def encode_video_track(
 
 
 def add_mask_track(into: "OutputContainer", size: tuple[int, int], rate: Fraction) -> "VideoStream":
-    """A track of H.264 for black and white pictures, sharp at their edges; `size` is even."""
+    """A track of H.264 for black and white frames with sharp edges; `size` is even."""
     track = into.add_stream("libx264", rate=rate, options=_X264 | {"preset": "ultrafast", "crf": "10"})
     track.width, track.height = size
     track.pix_fmt = "yuv420p"
@@ -156,12 +156,12 @@ def add_mask_track(into: "OutputContainer", size: tuple[int, int], rate: Fractio
 
 
 def encode_audio_track(stream: "AudioStream", into: "OutputContainer", *, end: float | None = None) -> PacketHandler:
-    """A track of sound in AAC, in mono or stereo, from the start of the film.
+    """A handler that encodes an audio track as AAC, in mono or stereo, from the start of the video.
 
     Args:
         stream: the track to decode.
         into: the file to write.
-        end: where the sound ends, in seconds; None where it goes on until the file ends.
+        end: where the sound ends, in seconds; None: at the end of the file.
     """
     from av.audio.resampler import AudioResampler
 
@@ -172,8 +172,8 @@ def encode_audio_track(stream: "AudioStream", into: "OutputContainer", *, end: f
 
     def encode_audio_packet(packet: "Packet[Stream]") -> Packets:
         for frame in stream.decode(packet):
-            heard = _cut_audio_frame(frame, end)
-            for piece in resampler.resample(heard) if heard is not None else ():
+            part = _cut_audio_frame(frame, end)
+            for piece in resampler.resample(part) if part is not None else ():
                 yield from track.encode(piece)
         if not packet.size:
             for piece in resampler.resample(None):
@@ -184,7 +184,7 @@ def encode_audio_track(stream: "AudioStream", into: "OutputContainer", *, end: f
 
 
 def _cut_audio_frame(frame: "AudioFrame", end: float | None) -> "AudioFrame | None":
-    """What of a piece of sound lies between the start of the film and an end in seconds; None where nothing does."""
+    """The part of a frame of sound between the start of the video and an end in seconds; None: nothing."""
     from av.audio.frame import AudioFrame
 
     if frame.time is None:
@@ -204,14 +204,14 @@ def _cut_audio_frame(frame: "AudioFrame", end: float | None) -> "AudioFrame | No
 
 
 def _format_for_encoder(frame: "VideoFrame", track: "VideoStream") -> "VideoFrame":
-    """The frame as the encoder takes it: of the track's size, which is even, and without notes from the source."""
+    """The frame as the encoder needs it: of the track's size, which is even, and without the source's frame type."""
     plain = frame.reformat(track.width, track.height, "yuv420p", threads=1)
     plain.pict_type = 0  # the encoder decides where its own key frames stand
     return plain
 
 
 def _has_codec_tag(stream: "Stream", tag: str) -> bool:
-    """Whether a file names a track's codec by these four letters; in a broken one they may be no letters at all."""
+    """Whether a file names a track's codec by these four letters; in a broken file they may not be letters."""
     try:
         return stream.codec_context.codec_tag == tag
     except UnicodeDecodeError:

@@ -1,11 +1,11 @@
-"""Pictures that stand for a video: its first frame, a poster, a filmstrip; as a player shows them."""
+"""Pictures of a video, as a player shows it: its first frame, a poster, a filmstrip."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS
 from rotoscope.media.video.frames import frames_at, upright_picture
+from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS
 from rotoscope.media.video.opening import open_clip
 from rotoscope.media.video.probing import TrackTotals, VideoFacts, count_video, video_stream_of
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["filmstrip", "first_frame", "poster"]
 
-_POSTER_PLACES = (0.0, 0.1, 0.25, 0.5, 0.75)
+_POSTER_PLACES = (0.0, 0.1, 0.25, 0.5, 0.75)  # parts of the duration, tried in this order
 _BLANK_DEVIATION = 6.0  # standard deviation of brightness, of 255, below which a frame shows nothing
 _GAP, _PAPER = 4, (255, 255, 255)  # pixels, and the colour between frames
 
 
 def first_frame(path: Path) -> "Image.Image":
-    """The first frame of a video that is shown, upright and in its full size.
+    """The first shown frame of a video, upright and in its full size.
 
     Raises:
         InvalidInput: as for `probe_video`.
@@ -31,7 +31,7 @@ def first_frame(path: Path) -> "Image.Image":
 
 
 def poster(path: Path) -> "Image.Image":
-    """A frame that stands for a video: the first of a few places where there is something to see; else the first.
+    """The first of a few frames of a video that is not blank; else the first frame.
 
     Raises:
         InvalidInput: as for `probe_video`.
@@ -78,7 +78,7 @@ def filmstrip(path: Path, count: int = 6, height: int = 120) -> "Image.Image":
 
 
 def _frame_times(facts: VideoFacts, tally: TrackTotals, places: Sequence[float]) -> list[float]:
-    """Places between 0 and 1 as times of the file, in seconds; each in the middle of the frame that is shown then."""
+    """Parts of the duration (0 to 1) as times of the file in seconds; each in the middle of the frame shown then."""
     start = tally.start or 0.0
     early = 0.5 / facts.frame_rate
     return [start + max(place * facts.duration_seconds - early, 0.0) for place in places]

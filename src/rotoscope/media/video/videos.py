@@ -1,13 +1,13 @@
-"""Videos and sounds: what they are, and what of them may leave this machine.
+"""Videos and sounds: what they are, and the cleaned copy that may be uploaded.
 
-Every untrusted video comes through here. It is opened as `media.clips` says, proved by decoding, and leaves as packets
-in a new file: without metadata, without further tracks, without anything that was appended to it, and without what an
-edit list hides. What leaves is what a player shows:
+Every untrusted video is read here. It is opened by `media.video.opening`, proved by decoding, and its packets are
+written to a new file: without metadata, further tracks, anything that was appended to the file, and anything that an
+edit list hides. The copy is what a player shows:
 
-- Pixels that are no squares are made squares, which takes an encode: some models obey the shape of pixels and some do
-  not, so that only with squares the model, the mask and the pictures that people see agree.
-- A piece that was cut out of a longer film may need hidden frames to be decoded; then it is encoded anew. Where hidden
-  frames stand at the end alone, they are left out and the rest is copied.
+- Pixels that are not square are made square, which takes encoding: some models obey the aspect ratio of pixels and some
+  do not, so only with square pixels do the model, the mask and the pictures that people see agree.
+- A piece that was cut out of a longer video may need hidden frames to be decoded; then it is encoded again. Where
+  hidden frames are at the end only, they are left out and the rest is copied.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,11 +15,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_upload_size
 from rotoscope.media.sniff import content_type_of
-from rotoscope.media.video.effort import EncoderSettings, check_sound_effort, choose_encoder_settings
 from rotoscope.media.video.frames import SQUARE, display_matrix_of, is_hidden_packet, square_pixel_size
-from rotoscope.media.video.mask_videos import read_grey_frames
+from rotoscope.media.video.limits import (
+    DEFAULT_VIDEO_LIMITS,
+    EncoderSettings,
+    VideoLimits,
+    check_sound_effort,
+    check_upload_size,
+    choose_encoder_settings,
+)
 from rotoscope.media.video.opening import OpenClip, codec_of, open_clip
 from rotoscope.media.video.probing import (
     SoundFacts,
@@ -62,26 +67,25 @@ __all__ = [
     "poster",
     "probe_sound",
     "probe_video",
-    "read_grey_frames",
 ]
 
-_MP3_HEADER = 4  # bytes
+_MP3_HEADER = 4  # bytes of the header of a frame
 _MP4_PICTURES = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4"})
 _MP4_SOUNDS = frozenset({"aac", "mp3", "opus", "ac3"})
 _M4A_SOUNDS = frozenset({"aac", "alac"})
-_CPU_MARGIN = 2  # times the work, on a slower machine
-_PRIMING_SAMPLES = 4096  # samples at the start that coders add themselves, and players hide
+_CPU_MARGIN = 2  # times the computed work: the machine may be slower
+_PRIMING_SAMPLES = 4096  # samples at the start that encoders add, and players hide
 _PADDING_PACKETS = 2  # packets at the end, likewise
 
 
 @dataclass(frozen=True, slots=True)
 class CleanVideo(VideoFacts):
-    """What a new file is, and how it came about.
+    """What a cleaned video is.
 
     Attributes:
-        notes: sentences for the user, where the pictures or the sound are not the very same as before.
-        stored: the upright size in which its pictures were stored before, where their pixels were no squares: a mask
-            may have been made from them as they were.
+        notes: sentences for the user, where picture or sound are not exactly the same as before.
+        stored: width and height of the source's upright frames as stored, where its pixels were not square: a mask may
+            have been made from those.
     """
 
     notes: tuple[str, ...] = ()
@@ -89,35 +93,35 @@ class CleanVideo(VideoFacts):
 
     @property
     def facts(self) -> VideoFacts:
-        """What the new file is, and nothing else."""
+        """The facts of the new file alone."""
         return VideoFacts(**{field.name: getattr(self, field.name) for field in fields(VideoFacts)})
 
 
 @dataclass(frozen=True, slots=True)
 class CleanSound(SoundFacts):
-    """What a new file is; `notes` are sentences for the user, where the sound is not the very same as before."""
+    """What a cleaned sound is; `notes` are sentences for the user, where it is not exactly the same as before."""
 
     notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> SoundFacts:
-        """What the new file is, and nothing else."""
+        """The facts of the new file alone."""
         return SoundFacts(**{field.name: getattr(self, field.name) for field in fields(SoundFacts)})
 
 
 def probe_video(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> VideoFacts:
-    """Learn what a video is. Its first frame is decoded, its packets are counted.
+    """What a video is: its packets are counted and its first frame is decoded.
 
     Raises:
         InvalidInput: `not_media`, `unsupported`, or `corrupt` (also when the file was cut off).
-        TooLarge: larger or longer than the limits; what the header says is judged before anything is decoded.
+        TooLarge: larger or longer than the limits; the header is checked before anything is decoded.
     """
     with open_clip(path, "video", limits) as clip:
         return count_video(clip, limits)[0]
 
 
 def probe_sound(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> SoundFacts:
-    """Learn what a sound is. Some of it is decoded, its packets are counted.
+    """What a sound is: its packets are counted and some of it is decoded.
 
     Raises:
         InvalidInput: `not_media`, `unsupported` (also for a video), or `corrupt`.
@@ -128,16 +132,16 @@ def probe_sound(path: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> Sound
 
 
 def clean_video(source: Path, target: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> CleanVideo:
-    """Write a video anew as an MP4 that begins with its header, so that only what is shown and heard leaves.
+    """Write the cleaned copy of a video: an MP4 that begins with its header and has only what a player shows and plays.
 
-    The first track of pictures and the first of sound are copied without loss where MP4 takes their codecs and a copy
-    holds what a player shows; they are encoded as H.264 and AAC otherwise. The picture stays upright. The same input
-    gives the same bytes.
+    The first video track and the first audio track are copied without loss where MP4 takes their codecs and a copy has
+    what a player shows; otherwise they are encoded as H.264 and AAC. The picture stays upright. The same input gives
+    the same bytes.
 
     Args:
         source: a local file.
         target: where to write; nothing is left there when this fails.
-        limits: as for `probe_video`; also of the work to encode.
+        limits: as for `probe_video`; also for the work of encoding.
 
     Returns:
         What the new file is.
@@ -160,15 +164,15 @@ def clean_video(source: Path, target: Path, limits: VideoLimits = DEFAULT_VIDEO_
 
 
 def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_VIDEO_LIMITS) -> CleanSound:
-    """Write a sound anew, so that only what is heard leaves.
+    """Write the cleaned copy of a sound: only what a player plays.
 
-    An MP3 stays an MP3 and a WAV stays a WAV, without loss; all else becomes an M4A, without loss where M4A takes the
-    codec and nothing of it is cut away by an edit list. The same input gives the same bytes.
+    An MP3 stays an MP3 and a WAV stays a WAV, without loss; everything else becomes an M4A, without loss where M4A
+    takes the codec and no edit list removes a part. The same input gives the same bytes.
 
     Args:
         source: a local file.
         target: where to write; nothing is left there when this fails.
-        limits: as for `probe_sound`; also of the work to encode.
+        limits: as for `probe_sound`; also for the work of encoding.
 
     Returns:
         What the new file is; its content type may differ from that of the source.
@@ -183,14 +187,14 @@ def clean_sound(source: Path, target: Path, limits: VideoLimits = DEFAULT_VIDEO_
             facts, tally = count_sound(clip, limits)
             muxer = {"audio/mpeg": "mp3", "audio/wav": "wav"}.get(facts.content_type, "ipod")
             trimmed = muxer == "ipod" and _is_trimmed(clip, tally)
-            anew = muxer == "ipod" and (trimmed or facts.codec not in _M4A_SOUNDS)
-            if anew:
+            encode = muxer == "ipod" and (trimmed or facts.codec not in _M4A_SOUNDS)
+            if encode:
                 _request_sound_effort(clip, tally, limits)
             else:
                 check_upload_size(tally.size, limits)
         with open_clip(source, "audio", limits) as clip, open_output(target, muxer) as into:
             sound = audio_stream_of(clip)
-            if anew:
+            if encode:
                 take = encode_audio_track(sound, into, end=_sound_end(sound) if trimmed else None)
             else:
                 take = copy_track(sound, into, keep=_is_mp3_packet if muxer == "mp3" else None)
@@ -204,13 +208,15 @@ _SOUND_CUT_NOTE = "The sound is a piece of a longer one, so it was encoded anew:
 
 @dataclass(frozen=True, slots=True)
 class _RewritePlan:
-    """How a video is written anew.
+    """How the cleaned copy of a video is written.
 
     Attributes:
         first: its first frame.
-        form: how pictures are encoded; None where they are copied.
+        form: how frames are encoded; None: they are copied.
         encode_sound: whether the sound is encoded.
         end: where the sound ends, in seconds, where it is cut.
+        notes: sentences for the user.
+        stored: as in `CleanVideo`.
     """
 
     first: "VideoFrame"
@@ -226,31 +232,26 @@ def _plan_rewrite(clip: OpenClip, limits: VideoLimits) -> _RewritePlan:
     pictures, sound = video_stream_of(clip), clip.audio
     tally = tallies[pictures.index]
     cut = tally.hidden_before > 0
-    anew, end, effort = False, None, 0.0
+    encode_sound, end, effort = False, None, 0.0
     if sound is not None:
-        heard = tallies[sound.index]
-        trimmed = _is_trimmed(clip, heard) or (heard.hidden_seconds > 0 and cut)
-        anew = trimmed or codec_of(sound) not in _MP4_SOUNDS
+        totals = tallies[sound.index]
+        trimmed = _is_trimmed(clip, totals) or (totals.hidden_seconds > 0 and cut)
+        encode_sound = trimmed or codec_of(sound) not in _MP4_SOUNDS
         end = _sound_end(sound) if trimmed else None
-        effort = _request_sound_effort(clip, heard, limits) if anew else 0.0
+        effort = _request_sound_effort(clip, totals, limits) if encode_sound else 0.0
     fits = facts.codec in _MP4_PICTURES and clip.aspect == SQUARE and tally.is_in_decode_order and not cut
     clear = (_TRANSPARENCY_NOTE,) if clip.transparent else ()
     if fits:
         check_upload_size(tally.size, limits)
-        return _RewritePlan(first, None, anew, end, clear, None)
+        return _RewritePlan(first, None, encode_sound, end, clear, None)
     stored, square = (first.width, first.height), square_pixel_size(first.width, first.height, clip.aspect)
     left = replace(limits, effort_seconds=max(limits.effort_seconds - effort, 0.0))
     form, work = choose_encoder_settings(stored, square, tally.all_packets, facts.codec, left)
     request_cpu_seconds(_CPU_MARGIN * work)
     sideways = bool((display_matrix_of(first) or ((), False))[1])
-    notes = tuple(
-        _rewrite_notes(
-            cut=cut, sizes=[_swap_sides(size, sideways) for size in (stored, square)], form=form, sideways=sideways
-        )
-    )
-    return _RewritePlan(
-        first, form, anew, end, (*clear, *notes), _swap_sides(stored, sideways) if clip.aspect != SQUARE else None
-    )
+    sizes = [_swap_sides(size, sideways) for size in (stored, square)]
+    notes = (*clear, *_rewrite_notes(cut=cut, sizes=sizes, form=form, sideways=sideways))
+    return _RewritePlan(first, form, encode_sound, end, notes, sizes[0] if clip.aspect != SQUARE else None)
 
 
 def _rewrite_notes(*, cut: bool, sizes: list[tuple[int, int]], form: EncoderSettings, sideways: bool) -> list[str]:
@@ -285,14 +286,14 @@ def _audio_packet_handler(clip: OpenClip, plan: _RewritePlan, into: "OutputConta
 
 
 def _is_trimmed(clip: OpenClip, tally: TrackTotals) -> bool:
-    """Whether an edit list cuts away more of a sound than what coders add at its start and its end."""
+    """Whether an edit list removes more of a sound than what encoders add at its start and its end."""
     sound = audio_stream_of(clip)
     missing = 0 if codec_of(sound).startswith("pcm_") else sound.frames - tally.all_packets
     return tally.hidden_seconds * sound.rate > _PRIMING_SAMPLES or missing > _PADDING_PACKETS
 
 
 def _sound_end(sound: "Stream") -> float | None:
-    """Where a sound that an edit list cuts ends, in seconds; None where it goes on until the file ends."""
+    """Where a sound that an edit list cuts ends, in seconds; None: at the end of the file."""
     if not sound.frames or sound.duration is None:
         return None
     return float(((sound.start_time or 0) + sound.duration) * (sound.time_base or Fraction(0)))
@@ -310,7 +311,7 @@ def _is_shown_packet(packet: "Packet[Stream]") -> bool:
 
 
 def _is_mp3_packet(packet: "Packet[Stream]") -> bool:
-    """Whether a packet is a frame of an MP3; what was put between frames or after them is not."""
+    """Whether a packet is a frame of an MP3; other data may stand between frames or after them."""
     return content_type_of(bytes(packet)[:_MP3_HEADER]) == "audio/mpeg"
 
 

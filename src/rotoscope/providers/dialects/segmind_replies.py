@@ -1,10 +1,10 @@
 """How Segmind's replies are read: refusals, the one-shot result, the states of `v2`, and a row of the history."""
 
-import base64
 import re
 from collections.abc import Iterable, Mapping
 
-from rotoscope.errors import RotoscopeError
+from rotoscope.data_uris import read_data_uri
+from rotoscope.errors import InvalidInput, RotoscopeError
 from rotoscope.providers.dialects.error_map import (
     credit_error,
     expiry_failure,
@@ -164,10 +164,10 @@ def _base64_candidates(parsed: Json) -> Iterable[str]:
 
 
 def _decode_base64(text: str) -> Blob | None:
-    plain = "".join(text.rpartition("base64,")[2].split())
+    """The media in a text that is a data URI or plain base64; None for any other text."""
     try:
-        return _sniff_media(base64.b64decode(plain, validate=True))
-    except ValueError:
+        return _sniff_media(read_data_uri(f"data:;base64,{text.rpartition('base64,')[2]}", len(text)))
+    except InvalidInput:
         return None
 
 

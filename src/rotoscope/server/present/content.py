@@ -52,7 +52,7 @@ async def view_media(studio: "Studio", uri: str, principal: str, most: int) -> C
     if most:
         return _view_answer(seen, uri)
     words = (
-        f"{uri[:200]}: a picture of {seen.width}x{seen.height} pixels. File: {seen.path}. This client shows its model "
+        f"{uri[:200]}: a picture of {seen.width}x{seen.height} pixels. File: {seen.place}. This client shows its model "
         "no pictures of tool results: open the file, or show it to the user."
     )
     return CallToolResult(content=[TextContent(type="text", text=words)])
@@ -65,7 +65,7 @@ def _view_answer(seen: "View", uri: str) -> CallToolResult:
     if (picture.width, picture.height) != (seen.width, seen.height):
         ratio = seen.width / picture.width
         words += f" of {seen.width}x{seen.height}; multiply coordinates by {ratio:.4g}"
-    return CallToolResult(content=[TextContent(type="text", text=f"{words}. File: {seen.path}"), _image_block(seen)])
+    return CallToolResult(content=[TextContent(type="text", text=f"{words}. File: {seen.place}"), _image_block(seen)])
 
 
 async def _preview_blocks(studio: "Studio", result: JobResult, principal: str) -> list[ContentBlock]:

@@ -167,7 +167,7 @@ def _mask_lines(result: AnyResult) -> list[str]:
 def _media_location(media: MediaFile) -> str:
     """Where a file is: for this machine, for another tool, and for a browser while the provider keeps it."""
     size = f"{media.width}x{media.height} " if media.width else ""
-    return f"{size}{media.path} {media.uri}{_source_address(media)}"
+    return f"{size}{media.path or media.url} {media.uri}{_source_address(media)}"
 
 
 def _source_address(media: MediaFile) -> str:

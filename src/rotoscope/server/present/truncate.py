@@ -175,7 +175,9 @@ def _shorten_file(file: MediaFile, cut: _CutLevel) -> MediaFile:
     """Half an address leads nowhere: the provider's own is left out when it is long."""
     if file.source_url is None or len(file.source_url) <= cut.phrase_chars:
         return file
-    here = {"url": PurePath(file.path).as_uri()} if file.url == file.source_url else {}
+    # A vault that is not on this machine gives no path: then the artifact:// link is all that is left.
+    own = PurePath(file.path).as_uri() if file.path else file.uri
+    here = {"url": own} if file.url == file.source_url else {}
     return file.model_copy(update={"source_url": None, "source_expires_at": None, **here})
 
 

@@ -1,4 +1,4 @@
-"""Pixels that are no squares: a film is measured, shown and sent as a player shows it."""
+"""Pixels that are not square: a video is measured, shown and sent as a player shows it."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ def _sees(image: Image.Image, place: tuple[float, float], colour: tuple[int, ...
     [("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.mp4", "mpeg4"), ("a.mov", "prores_ks")],
 )
 @pytest.mark.parametrize(("shape", "shown", "sent"), [(_WIDE, (213, 120), (214, 120)), (_NARROW, (80, 120), (80, 120))])
-def test_a_film_of_wide_or_narrow_pixels_is_shown_and_sent_in_squares(
+def test_a_video_of_wide_or_narrow_pixels_is_shown_and_sent_with_square_pixels(
     tmp_path: Path, name: str, codec: str, shape: Fraction, shown: tuple[int, int], sent: tuple[int, int]
 ) -> None:
     pixels = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
@@ -51,7 +51,7 @@ def test_a_film_of_wide_or_narrow_pixels_is_shown_and_sent_in_squares(
 
 
 @pytest.mark.parametrize("turn", [90, -90, 180])
-def test_the_shape_of_pixels_and_a_turn_add_up(tmp_path: Path, turn: int) -> None:
+def test_pixel_aspect_and_rotation_are_both_applied(tmp_path: Path, turn: int) -> None:
     source = film(tmp_path / "a.mp4", size=(90, 120), frames=5, shape=_WIDE, turn=turn)
     facts = probe_video(source)
     sideways = abs(turn) == 90
@@ -65,19 +65,19 @@ def test_the_shape_of_pixels_and_a_turn_add_up(tmp_path: Path, turn: int) -> Non
         assert _sees(after, place, colour)
 
 
-def test_a_filmstrip_has_the_shape_that_is_shown(tmp_path: Path) -> None:
+def test_a_filmstrip_has_the_shape_that_a_player_shows(tmp_path: Path) -> None:
     strip = filmstrip(film(tmp_path / "a.mp4", size=(90, 120), shape=_WIDE), count=2, height=60)
     assert strip.size == (2 * 106 + 4, 60)
 
 
 @pytest.mark.parametrize("shape", [Fraction(1281, 1280), Fraction(1, 40), Fraction(99, 1)])
-def test_pixels_that_are_nearly_squares_or_absurd_count_as_squares(tmp_path: Path, shape: Fraction) -> None:
+def test_a_pixel_aspect_near_one_or_absurd_counts_as_square(tmp_path: Path, shape: Fraction) -> None:
     source = film(tmp_path / "a.mp4", frames=5, shape=shape)
     assert (probe_video(source).width, probe_video(source).height) == (160, 96)
     assert clean_video(source, tmp_path / "clean.mp4").notes == ()
 
 
-def test_the_first_frame_of_squares_is_what_was_drawn(tmp_path: Path) -> None:
+def test_the_first_frame_with_square_pixels_is_what_was_drawn(tmp_path: Path) -> None:
     image = first_frame(film(tmp_path / "a.mp4", size=(90, 120), shape=_WIDE, frames=1))
     drawn = Image.fromarray(bars(0, 90, 120)).resize(image.size)
     for place in ((0.2, 0.1), (0.2, 0.5), (0.8, 0.5)):

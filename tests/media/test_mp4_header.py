@@ -44,7 +44,7 @@ def test_the_picture_of_a_sample_entry_counts_as_well() -> None:
     assert (claims.width, claims.height) == (4000, 3000)
 
 
-def test_plain_sound_counts_by_its_chunks_and_only_when_it_is_sound() -> None:
+def test_uncompressed_sound_is_counted_by_its_chunks() -> None:
     tables = (
         _box(b"stts", _numbers(0, 1, 90_000_000, 1)),
         _box(b"stsc", _numbers(0, 2, 1, 24_000, 1, 3600, 100, 1)),
@@ -69,17 +69,17 @@ def test_a_long_box_and_one_up_to_the_end_are_followed() -> None:
     assert _claims(wide, endless).entries == 70
 
 
-def test_a_header_that_hides_where_none_belongs_is_found_when_there_is_no_other() -> None:
+def test_a_header_in_a_free_box_is_found_when_there_is_no_other() -> None:
     hidden = _box(b"free", _track(b"vide", _STSZ))
     assert _claims(hidden).entries == 70
     assert _claims(hidden, _box(b"moov", _track(b"vide", _box(b"stsz", _numbers(0, 0, 3))))).entries == 3
 
 
-def test_a_packed_header_is_not_read() -> None:
+def test_a_compressed_header_is_not_read() -> None:
     assert not _claims(_box(b"moov", _box(b"cmov", bytes(20)))).is_consistent
 
 
-def test_boxes_that_are_nested_without_end_are_not_read() -> None:
+def test_boxes_that_are_nested_too_deeply_are_not_read() -> None:
     inner = b""
     for _ in range(40):
         inner = _box(b"moov", inner)
@@ -92,6 +92,6 @@ def test_a_box_with_an_impossible_length_ends_the_reading(size: int) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_read_to_an_end(data: bytes) -> None:
+def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
     names = data.replace(b"\x01", b"trak").replace(b"\x02", b"\0\0\0\x20moov").replace(b"\x03", b"stsz")
     assert read_header_claims(io.BytesIO(names)).entries >= 0

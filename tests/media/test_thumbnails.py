@@ -1,4 +1,4 @@
-"""Small pictures: whatever goes in, few pixels and few bytes come out, and it can still be seen."""
+"""Thumbnails: few pixels and few bytes of any picture."""
 
 import io
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rotoscope.media.image.thumbnails import make_thumbnail
+from rotoscope.media.image.previews import make_thumbnail
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
@@ -46,7 +46,7 @@ def test_the_picture_that_compresses_worst_still_fits() -> None:
 
 
 @pytest.mark.parametrize("most", [60_000, 10_000, 1_000])
-def test_fewer_bytes_are_had_by_less_quality_and_then_fewer_pixels(most: int) -> None:
+def test_quality_is_lowered_before_the_number_of_pixels(most: int) -> None:
     assert len(make_thumbnail(noise(800, 600), most=most).content) <= most
 
 

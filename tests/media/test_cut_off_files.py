@@ -1,4 +1,4 @@
-"""Tracks that go on longer than the others: only those that are read may prove that a file was cut off."""
+"""Tracks that are longer than the others: only those that are read show whether a file was cut off."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from films import film
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.limits import VideoLimits
+from rotoscope.media.video.limits import VideoLimits
 from rotoscope.media.video.videos import clean_video, probe_video
 
 
@@ -33,7 +33,7 @@ def _webm(path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("noted", [True, False])
-def test_a_track_that_nobody_reads_proves_nothing(tmp_path: Path, name: str, noted: bool) -> None:
+def test_a_longer_track_that_is_not_read_does_not_make_a_file_cut_off(tmp_path: Path, name: str, noted: bool) -> None:
     path = _with_another(tmp_path, name, 40)
     if name == "a.mkv":
         _webm(path)
@@ -56,7 +56,7 @@ def test_a_film_that_was_cut_off_is_broken_whatever_else_is_in_the_file(tmp_path
     assert caught.value.code == "corrupt"
 
 
-def test_sound_that_ends_early_is_no_cut(tmp_path: Path) -> None:
+def test_a_video_whose_sound_ends_early_is_not_cut_off(tmp_path: Path) -> None:
     loud, path = film(tmp_path / "loud.mp4", frames=20, tone=True), tmp_path / "a.mp4"
     with av.open(str(loud)) as file, av.open(str(path), "w") as into:
         tracks = [into.add_stream_from_template(stream) for stream in file.streams]

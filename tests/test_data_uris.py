@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
+from rotoscope.data_uris import read_data_uri
 from rotoscope.errors import InvalidInput, TooLarge
-from rotoscope.media.data_uris import read_data_uri
 
 CONTENT = bytes(range(256)) + b"\xfb\xff\xfe"
 PLAIN = base64.b64encode(CONTENT).decode()
@@ -44,7 +44,7 @@ def test_every_way_to_write_a_data_uri_gives_its_bytes(uri: str) -> None:
 @pytest.mark.parametrize(
     ("body", "content"), [("YQ", b"a"), ("YR==", b"a"), ("YWI", b"ab"), ("YWJj", b"abc"), ("", b""), (" ", b"")]
 )
-def test_short_endings_and_bits_that_are_too_many(body: str, content: bytes) -> None:
+def test_surplus_bits_at_the_end_are_dropped(body: str, content: bytes) -> None:
     assert read_data_uri(f"data:;base64,{body}") == content
 
 

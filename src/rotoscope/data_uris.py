@@ -1,38 +1,45 @@
-"""Data URIs, read as browsers read them: the data: URL of the Fetch standard, with its forgiving base64.
+"""Data URIs: written, and read as browsers read them: the data: URL of the Fetch standard, with forgiving base64.
 
-Assistants copy them from pages, mails and logs: broken into lines, escaped, without padding, with parameters.
+Assistants copy them from pages, mails and logs: broken into lines, escaped, without padding, with parameters. What a
+provider answers is read by the same function.
 Sources: https://fetch.spec.whatwg.org/#data-url-processor and https://infra.spec.whatwg.org/#forgiving-base64-decode.
 """
 
 import binascii
 import re
+from base64 import b64encode
 from urllib.parse import unquote_to_bytes
 
 from rotoscope.errors import InvalidInput, TooLarge
 
-__all__ = ["MAX_DATA_URI_BYTES", "read_data_uri"]
+__all__ = ["MAX_DATA_URI_BYTES", "encode_data_uri", "read_data_uri"]
 
 MAX_DATA_URI_BYTES = 10 * 1024 * 1024
-"""The most that is read from one."""
+"""The most bytes that are read from a data URI that a user gave: it has to fit into one message."""
 
 _BASE64_MARK = re.compile(r";[ ]*base64$", re.IGNORECASE)
 _URL_WHITESPACE = str.maketrans("", "", "\t\n\r")  # anywhere in an URL
 _BASE64_WHITESPACE = b"\t\n\x0c\r "
-_ESCAPE_LENGTH = 3  # characters for a byte
+_ESCAPE_LENGTH = 3  # characters of an escaped byte, such as %2B
 _ALPHABET = re.compile(rb"[A-Za-z0-9+/]*")
-_QUANTUM = 4
+_QUANTUM = 4  # characters of base64 that stand for three bytes
+
+
+def encode_data_uri(content: bytes, content_type: str) -> str:
+    """The data URI of some bytes, in base64."""
+    return f"data:{content_type};base64,{b64encode(content).decode()}"
 
 
 def read_data_uri(text: str, most: int = MAX_DATA_URI_BYTES) -> bytes:
-    """The bytes of a data URI. Its media type is not looked at: a file is what its own bytes say.
+    """The bytes of a data URI. Its media type is ignored: the content tells its type.
 
     Args:
-        text: begins with `data:`; in any case, and with blanks around it.
-        most: of the bytes.
+        text: begins with `data:`, in upper or lower case, perhaps after blanks.
+        most: so many bytes are read at most.
 
     Raises:
-        InvalidInput: `data_uri_invalid`: there is no comma, or the base64 is none.
-        TooLarge: more than `most`.
+        InvalidInput: `data_uri_invalid`: there is no comma, or what should be base64 is not.
+        TooLarge: more than `most` bytes.
     """
     head, comma, body = text.partition("#")[0].strip("".join(map(chr, range(33)))).partition(",")
     if not comma:
@@ -48,7 +55,7 @@ def read_data_uri(text: str, most: int = MAX_DATA_URI_BYTES) -> bytes:
 
 
 def _decode_base64(payload: bytes) -> bytes:
-    """Forgiving base64: blanks are skipped, padding may be missing, and bits that are too many are dropped."""
+    """Forgiving base64: blanks are skipped, padding may be missing, and surplus bits at the end are dropped."""
     payload = payload.translate(None, _BASE64_WHITESPACE)
     if len(payload) % _QUANTUM == 0 and payload.endswith(b"="):
         payload = payload[:-2] if payload.endswith(b"==") else payload[:-1]

@@ -1,4 +1,4 @@
-"""Mask films: what they select, in whatever way they say it, and the film in black and white that is sent for them."""
+"""Mask videos: what they select, however they are written, and the black and white video that is sent for them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_black_and_one_flat_colour_selects_the_colour(
     assert all((frame >= 128).mean() == pytest.approx(_AREA, rel=0.1) for frame in read_grey_frames(path, 81))
 
 
-def test_a_film_of_the_world_is_no_mask(tmp_path: Path) -> None:
+def test_an_ordinary_video_is_no_mask(tmp_path: Path) -> None:
     assert not read_mask_film(film(tmp_path / "a.mp4"), 81).is_mask
 
 
@@ -104,7 +104,7 @@ def test_of_two_masks_in_one_film_the_colours_count(tmp_path: Path) -> None:
     assert found.most == pytest.approx(_AREA, rel=0.1)
 
 
-def test_where_no_decoder_reads_transparency_that_is_the_reason(
+def test_a_codec_whose_transparency_cannot_be_decoded_is_refused_with_that_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = film(tmp_path / "a.webm", "libvpx-vp9", draw=_alpha, frames=3, pixels="yuva420p")
@@ -114,7 +114,7 @@ def test_where_no_decoder_reads_transparency_that_is_the_reason(
     assert caught.value.code == "unsupported"
 
 
-def test_a_film_is_written_anew_in_black_and_white_in_another_size_at_the_same_times(tmp_path: Path) -> None:
+def test_a_mask_video_is_written_in_black_and_white_in_another_size_at_the_same_times(tmp_path: Path) -> None:
     source, target = film(tmp_path / "a.mp4", draw=_coloured((255, 0, 0)), frames=8, rate=16), tmp_path / "mask.mp4"
     write_mask_film(source, target, read_mask_film(source, 81), (320, 193))
     frames = pictures(target)

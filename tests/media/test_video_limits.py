@@ -1,4 +1,4 @@
-"""What a film may cost: refused with one sentence before it is decoded or encoded, or done within the limits."""
+"""The limits of videos and sounds, and of the work that they cost: checked before they are decoded or encoded."""
 
 import subprocess
 import sys
@@ -11,13 +11,15 @@ import pytest
 from films import film
 
 from rotoscope.errors import InvalidInput, TooLarge
-from rotoscope.media.limits import DEFAULT_VIDEO_LIMITS, VideoLimits, check_frame_memory
 from rotoscope.media.preparing import prepare_media
 from rotoscope.media.video import mask_videos as mask_films
 from rotoscope.media.video import probing as counting
 from rotoscope.media.video import videos
-from rotoscope.media.video.effort import (
+from rotoscope.media.video.limits import (
+    DEFAULT_VIDEO_LIMITS,
+    VideoLimits,
     check_decode_effort,
+    check_frame_memory,
     check_sound_effort,
     choose_encoder_settings,
     max_probe_frames,
@@ -60,7 +62,7 @@ def test_work_that_takes_too_long_is_refused(size: tuple[int, int], frames: int,
         ((3840, 2160), 60, "h264", (1920, 1080, "ultrafast")),
     ],
 )
-def test_what_must_be_encoded_is_with_care_then_in_haste_then_smaller(
+def test_encoder_settings_fall_from_slow_to_fast_to_a_smaller_size(
     size: tuple[int, int], frames: int, codec: str, form: tuple[int, int, str]
 ) -> None:
     found, seconds = choose_encoder_settings(size, size, frames, codec, DEFAULT_VIDEO_LIMITS)
@@ -90,14 +92,14 @@ def test_a_film_that_is_only_copied_needs_no_work(tmp_path: Path) -> None:
     assert clean_video(film(tmp_path / "a.mp4"), tmp_path / "clean.mp4", hasty).frames == 20
 
 
-def test_a_film_that_is_made_smaller_is_told(tmp_path: Path) -> None:
+def test_a_video_that_is_made_smaller_has_a_note(tmp_path: Path) -> None:
     source = film(tmp_path / "a.mov", "mjpeg", size=(2560, 1440), frames=2, draw=_grey, pixels="yuvj420p")
     cleaned = clean_video(source, tmp_path / "clean.mp4")
     assert (cleaned.width, cleaned.height) == (1920, 1080)
     assert any("2560x1440 to 1920x1080" in note for note in cleaned.notes)
 
 
-def test_frames_that_take_too_much_memory_are_refused_by_every_way_in(tmp_path: Path) -> None:
+def test_frames_that_take_too_much_memory_are_refused_by_every_function(tmp_path: Path) -> None:
     fast = {"preset": "ultrafast"}
     deep = film(tmp_path / "a.mp4", size=(3072, 2048), frames=1, draw=_grey, pixels="yuv444p10le", options=fast)
     huge = film(tmp_path / "a.webm", "libvpx", size=(5200, 4000), frames=1, draw=_grey, options=_FAST_VPX)
@@ -125,7 +127,7 @@ def test_bytes_of_decoded_frames_are_counted(width: int, height: int, bits: int,
         check_frame_memory(width, height, bits, codec)
 
 
-def test_a_file_of_too_many_pieces_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_too_many_packets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TooLarge, match="pieces"):
         probe_video(film(tmp_path / "a.mp4", tone=True), VideoLimits(packets=30))
 
@@ -146,7 +148,9 @@ def test_mask_films_are_counted_before_they_are_decoded(tmp_path: Path, monkeypa
         read_mask_film(film(tmp_path / "a.mp4"), 81)
 
 
-def test_only_so_many_frames_are_tried_for_a_first_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_packets_are_decoded_to_find_a_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert max_probe_frames((64, 64), "h264", DEFAULT_VIDEO_LIMITS) == 2000
     assert max_probe_frames((3840, 2160), "hevc", DEFAULT_VIDEO_LIMITS) < 120
     tried = []
@@ -179,7 +183,7 @@ def test_a_4k_clip_costs_less_than_256_mb(tmp_path: Path, name: str, codec: str)
     assert int(done.stdout) < 256
 
 
-def test_what_could_not_be_brought_to_a_provider_is_not_copied(tmp_path: Path) -> None:
+def test_what_no_provider_takes_is_refused_before_it_is_copied(tmp_path: Path) -> None:
     source, target = film(tmp_path / "a.mp4", tone=True), tmp_path / "clean.mp4"
     with pytest.raises(TooLarge, match="Replicate takes files of up to") as caught:
         prepare_media("video", source, target, UploadLimit("Replicate", 1000))

@@ -1,9 +1,9 @@
-"""How bytes are brought to the disk to stay: each system has a call of its own that keeps this promise.
+"""How written bytes are made durable: each system has a call of its own that does it.
 
 - Linux: `fsync` of the file, and of its folder, so that the new name stays too.
 - macOS: `fsync` only hands the bytes to the drive, which may keep them in its cache; `F_FULLFSYNC` waits for the drive
-  (Apple, fsync(2)). File systems that do not know it, such as those of a network, are told by `fsync`.
-- Windows: `fsync` takes descriptors that can be written only, and there is nothing to do for a folder.
+  (Apple, fsync(2)). On file systems that do not have it, such as network ones, `fsync` is used.
+- Windows: `fsync` needs a descriptor that is open for writing, and folders cannot be flushed.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ __all__ = ["Disk", "system_disk"]
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What this system offers.
+    """The calls of this system that make files durable.
 
     Attributes:
-        fsync: brings what was written through a descriptor to the disk.
-        full_fsync: the same, and waits for the drive itself; None where there is no such thing.
-        can_open_folders: whether a folder can be opened, and its names be brought to the disk.
+        fsync: flushes what was written to a descriptor.
+        full_fsync: the same, and waits for the drive; None where the system has no such call.
+        can_open_folders: whether a folder can be opened, so that the names in it can be flushed.
     """
 
     fsync: Callable[[int], None]
@@ -30,18 +30,18 @@ class Disk:
     can_open_folders: bool
 
     def flush_file(self, path: Path) -> None:
-        """Bring a file to the disk.
+        """Flush a file's content.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk is full or fails.
         """
         self._flush_path(path, os.O_RDWR)
 
     def flush_folder(self, path: Path) -> None:
-        """Bring the names in a folder to the disk.
+        """Flush the names in a folder.
 
         Raises:
-            OSError: the disk does not take them.
+            OSError: the disk is full or fails.
         """
         if self.can_open_folders:
             self._flush_path(path, os.O_RDONLY)
@@ -62,7 +62,7 @@ class Disk:
 
 
 def system_disk() -> Disk:
-    """What the system that we run on offers."""
+    """The calls of the system that this process runs on."""
     return Disk(os.fsync, _full_fsync(), can_open_folders=os.name != "nt")
 
 

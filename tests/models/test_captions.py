@@ -1,4 +1,4 @@
-"""What a model said: clean text, phrases at their places, and masks that belong to them."""
+"""Text of models: clean text, phrases at their places, and the masks that belong to them."""
 
 import unicodedata
 
