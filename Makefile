@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 SLOW := kills faults conformance cli bench sandbox workers test_sandbox_process.py \
 	$(addprefix protocol/fast_start/test_,session.py unread.py much_said.py) \
 	$(addprefix providers/,http/test_proxies.py http/test_bounds.py test_add_a_provider.py) \
-	$(addprefix media/test_,videos.py film_bounds.py picture_files.py pictures.py mask_reader.py small.py) \
+	$(addprefix media/test_,videos.py video_limits.py picture_files.py pictures.py mask_reader.py thumbnails.py) \
 	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
 	stopping.py video_jobs.py spoken.py film_edits.py object_store.py) \
 	$(addprefix store/test_,retention.py indexes.py money.py) \

@@ -57,9 +57,9 @@ def test_the_sound_of_a_trimmed_clip_is_cut_with_it(tmp_path: Path) -> None:
     everything = sound(target, hidden=True)
     assert everything.size / 48000 == pytest.approx(2.0, abs=0.05)
     assert pitch(everything[6000:40000]) == pytest.approx(2000, abs=20)
-    heard = np.abs(np.fft.rfft(everything))
+    spectrum = np.abs(np.fft.rfft(everything))
     cut_away = [round(hertz * everything.size / 48000) for hertz in (1500, 3000)]
-    assert all(heard[place - 5 : place + 5].max() < 0.02 * heard.max() for place in cut_away)
+    assert all(spectrum[place - 5 : place + 5].max() < 0.02 * spectrum.max() for place in cut_away)
 
 
 def test_a_trimmed_sound_is_cut_with_a_note(tmp_path: Path) -> None:

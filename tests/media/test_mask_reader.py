@@ -41,7 +41,7 @@ def _coloured(grey: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
 
 
 def _as_admitted(image: Image.Image) -> Image.Image:
-    """The picture as it comes through the intake: written anew, and decoded."""
+    """The picture as it comes through the intake: written again, and decoded."""
     target = io.BytesIO()
     image.save(target, "PNG")
     return decode_upright(clean_picture(target.getvalue(), exact=True).content, exact=True)

@@ -25,7 +25,7 @@ def overlay_masks(picture: Image.Image, masks: Sequence[np.ndarray]) -> Image.Im
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
-def test_a_mask_can_be_told_from_any_ground(shade: int) -> None:
+def test_a_mask_can_be_distinguished_from_any_ground(shade: int) -> None:
     picture = Image.new("RGB", (120, 120), (shade,) * 3)
     painted = np.asarray(overlay_masks(picture, [_square(30, 90)])).astype(int)
     assert np.abs(painted[60, 60] - shade).max() > 40

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from calls import BOX, text_of
 from coco_reader import mask_of_rle
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
