@@ -139,6 +139,55 @@ def test_the_tests_of_the_sandbox_need_nothing_of_rotoscope(path: Path) -> None:
     assert not {name for name in found if is_of("rotoscope", name)}
 
 
+# What the studio is made of; `open_studio` puts it together, and nothing above the studio touches it afterwards.
+STUDIO_PARTS = frozenset(
+    {"context", "access", "build_planner", "links", "dispatcher", "review", "retention", "quotes", "owner", "caps"}
+)
+
+
+def studio_parts_used(tree: ast.AST) -> Iterator[str]:
+    """The parts of a studio that are reached through it: `studio.context`, `self._studio.quotes` and the like."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in STUDIO_PARTS:
+            holder = ast.unparse(node.value)
+            if holder.rpartition(".")[2].lstrip("_") == "studio" or holder.endswith("studio()"):
+                yield f"{holder}.{node.attr}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if inside(name, "server") or inside(name, "cli")])
+def test_nobody_reaches_through_the_studio_into_its_parts(name: str) -> None:
+    assert not list(studio_parts_used(MODULES[name]))
+
+
+def test_the_parts_of_the_studio_are_those_that_it_has() -> None:
+    fields = next(node for node in ast.walk(MODULES["studio.studio"]) if getattr(node, "name", "") == "Studio")
+    assert isinstance(fields, ast.ClassDef)
+    annotated = {ast.unparse(node.target) for node in fields.body if isinstance(node, ast.AnnAssign)}
+    assert annotated == STUDIO_PARTS
+    reaching = "studio.context.ledger; self._studio.quotes; (await self._lazy_studio.studio()).caps; studio.plan"
+    assert len(list(studio_parts_used(ast.parse(f"async def f():\n    {reaching}")))) == 3
+
+
+LOCAL_ENTRIES = {"server.app", "cli.output"}
+
+
+def test_the_local_principal_stands_at_two_entries() -> None:
+    """Over stdio and at the command line; everybody else is given the principal."""
+    named = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value == "local"
+    }
+    passed = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and any(ast.unparse(one) == "'local'" for one in node.args)
+    }
+    assert named | passed == LOCAL_ENTRIES
+
+
 def test_http_leaves_through_one_module_only() -> None:
     importers = {name for name in MODULES if any(found.split(".")[0] == "httpx" for found in imports(MODULES[name]))}
     assert importers == {"providers.http.client"}

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.dispatcher import Dispatcher
+    from rotoscope.jobs.dispatcher import Dispatcher, LeaseGuard
     from rotoscope.jobs.review import Review
     from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.paths import Roots
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rotoscope.server.lazy_studio import LazyStudio
     from rotoscope.store.database import Database
     from rotoscope.store.leases import JobDriver
+    from rotoscope.store.records import Job
     from rotoscope.store.timing import Intervals
     from rotoscope.studio.links import JobLinks
     from rotoscope.studio.planning import Planner
@@ -96,15 +97,10 @@ def open_studio(
     """
     from rotoscope.jobs.concurrency import JobNotifier
     from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.review import Review
     from rotoscope.media.vault import Vault
     from rotoscope.store.ledger import Ledger
-    from rotoscope.store.money import Caps, ResendPolicy
-    from rotoscope.store.quotes import Quotes
-    from rotoscope.store.retention import Retention
+    from rotoscope.store.money import ResendPolicy
     from rotoscope.store.timing import Intervals
-    from rotoscope.studio.links import JobLinks
-    from rotoscope.studio.studio import Studio
 
     # A setting that no request could work with is refused before anything is written or opened.
     proxies = _read_proxies(settings)
@@ -130,18 +126,38 @@ def open_studio(
         intervals,
         resend_policy=ResendPolicy(settings.resend_below_usd, settings.max_usd_per_day),
     )
-    review = Review(context, database, _make_lease_holder(settings, catalog, access))
+    return _make_studio(settings, context, database, access, roots, tasks, closing)
+
+
+def _make_studio(
+    settings: Settings,
+    context: "JobContext",
+    database: "Database",
+    access: Access,
+    roots: "Roots",
+    tasks: anyio.abc.TaskGroup,
+    closing: AsyncExitStack,
+) -> "Studio":
+    from rotoscope.jobs.review import Review
+    from rotoscope.store.money import Caps
+    from rotoscope.store.quotes import Quotes
+    from rotoscope.store.retention import Retention
+    from rotoscope.studio.links import JobLinks
+    from rotoscope.studio.studio import Studio
+
+    review = Review(context, database, _make_lease_holder(settings, context.catalog, access))
     dispatcher = _make_dispatcher(context, database, review, tasks)
     closing.push_async_callback(dispatcher.release_leases)
     links = JobLinks(context.ledger)
     return Studio(
         context,
-        _make_planner(context, access, roots, links, tasks),
+        access,
+        cache(partial(_make_planner, context, access, roots, links, tasks)),
         links,
         dispatcher,
         review,
-        Retention(database, vault, clock, settings.retention_days * _DAY),
-        Quotes(database, clock, intervals.quote_life),
+        Retention(database, context.vault, context.clock, settings.retention_days * _DAY),
+        Quotes(database, context.clock, context.intervals.quote_life),
         review.holder.owner,
         Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced),
     )
@@ -151,11 +167,15 @@ def _make_dispatcher(
     context: "JobContext", database: "Database", review: "Review", tasks: anyio.abc.TaskGroup
 ) -> "Dispatcher":
     from rotoscope.jobs.dispatcher import Dispatcher
-    from rotoscope.jobs.lifecycle import run_job
     from rotoscope.store.leases import Leases
 
+    async def run(job: "Job", lease: "LeaseGuard") -> None:
+        from rotoscope.jobs.lifecycle import run_job  # only a process that drives a job needs the stages
+
+        await run_job(context, job, lease)
+
     leases = Leases(database, context.clock, review.holder, context.intervals)
-    return Dispatcher(tasks, partial(run_job, context), leases, context.notifier, context.intervals, review.look_at_due)
+    return Dispatcher(tasks, run, leases, context.notifier, context.intervals, review.look_at_due)
 
 
 def _make_planner(
@@ -178,7 +198,7 @@ def _make_planner(
 
 
 def _draw_seed() -> int:
-    """A seed that nobody can guess."""
+    """A seed that cannot be guessed."""
     return random.SystemRandom().randint(0, _LARGEST_SEED)
 
 

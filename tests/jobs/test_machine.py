@@ -599,8 +599,8 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
     assert any("No overlay" in warning for warning in result.warnings)
 
 
-async def passing(intake: Any, manifest: Any, asked: Any, *, pass_urls: bool, **more: Any) -> Any:
-    return await admit_media(intake, manifest, asked, pass_urls=True, **more)
+async def passing(intake: Any, manifest: Any, asked: Any, principal: str, *, pass_urls: bool, **more: Any) -> Any:
+    return await admit_media(intake, manifest, asked, principal, pass_urls=True, **more)
 
 
 async def test_progress_goes_on_while_a_provider_says_nothing_new(

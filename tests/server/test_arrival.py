@@ -122,7 +122,7 @@ async def test_a_client_is_told_apart_over_the_wire_and_told_when_its_wish_is_cu
         job = begun.structured_content["job_id"]
     async with Client(serve(replace(settings, inline_seconds=None), slow), mode=mode) as client:
         await client.call_tool("list_jobs", {})  # the studio is open
-        monkeypatch.setattr("rotoscope.server.app._remaining_seconds", lambda *_: 0.0)
+        monkeypatch.setattr("rotoscope.server.tool_calls._remaining_seconds", lambda *_: 0.0)
         answer = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 45})
         less = await client.call_tool("get_job", {"job_id": job, "wait_seconds": 3})
     assert answer.structured_content is not None

@@ -9,13 +9,17 @@ from typing import Any
 
 import anyio
 import pytest
+from decoding import InThread
 from mcp import Client, MCPError
 from mcp.client import ClientRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
 
+from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
+from rotoscope.server.app import build_server
+from rotoscope.server.clients.profiles import read_client_profiles
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.records import Job
@@ -608,3 +612,18 @@ async def test_a_price_that_was_shown_without_a_seed_is_for_any_seed(
         assert text_of(other).startswith("consent: ")
         answer = await call(client, "generate_video", {**asked, "seed": shown["seed"]})
     assert not answer.is_error, text_of(answer)
+
+
+async def test_a_price_that_one_principal_was_shown_is_no_consent_of_another(
+    settings: Settings, sandbox: Sandbox, home: Path, dear: dict[str, Any]
+) -> None:
+    caller = ["anna"]
+    opener = make_studio_opener(settings, stdio_roots(settings, home, home), sandbox, InThread())
+    clients = read_client_profiles(manifest_folder() / "clients.toml")
+    server = build_server(opener, clients, settings.inline_seconds, find_principal=lambda _: caller[0])
+    async with Client(server) as client:
+        assert not (await call(client, "segment_image", {**dear, "dry_run": True})).is_error
+        caller[0] = "bert"
+        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        caller[0] = "anna"
+        assert not (await call(client, "segment_image", dear)).is_error

@@ -35,7 +35,7 @@ class Studio:
     def __init__(self) -> None:
         self.begun = anyio.Event()
 
-    def begin(self, _: Any) -> None:
+    def start_background(self, _: Any) -> None:
         self.begun.set()
 
 

@@ -56,7 +56,7 @@ async def test_a_failure_of_ours_is_a_tool_error_that_tells_no_secrets_and_the_s
         raise raised
 
     with monkeypatch.context() as patched:
-        patched.setattr(Studio, "perform", failing)
+        patched.setattr(Studio, "carry_out", failing)
         answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
     assert answer.is_error
     assert text_of(answer).startswith(f"{code}: ")

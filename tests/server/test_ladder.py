@@ -190,8 +190,8 @@ async def test_a_client_that_nobody_knows_makes_few_calls_for_a_run_of_three_min
     slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
     monkeypatch.setattr(JobWaiter, "wait", waited)
     monkeypatch.setattr(profiles, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("rotoscope.server.app.arrival_time", lambda: now[0])
-    monkeypatch.setattr("rotoscope.server.app._remaining_seconds", lambda _, seconds: seconds)
+    monkeypatch.setattr("rotoscope.server.tool_calls.arrival_time", lambda: now[0])
+    monkeypatch.setattr("rotoscope.server.tool_calls._remaining_seconds", lambda _, seconds: seconds)
     who = Implementation(name="nobody-knows-it", version="1")
     async with Client(serve(patient, slow), client_info=who) as client:
         with anyio.fail_after(60):

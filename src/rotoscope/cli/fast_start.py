@@ -43,7 +43,6 @@ _FIRST_CALL_MODULES = (
     "anyio._backends._asyncio",
     "rotoscope.store.ledger",
     "rotoscope.jobs.dispatcher",
-    "rotoscope.jobs.lifecycle",
     "rotoscope.store.leases",
     "rotoscope.store.retention",
     "rotoscope.store.timing",
@@ -52,8 +51,10 @@ _FIRST_CALL_MODULES = (
     "rotoscope.providers.dialects",
     "rotoscope.providers.http.client",
     "rotoscope.studio.studio",
+    "rotoscope.studio.planning",
+    "rotoscope.jobs.lifecycle",
 )
-"""What the first tool call imports (`rotoscope.composition.open_studio`); the sandbox and its engines still wait."""
+"""What opening the studio imports, then what the first paying call and the first job need."""
 
 Ids = set[int | str]
 

@@ -23,6 +23,7 @@ __all__ = [
     "PointArgument",
     "SegmentImage",
     "ViewMedia",
+    "argument_strings",
     "parse_arguments",
     "require_prompt",
 ]
@@ -78,7 +79,13 @@ DryRun = Annotated[Flag, Field(description="Only show input, price. Default fals
 class Arguments(BaseModel):
     """The base of all: unknown names are refused, nothing can be changed afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        defer_build=True,  # a start needs the arguments of few tools
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -279,6 +286,18 @@ def _is_omitted(shape: type[Arguments], name: object, value: object) -> bool:
     """Whether an optional argument means "left out": some clients send null, an empty text or a list of these."""
     field = shape.model_fields.get(str(name))
     return field is not None and not field.is_required() and _is_empty_value(value)
+
+
+def argument_strings(arguments: Arguments) -> list[str]:
+    """Every string in some arguments, except data URIs, which are files themselves."""
+    return _strings_in(arguments.model_dump(mode="json"))
+
+
+def _strings_in(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [] if value[:5].lower() == "data:" else [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in _strings_in(part)]
 
 
 def _is_empty_value(value: object) -> bool:

@@ -36,7 +36,7 @@ __all__ = [
 
 
 class _ResultRecord(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)  # a start needs few of them
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """The one place that looks behind `MCPServer`.
 
 Three things have no public seam in mcp 2.3: `resources/subscribe` and `resources/unsubscribe` of the handshake era,
-`subscriptions/listen` with task ids, and serving streams of our own. `tests/server/test_lowlevel.py` fails when the
+`subscriptions/listen` with task ids, and serving other streams. `tests/server/test_lowlevel.py` fails when the
 SDK changes what is used here.
 """
 
@@ -30,5 +30,5 @@ def serve_method(
     params: type[Params],
     serve: Callable[[ServerRequestContext[Any, Any], Params], Awaitable[HandlerResult]],
 ) -> None:
-    """Serve a method of the specification by a function of ours; what served it before no longer does."""
+    """Serve a method of the specification by this function, in place of what served it before."""
     lowlevel_server(server).add_request_handler(method, params, serve)

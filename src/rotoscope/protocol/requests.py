@@ -33,7 +33,7 @@ async def check_request(ctx: ServerRequestContext[Any, Any], call_next: CallNext
     """Serve a request as it is meant.
 
     Raises:
-        MCPError: its arguments are no object; or whatever its handler raises, with short words.
+        MCPError: its arguments are no object; or whatever its handler raises, with a short message.
     """
     try:
         if ctx.method in _WITH_ARGUMENTS and ctx.params is not None and "arguments" in ctx.params:
@@ -45,7 +45,7 @@ async def check_request(ctx: ServerRequestContext[Any, Any], call_next: CallNext
 
 
 def shorten_error(error: ErrorData) -> ErrorData:
-    """The same error with at most some 200 characters of what it repeats of the request, in words and data together."""
+    """The same error with at most some 200 characters of what it repeats of the request."""
     data, words = error.data, error.message
     if isinstance(data, Mapping):
         for value in data.values():
@@ -89,11 +89,11 @@ def _argument_text(value: Any) -> Any:
 
 
 def set_arrival_time(at: float) -> None:
-    """What is read next came in at that moment, in seconds of `time.monotonic`."""
+    """Set when the line that is read next came in, in seconds of `time.monotonic`."""
     _ARRIVAL_TIME.set(at)
 
 
 def arrival_time() -> float:
-    """When the request that is served here came in, in seconds of `time.monotonic`; now, where nobody has said so."""
+    """When the request that is served here came in, in seconds of `time.monotonic`; now, where that was not set."""
     at = _ARRIVAL_TIME.get()
     return time.monotonic() if at is None else at

@@ -1,16 +1,15 @@
-"""The MCP server: the tools and resources of the contracts, on the studio, over any transport and in both eras."""
+"""The MCP server: the tools, resources and prompts, served from the studio over any transport, in both eras."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.tools import Tool
 from mcp.server.subscriptions import InMemorySubscriptionBus
-from mcp_types import ToolAnnotations
+from mcp_types import Tool, ToolAnnotations
 from pydantic import AnyUrl
 
 from rotoscope import __version__
@@ -52,12 +51,15 @@ INSTRUCTIONS = (
 
 
 class _Server(MCPServer[LazyStudio]):
-    """An MCPServer that hands tool calls and reads of links to the studio; tools that somebody adds work as usual."""
+    """An MCPServer that hands tool calls and reads of links to the studio; tools that are added to it work as usual."""
 
     def __init__(self, lazy_studio: LazyStudio, calls: ToolCalls, **options: Any) -> None:
         super().__init__(**options)
         self._lazy_studio = lazy_studio
         self._calls = calls
+
+    async def list_tools(self) -> list[Tool]:
+        return [*_listed_tools(), *await super().list_tools()]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[LazyStudio, Any] | None = None
@@ -121,7 +123,6 @@ def build_server(
         title="rotoscope",
         version=__version__,
         instructions=INSTRUCTIONS,
-        tools=[_build_tool(name, contract) for name, contract in TOOLS.items()],
         extensions=[tasks],
         subscriptions=bus,
         lifespan=partial(_run_background, lazy_studio, broadcaster),
@@ -164,12 +165,13 @@ def _build_subscription_check(server: MCPServer[LazyStudio], tasks: TasksExtensi
     return can_subscribe
 
 
-def _build_tool(name: str, contract: ToolContract) -> Tool:
-    """A tool as it is listed. Its calls never reach a function: `_Server.call_tool` answers them all."""
+@cache
+def _listed_tools() -> tuple[Tool, ...]:
+    """The tools as they are listed, built at the first request for them: building schemas takes time."""
+    return tuple(_describe_tool(name, contract) for name, contract in TOOLS.items())
 
-    async def reject_call() -> None:
-        raise NotImplementedError
 
+def _describe_tool(name: str, contract: ToolContract) -> Tool:
     annotations = ToolAnnotations(
         title=contract.title,
         read_only_hint=contract.is_read_only,
@@ -177,14 +179,11 @@ def _build_tool(name: str, contract: ToolContract) -> Tool:
         idempotent_hint=not contract.can_cost_money,
         open_world_hint=contract.can_cost_money,
     )
-    tool = Tool.from_function(
-        reject_call,
+    return Tool(
         name=name,
         title=contract.title,
         description=contract.description,
+        input_schema=input_schema(contract.arguments),
+        output_schema=output_schema(contract.result) if contract.has_structured_content else None,
         annotations=annotations,
-        structured_output=False,
     )
-    given = output_schema(contract.result) if contract.has_structured_content else None
-    promised = tool.fn_metadata.model_copy(update={"output_schema": given})
-    return tool.model_copy(update={"parameters": input_schema(contract.arguments), "fn_metadata": promised})

@@ -47,7 +47,7 @@ _OPERATOR_HINT_UNPRICED = (
 class SpendingLimit:
     """What a call may spend on a new run: up to `usd` US dollars, or `ANY_PRICE`; None: nobody need agree.
 
-    What the price was asked for and what is begun are two moments: the ledger holds the one against the other.
+    Time passes between the question and the start of the run: the ledger compares the two prices.
     """
 
     usd: float | None
@@ -55,7 +55,7 @@ class SpendingLimit:
 
 @dataclass(frozen=True, slots=True)
 class _PriceQuestion:
-    """One request at one price, `ANY_PRICE` where nobody knows it, and the words to ask for it.
+    """One request at one price (`ANY_PRICE` where it is not known), and the question to the user.
 
     Attributes:
         studio: remembers which prices were shown and how they were answered.
@@ -71,12 +71,12 @@ class _PriceQuestion:
 
     @property
     def price_text(self) -> str:
-        """The price in words."""
+        """The price as text."""
         return "an unknown price" if self.usd == ANY_PRICE else f"about {format_usd(self.usd)}"
 
     @property
     def operator_hint(self) -> str:
-        """Who decides that this is asked about."""
+        """The setting that decides whether this is asked about."""
         return _OPERATOR_HINT_UNPRICED if self.usd == ANY_PRICE else _OPERATOR_HINT
 
     @property
@@ -104,7 +104,7 @@ class _PriceQuestion:
 
 @dataclass(frozen=True, slots=True)
 class _PendingQuestion:
-    """A question that went out: the client brings it back with its answer. Its number is good for one run."""
+    """A question that was sent: the client returns it with its answer. Its number is good for one run."""
 
     key: str
     usd: float
@@ -188,7 +188,7 @@ class Consent:
 
 
 def _key_without_price(key: str) -> str:
-    """A yes to a price that nobody knew is none to one that became known."""
+    """A key of its own: a yes to an unknown price is not a yes to one that became known."""
     return f"unpriced {key}"
 
 
@@ -203,13 +203,14 @@ async def _accept_client_answer(offer: _PriceQuestion, context: Context[Any, Any
 
 
 async def _require_yes(offer: _PriceQuestion, answer: ElicitResult | None) -> None:
-    """Only to accept is a yes, unless the form says no.
+    """Refuse the call unless the answer accepts; an answer that accepts with `spend: false` is a no.
 
-    Some clients have nobody to ask, and dismiss, decline or leave every question: the way that works for all is by the
-    arguments, anew from here on. Where nobody answers the question is not put again for a while; after a no it is.
+    Some clients have no user to ask, and dismiss, decline or ignore every question: the way that works for all is by
+    the arguments, and starts again from here. A question without an answer is not repeated for a while; after a no it
+    is asked again.
     """
-    said = (answer.content or {}).get("spend") if answer is not None else None
-    if answer is not None and answer.action == "accept" and (said is None or said is True):
+    spend = (answer.content or {}).get("spend") if answer is not None else None
+    if answer is not None and answer.action == "accept" and (spend is None or spend is True):
         return
     await offer.consume_quote(offer.key)
     if answer is None or answer.action == "cancel":
@@ -226,8 +227,8 @@ async def _require_yes(offer: _PriceQuestion, answer: ElicitResult | None) -> No
 
 
 async def _accept_dry_run(offer: _PriceQuestion) -> bool:
-    """Whether a dry run followed on a no: who means the no makes none, and a client that declines by itself has no
-    other way.
+    """Whether a dry run followed a no. A user who means the no makes none; a client that declines by itself has no
+    other way to agree.
     """
     if await offer.has_quote(offer.decline_key) and await offer.consume_quote(offer.key):
         await offer.consume_quote(offer.decline_key)
@@ -248,12 +249,12 @@ async def _require_dry_run(offer: _PriceQuestion) -> None:
 
 def _can_ask_user(context: Context[Any, Any]) -> bool:
     """Whether the client shows forms. One that names no mode means forms."""
-    said = context.client_capabilities.elicitation if context.client_capabilities else None
-    return said is not None and (said.form is not None or said.url is None)
+    declared = context.client_capabilities.elicitation if context.client_capabilities else None
+    return declared is not None and (declared.form is not None or declared.url is None)
 
 
 def _read_pending_question(state: str | None) -> _PendingQuestion | None:
-    """What was asked in the round before. The SDK seals the state, so it is ours or none."""
+    """The question of the round before. The SDK seals the state, so a client cannot make one up."""
     try:
         return _PendingQuestion(**json.loads(state)) if state else None
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The door to the studio: opened at the first call, so that a client sees the tools before anything heavy loads."""
+"""The studio of a server, opened at the first call: a client sees the tools before anything heavy loads."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ __all__ = ["LazyStudio", "OpenStudio"]
 
 _log = logging.getLogger(__name__)
 _FIRST_CHECK_SECONDS = 0.5
-_CHECK_SECONDS = 1.0  # as often as a process with a studio looks for what nobody drives
+_CHECK_SECONDS = 1.0  # as often as a process with a studio looks for jobs that no process drives
 _RETRY_SECONDS = 60.0
 _CHECKS_BEFORE_OPENING = 2
 
@@ -33,7 +33,7 @@ class LazyStudio:
 
     Args:
         open_studio: builds the studio at its first use.
-        has_open_jobs: whether there are jobs that nobody drives. It is asked in a thread, and loads nothing.
+        has_open_jobs: whether there are jobs that no process drives. It is called in a thread, and imports nothing.
         check_seconds: how often it is asked while the studio is not open.
         on_open: called with the studio before anything runs in it.
     """
@@ -67,17 +67,17 @@ class LazyStudio:
                 self._studio, self._attempt = None, None  # a server may be served again
 
     async def _open_for_left_jobs(self) -> None:
-        """Jobs that another process left are driven on without a call; the client's opening goes first.
+        """Open the studio without a call when another process has left jobs; a client's first requests go before that.
 
-        At the start one look decides. Later on it takes two: a job that was opened a moment ago, in a process that
-        lives, looks like one that was left.
+        At the start one check decides. Later it takes two: a job that a living process opened a moment ago looks like
+        one that was left.
         """
         await anyio.sleep(_FIRST_CHECK_SECONDS)
-        looks, pause = 1, self._check_seconds
+        checks, pause = 1, self._check_seconds
         while self._studio is None:
-            looks = looks + 1 if await anyio.to_thread.run_sync(self._has_open_jobs) else 0
-            if looks >= _CHECKS_BEFORE_OPENING:
-                looks = 0
+            checks = checks + 1 if await anyio.to_thread.run_sync(self._has_open_jobs) else 0
+            if checks >= _CHECKS_BEFORE_OPENING:
+                checks = 0
                 pause = self._check_seconds if await self._try_open() else _RETRY_SECONDS
             await anyio.sleep(pause)
 
@@ -85,42 +85,46 @@ class LazyStudio:
         try:
             await self.studio()
         except RotoscopeError as error:
-            # The same is told to whoever calls a tool; the session must be there to tell it.
+            # A tool call gets the same error; the session must go on to answer it.
             _log.warning("jobs that were left open are not driven yet: %s %s", error.message, error.hint)
             return False
         return True
 
     async def studio(self) -> "Studio":
-        """The studio, built at the first call. It is opened for the process: who stops waiting for it stops nothing."""
+        """The studio, built at the first call. A caller that stops waiting does not stop its attempt.
+
+        Raises:
+            RotoscopeError: it cannot be opened; the next call tries again.
+        """
         if self._studio is None:
             if self._attempt is None:
-                assert self._tasks is not None, "the door is open only inside opened()"
+                assert self._tasks is not None, "a studio is opened only inside lifespan()"
                 self._attempt = _OpenAttempt()
                 self._tasks.start_soon(self._open, self._tasks, self._attempt)
-            opening = self._attempt
-            await opening.done.wait()
-            return opening.result
+            attempt = self._attempt
+            await attempt.done.wait()
+            return attempt.result
         return self._studio
 
-    async def _open(self, tasks: anyio.abc.TaskGroup, opening: "_OpenAttempt") -> None:
+    async def _open(self, tasks: anyio.abc.TaskGroup, attempt: "_OpenAttempt") -> None:
         try:
             studio = await anyio.to_thread.run_sync(self._open_studio, tasks, self._exit_stack)
             self._on_open(studio)
             studio.start_background(tasks)
-            self._studio = opening.studio = studio
-        except Exception as error:  # noqa: BLE001 - it is raised to whoever waits; here it would end every job
-            opening.error = error
+            self._studio = attempt.studio = studio
+        except Exception as error:  # noqa: BLE001 - it is raised to those who wait; here it would end every job
+            attempt.error = error
         except anyio.get_cancelled_exc_class():
-            opening.error = RotoscopeError("rotoscope is ending.", hint="Start it anew.", code="internal")
+            attempt.error = RotoscopeError("rotoscope is ending.", hint="Start it anew.", code="internal")
             raise
         finally:
             self._attempt = None  # one that has failed is tried again
-            opening.done.set()
+            attempt.done.set()
 
 
 @dataclass(slots=True)
 class _OpenAttempt:
-    """One try to open the studio: what came of it, or why it has failed."""
+    """One attempt to open the studio: the studio, or why it failed."""
 
     done: anyio.Event = field(default_factory=anyio.Event)
     studio: "Studio | None" = None
@@ -130,5 +134,5 @@ class _OpenAttempt:
     def result(self) -> "Studio":
         if self.error is not None:
             raise self.error
-        assert self.studio is not None, "an opening that is done and has not failed has built it"
+        assert self.studio is not None, "an attempt that is done and has not failed has built it"
         return self.studio

@@ -1,7 +1,8 @@
-"""Subscriptions: who asked to hear of a job hears of it, in both eras of the protocol, from one fan-out.
+"""Subscriptions to jobs, in both eras of the protocol, from one broadcaster.
 
-A change goes, after the ledger has it and waiting calls are awake, to `subscriptions/listen` streams, then to those
-who sent `resources/subscribe`, then to listeners of tasks. It says that something changed; what, the listener reads.
+A change is written to the ledger first and wakes the calls that wait. Then it goes to `subscriptions/listen` streams,
+to the sessions that sent `resources/subscribe`, and to the listeners of tasks. A notification says that a job changed;
+the subscriber reads what changed.
 """
 
 import logging
@@ -47,7 +48,7 @@ class JobChanges(Protocol):
     """Where changes of jobs come from: of this process, and of others that work on the same ledger."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have the id of every job that changes told, on the event loop; calling what is returned ends it.
+        """Call a listener with the id of every job that changes, on the event loop, until what is returned is called.
 
         The listener neither waits nor raises. An id may come more often than its job changes.
         """
@@ -55,7 +56,7 @@ class JobChanges(Protocol):
 
 
 class JobBroadcaster:
-    """Passes every change of a job on to those outside who asked for it; itself a source of changes for tasks.
+    """Passes every change of a job on to its subscribers outside; tasks take their changes from it.
 
     Args:
         bus: reaches the streams of `subscriptions/listen`.
@@ -72,11 +73,11 @@ class JobBroadcaster:
         self._sessions: dict[str, dict[str, ServerSession]] = {}
 
     def attach(self, changes: JobChanges) -> None:
-        """Pass on what a source tells, from now on."""
+        """Pass on the changes of a source, from now on."""
         changes.subscribe(self.queue_change)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have the id of every job that changes told; calling what is returned ends it."""
+        """Call a listener with the id of every job that changes, until what is returned is called."""
         token = object()
         self._listeners[token] = listener
 
@@ -86,31 +87,31 @@ class JobBroadcaster:
         return remove_listener
 
     def queue_change(self, job_id: str) -> None:
-        """A job changed. Never waits: `publish_changes` tells of it."""
+        """Have a change published by `publish_changes`. Never waits."""
         self._pending[job_id] = None
         if self._wakeup is not None:
             self._wakeup.set()
 
     async def publish_changes(self) -> None:
-        """Tell of changes as they come, until cancelled. Nobody who listens can hold it up."""
+        """Publish changes as they come, until cancelled. No subscriber can hold it up."""
         self._wakeup = None  # an event belongs to the loop that made it, and a server may be served again
         async with anyio.create_task_group() as sending:
             while True:
                 job_id = await self._next_change()
                 job = await self._load_job(job_id)
-                told = job is not None and self._is_known_end(job)
-                if not told:
+                is_known = job is not None and self._is_known_end(job)
+                if not is_known:
                     await self._bus.publish(ResourceUpdated(_SCHEME + job_id))
                 self._notify_sessions(job_id, sending)  # also those who subscribed after its end
-                for listener in [] if told else list(self._listeners.values()):
+                for listener in [] if is_known else list(self._listeners.values()):
                     listener(job_id)
-                if job is not None and job.state in ENDED_STATES:  # a review is none: what comes of it is told too
+                if job is not None and job.state in ENDED_STATES:  # not after a review: its outcome is published too
                     self._sessions.pop(_SCHEME + job_id, None)
 
     def add_session(self, uri: str, key: str, session: ServerSession) -> None:
-        """Tell a session of the handshake era of every change of a job, until the job has ended.
+        """Notify a session of the handshake era of every change of a job, until the job has ended.
 
-        A job that has ended already is told of at once, for nothing else will ever be.
+        For a job that has ended already it is notified at once, as no other notification will come.
 
         Raises:
             MCPError: there are too many subscriptions.
@@ -124,7 +125,7 @@ class JobBroadcaster:
         self.queue_change(job_id)
 
     def remove_session(self, uri: str, key: str) -> None:
-        """Forget a subscription, if there is one."""
+        """Remove a subscription, if there is one."""
         subscribers = self._sessions.get(uri, {})
         subscribers.pop(key, None)
         if not subscribers:
@@ -141,11 +142,13 @@ class JobBroadcaster:
         try:
             return await self._read_job(job_id)
         except RotoscopeError:
-            _log.warning("a job that changed could not be read; its listeners are told all the same", exc_info=True)
+            _log.warning(
+                "a job that changed could not be read; its subscribers are notified all the same", exc_info=True
+            )
             return None
 
     def _is_known_end(self, job: Job) -> bool:
-        """Whether a final job is told of again although nothing changed: who answers with a read would never end."""
+        """Whether the end of a job was published before: reading a job may cause a notification, which must end."""
         if not job.is_final:
             return False
         known = self._final_times.get(job.id) == job.updated_at
@@ -174,7 +177,7 @@ def serve_subscriptions(
         broadcaster: where subscribers are kept.
         bus: reaches the streams of `subscriptions/listen`.
         tasks: the extension whose tasks may be listened to.
-        can_subscribe: whether a request's principal may hear of a resource.
+        can_subscribe: whether a request's principal may subscribe to a resource.
     """
 
     async def handle_subscribe(ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
@@ -195,7 +198,7 @@ def serve_subscriptions(
 
 
 def job_id_from_uri(uri: str) -> str | None:
-    """The job that a link means, or None for a link to something else."""
+    """The id of the job that a link names, or None for a link to something else."""
     return uri.removeprefix(_SCHEME) if uri.startswith(_SCHEME) else None
 
 

@@ -1,7 +1,4 @@
-"""Prompts: the chains of tools that people want, as words to begin with.
-
-Hints for people who type: prompts to begin with, and completions of what may stand in them.
-"""
+"""Prompts: chains of tools that people often want, as texts to start from, and the completion of their arguments."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,7 +129,7 @@ def _model_hint(model: str) -> str:
 
 
 def check_prompt_request(listed: Sequence[Prompt], name: str, given: Mapping[str, object]) -> None:
-    """Refuse a prompt that does not exist, lacks an argument or has no such; the SDK would call it an error of ours.
+    """Refuse an unknown prompt, a missing argument or an unknown one; the SDK would answer an internal error.
 
     Raises:
         MCPError: the parameters are invalid.

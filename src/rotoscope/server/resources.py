@@ -70,7 +70,7 @@ async def read_link(studio: "Studio", uri: str, principal: str) -> ReadResourceC
     """The content behind a link.
 
     Raises:
-        ResourceNotFoundError: there is nothing of that name; a foreign job is answered alike.
+        ResourceNotFoundError: there is nothing of that name, or it belongs to another principal.
         ResourceError: it is there and cannot be read.
     """
     scheme, _, name = uri.partition("://")
@@ -98,7 +98,7 @@ async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResour
     if "/" in job_id:
         raise InvalidInput("Only job://ID is read.", hint=_OUTPUTS_HINT, code="unknown_resource")
     job = await studio.job(job_id, principal)
-    result = await studio.result(job, AnyResult)  # a host may read without showing it to anybody: that tells nothing
+    result = await studio.result(job, AnyResult)  # not a delivery: a host may read without showing it to anybody
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)
 
 

@@ -1,4 +1,4 @@
-"""Schemas as every client can bear them: one flat object, no titles, no null branches, no unions of objects."""
+"""JSON schemas that every client accepts: one flat object, no titles, no null branches, no unions of objects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from rotoscope.contracts.arguments import Arguments
 
 __all__ = ["input_schema", "output_schema"]
 
-# Titles repeat names. Defaults and limits are told in the descriptions, because some clients strip the keywords;
+# Titles repeat names. Defaults and limits stand in the descriptions, because some clients strip the keywords;
 # what a keyword only repeats is left out, because every word here is read in every conversation.
 _DROPPED_KEYWORDS = frozenset(
     {"title", "default", "additionalProperties", "$defs", "minLength", "maxLength", "maxItems", "minimum", "maximum"}
@@ -28,7 +28,7 @@ def input_schema(shape: type[Arguments]) -> dict[str, object]:
 
 
 def output_schema(shape: type[BaseModel]) -> dict[str, object]:
-    """The JSON schema of a result, told in the fewest words that are true: the fields by which one goes on.
+    """The JSON schema of a result with only the fields that a next call needs.
 
     The whole schema of a result is some thousand tokens. A client that hands it to its model pays for it with every
     request, and none was seen to make use of it: results are JSON that explains itself.

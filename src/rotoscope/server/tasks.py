@@ -25,8 +25,8 @@ _POLL_LEAST, _POLL_MOST, _POLLS_PER_RUN = 2000, 5000, 20
 _POLL_NEAR_END = 1000
 _NEAR_END_SHARE, _NEAR_END_SECONDS, _OVERDUE_SHARE = 0.1, 5.0, 1.5  # shares of the usual time, but for the second
 _POLL_REVIEW = 30_000
-# needs_review is working: a person must look, at the provider and then at a command line. `input_required` would ask
-# the client for something that it cannot give; `completed` would be taken back when the person has spoken.
+# needs_review is working: a person must look at the provider and then use the command line. `input_required` asks
+# the client for something that it cannot give; `completed` would be taken back when the person has decided.
 _TASK_STATUS: Mapping[Status, TaskStatus] = {
     "queued": "working",
     "running": "working",
@@ -38,7 +38,7 @@ _TASK_STATUS: Mapping[Status, TaskStatus] = {
 
 
 def offer_task(tool: str, result: JobResult | JobList) -> None:
-    """Let the call being served become a task, if its client takes tasks and the job that it opened goes on.
+    """Turn the call being served into a task, if its client takes tasks and the job that it opened goes on.
 
     `get_job` and `cancel_job` never become one: they promise the job as it is.
     """
@@ -54,7 +54,7 @@ class JobTasks:
 
     Args:
         studio: the studio, opened at the first use.
-        changes: tells which jobs changed.
+        changes: a source of the ids of jobs that changed.
         retention_seconds: how long a task stays readable after it was opened; None: without limit.
     """
 
@@ -75,7 +75,7 @@ class JobTasks:
         return task_of(job, result, result_answer(result), self._retention)
 
     async def mark_delivered(self, principal: str, task_id: str) -> None:
-        """Its end goes out: an equal request is a new one from now on."""
+        """Mark the result of a job as delivered; an identical request then starts a new job."""
         studio = await self._studio()
         job = await _find_job(studio, principal, task_id)
         if job is not None:
@@ -90,10 +90,10 @@ class JobTasks:
             return
 
     async def update(self, principal: str, task_id: str, responses: Mapping[str, Mapping[str, Any]]) -> None:
-        """A job asks nothing: whatever must be known is asked before it is opened."""
+        """Does nothing: a job never asks for input, as all questions come before it is opened."""
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Hear of every job that changes."""
+        """Call a listener with the id of every job that changes, until what is returned is called."""
         return self._changes.subscribe(listener)
 
 
@@ -139,9 +139,9 @@ def _status_message(result: JobResult) -> str:
 
 
 def _poll_ms(result: JobResult) -> int:
-    """About twenty questions over the usual time, from one in 2 s to one in 5 s; near the expected end one a second.
+    """The pause between two polls: about twenty polls over the usual time, 2 s to 5 s apart; near the end 1 s apart.
 
-    A result comes up to a poll's length late. A run that takes much longer than usual may take any time.
+    A result is seen up to one pause late. A run that takes much longer than usual may take any time.
     """
     expected, elapsed = result.expected_seconds or 0.0, result.elapsed_seconds
     usual = round(min(max(expected / _POLLS_PER_RUN * 1000, _POLL_LEAST), _POLL_MOST))

@@ -75,7 +75,7 @@ class _OpenCall:
 
     def remaining(self, seconds: float) -> float:
         """What is left of so many seconds since the request came in."""
-        return max(0.0, self.started_at + seconds - time.monotonic())
+        return _remaining_seconds(self.started_at, seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class ToolCalls:
         )
 
     async def _answer_in_time(self, call: _OpenCall) -> CallToolResult | InputRequiredResult:
-        """The answer, with progress until there is a job; one that must come before the plan is ready says so."""
+        """The answer, with progress until there is a job; where planning takes too long, a request to call again."""
         try:
             report = partial(call.reporter.report_until_job, call.started_at)
             return await run_with_background(partial(self._answer, call), report)
@@ -199,6 +199,11 @@ class ToolCalls:
         return inline_budget(call.client.profile, contract.usual_seconds, self.inline_seconds, tasks=tasks)
 
 
+def _remaining_seconds(started_at: float, seconds: float) -> float:
+    """What is left of so many seconds that began at a moment."""
+    return max(0.0, started_at + seconds - time.monotonic())
+
+
 def _parse_call(name: str, arguments: Mapping[str, object]) -> Arguments:
     contract = TOOLS.get(name)
     if contract is None:
@@ -208,10 +213,10 @@ def _parse_call(name: str, arguments: Mapping[str, object]) -> Arguments:
 
 @dataclass(slots=True)
 class ProgressReporter:
-    """Tells a client how its call gets on: strictly more each time, about once a second, the job's id as soon as it is.
+    """Reports progress of one call to its client: strictly more each time, about once a second, the job's id first.
 
     Attributes:
-        activity: what goes on before there is a job, in words; it may change.
+        activity: what goes on before there is a job, as a sentence; it may change.
     """
 
     send: Callable[[float, float | None, str | None], Awaitable[None]]
@@ -222,15 +227,15 @@ class ProgressReporter:
     _has_job: bool = field(default=False, init=False)
 
     async def report_job(self, job: Job) -> None:
-        """Report a change of the job, if it is one and the last report is not too fresh."""
+        """Report a change of the job, unless the last report is less than a second old."""
         first, self._has_job = not self._has_job, True
-        said = f"job {job.id}: {job.message or job.state}" if first else job.message
-        await self._send_progress(job.progress, said, at_once=first)
+        message = f"job {job.id}: {job.message or job.state}" if first else job.message
+        await self._send_progress(job.progress, message, at_once=first)
 
     async def report_until_job(
         self, started_at: float, sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     ) -> None:
-        """Until there is a job to tell of: a first word within a second after the request came, then one a second.
+        """Report once a second that the call is alive, from within its first second on, until there is a job to report.
 
         Args:
             started_at: when it came, in seconds of the clock.
@@ -242,22 +247,22 @@ class ProgressReporter:
             if not self._has_job:
                 await self._send_progress(0.0, f"{self.activity} {self.clock() - started_at:.0f} s so far.")
 
-    async def _send_progress(self, share: float, words: str | None, *, at_once: bool = False) -> None:
+    async def _send_progress(self, share: float, message: str | None, *, at_once: bool = False) -> None:
         now = self.clock()
         if now - self._last_report_at < _REPORT_SECONDS and not at_once:
             return
-        # A sign of life also where nothing moves: clients give up on silence, and the protocol wants more each time.
+        # Also where nothing moves: clients give up on silence, and the protocol wants a larger value each time.
         progress = max(share, min(self._last_progress + _MIN_INCREMENT, _MAX_IDLE_PROGRESS))
         if progress <= self._last_progress:
             return
         self._last_progress, self._last_report_at = progress, now
-        await self.send(progress, 1.0, words)
+        await self.send(progress, 1.0, message)
 
 
 def _checking_result(tool: str, arguments: Arguments, why: StillChecking, seconds: float) -> JobResult:
-    """The answer to a call whose client must hear something while its request is still being checked.
+    """The answer to a call whose client cannot wait until its request is checked.
 
-    There is no job yet, so there is no id to ask for; the same call takes up the check, or what it found.
+    There is no job yet, so there is no id to ask for; the same call made again takes up the check or its outcome.
 
     Args:
         tool: the tool.

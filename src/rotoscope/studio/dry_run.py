@@ -1,4 +1,4 @@
-"""What a dry run gives: the very request that would be sent, and its price."""
+"""The result of a dry run: the very request that would be sent, and its price."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -52,12 +52,12 @@ def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Ma
 
 
 def _mask_fields(new: NewJob) -> dict[str, Any]:
-    """What an edit's result says, and no other's has a place for."""
+    """The fields that only the result of an edit has."""
     return {"mask_selects": new.plan.mask_selects}
 
 
 def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:
-    """The paying request of a call, worded by the dialect that sends it; the key is named by its variable."""
+    """The paying request of a call, as its dialect builds it; in place of the key stands the variable that holds it."""
     worded = dialect.submit(call)
     auth = provider.auth
     headers = {auth.header: f"{auth.prefix}${provider.key_variables[0]}", "Content-Type": "application/json"}
@@ -71,10 +71,10 @@ def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> P
 
 
 def _preview_call(manifest: Manifest, provider: Provider, planned: CallPlan) -> Call:
-    """The call as a job sends it, as far as that is known before: what is made for the job alone stands in words.
+    """The call as a job sends it; what is known only once there is a job is described in words.
 
-    A file has its address once it was uploaded. An address that was given gets the mark of the job, where nothing else
-    in the request tells its run from others.
+    A file has its address once it was uploaded. An address that the user gave gets the token of the job as its
+    fragment, where nothing else in the request tells its run from others.
     """
     call = planned.call
     kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
@@ -95,14 +95,14 @@ def _preview_call(manifest: Manifest, provider: Provider, planned: CallPlan) -> 
 
 
 def _seed_notes(new: NewJob, planned: CallPlan) -> list[str]:
-    """A seed that nobody asked for is drawn for each run, and so differs from the one shown."""
+    """A note that a seed which the user did not give is drawn for each run, and so differs from the one shown."""
     if not planned.drawn_inputs or "seed" not in TOOLS[new.tool].arguments.model_fields:
         return []
     return [f"A run draws a seed of its own; give seed: {planned.seed} to run this very request."]
 
 
 def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
-    """A dry run spends nothing, so a cap that the run would pass is only told."""
+    """Notes on caps that the run would pass; the dry run itself spends nothing and is not refused."""
     try:
         refuse_over_budget(caps, new.estimate_usd, 0, new.model)
     except OverBudget as error:

@@ -7,7 +7,6 @@ that is ready waits some time for that request. Planning sends and spends nothin
 
 import hashlib
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,7 +15,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from rotoscope.contracts.arguments import Arguments, require_prompt
+from rotoscope.contracts.arguments import Arguments, argument_strings, require_prompt
 from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
@@ -32,10 +31,8 @@ from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 
-__all__ = ["PlanCache", "Planner", "RequestPlan", "find_references"]
+__all__ = ["PlanCache", "Planner", "RequestPlan"]
 
-_JOB_LINK = re.compile(r"job://([0-9a-f]{32})")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAN_SECONDS = 120.0  # for which a plan that nobody has used waits for an equal request
 _SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "segment_image": 1.5,
@@ -130,7 +127,7 @@ class PlanCache:
     async def _run(self, key: str, planning: _Planning, work: Callable[[], Awaitable[tuple[NewJob, CallPlan]]]) -> None:
         try:
             planning.outcome = await work()
-        except Exception as error:  # noqa: BLE001 - it is raised to whoever asks; here it would end every job
+        except Exception as error:  # noqa: BLE001 - it is raised to those who wait; here it would end every job
             planning.error = error
         finally:
             planning.ended_at = anyio.current_time()
@@ -261,41 +258,26 @@ def _price_notes(estimate_usd: float | None) -> list[str]:
 
 
 async def _compute_plan_key(tool: str, arguments: Arguments, principal: str) -> str:
-    """What tells a request from others before anything of it was read: its arguments as given, without `dry_run`.
+    """Equal for requests that are the same before anything of them was read, apart from `dry_run`.
 
-    A file that was changed meanwhile makes another request of it.
+    A file that was changed in between makes another request of it.
     """
     given: dict[str, Json] = arguments.model_dump(mode="json", exclude={"dry_run"})
     asked: list[Json] = [principal, tool, given]
-    return await anyio.to_thread.run_sync(_hash_request, asked, _strings_in(given))
+    return await anyio.to_thread.run_sync(_hash_request, asked, argument_strings(arguments))
 
 
-def find_references(arguments: Arguments) -> tuple[frozenset[str], frozenset[str]]:
-    """What some arguments name by links or paths: jobs by their ids, and kept files by their hashes."""
-    texts = _strings_in(arguments.model_dump(mode="json"))
-    jobs, files = (frozenset(name for text in texts for name in form.findall(text)) for form in (_JOB_LINK, _SHA256))
-    return jobs, files
-
-
-def _hash_request(asked: list[Json], words: list[str]) -> str:
-    canonical = json.dumps([asked, [_file_state(word) for word in words]], sort_keys=True)
+def _hash_request(asked: list[Json], texts: list[str]) -> str:
+    canonical = json.dumps([asked, [_file_state(text) for text in texts]], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _strings_in(given: Json) -> list[str]:
-    """Every string in a value, without data URIs."""
-    if isinstance(given, str):
-        return [] if given[:5].lower() == "data:" else [given]
-    parts = given.values() if isinstance(given, dict) else given if isinstance(given, list) else ()
-    return [word for part in parts for word in _strings_in(part)]
-
-
-def _file_state(word: str) -> tuple[int, int] | None:
-    """When a file was written last, and its size; None where there is none of that name."""
-    if "://" in word and not word.lower().startswith("file://"):
+def _file_state(text: str) -> tuple[int, int] | None:
+    """When a file was written last, and its size; None where a text is not the path of a file."""
+    if "://" in text and not text.lower().startswith("file://"):
         return None
     try:
-        found = local_path(word).expanduser().stat()
+        found = local_path(text).expanduser().stat()
     except (UserMistake, OSError, ValueError, RuntimeError):
         return None
     return found.st_mtime_ns, found.st_size

@@ -1,4 +1,4 @@
-"""Viewing: a kept file as a small picture, for those who cannot open it: an overlay, a mask, a frame of a video."""
+"""Previews: a small picture of a kept file, such as an overlay, a mask or a frame of a video."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,7 @@ async def _find_kept_file(studio: Studio, link: str, principal: str) -> Path:
 
 
 def _hash_in_vault(vault: Vault, link: str) -> str | None:
-    """The hash of a file that is kept; what can be no path is none of ours either."""
+    """The hash of a path in the vault; None for any other text."""
     try:
         return vault.hash_of(local_path(link))
     except UserMistake:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
@@ -24,16 +25,18 @@ from rotoscope.jobs.outputs import retention_seconds
 from rotoscope.jobs.restoring import restore_files
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
+from rotoscope.models.catalog import Access
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
 from rotoscope.store.quotes import Quotes
 from rotoscope.store.records import ENDED_STATES, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
-from rotoscope.studio.dry_run import dry_run_result
-from rotoscope.studio.links import JobLinks, parse_job_id
-from rotoscope.studio.planning import Planner, RequestPlan, find_references
+from rotoscope.studio.links import JobLinks, find_references, parse_job_id
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
+
+if TYPE_CHECKING:
+    from rotoscope.studio.planning import Planner, RequestPlan
 
 __all__ = ["Studio"]
 
@@ -43,12 +46,15 @@ class Studio:
     """Plans requests, opens jobs, waits for them and answers questions about them.
 
     Attributes:
+        build_planner: builds the planner at its first use, and gives the same one after that: what it imports is not
+            needed to answer questions about jobs.
         owner: names this process, as the starter of the jobs that it opens.
         caps: what may be spent.
     """
 
     context: JobContext
-    planner: Planner
+    access: Access
+    build_planner: "Callable[[], Planner]"
     links: JobLinks
     dispatcher: Dispatcher
     review: Review
@@ -66,7 +72,7 @@ class Studio:
 
     # A paying call: plan, perhaps ask for consent, then carry out.
 
-    async def plan(self, tool: str, arguments: Arguments, principal: str, check_seconds: float = inf) -> RequestPlan:
+    async def plan(self, tool: str, arguments: Arguments, principal: str, check_seconds: float = inf) -> "RequestPlan":
         """Check a paying request and plan it, once: the plan has its price, and everything that `start` needs.
 
         Args:
@@ -79,9 +85,9 @@ class Studio:
             StillChecking: that takes longer; it goes on, and an equal request takes it up.
             UserMistake, MissingKey: the request is refused.
         """
-        return await self.planner.plan(tool, arguments, principal, check_seconds)
+        return await self.build_planner().plan(tool, arguments, principal, check_seconds)
 
-    async def start(self, plan: RequestPlan, agreed_usd: float | None = None) -> OpenResult:
+    async def start(self, plan: "RequestPlan", agreed_usd: float | None = None) -> OpenResult:
         """Open the job of a plan and have it driven. A plan of an open job's request joins that job.
 
         Args:
@@ -92,13 +98,13 @@ class Studio:
             OverBudget: refused before anything was sent or spent.
             StorageFailed: the job cannot be remembered, so it is not begun.
         """
-        self.planner.cache.discard(plan)
+        self.build_planner().cache.discard(plan)
         opening = await self.context.ledger.open(plan.new_job, replace(self.caps, consent_usd=agreed_usd), self.owner)
         if not opening.is_joined:
             self.dispatcher.start(opening.job.id)
         return opening
 
-    async def find_open_job(self, plan: RequestPlan) -> Job | None:
+    async def find_open_job(self, plan: "RequestPlan") -> Job | None:
         """The job that `start` would join now, so that nothing more is paid; None where it would open a new one.
 
         Raises:
@@ -108,7 +114,7 @@ class Studio:
 
     async def carry_out(
         self,
-        plan: RequestPlan,
+        plan: "RequestPlan",
         budget: float,
         on_change: JobCallback | None = None,
         agreed_usd: float | None = None,
@@ -120,7 +126,9 @@ class Studio:
         """
         deadline = anyio.current_time() + budget
         if plan.is_dry_run:
-            self.planner.cache.discard(plan)
+            from rotoscope.studio.dry_run import dry_run_result
+
+            self.build_planner().cache.discard(plan)
             return dry_run_result(plan, self.caps, self.context.catalog, self.context.dialects)
         begun = await self.start(plan, agreed_usd)
         job = await self.wait(begun.job, max(0.0, deadline - anyio.current_time()), on_change)
@@ -171,7 +179,7 @@ class Studio:
     @property
     def asks_about_unknown_price(self) -> bool:
         """Whether a run whose price is not known needs consent; the sandbox charges nothing."""
-        return self.caps.unpriced == "ask" and not self.planner.access.sandbox
+        return self.caps.unpriced == "ask" and not self.access.sandbox
 
     async def record_quote(self, principal: str, key: str, usd: float) -> None:
         """Remember for some minutes that a price was shown.
@@ -200,13 +208,13 @@ class Studio:
         return await self.context.ledger.job(parse_job_id(job_id), principal)
 
     async def wait(self, job: Job, seconds: float, on_change: JobCallback | None = None) -> Job:
-        """Wait until nobody drives a job any more, at most some seconds; `on_change` is called at every change until
+        """Wait until a job is final or in review, at most some seconds; `on_change` is called at every change until
         then.
         """
         return await self._waiter.wait(job, seconds, on_change)
 
     async def list(self, principal: str, status: Status | None, limit: int, seconds: float = 0.0) -> JobList:
-        """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds."""
+        """The newest jobs of a principal, newest first; those that no process drives are driven for some seconds."""
         found = await self._waiter.newest_jobs(principal, status, limit, seconds)
         shown = [job_summary(await self._waiter.current_job(job)) for job in found]
         return JobList(jobs=[one for one in shown if status in (None, one.status)][:limit])
@@ -227,7 +235,7 @@ class Studio:
 
         Raises:
             UnknownJob: the principal has no such job.
-            InvalidInput: there is nothing to take up; says why.
+            InvalidInput: there is nothing to take up; the message says why.
         """
         job = await self.context.ledger.resume(parse_job_id(job_id), principal)
         self.dispatcher.start(job.id)
@@ -274,9 +282,8 @@ class Studio:
     async def note_job_use(self, arguments: Arguments, principal: str) -> None:
         """Write that the principal knows the results that a request names: an equal request to theirs is a new run."""
         job_ids, files = find_references(arguments)
-        if (job_ids or files) and not isinstance(
-            arguments, GetJob | CancelJob
-        ):  # these are answered with the job's end anyway
+        is_about_job = isinstance(arguments, GetJob | CancelJob)  # these are answered with the job's end anyway
+        if (job_ids or files) and not is_about_job:
             with contextlib.suppress(StorageFailed):
                 await self.context.ledger.mark_used(principal, job_ids, files)
 
@@ -326,7 +333,7 @@ class Studio:
         return found
 
     async def idle_jobs(self, principal: str) -> Sequence[tuple[Job, str]]:
-        """The jobs of a principal that nobody drives, each with the reason in words."""
+        """The jobs of a principal that no process drives, each with the reason as text."""
         return [(job, why) for job, why in await self.dispatcher.idle_jobs() if job.principal == principal]
 
     async def sweep(self) -> SweepResult:
@@ -343,6 +350,9 @@ class Studio:
 
     async def _restore_files(self, job: Job, until: float) -> None:
         """Put back files of a result that are gone, as far as that is possible until a moment of the loop's clock."""
+        if job.state != "succeeded":
+            return
+
         with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
             await restore_files(self.context, job)
 

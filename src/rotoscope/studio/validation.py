@@ -145,11 +145,11 @@ async def _fit_masks(intake: Intake, manifest: Manifest, media: dict[str, list[A
         covered = manifest.inputs[field.covers].argument if field.covers else None
         mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
         if covered and field.argument and mask and mask[0].width:
-            fitting, said = await fit_mask(
+            fitting, mask_notes = await fit_mask(
                 intake.vault, intake.decoders, mask[0], video[0] if video else None, _max_edited_frames(manifest)
             )
             media[field.argument] = [fitting]
-            notes += said
+            notes += mask_notes
         elif covered and mask:
             notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
     return notes
@@ -176,7 +176,7 @@ def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) ->
     """Points and boxes are in pixels of the upright picture; outside of it they are a mistake.
 
     Returns:
-        A note when nobody has read the picture, so that they could not be compared with its size.
+        A note where the picture was not read, so that they could not be compared with its size.
 
     Raises:
         InvalidInput: a point or a box is outside.

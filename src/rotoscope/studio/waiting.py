@@ -1,6 +1,6 @@
-"""What an answer adds to a job's result: what became of the very wish that was answered.
+"""Waiting for a job as long as its caller has time, also while another process drives it; notes on joins and cancels.
 
-Waiting for a job: as long as the question bears it, through what other processes do to the job meanwhile.
+A job that no process drives is taken over by the process that is asked about it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,19 +19,19 @@ __all__ = ["JobCallback", "JobWaiter", "add_cancel_note", "add_join_note"]
 
 
 def add_join_note(result: JobResult, opening: OpenResult) -> JobResult:
-    """The answer to a request that had a job already."""
-    words = "An equal request had opened this job before; nothing was sent or paid again."
+    """A result with the note that its request has joined a job that was open already."""
+    note = "An equal request had opened this job before; nothing was sent or paid again."
     if opening.is_redelivery:
-        words = (
+        note = (
             "An equal request was answered with this result before, perhaps too late to be heard, so it is told once "
             "more: nothing was sent or paid. The next equal request after this answer is a new run; one that is "
             "changed, such as by another seed, is one at once."
         )
-    return _add_warning(result, words)
+    return _add_warning(result, note)
 
 
 def add_cancel_note(result: JobResult, before: Job) -> JobResult:
-    """The answer to a wish to cancel says what became of the wish."""
+    """A result with a note on what the cancel did, by the state of the job before it."""
     if before.state == "needs_review":
         return _add_warning(result, "It waits for a person's review: nothing was cancelled.")
     if before.is_final:
@@ -43,23 +43,26 @@ def add_cancel_note(result: JobResult, before: Job) -> JobResult:
     return result if result.status == "cancelled" else _add_warning(result, "It ended before it could be cancelled.")
 
 
-def _add_warning(result: JobResult, words: str) -> JobResult:
-    return result.model_copy(update={"warnings": [*result.warnings, words]})
+def _add_warning(result: JobResult, text: str) -> JobResult:
+    return result.model_copy(update={"warnings": [*result.warnings, text]})
 
 
-_REVIEW_SECONDS = 2.0  # for a look at a job in review, which asks the provider for its list
+_REVIEW_SECONDS = 2.0  # for one search of a job in review, which asks the provider for its list
 _TAKEOVER_SECONDS = 1.5  # in which a job that was taken over is asked about once, wherever the provider is
 _RECHECK_SECONDS = 1.0
-_OPEN_STATES: tuple[Status, ...] = ("queued", "running")  # what is shown as the one may be written as the other
+_OPEN_STATES: tuple[Status, ...] = (
+    "queued",
+    "running",
+)  # a job that is shown as one of them may be stored as the other
 _MAX_TAKEOVERS = 20  # jobs of a list that are taken over for it
 
 JobCallback = Callable[[Job], Awaitable[None]]
-"""Hears of a job that changes."""
+"""Called with a job at each of its changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobWaiter:
-    """Waits for jobs, and brings them on where nobody else does."""
+    """Waits for jobs, and has those driven that no process drives."""
 
     context: JobContext
     dispatcher: Dispatcher
@@ -68,14 +71,14 @@ class JobWaiter:
     async def wait(
         self, job: Job, seconds: float, on_change: JobCallback | None = None, until: frozenset[Status] = FINAL_STATES
     ) -> Job:
-        """Wait for a job to be in one of some states, at most some seconds; `on_change` hears of every change before
-        it is.
+        """Wait for a job to be in one of some states, at most some seconds; `on_change` is called at every
+        change before that.
 
         Args:
             job: the job, as it was lately.
             seconds: how long.
-            on_change: hears of its progress.
-            until: what is waited for: by default that nobody drives it; who only asks may wait through a review.
+            on_change: called at each of its changes.
+            until: the states to wait for; by default those in which no process drives it.
         """
         feed, ledger = self.context.notifier, self.context.ledger
         awaited = feed.next_change if on_change is not None else feed.end_event
@@ -87,7 +90,7 @@ class JobWaiter:
                     break
                 if on_change is not None:
                     await on_change(await self.current_job(job))
-                # Time passes, and another process may drive it: its changes wake nobody here.
+                # The clock moves its progress, and another process may drive it, whose changes set no event here.
                 with anyio.move_on_after(_RECHECK_SECONDS):
                     await change.wait()
         if job.is_final:
@@ -96,20 +99,20 @@ class JobWaiter:
         return job
 
     async def current_job(self, job: Job) -> Job:
-        """The job as it is at this very moment, or why nobody drives it."""
+        """The job with its progress estimated for now, or with the reason why no process drives it."""
         return estimate_progress(job, self.context.clock(), await self.dispatcher.idle_reason(job))
 
     async def refresh_job(self, job: Job, seconds: float, budget: float, on_change: JobCallback | None = None) -> Job:
-        """A job as somebody who asks for it should see it: looked for if in review, driven if nobody did.
+        """A job for a caller who polls it: searched for at its provider if in review, driven if no process did.
 
-        Some clients start a process for each call: it would be gone before it had taken the job over, and a job that
-        is only ever asked about would never get on. So a job that was taken over just now is waited for a little.
+        Some clients start a process for each call: it would end before it had taken the job over, and a job that is
+        only polled would never go on. So this waits a little for a job that was taken over just now.
 
         Args:
             job: the job, as it was lately.
             seconds: how long its end is waited for.
             budget: how long the whole may take, in seconds.
-            on_change: hears of its progress.
+            on_change: called at each of its changes.
         """
         deadline = anyio.current_time() + budget
         if job.state == "needs_review":
@@ -123,7 +126,7 @@ class JobWaiter:
         )
 
     async def newest_jobs(self, principal: str, status: Status | None, limit: int, seconds: float) -> Sequence[Job]:
-        """The newest jobs of a principal, newest first; those that nobody drives are brought on in some seconds.
+        """The newest jobs of a principal, newest first; those that no process drives are driven for some seconds.
 
         Args:
             principal: whose.
@@ -142,7 +145,7 @@ class JobWaiter:
         return sorted(found, key=lambda job: job.created_at, reverse=True)
 
     async def _drive_idle_jobs(self, jobs: Sequence[Job], seconds: float) -> bool:
-        """Have those of some jobs that nobody drives driven, and give them a moment; whether any may have changed."""
+        """Have those of some jobs driven that no process drives, for some seconds; whether any may have changed."""
         taken: list[tuple[Job, float]] = []
         for job in [one for one in jobs if not one.is_final][:_MAX_TAKEOVERS] if seconds > 0 else ():
             driven = await self.dispatcher.request_takeover(job.id)
@@ -154,10 +157,10 @@ class JobWaiter:
         return bool(taken)
 
     async def _recheck_review(self, job: Job, seconds: float) -> Job:
-        """A job in review is looked for when somebody asks for it, as long as the question bears it."""
+        """Search a job in review at its provider, for at most some seconds."""
         with anyio.move_on_after(min(seconds, _REVIEW_SECONDS)):
             await self.review.look_at(job)
         job = await self.context.ledger.job(job.id, job.principal)
         if job.state == "queued":
-            self.dispatcher.start(job.id)  # it was found, so there is no time to lose
+            self.dispatcher.start(job.id)  # its run was found
         return job

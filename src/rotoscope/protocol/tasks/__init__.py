@@ -6,7 +6,7 @@ task is, where it is kept and who does the work is the server's own: it gives a 
 
 The package needs the SDK and nothing else of this project.
 
-    tasks = Tasks(store, principal_of)
+    tasks = TasksExtension(store, principal_of)
     server = MCPServer("name", extensions=[tasks], subscriptions=bus)
 
     async def tool(...):                      # opens the work, durably, then:

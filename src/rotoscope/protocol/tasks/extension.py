@@ -128,6 +128,6 @@ class TasksExtension(Extension):
 
 
 def _check_routing(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
-    """Over HTTP a proxy routes by `Mcp-Name`: what it says must be what the body says."""
+    """Refuse a request whose `Mcp-Name` header, by which HTTP proxies route, differs from its body."""
     if ctx.request is not None and decode_header_value(ctx.request.headers.get(MCP_NAME_HEADER)) != task_id:
         raise MCPError(HEADER_MISMATCH, f"The {MCP_NAME_HEADER} header does not match the request's taskId.")

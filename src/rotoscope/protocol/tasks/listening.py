@@ -57,7 +57,7 @@ class _Inbox:
         self._waiting: set[ServerEvent | _TaskChanged] = set()
 
     def put(self, event: ServerEvent | _TaskChanged) -> bool:
-        """Queue an event; False when there are so many that nobody can be reading, which ends the stream."""
+        """Queue an event; False when there are so many that the reader must have stopped, which ends the stream."""
         if event in self._waiting:
             return True
         try:
@@ -167,7 +167,7 @@ class TaskListenHandler:
 
         def put_event(event: ServerEvent | _TaskChanged) -> None:
             if not inbox.put(event):
-                # The slot is free now: this stream's own task may hang in a write that nobody reads.
+                # The slot is free now: this stream's own task may hang in a write to a reader that has stopped.
                 self._inboxes.discard(inbox)
                 _log.warning("a subscription was ended: its reader has stopped")
 

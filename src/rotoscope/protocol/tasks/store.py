@@ -25,7 +25,7 @@ class TaskStore(Protocol):
         ...
 
     async def mark_delivered(self, principal: str, task_id: str) -> None:
-        """The end of a task goes out to its client. Only this says so: asking with `get` tells nobody anything."""
+        """The end of a task is sent to its client. Only this says so: a `get` alone is no delivery."""
         ...
 
     async def cancel(self, principal: str, task_id: str) -> None:

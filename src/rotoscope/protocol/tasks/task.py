@@ -29,7 +29,7 @@ class Task:
     Attributes:
         id: cannot be guessed; it identifies, but it authorises nobody.
         status: a tool result with `isError` is `completed`; `failed` is a JSON-RPC error.
-        message: a few words for a person: how far it is, or what became of it.
+        message: a short text for a person: how far it is, or what became of it.
         created_at: Unix seconds.
         updated_at: Unix seconds.
         ttl_ms: how long the task stays readable, counted from its creation; None: without limit.

@@ -1,8 +1,9 @@
-"""How patient a client is that nobody knows, learned from how it bears what it is made to wait. Pure; clocks come in.
+"""How long a client waits that has no row in `clients.toml`, learned from what it does. Pure; clocks come in.
 
-A wait that was borne lets the next be longer, in steps; one that was cut off takes that back. A wait was borne when the
-client comes again after it was answered. It was cut off when the client cancels it, when it asks for the same while the
-answer is still to come, or when it asks for the very same again although the answer told it another number of seconds.
+A wait that the client tolerated lets the next be longer, in steps; one that it cut off takes that back. It tolerated a
+wait when it comes again after the answer. It cut the wait off when it cancels the call, when it asks for the same while
+the answer is still to come, or when it asks for the very same again although the answer advised another number of
+seconds.
 """
 
 import math
@@ -12,10 +13,10 @@ from dataclasses import dataclass, field
 __all__ = ["CallWait", "WaitLearner"]
 
 _STEPS = (3.5, 8.0, 20.0, 45.0)  # seconds
-_SILENT_CUTOFF = 8.0  # seconds; a wait that a client which gives up in silence is not held to
+_SILENT_CUTOFF = 8.0  # seconds; a longer wait is not tried with a client that gives up without a cancel
 _STEP_TOLERANCE = 0.25  # seconds by which a wait of a step may fall short of it
 _WAITS_BEFORE_RETRY = (
-    4  # waits that must be borne after one that was cut off, before a longer one is tried again; doubled each time
+    4  # waits that must be tolerated after one that was cut off, before a longer one is tried again; doubled each time
 )
 _MAX_CALLS = 64  # jobs and requests whose last wait is known
 
@@ -28,7 +29,7 @@ class CallWait:
         started_at: when the request came in.
         budget: how long it may stay open.
         requested_seconds: how many seconds it asked to wait; None where it could not say.
-        advised_seconds: how many seconds its answer told the client to ask for; None where it told none.
+        advised_seconds: for how many seconds its answer advised the client to ask; None where it gave no advice.
         ended_at: when it was answered or cut off; None while it is open.
     """
 
@@ -46,7 +47,7 @@ class CallWait:
 
 @dataclass(slots=True)
 class WaitLearner:
-    """What one client was seen to bear in this session.
+    """What one client has tolerated in this session.
 
     Attributes:
         first_paying_seconds: how long its first paying call may stay open, in seconds.
@@ -63,17 +64,19 @@ class WaitLearner:
 
     @property
     def paying_seconds(self) -> float:
-        """How long a call that may pay may stay open: no longer than what was borne already."""
-        borne = [step for step in _STEPS if step <= self._tolerated_seconds + _STEP_TOLERANCE and self._can_try(step)]
-        return max([self.first_paying_seconds, *borne[-1:]])
+        """How long a call that may pay may stay open: no longer than what was tolerated already."""
+        tolerated = [
+            step for step in _STEPS if step <= self._tolerated_seconds + _STEP_TOLERANCE and self._can_try(step)
+        ]
+        return max([self.first_paying_seconds, *tolerated[-1:]])
 
     @property
     def polling_seconds(self) -> float:
-        """How long a question after a job may stay open: a step more than what was borne, which is how one learns."""
+        """How long a `get_job` may stay open: a step more than what was tolerated, which is how more is learned."""
         return self._next_step(self._tolerated_seconds)
 
     def polling_seconds_after(self, call: CallWait, now: float) -> float:
-        """How long the next question may stay open if this call is borne until now."""
+        """How long the next `get_job` may stay open if this call is tolerated until now."""
         return self._next_step(max(self._tolerated_seconds, call.duration_at(now)))
 
     def begin(self, subject: str, now: float, budget: float, requested_seconds: float | None = None) -> CallWait:
@@ -83,7 +86,7 @@ class WaitLearner:
         return hold
 
     def observe_request(self, subject: str, now: float, requested_seconds: float | None = None) -> None:
-        """A request has come in: it tells what became of the last call about the same job, or of the same request."""
+        """Learn from a request what became of the last call about the same job, or of the same request."""
         former = self._calls.get(subject)
         if former is None or former.is_judged:
             return
@@ -94,16 +97,16 @@ class WaitLearner:
             self._record_tolerated(former.duration_at(now))
 
     def record_answer(self, call: CallWait, now: float, advised_seconds: float | None, subject: str) -> None:
-        """A call is answered, and its answer names a job: what is asked about that job shows that it was heard."""
+        """A call is answered with a job: a later request about that job shows that the answer arrived."""
         call.ended_at, call.advised_seconds = now, advised_seconds
         self._store_call(subject, call)
 
     def record_dismissal(self, call: CallWait, now: float) -> None:
-        """A call was refused, or answered by a question: that says nothing of patience."""
+        """A call was refused, or answered by a question: nothing is learned from how long it took."""
         call.ended_at, call.is_judged = now, True
 
     def record_cancel(self, call: CallWait, now: float) -> None:
-        """The client gave a call up."""
+        """The client has cancelled a call."""
         if call.ended_at is None:
             call.ended_at = now
             if not call.is_judged:
@@ -127,14 +130,14 @@ class WaitLearner:
             self._cutoff_seconds, self._waits_needed = math.inf, 2 * self._waits_needed
 
     def _record_cutoff(self, call: CallWait, seconds: float) -> None:
-        """A wait was too long after so many seconds; one that was cut off very early says only: not so long."""
+        """A wait was cut off after so many seconds; a very early cut shows only that its budget was too long."""
         self._cutoff_seconds = min(
             self._cutoff_seconds, seconds if seconds > self.first_polling_seconds else call.budget
         )
         self._tolerated_seconds, self._waits_since_cutoff = min(self._tolerated_seconds, self._cutoff_seconds), 0
 
     def _record_silent_cutoff(self) -> None:
-        """It gave up some time before, without a word: what seemed to be borne until now may not have been."""
+        """The client gave up at an unknown moment: what it seemed to tolerate until now it may not have."""
         self._cutoff_seconds, self._tolerated_seconds = (
             min(self._cutoff_seconds, _SILENT_CUTOFF),
             min(self._tolerated_seconds, self.first_paying_seconds),
@@ -149,11 +152,11 @@ class WaitLearner:
 
 
 def _is_repeated_request(previous: CallWait, requested_seconds: float | None) -> bool:
-    """Whether a request is the former one once more, which its answer, had it been heard, would have changed."""
+    """Whether a request repeats the previous one unchanged, although the answer to that asked for a change."""
     if previous.advised_seconds is None:
         return False
     if previous.requested_seconds is None:
-        return requested_seconds is None  # it was told to ask after its job
+        return requested_seconds is None  # its answer asked for a get_job
     return (
         requested_seconds == previous.requested_seconds <= previous.budget
         and previous.advised_seconds > previous.requested_seconds

@@ -49,7 +49,7 @@ _WILDCARD = "*"  # at the end of a name: whatever follows
 
 
 class ClientProfile(BaseModel):
-    """What one client can bear.
+    """How one client is answered.
 
     Attributes:
         inline_seconds: the longest time that a call may stay open before it answers with a job handle.
@@ -73,7 +73,7 @@ class ClientProfile(BaseModel):
 
 
 class ClientVariant(BaseModel):
-    """One of several clients that call themselves alike, told by what else they say; what it says beats its row.
+    """One of several clients of the same name, recognised by what it declares. Its values replace those of the row.
 
     Attributes:
         protocol: the protocol revision that it speaks.
@@ -92,7 +92,7 @@ class ClientVariant(BaseModel):
 
     @property
     def overrides(self) -> dict[str, object]:
-        """What it says of itself, for its row."""
+        """Its own values, for a copy of its row."""
         return self.model_dump(exclude={"protocol", "declares"}, exclude_none=True)
 
 
@@ -100,7 +100,7 @@ class ClientRow(ClientProfile):
     """All clients of one name.
 
     Attributes:
-        kinds: those among them that can be told apart.
+        kinds: the variants among them that can be recognised.
     """
 
     kinds: tuple[ClientVariant, ...] = ()
@@ -128,10 +128,10 @@ class ClientProfiles(BaseModel):
     def profile_for(
         self, name: str | None, protocol: str = "", declares: frozenset[str] = frozenset()
     ) -> ClientProfile:
-        """What a client can bear, by its exact name, or by how it begins where its row ends with a star.
+        """The profile of a client, by its exact name, or by its beginning where the name of a row ends with a star.
 
         Args:
-            name: as it calls itself; the careful default stands for one that is unknown or says nothing.
+            name: as it calls itself; a client that is unknown or gives no name gets the careful default.
             protocol: the revision that it speaks.
             declares: the names of its capabilities.
         """
@@ -142,10 +142,10 @@ class ClientProfiles(BaseModel):
         exact = self.clients.get(name)
         if exact is not None:
             return exact
-        begun = (
+        by_prefix = (
             row for of, row in self.clients.items() if of.endswith(_WILDCARD) and name.startswith(of[: -len(_WILDCARD)])
         )
-        return next(begun, None)
+        return next(by_prefix, None)
 
 
 def read_client_profiles(file: Path) -> ClientProfiles:
@@ -160,7 +160,7 @@ def inline_budget(
 
     Args:
         client: its row of `clients.toml`.
-        expected: how long the tool usually takes, in seconds; None where nobody knows.
+        expected: how long the tool usually takes, in seconds; None where that is not known.
         override: the operator's ROTOSCOPE_INLINE_SECONDS, which beats every row; 0 means never inline.
         tasks: whether the call becomes a task once the time is up.
     """
@@ -182,8 +182,8 @@ class ClientCall:
     """One call of one client.
 
     Attributes:
-        profile: what it bears, by its row and by what was learned of it.
-        learner: what is learned of it; None where its row says enough, or the operator has.
+        profile: its row, with the waits that were learned.
+        learner: what is learned from this call; None where the row or the operator has decided it.
     """
 
     profile: ClientProfile
@@ -204,14 +204,14 @@ class ClientCall:
         return longest
 
     def is_late(self, seconds: float) -> bool:
-        """Whether an answer that leaves now may reach nobody.
+        """Whether an answer that leaves now may come after its client has given up.
 
         Args:
             seconds: how long such a call of this client may stay open. A client that is being learned may have a limit
                 below that.
         """
-        bears = _SAFE_SECONDS if self.learner is not None else seconds + _TRANSIT_SECONDS
-        return self.clock() - self.started_at > bears
+        limit = _SAFE_SECONDS if self.learner is not None else seconds + _TRANSIT_SECONDS
+        return self.clock() - self.started_at > limit
 
     def mark_ended(self) -> None:
         """The call is over; if it was not answered, its client gave it up."""
@@ -219,7 +219,7 @@ class ClientCall:
             self.learner.record_cancel(self._wait, self.clock())
 
     def mark_dismissed(self) -> None:
-        """The call was refused, or answered by a question: that says nothing of patience."""
+        """The call was refused, or answered by a question: nothing is learned from how long it took."""
         if self.learner is not None and self._wait is not None:
             self.learner.record_dismissal(self._wait, self.clock())
 
@@ -230,8 +230,8 @@ class CallTracker:
 
     Attributes:
         profiles: the rows.
-        is_learning: whether anything is learned: not where the operator has said how long a call stays open.
-        clock: seconds of the clock by which the arrival of requests is told.
+        is_learning: whether anything is learned: not where the operator has decided how long a call stays open.
+        clock: the time in seconds of `time.monotonic`, like the arrival of requests.
     """
 
     profiles: ClientProfiles
@@ -241,22 +241,30 @@ class CallTracker:
     _learners: dict[tuple[str, str, frozenset[str]], WaitLearner] = field(default_factory=dict, init=False)
 
     def begin_call(self, tool: str, arguments: Arguments, context: Context[Any, Any], started_at: float) -> ClientCall:
-        """Who makes a call that came in at some moment, and how long it may stay open."""
+        """The client that makes a call, and how long the call may stay open.
+
+        Args:
+            tool: the tool.
+            arguments: what it is asked.
+            context: the request.
+            started_at: when it came in, in seconds of the clock.
+        """
         name, protocol, declares = _client_name(context), context.protocol_version or "", _capability_names(context)
         if name and not self.profiles.has_client(name):
             self._log_unknown_client(name)
         client = self.profiles.profile_for(name, protocol, declares)
-        patience = self._learner_for(client, (name or "", protocol, declares))
-        if patience is None:
+        learner = self._learner_for(client, (name or "", protocol, declares))
+        if learner is None:
             return ClientCall(client, None, started_at, self.clock)
         about = _call_subject(tool, arguments)
         wanted = float(arguments.wait_seconds) if isinstance(arguments, GetJob) else None
         if about is None:
-            return ClientCall(_with_learned_waits(client, patience), None, started_at, self.clock)
-        patience.observe_request(about, started_at, wanted)
-        bears = _with_learned_waits(client, patience)
-        budget = bears.inline_seconds if wanted is None else poll_budget(bears)
-        return ClientCall(bears, patience, started_at, self.clock, patience.begin(about, started_at, budget, wanted))
+            return ClientCall(_with_learned_waits(client, learner), None, started_at, self.clock)
+        learner.observe_request(about, started_at, wanted)
+        profile = _with_learned_waits(client, learner)
+        budget = profile.inline_seconds if wanted is None else poll_budget(profile)
+        wait = learner.begin(about, started_at, budget, wanted)
+        return ClientCall(profile, learner, started_at, self.clock, wait)
 
     def _learner_for(self, profile: ClientProfile, key: tuple[str, str, frozenset[str]]) -> WaitLearner | None:
         if not (profile.learns and self.is_learning):
@@ -266,7 +274,7 @@ class CallTracker:
         return self._learners.setdefault(key, WaitLearner(profile.inline_seconds, poll_budget(profile)))
 
     def _log_unknown_client(self, name: str) -> None:
-        """Tell the log a client's name once: it is what a row of `clients.toml` begins with."""
+        """Log the name of a client once: with it a row can be added to `clients.toml`."""
         if name not in self._logged_names and len(self._logged_names) < _MAX_CLIENTS:
             self._logged_names.add(name)
             wait = self.profiles.default.inline_seconds
@@ -280,7 +288,7 @@ def _with_learned_waits(profile: ClientProfile, learner: WaitLearner) -> ClientP
 
 
 def _call_subject(tool: str, arguments: Arguments) -> str | None:
-    """What a call is about: a job, or the very request; None where how long it takes is no question of patience."""
+    """What a call is about: a job, or the very request; None for a call that never waits."""
     if isinstance(arguments, GetJob):
         return arguments.job_id.strip().removeprefix("job://").partition("/")[0]
     if not TOOLS[tool].can_cost_money:

@@ -1,4 +1,4 @@
-"""Blocks beside the text of a result, for clients that bear them: links to its files, and a small picture."""
+"""What a tool answer holds beside its text, for clients that take it: links to files, and a small picture."""
 
 import base64
 import logging
@@ -25,7 +25,7 @@ _INLINE_BYTES = 60_000  # one client passes pictures on as they are, and they st
 async def content_blocks(
     client: ClientProfile, studio: "Studio", result: JobResult, principal: str
 ) -> list[ContentBlock]:
-    """What this client can bear beside the text: never the only place where something is told."""
+    """The blocks beside the text that this client takes. They only repeat what the text and the structure say."""
     blocks: list[ContentBlock] = []
     if client.pictures and result.status == "succeeded" and not result.dry_run:
         blocks += await _preview_blocks(studio, result, principal)
@@ -59,7 +59,7 @@ async def view_media(studio: "Studio", uri: str, principal: str, most: int) -> C
 
 
 def _view_answer(seen: "View", uri: str) -> CallToolResult:
-    """A picture for the model's eyes: no structured content, for which some clients would drop it."""
+    """A picture alone: beside structured content some clients do not show it to their model."""
     picture = seen.picture
     words = f"{uri[:200]}: {picture.width}x{picture.height}"
     if (picture.width, picture.height) != (seen.width, seen.height):
@@ -77,7 +77,7 @@ async def _preview_blocks(studio: "Studio", result: JobResult, principal: str) -
     try:
         return [_image_block(await make_view(studio, shown.uri, principal, _INLINE_BYTES))]
     except (RotoscopeError, OSError) as error:
-        # A courtesy: the result is complete without it.
+        # The result is complete without the preview.
         _log.warning("no preview of %s: %s", shown.uri, error)
         return []
 

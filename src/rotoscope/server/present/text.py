@@ -28,18 +28,18 @@ def result_answer(result: JobResult, *more: ContentBlock) -> CallToolResult:
 
     Args:
         result: complete; what is too long for a client is cut here.
-        more: links and pictures that this client can bear.
+        more: links and pictures that this client takes.
     """
     shown = truncate_result(result, _result_length)
     return _tool_result(_result_text(shown), shown, *more, is_error=result.status in _FAILURES)
 
 
 def with_poll_hint(result: JobResult, seconds: float, wanted: float = 0.0) -> JobResult:
-    """A job that still runs, with a next step of how and when to look again: asking endlessly costs people money.
+    """A job that still runs, with how and when to poll it as its next step: polling without pause costs people money.
 
     Args:
         result: any result.
-        seconds: how long this client bears a `get_job`.
+        seconds: how long this client waits for a `get_job`.
         wanted: how long it was to wait, which may have been more.
     """
     if not result.job_id or result.status not in ("queued", "running"):

@@ -1,7 +1,7 @@
-"""Fitting: a result made short enough for every client, without what leads to the rest getting lost. Pure.
+"""Results made short enough for every client, without losing what leads to the rest. Pure.
 
 The shortest head that a measured client keeps of a result is 8,000 characters. A job's own state, its id, its next
-step and the places of its files stay; masks, long prompts and what a model said are cut, and `job://` and the COCO file
+step and the places of its files stay; masks, long prompts and a model's text are cut, and `job://` and the COCO file
 hold them whole. Only where that is not enough the files go too, and last of all the end of the next step.
 """
 
@@ -33,7 +33,7 @@ ResultLength = Callable[[AnyResult], int]
 
 @dataclass(frozen=True, slots=True)
 class _CutLevel:
-    """How much is kept: characters of what a model said, characters of any other words, items of a list."""
+    """How much is kept: characters of a model's text, characters of any other text, items of a list."""
 
     text_chars: int
     phrase_chars: int
@@ -113,8 +113,8 @@ def _shorten_result(result: AnyResult, cut: _CutLevel) -> AnyResult:
         "files": [_shorten_file(one, cut) for one in result.files[: cut.max_items]],
     }
     if result.error is not None:
-        said = {name: _truncate_text(getattr(result.error, name), cut.phrase_chars) for name in ("message", "hint")}
-        changed["error"] = result.error.model_copy(update=said)
+        shorter = {name: _truncate_text(getattr(result.error, name), cut.phrase_chars) for name in ("message", "hint")}
+        changed["error"] = result.error.model_copy(update=shorter)
     # Without the numbered ones, a file's name is that of its field.
     changed |= {name: _shorten_file(file, cut) for name, file in result.named_files(most=0).items()}
     return result.model_copy(update={**changed, **_shorten_masks(result, cut)})
