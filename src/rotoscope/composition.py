@@ -23,8 +23,8 @@ from rotoscope.settings import Settings
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
-    from rotoscope.jobs.context import JobContext
-    from rotoscope.jobs.dispatcher import Dispatcher, LeaseGuard
+    from rotoscope.jobs.context import JobContext, LeaseGuard
+    from rotoscope.jobs.dispatcher import Dispatcher
     from rotoscope.jobs.review import Review
     from rotoscope.media.decoders import DecodeRunner
     from rotoscope.media.paths import Roots
