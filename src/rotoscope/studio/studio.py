@@ -22,7 +22,6 @@ from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.list_walks import walk_lists
 from rotoscope.jobs.outputs import retention_seconds
-from rotoscope.jobs.restoring import restore_files
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
 from rotoscope.models.catalog import Access
@@ -352,6 +351,7 @@ class Studio:
         """Put back files of a result that are gone, as far as that is possible until a moment of the loop's clock."""
         if job.state != "succeeded":
             return
+        from rotoscope.jobs.restoring import restore_files
 
         with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
             await restore_files(self.context, job)
