@@ -482,11 +482,11 @@ async def test_a_ledger_that_fails_after_the_payment_does_not_lose_the_predictio
     """Nine tries last about a minute."""
     noting, failures = type(studio.context.ledger).write_prediction_id, [1] * times
 
-    async def sometimes(self: Any, job_id: str, principal: str, prediction_id: str) -> None:
+    async def sometimes(self: Any, job_id: str, principal: str, prediction_id: str) -> bool:
         if failures:
             failures.pop()
             raise StorageFailed("The disk is full.")
-        await noting(self, job_id, principal, prediction_id)
+        return bool(await noting(self, job_id, principal, prediction_id))
 
     monkeypatch.setattr(type(studio.context.ledger), "write_prediction_id", sometimes)
     assert (await ended(studio, segment_arguments(photo))).status == "succeeded"
