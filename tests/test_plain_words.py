@@ -12,6 +12,7 @@ FILES = sorted(path for folder in ("src", "tests", "bench") for path in (TOP / f
 # Each was a word of a private vocabulary here, for which the field has another: again, expensive, reported, received,
 # request, carried, budget, store, context and provider access.
 _NOWHERE = "anew|dear|told|heard|wish|wishes|wished|borne|purse|shelf"
+_COLUMNS = {"told_again_at"}  # as ledgers have it
 _NOT_AS_NAMES = "door|doors|room|rooms"  # prose may say that there is room
 _PROSE = re.compile(rf"\b({_NOWHERE})\b", re.IGNORECASE)
 _NAME = re.compile(rf"(?:^|_)({_NOWHERE}|{_NOT_AS_NAMES})(?:_|$|\d)", re.IGNORECASE)
@@ -38,7 +39,7 @@ def private_words(source: str) -> set[str]:
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     names = {token.string for token in tokens if token.type == tokenize.NAME}
     prose = [token.string for token in tokens if token.type == tokenize.COMMENT] + list(docstrings(ast.parse(source)))
-    return {name for name in names if _NAME.search(split_words(name))} | {
+    return {name for name in names - _COLUMNS if _NAME.search(split_words(name))} | {
         found[0] for text in prose for found in _PROSE.finditer(text)
     }
 

@@ -104,7 +104,7 @@ async def test_a_lease_that_ran_out_while_nobody_took_the_job_is_renewed(
     assert await process("b").claim_several() == ()
 
 
-async def test_an_owner_hears_by_its_beat_that_it_has_lost_a_job(
+async def test_an_owner_learns_by_its_heartbeat_that_it_has_lost_a_job(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     first = process("a")
@@ -114,7 +114,7 @@ async def test_an_owner_hears_by_its_beat_that_it_has_lost_a_job(
     assert (await first.renew(frozenset({job.id}))).job_ids == frozenset()
 
 
-async def test_a_wish_to_cancel_is_heard_by_the_owner_alone(ledger: Ledger, process: Process) -> None:
+async def test_a_request_to_cancel_is_seen_by_the_owner_alone(ledger: Ledger, process: Process) -> None:
     first, second = process("a"), process("b")
     wanted, other = [await taken(first, await new(ledger)) for _ in range(2)]
     await ledger.request_cancel(wanted.id, "local")
@@ -254,7 +254,7 @@ async def test_a_providers_limit_holds_over_all_processes_on_a_file(
     assert [job.id for job in await second.claim_several()] == [waiting[3].id]
 
 
-async def test_a_lease_that_ran_out_takes_no_room(ledger: Ledger, process: Process, clock: Clock) -> None:
+async def test_a_lease_that_ran_out_takes_no_place(ledger: Ledger, process: Process, clock: Clock) -> None:
     first, second = process("a", limit=1), process("b", limit=1)
     old = await taken(first, await new(ledger))
     clock.now += TEMPO.lease + 1
@@ -278,7 +278,7 @@ async def test_a_full_provider_does_not_hide_the_jobs_of_others(
     assert len(found) == 3 - running + 1
 
 
-async def test_rehearsals_take_no_room_from_paid_runs(ledger: Ledger, process: Process) -> None:
+async def test_rehearsals_take_no_place_from_paid_runs(ledger: Ledger, process: Process) -> None:
     rehearsing, paying = process("a", frozenset({SANDBOX_KEY}), limit=1), process("b", limit=1)
     await taken(rehearsing, await new(ledger, sandbox=True))
     await taken(paying, await new(ledger))
@@ -465,7 +465,7 @@ async def test_a_job_whose_key_nobody_ever_had_says_so(ledger: Ledger, database:
     assert "no process was ever seen with it" in str(await other.idle_reason(job))
 
 
-async def test_a_job_that_waits_for_room_or_for_its_time_is_not_said_to_lack_a_key(
+async def test_a_job_that_waits_for_a_place_or_for_its_time_is_not_said_to_lack_a_key(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     first = process("a", limit=1)
