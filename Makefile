@@ -9,15 +9,15 @@ STAMP := $(VENV)/.installed
 # workers, sessions over stdio), npm (conformance), the sandbox's engines, what decodes or encodes many films, and long
 # simulations and stories of many calls. In the files that stay, a test that is slow by itself has `slow` as its marker.
 SLOW := kills faults conformance cli bench sandbox workers test_sandbox_process.py \
-	$(addprefix protocol/fast_start/test_,session.py unread.py much_said.py) \
+	$(addprefix protocol/fast_start/test_,session.py unread.py backpressure.py) \
 	$(addprefix providers/,http/test_proxies.py http/test_bounds.py test_add_a_provider.py) \
 	$(addprefix media/test_,videos.py video_limits.py picture_files.py pictures.py mask_reader.py thumbnails.py) \
 	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
-	stopping.py video_jobs.py spoken.py film_edits.py object_store.py) \
+	stopping.py video_jobs.py provider_replies.py film_edits.py object_store.py) \
 	$(addprefix store/test_,retention.py indexes.py money.py) \
 	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py \
 	half_characters.py hints.py job_tasks.py ladder.py lines.py principals.py process_per_call.py processes.py \
-	requests.py review.py stdio.py subscriptions.py telling.py tools.py video_tools.py view_media.py)
+	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py)
 QUICK := -m "not slow" $(SLOW:%=--ignore=tests/%) tests
 
 .PHONY: demo test quick coverage each-python conformance check soak format docs replies bench clean
