@@ -14,7 +14,7 @@ SLOW := kills faults conformance cli bench sandbox workers test_sandbox_process.
 	$(addprefix media/test_,videos.py video_limits.py picture_files.py pictures.py mask_reader.py thumbnails.py) \
 	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
 	stopping.py video_jobs.py provider_replies.py film_edits.py object_store.py) \
-	$(addprefix store/test_,retention.py indexes.py money.py) \
+	$(addprefix store/test_,retention.py indexes.py money.py principals.py sqlite.py) \
 	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py \
 	half_characters.py hints.py job_tasks.py ladder.py lines.py principals.py process_per_call.py processes.py \
 	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py)
@@ -29,11 +29,11 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 quick: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -n 2 $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -n 2 --dist loadfile $(QUICK)
 
 # Branch coverage of the quick tests; it fails below the floor in pyproject.toml, which is what was measured.
 coverage: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(QUICK)
 
 # The quick tests on every other Python of this machine that the package may be installed on, side by side.
 each-python:

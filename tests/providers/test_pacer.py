@@ -158,7 +158,7 @@ def test_runs_that_are_taken_up_together_are_not_polled_together() -> None:
     assert all(run.questions for run, _, _ in follower.runs.values())
 
 
-@pytest.mark.parametrize("many", [1, 30, 300, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [1, 30, *(pytest.param(many, marks=pytest.mark.slow) for many in (300, 2000))])
 def test_all_runs_together_keep_the_rate_limit_and_each_is_polled(many: int) -> None:
     chance, follower = random.Random(many), Follower()
     for _ in range(many):
