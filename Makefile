@@ -29,11 +29,11 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 quick: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -n 2 --dist loadfile $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -n 2 $(QUICK)
 
 # Branch coverage of the quick tests; it fails below the floor in pyproject.toml, which is what was measured.
 coverage: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered $(QUICK)
 
 # The quick tests on every other Python of this machine that the package may be installed on, side by side.
 each-python:
