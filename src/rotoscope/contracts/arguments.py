@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
@@ -24,10 +25,13 @@ __all__ = [
     "SegmentImage",
     "ViewMedia",
     "argument_strings",
+    "find_references",
     "parse_arguments",
     "require_prompt",
 ]
 
+_JOB_LINK = re.compile(r"job://([0-9a-f]{32})")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 # Gemini CLI adds this key to the schema of every tool and sends it along.
 _IGNORED = frozenset({"wait_for_previous"})
 
@@ -291,6 +295,13 @@ def _is_omitted(shape: type[Arguments], name: object, value: object) -> bool:
 def argument_strings(arguments: Arguments) -> list[str]:
     """Every string in some arguments, except data URIs, which are files themselves."""
     return _strings_in(arguments.model_dump(mode="json"))
+
+
+def find_references(arguments: Arguments) -> tuple[frozenset[str], frozenset[str]]:
+    """What some arguments name by links or paths: jobs by their ids, and kept files by their hashes."""
+    texts = argument_strings(arguments)
+    jobs, files = (frozenset(name for text in texts for name in form.findall(text)) for form in (_JOB_LINK, _SHA256))
+    return jobs, files
 
 
 def _strings_in(value: object) -> list[str]:

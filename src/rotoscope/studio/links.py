@@ -7,16 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rotoscope.contracts.arguments import Arguments, argument_strings
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.records import Job, Output
 
-__all__ = ["JobLinks", "find_references", "parse_job_id"]
+__all__ = ["JobLinks", "parse_job_id"]
 
-_JOB_LINK = re.compile(r"job://([0-9a-f]{32})")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 
 
@@ -76,13 +73,6 @@ def parse_job_id(job_id: str) -> str:
     if not bare:
         raise UnknownJob("There is no such job.", hint="Call list_jobs to see the jobs there are.")
     return bare
-
-
-def find_references(arguments: Arguments) -> tuple[frozenset[str], frozenset[str]]:
-    """What some arguments name by links or paths: jobs by their ids, and kept files by their hashes."""
-    texts = argument_strings(arguments)
-    jobs, files = (frozenset(name for text in texts for name in form.findall(text)) for form in (_JOB_LINK, _SHA256))
-    return jobs, files
 
 
 def _find_output(job: Job, outputs: Sequence[Output], name: str) -> str:

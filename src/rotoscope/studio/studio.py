@@ -16,7 +16,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs
+from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs, find_references
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status
 from rotoscope.errors import StorageFailed, UnknownJob
 from rotoscope.jobs.context import JobContext
@@ -33,7 +33,7 @@ from rotoscope.store.quotes import Quotes
 from rotoscope.store.records import ENDED_STATES, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
-from rotoscope.studio.links import JobLinks, find_references, parse_job_id
+from rotoscope.studio.links import JobLinks, parse_job_id
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
 
 if TYPE_CHECKING:
