@@ -4,13 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# What a change is tried with: no processes that are killed, no matrix of faults, nothing that needs npm, of the jobs
-# what is no story of a provider's doings, and the store on one database.
-JOBS := cancel clocks machine progress taking_up
-QUICK := $(addprefix tests/,providers models media store server protocol/tasks contracts workers test_*.py) \
-	$(foreach subject,$(JOBS),tests/jobs/test_$(subject).py)
+# What a change is tried with. It touches every layer, with one whole call of every tool, in under a minute on two
+# processors beside `make test`. Left out are processes that are started, killed or stopped (kills, faults, cli, bench,
+# workers, sessions over stdio), npm (conformance), the sandbox's engines, what decodes or encodes many films, and long
+# simulations and stories of many calls. In the files that stay, a test that is slow by itself has `slow` as its marker.
+SLOW := kills faults conformance cli bench sandbox workers test_sandbox_process.py \
+	$(addprefix protocol/fast_start/test_,session.py unread.py backpressure.py) \
+	$(addprefix providers/,http/test_proxies.py http/test_bounds.py test_add_a_provider.py) \
+	$(addprefix media/test_,videos.py video_limits.py picture_files.py pictures.py mask_reader.py thumbnails.py) \
+	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
+	stopping.py video_jobs.py provider_replies.py film_edits.py object_store.py) \
+	$(addprefix store/test_,retention.py indexes.py money.py principals.py sqlite.py) \
+	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py \
+	half_characters.py hints.py job_tasks.py ladder.py lines.py principals.py process_per_call.py processes.py \
+	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py)
+QUICK := -m "not slow" $(SLOW:%=--ignore=tests/%) tests
 
-.PHONY: demo test quick each-python conformance check soak format docs replies bench clean
+.PHONY: demo test quick coverage each-python conformance check soak format docs replies bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
@@ -19,7 +29,11 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 quick: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -k "not without-wal" $(wildcard $(QUICK))
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -n 2 --dist loadfile $(QUICK)
+
+# Branch coverage of the quick tests; it fails below the floor in pyproject.toml, which is what was measured.
+coverage: $(STAMP)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(QUICK)
 
 # The quick tests on every other Python of this machine that the package may be installed on, side by side.
 each-python:

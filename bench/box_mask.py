@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from figures import arguments, headline
+from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.pixels import PixelBox
 from rotoscope_sandbox.vision.segmentation import segment_box
@@ -15,9 +16,11 @@ from rotoscope_sandbox.vision.segmentation import segment_box
 MEDIA = Path(__file__).parents[2] / "shared" / "media"
 
 
-def frame_of(content: bytes, size: tuple[int, int]) -> np.ndarray:
+def frame_of(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+    assert pixels is not None, "not a picture"
+    small = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+    return np.asarray(small, np.uint8)
 
 
 def main(rounds: int) -> None:
@@ -41,10 +44,12 @@ def main(rounds: int) -> None:
 
 def agreement() -> float:
     """The box is that of the hand-made mask itself."""
-    truth = cv2.imdecode(np.frombuffer((MEDIA / "boxingcat_mask.png").read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE) > 0
+    grey = cv2.imdecode(np.frombuffer((MEDIA / "boxingcat_mask.png").read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert grey is not None, "not a picture"
+    truth = np.asarray(grey) > 0
     height, width = truth.shape
     frame = frame_of((MEDIA / "boxingcat.jpg").read_bytes(), (width, height))
-    found = np.asarray(segment_box(frame, PixelBox.around(truth)).mask, bool)
+    found = np.asarray(segment_box(frame, PixelBox.around(truth)).mask, np.bool_)
     return float((found & truth).sum() / (found | truth).sum())
 
 

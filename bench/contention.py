@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,13 +17,13 @@ from rotoscope.store.database import Database
 from rotoscope.store.job_data import JobPlan, SubmitEffort
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.records import NewJob, Patch
+from rotoscope.store.records import NewJob, Patch, Stage
 from rotoscope.store.timing import Intervals
 
 NEW = NewJob("segment_image", "m", "replicate", "bench", False, {}, JobPlan(seed=1))
 Answer = TypeVar("Answer")
 HAMMER = "--hammer"
-STAGES = ("submit", "watch", "fetch", "finish")
+STAGES: Sequence[Stage] = ("submit", "watch", "fetch", "finish")
 
 
 class Hammer:
@@ -48,7 +48,7 @@ class Hammer:
 
     async def one_job(self) -> None:
         opening = await self.timed(self.ledger.open(NEW, starter=self.leases.driver.owner))
-        job = opening and await self.timed(self.leases.claim(opening.job.id))
+        job = None if opening is None else await self.timed(self.leases.claim(opening.job.id))
         if job is None:
             return
         await self.timed(self.ledger.commit_intent(job, "digest"))
@@ -76,9 +76,9 @@ def main(processes: int, seconds: float) -> None:
         started = [
             subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True) for number in range(processes)
         ]
-        told = [json.loads(one.communicate()[0]) for one in started]
-    took = sorted(second for one in told for second in one["took"])
-    errors, finished = sum(one["errors"] for one in told), sum(one["jobs"] for one in told)
+        reports = [json.loads(one.communicate()[0]) for one in started]
+    took = sorted(second for one in reports for second in one["took"])
+    errors, finished = sum(one["errors"] for one in reports), sum(one["jobs"] for one in reports)
     print(f"  {finished} jobs, {len(took)} transactions; lock errors {errors} (to hold: 0)")
     p99 = percentile(took, 0.99)
     print(

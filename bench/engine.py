@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 import anyio
 import anyio.abc
@@ -29,13 +29,16 @@ from rotoscope.providers.polling import PollSlot
 from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.store.database import Database
-from rotoscope.store.job_data import JobPlan
+from rotoscope.store.job_data import JobPlan, MeasuredResult
 from rotoscope.store.records import NewJob
 from rotoscope.studio.studio import Studio
+from rotoscope.workers.limits import WorkLimits
 
 WARM = 10
 HOLD_MS = 10
 MODEL = "bytedance/sa2va-4b-image"
+Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
     "3a7e9b550000000a49444154789c63f80f00010101005a4d6ff10000000049454e44ae426082"
@@ -48,10 +51,10 @@ class InstantWire:
     made = 0
 
     async def send(
-        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+        self, provider: str, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False
     ) -> Reply:
-        if guard is not None:
-            guard()
+        if before_send is not None:
+            before_send()
             self.made += 1
             return reply(201, {"id": f"p{self.made}", "status": "starting"})
         output = {"img": "https://replicate.delivery/m.png", "response": ""}
@@ -67,8 +70,8 @@ class InstantWire:
 class NoDecoders:
     """Measures nothing: what a worker costs is no part of a job's own overhead."""
 
-    async def run(self, *_: Any, **__: Any) -> Any:
-        return FinishResult({"masks": []}, (), ())
+    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: WorkLimits) -> Result:
+        return cast("Result", FinishResult(MeasuredResult(masks=()), (), ()))
 
     def warm(self) -> None:
         """Nothing is to be started."""
@@ -115,9 +118,9 @@ async def main(jobs: int) -> None:
         settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             studio = open_studio(settings, stdio_roots(settings, Path(home), Path(home)), tasks, closing)
-            rooms = replace(studio.context, wire=InstantWire(), sleep=at_once, decoders=NoDecoders())
-            studio = replace(studio, context=rooms)
-            studio.dispatcher._run_job = partial(run_job, rooms)  # noqa: SLF001 - the real one, on the instant wire
+            context = replace(studio.context, wire=cast("Wire", InstantWire()), sleep=at_once, decoders=NoDecoders())
+            studio = replace(studio, context=context)
+            studio.dispatcher._run_job = partial(run_job, context)  # noqa: SLF001 - the real one, on the instant wire
             studio.start_background(tasks)
             for _ in range(WARM):
                 await one(studio)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ async def filled(beside: Beside) -> None:
     database = beside.studio.context.ledger._database  # noqa: SLF001 - the quick way to a large ledger
     for begin in range(1, beside.size, AT_ONCE):
         numbers = range(begin, min(begin + AT_ONCE, beside.size))
-        await database.transact(lambda c, numbers=numbers: fill(c, beside.known, numbers))
+        await database.transact(partial(fill, job_id=beside.known, numbers=numbers))
 
 
 async def timed(call: Callable[[], Awaitable[None]]) -> float:

@@ -83,6 +83,7 @@ def film(folder: Path, codec: str, width: int, height: int, count: int) -> Path:
     place = folder / f"{suffix} of {count} x {width}x{height}.{suffix}"
     with av.open(str(place), "w") as out:
         stream = out.add_stream(codec, rate=24, options=QUICKLY[suffix])
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         frame = av.VideoFrame(width, height, "yuv420p")
         for number in range(count):

@@ -1,8 +1,8 @@
-"""Many open jobs at one provider, in one process: how late their ends are told, and what it is asked for that.
+"""Many open jobs at one provider, in one process: how late their ends are delivered, and what it is asked for that.
 
 A provider in Replicate's shape, in a process of its own, finishes each run after a time between half and one and a
 half times the expected one; it has the list that Replicate has. The jobs are all claimed together at the start, as
-after a restart. A run is told when its job is `succeeded`, so collecting and measuring are part of the lag.
+after a restart. A run counts as delivered when its job is `succeeded`, so collecting and measuring are part of the lag.
 Meanwhile `get_job` is called ten times a second.
 """
 
@@ -71,13 +71,13 @@ class Provider:
         if path == "/out.png":
             return b"image/png", self.mask
         if path == "/counts":
-            told, self.asked = self.counts(), []
-            return b"application/json", json.dumps(told).encode()
+            counts, self.asked = self.counts(), []
+            return b"application/json", json.dumps(counts).encode()
         if (written := self.plan.stat().st_mtime_ns) != self.read:
             self.read, self.runs = written, json.loads(self.plan.read_text(encoding="utf-8"))
         name = path.rpartition("/")[2]
         self.asked.append((time.monotonic(), "list" if name == "predictions" else "run"))
-        found = self.page(parse_qs(query)) if name == "predictions" else self.told(name)
+        found = self.page(parse_qs(query)) if name == "predictions" else self.state_of(name)
         return b"application/json", json.dumps(found).encode()
 
     def counts(self) -> dict[str, float]:
@@ -93,10 +93,10 @@ class Provider:
         following = f"{self.base}/v1/predictions?cursor={skipped + PAGE}" if len(newest) > skipped + PAGE else None
         if following and "created_after" in query:
             following += f"&created_after={query['created_after'][0].replace('+', '%2B')}"
-        results = [self.told(name) for _, name in newest[skipped : skipped + PAGE]]
+        results = [self.state_of(name) for _, name in newest[skipped : skipped + PAGE]]
         return {"previous": None, "next": following, "results": results}
 
-    def told(self, name: str) -> dict[str, Any]:
+    def state_of(self, name: str) -> dict[str, Any]:
         created, ends = self.runs[name]
         status = "succeeded" if time.time() >= ends else "processing"
         output = {"img": f"{self.base}/out.png", "response": "Sure, [SEG]."} if status == "succeeded" else None

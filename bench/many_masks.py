@@ -1,6 +1,6 @@
 """Finishing a result of many masks on one large photo: seconds and memory, in a process as a worker is one.
 
-Each mask is a PNG as a model gives it. It is decoded, read, measured, written anew, described in COCO and painted on
+Each mask is a PNG as a model gives it. It is decoded, read, measured, written again, described in COCO and painted on
 the photo. Memory is how much the peak of the process grew over what it had with its libraries loaded.
 """
 

@@ -1,4 +1,4 @@
-"""Memory that a large video (500 MB) costs on its way in and out: checked and written anew, uploaded, downloaded.
+"""Memory that a large video (500 MB) costs on its way in and out: checked and rewritten, uploaded, downloaded.
 
 Each way runs in a process of its own; what is printed is how much its peak grew over what it had before.
 """
@@ -18,7 +18,7 @@ from rotoscope.media.video.videos import clean_video, poster
 from rotoscope.providers.http.client import ProviderAccess, Wire
 from rotoscope.providers.http.messages import HttpCall
 
-DOORS = {"p": ProviderAccess("Authorization", "Bearer ", "none-of-yours")}
+ACCESS = {"p": ProviderAccess("Authorization", "Bearer ", "none-of-yours")}
 
 
 def peak() -> int:
@@ -39,7 +39,10 @@ def make(path: Path, size: int) -> None:
             noise = chance.integers(0, 255, (720, 1280, 3), np.uint8)
             packets += stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24"))
         packets += stream.encode()
-        contents, step = [bytes(packet) for packet in packets], packets[1].dts - packets[0].dts
+        contents, (first, second) = [bytes(packet) for packet in packets], (packets[0].dts, packets[1].dts)
+        assert first is not None
+        assert second is not None
+        step = second - first
         for number in range(size // max(map(len, contents))):
             packet = av.Packet(contents[number % len(contents)])
             packet.stream, packet.dts, packet.pts = stream, number * step, number * step
@@ -70,7 +73,7 @@ async def upload(path: Path) -> None:
             await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
     async def use(host: str) -> None:
-        wire = Wire(DOORS, frozenset({host}))
+        wire = Wire(ACCESS, frozenset({host}))
         call = HttpCall("PUT", f"http://{host}/put", source=path, patience_seconds=60)
         assert (await wire.send("p", call)).is_success
         await wire.aclose()
@@ -88,7 +91,7 @@ async def download(path: Path) -> None:
                     await stream.send(chunk)
 
     async def use(host: str) -> None:
-        wire = Wire(DOORS, frozenset({host}))
+        wire = Wire(ACCESS, frozenset({host}))
         got = await wire.download("p", f"http://{host}/v.mp4", path.with_suffix(".down"), 2 * path.stat().st_size)
         assert got.size == path.stat().st_size
         await wire.aclose()

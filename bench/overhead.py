@@ -102,7 +102,7 @@ async def main(calls: int) -> None:
                 pixels.append(0.0)
                 turns.append(0.0)
                 begun = time.perf_counter()
-                # Another box each time: an equal request would be told the last result once more.
+                # Another box each time: an equal request would get the last result once more.
                 box = {"left": 1, "top": 1, "right": 200 + number, "bottom": 300}
                 arguments = {"image": str(file), "box": box}
                 answer = await client.call_tool("segment_image", arguments)

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 from figures import arguments, headline
@@ -17,16 +19,19 @@ from figures import arguments, headline
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import Roots
 from rotoscope.media.vault import FolderVault
+from rotoscope.workers.limits import WorkLimits
 
 PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
+Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
 KINDS = ("camera.jpg", "turned.jpg", "progressive.jpg", "screen.png", "web.webp")
 
 
 class Here:
     """Does in this process what workers do for the server."""
 
-    async def run(self, function, *given, limits):  # type: ignore[no-untyped-def]
-        return function(*given)
+    async def run(self, function: Callable[[*Given], Result], *arguments: *Given, limits: WorkLimits) -> Result:
+        return function(*arguments)
 
     def warm(self) -> None:
         pass

@@ -1,6 +1,5 @@
 """What every test may ask for: a home of its own, a studio on the sandbox, a client of either era."""
 
-import itertools
 import os
 import signal
 import sqlite3
@@ -12,13 +11,13 @@ from typing import Any
 import anyio
 import hypothesis
 import pytest
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from calls import ServerBuilder
+from client import ClientOpener, RawClient
 from decoding import InThread
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.server.runner import serve_dual_era_loop
-from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from photos import PHOTO
 
 from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
@@ -37,13 +36,10 @@ hypothesis.settings.register_profile("rotoscope", deadline=None, derandomize=boo
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("rotoscope"), max_examples=20)
 hypothesis.settings.load_profile("quick" if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else "rotoscope")
 
-PHOTO = Path(__file__).parents[1] / "src" / "rotoscope" / "assets" / "astronaut.jpg"
-MEDIA = Path(__file__).parents[2] / "shared" / "media"
-
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_as_usual() -> None:
-    """A suite that runs in the background was told to ignore signals, and so would be every process that it starts."""
+    """A suite that runs in the background ignores some signals, and so would every process that it starts."""
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
@@ -100,8 +96,8 @@ def settings(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def told_long_ago(settings: Settings) -> Callable[[], bool]:
-    """Lets the time pass in which an end is told once more to who may have missed it; whether any was told at all."""
+def expire_redelivery(settings: Settings) -> Callable[[], bool]:
+    """Lets the time pass in which an equal request gets the same result again; whether any result was delivered."""
 
     def pass_by() -> bool:
         with closing(sqlite3.connect(settings.home / "ledger.sqlite3", isolation_level=None)) as ledger:
@@ -131,7 +127,7 @@ def serve(home: Path) -> Callable[[Settings, AsgiApp], MCPServer[LazyStudio]]:
 
 
 @pytest.fixture
-def server(settings: Settings, sandbox: Sandbox, serve: Callable[..., MCPServer[LazyStudio]]) -> MCPServer[LazyStudio]:
+def server(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     return serve(settings, sandbox)
 
 
@@ -142,65 +138,18 @@ async def client(request: pytest.FixtureRequest, server: MCPServer[LazyStudio]) 
         yield connected
 
 
-class Wire:
-    """A client that speaks raw JSON-RPC of the 2026-07-28 era: what is tested is what is on the wire."""
-
-    def __init__(self, send: MemoryObjectSendStream[Any], receive: MemoryObjectReceiveStream[Any]) -> None:
-        self._send = send
-        self._receive = receive
-        self._ids = itertools.count(1)
-        self.heard: list[dict[str, Any]] = []
-
-    async def post(self, method: str, *, tasks: bool = True, **params: Any) -> int:
-        """Send a request; its id. `tasks`: it declares the tasks extension."""
-        number = next(self._ids)
-        extensions = {"io.modelcontextprotocol/tasks": {}} if tasks else {}
-        meta = {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {"extensions": extensions},
-        }
-        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": {**params, "_meta": meta}}
-        await self._send.send(SessionMessage(jsonrpc_message_adapter.validate_python(request, by_name=False)))
-        return number
-
-    async def read(self) -> dict[str, Any]:
-        """The next message of the server, whatever it is."""
-        with anyio.fail_after(30):
-            item = await self._receive.receive()
-        return item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)  # type: ignore[no-any-return]
-
-    async def ask(self, method: str, *, tasks: bool = True, **params: Any) -> dict[str, Any]:
-        """The reply to a request; what came before it is in `heard`."""
-        number = await self.post(method, tasks=tasks, **params)
-        while (message := await self.read()).get("id") != number:
-            self.heard.append(message)
-        return message
-
-    async def call(self, tool: str, *, tasks: bool = True, **arguments: Any) -> dict[str, Any]:
-        """The result of a tool call."""
-        reply = await self.ask("tools/call", tasks=tasks, name=tool, arguments=arguments)
-        return reply["result"]  # type: ignore[no-any-return]
-
-    async def finished(self, task_id: str) -> dict[str, Any]:
-        """A task when it is final."""
-        with anyio.fail_after(60):
-            while (task := (await self.ask("tasks/get", taskId=task_id))["result"])["status"] == "working":
-                await anyio.lowlevel.checkpoint()
-        return task  # type: ignore[no-any-return]
-
-
 @pytest.fixture
-def speak() -> Callable[[MCPServer[Any]], Any]:
+def speak() -> ClientOpener:
     """Opens a raw connection to a server in memory."""
 
     @asynccontextmanager
-    async def speaking(server: MCPServer[Any]) -> AsyncIterator[Wire]:
+    async def speaking(server: MCPServer[Any]) -> AsyncIterator[RawClient]:
         asking, incoming = anyio.create_memory_object_stream[Any](8)
         outgoing, answers = anyio.create_memory_object_stream[Any](0)
         inner = lowlevel_server(server)
         async with inner.lifespan(inner) as state, anyio.create_task_group() as serving, asking, answers:
             serving.start_soon(lambda: serve_dual_era_loop(inner, incoming, outgoing, lifespan_state=state))
-            yield Wire(asking, answers)
+            yield RawClient(asking, answers)
             serving.cancel_scope.cancel()
 
     return speaking

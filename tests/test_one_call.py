@@ -79,7 +79,7 @@ async def trace(
         in_call.set(name == "segment_image")
         return await call_tool(name, *given)
 
-    server.call_tool = call_traced  # type: ignore[method-assign]
+    monkeypatch.setattr(server, "call_tool", call_traced)
     arguments = {"image": str(photo), "instruction": "the face", "model": "bytedance/sa2va-4b-image"}
     with anyio.fail_after(60):
         async with Client(server) as client:

@@ -50,7 +50,7 @@ def test_what_the_vault_keeps_is_private(tmp_path: Path, umask: int) -> None:
 def test_what_the_sandbox_keeps_is_private(tmp_path: Path, umask: int) -> None:
     folder = tmp_path / "sandbox"
     store = Store(folder)
-    order = AcceptedRequest("a" * 26, "replicate", "m", None, {}, 1.0, 1, 0.0, 0.0)
+    order = AcceptedRequest("a" * 26, "replicate", "m", "", {}, 1.0, 1, 0.0, 0.0)
     store.add(order)
     store.progress(order.id, 1.0, ["log"])
     store.save_output(order.id, "out.png", b"x")

@@ -55,6 +55,7 @@ def test_the_command_reaches_the_front_first() -> None:
     assert command.value == "rotoscope.__main__:main"
 
 
+@pytest.mark.slow
 def test_the_wheel_finds_its_manifests_where_it_is_installed(unpacked: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rotoscope", "models"],

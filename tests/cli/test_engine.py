@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from decoding import InThread
 
 from rotoscope.composition import open_studio, stdio_roots
@@ -20,7 +21,6 @@ from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import read_settings
 from rotoscope.store.records import Job, OpenResult
 
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -70,7 +70,7 @@ def rows(env: dict[str, str], query: str) -> list[tuple[Any, ...]]:
         return ledger.execute(query).fetchall()
 
 
-def test_drive_runs_what_dead_processes_left_and_leaves_it_to_be_told(
+def test_drive_runs_what_dead_processes_left_and_leaves_its_result_to_be_delivered(
     run: Run, env: dict[str, str], home: Path, photo: Path
 ) -> None:
     """One was given back; of one its process was killed, so that its lease has to run out first."""
@@ -201,7 +201,7 @@ def test_spending_is_shown_by_day_and_model(run: Run, env: dict[str, str], in_do
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
-def test_a_server_that_is_told_to_end_gives_its_jobs_back_although_its_input_stays_open(
+def test_a_server_that_is_asked_to_end_gives_its_jobs_back_although_its_input_stays_open(
     env: dict[str, str], home: Path
 ) -> None:
     """A container's or supervisor's SIGTERM: the client has not closed its pipe."""
@@ -210,7 +210,7 @@ def test_a_server_that_is_told_to_end_gives_its_jobs_back_although_its_input_sta
     call = {"name": "generate_video", "arguments": {"prompt": "a storm", "duration": 12}}
     with subprocess.Popen(
         command,
-        env={**env, "ROTOSCOPE_INLINE_SECONDS": "1"},
+        env={**env, "ROTOSCOPE_INLINE_SECONDS": "4"},
         cwd=home,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -230,7 +230,7 @@ def test_a_server_that_is_told_to_end_gives_its_jobs_back_although_its_input_sta
         answer = json.loads(server.stdout.readline())
         server.send_signal(signal.SIGTERM)
         try:
-            code = server.wait(timeout=20)
+            code = server.wait(timeout=60)
         finally:
             server.kill()
     job_id = answer["result"]["structuredContent"]["job_id"]
@@ -251,9 +251,9 @@ def test_resume_takes_a_paid_job_up_again_and_prints_its_result(
     rows(env, "DELETE FROM outputs")
     done = run("jobs", "resume", job.id)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["job_id"], told["status"], told["error"]) == (job.id, "succeeded", None)
-    assert Path(told["masks"][0]["media"]["path"]).is_file()
+    result = json.loads(done.stdout)
+    assert (result["job_id"], result["status"], result["error"]) == (job.id, "succeeded", None)
+    assert Path(result["masks"][0]["media"]["path"]).is_file()
     assert rows(env, "SELECT count(*) FROM jobs") == [(1,)]
 
 

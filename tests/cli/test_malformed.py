@@ -21,7 +21,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in an empty folder with an environment of its own; its exit code and what it said."""
+    """Runs a command in an empty folder with an environment of its own; its exit code and what it printed."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -33,10 +33,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             for name, value in {"ROTOSCOPE_HOME": str(tmp_path / "home"), **environ}.items():
                 patched.setenv(name, value)
             code = run_command(arguments)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
         assert list(here.iterdir()) == [], "a stray file"
-        return code, said.err
+        return code, printed.err
 
     return command
 
@@ -68,11 +68,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 )
 def test_a_malformed_setting_is_named_in_one_sentence_by_every_command(run: Run, name: str, value: str) -> None:
     for arguments in COMMANDS:
-        code, said = run(arguments, **{name: value})
+        code, printed = run(arguments, **{name: value})
         assert code == 2
-        assert name in said
-        assert said.count("\n") == 1
-        assert "hunter2" not in said
+        assert name in printed
+        assert printed.count("\n") == 1
+        assert "hunter2" not in printed
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_a_malformed_setting_is_named_in_one_sentence_by_every_command(run: Run,
 )
 def test_a_malformed_base_address_is_named_in_one_sentence(run: Run, value: str) -> None:
     for arguments in COMMANDS:
-        code, said = run(arguments, FAL_KEY="id:none-of-yours", FAL_BASE_URL=value)
+        code, printed = run(arguments, FAL_KEY="id:none-of-yours", FAL_BASE_URL=value)
         assert code == 2
-        assert "FAL_BASE_URL" in said
-        assert said.count("\n") == 1
+        assert "FAL_BASE_URL" in printed
+        assert printed.count("\n") == 1
 
 
 PROVIDER = """
@@ -118,7 +118,7 @@ source = "a test"
         ("[mine]", "[mine", "line 2"),
     ],
 )
-def test_providers_of_the_users_that_cannot_be_used_are_told_by_file_and_field(
+def test_providers_of_the_users_that_cannot_be_used_are_reported_by_file_and_field(
     run: Run, tmp_path: Path, old: str, new: str, field: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "home" / "models"
@@ -127,11 +127,11 @@ def test_providers_of_the_users_that_cannot_be_used_are_told_by_file_and_field(
     (folder / "providers.toml").write_text(PROVIDER.replace(old, new, 1), encoding="utf-8")
     for arguments in COMMANDS[:3]:
         caplog.clear()
-        code, said = run(arguments)
+        code, printed = run(arguments)
         assert code == 0
-        told = said + caplog.text
-        assert "providers.toml" in told
-        assert field in told
+        report = printed + caplog.text
+        assert "providers.toml" in report
+        assert field in report
 
 
 def test_providers_of_the_users_that_can_be_used_are(run: Run, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from rotoscope_sandbox.serving import serve_in_thread
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")
 SECONDS = 60
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
-STILL_SECONDS = 0.4  # a process that was told to end, and is still there after so long, waits for the reply
+STILL_SECONDS = 0.4  # a process that was asked to end, and is still there after so long, waits for the reply
 
 
 @dataclass
@@ -184,7 +184,7 @@ def left_behind(env: dict[str, str], home: Path, given: dict[str, Any]) -> None:
 def test_a_signal_while_nothing_is_out_ends_a_command_with_its_code_and_without_noise(
     begin: Begin, env: dict[str, str], photo: Path, provider: tuple[Held, str], number: signal.Signals
 ) -> None:
-    """The job was opened and waits for its first look: the person hears where to find it."""
+    """The job was opened and waits for its first look: the person is shown where to find it."""
     held, _ = provider
     held.let.set()
     held.app.state.faults.add("never-ends", times=None)

@@ -101,7 +101,7 @@ def _add_handshake_tools(server: MCPServer[Any]) -> None:
     async def test_missing_capability(ctx: Context) -> str:
         """A tool that cannot do without sampling."""
         if ctx.client_capabilities is None or ctx.client_capabilities.sampling is None:
-            needed = {"requiredCapabilities": {"sampling": {}}}
+            needed: dict[str, Any] = {"requiredCapabilities": {"sampling": {}}}
             raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "This tool needs sampling.", needed)
         return "The client samples."
 

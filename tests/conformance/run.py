@@ -106,7 +106,7 @@ def serving(home: Path) -> Iterator[str]:
             yield server.stdout.readline().strip()
         finally:
             server.stdin.close()
-            server.wait(timeout=30)
+            server.wait(timeout=60)
 
 
 def run(name: str, url: str, out: Path) -> list[str]:

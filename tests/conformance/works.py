@@ -22,7 +22,7 @@ class Work:
     """A piece of work that a task tells of."""
 
     task: Task
-    told: Callable[[str], None]
+    notify: Callable[[str], None]
     answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     running: "asyncio.Task[None] | None" = None
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -30,7 +30,7 @@ class Work:
     def becomes(self, **changes: Any) -> None:
         if not self.task.is_final:
             self.task = replace(self.task, updated_at=time.time(), **changes)
-            self.told(self.task.id)
+            self.notify(self.task.id)
 
     async def ask(self, questions: Mapping[str, InputRequest]) -> Mapping[str, Mapping[str, Any]]:
         """Wait until all is answered; what is still open is what the task asks."""
@@ -59,7 +59,7 @@ class Works:
     def begin(self, body: Callable[[Work], Awaitable[CallToolResult]]) -> str:
         now, task_id = time.time(), secrets.token_hex(16)
         task = Task(task_id, "working", "begun", now, now, ttl_ms=600_000, poll_ms=200)
-        work = self._works[task_id] = Work(task, self._told)
+        work = self._works[task_id] = Work(task, self._notify)
         work.running = asyncio.create_task(work.run(body))
         return task_id
 
@@ -67,7 +67,7 @@ class Works:
         work = self._works.get(task_id)
         return work.task if work else await self._jobs.get(principal, task_id)
 
-    async def delivered(self, principal: str, task_id: str) -> None:
+    async def mark_delivered(self, principal: str, task_id: str) -> None:
         if task_id not in self._works:
             await self._jobs.mark_delivered(principal, task_id)
 
@@ -100,7 +100,7 @@ class Works:
 
         return forget
 
-    def _told(self, task_id: str) -> None:
+    def _notify(self, task_id: str) -> None:
         for listener in list(self._listeners.values()):
             listener(task_id)
 

@@ -7,16 +7,14 @@ away are no provider's doing: they are in the tests of the job engine.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import anyio
 import pytest
+from fault_scene import Caller, FaultScene
 
 from rotoscope.jobs.stages import fetch
 
 pytestmark = pytest.mark.anyio
-Scene = Any  # of conftest, as is Caller
-Caller = Any
 DEADLINE = 20
 
 ALL = ("replicate", "fal", "segmind v1", "segmind v2", "gateway")
@@ -143,7 +141,7 @@ def no_key_is_logged(caplog: pytest.LogCaptureFixture, keys: tuple[str, ...]) ->
 
 @pytest.mark.parametrize(("case", "who"), CELLS, ids=[f"{case.fault}-{who}" for case, who in CELLS])
 async def test_a_job_ends_as_promised_and_is_paid_for_once_at_most(
-    scene: Scene, callers: dict[str, Caller], keys: tuple[str, ...], case: Case, who: str
+    scene: FaultScene, callers: dict[str, Caller], keys: tuple[str, ...], case: Case, who: str
 ) -> None:
     caller = callers[who]
     promise = promised(case, who, caller)
@@ -163,7 +161,7 @@ async def test_a_job_ends_as_promised_and_is_paid_for_once_at_most(
 
 @pytest.mark.parametrize("who", ALL)
 async def test_a_provider_that_cannot_be_reached_is_tried_again_and_nothing_is_spent(
-    scene: Scene, callers: dict[str, Caller], who: str
+    scene: FaultScene, callers: dict[str, Caller], who: str
 ) -> None:
     """Nothing listens."""
     nowhere = "http://127.0.0.1:9"
@@ -177,7 +175,7 @@ async def test_a_provider_that_cannot_be_reached_is_tried_again_and_nothing_is_s
 
 @pytest.mark.parametrize("who", ["replicate", "fal", "segmind v2", "gateway"])
 async def test_a_key_that_is_not_accepted_any_more_pauses_the_job_until_it_is(
-    scene: Scene, callers: dict[str, Caller], who: str
+    scene: FaultScene, callers: dict[str, Caller], who: str
 ) -> None:
     """key-revoked: the run is paid for and goes on at the provider."""
     rule = scene.app.state.faults.add("key-revoked")
@@ -197,9 +195,9 @@ async def test_a_key_that_is_not_accepted_any_more_pauses_the_job_until_it_is(
 
 @pytest.mark.parametrize("who", ["replicate", "fal", "gateway"])
 async def test_a_run_that_never_ends_is_given_up_when_its_provider_has_stopped_it(
-    scene: Scene, callers: dict[str, Caller], who: str
+    scene: FaultScene, callers: dict[str, Caller], who: str
 ) -> None:
-    """never-ends. The gateway cannot be told, but knows of the deadline from the request."""
+    """never-ends. The gateway cannot be asked to stop, but knows of the deadline from the request."""
     scene.shorten_deadlines()
     scene.app.state.faults.add("never-ends")
     async with scene.studio() as studio:
@@ -211,7 +209,7 @@ async def test_a_run_that_never_ends_is_given_up_when_its_provider_has_stopped_i
 
 
 async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_the_message_has_it(
-    scene: Scene, callers: dict[str, Caller]
+    scene: FaultScene, callers: dict[str, Caller]
 ) -> None:
     """never-ends."""
     scene.shorten_deadlines()
@@ -229,7 +227,7 @@ async def test_a_run_that_never_ends_and_cannot_be_stopped_is_waited_for_and_the
     [("odd-cancel;kind=race", "succeeded"), ("odd-cancel;kind=twice", "cancelled"), (None, "cancelled")],
 )
 async def test_a_cancel_ends_as_the_provider_has_it(
-    scene: Scene, callers: dict[str, Caller], who: str, fault: str | None, status: str
+    scene: FaultScene, callers: dict[str, Caller], who: str, fault: str | None, status: str
 ) -> None:
     if fault != "odd-cancel;kind=race":
         scene.app.state.faults.add("never-ends")
@@ -247,7 +245,7 @@ async def test_a_cancel_ends_as_the_provider_has_it(
 
 
 async def test_an_output_that_never_ends_is_cut_off(
-    scene: Scene, callers: dict[str, Caller], monkeypatch: pytest.MonkeyPatch
+    scene: FaultScene, callers: dict[str, Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "MAX_OUTPUT_BYTES", 1024 * 1024)
     scene.app.state.faults.add("damaged-output;kind=endless")

@@ -2,42 +2,28 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener, Until, segment_arguments, start_job
 from ledger_file import ledger_file
+from scripted_provider import ScriptedProvider
 
-from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.errors import StorageFailed
 from rotoscope.settings import Settings
 from rotoscope.store.leases import Leases
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.records import Job, OpenResult
+from rotoscope.store.records import Job
 from rotoscope.store.timing import Intervals
-from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
-Replicate = Any  # the scripted provider of conftest
 CANCEL = "POST /v1/predictions/p1/cancel"
 
 
-def words(photo: Path, **more: Any) -> SegmentImage:
-    return SegmentImage(image=str(photo), instruction="the helmet", **more)
-
-
-async def begun(studio: Studio, arguments: SegmentImage) -> Job:
-    opening = await studio.start(await studio.plan("segment_image", arguments, "local"))
-    assert isinstance(opening, OpenResult)
-    return opening.job
-
-
 @pytest.fixture
-def posted(provider: Replicate, until: Until) -> Callable[[], Awaitable[None]]:
+def posted(provider: ScriptedProvider, until: Until) -> Callable[[], Awaitable[None]]:
     """Waits until the paying request is out."""
 
     async def out() -> bool:
@@ -49,7 +35,7 @@ def posted(provider: Replicate, until: Until) -> Callable[[], Awaitable[None]]:
 class Listed:
     """Replicate with its list, in which a prediction appears when its request has come in."""
 
-    def __init__(self, inner: Replicate) -> None:
+    def __init__(self, inner: ScriptedProvider) -> None:
         self.inner = inner
         self.looks = 0
         answer = inner.answer
@@ -67,7 +53,7 @@ class Listed:
             return await answer(method, path, body)
 
         self.bodies: list[dict[str, Any]] = []
-        inner.answer = with_list
+        inner.respond = with_list
 
 
 def version(body: dict[str, Any]) -> str | None:
@@ -76,7 +62,7 @@ def version(body: dict[str, Any]) -> str | None:
 
 
 async def test_a_cancel_from_another_process_is_noticed_at_the_next_change_poll_without_a_heartbeat(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     """With a glance of 0.25 seconds that is well within the second that is promised."""
     assert Intervals().change_poll <= 0.25
@@ -86,17 +72,17 @@ async def test_a_cancel_from_another_process_is_noticed_at_the_next_change_poll_
         opened(settings, provider, intervals=tempo) as first,
         opened(settings, provider, intervals=tempo) as second,
     ):
-        job = await begun(first, words(photo))
-        with anyio.fail_after(10):
+        job = await start_job(first, segment_arguments(photo))
+        with anyio.fail_after(60):
             await provider.on_ask.wait()
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await second.cancel(job.id, "local")
             assert (await second.wait(job, 5)).state == "cancelled"
     assert provider.asked.count(CANCEL) == 1
 
 
 async def test_while_the_reply_is_out_the_providers_list_is_used_to_cancel(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until, posted: Any
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, until: Until, posted: Any
 ) -> None:
     provider.hold, provider.states = anyio.Event(), [{"status": "processing"}]
     Listed(provider)
@@ -105,19 +91,24 @@ async def test_while_the_reply_is_out_the_providers_list_is_used_to_cancel(
         return CANCEL in provider.asked
 
     async with opened(settings, provider) as first, opened(settings, provider) as second:
-        job = await begun(first, words(photo))
+        job = await start_job(first, segment_arguments(photo))
         await posted()
         await second.cancel(job.id, "local")
         await until(cancelled)
         assert not provider.hold.is_set()
         provider.hold.set()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             job = await first.wait(job, 10)
     assert (job.state, provider.posts) == ("cancelled", 1)
 
 
 async def test_a_ledger_that_fails_while_a_request_in_flight_is_cancelled_does_not_cut_the_request_off(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, posted: Any, monkeypatch: pytest.MonkeyPatch
+    opened: StudioOpener,
+    settings: Settings,
+    provider: ScriptedProvider,
+    photo: Path,
+    posted: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = anyio.Event()
 
@@ -129,22 +120,22 @@ async def test_a_ledger_that_fails_while_a_request_in_flight_is_cancelled_does_n
     Listed(provider)
     monkeypatch.setattr(Ledger, "runs_of_other_jobs", broken)
     async with opened(settings, provider) as studio:
-        job = await begun(studio, words(photo))
+        job = await start_job(studio, segment_arguments(photo))
         await posted()
         await studio.cancel(job.id, "local")
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await tried.wait()
             provider.hold.set()
-            job = await studio.wait(job, 10)
+            job = await studio.wait(job, 60)
     assert (job.state, provider.asked.count(CANCEL)) == ("cancelled", 1)
 
 
 async def test_a_job_that_waits_out_a_429_sends_nothing_once_it_is_cancelled(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, until: Until
 ) -> None:
     provider.created = (429, {"detail": "throttled"})
     async with opened(settings, provider, sleep=for_ever_when_long) as studio:
-        job = await begun(studio, words(photo))
+        job = await start_job(studio, segment_arguments(photo))
 
         async def waits() -> bool:
             return "trying again" in (await studio.job(job.id, "local")).message
@@ -152,8 +143,8 @@ async def test_a_job_that_waits_out_a_429_sends_nothing_once_it_is_cancelled(
         await until(waits)
         provider.created = (201, {"status": "starting"})
         await studio.cancel(job.id, "local")
-        with anyio.fail_after(10):
-            job = await studio.wait(job, 10)
+        with anyio.fail_after(60):
+            job = await studio.wait(job, 60)
         result = await studio.result(job)
     assert (job.state, provider.posts) == ("cancelled", 1)
     assert result.cost.charged_usd == 0.0
@@ -169,22 +160,28 @@ async def for_ever_when_long(seconds: float) -> None:
     [("aborted", "not charged", False), ("canceled", "the time that it ran is charged", True)],
 )
 async def test_the_answer_to_a_cancel_says_whether_it_was_charged(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, word: str, says: str, charged: bool
+    opened: StudioOpener,
+    settings: Settings,
+    provider: ScriptedProvider,
+    photo: Path,
+    word: str,
+    says: str,
+    charged: bool,
 ) -> None:
     provider.states, provider.cancelled = [{"status": "starting"}], [{"status": word}]
     async with opened(settings, provider) as studio:
-        job = await begun(studio, words(photo))
-        with anyio.fail_after(10):
+        job = await start_job(studio, segment_arguments(photo))
+        with anyio.fail_after(60):
             await provider.on_ask.wait()
             await studio.cancel(job.id, "local")
-            job = await studio.wait(job, 10)
+            job = await studio.wait(job, 60)
     assert (job.state, job.charge.is_charged) == ("cancelled", charged)
     assert says in job.message
     assert job.error is None
 
 
 async def test_a_cancel_between_a_claim_and_its_driver_is_noticed_without_a_heartbeat(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claiming, written, go_on = Leases.claim, anyio.Event(), anyio.Event()
 
@@ -197,29 +194,31 @@ async def test_a_cancel_between_a_claim_and_its_driver_is_noticed_without_a_hear
     monkeypatch.setattr(Leases, "claim", slowly)
     provider.states = [{"status": "processing"}]
     async with opened(settings, provider, intervals=Intervals(lease=3000.0, heartbeat=1000.0)) as studio:
-        job = await begun(studio, words(photo))
-        with anyio.fail_after(10):
+        job = await start_job(studio, segment_arguments(photo))
+        with anyio.fail_after(60):
             await written.wait()
             await studio.cancel(job.id, "local")
             go_on.set()
-            assert (await studio.wait(job, 10)).state == "cancelled"
+            assert (await studio.wait(job, 60)).state == "cancelled"
 
 
-async def test_a_cancel_is_safe_to_repeat(opened: Open, settings: Settings, provider: Replicate, photo: Path) -> None:
+async def test_a_cancel_is_safe_to_repeat(
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path
+) -> None:
     provider.states = [{"status": "processing"}]
     async with opened(settings, provider) as studio:
-        job = await begun(studio, words(photo))
-        with anyio.fail_after(10):
+        job = await start_job(studio, segment_arguments(photo))
+        with anyio.fail_after(60):
             await provider.on_ask.wait()
             await studio.cancel(job.id, "local")
-            once = await studio.wait(job, 10)
+            once = await studio.wait(job, 60)
             twice = await studio.cancel(job.id, "local")
     assert twice == once
     assert provider.asked.count(CANCEL) == 1
 
 
 async def test_a_key_that_is_refused_while_a_job_is_cancelled_is_not_tried_in_a_busy_loop(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     long_rest = anyio.Event()
 
@@ -236,15 +235,15 @@ async def test_a_key_that_is_refused_while_a_job_is_cancelled_is_not_tried_in_a_
             return 401, {"detail": "Unauthenticated"}
         return await answer(method, path, body)
 
-    provider.answer = refusing
+    provider.respond = refusing
     async with opened(settings, provider, sleep=rest) as studio:
-        job = await begun(studio, words(photo))
-        with anyio.fail_after(10):
+        job = await start_job(studio, segment_arguments(photo))
+        with anyio.fail_after(60):
             await provider.on_ask.wait()
         refused.set()
         await studio.cancel(job.id, "local")
 
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await long_rest.wait()
         for _ in range(50):
             found = await studio.job(job.id, "local")
@@ -253,7 +252,7 @@ async def test_a_key_that_is_refused_while_a_job_is_cancelled_is_not_tried_in_a_
 
 
 async def test_a_run_that_cannot_be_stopped_goes_on_and_says_so_and_its_result_is_kept(
-    opened: Open, settings: Settings, photo: Path, provider: Replicate
+    opened: StudioOpener, settings: Settings, photo: Path, provider: ScriptedProvider
 ) -> None:
     """Segmind has no cancel; the answer to a v1 request is the result itself."""
     begin, go_on = anyio.Event(), anyio.Event()
@@ -272,29 +271,30 @@ async def test_a_run_that_cannot_be_stopped_goes_on_and_says_so_and_its_result_i
         await send({"type": "http.response.body", "body": content})
 
     async with opened(settings, segmind) as studio:
-        arguments = words(photo, model="sam-v2-image")
-        job = await begun(studio, arguments)
-        with anyio.fail_after(10):
+        arguments = segment_arguments(photo, model="sam-v2-image")
+        job = await start_job(studio, arguments)
+        with anyio.fail_after(60):
             await begin.wait()
             await studio.cancel(job.id, "local")
             go_on.set()
-            job = await studio.wait(job, 10)
+            job = await studio.wait(job, 60)
     assert job.state == "succeeded"
 
 
 async def test_what_is_proven_is_written_although_the_process_ends(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, posted: Any
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, posted: Any
 ) -> None:
     """A refusal that comes while the process ends takes the intent back: nobody needs to review it."""
-    provider.hold, provider.created = anyio.Event(), (422, {"detail": "no"})
+    hold = provider.hold = anyio.Event()
+    provider.created = (422, {"detail": "no"})
 
     async def release() -> None:
         await anyio.sleep(0.2)
-        provider.hold.set()
+        hold.set()
 
     async with anyio.create_task_group() as tasks:
         async with opened(settings, provider) as studio:
-            await begun(studio, words(photo))
+            await start_job(studio, segment_arguments(photo))
             await posted()
             tasks.start_soon(release)
         with ledger_file(settings.home / "ledger.sqlite3") as ledger:
@@ -302,12 +302,17 @@ async def test_what_is_proven_is_written_although_the_process_ends(
 
 
 async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+    opened: StudioOpener,
+    settings: Settings,
+    provider: ScriptedProvider,
+    photo: Path,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was cancelled while another process had it, which had paid already."""
     async with opened(settings, provider, sleep=for_ever_when_long) as studio:
         provider.created = (500, b"oops")
-        job = await begun(studio, words(photo))
+        job = await start_job(studio, segment_arguments(photo))
 
         async def reconciling() -> bool:
             return "looking for" in (await studio.job(job.id, "local")).message
@@ -327,8 +332,8 @@ async def test_a_job_whose_intent_cannot_be_read_is_never_called_unsent(
         ledger.execute("UPDATE jobs SET cancel_requested = 1")
     monkeypatch.setattr(Ledger, "submission", sometimes)
     async with opened(settings, provider, intervals=Intervals(lease=0.5, heartbeat=0.15, poll=0.05)) as studio:
-        with anyio.fail_after(15):
-            job = await studio.wait(await studio.job(job.id, "local"), 15)
+        with anyio.fail_after(60):
+            job = await studio.wait(await studio.job(job.id, "local"), 60)
     assert failed.is_set()
     assert (job.state, provider.posts) == ("needs_review", 1)
     assert job.charge.is_charged is None

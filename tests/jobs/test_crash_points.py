@@ -69,9 +69,9 @@ def request(form: str, home: Path) -> tuple[str, Arguments]:
 class SeamedWire(Wire):
     """The wire into a sandbox in this process; it dies before a request, once that was acted on, and after it."""
 
-    def __init__(self, seams: Seams, world: "World", doors: dict[str, ProviderAccess]) -> None:
+    def __init__(self, seams: Seams, world: "World", accesses: dict[str, ProviderAccess]) -> None:
         host = SANDBOX_URL.rpartition("/")[2]
-        super().__init__(doors, frozenset({host}), self._app)
+        super().__init__(accesses, frozenset({host}), self._app)
         self._seams, self._world = seams, world
 
     async def send(
@@ -114,14 +114,14 @@ class World:
         settings = read_settings({"ROTOSCOPE_HOME": str(self.folder), "ROTOSCOPE_SANDBOX": "always"})
         catalog = shipped()
         access = resolve_access(settings, catalog.providers)
-        doors = {
+        accesses = {
             name: ProviderAccess(one.auth.header, one.auth.prefix, access.keys[name])
             for name, one in catalog.providers.items()
         }
         dialects = {name: DIALECTS[one.dialect](access.base_urls[name]) for name, one in catalog.providers.items()}
         return Process(
             self.time, name, self.folder, catalog, dialects,
-            lambda seams: SeamedWire(seams, self, doors), frozenset({"sandbox"}), TEMPO,
+            lambda seams: SeamedWire(seams, self, accesses), frozenset({"sandbox"}), TEMPO,
         )  # fmt: skip
 
     def read(self, query: str) -> Any:
@@ -171,7 +171,7 @@ def opened(form: str) -> Path:
 
 
 class Remembered:
-    """What each model made once: computing it anew for every crash would test nothing."""
+    """What each model made once: computing it again for every crash would test nothing."""
 
     def __init__(self, take: Callable[[WorkerPool, Any], None]) -> None:
         self._take = take

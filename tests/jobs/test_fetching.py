@@ -44,15 +44,15 @@ def test_an_output_that_cannot_be_fetched_for_a_while_is_fetched_then(
     process = scene.process()
     job_id = scene.begin(process)
     scene.time.run(22 + seconds / 2)
-    told = scene.result(process, job_id)
-    assert told.status == "running"
-    assert told.error is not None
-    assert OUT in told.message
-    assert OUT in told.error.hint
-    assert "2027-01-15T09:00" in told.error.hint, "until when the provider keeps it"
+    reported = scene.result(process, job_id)
+    assert reported.status == "running"
+    assert reported.error is not None
+    assert OUT in reported.message
+    assert OUT in reported.error.hint
+    assert "2027-01-15T09:00" in reported.error.hint, "until when the provider keeps it"
     assert scene.run(process, job_id, 1.5 * seconds + 10).state == "succeeded"
     assert scene.provider.posts == 1
-    tries = scene.provider.heard("fetch")
+    tries = scene.provider.times_of("fetch")
     pauses = [round(b - a) for a, b in pairwise(tries)]
     assert pauses == sorted(pauses)
     assert max(pauses) < 301
@@ -71,13 +71,13 @@ def test_an_output_that_could_never_be_fetched_fails_with_its_address_and_can_be
     process = scene.process()
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 5000)
-    told = scene.result(process, job_id)
-    assert told.error is not None
-    assert (told.status, told.error.code) == ("failed", code)
+    reported = scene.result(process, job_id)
+    assert reported.error is not None
+    assert (reported.status, reported.error.code) == ("failed", code)
     assert KEPT <= scene.time.now <= KEPT + 400
-    assert OUT in told.error.hint
-    assert "keeps until 2027-" in told.error.hint
-    assert "jobs resume" in told.error.hint
+    assert OUT in reported.error.hint
+    assert "keeps until 2027-" in reported.error.hint
+    assert "jobs resume" in reported.error.hint
     assert job.accepted is not None
     scene.time.run(1500)
     process.call(lambda: process.context.ledger.resume(job_id, "local"))
@@ -87,7 +87,7 @@ def test_an_output_that_could_never_be_fetched_fails_with_its_address_and_can_be
 
 def test_the_provider_is_asked_for_a_new_address_when_the_old_one_has_expired(scene: Scene) -> None:
     process, fresh = scene.process(), OUT.replace("mask", "fresh")
-    fetched: list[str] = []
+    fetched: list[float] = []
 
     def on_fetch(now: float) -> Any:
         scene.provider.address = fresh
@@ -114,19 +114,19 @@ def test_time_that_was_waited_for_an_output_counts_over_restarts(scene: Scene) -
     assert scene.job(process, job_id).state == "failed"
 
 
-def breaking(monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception, times: int) -> list[int]:
+def breaking(monkeypatch: pytest.MonkeyPatch, stage: Any, error: Exception, times: int) -> list[int]:
     """A fault in a stage, for some times."""
     from rotoscope.jobs import lifecycle as machine
 
-    left, work = list(range(times)), machine._STAGE_FUNCTIONS[stage]  # type: ignore[index]
+    left, work = list(range(times)), machine._STAGE_FUNCTIONS[stage]
 
-    async def stumble(rooms: Any, job: Job, grip: Any) -> Any:
+    async def stumble(job_context: Any, job: Job, grip: Any) -> Any:
         if left:
             left.pop()
             raise error
-        return await work(rooms, job, grip)
+        return await work(job_context, job, grip)
 
-    monkeypatch.setitem(machine._STAGE_FUNCTIONS, stage, stumble)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, stage, stumble)
     return left
 
 
@@ -142,13 +142,13 @@ def test_a_fault_after_the_payment_is_tried_again(
     process = scene.process()
     job_id = scene.begin(process)
     scene.time.run(0.5 if stage == "watch" else 21.5)
-    told = scene.result(process, job_id)
-    assert told.status == "running"
-    assert told.error is not None
-    assert type(fault).__name__ in told.error.message
-    assert stage in told.error.message
+    reported = scene.result(process, job_id)
+    assert reported.status == "running"
+    assert reported.error is not None
+    assert type(fault).__name__ in reported.error.message
+    assert stage in reported.error.message
     job = scene.run(process, job_id, 120)
-    assert (job.state, scene.provider.posts, scene.provider.heard("cancel")) == ("succeeded", 1, [])
+    assert (job.state, scene.provider.posts, scene.provider.times_of("cancel")) == ("succeeded", 1, [])
 
 
 @pytest.mark.parametrize("stage", ["watch", "fetch", "finish"])
@@ -199,9 +199,9 @@ def test_a_full_disk_after_the_payment_is_waited_out(scene: Scene, stage: str, m
     job_id = scene.begin(process)
     scene.time.run(1800)
     assert left, "it lasts for half an hour"
-    told = scene.result(process, job_id)
-    assert told.error is not None
-    assert (told.status, told.error.code) == ("running", "storage")
+    reported = scene.result(process, job_id)
+    assert reported.error is not None
+    assert (reported.status, reported.error.code) == ("running", "storage")
     assert scene.run(process, job_id, 2400).state == "succeeded"
 
 
@@ -223,7 +223,7 @@ def test_a_raw_file_that_is_gone_at_the_finish_is_fetched_again(scene: Scene, mo
     monkeypatch.setattr(FolderVault, "put", adopt)
     process = scene.process()
     assert scene.run(process, scene.begin(process), 60).state == "succeeded"
-    assert len(scene.provider.heard("fetch")) == 2
+    assert len(scene.provider.times_of("fetch")) == 2
 
 
 def test_a_folder_that_is_emptied_each_time_ends_in_a_failure_that_says_so(
@@ -240,7 +240,7 @@ def test_a_folder_that_is_emptied_each_time_ends_in_a_failure_that_says_so(
     process = scene.process()
     job = scene.run(process, scene.begin(process), 60)
     assert (job.state, job.error_code) == ("failed", "download_failed")
-    assert len(scene.provider.heard("fetch")) == 4
+    assert len(scene.provider.times_of("fetch")) == 4
 
 
 @pytest.mark.parametrize("which", ["all", "derived"])
@@ -257,17 +257,17 @@ def test_files_of_a_result_that_are_gone_are_restored_while_the_provider_has_the
     for file in whole:
         if which == "all" or file.name.partition(".")[0] not in raw:
             file.unlink()
-    told = scene.result(process, job_id)
-    assert told.status == "succeeded"
-    assert any("no longer in the results folder" in warning and "coco" in warning for warning in told.warnings)
+    reported = scene.result(process, job_id)
+    assert reported.status == "succeeded"
+    assert any("no longer in the results folder" in warning and "coco" in warning for warning in reported.warnings)
     task = process.begin(lambda: restore_files(process.context, job))
     scene.time.run(5)
     assert task.done()
     assert kept_files(process) == whole
-    told = scene.result(process, job_id)
-    assert not any("no longer" in warning for warning in told.warnings)
+    reported = scene.result(process, job_id)
+    assert not any("no longer" in warning for warning in reported.warnings)
     assert scene.job(process, job_id).finished_at == job.finished_at
-    assert len(scene.provider.heard("fetch")) == (2 if which == "all" else 1)
+    assert len(scene.provider.times_of("fetch")) == (2 if which == "all" else 1)
 
 
 def test_files_that_cannot_be_restored_are_named_in_the_warnings(scene: Scene) -> None:
@@ -280,9 +280,9 @@ def test_files_that_cannot_be_restored_are_named_in_the_warnings(scene: Scene) -
     task = process.begin(lambda: restore_files(process.context, job))
     scene.time.run(5)
     assert task.done()
-    told = scene.result(process, job_id)
-    assert told.status == "succeeded"
-    (warning,) = [one for one in told.warnings if "no longer" in one]
+    reported = scene.result(process, job_id)
+    assert reported.status == "succeeded"
+    (warning,) = [one for one in reported.warnings if "no longer" in one]
     assert "mask/0" in warning
     assert f"{OUT} until 2027-" in warning
     scene.time.run(KEPT)
@@ -291,7 +291,7 @@ def test_files_that_cannot_be_restored_are_named_in_the_warnings(scene: Scene) -
 
 
 def resumed(process: Process, job_id: str) -> str:
-    """What a person is told who wants a job taken up."""
+    """What a person is reported who wants a job taken up."""
 
     async def ask() -> str:
         try:
@@ -300,9 +300,9 @@ def resumed(process: Process, job_id: str) -> str:
             return error.message
         return ""
 
-    told = process.call(ask)
-    assert told is not None
-    return told
+    reported = process.call(ask)
+    assert reported is not None
+    return reported
 
 
 def test_a_job_whose_end_the_provider_has_confirmed_is_not_resumed(scene: Scene) -> None:
@@ -347,8 +347,8 @@ def test_a_job_that_an_older_version_ended_as_cancelled_can_be_resumed(scene: Sc
     process.call(as_an_older_version)
     assert resumed(process, job_id) == ""
     job = scene.run(process, job_id, 200)
-    assert (job.state, scene.provider.heard("cancel"), scene.provider.posts) == ("succeeded", [], 1)
-    assert scene.provider.heard("fetch")
+    assert (job.state, scene.provider.times_of("cancel"), scene.provider.posts) == ("succeeded", [], 1)
+    assert scene.provider.times_of("fetch")
 
 
 def test_a_host_that_sends_too_slowly_is_given_up_with_the_address_of_the_result(scene: Scene) -> None:
@@ -356,8 +356,8 @@ def test_a_host_that_sends_too_slowly_is_given_up_with_the_address_of_the_result
     process = scene.process()
     job_id = scene.begin(process)
     assert scene.run(process, job_id, 600).state == "failed"
-    told = scene.result(process, job_id)
-    assert told.error is not None
-    assert OUT in told.error.hint
-    assert "jobs resume" in told.error.hint
-    assert len(scene.provider.heard("fetch")) == 3
+    reported = scene.result(process, job_id)
+    assert reported.error is not None
+    assert OUT in reported.error.hint
+    assert "jobs resume" in reported.error.hint
+    assert len(scene.provider.times_of("fetch")) == 3

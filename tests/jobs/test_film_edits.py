@@ -22,7 +22,7 @@ _BOX = (slice(20, 60), slice(30, 80))
 async def planned(studio: Studio, video: Path, mask: Path, **more: Any) -> VideoResult:
     asked = {"prompt": "a red ball", "video": str(video), "mask": str(mask), "dry_run": True, "seed": 1}
     arguments = parse_arguments(EditVideoWithMask, {**asked, "model": "prunaai/vace-14b@replicate", **more})
-    result = await studio.perform("edit_video_with_mask", arguments, "local", 30)
+    result = await studio.perform("edit_video_with_mask", arguments, "local", 60)
     assert isinstance(result, VideoResult)
     return result
 
@@ -98,9 +98,9 @@ async def test_a_mask_film_of_another_frame_rate_is_warned_of_with_both_numbers(
 ) -> None:
     video = film(home / "v.mp4", frames=33, rate=16)
     result = await planned(studio, video, film(home / "m.mp4", frames=frames, rate=rate, draw=flat((255, 255, 255))))
-    told = [warning for warning in result.warnings if warning.startswith("The mask has")]
-    assert len(told) == 1
-    assert all(number in told[0] for number in numbers)
+    reported = [warning for warning in result.warnings if warning.startswith("The mask has")]
+    assert len(reported) == 1
+    assert all(number in reported[0] for number in numbers)
 
 
 async def test_a_mask_film_of_the_same_frame_rate_is_sent_unchanged_without_a_warning(
@@ -142,5 +142,5 @@ async def test_a_trimmed_clip_is_warned_of_and_counted_as_it_is_shown(studio: St
 
 async def test_which_frames_of_a_long_film_are_edited_is_not_promised(studio: Studio, home: Path) -> None:
     result = await planned(studio, film(home / "v.mp4", frames=120, rate=16), picture_mask(home / "m.png", (160, 96)))
-    told = next(warning for warning in result.warnings if "120" in warning)
-    assert "not known" in told
+    reported = next(warning for warning in result.warnings if "120" in warning)
+    assert "not known" in reported

@@ -141,7 +141,8 @@ def test_an_error_is_read_as_every_version_wrote_it() -> None:
     assert error_to_json(ErrorRecord("timeout", "Late.", "Wait.", "busy")) == row
     assert error_to_json(ErrorRecord("timeout", "Late.")) == {"code": "timeout", "message": "Late.", "hint": ""}
     assert error_from_json({"code": "timeout", "message": "Late."}) == ErrorRecord("timeout", "Late.")
-    assert error_from_json(None) is error_to_json(None) is None
+    assert error_from_json(None) is None
+    assert error_to_json(None) is None
     assert error_from_json({"message": 5}) == ErrorRecord("internal", "")
 
 

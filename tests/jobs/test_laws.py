@@ -26,7 +26,7 @@ from world import ACCEPTED, MODEL, UNACCEPTED, VERSION, Plan, Run, SimulatedWire
 
 from rotoscope.errors import OverBudget, RotoscopeError, StorageFailed
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.providers.dialects import Replicate
+from rotoscope.providers.dialects.replicate import Replicate
 from rotoscope.providers.states import Call
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.money import Caps
@@ -93,7 +93,7 @@ def plans(draw: Any) -> Plan:
 
 
 class Laws(RuleBasedStateMachine):
-    """Processes come and go; jobs are asked for, cancelled, told and resolved; time passes."""
+    """Processes come and go; jobs are asked for, cancelled, reported and resolved; time passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class Laws(RuleBasedStateMachine):
             twins if opened is not None and opened[1] else []
         )
         self.meet(process, fate)
-        for job_id, row in self.rows().items():  # the one who asked may have been killed before it was told
+        for job_id, row in self.rows().items():  # the one who asked may have been killed before it was delivered
             if job_id not in self.seen:
                 assert not full, "opened over the cap"
                 assert not twins, "opened beside its twin"
@@ -209,14 +209,14 @@ class Laws(RuleBasedStateMachine):
         if key is None or (seen.key, seen.home) != (key, home):
             return False
         if row["state"] not in ENDED_STATES:
-            wished_away = row["cancel_requested"] and row["state"] != "needs_review"
-            return not wished_away or row["id"] in self.intents()
+            asked_to_end = row["cancel_requested"] and row["state"] != "needs_review"
+            return not asked_to_end or row["id"] in self.intents()
         if row["delivered_at"] is None:
             return row["state"] == "succeeded" or not row["cancel_requested"]
         free = json.loads(row["data"]).get("charged") is False
         if free or row["cancel_requested"] or row["told_again_at"] is not None:
             return False
-        return 0 <= self.time.wall() - row["delivered_at"] <= REDELIVERY_SECONDS
+        return bool(0 <= self.time.wall() - row["delivered_at"] <= REDELIVERY_SECONDS)
 
     @precondition(lambda self: len(self.world.strangers()) < 4)
     @rule(subject=st.sampled_from(["cat", "dog"]), lasts=st.sampled_from([1.0, 60.0]))
@@ -250,7 +250,7 @@ class Laws(RuleBasedStateMachine):
 
     @precondition(lambda self: self.going and self.seen)
     @rule(data=st.data())
-    def an_end_is_told(self, data: st.DataObject) -> None:
+    def an_end_is_delivered(self, data: st.DataObject) -> None:
         process, job_id = self.drawn(data)
         if process is None:
             return

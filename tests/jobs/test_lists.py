@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,8 @@ from urllib.parse import parse_qs
 
 import anyio
 import pytest
+from calls import StudioOpener, Until
+from scripted_provider import OUTPUT_URL
 from sqlalchemy import Connection, update
 
 from rotoscope.providers.states import Call, Ticket
@@ -24,17 +26,14 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 QUICK = Intervals(poll=0.02, change_poll=0.02, list_walk=0.02)
 MODEL = "bytedance/sa2va-4b-image"
-OUT = "https://sandbox.invalid/out.png"
 MANY, FEW = 25, 5
 EXPECTED = 100.0  # seconds; so long ago they were accepted, and each would be asked about once a second
 
 
 class Lister:
-    """Replicate with a list: what a run is, and what the list shows of it, are told apart."""
+    """Replicate with a list: what a run is, and what the list shows of it, are distinguished."""
 
     def __init__(self, mask: bytes) -> None:
         self.mask = mask
@@ -63,8 +62,16 @@ class Lister:
         await send({"type": "http.response.body", "body": body})
 
     def run(self, name: str, *, ended: bool) -> dict[str, Any]:
-        output = {"img": OUT, "response": "Sure, [SEG]."} if ended else None
-        known = {"id": name, "model": MODEL, "version": "v", "logs": "", "error": None, "metrics": {}, "urls": {}}
+        output = {"img": OUTPUT_URL, "response": "Sure, [SEG]."} if ended else None
+        known: dict[str, Any] = {
+            "id": name,
+            "model": MODEL,
+            "version": "v",
+            "logs": "",
+            "error": None,
+            "metrics": {},
+            "urls": {},
+        }
         return {**known, "status": "succeeded" if ended else "processing", "output": output}
 
     def listed(self, query: dict[str, list[str]]) -> Any:
@@ -106,20 +113,22 @@ async def taken_up(studio: Studio, lister: Lister, many: int) -> list[str]:
 
 
 @pytest.fixture
-def watched(opened: Open, settings: Settings, lister: Lister) -> Callable[..., AbstractAsyncContextManager[Studio]]:
+def watched(
+    opened: StudioOpener, settings: Settings, lister: Lister
+) -> Callable[..., AbstractAsyncContextManager[Studio]]:
     return lambda: opened(settings, lister, intervals=QUICK, sleep=anyio.sleep)
 
 
-async def all_told(studio: Studio, ids: list[str]) -> list[str]:
-    with anyio.fail_after(30):
-        return [(await studio.wait(await studio.job(one, "local"), 30)).state for one in ids]
+async def wait_for_all(studio: Studio, ids: list[str]) -> list[str]:
+    with anyio.fail_after(60):
+        return [(await studio.wait(await studio.job(one, "local"), 60)).state for one in ids]
 
 
 async def test_a_list_shows_many_ends_without_a_poll_for_each(watched: Any, lister: Lister) -> None:
-    """Asked by itself, no run has ended: only the list can have told."""
+    """Asked by itself, no run has ended: only the list can have shown it."""
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
 
 
 async def test_a_row_that_is_no_whole_status_only_causes_a_poll(watched: Any, lister: Lister) -> None:
@@ -127,7 +136,7 @@ async def test_a_row_that_is_no_whole_status_only_causes_a_poll(watched: Any, li
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
     assert min(lister.asked[name] for name in lister.names) >= 1
 
 
@@ -142,7 +151,7 @@ async def test_a_list_that_says_failed_is_not_believed(watched: Any, lister: Lis
         await until(walked_often)
         states = [(await studio.job(one, "local")).state for one in ids]
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
     assert set(states) == {"running"}
 
 
@@ -163,14 +172,14 @@ async def test_a_list_that_is_empty_malformed_or_refused_stops_no_polls(
     async with watched() as studio:
         ids = await taken_up(studio, lister, MANY)
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
 
 
 async def test_few_runs_are_not_looked_for_in_a_list(watched: Any, lister: Lister) -> None:
     async with watched() as studio:
         ids = await taken_up(studio, lister, FEW)
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}
     assert not lister.lists
 
 
@@ -201,4 +210,4 @@ async def test_a_list_without_end_stops_no_polls(watched: Any, lister: Lister, u
         ids = await taken_up(studio, lister, MANY)
         lister.names += [f"older{number}" for number in range(10_000)]
         lister.ended = set(lister.names)
-        assert set(await all_told(studio, ids)) == {"succeeded"}
+        assert set(await wait_for_all(studio, ids)) == {"succeeded"}

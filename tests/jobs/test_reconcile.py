@@ -1,12 +1,11 @@
 """Replies that were lost: what each provider's list can decide, and what a review says when it cannot."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener, Until
 from lossy import Lossy
 
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
@@ -20,8 +19,6 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 BOX = {"left": 10, "top": 20, "right": 110, "bottom": 70}
 QUICK = Intervals(lease=0.6, heartbeat=0.2, poll=0.05, change_poll=0.05, post_grace=0.2)
 
@@ -43,8 +40,8 @@ def asked(wire: str, photo: Path, **more: Any) -> SegmentImage:
 
 
 async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_image") -> JobResult:
-    with anyio.fail_after(20):
-        result = await studio.perform(tool, arguments, "local", 20)
+    with anyio.fail_after(60):
+        result = await studio.perform(tool, arguments, "local", 60)
         assert isinstance(result, JobResult)
         await studio.mark_delivered(result, "local")
     return result
@@ -58,7 +55,7 @@ async def submission(studio: Studio, job_id: str) -> str | None:
 
 @pytest.mark.parametrize("wire", list(ASKED))
 async def test_a_lost_reply_is_found_again_in_the_providers_list_and_paid_once(
-    opened: Open, settings: Settings, photo: Path, picture: bytes, wire: str
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes, wire: str
 ) -> None:
     """By its whole input, in which the address of the upload is this job's alone."""
     lossy = Lossy(wire, picture)
@@ -69,10 +66,11 @@ async def test_a_lost_reply_is_found_again_in_the_providers_list_and_paid_once(
 
 
 async def test_a_ledger_that_fails_during_the_search_is_waited_for_and_no_person_is_asked(
-    opened: Open, settings: Settings, photo: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the list shows needs nobody's review: the job is left as it is, and taken up again after its lease."""
-    lossy, reading, failed = Lossy("replicate", picture), Ledger.submission, []
+    lossy, reading = Lossy("replicate", picture), Ledger.submission
+    failed: list[str] = []
 
     async def once_broken(self: Ledger, job_id: str, principal: str) -> Submission | None:
         if lossy.posts and not failed:
@@ -88,7 +86,7 @@ async def test_a_ledger_that_fails_during_the_search_is_waited_for_and_no_person
 
 
 async def test_a_segmind_answer_that_was_lost_is_recovered_from_its_row_and_costs_its_price(
-    opened: Open, settings: Settings, photo: Path, picture: bytes
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes
 ) -> None:
     lossy = Lossy("segmind", picture)
     async with opened(settings, lossy) as studio:
@@ -100,7 +98,7 @@ async def test_a_segmind_answer_that_was_lost_is_recovered_from_its_row_and_cost
 
 
 async def test_a_provider_that_rewrites_what_it_was_given_is_searched_by_the_seed_that_we_drew(
-    opened: Open, settings: Settings, photo: Path, picture: bytes
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes
 ) -> None:
     class Seedance(Lossy):
         def replicate_row(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -116,14 +114,14 @@ async def test_a_provider_that_rewrites_what_it_was_given_is_searched_by_the_see
             )
         )
         assert isinstance(opening, OpenResult)
-        with anyio.fail_after(20):
-            await studio.wait(opening.job, 20)
+        with anyio.fail_after(60):
+            await studio.wait(opening.job, 60)
         assert await submission(studio, opening.job.id) == "prediction-1"
     assert lossy.posts == 1
 
 
 async def test_several_that_can_be_it_are_named_and_none_is_taken(
-    opened: Open, settings: Settings, photo: Path, picture: bytes
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes
 ) -> None:
     class Doubled(Lossy):
         def accepted(self, given: dict[str, Any], reply: Any) -> tuple[int, Any]:
@@ -143,7 +141,7 @@ async def test_several_that_can_be_it_are_named_and_none_is_taken(
 @pytest.mark.parametrize("wire", list(ASKED))
 @pytest.mark.parametrize(("lists", "says"), [("none", "It is not in"), ("broken", "list could not be read")])
 async def test_what_no_list_can_decide_needs_a_review_that_says_what_was_checked_and_how_to_resolve_it(
-    opened: Open, settings: Settings, photo: Path, picture: bytes, wire: str, lists: str, says: str
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes, wire: str, lists: str, says: str
 ) -> None:
     lossy = Lossy(wire, picture)
     lossy.lists = lists
@@ -159,7 +157,7 @@ async def test_what_no_list_can_decide_needs_a_review_that_says_what_was_checked
 
 
 async def test_a_gateway_has_no_list_so_a_person_is_asked_at_once(
-    opened: Open, settings: Settings, home: Path, picture: bytes
+    opened: StudioOpener, settings: Settings, home: Path, picture: bytes
 ) -> None:
     class Gateway(Lossy):
         def answer(self, method: str, path: str, body: bytes, query: dict[str, list[str]]) -> tuple[int, bytes, bytes]:
@@ -181,7 +179,7 @@ async def test_a_gateway_has_no_list_so_a_person_is_asked_at_once(
 
 @pytest.mark.parametrize("stale", [False, True], ids=["known", "written after the look"])
 async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
-    opened: Open, settings: Settings, photo: Path, picture: bytes, stale: bool, monkeypatch: pytest.MonkeyPatch
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes, stale: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list shows a run with this job's own token, and the ledger knows whose it is."""
 
@@ -203,7 +201,7 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
             lossy.rows[0] = ("prediction-0", given)
             return 502, {}
 
-        lossy.accepted = swallowed
+        monkeypatch.setattr(lossy, "accepted", swallowed)
         second = await performed(studio, asked("replicate", photo, overlay=False))
         with pytest.raises(InvalidInput, match="another job"):
             await studio.context.ledger.resolve_review(second.job_id, "local", "prediction-0")
@@ -212,22 +210,22 @@ async def test_a_prediction_that_belongs_to_another_job_is_not_taken(
 
 
 async def test_a_person_names_the_prediction_and_its_result_is_collected_without_another_request(
-    opened: Open, settings: Settings, photo: Path, picture: bytes
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes
 ) -> None:
     lossy = Lossy("replicate", picture)
     lossy.lists = "none"
     async with opened(settings, lossy, intervals=QUICK) as studio:
         result = await performed(studio, asked("replicate", photo))
         job = await studio.context.ledger.resolve_review(result.job_id, "local", "prediction-0")
-        with anyio.fail_after(20):
-            job = await studio.wait(job, 20)
+        with anyio.fail_after(60):
+            job = await studio.wait(job, 60)
     assert (result.status, job.state, lossy.posts) == ("needs_review", "succeeded", 1)
 
 
 # --- another process
 
 
-async def intended(opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until) -> Job:
+async def intended(opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, until: Until) -> Job:
     """A job in whose name a process, which has ended since, may have paid."""
     async with opened(settings, lossy, sleep=never) as studio:
         opening = await studio.start(await studio.plan("segment_image", asked("replicate", photo), "local"))
@@ -245,7 +243,7 @@ async def never(seconds: float) -> None:
 
 
 async def test_a_process_that_finds_an_intent_waits_for_its_author_then_looks_and_never_posts(
-    opened: Open, settings: Settings, photo: Path, picture: bytes, until: Until
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes, until: Until
 ) -> None:
     lossy, waited = Lossy("replicate", picture), []
     job = await intended(opened, settings, lossy, photo, until)
@@ -256,15 +254,15 @@ async def test_a_process_that_finds_an_intent_waits_for_its_author_then_looks_an
         await anyio.sleep(0.001)
 
     async with opened(settings, lossy, sleep=note) as studio:
-        with anyio.fail_after(20):
-            ended = await studio.wait(job, 20)
+        with anyio.fail_after(60):
+            ended = await studio.wait(job, 60)
     assert (ended.state, lossy.posts) == ("succeeded", 1)
     # The author of the intent may wait for its reply until its own patience ends, and a little longer.
     assert sum(waited) == pytest.approx(ReplyTimeouts().submit + CONNECT_SECONDS + Intervals().post_grace, abs=10)
 
 
 async def test_a_process_that_finds_an_intent_follows_the_id_that_arrives_while_it_looks(
-    opened: Open, settings: Settings, photo: Path, picture: bytes, until: Until
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes, until: Until
 ) -> None:
     """The first one was only slow."""
     lossy, late, looked = Lossy("replicate", picture), anyio.Event(), anyio.Event()
@@ -278,17 +276,17 @@ async def test_a_process_that_finds_an_intent_follows_the_id_that_arrives_while_
         await anyio.sleep(0.001)
 
     async with opened(settings, lossy, sleep=pause) as studio:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await looked.wait()
             await studio.context.ledger.write_prediction_id(job.id, "local", "prediction-0")
             late.set()
-            ended = await studio.wait(job, 20)
+            ended = await studio.wait(job, 60)
     assert (ended.state, lossy.posts, lossy.looks) == ("succeeded", 1, 1)
     assert "GET /v1/predictions/prediction-0" in lossy.asked
 
 
 async def test_an_id_that_arrives_after_the_review_has_begun_ends_it(
-    opened: Open, settings: Settings, photo: Path, picture: bytes
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes
 ) -> None:
     lossy = Lossy("replicate", picture)
     lossy.lists = "none"
@@ -324,7 +322,7 @@ def resending(environment: dict[str, str], below: str, **more: str) -> Settings:
 
 
 async def test_a_cheap_request_without_a_reply_is_sent_once_more_where_the_operator_allows_it(
-    opened: Open, environment: dict[str, str], photo: Path, picture: bytes
+    opened: StudioOpener, environment: dict[str, str], photo: Path, picture: bytes
 ) -> None:
     lossy = Forgetful(picture)
     async with opened(resending(environment, "0.01"), lossy) as studio:
@@ -337,7 +335,7 @@ async def test_a_cheap_request_without_a_reply_is_sent_once_more_where_the_opera
 
 
 async def test_a_request_without_a_reply_is_never_sent_a_third_time(
-    opened: Open, environment: dict[str, str], photo: Path, picture: bytes
+    opened: StudioOpener, environment: dict[str, str], photo: Path, picture: bytes
 ) -> None:
     lossy = Forgetful(picture, loses=9)
     async with opened(resending(environment, "0.01"), lossy) as studio:
@@ -354,7 +352,13 @@ async def test_a_request_without_a_reply_is_never_sent_a_third_time(
     ids=["by default", "not below", "beyond the cap", "no list", "no list but a page"],
 )  # fmt: skip
 async def test_otherwise_a_request_without_a_reply_is_a_persons_to_decide(
-    opened: Open, environment: dict[str, str], photo: Path, picture: bytes, below: str, more: dict[str, str], lists: str
+    opened: StudioOpener,
+    environment: dict[str, str],
+    photo: Path,
+    picture: bytes,
+    below: str,
+    more: dict[str, str],
+    lists: str,
 ) -> None:
     lossy = Forgetful(picture)
     lossy.lists = lists
@@ -364,7 +368,7 @@ async def test_otherwise_a_request_without_a_reply_is_a_persons_to_decide(
 
 
 async def test_a_run_that_the_list_shows_is_taken_and_not_sent_again(
-    opened: Open, environment: dict[str, str], photo: Path, picture: bytes
+    opened: StudioOpener, environment: dict[str, str], photo: Path, picture: bytes
 ) -> None:
     lossy = Lossy("segmind", picture)
     async with opened(resending(environment, "0.01"), lossy) as studio:

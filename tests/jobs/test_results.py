@@ -3,28 +3,25 @@
 import io
 import json
 import re
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import anyio
 import av
+import numpy as np
 import pytest
+from calls import StudioOpener, perform
 from PIL import Image, ImageDraw, ImageOps
 
-from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
+from rotoscope.contracts.arguments import GenerateVideo, SegmentImage
 from rotoscope.contracts.results import AnyResult, JobResult, SegmentResult
 from rotoscope.providers.http.client import Download
 from rotoscope.server.present.text import result_answer
 from rotoscope.settings import Settings, read_settings
-from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 HOST = "https://gateway.example"
 OUT = f"{HOST}/out.png"
 PHOTO = "https://pictures.example/photo.jpg"
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
 _ORIENTATION = 0x0112
 
 
@@ -47,13 +44,6 @@ def live(tmp_path: Path) -> Settings:
     return read_settings(environ)
 
 
-async def ended(studio: Studio, arguments: Arguments, tool: str = "segment_image") -> JobResult:
-    with anyio.fail_after(20):
-        result = await studio.perform(tool, arguments, "local", 20)
-    assert isinstance(result, JobResult)
-    return result
-
-
 def text_of(result: JobResult) -> str:
     (block,) = result_answer(result).content
     assert block.type == "text"
@@ -71,10 +61,10 @@ def scripted(provider: Any) -> Any:
 
 
 async def test_a_result_names_its_run_what_was_measured_and_its_page(
-    opened: Open, live: Settings, scripted: Any, photo: Path
+    opened: StudioOpener, live: Settings, scripted: Any, photo: Path
 ) -> None:
     async with opened(live, scripted) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), instruction="the helmet"))
+        result = await perform(studio, SegmentImage(image=str(photo), instruction="the helmet"))
         shown = await studio.result(await studio.job(result.job_id, "local"), AnyResult)
     for one in (result, shown):
         assert one.provider_run is not None
@@ -87,38 +77,38 @@ async def test_a_result_names_its_run_what_was_measured_and_its_page(
     "page", ["https://evil.example/p1", "http://gateway.example/p1", "javascript:alert(1)", 7, None]
 )
 async def test_a_page_on_another_host_is_not_shown(
-    opened: Open, live: Settings, scripted: Any, photo: Path, page: Any
+    opened: StudioOpener, live: Settings, scripted: Any, photo: Path, page: Any
 ) -> None:
     scripted.created = (201, {"status": "starting", "urls": {"web": page}})
     async with opened(live, scripted) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), instruction="the helmet"))
+        result = await perform(studio, SegmentImage(image=str(photo), instruction="the helmet"))
     assert result.provider_run is not None
     assert (result.provider_run.id, result.provider_run.web_url) == ("p1", None)
 
 
 @pytest.mark.parametrize("state", [{"status": "failed", "error": "odd"}, {"status": "canceled"}])
 async def test_a_run_that_did_not_succeed_is_named_too(
-    opened: Open, live: Settings, scripted: Any, photo: Path, state: Any
+    opened: StudioOpener, live: Settings, scripted: Any, photo: Path, state: Any
 ) -> None:
     scripted.states = [state]
     async with opened(live, scripted) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), instruction="the helmet"))
+        result = await perform(studio, SegmentImage(image=str(photo), instruction="the helmet"))
     assert result.provider_run is not None
     assert result.provider_run.id == "p1"
 
 
 async def test_names_and_numbers_of_a_provider_are_bounded_and_cleaned(
-    opened: Open, live: Settings, scripted: Any, photo: Path
+    opened: StudioOpener, live: Settings, scripted: Any, photo: Path
 ) -> None:
     metrics = {f"metric\u202e {n} " + "x" * 500: n for n in range(500)} | {"huge": 1e300}
     scripted.states = [{**scripted.states[0], "metrics": metrics}]
     async with opened(live, scripted) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), instruction="the helmet"))
+        result = await perform(studio, SegmentImage(image=str(photo), instruction="the helmet"))
     assert 0 < len(result.metrics) <= 20
     assert all(len(name) <= 60 and "\u202e" not in name for name in result.metrics)
 
 
-async def test_credits_that_are_left_are_shown(opened: Open, tmp_path: Path, photo: Path) -> None:
+async def test_credits_that_are_left_are_shown(opened: StudioOpener, tmp_path: Path, photo: Path) -> None:
     async def segmind(scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
@@ -131,7 +121,7 @@ async def test_credits_that_are_left_are_shown(opened: Open, tmp_path: Path, pho
 
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "s"), "SEGMIND_API_KEY": "k", "SEGMIND_BASE_URL": HOST}
     async with opened(read_settings(environ), segmind) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), instruction="the helmet"))
+        result = await perform(studio, SegmentImage(image=str(photo), instruction="the helmet"))
     assert result.status == "succeeded", result.error
     assert result.credits_left == 41.5
     assert result.provider_run is not None
@@ -140,11 +130,11 @@ async def test_credits_that_are_left_are_shown(opened: Open, tmp_path: Path, pho
 
 
 async def test_a_file_is_shown_once_by_the_address_that_opens_while_the_provider_keeps_it(
-    opened: Open, live: Settings, scripted: Any, photo: Path
+    opened: StudioOpener, live: Settings, scripted: Any, photo: Path
 ) -> None:
     now = 1_800_000_000.0
     async with opened(live, scripted, clock=lambda: now) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), instruction="the helmet"))
+        result = await perform(studio, SegmentImage(image=str(photo), instruction="the helmet"))
         now += 3599
         job = await studio.job(result.job_id, "local")
         last = await studio.result(job)
@@ -164,14 +154,14 @@ async def test_a_file_is_shown_once_by_the_address_that_opens_while_the_provider
 
 
 async def test_a_mask_that_was_painted_on_the_photo_has_no_address_at_the_provider(
-    opened: Open, live: Settings, scripted: Any, photo: Path
+    opened: StudioOpener, live: Settings, scripted: Any, photo: Path
 ) -> None:
     picture = Image.open(photo).convert("RGB")
     shape = box_mask(picture.size, (10, 20, 110, 70)).point(lambda value: value // 2)
     red = Image.new("RGB", picture.size, (255, 0, 0))
     scripted.files = {"/out.png": png(Image.composite(red, picture, shape))}
     async with opened(live, scripted) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), instruction="the helmet"))
+        result = await perform(studio, SegmentImage(image=str(photo), instruction="the helmet"))
     assert isinstance(result, SegmentResult)
     media = result.masks[0].media
     assert (media.source_url, media.source_expires_at) == (None, None)
@@ -194,7 +184,12 @@ def camera_photo(size: tuple[int, int], orientation: int) -> tuple[bytes, Image.
 
 
 async def seen_by(
-    opened: Open, live: Settings, scripted: Any, monkeypatch: pytest.MonkeyPatch, photo: bytes, given: Image.Image
+    opened: StudioOpener,
+    live: Settings,
+    scripted: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    photo: bytes,
+    given: Image.Image,
 ) -> SegmentResult:
     """The result for a photo that was passed on by its address, where the model gives this picture."""
 
@@ -206,7 +201,7 @@ async def seen_by(
     scripted.files = {"/out.png": png(given)}
     async with opened(live, scripted) as studio:
         monkeypatch.setattr(studio.context.wire, "fetch", fetch)
-        result = await ended(studio, SegmentImage(image=PHOTO, instruction="the box"))
+        result = await perform(studio, SegmentImage(image=PHOTO, instruction="the box"))
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error
     return result
@@ -215,7 +210,7 @@ async def seen_by(
 @pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("size", [(300, 200), (256, 256)])
 async def test_a_mask_in_the_stored_frame_of_a_turned_photo_is_put_upright(
-    opened: Open,
+    opened: StudioOpener,
     live: Settings,
     scripted: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -239,7 +234,7 @@ async def test_a_mask_in_the_stored_frame_of_a_turned_photo_is_put_upright(
 
 @pytest.mark.parametrize("orientation", [1, 6, 8])
 async def test_a_mask_that_has_the_shape_of_the_upright_photo_stays_as_it_is(
-    opened: Open, live: Settings, scripted: Any, monkeypatch: pytest.MonkeyPatch, orientation: int
+    opened: StudioOpener, live: Settings, scripted: Any, monkeypatch: pytest.MonkeyPatch, orientation: int
 ) -> None:
     photo, upright = camera_photo((300, 200), orientation)
     given = box_mask(upright.size, (20, 10, 90, 50))
@@ -253,7 +248,7 @@ async def test_a_mask_that_has_the_shape_of_the_upright_photo_stays_as_it_is(
 @pytest.mark.parametrize("orientation", [2, 3, 6])
 @pytest.mark.parametrize("as_stored", [True, False])
 async def test_a_photo_with_a_mask_painted_on_it_shows_by_itself_its_orientation(
-    opened: Open,
+    opened: StudioOpener,
     live: Settings,
     scripted: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -282,25 +277,27 @@ def clip(tmp_path: Path) -> Path:
         stream = container.add_stream("libx264", rate=8)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for level in range(8):
-            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (level * 20,) * 3))
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level * 20, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
 
 async def test_a_film_is_shown_by_the_address_that_opens(
-    opened: Open, live: Settings, scripted: Any, clip: Path
+    opened: StudioOpener, live: Settings, scripted: Any, clip: Path
 ) -> None:
     scripted.states = [{"status": "succeeded", "output": f"{HOST}/out.mp4"}]
     scripted.files = {"/out.mp4": clip.read_bytes()}
     async with opened(live, scripted) as studio:
-        result = await ended(studio, GenerateVideo(prompt="a"), "generate_video")
+        result = await perform(studio, GenerateVideo(prompt="a"), "generate_video")
     shown = text_of(result)
     assert f"{HOST}/out.mp4 until " in shown
     assert "file://" not in shown
 
 
-async def test_a_dry_run_shows_the_request_that_is_then_sent(opened: Open, live: Settings, scripted: Any) -> None:
+async def test_a_dry_run_shows_the_request_that_is_then_sent(
+    opened: StudioOpener, live: Settings, scripted: Any
+) -> None:
     """Method, address, headers and body are those of the paying request; only the key is named instead of shown."""
     sent: list[dict[str, Any]] = []
 
@@ -322,9 +319,9 @@ async def test_a_dry_run_shows_the_request_that_is_then_sent(opened: Open, live:
 
     asked: dict[str, Any] = {"prompt": "a boat", "seed": 7, "duration": 5, "resolution": "480p"}
     async with opened(live, watched) as studio:
-        planned = (await ended(studio, GenerateVideo(**asked, dry_run=True), "generate_video")).planned_request
+        planned = (await perform(studio, GenerateVideo(**asked, dry_run=True), "generate_video")).planned_request
         assert not sent
-        await ended(studio, GenerateVideo(**asked), "generate_video")
+        await perform(studio, GenerateVideo(**asked), "generate_video")
     assert planned is not None
     assert (planned.method, planned.url) == ("POST", f"{HOST}{sent[0]['path']}")
     assert planned.body == sent[0]["body"]
@@ -343,20 +340,20 @@ async def test_a_dry_run_shows_the_request_that_is_then_sent(opened: Open, live:
     ],
 )
 async def test_a_file_that_is_not_uploaded_yet_is_a_placeholder_and_no_key_is_shown(
-    opened: Open, tmp_path: Path, photo: Path, environ: dict[str, str], model: str | None, words: str
+    opened: StudioOpener, tmp_path: Path, photo: Path, environ: dict[str, str], model: str | None, words: str
 ) -> None:
     given: dict[str, Any] = {"points": [{"x": 9, "y": 9}]} if "FAL_KEY" in environ else {"instruction": "the helmet"}
     async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r"), **environ}), None) as studio:
-        result = await ended(studio, SegmentImage(image=str(photo), model=model, dry_run=True, **given))
+        result = await perform(studio, SegmentImage(image=str(photo), model=model, dry_run=True, **given))
     assert result.planned_request is not None
     assert words in json.dumps(result.planned_request.body)
     assert "very-secret-key" not in result.model_dump_json()
     assert f"request: POST {result.planned_request.url}" in text_of(result)
 
 
-async def test_an_address_that_will_carry_a_token_is_shown_with_it(opened: Open, live: Settings) -> None:
+async def test_an_address_that_will_carry_a_token_is_shown_with_it(opened: StudioOpener, live: Settings) -> None:
     async with opened(live, None) as studio:
-        result = await ended(studio, SegmentImage(image=PHOTO, instruction="a", dry_run=True))
+        result = await perform(studio, SegmentImage(image=PHOTO, instruction="a", dry_run=True))
     assert result.planned_request is not None
     assert result.planned_request.body["input"] == {"image": f"{PHOTO}#rs-(the job's own mark)", "instruction": "a"}
     assert result.planned_input == {"image": PHOTO, "instruction": "a"}

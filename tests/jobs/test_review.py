@@ -1,6 +1,6 @@
 """Whose run it is, and how long it is looked for: tokens, malformed lists, other clocks, and a person's decision."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -10,10 +10,10 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener, Until, perform, segment_arguments
 from lossy import Lossy
 
-from rotoscope.contracts.arguments import Arguments, GenerateVideo, GetJob, SegmentImage
-from rotoscope.contracts.results import JobResult
+from rotoscope.contracts.arguments import GenerateVideo, GetJob, SegmentImage
 from rotoscope.errors import InvalidInput
 from rotoscope.jobs.review import check_prediction
 from rotoscope.settings import Settings
@@ -22,8 +22,6 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 QUICK = Intervals(lease=0.6, heartbeat=0.2, poll=0.05, change_poll=0.05, post_grace=0.2)
 NOW = 1_800_000_000.0
 
@@ -43,17 +41,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def words(photo: Path, **more: Any) -> SegmentImage:
-    return SegmentImage.model_validate({"image": str(photo), "instruction": "the helmet", **more})
-
-
-async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_image") -> JobResult:
-    with anyio.fail_after(20):
-        result = await studio.perform(tool, arguments, "local", 20)
-    assert isinstance(result, JobResult)
-    return result
 
 
 async def prediction(studio: Studio, job_id: str) -> str | None:
@@ -99,7 +86,7 @@ def on_the_wire(environment: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def keyed(opened: Open, on_the_wire: Settings) -> Callable[[Any], AbstractAsyncContextManager[Studio]]:
+def keyed(opened: StudioOpener, on_the_wire: Settings) -> Callable[[Any], AbstractAsyncContextManager[Studio]]:
     """Opens a studio with a key, whose provider is the app."""
     return partial(opened, on_the_wire)
 
@@ -107,7 +94,7 @@ def keyed(opened: Open, on_the_wire: Settings) -> Callable[[Any], AbstractAsyncC
 async def test_an_equal_run_made_by_hand_is_suggested_to_a_person_and_never_followed(keyed: Any, lossy: Lossy) -> None:
     dropped = Dropped("replicate", lossy.picture)
     async with keyed(dropped) as studio:
-        result = await performed(studio, CAT)
+        result = await perform(studio, CAT)
         assert await prediction(studio, result.job_id) is None
     assert result.error is not None
     assert (result.status, dropped.posts) == ("needs_review", 1)
@@ -118,7 +105,7 @@ async def test_an_address_that_was_given_carries_a_token_by_which_its_run_is_fou
     """Nobody else's run has it, and the host of the picture never sees it."""
     lossy.rows = [("by-hand", {"image": ADDRESS, "instruction": "the cat"})]
     async with keyed(lossy) as studio:
-        result = await performed(studio, CAT)
+        result = await perform(studio, CAT)
         assert await prediction(studio, result.job_id) == "prediction-1"
         found = await studio.context.ledger.submission(result.job_id, "local")
     assert (result.status, lossy.posts) == ("succeeded", 1)
@@ -133,18 +120,18 @@ async def test_a_seed_that_the_user_gave_is_no_proof(keyed: Any, lossy: Lossy) -
     film = Filmed("replicate", lossy.picture)
     async with keyed(film) as studio:
         asked = GenerateVideo(prompt="a fox", seed=7, model="bytedance/seedance-2.0")
-        result = await performed(studio, asked, "generate_video")
+        result = await perform(studio, asked, "generate_video")
         found = await studio.context.ledger.submission(result.job_id, "local")
     assert found is not None
     assert (result.status, found.token, found.prediction_id) == ("needs_review", None, None)
 
 
 async def test_two_lost_replies_are_each_given_their_own_run(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path
 ) -> None:
     async with opened(settings, lossy) as studio:
-        first = await performed(studio, words(photo))
-        second = await performed(studio, words(photo, overlay=False))
+        first = await perform(studio, segment_arguments(photo))
+        second = await perform(studio, segment_arguments(photo, overlay=False))
         runs = [await prediction(studio, one.job_id) for one in (first, second)]
     assert (first.status, second.status, lossy.posts) == ("succeeded", "succeeded", 2)
     assert runs == ["prediction-0", "prediction-1"]
@@ -177,8 +164,8 @@ async def test_a_cancel_while_the_request_is_out_stops_no_equal_run(keyed: Any, 
         await studio.cancel(opening.job.id, "local")
         await until(looked)
         hold.set()
-        with anyio.fail_after(20):
-            await studio.wait(opening.job, 20)
+        with anyio.fail_after(60):
+            await studio.wait(opening.job, 60)
     assert not [line for line in dropped.asked if line.endswith("/cancel")]
 
 
@@ -186,25 +173,28 @@ async def test_a_cancel_while_the_request_is_out_stops_no_equal_run(keyed: Any, 
 
 
 async def test_a_page_that_was_read_counts_although_the_next_one_fails(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path
 ) -> None:
     lossy.rows = [(f"older-{n}", {"image": "x", "instruction": "y"}) for n in range(3)]
     lossy.page, lossy.broken_pages = 2, frozenset({1})
     async with opened(settings, lossy) as studio:
-        result = await performed(studio, words(photo))
+        result = await perform(studio, segment_arguments(photo))
     assert (result.status, lossy.posts) == ("succeeded", 1)
 
 
 @pytest.mark.parametrize("wire", ["replicate", "fal", "segmind"])
 async def test_a_page_of_html_is_no_list_in_which_the_run_is_not(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path, wire: str
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, wire: str
 ) -> None:
     """What is not recognised as a list must not make a person say that nothing was charged."""
-    given = {"replicate": {}, "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
-             "segmind": {"model": "sam-v2-image"}}  # fmt: skip
+    given: dict[str, dict[str, Any]] = {
+        "replicate": {},
+        "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
+        "segmind": {"model": "sam-v2-image"},
+    }
     lossy.wire, lossy.lists = wire, "portal"
     async with opened(settings, lossy) as studio:
-        result = await performed(studio, words(photo, **given[wire]))
+        result = await perform(studio, segment_arguments(photo, **given[wire]))
     assert result.error is not None
     assert (result.status, lossy.posts) == ("needs_review", 1)
     assert "list could not be read" in result.error.message
@@ -212,7 +202,7 @@ async def test_a_page_of_html_is_no_list_in_which_the_run_is_not(
 
 @pytest.mark.parametrize("odd", ["a page fails", "a row is none", "the next page is elsewhere"])
 async def test_a_list_that_was_not_wholly_read_is_not_quoted_as_proof(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path, odd: str
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, odd: str
 ) -> None:
     class Odd(Lossy):
         def accepted(self, given: dict[str, Any], reply: Any) -> tuple[int, Any]:
@@ -231,7 +221,7 @@ async def test_a_list_that_was_not_wholly_read_is_not_quoted_as_proof(
     strange.broken_pages = frozenset({1} if odd == "a page fails" else {})
     strange.rows = [("older", {"image": "x", "instruction": "y"}), ("newer", {"image": "z", "instruction": "z"})]
     async with opened(settings, strange) as studio:
-        result = await performed(studio, words(photo))
+        result = await perform(studio, segment_arguments(photo))
     assert result.error is not None
     assert result.status == "needs_review"
     assert "in the part of Replicate's list that could be read" in result.error.message
@@ -248,7 +238,7 @@ async def test_an_equal_run_of_hours_before_is_no_suggestion(keyed: Any, lossy: 
 
     dated = Dated("replicate", lossy.picture)
     async with keyed(dated, clock=Clock()) as studio:
-        result = await performed(studio, CAT)
+        result = await perform(studio, CAT)
     assert result.error is not None
     assert result.status == "needs_review"
     assert "by-hand" not in result.error.message
@@ -259,12 +249,12 @@ async def test_an_equal_run_of_hours_before_is_no_suggestion(keyed: Any, lossy: 
 
 @pytest.mark.parametrize("apart", [-7200.0, 7200.0], ids=["ours is ahead", "ours is behind"])
 async def test_the_list_is_asked_for_by_the_providers_clock(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path, apart: float
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, apart: float
 ) -> None:
     clock = Clock()
     lossy.date = formatdate(NOW + apart, usegmt=True)
     async with opened(settings, lossy, clock=clock) as studio:
-        result = await performed(studio, words(photo))
+        result = await perform(studio, segment_arguments(photo))
     (since,) = lossy.queries[-1]["created_after"]
     asked = datetime.fromisoformat(since).timestamp()
     assert NOW + apart - 2 * 3600 < asked < NOW + apart
@@ -272,12 +262,12 @@ async def test_the_list_is_asked_for_by_the_providers_clock(
 
 
 async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, until: Until
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
     async with opened(settings, lossy, clock=clock, intervals=QUICK) as studio:
-        result = await performed(studio, words(photo))
+        result = await perform(studio, segment_arguments(photo))
         assert result.status == "needs_review"
         lossy.lists = "all"
         clock.now += 1000
@@ -290,24 +280,24 @@ async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
 
 
 async def test_a_request_for_a_job_in_review_reads_the_list(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
     async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
-        result = await performed(studio, words(photo))
+        result = await perform(studio, segment_arguments(photo))
         lossy.lists = "all"
         clock.now += 30
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while result.status != "succeeded":
-                result = await performed(studio, GetJob(job_id=result.job_id, wait_seconds=5), "get_job")
+                result = await perform(studio, GetJob(job_id=result.job_id, wait_seconds=5), "get_job")
     assert lossy.posts == 1
 
 
 async def test_the_search_counts_from_the_request_whichever_process_has_looked_before(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, until: Until
 ) -> None:
-    """A new process at each call must not begin the search anew, and so never end it."""
+    """A new process at each call must not begin the search again, and so never end it."""
     clock, stopped = Clock(), anyio.Event()
     lossy.lists = "none"
 
@@ -316,7 +306,7 @@ async def test_the_search_counts_from_the_request_whichever_process_has_looked_b
         await anyio.sleep_forever()
 
     async with opened(settings, lossy, clock=clock, intervals=QUICK, sleep=never) as studio:
-        opening = await studio.start(await studio.plan("segment_image", words(photo), "local"))
+        opening = await studio.start(await studio.plan("segment_image", segment_arguments(photo), "local"))
         assert isinstance(opening, OpenResult)
 
         async def looking() -> bool:
@@ -326,14 +316,14 @@ async def test_the_search_counts_from_the_request_whichever_process_has_looked_b
     clock.now += 120
     looks = lossy.looks
     async with opened(settings, lossy, clock=clock, intervals=QUICK) as studio:
-        with anyio.fail_after(20):
-            job = await studio.wait(await studio.job(opening.job.id, "local"), 20)
+        with anyio.fail_after(60):
+            job = await studio.wait(await studio.job(opening.job.id, "local"), 60)
     assert (job.state, lossy.posts) == ("needs_review", 1)
     assert lossy.looks - looks <= 3
 
 
 async def short_life(
-    opened: Open, settings: Settings, clock: Clock, lossy: Lossy, photo: Path, until: Until, naps: int
+    opened: StudioOpener, settings: Settings, clock: Clock, lossy: Lossy, photo: Path, until: Until, naps: int
 ) -> str:
     """A process that takes the only job up, ends at one of its pauses in the search, and tells the job's state."""
     here, ids, asleep, slept = list[Studio](), list[str](), anyio.Event(), list[float]()
@@ -355,7 +345,11 @@ async def short_life(
     async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=0.05), sleep=nap) as studio:
         here.append(studio)
         listed = (await studio.list("local", None, 1)).jobs
-        begun = None if listed else await studio.start(await studio.plan("segment_image", words(photo), "local"))
+        begun = (
+            None
+            if listed
+            else await studio.start(await studio.plan("segment_image", segment_arguments(photo), "local"))
+        )
         ids.append(listed[0].job_id if listed else begun.job.id)  # type: ignore[union-attr]
         await until(is_over)
         return (await job()).state
@@ -363,7 +357,7 @@ async def short_life(
 
 @pytest.mark.parametrize("naps", [0, 1])
 async def test_the_search_comes_to_its_end_in_processes_that_live_for_one_look(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path, until: Until, naps: int
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, until: Until, naps: int
 ) -> None:
     """Each lives as long as its call waits, which may be less than the pauses that are left."""
     clock, states = Clock(), list[str]()
@@ -375,25 +369,25 @@ async def test_the_search_comes_to_its_end_in_processes_that_live_for_one_look(
 
 
 async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path
 ) -> None:
     clock = Clock()
     lossy.lists = "none"
     async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
-        result = await performed(studio, words(photo))
+        result = await perform(studio, segment_arguments(photo))
         looks, clock.now = lossy.looks, clock.now + 3 * 86_400
-        await performed(studio, GetJob(job_id=result.job_id), "get_job")
+        await perform(studio, GetJob(job_id=result.job_id), "get_job")
     assert lossy.looks == looks
 
 
 async def test_a_run_that_the_provider_never_knew_stays_in_review_until_it_is_known(
-    opened: Open, settings: Settings, provider: Any, photo: Path, until: Until
+    opened: StudioOpener, settings: Settings, provider: Any, photo: Path, until: Until
 ) -> None:
     """Its job does not go from one state to another at each look."""
     clock = Clock()
     known, provider.states = list(provider.states), [404]
     async with opened(settings, provider, clock=clock, intervals=QUICK) as studio:
-        result = await performed(studio, words(photo))
+        result = await perform(studio, segment_arguments(photo))
         assert result.status == "needs_review"
         asked = len(provider.asked)
 
@@ -418,7 +412,7 @@ async def test_a_run_that_the_provider_never_knew_stays_in_review_until_it_is_kn
 
 @pytest.mark.parametrize("wire", ["replicate", "fal", "segmind"])
 async def test_a_prediction_that_was_given_something_else_is_refused_with_both_sides(
-    opened: Open, settings: Settings, lossy: Lossy, photo: Path, wire: str
+    opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, wire: str
 ) -> None:
     given: dict[str, dict[str, Any]] = {
         "replicate": {},
@@ -427,7 +421,7 @@ async def test_a_prediction_that_was_given_something_else_is_refused_with_both_s
     }
     lossy.wire, lossy.lists = wire, "none"
     async with opened(settings, lossy) as studio:
-        result = await performed(studio, words(photo, **given[wire]))
+        result = await perform(studio, segment_arguments(photo, **given[wire]))
         job = await studio.job(result.job_id, "local")
         lossy.lists = "all"
         ours = lossy.rows[0][1]

@@ -1,17 +1,17 @@
 """A cancel and a deadline are requests: the run is watched until the provider says that it has ended."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scripted_run import Scene, reply, staged
+from scripted_run import Answer, Scene, reply, staged
 from simulated import EPOCH
 
 from rotoscope.errors import ReplyLost, Unreachable
 
 DEADLINE = 600  # seconds; of the model's manifest
 KEPT = 3600  # seconds for which the provider keeps a result
-WISH = "A cancel was asked for; Replicate has not confirmed it yet: the run goes on there."
+NOT_CONFIRMED = "A cancel was asked for; Replicate has not confirmed it yet: the run goes on there."
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield found
 
 
-def away(begin: float, end: float) -> object:
+def away(begin: float, end: float) -> Callable[[float], Answer]:
     """The network, between two moments."""
     return lambda now: Unreachable("No route.", hint="") if begin <= now < end else None
 
@@ -33,7 +33,7 @@ def away(begin: float, end: float) -> object:
     ],
     ids=["404", "409", "401", "403", "400", "503", "500", "429", "unreachable", "lost"],
 )  # fmt: skip
-def test_a_cancel_that_is_not_accepted_ends_nothing_and_the_result_is_kept(scene: Scene, answer: object) -> None:
+def test_a_cancel_that_is_not_accepted_ends_nothing_and_the_result_is_kept(scene: Scene, answer: Answer) -> None:
     scene.provider.ends, scene.provider.on_cancel = 120.0, lambda _: answer
     process = scene.process()
     job_id = scene.begin(process)
@@ -41,12 +41,14 @@ def test_a_cancel_that_is_not_accepted_ends_nothing_and_the_result_is_kept(scene
     scene.cancel(process, job_id)
     scene.time.run(20)
     job = scene.job(process, job_id)
-    assert (job.state, job.message) == ("running", WISH)
+    assert (job.state, job.message) == ("running", NOT_CONFIRMED)
     job = scene.run(process, job_id, 300)
     assert (job.state, scene.provider.posts) == ("succeeded", 1)
     assert job.charge.usd != 0 or job.sandbox
-    pauses = [b - a for a, b in zip(scene.provider.heard("cancel"), scene.provider.heard("cancel")[3:], strict=False)]
-    assert len(scene.provider.heard("cancel")) >= 3 or answer in (reply(401), reply(403))
+    pauses = [
+        b - a for a, b in zip(scene.provider.times_of("cancel"), scene.provider.times_of("cancel")[3:], strict=False)
+    ]
+    assert len(scene.provider.times_of("cancel")) >= 3 or answer in (reply(401), reply(403))
     assert pauses == sorted(pauses) or max(pauses) <= 60
 
 
@@ -70,7 +72,7 @@ def test_a_run_that_an_accepted_cancel_does_not_stop_is_watched_to_its_end(scene
     scene.time.run(5)
     scene.cancel(process, job_id)
     scene.time.run(60)
-    assert scene.job(process, job_id).message == WISH
+    assert scene.job(process, job_id).message == NOT_CONFIRMED
     assert scene.run(process, job_id, 600).state == "succeeded"
 
 
@@ -110,7 +112,7 @@ def test_a_cancel_survives_its_process(scene: Scene) -> None:
 @pytest.mark.parametrize("hours", [0.2, 0.9])
 def test_a_network_that_is_away_past_the_deadline_ends_nothing(scene: Scene, hours: float) -> None:
     end = 10 + hours * 3600
-    scene.provider.on_ask = scene.provider.on_cancel = away(10, end)  # type: ignore[assignment]
+    scene.provider.on_ask = scene.provider.on_cancel = away(10, end)
     process = scene.process()
     job_id = scene.begin(process)
     scene.time.run(end - 20)
@@ -123,7 +125,7 @@ def test_a_network_that_is_away_past_the_deadline_ends_nothing(scene: Scene, hou
 def test_a_run_that_cannot_be_polled_until_its_result_is_surely_gone_has_failed_and_can_be_resumed(
     scene: Scene,
 ) -> None:
-    scene.provider.on_ask = scene.provider.on_cancel = away(10, 3 * 3600)  # type: ignore[assignment]
+    scene.provider.on_ask = scene.provider.on_cancel = away(10, 3 * 3600)
     process = scene.process()
     job_id = scene.begin(process)
     job = scene.run(process, job_id, 2 * 3600)
@@ -159,7 +161,7 @@ def test_a_run_that_outlives_its_deadline_and_succeeds_has_succeeded(scene: Scen
     process = scene.process()
     job_id = scene.begin(process)
     assert scene.run(process, job_id, 6000).state == "succeeded"
-    assert len(scene.provider.heard("ask")) < 600
+    assert len(scene.provider.times_of("ask")) < 600
 
 
 @pytest.mark.parametrize("ahead", [3600.0, 86_400.0, -3600.0])
@@ -172,11 +174,11 @@ def test_a_host_with_another_clock_claims_a_healthy_run_and_cancels_nothing(scen
     scene.time.run(1)
     second = scene.process(wall=lambda: EPOCH + scene.time.now + ahead)
     scene.time.run(60)
-    told = scene.result(second, job_id)
-    assert told.status == "running"
-    assert told.elapsed_seconds >= 0
+    reported = scene.result(second, job_id)
+    assert reported.status == "running"
+    assert reported.elapsed_seconds >= 0
     assert scene.run(second, job_id, 400).state == "succeeded"
-    assert not scene.provider.heard("cancel")
+    assert not scene.provider.times_of("cancel")
 
 
 def test_a_machine_that_was_off_for_a_day_cancels_nothing(scene: Scene) -> None:
@@ -188,10 +190,10 @@ def test_a_machine_that_was_off_for_a_day_cancels_nothing(scene: Scene) -> None:
     scene.time.run(86_400)
     second = scene.process()
     scene.time.run(400)
-    assert not scene.provider.heard("cancel")
+    assert not scene.provider.times_of("cancel")
     assert scene.job(second, job_id).state == "running"
     scene.time.run(300)
-    assert scene.provider.heard("cancel"), "600 seconds were watched by now"
+    assert scene.provider.times_of("cancel"), "600 seconds were watched by now"
 
 
 def test_time_that_was_watched_counts_over_restarts(scene: Scene) -> None:
@@ -203,7 +205,7 @@ def test_time_that_was_watched_counts_over_restarts(scene: Scene) -> None:
         process.end()
         scene.time.run(1)
         process = scene.process()
-    assert scene.provider.heard("cancel")
+    assert scene.provider.times_of("cancel")
     assert scene.run(process, job_id, 60).state == "failed"
 
 
@@ -254,10 +256,10 @@ def test_progress_stays_believable_when_the_clock_jumps(scene: Scene) -> None:
     scene.time.run(3)
     before = scene.result(process, job_id).progress
     jump[0] = 7200.0
-    told = scene.result(process, job_id)
-    assert before <= told.progress <= 0.95
-    said = int(told.message.rpartition(" s so far")[0].rpartition(" ")[2])
-    assert said < 60, told.message
+    reported = scene.result(process, job_id)
+    assert before <= reported.progress <= 0.95
+    said = int(reported.message.rpartition(" s so far")[0].rpartition(" ")[2])
+    assert said < 60, reported.message
     jump[0] = -7200.0
     assert scene.result(process, job_id).elapsed_seconds >= 0
 
@@ -275,8 +277,8 @@ def test_a_key_that_is_refused_gives_the_job_to_a_process_with_a_good_one(scene:
     job = scene.job(second, job_id)
     assert (job.state, job.owner) == ("running", "process 2")
     assert scene.run(second, job_id, 120).state == "succeeded"
-    assert len(scene.provider.heard("refused")) == 3
-    assert (scene.provider.posts, scene.provider.heard("cancel")) == (1, [])
+    assert len(scene.provider.times_of("refused")) == 3
+    assert (scene.provider.posts, scene.provider.times_of("cancel")) == (1, [])
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -291,10 +293,10 @@ def test_the_only_process_asks_again_after_a_while_with_a_key_that_was_refused(s
     scene.time.run(20)
     for _ in range(56):
         scene.time.run(5)
-        told = scene.result(process, job_id)
-        assert told.error is not None, told.message
-        assert (told.status in ("queued", "running"), told.error.code) == (True, "auth")
-    assert scene.job(process, job_id).owner is None or told.status == "running"
-    assert 12 <= len(scene.provider.heard("refused")) <= 30
+        reported = scene.result(process, job_id)
+        assert reported.error is not None, reported.message
+        assert (reported.status in ("queued", "running"), reported.error.code) == (True, "auth")
+    assert scene.job(process, job_id).owner is None or reported.status == "running"
+    assert 12 <= len(scene.provider.times_of("refused")) <= 30
     key["good"] = True
     assert scene.run(process, job_id, 120).state == "succeeded"

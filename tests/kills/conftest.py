@@ -1,112 +1,26 @@
 """Processes that can be killed, a sandbox that counts what they pay, and a ledger that all of them share."""
 
-import json
 import os
-import signal
-import sqlite3
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import anyio
 import pytest
 from PIL import Image, ImageDraw
+from shared_ledger import SharedLedger
 
-from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox import build_sandbox
 from rotoscope_sandbox.serving import serve_in_thread
 
-NURSERY = Path(__file__).with_name("nursery.py")
-KEYS = {"REPLICATE_API_TOKEN": "r8_k", "FAL_KEY": "k", "SEGMIND_API_KEY": "k", "GATEWAY_API_KEY": "k"}
-
-
-@dataclass
-class Town:
-    """One ledger, one provider, and the processes that live on them."""
-
-    app: Sandbox
-    url: str
-    folder: Path
-    nursery: subprocess.Popen[str]
-    picture: Path
-    alive: set[int] = field(default_factory=set)
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "rotoscope"
-
-    def elsewhere(self, name: str) -> "Town":
-        """The same provider and the same processes, with another ledger."""
-        return replace(self, folder=self.folder / name)
-
-    def environment(self) -> dict[str, str]:
-        bases = {f"{name}_BASE_URL": self.url for name in ("REPLICATE", "FAL", "SEGMIND")}
-        bases |= {"GATEWAY_BASE_URL": f"{self.url}/replicate", "ROTOSCOPE_SANDBOX": "never"}
-        return {"ROTOSCOPE_HOME": str(self.home), "ROTOSCOPE_AT_ONCE": "100", **KEYS, **bases}
-
-    def raise_one(
-        self, jobs: Sequence[tuple[str, dict[str, Any]]] = (), how: str = "SIGKILL", at: int = 0, after: str = ""
-    ) -> int:
-        """Start a process that opens some jobs and drives what there is.
-
-        It is halted at its n-th step, or after a call of the ledger, if any is named.
-        """
-        order = {"environment": self.environment(), "roots": str(self.picture.parent), "open": jobs}
-        order |= {"how": how, "at": at, "after": after}
-        assert self.nursery.stdin is not None
-        assert self.nursery.stdout is not None
-        self.nursery.stdin.write(json.dumps(order) + "\n")
-        self.nursery.stdin.flush()
-        pid = int(self.nursery.stdout.readline())
-        self.alive.add(pid)
-        return pid
-
-    def kill(self, pid: int) -> None:
-        self.alive.discard(pid)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        file = self.home / "ledger.sqlite3"
-        if not file.exists():
-            return []
-        with closing(sqlite3.connect(file, timeout=30)) as ledger:
-            try:
-                return ledger.execute(query).fetchall()
-            except sqlite3.OperationalError:  # nobody has made the tables yet
-                return []
-
-    def states(self) -> Counter[str]:
-        return Counter(state for (state,) in self.rows("SELECT state FROM jobs"))
-
-    async def settled(self, jobs: int, seconds: float = 60.0) -> Counter[str]:
-        """The states of all jobs, once there are so many and nobody has to do anything about them any more."""
-        with anyio.fail_after(seconds):
-            while True:
-                states = self.states()
-                if sum(states.values()) >= jobs and not states["queued"] + states["running"]:
-                    return states
-                await anyio.sleep(0.1)
-
-    def bought(self) -> Counter[str]:
-        """How often each prompt was accepted by the provider."""
-        orders = [one.request for one in self.app.state.core.store.newest_first()]
-        return Counter(str(order.input.get("instruction") or order.input.get("prompt")) for order in orders)
-
-    def whole(self) -> bool:
-        """Whether the ledger's file is as it should be."""
-        return self.rows("PRAGMA integrity_check") == [("ok",)]
+SPAWNER = Path(__file__).with_name("spawner.py")
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": str(NURSERY.parents[1] / "support")}
+def spawner() -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": str(SPAWNER.parents[1] / "support")}
     with subprocess.Popen(
-        [sys.executable, str(NURSERY)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, str(SPAWNER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         yield process
         assert process.stdin is not None
@@ -114,13 +28,13 @@ def nursery() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture
-def town(tmp_path: Path, nursery: subprocess.Popen[str]) -> Iterator[Town]:
+def shared(tmp_path: Path, spawner: subprocess.Popen[str]) -> Iterator[SharedLedger]:
     picture = Image.new("RGB", (64, 48), (60, 120, 70))
     ImageDraw.Draw(picture).ellipse((20, 10, 44, 34), fill=(200, 60, 50))
     picture.save(tmp_path / "picture.png")
     app = build_sandbox(tmp_path / "sandbox", pace=0.2)
     with serve_in_thread(app) as url:
-        found = Town(app, url, tmp_path, nursery, tmp_path / "picture.png")
+        found = SharedLedger(app, url, tmp_path, spawner, tmp_path / "picture.png")
         yield found
         for pid in list(found.alive):
             found.kill(pid)

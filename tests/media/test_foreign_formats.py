@@ -8,7 +8,7 @@ import pytest
 from films import film
 
 from rotoscope.errors import InvalidInput
-from rotoscope.media.preparing import prepare_media
+from rotoscope.media.preparing import PreparedKind, prepare_media
 from rotoscope.media.sniff import content_type_of, foreign_format
 from rotoscope.media.video.videos import probe_sound, probe_video
 
@@ -16,6 +16,7 @@ from rotoscope.media.video.videos import probe_sound, probe_video
 def _sound(path: Path, codec: str, muxer: str, rate: int = 44100) -> Path:
     with av.open(str(path), "w", format=muxer) as file:
         track = file.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(track, av.AudioStream)
         wave = (np.sin(np.arange(rate) * 0.06) * 9000).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
         frame.sample_rate = rate
@@ -63,9 +64,10 @@ def test_a_film_of_another_format_is_named(tmp_path: Path, said: str) -> None:
         path = film(tmp_path / name, codec, frames=30, rate=rate, container=container, options=options)
     except (av.error.FFmpegError, ValueError):
         pytest.skip("this build writes none")
-    for kind in ("video", "mask"):
+    kinds: tuple[PreparedKind, ...] = ("video", "mask")
+    for kind in kinds:
         with pytest.raises(InvalidInput) as caught:
-            prepare_media(kind, path, tmp_path / "clean.mp4")  # type: ignore[arg-type]
+            prepare_media(kind, path, tmp_path / "clean.mp4")
         assert caught.value.code == "unsupported"
         assert said in caught.value.message
     assert not (tmp_path / "clean.mp4").exists()

@@ -70,13 +70,14 @@ def film(suffix: str, codec: str, sound: str | None = None) -> Make:
     def made(folder: Path) -> Path:
         with av.open(str(folder / f"a{suffix}"), "w") as container:
             pictures = container.add_stream(codec, rate=24)
+            assert isinstance(pictures, av.VideoStream)
             pictures.width, pictures.height, pictures.pix_fmt = 96, 64, "yuv420p"
             track = container.add_stream(sound, rate=48_000) if sound else None
             for number in range(13):
                 grey = np.full((64, 96, 3), 15 * number, np.uint8)
                 container.mux(pictures.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
             container.mux(pictures.encode())
-            if track is not None:
+            if isinstance(track, av.AudioStream):
                 hum = (np.sin(np.arange(24_000) / 20) * 9000).astype(np.int16)[None, :]
                 frame = av.AudioFrame.from_ndarray(hum, format="s16", layout="mono")
                 frame.sample_rate = 48_000
@@ -100,6 +101,7 @@ def sound(suffix: str, codec: str) -> Make:
     def made(folder: Path) -> Path:
         with av.open(str(wav(folder))) as source, av.open(str(folder / f"a{suffix}"), "w") as target:
             track = target.add_stream(codec, rate=44_100)
+            assert isinstance(track, av.AudioStream)
             for frame in source.decode(audio=0):
                 target.mux(track.encode(frame))
             target.mux(track.encode())
@@ -255,7 +257,7 @@ async def test_an_animated_picture_has_a_note(intake: Intake, tmp_path: Path) ->
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "home" / "a.gif", save_all=True, append_images=frames[1:])
     for kind in ("image", "visual"):
-        admitted = await intake.admit(kind, "a.gif", "mask", "local", pass_urls=False)  # type: ignore[arg-type]  # both are
+        admitted = await intake.admit(kind, "a.gif", "mask", "local", pass_urls=False)
         assert admitted.notes
         assert "only its first picture is used" in admitted.notes[0]
 

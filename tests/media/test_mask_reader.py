@@ -1,6 +1,8 @@
 """The reader of masks, with every way in which masks are written."""
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ def _coloured(grey: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
 
 
 def _as_admitted(image: Image.Image) -> Image.Image:
-    """The picture as it comes through the intake: written anew, and decoded."""
+    """The picture as it comes through the intake: written again, and decoded."""
     target = io.BytesIO()
     image.save(target, "PNG")
     return decode_upright(clean_picture(target.getvalue(), exact=True).content, exact=True)
@@ -63,7 +65,7 @@ def _palette(image: Image.Image, colours: dict[int, tuple[int, int, int]]) -> Im
     return image
 
 
-PLAIN = {
+PLAIN: dict[str, Callable[[Any], Image.Image]] = {
     "one bit": lambda mask: _grey(mask).convert("1"),
     "grey": _grey,
     "grey that is not white": lambda mask: _grey(mask, 150),
@@ -248,7 +250,7 @@ def test_numbers_count_where_all_colours_of_a_palette_are_the_same() -> None:
     assert np.array_equal(_read(_palette(Image.fromarray(numbers), {})).mask, numbers > 0)
 
 
-SOFT = {
+SOFT: dict[str, Callable[[Any], Image.Image]] = {
     "grey": lambda soft: soft,
     "sixteen bits": lambda soft: Image.fromarray(np.asarray(soft).astype(np.uint16) * np.uint16(257)),
     "twelve bits": lambda soft: Image.fromarray(np.asarray(soft).astype(np.uint16) * np.uint16(16)),
@@ -297,7 +299,7 @@ def test_full_and_empty_masks_stay_full_and_empty() -> None:
             assert _read(image).mask.mean() == area
 
 
-PHOTOS = {
+PHOTOS: dict[str, Callable[[Any], Image.Image]] = {
     "colour": lambda photo: photo,
     "grey": lambda photo: photo.convert("L"),
     "opaque": lambda photo: photo.convert("RGBA"),

@@ -1,5 +1,6 @@
 """Mask videos: what they select, however they are written, and the black and white video that is sent for them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ def _box(number: int) -> tuple[slice, slice]:
     return slice(20, 50), slice(20 + number, 60 + number)
 
 
-def _coloured(colour: tuple[int, int, int]):
+def _coloured(colour: tuple[int, int, int]) -> Callable[[int, int, int], np.ndarray]:
     def draw(number: int, width: int, height: int) -> np.ndarray:
         pixels = np.zeros((height, width, 3), np.uint8)
         pixels[_box(number)] = colour
@@ -126,7 +127,7 @@ def test_a_mask_video_is_written_in_black_and_white_in_another_size_at_the_same_
     found = read_mask_film(target, 81)
     assert found.is_plain
     facts = probe_video(target)
-    assert (facts.frames, facts.duration_seconds) == (8, pytest.approx(0.5, abs=0.01))
+    assert (facts.frames, facts.duration_seconds) == pytest.approx((8, 0.5), abs=0.01)
 
 
 def test_a_turned_mask_film_is_read_and_written_upright(tmp_path: Path) -> None:

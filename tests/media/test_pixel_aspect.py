@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import pytest
 from films import bars, film
+from photos import pixel_at
 from PIL import Image
 
 from rotoscope.media.video.videos import clean_video, filmstrip, first_frame, poster, probe_video
@@ -13,8 +14,8 @@ from rotoscope.media.video.videos import clean_video, filmstrip, first_frame, po
 _WIDE, _NARROW = Fraction(64, 27), Fraction(8, 9)
 
 
-def _sees(image: Image.Image, place: tuple[float, float], colour: tuple[int, int, int]) -> bool:
-    found = image.convert("RGB").getpixel((int(place[0] * image.width), int(place[1] * image.height)))
+def _sees(image: Image.Image, place: tuple[float, float], colour: tuple[int, ...]) -> bool:
+    found = pixel_at(image.convert("RGB"), place)
     return all(abs(one - other) < 60 for one, other in zip(found, colour, strict=True))
 
 
@@ -60,7 +61,7 @@ def test_pixel_aspect_and_rotation_are_both_applied(tmp_path: Path, turn: int) -
     assert cleaned.stored == ((120, 90) if sideways else (90, 120))
     before, after = first_frame(source), first_frame(tmp_path / "clean.mp4")
     for place in ((0.5, 0.1), (0.1, 0.5), (0.9, 0.5), (0.5, 0.9)):
-        colour = before.getpixel((int(place[0] * before.width), int(place[1] * before.height)))
+        colour = pixel_at(before, place)
         assert _sees(after, place, colour)
 
 
@@ -80,4 +81,4 @@ def test_the_first_frame_with_square_pixels_is_what_was_drawn(tmp_path: Path) ->
     image = first_frame(film(tmp_path / "a.mp4", size=(90, 120), shape=_WIDE, frames=1))
     drawn = Image.fromarray(bars(0, 90, 120)).resize(image.size)
     for place in ((0.2, 0.1), (0.2, 0.5), (0.8, 0.5)):
-        assert _sees(image, place, drawn.getpixel((int(place[0] * drawn.width), int(place[1] * drawn.height))))
+        assert _sees(image, place, pixel_at(drawn, place))

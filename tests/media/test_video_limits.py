@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from films import film
 
-from rotoscope.errors import TooLarge
+from rotoscope.errors import InvalidInput, TooLarge
 from rotoscope.media.preparing import prepare_media
 from rotoscope.media.video import mask_videos as mask_films
 from rotoscope.media.video import probing as counting
@@ -161,7 +161,7 @@ def test_only_so_many_packets_are_decoded_to_find_a_first_frame(
 
     monkeypatch.setattr(counting, "max_probe_frames", lambda *_: 7)
     monkeypatch.setattr(counting, "is_hidden_frame", decode)
-    with pytest.raises(counting.InvalidInput, match="Nothing in the file"):
+    with pytest.raises(InvalidInput, match="Nothing in the file"):
         probe_video(film(tmp_path / "a.mp4", options={"bf": "0"}))
     assert len(tried) <= 7
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from photos import pixel_at
 from PIL import Image
 
 from rotoscope.errors import InvalidInput, StorageFailed, TooLarge
@@ -61,6 +62,7 @@ def _film(
     with av.open(str(path), "w", container_options=options) as file:
         file.metadata.update(tags or {})
         video = file.add_stream(codec, rate=rate, options={"g": str(key_every)})
+        assert isinstance(video, av.VideoStream)
         video.width, video.height = size
         video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         if turn is not None:
@@ -71,7 +73,7 @@ def _film(
             frame.pts, frame.time_base = number, Fraction(1, rate)
             file.mux(video.encode(frame))
         file.mux(video.encode(None))
-        if audio is not None:
+        if isinstance(audio, av.AudioStream):
             _hum(file, audio, frames / rate)
     return path
 
@@ -91,10 +93,12 @@ def _hum(file: av.container.OutputContainer, audio: av.AudioStream, seconds: flo
 
 def _tone(
     path: Path, codec: str, *, seconds: float = 2.0, tags: dict[str, str] | None = None, muxer: str | None = None
-):
+) -> Path:
     with av.open(str(path), "w", format=muxer) as file:
         file.metadata.update(tags or {})
-        _hum(file, file.add_stream(codec, rate=48000, layout="stereo"), seconds)
+        audio = file.add_stream(codec, rate=48000, layout="stereo")
+        assert isinstance(audio, av.AudioStream)
+        _hum(file, audio, seconds)
     return path
 
 
@@ -117,7 +121,7 @@ def _texts(path: Path) -> dict[str, str]:
 
 
 def _sees(image: Image.Image, place: tuple[float, float], colour: tuple[int, int, int]) -> bool:
-    found = image.convert("RGB").getpixel((int(place[0] * image.width), int(place[1] * image.height)))
+    found = pixel_at(image.convert("RGB"), place)
     return all(abs(one - other) < 60 for one, other in zip(found, colour, strict=True))
 
 
@@ -189,7 +193,7 @@ def test_a_recording_without_a_duration_is_counted(tmp_path: Path) -> None:
     with av.open(str(source)) as file:
         assert file.duration is None
     facts = probe_video(source)
-    assert (facts.frames, facts.duration_seconds) == (20, pytest.approx(2.0))
+    assert (facts.frames, facts.duration_seconds) == pytest.approx((20, 2.0))
     assert filmstrip(source).height == 120
 
 
@@ -205,13 +209,14 @@ def test_what_an_edit_list_removes_is_not_counted(tmp_path: Path) -> None:
     with av.open(str(source)) as file, av.open(str(cut), "w") as into:
         video = file.streams.video[0]
         track = into.add_stream_from_template(video, opaque=True)
+        assert video.time_base is not None
         half_second = int(0.5 / video.time_base)
         for packet in file.demux(video):
-            if packet.dts is not None:
+            if packet.dts is not None and packet.pts is not None:
                 packet.dts, packet.pts, packet.stream = packet.dts - half_second, packet.pts - half_second, track
                 into.mux(packet)
     facts = probe_video(cut)
-    assert (facts.frames, facts.duration_seconds) == (15, pytest.approx(1.5))
+    assert (facts.frames, facts.duration_seconds) == pytest.approx((15, 1.5))
     assert clean_video(cut, tmp_path / "clean.mp4").frames == 15
 
 
@@ -386,8 +391,10 @@ def test_other_media_are_named_in_the_error(tmp_path: Path, head: bytes, said: s
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.85])
 def test_a_file_that_was_cut_off_is_broken(tmp_path: Path, name: str, share: float) -> None:
-    codec, options = ("libx264", {"movflags": "faststart"}) if name == "a.mp4" else ("libvpx", {})
-    path = _film(tmp_path / name, codec, sound="libopus", **options)
+    if name == "a.mp4":
+        path = _film(tmp_path / name, "libx264", sound="libopus", movflags="faststart")
+    else:
+        path = _film(tmp_path / name, "libvpx", sound="libopus")
     whole = path.read_bytes()
     start = whole.index(b"mdat") if name == "a.mp4" else 300
     path.write_bytes(whole[: start + int((len(whole) - start) * share)])
@@ -541,7 +548,7 @@ def test_a_codec_tag_that_is_not_letters_is_accepted(tmp_path: Path) -> None:
 def test_broken_frames_in_the_middle_are_skipped_in_posters_and_filmstrips(tmp_path: Path) -> None:
     path = _film(tmp_path / "a.mp4", "mjpeg", frames=12)
     with av.open(str(path)) as file:
-        places = [packet.pos for packet in file.demux(video=0) if packet.size]
+        places = [packet.pos for packet in file.demux(video=0) if packet.size and packet.pos is not None]
     data = bytearray(path.read_bytes())
     data[places[5] : places[6]] = bytes(places[6] - places[5])
     path.write_bytes(data)

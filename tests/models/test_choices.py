@@ -21,16 +21,19 @@ OFFERED = [
     for choice in (*field.choices, *field.aliases)
     if isinstance(choice, str)
 ]
-NEEDED = {"generate_video": {}, "edit_video_with_mask": {"video": "artifact://a", "mask": "artifact://b"}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "generate_video": {},
+    "edit_video_with_mask": {"video": "artifact://a", "mask": "artifact://b"},
+}
 
 
 def planned(manifest: Manifest, **more: Any) -> dict[str, Any]:
-    given = {"prompt": "a", **NEEDED[manifest.tool], **more}  # type: ignore[index]
+    given = {"prompt": "a", **NEEDED[manifest.tool], **more}
     return dict(plan_call(manifest, manifest.routes[0], given, lambda: 1).call.input)
 
 
 def key(manifest: Manifest, **more: Any) -> Any:
-    given = trim_arguments(manifest, {"prompt": "a", **NEEDED[manifest.tool], **more})  # type: ignore[index]
+    given = trim_arguments(manifest, {"prompt": "a", **NEEDED[manifest.tool], **more})
     return request_and_price_keys("me", manifest, plan_call(manifest, manifest.routes[0], given, lambda: 1), {})
 
 

@@ -19,9 +19,11 @@ def test_sa2va_on_replicate_gives_one_mask_and_its_text() -> None:
 
 
 def test_sa2va_on_fal_gives_its_masks_in_order() -> None:
-    masks = [{"url": f"https://v3.fal.media/{n}.png", "content_type": "image/png", "width": 9} for n in range(3)]
+    masks: list[Json] = [
+        {"url": f"https://v3.fal.media/{n}.png", "content_type": "image/png", "width": 9} for n in range(3)
+    ]
     found = extract_output(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
-    assert [source.url for source in found.masks] == [mask["url"] for mask in masks]
+    assert [source.url for source in found.masks] == [mask["url"] for mask in masks if isinstance(mask, dict)]
     assert found.masks[0].content_type == "image/png"
 
 
@@ -42,13 +44,14 @@ def test_an_output_that_is_the_file_itself_is_found() -> None:
     ],
 )
 def test_an_address_is_taken_as_printable_ascii(said: str, taken: str) -> None:
-    for output in ({"img": said}, {"img": {"url": said}}):
+    outputs: tuple[Json, ...] = ({"img": said}, {"img": {"url": said}})
+    for output in outputs:
         found = extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})
         assert [source.url for source in found.masks] == [taken]
 
 
 def test_addresses_in_an_output_without_a_result_are_shown_within_bounds() -> None:
-    urls = ["https://r.d/half\ud83d.png", "https://r.d/" + "a" * 9000, "https://r.d/ü.png"]
+    urls: list[Json] = ["https://r.d/half\ud83d.png", "https://r.d/" + "a" * 9000, "https://r.d/ü.png"]
     with pytest.raises(PredictionFailed) as caught:
         extract_output(MODELS["bytedance/sa2va-4b-image"], {"other": urls}, {}, lambda _: False)
     assert caught.value.hint.endswith("https://r.d/half%EF%BF%BD.png https://r.d/%C3%BC.png")
@@ -56,14 +59,14 @@ def test_addresses_in_an_output_without_a_result_are_shown_within_bounds() -> No
 
 
 @pytest.mark.parametrize("output", [{"other": None}, {}, [], None, "text", {"img": {"u": 1}}])
-def test_a_success_without_a_result_is_an_error(output: object) -> None:
+def test_a_success_without_a_result_is_an_error(output: Json) -> None:
     with pytest.raises(PredictionFailed) as caught:
-        extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})  # type: ignore[arg-type]
+        extract_output(MODELS["bytedance/sa2va-4b-image"], output, {})
     assert caught.value.code == "provider_protocol"
 
 
 def test_the_notice_of_the_sandbox_is_kept_from_either_place() -> None:
-    said = {"method": "salience", "confidence": 0.2, "notice": "No word was understood."}
+    said: Json = {"method": "salience", "confidence": 0.2, "notice": "No word was understood."}
     in_output = extract_output(MODELS["fal-ai/sam2/image"], {"image": {"url": "https://x/y.png"}, "sandbox": said}, {})
     in_metrics = extract_output(MODELS["sam-v2-image"], "artifact://c", {"sandbox": said})
     for found in (in_output, in_metrics):

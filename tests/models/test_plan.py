@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rotoscope.errors import InvalidInput
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.plan import media_inputs, plan_call, prompt_kinds, replace_media
+from rotoscope.providers.http.messages import Json
 
 CATALOG = load_catalog(manifest_folder())
 PICTURE = "artifact://" + "a" * 64
@@ -151,7 +152,7 @@ def test_a_known_price_is_estimated_and_an_unknown_one_is_unknown() -> None:
 
 def test_only_media_are_moved_to_the_providers_urls() -> None:
     manifest = CATALOG.models["bytedance/seedance-2.0"]
-    asked = {"prompt": PICTURE, "image": PICTURE, "reference_images": [PICTURE, "https://x.y/z.png"]}
+    asked: dict[str, Json] = {"prompt": PICTURE, "image": PICTURE, "reference_images": [PICTURE, "https://x.y/z.png"]}
     moved = replace_media(manifest, asked, {PICTURE: "https://files/1"})
     assert moved == {
         "prompt": PICTURE,

@@ -32,7 +32,7 @@ def page_files() -> dict[str, str]:
 def page_commands() -> list[str]:
     """The commands of the section "Run it", one a line."""
     (commands,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return commands.splitlines()
+    return str(commands).splitlines()
 
 
 class ToyServer(ThreadingHTTPServer):

@@ -37,7 +37,7 @@ class Provider:
             {"api": "https://api.example.com", "storage": "https://s", "assets": "https://a"}
         )
 
-    async def send(self, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
+    async def send(self, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
         self.asked.append(call)
         answer = self.answers.pop(0)
         if isinstance(answer, RotoscopeError):
@@ -93,7 +93,13 @@ async def test_following_polls_until_the_end_and_records_each_change_once() -> N
 
 
 async def test_a_failed_poll_never_fails_the_prediction() -> None:
-    trouble = [ReplyLost("x"), Unreachable("x"), Reply(503), Reply(429, {"retry-after": "7"}), Reply(401, {}, b"{}")]
+    trouble: list[Reply | RotoscopeError] = [
+        ReplyLost("x"),
+        Unreachable("x"),
+        Reply(503),
+        Reply(429, {"retry-after": "7"}),
+        Reply(401, {}, b"{}"),
+    ]
     provider = Provider([*trouble, reply("succeeded", output=PNG)])
     final = await provider.runner.follow(Waiting(TICKET), lambda _: 0.0)
     assert isinstance(final, Succeeded)
@@ -245,6 +251,6 @@ async def test_a_cancelled_follower_stops_at_once() -> None:
 
     provider = Provider([])
     runner = Runner(provider.dialect, provider.send, provider.record, forever)
-    with anyio.fail_after(5), anyio.move_on_after(0.01) as scope:
+    with anyio.fail_after(60), anyio.move_on_after(0.01) as scope:
         await runner.follow(Waiting(TICKET), lambda _: 0.0)
     assert scope.cancelled_caught

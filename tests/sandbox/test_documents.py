@@ -86,10 +86,10 @@ async def test_a_stream_sends_the_output_and_then_its_end_and_needs_no_key(
 ) -> None:
     given = {"input": {"prompt": "a storm", "duration": 4, "resolution": "480p", "generate_audio": False}}
     async with ask(app, "replicate") as raw:
-        told = (await raw.post("/v1/models/bytedance/seedance-2.0/predictions", json=given)).json()
-    finish(app, told["id"])
+        prediction = (await raw.post("/v1/models/bytedance/seedance-2.0/predictions", json=given)).json()
+    finish(app, prediction["id"])
     async with ask(app) as raw:
-        events = (await raw.get(told["urls"]["stream"])).text.strip().split("\n\n")
+        events = (await raw.get(prediction["urls"]["stream"])).text.strip().split("\n\n")
     assert [event.partition("\n")[0] for event in events] == ["event: output", "event: done"]
     assert "/output.mp4" in events[0]
 
@@ -103,9 +103,9 @@ async def test_a_community_model_has_no_stream_as_its_page_shows(app: Sandbox, a
 async def test_a_prompt_alone_is_enough_for_a_film(app: Sandbox, ask: Ask, finish: Callable[..., None]) -> None:
     async with ask(app, "replicate") as raw:
         given = {"prompt": "a storm", "frame_num": 24, "size": "480*832"}
-        told = (await raw.post(VACE, json={"input": given})).json()
-        finish(app, told["id"])
-        done = (await raw.get(f"/replicate/v1/predictions/{told['id']}")).json()
+        prediction = (await raw.post(VACE, json={"input": given})).json()
+        finish(app, prediction["id"])
+        done = (await raw.get(f"/replicate/v1/predictions/{prediction['id']}")).json()
         film = await raw.get(done["output"])
     assert done["status"] == "succeeded"
     assert film.headers["content-type"] == "video/mp4"
@@ -127,14 +127,14 @@ async def test_a_file_on_the_network_is_replaced_where_that_is_asked_for_and_the
 ) -> None:
     address = "https://replicate.delivery/pbxt/x/photo.webp"
     given = {"version": VERSION, "input": {"image": address, "instruction": "it"}}
-    told = []
+    states = []
     for number, stand_ins in enumerate((True, False)):
         app = build_sandbox(folder / str(number), pace=0, clock=clock, stand_ins=stand_ins)
         async with ask(app, "replicate") as raw:
             begun = (await raw.post("/v1/predictions", json=given)).json()
             finish(app, begun["id"])
-            told.append((await raw.get(f"/v1/predictions/{begun['id']}")).json())
-    replaced, refused = told
+            states.append((await raw.get(f"/v1/predictions/{begun['id']}")).json())
+    replaced, refused = states
     assert replaced["status"] == "succeeded"
     assert f"stand in for: {address}" in replaced["output"]["sandbox"]["notice"]
     assert f"stand in for: {address}" in replaced["logs"]
@@ -205,7 +205,7 @@ def test_over_tls_handed_out_addresses_are_https_and_the_authority_is_all_that_i
         headers = {"authorization": "Bearer r8_test", "content-type": "application/json"}
         asked = urllib.request.Request(f"{url}/v1/models/bytedance/seedance-2.0/predictions", body, headers)
         with urllib.request.urlopen(asked, timeout=30, context=trusting) as reply:
-            told = json.load(reply)
-        assert told["urls"]["get"].startswith(f"{url}/v1/predictions/")
+            prediction = json.load(reply)
+        assert prediction["urls"]["get"].startswith(f"{url}/v1/predictions/")
         with pytest.raises(urllib.error.URLError, match="certificate"):
             urllib.request.urlopen(url, timeout=30, context=ssl.create_default_context())

@@ -111,8 +111,8 @@ def test_a_second_cancel_is_refused_because_the_request_is_complete(
 async def submitted(client: httpx.AsyncClient, model: str = SAM2, **given: Any) -> dict[str, Any]:
     reply = await client.post(f"/{model}", json=given)
     assert reply.status_code == 200, reply.text
-    told: dict[str, Any] = reply.json()
-    return told
+    accepted: dict[str, Any] = reply.json()
+    return accepted
 
 
 @pytest.mark.anyio
@@ -120,15 +120,15 @@ async def test_positions_go_2_1_0_then_the_request_runs_then_completes(
     slow_app: Sandbox, ask: Callable[..., Any], clock: Any, scene: Any, finish: Callable[..., None]
 ) -> None:
     async with ask(slow_app, "fal") as client:
-        told = await submitted(client, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
-        assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", told["request_id"])
-        assert told["status_url"].endswith(f"/fal-ai/sam2/requests/{told['request_id']}/status")
-        finish(slow_app, told["request_id"])
+        accepted = await submitted(client, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
+        assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", accepted["request_id"])
+        assert accepted["status_url"].endswith(f"/fal-ai/sam2/requests/{accepted['request_id']}/status")
+        finish(slow_app, accepted["request_id"])
         seen = []
         for step in (0.01, 0.1, 0.1, 0.1, 0.4, 0.2):
             clock.now += step
-            reply = await client.get(told["status_url"], params={"logs": "1"})
-            assert reply.headers["x-fal-request-id"] == told["request_id"]
+            reply = await client.get(accepted["status_url"], params={"logs": "1"})
+            assert reply.headers["x-fal-request-id"] == accepted["request_id"]
             seen.append((reply.status_code, reply.json()["status"], reply.json()["queue_position"]))
             assert "logs" in reply.json()
         assert seen == [
@@ -144,8 +144,8 @@ async def test_positions_go_2_1_0_then_the_request_runs_then_completes(
 @pytest.mark.anyio
 async def test_a_result_that_is_not_there_yet_is_a_400(slow_app: Sandbox, ask: Callable[..., Any], scene: Any) -> None:
     async with ask(slow_app, "fal") as client:
-        told = await submitted(client, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
-        reply = await client.get(told["response_url"])
+        accepted = await submitted(client, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
+        reply = await client.get(accepted["response_url"])
     assert (reply.status_code, reply.json()["detail"]) == (400, "Request is still in progress")
 
 
@@ -171,19 +171,19 @@ async def test_canceling_a_running_request_is_a_signal(
     slow_app: Sandbox, ask: Callable[..., Any], clock: Any, scene: Any, finish: Callable[..., None]
 ) -> None:
     async with ask(slow_app, "fal") as client:
-        told = await submitted(client, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
-        finish(slow_app, told["request_id"])
+        accepted = await submitted(client, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
+        finish(slow_app, accepted["request_id"])
         clock.now += 0.4
-        reply = await client.put(told["cancel_url"])
+        reply = await client.put(accepted["cancel_url"])
     assert (reply.status_code, reply.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
 
 
 @pytest.mark.anyio
 async def test_a_remote_picture_is_not_fetched_and_the_result_says_so(fal: httpx.AsyncClient) -> None:
-    told = await submitted(fal, image_url="https://example.com/cat.png", box_prompts=[{}])
-    status = (await fal.get(told["status_url"])).json()
+    accepted = await submitted(fal, image_url="https://example.com/cat.png", box_prompts=[{}])
+    status = (await fal.get(accepted["status_url"])).json()
     assert (status["status"], status["error_type"]) == ("COMPLETED", "file_download_error")
-    reply = await fal.get(told["response_url"])
+    reply = await fal.get(accepted["response_url"])
     assert reply.status_code == 422
     wrong = reply.json()["detail"][0]
     assert (wrong["loc"], wrong["type"]) == (["body", "image_url"], "file_download_error")
@@ -199,8 +199,8 @@ async def test_boxes_and_points_select_and_take_away(
 ) -> None:
     left, top, right, bottom = scene.box
     box = {"x_min": left - 4, "y_min": top - 4, "x_max": right + 4, "y_max": bottom + 4}
-    told = await submitted(fal, image_url=scene.uri, box_prompts=[box], prompts=[{"x": 10, "y": 10, "label": 0}])
-    output = (await fal.get(told["response_url"])).json()
+    accepted = await submitted(fal, image_url=scene.uri, box_prompts=[box], prompts=[{"x": 10, "y": 10, "label": 0}])
+    output = (await fal.get(accepted["response_url"])).json()
     image = output["image"]
     content = (await fal.get(image["url"])).content
     mask = opened_mask(content)
@@ -214,10 +214,10 @@ async def test_boxes_and_points_select_and_take_away(
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 async def test_apply_mask_paints_the_mask_on_the_picture(fal: httpx.AsyncClient, scene: Any, kind: str) -> None:
-    told = await submitted(
+    accepted = await submitted(
         fal, image_url=scene.uri, prompts=[{"x": 190, "y": 110}], apply_mask=True, output_format=kind
     )
-    image = (await fal.get(told["response_url"])).json()["image"]
+    image = (await fal.get(accepted["response_url"])).json()["image"]
     reply = await fal.get(image["url"])
     assert reply.headers["content-type"] == image["content_type"] == f"image/{kind}"
 
@@ -236,8 +236,8 @@ async def test_apply_mask_paints_the_mask_on_the_picture(fal: httpx.AsyncClient,
 async def test_points_and_boxes_that_mean_nothing_are_refused_in_words(
     fal: httpx.AsyncClient, scene: Any, given: dict[str, Any]
 ) -> None:
-    told = await submitted(fal, image_url=scene.uri, **given)
-    reply = await fal.get(told["response_url"])
+    accepted = await submitted(fal, image_url=scene.uri, **given)
+    reply = await fal.get(accepted["response_url"])
     assert reply.status_code == 422
     assert "prompts" in reply.json()["detail"][0]["loc"][1]
 
@@ -255,8 +255,8 @@ async def test_every_segment_of_a_description_has_its_mask_in_order(
     fal: httpx.AsyncClient, scene: Any, opened_mask: Callable[[bytes], NDArray[np.bool_]]
 ) -> None:
     """Source: seed document of fal-ai/sa2va/8b/image; the text's spaces are its own."""
-    told = await submitted(fal, DESCRIBE, image_url=scene.uri, prompt="What is there?")
-    output = (await fal.get(told["response_url"])).json()
+    accepted = await submitted(fal, DESCRIBE, image_url=scene.uri, prompt="What is there?")
+    output = (await fal.get(accepted["response_url"])).json()
     assert output["output"].endswith("<|im_end|>")
     phrases = re.findall(r"<p>  (.+?)  </p>   \[SEG\] ", output["output"])
     assert len(phrases) == len(output["masks"]) >= 2
@@ -269,8 +269,8 @@ async def test_every_segment_of_a_description_has_its_mask_in_order(
 
 @pytest.mark.anyio
 async def test_the_status_stream_ends_with_completed(fal: httpx.AsyncClient, scene: Any) -> None:
-    told = await submitted(fal, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
-    reply = await fal.get(f"{told['status_url']}/stream")
+    accepted = await submitted(fal, image_url=scene.uri, prompts=[{"x": 190, "y": 110}])
+    reply = await fal.get(f"{accepted['status_url']}/stream")
     assert reply.text.startswith("data: ")
     assert '"COMPLETED"' in reply.text
 
@@ -281,9 +281,9 @@ async def test_what_did_not_start_in_time_is_a_504(
 ) -> None:
     async with ask(slow_app, "fal") as client:
         given = {"image_url": scene.uri, "prompts": [{"x": 190, "y": 110}]}
-        told = (await client.post(f"/{SAM2}", json=given, headers={"x-fal-request-timeout": "0.1"})).json()
+        accepted = (await client.post(f"/{SAM2}", json=given, headers={"x-fal-request-timeout": "0.1"})).json()
         clock.now += 1
-        reply = await client.get(told["response_url"])
+        reply = await client.get(accepted["response_url"])
     assert reply.status_code == 504
     assert reply.headers["x-fal-request-timeout-type"] == "user"
     assert reply.json()["error_type"] == reply.headers["x-fal-error-type"] == "request_timeout"

@@ -67,9 +67,9 @@ async def test_an_input_that_the_engine_cannot_use_is_named_as_the_model_names_i
     model = OwnModel("fal", "me/own/run", "describe_with_masks", {"my_photo": PICTURE}, masks="masks[]", text="said")
     app = build_sandbox(folder, pace=0, own_models=[model])
     async with ask(app, "fal") as raw:
-        told = (await raw.post("/me/own/run", json={"my_photo": "data:;base64,aGk="})).json()
-        finish(app, told["request_id"])
-        reply = await raw.get(told["response_url"])
+        accepted = (await raw.post("/me/own/run", json={"my_photo": "data:;base64,aGk="})).json()
+        finish(app, accepted["request_id"])
+        reply = await raw.get(accepted["response_url"])
     assert (reply.status_code, reply.json()["detail"][0]["loc"]) == (422, ["body", "my_photo"])
 
 

@@ -140,7 +140,7 @@ async def test_a_remote_picture_is_not_fetched_and_the_failure_says_so(app: Sand
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\nbroken"])
 async def test_what_is_no_picture_fails_in_words(app: Sandbox, content: bytes) -> None:
-    """Untrusted bytes meet Pillow only, which is told the three formats."""
+    """Untrusted bytes meet Pillow only, which is limited to three formats."""
     predictions = client_of(app).predictions
     image = f"data:image/png;base64,{base64.b64encode(content).decode()}"
     created = await predictions.async_create(VERSION, {"image": image, "instruction": "x"})

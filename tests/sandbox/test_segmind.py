@@ -80,15 +80,15 @@ async def test_v2_is_queued_then_processing_then_completed(
     slow_app: Sandbox, ask: Callable[..., Any], clock: Any, scene: Any, finish: Callable[..., None]
 ) -> None:
     async with ask(slow_app, "segmind") as client:
-        told = (await client.post(f"/v2/{SLUG}", json={"image": scene.uri, **CLICK})).json()
-        assert told["status"] == "QUEUED"
-        finish(slow_app, told["request_id"])
+        accepted = (await client.post(f"/v2/{SLUG}", json={"image": scene.uri, **CLICK})).json()
+        assert accepted["status"] == "QUEUED"
+        finish(slow_app, accepted["request_id"])
         seen = []
         for step in (0.1, 0.4, 0.5):
             clock.now += step
-            seen.append((await client.get(told["status_url"])).json()["status"])
+            seen.append((await client.get(accepted["status_url"])).json()["status"])
         assert seen == ["QUEUED", "PROCESSING", "COMPLETED"]
-        body = (await client.get(told["response_url"])).json()
+        body = (await client.get(accepted["response_url"])).json()
         picture = await client.get(body["output"]["image"])
     assert body["metrics"]["inference_time"] == pytest.approx(0.5)
     assert body["metrics"]["cost"] == 0.002
@@ -98,8 +98,8 @@ async def test_v2_is_queued_then_processing_then_completed(
 
 async def test_a_failed_v2_request_is_an_ordinary_body_under_422(segmind: httpx.AsyncClient) -> None:
     given = {"image": "https://example.com/boy.jpg", "prompt": "boy"}
-    told = (await segmind.post(f"/v2/{SLUG}", json=given)).json()
-    for url in (told["status_url"], told["response_url"]):
+    accepted = (await segmind.post(f"/v2/{SLUG}", json=given)).json()
+    for url in (accepted["status_url"], accepted["response_url"]):
         reply = await segmind.get(url)
         assert (reply.status_code, reply.json()["status"]) == (422, "FAILED")
         assert "does not fetch remote pictures" in reply.json()["error"]
@@ -109,22 +109,22 @@ async def test_a_failed_v2_request_is_an_ordinary_body_under_422(segmind: httpx.
 
 
 async def test_a_v2_record_lives_one_hour(segmind: httpx.AsyncClient, scene: Any, clock: Any) -> None:
-    told = (await segmind.post(f"/v2/{SLUG}", json={"image": scene.uri, **CLICK})).json()
-    assert (await segmind.get(told["response_url"])).status_code == 200
+    accepted = (await segmind.post(f"/v2/{SLUG}", json={"image": scene.uri, **CLICK})).json()
+    assert (await segmind.get(accepted["response_url"])).status_code == 200
     clock.now += 3600
-    assert (await segmind.get(told["response_url"])).status_code == 404
+    assert (await segmind.get(accepted["response_url"])).status_code == 404
 
 
 async def test_history_shows_both_forms_with_what_was_sent(segmind: httpx.AsyncClient, scene: Any) -> None:
     await segmind.post(f"/v1/{SLUG}", json={"image": scene.uri, **CLICK})
-    told = (await segmind.post(f"/v2/{SLUG}", json={"image": scene.uri, "prompt": "boy"})).json()
-    await segmind.get(told["response_url"])
+    accepted = (await segmind.post(f"/v2/{SLUG}", json={"image": scene.uri, "prompt": "boy"})).json()
+    await segmind.get(accepted["response_url"])
     path = "/inference-request/request-history"
     rows = (await segmind.get(path, params={"model_name": SLUG, "per_page": 5})).json()["data"]
     assert [row["request_body"]["prompt"] for row in rows] == ["boy", ""]
     assert {row["model_status"] for row in rows} == {"COMPLETED"}
     assert all(row["generation_url"].endswith(".jpg") for row in rows)
-    assert (await segmind.get(f"{path}/{told['request_id']}")).json()["request_id"] == told["request_id"]
+    assert (await segmind.get(f"{path}/{accepted['request_id']}")).json()["request_id"] == accepted["request_id"]
     assert (await segmind.get(path, params={"to_date": "2001-01-01"})).json()["data"] == []
     assert (await segmind.get(path, params={"from_date": "soon"})).status_code == 400
 

@@ -32,7 +32,7 @@ class Mailbox:
     came: "queue.Queue[tuple[dict[str, str], bytes]]" = field(default_factory=queue.Queue)
 
     async def next(self) -> tuple[dict[str, str], bytes]:
-        return await anyio.to_thread.run_sync(lambda: self.came.get(timeout=10))
+        return await anyio.to_thread.run_sync(lambda: self.came.get(timeout=60))
 
     async def bodies(self, number: int) -> list[dict[str, Any]]:
         return [json.loads((await self.next())[1]) for _ in range(number)]
@@ -80,19 +80,19 @@ async def sent(app: Sandbox, ask: Any, order: dict[str, Any], fault: str = "") -
         headers = {"x-sandbox-fault": fault} if fault else {}
         reply = await client.post("/v1/predictions", json=order, headers=headers)
     assert reply.status_code == 201
-    told: dict[str, Any] = reply.json()
-    return told
+    accepted: dict[str, Any] = reply.json()
+    return accepted
 
 
 async def test_the_start_and_the_end_are_sent_and_replicates_client_accepts_their_signature(
     app: Sandbox, ask: Any, order: dict[str, Any], mailbox: Mailbox
 ) -> None:
     known = await secret(app, ask)
-    told = await sent(app, ask, order)
+    accepted = await sent(app, ask, order)
     for status in ({"starting", "processing", "succeeded"}, {"succeeded"}):
         headers, body = await mailbox.next()
         Webhooks.validate(headers=headers, body=body.decode(), secret=known)
-        assert (json.loads(body)["id"], json.loads(body)["status"] in status) == (told["id"], True)
+        assert (json.loads(body)["id"], json.loads(body)["status"] in status) == (accepted["id"], True)
     assert json.loads(body)["output"]["img"]
 
 
@@ -161,10 +161,10 @@ async def test_fals_webhook_is_the_result_in_an_envelope_signed_with_its_publish
 ) -> None:
     ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
     given = {"image_url": scene.uri, "prompts": [{"x": 190, "y": 110}]}
-    told = (await fal.post(SAM2, params={"fal_webhook": mailbox.url}, json=given)).json()
+    accepted = (await fal.post(SAM2, params={"fal_webhook": mailbox.url}, json=given)).json()
     headers, body = await mailbox.next()
     envelope = json.loads(body)
-    assert (envelope["request_id"], envelope["status"]) == (told["request_id"], "OK")
+    assert (envelope["request_id"], envelope["status"]) == (accepted["request_id"], "OK")
     assert envelope["payload"]["image"]["url"]
     (key,) = (await fal.get("/.well-known/jwks.json")).json()["keys"]
     public = ed25519.Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "="))

@@ -81,19 +81,19 @@ async def test_a_prediction_that_another_living_process_computes_is_left_to_it(
     store.progress("a" * 26, 1000.0, ["half way"])
     app = build_sandbox(folder, pace=0)
     async with ask(app, "replicate") as client:
-        told = (await client.get(f"/v1/predictions/{'a' * 26}")).json()
-        assert (told["status"], told["logs"]) == ("processing", "half way")
+        prediction = (await client.get(f"/v1/predictions/{'a' * 26}")).json()
+        assert (prediction["status"], prediction["logs"]) == ("processing", "half way")
         os.utime(folder / "predictions" / ("a" * 26) / "progress.json", (0, 0))
         assert (await client.get(f"/v1/predictions/{'a' * 26}")).json()["status"] == "succeeded"
 
 
 def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Callable[[models.Compute], None]) -> None:
-    told, go = threading.Event(), threading.Event()
+    has_started, go = threading.Event(), threading.Event()
 
     def compute(task: EngineTask) -> dict[str, Any]:
         task.log("step 1 of 2")
-        told.set()
-        assert go.wait(10)
+        has_started.set()
+        assert go.wait(60)
         return {}
 
     engine(compute)
@@ -101,7 +101,7 @@ def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Call
     pool = WorkerPool(store, lambda: 1000.0)
     store.add(request_of("b"))
     pool.take(request_of("b"))
-    assert told.wait(10)
+    assert has_started.wait(60)
     half = store.get("b" * 26)
     assert half is not None
     assert (half.logs, half.outcome) == (("step 1 of 2",), None)
@@ -113,15 +113,15 @@ def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
     folder: Path, engine: Callable[[models.Compute], None]
 ) -> None:
     ready, go = threading.Event(), threading.Event()
-    heard: list[bool] = []
+    cancels: list[bool] = []
 
     def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
-        assert go.wait(10)
+        assert go.wait(60)
         try:
             task.log("next step")
         except Stopped:
-            heard.append(True)
+            cancels.append(True)
             raise
         return {}
 
@@ -130,13 +130,13 @@ def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
     pool = WorkerPool(store, lambda: 1000.0)
     store.add(request_of("c"))
     pool.take(request_of("c"))
-    assert ready.wait(10)
+    assert ready.wait(60)
     store.cancel("c" * 26, 1000.0)
     go.set()
     pool.wait("c" * 26, 10)
     found = store.get("c" * 26)
     assert found is not None
-    assert (heard, found.outcome, found.canceled) == ([True], None, 1000.0)
+    assert (cancels, found.outcome, found.canceled) == ([True], None, 1000.0)
 
 
 def test_a_crash_of_an_engine_is_a_failed_prediction(folder: Path, engine: Callable[[models.Compute], None]) -> None:
@@ -163,7 +163,7 @@ def test_those_behind_the_busy_threads_wait_in_order_and_are_dropped_when_the_po
 
     def compute(task: EngineTask) -> dict[str, Any]:
         ready.set()
-        assert go.wait(10)
+        assert go.wait(60)
         task.log("on")
         return {}
 
@@ -173,7 +173,7 @@ def test_those_behind_the_busy_threads_wait_in_order_and_are_dropped_when_the_po
     for name in "efg":
         store.add(request_of(name))
         pool.take(request_of(name))
-    assert ready.wait(10)
+    assert ready.wait(60)
     assert [pool.count_ahead(name * 26) for name in "efg"] == [0, 0, 1]
     assert store.is_attended("g" * 26)
     go.set()

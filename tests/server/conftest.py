@@ -12,7 +12,7 @@ SNAPSHOTS = Path(__file__).parents[1] / "snapshots"
 
 @pytest.fixture
 def compare() -> Callable[[str, object], None]:
-    """Compares what was found with a file; `UPDATE_SNAPSHOTS=1 make test` writes the files anew."""
+    """Compares what was found with a file; `UPDATE_SNAPSHOTS=1 make test` writes the files again."""
 
     def compared(name: str, found: object) -> None:
         file = SNAPSHOTS / f"{name}.json"

@@ -1,4 +1,4 @@
-"""A client counts from the moment at which its request came in, and each is told apart by all that it says."""
+"""A client counts from the moment at which its request came in, and each is distinguished by all that it says."""
 
 import json
 import time
@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
@@ -23,7 +24,6 @@ from rotoscope_sandbox import build_sandbox
 
 pytestmark = pytest.mark.anyio
 CLIENTS = read_client_profiles(manifest_folder() / "clients.toml")
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
@@ -35,14 +35,14 @@ ENVELOPE = {
 async def test_the_time_before_the_server_was_there_counts(
     settings: Settings, serve: Callable[..., MCPServer[LazyStudio]], photo: Path, tmp_path: Path, opening: list[str]
 ) -> None:
-    """This client bears 45 s; its call waited as long for the server to be loaded."""
+    """This client waits 45 s; its call waited as long for the server to be loaded."""
     slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
     answered = anyio.Event()
     replies: dict[int, Any] = {}
 
     async def lines() -> AsyncIterator[bytes]:
         set_arrival_time(time.monotonic() - 46)
-        asked = [(method, {}) for method in opening]
+        asked: list[tuple[str, dict[str, Any]]] = [(method, {}) for method in opening]
         asked.append(("tools/call", {"name": "segment_image", "arguments": {"image": str(photo), "box": BOX}}))
         for number, (method, params) in enumerate(asked):
             message = {"jsonrpc": "2.0", "id": number, "method": method, "params": {**params, "_meta": ENVELOPE}}
@@ -55,7 +55,7 @@ async def test_the_time_before_the_server_was_there_counts(
         if reply["id"] == len(opening):
             answered.set()
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         await serve_lines(serve(replace(settings, inline_seconds=None), slow), lines(), write, set())
     assert replies[len(opening)]["result"]["structuredContent"]["status"] in ("queued", "running")
 
@@ -70,7 +70,7 @@ async def test_the_time_before_the_server_was_there_counts(
         ("2025-06-18", [], 3.5, 4),  # never seen: it is learned
     ],
 )
-def test_clients_of_one_name_are_told_apart_by_what_else_they_say(
+def test_clients_of_one_name_are_distinguished_by_what_else_they_say(
     protocol: str, declares: list[str], inline: float, asking: float
 ) -> None:
     client = CLIENTS.profile_for("mcp", protocol, frozenset(declares))
@@ -106,7 +106,7 @@ def test_a_name_that_ends_with_a_star_stands_for_all_that_begin_so() -> None:
 
 
 @pytest.mark.parametrize(("mode", "wait"), [("legacy", "wait_seconds 25"), ("auto", "wait_seconds 4")])
-async def test_a_client_is_told_apart_over_the_wire_and_told_when_its_wish_is_cut(
+async def test_a_client_is_distinguished_over_the_wire_and_reported_when_its_wait_is_cut(
     settings: Settings,
     serve: Callable[..., MCPServer[LazyStudio]],
     photo: Path,

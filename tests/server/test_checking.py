@@ -1,7 +1,7 @@
-"""Media are checked before there is a job: the client hears of it, and a check is not lost when its client gives up."""
+"""Media are checked before there is a job: the client is notified, and a check is not lost when its client gives up."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import BOX, ServerBuilder
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, TextContent
@@ -23,9 +24,7 @@ from rotoscope.studio.validation import admit_media
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[LazyStudio]]
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
-LITTLE = 0.2  # seconds that a client bears
+LITTLE = 0.2  # seconds that a client waits
 
 
 @dataclass
@@ -52,7 +51,7 @@ def checking(monkeypatch: pytest.MonkeyPatch) -> Checking:
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     return serve(replace(settings, inline_seconds=LITTLE), sandbox)
 
 
@@ -66,10 +65,10 @@ async def connected(server: MCPServer[LazyStudio]) -> AsyncIterator[Client]:
 
 def said(answer: CallToolResult) -> dict[str, Any]:
     assert answer.structured_content is not None, answer.content
-    return answer.structured_content
+    return dict(answer.structured_content)
 
 
-async def test_a_client_that_cannot_wait_for_the_check_is_told_to_call_again_and_pays_once(
+async def test_a_client_that_cannot_wait_for_the_check_is_asked_to_call_again_and_pays_once(
     impatient: MCPServer[LazyStudio], sandbox: Sandbox, checking: Checking, photo: Path
 ) -> None:
     asked = {"image": str(photo), "box": BOX}
@@ -77,12 +76,12 @@ async def test_a_client_that_cannot_wait_for_the_check_is_told_to_call_again_and
         async with connected(impatient) as client:
             for _ in range(3):
                 answer = await client.call_tool("segment_image", asked)
-                told = said(answer)
-                assert (told["status"], told["job_id"], answer.is_error) == ("queued", "", False)
-                assert "still being checked; nothing was sent or spent" in told["message"]
-                assert "Call segment_image again with the very same arguments" in told["next_step"]
+                reported = said(answer)
+                assert (reported["status"], reported["job_id"], answer.is_error) == ("queued", "", False)
+                assert "still being checked; nothing was sent or spent" in reported["message"]
+                assert "Call segment_image again with the very same arguments" in reported["next_step"]
                 assert isinstance(answer.content[0], TextContent)
-                assert told["next_step"] in answer.content[0].text
+                assert reported["next_step"] in answer.content[0].text
                 assert "job -" not in answer.content[0].text
             assert not sandbox.state.accepted
             checking.through.set()
@@ -158,7 +157,7 @@ async def test_a_file_that_was_changed_makes_another_request(
     assert checking.begun == 2
 
 
-async def test_what_a_check_refuses_is_told_to_who_comes_again(
+async def test_what_a_check_refuses_is_reported_to_who_comes_again(
     impatient: MCPServer[LazyStudio], checking: Checking, photo: Path
 ) -> None:
     checking.refusal = InvalidInput("This is no picture.", hint="Give another.")
@@ -173,19 +172,19 @@ async def test_what_a_check_refuses_is_told_to_who_comes_again(
     assert "This is no picture." in answer.content[0].text
 
 
-async def test_a_dear_request_that_is_still_being_checked_is_asked_about_once_its_price_is_known(
-    settings: Settings, sandbox: Sandbox, serve: Serve, checking: Checking
+async def test_an_expensive_request_that_is_still_being_checked_is_asked_about_once_its_price_is_known(
+    settings: Settings, sandbox: Sandbox, serve: ServerBuilder, checking: Checking
 ) -> None:
-    dear = {"prompt": "a storm", "duration": 15, "resolution": "1080p", "seed": 7}
+    expensive = {"prompt": "a storm", "duration": 15, "resolution": "1080p", "seed": 7}
     server = serve(replace(settings, inline_seconds=LITTLE, ask_above_usd=0.0), sandbox)
     with anyio.fail_after(60):
         async with connected(server) as client:
-            assert said(await client.call_tool("generate_video", {**dear, "dry_run": True}))["dry_run"]
-            assert not said(await client.call_tool("generate_video", dear))["job_id"]
+            assert said(await client.call_tool("generate_video", {**expensive, "dry_run": True}))["dry_run"]
+            assert not said(await client.call_tool("generate_video", expensive))["job_id"]
             checking.through.set()
-            while said(answer := await client.call_tool("generate_video", {**dear, "dry_run": True}))["status"] != (
-                "succeeded"
-            ):
+            while said(answer := await client.call_tool("generate_video", {**expensive, "dry_run": True}))[
+                "status"
+            ] != ("succeeded"):
                 pass
     assert said(answer)["planned_input"]
 
@@ -193,30 +192,30 @@ async def test_a_dear_request_that_is_still_being_checked_is_asked_about_once_it
 async def test_the_first_word_comes_while_media_are_checked(
     server: MCPServer[LazyStudio], checking: Checking, photo: Path
 ) -> None:
-    """The check goes on only once it has been told of."""
-    told: list[tuple[float, str]] = []
+    """The check goes on only once it has been reported."""
+    reported: list[tuple[float, str]] = []
 
-    async def hear(progress: float, _: float | None, message: str | None) -> None:
-        told.append((progress, message or ""))
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        reported.append((progress, message or ""))
         checking.through.set()
 
     with anyio.fail_after(60):
         async with connected(server) as client:
-            answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX}, progress_callback=hear)
+            answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX}, progress_callback=note)
     assert said(answer)["status"] == "succeeded"
-    assert "Preparing the request and its media." in told[0][1]
-    numbers = [progress for progress, _ in told]
+    assert "Preparing the request and its media." in reported[0][1]
+    numbers = [progress for progress, _ in reported]
     assert numbers == sorted(set(numbers))
-    if len(told) > 1:
-        assert said(answer)["job_id"] in told[1][1]
+    if len(reported) > 1:
+        assert said(answer)["job_id"] in reported[1][1]
 
 
 async def test_the_first_word_comes_within_a_second_of_the_arrival_and_one_a_second_follows() -> None:
-    now, told = 100.0, list[tuple[float, str]]()
+    now, reported = 100.0, list[tuple[float, str]]()
 
     async def report(_: float, __: float | None, message: str | None) -> None:
-        told.append((now, message or ""))
-        if len(told) == 4:
+        reported.append((now, message or ""))
+        if len(reported) == 4:
             teller._has_job = True
 
     async def sleep(seconds: float) -> None:
@@ -225,6 +224,6 @@ async def test_the_first_word_comes_within_a_second_of_the_arrival_and_one_a_sec
 
     teller = ProgressReporter(report, lambda: now)
     await teller.report_until_job(99.5, sleep)
-    assert told[0][0] - 99.5 <= 1.0
-    assert all(0.9 <= later[0] - one[0] <= 1.1 for one, later in itertools.pairwise(told))
-    assert told[-1][1] == "rotoscope is starting. 4 s so far."
+    assert reported[0][0] - 99.5 <= 1.0
+    assert all(0.9 <= later[0] - one[0] <= 1.1 for one, later in itertools.pairwise(reported))
+    assert reported[-1][1] == "rotoscope is starting. 4 s so far."

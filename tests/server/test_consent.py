@@ -9,11 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX, text_of
 from decoding import InThread
 from mcp import Client, MCPError
 from mcp.client import ClientRequestContext
 from mcp.server.mcpserver import MCPServer
-from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
+from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
@@ -28,7 +29,6 @@ from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 ERAS = pytest.mark.parametrize("mode", ["legacy", "auto"])
 
 
@@ -38,16 +38,16 @@ def environment(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
     folder = tmp_path / "rotoscope" / "models"
     folder.mkdir(parents=True)
     text = (manifest_folder() / "models" / "sam2-image.toml").read_text(encoding="utf-8")
-    dear = text.replace('id = "fal-ai/sam2/image"', 'id = "mine/dear"', 1)
-    assert dear != text
+    expensive = text.replace('id = "fal-ai/sam2/image"', 'id = "mine/expensive"', 1)
+    assert expensive != text
     price = '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n'
-    (folder / "dear.toml").write_text(dear + price, encoding="utf-8")
+    (folder / "expensive.toml").write_text(expensive + price, encoding="utf-8")
     return environment
 
 
 @pytest.fixture
-def dear(photo: Path) -> dict[str, Any]:
-    return {"image": str(photo), "box": BOX, "model": "mine/dear"}
+def expensive(photo: Path) -> dict[str, Any]:
+    return {"image": str(photo), "box": BOX, "model": "mine/expensive"}
 
 
 class User:
@@ -64,12 +64,8 @@ class User:
         return self.answer
 
 
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
-
-
 async def call(client: Client, tool: str, arguments: dict[str, Any]) -> CallToolResult:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         return await client.call_tool(tool, arguments)
 
 
@@ -81,9 +77,9 @@ def nothing_begun(sandbox: Sandbox, answer: CallToolResult) -> None:
     assert sandbox.state.accepted == []
 
 
-async def asked_and_agreed(client: Client, dear: dict[str, Any]) -> dict[str, Any]:
+async def asked_and_agreed(client: Client, expensive: dict[str, Any]) -> dict[str, Any]:
     """What a client of the modern era brings back: the state of the question that it was asked, and a yes."""
-    first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
+    first = await client.session.call_tool("segment_image", expensive, allow_input_required=True)
     assert isinstance(first, InputRequiredResult)
     assert first.input_requests is not None
     yes = ElicitResult(action="accept", content={"spend": True})
@@ -93,17 +89,17 @@ async def asked_and_agreed(client: Client, dear: dict[str, Any]) -> dict[str, An
 @ERAS
 @pytest.mark.parametrize("user", [User("accept", spend=True), User("accept")], ids=["true", "only accepted"])
 async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], mode: Any, user: User
 ) -> None:
     user.asked.clear()
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        answer = await call(client, "segment_image", dear)
+        answer = await call(client, "segment_image", expensive)
     assert not answer.is_error, text_of(answer)
     assert len(user.asked) == 1
     form = user.forms[0]
     assert not form.get("required"), "one key is enough at a terminal"
     assert form["properties"]["spend"]["default"] is True
-    for fact in ("3.00 USD", "mine/dear", "fal", "segment_image"):
+    for fact in ("3.00 USD", "mine/expensive", "fal", "segment_image"):
         assert fact in user.asked[0]
     assert len(sandbox.state.accepted) == 1
 
@@ -120,108 +116,108 @@ async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
     ],
 )
 async def test_anything_but_a_plain_yes_spends_nothing_and_opens_no_job(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, user: User
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], mode: Any, user: User
 ) -> None:
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
-        assert (await call(client, "list_jobs", {})).structured_content["jobs"] == []  # type: ignore[index]
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
+        assert (await call(client, "list_jobs", {})).structured_content["jobs"] == []
 
 
 @ERAS
 async def test_a_client_that_cannot_ask_agrees_by_a_dry_run_of_the_same_request(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], mode: Any
 ) -> None:
     async with Client(server, mode=mode) as client:
-        refused = await call(client, "segment_image", dear)
+        refused = await call(client, "segment_image", expensive)
         nothing_begun(sandbox, refused)
         assert "dry_run" in text_of(refused)
-        shown = await call(client, "segment_image", {**dear, "dry_run": True})
+        shown = await call(client, "segment_image", {**expensive, "dry_run": True})
         assert shown.structured_content is not None
         assert shown.structured_content["cost"]["estimate_usd"] == 3.0
-        nothing_begun(sandbox, await call(client, "segment_image", {**dear, "box": {**BOX, "left": 30}}))
-        answer = await call(client, "segment_image", dear)
+        nothing_begun(sandbox, await call(client, "segment_image", {**expensive, "box": {**BOX, "left": 30}}))
+        answer = await call(client, "segment_image", expensive)
     assert not answer.is_error, text_of(answer)
     assert len(sandbox.state.accepted) == 1
 
 
 @ERAS
 async def test_where_a_person_can_be_asked_a_dry_run_alone_is_no_consent(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], mode: Any
 ) -> None:
     user = User("decline")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        await call(client, "segment_image", {**dear, "dry_run": True})
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        await call(client, "segment_image", {**expensive, "dry_run": True})
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
     assert len(user.asked) == 1
 
 
 @ERAS
 async def test_a_client_that_dismisses_every_question_still_has_a_way(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], mode: Any
 ) -> None:
     """Headless clients say that they can ask and then answer `cancel`."""
     async with Client(server, mode=mode, elicitation_callback=User("cancel")) as client:
-        refused = await call(client, "segment_image", dear)
+        refused = await call(client, "segment_image", expensive)
         nothing_begun(sandbox, refused)
         assert "dry_run" in text_of(refused)
-        await call(client, "segment_image", {**dear, "dry_run": True})
-        assert not (await call(client, "segment_image", dear)).is_error
+        await call(client, "segment_image", {**expensive, "dry_run": True})
+        assert not (await call(client, "segment_image", expensive)).is_error
 
 
 @ERAS
 async def test_what_is_cheap_or_of_unknown_price_is_not_asked_about(
-    server: MCPServer[LazyStudio], dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], expensive: dict[str, Any], mode: Any
 ) -> None:
     user = User("decline")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        points = {"image": dear["image"], "points": [{"x": 220, "y": 100}], "model": "sam-v2-image"}
+        points = {"image": expensive["image"], "points": [{"x": 220, "y": 100}], "model": "sam-v2-image"}
         assert not (await call(client, "segment_image", points)).is_error
-        unpriced = {"image": dear["image"], "box": BOX, "model": "fal-ai/sam2/image"}
+        unpriced = {"image": expensive["image"], "box": BOX, "model": "fal-ai/sam2/image"}
         assert not (await call(client, "segment_image", unpriced)).is_error
     assert user.asked == []
 
 
 @pytest.mark.parametrize("above", ["never", "3", "10"])
 async def test_the_operator_says_from_which_price_on_is_asked(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], above: str
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any], above: str
 ) -> None:
     settings: Settings = read_settings({**environment, "ROTOSCOPE_ASK_ABOVE_USD": above})
     async with Client(serve(settings, sandbox)) as client:
-        assert not (await call(client, "segment_image", dear)).is_error
+        assert not (await call(client, "segment_image", expensive)).is_error
 
 
-async def test_every_round_asks_the_same_question(server: MCPServer[LazyStudio], dear: dict[str, Any]) -> None:
+async def test_every_round_asks_the_same_question(server: MCPServer[LazyStudio], expensive: dict[str, Any]) -> None:
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
-        first = await client.session.call_tool("segment_image", dear, allow_input_required=True)
+        first = await client.session.call_tool("segment_image", expensive, allow_input_required=True)
         assert isinstance(first, InputRequiredResult)
         again = await client.session.call_tool(
-            "segment_image", dear, request_state=first.request_state, input_responses={}, allow_input_required=True
+            "segment_image", expensive, request_state=first.request_state, input_responses={}, allow_input_required=True
         )
         assert isinstance(again, InputRequiredResult)
         assert again.input_requests == first.input_requests
 
 
 async def test_a_yes_to_one_request_is_none_to_another(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any]
 ) -> None:
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
-        agreed = await asked_and_agreed(client, dear)
-        other = {**dear, "box": {**BOX, "left": 30}}
+        agreed = await asked_and_agreed(client, expensive)
+        other = {**expensive, "box": {**BOX, "left": 30}}
         with pytest.raises(MCPError):
             await client.session.call_tool("segment_image", other, **agreed)
     assert sandbox.state.accepted == []
 
 
 async def test_a_price_that_was_shown_is_forgotten_after_some_minutes(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, settings: Settings, dear: dict[str, Any]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, settings: Settings, expensive: dict[str, Any]
 ) -> None:
     async with Client(server) as client:
-        await call(client, "segment_image", {**dear, "dry_run": True})
+        await call(client, "segment_image", {**expensive, "dry_run": True})
         age_quotes(settings, 601)
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
-        await call(client, "segment_image", {**dear, "dry_run": True})
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
+        await call(client, "segment_image", {**expensive, "dry_run": True})
         age_quotes(settings, 599)
-        assert not (await call(client, "segment_image", dear)).is_error
+        assert not (await call(client, "segment_image", expensive)).is_error
 
 
 def age_quotes(settings: Settings, seconds: float) -> None:
@@ -230,201 +226,211 @@ def age_quotes(settings: Settings, seconds: float) -> None:
 
 
 async def test_a_price_that_was_shown_covers_one_run(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any]
 ) -> None:
     async with Client(server) as client:
-        await call(client, "segment_image", {**dear, "dry_run": True})
-        first = await call(client, "segment_image", dear)
-        told_again = await call(client, "segment_image", dear)  # its client may have missed the end: nothing is paid
+        await call(client, "segment_image", {**expensive, "dry_run": True})
+        first = await call(client, "segment_image", expensive)
+        redelivered = await call(
+            client, "segment_image", expensive
+        )  # its client may have missed the end: nothing is paid
         assert first.structured_content is not None
-        assert told_again.structured_content is not None
-        assert first.structured_content["job_id"] == told_again.structured_content["job_id"]
-        assert (await call(client, "segment_image", dear)).is_error
+        assert redelivered.structured_content is not None
+        assert first.structured_content["job_id"] == redelivered.structured_content["job_id"]
+        assert (await call(client, "segment_image", expensive)).is_error
     assert len(sandbox.state.accepted) == 1
 
 
 async def test_a_price_that_one_process_has_shown_is_known_to_the_next(
-    settings: Settings, sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+    settings: Settings, sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any]
 ) -> None:
     """Some clients start a server for each call."""
     async with Client(serve(settings, sandbox)) as client:
-        await call(client, "segment_image", {**dear, "dry_run": True})
+        await call(client, "segment_image", {**expensive, "dry_run": True})
     async with Client(serve(settings, sandbox)) as client:
-        assert not (await call(client, "segment_image", dear)).is_error
+        assert not (await call(client, "segment_image", expensive)).is_error
 
 
 async def test_one_yes_is_good_for_one_run(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], expire_redelivery: Callable[[], bool]
 ) -> None:
     """What a question carries can be sent again by whoever holds it: a loop must not spend on it."""
     async with Client(server, elicitation_callback=User("accept", spend=True)) as client:
-        agreed = {**await asked_and_agreed(client, dear), "allow_input_required": True}
-        assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), CallToolResult)
-        told_long_ago()
-        assert isinstance(await client.session.call_tool("segment_image", dear, **agreed), InputRequiredResult)
+        agreed = {**await asked_and_agreed(client, expensive), "allow_input_required": True}
+        assert isinstance(await client.session.call_tool("segment_image", expensive, **agreed), CallToolResult)
+        expire_redelivery()
+        assert isinstance(await client.session.call_tool("segment_image", expensive, **agreed), InputRequiredResult)
     assert len(sandbox.state.accepted) == 1
 
 
 @ERAS
 async def test_a_job_that_would_have_been_joined_and_is_not_there_any_more_is_no_leave_to_spend(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any,
-    monkeypatch: pytest.MonkeyPatch, told_long_ago: Callable[[], bool],
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any], mode: Any,
+    monkeypatch: pytest.MonkeyPatch, expire_redelivery: Callable[[], bool],
 ) -> None:  # fmt: skip
-    """Between the look at its price and its opening, another call may have been told the end of the job."""
+    """Between the look at its price and its opening, another call may have received the end of the job."""
     server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
     find_open_job = Studio.find_open_job
 
     async def find_then_deliver(studio: Studio, plan: RequestPlan) -> Job | None:
         found = await find_open_job(studio, plan)
         if found is not None:
-            job = await studio.wait((await studio.context.ledger.jobs("local", None, 1))[0], 30)
+            job = await studio.wait((await studio.context.ledger.jobs("local", None, 1))[0], 60)
             await studio.deliver_result(job)
-            told_long_ago()
+            expire_redelivery()
         return found
 
     monkeypatch.setattr(Studio, "find_open_job", find_then_deliver)
     user = User("accept", spend=True)
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        assert not (await call(client, "segment_image", dear)).is_error
-        refused = await call(client, "segment_image", dear)
+        assert not (await call(client, "segment_image", expensive)).is_error
+        refused = await call(client, "segment_image", expensive)
         assert refused.is_error
         assert "consent" in text_of(refused)
         assert len(sandbox.state.accepted) == 1
-        again = await call(client, "segment_image", dear)
+        again = await call(client, "segment_image", expensive)
     assert not again.is_error
     assert len(user.asked) == 2
 
 
 @ERAS
 async def test_what_a_cap_forbids_is_not_asked_about(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any], mode: Any
 ) -> None:
     user = User("accept", spend=True)
     server = serve(read_settings({**environment, "ROTOSCOPE_MAX_USD_PER_CALL": "2"}), sandbox)
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        refused = await call(client, "segment_image", dear)
+        refused = await call(client, "segment_image", expensive)
     assert text_of(refused).startswith("budget: ")
     assert (user.asked, sandbox.state.accepted) == ([], [])
 
 
 async def test_a_run_that_a_cap_forbids_uses_no_shown_price_up(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any]
 ) -> None:
     async with Client(serve(read_settings(environment), sandbox)) as client:
-        await call(client, "segment_image", {**dear, "dry_run": True})
+        await call(client, "segment_image", {**expensive, "dry_run": True})
     async with Client(serve(read_settings({**environment, "ROTOSCOPE_MAX_USD_PER_DAY": "2"}), sandbox)) as client:
-        assert text_of(await call(client, "segment_image", dear)).startswith("budget: ")
+        assert text_of(await call(client, "segment_image", expensive)).startswith("budget: ")
     async with Client(serve(read_settings(environment), sandbox)) as client:
-        assert not (await call(client, "segment_image", dear)).is_error
+        assert not (await call(client, "segment_image", expensive)).is_error
 
 
 @ERAS
 async def test_who_dismissed_a_question_and_then_agreed_by_a_dry_run_is_asked_again_the_next_time(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio],
+    sandbox: Sandbox,
+    expensive: dict[str, Any],
+    mode: Any,
+    expire_redelivery: Callable[[], bool],
 ) -> None:
     user = User("cancel")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        await call(client, "segment_image", dear)
-        await call(client, "segment_image", {**dear, "dry_run": True})
-        assert not (await call(client, "segment_image", dear)).is_error
-        told_long_ago()
+        await call(client, "segment_image", expensive)
+        await call(client, "segment_image", {**expensive, "dry_run": True})
+        assert not (await call(client, "segment_image", expensive)).is_error
+        expire_redelivery()
         user.answer = ElicitResult(action="decline")
-        assert (await call(client, "segment_image", dear)).is_error
+        assert (await call(client, "segment_image", expensive)).is_error
     assert len(user.asked) == 2
     assert len(sandbox.state.accepted) == 1
 
 
 @ERAS
 async def test_a_dry_run_before_a_question_that_was_dismissed_is_no_consent(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], mode: Any
 ) -> None:
     async with Client(server, mode=mode, elicitation_callback=User("cancel")) as client:
-        await call(client, "segment_image", {**dear, "dry_run": True})
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        await call(client, "segment_image", {**expensive, "dry_run": True})
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
 
 
 @ERAS
 async def test_a_dismissed_question_is_known_to_the_next_process(
-    settings: Settings, sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+    settings: Settings, sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any], mode: Any
 ) -> None:
     """A headless client that starts a server for each call has the same way as any other."""
     user = User("cancel")
-    for asked in (dear, {**dear, "dry_run": True}):
+    for asked in (expensive, {**expensive, "dry_run": True}):
         async with Client(serve(settings, sandbox), mode=mode, elicitation_callback=user) as client:
             await call(client, "segment_image", asked)
     async with Client(serve(settings, sandbox), mode=mode, elicitation_callback=user) as client:
-        assert not (await call(client, "segment_image", dear)).is_error
+        assert not (await call(client, "segment_image", expensive)).is_error
     assert len(user.asked) == 1
 
 
 @ERAS
 async def test_a_client_that_declines_every_question_by_itself_still_has_a_way(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], mode: Any, told_long_ago: Callable[[], bool]
+    server: MCPServer[LazyStudio],
+    sandbox: Sandbox,
+    expensive: dict[str, Any],
+    mode: Any,
+    expire_redelivery: Callable[[], bool],
 ) -> None:
     """A headless Codex says that it can ask, and answers `decline`; a no stays one until a dry run follows on it."""
     user = User("decline")
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        refused = await call(client, "segment_image", dear)
+        refused = await call(client, "segment_image", expensive)
         nothing_begun(sandbox, refused)
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
         assert len(user.asked) == 2
         for word in ("dry_run: true", "ROTOSCOPE_ASK_ABOVE_USD"):
             assert word in text_of(refused)
-        await call(client, "segment_image", {**dear, "dry_run": True})
-        assert not (await call(client, "segment_image", dear)).is_error
-        told_long_ago()
-        assert (await call(client, "segment_image", dear)).is_error
+        await call(client, "segment_image", {**expensive, "dry_run": True})
+        assert not (await call(client, "segment_image", expensive)).is_error
+        expire_redelivery()
+        assert (await call(client, "segment_image", expensive)).is_error
     assert len(user.asked) == 3
     assert len(sandbox.state.accepted) == 1
 
 
 async def test_a_question_that_nobody_answers_ends_with_the_patience_of_its_client_and_a_late_yes_is_none(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any]
 ) -> None:
     asked, let = anyio.Event(), anyio.Event()
 
-    async def late(_: ClientRequestContext, __: ElicitRequestParams) -> ElicitResult:
+    async def late(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         asked.set()
         await let.wait()
         return ElicitResult(action="accept", content={"spend": True})
 
     server = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0.3"}), sandbox)
     async with Client(server, mode="legacy", elicitation_callback=late) as client:
-        refused = await call(client, "segment_image", dear)
+        refused = await call(client, "segment_image", expensive)
         assert asked.is_set()
         nothing_begun(sandbox, refused)
         assert "dry_run: true" in text_of(refused)
         let.set()
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
-        await call(client, "segment_image", {**dear, "dry_run": True})
-        assert not (await call(client, "segment_image", dear)).is_error
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
+        await call(client, "segment_image", {**expensive, "dry_run": True})
+        assert not (await call(client, "segment_image", expensive)).is_error
 
 
 @ERAS
-async def test_a_small_price_is_not_told_as_nothing(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+async def test_a_small_price_is_not_reported_as_nothing(
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any], mode: Any
 ) -> None:
     move(environment, "usd = 3.0", "usd = 0.004")
     user = User("decline")
     server = serve(read_settings({**environment, "ROTOSCOPE_ASK_ABOVE_USD": "0.001"}), sandbox)
     async with Client(server, mode=mode, elicitation_callback=user) as client:
-        refused = await call(client, "segment_image", dear)
+        refused = await call(client, "segment_image", expensive)
     assert "0.0040 USD" in user.asked[0]
     assert "0.0040 USD" in text_of(refused)
 
 
 @ERAS
 async def test_a_repeat_that_joins_an_open_job_is_not_asked_about(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], mode: Any
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any], mode: Any
 ) -> None:
     """A client that gave up waiting calls again: the job is there, and nothing more is paid."""
     impatient = serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)
     user = User("accept", spend=True)
     async with Client(impatient, mode=mode, elicitation_callback=user) as client:
-        first = await call(client, "segment_image", dear)
+        first = await call(client, "segment_image", expensive)
         user.answer = ElicitResult(action="decline")
-        again = await call(client, "segment_image", dear)
+        again = await call(client, "segment_image", expensive)
     assert first.structured_content is not None
     assert again.structured_content is not None
     assert again.structured_content["job_id"] == first.structured_content["job_id"]
@@ -443,13 +449,13 @@ REAL = {"FAL_KEY": "id:none-of-yours", "FAL_BASE_URL": "http://127.0.0.1:9"}
 
 @pytest.mark.parametrize(("shown_in", "asked_in"), [({}, REAL), (REAL, {})], ids=["sandbox first", "real first"])
 async def test_a_price_that_the_sandbox_showed_is_no_consent_to_a_real_run_nor_the_other_way(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any],
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any],
     shown_in: dict[str, str], asked_in: dict[str, str],
 ) -> None:  # fmt: skip
     async with Client(serve(read_settings({**environment, **shown_in}), sandbox)) as client:
-        assert not (await call(client, "segment_image", {**dear, "dry_run": True})).is_error
+        assert not (await call(client, "segment_image", {**expensive, "dry_run": True})).is_error
     async with Client(serve(read_settings({**environment, **asked_in}), sandbox)) as client:
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
 
 
 UNPRICED = {"box": BOX, "model": "fal-ai/sam2/image"}
@@ -476,8 +482,8 @@ def real(environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any
 
 
 @ERAS
-async def test_a_run_of_unknown_price_is_asked_about_like_a_dear_one(
-    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any, told_long_ago: Callable[[], bool]
+async def test_a_run_of_unknown_price_is_asked_about_like_an_expensive_one(
+    real: Callable[..., Any], sandbox: Sandbox, photo: Path, mode: Any, expire_redelivery: Callable[[], bool]
 ) -> None:
     user = User("decline")
     asked = {"image": str(photo), **UNPRICED}
@@ -486,7 +492,7 @@ async def test_a_run_of_unknown_price_is_asked_about_like_a_dear_one(
         assert "no known price" in user.asked[0]
         user.answer = ElicitResult(action="accept", content={"spend": True})
         assert not (await call(client, "segment_image", asked)).is_error
-        told_long_ago()
+        expire_redelivery()
         user.answer = ElicitResult(action="decline")
         assert (await call(client, "segment_image", asked)).is_error
     assert len(user.asked) == 3
@@ -533,10 +539,10 @@ async def test_a_yes_to_an_unknown_price_is_none_to_one_that_became_known(
     real: Callable[..., Any], environment: dict[str, str], sandbox: Sandbox, photo: Path
 ) -> None:
     move(environment, '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n', "")
-    asked = {"image": str(photo), "box": BOX, "model": "mine/dear"}
+    asked = {"image": str(photo), "box": BOX, "model": "mine/expensive"}
     async with Client(real()) as client:
         await call(client, "segment_image", {**asked, "dry_run": True})
-    file = Path(environment["ROTOSCOPE_HOME"]) / "models" / "dear.toml"
+    file = Path(environment["ROTOSCOPE_HOME"]) / "models" / "expensive.toml"
     price = '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n'
     file.write_text(file.read_text(encoding="utf-8") + price, encoding="utf-8")
     async with Client(real()) as client:
@@ -544,23 +550,23 @@ async def test_a_yes_to_an_unknown_price_is_none_to_one_that_became_known(
 
 
 def move(environment: dict[str, str], old: str, new: str) -> None:
-    manifest = Path(environment["ROTOSCOPE_HOME"]) / "models" / "dear.toml"
+    manifest = Path(environment["ROTOSCOPE_HOME"]) / "models" / "expensive.toml"
     text = manifest.read_text(encoding="utf-8")
     assert old in text
     manifest.write_text(text.replace(old, new), encoding="utf-8")
 
 
 async def test_a_price_at_one_provider_is_no_consent_to_another(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any]
+    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], expensive: dict[str, Any]
 ) -> None:
-    route = '[[routes]]\nprovider = "gateway"\nform = "official"\nendpoint = "mine/dear"\n\n'
+    route = '[[routes]]\nprovider = "gateway"\nform = "official"\nendpoint = "mine/expensive"\n\n'
     move(environment, "[inputs.image_url]", f"{route}[inputs.image_url]")
     async with Client(serve(read_settings(environment), sandbox)) as client:
-        shown = await call(client, "segment_image", {**dear, "model": "mine/dear@gateway", "dry_run": True})
+        shown = await call(client, "segment_image", {**expensive, "model": "mine/expensive@gateway", "dry_run": True})
         assert shown.structured_content is not None
         assert shown.structured_content["provider"] == "gateway"
-        nothing_begun(sandbox, await call(client, "segment_image", {**dear, "model": "mine/dear@fal"}))
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        nothing_begun(sandbox, await call(client, "segment_image", {**expensive, "model": "mine/expensive@fal"}))
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
 
 
 @pytest.mark.parametrize(
@@ -569,28 +575,33 @@ async def test_a_price_at_one_provider_is_no_consent_to_another(
     ids=["another endpoint", "a higher price"],
 )
 async def test_a_price_is_no_consent_once_the_manifest_has_moved(
-    environment: dict[str, str], sandbox: Sandbox, serve: Callable[..., Any], dear: dict[str, Any], old: str, new: str
+    environment: dict[str, str],
+    sandbox: Sandbox,
+    serve: Callable[..., Any],
+    expensive: dict[str, Any],
+    old: str,
+    new: str,
 ) -> None:
     async with Client(serve(read_settings(environment), sandbox)) as client:
-        await call(client, "segment_image", {**dear, "dry_run": True})
+        await call(client, "segment_image", {**expensive, "dry_run": True})
     move(environment, old, new)
     async with Client(serve(read_settings(environment), sandbox)) as client:
-        refused = await call(client, "segment_image", dear)
+        refused = await call(client, "segment_image", expensive)
     assert text_of(refused).startswith("consent: ")
     assert sandbox.state.accepted == []
 
 
 async def test_a_price_is_for_the_request_in_whatever_words_it_comes(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, dear: dict[str, Any], photo: Path
+    server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], photo: Path
 ) -> None:
     """A dry run shows the picture by its link, so that is how some assistants go on."""
     async with Client(server) as client:
-        shown = await call(client, "segment_image", {**dear, "dry_run": True})
+        shown = await call(client, "segment_image", {**expensive, "dry_run": True})
         assert shown.structured_content is not None
         assert "quote_key" not in shown.structured_content
         link = shown.structured_content["planned_input"]["image_url"]
         box = {**BOX, "left": "20.4"}
-        answer = await call(client, "segment_image", {**dear, "image": link, "box": box, "overlay": True})
+        answer = await call(client, "segment_image", {**expensive, "image": link, "box": box, "overlay": True})
     assert not answer.is_error, text_of(answer)
     assert len(sandbox.state.accepted) == 1
 
@@ -615,15 +626,15 @@ async def test_a_price_that_was_shown_without_a_seed_is_for_any_seed(
 
 
 async def test_a_price_that_one_principal_was_shown_is_no_consent_of_another(
-    settings: Settings, sandbox: Sandbox, home: Path, dear: dict[str, Any]
+    settings: Settings, sandbox: Sandbox, home: Path, expensive: dict[str, Any]
 ) -> None:
     caller = ["anna"]
     opener = make_studio_opener(settings, stdio_roots(settings, home, home), sandbox, InThread())
     clients = read_client_profiles(manifest_folder() / "clients.toml")
     server = build_server(opener, clients, settings.inline_seconds, find_principal=lambda _: caller[0])
     async with Client(server) as client:
-        assert not (await call(client, "segment_image", {**dear, "dry_run": True})).is_error
+        assert not (await call(client, "segment_image", {**expensive, "dry_run": True})).is_error
         caller[0] = "bert"
-        nothing_begun(sandbox, await call(client, "segment_image", dear))
+        nothing_begun(sandbox, await call(client, "segment_image", expensive))
         caller[0] = "anna"
-        assert not (await call(client, "segment_image", dear)).is_error
+        assert not (await call(client, "segment_image", expensive)).is_error

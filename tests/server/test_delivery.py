@@ -1,4 +1,4 @@
-"""What a client hears while it waits."""
+"""The progress notifications of a client that waits."""
 
 from dataclasses import replace
 
@@ -18,42 +18,42 @@ JOB = Job(
 
 class Listener:
     def __init__(self) -> None:
-        self.told: list[tuple[float, str]] = []
+        self.reported: list[tuple[float, str]] = []
         self.now = 0.0
         self.teller = ProgressReporter(self.report, lambda: self.now)
 
     async def report(self, progress: float, total: float | None, message: str | None) -> None:
-        self.told.append((progress, message or ""))
+        self.reported.append((progress, message or ""))
 
-    async def hear(self, progress: float, after: float) -> None:
+    async def note(self, progress: float, after: float) -> None:
         self.now += after
         await self.teller.report_job(replace(JOB, progress=progress))
 
 
 async def test_the_first_message_has_the_jobs_id() -> None:
     listener = Listener()
-    await listener.hear(0.1, 0)
-    assert listener.told == [(0.1, "job j1: Running.")]
+    await listener.note(0.1, 0)
+    assert listener.reported == [(0.1, "job j1: Running.")]
 
 
 async def test_messages_come_at_most_once_a_second_and_never_go_back() -> None:
     listener = Listener()
     for progress, after in ((0.1, 0), (0.2, 0.4), (0.3, 0.7), (0.25, 2), (0.4, 1)):
-        await listener.hear(progress, after)
-    told = [progress for progress, _ in listener.told]
-    assert told == [0.1, 0.3, pytest.approx(0.3, abs=0.001), 0.4]
-    assert told == sorted(set(told))
+        await listener.note(progress, after)
+    reported = [progress for progress, _ in listener.reported]
+    assert reported == [0.1, 0.3, pytest.approx(0.3, abs=0.001), 0.4]
+    assert reported == sorted(set(reported))
 
 
 async def test_a_silent_model_does_not_make_a_silent_server() -> None:
     """Clients give up on silence, and each message must say more than the one before."""
     listener = Listener()
     for _ in range(600):
-        await listener.hear(0.5, 1)
-    told = [progress for progress, _ in listener.told]
-    assert len(told) == 600, "about once a second, also where nothing moves"
-    assert told == sorted(set(told))
-    assert max(told) < 0.6
+        await listener.note(0.5, 1)
+    reported = [progress for progress, _ in listener.reported]
+    assert len(reported) == 600, "about once a second, also where nothing moves"
+    assert reported == sorted(set(reported))
+    assert max(reported) < 0.6
 
 
 @pytest.mark.parametrize(
@@ -104,5 +104,5 @@ def test_a_look_is_advised_when_it_can_see_the_end_and_later_and_later_when_that
 async def test_nothing_is_ever_said_to_be_done() -> None:
     listener = Listener()
     for _ in range(5000):
-        await listener.hear(0.95, 10)
-    assert max(progress for progress, _ in listener.told) < 1
+        await listener.note(0.95, 10)
+    assert max(progress for progress, _ in listener.reported) < 1

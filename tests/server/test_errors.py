@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import BOX, text_of
 from mcp import Client, MCPError
-from mcp_types import CallToolResult, TextContent
 
 from rotoscope import errors
 from rotoscope.composition import make_studio_opener, stdio_roots
@@ -21,17 +21,12 @@ from rotoscope.settings import read_settings
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 def every(root: type[RotoscopeError]) -> Iterator[type[RotoscopeError]]:
     yield root
     for child in root.__subclasses__():
         yield from every(child)
-
-
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
 
 
 @pytest.mark.parametrize("kind", sorted({kind.__name__ for kind in every(RotoscopeError)} & set(errors.__all__)))
@@ -99,7 +94,7 @@ async def test_a_job_that_failed_is_a_tool_error_that_still_tells_all_that_is_kn
 
     given = Studio.result
     monkeypatch.setattr(Studio, "result", failing)
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
     found = answer.structured_content
     assert answer.is_error
@@ -137,17 +132,17 @@ async def test_numbers_given_as_strings_are_taken(client: Client) -> None:
     assert (planned["planned_input"]["duration"], planned["seed"]) == (4, 7)
 
 
-async def test_a_setting_that_is_refused_is_told_to_who_calls_also_when_jobs_were_left_open(
+async def test_a_setting_that_is_refused_is_reported_to_who_calls_also_when_jobs_were_left_open(
     environment: dict[str, str], home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Jobs that were left open are taken up without a call: nobody is there to be told, and the session goes on."""
+    """Jobs that were left open are taken up without a call: nobody is there to be reported, and the session goes on."""
     settings = read_settings({**environment, "FAL_KEY": "bad key"})
     opener = make_studio_opener(settings, stdio_roots(settings, home, home))
     server = build_server(
         opener, read_client_profiles(manifest_folder() / "clients.toml"), 1.0, has_open_jobs=lambda: True
     )
     async with Client(server) as client:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not any("left open" in line.getMessage() for line in caplog.records):
                 await anyio.lowlevel.checkpoint()
             answer = await client.call_tool("list_jobs", {})

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from calls import text_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mcp_types import CallToolResult, TextContent
 
 from rotoscope.contracts.results import (
     AnyResult,
@@ -43,7 +43,8 @@ def mask(n: int, label: str, source: str | None) -> Mask:
 
 @st.composite
 def results(draw: st.DrawFn) -> JobResult:
-    shape = draw(st.sampled_from([SegmentResult, DescribeResult, VideoResult, AnyResult]))
+    shapes: list[type[JobResult]] = [SegmentResult, DescribeResult, VideoResult, AnyResult]
+    shape = draw(st.sampled_from(shapes))
     source = draw(st.one_of(st.none(), st.integers(0, 3000).map(lambda n: "https://host.example/" + "a" * n)))
     fields: dict[str, Any] = {
         "job_id": "0123456789abcdef0123456789abcdef",
@@ -71,12 +72,8 @@ def results(draw: st.DrawFn) -> JobResult:
         fields["segments"] = [Segment(phrase=text[:9], start=0, end=len(text[:9]), mask=n) for n in range(number)]
     if shape in (VideoResult, AnyResult):
         facts = {"duration_seconds": 5.0, "frame_rate": 24.0, "frames": 120, "has_audio": True, "codec": "h264"}
-        fields["video"] = VideoFile(**media(9002, source), **facts)
-    return shape(**fields)
-
-
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
+        fields["video"] = VideoFile.model_validate({**media(9002, source), **facts})
+    return shape.model_validate(fields)
 
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))

@@ -4,13 +4,14 @@ import contextlib
 import io
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import BOX, ServerBuilder
 from mcp.server.mcpserver import MCPServer
 
 from rotoscope.contracts.results import JobResult
@@ -22,9 +23,7 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[[Settings, Any], MCPServer[LazyStudio]]
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "any", "version": "1"}}
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 class Halving:
@@ -36,7 +35,7 @@ class Halving:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         halved = "/requests/" in scope["path"]
 
-        async def changed(message: dict[str, Any]) -> None:
+        async def changed(message: MutableMapping[str, Any]) -> None:
             if halved and message["type"] == "http.response.start":
                 message = {**message, "headers": [one for one in message["headers"] if one[0] != b"content-length"]}
             elif halved and b".png" in message.get("body", b""):
@@ -65,8 +64,8 @@ async def talk(server: MCPServer[LazyStudio], *calls: tuple[str, dict[str, Any]]
     return [json.loads(line)["result"] for line in said.getvalue().splitlines()[1:]]
 
 
-async def test_a_result_whose_address_holds_half_a_character_is_told_as_lost_with_that_address(
-    serve: Serve, settings: Settings, sandbox: Sandbox, photo: Path
+async def test_a_result_whose_address_holds_half_a_character_is_reported_as_lost_with_that_address(
+    serve: ServerBuilder, settings: Settings, sandbox: Sandbox, photo: Path
 ) -> None:
     server = serve(settings, Halving(sandbox, b"elsewhere.example/"))
     lost, listed = await talk(server, ("describe_with_masks", {"image": str(photo)}), ("list_jobs", {}))
@@ -78,8 +77,8 @@ async def test_a_result_whose_address_holds_half_a_character_is_told_as_lost_wit
     assert listed["structuredContent"]["jobs"][0]["status"] == "failed"
 
 
-async def test_a_result_that_is_fetched_again_and_again_is_told_with_its_address_whatever_characters_that_has(
-    serve: Serve, settings: Settings, sandbox: Sandbox, photo: Path
+async def test_a_result_that_is_fetched_again_and_again_is_reported_with_its_address_whatever_characters_that_has(
+    serve: ServerBuilder, settings: Settings, sandbox: Sandbox, photo: Path
 ) -> None:
     """Its own host does not have it now: as long as the provider keeps results, it may come back."""
     server = serve(replace(settings, inline_seconds=4.0), Halving(sandbox, b"sandbox.invalid/"))
@@ -89,7 +88,7 @@ async def test_a_result_that_is_fetched_again_and_again_is_told_with_its_address
 
 
 async def test_a_ledger_that_holds_half_a_character_is_read(
-    serve: Serve, settings: Settings, sandbox: Sandbox, photo: Path
+    serve: ServerBuilder, settings: Settings, sandbox: Sandbox, photo: Path
 ) -> None:
     (made,) = await talk(serve(settings, sandbox), ("segment_image", {"image": str(photo), "box": BOX}))
     job_id = made["structuredContent"]["job_id"]

@@ -5,11 +5,11 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client, MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 GIVEN = {
     "remove_from_video": {"video": "clip.mp4", "what": "the red ball"},
     "storyboard_to_video": {"storyboard": "board.png", "duration": "8", "aspect_ratio": "16:9"},
@@ -23,7 +23,7 @@ STEPS = {
 
 
 async def values(client: Client, ref: Any, argument: str, typed: str = "") -> list[str]:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         return (await client.complete(ref, {"name": argument, "value": typed})).completion.values
 
 
@@ -74,7 +74,7 @@ async def test_model_ids_are_completed_for_links_and_for_the_tool_of_a_prompt(cl
 async def test_job_ids_are_completed_newest_first(client: Client, photo: Path) -> None:
     jobs = []
     for n in range(2):
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             answer = await client.call_tool("segment_image", {"image": str(photo), "box": {**BOX, "left": n}})
         assert answer.structured_content is not None
         jobs.append(answer.structured_content["job_id"])

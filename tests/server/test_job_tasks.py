@@ -1,7 +1,6 @@
 """A task is a job: what a client that takes tasks meets, from the call to the result."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 import anyio
 import httpx  # noqa: TID251 - speaks to the server's ASGI app in memory
 import pytest
+from calls import BOX, ServerBuilder
+from client import ClientOpener
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
@@ -22,11 +23,8 @@ from rotoscope.store.records import Job
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
-FILM = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
+FILM: dict[str, Any] = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
 TASKS = "io.modelcontextprotocol/tasks"
-Serve = Callable[..., MCPServer[LazyStudio]]
-Speak = Callable[[MCPServer[Any]], Any]
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def slow(tmp_path: Path) -> Sandbox:
 
 
 async def test_a_film_is_a_task_at_once_and_ends_with_the_result_of_its_tool(
-    server: MCPServer[LazyStudio], speak: Speak
+    server: MCPServer[LazyStudio], speak: ClientOpener
 ) -> None:
     async with speak(server) as wire:
         begun = await wire.call("generate_video", **FILM)
@@ -51,7 +49,7 @@ async def test_a_film_is_a_task_at_once_and_ends_with_the_result_of_its_tool(
 
 
 async def test_a_short_tool_answers_plainly_when_it_is_done_in_time(
-    server: MCPServer[LazyStudio], speak: Speak, photo: Path
+    server: MCPServer[LazyStudio], speak: ClientOpener, photo: Path
 ) -> None:
     async with speak(server) as wire:
         result = await wire.call("segment_image", image=str(photo), box=BOX)
@@ -60,7 +58,7 @@ async def test_a_short_tool_answers_plainly_when_it_is_done_in_time(
 
 
 async def test_a_short_tool_that_is_not_done_in_time_becomes_a_task(
-    settings: Settings, slow: Sandbox, serve: Serve, speak: Speak, photo: Path
+    settings: Settings, slow: Sandbox, serve: ServerBuilder, speak: ClientOpener, photo: Path
 ) -> None:
     async with speak(serve(replace(settings, inline_seconds=0.0), slow)) as wire:
         begun = await wire.call("segment_image", image=str(photo), box=BOX)
@@ -73,7 +71,7 @@ async def test_a_short_tool_that_is_not_done_in_time_becomes_a_task(
 
 
 async def test_who_takes_no_tasks_gets_a_job_in_the_same_place(
-    settings: Settings, slow: Sandbox, serve: Serve, speak: Speak
+    settings: Settings, slow: Sandbox, serve: ServerBuilder, speak: ClientOpener
 ) -> None:
     async with speak(serve(replace(settings, inline_seconds=0.0), slow)) as wire:
         result = await wire.call("generate_video", tasks=False, **FILM)
@@ -81,7 +79,7 @@ async def test_who_takes_no_tasks_gets_a_job_in_the_same_place(
     assert result["structuredContent"]["status"] in ("queued", "running")
 
 
-async def test_a_refusal_and_a_dry_run_are_never_tasks(server: MCPServer[LazyStudio], speak: Speak) -> None:
+async def test_a_refusal_and_a_dry_run_are_never_tasks(server: MCPServer[LazyStudio], speak: ClientOpener) -> None:
     async with speak(server) as wire:
         refused = await wire.call("generate_video", prompt="", duration=999)
         planned = await wire.call("generate_video", **FILM, dry_run=True)
@@ -90,7 +88,7 @@ async def test_a_refusal_and_a_dry_run_are_never_tasks(server: MCPServer[LazyStu
 
 
 async def test_a_task_is_found_again_after_a_restart(
-    settings: Settings, slow: Sandbox, serve: Serve, speak: Speak
+    settings: Settings, slow: Sandbox, serve: ServerBuilder, speak: ClientOpener
 ) -> None:
     async with speak(serve(settings, slow)) as wire:
         begun = await wire.call("generate_video", **FILM)
@@ -103,11 +101,11 @@ async def test_a_task_is_found_again_after_a_restart(
 
 
 async def test_cancelling_a_task_cancels_at_the_provider(
-    settings: Settings, slow: Sandbox, serve: Serve, speak: Speak
+    settings: Settings, slow: Sandbox, serve: ServerBuilder, speak: ClientOpener
 ) -> None:
     async with speak(serve(settings, slow)) as wire:
         begun = await wire.call("generate_video", **FILM)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while not slow.state.accepted:
                 await wire.ask("tasks/get", taskId=begun["taskId"])
         assert "error" not in await wire.ask("tasks/cancel", taskId=begun["taskId"])
@@ -117,7 +115,7 @@ async def test_cancelling_a_task_cancels_at_the_provider(
     assert [seen.path for seen in slow.state.requests if "cancel" in seen.path]
 
 
-async def test_over_http_a_task_is_begun_and_asked_for(settings: Settings, slow: Sandbox, serve: Serve) -> None:
+async def test_over_http_a_task_is_begun_and_asked_for(settings: Settings, slow: Sandbox, serve: ServerBuilder) -> None:
     app = serve(settings, slow).streamable_http_app()
 
     async def post(client: httpx.AsyncClient, method: str, routed: str, **params: Any) -> dict[str, Any]:
@@ -132,7 +130,7 @@ async def test_over_http_a_task_is_begun_and_asked_for(settings: Settings, slow:
         data = [line for line in reply.text.splitlines() if line.startswith("data:")]
         return json.loads(data[-1][5:] if data else reply.text)["result"]  # type: ignore[no-any-return]
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             begun = await post(client, "tools/call", "generate_video", name="generate_video", arguments=FILM)
             found = await post(client, "tasks/get", begun["taskId"], taskId=begun["taskId"])

@@ -1,4 +1,4 @@
-"""Each client is answered within its patience, with what it bears and nothing else."""
+"""Each client is answered within its patience, with what it accepts and nothing else."""
 
 import re
 import time
@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client
 from mcp.client import ClientExtension
 from mcp.server.mcpserver import MCPServer
@@ -34,7 +35,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "mcp": TABLE["default"],
 }
 CLIENTS = read_client_profiles(FILE)
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -118,7 +118,7 @@ async def test_every_client_gets_the_blocks_that_its_row_allows_and_no_others(
     for name, row in ROWS.items():
         who = Implementation(name=str(name), version="1")
         async with Client(server, mode=mode, client_info=who) as client:
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 if found is None:
                     first = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
                     found = first.structured_content
@@ -139,7 +139,7 @@ async def test_every_client_gets_the_blocks_that_its_row_allows_and_no_others(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ROWS)
-async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_to_go_on(
+async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_reported_how_to_go_on(
     patient: Settings,
     sandbox: Sandbox,
     serve: Callable[..., MCPServer[LazyStudio]],
@@ -147,12 +147,12 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing here waits for real: what is looked at is how long the studio was told to wait."""
+    """Nothing here waits for real: what is looked at is how long the studio was delivered to wait."""
     row, waits, wait = ROWS[name], [], JobWaiter.wait
 
-    async def recorded(waiting: JobWaiter, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
+    async def recorded(waiting: JobWaiter, job: Job, seconds: float, reported: Any = None, **more: Any) -> Job:
         waits.append(seconds)
-        return await wait(waiting, job, 0.0, told, **more)
+        return await wait(waiting, job, 0.0, reported, **more)
 
     monkeypatch.setattr(JobWaiter, "wait", recorded)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
@@ -160,11 +160,11 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
     asking = row.get("wait_seconds", row["inline_seconds"])
     who = Implementation(name=name, version="1")
     async with Client(serve(patient, sandbox), client_info=who) as client:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
             again = await client.call_tool(
                 "get_job",
-                {"job_id": answer.structured_content["job_id"], "wait_seconds": 45},  # type: ignore[index]
+                {"job_id": answer.structured_content["job_id"], "wait_seconds": 45},
             )
     assert waits == [row["inline_seconds"], asking]
     for one in (answer, again):
@@ -179,13 +179,13 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_told_how_t
 async def test_a_client_that_nobody_knows_makes_few_calls_for_a_run_of_three_minutes(
     patient: Settings, serve: Callable[..., MCPServer[LazyStudio]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It calls as it is told to. The clock goes on by what a call waits, and nothing here waits for real."""
+    """It calls as it is reported to. The clock goes on by what a call waits, and nothing here waits for real."""
     now, waits, wait = [1000.0], list[float](), JobWaiter.wait
 
-    async def waited(waiting: JobWaiter, job: Job, seconds: float, told: Any = None, **more: Any) -> Job:
+    async def waited(waiting: JobWaiter, job: Job, seconds: float, reported: Any = None, **more: Any) -> Job:
         waits.append(seconds)
         now[0] += seconds
-        return await wait(waiting, job, 0.0, told, **more)
+        return await wait(waiting, job, 0.0, reported, **more)
 
     slow = build_sandbox(tmp_path / "slow", pace=5000.0, public_url=SANDBOX_URL)
     monkeypatch.setattr(JobWaiter, "wait", waited)
@@ -199,9 +199,9 @@ async def test_a_client_that_nobody_knows_makes_few_calls_for_a_run_of_three_min
             while now[0] < 1177:
                 assert answer.structured_content is not None
                 job, step = answer.structured_content["job_id"], answer.structured_content["next_step"]
-                told = re.search(r"wait_seconds (\d+)", step)
-                assert told is not None, step
-                answer = await client.call_tool("get_job", {"job_id": job, "wait_seconds": int(told[1])})
+                reported = re.search(r"wait_seconds (\d+)", step)
+                assert reported is not None, step
+                answer = await client.call_tool("get_job", {"job_id": job, "wait_seconds": int(reported[1])})
     whole = [round(seconds) for seconds in waits]
     assert whole == sorted(whole)
     assert whole[-1] == 45

@@ -21,14 +21,14 @@ class Assistant:
         limit: after how many seconds it gives a call up; infinite: never.
         says_so: whether it cancels what it gives up.
         thinks: how long its model takes between two calls.
-        asks: how many seconds it asks to wait, given what it was told.
+        asks: how many seconds it asks to wait, given what it was delivered.
     """
 
     run: float
     limit: float = float("inf")
     says_so: bool = True
     thinks: float = 2.0
-    asks: Callable[[float], float] = lambda told: told
+    asks: Callable[[float], float] = lambda reported: reported
     patience: WaitLearner = field(default_factory=lambda: WaitLearner(FIRST, FIRST_ASKING))
     now: float = 0.0
     calls: int = 0
@@ -36,20 +36,20 @@ class Assistant:
     answered_late: list[Callable[[], None]] = field(default_factory=list)
 
     def work(self) -> "Assistant":
-        """Call until the run's end is heard."""
+        """Call until the run's end is received."""
         ends = self.now + self.run
-        told = self._call("generate_video x", self.patience.paying_seconds, None, ends)
-        while told is None:
-            told = self._call("generate_video x", self.patience.paying_seconds, None, ends)
-        while told:
-            wanted = self.asks(told)
-            told = self._call("j1", self.patience.polling_seconds, wanted, ends) or (
-                told if self.heard_nothing else 0.0
+        reported = self._call("generate_video x", self.patience.paying_seconds, None, ends)
+        while reported is None:
+            reported = self._call("generate_video x", self.patience.paying_seconds, None, ends)
+        while reported:
+            wanted = self.asks(reported)
+            reported = self._call("j1", self.patience.polling_seconds, wanted, ends) or (
+                reported if self.got_nothing else 0.0
             )
         return self
 
     def _call(self, about: str, _: float, wanted: float | None, ends: float) -> float | None:
-        """One call: what it was told to ask for, 0 at the end; None where it heard nothing."""
+        """One call: what it was delivered to ask for, 0 at the end; None where it received nothing."""
         self.calls += 1
         begun, patience = self.now, self.patience
         for late in [one for one in self.answered_late if self.due[id(one)] <= begun]:
@@ -59,15 +59,15 @@ class Assistant:
         budget = patience.paying_seconds if wanted is None else patience.polling_seconds
         held = min(budget if wanted is None else min(budget, wanted), max(ends - begun, 0.0)) + ON_ITS_WAY
         hold = patience.begin(about, begun, budget, wanted)
-        self.heard_nothing = held > self.limit
+        self.got_nothing = held > self.limit
 
         def answer() -> float:
             at = begun + held
-            told = float(round(patience.polling_seconds_after(hold, at))) if at < ends else None
-            patience.record_answer(hold, at, told, "j1")
-            return told or 0.0
+            reported = float(round(patience.polling_seconds_after(hold, at))) if at < ends else None
+            patience.record_answer(hold, at, reported, "j1")
+            return reported or 0.0
 
-        if not self.heard_nothing:
+        if not self.got_nothing:
             self.now = begun + held + self.thinks
             return answer()
         self.lost += 1
@@ -82,11 +82,13 @@ class Assistant:
         return None
 
     due: dict[int, float] = field(default_factory=dict)
-    heard_nothing: bool = False
+    got_nothing: bool = False
 
 
 @pytest.mark.parametrize(("run", "most"), [(177.0, 12), (30.0, 4), (600.0, 20), (2.0, 1)])
-@pytest.mark.parametrize("asks", [lambda told: told, lambda _: 45.0], ids=["what it is told", "as long as can be"])
+@pytest.mark.parametrize(
+    "asks", [lambda reported: reported, lambda _: 45.0], ids=["what it is told", "as long as can be"]
+)
 def test_a_patient_client_makes_few_calls(run: float, most: int, asks: Callable[[float], float]) -> None:
     assert Assistant(run, asks=asks).work().calls <= most
 
@@ -94,24 +96,26 @@ def test_a_patient_client_makes_few_calls(run: float, most: int, asks: Callable[
 @pytest.mark.parametrize("limit", [5.0, 10.0, 30.0])
 @pytest.mark.parametrize("says_so", [True, False])
 @pytest.mark.parametrize("thinks", [0.5, 8.0])
-@pytest.mark.parametrize("asks", [lambda told: told, lambda _: 45.0], ids=["what it is told", "as long as can be"])
+@pytest.mark.parametrize(
+    "asks", [lambda reported: reported, lambda _: 45.0], ids=["what it is told", "as long as can be"]
+)
 def test_a_client_with_a_limit_loses_few_answers(
     limit: float, says_so: bool, thinks: float, asks: Callable[[float], float]
 ) -> None:
-    """What it loses is a question, which costs nothing: the call that pays is answered within what was borne."""
+    """What it loses is a question, which costs nothing: the call that pays is answered within what was carried."""
     client = Assistant(177.0, limit, says_so, thinks, asks).work()
     assert client.lost <= 6
     assert client.lost < client.calls / 2
 
 
-def test_a_paying_call_stays_open_no_longer_than_what_was_borne() -> None:
+def test_a_paying_call_stays_open_no_longer_than_what_was_accepted() -> None:
     client = Assistant(177.0).work()
     assert client.patience.paying_seconds == 45.0
     impatient = Assistant(177.0, 10.0).work()
     assert impatient.patience.paying_seconds == 8.0
 
 
-def test_a_wait_that_was_borne_lets_the_next_be_longer_and_a_cancel_takes_it_back() -> None:
+def test_a_wait_that_was_accepted_lets_the_next_be_longer_and_a_cancel_takes_it_back() -> None:
     patience, now, waits = WaitLearner(FIRST, FIRST_ASKING), 0.0, []
     hold = patience.begin("a", now, patience.paying_seconds)
     patience.record_answer(hold, 3.5, 8.0, "j1")
@@ -129,7 +133,7 @@ def test_a_wait_that_was_borne_lets_the_next_be_longer_and_a_cancel_takes_it_bac
     assert patience.paying_seconds == 20.0
 
 
-def test_a_cut_is_forgotten_after_some_waits_that_were_borne() -> None:
+def test_a_cut_is_forgotten_after_some_waits_that_were_accepted() -> None:
     """A user who stops one answer has not said that all are too long."""
     client = Assistant(177.0).work()
     hold = client.patience.begin("j2", client.now, client.patience.polling_seconds, 45.0)

@@ -43,7 +43,7 @@ def look(number: Any, era: str) -> bytes:
     return request(number, "prompts/list", _meta=ENVELOPE) if era == ERAS[0] else request(number, "ping")
 
 
-class Heard:
+class Received:
     """Collects what a server says."""
 
     def __init__(self) -> None:
@@ -64,25 +64,25 @@ class Heard:
                 await anyio.lowlevel.checkpoint()
 
 
-async def converse(server: MCPServer[LazyStudio], script: Callable[[Heard], AsyncIterator[bytes]]) -> list[Any]:
+async def converse(server: MCPServer[LazyStudio], script: Callable[[Received], AsyncIterator[bytes]]) -> list[Any]:
     """Everything that a server says to what a script sends."""
-    heard = Heard()
+    received = Received()
     with anyio.fail_after(SECONDS):
-        await serve_stdio(server, Handover(stdin=script(heard), stdout=heard))
-    return heard.lines
+        await serve_stdio(server, Handover(stdin=script(received), stdout=received))
+    return received.lines
 
 
 async def answers(server: MCPServer[LazyStudio], era: str, *lines: bytes) -> list[Any]:
     """What a server says to lines in an open session, which must live afterwards."""
 
-    async def script(heard: Heard) -> AsyncIterator[bytes]:
+    async def script(received: Received) -> AsyncIterator[bytes]:
         for line in opening(era):
             yield line + b"\n"
-        await heard.until(lambda: heard.answers("open"))
+        await received.until(lambda: received.answers("open"))
         for line in lines:
             yield line + b"\n"
         yield look("alive", era) + b"\n"
-        await heard.until(lambda: heard.answers("alive"))
+        await received.until(lambda: received.answers("alive"))
 
     said = await converse(server, script)
     (alive,) = [one for one in said if isinstance(one, dict) and one.get("id") == "alive"]
@@ -148,10 +148,10 @@ async def test_a_line_that_is_no_request_gets_one_error_under_its_id_where_that_
 async def test_such_a_line_gets_its_error_before_anything_was_said(server: MCPServer[LazyStudio], case: str) -> None:
     line, number, code = ILL[case]
 
-    async def script(heard: Heard) -> AsyncIterator[bytes]:
+    async def script(received: Received) -> AsyncIterator[bytes]:
         for one in (line, *opening(ERAS[1])):
             yield one
-        await heard.until(lambda: heard.answers("open"))
+        await received.until(lambda: received.answers("open"))
 
     refused, opened = await converse(server, script)
     assert (refused["id"], refused["error"]["code"]) == (number, code)
@@ -183,7 +183,7 @@ async def test_what_is_blank_or_a_reply_or_a_notification_is_never_answered(
 
 
 @pytest.mark.parametrize("era", ERAS[:2])
-async def test_marks_and_blanks_around_a_request_and_an_id_written_as_a_fraction_are_borne(
+async def test_marks_and_blanks_around_a_request_and_an_id_written_as_a_fraction_are_accepted(
     server: MCPServer[LazyStudio], era: str
 ) -> None:
     plain = look(7, era)
@@ -305,13 +305,13 @@ async def test_a_batch_elsewhere_gets_one_error(server: MCPServer[LazyStudio], e
 async def test_a_request_of_a_batch_that_is_taken_back_is_not_waited_for(serve_slow: "Slow") -> None:
     batch = [json.loads(slow(1)), json.loads(request(2, "ping"))]
 
-    async def script(heard: Heard) -> AsyncIterator[bytes]:
+    async def script(received: Received) -> AsyncIterator[bytes]:
         for line in opening("2025-03-26"):
             yield line
         yield json.dumps(batch).encode()
         await serve_slow.until_served(1)
         yield cancelled(1)
-        await heard.until(lambda: len(heard.lines) == 2)
+        await received.until(lambda: len(received.lines) == 2)
 
     _, found = await converse(serve_slow.server, script)
     assert [one["id"] for one in found] == [2]
@@ -365,14 +365,14 @@ async def serve_slow() -> Slow:
 async def test_more_requests_than_are_served_at_once_wait_and_are_all_answered(serve_slow: Slow) -> None:
     many = 600
 
-    async def script(heard: Heard) -> AsyncIterator[bytes]:
+    async def script(received: Received) -> AsyncIterator[bytes]:
         for line in (*opening(ERAS[1]), *map(slow, range(many))):
             yield line
         await serve_slow.until_served(256)
         yield request("ping", "ping")
-        await heard.until(lambda: heard.answers("ping"))  # what is short goes ahead
+        await received.until(lambda: received.answers("ping"))  # what is short goes ahead
         serve_slow.go.set()
-        await heard.until(lambda: len(heard.lines) == many + 2)
+        await received.until(lambda: len(received.lines) == many + 2)
 
     said = await converse(serve_slow.server, script)
     assert {one["id"] for one in said} == {*range(many), "open", "ping"}
@@ -380,16 +380,16 @@ async def test_more_requests_than_are_served_at_once_wait_and_are_all_answered(s
 
 
 async def test_a_request_that_is_taken_back_while_it_waits_is_never_served(serve_slow: Slow) -> None:
-    async def script(heard: Heard) -> AsyncIterator[bytes]:
+    async def script(received: Received) -> AsyncIterator[bytes]:
         for line in (*opening(ERAS[1]), *map(slow, range(300))):
             yield line
         await serve_slow.until_served(256)
         for line in map(cancelled, range(290, 300)):
             yield line
-        yield cancelled(0)  # its room is the next one's
-        await heard.until(lambda: serve_slow.begun == 257)
+        yield cancelled(0)  # its place is the next one's
+        await received.until(lambda: serve_slow.begun == 257)
         serve_slow.go.set()
-        await heard.until(lambda: len(heard.lines) == 290)
+        await received.until(lambda: len(received.lines) == 290)
 
     said = await converse(serve_slow.server, script)
     assert {one["id"] for one in said} == {*range(1, 290), "open"}
@@ -403,9 +403,9 @@ async def test_a_reply_to_the_servers_question_comes_through_while_very_many_wai
     async def ask(ctx: Context[Any, Any]) -> str:
         return (await ctx.elicit("Go on?", Nothing)).action
 
-    async def script(heard: Heard) -> AsyncIterator[bytes]:
+    async def script(received: Received) -> AsyncIterator[bytes]:
         def questions() -> list[Any]:
-            return [one["id"] for one in heard.lines if one.get("method") == "elicitation/create"]
+            return [one["id"] for one in received.lines if one.get("method") == "elicitation/create"]
 
         def asked() -> bool:
             return len(questions()) > answered
@@ -415,12 +415,12 @@ async def test_a_reply_to_the_servers_question_comes_through_while_very_many_wai
         yield INITIALIZED
         for number in range(300):
             yield request(number, "tools/call", name="asks", arguments={})
-        await heard.until(lambda: len(questions()) == 256)
+        await received.until(lambda: len(questions()) == 256)
         for answered in range(300):
-            await heard.until(asked)
+            await received.until(asked)
             reply = {"jsonrpc": "2.0", "id": questions()[answered], "result": {"action": "decline"}}
             yield json.dumps(reply).encode()
-        await heard.until(lambda: sum("result" in one for one in heard.lines) == 301)
+        await received.until(lambda: sum("result" in one for one in received.lines) == 301)
 
     said = await converse(server, script)
     results = [one["result"]["content"][0]["text"] for one in said if "result" in one and one["id"] != "open"]

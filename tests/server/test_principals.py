@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calls import BOX
 from decoding import InThread
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
@@ -21,7 +22,6 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 class Principal:

@@ -1,12 +1,12 @@
 """Clients that start a process for each call: a job gets on although each of them only looks."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import BOX, ServerBuilder
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 
@@ -15,8 +15,6 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[LazyStudio]]
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 FILM = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
 
 
@@ -26,12 +24,12 @@ async def call(server: MCPServer[LazyStudio], tool: str, arguments: dict[str, An
         async with Client(server) as client:
             answer = await client.call_tool(tool, arguments)
     assert answer.structured_content is not None
-    return answer.structured_content
+    return dict(answer.structured_content)
 
 
 @pytest.mark.parametrize(("tool", "asked"), [("segment_image", {"box": BOX}), ("generate_video", FILM)])
 async def test_a_job_that_is_only_looked_at_comes_to_its_end(
-    settings: Settings, sandbox: Sandbox, serve: Serve, photo: Path, tool: str, asked: dict[str, Any]
+    settings: Settings, sandbox: Sandbox, serve: ServerBuilder, photo: Path, tool: str, asked: dict[str, Any]
 ) -> None:
     begun = await call(
         serve(replace(settings, inline_seconds=0.0), sandbox),
@@ -46,7 +44,9 @@ async def test_a_job_that_is_only_looked_at_comes_to_its_end(
     assert len(sandbox.state.accepted) == 1
 
 
-async def test_a_job_that_is_only_listed_comes_to_its_end(settings: Settings, sandbox: Sandbox, serve: Serve) -> None:
+async def test_a_job_that_is_only_listed_comes_to_its_end(
+    settings: Settings, sandbox: Sandbox, serve: ServerBuilder
+) -> None:
     await call(serve(replace(settings, inline_seconds=0.0), sandbox), "generate_video", FILM)
     seen = ["queued"]
     while seen[-1] in ("queued", "running") and len(seen) < 20:
@@ -57,7 +57,7 @@ async def test_a_job_that_is_only_listed_comes_to_its_end(settings: Settings, sa
 
 
 async def test_a_job_with_a_run_at_its_provider_is_running_although_nobody_drives_it(
-    settings: Settings, serve: Serve, slow: Sandbox
+    settings: Settings, serve: ServerBuilder, slow: Sandbox
 ) -> None:
     begun = await call(serve(replace(settings, inline_seconds=2.0), slow), "generate_video", FILM)
     assert slow.state.accepted

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calls import BOX
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 SECONDS = 90
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 OPENING = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "claude-code", "version": "1"}}
 
 

@@ -38,8 +38,8 @@ async def ask(server: MCPServer[LazyStudio], era: str, *asked: tuple[str, Any]) 
 
     async def lines() -> AsyncIterator[bytes]:
         nonlocal count
-        told = [*asked] if era == "2026-07-28" else [("initialize", HELLO), *asked]
-        for count, (method, params) in enumerate(told, 1):
+        reported = [*asked] if era == "2026-07-28" else [("initialize", HELLO), *asked]
+        for count, (method, params) in enumerate(reported, 1):
             given = {**params, "_meta": ENVELOPE} if era == "2026-07-28" else params
             yield json.dumps({"jsonrpc": "2.0", "id": count, "method": method, "params": given}).encode()
             while not any(one.get("id") == count for one in said.lines):
@@ -97,8 +97,9 @@ async def test_odd_parameters_get_a_proper_error_that_repeats_little_and_leave_n
     assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
 
 
+LIMITS_OF_LISTS: tuple[Any, ...] = ('{"limit": 1}', "", " ", [], None, {})
 TAKEN: list[tuple[str, dict[str, Any]]] = [
-    *(("tools/call", {"name": "list_jobs", "arguments": given}) for given in ('{"limit": 1}', "", " ", [], None, {})),
+    *(("tools/call", {"name": "list_jobs", "arguments": given}) for given in LIMITS_OF_LISTS),
     ("tools/call", {"name": "list_jobs"}),
     ("prompts/get", {"name": "photo_to_coco", "arguments": '{"image": "a.png"}'}),
     ("prompts/get", {"name": "storyboard_to_video", "arguments": {"storyboard": "a", "duration": 5, "story": None}}),

@@ -1,7 +1,7 @@
 """One result of each tool on each rung of the ladder, as a client sees it: a difference is a decision.
 
 What changes from run to run is masked: ids, hashes, paths, times and what an engine measures.
-`UPDATE_SNAPSHOTS=1 make test` writes the snapshots anew.
+`UPDATE_SNAPSHOTS=1 make test` writes the snapshots again.
 """
 
 import re
@@ -12,6 +12,8 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import ServerBuilder
+from client import ClientOpener
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, Implementation
@@ -24,8 +26,6 @@ from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 Compare = Callable[[str, object], None]
-Serve = Callable[..., MCPServer[LazyStudio]]
-Speak = Callable[[MCPServer[Any]], Any]
 
 MASKED = (
     (r"\b[0-9a-f]{64}\b", "HASH"),
@@ -102,7 +102,7 @@ def seen(answer: CallToolResult, home: Path) -> Any:
 async def test_a_result_that_came_in_time_is_as_its_snapshot_says(
     server: MCPServer[LazyStudio], home: Path, asked: dict[str, dict[str, Any]], compare: Compare, tool: str
 ) -> None:
-    """To a client that nobody knows; then its job to one that bears links and pictures."""
+    """To a client that nobody knows; then its job to one that accepts links and pictures."""
     async with Client(server) as client:
         answer = await called(client, tool, asked[tool])
         compare(f"result.{tool}.inline", seen(answer, home))
@@ -121,25 +121,25 @@ async def test_a_result_that_came_in_time_is_as_its_snapshot_says(
             compare(f"result.get_job.blocks.{tool}", seen(await called(client, "get_job", given), home))
 
 
-async def test_progress_is_told_as_its_snapshot_says(
+async def test_progress_is_reported_as_its_snapshot_says(
     server: MCPServer[LazyStudio], asked: dict[str, dict[str, Any]], compare: Compare
 ) -> None:
-    told: list[tuple[float | None, str]] = []
+    reported: list[tuple[float | None, str]] = []
 
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
-        told.append((total, re.sub(r"(?<=: ).*", "WORDS", re.sub(r"[0-9a-f]{32}", "JOB", message or ""))))
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        reported.append((total, re.sub(r"(?<=: ).*", "WORDS", re.sub(r"[0-9a-f]{32}", "JOB", message or ""))))
 
     async with Client(server) as client:
-        with anyio.fail_after(30):
-            await client.call_tool("segment_image", asked["segment_image"], progress_callback=hear)
-    compare("progress.first", told[0])
+        with anyio.fail_after(60):
+            await client.call_tool("segment_image", asked["segment_image"], progress_callback=note)
+    compare("progress.first", reported[0])
 
 
 @pytest.mark.parametrize("tool", ["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"])
 async def test_a_job_handle_is_as_its_snapshot_says(
     settings: Settings,
     sandbox: Sandbox,
-    serve: Serve,
+    serve: ServerBuilder,
     home: Path,
     asked: dict[str, dict[str, Any]],
     compare: Compare,
@@ -149,18 +149,19 @@ async def test_a_job_handle_is_as_its_snapshot_says(
         compare(f"result.{tool}.handle", seen(await called(client, tool, asked[tool]), home))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask"])
 async def test_a_task_and_what_it_ends_with_are_as_their_snapshots_say(
     settings: Settings,
     sandbox: Sandbox,
-    serve: Serve,
-    speak: Speak,
+    serve: ServerBuilder,
+    speak: ClientOpener,
     home: Path,
     asked: dict[str, dict[str, Any]],
     compare: Compare,
     tool: str,
 ) -> None:
-    """To a client that takes tasks, of a server that is told to wait for none."""
+    """To a client that takes tasks, of a server that is reported to wait for none."""
     async with speak(serve(replace(settings, inline_seconds=0.0), sandbox)) as wire:
         begun = await wire.call(tool, **asked[tool])
         with anyio.fail_after(60):

@@ -1,8 +1,7 @@
-"""A job that waits for a person's review has not ended: its task stays open, and who listens hears the rest."""
+"""A job that waits for a person's review has not ended: its task stays open, and its listeners get the rest."""
 
 import json
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import BOX, ServerBuilder
+from client import ClientOpener
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
@@ -20,9 +21,6 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[LazyStudio]]
-Speak = Callable[[MCPServer[Any]], Any]
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 class Doubts:
@@ -57,14 +55,14 @@ class Doubts:
             "INSERT INTO job_events (job_id, at, type, data) SELECT id, 6, 'resolved', '{}' FROM jobs",
         )
 
-    def told(self) -> bool:
+    def reported(self) -> bool:
         with closing(sqlite3.connect(self._file, timeout=30)) as ledger:
             ((at,),) = ledger.execute("SELECT delivered_at FROM jobs").fetchall()
         return at is not None
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     return serve(replace(settings, inline_seconds=0.0), sandbox)
 
 
@@ -82,7 +80,7 @@ def asked(photo: Path) -> dict[str, Any]:
 async def in_review(wire: Any, asked: dict[str, Any], doubts: Doubts) -> str:
     """A job of this session, in review."""
     job = str((await wire.call("segment_image", **asked))["taskId"])
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             listed = (await wire.call("list_jobs", tasks=False))["structuredContent"]["jobs"]
             if listed[0]["status"] == "succeeded":
@@ -93,23 +91,23 @@ async def in_review(wire: Any, asked: dict[str, Any], doubts: Doubts) -> str:
 
 
 async def test_the_task_of_a_job_in_review_works_on_with_words_and_completes_once_it_was_resolved(
-    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
+    impatient: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
         task = (await wire.ask("tasks/get", taskId=job))["result"]
         assert (task["status"], task["pollIntervalMs"]) == ("working", 30_000)
         assert "rotoscope jobs resolve" in task["statusMessage"]
-        assert not doubts.told()
+        assert not doubts.reported()
         doubts.end()
         done = await wire.finished(job)
     assert done["status"] == "completed"
     assert done["result"]["structuredContent"]["status"] == "succeeded"
-    assert doubts.told()
+    assert doubts.reported()
 
 
-async def test_a_listener_of_a_task_hears_of_the_review_and_of_the_end(
-    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
+async def test_a_listener_of_a_task_is_notified_of_the_review_and_of_the_end(
+    impatient: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -125,29 +123,29 @@ async def test_a_listener_of_a_task_hears_of_the_review_and_of_the_end(
 
 
 @pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
-async def test_a_subscriber_hears_what_comes_of_a_review(
-    impatient: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts
+async def test_a_subscriber_gets_what_comes_of_a_review(
+    impatient: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts
 ) -> None:
-    heard: list[str] = []
+    received: list[str] = []
 
-    async def hear(message: Any) -> None:
-        heard.append(str(getattr(message, "method", "")))
+    async def note(message: Any) -> None:
+        received.append(str(getattr(message, "method", "")))
 
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
-    async with Client(impatient, mode="legacy", message_handler=hear) as client:
+    async with Client(impatient, mode="legacy", message_handler=note) as client:
         await client.subscribe_resource(f"job://{job}")
-        with anyio.fail_after(30):
-            while not heard:  # noqa: ASYNC110 - it comes through the client
+        with anyio.fail_after(60):
+            while not received:  # noqa: ASYNC110 - it comes through the client
                 await anyio.sleep(0.01)
-            before = len(heard)
+            before = len(received)
             doubts.end()
-            while len(heard) < before + 2:  # noqa: ASYNC110 - it comes through the client
+            while len(received) < before + 2:  # noqa: ASYNC110 - it comes through the client
                 await anyio.sleep(0.01)
 
 
-async def test_who_asks_for_a_job_in_review_waits_on_and_hears_what_came_of_it(
-    server: MCPServer[LazyStudio], speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
+async def test_who_asks_for_a_job_in_review_waits_on_and_gets_what_came_of_it(
+    server: MCPServer[LazyStudio], speak: ClientOpener, asked: dict[str, Any], doubts: Doubts, impatient: Any
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -163,7 +161,12 @@ async def test_who_asks_for_a_job_in_review_waits_on_and_hears_what_came_of_it(
 
 
 async def test_an_equal_request_answers_at_once_with_the_review(
-    server: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], doubts: Doubts, impatient: Any
+    server: MCPServer[LazyStudio],
+    sandbox: Sandbox,
+    speak: ClientOpener,
+    asked: dict[str, Any],
+    doubts: Doubts,
+    impatient: Any,
 ) -> None:
     async with speak(impatient) as wire:
         job = await in_review(wire, asked, doubts)
@@ -173,4 +176,4 @@ async def test_an_equal_request_answers_at_once_with_the_review(
     assert (again["isError"], found["status"], found["job_id"]) == (True, "needs_review", job)
     assert "rotoscope jobs resolve" in found["next_step"]
     assert len(sandbox.state.accepted) == 1
-    assert not doubts.told()
+    assert not doubts.reported()

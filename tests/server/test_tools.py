@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import numpy as np
 import pytest
+from calls import BOX, text_of
 from coco_reader import mask_of_rle
 from mcp import Client, MCPError
 from mcp.server.mcpserver import MCPServer
-from mcp_types import CallToolResult, TextContent
 from PIL import Image
 from vaults import stored_path
 
@@ -24,19 +24,14 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox, build_sandbox
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
-
-
-def text_of(answer: CallToolResult) -> str:
-    return "".join(block.text for block in answer.content if isinstance(block, TextContent))
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         answer = await client.call_tool(tool, arguments)
     assert not answer.is_error, text_of(answer)
     assert answer.structured_content is not None
-    return answer.structured_content
+    return dict(answer.structured_content)
 
 
 async def test_a_box_gives_a_mask_of_the_photos_size(client: Client, photo: Path) -> None:
@@ -103,10 +98,10 @@ async def test_words_on_the_sandbox_give_a_mask_and_say_that_no_word_was_underst
     assert found["model"] == "bytedance/sa2va-4b-image"
     assert found["masks"][0]["label"] == "the astronaut"
     assert found["masks"][0]["score"] < 0.5
-    told = " ".join(found["warnings"]).lower()
-    assert "sandbox" in told
-    assert "word" in told
-    assert "box" in told
+    reported = " ".join(found["warnings"]).lower()
+    assert "sandbox" in reported
+    assert "word" in reported
+    assert "box" in reported
 
 
 async def test_a_description_pairs_its_phrases_with_masks(client: Client, photo: Path) -> None:
@@ -121,7 +116,7 @@ async def test_a_description_pairs_its_phrases_with_masks(client: Client, photo:
 
 async def test_text_alone_tells_everything_that_matters(client: Client, photo: Path) -> None:
     """Half of the clients drop the structured content, the other half the text."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
     text, found = text_of(answer), answer.structured_content
     assert found is not None
@@ -196,7 +191,7 @@ async def test_only_the_job_itself_is_read_and_not_what_is_below_it(client: Clie
     assert caught.value.code == -32602
 
 
-async def test_a_file_that_is_too_large_for_a_message_is_there_and_told_with_its_path(
+async def test_a_file_that_is_too_large_for_a_message_is_there_and_reported_with_its_path(
     client: Client, settings: Settings
 ) -> None:
     kept = FolderVault(settings.home / "vault").put_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8 * 1024 * 1024), "image/png")
@@ -206,18 +201,18 @@ async def test_a_file_that_is_too_large_for_a_message_is_there_and_told_with_its
     assert str(stored_path(FolderVault(settings.home / "vault"), kept.uri)) in str(caught.value)
 
 
-async def test_progress_is_told_while_a_job_runs_and_begins_with_its_id(client: Client, photo: Path) -> None:
-    told: list[tuple[float, str]] = []
+async def test_progress_is_reported_while_a_job_runs_and_begins_with_its_id(client: Client, photo: Path) -> None:
+    reported: list[tuple[float, str]] = []
 
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
-        told.append((progress / (total or 1), message or ""))
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        reported.append((progress / (total or 1), message or ""))
 
-    with anyio.fail_after(30):
-        answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX}, progress_callback=hear)
+    with anyio.fail_after(60):
+        answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX}, progress_callback=note)
     assert answer.structured_content is not None
-    assert told
-    assert answer.structured_content["job_id"] in told[0][1]
-    fractions = [fraction for fraction, _ in told]
+    assert reported
+    assert answer.structured_content["job_id"] in reported[0][1]
+    fractions = [fraction for fraction, _ in reported]
     assert fractions == sorted(set(fractions))
     assert max(fractions) < 1
 
@@ -230,7 +225,7 @@ async def test_a_client_without_patience_gets_a_job_that_goes_on(
         begun = await call(client, "segment_image", image=str(photo), box=BOX)
         assert begun["status"] in ("queued", "running")
         assert begun["job_id"] in begun["next_step"]
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while (found := await call(client, "get_job", job_id=begun["job_id"]))["status"] != "succeeded":
                 await anyio.lowlevel.checkpoint()
         assert found["masks"]
@@ -275,7 +270,7 @@ async def test_a_server_that_is_served_again_works_on_with_the_same_jobs(
     assert [job["job_id"] for job in listed] == jobs[::-1]
 
 
-async def test_the_answer_to_a_wish_to_cancel_says_what_became_of_it(client: Client, photo: Path) -> None:
+async def test_the_answer_to_a_request_to_cancel_says_what_became_of_it(client: Client, photo: Path) -> None:
     job = (await call(client, "segment_image", image=str(photo), box=BOX))["job_id"]
     assert "It had ended before: nothing was cancelled." in (await call(client, "cancel_job", job_id=job))["warnings"]
 
@@ -287,7 +282,7 @@ async def test_a_running_job_that_is_asked_to_stop_says_so(
     async with Client(serve(replace(settings, inline_seconds=0.0), slow)) as client:
         job = (await call(client, "generate_video", prompt="a storm", duration=4))["job_id"]
         found = await call(client, "cancel_job", job_id=job)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while found["status"] != "cancelled":
                 assert any("asked to stop" in one or "cancel was asked" in one for one in found["warnings"])
                 found = await call(client, "cancel_job", job_id=job)
@@ -333,7 +328,7 @@ async def test_the_longest_prompt_of_a_description_is_taken(client: Client, phot
     assert not (await client.call_tool("describe_with_masks", asked)).is_error
 
 
-async def test_a_seed_is_told_in_words_and_a_dry_run_says_how_to_keep_it(client: Client) -> None:
+async def test_a_seed_is_reported_in_words_and_a_dry_run_says_how_to_keep_it(client: Client) -> None:
     planned = await client.call_tool("generate_video", {"prompt": "a storm", "dry_run": True})
     assert planned.structured_content is not None
     seed = planned.structured_content["seed"]
@@ -343,6 +338,6 @@ async def test_a_seed_is_told_in_words_and_a_dry_run_says_how_to_keep_it(client:
     assert "give seed" not in text_of(given)
 
 
-async def test_a_limit_is_told_as_the_number_that_it_is(client: Client) -> None:
+async def test_a_limit_is_reported_as_the_number_that_it_is(client: Client) -> None:
     answer = await client.call_tool("generate_video", {"prompt": "a storm", "seed": 2**31})
     assert "2147483647" in text_of(answer)

@@ -28,7 +28,7 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
             answer = await client.call_tool("get_job", {"job_id": found["job_id"], "wait_seconds": 30})
     assert found is not None
     assert not answer.is_error, found["error"]
-    return found
+    return dict(found)
 
 
 def frames(path: str | Path, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:

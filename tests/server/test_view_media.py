@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import BOX
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ImageContent, Implementation, TextContent
@@ -19,7 +20,6 @@ from rotoscope.server.clients.profiles import read_client_profiles
 from rotoscope.server.lazy_studio import LazyStudio
 
 pytestmark = pytest.mark.anyio
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
 
 
 async def called(client: Client, tool: str, **arguments: Any) -> CallToolResult:
@@ -30,7 +30,7 @@ async def called(client: Client, tool: str, **arguments: Any) -> CallToolResult:
 async def segmented(client: Client, photo: Path) -> dict[str, Any]:
     found = (await called(client, "segment_image", image=str(photo), box=BOX)).structured_content
     assert found is not None
-    return found
+    return dict(found)
 
 
 def shown(answer: CallToolResult) -> Image.Image:
@@ -78,7 +78,7 @@ async def test_a_video_is_shown_by_its_filmstrip_or_by_a_frame(client: Client) -
 @pytest.mark.parametrize(
     ("name", "most"), [("claude-code", 45_000), ("codex-mcp-client", 45_000), ("nobody-knows-it", 16_000)]
 )
-async def test_a_client_gets_no_larger_a_picture_than_it_bears(
+async def test_a_client_gets_no_larger_a_picture_than_it_takes(
     server: MCPServer[LazyStudio], photo: Path, name: str, most: int
 ) -> None:
     async with Client(server, client_info=Implementation(name=name, version="1")) as client:
@@ -89,9 +89,7 @@ async def test_a_client_gets_no_larger_a_picture_than_it_bears(
     assert len(base64.b64decode(answer.content[1].data)) <= most
 
 
-async def test_a_client_that_makes_text_of_pictures_is_told_where_it_is(
-    server: MCPServer[LazyStudio], photo: Path
-) -> None:
+async def test_a_client_that_makes_text_of_pictures_gets_its_place(server: MCPServer[LazyStudio], photo: Path) -> None:
     async with Client(server, client_info=Implementation(name="google-adk", version="1")) as client:
         found = await segmented(client, photo)
         (text,) = (await called(client, "view_media", uri=f"job://{found['job_id']}/overlay")).content

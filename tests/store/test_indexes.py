@@ -3,13 +3,14 @@
 import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener
+from scripted_provider import ScriptedProvider
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -28,8 +29,6 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Replicate = Any  # the scripted provider of conftest
 GROWING = (
     "jobs",
     "submissions",
@@ -48,20 +47,20 @@ def questions() -> Iterator[dict[str, Any]]:
     """Every statement that is issued meanwhile, with one set of its parameters."""
     asked: dict[str, Any] = {}
 
-    def hear(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
+    def note(_: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
         asked.setdefault(statement, parameters[0] if many else parameters)
 
-    event.listen(Engine, "before_cursor_execute", hear)
+    event.listen(Engine, "before_cursor_execute", note)
     yield asked
-    event.remove(Engine, "before_cursor_execute", hear)
+    event.remove(Engine, "before_cursor_execute", note)
 
 
-async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> None:
+async def use_everything(studio: Studio, provider: ScriptedProvider, photo: Path) -> None:
     """A set of calls, as tools and the command line make them."""
 
     async def asked(words: str) -> JobResult:
         arguments = SegmentImage(image=str(photo), instruction=words)
-        result = await studio.perform("segment_image", arguments, "local", 20)
+        result = await studio.perform("segment_image", arguments, "local", 60)
         assert isinstance(result, JobResult)
         return result
 
@@ -87,7 +86,7 @@ async def use_everything(studio: Studio, provider: Replicate, photo: Path) -> No
         GetJob(job_id=result.job_id),
         CancelJob(job_id=opening.job.id),
     ):
-        await studio.perform("list_jobs", arguments, "local", 5)
+        await studio.perform("list_jobs", arguments, "local", 60)
     ledger, leases = studio.context.ledger, studio.dispatcher._leases
     await ledger.spending_of_all_principals(0.0)
     await ledger.runs_of_other_jobs("replicate", ["p1"], opening.job.id)
@@ -123,7 +122,7 @@ def copy_ended_jobs(file: Path, count: int) -> None:
 
 
 async def test_every_question_of_the_ledger_is_answered_by_an_index(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, questions: dict[str, Any]
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, questions: dict[str, Any]
 ) -> None:
     now = [1_000_000_000.0]
     with anyio.fail_after(60):

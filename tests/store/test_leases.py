@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from intents import intent_of
 from store_database import StoreDatabase
 
 from rotoscope.jobs.progress import estimate_progress
@@ -103,7 +104,7 @@ async def test_a_lease_that_ran_out_while_nobody_took_the_job_is_renewed(
     assert await process("b").claim_several() == ()
 
 
-async def test_an_owner_hears_by_its_beat_that_it_has_lost_a_job(
+async def test_an_owner_learns_by_its_heartbeat_that_it_has_lost_a_job(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     first = process("a")
@@ -113,11 +114,11 @@ async def test_an_owner_hears_by_its_beat_that_it_has_lost_a_job(
     assert (await first.renew(frozenset({job.id}))).job_ids == frozenset()
 
 
-async def test_a_wish_to_cancel_is_heard_by_the_owner_alone(ledger: Ledger, process: Process) -> None:
+async def test_a_request_to_cancel_is_seen_by_the_owner_alone(ledger: Ledger, process: Process) -> None:
     first, second = process("a"), process("b")
     wanted, other = [await taken(first, await new(ledger)) for _ in range(2)]
     await ledger.request_cancel(wanted.id, "local")
-    assert (await first.cancel_requests(), await second.cancel_requests()) == ({wanted.id}, frozenset())
+    assert (await first.cancel_requests(), await second.cancel_requests()) == (frozenset({wanted.id}), frozenset())
     assert (await first.renew(frozenset({wanted.id, other.id}))).cancel_requests == {wanted.id}
 
 
@@ -141,7 +142,7 @@ async def reviewed(ledger: Ledger, process: Process, clock: Clock) -> tuple[Job,
     clock.now += TEMPO.lease + 1
     leases = process("b")
     second = await taken(leases, first)
-    assert not (await ledger.commit_intent(second, "digest")).is_new
+    assert not (await intent_of(ledger, second)).is_new
     error = ErrorRecord("submit_unknown", "Nobody knows.", "Look.")
     return await ledger.advance(second, Patch(state="needs_review", error=error)), leases
 
@@ -154,7 +155,7 @@ async def test_a_late_owners_prediction_id_still_counts_and_ends_a_review(
     await ledger.write_prediction_id(job.id, "local", "p1")
     again = await ledger.job(job.id, "local")
     assert (again.state, again.error, again.finished_at, again.delivered_at) == ("queued", None, None, None)
-    intent = await ledger.commit_intent(await taken(leases, job), "digest")
+    intent = await intent_of(ledger, await taken(leases, job))
     assert (intent.is_new, intent.prediction_id) == (False, "p1")
 
 
@@ -166,15 +167,15 @@ async def test_a_late_owners_proof_that_nothing_was_sent_still_counts_and_ends_a
     assert stands is not None
     await ledger.withdraw_intent(stands)
     assert (await ledger.job(job.id, "local")).state == "queued"
-    assert (await ledger.commit_intent(await taken(leases, job), "digest")).is_new
+    assert (await intent_of(ledger, await taken(leases, job))).is_new
 
 
 async def test_only_who_wrote_an_intent_can_take_it_back(ledger: Ledger, process: Process) -> None:
     leases = process("a")
     job = await taken(leases, await new(ledger))
-    old = await ledger.commit_intent(job, "digest")
+    old = await intent_of(ledger, job)
     await ledger.withdraw_intent(old)
-    newer = await ledger.commit_intent(job, "digest")
+    newer = await intent_of(ledger, job)
     await ledger.withdraw_intent(old)
     stands = await ledger.submission(job.id, "local")
     assert stands is not None
@@ -253,7 +254,7 @@ async def test_a_providers_limit_holds_over_all_processes_on_a_file(
     assert [job.id for job in await second.claim_several()] == [waiting[3].id]
 
 
-async def test_a_lease_that_ran_out_takes_no_room(ledger: Ledger, process: Process, clock: Clock) -> None:
+async def test_a_lease_that_ran_out_takes_no_place(ledger: Ledger, process: Process, clock: Clock) -> None:
     first, second = process("a", limit=1), process("b", limit=1)
     old = await taken(first, await new(ledger))
     clock.now += TEMPO.lease + 1
@@ -277,7 +278,7 @@ async def test_a_full_provider_does_not_hide_the_jobs_of_others(
     assert len(found) == 3 - running + 1
 
 
-async def test_rehearsals_take_no_room_from_paid_runs(ledger: Ledger, process: Process) -> None:
+async def test_rehearsals_take_no_place_from_paid_runs(ledger: Ledger, process: Process) -> None:
     rehearsing, paying = process("a", frozenset({SANDBOX_KEY}), limit=1), process("b", limit=1)
     await taken(rehearsing, await new(ledger, sandbox=True))
     await taken(paying, await new(ledger))
@@ -464,7 +465,7 @@ async def test_a_job_whose_key_nobody_ever_had_says_so(ledger: Ledger, database:
     assert "no process was ever seen with it" in str(await other.idle_reason(job))
 
 
-async def test_a_job_that_waits_for_room_or_for_its_time_is_not_said_to_lack_a_key(
+async def test_a_job_that_waits_for_a_place_or_for_its_time_is_not_said_to_lack_a_key(
     ledger: Ledger, process: Process, clock: Clock
 ) -> None:
     first = process("a", limit=1)

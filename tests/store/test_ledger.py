@@ -2,6 +2,7 @@
 
 import anyio
 import pytest
+from intents import intent_of
 from store_database import StoreDatabase
 
 from rotoscope.errors import UnknownJob
@@ -112,7 +113,7 @@ async def test_a_final_job_is_not_changed_any_more(ledger: Ledger) -> None:
 
 async def test_an_intent_is_written_once_and_then_only_read(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    first, second = await ledger.commit_intent(job, "digest"), await ledger.commit_intent(job, "digest")
+    first, second = await intent_of(ledger, job), await intent_of(ledger, job)
     assert (first.is_new, second.is_new) == (True, False)
     assert first.nonce == second.nonce
 
@@ -127,16 +128,16 @@ async def test_the_providers_id_is_written_even_by_a_late_owner(ledger: Ledger, 
 
 async def test_an_intent_with_a_prediction_is_never_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    intent = await ledger.commit_intent(job, "digest")
+    intent = await intent_of(ledger, job)
     await ledger.write_prediction_id(job.id, "local", "p1")
     await ledger.withdraw_intent(intent)
-    assert (await ledger.commit_intent(job, "digest")).prediction_id == "p1"
+    assert (await intent_of(ledger, job)).prediction_id == "p1"
 
 
 async def test_an_intent_that_was_refused_can_be_taken_back(ledger: Ledger) -> None:
     job = await claimed(ledger)
-    await ledger.withdraw_intent(await ledger.commit_intent(job, "digest"))
-    assert (await ledger.commit_intent(job, "digest")).is_new
+    await ledger.withdraw_intent(await intent_of(ledger, job))
+    assert (await intent_of(ledger, job)).is_new
 
 
 async def test_cancelling_a_queued_job_ends_it_and_a_running_one_is_flagged(ledger: Ledger) -> None:

@@ -2,19 +2,18 @@
 
 import json
 import re
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener, perform, segment_arguments
 from ledger_file import ledger_file
+from scripted_provider import OUTPUT_URL, ScriptedProvider
 from store_database import StoreDatabase
 
-from rotoscope.contracts.arguments import SegmentImage
-from rotoscope.contracts.results import JobResult
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
+from rotoscope.providers.http.messages import Json
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.job_data import ErrorRecord, JobPlan, run_cost
 from rotoscope.store.job_json import read_job_data
@@ -26,9 +25,6 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Replicate = Any  # the scripted provider of conftest
-OUT = "https://sandbox.invalid/out.png"
 MIDNIGHT = 1_767_225_600.0  # 2026-01-01 00:00 UTC
 SHIPPED = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
 
@@ -142,18 +138,18 @@ async def test_money_counts_on_the_day_it_is_sent_and_is_held_until_then(ledger:
 
 
 @pytest.mark.parametrize(
-    ("ending", "room"),
+    ("ending", "reserved"),
     [(Settlement(0, 0.0), 1.0), (Settlement(250_000, 0.25), 0.75), (Settlement(1_000_000, None), 0.0), (None, 0.0)],
     ids=["free", "billed", "not known whether", "in doubt"],
 )
 async def test_what_a_run_counts_for_is_what_it_was_settled_with(
-    ledger: Ledger, ending: Settlement | None, room: float
+    ledger: Ledger, ending: Settlement | None, reserved: float
 ) -> None:
     caps = Caps(per_day=1.0)
     job = (await ledger.open(new(1.0), caps)).job
     await ended(ledger, job, ending, "failed" if ending else "needs_review")
-    if room:
-        await ledger.open(new(room), caps)
+    if reserved:
+        await ledger.open(new(reserved), caps)
     with pytest.raises(OverBudget):
         await ledger.open(new(0.000001), caps)
 
@@ -173,7 +169,7 @@ async def test_cancelling_what_was_not_sent_frees_the_money(ledger: Ledger) -> N
     await ledger.open(new(1.0), caps)
 
 
-SECOND = {"unit": "run_second", "usd": 0.01}
+SECOND: dict[str, Json] = {"unit": "run_second", "usd": 0.01}
 RUN = {"unit": "run", "usd": 0.002}
 
 
@@ -217,7 +213,7 @@ def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimat
 
 @pytest.mark.parametrize("absurd", [0, 0.0, 1e-9, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
 def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None:
-    data = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
+    data: Json = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
     assert settlement("succeeded", run_cost(read_job_data(data))) == Settlement(200_000, 0.2)
 
 
@@ -243,7 +239,7 @@ def test_a_cap_that_could_not_hold_is_refused(name: str, value: str) -> None:
 
 
 async def test_what_a_provider_says_of_its_run_cannot_end_the_process(
-    studio: Studio, provider: Replicate, photo: Path
+    studio: Studio, provider: ScriptedProvider, photo: Path
 ) -> None:
     own_price(Path(studio.context.vault.location).parent)
     endless = '{"id": "%s", "status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png"}, '
@@ -254,10 +250,10 @@ async def test_what_a_provider_says_of_its_run_cannot_end_the_process(
         asked = method == "GET" and path.startswith("/v1/predictions/")
         return (200, (endless % path.split("/")[3]).encode()) if asked else await answer(method, path, body)
 
-    provider.answer = absurd
-    result = await performed(studio, words(photo, "a"))
+    provider.respond = absurd
+    result = await perform(studio, segment_arguments(photo, "a"))
     assert result.status == "succeeded"
-    again = await performed(studio, words(photo, "b"))
+    again = await perform(studio, segment_arguments(photo, "b"))
     assert again.status == "succeeded"
 
 
@@ -269,47 +265,36 @@ def own_price(home: Path, usd: float = 0.002) -> None:
     (folder / "priced.toml").write_text(priced, encoding="utf-8")
 
 
-def words(photo: Path, instruction: str, **more: Any) -> SegmentImage:
-    return SegmentImage(image=str(photo), instruction=instruction, **more)
-
-
-async def performed(studio: Studio, arguments: SegmentImage) -> JobResult:
-    with anyio.fail_after(20):
-        result = await studio.perform("segment_image", arguments, "local", 20)
-    assert isinstance(result, JobResult)
-    return result
-
-
 async def test_a_tool_call_over_the_cap_is_refused_before_anything_is_sent(
-    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path
 ) -> None:
     settings = read_settings(environment | {"ROTOSCOPE_MAX_USD_PER_CALL": "0.001"})
     own_price(settings.home)
     async with opened(settings, provider) as studio:
         with pytest.raises(OverBudget):
-            await performed(studio, words(photo, "a"))
-        told = await performed(studio, words(photo, "a", dry_run=True))
+            await perform(studio, segment_arguments(photo, "a"))
+        reported = await perform(studio, segment_arguments(photo, "a", dry_run=True))
     assert provider.asked == []
-    assert any("ROTOSCOPE_MAX_USD_PER_CALL" in warning for warning in told.warnings)
+    assert any("ROTOSCOPE_MAX_USD_PER_CALL" in warning for warning in reported.warnings)
 
 
 async def test_caps_can_be_set_to_none(
-    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path
 ) -> None:
     none = {"ROTOSCOPE_MAX_USD_PER_CALL": "none", "ROTOSCOPE_MAX_USD_PER_DAY": "none"}
     settings = read_settings(environment | none)
     own_price(settings.home, usd=500.0)
     async with opened(settings, provider) as studio:
-        result = await performed(studio, words(photo, "a"))
+        result = await perform(studio, segment_arguments(photo, "a"))
     assert (result.status, result.cost.estimate_usd) == ("succeeded", 500.0)
 
 
 async def test_models_without_a_price_are_refused_where_the_operator_says_so(
-    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path
 ) -> None:
     async with opened(read_settings(environment | {"ROTOSCOPE_UNPRICED": "refuse"}), provider) as studio:
         with pytest.raises(OverBudget) as caught:
-            await performed(studio, words(photo, "a"))
+            await perform(studio, segment_arguments(photo, "a"))
     assert caught.value.code == "price_unknown"
     assert "ROTOSCOPE_UNPRICED" in caught.value.hint
     assert provider.posts == 0
@@ -319,16 +304,16 @@ async def test_models_without_a_price_are_refused_where_the_operator_says_so(
 @pytest.mark.parametrize("usd", [None, 0.0, 0.0014], ids=["unknown", "free", "priced"])
 @pytest.mark.parametrize("unpriced", ["ask", "run"])
 async def test_a_cap_of_nothing_refuses_every_run_whatever_is_known_of_its_price(
-    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path, cap: str, usd: float | None,
-    unpriced: str,
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path, cap: str,
+    usd: float | None, unpriced: str,
 ) -> None:  # fmt: skip
     settings = read_settings(environment | {cap: "0", "ROTOSCOPE_UNPRICED": unpriced})
     if usd is not None:
         own_price(settings.home, usd=usd)
     async with opened(settings, provider) as studio:
         with pytest.raises(OverBudget, match=cap) as caught:
-            await performed(studio, words(photo, "a"))
-        shown = await performed(studio, words(photo, "a", dry_run=True))
+            await perform(studio, segment_arguments(photo, "a"))
+        shown = await perform(studio, segment_arguments(photo, "a", dry_run=True))
     assert caught.value.code == "budget"
     assert any(cap in warning for warning in shown.warnings)
     assert provider.asked == []
@@ -364,20 +349,21 @@ def test_what_becomes_of_unknown_prices_is_the_operators_word(said: str, meant: 
 
 
 async def test_a_job_in_doubt_goes_on_counting_against_the_cap(
-    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path
 ) -> None:
     settings = read_settings(environment | {"ROTOSCOPE_MAX_USD_PER_DAY": "0.002"})
     own_price(settings.home)
     provider.created = (500, b"oops")
     async with opened(settings, provider) as studio:
-        assert (await performed(studio, words(photo, "a"))).status == "needs_review"
+        assert (await perform(studio, segment_arguments(photo, "a"))).status == "needs_review"
         with pytest.raises(OverBudget):
-            await performed(studio, words(photo, "b"))
+            await perform(studio, segment_arguments(photo, "b"))
     assert provider.posts == 1
 
 
+@pytest.mark.slow
 async def test_a_thousand_calls_at_once_on_a_budget_for_seven_pay_seven_times(
-    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path
 ) -> None:
     settings = read_settings(environment | {"ROTOSCOPE_MAX_USD_PER_DAY": "0.014"})
     own_price(settings.home)
@@ -385,7 +371,7 @@ async def test_a_thousand_calls_at_once_on_a_budget_for_seven_pay_seven_times(
 
     async def call(studio: Studio, number: int) -> None:
         try:
-            await studio.perform("segment_image", words(photo, f"object {number}"), "local", 60)
+            await studio.perform("segment_image", segment_arguments(photo, f"object {number}"), "local", 60)
         except OverBudget:
             refused.append(number)
 
@@ -428,38 +414,38 @@ def segmind(said: float, picture: bytes) -> Any:
 
 @pytest.mark.parametrize("said", [0.0, 0.0031, 500.0, 1e9])
 async def test_a_cost_in_a_unit_that_no_document_tells_is_no_money(
-    opened: Open, settings: Settings, photo: Path, provider: Replicate, said: float
+    opened: StudioOpener, settings: Settings, photo: Path, provider: ScriptedProvider, said: float
 ) -> None:
     async with opened(settings, segmind(said, provider.files["/out.png"])) as studio:
-        await performed(studio, words(photo, "a", model="sam-v2-image"))
+        await perform(studio, segment_arguments(photo, "a", model="sam-v2-image"))
         (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.0, 0.002, True)
 
 
 @pytest.mark.parametrize("said", [0, 500])
 async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
-    opened: Open, environment: dict[str, str], provider: Replicate, photo: Path, said: float
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path, said: float
 ) -> None:
     settings = read_settings(environment | {"ROTOSCOPE_MAX_USD_PER_DAY": "20", "ROTOSCOPE_ASK_ABOVE_USD": "never"})
     priced(settings.home, SHIPPED.name, "run", 4.0)
-    provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": {"cost": said}}]
+    provider.states = [{"status": "succeeded", "output": {"img": OUTPUT_URL}, "metrics": {"cost": said}}]
     async with opened(settings, provider) as studio:
         for number in range(5):
-            assert (await performed(studio, words(photo, f"object {number}"))).status == "succeeded"
+            assert (await perform(studio, segment_arguments(photo, f"object {number}"))).status == "succeeded"
         with pytest.raises(OverBudget):
-            await performed(studio, words(photo, "one more"))
+            await perform(studio, segment_arguments(photo, "one more"))
         (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert (provider.posts, spent.charged) == (5, 20.0)
 
 
 @pytest.mark.parametrize(("measured", "charged"), [(2.5, 0.25), (0, 0.11), (-3, 0.11), ("2.5", 0.11)])
 async def test_the_time_that_replicate_measures_is_what_its_price_is_for_unless_it_says_nothing(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, measured: Any, charged: float
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, measured: Any, charged: float
 ) -> None:
     priced(settings.home, SHIPPED.name, "run_second", 0.1)  # 1.1 s are usual
     metrics = {"predict_time": measured, "inference_time": 77}
-    provider.states = [{"status": "succeeded", "output": {"img": OUT}, "metrics": metrics}]
+    provider.states = [{"status": "succeeded", "output": {"img": OUTPUT_URL}, "metrics": metrics}]
     async with opened(settings, provider) as studio:
-        assert (await performed(studio, words(photo, "a"))).status == "succeeded"
+        assert (await perform(studio, segment_arguments(photo, "a"))).status == "succeeded"
         (spent,) = await studio.context.ledger.spending_of_all_principals(0)
     assert spent.charged == charged

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from portable_sql import compile_for_postgresql, constructs_of_sqlite
+from portable_sql import POSTGRESQL, compile_for_postgresql, constructs_of_sqlite
 from sqlalchemy import Connection, Table, func, literal_column, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ClauseElement
@@ -33,7 +33,7 @@ def statements_of_modules() -> dict[str, ClauseElement]:
     for module in pkgutil.iter_modules([str(FOLDER)]):
         for name, value in vars(importlib.import_module(f"rotoscope.store.{module.name}")).items():
             for n, one in enumerate(value if isinstance(value, list | tuple) else [value]):
-                if isinstance(one, Executable) and isinstance(one, ClauseElement) and not isinstance(one, Table):
+                if isinstance(one, ClauseElement) and isinstance(one, Executable):
                     found[f"{module.name}.{name}[{n}]"] = one
     return found
 
@@ -55,7 +55,7 @@ def test_a_statement_of_a_module_compiles_for_postgresql_and_names_nothing_of_sq
 def test_a_table_with_its_indexes_and_upserts_compiles_for_postgresql(table: Table) -> None:
     assert compile_for_postgresql(CreateTable(table))
     assert all(compile_for_postgresql(CreateIndex(index)) for index in table.indexes)
-    connected = cast("Connection", SimpleNamespace(dialect=postgresql.dialect()))
+    connected = cast("Connection", SimpleNamespace(dialect=POSTGRESQL))
     others = [column.name for column in table.columns if not column.primary_key]
     assert "ON CONFLICT DO NOTHING" in compile_for_postgresql(insert_or_ignore(connected, table))
     if others:

@@ -1,4 +1,4 @@
-"""Retention: what is old, ended and told goes; what somebody still has to hear of, or a job needs, stays."""
+"""Retention: what is old, ended and delivered goes; what somebody still has to receive, or a job needs, stays."""
 
 import hashlib
 import os
@@ -73,7 +73,7 @@ class House:
         )
         return await self.ledger.advance(job, Patch(state=state, outputs=files, settlement=Settlement(500_000, 0.5)))
 
-    async def told(self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded") -> Job:
+    async def deliver(self, outputs: tuple[StoredFile, ...] = (), state: Any = "succeeded") -> Job:
         job = await self.job(outputs, state)
         await self.ledger.mark_delivered(job.id, "local")
         return job
@@ -95,9 +95,9 @@ def sqlite_house(tmp_path: Path) -> House:
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
-async def test_an_old_job_that_was_told_goes_with_its_files(house: House, state: str) -> None:
+async def test_an_old_job_that_was_delivered_goes_with_its_files(house: House, state: str) -> None:
     kept = house.keep(b"one")
-    await house.told((kept,), state)
+    await house.deliver((kept,), state)
     house.clock.now += LIMIT
     assert await house.sweeper().sweep() == NOTHING
     house.clock.now += 1
@@ -107,14 +107,14 @@ async def test_an_old_job_that_was_told_goes_with_its_files(house: House, state:
 
 
 async def test_what_was_spent_stays_in_the_account(house: House) -> None:
-    await house.told()
+    await house.deliver()
     house.clock.now += 2 * LIMIT
     await house.sweeper().sweep()
     (spent,) = await house.ledger.spending_of_all_principals(0)
     assert (spent.runs, spent.charged) == (1, 0.5)
 
 
-async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_then(house: House) -> None:
+async def test_a_job_that_was_not_delivered_stays_four_times_as_long_and_goes_then(house: House) -> None:
     kept = house.keep(b"one")
     job = await house.job((kept,))
     for _ in range(4):
@@ -126,7 +126,7 @@ async def test_a_job_that_nobody_was_told_of_stays_four_times_as_long_and_goes_t
     assert await house.sweeper().sweep() == SweepResult(1, 1)
 
 
-async def test_a_job_that_was_told_just_now_stays_a_while_longer(house: House) -> None:
+async def test_a_job_that_was_delivered_just_now_stays_a_while_longer(house: House) -> None:
     job = await house.job((house.keep(b"one"),))
     house.clock.now += 100 * LIMIT
     await house.ledger.mark_delivered(job.id, "local")
@@ -135,8 +135,8 @@ async def test_a_job_that_was_told_just_now_stays_a_while_longer(house: House) -
     assert await house.sweeper().sweep() == SweepResult(1, 1)
 
 
-async def test_a_job_in_doubt_stays_although_its_doubt_was_told(house: House) -> None:
-    await house.told((house.keep(b"one"),), "needs_review")
+async def test_a_job_in_doubt_stays_although_it_was_delivered(house: House) -> None:
+    await house.deliver((house.keep(b"one"),), "needs_review")
     house.clock.now += 100 * LIMIT
     await house.job(state=None)  # something happens
     assert await house.sweeper().sweep() == NOTHING
@@ -144,9 +144,9 @@ async def test_a_job_in_doubt_stays_although_its_doubt_was_told(house: House) ->
 
 async def test_a_file_that_another_job_has_too_stays_with_that_one(house: House) -> None:
     shared, own = house.keep(b"shared"), house.keep(b"own")
-    await house.told((shared, own))
+    await house.deliver((shared, own))
     house.clock.now += LIMIT + 1
-    await house.told((shared,))
+    await house.deliver((shared,))
     assert await house.sweeper().sweep() == SweepResult(1, 1)
     assert (house.path_of(shared).exists(), house.path_of(own).exists()) == (True, False)
     assert house.count("artifacts") == 1
@@ -154,7 +154,7 @@ async def test_a_file_that_another_job_has_too_stays_with_that_one(house: House)
 
 async def test_a_file_that_an_open_job_was_given_stays(house: House) -> None:
     given = house.keep(b"given")
-    await house.told((given,))
+    await house.deliver((given,))
     await house.job(state=None, given=(given,))
     house.clock.now += LIMIT + 1
     assert await house.sweeper().sweep() == SweepResult(1, 0)
@@ -171,7 +171,7 @@ async def test_a_file_that_no_job_ever_had_goes(house: House) -> None:
 async def test_a_file_that_was_kept_again_meanwhile_stays(house: House) -> None:
     """A new job may be about to write that it needs it."""
     kept = house.keep(b"one")
-    await house.told((kept,))
+    await house.deliver((kept,))
     house.clock.now += LIMIT + 1
     finding = house.vault.hashes_older_than
 
@@ -196,7 +196,7 @@ async def test_however_short_the_limit_a_file_is_left_to_the_job_that_is_about_t
 
 
 async def test_more_jobs_than_one_transaction_takes_go_all(house: House) -> None:
-    job = await house.told()
+    job = await house.deliver()
     names = [column.name for column in jobs.columns]
     copied = f"INSERT INTO jobs ({', '.join(names)}) SELECT {', '.join(names)} FROM jobs WHERE id = '{job.id}'"
     house.execute(*(copied.replace("SELECT id", f"SELECT '{number} ' || id") for number in range(450)))
@@ -231,10 +231,10 @@ async def looked_every_day(house: House, days: int) -> SweepResult:
 @pytest.mark.parametrize("days", [31, 400, 30_000])
 async def test_a_jump_of_the_clock_removes_nothing(house: House, days: int) -> None:
     kept = house.keep(b"one")
-    await house.told((kept,))
+    await house.deliver((kept,))
     assert await house.sweeper().sweep_when_sure() == NOTHING
     house.clock.now += days * DAY
-    await house.told()  # work goes on under the wrong clock
+    await house.deliver()  # work goes on under the wrong clock
     for work in (house.sweeper().sweep_when_sure, house.sweeper().sweep_briefly):
         for _ in range(5):
             assert await work() == NOTHING
@@ -247,7 +247,7 @@ async def test_a_jump_of_the_clock_removes_nothing(house: House, days: int) -> N
 
 
 async def test_a_jump_before_anybody_ever_looked_removes_nothing(house: House) -> None:
-    await house.told((house.keep(b"one"),))
+    await house.deliver((house.keep(b"one"),))
     house.clock.now += 40 * DAY
     assert await house.sweeper().sweep_briefly() == NOTHING
     assert await house.sweeper().sweep_when_sure() == NOTHING
@@ -255,7 +255,7 @@ async def test_a_jump_before_anybody_ever_looked_removes_nothing(house: House) -
 
 async def test_who_was_away_for_long_has_what_is_old_removed_a_day_later(house: House) -> None:
     kept = house.keep(b"one")
-    await house.told((kept,))
+    await house.deliver((kept,))
     house.clock.now += 40 * DAY
     assert await house.sweeper().sweep_when_sure() == NOTHING
     assert await looked_every_day(house, 1) == SweepResult(1, 1)
@@ -263,17 +263,17 @@ async def test_who_was_away_for_long_has_what_is_old_removed_a_day_later(house: 
 
 async def test_a_clock_that_was_far_behind_makes_nothing_old_when_it_is_set_right(house: House) -> None:
     house.clock.now -= 10_000 * DAY
-    await house.told((house.keep(b"one"),))
+    await house.deliver((house.keep(b"one"),))
     await house.sweeper().sweep_when_sure()
     house.clock.now += 10_000 * DAY
     assert await house.sweeper().sweep_when_sure() == NOTHING
 
 
 async def test_a_person_removes_at_once_unless_nothing_has_happened_for_too_long(house: House) -> None:
-    await house.told()
+    await house.deliver()
     house.clock.now += LIMIT + 1
     assert await house.sweeper().sweep() == SweepResult(1, 0)
-    await house.told()
+    await house.deliver()
     house.clock.now += 400 * DAY
     with pytest.raises(StorageFailed, match="400 days, or the clock is wrong"):
         await house.sweeper().sweep()
@@ -285,7 +285,7 @@ async def test_a_person_removes_at_once_unless_nothing_has_happened_for_too_long
 
 async def test_processes_that_live_for_one_call_remove_a_little_each(house: House) -> None:
     for number in range(25):
-        await house.told((house.keep(b"%d" % number),))
+        await house.deliver((house.keep(b"%d" % number),))
     await looked_every_day(house, 29)
     house.clock.now += 2 * DAY
     first, second = await house.sweeper().sweep_briefly(), await house.sweeper().sweep_briefly()
@@ -310,7 +310,7 @@ async def test_a_sweep_removes_few_rows_in_one_transaction(
 ) -> None:
     """Others write between its steps: none holds the lock for long."""
     for number in range(60):
-        await sqlite_house.told((sqlite_house.keep(b"%d" % number),))
+        await sqlite_house.deliver((sqlite_house.keep(b"%d" % number),))
     for _ in range(5):
         sqlite_house.execute(
             "INSERT INTO job_events (job_id, at, type, data) SELECT id, 1000000000, 'x', '{}' FROM jobs",
@@ -335,10 +335,10 @@ async def test_a_sweep_removes_few_rows_in_one_transaction(
     assert sqlite_house.count("job_events") == 0
 
 
-async def test_new_jobs_use_the_room_that_old_ones_left(sqlite_house: House) -> None:
+async def test_new_jobs_use_the_space_that_old_ones_left(sqlite_house: House) -> None:
     async def filled() -> int:
         for number in range(30):
-            await sqlite_house.told((sqlite_house.keep(b"%d" % number),))
+            await sqlite_house.deliver((sqlite_house.keep(b"%d" % number),))
         return int(sqlite_house.execute("PRAGMA page_count")[0][0])
 
     before = await filled()
@@ -361,16 +361,16 @@ async def test_the_progress_of_a_job_is_kept_while_it_runs_and_what_matters_of_i
     assert left == [("opened",), ("claimed",), ("changed",)]
 
 
-async def test_who_listens_hears_of_a_new_job_although_a_sweep_removed_the_newest_events(house: House) -> None:
+async def test_who_listens_is_notified_of_a_new_job_although_a_sweep_removed_the_newest_events(house: House) -> None:
     leases = Leases(house.database, house.clock, house.holder, Intervals())
-    await house.told()
-    await house.told()
-    heard, _ = await leases.changes_since(-1)
+    await house.deliver()
+    await house.deliver()
+    received, _ = await leases.changes_since(-1)
     house.clock.now += LIMIT + 1
     await house.sweeper().sweep()
-    heard, _ = await leases.changes_since(heard)
+    received, _ = await leases.changes_since(received)
     job = await house.job(state=None)
-    assert job.id in (await leases.changes_since(heard))[1]
+    assert job.id in (await leases.changes_since(received))[1]
 
 
 # --- what outlives its job

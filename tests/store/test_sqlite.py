@@ -6,13 +6,14 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener, Until, segment_arguments
+from scripted_provider import ScriptedProvider
 from sqlalchemy import Connection
 
 import rotoscope.store.fencing
@@ -36,21 +37,14 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
-Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
-Replicate = Any  # the scripted provider of conftest
 SCHEMA_1 = (Path(__file__).parent / "fixtures" / "ledger_schema_1.sql").read_text(encoding="utf-8")
 SCHEMA_3 = (Path(__file__).parent / "fixtures" / "ledger_schema_3.sql").read_text(encoding="utf-8")
 NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan())
 
 
-def words(photo: Path, instruction: str = "the helmet") -> SegmentImage:
-    return SegmentImage(image=str(photo), instruction=instruction)
-
-
 async def performed(studio: Studio, arguments: SegmentImage) -> JobResult:
-    with anyio.fail_after(20):
-        result = await studio.perform("segment_image", arguments, "local", 20)
+    with anyio.fail_after(60):
+        result = await studio.perform("segment_image", arguments, "local", 60)
     assert isinstance(result, JobResult)
     return result
 
@@ -83,15 +77,15 @@ def is_sound(file: Path) -> bool:
 
 @pytest.fixture
 async def old_home(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, until: Until
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, until: Until
 ) -> tuple[Path, dict[str, str]]:
     """A home whose ledger has schema 1, with one finished job, one that a dead process drove and one that waits."""
     file, ids, finished = settings.home / "ledger.sqlite3", {}, provider.states
     async with opened(settings, provider) as studio:
-        ids["finished"] = (await performed(studio, words(photo, "one"))).job_id
+        ids["finished"] = (await performed(studio, segment_arguments(photo, "one"))).job_id
         provider.states = [{"status": "processing"}]
         for name in ("running", "queued"):
-            opening = await studio.start(await studio.plan("segment_image", words(photo, name), "local"))
+            opening = await studio.start(await studio.plan("segment_image", segment_arguments(photo, name), "local"))
             assert isinstance(opening, OpenResult)
             ids[name] = opening.job.id
 
@@ -128,16 +122,16 @@ def table(file: Path, name: str) -> list[dict[str, Any]]:
 
 
 async def test_a_ledger_of_the_first_schema_is_upgraded_and_its_jobs_are_read_listed_and_driven(
-    opened: Open, settings: Settings, provider: Replicate, old_home: tuple[Path, dict[str, str]]
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, old_home: tuple[Path, dict[str, str]]
 ) -> None:
     file, ids = old_home
     posts = provider.posts
     async with opened(settings, provider) as studio:
         listed = await studio.list("local", None, 10)
-        found = await studio.perform("get_job", GetJob(job_id=ids["finished"]), "local", 5)
-        with anyio.fail_after(15):
+        found = await studio.perform("get_job", GetJob(job_id=ids["finished"]), "local", 60)
+        with anyio.fail_after(60):
             for name in ("running", "queued"):
-                job = await studio.wait(await studio.job(ids[name], "local"), 15)
+                job = await studio.wait(await studio.job(ids[name], "local"), 60)
                 assert job.state == "succeeded", (name, job.error)
     assert {job.job_id for job in listed.jobs} == set(ids.values())
     assert isinstance(found, JobResult)
@@ -163,7 +157,7 @@ async def test_several_processes_that_open_a_ledger_at_once_all_find_it_upgraded
         with contextlib.closing(sqlite3.connect(file)) as first:
             first.executescript(SCHEMA_1)
     ledgers = [Ledger(Database(f"sqlite:///{file}"), lambda: 1.0) for _ in range(6)]
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for ledger in ledgers:
                 tasks.start_soon(ledger.open, NEW)
@@ -237,31 +231,33 @@ def linked(descriptor: Path) -> str:
 # --- disks
 
 
-async def test_a_full_disk_refuses_before_anything_is_sent(studio: Studio, provider: Replicate, photo: Path) -> None:
-    first = await performed(studio, words(photo, "one"))
+async def test_a_full_disk_refuses_before_anything_is_sent(
+    studio: Studio, provider: ScriptedProvider, photo: Path
+) -> None:
+    first = await performed(studio, segment_arguments(photo, "one"))
     file, sent = Path(studio.context.vault.location).parent / "ledger.sqlite3", len(provider.asked)
     await pragma(studio, f"max_page_count = {await pragma(studio, 'page_count')}")
     with contextlib.suppress(StorageFailed):
         while True:  # until the pages that there are hold no more
             await studio.context.ledger.open(replace(NEW, args={"n": "x" * 2000}))
     with pytest.raises(StorageFailed) as caught:
-        await studio.start(await studio.plan("segment_image", words(photo, "two " * 400), "local"))
+        await studio.start(await studio.plan("segment_image", segment_arguments(photo, "two " * 400), "local"))
     assert caught.value.code == "storage"
     assert "full" in caught.value.message
     assert len(provider.asked) == sent
     assert is_sound(file)
     await pragma(studio, "max_page_count = 1000000")
-    assert (await performed(studio, words(photo, "two"))).status == "succeeded"
+    assert (await performed(studio, segment_arguments(photo, "two"))).status == "succeeded"
     assert first.status == "succeeded"
 
 
 async def test_a_read_only_ledger_refuses_before_anything_is_sent(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     await studio.list("local", None, 1)
     await pragma(studio, "query_only = ON")
     with pytest.raises(StorageFailed) as caught:
-        await studio.start(await studio.plan("segment_image", words(photo), "local"))
+        await studio.start(await studio.plan("segment_image", segment_arguments(photo), "local"))
     assert caught.value.code == "storage"
     assert "ledger.sqlite3" in caught.value.hint
     assert provider.asked == []
@@ -271,45 +267,45 @@ async def test_a_read_only_ledger_refuses_before_anything_is_sent(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write every file")
-async def test_a_ledger_file_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+async def test_a_ledger_file_that_may_not_be_written_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     file.touch(mode=0o400)
     with pytest.raises(StorageFailed):
         await Ledger(Database(f"sqlite:///{file}"), lambda: 1.0).open(NEW)
 
 
-async def test_a_result_that_was_paid_for_is_told_although_nothing_can_be_written(
-    studio: Studio, provider: Replicate, photo: Path
+async def test_a_result_that_was_paid_for_is_reported_although_nothing_can_be_written(
+    studio: Studio, provider: ScriptedProvider, photo: Path
 ) -> None:
-    opening = await studio.start(await studio.plan("segment_image", words(photo), "local"))
+    opening = await studio.start(await studio.plan("segment_image", segment_arguments(photo), "local"))
     assert isinstance(opening, OpenResult)
-    with anyio.fail_after(10):
-        await studio.wait(opening.job, 10)
+    with anyio.fail_after(60):
+        await studio.wait(opening.job, 60)
     await pragma(studio, "query_only = ON")
-    found = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 5)
+    found = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 60)
     await pragma(studio, "query_only = OFF")
     assert isinstance(found, JobResult)
     assert found.status == "succeeded"
 
 
 async def test_a_locked_ledger_refuses_before_anything_is_sent_and_works_again_afterwards(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     await studio.list("local", None, 1)
     file = settings.home / "ledger.sqlite3"
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StorageFailed) as caught:
-            await studio.start(await studio.plan("segment_image", words(photo), "local"))
+            await studio.start(await studio.plan("segment_image", segment_arguments(photo), "local"))
         other.execute("ROLLBACK")
     assert caught.value.code == "storage"
     assert "locked" in caught.value.message
     assert provider.asked == []
-    assert (await performed(studio, words(photo))).status == "succeeded"
+    assert (await performed(studio, segment_arguments(photo))).status == "succeeded"
     assert is_sound(file)
 
 
-async def test_a_ledger_that_is_locked_when_it_is_opened_is_told_and_opened_later(tmp_path: Path) -> None:
+async def test_a_ledger_that_is_locked_when_it_is_opened_is_reported_and_opened_later(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     ledger = Ledger(Database(f"sqlite:///{file}", busy_seconds=0.05), lambda: 1.0)
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
@@ -322,7 +318,7 @@ async def test_a_ledger_that_is_locked_when_it_is_opened_is_told_and_opened_late
 
 
 async def test_a_damaged_ledger_is_named_and_nothing_is_begun(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     file = settings.home / "ledger.sqlite3"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -330,7 +326,7 @@ async def test_a_damaged_ledger_is_named_and_nothing_is_begun(
     before = file.read_bytes()
     async with opened(settings, provider) as studio:
         with pytest.raises(StorageFailed) as caught:
-            await studio.start(await studio.plan("segment_image", words(photo), "local"))
+            await studio.start(await studio.plan("segment_image", segment_arguments(photo), "local"))
     assert str(file) in caught.value.message
     assert "damaged" in caught.value.message
     assert provider.asked == []
@@ -358,7 +354,7 @@ async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path:
         await database.transact(lambda _: None)
         done.set()
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             with write_locked(file):
                 tasks.start_soon(write)
@@ -385,7 +381,7 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
             await work()
         refused.append(work)
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             with write_locked(file):
                 tasks.start_soon(database.transact, lambda _: None)
@@ -463,7 +459,7 @@ async def test_what_only_reads_cannot_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["postgresql://host/name", "nonsense", "sqlite+what:///x"])
-async def test_a_place_that_is_none_is_told_and_leaves_no_file_behind(
+async def test_a_place_that_is_none_is_reported_and_leaves_no_file_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -514,17 +510,17 @@ async def test_a_file_that_is_no_database_is_reported_as_a_storage_failure(tmp_p
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
 async def test_nothing_is_sent_once_the_ledgers_file_is_another(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path, until: Until, replaced: bool
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path, until: Until, replaced: bool
 ) -> None:
     file = settings.home / "ledger.sqlite3"
-    assert (await performed(studio, words(photo, "one"))).status == "succeeded"
+    assert (await performed(studio, segment_arguments(photo, "one"))).status == "succeeded"
     asked = len(provider.asked)
     for part in file.parent.glob("ledger.sqlite3*"):
         part.rename(part.with_name(f"old-{part.name}"))
     if replaced:
         await Ledger(Database(file), lambda: 1.0).open(NEW)
     with pytest.raises(StorageFailed, match="removed or replaced"):
-        await studio.start(await studio.plan("segment_image", words(photo, "two"), "local"))
+        await studio.start(await studio.plan("segment_image", segment_arguments(photo, "two"), "local"))
     assert (provider.posts, len(provider.asked)) == (1, asked)
 
 
@@ -546,7 +542,7 @@ def home_at(folder: Path, url: str | None = None) -> Settings:
     return read_settings({"ROTOSCOPE_HOME": str(folder), **({"ROTOSCOPE_DATABASE_URL": url} if url else {})})
 
 
-async def opening_of(opened: Open, provider: Replicate, settings: Settings) -> None:
+async def opening_of(opened: StudioOpener, provider: ScriptedProvider, settings: Settings) -> None:
     refusal: StorageFailed | None = None
     async with opened(settings, provider) as studio:
         try:
@@ -557,7 +553,9 @@ async def opening_of(opened: Open, provider: Replicate, settings: Settings) -> N
         raise refusal
 
 
-async def test_a_ledger_is_refused_to_a_second_home(opened: Open, provider: Replicate, tmp_path: Path) -> None:
+async def test_a_ledger_is_refused_to_a_second_home(
+    opened: StudioOpener, provider: ScriptedProvider, tmp_path: Path
+) -> None:
     first = home_at(tmp_path / "one")
     await opening_of(opened, provider, first)
     second = home_at(tmp_path / "two", f"sqlite:///{first.home}/ledger.sqlite3")
@@ -567,7 +565,7 @@ async def test_a_ledger_is_refused_to_a_second_home(opened: Open, provider: Repl
 
 
 async def test_a_ledger_outside_belongs_to_the_first_home_that_uses_it(
-    opened: Open, provider: Replicate, tmp_path: Path
+    opened: StudioOpener, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/shared.sqlite3"
     for _ in range(2):
@@ -579,7 +577,7 @@ async def test_a_ledger_outside_belongs_to_the_first_home_that_uses_it(
 
 
 async def test_a_home_that_is_moved_or_whose_results_were_emptied_goes_on(
-    opened: Open, provider: Replicate, tmp_path: Path
+    opened: StudioOpener, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
     await opening_of(opened, provider, home_at(tmp_path / "one"))
     (mark,) = rows(tmp_path / "one" / "ledger.sqlite3", "SELECT value FROM properties WHERE name = 'vault'")
@@ -590,7 +588,9 @@ async def test_a_home_that_is_moved_or_whose_results_were_emptied_goes_on(
     assert (tmp_path / "two" / "vault" / ".id").read_text() == mark[0]
 
 
-async def test_a_ledger_of_a_former_version_gets_its_mark(opened: Open, provider: Replicate, tmp_path: Path) -> None:
+async def test_a_ledger_of_a_former_version_gets_its_mark(
+    opened: StudioOpener, provider: ScriptedProvider, tmp_path: Path
+) -> None:
     settings = home_at(tmp_path / "one")
     settings.home.mkdir()
     with contextlib.closing(sqlite3.connect(settings.home / "ledger.sqlite3")) as old:

@@ -65,6 +65,7 @@ def film(
     """
     with av.open(str(path), "w", container_options=container or {}) as file:
         video = file.add_stream(codec, rate=rate, options={"g": str(key_every), **(options or {})})
+        assert isinstance(video, av.VideoStream)
         video.width, video.height = size
         video.pix_fmt = pixels
         if shape is not None:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-__all__ = ["OUT", "Lossy"]
+from scripted_provider import OUTPUT_URL
 
-OUT = "https://sandbox.invalid/out.png"
+__all__ = ["Lossy"]
 
 
 _LISTS = (
@@ -27,7 +27,7 @@ class Lossy:
         broken_pages: those pages of it that answer 503.
         date: the `Date` header of its replies; None: they have none.
         queries: what its list was asked for.
-        rewrites: the inputs that it words anew before it lists them.
+        rewrites: the inputs that it rewrites before it lists them.
         uploads: how many files were brought; each gets an address of its own.
     """
 
@@ -89,7 +89,7 @@ class Lossy:
             return self.accepted(asked["input"], reply)
         if path == "/v1/predictions":
             return self.replicate_page(query)
-        done = {"status": "succeeded", "output": {"img": OUT, "response": "[SEG]"}, "metrics": {}}
+        done = {"status": "succeeded", "output": {"img": OUTPUT_URL, "response": "[SEG]"}, "metrics": {}}
         name = path.rpartition("/")[2]
         given = dict(self.rows).get(name)
         known = self.replicate_row(name, given) if given is not None else {"id": name}
@@ -129,7 +129,7 @@ class Lossy:
             return self.accepted(json.loads(body), (200, {"request_id": "x", "status": "IN_QUEUE"}))
         if path.endswith("/status"):
             return 200, {"status": "COMPLETED", "request_id": path.split("/")[-2]}
-        return 200, {"image": {"url": OUT}}
+        return 200, {"image": {"url": OUTPUT_URL}}
 
     def segmind(self, method: str, path: str, body: bytes, _: dict[str, list[str]]) -> tuple[int, Any]:
         if path == "/upload-asset":
@@ -141,7 +141,7 @@ class Lossy:
             return self.listed(self.segmind_row, "data")
         name = path.rpartition("/")[2]
         given = dict(self.rows).get(name)
-        done = {"model_status": "COMPLETED", "generation_url": OUT, "credits_deduction": 0.0031}
+        done = {"model_status": "COMPLETED", "generation_url": OUTPUT_URL, "credits_deduction": 0.0031}
         return (200, {**self.segmind_row(name, given), **done}) if given is not None else (404, {"error": "none"})
 
     def segmind_row(self, name: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,16 @@
-"""Pictures that are no masks, as a camera or a compression makes them."""
+"""Pictures: those of files, those that are no masks as a camera or a compression makes them, and a drawn mask."""
 
 import io
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-__all__ = ["as_jpeg", "draw_photo"]
+__all__ = ["MEDIA", "PHOTO", "as_jpeg", "draw_photo", "mask_png", "pixel_at"]
+
+_TOP = Path(__file__).parents[2]
+PHOTO = _TOP / "src" / "rotoscope" / "assets" / "astronaut.jpg"
+MEDIA = _TOP.parent / "shared" / "media"  # tests that need it are skipped where it is missing
 
 
 def draw_photo(width: int = 200, height: int = 150) -> Image.Image:
@@ -21,3 +26,19 @@ def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
     target = io.BytesIO()
     image.save(target, "JPEG", quality=quality)
     return Image.open(io.BytesIO(target.getvalue()))
+
+
+def mask_png(size: tuple[int, int] = (512, 512)) -> bytes:
+    """A mask as PNG: a white rectangle from (10, 20) to (110, 70) on black."""
+    image = Image.new("L", size, 0)
+    ImageDraw.Draw(image).rectangle((10, 20, 109, 69), fill=255)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def pixel_at(image: Image.Image, place: tuple[float, float]) -> tuple[int, ...]:
+    """The colour of a pixel of a picture with several channels; the place in shares of its width and height."""
+    found = image.getpixel((int(place[0] * image.width), int(place[1] * image.height)))
+    assert isinstance(found, tuple)
+    return found

@@ -1,12 +1,13 @@
 """Checks that a statement of SQLAlchemy's is one that PostgreSQL can run, without a PostgreSQL."""
 
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql.elements import ClauseElement, ColumnClause, TextClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
-__all__ = ["compile_for_postgresql", "constructs_of_sqlite"]
+__all__ = ["POSTGRESQL", "compile_for_postgresql", "constructs_of_sqlite"]
 
+POSTGRESQL = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy left its constructor without types
 # What both databases have under the same name, and what the store renders for each of them.
 _FUNCTIONS = {"coalesce", "count", "max", "sum", "utc_day"}
 
@@ -17,7 +18,7 @@ def compile_for_postgresql(statement: ClauseElement) -> str:
     Raises:
         CompileError: it holds a construct that PostgreSQL's dialect does not know.
     """
-    return str(statement.compile(dialect=postgresql.dialect()))
+    return str(statement.compile(dialect=POSTGRESQL))
 
 
 def constructs_of_sqlite(statement: ClauseElement) -> set[str]:

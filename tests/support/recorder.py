@@ -7,7 +7,7 @@ __all__ = ["Recorder"]
 
 
 class Recorder:
-    """An ASGI app that keeps what it was asked and answers what it was told to."""
+    """An ASGI app that keeps what it was asked and answers as the test says."""
 
     def __init__(self, status: int = 200, body: bytes = b"{}", headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.status, self.body, self.headers = status, body, list(headers)

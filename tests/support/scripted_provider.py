@@ -1,39 +1,46 @@
-"""A provider in Replicate's shape that follows a script, and a studio that talks to it."""
+"""A provider in Replicate's shape that answers from a script, and a studio that runs the real engine on it."""
 
-import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from calls import SECONDS, StudioOpener, Until
 from decoding import InThread
-from PIL import Image, ImageDraw
+from photos import mask_png
 
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.settings import Settings
 from rotoscope.studio.studio import Studio
 
-OUT = "https://sandbox.invalid/out.png"
+__all__ = ["OUTPUT_URL", "Answer", "ScriptedProvider", "opened", "provider", "studio", "until"]
+
+OUTPUT_URL = "https://sandbox.invalid/out.png"
 Answer = tuple[int, Any]
-Open = Callable[..., AbstractAsyncContextManager[Studio]]
+"""A status, and a body as bytes or as what becomes JSON."""
 
 
-def mask_png(size: tuple[int, int] = (512, 512)) -> bytes:
-    image = Image.new("L", size, 0)
-    ImageDraw.Draw(image).rectangle((10, 20, 109, 69), fill=255)
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
+class ScriptedProvider:
+    """An ASGI app; a test sets what it answers, and reads what it was asked.
 
-
-class Replicate:
-    """Answers from a script, and keeps what it was asked."""
+    Attributes:
+        states: the answers about a run, in turn; the last one is repeated. A number is a status without a body.
+        created: the answer to a paying request.
+        cancelled: what `states` becomes when a run is cancelled.
+        files: by path, what can be downloaded.
+        down: how many downloads fail with 503 first.
+        asked: method and path of every request, in order.
+        inputs: the input of every paying request.
+        on_ask: set when a run is asked about.
+        hold: where it is set, a paying request waits for it.
+        respond: what is called for an answer; a test may put its own before `answer`.
+    """
 
     def __init__(self) -> None:
-        self.states: list[Any] = [{"status": "succeeded", "output": {"img": OUT, "response": "Sure, [SEG]."}}]
+        self.states: list[Any] = [{"status": "succeeded", "output": {"img": OUTPUT_URL, "response": "Sure, [SEG]."}}]
         self.created: Answer = (201, {"status": "starting"})
         self.cancelled: list[dict[str, Any]] = [{"status": "canceled"}]
         self.files: dict[str, bytes] = {"/out.png": mask_png()}
@@ -42,6 +49,7 @@ class Replicate:
         self.inputs: list[dict[str, Any]] = []
         self.on_ask = anyio.Event()
         self.hold: anyio.Event | None = None
+        self.respond: Callable[[str, str, bytes], Awaitable[Answer]] = self.answer
 
     @property
     def posts(self) -> int:
@@ -58,12 +66,13 @@ class Replicate:
             if not message.get("more_body"):
                 break
         self.asked.append(f"{scope['method']} {scope['path']}")
-        status, answer = await self.answer(scope["method"], scope["path"], body)
+        status, answer = await self.respond(scope["method"], scope["path"], body)
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": content})
 
     async def answer(self, method: str, path: str, body: bytes) -> Answer:
+        """The answer to one request by the script."""
         if path == "/v1/files":
             return 201, {"id": "f1", "urls": {"get": "https://sandbox.invalid/v1/files/f1"}}
         if path.endswith("/cancel"):
@@ -83,41 +92,40 @@ class Replicate:
         return self.file(path)
 
     def file(self, path: str) -> Answer:
+        """The answer to a download."""
         if self.down:
             self.down -= 1
             return 503, b"try later"
         return (200, self.files[path]) if path in self.files else (404, b"gone")
 
     def full(self, state: dict[str, Any], named: str = "p1") -> dict[str, Any]:
+        """A prediction with every field that Replicate sends."""
         return {"id": named, "model": "m", "version": "v", "logs": "", "output": None, "error": None, **state}
 
 
 @pytest.fixture
-def provider() -> Replicate:
-    return Replicate()
-
-
-Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+def provider() -> ScriptedProvider:
+    return ScriptedProvider()
 
 
 @pytest.fixture
 def until() -> Until:
-    """Waits, within bounds, until something is true that nothing tells of: what a provider was asked, or a row."""
+    """Waits, within bounds, until something is true that no event says: what a provider was asked, or a row."""
 
-    async def wait(true: Callable[[], Awaitable[object]]) -> None:
-        with anyio.fail_after(15):
-            while not await true():  # noqa: ASYNC110 - there is no event of it
+    async def wait(is_true: Callable[[], Awaitable[object]]) -> None:
+        with anyio.fail_after(SECONDS):
+            while not await is_true():  # noqa: ASYNC110 - there is no event of it
                 await anyio.sleep(0.01)
 
     return wait
 
 
-async def at_once(_: float) -> None:
+async def _pause_briefly(_: float) -> None:
     await anyio.sleep(0.001)
 
 
 @pytest.fixture
-def opened(home: Path) -> Open:
+def opened(home: Path) -> StudioOpener:
     """Opens a studio for some settings on an app; what is tried again is tried at once, unless `sleep` is given."""
 
     @asynccontextmanager
@@ -125,7 +133,7 @@ def opened(home: Path) -> Open:
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             roots = stdio_roots(settings, home, home)
             studio = open_studio(
-                settings, roots, tasks, closing, app, **{"sleep": at_once, "decoders": InThread(), **more}
+                settings, roots, tasks, closing, app, **{"sleep": _pause_briefly, "decoders": InThread(), **more}
             )
             studio.start_background(tasks)
             yield studio
@@ -135,6 +143,6 @@ def opened(home: Path) -> Open:
 
 
 @pytest.fixture
-async def studio(settings: Settings, provider: Replicate, opened: Open) -> AsyncIterator[Studio]:
+async def studio(settings: Settings, provider: ScriptedProvider, opened: StudioOpener) -> AsyncIterator[Studio]:
     async with opened(settings, provider) as found:
         yield found

@@ -82,7 +82,7 @@ class Provider:
     begun: float = 0.0
     stopped: bool = False
 
-    def heard(self, kind: str) -> list[float]:
+    def times_of(self, kind: str) -> list[float]:
         """When it was asked something: `ask`, `cancel` or `fetch`."""
         return [at for at, what in self.asked if what == kind]
 

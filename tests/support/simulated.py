@@ -10,9 +10,10 @@ import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import Context
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
@@ -43,6 +44,7 @@ EPOCH = 1_800_000_000.0
 _TURNS = 500  # of one loop at one moment; an anyio scope that waits for something shielded turns idly
 _CLOSING_TURNS = 2000
 Answer = TypeVar("Answer")
+Given = TypeVarTuple("Given")
 
 
 class Killed(BaseException):
@@ -55,7 +57,7 @@ class _Blind(selectors.SelectSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Turns once when it is told to; its time is somebody else's."""
+    """Turns once on demand; its time is somebody else's."""
 
     def __init__(self, time: "Time") -> None:
         super().__init__(_Blind())
@@ -67,12 +69,16 @@ class _Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
-    def call_soon(self, *given: Any, **more: Any) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Given], object], *given: *Given, context: Context | None = None
+    ) -> asyncio.Handle:
         self.busy = True
-        return super().call_soon(*given, **more)
+        return super().call_soon(callback, *given, context=context)
 
-    def call_at(self, *given: Any, **more: Any) -> asyncio.TimerHandle:
-        handle = super().call_at(*given, **more)
+    def call_at(
+        self, when: float, callback: Callable[[*Given], object], *given: *Given, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = super().call_at(when, callback, *given, context=context)
         self._timers.append(handle)
         return handle
 
@@ -168,7 +174,7 @@ class _SeamedDatabase(Database):
             self._writer.engine, self._reader.engine = _spare[url].pop()
 
     def give_back(self) -> None:
-        """The next process takes the connections: to compile every statement anew would cost most of the time."""
+        """The next process takes the connections: to compile every statement again would cost most of the time."""
         if self._writer.engine is not None and self._reader.engine is not None:
             _spare.setdefault(self._url, []).append((self._writer.engine, self._reader.engine))
 
@@ -193,6 +199,7 @@ class _SeamedVault(FolderVault):
     """Dies before and after each change of the disk."""
 
     __slots__ = ("seams",)
+    seams: Seams
 
     def put_bytes(self, *given: Any) -> Any:
         return self._seamed(super().put_bytes, *given)

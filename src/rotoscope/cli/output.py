@@ -96,7 +96,7 @@ async def resume_to_end(settings: Settings, job_id: str) -> JobResult:
 
     async def work(studio: Studio) -> JobResult:
         job = await studio.resume(job_id, _LOCAL)
-        # A person looks; the assistant that asked is told when it asks again.
+        # A person looks; the assistant that asked gets the result when it asks again.
         return await studio.result(await studio.wait(job, float("inf"), _LineReporter().report_job))
 
     return await _run_in_studio(settings, work)
@@ -182,7 +182,7 @@ class _LineReporter:
 
 
 class _Stderr:
-    """The stream on which a person is told. When it is gone, closed terminals and readers end no job."""
+    """The stream of messages for a person. When it is gone, closed terminals and readers end no job."""
 
     def write(self, words: str) -> int:
         with suppress(OSError):

@@ -41,7 +41,7 @@ class _ResultRecord(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _replace_surrogates(cls, given: object) -> object:
-        """One half character of a provider, or in a ledger, would end the session that it is told in."""
+        """One half character of a provider, or in a ledger, would end the session in which it is sent."""
         return replace_lone_surrogates(given)
 
 
@@ -178,7 +178,7 @@ class JobResult(_ResultRecord):
         Field(description="dry_run only: the paying request as it would be sent, without the key."),
     ] = None
     quote_key: Annotated[SkipJsonSchema[str], Field(exclude=True)] = ""
-    """dry_run only, and never told: which requests the shown price is for."""
+    """dry_run only, and never shown: which requests the shown price is for."""
 
     def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
         """The files of this result that there are, by name, such as `mask 0` and `overlay`.

@@ -193,8 +193,8 @@ class RequestQueue:
 
     def _can_withdraw(self, place: int) -> bool:
         """Whether a request is not about to be served; of a batch, whether it waits at all."""
-        has_room = self._has_capacity() and place < self._max_active - self._active_count
-        return not has_room or self._waiting[place][1].batch is not None
+        has_place = self._has_capacity() and place < self._max_active - self._active_count
+        return not has_place or self._waiting[place][1].batch is not None
 
     def _withdraw(self, place: int) -> IncomingMessage:
         _, arrived = self._waiting[place]

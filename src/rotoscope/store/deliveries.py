@@ -26,7 +26,7 @@ LATE_REDELIVERY_SECONDS = 600.0
 
 _SET_DELIVERED_AT = update(jobs).where(jobs.c.id == bindparam("one")).values(delivered_at=bindparam("now"))
 _SET_DATA = update(jobs).where(jobs.c.id == bindparam("one")).values(data=bindparam("known", type_=jobs.c.data.type))
-_SET_DATA_AND_TOLD_AT = _SET_DATA.values(told_again_at=bindparam("now"))
+_SET_DATA_AND_REDELIVERY_TIME = _SET_DATA.values(told_again_at=bindparam("now"))
 _RECENT_DELIVERIES = select(*JOB_COLUMNS).where(
     jobs.c.principal == bindparam("whose"),
     jobs.c.state.in_(ENDED_STATES),
@@ -78,7 +78,7 @@ def record_use(
     for job in map(job_from_row, connection.execute(_RECENT_DELIVERIES, terms).all()):
         if job.told_again_at is None or job.redelivery.until is not None:
             known = merge_job_data(connection, job.id, JobChanges(redelivery=Redelivery()))
-            connection.execute(_SET_DATA_AND_TOLD_AT, {"one": job.id, "known": known, "now": now})
+            connection.execute(_SET_DATA_AND_REDELIVERY_TIME, {"one": job.id, "known": known, "now": now})
 
 
 def _first_hundred(names: Collection[str]) -> list[str]:

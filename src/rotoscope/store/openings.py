@@ -40,7 +40,7 @@ _EQUAL_JOBS = (
     .order_by(jobs.c.created_at.desc())
     .limit(_MAX_EQUAL_JOBS)
 )
-_SET_TOLD_AGAIN_AT = update(jobs).where(jobs.c.id == bindparam("one")).values(told_again_at=bindparam("now"))
+_SET_REDELIVERY_TIME = update(jobs).where(jobs.c.id == bindparam("one")).values(told_again_at=bindparam("now"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _can_redeliver(job: Job, now: float, redelivery_seconds: float) -> bool:
 def join_job(connection: Connection, duplicate: Duplicate, now: float) -> OpenResult:
     """Join a job; one whose end was delivered a moment ago is joined once."""
     if duplicate.is_redelivery:
-        connection.execute(_SET_TOLD_AGAIN_AT, {"one": duplicate.job.id, "now": now})
+        connection.execute(_SET_REDELIVERY_TIME, {"one": duplicate.job.id, "now": now})
     write_event(connection, duplicate.job.id, now, "joined", {})
     return OpenResult(duplicate.job, is_joined=True, is_redelivery=duplicate.is_redelivery)
 

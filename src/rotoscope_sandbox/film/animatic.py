@@ -24,7 +24,7 @@ _CRF = 20
 
 _TONE_HERTZ = 220
 _TONE_LEVEL = 0.05
-"""Amplitude of the tone, of 1: heard, but never loud."""
+"""Amplitude of the tone, of 1: audible, but never loud."""
 
 _BAR_SHARE = 0.012
 """Height of the bar that shows the time, as a share of the film's height."""

@@ -57,7 +57,7 @@ class ReferenceCutout:
 
 
 def cut_out_reference(frame: Frame, alpha: Plane | None) -> ReferenceCutout:
-    """The object in a reference picture, cropped to it; the whole picture where none can be told from its background.
+    """The object in a reference picture, cropped to it; the whole picture where none stands out from its background.
 
     Args:
         frame: the picture, RGB.

@@ -9,7 +9,7 @@ fal_client.client.QUEUE_URL_FORMAT = f"{os.environ['SANDBOX']}/"
 fal_client.client.REST_URL = os.environ["SANDBOX"]
 client = fal_client.client.SyncClient(key=os.environ["FAL_KEY"])
 endpoint = "fal-ai/sa2va/8b/image"
-seen = []
+seen: list[fal_client.client.Status] = []
 truck = "https://raw.githubusercontent.com/facebookresearch/segment-anything-2/main/notebooks/images/truck.jpg"
 url = client.upload(base64.b64decode(os.environ["PICTURE"]), "image/png", "picture.png", repository="fal")
 for picture in (truck, url):

@@ -61,8 +61,8 @@ def message(method: str, params: object = ...) -> Message:
 
 def envelope(version: object = MODERN, client: object = CLIENTS[0], capabilities: object = ..., **more: Any) -> Message:
     meta = {"protocolVersion": version, "clientInfo": client, "clientCapabilities": capabilities}
-    told = {f"io.modelcontextprotocol/{key}": value for key, value in meta.items() if value is not ...}
-    return {"_meta": {**told, **more}}
+    meta_fields = {f"io.modelcontextprotocol/{key}": value for key, value in meta.items() if value is not ...}
+    return {"_meta": {**meta_fields, **more}}
 
 
 def initialize(version: object = "2025-11-25", client: object = CLIENTS[0], capabilities: object = ...) -> Message:
@@ -117,8 +117,8 @@ unusual = st.one_of(
 def numbered(messages: Sequence[Message]) -> list[bytes]:
     """Requests get ids of their own, alternately numbers and texts."""
     numbers = [number if number % 2 else str(number) for number in range(len(messages))]
-    told = [{**m, "id": n} if m.get("id") == 0 else m for n, m in zip(numbers, messages, strict=True)]
-    return [json.dumps(m).encode() + b"\n" for m in told]
+    numbered = [{**m, "id": n} if m.get("id") == 0 else m for n, m in zip(numbers, messages, strict=True)]
+    return [json.dumps(m).encode() + b"\n" for m in numbered]
 
 
 async def served(server: MCPServer[LazyStudio], said: Sequence[bytes], answered: set[int | str]) -> dict[Any, Message]:
@@ -138,7 +138,7 @@ async def served(server: MCPServer[LazyStudio], said: Sequence[bytes], answered:
         assert number not in replies
         replies[number] = reply
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         await serve_lines(server, lines(), write, answered)
     return replies
 
@@ -167,6 +167,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> MCPServer[LazyStudio]:
 
 @hypothesis.settings(max_examples=300)
 @given(st.data())
+@pytest.mark.slow
 def test_a_client_gets_the_same_replies_with_the_front_as_without(
     shared: MCPServer[LazyStudio], replies: CachedReplies, data: st.DataObject
 ) -> None:
@@ -180,13 +181,15 @@ def taken(opening: Handshake, *messages: Message) -> list[bool]:
 
 
 @pytest.mark.parametrize("client", [CLIENTS[0], CLIENTS[1], CLIENTS[2]])
-@pytest.mark.parametrize("told", [CAPABILITIES[0], CAPABILITIES[1], CAPABILITIES[5], CAPABILITIES[12]])
-def test_real_clients_are_answered_from_the_store(replies: CachedReplies, client: Message, told: Message) -> None:
+@pytest.mark.parametrize("capabilities", [CAPABILITIES[0], CAPABILITIES[1], CAPABILITIES[5], CAPABILITIES[12]])
+def test_real_clients_are_answered_from_the_store(
+    replies: CachedReplies, client: Message, capabilities: Message
+) -> None:
     """As Claude Code, the Inspector and the SDKs introduce themselves."""
-    opening = initialize("2025-06-18", client, told)
+    opening = initialize("2025-06-18", client, capabilities)
     rest = [message(method, {"_meta": {"progressToken": 1}}) for method in LISTS]
     assert taken(Handshake(replies), opening, notice("notifications/initialized"), *rest) == [True, False, *[True] * 4]
-    meta = envelope(client=client, capabilities=told, progressToken=2)
+    meta = envelope(client=client, capabilities=capabilities, progressToken=2)
     assert all(taken(Handshake(replies), *(message(method, meta) for method in ("server/discover", *LISTS))))
 
 

@@ -388,7 +388,7 @@ def test_what_is_printed_while_loading_goes_to_stderr(start: Start) -> None:
     assert wire.close() == (0, b"", b"stray\nchild\n")
 
 
-def test_a_server_that_cannot_be_loaded_is_told_in_reply_to_every_request(start: Start) -> None:
+def test_a_server_that_cannot_be_loaded_is_reported_in_reply_to_every_request(start: Start) -> None:
     wire = start(after="raise ImportError('no such wheel')")
     wire.say(initialize(), INITIALIZED, call(1))
     assert wire.result(0)
@@ -402,7 +402,7 @@ def test_a_server_that_cannot_be_loaded_is_told_in_reply_to_every_request(start:
     assert b"no such wheel" in err
 
 
-def test_a_setting_that_cannot_be_used_is_told_to_the_client_by_its_name(command: Callable[..., Wire]) -> None:
+def test_a_setting_that_cannot_be_used_is_reported_to_the_client_by_its_name(command: Callable[..., Wire]) -> None:
     wire = command(ROTOSCOPE_SANDBOX="perhaps")
     wire.say(initialize())
     assert "ROTOSCOPE_SANDBOX" in wire.reply(0)["error"]["message"]

@@ -36,8 +36,8 @@ HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"na
 
 
 def line(number: int | None, method: str, params: dict[str, Any] | None = None) -> bytes:
-    told = {"jsonrpc": "2.0", "method": method, "params": params or {}} | ({} if number is None else {"id": number})
-    return json.dumps(told).encode() + b"\n"
+    message = {"jsonrpc": "2.0", "method": method, "params": params or {}} | ({} if number is None else {"id": number})
+    return json.dumps(message).encode() + b"\n"
 
 
 OPENING = line(0, "initialize", HELLO) + line(None, "notifications/initialized")
@@ -180,7 +180,7 @@ def test_the_handover_does_not_wait_for_a_client_that_reads_nothing(unread: tupl
     assert (kept + arrived)[-1] == line(99, "no/such")
 
 
-def test_a_writer_is_full_while_much_is_unwritten_and_has_room_when_it_was_read(unread: tuple[int, int]) -> None:
+def test_a_writer_is_full_while_much_is_unwritten_and_takes_more_when_it_was_read(unread: tuple[int, int]) -> None:
     reading, sink = unread
     writer = Writer(sink, most_bytes=200_000)
     while not writer.is_full:
@@ -195,10 +195,10 @@ def test_a_writer_is_full_while_much_is_unwritten_and_has_room_when_it_was_read(
 def test_a_writer_says_that_its_client_is_gone_and_takes_nothing_more() -> None:
     reading, sink = os.pipe()
     os.close(reading)
-    writer, told = Writer(sink), threading.Event()
-    writer.set_listener(lambda: told.set() if writer.is_broken else None)
+    writer, notified = Writer(sink), threading.Event()
+    writer.set_listener(lambda: notified.set() if writer.is_broken else None)
     writer.put(b"line\n")
-    assert told.wait(SECONDS)
+    assert notified.wait(SECONDS)
     assert writer.drain(SECONDS)
     assert not writer.is_full
     with pytest.raises(BrokenPipeError):

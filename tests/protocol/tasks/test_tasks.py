@@ -1,4 +1,4 @@
-"""The tasks extension by itself, on a plain server and a shelf of tasks in memory. Demands: ext-tasks, draft."""
+"""The tasks extension by itself, on a plain server and a store of tasks in memory. Demands: ext-tasks, draft."""
 
 import ast
 import itertools
@@ -40,14 +40,14 @@ STATES = {
 }
 
 
-class Shelf:
+class MemoryTasks:
     """Tasks in memory, all of one principal."""
 
     def __init__(self) -> None:
         self.tasks = {("me", "t1"): WORKING, ("you", "t2"): replace(WORKING, id="t2")}
         self.cancelled: list[str] = []
         self.updated: list[Mapping[str, Any]] = []
-        self.told: list[str] = []
+        self.delivered: list[str] = []
         self.listeners: list[Callable[[str], None]] = []
 
     def put(self, task: Task) -> None:
@@ -59,7 +59,7 @@ class Shelf:
         return self.tasks.get((principal, task_id))
 
     async def mark_delivered(self, principal: str, task_id: str) -> None:
-        self.told.append(task_id)
+        self.delivered.append(task_id)
 
     async def cancel(self, principal: str, task_id: str) -> None:
         self.cancelled.append(task_id)
@@ -73,8 +73,8 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def store() -> MemoryTasks:
+    return MemoryTasks()
 
 
 @pytest.fixture
@@ -89,18 +89,18 @@ def listening() -> dict[str, int]:
 
 
 @pytest.fixture
-def server(shelf: Shelf, bus: InMemorySubscriptionBus, listening: dict[str, int]) -> MCPServer[Any]:
-    tasks = TasksExtension(shelf, lambda _: "me", required=frozenset({"only_task"}))
+def server(store: MemoryTasks, bus: InMemorySubscriptionBus, listening: dict[str, int]) -> MCPServer[Any]:
+    tasks = TasksExtension(store, lambda _: "me", required=frozenset({"only_task"}))
     built: MCPServer[Any] = MCPServer("plain", extensions=[tasks], subscriptions=bus, log_level="ERROR")
 
-    async def may_hear(_: object, uri: str) -> bool:
+    async def may_receive(_: object, uri: str) -> bool:
         return "secret" not in uri
 
     serve_method(
         built,
         "subscriptions/listen",
         SubscriptionsListenRequestParams,
-        TaskListenHandler(bus, tasks, may_hear, **listening),
+        TaskListenHandler(bus, tasks, may_receive, **listening),
     )
 
     def offers(name: str, task_id: str) -> None:
@@ -176,10 +176,10 @@ async def test_a_tool_that_answers_only_with_tasks_refuses_who_takes_none(wire: 
         ("cancelled", None),
     ],
 )
-async def test_a_task_is_told_with_exactly_the_outcome_of_its_status(
-    wire: Any, shelf: Shelf, status: str, outcome: str | None
+async def test_a_task_comes_with_exactly_the_outcome_of_its_status(
+    wire: Any, store: MemoryTasks, status: str, outcome: str | None
 ) -> None:
-    shelf.put(STATES[status])
+    store.put(STATES[status])
     found = (await wire.ask("tasks/get", taskId="t1"))["result"]
     assert found["status"] == status
     assert found["resultType"] == "complete"
@@ -188,8 +188,8 @@ async def test_a_task_is_told_with_exactly_the_outcome_of_its_status(
         assert found["result"]["isError"] is True
 
 
-async def test_an_unlimited_task_says_so_with_null(wire: Any, shelf: Shelf) -> None:
-    shelf.put(replace(WORKING, ttl_ms=None))
+async def test_an_unlimited_task_says_so_with_null(wire: Any, store: MemoryTasks) -> None:
+    store.put(replace(WORKING, ttl_ms=None))
     assert (await wire.ask("tasks/get", taskId="t1"))["result"]["ttlMs"] is None
     assert (await wire.call("work"))["ttlMs"] is None
 
@@ -203,7 +203,7 @@ def test_an_outcome_that_does_not_belong_to_the_status_is_refused() -> None:
 
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel", "tasks/update"])
 async def test_a_task_of_somebody_else_is_answered_like_one_that_never_was(wire: Any, method: str) -> None:
-    more = {"inputResponses": {}} if method == "tasks/update" else {}
+    more: dict[str, Any] = {"inputResponses": {}} if method == "tasks/update" else {}
     foreign, unknown = [(await wire.ask(method, taskId=name, **more))["error"] for name in ("t2", "t9")]
     assert foreign["code"] == unknown["code"] == -32602
     assert foreign["message"] == unknown["message"]
@@ -220,53 +220,53 @@ async def test_methods_of_older_drafts_do_not_exist(wire: Any, method: str) -> N
     assert (await wire.ask(method, taskId="t1"))["error"]["code"] == -32601
 
 
-async def test_answers_reach_the_store_only_for_what_is_asked(wire: Any, shelf: Shelf) -> None:
-    shelf.put(STATES["input_required"])
+async def test_answers_reach_the_store_only_for_what_is_asked(wire: Any, store: MemoryTasks) -> None:
+    store.put(STATES["input_required"])
     yes = {"action": "accept", "content": {"ok": True}}
     reply = await wire.ask("tasks/update", taskId="t1", inputResponses={"a": yes, "zzz": yes})
     assert set(reply["result"]) == {"resultType", "_meta"}
     await wire.ask("tasks/update", taskId="t1", inputResponses={"zzz": yes})
-    assert shelf.updated == [{"a": yes}]
+    assert store.updated == [{"a": yes}]
 
 
-async def test_a_cancel_is_acknowledged_always_and_passed_on_while_it_can_matter(wire: Any, shelf: Shelf) -> None:
+async def test_a_cancel_is_acknowledged_always_and_passed_on_while_it_can_matter(wire: Any, store: MemoryTasks) -> None:
     assert "error" not in await wire.ask("tasks/cancel", taskId="t1")
-    shelf.put(STATES["completed"])
+    store.put(STATES["completed"])
     assert "error" not in await wire.ask("tasks/cancel", taskId="t1")
-    assert shelf.cancelled == ["t1"]
+    assert store.cancelled == ["t1"]
 
 
-async def test_a_listener_is_told_where_its_tasks_stand_and_of_every_change(wire: Any, shelf: Shelf) -> None:
+async def test_a_listener_gets_the_state_of_its_tasks_and_every_change(wire: Any, store: MemoryTasks) -> None:
     number = await wire.post("subscriptions/listen", notifications={"taskIds": ["t1", "t2", "t9"]})
     acknowledged = await wire.read()
     assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
     assert acknowledged["params"]["notifications"] == {"taskIds": ["t1"]}
     first = await wire.read()
-    shelf.put(STATES["completed"])
+    store.put(STATES["completed"])
     second = await wire.read()
-    assert [told["method"] for told in (first, second)] == ["notifications/tasks"] * 2
-    assert [told["params"]["status"] for told in (first, second)] == ["working", "completed"]
+    assert [notice["method"] for notice in (first, second)] == ["notifications/tasks"] * 2
+    assert [notice["params"]["status"] for notice in (first, second)] == ["working", "completed"]
     assert second["params"]["result"]["isError"] is True
-    for told in (acknowledged, first, second):
-        assert told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == number
+    for notice in (acknowledged, first, second):
+        assert notice["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == number
 
 
-async def test_the_store_hears_that_an_end_was_delivered_only_when_it_goes_out(
-    wire: Any, shelf: Shelf, bus: InMemorySubscriptionBus
+async def test_an_end_is_marked_as_delivered_only_when_it_goes_out(
+    wire: Any, store: MemoryTasks, bus: InMemorySubscriptionBus
 ) -> None:
     await wire.ask("tasks/get", taskId="t1")
-    shelf.put(STATES["completed"])
+    store.put(STATES["completed"])
     await wire.call("work")
     await wire.ask("tasks/cancel", taskId="t1")
     await wire.ask("tasks/update", taskId="t1", inputResponses={})
-    assert shelf.told == []
+    assert store.delivered == []
     await wire.ask("tasks/get", taskId="t1")
-    assert shelf.told == ["t1"]
+    assert store.delivered == ["t1"]
     await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
     assert (await wire.read())["method"] == "notifications/subscriptions/acknowledged"
     assert (await wire.read())["params"]["status"] == "completed"
     await wire.ask("tasks/get", taskId="t2")
-    assert shelf.told == ["t1", "t1"]
+    assert store.delivered == ["t1", "t1"]
 
 
 async def test_listening_to_tasks_wants_the_declaration(wire: Any) -> None:
@@ -275,12 +275,12 @@ async def test_listening_to_tasks_wants_the_declaration(wire: Any) -> None:
 
 
 @pytest.mark.parametrize("named", [["t1"] * 2 + [7], "t1", [f"t{n}" for n in range(2000)]])
-async def test_a_wish_that_is_no_list_of_some_ids_is_refused(wire: Any, named: object) -> None:
+async def test_a_filter_that_is_no_list_of_some_ids_is_refused(wire: Any, named: object) -> None:
     refused = await wire.ask("subscriptions/listen", notifications={"taskIds": named})
     assert refused["error"]["code"] == -32602
 
 
-async def test_a_listener_hears_of_resources_it_may_hear_of_and_of_no_others(
+async def test_a_listener_is_notified_of_the_resources_that_it_may_read_and_of_no_others(
     wire: Any, bus: InMemorySubscriptionBus
 ) -> None:
     wanted = {"resourceSubscriptions": ["job://1", "job://secret"], "toolsListChanged": True}
@@ -289,8 +289,8 @@ async def test_a_listener_hears_of_resources_it_may_hear_of_and_of_no_others(
     assert agreed == {"resourceSubscriptions": ["job://1"], "toolsListChanged": True}
     for uri in ("job://secret", "job://2", "job://1"):
         await bus.publish(ResourceUpdated(uri))
-    told = await wire.read()
-    assert (told["method"], told["params"]["uri"]) == ("notifications/resources/updated", "job://1")
+    notice = await wire.read()
+    assert (notice["method"], notice["params"]["uri"]) == ("notifications/resources/updated", "job://1")
 
 
 @pytest.fixture
@@ -310,10 +310,10 @@ async def test_a_reader_that_has_stopped_loses_its_stream_and_not_its_neighbours
     for uri in uris:
         await bus.publish(ResourceUpdated(uri))
     second = await wire.post("subscriptions/listen", notifications={"toolsListChanged": True})
-    heard: list[dict[str, Any]] = []
-    while not heard or heard[-1].get("params", {}).get("notifications") is None:
-        heard.append(await wire.read())
-    assert heard[-1]["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == second
+    received: list[dict[str, Any]] = []
+    while not received or received[-1].get("params", {}).get("notifications") is None:
+        received.append(await wire.read())
+    assert received[-1]["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == second
 
 
 @pytest.fixture
@@ -323,17 +323,17 @@ def one_stream(listening: dict[str, int]) -> None:
 
 @pytest.mark.usefixtures("one_stream")
 async def test_a_stream_counts_while_its_tasks_are_still_being_looked_up(
-    wire: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    wire: Any, store: MemoryTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = anyio.Event()
 
     async def slow(principal: str, task_id: str) -> Task | None:
         await found.wait()
-        return shelf.tasks.get((principal, task_id))
+        return store.tasks.get((principal, task_id))
 
-    monkeypatch.setattr(shelf, "get", slow)
+    monkeypatch.setattr(store, "get", slow)
     first = await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         refused = await wire.ask("subscriptions/listen", notifications={"taskIds": ["t1"]})
     assert refused["error"]["code"] == -32603
     found.set()
@@ -341,7 +341,7 @@ async def test_a_stream_counts_while_its_tasks_are_still_being_looked_up(
 
 
 @pytest.mark.usefixtures("one_stream")
-async def test_a_wish_that_is_refused_leaves_its_place_to_the_next(wire: Any) -> None:
+async def test_a_refused_request_to_listen_leaves_its_place_to_the_next(wire: Any) -> None:
     for _ in range(2):
         assert (await wire.ask("subscriptions/listen", notifications={"taskIds": [7]}))["error"]["code"] == -32602
     await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
@@ -360,14 +360,14 @@ async def test_over_http_the_routing_header_must_name_the_task(
     body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"taskId": "t1", "_meta": meta}}
     headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28"}
     headers |= {"mcp-method": "tasks/get"} | ({"mcp-name": header} if header else {})
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             reply = await client.post("http://127.0.0.1:1/mcp", json=body, headers=headers)
     assert reply.status_code == (400 if code else 200)
     assert reply.json().get("error", {}).get("code") == code
 
 
-def test_the_room_needs_the_sdk_and_nothing_of_the_house() -> None:
+def test_the_tasks_extension_imports_the_sdk_and_nothing_else_of_the_project() -> None:
     folder = Path(extension.__file__).parent
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.py")]
     nodes = itertools.chain.from_iterable(ast.walk(tree) for tree in trees)

@@ -4,6 +4,7 @@ import json
 from dataclasses import fields
 
 import pytest
+from conversations import Conversation
 
 from rotoscope.errors import RotoscopeError
 from rotoscope.providers.http.messages import HttpCall, Reply
@@ -22,18 +23,18 @@ def with_unknown_fields(reply: Reply) -> Reply:
     return Reply(reply.status, headers, json.dumps({**reply.fields(), **noise}).encode())
 
 
-def test_every_request_is_built_as_recorded(conversation):
+def test_every_request_is_built_as_recorded(conversation: Conversation) -> None:
     for exchange in conversation.exchanges():
         assert as_recorded(exchange.asked) == exchange.request
 
 
-def test_every_reply_means_what_is_recorded(conversation):
+def test_every_reply_means_what_is_recorded(conversation: Conversation) -> None:
     for exchange in conversation.exchanges():
         for reply, gives in exchange.answers:
             assert conversation.means(reply, exchange.about) == gives
 
 
-def test_a_reply_means_the_same_with_unknown_fields(conversation):
+def test_a_reply_means_the_same_with_unknown_fields(conversation: Conversation) -> None:
     """All providers add fields. Left out are replies that are the model's own output: there every field counts."""
     for exchange in conversation.exchanges():
         for reply, gives in exchange.answers:
@@ -41,7 +42,7 @@ def test_a_reply_means_the_same_with_unknown_fields(conversation):
                 assert conversation.means(with_unknown_fields(reply), exchange.about) == gives
 
 
-def test_every_error_has_our_own_message_and_hint_without_the_providers_text(conversation):
+def test_every_error_has_our_own_message_and_hint_without_the_providers_text(conversation: Conversation) -> None:
     errors = [
         (reply, exchange.about, gives.get("provider_message"))
         for exchange in conversation.exchanges()

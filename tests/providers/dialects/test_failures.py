@@ -89,12 +89,12 @@ def test_every_code_of_a_failed_run_has_a_next_step_of_its_own() -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 503])
 @pytest.mark.parametrize("code", ["insufficient_user_quota", "pre_consume_token_quota_failed", "insufficient_quota"])
 def test_a_gateway_account_without_money_is_out_of_credit_under_any_status(name: str, status: int, code: str) -> None:
-    error = {"message": "\u7528\u6237\u989d\u5ea6\u4e0d\u8db3", "type": "new_api_error", "code": code}
+    error: Json = {"message": "\u7528\u6237\u989d\u5ea6\u4e0d\u8db3", "type": "new_api_error", "code": code}
     assert isinstance(refusal(name, reply_with(status, {"error": error})), OutOfCredit)
 
 
 def test_a_gateway_without_a_channel_for_the_model_proves_that_nothing_was_accepted() -> None:
-    error = {"message": "No available channel for model x", "type": "new_api_error", "code": "model_not_found"}
+    error: Json = {"message": "No available channel for model x", "type": "new_api_error", "code": "model_not_found"}
     assert isinstance(refusal("replicate", reply_with(503, {"error": error})), InvalidInput)
     assert isinstance(refusal("replicate", reply_with(503, {"error": {"message": "busy"}})), ReplyLost)
 
@@ -114,7 +114,7 @@ def test_a_locked_account_is_reported_as_one_and_not_as_a_wrong_key(words: str) 
 
 
 def test_an_invalid_version_is_recognised_in_the_title_alone() -> None:
-    body = {
+    body: Json = {
         "title": "Invalid version or not permitted",
         "detail": "The specified version does not exist",
         "status": 422,

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from conversations import Conversation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from rotoscope.providers.http.messages import Reply
 from rotoscope.providers.states import (
     Call,
     Failed,
+    Open,
     Ready,
     Ticket,
     Waiting,
@@ -41,6 +44,7 @@ FORMS = {
     "segmind": ("v1", "v2"),
     **dict.fromkeys(INSTALLED, ("",)),
 }
+Answer = TypeVar("Answer")
 TICKET = Ticket("abc123", "owner/model/part")
 CALLS = [
     (name, Call(name, "owner/model/part", {"prompt": "a dog"}, form=form, deadline_seconds=60))
@@ -48,7 +52,7 @@ CALLS = [
     for form in forms
 ]
 BROKEN = Ready(TICKET, failure=Failed(TICKET, "prediction_failed", "The model ran and failed.", "odd", charged=False))
-OPEN = [Waiting(TICKET), Working(TICKET, 0.5), Ready(TICKET), BROKEN]
+OPEN: list[Open] = [Waiting(TICKET), Working(TICKET, 0.5), Ready(TICKET), BROKEN]
 EVERY_CALL = pytest.mark.parametrize(("name", "call"), CALLS, ids=lambda value: getattr(value, "form", value))
 EVERY_DIALECT = pytest.mark.parametrize("name", FORMS)
 EVERY_OPEN_STATE = pytest.mark.parametrize("state", OPEN, ids=lambda state: type(state).__name__)
@@ -100,14 +104,15 @@ JUNK = st.builds(Reply, STATUSES, HEADERS, BODIES)
 
 
 @EVERY_CALL
-def test_submit_is_a_post_that_carries_the_input(name, call):
+def test_submit_is_a_post_that_carries_the_input(name: str, call: Call) -> None:
     built = find_dialect(name)(BASES).submit(call)
     assert built.method == "POST"
+    assert isinstance(built.json, dict)
     assert call.input in (built.json, *built.json.values())
 
 
 @EVERY_CALL
-def test_a_submit_never_asks_the_provider_to_hold_the_reply(name, call):
+def test_a_submit_never_asks_the_provider_to_hold_the_reply(name: str, call: Call) -> None:
     """The id of a held reply comes up to a minute later, and may be lost all that time."""
     built = find_dialect(name)(BASES).submit(call)
     assert "prefer" not in {header.lower() for header in built.headers}
@@ -115,14 +120,14 @@ def test_a_submit_never_asks_the_provider_to_hold_the_reply(name, call):
 
 @EVERY_DIALECT
 @EVERY_OPEN_STATE
-def test_ask_is_always_a_get_without_a_body(name, state):
+def test_ask_is_always_a_get_without_a_body(name: str, state: Open) -> None:
     built = find_dialect(name)(BASES).ask(state)
     assert built.method == "GET"
     assert (built.json, built.content, built.source, built.form, built.data_uris) == (None,) * 5
 
 
 @EVERY_DIALECT
-def test_only_submit_goes_to_a_path_that_creates_a_prediction(name):
+def test_only_submit_goes_to_a_path_that_creates_a_prediction(name: str) -> None:
     dialect = find_dialect(name)(BASES)
     paying = {dialect.submit(call).url for other, call in CALLS if other == name}
     cancel = dialect.cancel(TICKET)
@@ -132,7 +137,7 @@ def test_only_submit_goes_to_a_path_that_creates_a_prediction(name):
 
 
 @EVERY_DIALECT
-def test_no_key_is_in_any_request(name):
+def test_no_key_is_in_any_request(name: str) -> None:
     dialect = find_dialect(name)(BASES)
     sent_file = UploadFile(Path("a.png"), "a.png", "image/png", 3)
     built = [dialect.submit(call) for other, call in CALLS if other == name]
@@ -147,7 +152,7 @@ def test_no_key_is_in_any_request(name):
 
 
 @EVERY_DIALECT
-def test_every_request_with_the_key_goes_to_our_own_base(name):
+def test_every_request_with_the_key_goes_to_our_own_base(name: str) -> None:
     dialect = find_dialect(name)(BASES)
     stranger = dict.fromkeys(("status_url", "response_url", "cancel_url"), "https://stranger.example/x")
     ticket = Ticket("abc123", "owner/model/part", stranger)
@@ -155,7 +160,7 @@ def test_every_request_with_the_key_goes_to_our_own_base(name):
     assert all(call.url.startswith(f"{BASE}/") for call in built if call)
 
 
-def test_a_ticket_survives_json(conversation):
+def test_a_ticket_survives_json(conversation: Conversation) -> None:
     for exchange in conversation.exchanges():
         if isinstance(exchange.about, Call):
             continue
@@ -165,7 +170,7 @@ def test_a_ticket_survives_json(conversation):
         assert conversation.dialect.ask(type(exchange.about)(revived)) == exchange.asked
 
 
-def test_a_conversation_ends_in_a_final_state_and_never_before(conversation):
+def test_a_conversation_ends_in_a_final_state_and_never_before(conversation: Conversation) -> None:
     """The states of the exchanges but the last are open; reading the last gives a state with nothing left to ask."""
     *_, last = conversation.exchanges()
     end = conversation.dialect.read(last.answers[-1][0], last.about)
@@ -176,7 +181,7 @@ def test_a_conversation_ends_in_a_final_state_and_never_before(conversation):
 @pytest.mark.parametrize(
     "id_", ["", "../../accounts", "a b", "..", "a?b=c", "a/b", 7, None, ["x"], {"a": 1}, "x" * 300]
 )
-def test_an_id_that_cannot_be_asked_about_is_a_lost_reply(name, id_):
+def test_an_id_that_cannot_be_asked_about_is_a_lost_reply(name: str, id_: object) -> None:
     call = Call(name, "owner/model", {}, form="v2")
     body = {"id": id_, "request_id": id_, "status": "starting"}
     with pytest.raises(ReplyLost):
@@ -185,7 +190,7 @@ def test_an_id_that_cannot_be_asked_about_is_a_lost_reply(name, id_):
 
 @EVERY_CALL
 @pytest.mark.parametrize("status", [302, 408, 409, 500, 502, 503, 504])
-def test_a_reply_that_proves_nothing_is_a_lost_reply(name, call, status):
+def test_a_reply_that_proves_nothing_is_a_lost_reply(name: str, call: Call, status: int) -> None:
     with pytest.raises(ReplyLost):
         find_dialect(name)(BASES).read(Reply(status, {"content-type": "text/html"}, b"<html>"), call)
 
@@ -193,7 +198,7 @@ def test_a_reply_that_proves_nothing_is_a_lost_reply(name, call, status):
 @EVERY_DIALECT
 @EVERY_OPEN_STATE
 @pytest.mark.parametrize("word", ["succeeded", "COMPLETED", "failed", "FAILED", "canceled", "processing"])
-def test_a_reply_that_names_another_prediction_says_nothing_about_ours(name, state, word):
+def test_a_reply_that_names_another_prediction_says_nothing_about_ours(name: str, state: Open, word: str) -> None:
     output = {"img": "https://a.example/x.png"}
     body = {
         "id": "zzz999",
@@ -210,7 +215,7 @@ def test_a_reply_that_names_another_prediction_says_nothing_about_ours(name, sta
             find_dialect(name)(BASES).read(Reply(status, {}, json.dumps(body).encode()), state)
 
 
-def outcome(read: Callable[[], object]) -> object:
+def outcome(read: Callable[[], Answer]) -> Answer | RotoscopeError:
     """The result of a read, or the RotoscopeError that it raises; any other exception passes through."""
     try:
         return read()
@@ -221,7 +226,7 @@ def outcome(read: Callable[[], object]) -> object:
 @EVERY_CALL
 @given(reply=JUNK)
 @QUICKLY
-def test_any_reply_to_a_submit_is_a_prediction_or_a_documented_error(name, call, reply):
+def test_any_reply_to_a_submit_is_a_prediction_or_a_documented_error(name: str, call: Call, reply: Reply) -> None:
     dialect = find_dialect(name)(BASES)
     match outcome(lambda: dialect.read(reply, call)):
         case InvalidInput() | Refused() | OutOfCredit() | Busy() | ReplyLost() as error:
@@ -229,6 +234,7 @@ def test_any_reply_to_a_submit_is_a_prediction_or_a_documented_error(name, call,
         case Waiting() | Working() | Ready() as state:
             assert dialect.ask(state).method == "GET"
         case other:
+            assert not isinstance(other, RotoscopeError), other
             assert is_final(other), other
 
 
@@ -236,19 +242,20 @@ def test_any_reply_to_a_submit_is_a_prediction_or_a_documented_error(name, call,
 @EVERY_OPEN_STATE
 @given(reply=JUNK)
 @QUICKLY
-def test_any_reply_to_an_ask_is_a_prediction_or_a_documented_error(name, state, reply):
+def test_any_reply_to_an_ask_is_a_prediction_or_a_documented_error(name: str, state: Open, reply: Reply) -> None:
     dialect = find_dialect(name)(BASES)
     match outcome(lambda: dialect.read(reply, state)):
         case ProviderDown() | Busy() | Refused() as error:
             assert not isinstance(error, ReplyLost)
         case after:
+            assert not isinstance(after, RotoscopeError), after
             assert after.ticket == state.ticket
 
 
 @EVERY_DIALECT
 @given(reply=JUNK)
 @QUICKLY
-def test_any_reply_to_an_upload_is_a_plan_or_a_provider_error(name, reply):
+def test_any_reply_to_an_upload_is_a_plan_or_a_provider_error(name: str, reply: Reply) -> None:
     sent_file = UploadFile(Path("a.png"), "a.png", "image/png", 3)
     dialect = find_dialect(name)(BASES)
     match outcome(lambda: dialect.read_upload(reply, sent_file)):
@@ -259,7 +266,7 @@ def test_any_reply_to_an_upload_is_a_plan_or_a_provider_error(name, reply):
 
 
 @EVERY_DIALECT
-def test_a_reply_too_deep_to_parse_is_like_one_that_is_no_json(name):
+def test_a_reply_too_deep_to_parse_is_like_one_that_is_no_json(name: str) -> None:
     deep = Reply(200, {}, b"[" * 200_000)
     with pytest.raises(ReplyLost):
         find_dialect(name)(BASES).read(deep, Call(name, "owner/model", {}))

@@ -1,6 +1,7 @@
 """Text from providers: cleaned, cut, and read for progress."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,18 +30,18 @@ from rotoscope.providers.http.messages import Reply
         ("按 Image 1 🍊", "按 Image 1 🍊"),
     ],
 )
-def test_a_cleaned_text_is_one_printable_line(text, shown):
+def test_a_cleaned_text_is_one_printable_line(text: str, shown: str) -> None:
     assert clean_line(text) == shown
 
 
 @given(st.text(alphabet=st.characters(), max_size=60))
-def test_any_cleaned_text_can_be_stored_and_holds_no_control_character(text):
+def test_any_cleaned_text_can_be_stored_and_holds_no_control_character(text: str) -> None:
     shown = clean_line(text)
     assert shown.encode("utf-8")[:1] != b" "
     assert not any(character < " " or character == "\x7f" for character in shown)
 
 
-def test_a_long_text_is_cut_at_the_limit():
+def test_a_long_text_is_cut_at_the_limit() -> None:
     assert len(clean_line("x" * 1_000_000)) == MESSAGE_LIMIT
 
 
@@ -56,28 +57,28 @@ def test_a_long_text_is_cut_at_the_limit():
         ([1, 2], None),
     ],
 )
-def test_the_text_of_an_error_is_found_under_the_usual_names(body, words):
+def test_the_text_of_an_error_is_found_under_the_usual_names(body: Any, words: str | None) -> None:
     assert reply_message(Reply(400, {"content-type": "application/json"}, json.dumps(body).encode())) == words
 
 
-def test_a_plain_text_body_is_a_message_and_an_html_page_is_not():
+def test_a_plain_text_body_is_a_message_and_an_html_page_is_not() -> None:
     assert reply_message(Reply(500, {"content-type": "text/plain; charset=utf-8"}, b"upstream died")) == "upstream died"
     assert reply_message(Reply(405, {"content-type": "text/html"}, b"<h1>405</h1>")) is None
     assert reply_message(Reply(500)) is None
 
 
-def test_a_text_that_is_nested_too_deep_is_not_looked_for():
-    value = "words"
+def test_a_text_that_is_nested_too_deep_is_not_looked_for() -> None:
+    value: Any = "words"
     for _ in range(600):
         value = {"detail": [value]}
     assert error_text(value) is None
 
 
-def test_a_line_that_was_redrawn_is_shown_as_it_was_drawn_last():
+def test_a_line_that_was_redrawn_is_shown_as_it_was_drawn_last() -> None:
     assert log_lines("first\r\n 0%|  | 0/9\r 50%|# | 4/9\r\n\nlast") == ("first", "50%|# | 4/9", "last")
 
 
-def test_log_entries_without_a_message_are_left_out():
+def test_log_entries_without_a_message_are_left_out() -> None:
     assert log_lines([{"message": "one\ntwo"}, {"message": 3}, "four", None]) == ("one", "two")
     assert log_lines(None) == ()
 
@@ -96,11 +97,11 @@ def test_log_entries_without_a_message_are_left_out():
         (f"{'9' * 5000}%|#| 1/2", None),
     ],
 )
-def test_progress_is_read_from_a_progress_bar(log, fraction):
+def test_progress_is_read_from_a_progress_bar(log: str, fraction: float | None) -> None:
     assert log_progress((log,)) == fraction
 
 
-def test_progress_is_that_of_the_last_bar():
+def test_progress_is_that_of_the_last_bar() -> None:
     assert log_progress(("10%|# | 1/10", "20%|## | 2/10", "saving")) == 0.2
     assert log_progress(()) is None
 
@@ -109,5 +110,5 @@ def test_progress_is_that_of_the_last_bar():
     ("text", "value"),
     [("0.002", 0.002), ("7", 7), ("-1", -1), (None, None), ("", None), ("nan", None), ("inf", None), ("many", None)],
 )
-def test_a_header_holds_a_finite_number_or_none(text, value):
+def test_a_header_holds_a_finite_number_or_none(text: str, value: Any) -> None:
     assert header_number(text) == value

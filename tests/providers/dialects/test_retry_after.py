@@ -1,6 +1,7 @@
 """How long a provider asks us to wait."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ RESET = "x-rate-limit-reset-at-utc"
         ({}, None),
     ],
 )
-def test_retry_after_reads_seconds_and_dates_from_headers(headers, seconds):
+def test_retry_after_reads_seconds_and_dates_from_headers(headers: dict[str, str], seconds: float) -> None:
     assert retry_after(Reply(429, headers)) == seconds
 
 
@@ -53,7 +54,7 @@ def test_retry_after_reads_seconds_and_dates_from_headers(headers, seconds):
         ("Too many requests, retry after 2 minutes", 60.0),
     ],
 )
-def test_retry_after_reads_seconds_from_a_sentence(detail, seconds):
+def test_retry_after_reads_seconds_from_a_sentence(detail: str, seconds: float) -> None:
     assert retry_after(Reply(429, {}, json.dumps({"detail": detail}).encode())) == seconds
 
 
@@ -69,16 +70,18 @@ def test_retry_after_reads_seconds_from_a_sentence(detail, seconds):
         ({"retry_after": None, "detail": "resets in 3s"}, 3.0),
     ],
 )
-def test_retry_after_reads_seconds_from_a_member_of_the_body(body, seconds):
+def test_retry_after_reads_seconds_from_a_member_of_the_body(body: Any, seconds: float) -> None:
     assert retry_after(Reply(429, {}, json.dumps(body).encode())) == seconds
 
 
-def test_the_header_counts_before_the_sentence():
+def test_the_header_counts_before_the_sentence() -> None:
     assert retry_after(Reply(429, {"retry-after": "3"}, b'{"detail": "resets in ~30s"}')) == 3.0
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-def test_a_malformed_retry_after_is_neither_an_error_nor_a_long_wait(after, reset, date, detail):
+def test_a_malformed_retry_after_is_neither_an_error_nor_a_long_wait(
+    after: str, reset: str, date: str, detail: str
+) -> None:
     headers = {"retry-after": after, RESET: reset, "date": date}
     asked = retry_after(Reply(429, headers, json.dumps({"detail": detail}).encode()))
     assert asked is None or 0 <= asked <= MAX_RETRY_AFTER

@@ -57,12 +57,12 @@ EVERY_DIALECT = pytest.mark.parametrize("name", DIALECTS)
 
 
 @EVERY_DIALECT
-def test_an_upload_request_is_built_as_the_provider_documents_it(name):
+def test_an_upload_request_is_built_as_the_provider_documents_it(name: str) -> None:
     assert DIALECTS[name](BASES[name]).upload(FILE_TO_SEND) == REQUESTS[name]
 
 
 @EVERY_DIALECT
-def test_the_reply_to_an_upload_says_where_the_file_will_be_read(name):
+def test_the_reply_to_an_upload_says_where_the_file_will_be_read(name: str) -> None:
     reply, placement = ANSWERS[name]
     assert DIALECTS[name](BASES[name]).read_upload(reply, FILE_TO_SEND) == placement
 
@@ -79,19 +79,19 @@ def test_the_reply_to_an_upload_says_where_the_file_will_be_read(name):
         (500, ProviderDown),
     ],
 )
-def test_a_file_that_was_not_taken_is_a_provider_error(name, status, error):
+def test_a_file_that_was_not_taken_is_a_provider_error(name: str, status: int, error: type[Exception]) -> None:
     with pytest.raises(error) as caught:
         DIALECTS[name](BASES[name]).read_upload(Reply(status, {}, b'{"detail": "no"}'), FILE_TO_SEND)
     assert type(caught.value) is error
 
 
-def test_a_403_of_fal_can_mean_no_credit():
+def test_a_403_of_fal_can_mean_no_credit() -> None:
     reply = Reply(403, {}, b'{"detail": "User is locked. Reason: Exhausted balance."}')
     with pytest.raises(OutOfCredit):
         DIALECTS["fal"](BASES["fal"]).read_upload(reply, FILE_TO_SEND)
 
 
-def test_a_406_of_segmind_can_mean_no_credit():
+def test_a_406_of_segmind_can_mean_no_credit() -> None:
     with pytest.raises(OutOfCredit):
         DIALECTS["segmind"](BASES["segmind"]).read_upload(
             Reply(406, {}, b'{"error": "Not enough credits"}'), FILE_TO_SEND
@@ -99,11 +99,11 @@ def test_a_406_of_segmind_can_mean_no_credit():
 
 
 @pytest.mark.parametrize("name", ["fal", "segmind"])
-def test_without_a_base_for_files_nothing_is_uploaded(name):
+def test_without_a_base_for_files_nothing_is_uploaded(name: str) -> None:
     assert DIALECTS[name]({"api": "https://provider.example"}).upload(FILE_TO_SEND) is None
 
 
-def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_a_last_request():
+def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_a_last_request() -> None:
     """As the official npm client does above 90 MB."""
     sent_file = UploadFile(Path("a.mp4"), "a.mp4", "video/mp4", 95_000_000)
     fal = DIALECTS["fal"](BASES["fal"])
@@ -120,7 +120,7 @@ def test_a_large_file_goes_to_fal_in_parts_that_are_joined_by_a_last_request():
     assert not placement.complete.with_key
 
 
-def test_only_fal_has_an_event_stream():
+def test_only_fal_has_an_event_stream() -> None:
     ticket = Ticket("p1", "owner/model")
     streams = {name: DIALECTS[name](BASES[name]).listen(ticket) for name in DIALECTS}
     assert [name for name, call in streams.items() if call is not None] == ["fal"]

@@ -53,23 +53,25 @@ class WireClient:
     async def submit_accepted(self, fault: str = "", **more: Any) -> dict[str, Any]:
         reply = await self.submit(fault, **more)
         assert reply.status_code == self.success_status, reply.text
-        told: dict[str, Any] = reply.json()
-        return told
+        accepted: dict[str, Any] = reply.json()
+        return accepted
 
-    async def ask(self, told: dict[str, Any]) -> httpx.Response:
-        return await self.client.get(told.get("status_url") or f"{PATHS[self.wire]}/{told['id']}")
+    async def ask(self, accepted: dict[str, Any]) -> httpx.Response:
+        return await self.client.get(accepted.get("status_url") or f"{PATHS[self.wire]}/{accepted['id']}")
 
-    async def result(self, told: dict[str, Any]) -> httpx.Response:
-        return await self.client.get(told["response_url"]) if "response_url" in told else await self.ask(told)
+    async def result(self, accepted: dict[str, Any]) -> httpx.Response:
+        return (
+            await self.client.get(accepted["response_url"]) if "response_url" in accepted else await self.ask(accepted)
+        )
 
-    async def cancel(self, told: dict[str, Any]) -> httpx.Response:
+    async def cancel(self, accepted: dict[str, Any]) -> httpx.Response:
         if self.wire == "fal":
-            return await self.client.put(told["cancel_url"])
-        return await self.client.post(f"{PATHS[self.wire]}/{told['id']}/cancel")
+            return await self.client.put(accepted["cancel_url"])
+        return await self.client.post(f"{PATHS[self.wire]}/{accepted['id']}/cancel")
 
-    async def output(self, told: dict[str, Any]) -> str:
+    async def output(self, accepted: dict[str, Any]) -> str:
         """The URL of the picture that was made."""
-        body = (await self.result(told)).json()
+        body = (await self.result(accepted)).json()
         if self.wire == "segmind":
             return str(body["output"]["image"])
         return str(body["image"]["url"] if self.wire == "fal" else body["output"]["img"])

@@ -18,13 +18,13 @@ async def test_the_ledger_counts_posts_predictions_and_cancels(wire_client: Any,
         assert (await one.submit()).status_code == 429
         clock.now += 1
     async with wire_client("gateway", slow_app) as one:
-        told = await one.submit_accepted()
-        await one.cancel(told)
+        accepted = await one.submit_accepted()
+        await one.cancel(accepted)
         ledger = (await one.client.get("/sandbox/ledger")).json()
     assert ledger["accepted"] == slow_app.state.accepted
     assert (ledger["paid"], ledger["posts"], ledger["cancels"]) == (2, {"fal": 2, "gateway": 1}, 1)
     assert ledger["predictions"][0] == {
-        "id": told["id"],
+        "id": accepted["id"],
         "wire": "replicate",
         "model": "bytedance/sa2va-4b-image",
         "created": clock.now,

@@ -20,22 +20,22 @@ SAM2 = "fal-ai/sam2/image"
 def fal(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClient]:
     """fal's client, pointed at the sandbox, without its pauses between attempts."""
     monkeypatch.setattr(fal_client.client, "QUEUE_URL_FORMAT", f"{address}/")
-    monkeypatch.setattr(fal_client.client.time, "sleep", lambda _: None)
-    client = fal_client.SyncClient(key="test:key", default_timeout=5)
+    monkeypatch.setattr("fal_client.client.time.sleep", lambda _: None)
+    client = fal_client.SyncClient(key="test:key", default_timeout=60)
     yield client
     client._client.close()
 
 
 @pytest.fixture
 def replicate(address: str) -> Iterator[Client]:
-    client = Client(api_token="r8_test", base_url=address, timeout=httpx.Timeout(5))
+    client = Client(api_token="r8_test", base_url=address, timeout=httpx.Timeout(60))
     yield client
     client._client.close()
 
 
 def counted(address: str) -> dict[str, Any]:
-    told: dict[str, Any] = httpx.get(f"{address}/sandbox/ledger").json()
-    return told
+    counters: dict[str, Any] = httpx.get(f"{address}/sandbox/ledger").json()
+    return counters
 
 
 @pytest.mark.parametrize("fault", ["reset", "close", "truncated-reply"])
@@ -44,9 +44,9 @@ def test_fals_client_pays_again_for_every_lost_answer(
 ) -> None:
     app.state.faults.add(fault, times=3)
     handle = fal.submit(SAM2, given("fal"))
-    told = counted(address)
-    assert (len(told["accepted"]), told["posts"]) == (4, {"fal": 4})
-    assert handle.request_id == told["accepted"][-1]
+    counters = counted(address)
+    assert (len(counters["accepted"]), counters["posts"]) == (4, {"fal": 4})
+    assert handle.request_id == counters["accepted"][-1]
 
 
 @pytest.mark.parametrize("fault", ["reset", "close", "truncated-reply"])
@@ -56,8 +56,8 @@ def test_replicates_client_posts_once_and_loses_the_id(
     app.state.faults.add(fault, times=3)
     with pytest.raises(httpx.TransportError):
         replicate.predictions.create(**given("replicate"))
-    told = counted(address)
-    assert (len(told["accepted"]), told["posts"]) == (1, {"replicate": 1})
+    counters = counted(address)
+    assert (len(counters["accepted"]), counters["posts"]) == (1, {"replicate": 1})
 
 
 def test_fals_client_raises_that_the_balance_is_exhausted(fal: fal_client.SyncClient, app: Sandbox, given: Any) -> None:

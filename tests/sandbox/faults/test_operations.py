@@ -33,6 +33,12 @@ def operation_of(app: Starlette, method: str, path: str, *headers: tuple[str, st
     return find_operation(scope, app.routes)
 
 
+def parts_of(request_line: str) -> tuple[str, str]:
+    """Method and path."""
+    method, path = request_line.split()
+    return method, path
+
+
 @pytest.mark.parametrize(
     ("request_line", "action", "wire", "model", "prediction"),
     [
@@ -64,7 +70,7 @@ def operation_of(app: Starlette, method: str, path: str, *headers: tuple[str, st
 def test_each_route_is_an_operation(
     served_app: Starlette, request_line: str, action: str, wire: str, model: str, prediction: str
 ) -> None:
-    found = operation_of(served_app, *request_line.split())
+    found = operation_of(served_app, *parts_of(request_line))
     assert found is not None
     assert (found.action, found.wire, found.model, found.prediction) == (action, wire, model, prediction)
     assert not found.is_direct
@@ -77,7 +83,7 @@ def test_each_route_is_an_operation(
      "GET /v1/streams/abc"],
 )  # fmt: skip
 def test_what_no_fault_meets_is_no_operation(served_app: Starlette, request_line: str) -> None:
-    assert operation_of(served_app, *request_line.split()) is None
+    assert operation_of(served_app, *parts_of(request_line)) is None
 
 
 def test_an_unknown_path_of_replicate_is_not_taken_for_a_submit_to_fal(served_app: Starlette) -> None:

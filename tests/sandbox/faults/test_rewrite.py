@@ -29,7 +29,7 @@ def changed(
     return rewrite_reply(parse_fault(text), operation, json_reply(body, status), was_shown=was_shown)
 
 
-def told(reply: HttpReply | None) -> Any:
+def body_of(reply: HttpReply | None) -> Any:
     assert reply is not None
     return json.loads(reply.body)
 
@@ -37,7 +37,7 @@ def told(reply: HttpReply | None) -> Any:
 @pytest.mark.parametrize(("wire", "action"), [key for key in DONE if key != ("fal", RESULT)])
 def test_an_unknown_status_is_an_open_one(wire: str, action: Action) -> None:
     reply = changed("status-unknown", wire, action, DONE[wire, action])
-    body = told(reply)
+    body = body_of(reply)
     assert body["status"] == "warming"
     assert not body.get("output")
     assert not body.get("metrics")
@@ -47,15 +47,15 @@ def test_an_unknown_status_is_an_open_one(wire: str, action: Action) -> None:
 
 def test_a_status_goes_back_once_it_was_shown_and_not_before() -> None:
     assert changed("status-goes-back", "replicate", ASK, DONE["replicate", ASK]) is None
-    body = told(changed("status-goes-back", "replicate", ASK, DONE["replicate", ASK], was_shown=True))
+    body = body_of(changed("status-goes-back", "replicate", ASK, DONE["replicate", ASK], was_shown=True))
     assert (body["status"], body["output"], body["completed_at"]) == ("processing", None, None)
-    body = told(changed("status-goes-back;after=running", "segmind", ASK, {"status": "PROCESSING"}, was_shown=True))
+    body = body_of(changed("status-goes-back;after=running", "segmind", ASK, {"status": "PROCESSING"}, was_shown=True))
     assert body["status"] == "QUEUED"
 
 
 def test_fals_result_goes_back_to_being_in_progress() -> None:
     reply = changed("status-goes-back", "fal", RESULT, DONE["fal", RESULT], was_shown=True)
-    assert told(reply) == {"detail": "Request is still in progress"}
+    assert body_of(reply) == {"detail": "Request is still in progress"}
     assert reply is not None
     assert reply.status == 400
 
@@ -63,14 +63,14 @@ def test_fals_result_goes_back_to_being_in_progress() -> None:
 @pytest.mark.parametrize(("kind", "output"), [("null", None), ("empty", []), ("shape", {"unexpected": 7})])
 @pytest.mark.parametrize("where", [("replicate", ASK), ("segmind", RESULT), ("fal", RESULT)])
 def test_an_output_that_is_none(where: tuple[str, Action], kind: str, output: object) -> None:
-    body = told(changed(f"bad-output;kind={kind}", *where, DONE[where]))
+    body = body_of(changed(f"bad-output;kind={kind}", *where, DONE[where]))
     assert (body if where[0] == "fal" else body["output"]) == output
 
 
 def test_urls_can_be_missing_or_lead_elsewhere() -> None:
-    body = told(changed("bad-output;kind=hollow", "replicate", ASK, DONE["replicate", ASK]))
+    body = body_of(changed("bad-output;kind=hollow", "replicate", ASK, DONE["replicate", ASK]))
     assert body["output"] == {"img": None, "response": "Sure"}
-    body = told(changed("bad-output;kind=host;host=evil.example", "fal", RESULT, DONE["fal", RESULT]))
+    body = body_of(changed("bad-output;kind=host;host=evil.example", "fal", RESULT, DONE["fal", RESULT]))
     assert body["image"] == {"url": "https://evil.example/outputs/abc/mask.png", "width": 7}
 
 
@@ -88,9 +88,11 @@ def test_segminds_v1_has_bare_bytes_to_lose() -> None:
     assert empty is not None
     assert (empty.headers["content-type"], empty.body) == ("image/jpeg", b"")
     odd = rewrite_reply(parse_fault("bad-output;kind=shape"), direct, picture)
-    assert told(odd) == {"unexpected": 7}
+    assert body_of(odd) == {"unexpected": 7}
     assert rewrite_reply(parse_fault("bad-output;kind=host"), direct, picture) is None
-    assert told(rewrite_reply(parse_fault("bad-output"), direct, json_reply({"image": "aGk="}, 200))) == {"image": None}
+    assert body_of(rewrite_reply(parse_fault("bad-output"), direct, json_reply({"image": "aGk="}, 200))) == {
+        "image": None
+    }
 
 
 @pytest.mark.parametrize(
@@ -98,13 +100,19 @@ def test_segminds_v1_has_bare_bytes_to_lose() -> None:
 )  # fmt: skip
 def test_an_id_of_a_wrong_type_stands_in_its_place(text: str, id_: object) -> None:
     body = {"id": "abc", "status": "starting", "urls": {"get": "https://x/abc"}}
-    assert told(changed(f"no-id;id={text}", "replicate", SUBMIT, body, status=201)) == {"id": id_, "status": "starting"}
+    assert body_of(changed(f"no-id;id={text}", "replicate", SUBMIT, body, status=201)) == {
+        "id": id_,
+        "status": "starting",
+    }
 
 
 def test_no_id_leaves_no_other_way_to_know_it_unless_asked_for() -> None:
     body = {"request_id": "abc", "status": "IN_QUEUE", "status_url": "https://x/abc", "gateway_request_id": "abc"}
-    assert told(changed("no-id", "fal", SUBMIT, body)) == {"status": "IN_QUEUE"}
-    assert told(changed("no-id;urls=yes", "fal", SUBMIT, body)) == {"status": "IN_QUEUE", "status_url": "https://x/abc"}
+    assert body_of(changed("no-id", "fal", SUBMIT, body)) == {"status": "IN_QUEUE"}
+    assert body_of(changed("no-id;urls=yes", "fal", SUBMIT, body)) == {
+        "status": "IN_QUEUE",
+        "status_url": "https://x/abc",
+    }
 
 
 def test_what_was_refused_has_no_id_to_lose_and_nothing_to_garble() -> None:
@@ -114,5 +122,5 @@ def test_what_was_refused_has_no_id_to_lose_and_nothing_to_garble() -> None:
 
 
 def test_fresh_urls_differ_and_other_texts_do_not() -> None:
-    body = told(refresh_urls(json_reply(DONE["replicate", ASK], 200)))
+    body = body_of(refresh_urls(json_reply(DONE["replicate", ASK], 200)))
     assert body["output"] == {"img": f"{URL}?fresh=1", "response": "Sure"}

@@ -51,7 +51,7 @@ def test_rules_with_the_same_text_count_apart() -> None:
     faults.remove(first)
     assert faults.rules == (second,)
     faults.clear()
-    assert faults.rules == ()
+    assert not faults.rules
 
 
 def test_a_file_of_rules_is_toml_or_json(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_file_is_read_again_when_it_changes_and_half_a_file_changes_nothing(tm
     place.write_text("[[rules]]\nfault = 'close'\n[[rules]]\nfault = 'truncated-reply'\n")
     assert [rule.fault.name for rule in faults.rules] == ["close", "truncated-reply"]
     place.unlink()
-    assert faults.rules == ()
+    assert not faults.rules
 
 
 def test_rules_that_were_added_come_before_those_of_the_file(tmp_path: Path) -> None:

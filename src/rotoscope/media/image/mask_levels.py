@@ -25,7 +25,7 @@ DARK, BRIGHT = 0.16, 0.84
 _SMALL_NUMBERS = 32  # a picture with lower values only is a label map, unless it is all noise
 _MAX_NUMBERS = 256  # different values of a label map in eight bits, and in palettes
 _MAX_LONG_NUMBERS = 4096  # different values of a label map in sixteen bits
-_FEW_PIXELS = 1024  # pixels; a smaller photo cannot be told from a label map, and is read as one
+_FEW_PIXELS = 1024  # pixels; a smaller photo cannot be distinguished from a label map, and is read as one
 
 # Parts of the pixels at edges that lie between a lower and a higher value; and of all pixels that are at edges.
 # Measured: label maps 0 to 0.03, with few edges to 0.09, photos of few colours 0.07 to 0.74, smooth edges 0.6 to 1.

@@ -5,7 +5,9 @@ from typing import Any
 
 import anyio
 import pytest
+from calls import StudioOpener
 from ledger_file import ledger_file
+from scripted_provider import ScriptedProvider
 
 from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
@@ -15,19 +17,17 @@ from rotoscope.store.records import Job, OpenResult
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
-Open = Any  # of conftest, as is Replicate
-Replicate = Any
 
 
 async def asked(studio: Studio, photo: Path) -> JobResult:
-    with anyio.fail_after(20):
-        result = await studio.perform("segment_image", SegmentImage(image=str(photo), instruction="a"), "local", 20)
+    with anyio.fail_after(60):
+        result = await studio.perform("segment_image", SegmentImage(image=str(photo), instruction="a"), "local", 60)
     assert isinstance(result, JobResult)
     return result
 
 
 async def got(studio: Studio, job_id: str, budget: float = 10.0) -> JobResult:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         result = await studio.perform("get_job", GetJob(job_id=job_id), "local", budget)
     assert isinstance(result, JobResult)
     return result
@@ -43,7 +43,7 @@ def emptied(settings: Settings) -> None:
 
 
 async def test_a_request_for_a_result_whose_files_have_gone_restores_them(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     first = await asked(studio, photo)
     emptied(settings)
@@ -55,7 +55,7 @@ async def test_a_request_for_a_result_whose_files_have_gone_restores_them(
 
 
 async def test_an_equal_request_that_joins_restores_the_files_too(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     first = await asked(studio, photo)
     emptied(settings)
@@ -66,7 +66,7 @@ async def test_an_equal_request_that_joins_restores_the_files_too(
 
 
 async def test_a_request_without_time_is_answered_with_the_names_of_the_missing_files(
-    studio: Studio, settings: Settings, provider: Replicate, photo: Path
+    studio: Studio, settings: Settings, provider: ScriptedProvider, photo: Path
 ) -> None:
     first = await asked(studio, photo)
     emptied(settings)
@@ -79,7 +79,12 @@ async def test_a_request_without_time_is_answered_with_the_names_of_the_missing_
 
 @pytest.mark.parametrize("state", ["needs_review", "failed"])
 async def test_a_job_that_a_fault_has_stopped_is_resumed_when_a_process_starts(
-    opened: Open, settings: Settings, provider: Replicate, photo: Path, monkeypatch: pytest.MonkeyPatch, state: str
+    opened: StudioOpener,
+    settings: Settings,
+    provider: ScriptedProvider,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
 ) -> None:
     """An older version called it failed."""
     fetch = machine._STAGE_FUNCTIONS["fetch"]
@@ -87,16 +92,16 @@ async def test_a_job_that_a_fault_has_stopped_is_resumed_when_a_process_starts(
     async def stumble(*_: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", stumble)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", stumble)
     async with opened(settings, provider) as studio:
         first = await asked(studio, photo)
     assert first.error is not None
     assert (first.status, first.error.code) == ("needs_review", "internal")
     with ledger_file(settings.home / "ledger.sqlite3") as ledger:
         ledger.execute("UPDATE jobs SET state = ?, finished_at = finished_at - 60", (state,))
-    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", fetch)  # type: ignore[arg-type]
+    monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", fetch)
     async with opened(settings, provider) as studio:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while (job := await studio.job(first.job_id, "local")).state != "succeeded":
                 job = await studio.wait(job, 1.0)
                 await anyio.sleep(0.01)
@@ -104,7 +109,7 @@ async def test_a_job_that_a_fault_has_stopped_is_resumed_when_a_process_starts(
 
 
 async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_says_so(
-    studio: Studio, provider: Replicate, photo: Path
+    studio: Studio, provider: ScriptedProvider, photo: Path
 ) -> None:
     answer = provider.answer
     provider.states = [{"status": "processing"}]
@@ -112,19 +117,19 @@ async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_says_so(
     async def deaf(method: str, path: str, body: bytes) -> Any:
         return (404, {}) if path.endswith("/cancel") else await answer(method, path, body)
 
-    provider.answer = deaf
+    provider.respond = deaf
     opening = await studio.start(
         await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
     )
     assert isinstance(opening, OpenResult)
     job: Job = opening.job
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await provider.on_ask.wait()
-        told = await studio.perform("cancel_job", _cancel(job.id), "local", 0.5)
-    assert isinstance(told, JobResult)
-    assert told.status == "running"
-    assert "A cancel was asked for; Replicate has not confirmed it yet" in told.message
-    assert "not confirmed" in told.warnings[-1]
+        reported = await studio.perform("cancel_job", _cancel(job.id), "local", 0.5)
+    assert isinstance(reported, JobResult)
+    assert reported.status == "running"
+    assert "A cancel was asked for; Replicate has not confirmed it yet" in reported.message
+    assert "not confirmed" in reported.warnings[-1]
 
 
 def _cancel(job_id: str) -> Any:

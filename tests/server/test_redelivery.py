@@ -1,4 +1,4 @@
-"""What counts as having told the end of a job: after that, and not before, an equal request is a new run."""
+"""What counts as the delivery of the end of a job: after that, and not before, an equal request is a new run."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +8,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from calls import ServerBuilder
+from client import ClientOpener
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPDeprecationWarning
@@ -18,12 +20,10 @@ from rotoscope.settings import Settings
 from rotoscope_sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
-Serve = Callable[..., MCPServer[LazyStudio]]
-Speak = Callable[[MCPServer[Any]], Any]
 
 
 @pytest.fixture
-def impatient(settings: Settings, sandbox: Sandbox, serve: Serve) -> MCPServer[LazyStudio]:
+def impatient(settings: Settings, sandbox: Sandbox, serve: ServerBuilder) -> MCPServer[LazyStudio]:
     """A server whose calls do not wait for their jobs."""
     return serve(replace(settings, inline_seconds=0.0), sandbox)
 
@@ -35,7 +35,7 @@ def asked(photo: Path) -> dict[str, Any]:
 
 async def ended(wire: Any, job_id: str) -> None:
     """Wait until a job has ended; a list of jobs tells nobody's end."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             jobs = (await wire.call("list_jobs", tasks=False))["structuredContent"]["jobs"]
             if next(job for job in jobs if job["job_id"] == job_id)["status"] == "succeeded":
@@ -56,8 +56,13 @@ async def begun(wire: Any, asked: dict[str, Any]) -> str:
         ("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["job://{job}"]}}),
     ],
 )
-async def test_who_only_asks_about_an_ended_job_was_not_told_its_end(
-    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any], method: str, params: Any
+async def test_who_only_asks_about_an_ended_job_did_not_receive_its_end(
+    impatient: MCPServer[LazyStudio],
+    sandbox: Sandbox,
+    speak: ClientOpener,
+    asked: dict[str, Any],
+    method: str,
+    params: Any,
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -69,8 +74,8 @@ async def test_who_only_asks_about_an_ended_job_was_not_told_its_end(
 
 
 @pytest.mark.filterwarnings(f"ignore::{MCPDeprecationWarning.__module__}.{MCPDeprecationWarning.__name__}")
-async def test_who_subscribes_to_an_ended_job_was_not_told_its_end(
-    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: Speak, asked: dict[str, Any]
+async def test_who_subscribes_to_an_ended_job_did_not_receive_its_end(
+    impatient: MCPServer[LazyStudio], sandbox: Sandbox, speak: ClientOpener, asked: dict[str, Any]
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -84,12 +89,12 @@ async def test_who_subscribes_to_an_ended_job_was_not_told_its_end(
 
 
 @pytest.mark.parametrize("how", ["tasks/get", "notifications/tasks"])
-async def test_who_was_given_the_end_of_a_task_was_told(
+async def test_who_was_given_the_end_of_a_task_received_it(
     impatient: MCPServer[LazyStudio],
-    speak: Speak,
+    speak: ClientOpener,
     asked: dict[str, Any],
     how: str,
-    told_long_ago: Callable[[], bool],
+    expire_redelivery: Callable[[], bool],
 ) -> None:
     async with speak(impatient) as wire:
         job = await begun(wire, asked)
@@ -102,13 +107,13 @@ async def test_who_was_given_the_end_of_a_task_was_told(
                 pass
             assert message["params"]["status"] == "completed"
             await wire.ask("tasks/get", taskId="f" * 32)
-        with anyio.fail_after(30):
-            while not told_long_ago():  # it is written after it was sent
+        with anyio.fail_after(60):
+            while not expire_redelivery():  # it is written after it was sent
                 await anyio.lowlevel.checkpoint()
         assert await begun(wire, asked) != job
 
 
-async def test_who_goes_away_while_the_preview_is_made_was_told_nothing(
+async def test_who_goes_away_while_the_preview_is_made_received_nothing(
     server: MCPServer[LazyStudio], sandbox: Sandbox, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     making = anyio.Event()
@@ -119,13 +124,13 @@ async def test_who_goes_away_while_the_preview_is_made_was_told_nothing(
         return []
 
     async with Client(server) as client:
-        with monkeypatch.context() as slowly, anyio.fail_after(30):
+        with monkeypatch.context() as slowly, anyio.fail_after(60):
             slowly.setattr(rotoscope.server.tool_calls, "content_blocks", endless)
             async with anyio.create_task_group() as calling:
                 calling.start_soon(client.call_tool, "segment_image", asked)
                 await making.wait()
                 calling.cancel_scope.cancel()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             again = await client.call_tool("segment_image", asked)
     assert again.structured_content is not None
     assert any("nothing was sent or paid again" in one for one in again.structured_content["warnings"])

@@ -43,33 +43,33 @@ class Studio:
 async def test_jobs_that_are_left_at_any_time_are_taken_up_without_a_call(seen: tuple[bool, ...], looks: int) -> None:
     """Later than at the start it takes two looks: what was opened a moment ago elsewhere is not left."""
     studio, see = Studio(), Looks(*seen)
-    door = LazyStudio(lambda *_: studio, see, check_seconds=0.01)  # type: ignore[arg-type, return-value]
-    with anyio.fail_after(30):
-        async with door.lifespan():
+    lazy = LazyStudio(lambda *_: studio, see, check_seconds=0.01)  # type: ignore[arg-type]
+    with anyio.fail_after(60):
+        async with lazy.lifespan():
             await studio.begun.wait()
             assert see.count == looks
 
 
 async def test_where_nothing_was_left_nothing_is_loaded() -> None:
     see, opened = Looks(False, True, False), []
-    door = LazyStudio(lambda *given: opened.append(given), see, check_seconds=0.01)  # type: ignore[arg-type, func-returns-value]
-    with anyio.fail_after(30):
-        async with door.lifespan():
+    lazy = LazyStudio(lambda *given: opened.append(given), see, check_seconds=0.01)  # type: ignore[arg-type]
+    with anyio.fail_after(60):
+        async with lazy.lifespan():
             await anyio.to_thread.run_sync(see.enough.wait)
     assert opened == []
 
 
-async def test_a_home_that_cannot_be_used_ends_no_server_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_home_that_cannot_be_used_ends_no_server_and_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     tried = threading.Event()
 
     def refuse(*_: Any) -> Any:
         tried.set()
         raise StorageFailed("The disk is full.", hint="Make room.")
 
-    door = LazyStudio(refuse, lambda: True, check_seconds=0.01)
-    with anyio.fail_after(30):
-        async with door.lifespan():
+    lazy = LazyStudio(refuse, lambda: True, check_seconds=0.01)
+    with anyio.fail_after(60):
+        async with lazy.lifespan():
             await anyio.to_thread.run_sync(tried.wait)
             with pytest.raises(StorageFailed):
-                await door.studio()
+                await lazy.studio()
     assert len([line for line in caplog.records if "not driven yet" in line.getMessage()]) == 1

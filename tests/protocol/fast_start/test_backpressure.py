@@ -83,7 +83,7 @@ def test_a_client_that_says_much_is_read_no_further_until_the_handover_and_all_o
     assert not answered
 
 
-def test_when_the_server_cannot_be_loaded_a_client_that_said_much_is_told_in_reply_to_every_request(
+def test_when_the_server_cannot_be_loaded_a_client_that_sent_much_gets_the_reason_in_reply_to_every_request(
     chatty: Chatty, replies: Path
 ) -> None:
     begun = threading.Event()

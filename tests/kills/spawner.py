@@ -1,4 +1,4 @@
-"""Raises processes that drive jobs, quickly: everything is loaded once, and each of them is a fork of it.
+"""Starts processes that drive jobs, quickly: everything is loaded once, and each of them is a fork of it.
 
 Reads commands from stdin, one JSON object a line, and answers each with the process's id:
 `{"environment": {...}, "roots": folder, "open": [[tool, arguments], ...], "how": "SIGKILL", "at": 3}`. It is halted by
@@ -41,13 +41,14 @@ TEMPO = Intervals(
 TIMES = ReplyTimeouts(submit=1.0, ask=1.0, maximum=4.0)
 
 
-async def grown_up(order: dict[str, Any]) -> None:
+async def drive_jobs(order: dict[str, Any]) -> None:
     settings = read_settings(order["environment"])
     async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
         roots = stdio_roots(settings, Path(order["roots"]), Path(order["roots"]))
         # In this process: the steps of a worker are none of the ledger's, and forty of them would take their time.
-        how = {"sleep": briefly, "intervals": TEMPO, "times": TIMES, "decoders": InThread()}
-        studio = open_studio(settings, roots, tasks, closing, **how)
+        studio = open_studio(
+            settings, roots, tasks, closing, sleep=sleep_briefly, intervals=TEMPO, times=TIMES, decoders=InThread()
+        )
         studio.start_background(tasks)
         for tool, arguments in order["open"]:
             tasks.start_soon(plan_and_start, studio, tool, arguments)
@@ -58,7 +59,7 @@ async def plan_and_start(studio: Studio, tool: str, arguments: dict[str, Any]) -
     await studio.start(await studio.plan(tool, parse_arguments(TOOLS[tool].arguments, arguments), "local"))
 
 
-async def briefly(seconds: float) -> None:
+async def sleep_briefly(seconds: float) -> None:
     await anyio.sleep(min(seconds, 1.0))
 
 
@@ -86,9 +87,9 @@ def halting(how: signal.Signals, at: int) -> None:
         step()
         return reply
 
-    async def downloading(self: Wire, *given: Any) -> Any:
+    async def downloading(self: Wire, *given: Any, **more: Any) -> Any:
         step()
-        got = await download(self, *given)
+        got = await download(self, *given, **more)
         step()
         return got
 
@@ -124,7 +125,7 @@ def main() -> None:
                 halting(how, order["at"])
             if order["after"]:
                 halting_after(how, order["after"])
-            anyio.run(grown_up, order)
+            anyio.run(drive_jobs, order)
             os._exit(0)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
