@@ -31,7 +31,7 @@ from rotoscope.protocol.lowlevel import serve_method
 from rotoscope.protocol.tasks import TaskListenHandler, TasksExtension
 from rotoscope.store.records import ENDED_STATES, Job
 
-__all__ = ["CanSubscribe", "JobBroadcaster", "JobChanges", "job_id_from_uri", "serve_subscriptions"]
+__all__ = ["CanSubscribe", "ChangeSource", "JobBroadcaster", "job_id_from_uri", "serve_subscriptions"]
 
 _log = logging.getLogger(__name__)
 _SCHEME = "job://"
@@ -44,7 +44,7 @@ Listener = Callable[[str], None]
 CanSubscribe = Callable[[Context, str], Awaitable[bool]]
 
 
-class JobChanges(Protocol):
+class ChangeSource(Protocol):
     """Where changes of jobs come from: of this process, and of others that work on the same ledger."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -72,7 +72,7 @@ class JobBroadcaster:
         self._listeners: dict[object, Listener] = {}
         self._sessions: dict[str, dict[str, ServerSession]] = {}
 
-    def attach(self, changes: JobChanges) -> None:
+    def attach(self, changes: ChangeSource) -> None:
         """Pass on the changes of a source, from now on."""
         changes.subscribe(self.queue_change)
 

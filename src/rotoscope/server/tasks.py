@@ -12,7 +12,7 @@ from rotoscope.contracts.results import JobList, JobResult, Status
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import UnknownJob
 from rotoscope.protocol.tasks import Task, TaskStatus, current_offer
-from rotoscope.server.notifications import JobChanges
+from rotoscope.server.notifications import ChangeSource
 from rotoscope.server.present.text import result_answer
 from rotoscope.store.records import Job
 
@@ -59,7 +59,7 @@ class JobTasks:
     """
 
     def __init__(
-        self, studio: "Callable[[], Awaitable[Studio]]", changes: JobChanges, retention_seconds: float | None
+        self, studio: "Callable[[], Awaitable[Studio]]", changes: ChangeSource, retention_seconds: float | None
     ) -> None:
         self._studio = studio
         self._changes = changes
