@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes of `make quick`; 0 runs it in one.
+WORKERS ?= 2
 
 # What a change is tried with. It touches every layer, with one whole call of every tool, in under a minute on two
 # processors beside `make test`. Left out are processes that are started, killed or stopped (kills, faults, cli, bench,
@@ -29,12 +31,12 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 quick: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -n 2 $(QUICK)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -x -n $(WORKERS) $(QUICK)
 
 # Branch coverage of the quick tests and two more; it fails below the floor in pyproject.toml, which is what was measured.
 COVERED := $(filter-out %store/test_principals.py %store/test_sqlite.py,$(QUICK))
 coverage: $(STAMP)
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n 2 --cov --cov-report=term:skip-covered $(COVERED)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered $(COVERED)
 
 # The quick tests on every other Python of this machine that the package may be installed on, side by side.
 each-python:
@@ -44,7 +46,7 @@ each-python:
 			$$found -c "import sys; sys.exit(sys.version_info[:2] != (3, $$minor))" 2>/dev/null || continue; \
 			$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] == (3, $$minor))" || continue; \
 			echo "Python 3.$$minor: $$found"; \
-			$(MAKE) --no-print-directory quick PYTHON=$$found VENV=.venv-3.$$minor & running="$$running $$!"; \
+			$(MAKE) --no-print-directory quick PYTHON=$$found VENV=.venv-3.$$minor WORKERS=0 & running="$$running $$!"; \
 			break; \
 		done; \
 	done; \
