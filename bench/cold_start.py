@@ -1,8 +1,8 @@
 """Cold start: process start to the first `tools/list` reply and to the first tool call's, side by side in one run.
 
-A one-tool server on the plain SDK, ours as it is served (with the front that opens the session), and ours without the
-front are started in turn, many times, over stdio by the same client code; the medians and their ratios are printed.
-The client waits for each reply, as clients do. The first call asks for the list of jobs: it opens the ledger.
+A one-tool server on the plain SDK, ours as it is served (with the fast start that opens the session), and ours
+without it are started in turn, many times, over stdio by the same client code; the medians and their ratios are
+printed. The client waits for each reply, as clients do. The first call asks for the list of jobs: it opens the ledger.
 """
 
 import json
@@ -42,7 +42,7 @@ class Times(NamedTuple):
 
 SERVERS = {
     "plain SDK, one tool": Served([sys.executable, "-c", PLAIN], {"name": "add", "arguments": {"a": 1, "b": 2}}),
-    "rotoscope, no front": Served([sys.executable, "-c", WITHOUT], {"name": "list_jobs", "arguments": {}}),
+    "rotoscope, no fast start": Served([sys.executable, "-c", WITHOUT], {"name": "list_jobs", "arguments": {}}),
     "rotoscope serve": Served([sys.executable, "-m", "rotoscope", "serve"], {"name": "list_jobs", "arguments": {}}),
 }
 # A machine's certificates of its own are checked at the start; no usual machine has any.
@@ -101,10 +101,10 @@ def main(rounds: int) -> None:
     print(headline(f"cold start, {rounds} rounds"))
     print("                         tools/list   first call")
     for name, median in medians.items():
-        print(f"  {name:22} {median.listed * 1000:7.0f} ms {median.called * 1000:9.0f} ms")
+        print(f"  {name:24} {median.listed * 1000:7.0f} ms {median.called * 1000:9.0f} ms")
     print(f"  tools/list against the plain server    {ours.listed / plain.listed:.2f} (to hold: 0.25)")
-    print(f"  without the front, against the same    {without.listed / plain.listed:.2f} (to hold: 1.25)")
-    print(f"  first call against without the front   {ours.called / without.called:.2f} (to hold: 1.00)")
+    print(f"  without fast start, against the same   {without.listed / plain.listed:.2f} (to hold: 1.25)")
+    print(f"  first call against no fast start       {ours.called / without.called:.2f} (to hold: 1.00)")
     print(f"  first call against the plain server    {ours.called / plain.called:.2f} (to hold: 1.20)")
 
 

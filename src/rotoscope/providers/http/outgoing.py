@@ -9,7 +9,6 @@ What may have been paid for hangs on `RequestProgress`: it knows whether the fir
 turns any failure into the error that says so (`Unreachable`: nothing was sent; `ReplyLost`: it may have arrived).
 """
 
-import base64
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 
+from rotoscope.data_uris import encode_data_uri
 from rotoscope.errors import ReplyLost, RotoscopeError, StorageFailed, Unreachable
 from rotoscope.providers.http.guard import Destination
 from rotoscope.providers.http.messages import HttpCall
@@ -331,7 +331,7 @@ def data_uri_json(files: Mapping[str, tuple[tuple[Path, str], ...]]) -> bytes:
 
 
 def _data_uri(path: Path, content_type: str) -> str:
-    return f"data:{content_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return encode_data_uri(path.read_bytes(), content_type)
 
 
 class ProgressFile(FileIO):
