@@ -197,7 +197,7 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
         ),
         "get_job": await steps.of(lambda: ledger.job(job.id, "local")),
         "list_jobs": await steps.of(lambda: ledger.jobs("local", None, 20)),
-        "list_jobs of a rare state": await steps.of(lambda: ledger.jobs("local", "failed", 20)),
+        "list_jobs of a rare state": await steps.of(lambda: ledger.jobs("local", ["failed"], 20)),
         "spending": await steps.of(lambda: ledger.spending_of_all_principals(now[0] - 60)),
         "usual seconds": await steps.of(lambda: ledger.median_duration("m", "replicate", "small", sandbox=False)),
         "a look": await steps.of(leases.claim_several),

@@ -3,6 +3,7 @@
 import anyio
 import pytest
 from intents import intent_of
+from sqlalchemy import Engine, event
 from store_database import StoreDatabase
 
 from rotoscope.errors import UnknownJob
@@ -160,9 +161,30 @@ async def test_jobs_are_listed_newest_first_by_state_and_principal(ledger: Ledge
         ids.append((await opened(ledger)).id)
     await leases_of(ledger).claim(ids[0])
     assert [job.id for job in await ledger.jobs("local", None, 10)] == ids[::-1]
-    assert [job.id for job in await ledger.jobs("local", "running", 10)] == ids[:1]
+    assert [job.id for job in await ledger.jobs("local", ["running"], 10)] == ids[:1]
     assert await ledger.jobs("somebody else", None, 10) == []
     assert len(await ledger.jobs("local", None, 2)) == 2
+
+
+async def test_jobs_of_several_states_are_read_in_one_statement_so_many_of_each(
+    ledger: Ledger,
+) -> None:
+    ids = []
+    for number in range(4):
+        Clock.now += number
+        ids.append((await opened(ledger)).id)
+    for job_id in ids[:2]:
+        await leases_of(ledger).claim(job_id)
+    statements: list[str] = []
+
+    def note(*args: object) -> None:
+        statements.append(str(args[2]))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    found = await ledger.jobs("local", ["queued", "running"], 1)
+    event.remove(Engine, "before_cursor_execute", note)
+    assert [job.id for job in found] == [ids[3], ids[1]]
+    assert len([one for one in statements if "FROM jobs" in one]) == 1, "a job that changes between two is found twice"
 
 
 async def test_every_change_leaves_an_event(ledger: Ledger, database: StoreDatabase) -> None:

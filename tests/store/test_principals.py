@@ -119,7 +119,7 @@ async def test_a_job_of_its_own_principal_is_answered_or_changed(
 async def test_a_list_holds_the_jobs_of_its_principal(ledger: Ledger) -> None:
     job = await job_in(ledger, "running")
     assert [one.id for one in await ledger.jobs(OWNER, None, 10)] == [job.id]
-    assert list(await ledger.jobs(OTHER, None, 10)) == list(await ledger.jobs(OTHER, "running", 10)) == []
+    assert list(await ledger.jobs(OTHER, None, 10)) == list(await ledger.jobs(OTHER, ["running"], 10)) == []
 
 
 async def test_an_equal_request_of_another_principal_opens_a_job_of_its_own(ledger: Ledger) -> None:

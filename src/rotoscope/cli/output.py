@@ -120,7 +120,8 @@ async def resolve_review(
 
 async def sweep_old_jobs(settings: Settings) -> SweepResult:
     """Remove what is old enough, now."""
-    return await _run_in_studio(settings, lambda studio: studio.sweep())
+    # Without the retention that a process runs by itself: what that removes would be missing from the count.
+    return await _run_in_studio(settings, lambda studio: studio.sweep(), in_background=False)
 
 
 async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
@@ -139,7 +140,9 @@ async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
         print(f"cap for one {name}: {'none' if cap is None else f'{cap:g} USD'} (ROTOSCOPE_MAX_USD_PER_{name.upper()})")
 
 
-async def _run_in_studio(settings: Settings, work: Callable[[Studio], Awaitable[Answer]]) -> Answer:
+async def _run_in_studio(
+    settings: Settings, work: Callable[[Studio], Awaitable[Answer]], *, in_background: bool = True
+) -> Answer:
     """Do something with a studio of this process, then end it cleanly: what still runs is given back."""
     roots = command_line_roots(settings, working_folder(), user_home())
     outcome: list[Answer] = []
@@ -147,7 +150,8 @@ async def _run_in_studio(settings: Settings, work: Callable[[Studio], Awaitable[
     async with signals.closing_stack() as closing, anyio.create_task_group() as tasks:
         try:
             studio = open_studio(settings, roots, tasks, closing)
-            studio.start_background(tasks)
+            if in_background:
+                studio.start_background(tasks)
             outcome.append(await work(studio))
         except RotoscopeError as error:
             refusal = error  # raised inside a task group it would come out wrapped

@@ -117,9 +117,9 @@ class Ledger:
         """
         return await self._database.transact(lambda c: read_job_of_any_principal(c, job_id), writes=False)
 
-    async def jobs(self, principal: str, state: Status | None, limit: int) -> Sequence[Job]:
-        """The newest jobs of a principal, newest first; in one state, where that is given."""
-        return await self._database.transact(lambda c: newest_jobs(c, principal, state, limit), writes=False)
+    async def jobs(self, principal: str, states: Sequence[Status] | None, limit: int) -> Sequence[Job]:
+        """The newest jobs of a principal, newest first: so many in each of some states; None: in any state."""
+        return await self._database.transact(lambda c: newest_jobs(c, principal, states, limit), writes=False)
 
     async def advance(self, job: Job, patch: Patch) -> Job:
         """Write what a stage found and the stage that comes next, together.

@@ -1,9 +1,9 @@
 """Jobs, events and outputs as rows of the ledger, read and written inside the caller's transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, union
+from sqlalchemy import CompoundSelect, Connection, Row, Select, bindparam, insert, select, union, union_all
 
 from rotoscope.contracts.status import Status
 from rotoscope.errors import UnknownJob
@@ -69,18 +69,29 @@ def _job_or_unknown(row: Row[tuple[object, ...]] | None) -> Job:
     return job_from_row(row)
 
 
-def newest_jobs(connection: Connection, principal: str, state: Status | None, limit: int) -> list[Job]:
-    """The newest jobs of a principal, newest first; in one state, where that is given."""
-    query = _newest_jobs_query(has_state=state is not None)
-    terms = {"whose": principal, "of_state": state, "most": limit}
-    return [job_from_row(row) for row in connection.execute(query, terms)]
+def newest_jobs(connection: Connection, principal: str, states: Sequence[Status] | None, limit: int) -> list[Job]:
+    """The newest jobs of a principal, newest first: so many in each of some states; None: in any state.
+
+    One statement, so that a job which changes its state meanwhile is found once, not twice or never.
+    """
+    terms = {"whose": principal, "most": limit, **{f"state_{n}": state for n, state in enumerate(states or ())}}
+    rows = connection.execute(_newest_jobs_query(None if states is None else len(states)), terms)
+    return sorted((job_from_row(row) for row in rows), key=lambda job: (-job.created_at, job.id))
 
 
 @cache
-def _newest_jobs_query(*, has_state: bool) -> Select[tuple[object, ...]]:
-    query: Select[tuple[object, ...]] = select(*JOB_COLUMNS).where(jobs.c.principal == bindparam("whose"))
-    if has_state:
-        query = query.where(jobs.c.state == bindparam("of_state"))
+def _newest_jobs_query(states: int | None) -> Select[tuple[object, ...]] | CompoundSelect[tuple[object, ...]]:
+    """A limited select for each state, as an index has them in order; not one for all: a state with many jobs would
+    hide the jobs of another.
+    """
+    whose = select(*JOB_COLUMNS).where(jobs.c.principal == bindparam("whose"))
+    if states is None:
+        return _newest(whose)
+    parts = [_newest(whose.where(jobs.c.state == bindparam(f"state_{n}"))) for n in range(states)]
+    return union_all(*(select(part.subquery()) for part in parts)) if states > 1 else parts[0]
+
+
+def _newest(query: Select[tuple[object, ...]]) -> Select[tuple[object, ...]]:
     return query.order_by(jobs.c.created_at.desc(), jobs.c.id).limit(bindparam("most"))
 
 

@@ -140,9 +140,8 @@ class JobWaiter:
         )
 
     async def _read_newest(self, principal: str, status: Status | None, limit: int) -> Sequence[Job]:
-        states = _OPEN_STATES if status in _OPEN_STATES else (status,)
-        found = [job for state in states for job in await self.context.ledger.jobs(principal, state, limit)]
-        return sorted(found, key=lambda job: job.created_at, reverse=True)
+        states = None if status is None else _OPEN_STATES if status in _OPEN_STATES else (status,)
+        return await self.context.ledger.jobs(principal, states, limit)
 
     async def _drive_idle_jobs(self, jobs: Sequence[Job], seconds: float) -> bool:
         """Have those of some jobs driven that no process drives, for some seconds; whether any may have changed."""
