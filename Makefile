@@ -22,10 +22,14 @@ SLOW := kills faults conformance cli bench sandbox workers test_sandbox_process.
 	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py)
 QUICK := -m "not slow" $(SLOW:%=--ignore=tests/%) tests
 
-.PHONY: demo test quick coverage each-python conformance check soak format docs replies bench clean
+.PHONY: demo weights test quick coverage each-python conformance check soak format docs replies bench clean
 
 demo: $(STAMP)
 	$(BIN)/rotoscope demo --out demo-out
+
+# What makes the sandbox's masks good, once; the demo brings them too. Tests that need them skip without.
+weights: $(STAMP)
+	$(BIN)/rotoscope sandbox weights
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -26,6 +26,7 @@ __all__ = [
     "read_retention_days",
     "read_roots",
     "read_sandbox",
+    "read_sandbox_weights",
     "read_unpriced",
     "variable_value",
 ]
@@ -91,6 +92,12 @@ def read_sandbox(environ: Environ) -> str:
         "ROTOSCOPE_SANDBOX must be auto, always, never, or the URL of a running sandbox.",
         hint="Correct or unset ROTOSCOPE_SANDBOX.",
     )
+
+
+def read_sandbox_weights(environ: Environ) -> str | None:
+    """The absolute path of the sandbox's weights; None where none is named."""
+    path = variable_value(environ, "ROTOSCOPE_SANDBOX_WEIGHTS")
+    return None if path is None else _absolute_path(path, "ROTOSCOPE_SANDBOX_WEIGHTS")
 
 
 def read_unpriced(environ: Environ) -> str:
@@ -197,6 +204,12 @@ SETTINGS = (
         read_sandbox,
         "`auto`",
         "`auto`: the sandbox serves while no key is set; `always`, `never`, or the URL of a running sandbox.",
+    ),
+    Setting(
+        "ROTOSCOPE_SANDBOX_WEIGHTS",
+        read_sandbox_weights,
+        "`weights/u2netp.onnx` in `ROTOSCOPE_HOME`",
+        "The file that makes the sandbox's masks good; `rotoscope sandbox weights` brings it.",
     ),
     Setting(
         "ROTOSCOPE_INLINE_SECONDS",

@@ -1,4 +1,4 @@
-"""The one place where rotoscope meets the sandbox: its process, and the `rotoscope sandbox` command.
+"""The one place where rotoscope meets the sandbox: its process, its weights, and the `rotoscope sandbox` command.
 
 The sandbox is a package of its own that knows nothing of this one. Here it is started in a process of its own, and the
 command's arguments are passed on to its own command.
@@ -19,7 +19,7 @@ from rotoscope.workers.apps import AppProcess
 if TYPE_CHECKING:
     from rotoscope_sandbox.own_models import OwnModel
 
-__all__ = ["SandboxProcess", "describe_models", "run_sandbox_command"]
+__all__ = ["SandboxProcess", "describe_models", "ensure_weights", "run_sandbox_command"]
 
 _PACKAGE, _FUNCTION = "rotoscope_sandbox", "build_sandbox"
 _TYPES = {
@@ -65,14 +65,19 @@ class SandboxProcess:
 
     def _start(self) -> AppProcess:
         """Its process. Only now, because a session that runs no model should not wait for the sandbox's modules."""
-        arguments = {"folder": self._folder, "public_url": SANDBOX_URL, "own_models": describe_models(self._catalog)}
+        arguments = {
+            "folder": self._folder,
+            "public_url": SANDBOX_URL,
+            "own_models": describe_models(self._catalog),
+            "weights": self._settings.sandbox_weights,
+        }
         app = AppProcess(self._settings.variables, _PACKAGE, _FUNCTION, arguments)
         self._closing.push_async_callback(app.aclose)
         return app
 
 
 def run_sandbox_command(arguments: Sequence[str], settings: Settings, catalog: Catalog) -> int:
-    """Serve the sandbox over HTTP until the process is stopped; returns the exit code.
+    """Serve the sandbox over HTTP until the process is stopped, or bring its weights; returns the exit code.
 
     Args:
         arguments: the command's options, as they were typed.
@@ -85,10 +90,32 @@ def run_sandbox_command(arguments: Sequence[str], settings: Settings, catalog: C
     from rotoscope_sandbox import command
 
     try:
-        models = describe_models(catalog)
-        return command.run(arguments, program="rotoscope sandbox", folder=_folder(settings), own_models=models)
+        return command.run(
+            arguments,
+            program="rotoscope sandbox",
+            folder=_folder(settings),
+            own_models=describe_models(catalog),
+            weights=settings.sandbox_weights,
+            weights_folder=_weights_folder(settings),
+        )
     except command.UnusableOption as problem:
         raise InvalidInput(str(problem), hint=problem.hint) from None
+
+
+def ensure_weights(settings: Settings) -> bool:
+    """Bring the sandbox's weights where they are looked for, unless a file is there or the operator names another.
+
+    It says on stderr what it does. Only commands that a person runs call this: a server downloads nothing by itself.
+
+    Returns:
+        Whether there are weights now.
+    """
+    from rotoscope_sandbox.command import run
+
+    ours = _weights_folder(settings) / settings.sandbox_weights.name
+    if settings.sandbox_weights == ours and not ours.is_file():
+        run(["weights"], program="rotoscope sandbox", weights_folder=_weights_folder(settings))
+    return settings.sandbox_weights.is_file()
 
 
 def describe_models(catalog: Catalog) -> "list[OwnModel]":
@@ -113,6 +140,10 @@ def describe_models(catalog: Catalog) -> "list[OwnModel]":
         for manifest in catalog.models.values()
         for route in manifest.routes
     ]
+
+
+def _weights_folder(settings: Settings) -> Path:
+    return settings.home / "weights"
 
 
 def _folder(settings: Settings) -> Path:

@@ -23,6 +23,7 @@ class Settings:
         inline_seconds: how long a tool call may stay open, for every client; None means by client.
         ask_above_usd: the price of a call, in US dollars, above which is asked first; None means never.
         sandbox: `auto`, `always`, `never`, or the URL of a running sandbox.
+        sandbox_weights: the file of the built-in sandbox's weights, whether or not it is there.
         database: where the ledger is: a file, or a URL as SQLAlchemy writes it.
         max_usd_per_call, max_usd_per_day: spending caps in US dollars; None is without a limit.
         unpriced: what becomes of a run whose price is not known: `ask`, `run` or `refuse`.
@@ -37,6 +38,7 @@ class Settings:
     roots: tuple[Path, ...] | None
     inline_seconds: float | None
     sandbox: str
+    sandbox_weights: Path
     max_usd_per_call: float | None
     max_usd_per_day: float | None
     ask_above_usd: float | None
@@ -59,6 +61,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         InvalidInput: a variable has a value that cannot be used; the message names it.
     """
     home, roots = Path(environment.read_home(environ)), environment.read_roots(environ)
+    weights = environment.read_sandbox_weights(environ)
     return Settings(
         home=home,
         # A file, because no URL means the same file to every version of SQLAlchemy when its name holds ?, # or %41.
@@ -66,6 +69,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         roots=None if roots is None else tuple(map(Path, roots)),
         inline_seconds=environment.read_inline_seconds(environ),
         sandbox=environment.read_sandbox(environ),
+        sandbox_weights=home / "weights" / "u2netp.onnx" if weights is None else Path(weights),
         max_usd_per_call=environment.read_max_per_call(environ),
         max_usd_per_day=environment.read_max_per_day(environ),
         ask_above_usd=environment.read_consent_limit(environ),

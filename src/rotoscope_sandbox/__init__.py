@@ -49,6 +49,7 @@ def build_sandbox(
     faults: Path | None = None,
     stand_ins: bool = False,
     own_models: "Iterable[OwnModel]" = (),
+    weights: Path | None = None,
 ) -> Sandbox:
     """A sandbox over a folder, which several processes may share.
 
@@ -60,6 +61,7 @@ def build_sandbox(
         faults: a file of rules for what goes wrong, read again when it changes.
         stand_ins: whether files of its own stand in for what lies at addresses that it cannot reach.
         own_models: models that it plays beside those it knows.
+        weights: the file of the object net's weights, if there is one or may come to be one (`weights`).
     """
     from rotoscope_sandbox.app import build
 
@@ -71,4 +73,5 @@ def build_sandbox(
         faults=faults,
         stand_ins=stand_ins,
         own_models=own_models,
+        weights=weights,
     )

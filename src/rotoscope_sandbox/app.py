@@ -30,6 +30,7 @@ from rotoscope_sandbox.predictions import AcceptedRequest
 from rotoscope_sandbox.replicate_wire import replicate_routes
 from rotoscope_sandbox.segmind_wire import segmind_routes
 from rotoscope_sandbox.store import Store
+from rotoscope_sandbox.weights import Weights
 from rotoscope_sandbox.workers import WorkerPool
 
 __all__ = ["build"]
@@ -54,6 +55,7 @@ def build(
     faults: Path | None = None,
     stand_ins: bool = False,
     own_models: Iterable[OwnModel] = (),
+    weights: Path | None = None,
 ) -> Starlette:
     """Build the app; `build_sandbox` has the arguments, and `Sandbox` what its `state` holds.
 
@@ -63,7 +65,7 @@ def build(
     """
     store, rules, counters = Store(folder), Faults(faults), Counters()
     own = tuple(map(play_model, own_models))
-    workers = WorkerPool(store, clock, stand_ins=stand_ins, own_models=own)
+    workers = WorkerPool(store, clock, Weights(weights), stand_ins=stand_ins, own_models=own)
     core = Core(store, workers, clock, pace, public_url, own)
     files_and_counts: list[tuple[str, str, str, Endpoint]] = [
         ("any:output", "GET", "/outputs/{id}/{name}", _output_file),

@@ -1,9 +1,12 @@
-"""The command that serves a sandbox over HTTP on 127.0.0.1: `python -m rotoscope_sandbox`, and `rotoscope sandbox`."""
+"""The command that serves a sandbox over HTTP on 127.0.0.1: `python -m rotoscope_sandbox`, and `rotoscope sandbox`.
+
+With `weights` as its first argument it brings the weights of the sandbox's object net instead.
+"""
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rotoscope_sandbox.certificates import Certificate
     from rotoscope_sandbox.own_models import OwnModel
+    from rotoscope_sandbox.weights_download import Progress
 
 __all__ = ["UnusableOption", "run", "run_as_module"]
 
@@ -46,20 +50,26 @@ def run(
     program: str = "python -m rotoscope_sandbox",
     folder: Path | None = None,
     own_models: "Iterable[OwnModel]" = (),
+    weights: Path | None = None,
+    weights_folder: Path | None = None,
 ) -> int:
-    """Serve until the process is stopped; returns the exit code.
+    """Serve until the process is stopped, or bring the weights; returns the exit code.
 
     Args:
         arguments: the options, as they were typed.
         program: how the command is called in its own help.
         folder: where predictions and files are kept; without one, `--folder` says it.
         own_models: as for `build_sandbox`.
+        weights: the file of weights that is used unless `--weights` names another.
+        weights_folder: where `weights` brings them; the working directory unless it is given.
 
     Raises:
         UnusableOption: the rules cannot be read, or no certificate can be made here.
         OSError: the port is taken, or the folder cannot be written.
     """
-    options = _parser(program, has_folder=folder is not None).parse_args(arguments)
+    if arguments[:1] == ["weights"]:
+        return _bring_weights(arguments[1:], f"{program} weights", weights_folder or Path(), weights)
+    options = _parser(program, weights, has_folder=folder is not None).parse_args(arguments)
     with ExitStack() as closing:
         place = folder or options.folder or Path(closing.enter_context(TemporaryDirectory(prefix="sandbox-")))
         return _serve(place, options, own_models)
@@ -78,6 +88,7 @@ def _serve(folder: Path, options: argparse.Namespace, own_models: "Iterable[OwnM
             faults=options.faults,
             stand_ins=True,
             own_models=own_models,
+            weights=options.weights,
         )
     except UnknownFault as problem:
         raise UnusableOption(f"{options.faults}: {problem}", "See docs/sandbox.md.") from None
@@ -103,13 +114,51 @@ def _certificate(folder: Path) -> "Certificate":
         raise UnusableOption("The sandbox cannot make a certificate here.", hint) from None
 
 
-def _parser(program: str, *, has_folder: bool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program)
+def _bring_weights(arguments: Sequence[str], program: str, folder: Path, used: Path | None) -> int:
+    from rotoscope_sandbox.weights import FILE_NAME
+    from rotoscope_sandbox.weights_download import U2NETP, NoWeights, bring_weights, has_weights
+
+    parser = argparse.ArgumentParser(prog=program, description="Bring the weights that make the sandbox's masks good.")
+    parser.add_argument(
+        "--folder", type=Path, default=folder, metavar="DIR", help="where they go (default %(default)s)"
+    )
+    target: Path = parser.parse_args(arguments).folder / FILE_NAME
+    print(f"{U2NETP.title}; {U2NETP.licence}; {U2NETP.origin}", file=sys.stderr)
+    if has_weights(target, U2NETP):
+        print(f"They are there already: {target}", file=sys.stderr)
+    else:
+        try:
+            with _progress_bar(FILE_NAME) as show_progress:
+                bring_weights(target, show_progress, U2NETP)
+        except NoWeights as problem:
+            print(f"No weights came ({problem}). The sandbox works without them.", file=sys.stderr)
+            return 1
+        print(f"The weights are in {target}", file=sys.stderr)
+    if used is not None and used.absolute() != target.absolute():
+        print(f"They are not used: {used} is named instead.", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def _progress_bar(name: str) -> "Iterator[Progress]":
+    """A bar on the terminal; where there is none, nothing."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _parser(program: str, weights: Path | None, *, has_folder: bool) -> argparse.ArgumentParser:
+    epilog = f"{program} weights brings the weights that make its masks good."
+    parser = argparse.ArgumentParser(prog=program, epilog=epilog)
     parser.add_argument("--port", type=_port, default=8765, metavar="N")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="rules for what is to go wrong (docs/sandbox.md)")
     parser.add_argument("--tls", action="store_true", help="serve https, with a throw-away certificate")
     parser.add_argument("--public-url", metavar="URL", help="what handed-out addresses start with (behind a proxy)")
     parser.add_argument("--pace", type=_pace, default=1.0, metavar="N", help="how much longer runs take (default 1)")
+    parser.add_argument("--weights", type=Path, default=weights, metavar="FILE", help="weights of the object net")
     if not has_folder:
         parser.add_argument("--folder", type=Path, metavar="DIR", help="where files are kept (default: until it ends)")
     return parser

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from rotoscope_sandbox.vision.object_net import ObjectNet
 
 __all__ = [
     "Compute",
@@ -56,6 +59,9 @@ class EngineTask(Protocol):
     @property
     def scratch(self) -> Path:
         """A folder for files while the model runs; it is gone afterwards."""
+
+    def open_net(self) -> "ObjectNet | None":
+        """The net that finds objects; None where its weights are missing, which the result then says."""
 
     def save(self, name: str, content: bytes) -> str:
         """Keep an output file; the returned reference becomes its URL in replies."""

@@ -175,7 +175,7 @@ class _InnerTask:
         self.metrics: JsonObject = {}
         self.read, self.place = task.read, task.place
         self.save, self.keep = task.save, task.keep
-        self.log = task.log
+        self.log, self.open_net = task.log, task.open_net
         self._task = task
 
     @property

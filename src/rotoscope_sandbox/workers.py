@@ -17,12 +17,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rotoscope_sandbox.models import Model, Stopped, UnusableInput, find_model
 from rotoscope_sandbox.predictions import AcceptedRequest, Failure, JsonObject, Outcome
 from rotoscope_sandbox.stand_ins import find_stand_in, is_reachable_elsewhere
 from rotoscope_sandbox.store import PULSE_SECONDS, Store
+from rotoscope_sandbox.weights import Weights
+
+if TYPE_CHECKING:
+    from rotoscope_sandbox.vision.object_net import ObjectNet
 
 __all__ = ["OWN", "WorkerPool"]
 
@@ -51,6 +55,7 @@ class _Run:
         store: Store,
         clock: Callable[[], float],
         find: Callable[[str, str], Model | None],
+        weights: Weights,
         *,
         stand_ins: bool,
     ) -> None:
@@ -60,6 +65,8 @@ class _Run:
         self._find_model = find
         self._stand_ins = stand_ins
         self._stood_in: list[str] = []
+        self._weights = weights
+        self._weights_notice: str | None = None
         self._store = store
         self._clock = clock
         self._begun: float | None = None
@@ -108,6 +115,10 @@ class _Run:
             self._stood_in.append(reference)
             self.log(f"{_STOOD_IN} {reference[:200]}")
         return find_stand_in(field_name, reference)
+
+    def open_net(self) -> "ObjectNet | None":
+        net, self._weights_notice = self._weights.open_net()
+        return net
 
     def save(self, name: str, content: bytes) -> str:
         self._store.save_output(self.request.id, name, content)
@@ -165,19 +176,20 @@ class _Run:
         except Exception as crash:  # noqa: BLE001 - the worker's outermost edge: a crash is a failed prediction
             _log.exception("the sandbox failed to compute %s", self.request.id)
             return self._failure_outcome(f"{type(crash).__name__}: {crash}")
-        self._note_stand_ins(output)
+        self._add_notices(output)
         return Outcome(self._clock(), output=output, metrics=self._metrics)
 
     def _failure_outcome(self, message: str) -> Outcome:
         return Outcome(self._clock(), failure=Failure(message))
 
-    def _note_stand_ins(self, output: Any) -> None:
-        """Add what stood in to the notice, which is where the engine says how the output was made."""
+    def _add_notices(self, output: Any) -> None:
+        """Add what stood in, and what is missing, to the notice, where the engine says how the output was made."""
+        stood_in = f"{_STOOD_IN} {', '.join(self._stood_in)[:500]}" if self._stood_in else None
         for holder in (output, self._metrics):
             made = holder.get("sandbox") if isinstance(holder, dict) else None
-            if self._stood_in and isinstance(made, dict):
-                text = f"{_STOOD_IN} {', '.join(self._stood_in)[:500]}"
-                made["notice"] = f"{made['notice']} {text}" if made.get("notice") else text
+            if isinstance(made, dict):
+                notices = [notice for notice in (made.get("notice"), self._weights_notice, stood_in) if notice]
+                made["notice"] = " ".join(notices) or None
 
 
 def _decode_data_uri(field_name: str, uri: str) -> bytes:
@@ -199,6 +211,7 @@ class WorkerPool:
         self,
         store: Store,
         clock: Callable[[], float],
+        weights: Weights,
         threads: int = _THREADS,
         *,
         stand_ins: bool = False,
@@ -208,6 +221,7 @@ class WorkerPool:
         self._find_model = partial(find_model, more=own_models)
         self._stand_ins = stand_ins
         self._clock = clock
+        self._weights = weights
         self._most_threads = threads
         self._lock = threading.Lock()
         self._waiting: deque[_Run] = deque()
@@ -221,7 +235,7 @@ class WorkerPool:
         with self._lock:
             if request.id in self._in_hand:
                 return
-            run = _Run(request, self._store, self._clock, self._find_model, stand_ins=self._stand_ins)
+            run = _Run(request, self._store, self._clock, self._find_model, self._weights, stand_ins=self._stand_ins)
             self._in_hand[request.id] = run
             self._waiting.append(run)
             if not self._has_pulse:

@@ -15,6 +15,7 @@ import pytest
 from calls import BOX
 from mcp import Client, StdioServerParameters
 from PIL import Image
+from tiny_net import redness_net
 
 REPOSITORY = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -23,7 +24,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def env(tmp_path: Path, home: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
-    return {**kept, "HOME": str(home), "ROTOSCOPE_HOME": str(tmp_path / "rotoscope"), "PYTHONWARNINGS": "error"}
+    own = {"HOME": str(home), "ROTOSCOPE_HOME": str(tmp_path / "rotoscope")}
+    # Named, so that no test downloads any.
+    return {**kept, **own, "ROTOSCOPE_SANDBOX_WEIGHTS": str(tmp_path / "none.onnx"), "PYTHONWARNINGS": "error"}
 
 
 @pytest.fixture
@@ -198,12 +201,50 @@ def test_the_demo_runs_as_a_real_client_of_a_real_server(run: Run, tmp_path: Pat
     out = tmp_path / "out"
     done = run("demo", "--out", str(out))
     assert (done.returncode, done.stderr) == (0, "")
+    assert "the sandbox's masks: by colours alone, without its weights" in done.stdout
     assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 7
     names = {path.name for path in out.iterdir()}
     photos = {"box-mask-0.png", "words-overlay.jpg", "describe-coco.json"}
     assert {"contact-sheet.jpg", "video-video.mp4", "edit-video.mp4"} | photos <= names
     with Image.open(out / "box-mask-0.png") as mask:
         assert mask.size == (512, 512)
+
+
+def test_the_demo_uses_the_weights_that_are_named(run: Run, tmp_path: Path) -> None:
+    weights = redness_net(tmp_path / "red.onnx")
+    done = run("demo", "--out", str(tmp_path / "out"), ROTOSCOPE_SANDBOX_WEIGHTS=str(weights))
+    assert done.returncode == 0, done.stderr
+    assert "the sandbox's masks: by its object net" in done.stdout
+
+
+def test_the_demo_goes_on_where_no_weights_can_be_had(run: Run, tmp_path: Path) -> None:
+    """No source answers: nothing listens at the proxy, and pip may look nowhere."""
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    done = run("demo", "--out", str(tmp_path / "out"), ROTOSCOPE_SANDBOX_WEIGHTS="", **offline, **nowhere)
+    assert done.returncode == 0, done.stderr
+    assert "No weights came (its release file: " in done.stderr
+    assert "by colours alone" in done.stdout
+    assert (tmp_path / "out" / "contact-sheet.jpg").is_file()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_call_without_a_key_uses_the_weights_and_says_so_where_there_are_none(
+    run: Run, photo: Path, tmp_path: Path, named: bool
+) -> None:
+    """In their place under ROTOSCOPE_HOME, or where ROTOSCOPE_SANDBOX_WEIGHTS says."""
+    given = json.dumps({"image": photo.name, "instruction": "the astronaut"})
+    assert "rotoscope sandbox weights" in " ".join(
+        json.loads(run("call", "segment_image", "--json", given).stdout)["warnings"]
+    )
+    place = tmp_path / "mine.onnx" if named else tmp_path / "rotoscope" / "weights" / "u2netp.onnx"
+    place.parent.mkdir(exist_ok=True)
+    redness_net(place)
+    weights = str(place) if named else ""
+    again = json.dumps({"image": photo.name, "instruction": "the woman"})
+    found = json.loads(run("call", "segment_image", "--json", again, ROTOSCOPE_SANDBOX_WEIGHTS=weights).stdout)
+    assert found["status"] == "succeeded"
+    assert "rotoscope sandbox weights" not in " ".join(found["warnings"])
 
 
 @pytest.mark.anyio

@@ -64,6 +64,7 @@ def env(tmp_path: Path, home: Path, provider: tuple[Held, str]) -> dict[str, str
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     keys = {"REPLICATE_API_TOKEN": "r8_canary", "REPLICATE_BASE_URL": provider[1], "ROTOSCOPE_SANDBOX": "never"}
     keys["ROTOSCOPE_UNPRICED"] = "run"
+    keys["ROTOSCOPE_SANDBOX_WEIGHTS"] = str(tmp_path / "none.onnx")  # named, so that no test downloads any
     return {**kept, **keys, "HOME": str(home), "ROTOSCOPE_HOME": str(tmp_path / "rotoscope"), "PYTHONWARNINGS": "error"}
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.serving import serve_in_thread
+from rotoscope_sandbox.weights import MISSING_NOTICE
 
 DESCRIBE = "fal-ai/sa2va/8b/image"
 SAM2 = "fal-ai/sam2/image"
@@ -208,7 +209,7 @@ async def test_boxes_and_points_select_and_take_away(
     assert image["file_size"] == len(content)
     assert likeness(mask, scene.mask) > 0.95
     assert output["sandbox"]["method"] == "grabcut from a box"
-    assert output["sandbox"]["notice"] is None
+    assert output["sandbox"]["notice"] == MISSING_NOTICE
 
 
 @pytest.mark.anyio

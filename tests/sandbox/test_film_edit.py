@@ -23,12 +23,14 @@ from engine_media import (
     write_video,
 )
 from PIL import Image
+from tiny_net import ShownNet
 
 from rotoscope_sandbox import Sandbox
 from rotoscope_sandbox.film.camera_motion import dilate_disc
 from rotoscope_sandbox.film.mask_tracking import MaskTracker
 from rotoscope_sandbox.film.vace import VERSION, edit_video
 from rotoscope_sandbox.models import Stopped, UnusableInput
+from rotoscope_sandbox.vision.object_net import ObjectNet
 
 NAME = "prunaai/vace-14b"
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
@@ -71,6 +73,59 @@ def test_a_tracked_mask_moves_with_its_object(scenery: Scenery) -> None:
     last = [tracker.next_mask(frame) for frame in frames[1:]][-1]
     assert overlap(last, scenery.masks[-1]) > 0.8
     assert overlap(last, scenery.masks[0]) < 0.2
+
+
+def tracked(frames: list[Pixels], mask: MaskArray, net: ObjectNet | None) -> list[MaskArray]:
+    tracker = MaskTracker(frames[0], mask, net)
+    return [tracker.next_mask(frame) for frame in frames[1:]]
+
+
+def test_a_net_that_knows_the_object_keeps_its_mask_exact(scenery: Scenery) -> None:
+    frames = read_video(scenery.path)
+    knowing = ShownNet(lambda shown: np.asarray(shown[..., 0].astype(int) - shown[..., 1] > 20))
+    truth = [np.asarray(frame[..., 0].astype(int) - frame[..., 1] > 20) for frame in frames]
+    with_net = [overlap(*pair) for pair in zip(tracked(frames, truth[0], knowing), truth[1:], strict=True)]
+    without = [overlap(*pair) for pair in zip(tracked(frames, truth[0], None), truth[1:], strict=True)]
+    assert len(knowing.shown) == len(frames)
+    assert np.mean(with_net) > np.mean(without)
+    assert min(with_net) > 0.9
+
+
+def test_a_net_that_does_not_know_the_object_is_asked_once(scenery: Scenery) -> None:
+    """It takes half of the object for all of it, or finds something else."""
+    frames = read_video(scenery.path)
+    for answer in (
+        lambda shown: np.zeros(shown.shape[:2], np.bool_),
+        lambda shown: np.arange(shown.shape[1])[None].repeat(shown.shape[0], 0) < shown.shape[1] // 2,
+    ):
+        ignorant = ShownNet(answer)
+        with_net = tracked(frames, scenery.masks[0], ignorant)
+        assert len(ignorant.shown) == 1
+        assert all(map(np.array_equal, with_net, tracked(frames, scenery.masks[0], None)))
+
+
+def test_a_net_that_loses_the_object_on_the_way_changes_nothing(scenery: Scenery) -> None:
+    frames = read_video(scenery.path)
+
+    def see_all_later(shown: Pixels) -> MaskArray:
+        if len(forgetful.shown) > 1:
+            return np.ones(shown.shape[:2], np.bool_)
+        return np.asarray(shown[..., 0].astype(int) - shown[..., 1] > 20)
+
+    forgetful = ShownNet(see_all_later)
+    truth = np.asarray(frames[0][..., 0].astype(int) - frames[0][..., 1] > 20)
+    with_net = tracked(frames, truth, forgetful)
+    assert len(forgetful.shown) == len(frames)
+    assert all(map(np.array_equal, with_net, tracked(frames, truth, None)))
+
+
+def test_an_edit_uses_the_net(tmp_path: Path, scenery: Scenery) -> None:
+    mask = write_png(tmp_path / "mask.png", mask_picture(scenery.masks[0]))
+    given = {"prompt": "x", "src_video": scenery.path, "src_mask": mask, "size": "160*96"}
+    task = local_task(tmp_path, given)
+    task.net = net = ShownNet(lambda shown: np.asarray(shown[..., 0].astype(int) - shown[..., 1] > 0))
+    edit_video(task)
+    assert net.shown
 
 
 def test_a_mask_video_is_used_frame_by_frame(tmp_path: Path, scenery: Scenery) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox.weights import MISSING_NOTICE
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,7 @@ async def test_v1_answers_with_a_jpeg_and_has_in_headers_how_the_mask_was_made(
     assert likeness(pixels(reply.content) > 127, scene.mask) > 0.95
     assert reply.headers["x-sandbox-method"].startswith("merge tree")
     assert 0 < float(reply.headers["x-sandbox-confidence"]) <= 0.9
-    assert "x-sandbox-notice" not in reply.headers
+    assert reply.headers["x-sandbox-notice"] == MISSING_NOTICE
     assert {"x-request-id", "x-remaining-credits", "x-generation-time"} <= set(reply.headers)
     assert reply.headers["x-cost"] == "0.002"
 

@@ -15,6 +15,7 @@ from rotoscope_sandbox import build_sandbox, models
 from rotoscope_sandbox.models import EngineTask, Model, Stopped
 from rotoscope_sandbox.predictions import AcceptedRequest, Outcome
 from rotoscope_sandbox.store import Store
+from rotoscope_sandbox.weights import Weights
 from rotoscope_sandbox.workers import WorkerPool
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +99,7 @@ def test_log_lines_can_be_read_while_the_engine_works(folder: Path, engine: Call
 
     engine(compute)
     store = Store(folder)
-    pool = WorkerPool(store, lambda: 1000.0)
+    pool = WorkerPool(store, lambda: 1000.0, Weights(None))
     store.add(request_of("b"))
     pool.take(request_of("b"))
     assert has_started.wait(60)
@@ -127,7 +128,7 @@ def test_an_engine_is_stopped_by_a_cancel_at_its_next_log_line(
 
     engine(compute)
     store = Store(folder)
-    pool = WorkerPool(store, lambda: 1000.0)
+    pool = WorkerPool(store, lambda: 1000.0, Weights(None))
     store.add(request_of("c"))
     pool.take(request_of("c"))
     assert ready.wait(60)
@@ -145,7 +146,7 @@ def test_a_crash_of_an_engine_is_a_failed_prediction(folder: Path, engine: Calla
 
     engine(compute)
     store = Store(folder)
-    pool = WorkerPool(store, lambda: 1000.0)
+    pool = WorkerPool(store, lambda: 1000.0, Weights(None))
     store.add(request_of("d"))
     pool.take(request_of("d"))
     pool.wait("d" * 26, 10)
@@ -169,7 +170,7 @@ def test_those_behind_the_busy_threads_wait_in_order_and_are_dropped_when_the_po
 
     engine(compute)
     store = Store(folder)
-    pool = WorkerPool(store, lambda: 1000.0, threads=1)
+    pool = WorkerPool(store, lambda: 1000.0, Weights(None), threads=1)
     for name in "efg":
         store.add(request_of(name))
         pool.take(request_of(name))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rotoscope_sandbox.models import Stopped
+from rotoscope_sandbox.vision.object_net import ObjectNet
 
 Pixels: TypeAlias = NDArray[np.uint8]
 MaskArray: TypeAlias = NDArray[np.bool_]
@@ -92,7 +93,7 @@ def _grain(chance: np.random.Generator, shape: tuple[int, int], colour: tuple[in
 class LocalTask:
     """What an engine is given, without a sandbox around it: a reference is the path of a file, results are kept here.
 
-    `stop_after` is how many log lines are accepted before the task counts as cancelled.
+    `stop_after` is how many log lines are accepted before the task counts as cancelled; `net` is the object net.
     """
 
     input: Mapping[str, Any]
@@ -101,6 +102,10 @@ class LocalTask:
     lines: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     kept: Path | None = None
+    net: ObjectNet | None = None
+
+    def open_net(self) -> ObjectNet | None:
+        return self.net
 
     def read(self, field_name: str, reference: str) -> bytes:
         return Path(reference).read_bytes()

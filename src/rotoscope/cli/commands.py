@@ -87,7 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_jobs(commands.add_parser("jobs", help="list, show, cancel, drive and resolve jobs, and see what they cost"))
 
     # Its options are the sandbox's own; they are read when it runs, so that no other command loads it.
-    sandbox = commands.add_parser("sandbox", help="serve the sandbox over HTTP on 127.0.0.1", add_help=False)
+    sandbox = commands.add_parser(
+        "sandbox", help="serve the sandbox over HTTP on 127.0.0.1, or bring its weights", add_help=False
+    )
     sandbox.set_defaults(run=_serve_sandbox)
     return top
 
@@ -247,10 +249,13 @@ def _parse_json_object(text: str) -> dict[str, object]:
     return parsed
 
 
-def _play_demo(asked: argparse.Namespace, _: Settings) -> int:
+def _play_demo(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.cli.demo import run_demo
+    from rotoscope.sandbox_process import ensure_weights
 
-    code = signals.run_until_signal(run_demo, asked.out)
+    how = "its object net" if ensure_weights(settings) else "colours alone, without its weights"
+    print(f"the sandbox's masks: by {how}", flush=True)
+    code = signals.run_until_signal(run_demo, asked.out, settings.sandbox_weights)
     sys.stdout.flush()
     return code
 

@@ -17,7 +17,7 @@ from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, Implementation, TextContent
 
 from rotoscope import __version__
-from rotoscope.cli.demo_clip import BALL_BOX, draw_clip
+from rotoscope.cli.demo_clip import BALL_BOX, SHADOW_POINT, draw_clip
 from rotoscope.media.image.pictures import decode_upright
 from rotoscope.media.image.previews import SheetPanel, contact_sheet, encode_jpeg
 from rotoscope.media.video.videos import filmstrip, first_frame
@@ -64,13 +64,18 @@ class DemoRun:
         return found
 
 
-async def run_demo(out: Path) -> int:
-    """Run every step, write its files to `out`, print what was done; 0 when all succeeded, else 1."""
+async def run_demo(out: Path, weights: Path) -> int:
+    """Run every step, write its files to `out`, print what was done; 0 when all succeeded, else 1.
+
+    Args:
+        out: a folder.
+        weights: the file of the sandbox's weights; it need not be there.
+    """
     photo, clip, still = await anyio.to_thread.run_sync(_write_demo_files, out)
     me = Implementation(name="rotoscope-demo", version=__version__)
     with tempfile.TemporaryDirectory(prefix="rotoscope-demo-") as home:
         begun = time.monotonic()
-        async with Client(_server_parameters(out, home), client_info=me) as client:
+        async with Client(_server_parameters(out, home, weights), client_info=me) as client:
             tools = (await client.list_tools()).tools
             _print_line(f"server ready, {len(tools)} tools, {time.monotonic() - begun:.2f} s")
             stage = DemoRun(client, out)
@@ -92,16 +97,20 @@ async def _run_video_steps(stage: DemoRun, photo: str, clip: str, still: str) ->
     asked = {"prompt": VIDEO_PROMPT, "reference_images": [photo], "duration": 4, "resolution": "480p", "seed": 99}
     await stage.run_step("video", "generate_video", "generate_video", asked)
     ball = await stage.run_step(
-        "ball", "segment_image, the ball on the first frame", "segment_image", {"image": still, "box": BALL_BOX}
+        "ball",
+        "segment_image, a ball, and its shadow by a click",
+        "segment_image",
+        {"image": still, "box": BALL_BOX, "points": [SHADOW_POINT]},
     )
     if ball is not None:
         edit = {"prompt": "an empty room", "video": clip, "mask": f"job://{ball['job_id']}"}
         await stage.run_step("edit", "edit_video_with_mask, with that mask", "edit_video_with_mask", edit)
 
 
-def _server_parameters(out: Path, home: str) -> StdioServerParameters:
+def _server_parameters(out: Path, home: str, weights: Path) -> StdioServerParameters:
     """A server of its own: on the sandbox whatever keys are set, because a demo must not cost money."""
-    env = {**os.environ, "ROTOSCOPE_HOME": home, "ROTOSCOPE_SANDBOX": "always"}
+    own = {"ROTOSCOPE_HOME": home, "ROTOSCOPE_SANDBOX": "always", "ROTOSCOPE_SANDBOX_WEIGHTS": str(weights)}
+    env = {**os.environ, **own}
     return StdioServerParameters(command=sys.executable, args=["-m", "rotoscope", "serve"], env=env, cwd=out.absolute())
 
 

@@ -8,11 +8,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BALL_BOX", "FRAMES", "FRAME_RATE", "draw_clip", "draw_frame"]
+__all__ = ["BALL_BOX", "FRAMES", "FRAME_RATE", "SHADOW_POINT", "draw_clip", "draw_frame"]
 
 WIDTH, HEIGHT, FRAMES, FRAME_RATE = 832, 480, 33, 16
 BALL_BOX = {"left": 76, "top": 256, "right": 206, "bottom": 394}
 """The box of the ball and its shadow on the first frame, in pixels."""
+SHADOW_POINT = {"x": 140, "y": 381}
+"""A point on that shadow."""
 
 _RADIUS, _START_POINT, _BALL_STEP = 56, (140, 320), 15
 _PAN_STEP = 2  # pixels a frame

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from rotoscope_sandbox.film.temporal_inpaint import EditFrame
+from rotoscope_sandbox.vision.object_net import ObjectNet
 from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, Plane, box_slices, shrink_to_side
 from rotoscope_sandbox.vision.segmentation import segment_box
 
@@ -56,21 +57,22 @@ class ReferenceCutout:
     method: str
 
 
-def cut_out_reference(frame: Frame, alpha: Plane | None) -> ReferenceCutout:
+def cut_out_reference(frame: Frame, alpha: Plane | None, net: ObjectNet | None = None) -> ReferenceCutout:
     """The object in a reference picture, cropped to it; the whole picture where none stands out from its background.
 
     Args:
         frame: the picture, RGB.
         alpha: its transparency, height x width, 0 to 1; None where it has none.
+        net: the object net, if there is one.
     """
     small, _ = shrink_to_side(frame, _SIDE)
-    cover, method = _find_cover(small, alpha)
+    cover, method = _find_cover(small, alpha, net)
     crop = box_slices(PixelBox.around(cover > _EDGE))
     return ReferenceCutout(np.ascontiguousarray(small[crop]), np.ascontiguousarray(cover[crop]), method)
 
 
-def _find_cover(frame: Frame, alpha: Plane | None) -> tuple[Plane, str]:
-    """How much each pixel covers, and by which method: the first that works of alpha, plain background, GrabCut."""
+def _find_cover(frame: Frame, alpha: Plane | None, net: ObjectNet | None) -> tuple[Plane, str]:
+    """How much each pixel covers, and by which method: the first that works of alpha, plain background, outline."""
     size = frame.shape[1::-1]
     if alpha is not None:
         own = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), np.float32)
@@ -79,7 +81,7 @@ def _find_cover(frame: Frame, alpha: Plane | None) -> tuple[Plane, str]:
     plain = _mask_off_plain_background(frame)
     if plain is not None:
         return _soft_edge(plain), "its plain ground removed"
-    found = segment_box(frame, PixelBox(0, 0, *size).expand(-_INSET, frame.shape))
+    found = segment_box(frame, PixelBox(0, 0, *size).expand(-_INSET, frame.shape), net=net)
     if found.confidence >= _TRUSTED and found.notice is None and _is_believable(found.mask):
         return _soft_edge(found.mask), "cut out by its outline"
     return np.ones(frame.shape[:2], np.float32), "the whole picture"

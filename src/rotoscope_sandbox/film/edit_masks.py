@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from rotoscope_sandbox.film.input_media import InputVideo, crop_to_size, open_video, read_frames
 from rotoscope_sandbox.film.mask_tracking import MaskTracker
 from rotoscope_sandbox.models import EngineTask, UnusableInput
+from rotoscope_sandbox.vision.object_net import ObjectNet
 from rotoscope_sandbox.vision.pixels import Frame, Mask
 
 __all__ = ["EditMasks", "open_edit_masks", "read_mask_picture"]
@@ -64,7 +65,8 @@ def open_edit_masks(
     first = _resize_like_frames(read_mask_picture(path.read_bytes(), field_name), shape, size)
     if not first.any():
         raise UnusableInput(field_name, "The mask selects nothing: white, or any number but 0, is what is edited.")
-    return EditMasks("mask followed from the first frame", is_tracked=True, pair=partial(_track, first))
+    net = task.open_net()
+    return EditMasks("mask followed from the first frame", is_tracked=True, pair=partial(_track, first, net))
 
 
 def read_mask_picture(content: bytes, field_name: str) -> Mask:
@@ -103,11 +105,11 @@ def _resize_like_frames(mask: Mask, shape: tuple[int, int], size: tuple[int, int
     return crop_to_size(np.asarray(whole, np.uint8), size, nearest=True).astype(np.bool_)
 
 
-def _track(first: Mask, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Mask]]:
+def _track(first: Mask, net: ObjectNet | None, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Mask]]:
     tracker: MaskTracker | None = None
     for frame in frames:
         if tracker is None:
-            tracker = MaskTracker(frame, first)
+            tracker = MaskTracker(frame, first, net)
             yield frame, first
         else:
             yield frame, tracker.next_mask(frame)

@@ -156,7 +156,7 @@ def _plan_edit(task: EngineTask, given: Mapping[str, Any], size: tuple[int, int]
     if references := given.get("src_ref_images", []):
         content = task.read("src_ref_images", references[0])
         pixels = decode_picture(content, "src_ref_images")
-        cutout = cut_out_reference(pixels, _read_alpha(content, pixels.shape))
+        cutout = cut_out_reference(pixels, _read_alpha(content, pixels.shape), task.open_net())
         layer, method = ReferenceLayer(cutout), cutout.method
     inpainter = TemporalInpainter(_SPEEDS[given.get("speed_mode", next(iter(_SPEEDS)))])
     return _Edit(video, masks, size, given.get("frame_num", _FRAMES), inpainter, layer, method)

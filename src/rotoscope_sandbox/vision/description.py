@@ -1,7 +1,8 @@
 """A description that is true without recognising anything: areas, their colour, size and place.
 
 The text has the format of the Sa2VA models: `<p>  phrase  </p>   [SEG]`, and the i-th `[SEG]` belongs to the i-th
-mask. The only noun is "area", because nothing is recognised.
+mask. The only noun is "area", because nothing is recognised: the object net finds that something is an object, not
+what it is.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.grabcut import resize_mask, upsample_mask
-from rotoscope_sandbox.vision.pixels import Frame, Mask, largest_components, shrink_to_side
+from rotoscope_sandbox.vision.net_masks import find_most_salient
+from rotoscope_sandbox.vision.object_net import ObjectNet
+from rotoscope_sandbox.vision.pixels import Frame, Mask, largest_components, shrink_to_side, to_lab
 from rotoscope_sandbox.vision.region_merge import RegionTree, build_region_tree
 
 __all__ = ["ImageArea", "describe_areas", "sa2va_text"]
@@ -25,6 +28,9 @@ _LEAST, _MOST = 3, 6
 _SMALLEST_SHARE = 0.03
 """Share of the picture from which an area is described."""
 
+_LEAST_OBJECT, _MOST_OBJECT = 0.005, 0.9
+"""Shares of the picture between which the net's answer is an object; a larger one is the picture itself."""
+
 _VISIBLE_COST = 0.75
 """Merge cost, per root of the picture's pixels, from which two areas look different. Two halves of one plain colour
 merge at 0.5.
@@ -35,21 +41,43 @@ _END = "<|im_end|>"
 
 @dataclass(frozen=True, slots=True)
 class ImageArea:
-    """One area of a picture: its mask at the picture's size and the phrase that says which one it is."""
+    """One area of a picture: its mask at the picture's size, the phrase that says which one it is, and whether it is
+    the object that the net found.
+    """
 
     mask: Mask
     phrase: str
+    is_object: bool = False
 
 
-def describe_areas(frame: Frame) -> list[ImageArea]:
-    """Three to six areas, largest first (fewer in a plain picture); together they need not cover the picture."""
+def describe_areas(frame: Frame, net: ObjectNet | None = None) -> list[ImageArea]:
+    """Three to six areas (fewer in a plain picture); together they need not cover the picture.
+
+    With a net the object that stands out comes first, then what surrounds it, largest first.
+    """
+    found = find_most_salient(net, frame) if net is not None else np.zeros(frame.shape[:2], np.bool_)
     small, _ = shrink_to_side(frame, _SIDE)
     tree = build_region_tree(small)
-    areas = []
-    for node in _largest_nodes(tree):
-        mask = _full_size_mask(tree.mask(node), small, frame)
-        areas.append(ImageArea(mask, _area_phrase(mask, tree.colours[node])))
-    return areas
+    if not _LEAST_OBJECT <= found.mean() <= _MOST_OBJECT:
+        masks = [_full_size_mask(tree.mask(node), small, frame) for node in _largest_nodes(tree)]
+        return [ImageArea(mask, _area_phrase(mask, _mean_colour(frame, mask))) for mask in masks]
+    masks = [largest_components(_full_size_mask(mask, small, frame) & ~found) for mask in _surroundings(tree, found)]
+    phrase = f"the area that stands out, {_area_phrase(found, _mean_colour(frame, found))}"
+    around = [ImageArea(mask, _area_phrase(mask, _mean_colour(frame, mask))) for mask in masks if mask.any()]
+    return [ImageArea(found, phrase, is_object=True), *around]
+
+
+def _surroundings(tree: RegionTree, found: Mask) -> list[Mask]:
+    """What is left of the largest areas outside of an object, at the size of the tree."""
+    inside = resize_mask(found, tree.labels.shape)
+    outside = [largest_components(tree.mask(node) & ~inside) for node in _visible_nodes(tree)]
+    large = [mask for mask in outside if mask.mean() >= _SMALLEST_SHARE]
+    return sorted(large, key=lambda mask: -int(mask.sum()))[: _MOST - 1]
+
+
+def _mean_colour(frame: Frame, mask: Mask) -> NDArray[np.float64]:
+    """In Lab."""
+    return np.asarray(to_lab(frame[mask][None])[0].mean(axis=0), np.float64)
 
 
 def _full_size_mask(mask: Mask, small: Frame, frame: Frame) -> Mask:
@@ -65,11 +93,15 @@ def sa2va_text(areas: list[ImageArea]) -> str:
     return f"{listed} and  {marked[-1]}.{_END}" if listed else f"{marked[-1]}.{_END}"
 
 
-def _largest_nodes(tree: RegionTree) -> list[int]:
-    """The largest of 18 nodes, or of fewer where some of them would look the same."""
+def _visible_nodes(tree: RegionTree) -> list[int]:
+    """18 nodes, or fewer where some of them would look the same; largest first."""
     total = sum(tree.sizes[: tree.leaves])
     visible = sum(cost > _VISIBLE_COST * total**0.5 for cost in tree.costs[tree.leaves :])
-    largest_first = sorted(tree.nodes_at(min(_AREAS, visible + 1)), key=lambda node: (-tree.sizes[node], node))
+    return sorted(tree.nodes_at(min(_AREAS, visible + 1)), key=lambda node: (-tree.sizes[node], node))
+
+
+def _largest_nodes(tree: RegionTree) -> list[int]:
+    total, largest_first = sum(tree.sizes[: tree.leaves]), _visible_nodes(tree)
     large = [node for node in largest_first if tree.sizes[node] >= _SMALLEST_SHARE * total]
     return large[:_MOST] if len(large) >= _LEAST else largest_first[:_LEAST]
 

@@ -8,10 +8,10 @@ from typing import Any
 from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
 from rotoscope_sandbox.predictions import JsonObject
 from rotoscope_sandbox.vision.description import describe_areas, sa2va_text
+from rotoscope_sandbox.vision.object_net import ObjectNet
 from rotoscope_sandbox.vision.pictures import Encoding, decode_picture, encode_picture, mask_picture, paint_mask
-from rotoscope_sandbox.vision.pixels import Frame, PixelBox
+from rotoscope_sandbox.vision.pixels import Frame, PixelBox, Point
 from rotoscope_sandbox.vision.segmentation import (
-    Point,
     Segmentation,
     most_salient_region,
     segment_boxes,
@@ -44,7 +44,7 @@ def _sa2va_4b(task: EngineTask) -> JsonObject:
     """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with the sandbox's speed."""
     task.log("propagate in video: 0%| | 0/1 [00:00<?, ?it/s]")
     start = time.perf_counter()
-    found = most_salient_region(_read_frame(task, "image"))
+    found = most_salient_region(_read_frame(task, "image"), task.open_net())
     speed = 1 / max(time.perf_counter() - start, 1e-6)
     image = task.save("output.png", encode_picture(mask_picture(found.mask), "png"))
     task.log(f"propagate in video: 100%|██████████| 1/1 [00:00<00:00, {speed:.2f}it/s]")
@@ -55,14 +55,17 @@ def _sa2va_8b(task: EngineTask) -> JsonObject:
     """Fal's Sa2VA 8B: a description with a mask for every `[SEG]`, in order."""
     task.log("dividing the picture into areas")
     frame = _read_frame(task, "image_url")
-    areas = describe_areas(frame)
+    areas = describe_areas(frame, task.open_net())
     masks = []
     for number, area in enumerate(areas, 1):
         masks.append(
             _save_image(task, f"mask-{number}.png", encode_picture(mask_picture(area.mask), "png"), frame, "png")
         )
         task.log(f"described area {number} of {len(areas)}")
-    note = {"method": "superpixel merge tree", "confidence": _LOW_CONFIDENCE, "notice": _DESCRIPTION_NOTICE}
+    method = "superpixel merge tree"
+    if areas[0].is_object:
+        method = f"salience by u2net, {method}"
+    note = {"method": method, "confidence": _LOW_CONFIDENCE, "notice": _DESCRIPTION_NOTICE}
     return {"output": sa2va_text(areas), "masks": masks, "sandbox": note}
 
 
@@ -91,8 +94,11 @@ def _sam2(task: EngineTask) -> JsonObject:
         _read_box(box, frame, f"box_prompts.{number}") for number, box in enumerate(given.get("box_prompts") or [])
     ]
     task.log(f"segmenting with {len(points)} points and {len(boxes)} boxes")
+    net = task.open_net()
     found = (
-        segment_boxes(frame, boxes, clicks[True], clicks[False]) if boxes else _segment_clicks(frame, clicks, "prompts")
+        segment_boxes(frame, boxes, clicks[True], clicks[False], net)
+        if boxes
+        else _segment_clicks(frame, clicks, net, "prompts")
     )
     kind: Encoding = given.get("output_format") or "png"
     picture = paint_mask(frame, found.mask) if given.get("apply_mask") else mask_picture(found.mask)
@@ -100,10 +106,12 @@ def _sam2(task: EngineTask) -> JsonObject:
     return {"image": image, "sandbox": _sandbox_note(found)}
 
 
-def _segment_clicks(frame: Frame, clicks: Mapping[bool, list[Point]], field_name: str) -> Segmentation:
+def _segment_clicks(
+    frame: Frame, clicks: Mapping[bool, list[Point]], net: ObjectNet | None, field_name: str
+) -> Segmentation:
     if not clicks[True]:
         raise UnusableInput(field_name, "At least one point has to select something (label 1).")
-    return segment_points(frame, clicks[True], clicks[False])
+    return segment_points(frame, clicks[True], clicks[False], net)
 
 
 def _read_point(x: object, y: object, frame: Frame, field_name: str) -> Point:
@@ -132,13 +140,14 @@ def _sam_v2(task: EngineTask) -> JsonObject:
     image = given["image"]
     link = image.startswith(("data:", "http://", "https://"))
     frame = decode_picture(task.read("image", image if link else f"data:;base64,{image}"), "image")
+    net = task.open_net()
     if (given.get("prompt") or "").strip():
-        found = most_salient_region(frame)
+        found = most_salient_region(frame, net)
         note = _sandbox_note(found, _SALIENCE_NOTICE)
     else:
         names = {True: "coordinates", False: "remove_coordinates"}
         clicks = {keep: _read_coordinates(given.get(name), frame, name) for keep, name in names.items()}
-        found = _segment_clicks(frame, clicks, "coordinates")
+        found = _segment_clicks(frame, clicks, net, "coordinates")
         note = _sandbox_note(found)
     overlay = given.get("overlay_mask", True)
     picture = paint_mask(frame, found.mask) if overlay else mask_picture(found.mask)

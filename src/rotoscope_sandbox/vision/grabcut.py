@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane, components_touching, largest_components, shrink_to_side
 
-__all__ = ["FINE_SIDE", "GrabcutHints", "dilate_square", "resize_mask", "segment_crop", "upsample_mask"]
+__all__ = ["FINE_SIDE", "GrabcutHints", "decide_again", "dilate_square", "resize_mask", "segment_crop", "upsample_mask"]
 
 FINE_SIDE = 384
 """Longer side in pixels of the crops that `segment_crop` takes."""
@@ -84,6 +84,16 @@ def segment_crop(small: Frame, hints: GrabcutHints) -> Mask:
     if coarse.shape != small.shape:
         found = _grabcut(small, _band(found, hints), _FINE_ROUNDS)
     return components_touching(found, hints.keep) if hints.keep.any() else largest_components(found)
+
+
+def decide_again(small: Frame, guess: Mask, disputed: Mask, hints: GrabcutHints) -> Mask:
+    """A mask whose disputed part is found once more from a guess, by the colours of what is not disputed; all of one
+    size.
+    """
+    marks = np.where(guess, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
+    marks[disputed & guess], marks[disputed & ~guess] = cv2.GC_PR_FGD, cv2.GC_PR_BGD
+    hints.apply_clicks(marks)
+    return _grabcut(small, marks, _COARSE_ROUNDS)
 
 
 def _band(found: Mask, hints: GrabcutHints) -> NDArray[np.uint8]:

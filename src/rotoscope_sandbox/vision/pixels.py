@@ -13,10 +13,12 @@ __all__ = [
     "Mask",
     "PixelBox",
     "Plane",
+    "Point",
     "box_slices",
     "components_touching",
     "disc_mask",
     "largest_components",
+    "pixel_at",
     "shrink_to_side",
     "to_lab",
 ]
@@ -29,6 +31,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 
 Plane: TypeAlias = NDArray[np.float32]
 """Height x width (x channels), floating point."""
+
+Point: TypeAlias = tuple[float, float]
+"""x, y in pixels."""
 
 Labels: TypeAlias = NDArray[np.int32]
 """Height x width, a region number for every pixel."""
@@ -93,11 +98,16 @@ def to_lab(frame: Frame) -> Plane:
     return np.asarray(cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
 
 
-def disc_mask(shape: tuple[int, ...], centre: tuple[float, float], radius: float) -> Mask:
+def pixel_at(point: Point, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The pixel under a point, as an index (row, column) into an array; the nearest one for a point outside of it."""
+    x, y = point
+    return min(max(int(y), 0), shape[0] - 1), min(max(int(x), 0), shape[1] - 1)
+
+
+def disc_mask(shape: tuple[int, ...], centre: Point, radius: float) -> Mask:
     """A filled circle around (x, y), moved into the picture where it lies outside; at least one pixel."""
     canvas = np.zeros(shape, np.uint8)
-    x = min(max(int(centre[0]), 0), shape[1] - 1)
-    y = min(max(int(centre[1]), 0), shape[0] - 1)
+    y, x = pixel_at(centre, shape)
     cv2.circle(canvas, (x, y), max(0, round(radius)), 1, -1)
     return canvas.astype(np.bool_)
 
