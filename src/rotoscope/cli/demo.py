@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DemoRun", "run_demo"]
 
 PHOTO = "astronaut.jpg"
-BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}
+BOX = {"left": 350, "top": 2, "right": 462, "bottom": 285}
+"""The space shuttle behind her."""
 INSTRUCTION = "the astronaut"
 VIDEO_PROMPT = "She smiles, then the camera moves closer. 她微笑着，镜头慢慢靠近。"  # noqa: RUF001 - Chinese has commas of its own
 _WAIT_SECONDS = 10
@@ -86,7 +87,7 @@ async def run_demo(out: Path, weights: Path) -> int:
 
 
 async def _run_photo_steps(stage: DemoRun, photo: str) -> None:
-    await stage.run_step("box", "segment_image, by a box", "segment_image", {"image": photo, "box": BOX})
+    await stage.run_step("box", "segment_image, the shuttle by a box", "segment_image", {"image": photo, "box": BOX})
     await stage.run_step(
         "words", "segment_image, by words", "segment_image", {"image": photo, "instruction": INSTRUCTION}
     )
