@@ -55,29 +55,34 @@ def describe_areas(frame: Frame, net: ObjectNet | None = None) -> list[ImageArea
 
     With a net the object that stands out comes first, then what surrounds it, largest first.
     """
-    found = find_most_salient(net, frame) if net is not None else np.zeros(frame.shape[:2], np.bool_)
     small, _ = shrink_to_side(frame, _SIDE)
     tree = build_region_tree(small)
-    if not _LEAST_OBJECT <= found.mean() <= _MOST_OBJECT:
-        masks = [_full_size_mask(tree.mask(node), small, frame) for node in _largest_nodes(tree)]
-        return [ImageArea(mask, _area_phrase(mask, _mean_colour(frame, mask))) for mask in masks]
-    masks = [largest_components(_full_size_mask(mask, small, frame) & ~found) for mask in _surroundings(tree, found)]
-    phrase = f"the area that stands out, {_area_phrase(found, _mean_colour(frame, found))}"
-    around = [ImageArea(mask, _area_phrase(mask, _mean_colour(frame, mask))) for mask in masks if mask.any()]
-    return [ImageArea(found, phrase, is_object=True), *around]
+    found = find_most_salient(net, frame) if net is not None else None
+    if found is None or not _LEAST_OBJECT <= found.mean() <= _MOST_OBJECT:
+        nodes = _largest_nodes(tree)
+        masks = [_full_size_mask(tree.mask(node), small, frame) for node in nodes]
+        return [ImageArea(mask, _area_phrase(mask, tree.colours[n])) for n, mask in zip(nodes, masks, strict=True)]
+    inside = resize_mask(found, small.shape)
+    phrase = f"the area that stands out, {_area_phrase(found, _mean_colour(small, inside))}"
+    areas = [ImageArea(found, phrase, is_object=True)]
+    for part in _surroundings(tree, inside):
+        mask = largest_components(_full_size_mask(part, small, frame) & ~found)
+        if mask.any():
+            areas.append(ImageArea(mask, _area_phrase(mask, _mean_colour(small, part))))
+    return areas
 
 
-def _surroundings(tree: RegionTree, found: Mask) -> list[Mask]:
-    """What is left of the largest areas outside of an object, at the size of the tree."""
-    inside = resize_mask(found, tree.labels.shape)
+def _surroundings(tree: RegionTree, inside: Mask) -> list[Mask]:
+    """What is left of the largest areas outside of an object; all at the size of the tree."""
     outside = [largest_components(tree.mask(node) & ~inside) for node in _visible_nodes(tree)]
     large = [mask for mask in outside if mask.mean() >= _SMALLEST_SHARE]
     return sorted(large, key=lambda mask: -int(mask.sum()))[: _MOST - 1]
 
 
 def _mean_colour(frame: Frame, mask: Mask) -> NDArray[np.float64]:
-    """In Lab."""
-    return np.asarray(to_lab(frame[mask][None])[0].mean(axis=0), np.float64)
+    """In Lab; of the whole picture where the mask, shrunk, holds nothing."""
+    pixels = frame[mask] if mask.any() else frame.reshape(-1, 3)
+    return np.asarray(to_lab(pixels[None])[0].mean(axis=0), np.float64)
 
 
 def _full_size_mask(mask: Mask, small: Frame, frame: Frame) -> Mask:
