@@ -201,6 +201,7 @@ def test_a_signal_while_nothing_is_out_ends_a_command_with_its_code_and_without_
 def test_the_demo_ends_in_order(begin: Begin) -> None:
     process = begin("demo", "--out", "out")
     assert process.stdout is not None
+    assert process.stdout.readline().startswith("the sandbox's masks")
     assert process.stdout.readline().startswith("server ready")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=SECONDS)
