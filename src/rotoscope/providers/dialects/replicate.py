@@ -41,7 +41,7 @@ from rotoscope.providers.http.messages import (
     page_url,
     safe_id,
     same_origin_urls,
-    strip_version,
+    versioned_base,
     web_url,
 )
 from rotoscope.providers.recent import (
@@ -76,7 +76,7 @@ _MIN_DEADLINE = 5
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Speaks Replicate's HTTP API at `bases["api"]`, with or without `/v1` at its end."""
+    """Speaks Replicate's HTTP API at `bases["api"]`, with or without `/v1` at its end; see `versioned_base`."""
 
     # The time that is billed, and the length of a video model's output: both from the examples on its model pages.
     price_metrics: ClassVar[Mapping[str, str]] = {
@@ -189,7 +189,7 @@ class Replicate:
 
     @property
     def _api(self) -> str:
-        return f"{strip_version(self.bases['api'])}/v1"
+        return versioned_base(self.bases["api"])
 
     @property
     def _host(self) -> str:

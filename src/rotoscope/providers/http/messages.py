@@ -28,6 +28,7 @@ __all__ = [
     "safe_id",
     "same_origin_urls",
     "strip_version",
+    "versioned_base",
     "web_url",
 ]
 
@@ -160,6 +161,17 @@ def strip_version(base: str) -> str:
     client and segmind: yes), and operators set it by the same variable; both mean the same here.
     """
     return _VERSION.sub("", base.rstrip("/"))
+
+
+def versioned_base(base: str) -> str:
+    """A base URL with the version of Replicate's API, `/v1`, where it belongs: as written where its path names one.
+
+    Resellers keep Replicate's paths below one of their own (`https://host/replicate/v1`), and operators leave the end
+    out, or not. Cloudflare's AI Gateway stands for all of `https://api.replicate.com/v1` and has its own version before
+    (`https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY/replicate`): no second one may follow.
+    """
+    plain = strip_version(base)
+    return plain if "v1" in urlsplit(plain).path.split("/") else f"{plain}/v1"
 
 
 def same_origin_urls(named: Mapping[str, Json] | Mapping[str, str], names: Iterable[str], base: str) -> dict[str, str]:
