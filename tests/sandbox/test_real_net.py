@@ -1,4 +1,7 @@
-"""The real object net, where its weights are: on photographs, and as a whole run of the sandbox."""
+"""The real object net, where its weights are: on photographs, and as a whole run of the sandbox.
+
+They are looked for where `make weights` brings them, or where `ROTOSCOPE_TEST_WEIGHTS` says.
+"""
 
 import os
 from collections.abc import Callable

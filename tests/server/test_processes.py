@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,17 @@ class Session:
         return self.replies[number]["result"]
 
     def children(self) -> dict[int, str]:
-        """Its processes, and with which program text each was started."""
-        number = self.process.pid
-        found = [
-            int(pid)
-            for task in Path(f"/proc/{number}/task").glob("*/children")
-            for pid in task.read_text(encoding="ascii").split()
-        ]
-        return {pid: Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace") for pid in found}
+        """Its processes, and with which program text each was started.
+
+        A thread or process that ends while they are read is gone from the files, and the children of such a thread
+        are another's: they are read again.
+        """
+        for _ in range(50):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+                found = [int(pid) for task in tasks for pid in task.read_text(encoding="ascii").split()]
+                return {pid: Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace") for pid in found}
+        raise AssertionError("its threads never stood still")
 
     def workers(self) -> set[int]:
         return {pid for pid, text in self.children().items() if "workers.serving" in text}
