@@ -21,6 +21,7 @@ from figures import arguments, headline
 from numpy.typing import NDArray
 
 from rotoscope.settings import read_settings
+from rotoscope_sandbox.vision.net_masks import overlap
 from rotoscope_sandbox.vision.object_net import load_object_net
 from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox
 from rotoscope_sandbox.vision.segmentation import Segmentation, segment_box
@@ -73,17 +74,17 @@ def resident_bytes() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS")), 0)
 
 
-def measure(segment: Callable[[Frame, PixelBox], Segmentation], photo: Photo, rounds: int) -> tuple[str, float, float]:
-    """What is printed of one photo, the longest time in seconds, and the agreement (NaN where nobody made a mask)."""
+def measure(
+    segment: Callable[[Frame, PixelBox], Segmentation], photo: Photo, rounds: int
+) -> tuple[str, float, float | None]:
+    """What is printed of one photo, the longest time in seconds, and the agreement, if there is a mask."""
     times = []
     for _ in range(rounds):
         begun = time.perf_counter()
         found = segment(photo.frame, photo.box)
         times.append(time.perf_counter() - begun)
-    agreement = float("nan")
-    if photo.truth is not None:
-        agreement = float((found.mask & photo.truth).sum() / (found.mask | photo.truth).sum())
-    said = f"IoU {agreement:.3f}" if photo.truth is not None else "         "
+    agreement = overlap(found.mask, photo.truth) if photo.truth is not None else None
+    said = "         " if agreement is None else f"IoU {agreement:.3f}"
     return f"{statistics.median(times) * 1000:5.0f} ms, {said} ({found.method})", max(times), agreement
 
 
@@ -106,7 +107,7 @@ def main(rounds: int, pairs: Path | None) -> None:
         said = "   ".join(f"{name}: {found[n][0]:46}" for name, found in results.items())
         print(f"  {photo.name:14}{said.rstrip()}")
     for name, found in results.items():
-        known = [agreement for _, __, agreement in found if agreement == agreement]  # noqa: PLR0124 - no NaN
+        known = [agreement for _, __, agreement in found if agreement is not None]
         mean = f"; mean IoU {statistics.mean(known):.3f} of {len(known)}" if known else ""
         limits = {"net": "1.0 s; 0.80", "colours": "0.5 s"}[name]
         print(f"  {name}: {max(longest for _, longest, __ in found):.2f} s at most{mean} (to hold: {limits})")

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -26,7 +27,7 @@ Progress = Callable[[int, int], None]
 """Takes how many bytes have come, and of how many."""
 
 _CHUNK = 64 * 1024
-_CONNECT_SECONDS, _WHEEL_SECONDS = 15, 120
+_CONNECT_SECONDS, _RELEASE_SECONDS, _WHEEL_SECONDS = 15, 300, 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,11 @@ def _read_release(published: PublishedWeights) -> Iterator[bytes]:
     """The file as it is published by itself; the proxies of the environment are used."""
     try:
         with urllib.request.urlopen(published.url, timeout=_CONNECT_SECONDS) as reply:  # noqa: S310 - a fixed address
-            while chunk := reply.read(_CHUNK):
+            latest = time.monotonic() + _RELEASE_SECONDS
+            while chunk := reply.read1(_CHUNK):  # what has come: a source that trickles must not hold it for ever
                 yield chunk
+                if time.monotonic() > latest:
+                    raise _SourceFailed(f"it took more than {_RELEASE_SECONDS} s")
     except (OSError, HTTPException, ssl.SSLError) as problem:
         reason = problem.reason if isinstance(problem, urllib.error.URLError) else problem
         raise _SourceFailed(str(reason) or type(problem).__name__) from problem

@@ -1,17 +1,23 @@
 """`rotoscope sandbox` and `python -m rotoscope_sandbox`: another process that goes wrong on demand."""
 
+import hashlib
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import pytest
+from engine_media import make_scene
+from tiny_net import redness_net
 
 from rotoscope.cli.commands import run_command
-from rotoscope_sandbox import command
+from rotoscope.settings import read_settings
+from rotoscope_sandbox import command, weights_download
 
 
 @pytest.mark.anyio
@@ -73,3 +79,38 @@ def test_the_sandbox_has_its_own_command_and_names_what_is_wrong(
     monkeypatch.setattr(sys, "argv", ["rotoscope_sandbox", "--faults", str(tmp_path / "none.toml")])
     assert command.run_as_module() == 2
     assert "none.toml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("start", [["rotoscope", "sandbox"], ["rotoscope_sandbox"]])
+def test_the_command_uses_the_weights_that_an_option_names(tmp_path: Path, start: list[str]) -> None:
+    weights, scene = redness_net(tmp_path / "red.onnx"), make_scene()
+    corners = dict(zip(("x_min", "y_min", "x_max", "y_max"), scene.box, strict=True))
+    command = [sys.executable, "-m", *start, "--port", "0", "--pace", "0", "--weights", str(weights)]
+    env = {**os.environ, "ROTOSCOPE_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            found = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
+            assert found is not None
+            with httpx.Client(base_url=found[0], timeout=30, headers={"authorization": "Key test:key"}) as client:
+                asked = {"image_url": scene.uri, "box_prompts": [corners]}
+                made = client.post("/sync/fal-ai/sam2/image", json=asked).json()["sandbox"]
+        finally:
+            process.terminate()
+    assert (made["method"], made["notice"]) == ("u2net from a box", None)
+
+
+def test_the_weights_are_brought_where_the_server_looks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROTOSCOPE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ROTOSCOPE_SANDBOX_WEIGHTS", raising=False)
+    place = read_settings(os.environ).sandbox_weights
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"the right file")
+    right = replace(weights_download.U2NETP, sha256=hashlib.sha256(b"the right file").hexdigest())
+    monkeypatch.setattr(weights_download, "U2NETP", right)
+    assert run_command(["sandbox", "weights"]) == 0
+    said = capsys.readouterr().err
+    assert f"They are there already: {place}" in said
+    assert "not used" not in said

@@ -26,11 +26,11 @@ from PIL import Image
 from tiny_net import ShownNet
 
 from rotoscope_sandbox import Sandbox
-from rotoscope_sandbox.film.camera_motion import dilate_disc
 from rotoscope_sandbox.film.mask_tracking import MaskTracker
 from rotoscope_sandbox.film.vace import VERSION, edit_video
 from rotoscope_sandbox.models import Stopped, UnusableInput
 from rotoscope_sandbox.vision.object_net import ObjectNet
+from rotoscope_sandbox.vision.pixels import dilate_disc
 
 NAME = "prunaai/vace-14b"
 MEDIA = Path(__file__).parents[3] / "shared" / "media"
@@ -97,9 +97,9 @@ def test_a_net_that_does_not_know_the_object_is_asked_once(scenery: Scenery) -> 
         lambda shown: np.zeros(shown.shape[:2], np.bool_),
         lambda shown: np.arange(shown.shape[1])[None].repeat(shown.shape[0], 0) < shown.shape[1] // 2,
     ):
-        ignorant = ShownNet(answer)
-        with_net = tracked(frames, scenery.masks[0], ignorant)
-        assert len(ignorant.shown) == 1
+        unknowing = ShownNet(answer)
+        with_net = tracked(frames, scenery.masks[0], unknowing)
+        assert len(unknowing.shown) == 1
         assert all(map(np.array_equal, with_net, tracked(frames, scenery.masks[0], None)))
 
 
@@ -107,14 +107,14 @@ def test_a_net_that_loses_the_object_on_the_way_changes_nothing(scenery: Scenery
     frames = read_video(scenery.path)
 
     def see_all_later(shown: Pixels) -> MaskArray:
-        if len(forgetful.shown) > 1:
+        if len(wandering.shown) > 1:
             return np.ones(shown.shape[:2], np.bool_)
         return np.asarray(shown[..., 0].astype(int) - shown[..., 1] > 20)
 
-    forgetful = ShownNet(see_all_later)
+    wandering = ShownNet(see_all_later)
     truth = np.asarray(frames[0][..., 0].astype(int) - frames[0][..., 1] > 20)
-    with_net = tracked(frames, truth, forgetful)
-    assert len(forgetful.shown) == len(frames)
+    with_net = tracked(frames, truth, wandering)
+    assert len(wandering.shown) == len(frames)
     assert all(map(np.array_equal, with_net, tracked(frames, truth, None)))
 
 

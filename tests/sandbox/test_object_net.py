@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_media import MaskArray, Pixels, Scene, overlap
-from tiny_net import ShownNet, forgetful_net, redness_net
+from tiny_net import ShownNet, redness_net, undersized_net
 
 from rotoscope_sandbox.vision.description import describe_areas, sa2va_text
 from rotoscope_sandbox.vision.net_masks import find_in_box, find_under_points
@@ -91,7 +91,7 @@ def test_a_cut_off_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_net_that_answers_in_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableWeights, match="62"):
-        load_object_net(forgetful_net(tmp_path / "net.onnx"))
+        load_object_net(undersized_net(tmp_path / "net.onnx"))
 
 
 # Crops around a box
@@ -114,9 +114,9 @@ def test_more_crops_decide_where_two_do_not_agree_well() -> None:
             mask[:, 27:] = False
         return mask
 
-    torn = ShownNet(see_half_in_the_first)
-    found = find_in_box(torn, frame, PixelBox(99, 79, 141, 121))
-    assert len(torn.shown) == 4
+    disagreeing = ShownNet(see_half_in_the_first)
+    found = find_in_box(disagreeing, frame, PixelBox(99, 79, 141, 121))
+    assert len(disagreeing.shown) == 4
     assert np.array_equal(found.mask, truth)
     assert 0.5 < found.trust < 0.9
 
@@ -150,32 +150,32 @@ def test_where_the_crops_see_different_things_colours_decide(scene: Scene) -> No
     def see_a_corner(shown: Pixels) -> MaskArray:
         mask = np.zeros(shown.shape[:2], np.bool_)
         half = shown.shape[0] // 2
-        if len(torn.shown) % 2:
+        if len(disagreeing.shown) % 2:
             mask[:half, :half] = True
         else:
             mask[half:, half:] = True
         return mask
 
-    torn = ShownNet(see_a_corner)
+    disagreeing = ShownNet(see_a_corner)
     left, top, right, bottom = scene.box
-    found = segment_box(scene.frame, PixelBox(left - 8, top - 8, right + 8, bottom + 8), net=torn)
+    found = segment_box(scene.frame, PixelBox(left - 8, top - 8, right + 8, bottom + 8), net=disagreeing)
     assert found.method == "grabcut from a box"
     assert overlap(found.mask, scene.mask) > 0.95
 
 
 def test_a_net_that_finds_nothing_leaves_it_to_colours(scene: Scene) -> None:
-    blind = ShownNet(lambda shown: np.zeros(shown.shape[:2], np.bool_))
+    empty = ShownNet(lambda shown: np.zeros(shown.shape[:2], np.bool_))
     box, point = PixelBox(*scene.box), (190.0, 110.0)
-    assert segment_box(scene.frame, box, net=blind).method.startswith("grabcut")
-    assert segment_points(scene.frame, [point], net=blind).method.startswith("merge tree")
-    assert most_salient_region(scene.frame, blind).method == "salience by grabcut"
-    assert not describe_areas(scene.frame, blind)[0].is_object
+    assert segment_box(scene.frame, box, net=empty).method.startswith("grabcut")
+    assert segment_points(scene.frame, [point], net=empty).method.startswith("merge tree")
+    assert most_salient_region(scene.frame, empty).method == "salience by grabcut"
+    assert not describe_areas(scene.frame, empty)[0].is_object
 
 
 def test_the_whole_picture_is_no_object(scene: Scene) -> None:
-    proud = ShownNet(lambda shown: np.ones(shown.shape[:2], np.bool_))
-    assert most_salient_region(scene.frame, proud).method == "salience by grabcut"
-    assert not describe_areas(scene.frame, proud)[0].is_object
+    covering = ShownNet(lambda shown: np.ones(shown.shape[:2], np.bool_))
+    assert most_salient_region(scene.frame, covering).method == "salience by grabcut"
+    assert not describe_areas(scene.frame, covering)[0].is_object
 
 
 def test_a_box_as_large_as_the_picture_is_shown_once() -> None:

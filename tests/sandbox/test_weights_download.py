@@ -153,6 +153,12 @@ def test_only_the_right_file_counts_as_there(tmp_path: Path) -> None:
     assert has_weights(target, publish())
 
 
+def test_a_source_that_trickles_is_given_up(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_download, "_RELEASE_SECONDS", -1)
+    with served(CONTENT) as url, pytest.raises(NoWeights, match="its release file: it took more than"):
+        bring_weights(tmp_path / "weights.onnx", ignore_progress, publish(url))
+
+
 # The command
 
 

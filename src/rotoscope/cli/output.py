@@ -143,7 +143,10 @@ async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
 async def _run_in_studio(
     settings: Settings, work: Callable[[Studio], Awaitable[Answer]], *, in_background: bool = True
 ) -> Answer:
-    """Do something with a studio of this process, then end it cleanly: what still runs is given back."""
+    """Do something with a studio of this process, then end it cleanly: what still runs is given back.
+
+    In the background it drives jobs and removes what is old, as a server does, unless that is not wanted.
+    """
     roots = command_line_roots(settings, working_folder(), user_home())
     outcome: list[Answer] = []
     refusal: RotoscopeError | None = None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rotoscope_sandbox.vision.pixels import Frame, Mask
 
-__all__ = ["STILL", "Motion", "dilate_disc", "estimate_motion"]
+__all__ = ["STILL", "Motion", "estimate_motion"]
 
 Motion: TypeAlias = NDArray[np.float64]
 """A homography, 3 x 3: where a point of the earlier frame is in the later one, in pixels."""
@@ -41,13 +41,6 @@ _NOISE = 0.15
 
 _WINDOW = (15, 15)
 """Pixels around a point that Lucas-Kanade compares."""
-
-
-def dilate_disc(mask: Mask, pixels: int) -> Mask:
-    """The mask and everything within that many pixels of it."""
-    side = 2 * pixels + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), np.bool_)
 
 
 def estimate_motion(earlier_frame: Frame, later_frame: Frame, avoid: Mask) -> Motion:

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rotoscope_sandbox.film.camera_motion import STILL, Motion, dilate_disc
-from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, box_slices
+from rotoscope_sandbox.film.camera_motion import STILL, Motion
+from rotoscope_sandbox.vision.pixels import Frame, Mask, PixelBox, box_slices, dilate_disc
 
 __all__ = ["REACH", "EditFrame", "TemporalInpainter", "sliding_windows"]
 

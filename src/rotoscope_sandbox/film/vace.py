@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rotoscope_sandbox.film.animatic import FRAME_RATE, AnimaticPlan, StoryboardPanel, write_animatic
-from rotoscope_sandbox.film.camera_motion import STILL, dilate_disc, estimate_motion
+from rotoscope_sandbox.film.camera_motion import STILL, estimate_motion
 from rotoscope_sandbox.film.compositing import ReferenceLayer, cut_out_reference
 from rotoscope_sandbox.film.edit_masks import EditMasks, open_edit_masks
 from rotoscope_sandbox.film.input_media import InputVideo, crop_to_size, open_video, read_frames
@@ -24,7 +24,7 @@ from rotoscope_sandbox.film.tqdm_progress import TqdmProgress
 from rotoscope_sandbox.film.video_writer import VideoWriter
 from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model
 from rotoscope_sandbox.vision.pictures import decode_picture
-from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane
+from rotoscope_sandbox.vision.pixels import Frame, Mask, Plane, dilate_disc
 
 __all__ = ["MODEL", "VERSION", "edit_video"]
 

@@ -5,9 +5,9 @@ Detection", 2020), an ONNX file that OpenCV computes. The file is not part of th
 and out is prepared as for its training: a square, 320x320 pixels or smaller, divided by the largest value, less
 ImageNet's mean, divided by ImageNet's deviation; the first output, stretched to 0 to 1.
 
-A pass at 320 pixels takes 250 MB while it is computed, one at 224 pixels 130 MB and half the time. Of 14 objects in
-clips whose masks people made, what fills a crop is found as well at 224 (mean intersection over union 0.82 and 0.82);
-what is anywhere in a whole picture is not (0.32 and 0.49), so that is shown at 320.
+A pass at 320 pixels takes 250 MB while it is computed, one at 224 pixels 130 MB and half the time. Of 13 objects whose
+masks people made, most of them in clips, what fills a crop is found as well at 224 (mean intersection over union 0.82
+and 0.82); what is anywhere in a whole picture is not (0.32 and 0.49), so that is shown at 320.
 """
 
 import threading

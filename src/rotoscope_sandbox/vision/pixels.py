@@ -16,6 +16,7 @@ __all__ = [
     "Point",
     "box_slices",
     "components_touching",
+    "dilate_disc",
     "disc_mask",
     "largest_components",
     "pixel_at",
@@ -110,6 +111,13 @@ def disc_mask(shape: tuple[int, ...], centre: Point, radius: float) -> Mask:
     y, x = pixel_at(centre, shape)
     cv2.circle(canvas, (x, y), max(0, round(radius)), 1, -1)
     return canvas.astype(np.bool_)
+
+
+def dilate_disc(mask: Mask, pixels: int) -> Mask:
+    """The mask and everything within that many pixels of it."""
+    side = 2 * pixels + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), np.bool_)
 
 
 def _components(mask: Mask) -> tuple[Labels, NDArray[np.int32]]:

@@ -56,14 +56,13 @@ def segment_box(
         drop: points that certainly do not.
         net: the object net, if there is one.
     """
-    if net is not None:
-        found = find_in_box(net, frame, box)
-        coloured = None if found.agreement >= _LEAST_AGREEMENT else find_by_colours(frame, box, keep, drop)
-        if found.mask.any() and (coloured is None or box_fit(coloured.mask, box) < _LEAST_BOX_FIT):
-            return _by_net(frame, found, box, "a box", keep, drop)
-        if coloured is not None:
-            return coloured
-    return find_by_colours(frame, box, keep, drop)
+    found = find_in_box(net, frame, box) if net is not None else None
+    if found is not None and found.mask.any() and found.agreement >= _LEAST_AGREEMENT:
+        return _by_net(frame, found, box, "a box", keep, drop)
+    coloured = find_by_colours(frame, box, keep, drop)
+    if found is None or not found.mask.any() or box_fit(coloured.mask, box) >= _LEAST_BOX_FIT:
+        return coloured
+    return _by_net(frame, found, box, "a box", keep, drop)
 
 
 def segment_boxes(
