@@ -11,7 +11,7 @@ from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.environment import SETTINGS
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.models.descriptions import describe_price, describe_prompts
+from rotoscope.models.descriptions import describe_price, describe_prompts, estimate_typical_run
 from rotoscope.models.manifest import Manifest
 from rotoscope.models.provider import Provider
 from rotoscope.server.schemas import input_schema
@@ -84,9 +84,11 @@ def _model_table(catalog: Catalog) -> str:
 
 def _model_row(catalog: Catalog, manifest: Manifest) -> str:
     providers = ", ".join(catalog.providers[route.provider].title for route in manifest.routes)
-    seconds = f"{manifest.timing.typical_seconds:g} s"
-    takes, price = describe_prompts(manifest), describe_price(manifest.price)
-    return f"| `{manifest.id}` | `{manifest.tool}` | {takes} | {providers} | {price} | {seconds} |"
+    views = [(manifest.at(route), catalog.providers[route.provider]) for route in manifest.routes]
+    seconds = ", ".join(dict.fromkeys(f"{view.timing.typical_seconds:g} s" for view, _ in views))
+    prices = ", ".join(describe_price(estimate_typical_run(view, provider)) for view, provider in views)
+    takes = describe_prompts(manifest)
+    return f"| `{manifest.id}` | `{manifest.tool}` | {takes} | {providers} | {prices} | {seconds} |"
 
 
 def _key_table(providers: Mapping[str, Provider]) -> str:

@@ -22,7 +22,7 @@ from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.media.paths import Roots
 from rotoscope.models.catalog import Access, Catalog
-from rotoscope.models.descriptions import describe_price, describe_prompts
+from rotoscope.models.descriptions import describe_price, describe_prompts, estimate_typical_run
 from rotoscope.models.manifest import Manifest, Route
 from rotoscope.models.manifest_check import CheckReport
 from rotoscope.providers.dialects import make_dialect
@@ -258,13 +258,14 @@ def print_model_table(catalog: Catalog, access: Access) -> None:
     table = Table("model", "tool", "takes", "provider", "price", "typical", "ready")
     for manifest in sorted(catalog.models.values(), key=lambda m: (m.tool, m.rank, m.id)):
         for route in manifest.routes:
+            view = manifest.at(route)
             table.add_row(
                 manifest.id,
                 manifest.tool,
-                describe_prompts(manifest),
+                describe_prompts(view),
                 route.provider,
-                describe_price(manifest.price),
-                f"{manifest.timing.typical_seconds:g} s",
+                describe_price(estimate_typical_run(view, catalog.providers[route.provider])),
+                f"{view.timing.typical_seconds:g} s",
                 _readiness_text(catalog, access, route),
             )
     _make_console().print(table)
@@ -278,14 +279,14 @@ def print_example(manifest: Manifest, report: CheckReport, catalog: Catalog, acc
     for note in report.notes:
         print(visible_text(f"note: {note}"))
     for route in manifest.routes:
-        provider = catalog.providers[route.provider]
+        view, provider = manifest.at(route), catalog.providers[route.provider]
         call = Call(
             route.provider,
-            route.endpoint,
-            dict(manifest.example),
+            route.endpoint_for(view.example),
+            dict(view.example),
             route.version,
             route.form,
-            manifest.timing.deadline_seconds,
+            view.timing.deadline_seconds,
         )
         request = build_planned_request(
             make_dialect(provider.dialect, access.base_urls[route.provider]), provider, call

@@ -49,7 +49,9 @@ class Cost(_ResultRecord):
     """Money in US dollars; null means unknown, never free."""
 
     estimate_usd: float | None = None
+    at_most_usd: float | None = None
     charged_usd: float | None = None
+    basis: str = ""
 
 
 class Problem(_ResultRecord):

@@ -97,7 +97,8 @@ class JobContext:
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""
-        return self.catalog.find(job.model)
+        call = job.plan.call
+        return self.catalog.find_at(job.model, job.provider, call.endpoint if call is not None else None)
 
     def provider(self, job: Job) -> Provider:
         """What is known of a job's provider."""
@@ -180,7 +181,7 @@ class JobContext:
         if patch.state in ENDED_STATES:
             cost = run_cost(apply_changes(job, patch))
             ending = settlement(patch.state, cost)
-            patch = replace(patch, settlement=ending, charge=Charge(cost.is_charged, ending.charged_usd))
+            patch = replace(patch, settlement=ending, charge=Charge(cost.is_charged, ending.charged_usd, cost.measured))
         with anyio.CancelScope(shield=True):
             advanced = await self.write_with_retries(lambda: self.ledger.advance(job, patch))
         self.notifier.notify_change(job.id, final=advanced.is_final)

@@ -136,7 +136,12 @@ def _common_fields(job: Job, now: float) -> dict[str, object]:
         "message": job.message,
         "elapsed_seconds": round(max((job.finished_at or now) - job.created_at, 0.0), 3),
         "expected_seconds": job.plan.expected_seconds,
-        "cost": Cost(estimate_usd=job.plan.estimate_usd, charged_usd=_charge_usd(job)),
+        "cost": Cost(
+            estimate_usd=job.plan.estimate_usd,
+            at_most_usd=job.plan.at_most_usd,
+            charged_usd=_charge_usd(job),
+            basis=job.plan.price_basis,
+        ),
         "seed": job.plan.seed,
         "request": dict(job.args),
         "next_step": _next_step(job),

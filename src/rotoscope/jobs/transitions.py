@@ -53,7 +53,7 @@ def patch_of(context: JobContext, job: Job, state: Prediction) -> Patch:
     match state:
         case Succeeded(ticket=ticket, output=output, metrics=metrics):
             shortened = cast("dict[str, Json]", limit_json_value(dict(metrics), _MAX_METRICS, _MAX_METRIC_LENGTH))
-            measured = _billable_amounts(context.dialects[job.provider].price_metrics, metrics)
+            measured = _billable_amounts(context, job, metrics)
             # A blob was replaced by its artifact:// link before it came here.
             result = None if isinstance(output, Blob) else output
             return Patch(
@@ -63,15 +63,18 @@ def patch_of(context: JobContext, job: Job, state: Prediction) -> Patch:
                 message=prediction_message(title, state),
                 progress=0.95,
             )
-        case Failed(ticket=ticket, message=message, charged=charged):
+        case Failed(ticket=ticket, message=message, metrics=metrics):
             error = _failure_record(context, job, state)
             ended = Patch(state="failed", error=error, message=message)
-            return replace(ended, charge=Charge(charged), run=_run_reference(ticket))
-        case Canceled(ticket=ticket, charged=charged):
+            charge = Charge(_is_failure_charged(job, state), measured=_billable_amounts(context, job, metrics))
+            return replace(ended, charge=charge, run=_run_reference(ticket))
+        case Canceled(ticket=ticket, charged=charged, metrics=metrics):
+            charged = job.plan.on_cancel if charged is None else charged
             message = f"Cancelled at {title}: {charge_phrase(charged)}."
             unasked = ErrorRecord("provider_cancelled", message, "Call the tool again to run it anew.")
             ended = Patch(state="cancelled", message=message, error=None if job.cancel_requested else unasked)
-            return replace(ended, charge=Charge(charged), run=_run_reference(ticket))
+            charge = Charge(charged, measured=_billable_amounts(context, job, metrics))
+            return replace(ended, charge=charge, run=_run_reference(ticket))
         case Waiting(ticket=ticket) | Working(ticket=ticket) | Ready(ticket=ticket):
             now, working_at = context.clock(), None if isinstance(state, Waiting) else 0.0
             return Patch(
@@ -110,8 +113,14 @@ def _hint_for_expired_output(context: JobContext, job: Job) -> str:
     return f"{briefly}Whether it was charged is shown at {provider.title}; {asking}"
 
 
-def _billable_amounts(names_by_unit: Mapping[str, str], metrics: Mapping[str, Json]) -> dict[str, float]:
+def _is_failure_charged(job: Job, failure: Failed) -> bool | None:
+    """Whether a failed run is charged: as the provider says of it, else by its rule for failed runs."""
+    return job.plan.on_failure if failure.charged is None and failure.is_reported else failure.charged
+
+
+def _billable_amounts(context: JobContext, job: Job, metrics: Mapping[str, Json]) -> dict[str, float]:
     """What the provider has measured of what a price may count, by the unit of the price."""
+    names_by_unit = context.dialects[job.provider].price_metrics
     found = ((unit, metrics.get(name)) for unit, name in names_by_unit.items())
     return {unit: amount for unit, amount in found if isinstance(amount, int | float) and not isinstance(amount, bool)}
 

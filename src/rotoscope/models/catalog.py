@@ -61,6 +61,19 @@ class Catalog:
             raise UnknownModel(f"There is no model {model[:100]!r}.", hint=hint)
         return found
 
+    def find_at(self, model: str, provider: str, endpoint: str | None = None) -> Manifest:
+        """The manifest of an id as one of its routes has it: the one of a provider, and of an endpoint there.
+
+        Where that route is gone meanwhile it is the first one: a job that was opened on it is read by what stands.
+
+        Raises:
+            UnknownModel: there is no such model.
+        """
+        manifest = self.find(model)
+        there = [route for route in manifest.routes if route.provider == provider]
+        named = [route for route in there if endpoint in route.endpoints]
+        return manifest.at(next(iter((*named, *there, *manifest.routes))))
+
     def choose(
         self,
         tool: ToolName,

@@ -1,8 +1,18 @@
 """Facts of a manifest as short text, for tables."""
 
-from rotoscope.models.manifest import Manifest, Price
+from rotoscope.contracts.money import format_usd
+from rotoscope.errors import InvalidInput
+from rotoscope.models.claimed_calls import iterate_base_arguments
+from rotoscope.models.estimate import NO_ESTIMATE, Estimate, MediaLength, estimate_price
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.plan import plan_call
+from rotoscope.models.provider import Provider
 
-__all__ = ["describe_price", "describe_prompts"]
+__all__ = ["describe_price", "describe_prompts", "estimate_typical_run"]
+
+_SAME_WITHIN = 1.1  # a bound of a tenth more is not worth a word
+_TYPICAL_CLIP = MediaLength(5.0, 120)
+"""The edited video of a typical run, where the model's inputs do not say how long the result is."""
 
 _PROMPT_NAMES = {"text": "words", "points": "points", "box": "box"}
 
@@ -16,6 +26,33 @@ def describe_prompts(manifest: Manifest) -> str:
     return ", ".join(["words", *(argument.replace("_", " ") for argument in media)])
 
 
-def describe_price(price: Price | None) -> str:
-    """A price as text; an absent one is unknown, not free."""
-    return f"{price.note} {price.usd:g} USD a {price.unit.replace('_', ' ')}".strip() if price else "unknown"
+def estimate_typical_run(view: Manifest, provider: Provider) -> Estimate:
+    """What a run costs with nothing given but what the tool requires; for an edit, of a clip of five seconds.
+
+    Args:
+        view: the model as one of its routes has it.
+        provider: that route's provider.
+    """
+    route = view.routes[0]
+    try:
+        filled = dict(plan_call(view, route, next(iterate_base_arguments(view)), lambda: 0).call.input)
+    except InvalidInput:
+        return NO_ESTIMATE
+    clips = [str(filled[name]) for name, field in view.inputs.items() if field.argument == "video" and name in filled]
+    return estimate_price(
+        view,
+        filled,
+        dict.fromkeys(clips, _TYPICAL_CLIP),
+        stops_at_deadline=provider.stops_at_deadline,
+        provider_title=provider.title,
+    )
+
+
+def describe_price(estimate: Estimate) -> str:
+    """The price of a run as text; one that is not known is unknown, not free."""
+    if estimate.typical_usd is None or estimate.at_most_usd is None:
+        return "unknown"
+    words = format_usd(estimate.typical_usd)
+    if estimate.at_most_usd > estimate.typical_usd * _SAME_WITHIN:
+        return f"{words}, at most {format_usd(estimate.at_most_usd)}"
+    return words

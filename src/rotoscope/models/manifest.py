@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
+from rotoscope.models.price import Price, Scalar
 from rotoscope.models.provider import Count, FactRecord
 from rotoscope.models.spelling import parse_size
 
@@ -33,7 +34,6 @@ InputKind = Literal["string", "integer", "number", "boolean", "image", "video", 
 EncoderName = Literal[
     "include_points_json", "exclude_points_json", "labelled_points", "corner_box", "append_sa2va_request"
 ]
-Scalar = bool | int | float | str
 Seconds = Annotated[float, Field(gt=0, le=604_800)]  # at most a week
 Inferred = Annotated[
     tuple[str, ...], Field(description="The facts of this table that no document states.", examples=[["maximum"]])
@@ -220,23 +220,6 @@ class Outputs(FactRecord):
     note: Note = ""
 
 
-class Price(FactRecord):
-    """What a run costs, as far as a document says so. Leave the table out where the price is not known.
-
-    0 is for what really costs nothing, such as a model of one's own.
-    """
-
-    unit: Annotated[
-        Literal["run", "output_second", "run_second"],
-        Field(description="For each run, second of output, or second that the run takes.", examples=["run"]),
-    ]
-    usd: Annotated[
-        float, Field(ge=0, le=1_000_000, strict=True, description="US dollars for each unit.", examples=[0.002])
-    ]
-    seen: Annotated[str, Field(description="When the price was seen.", examples=["2026-11"])]
-    note: Note = ""
-
-
 class Timing(FactRecord):
     """How long a run usually takes, and after how long it is given up, in seconds."""
 
@@ -260,15 +243,50 @@ class Timing(FactRecord):
 
 
 class Route(FactRecord):
-    """One way to the model: a provider, its name there and the request form."""
+    """One way to the model: a provider, its name there, the request form, and what is different there."""
 
     provider: Annotated[str, Field(description="A provider of `providers.toml`.", examples=["fal"])]
     endpoint: Annotated[str, Field(description="The model's name there.", examples=["fal-ai/sam2/image"])]
+    endpoint_with: Annotated[
+        Mapping[str, str],
+        Field(
+            description="Other names there by an input that is given; the first one that is given counts.",
+            examples=[{"image_url": "bytedance/seedance-2.0/image-to-video"}],
+        ),
+    ] = {}
     form: Annotated[str, Field(description="The request form (see Request forms).", examples=["queue"])] = ""
     version: Annotated[
         str | None, Field(description="The version, where the form needs one.", examples=["ccf8e58352ce5b2a"])
     ] = None
+    inputs: Annotated[
+        Mapping[str, Input] | None,
+        Field(description="Its inputs there, in place of the manifest's: `[routes.inputs.NAME]` tables (see Input)."),
+    ] = None
+    outputs: Annotated[
+        Outputs | None,
+        Field(description="Where the results are there, in place of the manifest's: `[routes.outputs]`."),
+    ] = None
+    timing: Annotated[
+        Timing | None, Field(description="How long it takes there, in place of the manifest's: `[routes.timing]`.")
+    ] = None
+    price: Annotated[
+        Price | None,
+        Field(description="What it costs there, in place of the manifest's: `[routes.price]` (see Price)."),
+    ] = None
+    example: Annotated[
+        Mapping[str, JsonValue] | None,
+        Field(description="Inputs as that provider's page shows them, in place of the manifest's."),
+    ] = None
     note: Note = ""
+
+    def endpoint_for(self, filled: Mapping[str, object]) -> str:
+        """The model's name there for a request with these inputs."""
+        return next((named for given, named in self.endpoint_with.items() if filled.get(given)), self.endpoint)
+
+    @property
+    def endpoints(self) -> frozenset[str]:
+        """Every name that the model has there."""
+        return frozenset({self.endpoint, *self.endpoint_with.values()})
 
 
 class Manifest(FactRecord):
@@ -302,7 +320,8 @@ class Manifest(FactRecord):
     outputs: Annotated[Outputs, Field(description="Where the results are: the `[outputs]` table (see Outputs).")]
     timing: Annotated[Timing, Field(description="How long it takes: the `[timing]` table (see Timing).")]
     price: Annotated[
-        Price | None, Field(description="What it costs: the `[price]` table (see Price); absent: not known.")
+        Price | None,
+        Field(description="What it costs, on routes without a price of their own: `[price]` (see Price)."),
     ] = None
     example: Annotated[
         Mapping[str, JsonValue],
@@ -313,11 +332,24 @@ class Manifest(FactRecord):
     ]
     notes: Annotated[tuple[str, ...], Field(description="What a user of the model should know.")] = ()
 
+    def at(self, route: Route) -> "Manifest":
+        """The model as one of its routes has it: that route alone, with what is different there."""
+        if self.routes == (route,) and route.inputs is None:
+            return self
+        changed = ("inputs", "outputs", "timing", "price", "example")
+        own = {name: value for name in changed if (value := getattr(route, name)) is not None}
+        return self.model_copy(update={"routes": (route,), **own})
+
     @model_validator(mode="after")
     def _check_input_names(self) -> Self:
-        named = {name for field in self.inputs.values() for name in (*field.needs, *field.needs_any, *field.excludes)}
-        named |= {field.covers for field in self.inputs.values() if field.covers}
-        strange = (named | set(self.example) | set(self.timing.varies_with)) - set(self.inputs)
-        if strange:
-            raise ValueError(f"no such input: {', '.join(sorted(strange))}")
+        for route in self.routes:
+            view = self.at(route)
+            named = {
+                name for field in view.inputs.values() for name in (*field.needs, *field.needs_any, *field.excludes)
+            }
+            named |= {field.covers for field in view.inputs.values() if field.covers} | set(route.endpoint_with)
+            named |= view.price.input_names if view.price is not None else frozenset()
+            strange = (named | set(view.example) | set(view.timing.varies_with)) - set(view.inputs)
+            if strange:
+                raise ValueError(f"no such input: {', '.join(sorted(strange))}")
         return self

@@ -79,6 +79,14 @@ class _Findings:
         if len(self.problems) < _MAX_PROBLEMS:
             self.problems[f"{fact}: {sentence}"] = None
 
+    def include(self, other: "_Findings", prefix: str) -> None:
+        """Add what was found of one route; `prefix` says where its facts stand."""
+        for problem in other.problems:
+            if len(self.problems) < _MAX_PROBLEMS:
+                self.problems[prefix + problem] = None
+        self.notes += [f"{prefix}{note}" for note in other.notes if f"{prefix}{note}" not in self.notes]
+        self.calls += other.calls
+
 
 def check_manifest(manifest: Manifest, providers: Mapping[str, Provider]) -> CheckReport:
     """Plan every call that a manifest claims to take, a bounded number of them; nothing is sent.
@@ -89,17 +97,39 @@ def check_manifest(manifest: Manifest, providers: Mapping[str, Provider]) -> Che
     """
     found = _Findings()
     _check_routes(manifest, providers, found)
-    _check_outputs(manifest, found)
-    for name, fact in manifest.inputs.items():
-        _check_source(manifest, name, fact, found)
-    _check_required_sources(manifest, found)
-    if not found.problems:
-        for claim in islice(iterate_claimed_calls(manifest), _MAX_CALLS):
-            _check_claim(manifest, claim, found)
-        _check_clip_defaults(manifest, found)
-    _check_example(manifest, found)
-    _note_unused_facts(manifest, found)
+    for number, route in enumerate(manifest.routes):
+        own = _Findings()
+        _check_price(manifest.at(route), providers[route.provider], own)
+        if number == 0 or route.inputs is not None or route.outputs is not None:
+            _check_view(manifest.at(route), own)
+        found.include(own, f"routes.{number}." if route.inputs is not None else "")
     return CheckReport(tuple(found.problems), tuple(found.notes), found.calls)
+
+
+def _check_view(view: Manifest, found: _Findings) -> None:
+    """Check the model as one route has it."""
+    _check_outputs(view, found)
+    for name, fact in view.inputs.items():
+        _check_source(view, name, fact, found)
+    _check_required_sources(view, found)
+    if not found.problems:
+        for claim in islice(iterate_claimed_calls(view), _MAX_CALLS):
+            _check_claim(view, claim, found)
+        _check_clip_defaults(view, found)
+    _check_example(view, found)
+    _note_unused_facts(view, found)
+
+
+def _check_price(view: Manifest, provider: Provider, found: _Findings) -> None:
+    """A price whose bound is not known counts as unknown: its author should know."""
+    price = view.price
+    if price is None or price.unit == "unknown" or price.at_most_usd is not None:
+        return
+    if price.unit == "run_second" and not provider.stops_at_deadline:
+        found.notes.append(
+            f"price: {provider.title} stops no run at a deadline, so computing time has no bound and the price counts "
+            "as unknown; give at_most_usd."
+        )
 
 
 def _check_routes(manifest: Manifest, providers: Mapping[str, Provider], found: _Findings) -> None:
@@ -263,7 +293,7 @@ def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
     """What is no mistake but may surprise: inputs, choices, arguments and a price that no call can use."""
     if manifest.tool == "generate_video" and manifest.price is not None and not found.problems:
         plan = _plan(manifest, next(iterate_base_arguments(manifest)), 0)
-        if plan.estimate_usd is None:
+        if plan.estimate.typical_usd is None and manifest.price.unit in ("output_second", "output_frame"):
             found.notes.append("price: no input has argument = 'duration', so the price of a run is not known before.")
     for name, fact in manifest.inputs.items():
         if fact.argument is None and fact.send is None and not fact.drawn:

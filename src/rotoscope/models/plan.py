@@ -1,26 +1,24 @@
-"""The plan: from a tool's arguments to the exact input of one model, and what it may cost. Pure.
+"""The plan: from a tool's arguments to the exact input of one model, and what it will cost. Pure.
 
 Bad values end here, before any money is spent.
 """
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.encoders import ENCODERS
+from rotoscope.models.estimate import Estimate, MediaLength, estimate_price
 from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
+from rotoscope.models.provider import Provider
 from rotoscope.models.spelling import format_number, read_number, spell_value
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
 
 __all__ = [
     "CallPlan",
-    "MediaLength",
     "check_value",
-    "estimate_price",
     "media_inputs",
     "plan_call",
     "prompt_kinds",
@@ -29,22 +27,13 @@ __all__ = [
 ]
 
 _NUMBERS = ("integer", "number")
-_MILLION = 1_000_000
 _PADDING_SECONDS = 0.1  # codecs pad every file by some hundredths of a second
 _MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
 
 
 @dataclass(frozen=True, slots=True)
-class MediaLength:
-    """The length of a medium in seconds and in frames; a sound has no frames."""
-
-    seconds: float
-    frames: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CallPlan:
-    """A request that could be sent: the call, the seed in it, and what it is likely to cost.
+    """A request that could be sent: the call, the seed in it, and what it will cost.
 
     Attributes:
         drawn_inputs: the inputs whose value was drawn, because the user gave none.
@@ -52,7 +41,7 @@ class CallPlan:
 
     call: Call
     seed: int | None
-    estimate_usd: float | None
+    estimate: Estimate
     drawn_inputs: tuple[str, ...] = ()
 
 
@@ -72,15 +61,18 @@ def plan_call(
     arguments: Mapping[str, Json],
     draw: Callable[[], int],
     media: Mapping[str, MediaLength] | None = None,
+    *,
+    provider: Provider | None = None,
 ) -> CallPlan:
     """Fill the model's inputs from the tool's arguments.
 
     Args:
-        manifest: the model.
+        manifest: the model as the route has it (`Manifest.at`).
         route: the way to it.
         arguments: by name, None where not given; media as https URLs or `artifact://` links.
         draw: draws a seed; asked only when the model takes one and the user gave none.
         media: how long each medium lasts, by its link, as far as it is known.
+        provider: the route's provider, where what it does at a deadline bounds the price.
 
     Raises:
         InvalidInput: a value is missing, out of range or at odds with another; names the tool's argument.
@@ -102,14 +94,20 @@ def plan_call(
             _check_seconds(field.argument or name, field, filled[name], media or {})
     call = Call(
         provider=route.provider,
-        endpoint=route.endpoint,
+        endpoint=route.endpoint_for(filled),
         input=filled,
         version=route.version,
         form=route.form,
         deadline_seconds=manifest.timing.deadline_seconds,
     )
-    price = estimate_price(manifest, filled, media or {})
-    return CallPlan(call=call, seed=_find_seed(manifest, filled), estimate_usd=price, drawn_inputs=tuple(drawn))
+    estimate = estimate_price(
+        manifest,
+        filled,
+        media or {},
+        stops_at_deadline=provider is not None and provider.stops_at_deadline,
+        provider_title=provider.title if provider is not None else None,
+    )
+    return CallPlan(call=call, seed=_find_seed(manifest, filled), estimate=estimate, drawn_inputs=tuple(drawn))
 
 
 def _fit_seed(field: Input, drawn: int) -> int:
@@ -288,81 +286,3 @@ def _check_range(argument: str, field: Input, value: float) -> None:
 def _find_seed(manifest: Manifest, filled: Mapping[str, Json]) -> int | None:
     values = (filled.get(name) for name, field in manifest.inputs.items() if field.drawn)
     return next((value for value in values if isinstance(value, int)), None)
-
-
-def estimate_price(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
-    """The price of a run in US dollars, rounded up; None where it is not known.
-
-    For a price per second of output it is the cost of the longest output that this input may have: compared with less,
-    a cap could be passed.
-
-    Args:
-        manifest: the model.
-        filled: its inputs.
-        media: how long each medium lasts, by its link, as far as it is known.
-    """
-    price = manifest.price
-    if price is None:
-        return None
-    if price.unit == "run":
-        return price.usd
-    if price.unit == "run_second":
-        return _round_up_usd(price.usd * manifest.timing.typical_seconds)
-    seconds = _output_seconds(manifest, filled, media)
-    return None if seconds is None else _round_up_usd(price.usd * seconds)
-
-
-def _round_up_usd(usd: float) -> float:
-    # Rounded to a billionth first: 3 * 0.1 is a little more than 0.3, which must not cost a millionth more.
-    return math.ceil(round(usd * _MILLION, 3)) / _MILLION
-
-
-def _output_seconds(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
-    """The longest that the output may last: as requested in seconds or in frames, else as long as the edited video."""
-    clip = _video_to_edit(manifest, filled, media)
-    rate = manifest.outputs.frame_rate or (clip.frames / clip.seconds if clip and clip.frames else None)
-    lengths: list[float | None] = []
-    for name, field in manifest.inputs.items():
-        if field.argument == "duration":
-            lengths.append(_largest_amount(field, filled.get(name)))
-        elif field.fits == "frames" or field.argument == "frame_num":
-            frames = _largest_amount(field, filled.get(name)) or (clip.frames if clip else None)
-            lengths.append(frames / rate if frames and rate else None)
-    if not lengths:
-        return clip.seconds if clip else None
-    return _largest_known(lengths)
-
-
-def _largest_known(numbers: Iterable[float | None]) -> float | None:
-    return max((number for number in numbers if number is not None), default=None)
-
-
-def _largest_amount(field: Input, value: Json) -> float | None:
-    """The requested amount; where the model chooses, the most that it may choose."""
-    asked = _amount_from_value(field, cast("Json", field.default) if value is None else value)
-    if asked is not None and asked > 0 and asked not in field.also:
-        return asked
-    return (
-        field.maximum
-        if field.maximum is not None
-        else _largest_known(_amount_from_value(field, choice) for choice in field.choices)
-    )
-
-
-def _amount_from_value(field: Input, value: Json) -> float | None:
-    """A number, also one that a model takes as text, such as "5" or "5s"."""
-    if isinstance(value, str):
-        return read_number(field, value)
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
-
-
-def _video_to_edit(
-    manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]
-) -> MediaLength | None:
-    """The edited video: the one that a mask covers, else the one of the argument `video`."""
-    covered = [field.covers for field in manifest.inputs.values() if field.covers]
-    named = [name for name, field in manifest.inputs.items() if field.argument == "video" and field.is_media]
-    for name in (*covered, *named):
-        if (found := media.get(str(filled.get(name)))) is not None and found.seconds > 0:
-            return found
-    return None

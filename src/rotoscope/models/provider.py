@@ -78,6 +78,9 @@ class Provider(FactRecord):
     can_list: Annotated[
         bool, Field(description="It lists recent runs with their input: a lost reply is found again.")
     ] = False
+    stops_at_deadline: Annotated[
+        bool, Field(description="It ends a run at the deadline that is sent with it, which bounds computing time.")
+    ] = False
     at_once: Annotated[
         Count | None, Field(description="How many jobs may run there at once; absent: no limit.", examples=[10])
     ] = None

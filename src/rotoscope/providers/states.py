@@ -137,7 +137,10 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The model ran and failed. `provider_message` is the provider's text; `charged` is None where it is not known."""
+    """The model ran and failed. `provider_message` is the provider's text; `charged` is None where it is not known.
+
+    `is_reported`: the provider itself says that the run has failed, so that its rule for failed runs holds.
+    """
 
     ticket: Ticket | None
     code: str
@@ -145,6 +148,8 @@ class Failed:
     provider_message: str | None = None
     charged: bool | None = None
     logs: tuple[str, ...] = ()
+    metrics: Mapping[str, Json] = field(default_factory=dict)
+    is_reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,7 @@ class Canceled:
     ticket: Ticket | None
     charged: bool | None = None
     logs: tuple[str, ...] = ()
+    metrics: Mapping[str, Json] = field(default_factory=dict)
 
 
 Open = Waiting | Working | Ready

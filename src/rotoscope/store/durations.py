@@ -1,14 +1,16 @@
 """How long runs took, by what decides it; inside the caller's transaction. Only the latest of a kind are kept."""
 
+import math
 import statistics
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
 
+from rotoscope.models.estimate import LearnedSeconds
 from rotoscope.store.backend import insert_or_ignore
 from rotoscope.store.schema import durations
 
-__all__ = ["MedianDuration", "RunKind", "median_duration", "record_duration"]
+__all__ = ["RunKind", "learned_seconds", "record_duration"]
 
 _MEDIAN_RUNS, _MAX_RUNS = 9, 50
 
@@ -18,7 +20,7 @@ _SAME_KIND = (
     durations.c.sandbox == bindparam("rehearsed"),
     durations.c.workload == bindparam("like"),
 )
-_LATEST_SECONDS = select(durations.c.seconds).where(*_SAME_KIND).order_by(durations.c.at.desc()).limit(_MEDIAN_RUNS)
+_LATEST_SECONDS = select(durations.c.seconds).where(*_SAME_KIND).order_by(durations.c.at.desc()).limit(_MAX_RUNS)
 _OLDEST_TIME = (
     select(durations.c.at)
     .where(*_SAME_KIND)
@@ -50,14 +52,6 @@ class RunKind:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class MedianDuration:
-    """How long the latest runs of a kind took, in seconds, and how many of them are known."""
-
-    seconds: float
-    runs: int
-
-
 def record_duration(connection: Connection, job_id: str, kind: RunKind, seconds: float, now: float) -> None:
     """Write how long a run took at the provider."""
     row = {"job_id": job_id, "model": kind.model, "provider": kind.provider, "sandbox": kind.sandbox}
@@ -67,7 +61,10 @@ def record_duration(connection: Connection, job_id: str, kind: RunKind, seconds:
     connection.execute(_DELETE_OLD, kind.bind_values)
 
 
-def median_duration(connection: Connection, kind: RunKind) -> MedianDuration | None:
-    """The median of the latest runs of a kind, or None when there were none."""
+def learned_seconds(connection: Connection, kind: RunKind) -> LearnedSeconds | None:
+    """How long the latest runs of a kind took, or None when there were none."""
     found = list(connection.execute(_LATEST_SECONDS, kind.bind_values).scalars())
-    return MedianDuration(statistics.median(found), len(found)) if found else None
+    if not found:
+        return None
+    longest = sorted(found)[math.ceil(len(found) * 0.99) - 1]
+    return LearnedSeconds(statistics.median(found[:_MEDIAN_RUNS]), longest, len(found))

@@ -52,6 +52,10 @@ class JobPlan:
         seed: the seed that is sent, drawn or given.
         price: what one unit of the model costs; None where no price is known.
         estimate_usd: what the run is likely to cost, in US dollars; None where no price is known.
+        at_most_usd: what it can cost at most; None where no price is known, and in rows of older versions.
+        price_basis: how that was computed, in words.
+        on_failure: whether the provider charges a run that fails; None where that is not known.
+        on_cancel: whether it charges one that is cancelled at work.
         expected_seconds: how long such a run usually works.
         known_runs: how many runs `expected_seconds` was learned from; None in rows of older versions.
         cold_start_seconds: how long the model's machine takes to start; None where it is always warm, or not known.
@@ -66,6 +70,10 @@ class JobPlan:
     seed: int | None = None
     price: UnitPrice | None = None
     estimate_usd: float | None = None
+    at_most_usd: float | None = None
+    price_basis: str = ""
+    on_failure: bool | None = None
+    on_cancel: bool | None = None
     expected_seconds: float | None = None
     known_runs: float | None = None
     cold_start_seconds: float | None = None
@@ -174,10 +182,15 @@ class MeasuredResult:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Whether the provider has charged for the run, and how many US dollars; None where that is not known."""
+    """Whether the provider has charged for the run, and how many US dollars; None where that is not known.
+
+    Attributes:
+        measured: of a run without output, what the provider has measured of what a price may count.
+    """
 
     is_charged: bool | None = None
     usd: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +271,9 @@ def run_cost(data: JobData) -> RunCost:
     return RunCost(
         price=data.plan.price,
         estimate_usd=data.plan.estimate_usd,
+        at_most_usd=data.plan.at_most_usd,
         is_charged=data.charge.is_charged,
         has_output=data.provider_output is not None,
-        measured=data.provider_output.measured if data.provider_output is not None else {},
+        measured=data.provider_output.measured if data.provider_output is not None else data.charge.measured,
         was_resent=data.submit_effort.was_resent,
     )

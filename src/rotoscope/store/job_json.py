@@ -8,6 +8,7 @@ unknown one is ignored. A row without `version` was written before there was one
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TypeVar
 
 from rotoscope.providers.http.messages import Json
@@ -69,7 +70,9 @@ def read_job_data(data: Json) -> JobData:
         fetch_effort=FetchEffort(_number(known.get("unfetched")) or 0.0, _count(known.get("fetched_again"))),
         result=_read_result(known.get("result")),
         warnings=_texts(known.get("warnings")),
-        charge=Charge(_truth(known.get("charged")), _number(known.get("charged_usd"))),
+        charge=Charge(
+            _truth(known.get("charged")), _number(known.get("charged_usd")), _numbers(known.get("charge_measured"))
+        ),
         stage_retries=_count(known.get("stumbles")),
         uncancellable_at=_text(known.get("uncancellable")),
         redelivery=Redelivery(_number(known.get("unheard_until"))),
@@ -92,7 +95,7 @@ def write_job_data(changes: JobChanges) -> dict[str, Json]:
         **_keys(changes.fetch_effort, lambda one: {"unfetched": one.seconds, "fetched_again": one.refetches}),
         **_keys(changes.result, _result_to_json),
         **_keys(changes.warnings, lambda sentences: {"warnings": list(sentences)}),
-        **_keys(changes.charge, lambda one: {"charged": one.is_charged, "charged_usd": one.usd}),
+        **_keys(changes.charge, _charge_to_json),
         **_keys(changes.stage_retries, lambda count: {"stumbles": count}),
         **_keys(changes.uncancellable_at, lambda title: {"uncancellable": title}),
         **_keys(changes.redelivery, lambda one: {"unheard_until": one.until}),
@@ -132,8 +135,12 @@ def _plan_to_json(plan: JobPlan) -> dict[str, Json]:
         "call": call_to_json(plan.call) if plan.call is not None else None,
         "drawn": list(plan.drawn_inputs),
         "seed": plan.seed,
-        "price": {"unit": plan.price.unit, "usd": plan.price.usd} if plan.price is not None else None,
+        "price": asdict(plan.price) if plan.price is not None else None,
         "estimate_usd": plan.estimate_usd,
+        "at_most_usd": plan.at_most_usd,
+        "price_basis": plan.price_basis,
+        "on_failure": plan.on_failure,
+        "on_cancel": plan.on_cancel,
         "expected_seconds": plan.expected_seconds,
         "known_runs": plan.known_runs,
         "cold_start_seconds": plan.cold_start_seconds,
@@ -146,13 +153,16 @@ def _plan_to_json(plan: JobPlan) -> dict[str, Json]:
 
 def _read_plan(known: Mapping[str, Json]) -> JobPlan:
     price, seed, selects = _object(known.get("price")), known.get("seed"), known.get("mask_selects")
-    usd = _number(price.get("usd"))
     return JobPlan(
         call=_read_call(known.get("call")),
         drawn_inputs=_texts(known.get("drawn")),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
-        price=UnitPrice(str(price.get("unit")), usd) if usd is not None else None,
+        price=_read_unit_price(price),
         estimate_usd=_number(known.get("estimate_usd")),
+        at_most_usd=_number(known.get("at_most_usd")),
+        price_basis=_text(known.get("price_basis")) or "",
+        on_failure=_truth(known.get("on_failure")),
+        on_cancel=_truth(known.get("on_cancel")),
         expected_seconds=_number(known.get("expected_seconds")),
         known_runs=_number(known.get("known_runs")),
         cold_start_seconds=_number(known.get("cold_start_seconds")),
@@ -161,6 +171,19 @@ def _read_plan(known: Mapping[str, Json]) -> JobPlan:
         label=_text(known.get("label")) or "mask",
         mask_selects=selects if isinstance(selects, dict) else None,
     )
+
+
+def _read_unit_price(known: Mapping[str, Json]) -> UnitPrice | None:
+    usd = _number(known.get("usd"))
+    if usd is None:
+        return None
+    added, minimum = _number(known.get("added_units")) or 0.0, _number(known.get("minimum_usd")) or 0.0
+    return UnitPrice(str(known.get("unit")), usd, added, minimum, _number(known.get("billed_unit_usd")))
+
+
+def _charge_to_json(charge: Charge) -> dict[str, Json]:
+    measured: dict[str, Json] = dict(charge.measured)
+    return {"charged": charge.is_charged, "charged_usd": charge.usd, "charge_measured": measured}
 
 
 def _read_call(data: Json) -> Call | None:
@@ -196,8 +219,7 @@ def _watch_to_json(watch: WatchState) -> dict[str, Json]:
 
 
 def _read_output(known: Mapping[str, Json]) -> ProviderOutput:
-    amounts = {unit: _number(amount) for unit, amount in _object(known.get("measured")).items()}
-    measured = {unit: amount for unit, amount in amounts.items() if amount is not None}
+    measured = _numbers(known.get("measured"))
     return ProviderOutput(known["output"], _object(known.get("metrics")), measured, _number(known.get("ready_at")))
 
 
@@ -242,6 +264,11 @@ def _number(value: Json) -> float | None:
         return float(value)
     except OverflowError:  # JSON has integers of any length, and some values are a provider's
         return None
+
+
+def _numbers(value: Json) -> dict[str, float]:
+    amounts = {name: _number(amount) for name, amount in _object(value).items()}
+    return {name: amount for name, amount in amounts.items() if amount is not None}
 
 
 def _count(value: Json) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from sqlalchemy import Connection
 
 from rotoscope.contracts.results import Status
+from rotoscope.models.estimate import LearnedSeconds
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.deliveries import record_delivery, record_use
-from rotoscope.store.durations import MedianDuration, RunKind, median_duration, record_duration
+from rotoscope.store.durations import RunKind, learned_seconds, record_duration
 from rotoscope.store.fencing import LostLease, write_fenced
 from rotoscope.store.intents import delete_intent, is_run_of_other_job, read_submission, write_intent
 from rotoscope.store.job_data import ErrorRecord
@@ -324,12 +325,12 @@ class Ledger:
         now, kind = self._clock(), RunKind(job.model, job.provider, workload, job.sandbox)
         await self._database.transact(lambda connection: record_duration(connection, job.id, kind, seconds, now))
 
-    async def median_duration(
+    async def learned_seconds(
         self, model: str, provider: str, workload: str, *, sandbox: bool
-    ) -> MedianDuration | None:
+    ) -> LearnedSeconds | None:
         """How long the latest runs of the same workload took, or None when there were none."""
         kind = RunKind(model, provider, workload, sandbox)
-        return await self._database.transact(lambda connection: median_duration(connection, kind), writes=False)
+        return await self._database.transact(lambda connection: learned_seconds(connection, kind), writes=False)
 
     async def outputs(self, job_id: str, principal: str) -> Sequence[Output]:
         """The files of a principal's job, by role and number; none where there is no such job."""

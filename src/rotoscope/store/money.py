@@ -14,6 +14,7 @@ from rotoscope.settings import UnpricedPolicy
 
 __all__ = [
     "ANY_PRICE",
+    "BILLED_UNITS",
     "Caps",
     "ResendPolicy",
     "RunCost",
@@ -25,6 +26,9 @@ __all__ = [
     "start_of_day",
     "usd_to_millionths",
 ]
+
+BILLED_UNITS = "billed_unit"
+"""Under which a dialect tells how many units of its own bill a run took."""
 
 ANY_PRICE = float("inf")
 """The consent to a run whose price is not known, as an amount in US dollars."""
@@ -40,9 +44,9 @@ class Caps:
     """What may be spent, in US dollars.
 
     Attributes:
-        per_call: for one run; None is without a limit, 0 refuses every run.
+        per_call: for one run; None is without a limit, 0 refuses every run that might cost something.
         per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses
-            every run.
+            every run that might cost something.
         unpriced: what becomes of a run whose price is not known; it counts for nothing, so no other cap holds it.
         consent_usd: the consent that was given to this one run; None where none is needed, `ANY_PRICE` for one whose
             price is not known.
@@ -56,10 +60,21 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class UnitPrice:
-    """What one unit of a model costs, in US dollars; the unit as manifests name it, such as `run_second`."""
+    """What one unit of a run costs, in US dollars, for the inputs of that run.
+
+    Attributes:
+        unit: the unit as manifests name it, such as `run_second`.
+        usd: what one of them costs.
+        added_units: units that are billed beside those that the provider measures.
+        minimum_usd: the least that a run costs.
+        billed_unit_usd: what one unit of the provider's own bill costs; None where it has not said so.
+    """
 
     unit: str
     usd: float
+    added_units: float = 0.0
+    minimum_usd: float = 0.0
+    billed_unit_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,7 @@ class RunCost:
     Attributes:
         price: what a unit costs; None where no price is known.
         estimate_usd: what it was likely to cost when it was asked for; None where no price is known.
+        at_most_usd: what it could cost at most; None where that is the estimate.
         is_charged: whether the provider says that it has charged for it; None where it does not say.
         has_output: whether the provider has given an output, whatever became of that here.
         measured: what the provider has measured, by the unit of the price.
@@ -77,10 +93,18 @@ class RunCost:
 
     price: UnitPrice | None = None
     estimate_usd: float | None = None
+    at_most_usd: float | None = None
     is_charged: bool | None = None
     has_output: bool = False
     measured: Mapping[str, float] = field(default_factory=dict)
     was_resent: bool = False
+
+    @property
+    def bound(self) -> int | None:
+        """What it counts for in millionths until its charge is known; None where no price is known."""
+        usd = _plausible_amount(self.at_most_usd)
+        usd = _plausible_amount(self.estimate_usd) if usd is None else usd
+        return None if usd is None else usd_to_millionths(usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,32 +149,37 @@ def start_of_day(now: float) -> float:
     return datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
-def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model: str) -> None:
-    """Refuse a run that would pass a cap.
+def refuse_over_budget(
+    caps: Caps, estimate_usd: float | None, today: int, model: str, at_most_usd: float | None = None
+) -> None:
+    """Refuse a run that could pass a cap.
+
+    Caps count what a run costs at most, for nothing else holds; consent is to the price that was shown.
 
     Args:
         caps: what may be spent.
-        estimate_usd: what the run will cost, or None where no price is known.
+        estimate_usd: what the run is likely to cost, or None where no price is known.
         today: what was spent or is held today, in millionths.
         model: named in the message.
+        at_most_usd: what it can cost at most; the estimate by default.
 
     Raises:
         OverBudget: names the sum, the cap and how to raise it.
     """
-    _refuse_zero_cap(caps, model)
+    _refuse_zero_cap(caps, model, estimate_usd if at_most_usd is None else at_most_usd)
     if estimate_usd is None:
         _refuse_unpriced(caps, model)
         return
-    if caps.per_call is not None and usd_to_millionths(estimate_usd) > usd_to_millionths(caps.per_call):
+    most = estimate_usd if at_most_usd is None else max(at_most_usd, estimate_usd)
+    cost = f"about {estimate_usd:.4g} USD" if most == estimate_usd else f"up to {most:.4g} USD"
+    if caps.per_call is not None and usd_to_millionths(most) > usd_to_millionths(caps.per_call):
         raise OverBudget(
-            f"This run of {model} would cost about {estimate_usd:.4g} USD; the cap for one call is "
-            f"{caps.per_call:.4g} USD.",
+            f"This run of {model} would cost {cost}; the cap for one call is {caps.per_call:.4g} USD.",
             hint="Ask for less, or raise ROTOSCOPE_MAX_USD_PER_CALL for the server.",
         )
-    if caps.per_day is not None and today + usd_to_millionths(estimate_usd) > usd_to_millionths(caps.per_day):
+    if caps.per_day is not None and today + usd_to_millionths(most) > usd_to_millionths(caps.per_day):
         raise OverBudget(
-            f"This run of {model} would cost about {estimate_usd:.4g} USD; with the "
-            f"{millionths_to_usd(today):.4g} USD spent or "
+            f"This run of {model} would cost {cost}; with the {millionths_to_usd(today):.4g} USD spent or "
             f"held today it would pass the cap of {caps.per_day:.4g} USD a day.",
             hint="Wait until midnight (UTC), or raise ROTOSCOPE_MAX_USD_PER_DAY for the server.",
         )
@@ -163,11 +192,15 @@ def refuse_over_budget(caps: Caps, estimate_usd: float | None, today: int, model
         )
 
 
-def _refuse_zero_cap(caps: Caps, model: str) -> None:
+def _refuse_zero_cap(caps: Caps, model: str, most_usd: float | None) -> None:
+    """A cap of 0 refuses every run that costs something, and every run that might."""
+    if most_usd == 0:
+        return
     for name, cap in (("ROTOSCOPE_MAX_USD_PER_CALL", caps.per_call), ("ROTOSCOPE_MAX_USD_PER_DAY", caps.per_day)):
         if cap is not None and cap <= 0:
+            might = "might cost something" if most_usd is None else f"can cost {format_usd(most_usd)}"
             raise OverBudget(
-                f"{name} is 0, and so every run is refused, this one of {model} too.",
+                f"{name} is 0, so every run that might cost something is refused: this one of {model} {might}.",
                 hint=f"Raise {name} for the server.",
             )
 
@@ -190,32 +223,36 @@ def _refuse_unpriced(caps: Caps, model: str) -> None:
 def settlement(state: Status, run: RunCost) -> Settlement:
     """What a job that has ended has cost.
 
-    A run that ended well costs its price times what the provider has measured, else its estimate; with neither it is
-    not known. No provider's number is taken for an amount of money: none documents in which unit it is. What was
-    refused or aborted is free. Where it is not known whether a run was charged, its estimate goes on counting against
-    the caps, and the result says that it is not known.
+    What was refused or aborted is free. A run that ended well costs its price times what the provider has measured, or
+    its fixed price; where neither tells, its charge is not known, and what it costs at most goes on counting. The same
+    holds where it is not known whether a run was charged. No number of a provider is taken for an amount of money
+    unless its unit is documented.
 
     Args:
         state: the job's final state.
-        run: what is known of the run. Of a request that was sent again although it may have been accepted the estimate
+        run: what is known of the run. Of a request that was sent again although it may have been accepted the bound
             counts once more, and what was charged is not known.
     """
     ending = _single_run_settlement(state, run)
-    estimate = _plausible_amount(run.estimate_usd)
-    if not run.was_resent or estimate is None:
+    if not run.was_resent or run.bound is None:
         return ending
-    return Settlement((ending.committed or 0) + usd_to_millionths(estimate), None)
+    return Settlement((ending.committed or 0) + run.bound, None)
 
 
 def _single_run_settlement(state: Status, run: RunCost) -> Settlement:
     if run.is_charged is False:
         return Settlement(0, 0.0)
-    estimate = _plausible_amount(run.estimate_usd)
     if state == "succeeded" or run.is_charged or run.has_output:
         measured = _usd_from_measure(run)
-        usd = measured if measured is not None else estimate
-        return Settlement(None if usd is None else usd_to_millionths(usd), usd)
-    return Settlement(None if estimate is None else usd_to_millionths(estimate), None)
+        usd = _fixed_price_usd(run) if measured is None else measured
+        if usd is not None:
+            return Settlement(usd_to_millionths(usd), usd)
+    return Settlement(run.bound, None)
+
+
+def _fixed_price_usd(run: RunCost) -> float | None:
+    """The price of a run that costs the same whatever it takes; also of rows without a unit, as they always did."""
+    return _plausible_amount(run.estimate_usd) if run.price is None or run.price.unit == "run" else None
 
 
 def _usd_from_measure(run: RunCost) -> float | None:
@@ -226,10 +263,21 @@ def _usd_from_measure(run: RunCost) -> float | None:
     """
     if run.price is None:
         return None
-    amount, usd = _plausible_amount(run.measured.get(run.price.unit)), _plausible_amount(run.price.usd)
-    if amount is None or amount < _MIN_MEASURE or usd is None:
+    billed = _product(run.measured.get(BILLED_UNITS), run.price.billed_unit_usd)
+    if billed is not None:
+        return billed
+    amount = _plausible_amount(run.measured.get(run.price.unit))
+    if amount is None or amount < _MIN_MEASURE:
         return None
-    return millionths_to_usd(usd_to_millionths(amount * usd))
+    usd = _product(amount + run.price.added_units, run.price.usd)
+    return None if usd is None else max(usd, run.price.minimum_usd)
+
+
+def _product(amount: float | None, unit_usd: float | None) -> float | None:
+    amount, unit_usd = _plausible_amount(amount), _plausible_amount(unit_usd)
+    if amount is None or amount < _MIN_MEASURE or unit_usd is None:
+        return None
+    return millionths_to_usd(usd_to_millionths(amount * unit_usd))
 
 
 def _plausible_amount(value: float | None) -> float | None:

@@ -48,6 +48,7 @@ class NewJob:
         plan: what is to be sent, and what it is likely to take.
         request_key: equal for equal requests; None for one that joins nothing.
         estimate_usd: what it is likely to cost, in US dollars; None where no price is known.
+        at_most_usd: what it can cost at most, which is held; None where that is the estimate.
         needs_key: what a process must hold to drive it: `provider@host`, or the sandbox; None: the provider's name.
         account: which key it was opened with, as a fingerprint; None where that does not matter.
         inputs: the hashes (hex) of the kept files that it was given.
@@ -69,6 +70,7 @@ class NewJob:
     inputs: tuple[str, ...] = ()
     quote_key: str = ""
     warnings: tuple[str, ...] = ()
+    at_most_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,14 @@ _INSERT_RESERVATION = insert(reservations)
 _SETTLE = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
-    .values(committed=bindparam("now_committed"), settled_at=bindparam("now"))
+    .values(committed=bindparam("now_committed"), charged=bindparam("now_charged"), settled_at=bindparam("now"))
 )
 _SET_SENT_AT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
-_REOPEN = update(reservations).where(reservations.c.job_id == bindparam("of")).values(committed=None, settled_at=None)
+_REOPEN = (
+    update(reservations)
+    .where(reservations.c.job_id == bindparam("of"))
+    .values(committed=None, charged=None, settled_at=None)
+)
 _ADD_RESERVED = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
@@ -55,12 +59,12 @@ def _build_spending_query() -> Select[Any]:
     rows = reservations.c
     counted = func.coalesce(rows.sent_at, rows.at)
     day = UtcDay(counted)
-    held, settled = rows.settled_at.is_(None), rows.settled_at.is_not(None)
     unknown = func.count().filter(rows.reserved.is_(None), rows.committed.is_(None))
     who = (rows.principal, rows.model, rows.provider, rows.sandbox)
     sums = (
-        func.coalesce(func.sum(rows.reserved).filter(held), 0),
-        func.coalesce(func.sum(rows.committed).filter(settled), 0),
+        func.coalesce(func.sum(rows.estimate), 0),
+        func.coalesce(func.sum(_AMOUNT).filter(rows.charged.is_(None)), 0),
+        func.coalesce(func.sum(rows.charged), 0),
     )
     # Worded so that an index answers each half: only the days that are asked for are read.
     since: BindParameter[float] = bindparam("since")
@@ -77,8 +81,9 @@ class DailySpend:
     """What one model was used for on one day (UTC), in US dollars.
 
     Attributes:
-        held: reserved for runs that have not ended.
-        charged: of runs that have ended, as far as a price is known.
+        estimate: what the runs were likely to cost.
+        held: what the runs count for whose charge is not known: what they can cost at most.
+        charged: what was charged, as far as that is known.
         unknown: how many of the runs have no known price.
     """
 
@@ -88,6 +93,7 @@ class DailySpend:
     provider: str
     sandbox: bool
     runs: int
+    estimate: float
     held: float
     charged: float
     unknown: int
@@ -101,9 +107,8 @@ def check_caps(connection: Connection, new: NewJob, caps: Caps, now: float) -> N
     """
     if new.sandbox and caps.unpriced == "ask":
         caps = replace(caps, unpriced="run")  # the sandbox charges nothing, whatever the model would cost
-    refuse_over_budget(
-        caps, new.estimate_usd, _millionths_today(connection, new.principal, new.sandbox, now), new.model
-    )
+    today = _millionths_today(connection, new.principal, new.sandbox, now)
+    refuse_over_budget(caps, new.estimate_usd, today, new.model, new.at_most_usd)
 
 
 def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: float) -> None:
@@ -114,13 +119,17 @@ def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: f
     """
     check_caps(connection, new, caps, now)
     row = {name: getattr(new, name) for name in ("principal", "tool", "model", "provider", "sandbox")}
-    held = None if new.estimate_usd is None else usd_to_millionths(new.estimate_usd)
-    connection.execute(_INSERT_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held})
+    bound = new.estimate_usd if new.at_most_usd is None else new.at_most_usd
+    estimate, held = (None if usd is None else usd_to_millionths(usd) for usd in (new.estimate_usd, bound))
+    connection.execute(
+        _INSERT_RESERVATION, {**row, "job_id": job_id, "at": now, "reserved": held, "estimate": estimate}
+    )
 
 
 def settle_reservation(connection: Connection, job_id: str, ending: Settlement, now: float) -> None:
     """End a reservation. A job that ends a second time, after a person decided, is settled a second time."""
-    connection.execute(_SETTLE, {"of": job_id, "now_committed": ending.committed, "now": now})
+    charged = None if ending.charged_usd is None else usd_to_millionths(ending.charged_usd)
+    connection.execute(_SETTLE, {"of": job_id, "now_committed": ending.committed, "now_charged": charged, "now": now})
 
 
 def mark_sent(connection: Connection, job_id: str, now: float) -> None:
@@ -144,7 +153,7 @@ def reserve_second_run(connection: Connection, job: Job, usd: float, per_day: fl
     Args:
         connection: the transaction.
         job: the job.
-        usd: its estimate in US dollars.
+        usd: what a run of it can cost at most, in US dollars.
         per_day: the cap for one day in US dollars; None is without a limit.
         now: Unix seconds.
 
@@ -166,7 +175,7 @@ def spending(connection: Connection, since: float) -> Sequence[DailySpend]:
 
 
 def _spending_from_row(row: tuple[Any, ...]) -> DailySpend:
-    day, principal, model, provider, sandbox, runs, held, charged, unknown = row
+    day, principal, model, provider, sandbox, runs, estimate, held, charged, unknown = row
     return DailySpend(
         day,
         principal,
@@ -174,6 +183,7 @@ def _spending_from_row(row: tuple[Any, ...]) -> DailySpend:
         provider,
         sandbox,
         runs,
+        millionths_to_usd(int(estimate)),
         millionths_to_usd(int(held)),
         millionths_to_usd(int(charged)),
         unknown,

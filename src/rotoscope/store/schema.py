@@ -36,10 +36,11 @@ __all__ = [
     "submissions",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """1: jobs, submissions, job_events, artifacts, outputs, durations. 2: reservations, processes, jobs_by_request.
 3: quotes. 4: runs, job_inputs, key_holders and properties; what a run is known by (`submissions.token`), the account it
-belongs to, the day on which money counts (`reservations.sent_at`), and an index for every question.
+belongs to, the day on which money counts (`reservations.sent_at`), and an index for every question. 5: estimate and
+charge of a reservation.
 """
 
 metadata = MetaData()
@@ -159,6 +160,8 @@ reservations = Table(
     Column("at", Float, nullable=False),
     Column("reserved", BigInteger, nullable=True),  # millionths of a US dollar, like all amounts; null: no known price
     Column("committed", BigInteger, nullable=True),  # what it counts for since it ended; null: held, or not known
+    Column("estimate", BigInteger, nullable=True),  # what it was likely to cost; `reserved` is what it could at most
+    Column("charged", BigInteger, nullable=True),  # what was charged, where that is known
     Column("settled_at", Float, nullable=True),
     Column("sent_at", Float, nullable=True),  # money counts on the day on which it was sent; until then it is held
     # It holds the sums too: a day with many runs is added up without a look at their rows.

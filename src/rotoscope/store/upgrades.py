@@ -37,6 +37,8 @@ def upgrade(connection: Connection, found: int) -> None:
         connection.execute(update(jobs).where(jobs.c.sandbox, jobs.c.needs_key.is_(None)).values(needs_key="sandbox"))
     if 1 <= found < 4:  # noqa: PLR2004 - the version that has the tables which are filled
         _fill_version_4(connection)
+    if 1 < found < 5:  # noqa: PLR2004 - the version that has the columns which are filled
+        _fill_version_5(connection)
 
 
 def _add_columns(connection: Connection) -> None:
@@ -76,6 +78,13 @@ def _fill_version_4(connection: Connection) -> None:
     connection.execute(update(reservations).where(was_sent).values(sent_at=reservations.c.at))
     for batch in _input_files_of_jobs(connection):
         connection.execute(insert_or_ignore(connection, job_inputs), batch)
+
+
+def _fill_version_5(connection: Connection) -> None:
+    """Until then what was held was the estimate, and what counted after the end was told as the charge."""
+    settled = reservations.c.settled_at.is_not(None)
+    connection.execute(update(reservations).values(estimate=reservations.c.reserved))
+    connection.execute(update(reservations).where(settled).values(charged=reservations.c.committed))
 
 
 def _input_files_of_jobs(connection: Connection) -> Iterator[list[dict[str, str]]]:

@@ -24,9 +24,10 @@ _CORRELATION_PLACEHOLDER = "(the job's own mark)"
 def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobResult:
     """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held."""
     new, planned = plan.new_job, plan.call_plan
-    call = _preview_call(catalog.find(new.model), catalog.providers[new.provider], planned)
+    manifest = catalog.find_at(new.model, new.provider, planned.call.endpoint)
+    call = _preview_call(manifest, catalog.providers[new.provider], planned)
     notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
-    estimate = planned.estimate_usd
+    cost = planned.estimate
     return TOOLS[new.tool].job_record(
         job_id="",
         status="succeeded",
@@ -38,7 +39,7 @@ def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Ma
         message="Dry run: nothing was sent and nothing was spent.",
         elapsed_seconds=0.0,
         expected_seconds=new.plan.expected_seconds,
-        cost=Cost(estimate_usd=estimate, charged_usd=0.0),
+        cost=Cost(estimate_usd=cost.typical_usd, at_most_usd=cost.at_most_usd, charged_usd=0.0, basis=cost.basis),
         seed=planned.seed,
         request=dict(new.args),
         warnings=[*new.warnings, *notes],
@@ -104,7 +105,7 @@ def _seed_notes(new: NewJob, planned: CallPlan) -> list[str]:
 def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
     """Notes on caps that the run would pass; the dry run itself spends nothing and is not refused."""
     try:
-        refuse_over_budget(caps, new.estimate_usd, 0, new.model)
+        refuse_over_budget(caps, new.estimate_usd, 0, new.model, new.at_most_usd)
     except OverBudget as error:
         return [f"{error.message} {error.hint}"]
     if new.estimate_usd is None and caps.unpriced == "ask" and not new.sandbox:

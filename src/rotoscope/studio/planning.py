@@ -8,7 +8,7 @@ that is ready waits some time for that request. Planning sends and spends nothin
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import anyio
@@ -19,10 +19,12 @@ from rotoscope.contracts.arguments import Arguments, argument_strings, require_p
 from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
-from rotoscope.models.catalog import Access, Catalog, first_route_for_sizes, largest_upload_limit
+from rotoscope.models.catalog import Access, Catalog, UploadLimit, first_route_for_sizes, largest_upload_limit
+from rotoscope.models.estimate import Estimate, LearnedSeconds, estimate_price
 from rotoscope.models.manifest import Manifest, PromptKind, ToolName
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
+from rotoscope.models.routing import rank_routes
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.ledger import Ledger
@@ -183,18 +185,49 @@ class Planner:
         require_prompt(arguments)
         wanted = getattr(arguments, "model", None)
         manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, self.access.is_usable)
-        asked = trim_arguments(manifest, asked)
-        # The sandbox fetches nothing from the network, so it is given the bytes.
-        carrier = largest_upload_limit(routes, self.catalog.providers)
-        admitted = await admit_media(
-            self.intake, manifest, asked, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
-        )
+        ranked = rank_routes(manifest, routes, asked, self.catalog.providers)
+        carrier = largest_upload_limit(ranked, self.catalog.providers)
+        view, asked, admitted = await self._admit(manifest.at(ranked[0]), asked, principal, carrier)
+        route = first_route_for_sizes(ranked, self.catalog.providers, admitted.upload_sizes)
+        if manifest.at(route).inputs is not view.inputs:
+            # The best route does not take files of this size; the next one has other inputs for them.
+            view, asked, admitted = await self._admit(manifest.at(route), asked, principal, carrier)
+        view = manifest.at(route)
         notes = [*admitted.notes, *check_inside_picture(arguments, admitted.first_medium("image"))]
-        route = first_route_for_sizes(routes, self.catalog.providers, admitted.upload_sizes)
-        planned = plan_call(manifest, route, {**asked, **admitted.values}, self.draw_seed, admitted.lengths)
-        return await self._build_new_job(manifest, asked, admitted, planned, notes, principal), planned
+        provider = self.catalog.providers[route.provider]
+        filled = {**asked, **admitted.values}
+        planned = plan_call(view, route, filled, self.draw_seed, admitted.lengths, provider=provider)
+        learned = await self._learned_seconds(view, planned)
+        is_timed = view.price is not None and view.price.unit == "run_second"
+        if learned is not None and is_timed and not self.access.sandbox:  # the sandbox takes its own time
+            priced = estimate_price(
+                view,
+                planned.call.input,
+                admitted.lengths,
+                stops_at_deadline=provider.stops_at_deadline,
+                learned=learned,
+                provider_title=provider.title,
+            )
+            planned = replace(planned, estimate=priced)
+        return self._build_new_job(view, asked, admitted, planned, notes, principal, learned), planned
 
-    async def _build_new_job(
+    async def _admit(
+        self, view: Manifest, asked: Mapping[str, Json], principal: str, carrier: UploadLimit | None
+    ) -> tuple[Manifest, dict[str, Json], Admission]:
+        """The model as a route has it, the arguments in its spelling, and their media, checked."""
+        trimmed = trim_arguments(view, asked)
+        # The sandbox fetches nothing from the network, so it is given the bytes.
+        admitted = await admit_media(
+            self.intake, view, trimmed, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
+        )
+        return view, trimmed, admitted
+
+    async def _learned_seconds(self, view: Manifest, planned: CallPlan) -> LearnedSeconds | None:
+        """How long such runs took until now."""
+        kind = workload(view, planned.call)
+        return await self.ledger.learned_seconds(view.id, planned.call.provider, kind, sandbox=self.access.sandbox)
+
+    def _build_new_job(
         self,
         manifest: Manifest,
         asked: Mapping[str, Json],
@@ -202,27 +235,31 @@ class Planner:
         planned: CallPlan,
         notes: Sequence[str],
         principal: str,
+        learned: LearnedSeconds | None,
     ) -> NewJob:
         sandbox = self.access.sandbox
         picture = admitted.first_medium("image")
-        kind = workload(manifest, planned.call)
-        learned = await self.ledger.median_duration(manifest.id, planned.call.provider, kind, sandbox=sandbox)
+        price = planned.estimate
         guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
         plan = JobPlan(
             call=planned.call,
             drawn_inputs=tuple(planned.drawn_inputs),
             seed=planned.seed,
-            price=UnitPrice(manifest.price.unit, manifest.price.usd) if manifest.price else None,
-            estimate_usd=planned.estimate_usd,
-            expected_seconds=learned.seconds if learned else guess,
+            price=_unit_price(price),
+            estimate_usd=price.typical_usd,
+            at_most_usd=price.at_most_usd,
+            price_basis=price.basis,
+            on_failure=price.on_failure,
+            on_cancel=price.on_cancel,
+            expected_seconds=learned.median if learned else guess,
             known_runs=learned.runs if learned else 0,
             cold_start_seconds=None if sandbox else manifest.timing.cold_start_seconds,
-            workload=kind,
+            workload=workload(manifest, planned.call),
             picture=picture.value if picture else None,
             label=_object_label(manifest.tool, asked),
             mask_selects=admitted.mask_share,
         )
-        warnings = (*notes, *_price_notes(planned.estimate_usd))
+        warnings = (*notes, *_price_notes(price.typical_usd))
         shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
         provider = planned.call.provider
         driver = SANDBOX_KEY if sandbox else self.access.driver_key(provider)
@@ -231,7 +268,17 @@ class Planner:
         account = None if sandbox else self.access.account_fingerprint(provider)
         where = (manifest.tool, manifest.id, provider, principal, sandbox)
         return NewJob(
-            *where, shown, plan, key, planned.estimate_usd, driver, account, admitted.file_hashes, quote, warnings
+            *where,
+            shown,
+            plan,
+            key,
+            price.typical_usd,
+            driver,
+            account,
+            admitted.file_hashes,
+            quote,
+            warnings,
+            price.at_most_usd,
         )
 
 
@@ -250,6 +297,12 @@ def _shorten_data_uris(given: Json) -> Json:
         return [_shorten_data_uris(one) for one in given]
     is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
     return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
+
+
+def _unit_price(price: Estimate) -> UnitPrice | None:
+    if price.unit_usd is None:
+        return None
+    return UnitPrice(price.unit, price.unit_usd, price.added_units, price.minimum_usd)
 
 
 def _price_notes(estimate_usd: float | None) -> list[str]:

@@ -10,8 +10,8 @@ from rotoscope.media.edit_masks import fit_mask
 from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
+from rotoscope.models.estimate import MediaLength
 from rotoscope.models.manifest import Input, Manifest
-from rotoscope.models.plan import MediaLength
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["Admission", "admit_media", "check_inside_picture"]

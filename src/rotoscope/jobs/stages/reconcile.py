@@ -127,7 +127,8 @@ async def _resend_once(context: JobContext, job: Job, intent: Submission) -> Pat
         message=f"Sending to {title} once more.",
         event="sent again",
     )
-    is_allowed = await context.ledger.allow_resend(job, intent, again, usd, context.resend_policy.per_day)
+    held = usd if job.plan.at_most_usd is None else job.plan.at_most_usd
+    is_allowed = await context.ledger.allow_resend(job, intent, again, held, context.resend_policy.per_day)
     return replace(again, event="progress") if is_allowed else None
 
 

@@ -33,7 +33,7 @@ from rotoscope.providers.states import (
     Working,
     is_final,
 )
-from rotoscope.store.job_data import Charge, WatchState
+from rotoscope.store.job_data import WatchState
 from rotoscope.store.records import Job, Patch, error_record
 
 __all__ = ["watch"]
@@ -134,7 +134,8 @@ def _patch_of_end(context: JobContext, job: Job, canceller: RunCanceller, final:
         f"{title} did not finish within {canceller.deadline:g} seconds, and the run has stopped there.",
         hint="Try again later, or ask for less." + (f" {charge_phrase(final.charged).capitalize()}."),
     )
-    return Patch(state="failed", error=error_record(error), message=error.message, charge=Charge(final.charged))
+    ended = patch_of(context, job, final)
+    return Patch(state="failed", error=error_record(error), message=error.message, charge=ended.charge)
 
 
 def _result_gone_error(context: JobContext, job: Job, error: Timeout) -> Timeout:

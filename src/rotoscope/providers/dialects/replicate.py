@@ -275,6 +275,11 @@ class _PredictionFields:
     ticket: Ticket
     logs: tuple[str, ...]
 
+    @property
+    def metrics(self) -> Mapping[str, Json]:
+        metrics = self.fields.get("metrics")
+        return metrics if isinstance(metrics, dict) else {}
+
 
 def _waiting_state(prediction: _PredictionFields) -> Prediction:
     return Waiting(prediction.ticket, logs=prediction.logs)
@@ -290,24 +295,27 @@ def _unknown_state(prediction: _PredictionFields) -> Prediction:
 
 
 def _success_state(prediction: _PredictionFields) -> Prediction:
-    metrics = prediction.fields.get("metrics")
     match prediction.fields.get("output"):
         case None if prediction.fields.get("data_removed") is True:
             return expiry_failure(prediction.ticket, charged=True)
         case None:
             return no_output_failure(prediction.ticket, prediction.logs)
         case output:
-            return Succeeded(prediction.ticket, output, metrics if isinstance(metrics, dict) else {}, prediction.logs)
+            return Succeeded(prediction.ticket, output, prediction.metrics, prediction.logs)
 
 
 def _failure_state(prediction: _PredictionFields) -> Prediction:
     text = error_text(prediction.fields.get("error"))
     code = failure_code(text)
-    return Failed(prediction.ticket, code, failure_message(code), text, logs=prediction.logs)
+    message = failure_message(code)
+    return Failed(
+        prediction.ticket, code, message, text, logs=prediction.logs, metrics=prediction.metrics, is_reported=True
+    )
 
 
 def _cancel_state(prediction: _PredictionFields) -> Prediction:
-    return Canceled(prediction.ticket, charged=not _has_not_started(prediction.fields), logs=prediction.logs)
+    is_charged = not _has_not_started(prediction.fields)
+    return Canceled(prediction.ticket, charged=is_charged, logs=prediction.logs, metrics=prediction.metrics)
 
 
 def _has_not_started(fields: Mapping[str, Json]) -> bool:

@@ -1,0 +1,57 @@
+"""Which of a model's routes a request takes: one that takes it whole, and of those the cheapest. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rotoscope.errors import InvalidInput
+from rotoscope.models.manifest import Manifest, Route
+from rotoscope.models.plan import plan_call
+from rotoscope.models.provider import Provider
+from rotoscope.models.request_key import trim_arguments
+from rotoscope.providers.http.messages import Json
+
+__all__ = ["rank_routes"]
+
+_NOT_SENT = ("overlay",)  # arguments that no provider gets
+
+
+def rank_routes(
+    manifest: Manifest,
+    routes: Sequence[Route],
+    arguments: Mapping[str, Json],
+    providers: Mapping[str, Provider],
+) -> tuple[Route, ...]:
+    """The routes, the best one for a request first.
+
+    A route that refuses the request comes last, and one that would leave an argument out, such as a seed, after those
+    that send all of them. Of equal ones the cheapest is first; an unknown price is the dearest, and what the manifest
+    names first wins where prices are equal. Prices are those of the manifest, so equal requests take equal routes.
+
+    Args:
+        manifest: the model.
+        routes: those of its routes that can be used.
+        arguments: as the tool was called, media as they were given.
+        providers: the providers by name.
+    """
+    if len(routes) == 1:
+        return tuple(routes)
+
+    def rank(route: Route) -> tuple[bool, int, float]:
+        view = manifest.at(route)
+        try:
+            plan = plan_call(
+                view, route, trim_arguments(view, arguments), lambda: 0, provider=providers[route.provider]
+            )
+        except InvalidInput:
+            return True, 0, math.inf
+        usd = plan.estimate.typical_usd
+        return False, _count_omitted(view, arguments), math.inf if usd is None else usd
+
+    return tuple(sorted(routes, key=rank))
+
+
+def _count_omitted(view: Manifest, arguments: Mapping[str, Json]) -> int:
+    """How many of the given arguments no input of the model takes."""
+    taken = {field.argument for field in view.inputs.values()}
+    given = (name for name, value in arguments.items() if value not in (None, "", [], {}) and name not in _NOT_SENT)
+    return sum(name not in taken for name in given)
