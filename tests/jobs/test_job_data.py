@@ -68,6 +68,9 @@ ROW_WITHOUT_VERSION = """{
     "masks": [{"label": "face", "score": null, "box": null, "area": 0.5}]},
   "charged": true, "charged_usd": 0.0015, "unheard_until": 2000.0
 }"""
+NEWER_KEYS: dict[str, Any] = {"at_most_usd": None, "price_basis": "", "on_failure": None, "on_cancel": None, "charge_measured": {}}
+NEWER_PRICE_KEYS = {"added_units": 0.0, "minimum_usd": 0.0, "billed_unit_usd": None}
+"""What later versions write beside the keys of that row."""
 CALL = Call(
     "replicate", "bytedance/sa2va-4b-image", {"image": "artifact://ab", "instruction": "the face"}, "33d95", "version",
     600,
@@ -113,7 +116,19 @@ def test_a_row_that_was_written_before_data_had_a_version_is_read_whole() -> Non
 def test_what_is_written_has_the_keys_of_older_versions_and_a_version() -> None:
     written = json.loads(json.dumps(write_job_data(changes_to(WHOLE))))
     assert written.pop("version") == 1
+    assert {key: written.pop(key) for key in NEWER_KEYS} == NEWER_KEYS
+    assert {key: written["price"].pop(key) for key in NEWER_PRICE_KEYS} == NEWER_PRICE_KEYS
     assert written == json.loads(ROW_WITHOUT_VERSION)
+
+
+def test_every_fact_of_a_price_is_read_as_it_was_written() -> None:
+    plan = replace(
+        WHOLE.plan,
+        price=UnitPrice("output_second", 0.22, added_units=4.5, minimum_usd=0.1, billed_unit_usd=0.21),
+        at_most_usd=0.5, price_basis="5 s at 720p", on_failure=True, on_cancel=False,
+    )  # fmt: skip
+    priced = replace(WHOLE, plan=plan, charge=Charge(is_charged=True, usd=0.3, measured={"run_second": 2.5}))
+    assert read_job_data(json.loads(json.dumps(write_job_data(changes_to(priced))))) == priced
 
 
 def test_keys_of_a_newer_version_are_ignored() -> None:
@@ -149,7 +164,7 @@ def test_an_error_is_read_as_every_version_wrote_it() -> None:
 def test_a_change_leaves_every_record_that_it_does_not_name() -> None:
     changed = apply_changes(WHOLE, JobChanges(charge=Charge(), stage_retries=0))
     assert changed == replace(WHOLE, charge=Charge(), stage_retries=0)
-    assert set(write_job_data(JobChanges(charge=Charge()))) == {"charged", "charged_usd"}
+    assert set(write_job_data(JobChanges(charge=Charge()))) == {"charged", "charged_usd", "charge_measured"}
     assert write_job_data(JobChanges()) == {}
 
 

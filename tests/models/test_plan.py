@@ -146,8 +146,11 @@ def test_a_known_price_is_estimated_and_an_unknown_one_is_unknown() -> None:
         model: plan_call(manifest, manifest.routes[0], {"prompt": "a", "instruction": "a", "image": PICTURE}, lambda: 1)
         for model, manifest in CATALOG.models.items()
     }
-    assert prices["sam-v2-image"].estimate_usd == 0.002
-    assert prices["bytedance/seedance-2.0"].estimate_usd is None
+    assert prices["bytedance/seedance-2.0"].estimate.typical_usd == 0.9
+    assert prices["bytedance/seedance-2.0"].estimate.basis == "5 s at 720p, 0.18 USD a second; replicate, 2026-11"
+    gateway = CATALOG.models["prunaai/vace-14b"]
+    unknown = plan_call(gateway.at(gateway.routes[0]), gateway.routes[0], {"prompt": "a"}, lambda: 1)
+    assert unknown.estimate.typical_usd is None
 
 
 def test_only_media_are_moved_to_the_providers_urls() -> None:

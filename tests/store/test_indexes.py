@@ -199,7 +199,7 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
         "list_jobs": await steps.of(lambda: ledger.jobs("local", None, 20)),
         "list_jobs of a rare state": await steps.of(lambda: ledger.jobs("local", ["failed"], 20)),
         "spending": await steps.of(lambda: ledger.spending_of_all_principals(now[0] - 60)),
-        "usual seconds": await steps.of(lambda: ledger.median_duration("m", "replicate", "small", sandbox=False)),
+        "usual seconds": await steps.of(lambda: ledger.learned_seconds("m", "replicate", "small", sandbox=False)),
         "a look": await steps.of(leases.claim_several),
         "a beat": await steps.of(lambda: leases.renew(frozenset({job.id}))),
         "whose runs": await steps.of(lambda: ledger.runs_of_other_jobs("replicate", ["a", "b"], job.id)),

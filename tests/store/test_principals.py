@@ -52,7 +52,7 @@ UNSCOPED = {
     "runs_of_other_jobs",
     "resume_failures_of_all_principals",
     "spending_of_all_principals",
-    "median_duration",
+    "learned_seconds",
 }
 
 

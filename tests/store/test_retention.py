@@ -11,8 +11,8 @@ from store_database import StoreDatabase
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import FolderVault, StoredFile
+from rotoscope.models.estimate import LearnedSeconds
 from rotoscope.settings import read_settings
-from rotoscope.store.durations import MedianDuration
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
@@ -398,4 +398,5 @@ async def test_only_the_latest_durations_of_a_kind_are_kept(house: House) -> Non
         house.clock.now += 1
         await house.ledger.record_duration(replace(job, id=str(number)), "small", float(number))
     assert house.count("durations") <= 51
-    assert await house.ledger.median_duration("m", "replicate", "small", sandbox=False) == MedianDuration(75.0, 9)
+    learned = await house.ledger.learned_seconds("m", "replicate", "small", sandbox=False)
+    assert learned == LearnedSeconds(median=75.0, p99=79.0, runs=50)

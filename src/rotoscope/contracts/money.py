@@ -2,9 +2,10 @@
 
 import math
 
-__all__ = ["format_usd"]
+__all__ = ["format_price", "format_usd"]
 
 _MAX_DECIMALS = 10
+_SAME_WITHIN = 1.1  # a bound that is a tenth above the price is not worth a word
 
 
 def format_usd(usd: float, decimals: int = 2) -> str:
@@ -12,3 +13,11 @@ def format_usd(usd: float, decimals: int = 2) -> str:
     if 0 < usd < 10**-decimals:
         decimals = min(1 - math.floor(math.log10(usd)), _MAX_DECIMALS)
     return f"{usd:.{decimals}f} USD"
+
+
+def format_price(typical_usd: float, at_most_usd: float | None, decimals: int = 2) -> str:
+    """What a run costs, and what at most where that is noticeably more."""
+    words = format_usd(typical_usd, decimals)
+    if at_most_usd is None or at_most_usd <= typical_usd * _SAME_WITHIN:
+        return words
+    return f"{words}, at most {format_usd(at_most_usd, decimals)}"

@@ -1,6 +1,6 @@
 """Facts of a manifest as short text, for tables."""
 
-from rotoscope.contracts.money import format_usd
+from rotoscope.contracts.money import format_price
 from rotoscope.errors import InvalidInput
 from rotoscope.models.claimed_calls import iterate_base_arguments
 from rotoscope.models.estimate import NO_ESTIMATE, Estimate, MediaLength, estimate_price
@@ -10,7 +10,6 @@ from rotoscope.models.provider import Provider
 
 __all__ = ["describe_price", "describe_prompts", "estimate_typical_run"]
 
-_SAME_WITHIN = 1.1  # a bound of a tenth more is not worth a word
 _TYPICAL_CLIP = MediaLength(5.0, 120)
 """The edited video of a typical run, where the model's inputs do not say how long the result is."""
 
@@ -50,9 +49,6 @@ def estimate_typical_run(view: Manifest, provider: Provider) -> Estimate:
 
 def describe_price(estimate: Estimate) -> str:
     """The price of a run as text; one that is not known is unknown, not free."""
-    if estimate.typical_usd is None or estimate.at_most_usd is None:
+    if estimate.typical_usd is None:
         return "unknown"
-    words = format_usd(estimate.typical_usd)
-    if estimate.at_most_usd > estimate.typical_usd * _SAME_WITHIN:
-        return f"{words}, at most {format_usd(estimate.at_most_usd)}"
-    return words
+    return format_price(estimate.typical_usd, estimate.at_most_usd)

@@ -94,6 +94,7 @@ class _Amount:
     at_most: float
     words: str
     added: float = 0.0
+    per_second: float | None = None  # units of a second, where a rate by the second says more than one by the unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ def estimate_price(
     if not math.isfinite(bound):
         return Estimate(None, None, f"{_rate_words(price, usd)}, without any bound; {title}")
     at = " at " + ", ".join(conditions) if conditions else ""
-    words = f"{amount.words}{at}, {_rate_words(price, usd)}" if amount.words else f"{_rate_words(price, usd)}{at}"
+    rate = _rate_words(price, usd) if amount.per_second is None else f"{amount.per_second * usd:.4g} USD a second"
+    words = f"{amount.words}{at}, {rate}" if amount.words else f"{rate}{at}"
     return Estimate(
         typical_usd=_round_up_usd(min(typical, bound)),
         at_most_usd=_round_up_usd(bound),
@@ -229,7 +231,11 @@ def _count_units(
         per_second = pixels * price.frame_rate / (_TOKEN_PIXELS if price.unit == "token" else _MILLION)
     words = f"{seconds:.3g} s" + (f" and {typical:.3g} s of films in" if typical else "")
     return _Amount(
-        (seconds + typical) * per_second, (seconds + at_most) * per_second, words, added=typical * per_second
+        typical=(seconds + typical) * per_second,
+        at_most=(seconds + at_most) * per_second,
+        words=words,
+        added=typical * per_second,
+        per_second=per_second if price.frame is not None else None,
     )
 
 

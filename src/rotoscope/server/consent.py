@@ -17,12 +17,13 @@ from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from rotoscope.contracts.money import format_usd
+from rotoscope.contracts.money import format_price, format_usd
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import OverBudget
 from rotoscope.store.money import ANY_PRICE
 
 if TYPE_CHECKING:
+    from rotoscope.store.records import NewJob
     from rotoscope.studio.planning import RequestPlan
     from rotoscope.studio.studio import Studio
 
@@ -180,11 +181,18 @@ class Consent:
             key, question = _key_without_price(job.quote_key), f"{where} has no known price. Run it?"
             return _PriceQuestion(studio, job.principal, key, ANY_PRICE, question)
         note = " The sandbox stands in for it and charges nothing." if job.sandbox else ""
-        question = f"{where} costs about {format_usd(usd)}.{note} Run it?"
+        question = f"{where} costs {_price_words(job)}.{note} Run it?"
         return _PriceQuestion(studio, job.principal, job.quote_key, usd, question)
 
     def _is_expensive(self, usd: float) -> bool:
         return self.above_usd is not None and usd > self.above_usd
+
+
+def _price_words(job: "NewJob") -> str:
+    """The price as the user should know it: what it will typically cost, what at most, and how that was computed."""
+    assert job.estimate_usd is not None
+    words = f"about {format_price(job.estimate_usd, job.at_most_usd)}"
+    return f"{words} ({job.plan.price_basis})" if job.plan.price_basis else words
 
 
 def _key_without_price(key: str) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.characters import replace_surrogates_in_text
-from rotoscope.contracts.money import format_usd
+from rotoscope.contracts.money import format_price, format_usd
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskShare, MediaFile
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
@@ -110,10 +110,7 @@ def _result_text(result: JobResult) -> str:
         lines.append(f"request: {result.planned_request.method} {result.planned_request.url}")
     if result.planned_input is not None:
         lines.append(f"input: {result.planned_input}")
-    lines.append(
-        f"cost: estimate {_dollars_or_unknown(result.cost.estimate_usd)}, charged "
-        f"{_dollars_or_unknown(result.cost.charged_usd)}"
-    )
+    lines.append(f"cost: estimate {_estimate_words(result)}, charged {_dollars_or_unknown(result.cost.charged_usd)}")
     lines += [f"note: {warning}" for warning in result.warnings]
     return "\n".join([*lines, f"next: {result.next_step}"])
 
@@ -178,6 +175,15 @@ def _source_address(media: MediaFile) -> str:
 
 def _expiry_note(moment: str | None) -> str:
     return f" until {moment[11:16]}Z" if moment else ""
+
+
+def _estimate_words(result: JobResult) -> str:
+    cost = result.cost
+    # How it was computed matters to who decides; after the run it stands in the structured result.
+    basis = f" ({cost.basis})" if cost.basis and result.dry_run else ""
+    if cost.estimate_usd is None:
+        return f"unknown{basis}"
+    return format_price(cost.estimate_usd, cost.at_most_usd, 4) + basis
 
 
 def _dollars_or_unknown(amount: float | None) -> str:
