@@ -68,7 +68,13 @@ ROW_WITHOUT_VERSION = """{
     "masks": [{"label": "face", "score": null, "box": null, "area": 0.5}]},
   "charged": true, "charged_usd": 0.0015, "unheard_until": 2000.0
 }"""
-NEWER_KEYS: dict[str, Any] = {"at_most_usd": None, "price_basis": "", "on_failure": None, "on_cancel": None, "charge_measured": {}}
+NEWER_KEYS: dict[str, Any] = {
+    "at_most_usd": None,
+    "price_basis": "",
+    "on_failure": None,
+    "on_cancel": None,
+    "charge_measured": {},
+}
 NEWER_PRICE_KEYS = {"added_units": 0.0, "minimum_usd": 0.0, "billed_unit_usd": None}
 """What later versions write beside the keys of that row."""
 CALL = Call(

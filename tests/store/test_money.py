@@ -26,6 +26,7 @@ from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 MIDNIGHT = 1_767_225_600.0  # 2026-01-01 00:00 UTC
+PRICE = re.compile(r"\[(\[price.*\]|price)\]\n(?:[a-z].*\n)+")  # a table of prices in a manifest
 SHIPPED = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
 
 
@@ -201,11 +202,37 @@ RUN = {"unit": "run", "usd": 0.002}
         ("cancelled", {"charged": False, "estimate_usd": 0.2}, Settlement(0, 0.0)),
         ("cancelled", {"charged": True, "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
         ("cancelled", {"charged": None, "estimate_usd": 0.2}, Settlement(200_000, None)),
+        ("cancelled", {"charged": None, "estimate_usd": 0.2, "at_most_usd": 0.9}, Settlement(900_000, None)),
+        ("cancelled", {"charged": True, "estimate_usd": 0.2, "price": SECOND}, Settlement(200_000, None)),
+        (
+            "cancelled",
+            {"charged": True, "charge_measured": {"run_second": 4}, "estimate_usd": 0.2, "price": SECOND},
+            Settlement(40_000, 0.04),
+        ),
+        (
+            "succeeded",
+            {"output": "x", "measured": {"run_second": 4}, "price": {**SECOND, "added_units": 2, "minimum_usd": 0.05}},
+            Settlement(60_000, 0.06),
+        ),
+        (
+            "succeeded",
+            {"output": "x", "measured": {"run_second": 1}, "price": {**SECOND, "minimum_usd": 0.05}},
+            Settlement(50_000, 0.05),
+        ),
+        (
+            "succeeded",
+            {
+                "output": "x",
+                "measured": {"billed_unit": 3.008, "run_second": 4},
+                "price": {**SECOND, "billed_unit_usd": 0.1},
+            },
+            Settlement(300_800, 0.3008),
+        ),
         ("failed", {"charged": None, "estimate_usd": None}, Settlement(None, None)),
         ("failed", {"output": "x", "estimate_usd": 0.2}, Settlement(200_000, 0.2)),
     ],
 )
-def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimate_else_unknown(
+def test_what_a_run_has_cost_is_its_price_for_what_was_measured_or_fixed_and_else_its_bound_goes_on_counting(
     state: Any, data: dict[str, Any], expected: Settlement
 ) -> None:
     assert settlement(state, run_cost(read_job_data(data))) == expected
@@ -213,8 +240,10 @@ def test_what_a_run_has_cost_is_its_price_for_what_was_measured_else_its_estimat
 
 @pytest.mark.parametrize("absurd", [0, 0.0, 1e-9, -1, float("inf"), float("nan"), 1e300, 10**30, True, "2", None, [3]])
 def test_a_measure_of_nothing_or_beyond_reason_says_nothing(absurd: Any) -> None:
-    data: Json = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
-    assert settlement("succeeded", run_cost(read_job_data(data))) == Settlement(200_000, 0.2)
+    data: dict[str, Json] = {"output": "x", "measured": {"run_second": absurd}, "price": SECOND, "estimate_usd": 0.2}
+    assert settlement("succeeded", run_cost(read_job_data(data))) == Settlement(200_000, None)
+    bounded = {**data, "at_most_usd": 0.5}
+    assert settlement("succeeded", run_cost(read_job_data(bounded))) == Settlement(500_000, None)
 
 
 def test_a_cap_is_reached_and_not_passed_by_sums_of_floating_point() -> None:
@@ -261,8 +290,16 @@ def own_price(home: Path, usd: float = 0.002) -> None:
     """A manifest of the user's own, with a price."""
     folder = home / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    priced = SHIPPED.read_text(encoding="utf-8") + f'\n[price]\nunit = "run"\nusd = {usd}\nseen = "2026-11"\n'
-    (folder / "priced.toml").write_text(priced, encoding="utf-8")
+    text = PRICE.sub("", SHIPPED.read_text(encoding="utf-8"))
+    price = f'\n[price]\nunit = "run"\nusd = {usd}\nseen = "2026-11"\n'
+    (folder / "priced.toml").write_text(text + price, encoding="utf-8")
+
+
+def without_price(home: Path) -> None:
+    """A manifest of the user's own whose price nobody has read."""
+    folder = home / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "unpriced.toml").write_text(PRICE.sub("", SHIPPED.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 async def test_a_tool_call_over_the_cap_is_refused_before_anything_is_sent(
@@ -292,7 +329,9 @@ async def test_caps_can_be_set_to_none(
 async def test_models_without_a_price_are_refused_where_the_operator_says_so(
     opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path
 ) -> None:
-    async with opened(read_settings(environment | {"ROTOSCOPE_UNPRICED": "refuse"}), provider) as studio:
+    settings = read_settings(environment | {"ROTOSCOPE_UNPRICED": "refuse"})
+    without_price(settings.home)
+    async with opened(settings, provider) as studio:
         with pytest.raises(OverBudget) as caught:
             await perform(studio, segment_arguments(photo, "a"))
     assert caught.value.code == "price_unknown"
@@ -389,7 +428,7 @@ async def test_a_thousand_calls_at_once_on_a_budget_for_seven_pay_seven_times(
 def priced(home: Path, model: str, unit: str, usd: float) -> None:
     """A manifest of the user's own, with another price."""
     text = (SHIPPED.parent / model).read_text(encoding="utf-8")
-    text = re.sub(r"\[price\]\n(?:[a-z].*\n)+", "", text)
+    text = PRICE.sub("", text)
     folder = home / "models"
     folder.mkdir(parents=True, exist_ok=True)
     price = f'\n[price]\nunit = "{unit}"\nusd = {usd}\nseen = "2026-11"\n'
@@ -419,7 +458,7 @@ async def test_a_cost_in_a_unit_that_no_document_tells_is_no_money(
     async with opened(settings, segmind(said, provider.files["/out.png"])) as studio:
         await perform(studio, segment_arguments(photo, "a", model="sam-v2-image"))
         (spent,) = await studio.context.ledger.spending_of_all_principals(0)
-    assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.0, 0.002, True)
+    assert (spent.runs, spent.held, spent.charged, spent.sandbox) == (1, 0.09, 0.0, True), "what it costs at most"
 
 
 @pytest.mark.parametrize("said", [0, 500])
@@ -438,14 +477,18 @@ async def test_a_metric_with_the_name_of_money_neither_fills_a_cap_nor_frees_it(
     assert (provider.posts, spent.charged) == (5, 20.0)
 
 
-@pytest.mark.parametrize(("measured", "charged"), [(2.5, 0.25), (0, 0.11), (-3, 0.11), ("2.5", 0.11)])
+@pytest.mark.parametrize(
+    ("measured", "charged", "held"), [(2.5, 0.025, 0.0), (0, 0.0, 3.0), (-3, 0.0, 3.0), ("2.5", 0.0, 3.0)]
+)
 async def test_the_time_that_replicate_measures_is_what_its_price_is_for_unless_it_says_nothing(
-    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, measured: Any, charged: float
-) -> None:
-    priced(settings.home, SHIPPED.name, "run_second", 0.1)  # 1.1 s are usual
+    opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, measured: Any, charged: float,
+    held: float,
+) -> None:  # fmt: skip
+    """Where it says nothing, what the run can cost at most goes on counting: 300 s, after which Replicate stops it."""
+    priced(settings.home, SHIPPED.name, "run_second", 0.01)
     metrics = {"predict_time": measured, "inference_time": 77}
     provider.states = [{"status": "succeeded", "output": {"img": OUTPUT_URL}, "metrics": metrics}]
     async with opened(settings, provider) as studio:
         assert (await perform(studio, segment_arguments(photo, "a"))).status == "succeeded"
         (spent,) = await studio.context.ledger.spending_of_all_principals(0)
-    assert spent.charged == charged
+    assert (spent.estimate, spent.charged, spent.held) == (0.011, charged, held)

@@ -44,9 +44,9 @@ class Caps:
     """What may be spent, in US dollars.
 
     Attributes:
-        per_call: for one run; None is without a limit, 0 refuses every run that might cost something.
-        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses
-            every run that might cost something.
+        per_call: for one run; None is without a limit, 0 refuses every run.
+        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses every
+            run.
         unpriced: what becomes of a run whose price is not known; it counts for nothing, so no other cap holds it.
         consent_usd: the consent that was given to this one run; None where none is needed, `ANY_PRICE` for one whose
             price is not known.
@@ -166,7 +166,7 @@ def refuse_over_budget(
     Raises:
         OverBudget: names the sum, the cap and how to raise it.
     """
-    _refuse_zero_cap(caps, model, estimate_usd if at_most_usd is None else at_most_usd)
+    _refuse_zero_cap(caps, model)
     if estimate_usd is None:
         _refuse_unpriced(caps, model)
         return
@@ -192,15 +192,11 @@ def refuse_over_budget(
         )
 
 
-def _refuse_zero_cap(caps: Caps, model: str, most_usd: float | None) -> None:
-    """A cap of 0 refuses every run that costs something, and every run that might."""
-    if most_usd == 0:
-        return
+def _refuse_zero_cap(caps: Caps, model: str) -> None:
     for name, cap in (("ROTOSCOPE_MAX_USD_PER_CALL", caps.per_call), ("ROTOSCOPE_MAX_USD_PER_DAY", caps.per_day)):
         if cap is not None and cap <= 0:
-            might = "might cost something" if most_usd is None else f"can cost {format_usd(most_usd)}"
             raise OverBudget(
-                f"{name} is 0, so every run that might cost something is refused: this one of {model} {might}.",
+                f"{name} is 0, and so every run is refused, this one of {model} too.",
                 hint=f"Raise {name} for the server.",
             )
 

@@ -1,0 +1,215 @@
+"""The law of spending, for every order of calls, answers, crashes and days: no cap is passed, and nothing unpriced is
+sent without a yes.
+
+The model beside the ledger knows what the provider has charged for each request, which is never above what the run can
+cost at most, and on which day. `HYPOTHESIS_PROFILE=soak` tries many more.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from store_database import StoreDatabase
+
+from rotoscope.errors import OverBudget
+from rotoscope.store.job_data import ErrorRecord, JobPlan, SubmitEffort
+from rotoscope.store.leases import JobDriver, Leases
+from rotoscope.store.ledger import Ledger
+from rotoscope.store.money import ANY_PRICE, Caps, RunCost, UnitPrice, settlement
+from rotoscope.store.records import Job, NewJob, Patch, Submission
+from rotoscope.store.schema import metadata
+from rotoscope.store.timing import Intervals
+
+SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
+PER_CALL, PER_DAY, ASK_ABOVE = 1_000_000, 2_000_000, 300_000  # millionths of a US dollar
+MIDNIGHT, DAY = 1_767_225_600.0, 86_400.0
+PRINCIPALS = ("local", "other")
+Answer = TypeVar("Answer")
+
+
+@cache
+def portal() -> BlockingPortal:
+    """One event loop for all examples."""
+    context = start_blocking_portal()
+    atexit.register(context.__exit__, None, None, None)
+    return context.__enter__()
+
+
+@cache
+def database() -> StoreDatabase:
+    """One ledger for all examples, in memory where there is such a place; each begins with empty tables."""
+    folder = Path(tempfile.mkdtemp(prefix="spending-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    atexit.register(shutil.rmtree, folder)
+    return StoreDatabase(f"sqlite:///{folder / 'ledger.sqlite3'}")
+
+
+@dataclass
+class Known:
+    """A job as the world knows it; amounts in millionths.
+
+    Attributes:
+        charges: of each request that was sent: the day, and what the provider has charged.
+    """
+
+    job: Job
+    estimate: int | None
+    at_most: int
+    has_consent: bool
+    intent: Submission | None = None
+    is_over: bool = False
+    charges: list[tuple[int, int]] = field(default_factory=list)
+
+
+amounts = st.one_of(st.none(), st.tuples(st.integers(0, 600_000), st.integers(0, 900_000)))
+shares = st.sampled_from([0.0, 0.3, 1.0])
+
+
+class Spending(RuleBasedStateMachine):
+    """Calls are made, sent, answered, lost, sent again and ended; processes die; days pass and clocks are set back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = MIDNIGHT + 3600
+        self.known: dict[str, Known] = {}
+
+    @initialize()
+    def begin(self) -> None:
+        self.connect()
+        database().execute(*(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)))
+
+    def connect(self) -> None:
+        base = database().connect()
+        self.ledger = Ledger(base, lambda: self.now)
+        driver = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
+        self.leases = Leases(base, lambda: self.now, driver, Intervals())
+        self.run(lambda: self.ledger.spending_of_all_principals(0))
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        answer: Answer = portal().call(work)
+        return answer
+
+    @property
+    def day(self) -> int:
+        return int(self.now // DAY)
+
+    # What happens.
+
+    @rule(price=amounts, who=st.sampled_from(PRINCIPALS), yes=st.booleans())
+    def somebody_calls(self, price: tuple[int, int] | None, who: str, yes: bool) -> None:
+        estimate, at_most = (None, 700_000) if price is None else (price[0], price[0] + price[1])
+        agreed = (ANY_PRICE if estimate is None else estimate / 1e6) if yes else ASK_ABOVE / 1e6
+        caps = Caps(PER_CALL / 1e6, PER_DAY / 1e6, "ask", agreed)
+        usd, most = (None, None) if estimate is None else (estimate / 1e6, at_most / 1e6)
+        plan = JobPlan(price=UnitPrice("run_second", 0.001), estimate_usd=usd, at_most_usd=most)
+        new = NewJob("segment_image", "m", "replicate", who, False, {}, plan, None, usd, at_most_usd=most)
+        try:
+            job = self.run(lambda: self.ledger.open(new, caps)).job
+        except OverBudget:
+            return
+        self.known[job.id] = Known(job, estimate, at_most, yes)
+
+    def unsent(self) -> list[str]:
+        return [key for key, one in self.known.items() if one.intent is None and not one.is_over]
+
+    def sent(self) -> list[str]:
+        return [key for key, one in self.known.items() if one.intent is not None and not one.is_over]
+
+    @precondition(lambda self: self.unsent())
+    @rule(data=st.data(), share=shares)
+    def a_request_is_sent(self, data: st.DataObject, share: float) -> None:
+        one = self.known[data.draw(st.sampled_from(self.unsent()))]
+        claimed = self.run(lambda: self.leases.claim(one.job.id))
+        if claimed is None:
+            return
+        one.job = claimed
+        one.intent = self.run(lambda: self.ledger.commit_intent(claimed, "digest"))
+        one.charges.append((self.day, int(one.at_most * share)))
+
+    @precondition(lambda self: self.sent())
+    @rule(data=st.data())
+    def a_request_was_surely_not_accepted(self, data: st.DataObject) -> None:
+        one = self.known[data.draw(st.sampled_from(self.sent()))]
+        intent = one.intent
+        assert intent is not None
+        self.run(lambda: self.ledger.withdraw_intent(intent))
+        one.intent, one.charges = None, one.charges[:-1]
+
+    @precondition(lambda self: self.sent())
+    @rule(data=st.data())
+    def a_lost_request_may_be_sent_once_more(self, data: st.DataObject) -> None:
+        one = self.known[data.draw(st.sampled_from(self.sent()))]
+        intent, job = one.intent, one.job
+        if intent is None or one.estimate is None or job.submit_effort.was_resent:
+            return
+        again = Patch(submit_effort=SubmitEffort(was_resent=True), event="sent again")
+        if self.run(lambda: self.ledger.allow_resend(job, intent, again, one.at_most / 1e6, PER_DAY / 1e6)):
+            one.intent = None
+            one.job = self.run(lambda: self.ledger.job(job.id, job.principal))
+
+    @precondition(lambda self: self.sent())
+    @rule(data=st.data(), how=st.sampled_from(["measured", "not known", "refused", "charged, not measured"]))
+    def a_run_ends(self, data: st.DataObject, how: str) -> None:
+        one = self.known[data.draw(st.sampled_from(self.sent()))]
+        cost = sum(usd for _, usd in one.charges)
+        was_resent = len(one.charges) > 1
+        if how == "refused" and (cost or was_resent):
+            how = "not known"
+        seconds = {"run_second": one.charges[-1][1] / 1e6 / 0.001} if how == "measured" else {}
+        estimate, at_most = one.job.plan.estimate_usd, one.job.plan.at_most_usd
+        is_charged = {"measured": True, "refused": False, "charged, not measured": True}.get(how)
+        run = RunCost(one.job.plan.price, estimate, at_most, is_charged, measured=seconds, was_resent=was_resent)
+        ending = settlement("failed", run)
+        patch = Patch(state="failed", error=ErrorRecord("x", "y"), settlement=ending)
+        self.run(lambda: self.ledger.advance(one.job, patch))
+        one.is_over = True
+
+    @precondition(lambda self: self.unsent())
+    @rule(data=st.data())
+    def somebody_cancels(self, data: st.DataObject) -> None:
+        one = self.known[data.draw(st.sampled_from(self.unsent()))]
+        if one.charges:
+            return
+        ended = self.run(lambda: self.ledger.request_cancel(one.job.id, one.job.principal))
+        one.is_over = ended.is_final
+
+    @rule(hours=st.sampled_from([1, 12, 24, 36, -12, -24]))
+    def the_clock_moves(self, hours: int) -> None:
+        self.now += hours * 3600
+
+    @rule()
+    def the_process_dies(self) -> None:
+        self.connect()
+
+    # What holds.
+
+    @invariant()
+    def no_cap_is_passed(self) -> None:
+        spent: dict[tuple[str, int], int] = defaultdict(int)
+        for one in self.known.values():
+            assert one.estimate is not None or one.has_consent, "a run of unknown price without a yes"
+            assert one.estimate is None or one.estimate <= ASK_ABOVE or one.has_consent, "a dear run without a yes"
+            for day, usd in one.charges:
+                assert one.estimate is None or usd <= PER_CALL, "a run above the cap of a call"
+                spent[one.job.principal, day] += usd if one.estimate is not None else 0
+        for (who, day), usd in spent.items():
+            assert usd <= PER_DAY, f"{who} spent {usd} on day {day}"
+
+
+TestSpending = Spending.TestCase
+TestSpending.settings = settings(
+    max_examples=2_000 if SOAK else 60,
+    stateful_step_count=60 if SOAK else 40,
+    suppress_health_check=list(HealthCheck),
+    deadline=None,
+)
