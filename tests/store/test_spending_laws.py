@@ -34,16 +34,8 @@ from rotoscope.store.timing import Intervals
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 PER_CALL, PER_DAY, ASK_ABOVE = 1_000_000, 2_000_000, 300_000  # millionths of a US dollar
 MIDNIGHT, DAY = 1_767_225_600.0, 86_400.0
-PRINCIPALS = ("local", "other")
+PRINCIPALS = ("local", "local", "local", "other")
 Answer = TypeVar("Answer")
-
-
-@cache
-def portal() -> BlockingPortal:
-    """One event loop for all examples."""
-    context = start_blocking_portal()
-    atexit.register(context.__exit__, None, None, None)
-    return context.__enter__()
 
 
 @cache
@@ -71,8 +63,10 @@ class Known:
     charges: list[tuple[int, int]] = field(default_factory=list)
 
 
-amounts = st.one_of(st.none(), st.tuples(st.integers(0, 600_000), st.integers(0, 900_000)))
-shares = st.sampled_from([0.0, 0.3, 1.0])
+priced = st.tuples(st.sampled_from([0, 100_000, 300_000, 600_000]), st.sampled_from([0, 100_000, 400_000, 900_000]))
+amounts = st.one_of(st.none(), priced, priced, priced)
+shares = st.sampled_from([0.0, 0.3, 1.0, 1.0])
+sending = st.sampled_from([None, 0.3, 1.0, 1.0, 1.0])  # None: it waits
 
 
 class Spending(RuleBasedStateMachine):
@@ -80,6 +74,8 @@ class Spending(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.portal = start_blocking_portal()
+        self.loop: BlockingPortal = self.portal.__enter__()
         self.now = MIDNIGHT + 3600
         self.known: dict[str, Known] = {}
 
@@ -96,8 +92,11 @@ class Spending(RuleBasedStateMachine):
         self.run(lambda: self.ledger.spending_of_all_principals(0))
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
-        answer: Answer = portal().call(work)
+        answer: Answer = self.loop.call(work)
         return answer
+
+    def teardown(self) -> None:
+        self.portal.__exit__(None, None, None)
 
     @property
     def day(self) -> int:
@@ -105,8 +104,18 @@ class Spending(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(price=amounts, who=st.sampled_from(PRINCIPALS), yes=st.booleans())
-    def somebody_calls(self, price: tuple[int, int] | None, who: str, yes: bool) -> None:
+    @rule(
+        prices=st.lists(amounts, min_size=3, max_size=6),
+        who=st.sampled_from(PRINCIPALS),
+        yes=st.sampled_from([True, True, False]),
+        share=sending,
+    )
+    def somebody_calls(self, prices: list[tuple[int, int] | None], who: str, yes: bool, share: float | None) -> None:
+        for price in prices:
+            self.call(price, who, yes, share)
+
+    def call(self, price: tuple[int, int] | None, who: str, yes: bool, share: float | None) -> None:
+        """One call of a tool; with a share it is sent at once."""
         estimate, at_most = (None, 700_000) if price is None else (price[0], price[0] + price[1])
         agreed = (ANY_PRICE if estimate is None else estimate / 1e6) if yes else ASK_ABOVE / 1e6
         caps = Caps(PER_CALL / 1e6, PER_DAY / 1e6, "ask", agreed)
@@ -118,6 +127,8 @@ class Spending(RuleBasedStateMachine):
         except OverBudget:
             return
         self.known[job.id] = Known(job, estimate, at_most, yes)
+        if share is not None:
+            self.send(job.id, share)
 
     def unsent(self) -> list[str]:
         return [key for key, one in self.known.items() if one.intent is None and not one.is_over]
@@ -128,7 +139,11 @@ class Spending(RuleBasedStateMachine):
     @precondition(lambda self: self.unsent())
     @rule(data=st.data(), share=shares)
     def a_request_is_sent(self, data: st.DataObject, share: float) -> None:
-        one = self.known[data.draw(st.sampled_from(self.unsent()))]
+        self.send(data.draw(st.sampled_from(self.unsent())), share)
+
+    def send(self, job_id: str, share: float) -> None:
+        """Send a paying request; the provider charges this share of what it can cost at most."""
+        one = self.known[job_id]
         claimed = self.run(lambda: self.leases.claim(one.job.id))
         if claimed is None:
             return
@@ -208,7 +223,7 @@ class Spending(RuleBasedStateMachine):
 
 TestSpending = Spending.TestCase
 TestSpending.settings = settings(
-    max_examples=2_000 if SOAK else 60,
+    max_examples=2_000 if SOAK else 80,
     stateful_step_count=60 if SOAK else 40,
     suppress_health_check=list(HealthCheck),
     deadline=None,

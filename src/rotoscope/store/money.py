@@ -45,8 +45,8 @@ class Caps:
 
     Attributes:
         per_call: for one run; None is without a limit, 0 refuses every run.
-        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses every
-            run.
+        per_day: by one principal in one day (UTC), what is still held counted in; None is without a limit, 0 refuses
+            every run.
         unpriced: what becomes of a run whose price is not known; it counts for nothing, so no other cap holds it.
         consent_usd: the consent that was given to this one run; None where none is needed, `ANY_PRICE` for one whose
             price is not known.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, case, func, insert, or_, select, update
 
 from rotoscope.store.backend import UtcDay
 from rotoscope.store.money import (
@@ -37,7 +37,14 @@ _SETTLE = (
     .where(reservations.c.job_id == bindparam("of"))
     .values(committed=bindparam("now_committed"), charged=bindparam("now_charged"), settled_at=bindparam("now"))
 )
-_SET_SENT_AT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=bindparam("now"))
+# Of a request that is sent a second time both may have been paid. They count on the later day: a clock that was set
+# back in between must not free the day of the first.
+_MARK_SENT = (
+    update(reservations)
+    .where(reservations.c.job_id == bindparam("of"))
+    .values(sent_at=case((reservations.c.sent_at > bindparam("now"), reservations.c.sent_at), else_=bindparam("now")))
+)
+_MARK_UNSENT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=None)
 _REOPEN = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
@@ -134,12 +141,12 @@ def settle_reservation(connection: Connection, job_id: str, ending: Settlement, 
 
 def mark_sent(connection: Connection, job_id: str, now: float) -> None:
     """The paying request of a job goes out: its money counts on this day, whenever it was asked for."""
-    connection.execute(_SET_SENT_AT, {"of": job_id, "now": now})
+    connection.execute(_MARK_SENT, {"of": job_id, "now": now})
 
 
 def mark_unsent(connection: Connection, job_id: str) -> None:
     """The paying request of a job was not accepted: its money is held until it is sent."""
-    connection.execute(_SET_SENT_AT, {"of": job_id, "now": None})
+    connection.execute(_MARK_UNSENT, {"of": job_id})
 
 
 def reopen_reservation(connection: Connection, job_id: str) -> None:
