@@ -10,9 +10,10 @@ from pydantic.fields import FieldInfo
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.encoders import ENCODERS
-from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Price, Route, Scalar, Timing
+from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Route, Timing
 from rotoscope.models.manifest_check import REQUEST_FORMS
 from rotoscope.models.plan import plan_call
+from rotoscope.models.price import FrameSize, Price, PriceFactor, PriceTier, Scalar
 from rotoscope.models.provider import Auth, FactRecord, Provider
 from rotoscope.providers.http.messages import Json
 
@@ -33,6 +34,22 @@ begin it with `#:schema` and the path of `manifests/model.schema.json`.
 _PROVIDERS = """Providers stand in `manifests/providers.toml`, your own in `ROTOSCOPE_HOME/models/providers.toml`: one
 table for each, named as `provider` in the routes. A file that somebody else may write is not read: it says where a key
 is sent."""
+_PRICES = """A run is likely to cost what the rule gives for the request; at most, that and `margin`, or
+`at_most_usd` if that is less. Caps count the most. Where no bound is known the price counts as unknown: computing time
+has one at providers that end a run at the deadline that is sent (`stops_at_deadline`), elsewhere only by `at_most_usd`.
+After twenty runs of your own the bound of computing time is one and a half times their 99th percentile, where that is
+less.
+
+What a reseller charges you can tell without a manifest, in `ROTOSCOPE_HOME/models/prices.toml`, one table for each
+route, named `MODEL@PROVIDER`; it replaces the price of that route:
+
+```toml
+["prunaai/vace-14b@gateway"]
+unit = "run"
+usd = 0.4
+seen = "2026-11"
+```
+"""
 _ENCODERS = (
     """An encoder makes a model's input from a tool argument that has another shape. A former name means the same."""
 )
@@ -65,6 +82,8 @@ def manifest_page() -> str:
         f"## Numbers and texts\n\n{_SPELLING}\n\n{_spelling_table()}\n",
         f"## Encoders\n\n{_ENCODERS}\n\n{_encoder_table()}\n",
         *(_record_section(record) for record in (Outputs, Timing, Price)),
+        f"{_PRICES}\n",
+        *(_record_section(record) for record in (PriceTier, PriceFactor, FrameSize)),
         f"## Request forms\n\n{_FORMS}\n\n{_form_table()}\n",
         f"{_record_section(Provider)}\n{_PROVIDERS}\n",
         _record_section(Auth),
@@ -161,7 +180,9 @@ def _spelling_table() -> str:
     for facts, value in _SPELLED_CALLS:
         field = Input.model_validate(tomllib.loads(facts))
         name = str(field.argument)
-        changed = manifest.model_copy(update={"inputs": {"prompt": manifest.inputs["prompt"], name: field}})
+        changed = manifest.model_copy(
+            update={"inputs": {"prompt": manifest.inputs["prompt"], name: field}, "price": None}
+        )
         sent = plan_call(changed, manifest.routes[0], {"prompt": "a", name: value}, lambda: 1).call.input[name]
         says = ", ".join(f"`{line}`" for line in facts.splitlines()[1:])
         rows.append(f"| {says} | `{name}: {json.dumps(value)}` | `{json.dumps(sent)}` |")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rotoscope.errors import InvalidInput, MissingKey, TooLarge, UnknownModel
 from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
+from rotoscope.models.price import Price
 from rotoscope.models.provider import Provider
 from rotoscope.ownership import find_fault
 
@@ -33,6 +34,7 @@ __all__ = [
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
+_OTHER_FILES = frozenset({"providers.toml", "prices.toml"})  # files of the operator's that are no manifests
 _SIZE_HINT = "Give a smaller file, or a public https URL."
 _TYPE_SUFFIX = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds to the place of a fact of several kinds
 
@@ -267,7 +269,7 @@ def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
             problems.append(error.message)
     models = {m.id: m for m in (read_manifest(f, providers) for f in sorted((shipped / "models").glob("*.toml")))}
     for file in sorted(own.glob("*.toml")) if own is not None else ():
-        if file.name == "providers.toml":
+        if file.name in _OTHER_FILES:
             continue
         try:
             _check_owner(file)
@@ -276,7 +278,40 @@ def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
             problems.append(error.message)
         else:
             models[manifest.id] = manifest
+    if own is not None and (own / "prices.toml").is_file():
+        try:
+            _check_owner(own / "prices.toml")
+            models |= _with_own_prices(own / "prices.toml", models)
+        except InvalidInput as error:
+            problems.append(error.message)
     return Catalog(providers, models, tuple(problems))
+
+
+class _Prices(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    prices: dict[str, Price]
+
+
+def _with_own_prices(file: Path, models: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """The models whose price the operator has written into `prices.toml`, by `MODEL@PROVIDER`, with that price.
+
+    Raises:
+        InvalidInput: it cannot be read, a fact in it is wrong, or it names no route or no input of one.
+    """
+    changed: dict[str, Manifest] = {}
+    for key, price in _validate_facts(_Prices, {"prices": _parse_toml(file)}, file).prices.items():
+        name, _, provider = key.rpartition("@")
+        manifest = changed.get(name) or models.get(name)
+        if manifest is None or provider not in {route.provider for route in manifest.routes}:
+            known = ", ".join(sorted(f"{one.id}@{route.provider}" for one in models.values() for route in one.routes))
+            raise InvalidInput(f"{file.name}: there is no route {key[:200]!r}.", hint=f"Routes: {known}.")
+        routes = [
+            {**route.model_dump(exclude_unset=True), "price": price} if route.provider == provider else route
+            for route in manifest.routes
+        ]
+        facts = manifest.model_dump(exclude_unset=True) | {"routes": routes}
+        changed[name] = _validate_facts(Manifest, facts, file)
+    return changed
 
 
 def _check_owner(file: Path) -> None:
