@@ -127,6 +127,18 @@ def test_a_route_that_names_an_input_which_it_has_not_is_refused(facts: dict[str
         film(routes=[{"provider": "fal", "endpoint": "a", **facts}])
 
 
+TIERED = """
+["prunaai/vace-14b@gateway"]
+unit = "run"
+usd = 1.0
+seen = "2026-11"
+
+[["prunaai/vace-14b@gateway".tiers]]
+when = { speed = "a" }
+usd = 2.0
+"""
+
+
 def write_prices(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prices.toml").write_text(text, encoding="utf-8")
@@ -153,11 +165,7 @@ def test_the_operator_can_tell_the_price_of_a_route(tmp_path: Path) -> None:
             '["prunaai/vace-14b@gateway"]\nunit = "run"\nusd = nan\nseen = "2026-11"\n',
             "prices.prunaai/vace-14b@gateway",
         ),
-        (
-            '["prunaai/vace-14b@gateway"]\nunit = "run"\nusd = 1.0\nseen = "2026-11"\n'
-            '[["prunaai/vace-14b@gateway".tiers]]\nwhen = { speed = "a" }\nusd = 2.0\n',
-            "no such input: speed",
-        ),
+        (TIERED, "no such input: speed"),
         ("usd = = 3", "is not TOML"),
     ],
 )

@@ -48,8 +48,7 @@ route, named `MODEL@PROVIDER`; it replaces the price of that route:
 unit = "run"
 usd = 0.4
 seen = "2026-11"
-```
-"""
+```"""
 _ENCODERS = (
     """An encoder makes a model's input from a tool argument that has another shape. A former name means the same."""
 )
