@@ -218,9 +218,9 @@ def _count_units(
             return _Amount(frames, frames, f"{frames} frames of the video") if frames else _bound_alone(price)
         case "output_frame":
             rate = price.frame_rate or manifest.outputs.frame_rate
-            most = output_frames(manifest, request.filled, request.media, rate)
+            most = _output_frames(manifest, request.filled, request.media, rate)
             return _Amount(most, most, f"{most:.0f} frames") if most else _bound_alone(price)
-    seconds = output_seconds(manifest, request.filled, request.media)
+    seconds = _output_seconds(manifest, request.filled, request.media)
     if seconds is None:
         return _bound_alone(price)
     typical, at_most = _seconds_of_films(request)
@@ -289,7 +289,7 @@ def _seconds_of_films(request: _Request) -> tuple[float, float]:
     return typical, at_most
 
 
-def output_seconds(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
+def _output_seconds(manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength]) -> float | None:
     """The longest that the output may last: as requested in seconds or in frames, else as long as the edited video."""
     clip = _find_video_to_edit(manifest, filled, media)
     rate = manifest.outputs.frame_rate or (clip.frames / clip.seconds if clip and clip.frames else None)
@@ -305,7 +305,7 @@ def output_seconds(manifest: Manifest, filled: Mapping[str, Json], media: Mappin
     return _largest_known(lengths)
 
 
-def output_frames(
+def _output_frames(
     manifest: Manifest, filled: Mapping[str, Json], media: Mapping[str, MediaLength], rate: float | None
 ) -> float | None:
     """The most frames that the output may have: as requested, else as many as its seconds make at a frame rate."""
@@ -314,7 +314,7 @@ def output_frames(
             frames := _largest_amount(field, filled.get(name))
         ):
             return frames
-    seconds = output_seconds(manifest, filled, media)
+    seconds = _output_seconds(manifest, filled, media)
     return seconds * rate if seconds is not None and rate is not None else None
 
 

@@ -81,7 +81,7 @@ def _fill_version_4(connection: Connection) -> None:
 
 
 def _fill_version_5(connection: Connection) -> None:
-    """Until then what was held was the estimate, and what counted after the end was told as the charge."""
+    """Until then what was held was the estimate, and what counted after the end was shown as the charge."""
     settled = reservations.c.settled_at.is_not(None)
     connection.execute(update(reservations).values(estimate=reservations.c.reserved))
     connection.execute(update(reservations).where(settled).values(charged=reservations.c.committed))
