@@ -349,7 +349,7 @@ async def test_a_run_beyond_the_deadline_is_stopped_at_the_provider(
     shipped = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
     own = settings.home / "models"
     own.mkdir(parents=True)
-    text = shipped.read_text(encoding="utf-8").replace("deadline_seconds = 600", "deadline_seconds = 1")
+    text = shipped.read_text(encoding="utf-8").replace("deadline_seconds = 300", "deadline_seconds = 1")
     (own / "short.toml").write_text(text, encoding="utf-8")
     provider.states = [{"status": "processing"}]
     async with opened(settings, provider) as studio:

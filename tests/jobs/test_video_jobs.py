@@ -15,7 +15,6 @@ from vaults import stored_path
 from rotoscope.contracts.arguments import EditVideoWithMask, GenerateVideo, SegmentImage, parse_arguments
 from rotoscope.contracts.results import JobResult, VideoResult
 from rotoscope.errors import OverBudget, RotoscopeError
-from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.records import Job, OpenResult
 from rotoscope.studio.studio import Studio
@@ -69,6 +68,13 @@ def provider(provider: Any, tmp_path: Path) -> Any:
 def edit(video: Path | str, given_mask: Path | str, **more: Any) -> EditVideoWithMask:
     more = {"prompt": "an empty room", "model": "prunaai/vace-14b@replicate", **more}
     return parse_arguments(EditVideoWithMask, {"video": str(video), "mask": str(given_mask), **more})
+
+
+def write_price(settings: Settings, route: str, unit: str, usd: float) -> None:
+    """The operator's own price of a route."""
+    (settings.home / "models").mkdir(parents=True, exist_ok=True)
+    text = f'["{route}"]\nunit = "{unit}"\nusd = {usd}\nseen = "2026-11"\n'
+    (settings.home / "models" / "prices.toml").write_text(text, encoding="utf-8")
 
 
 async def done(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) -> VideoResult:
@@ -297,11 +303,14 @@ async def test_a_gateway_takes_no_uploads_and_large_files_are_refused(
     assert provider.asked == []
 
 
-async def test_a_route_that_takes_the_files_is_chosen_when_there_is_one(
-    studio: Studio, provider: Any, video: Path, home: Path, large: str
+async def test_the_cheapest_route_that_takes_the_files_is_chosen(
+    opened: StudioOpener, settings: Settings, provider: Any, video: Path, home: Path, large: str
 ) -> None:
-    small = await done(studio, edit(video, mask(home / "m.png"), model=None, dry_run=True))
-    grown = await done(studio, edit(video, mask(home / "m.png"), model=None, dry_run=True, reference_images=[large]))
+    write_price(settings, "prunaai/vace-14b@gateway", "run", 0.01)
+    given, model = mask(home / "m.png"), "prunaai/vace-14b"
+    async with opened(settings, provider) as studio:
+        small = await done(studio, edit(video, given, model=model, dry_run=True))
+        grown = await done(studio, edit(video, given, model=model, dry_run=True, reference_images=[large]))
     assert (small.provider, grown.provider) == ("gateway", "replicate")
 
 
@@ -493,10 +502,7 @@ async def test_an_edit_that_is_priced_by_the_second_is_held_against_the_caps(
     estimate: float,
 ) -> None:  # fmt: skip
     """It has no duration: its seconds are its frames at the model's own rate, 33 of them or as many as asked for."""
-    text = (manifest_folder() / "models" / "vace-14b.toml").read_text(encoding="utf-8")
-    (settings.home / "models").mkdir(parents=True)
-    price = f'\n[price]\nunit = "output_second"\nusd = {usd}\nseen = "2026-11"\n'
-    (settings.home / "models" / "own.toml").write_text(text + price, encoding="utf-8")
+    write_price(settings, "prunaai/vace-14b@replicate", "output_second", usd)
     async with opened(settings, provider) as studio:
         shown = await done(studio, edit(video, mask(home / "mask.png"), **asked, dry_run=True))
         assert shown.cost.estimate_usd == estimate

@@ -79,7 +79,8 @@ def _choice_values(studio: "Studio", tool: ToolName, argument: str) -> list[str]
         field
         for manifest in studio.manifests()
         if manifest.tool == tool
-        for field in manifest.inputs.values()
+        for route in manifest.routes
+        for field in manifest.at(route).inputs.values()
         if field.argument == argument
     ]
     choices: Iterable[object] = [choice for field in fields for choice in field.choices]
