@@ -15,6 +15,7 @@ from mcp import Client, MCPError
 from mcp.client import ClientRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
+from prices import with_price, without_price
 
 from rotoscope.composition import make_studio_opener, stdio_roots
 from rotoscope.models.access import SANDBOX_URL
@@ -38,10 +39,12 @@ def environment(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
     folder = tmp_path / "rotoscope" / "models"
     folder.mkdir(parents=True)
     text = (manifest_folder() / "models" / "sam2-image.toml").read_text(encoding="utf-8")
-    expensive = text.replace('id = "fal-ai/sam2/image"', 'id = "mine/expensive"', 1)
-    assert expensive != text
-    price = '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n'
-    (folder / "expensive.toml").write_text(expensive + price, encoding="utf-8")
+    shipped = 'id = "fal-ai/sam2/image"'
+    assert shipped in text
+    priced = with_price(text.replace(shipped, 'id = "mine/expensive"', 1), "run", 3.0, "2026-11-01")
+    (folder / "expensive.toml").write_text(priced, encoding="utf-8")
+    unpriced = without_price(text.replace(shipped, 'id = "mine/unpriced"', 1))
+    (folder / "unpriced.toml").write_text(unpriced, encoding="utf-8")
     return environment
 
 
@@ -458,7 +461,7 @@ async def test_a_price_that_the_sandbox_showed_is_no_consent_to_a_real_run_nor_t
         nothing_begun(sandbox, await call(client, "segment_image", expensive))
 
 
-UNPRICED = {"box": BOX, "model": "fal-ai/sam2/image"}
+UNPRICED = {"box": BOX, "model": "mine/unpriced"}
 
 
 def nothing_asked_of_the_provider(sandbox: Sandbox, answer: CallToolResult) -> None:
@@ -611,9 +614,8 @@ async def test_a_price_that_was_shown_without_a_seed_is_for_any_seed(
 ) -> None:
     """The dry run itself says how to run the very request that it shows: with its seed."""
     text = (manifest_folder() / "models" / "seedance-2.0.toml").read_text(encoding="utf-8")
-    price = '\n[price]\nunit = "output_second"\nusd = 0.5\nseen = "2026-11"\n'
     own = Path(environment["ROTOSCOPE_HOME"]) / "models" / "film.toml"
-    own.write_text(text + price, encoding="utf-8")
+    own.write_text(with_price(text, "output_second", 0.5), encoding="utf-8")
     async with Client(serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)) as client:
         asked = {"prompt": "a fox", "duration": 4, "resolution": "480p"}
         shown = (await call(client, "generate_video", {**asked, "dry_run": True})).structured_content

@@ -1,7 +1,6 @@
 """Money: what is held before a run, what it counts for after it, and what is refused before anything is spent."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import anyio
 import pytest
 from calls import StudioOpener, perform, segment_arguments
 from ledger_file import ledger_file
+from prices import with_price, without_price
 from scripted_provider import OUTPUT_URL, ScriptedProvider
 from store_database import StoreDatabase
 
@@ -26,7 +26,6 @@ from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
 MIDNIGHT = 1_767_225_600.0  # 2026-01-01 00:00 UTC
-PRICE = re.compile(r"\[(\[price.*\]|price)\]\n(?:[a-z].*\n)+")  # a table of prices in a manifest
 SHIPPED = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
 
 
@@ -290,16 +289,14 @@ def own_price(home: Path, usd: float = 0.002) -> None:
     """A manifest of the user's own, with a price."""
     folder = home / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    text = PRICE.sub("", SHIPPED.read_text(encoding="utf-8"))
-    price = f'\n[price]\nunit = "run"\nusd = {usd}\nseen = "2026-11"\n'
-    (folder / "priced.toml").write_text(text + price, encoding="utf-8")
+    (folder / "priced.toml").write_text(with_price(SHIPPED.read_text(encoding="utf-8"), "run", usd), encoding="utf-8")
 
 
-def without_price(home: Path) -> None:
+def own_unpriced(home: Path) -> None:
     """A manifest of the user's own whose price nobody has read."""
     folder = home / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "unpriced.toml").write_text(PRICE.sub("", SHIPPED.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "unpriced.toml").write_text(without_price(SHIPPED.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 async def test_a_tool_call_over_the_cap_is_refused_before_anything_is_sent(
@@ -330,7 +327,7 @@ async def test_models_without_a_price_are_refused_where_the_operator_says_so(
     opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path
 ) -> None:
     settings = read_settings(environment | {"ROTOSCOPE_UNPRICED": "refuse"})
-    without_price(settings.home)
+    own_unpriced(settings.home)
     async with opened(settings, provider) as studio:
         with pytest.raises(OverBudget) as caught:
             await perform(studio, segment_arguments(photo, "a"))
@@ -428,11 +425,9 @@ async def test_a_thousand_calls_at_once_on_a_budget_for_seven_pay_seven_times(
 def priced(home: Path, model: str, unit: str, usd: float) -> None:
     """A manifest of the user's own, with another price."""
     text = (SHIPPED.parent / model).read_text(encoding="utf-8")
-    text = PRICE.sub("", text)
     folder = home / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    price = f'\n[price]\nunit = "{unit}"\nusd = {usd}\nseen = "2026-11"\n'
-    (folder / model).write_text(text + price, encoding="utf-8")
+    (folder / model).write_text(with_price(text, unit, usd), encoding="utf-8")
 
 
 def segmind(said: float, picture: bytes) -> Any:
