@@ -13,7 +13,7 @@ from rotoscope.errors import InvalidInput
 from rotoscope.models.encoders import ENCODERS
 from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
 from rotoscope.models.spelling import format_number, read_number, spell_value
-from rotoscope.providers.http.messages import Json
+from rotoscope.providers.http.messages import Json, measure_depth
 from rotoscope.providers.states import Call
 
 __all__ = [
@@ -32,6 +32,7 @@ _NUMBERS = ("integer", "number")
 _MILLION = 1_000_000
 _PADDING_SECONDS = 0.1  # codecs pad every file by some hundredths of a second
 _MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
+_MAX_OBJECT_DEPTH, _MAX_OBJECT_LENGTH = 8, 20_000  # levels, and characters of JSON, of one object
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ def plan_call(
     arguments: Mapping[str, Json],
     draw: Callable[[], int],
     media: Mapping[str, MediaLength] | None = None,
+    *,
+    priced_as: Manifest | None = None,
 ) -> CallPlan:
     """Fill the model's inputs from the tool's arguments.
 
@@ -81,6 +84,7 @@ def plan_call(
         arguments: by name, None where not given; media as https URLs or `artifact://` links.
         draw: draws a seed; asked only when the model takes one and the user gave none.
         media: how long each medium lasts, by its link, as far as it is known.
+        priced_as: the manifest by which the run is priced, where options have changed what fills the inputs.
 
     Raises:
         InvalidInput: a value is missing, out of range or at odds with another; names the tool's argument.
@@ -108,7 +112,7 @@ def plan_call(
         form=route.form,
         deadline_seconds=manifest.timing.deadline_seconds,
     )
-    price = estimate_price(manifest, filled, media or {})
+    price = estimate_price(priced_as or manifest, filled, media or {})
     return CallPlan(call=call, seed=_find_seed(manifest, filled), estimate_usd=price, drawn_inputs=tuple(drawn))
 
 
@@ -233,6 +237,8 @@ def _check_item(argument: str, field: Input, value: Json) -> Json:
         raise InvalidInput(f"{argument!r} must be true or false.", hint="Correct it and call again.")
     if field.kind == "string":
         _check_text(argument, field, value)
+    if field.kind == "object":
+        _check_object(argument, value)
     if field.choices and value not in field.choices:
         offered = ", ".join(str(choice) for choice in (*field.aliases, *field.choices))
         raise InvalidInput(f"{argument!r} cannot be {str(value)[:60]!r}.", hint=f"Choose one of: {offered}.")
@@ -253,6 +259,16 @@ def _check_text(argument: str, field: Input, value: Json) -> None:
     elif field.spelling is not None and number is None and value not in (*field.choices, *field.aliases.values()):
         raise InvalidInput(
             f"{argument!r} cannot be {value[:60]!r}.", hint=f"Give a number, as in {field.spelling.format(5)!r}."
+        )
+
+
+def _check_object(argument: str, value: Json) -> None:
+    if not isinstance(value, dict | list):
+        raise InvalidInput(f"{argument!r} must be a JSON object.", hint="Correct it and call again.")
+    if measure_depth(value, _MAX_OBJECT_DEPTH + 1) > _MAX_OBJECT_DEPTH or len(json.dumps(value)) > _MAX_OBJECT_LENGTH:
+        raise InvalidInput(
+            f"{argument!r} has more than {_MAX_OBJECT_LENGTH} characters of JSON or {_MAX_OBJECT_DEPTH} levels.",
+            hint="Make it smaller.",
         )
 
 

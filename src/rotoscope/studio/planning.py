@@ -21,6 +21,7 @@ from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
 from rotoscope.models.catalog import Access, Catalog, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.manifest import Manifest, PromptKind, ToolName
+from rotoscope.models.options import apply_options
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
 from rotoscope.providers.http.messages import Json
@@ -184,14 +185,17 @@ class Planner:
         wanted = getattr(arguments, "model", None)
         manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, self.access.is_usable)
         asked = trim_arguments(manifest, asked)
+        # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
+        fillable, values = apply_options(manifest, asked)
         # The sandbox fetches nothing from the network, so it is given the bytes.
         carrier = largest_upload_limit(routes, self.catalog.providers)
         admitted = await admit_media(
-            self.intake, manifest, asked, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
+            self.intake, fillable, values, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
         )
         notes = [*admitted.notes, *check_inside_picture(arguments, admitted.first_medium("image"))]
         route = first_route_for_sizes(routes, self.catalog.providers, admitted.upload_sizes)
-        planned = plan_call(manifest, route, {**asked, **admitted.values}, self.draw_seed, admitted.lengths)
+        filled = {**values, **admitted.values}
+        planned = plan_call(fillable, route, filled, self.draw_seed, admitted.lengths, priced_as=manifest)
         return await self._build_new_job(manifest, asked, admitted, planned, notes, principal), planned
 
     async def _build_new_job(
@@ -248,6 +252,8 @@ def _shorten_data_uris(given: Json) -> Json:
     """A data URI is bytes: they are not repeated in results."""
     if isinstance(given, list):
         return [_shorten_data_uris(one) for one in given]
+    if isinstance(given, dict):
+        return {name: _shorten_data_uris(one) for name, one in given.items()}
     is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
     return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
 
