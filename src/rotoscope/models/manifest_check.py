@@ -163,12 +163,10 @@ def _check_argument(manifest: Manifest, place: str, fact: Input, argument: str, 
 
 
 def _check_media_kind(place: str, fact: Input, found: _Findings) -> None:
-    kind, many = MEDIA_ARGUMENTS[str(fact.argument)]
+    kind, _ = MEDIA_ARGUMENTS[str(fact.argument)]
     fitting = ("image", "video", "visual") if kind == "visual" else (kind, "visual")
     if fact.kind not in fitting:
         found.add(f"{place}.kind", f"{fact.argument!r} is a file, so it must be {' or '.join(fitting)}.")
-    if many and not fact.many:
-        found.add(f"{place}.many", f"{fact.argument!r} is a list, so it must be true.")
 
 
 def _check_encoder(place: str, fact: Input, name: EncoderName, found: _Findings) -> None:

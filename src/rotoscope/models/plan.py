@@ -159,6 +159,8 @@ def _fill_input(field: Input, arguments: Mapping[str, Json]) -> Json:
         given = ENCODERS[field.encode].encode(given)
     if given is None:
         return field.send
+    if isinstance(given, list) and field.is_media and not field.many and len(given) == 1:
+        given = given[0]  # a list of one fills an input that takes one file
     return [_resolve_alias(field, one) for one in given] if isinstance(given, list) else _resolve_alias(field, given)
 
 
