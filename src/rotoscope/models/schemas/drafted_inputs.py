@@ -24,10 +24,11 @@ _LARGEST_SEED = 2_147_483_647
 _MAX_EXAMPLE_LEVELS, _MAX_EXAMPLE_LENGTH = 8, 4000
 _SEGMENT_TOOLS = ("segment_image", "describe_with_masks")
 _BARE_MASKS: Mapping[str, Scalar] = {
-    "apply_mask": False, "mask_only": True, "only_mask": True, "return_mask": True, "save_overlay": False,
-    "overlay_mask": False, "overlay": False, "return_overlay": False, "return_zip": False, "show_box": False,
-    "return_multiple_masks": True, "return_all_masks": True,
-}  # fmt: skip
+    **dict.fromkeys(("mask_only", "only_mask", "return_mask", "mask", "preview"), True),
+    **dict.fromkeys(("return_multiple_masks", "return_all_masks"), True),
+    **dict.fromkeys(("apply_mask", "save_overlay", "overlay_mask", "overlay", "return_overlay"), False),
+    **dict.fromkeys(("return_zip", "show_box"), False),
+}
 """Inputs of segmentation models by which they give bare masks, all of them, and no archive."""
 
 _MASK_REQUEST = (
@@ -50,6 +51,8 @@ def draft_input(
     kind = medium.kind if medium else field.type
     authors = is_media_default(field.default)
     default = None if medium or authors else _plain_default(field)
+    if filling is not None and default == "":
+        default = None  # an argument is never empty
     drawn = (filling is not None and filling.argument == "seed") or (filling is None and _is_seed(field))
     send, sent_facts = _value_to_send(field, tool, filling)
     minimum = max(field.minimum or 0, 0) if drawn else field.minimum
@@ -105,6 +108,8 @@ def _value_to_send(field: SchemaField, tool: ToolName, filling: Filling | None) 
             sent = ""
         elif filling.argument == "prompt" and tool == "describe_with_masks" and field.is_required:
             sent = _MASK_REQUEST if filling.encode else "Describe the image briefly."
+    elif tool == "edit_video_with_mask":
+        sent = next((one for one in field.choices if one in ("inpainting", "inpaint", "video_inpainting")), None)
     elif tool in _SEGMENT_TOOLS:
         if field.type == "boolean":
             sent = _BARE_MASKS.get(field.name)

@@ -37,6 +37,8 @@ _GUESSED_SECONDS: Mapping[ToolName, tuple[float, int]] = {
 }
 """For each tool: about how long its models take, and after how long a run is given up; in seconds."""
 
+_ASKING_TOOLS = ("segment_image", "describe_with_masks")
+_ASKED = frozenset({"instruction", "prompt", "points", "box"})
 _LONG_WAIT = 10.0  # seconds that the example's run waited, from which on a machine had to start
 _NEVER_SENT = frozenset({"sync_mode", "webhook", "webhook_url", "webhook_events_filter", "callback_url"})
 
@@ -94,6 +96,12 @@ def draft_manifest(
     if isinstance(chosen, Refusal):
         return chosen
     plan = _Plan(document, chosen, media, outputs, assign_arguments(document, chosen, media), price)
+    if tool is None and chosen in _ASKING_TOOLS and not {one.argument for one in plan.fillings.values()} & _ASKED:
+        return Refusal(
+            "no words",
+            "It finds masks, but no input of it takes words, clicks or a box in a form that is known here.",
+            f"With --tool {chosen} it can be used all the same; it will not get what the user asks for.",
+        )
     problem = ""
     for _ in range(_MAX_ROUNDS):
         manifest = _build_manifest(plan, today)
@@ -249,6 +257,10 @@ def _guesses_about(plan: _Plan, one: SchemaField, drafted: Input | None) -> list
         said.append("a bound of the schema itself is not taken, only what lies inside it")
     if drafted.fits:
         said.append("it follows the edited video")
+    if drafted.argument == "mask" and any(m.is_mask and m.field.name != one.name for m in plan.media.values()):
+        said.append(
+            "every mask goes here, a picture too; the model has another input for masks, which options can fill"
+        )
     return said
 
 

@@ -62,7 +62,7 @@ def _places(resolver: Resolver, schema: Mapping[str, Json], path: str, key: str,
         yield OutputPlace(path, shown, "schema" if shown else "", key)
     elif properties:
         for name, one in properties.items():
-            if _KEY.fullmatch(name):
+            if _KEY.fullmatch(name) and path != "$[]":  # no path of a manifest leads into the records of a list alone
                 inner = name if path == "$" else f"{path}.{name}"
                 yield from _places(resolver, resolver.resolve(one), inner, name, levels - 1)
     elif kind == "string":
@@ -77,7 +77,7 @@ def _places_in_example(value: Json, path: str, key: str, levels: int) -> Iterato
         yield from _places_in_example(value[0], f"{path}[]", key, levels - 1)
     elif isinstance(value, dict):
         for name, one in value.items():
-            if _KEY.fullmatch(name):
+            if _KEY.fullmatch(name) and path != "$[]":
                 yield from _places_in_example(one, name if path == "$" else f"{path}.{name}", name, levels - 1)
     elif isinstance(value, str):
         is_file = value[:8].lower().startswith(("https://", "http://"))

@@ -1,5 +1,6 @@
 """Which tool a model serves, by what it takes and gives, or in one sentence why none. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,6 +28,11 @@ _PROMPT_NAMES = (
 )  # fmt: skip
 
 
+_NOT_ASKED = re.compile("negative|neg_|audio|sound|system|json|voice|speech|music|source")
+_EDIT_WORDS = word_set("inpaint inpainting inpainter painter erase eraser vace replace object removal remove edit fill "
+                       "outpainting")  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why no manifest can be made: for programs a word, for people a sentence and the next step."""
@@ -44,7 +50,13 @@ def find_prompt(fields: Sequence[SchemaField], media: Mapping[str, MediaField]) 
         if field.type == "string" and not field.many and not field.choices and field.name not in media
         and not field.is_secret and not field.is_hidden
     }  # fmt: skip
-    return next((texts[name] for name in _PROMPT_NAMES if name in texts), None)
+    known = next((texts[name] for name in _PROMPT_NAMES if name in texts), None)
+    if known is not None:
+        return known
+    similar = [
+        one for name, one in texts.items() if name.endswith(("prompt", "prompts")) and not _NOT_ASKED.search(name)
+    ]
+    return next((one for one in similar if one.is_required), similar[0] if similar else None)
 
 
 def has_places(field: SchemaField) -> bool:
@@ -60,6 +72,8 @@ def choose_tool(
     if early is not None:
         return early
     kinds = {one.kind for one in outputs if not one.is_text}
+    if "model" in kinds and "video" not in document.category:
+        return _refuse_output({"model"}, has_text=False)  # what is shown of it, a film too, is not the result
     if "video" in kinds:
         return _choose_video_tool(document, media)
     if "image" in kinds:
@@ -72,7 +86,7 @@ def _refuse_by_purpose(document: ModelDocument) -> Refusal | None:
     if document.category == "training" or words & {"trainer", "training", "finetune", "train", "finetuning"}:
         return Refusal("training", "It trains a model, and no tool does that.")
     names = {field.name for field in document.fields}
-    if {"trigger_word", "input_images"} <= names or {"instance_data", "class_data"} & names:
+    if {"trigger_word", "instance_data", "class_data", "training_data", "dataset"} & names:
         return Refusal("training", "It trains a model, and no tool does that.")
     if "realtime" in words:
         return Refusal("realtime", "It runs over an open connection, which no tool speaks.")
@@ -83,11 +97,13 @@ def _choose_video_tool(document: ModelDocument, media: Mapping[str, MediaField])
     videos = [one for one in media.values() if one.kind == "video" and not one.is_mask]
     masks = [one for one in media.values() if one.is_mask]
     prompt = find_prompt(document.fields, media)
-    if videos and masks:
-        return "edit_video_with_mask"
     named = set(split_words(f"{document.name.endpoint} {document.title}"))
-    if videos and (named & _SEGMENT_WORDS or any(map(has_places, document.fields))):
+    said = named | set(split_words(document.description))
+    finds = named & _SEGMENT_WORDS or (said & {"segmentation", "tracking"} and not named & _EDIT_WORDS)
+    if videos and (finds or any(map(has_places, document.fields))):
         return Refusal("video masks", "It finds objects in a video, and no tool does that yet.")
+    if videos and any(one.field.is_required or said & _EDIT_WORDS for one in masks):
+        return "edit_video_with_mask"
     if videos and prompt is None:
         return Refusal(
             "no words",
@@ -106,27 +122,16 @@ def _choose_picture_tool(
     words = set(split_words(f"{document.name.endpoint} {document.title}"))
     keys = {word for one in outputs for word in split_words(one.key)}
     paints = {field.name for field in document.fields} & {
-        "num_inference_steps", "guidance_scale", "prompt_strength", "strength", "num_steps", "negative_prompt_2",
+        "num_inference_steps", "guidance_scale", "prompt_strength", "strength", "num_steps", "ddim_steps",
+        "num_outputs",
     }  # fmt: skip
     has_mask_input = any(one.is_mask for one in media.values())
-    segments = bool(keys & _MASK_WORDS or words & _SEGMENT_WORDS or any(map(has_places, document.fields)))
+    segments = bool(keys & _MASK_WORDS or words & _SEGMENT_WORDS)
     if not pictures or not segments or has_mask_input or paints:
         return Refusal("pictures", "It makes pictures, and no tool does that.")
-    prompt = find_prompt(document.fields, media)
-    if prompt is None and not any(map(has_places, document.fields)) and not _has_places_as_text(document.fields):
-        return Refusal(
-            "no words",
-            "It finds masks without words, clicks or a box.",
-            "With --tool segment_image it can be used all the same; it will not get what the user asks for.",
-        )
     many = any("[]" in one.path for one in outputs if one.kind == "image")
     answers = any(one.is_text and one.key in ("output", "response", "text", "answer", "caption") for one in outputs)
     return "describe_with_masks" if answers and many else "segment_image"
-
-
-def _has_places_as_text(fields: Sequence[SchemaField]) -> bool:
-    words = (set(split_words(field.name)) for field in fields)
-    return any(one & {"coordinates", "points", "point", "box", "boxes", "bbox", "clicks", "click"} for one in words)
 
 
 def _refuse_output(kinds: set[str | None], *, has_text: bool) -> Refusal:
