@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,15 @@ if TYPE_CHECKING:
     from rotoscope.studio.planning import Planner
     from rotoscope.studio.studio import Studio
 
-__all__ = ["build_stdio_server", "load_user_catalog", "make_studio_opener", "open_studio", "stdio_roots"]
+__all__ = [
+    "build_stdio_server",
+    "load_user_catalog",
+    "make_private_folder",
+    "make_studio_opener",
+    "open_reading_wire",
+    "open_studio",
+    "stdio_roots",
+]
 
 _LARGEST_SEED = 2_147_483_647
 _DAY = 86_400.0  # seconds
@@ -106,7 +115,7 @@ def open_studio(
 
     # A setting that no request could work with is refused before anything is written or opened.
     proxies = _read_proxies(settings)
-    _make_home(settings.home)
+    make_private_folder(settings.home)
     catalog = _load_catalog_and_warn(settings)
     access = resolve_access(settings, catalog.providers)
     wire = _make_wire(catalog, access, sandbox or _sandbox_app(settings, catalog, access, closing), times, proxies)
@@ -284,6 +293,14 @@ def _make_wire(
     return Wire(accesses, access.trusted_hosts, sandbox, timeouts=times, proxies=proxies)
 
 
+def open_reading_wire(settings: Settings, catalog: Catalog, access: Access, closing: AsyncExitStack) -> "Wire":
+    """A wire to the providers' own hosts, to read what they publish; one without a key is spoken to without."""
+    anyone = replace(access, keys={**dict.fromkeys(catalog.providers, ""), **access.keys})
+    wire = _make_wire(catalog, anyone, None, None, _read_proxies(settings))
+    closing.push_async_callback(wire.aclose)
+    return wire
+
+
 def _sandbox_app(
     settings: Settings, catalog: Catalog, access: Access, closing: AsyncExitStack
 ) -> "SandboxProcess | None":
@@ -295,8 +312,13 @@ def _sandbox_app(
     return SandboxProcess(settings, catalog, closing)
 
 
-def _make_home(home: Path) -> None:
-    """Jobs hold prompts and pictures, and manifests say where keys go: the folder is its owner's alone."""
+def make_private_folder(home: Path) -> None:
+    """Make a folder that is its owner's alone: jobs hold prompts and pictures, and manifests say where keys go.
+
+    Raises:
+        InvalidInput: others may write in it.
+        StorageFailed: it cannot be made.
+    """
     from rotoscope.ownership import find_fault, make_private
 
     try:

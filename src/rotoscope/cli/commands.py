@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_parser", "run_command"]
 
+_MODEL_TOOLS = ("segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask")
 OK, FAILED, BAD_INPUT, NEEDS_REVIEW = 0, 1, 2, 3
 
 
@@ -83,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to write the results")
     demo.set_defaults(run=_play_demo)
 
-    _add_models(commands.add_parser("models", help="list the models, or check a manifest of yours"))
+    _add_models(commands.add_parser("models", help="list the models, add one, or check a manifest of yours"))
     _add_jobs(commands.add_parser("jobs", help="list, show, cancel, drive and resolve jobs, and see what they cost"))
 
     # Its options are the sandbox's own; they are read when it runs, so that no other command loads it.
@@ -102,6 +103,13 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     )
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(run=_check_manifest)
+    add = actions.add_parser("add", help="make the manifest of a model from the schema that its provider publishes")
+    add.add_argument("model", metavar="MODEL", help="fal:ID, replicate:OWNER/NAME or replicate:OWNER/NAME:VERSION")
+    add.add_argument("--tool", choices=_MODEL_TOOLS, metavar="TOOL", help="the tool that it is for")
+    add.add_argument("--from", type=Path, dest="schema", metavar="FILE", help="read the schema from this JSON file")
+    add.add_argument("--print", action="store_true", dest="prints_only", help="print the manifest and write nothing")
+    add.add_argument("--force", action="store_true", help="replace the file that is there")
+    add.set_defaults(run=_add_model)
 
 
 def _add_jobs(jobs: argparse.ArgumentParser) -> None:
@@ -286,6 +294,13 @@ def _check_manifest(asked: argparse.Namespace, settings: Settings) -> int:
         return BAD_INPUT
     # The request as the provider would get it, whether or not the sandbox stands in for it now.
     print_example(manifest, report, catalog, resolve_access(replace(settings, sandbox="never"), catalog.providers))
+    return OK
+
+
+def _add_model(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.cli.models_add import AddRequest, add_model
+
+    add_model(AddRequest(asked.model, asked.tool, asked.schema, asked.prints_only, asked.force), settings)
     return OK
 
 

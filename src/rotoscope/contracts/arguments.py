@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from rotoscope.contracts.characters import first_control_character, is_blank
 from rotoscope.errors import InvalidInput
@@ -52,6 +61,14 @@ def _parse_json_text(value: object) -> object:
     return value
 
 
+def _read_options(value: object) -> object:
+    """The options of a JSON text or an object, without those that are null; None where none is left."""
+    decoded = _parse_json_text(value)
+    if not isinstance(decoded, Mapping):
+        raise ValueError("it is not a JSON object of the model's inputs by name")  # noqa: TRY004 - as above
+    return {name: one for name, one in decoded.items() if one is not None} or None
+
+
 def _wrap_in_list(value: object) -> object:
     """A list of one for a single item."""
     decoded = _parse_json_text(value)
@@ -76,8 +93,15 @@ WaitSeconds = Annotated[float, Field(ge=0, le=LONGEST_WAIT), BeforeValidator(_re
 Media = Annotated[str, Field(min_length=1)]
 Flag = Annotated[bool, BeforeValidator(_strip_text)]
 JobId = Annotated[str, Field(min_length=1, max_length=200, description="Id or job://."), BeforeValidator(_strip_text)]
-ModelId = Annotated[str | None, Field(description="Default: first that fits."), BeforeValidator(_strip_text)]
-DryRun = Annotated[Flag, Field(description="Only show input, price. Default false.")]
+ModelId = Annotated[str | None, Field(description="Default auto."), BeforeValidator(_strip_text)]
+# Listed as a text of JSON, because objects of any shape break several clients; an object is taken as well.
+Options = Annotated[
+    dict[str, JsonValue] | None,
+    Field(max_length=64, description="Other inputs, JSON."),
+    BeforeValidator(_read_options),
+    WithJsonSchema({"type": "string"}),
+]
+DryRun = Annotated[Flag, Field(description="Only price it. Default false.")]
 
 
 class Arguments(BaseModel):
@@ -105,7 +129,7 @@ class PointArgument(Arguments):
 
     x: Number
     y: Number
-    keep: Annotated[Flag, Field(description="false: not part of it. Default true.")] = True
+    keep: Annotated[Flag, Field(description="false: outside. Default true.")] = True
 
 
 class BoxArgument(Arguments):
@@ -120,11 +144,11 @@ class BoxArgument(Arguments):
 class SegmentImage(Arguments):
     """Arguments of `segment_image`."""
 
-    image: Annotated[Media, Field(description="Path, https URL, data URI, artifact:// or job://.")]
-    instruction: Annotated[str | None, Field(max_length=2000, description="In words, e.g. 'the red car'.")] = None
+    image: Annotated[Media, Field(description="Path, URL, data URI, artifact:// or job://.")]
+    instruction: Annotated[str | None, Field(max_length=2000, description="E.g. 'the red car'.")] = None
     points: Annotated[
         list[PointArgument] | None,
-        Field(max_length=64, description="1-64 clicks, pixels of the upright picture."),
+        Field(max_length=64, description="1-64 clicks in upright pixels."),
         BeforeValidator(_wrap_in_list),
     ] = None
     box: Annotated[
@@ -133,6 +157,7 @@ class SegmentImage(Arguments):
         BeforeValidator(_parse_json_text),
     ] = None
     overlay: Annotated[Flag, Field(description="Default true.")] = True
+    options: Options = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -143,8 +168,9 @@ class DescribeWithMasks(Arguments):
     image: Annotated[Media, Field(description="Path, URL, artifact:// or job://.")]
     prompt: Annotated[
         str | None,
-        Field(max_length=2000, description="Default: describe briefly."),
+        Field(max_length=2000, description="Default brief."),
     ] = None
+    options: Options = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -157,7 +183,7 @@ MediaList = Annotated[list[Media] | None, BeforeValidator(_wrap_in_list)]
 class GenerateVideo(Arguments):
     """Arguments of `generate_video`. What a model takes of each is in its manifest, and checked there."""
 
-    prompt: Annotated[Text, Field(description="What happens; references are 'Image 1' and so on.")]
+    prompt: Annotated[Text, Field(description="References are 'Image 1' and so on.")]
     first_frame: Annotated[Media | None, Field(description="Start picture.")] = None
     last_frame: Annotated[Media | None, Field(description="Needs first_frame.")] = None
     reference_images: Annotated[MediaList, Field(description="Up to 9; not with frames above.")] = None
@@ -167,7 +193,8 @@ class GenerateVideo(Arguments):
     resolution: Annotated[str | None, Field(description="480p|720p|1080p|4k. Default 720p.")] = None
     aspect_ratio: Annotated[str | None, Field(description="16:9|4:3|1:1|3:4|9:16|21:9|adaptive. Default 16:9.")] = None
     generate_audio: Annotated[Flag | None, Field(description="Default true.")] = None
-    seed: Annotated[WholeNumber, Field(description="Default: drawn.")] = None
+    seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
+    options: Options = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -175,7 +202,7 @@ class GenerateVideo(Arguments):
 class EditVideoWithMask(Arguments):
     """Arguments of `edit_video_with_mask`. What a model takes of each is in its manifest, and checked there."""
 
-    prompt: Annotated[Text, Field(description="What the masked area becomes.")]
+    prompt: Annotated[Text, Field(description="What it becomes.")]
     video: Annotated[Media, Field(description="Video to edit.")]
     mask: Annotated[Media, Field(description="White is edited. Picture (first frame) or video.")]
     reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None
@@ -189,7 +216,8 @@ class EditVideoWithMask(Arguments):
     sample_shift: Annotated[WholeNumber, Field(description="1-100. Default 16.")] = None
     sample_solver: Annotated[str | None, Field(description="unipc (default) or dpm++.")] = None
     sample_guide_scale: Annotated[WholeNumber, Field(description="0-20. Default 5.")] = None
-    seed: Annotated[WholeNumber, Field(description="Default: drawn.")] = None
+    seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
+    options: Options = None
     model: ModelId = None
     dry_run: DryRun = False
 
@@ -198,7 +226,7 @@ class GetJob(Arguments):
     """Arguments of `get_job`."""
 
     job_id: JobId
-    wait_seconds: Annotated[WaitSeconds, Field(description="0-45. Default 0: one look.")] = 0
+    wait_seconds: Annotated[WaitSeconds, Field(description="0-45. Default 0.")] = 0
 
 
 class ViewMedia(Arguments):

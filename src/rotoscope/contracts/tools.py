@@ -61,7 +61,7 @@ TOOLS: Mapping[str, ToolContract] = {
     "segment_image": ToolContract(
         title="Segment image",
         description=(
-            "Segment an image: cut out an object as a mask, by words, clicks or a box. "
+            "Segment an image: cut out an object as mask, by words, clicks, box. "
             "Needs a path or URL, not attached bytes."
         ),
         arguments=SegmentImage,
@@ -71,7 +71,7 @@ TOOLS: Mapping[str, ToolContract] = {
     ),
     "describe_with_masks": ToolContract(
         title="Describe with masks",
-        description=("Describe an image, with a mask for each thing named: caption, label, ground."),
+        description=("Describe an image with a mask for each thing: caption, label, ground."),
         arguments=DescribeWithMasks,
         result=DescribeResult,
         can_cost_money=True,
@@ -92,7 +92,7 @@ TOOLS: Mapping[str, ToolContract] = {
         title="Edit video with mask",
         description=(
             "Edit a video inside a mask: replace, remove or insert an object (inpaint). "
-            "Get the mask by segment_image. Takes minutes, costs money."
+            "Mask by segment_image. Takes minutes, costs money."
         ),
         arguments=EditVideoWithMask,
         result=VideoResult,
@@ -101,21 +101,21 @@ TOOLS: Mapping[str, ToolContract] = {
     ),
     "get_job": ToolContract(
         title="Get job",
-        description=("Get a job's state, progress and results; can wait for its end."),
+        description=("Get a job's state, progress, results; can wait."),
         arguments=GetJob,
         result=AnyResult,
         is_read_only=True,
     ),
     "cancel_job": ToolContract(
         title="Cancel job",
-        description="Cancel a job, also at the provider; says if charged.",
+        description="Cancel a job, at the provider too; says if charged.",
         arguments=CancelJob,
         result=AnyResult,
         is_destructive=True,
     ),
     "view_media": ToolContract(
         title="View media",
-        description="View a result as a picture: mask overlay, video frame, filmstrip.",
+        description="View a result: mask overlay, video frame, filmstrip.",
         arguments=ViewMedia,
         result=MediaFile,
         has_structured_content=False,
@@ -123,7 +123,7 @@ TOOLS: Mapping[str, ToolContract] = {
     ),
     "list_jobs": ToolContract(
         title="List jobs",
-        description="List the newest jobs, to find a lost id.",
+        description="List newest jobs, to find a lost id.",
         arguments=ListJobs,
         result=JobList,
         is_read_only=True,

@@ -7,6 +7,7 @@ from math import ceil, floor
 
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.models.manifest import Input, Manifest, PromptKind, ToolName
+from rotoscope.models.options import OPTIONS_ARGUMENT
 from rotoscope.models.spelling import read_number
 from rotoscope.providers.http.messages import Json
 
@@ -15,6 +16,7 @@ __all__ = [
     "PROMPT_ARGUMENTS",
     "ClaimedCall",
     "argument_kind",
+    "is_left_to_options",
     "iterate_base_arguments",
     "iterate_claimed_calls",
     "values_for_choice",
@@ -84,6 +86,9 @@ def iterate_base_arguments(manifest: Manifest) -> Iterator[dict[str, Json]]:
         if fact.required and fact.send is None and fact.argument and fact.argument not in _prompt_names(manifest):
             base.setdefault(fact.argument, _sample_value(manifest, fact))
             base |= {n: v for n, v in _arguments_beside(manifest, name).items() if n not in base}
+    needed = {n: manifest.example[n] for n, f in manifest.inputs.items() if f.required and is_left_to_options(f)}
+    if needed:
+        base[OPTIONS_ARGUMENT] = needed
     if manifest.tool != "segment_image":
         yield base
         return
@@ -92,6 +97,11 @@ def iterate_base_arguments(manifest: Manifest) -> Iterator[dict[str, Json]]:
         yield {**base, **dict([PROMPT_ARGUMENTS[kind]])}
     if manifest.combines and len(kinds) > 1:
         yield {**base, **dict(PROMPT_ARGUMENTS[kind] for kind in kinds)}
+
+
+def is_left_to_options(fact: Input) -> bool:
+    """Whether nothing fills an input but the argument `options`."""
+    return fact.argument is None and fact.send is None and not fact.drawn
 
 
 def _prompt_names(manifest: Manifest) -> frozenset[str]:

@@ -67,7 +67,7 @@ class Input(FactRecord):
     required: Annotated[bool, Field(description="The provider refuses a request without it.")] = False
     argument: Annotated[
         str | None,
-        Field(description="The tool argument that fills it; without one only `send` does.", examples=["duration"]),
+        Field(description="The tool argument that fills it; without one, `send` or `options`.", examples=["duration"]),
     ] = None
     encode: Annotated[
         EncoderName | None,

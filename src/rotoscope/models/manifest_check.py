@@ -17,6 +17,7 @@ from rotoscope.models.claimed_calls import (
     PROMPT_ARGUMENTS,
     ClaimedCall,
     argument_kind,
+    is_left_to_options,
     iterate_base_arguments,
     iterate_claimed_calls,
     values_for_choice,
@@ -24,6 +25,7 @@ from rotoscope.models.claimed_calls import (
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.encoders import ENCODERS
 from rotoscope.models.manifest import EncoderName, Input, Manifest
+from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
 from rotoscope.models.plan import CallPlan, check_value, plan_call
 from rotoscope.models.provider import Provider
 from rotoscope.models.request_key import trim_arguments
@@ -45,7 +47,7 @@ REQUEST_FORMS: Mapping[str, Mapping[str, str]] = {
 }
 """The request forms of each dialect that comes with rotoscope, for `form` of a route."""
 
-_NOT_FOR_MODELS = ("model", "dry_run", "overlay")  # arguments that no model gets
+_NOT_FOR_MODELS = ("model", "dry_run", "overlay", OPTIONS_ARGUMENT)  # arguments that fill no input by their name
 _MAX_CALLS = 2_000
 _MAX_PROBLEMS = 20
 _SEEDS = (0, 2**31 - 1)  # the ends of what is drawn
@@ -157,7 +159,9 @@ def _check_outputs(manifest: Manifest, found: _Findings) -> None:
 def _check_source(manifest: Manifest, name: str, fact: Input, found: _Findings) -> None:
     """Whether what fills an input exists and is of its kind."""
     place = f"inputs.{name}"
-    if fact.required and not fact.argument and fact.send is None and not fact.drawn:
+    # With a value in the example, calls can be planned in which an option gives it.
+    can_be_option = name in manifest.example and name not in TOOLS[manifest.tool].arguments.model_fields
+    if is_left_to_options(fact) and fact.required and not can_be_option:
         found.add(f"{place}.required", "nothing fills it; name an argument, or a value to send.")
     if fact.drawn and (fact.kind != "integer" or fact.step or fact.choices):
         found.add(f"{place}.drawn", "a seed is an integer without step or choices.")
@@ -189,12 +193,10 @@ def _check_argument(manifest: Manifest, place: str, fact: Input, argument: str, 
 
 
 def _check_media_kind(place: str, fact: Input, found: _Findings) -> None:
-    kind, many = MEDIA_ARGUMENTS[str(fact.argument)]
+    kind, _ = MEDIA_ARGUMENTS[str(fact.argument)]
     fitting = ("image", "video", "visual") if kind == "visual" else (kind, "visual")
     if fact.kind not in fitting:
         found.add(f"{place}.kind", f"{fact.argument!r} is a file, so it must be {' or '.join(fitting)}.")
-    if many and not fact.many:
-        found.add(f"{place}.many", f"{fact.argument!r} is a list, so it must be true.")
 
 
 def _check_encoder(place: str, fact: Input, name: EncoderName, found: _Findings) -> None:
@@ -265,7 +267,8 @@ def _plan(manifest: Manifest, arguments: Mapping[str, Json], seed: int) -> CallP
     parsed = parse_arguments(shape, arguments)
     require_prompt(parsed)
     asked: dict[str, Json] = parsed.model_dump(mode="json", exclude={"model", "dry_run"})
-    return plan_call(manifest, manifest.routes[0], trim_arguments(manifest, asked), lambda: seed)
+    fillable, values = apply_options(manifest, trim_arguments(manifest, asked))
+    return plan_call(fillable, manifest.routes[0], values, lambda: seed, priced_as=manifest)
 
 
 def _fact_in_message(manifest: Manifest, message: str) -> str:
@@ -296,8 +299,8 @@ def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
         if plan.estimate.typical_usd is None and manifest.price.unit in ("output_second", "output_frame"):
             found.notes.append("price: no input has argument = 'duration', so the price of a run is not known before.")
     for name, fact in manifest.inputs.items():
-        if fact.argument is None and fact.send is None and not fact.drawn:
-            found.notes.append(f"inputs.{name}: nothing fills it, so the provider's default is used.")
+        if is_left_to_options(fact) and fact.required:
+            found.notes.append(f"inputs.{name}: every call must give it: options = {{{name}: ...}}.")
         if fact.argument is None or fact.argument in MEDIA_ARGUMENTS or found.problems:
             continue
         kind = argument_kind(manifest.tool, fact.argument)
@@ -309,6 +312,9 @@ def _note_unused_facts(manifest: Manifest, found: _Findings) -> None:
             )
     filled = {fact.argument for fact in manifest.inputs.values()}
     arguments = TOOLS[manifest.tool].arguments.model_fields
+    optional = [name for name, fact in manifest.inputs.items() if is_left_to_options(fact) and not fact.required]
+    if optional:
+        found.notes.append(f"inputs with the provider's default, unless options give them: {_join_names(optional)}.")
     unused = [name for name in arguments if name not in filled and name not in _NOT_FOR_MODELS]
     if unused:
         found.notes.append(f"arguments that the model does not take: {_join_names(unused)}.")

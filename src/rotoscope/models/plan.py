@@ -13,7 +13,7 @@ from rotoscope.models.estimate import Estimate, MediaLength, estimate_price
 from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
 from rotoscope.models.provider import Provider
 from rotoscope.models.spelling import format_number, read_number, spell_value
-from rotoscope.providers.http.messages import Json
+from rotoscope.providers.http.messages import Json, measure_depth
 from rotoscope.providers.states import Call
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 _NUMBERS = ("integer", "number")
 _PADDING_SECONDS = 0.1  # codecs pad every file by some hundredths of a second
 _MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
+_MAX_OBJECT_DEPTH, _MAX_OBJECT_LENGTH = 8, 20_000  # levels, and characters of JSON, of one object
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def plan_call(
     media: Mapping[str, MediaLength] | None = None,
     *,
     provider: Provider | None = None,
+    priced_as: Manifest | None = None,
 ) -> CallPlan:
     """Fill the model's inputs from the tool's arguments.
 
@@ -73,6 +75,7 @@ def plan_call(
         draw: draws a seed; asked only when the model takes one and the user gave none.
         media: how long each medium lasts, by its link, as far as it is known.
         provider: the route's provider, where what it does at a deadline bounds the price.
+        priced_as: the manifest by which the run is priced, where options have changed what fills the inputs.
 
     Raises:
         InvalidInput: a value is missing, out of range or at odds with another; names the tool's argument.
@@ -101,7 +104,7 @@ def plan_call(
         deadline_seconds=manifest.timing.deadline_seconds,
     )
     estimate = estimate_price(
-        manifest,
+        priced_as or manifest,
         filled,
         media or {},
         stops_at_deadline=provider is not None and provider.stops_at_deadline,
@@ -153,6 +156,8 @@ def _fill_input(field: Input, arguments: Mapping[str, Json]) -> Json:
         given = ENCODERS[field.encode].encode(given)
     if given is None:
         return field.send
+    if isinstance(given, list) and field.is_media and not field.many and len(given) == 1:
+        given = given[0]  # a list of one fills an input that takes one file
     return [_resolve_alias(field, one) for one in given] if isinstance(given, list) else _resolve_alias(field, given)
 
 
@@ -231,6 +236,8 @@ def _check_item(argument: str, field: Input, value: Json) -> Json:
         raise InvalidInput(f"{argument!r} must be true or false.", hint="Correct it and call again.")
     if field.kind == "string":
         _check_text(argument, field, value)
+    if field.kind == "object":
+        _check_object(argument, value)
     if field.choices and value not in field.choices:
         offered = ", ".join(str(choice) for choice in (*field.aliases, *field.choices))
         raise InvalidInput(f"{argument!r} cannot be {str(value)[:60]!r}.", hint=f"Choose one of: {offered}.")
@@ -251,6 +258,16 @@ def _check_text(argument: str, field: Input, value: Json) -> None:
     elif field.spelling is not None and number is None and value not in (*field.choices, *field.aliases.values()):
         raise InvalidInput(
             f"{argument!r} cannot be {value[:60]!r}.", hint=f"Give a number, as in {field.spelling.format(5)!r}."
+        )
+
+
+def _check_object(argument: str, value: Json) -> None:
+    if not isinstance(value, dict | list):
+        raise InvalidInput(f"{argument!r} must be a JSON object.", hint="Correct it and call again.")
+    if measure_depth(value, _MAX_OBJECT_DEPTH + 1) > _MAX_OBJECT_DEPTH or len(json.dumps(value)) > _MAX_OBJECT_LENGTH:
+        raise InvalidInput(
+            f"{argument!r} has more than {_MAX_OBJECT_LENGTH} characters of JSON or {_MAX_OBJECT_DEPTH} levels.",
+            hint="Make it smaller.",
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.manifest import Manifest, Route
+from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
 from rotoscope.models.plan import plan_call
 from rotoscope.models.provider import Provider
 from rotoscope.models.request_key import trim_arguments
@@ -12,7 +13,7 @@ from rotoscope.providers.http.messages import Json
 
 __all__ = ["rank_routes"]
 
-_NOT_SENT = ("overlay",)  # arguments that no provider gets
+_NOT_SENT = ("overlay", OPTIONS_ARGUMENT)  # arguments that no provider gets; options that none takes are refused
 
 
 def rank_routes(
@@ -39,9 +40,8 @@ def rank_routes(
     def rank(route: Route) -> tuple[bool, int, float]:
         view = manifest.at(route)
         try:
-            plan = plan_call(
-                view, route, trim_arguments(view, arguments), lambda: 0, provider=providers[route.provider]
-            )
+            fillable, values = apply_options(view, trim_arguments(view, arguments))
+            plan = plan_call(fillable, route, values, lambda: 0, provider=providers[route.provider], priced_as=view)
         except InvalidInput:
             return True, 0, math.inf
         usd = plan.estimate.typical_usd

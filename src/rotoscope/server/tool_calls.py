@@ -291,4 +291,6 @@ def _checking_result(tool: str, arguments: Arguments, why: StillChecking, second
 def _shorten_argument(value: object) -> object:
     if isinstance(value, list):
         return [_shorten_argument(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _shorten_argument(one) for name, one in value.items()}
     return f"{value[:_MAX_ECHO_CHARS]}…" if isinstance(value, str) and len(value) > _MAX_ECHO_CHARS else value

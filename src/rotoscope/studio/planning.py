@@ -21,7 +21,8 @@ from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
 from rotoscope.models.catalog import Access, Catalog, UploadLimit, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.estimate import Estimate, LearnedSeconds, estimate_price
-from rotoscope.models.manifest import Manifest, PromptKind, ToolName
+from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
+from rotoscope.models.options import apply_options
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
 from rotoscope.models.routing import rank_routes
@@ -77,6 +78,24 @@ class _Planning:
         if self.outcome is None:
             raise RotoscopeError("rotoscope is ending.", hint="Call again when it has started anew.", code="internal")
         return self.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedRequest:
+    """A request whose media were admitted, for one route of its model.
+
+    Attributes:
+        view: the model as the route has it.
+        fillable: the same, with an argument of its own for each input that an option fills.
+        asked: the arguments as understood, the options among them.
+        values: what fills the inputs, by argument: files as links, options as arguments of their own.
+    """
+
+    view: Manifest
+    fillable: Manifest
+    asked: Mapping[str, Json]
+    values: Mapping[str, Json]
+    media: Admission
 
 
 class PlanCache:
@@ -187,57 +206,59 @@ class Planner:
         manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, self.access.is_usable)
         ranked = rank_routes(manifest, routes, asked, self.catalog.providers)
         carrier = largest_upload_limit(ranked, self.catalog.providers)
-        view, asked, admitted = await self._admit(manifest.at(ranked[0]), asked, principal, carrier)
-        route = first_route_for_sizes(ranked, self.catalog.providers, admitted.upload_sizes)
-        if manifest.at(route).inputs is not view.inputs:
-            # The best route does not take files of this size; the next one has other inputs for them.
-            view, asked, admitted = await self._admit(manifest.at(route), asked, principal, carrier)
-        view = manifest.at(route)
-        notes = [*admitted.notes, *check_inside_picture(arguments, admitted.first_medium("image"))]
-        provider = self.catalog.providers[route.provider]
-        filled = {**asked, **admitted.values}
-        planned = plan_call(view, route, filled, self.draw_seed, admitted.lengths, provider=provider)
-        learned = await self._learned_seconds(view, planned)
-        is_timed = view.price is not None and view.price.unit == "run_second"
-        if learned is not None and is_timed and not self.access.sandbox:  # the sandbox takes its own time
-            priced = estimate_price(
-                view,
-                planned.call.input,
-                admitted.lengths,
-                stops_at_deadline=provider.stops_at_deadline,
-                learned=learned,
-                provider_title=provider.title,
-            )
-            planned = replace(planned, estimate=priced)
-        return self._build_new_job(view, asked, admitted, planned, notes, principal, learned), planned
+        checked = await self._check_media(manifest.at(ranked[0]), asked, principal, carrier)
+        route = first_route_for_sizes(ranked, self.catalog.providers, checked.media.upload_sizes)
+        if route is not ranked[0]:
+            # The best route does not take files of this size; the next one may have other inputs for them.
+            checked = await self._check_media(manifest.at(route), asked, principal, carrier)
+        notes = [*checked.media.notes, *check_inside_picture(arguments, checked.media.first_medium("image"))]
+        planned, learned = await self._plan_call(checked, route)
+        return self._build_new_job(checked, planned, notes, principal, learned), planned
 
-    async def _admit(
+    async def _check_media(
         self, view: Manifest, asked: Mapping[str, Json], principal: str, carrier: UploadLimit | None
-    ) -> tuple[Manifest, dict[str, Json], Admission]:
-        """The model as a route has it, the arguments in its spelling, and their media, checked."""
+    ) -> _CheckedRequest:
         trimmed = trim_arguments(view, asked)
+        # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
+        fillable, values = apply_options(view, trimmed)
         # The sandbox fetches nothing from the network, so it is given the bytes.
-        admitted = await admit_media(
-            self.intake, view, trimmed, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
+        media = await admit_media(
+            self.intake, fillable, values, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
         )
-        return view, trimmed, admitted
+        return _CheckedRequest(view, fillable, trimmed, {**values, **media.values}, media)
 
-    async def _learned_seconds(self, view: Manifest, planned: CallPlan) -> LearnedSeconds | None:
-        """How long such runs took until now."""
+    async def _plan_call(self, checked: _CheckedRequest, route: Route) -> tuple[CallPlan, LearnedSeconds | None]:
+        """The call, and how long such runs took until now; a price of computing time is estimated by that."""
+        view, lengths = checked.view, checked.media.lengths
+        provider = self.catalog.providers[route.provider]
+        planned = plan_call(
+            checked.fillable, route, checked.values, self.draw_seed, lengths, provider=provider, priced_as=view
+        )
         kind = workload(view, planned.call)
-        return await self.ledger.learned_seconds(view.id, planned.call.provider, kind, sandbox=self.access.sandbox)
+        learned = await self.ledger.learned_seconds(view.id, route.provider, kind, sandbox=self.access.sandbox)
+        is_timed = view.price is not None and view.price.unit == "run_second"
+        if learned is None or not is_timed or self.access.sandbox:  # the sandbox takes its own time
+            return planned, learned
+        priced = estimate_price(
+            view,
+            planned.call.input,
+            lengths,
+            stops_at_deadline=provider.stops_at_deadline,
+            learned=learned,
+            provider_title=provider.title,
+        )
+        return replace(planned, estimate=priced), learned
 
     def _build_new_job(
         self,
-        manifest: Manifest,
-        asked: Mapping[str, Json],
-        admitted: Admission,
+        checked: _CheckedRequest,
         planned: CallPlan,
         notes: Sequence[str],
         principal: str,
         learned: LearnedSeconds | None,
     ) -> NewJob:
         sandbox = self.access.sandbox
+        manifest, asked, admitted = checked.view, checked.asked, checked.media
         picture = admitted.first_medium("image")
         price = planned.estimate
         guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
@@ -295,6 +316,8 @@ def _shorten_data_uris(given: Json) -> Json:
     """A data URI is bytes: they are not repeated in results."""
     if isinstance(given, list):
         return [_shorten_data_uris(one) for one in given]
+    if isinstance(given, dict):
+        return {name: _shorten_data_uris(one) for name, one in given.items()}
     is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
     return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
 

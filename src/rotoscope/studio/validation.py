@@ -103,9 +103,10 @@ async def admit_media(
 
 def _check_item_count(field: Input, listed: Sequence[Json]) -> None:
     """Too many are refused before the first is read."""
-    if field.many and field.max_items is not None and len(listed) > field.max_items:
+    most = field.max_items if field.many else 1
+    if most is not None and len(listed) > most:
         raise InvalidInput(
-            f"{field.argument!r} has {len(listed)} items; the model takes at most {field.max_items}.",
+            f"{field.argument!r} has {len(listed)} items; the model takes at most {most}.",
             hint="Give fewer.",
         )
 

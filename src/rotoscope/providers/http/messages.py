@@ -24,6 +24,7 @@ __all__ = [
     "Method",
     "Reply",
     "http_date",
+    "measure_depth",
     "page_url",
     "safe_id",
     "same_origin_urls",
@@ -116,18 +117,21 @@ def _parse_json(body: bytes) -> Json:
         found: Json = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
-    return found if body.count(b"[") + body.count(b"{") <= _MAX_JSON_DEPTH or _is_flat(found) else None
+    if body.count(b"[") + body.count(b"{") <= _MAX_JSON_DEPTH:
+        return found
+    return found if measure_depth(found, _MAX_JSON_DEPTH + 1) <= _MAX_JSON_DEPTH else None
 
 
-def _is_flat(value: Json) -> bool:
-    """Whether a value has at most `_MAX_JSON_DEPTH` levels."""
+def measure_depth(value: Json, limit: int) -> int:
+    """How many levels of lists and objects a value has, counted to `limit`; 0 for a plain one."""
     layer = [value]
-    for _ in range(_MAX_JSON_DEPTH):
-        inner = (one.values() if isinstance(one, dict) else one for one in layer if isinstance(one, dict | list))
+    for depth in range(limit):
+        holders = [one for one in layer if isinstance(one, dict | list)]
+        if not holders:
+            return depth
+        inner = (one.values() if isinstance(one, dict) else one for one in holders)
         layer = [one for values in inner for one in values]
-        if not layer:
-            return True
-    return False
+    return limit
 
 
 def http_date(text: str) -> datetime | None:
