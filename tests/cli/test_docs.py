@@ -12,12 +12,25 @@ from pydantic import BaseModel, create_model
 from rotoscope.cli.docs import generated_pages
 from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.models.encoders import ENCODERS
-from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Price, Route, Timing
+from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Route, Timing
+from rotoscope.models.price import FrameSize, Price, PriceFactor, PriceTier
 from rotoscope.models.provider import Auth, FactRecord, Provider
 
 TOP = Path(__file__).parents[2]
 SHIPPED = sorted((TOP / "manifests" / "models").glob("*.toml"))
-RECORDS: list[type[FactRecord]] = [Manifest, Route, Input, Outputs, Timing, Price, Provider, Auth]
+RECORDS: list[type[FactRecord]] = [
+    Manifest,
+    Route,
+    Input,
+    Outputs,
+    Timing,
+    Price,
+    PriceTier,
+    PriceFactor,
+    FrameSize,
+    Provider,
+    Auth,
+]
 MANIFEST: dict[str, Any] = tomllib.loads((TOP / "manifests" / "models" / "sam-v2-image.toml").read_text("utf-8"))
 
 

@@ -210,7 +210,7 @@ def test_a_server_that_is_asked_to_end_gives_its_jobs_back_although_its_input_st
     call = {"name": "generate_video", "arguments": {"prompt": "a storm", "duration": 12}}
     with subprocess.Popen(
         command,
-        env={**env, "ROTOSCOPE_INLINE_SECONDS": "4"},
+        env={**env, "ROTOSCOPE_INLINE_SECONDS": "4", "ROTOSCOPE_ASK_ABOVE_USD": "never"},
         cwd=home,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -264,18 +264,19 @@ class Route(FactRecord):
     ] = None
     outputs: Annotated[
         Outputs | None,
-        Field(description="Where the results are there, in place of the manifest's: `[routes.outputs]`."),
+        Field(description="Where the results are there, in place of the manifest's: the `[routes.outputs]` table."),
     ] = None
     timing: Annotated[
-        Timing | None, Field(description="How long it takes there, in place of the manifest's: `[routes.timing]`.")
+        Timing | None,
+        Field(description="How long it takes there, in place of the manifest's: the `[routes.timing]` table."),
     ] = None
     price: Annotated[
         Price | None,
-        Field(description="What it costs there, in place of the manifest's: `[routes.price]` (see Price)."),
+        Field(description="What it costs there, in place of the manifest's: the `[routes.price]` table (see Price)."),
     ] = None
     example: Annotated[
         Mapping[str, JsonValue] | None,
-        Field(description="Inputs as that provider's page shows them, in place of the manifest's."),
+        Field(description="Inputs as that provider's page shows them: the `[routes.example]` table."),
     ] = None
     note: Note = ""
 
@@ -321,7 +322,7 @@ class Manifest(FactRecord):
     timing: Annotated[Timing, Field(description="How long it takes: the `[timing]` table (see Timing).")]
     price: Annotated[
         Price | None,
-        Field(description="What it costs, on routes without a price of their own: `[price]` (see Price)."),
+        Field(description="What it costs, on routes without a price of their own: the `[price]` table (see Price)."),
     ] = None
     example: Annotated[
         Mapping[str, JsonValue],

@@ -78,18 +78,22 @@ class Price(FactRecord):
     per: Annotated[
         float, Field(gt=0, le=1_000_000_000, description="For how many units `usd` is.", examples=[1000])
     ] = 1.0
-    currency: Annotated[Literal["USD"], Field(description="Always US dollars.")] = "USD"
+    currency: Annotated[Literal["USD"], Field(description="Always US dollars.", examples=["USD"])] = "USD"
     tiers: Annotated[
         tuple[PriceTier, ...],
-        Field(max_length=50, description="Other prices by the values of inputs: `[[price.tiers]]` (see PriceTier)."),
+        Field(
+            max_length=50, description="Other prices by the values of inputs: `[[price.tiers]]` tables (see PriceTier)."
+        ),
     ] = ()
     factors: Annotated[
         tuple[PriceFactor, ...],
-        Field(max_length=20, description="Factors by the values of inputs: `[[price.factors]]` (see PriceFactor)."),
+        Field(
+            max_length=20, description="Factors by the values of inputs: `[[price.factors]]` tables (see PriceFactor)."
+        ),
     ] = ()
     frame: Annotated[
         FrameSize | None,
-        Field(description="The size of a frame, for tokens and megapixels: `[price.frame]` (see FrameSize)."),
+        Field(description="The size of a frame, for tokens and megapixels: the `[price.frame]` table (see FrameSize)."),
     ] = None
     frame_rate: Annotated[
         Annotated[float, Field(gt=0, le=1000)] | None,
@@ -113,10 +117,12 @@ class Price(FactRecord):
         ),
     ] = None
     on_failure: Annotated[
-        Literal["free", "charged", "unknown"], Field(description="Whether a run that fails is charged.")
+        Literal["free", "charged", "unknown"],
+        Field(description="Whether a run that fails is charged.", examples=["free"]),
     ] = "unknown"
     on_cancel: Annotated[
-        Literal["free", "charged", "unknown"], Field(description="Whether a run is charged that is cancelled at work.")
+        Literal["free", "charged", "unknown"],
+        Field(description="Whether a run is charged that is cancelled at work.", examples=["charged"]),
     ] = "unknown"
     seen: Annotated[
         str,
