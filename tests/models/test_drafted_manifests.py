@@ -105,6 +105,14 @@ def test_limits_of_a_list_of_files_are_taken_from_the_description_where_only_it_
     assert (found.inputs["image_urls"].max_items, found.inputs["image_urls"].max_total_seconds) == (7, None)
 
 
+@pytest.mark.parametrize(("names", "last"), [(("image1", "image2"), "last_frame"), (("img_1", "img_2", "img_3"), None)])
+def test_the_second_of_two_numbered_pictures_is_the_end_and_of_three_it_is_not(
+    names: tuple[str, ...], last: str | None
+) -> None:
+    found = fal_video({"prompt": TEXT, **{f"{name}_url": TEXT for name in names}})
+    assert [one.argument for one in found.inputs.values()][:3] == ["prompt", "first_frame", last]
+
+
 def test_minus_one_seconds_let_the_model_choose() -> None:
     found = fal_video({"prompt": TEXT, "duration": {"type": "integer", "minimum": -1, "maximum": 15, "default": 5}})
     assert (found.inputs["duration"].minimum, found.inputs["duration"].also) == (1, (-1,))
@@ -281,6 +289,11 @@ SEGMENTER = {"image": URI, "text_prompt": TEXT}
         ("video masks", "fal:o/sam2/video", fal_document("o/sam2/video", {"video_url": TEXT}, {"video": FILE})),
         ("no words", "replicate:o/sam", replicate_document("o/sam", {"image": URI}, {"properties": {"mask": URI}})),
         ("no input", "fal:o/m", fal_document("o/m", {"fps": {"type": "integer"}}, {"video": FILE})),
+        (
+            "no input",
+            "fal:o/m",
+            fal_document("o/m", {"image_url": {**TEXT, "deprecated": True}}, {"video": FILE}),
+        ),
         ("data", "replicate:o/m", replicate_document("o/m", {"prompt": TEXT}, {"type": "number"})),
         ("unknown output", "replicate:o/m", replicate_document("o/m", {"prompt": TEXT}, URI)),
     ],

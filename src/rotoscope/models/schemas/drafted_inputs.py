@@ -131,6 +131,8 @@ def _value_to_send(field: SchemaField, tool: ToolName, filling: Filling | None) 
             sent = ""
         elif filling.argument == "prompt" and tool == "describe_with_masks" and field.is_required:
             sent = _MASK_REQUEST if filling.encode else "Describe the image briefly."
+    elif field.is_required and field.name.startswith("negative") and field.type == "string" and field.default is None:
+        sent = ""
     elif tool == "edit_video_with_mask":
         sent = next((one for one in field.choices if one in ("inpainting", "inpaint", "video_inpainting")), None)
     elif tool in _SEGMENT_TOOLS:

@@ -29,7 +29,7 @@ _PROMPT_NAMES = (
 )  # fmt: skip
 
 
-_NOT_ASKED = re.compile("negative|neg_|audio|sound|system|json|voice|speech|music|source")
+_NOT_ASKED = re.compile("negative|neg_|^n_|audio|sound|system|json|voice|speech|music|source")
 _EDIT_WORDS = word_set("inpaint inpainting inpainter painter erase eraser vace replace object removal remove edit fill "
                        "outpainting")  # fmt: skip
 
@@ -55,7 +55,9 @@ def find_prompt(fields: Sequence[SchemaField], media: Mapping[str, MediaField]) 
     if known is not None:
         return known
     similar = [
-        one for name, one in texts.items() if name.endswith(("prompt", "prompts")) and not _NOT_ASKED.search(name)
+        one
+        for name, one in texts.items()
+        if name.endswith(("prompt", "prompts", "input_text")) and not _NOT_ASKED.search(name)
     ]
     return next((one for one in similar if one.is_required), similar[0] if similar else None)
 
