@@ -36,8 +36,8 @@ _LAST_FRAMES = (
     "last_frame_image", "last_frame", "last_image", "end_image", "end_frame", "end_frame_image", "ending_image",
     "tail_image", "tail", "tail_frame", "final_frame", "final_image",
 )  # fmt: skip
-_SECONDS = ("second_image", "image_2", "img_2", "image_b")
-_THIRDS = frozenset({"third_image", "image_3", "img_3"})
+_SECOND_PICTURES = ("second_image", "image_2", "img_2", "image_b")
+_THIRD_PICTURES = frozenset({"third_image", "image_3", "img_3"})
 _REFERENCE_WORDS = frozenset({"reference", "ref", "subject", "character", "face", "person", "style", "element"})
 _VIDEOS = ("video", "input_video", "source_video", "src_video", "reference_video", "video_input", "base_video", "input")
 _AUDIOS = ("audio", "input_audio", "audio_input", "driving_audio", "speech", "voice", "sound", "music")
@@ -143,7 +143,7 @@ def _assign_generation_media(media: Sequence[MediaField], found: dict[str, Filli
     lists = [one for one in pictures if one.field.many]
     names = {plain_name(one.field.name) for one in single}
     # Two numbered pictures are the ends of a film; of more, the others are on the way.
-    ends = _LAST_FRAMES if names & _THIRDS else (*_LAST_FRAMES, *_SECONDS)
+    ends = _LAST_FRAMES if names & _THIRD_PICTURES else (*_LAST_FRAMES, *_SECOND_PICTURES)
     last = [one for one in single if plain_name(one.field.name) in ends]
     named = [one for one in _ordered(single, "image", _FIRST_FRAMES) if plain_name(one.field.name) in _FIRST_FRAMES]
     _assign_first(named, "first_frame", found)
