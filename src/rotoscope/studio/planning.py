@@ -21,7 +21,7 @@ from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
 from rotoscope.models.catalog import Access, Catalog, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.manifest import Manifest, PromptKind, ToolName
-from rotoscope.models.options import apply_options
+from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
 from rotoscope.providers.http.messages import Json
@@ -186,7 +186,7 @@ class Planner:
         manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, self.access.is_usable)
         asked = trim_arguments(manifest, asked)
         # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
-        fillable, values = apply_options(manifest, asked)
+        fillable, values = apply_options(manifest, asked) if asked.get(OPTIONS_ARGUMENT) else (manifest, asked)
         # The sandbox fetches nothing from the network, so it is given the bytes.
         carrier = largest_upload_limit(routes, self.catalog.providers)
         admitted = await admit_media(
