@@ -98,6 +98,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/waiting.py
 	$(BIN)/python bench/many.py
 	$(BIN)/python bench/growth.py
+	$(BIN)/python bench/models_add.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("rotoscope needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'

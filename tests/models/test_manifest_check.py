@@ -142,7 +142,6 @@ DURATION = 'default = "5"\nchoices = ["5", "10"]'
         (('argument = "duration"', 'argument = "dry_run"'), "inputs.duration.argument", "no argument 'dry_run'"),
         (('kind = "image"\nargument', 'kind = "string"\nargument'), "inputs.tail_image_url.kind", "is a file"),
         (('argument = "last_frame"', 'argument = "reference_videos"'), "inputs.tail_image_url.kind", "video or visual"),
-        (('argument = "last_frame"', 'argument = "reference_images"'), "inputs.tail_image_url.many", "is a list"),
         (('kind = "string"\nrequired', 'kind = "image"\nrequired'), "inputs.prompt.kind", "'prompt' is no file"),
         (('argument = "prompt"', ""), "inputs.prompt.required", "nothing fills it"),
         (

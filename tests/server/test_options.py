@@ -58,6 +58,9 @@ kind = "object"
 kind = "audio"
 [inputs.style_url]
 kind = "image"
+[inputs.look_url]
+kind = "image"
+argument = "reference_images"
 [inputs.seed]
 kind = "integer"
 argument = "seed"
@@ -200,3 +203,12 @@ async def test_the_pictures_tool_takes_options_of_a_shipped_model(client: Client
     )
     assert answer.structured_content is not None
     assert answer.structured_content["planned_input"]["apply_mask"] is True
+
+
+async def test_a_list_of_one_file_fills_an_input_that_takes_one_and_more_are_refused(
+    client: Client, photo: Path
+) -> None:
+    found = await plan(client, None, reference_images=[str(photo)])
+    assert found["planned_input"]["look_url"].startswith("artifact://")
+    said = await refusal(client, None, reference_images=[str(photo), str(photo)])
+    assert "'reference_images' has 2 items; the model takes at most 1" in said

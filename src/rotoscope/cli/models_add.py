@@ -96,6 +96,8 @@ def add_model(asked: AddRequest, settings: Settings) -> None:
     make_private_folder(file.parent)
     _write_file(file, text, overwrites=asked.overwrites)
     print(f"wrote {file}")
+    if draft.manifest.id in catalog.models:
+        print(f"note: from now on it is used in place of the {draft.manifest.id} that there was")
     _print_findings(draft, source)
     print_example(read_manifest(file, catalog.providers), draft.report, catalog, access)
 

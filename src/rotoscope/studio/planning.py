@@ -22,7 +22,7 @@ from rotoscope.media.paths import local_path
 from rotoscope.models.catalog import Access, Catalog, UploadLimit, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.estimate import Estimate, LearnedSeconds, estimate_price
 from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
-from rotoscope.models.options import apply_options
+from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
 from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
 from rotoscope.models.routing import rank_routes
@@ -220,7 +220,7 @@ class Planner:
     ) -> _CheckedRequest:
         trimmed = trim_arguments(view, asked)
         # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
-        fillable, values = apply_options(view, trimmed)
+        fillable, values = apply_options(view, trimmed) if trimmed.get(OPTIONS_ARGUMENT) else (view, trimmed)
         # The sandbox fetches nothing from the network, so it is given the bytes.
         media = await admit_media(
             self.intake, fillable, values, principal, pass_urls=not self.access.sandbox, upload_limit=carrier

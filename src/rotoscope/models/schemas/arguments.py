@@ -30,12 +30,14 @@ Fillings = Mapping[str, Filling]
 _FIRST_FRAMES = (
     "first_frame_image", "first_frame", "start_image", "start_frame", "start_frame_image", "first_image",
     "starting_image", "image", "input_image", "init_image", "source_image", "image_input", "img", "frame", "photo",
-    "initial_image", "keyframe", "input",
+    "initial_image", "image_1", "img_1", "image_a", "keyframe", "input",
 )  # fmt: skip
 _LAST_FRAMES = (
     "last_frame_image", "last_frame", "last_image", "end_image", "end_frame", "end_frame_image", "ending_image",
     "tail_image", "tail", "tail_frame", "final_frame", "final_image",
 )  # fmt: skip
+_SECOND_PICTURES = ("second_image", "image_2", "img_2", "image_b")
+_THIRD_PICTURES = frozenset({"third_image", "image_3", "img_3"})
 _REFERENCE_WORDS = frozenset({"reference", "ref", "subject", "character", "face", "person", "style", "element"})
 _VIDEOS = ("video", "input_video", "source_video", "src_video", "reference_video", "video_input", "base_video", "input")
 _AUDIOS = ("audio", "input_audio", "audio_input", "driving_audio", "speech", "voice", "sound", "music")
@@ -139,7 +141,10 @@ def _assign_generation_media(media: Sequence[MediaField], found: dict[str, Filli
     pictures = [one for one in media if one.kind == "image" and not one.is_mask]
     single = [one for one in pictures if not one.field.many]
     lists = [one for one in pictures if one.field.many]
-    last = [one for one in single if plain_name(one.field.name) in _LAST_FRAMES]
+    names = {plain_name(one.field.name) for one in single}
+    # Two numbered pictures are the ends of a film; of more, the others are on the way.
+    ends = _LAST_FRAMES if names & _THIRD_PICTURES else (*_LAST_FRAMES, *_SECOND_PICTURES)
+    last = [one for one in single if plain_name(one.field.name) in ends]
     named = [one for one in _ordered(single, "image", _FIRST_FRAMES) if plain_name(one.field.name) in _FIRST_FRAMES]
     _assign_first(named, "first_frame", found)
     _assign_first(_ordered(last, "image", _LAST_FRAMES), "last_frame", found)

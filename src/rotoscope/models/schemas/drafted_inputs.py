@@ -40,6 +40,16 @@ _SAMPLES: Mapping[str, Json] = {
     "audio": "https://example.com/sound.mp3", "visual": "https://example.com/mask.png", "string": "a red car",
     "integer": 1, "number": 1, "boolean": False, "object": {},
 }  # fmt: skip
+_COUNT_WORDS = re.compile(
+    r"(?:up to|max(?:imum)?(?: of)?|at most|[0-9]{1,2} ?-)\s*([0-9]{1,2})\s+(?:\w+ )?"
+    r"(?:images?|pictures?|videos?|clips?|files?|audios?|references?|urls?)\b",
+    re.IGNORECASE,
+)
+_SECONDS_WORDS = re.compile(
+    r"(?:combined|total) (?:duration|length)[^.]{0,40}?(?:exceed|and|up to|at most|max(?:imum)?) ([0-9]{1,3}) ?"
+    r"s(?:econds?)?\b",
+    re.IGNORECASE,
+)
 _ANY = re.compile(r"auto|adaptive|model|dynamic", re.IGNORECASE)
 
 
@@ -69,9 +79,12 @@ def draft_input(
         "maximum": field.maximum if not drawn or field.maximum is None else min(field.maximum, float(2**63 - 1)),
         "step": field.step,
         "max_length": field.max_length,
-        "max_items": field.max_items,
+        **_limits_in_words(field, medium),
         "drawn": drawn,
     }
+    if filling is not None and filling.argument == "duration" and minimum == -1:
+        facts |= {"minimum": 1, "also": (-1,)}  # -1 lets the model choose; 0 seconds are none
+        sent_facts = [*sent_facts, "minimum"]
     facts |= _aliases(field, tool, filling) | _clip_facts(field, filling, medium, fillings)
     inferred = [*sent_facts, *(["argument"] if filling and filling.is_guess else []), *_guessed_kind(medium)]
     inferred += [name for name in ("fits", "step", "aliases") if facts.get(name) and (name != "step" or not field.step)]
@@ -81,6 +94,16 @@ def draft_input(
     except ValidationError:
         bare = {name: facts[name] for name in ("kind", "many", "required", "argument", "encode")}
         return Input(**bare)  # type: ignore[arg-type]
+
+
+def _limits_in_words(field: SchemaField, medium: MediaField | None) -> dict[str, object]:
+    """How many files a list takes, and how long they may last together, where only the description says so."""
+    counts = [int(found[1]) for found in _COUNT_WORDS.finditer(field.description)] if medium and field.many else []
+    seconds = _SECONDS_WORDS.search(field.description) if medium and medium.kind in ("video", "audio") else None
+    return {
+        "max_items": field.max_items or max((one for one in counts if one), default=None),
+        "max_total_seconds": int(seconds[1]) or None if seconds and field.many else None,
+    }
 
 
 def _guessed_kind(medium: MediaField | None) -> list[str]:
@@ -108,6 +131,8 @@ def _value_to_send(field: SchemaField, tool: ToolName, filling: Filling | None) 
             sent = ""
         elif filling.argument == "prompt" and tool == "describe_with_masks" and field.is_required:
             sent = _MASK_REQUEST if filling.encode else "Describe the image briefly."
+    elif field.is_required and field.name.startswith("negative") and field.type == "string" and field.default is None:
+        sent = ""
     elif tool == "edit_video_with_mask":
         sent = next((one for one in field.choices if one in ("inpainting", "inpaint", "video_inpainting")), None)
     elif tool in _SEGMENT_TOOLS:

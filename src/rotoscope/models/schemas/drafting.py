@@ -137,6 +137,8 @@ def _build_manifest(plan: _Plan, today: str) -> Manifest | Refusal:
     for one in document.fields:
         if not _is_left_out(one):
             inputs[one.name] = draft_input(one, plan.tool, plan.media.get(one.name), plan.fillings)
+    if not inputs:
+        return Refusal("no input", "It has no input that may be filled.")
     for name, needed in needed_beside(inputs).items():
         inputs[name] = inputs[name].model_copy(update={"needs": needed, "inferred": (*inputs[name].inferred, "needs")})
     kinds = {one.argument for one in inputs.values()}

@@ -16,6 +16,7 @@ __all__ = ["OutputPlace", "find_outputs"]
 
 _MAX_LEVELS, _MAX_PLACES = 4, 60
 _KEY = re.compile(r"[^.\[\]$]{1,100}")  # what a path of a manifest may hold
+_ARCHIVE_SWITCHES = frozenset({"return_zip", "zip_output", "output_zip", "as_zip"})
 _FILE_RECORDS = frozenset({"file", "image", "video", "videofile", "imagefile", "audio", "audiofile"})
 
 
@@ -89,6 +90,8 @@ def _settle_kind(place: OutputPlace, document: ModelDocument) -> OutputPlace:
     if place.is_text:
         return place
     shown = _kind_in_example(document.example_output, place.path)
+    if shown == "archive" and any(one.name in _ARCHIVE_SWITCHES for one in document.fields):
+        shown = None  # it can be asked for the files themselves
     if shown is not None:
         return replace(place, kind=shown, why="example")
     if place.kind is not None:
@@ -115,7 +118,9 @@ def _kind_in_example(output: Json, path: str) -> FileKind | None:
         if key:
             values = [one[key] for one in values if isinstance(one, dict) and key in one]
         if step.endswith("[]"):
-            values = [item for one in values if isinstance(one, list) for item in one]
+            values = [item for one in values for item in (one if isinstance(one, list) else [one])]
+    # Some schemas call a list one file, or one file a list, and the example shows it.
+    values = [item for one in values[:50] for item in (one if isinstance(one, list) else [one])]
     addresses = [one.get("url") if isinstance(one, dict) else one for one in values[:50]]
     kinds = [kind for one in addresses if (kind := file_kind_of_address(one)) is not None]
     return kinds[0] if kinds else None

@@ -73,9 +73,11 @@ def _plain_type(schema: dict[str, Json]) -> dict[str, Json]:
     if "const" in schema and "enum" not in schema:
         schema["enum"] = values = [schema["const"]]
     if isinstance(types, list):
-        plain = [one for one in types if one != "null"]
+        plain = [one for one in types if isinstance(one, str) and one != "null"]
         schema["nullable"] = schema.get("nullable") is True or len(plain) < len(types)
         schema["type"] = plain[0] if plain else "null"
+    elif not isinstance(types, str):
+        schema.pop("type", None)
     if isinstance(values, list) and None in values:
         schema["enum"], schema["nullable"] = [one for one in values if one is not None], True
     return schema

@@ -16,10 +16,11 @@ __all__ = ["Reason", "Refusal", "choose_tool", "find_prompt", "has_places"]
 
 Reason = Literal[
     "audio", "training", "realtime", "text", "3d", "archive", "pictures", "no words", "video masks", "no input",
-    "unknown output", "unfit", "no schema",
+    "unknown output", "unfit", "no schema", "data",
 ]  # fmt: skip
-_SEGMENT_WORDS = word_set("segment segments segmentation segmenting segmenter seg sam sam2 sam3 sa2va matting evf lang "
-                          "segmented groundedsam grounded semantic panoptic unmask clipseg")  # fmt: skip
+_SEGMENT_WORDS = word_set(
+    "segment segments segmentation segmenting segmenter segmented seg sam matting semantic panoptic clipseg"
+)
 _MASK_WORDS = word_set("mask masks segment segments segmentation segmented matte")
 _PROMPT_NAMES = (
     "prompt", "text_prompt", "instruction", "prompt_text", "positive_prompt", "text", "query", "question", "caption",
@@ -28,7 +29,7 @@ _PROMPT_NAMES = (
 )  # fmt: skip
 
 
-_NOT_ASKED = re.compile("negative|neg_|audio|sound|system|json|voice|speech|music|source")
+_NOT_ASKED = re.compile("negative|neg_|^n_|audio|sound|system|json|voice|speech|music|source")
 _EDIT_WORDS = word_set("inpaint inpainting inpainter painter erase eraser vace replace object removal remove edit fill "
                        "outpainting")  # fmt: skip
 
@@ -54,7 +55,9 @@ def find_prompt(fields: Sequence[SchemaField], media: Mapping[str, MediaField]) 
     if known is not None:
         return known
     similar = [
-        one for name, one in texts.items() if name.endswith(("prompt", "prompts")) and not _NOT_ASKED.search(name)
+        one
+        for name, one in texts.items()
+        if name.endswith(("prompt", "prompts", "input_text")) and not _NOT_ASKED.search(name)
     ]
     return next((one for one in similar if one.is_required), similar[0] if similar else None)
 
@@ -78,6 +81,9 @@ def choose_tool(
         return _choose_video_tool(document, media)
     if "image" in kinds:
         return _choose_picture_tool(document, media, outputs)
+    plain = document.resolver.resolve(document.output.get("items")) if "items" in document.output else document.output
+    if not outputs and plain.get("type") in ("number", "integer", "boolean", "array", "object"):
+        return Refusal("data", "It gives numbers or other data, and no tool does that.")
     return _refuse_output(kinds, has_text=any(one.is_text for one in outputs))
 
 
@@ -126,7 +132,7 @@ def _choose_picture_tool(
         "num_outputs",
     }  # fmt: skip
     has_mask_input = any(one.is_mask for one in media.values())
-    segments = bool(keys & _MASK_WORDS or words & _SEGMENT_WORDS)
+    segments = bool(keys & _MASK_WORDS or words & _SEGMENT_WORDS or "sa2va" in document.name.endpoint.lower())
     if not pictures or not segments or has_mask_input or paints:
         return Refusal("pictures", "It makes pictures, and no tool does that.")
     many = any("[]" in one.path for one in outputs if one.kind == "image")
