@@ -12,6 +12,7 @@ from rotoscope.errors import InvalidInput
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.manifest import Manifest
 from rotoscope.models.manifest_check import check_manifest
+from rotoscope.models.price import Price
 from rotoscope.models.schemas.documents import parse_model_name, read_document
 from rotoscope.models.schemas.drafting import Draft, draft_manifest
 from rotoscope.models.schemas.tools import Refusal
@@ -396,3 +397,24 @@ def test_any_schema_at_replicate_gives_a_manifest_or_a_refusal(
 def test_any_json_gives_a_manifest_or_a_refusal(document: Any) -> None:
     for name in ("fal:o/m", "replicate:o/m"):
         check_outcome(name, document)
+
+
+@pytest.mark.parametrize("name", ["num_outputs", "n", "num_videos", "batch_size"])
+def test_how_many_results_a_run_makes_is_one_because_the_price_is_that_of_one(name: str) -> None:
+    found = fal_video({"prompt": TEXT, name: {"type": "integer", "default": 2, "minimum": 1, "maximum": 8}})
+    count = found.inputs[name]
+    assert (count.send, count.maximum) == (1, 1)
+    assert {"send", "maximum"} <= set(count.inferred)
+
+
+@pytest.mark.parametrize(
+    ("properties", "margin"), [({}, 0.05), ({"resolution": {"type": "string", "enum": ["720p", "4k"]}}, 2.0)]
+)
+def test_a_price_of_one_number_has_a_margin_that_makes_a_bound_of_it(properties: Any, margin: float) -> None:
+    document = fal_document("o/m", {"prompt": TEXT, **properties}, {"video": FILE}, category="text-to-video")
+    price = Price(unit="run", usd=0.2, seen="2026-11")
+    found = draft_manifest(read_document(parse_model_name("fal:o/m"), document), PROVIDERS, "2026-11-28", price=price)
+    assert isinstance(found, Draft), found
+    assert found.manifest.price is not None
+    assert (found.manifest.price.margin, found.manifest.price.inferred) == (margin, ("margin",))
+    assert Manifest.model_validate(tomllib.loads(write_manifest(found.manifest, found.comments))) == found.manifest

@@ -50,6 +50,12 @@ _SECONDS_WORDS = re.compile(
     r"s(?:econds?)?\b",
     re.IGNORECASE,
 )
+_OUTPUT_COUNT = re.compile(
+    r"n|(?:num|number_of|n)_(?:outputs?|images?|videos?|results?|samples?|generations?|variations?)|batch_(?:size|count)"
+    r"|(?:output|image|video|sample)_count|outputs",
+    re.IGNORECASE,
+)
+_ONE_RESULT = "One result a run: the price is that of one."
 _ANY = re.compile(r"auto|adaptive|model|dynamic", re.IGNORECASE)
 
 
@@ -85,6 +91,10 @@ def draft_input(
     if filling is not None and filling.argument == "duration" and minimum == -1:
         facts |= {"minimum": 1, "also": (-1,)}  # -1 lets the model choose; 0 seconds are none
         sent_facts = [*sent_facts, "minimum"]
+    if filling is None and _is_output_count(field):
+        # A price is that of one result, and one is what a tool gives: more would cost a multiple of the estimate.
+        facts |= {"send": 1, "maximum": 1, "note": _ONE_RESULT}
+        sent_facts = ["send", "maximum"]
     facts |= _aliases(field, tool, filling) | _clip_facts(field, filling, medium, fillings)
     inferred = [*sent_facts, *(["argument"] if filling and filling.is_guess else []), *_guessed_kind(medium)]
     inferred += [name for name in ("fits", "step", "aliases") if facts.get(name) and (name != "step" or not field.step)]
@@ -121,6 +131,11 @@ def _is_seed(field: SchemaField) -> bool:
     return field.type == "integer" and not field.many and not field.choices and field.name.lower() in (
         "seed", "random_seed", "noise_seed",
     )  # fmt: skip
+
+
+def _is_output_count(field: SchemaField) -> bool:
+    is_count = _OUTPUT_COUNT.fullmatch(field.name) is not None and field.type == "integer" and not field.many
+    return is_count and not field.choices and (field.minimum or 0) <= 1
 
 
 def _value_to_send(field: SchemaField, tool: ToolName, filling: Filling | None) -> tuple[Scalar | None, list[str]]:

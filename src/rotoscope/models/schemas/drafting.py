@@ -154,7 +154,7 @@ def _build_manifest(plan: _Plan, today: str) -> Manifest | Refusal:
             inputs=inputs,
             outputs=draft_outputs(plan.tool, plan.outputs),
             timing=_timing(document, plan.tool, inputs),
-            price=plan.price,
+            price=_bound_price(plan.price, inputs),
             example=draft_example(document, inputs),
             source=f"the schema of {document.name} as its provider published it, read {today}",
             notes=_notes(plan),
@@ -165,6 +165,11 @@ def _build_manifest(plan: _Plan, today: str) -> Manifest | Refusal:
         return Refusal("unfit", f"No manifest can hold it: {one_line(said, 200)}")
 
 
+_TIER_ARGUMENTS = frozenset({"resolution", "generate_audio", "size", "speed_mode"})
+_TIER_NAME = re.compile(
+    r".*(?:resolution|quality|audio|mode|speed|variant|fps|frames_per_second|upscale).*", re.IGNORECASE
+)
+_TIER_MARGIN, _PLAIN_MARGIN = 2.0, 0.05  # sound doubles some prices, 1080p costs two and a half times 720p
 _PROMPT_ARGUMENTS = (("text", "instruction"), ("points", "points"), ("box", "box"))
 
 
@@ -196,6 +201,23 @@ def _timing(document: ModelDocument, tool: ToolName, inputs: Mapping[str, Input]
         inferred=tuple(inferred + (["cold_start_seconds"] if cold else [])),
         note="The time of the example's run." if known else "",
     )
+
+
+def _bound_price(price: Price | None, inputs: Mapping[str, Input]) -> Price | None:
+    """The price with a margin that makes a bound of it: a provider tells one number, and which tiers there are only its
+    page says.
+    """
+    if price is None:
+        return None
+    deciding = [
+        name
+        for name, one in inputs.items()
+        if one.argument in _TIER_ARGUMENTS or one.kind == "video" or _TIER_NAME.fullmatch(name)
+    ]
+    if not deciding:
+        return price.model_copy(update={"margin": _PLAIN_MARGIN, "inferred": ("margin",)})
+    note = f"one number for all of {', '.join(deciding[:6])}: see the provider's page, write tiers, lower the margin"
+    return price.model_copy(update={"margin": _TIER_MARGIN, "inferred": ("margin",), "note": note})
 
 
 def _notes(plan: _Plan) -> tuple[str, ...]:
