@@ -129,16 +129,18 @@ def describe_models(catalog: Catalog) -> "list[OwnModel]":
     return [
         OwnModel(
             wire=catalog.providers[route.provider].dialect,
-            name=route.endpoint,
-            tool=manifest.tool,
-            inputs={name: describe_input(field) for name, field in manifest.inputs.items()},
-            masks=manifest.outputs.masks or "",
-            text=manifest.outputs.text or "",
-            video=manifest.outputs.video or "",
+            name=endpoint,
+            tool=view.tool,
+            inputs={name: describe_input(field) for name, field in view.inputs.items()},
+            masks=view.outputs.masks or "",
+            text=view.outputs.text or "",
+            video=view.outputs.video or "",
             version=(route.version or "") if route.form == "version" else "",
         )
         for manifest in catalog.models.values()
         for route in manifest.routes
+        for view in (manifest.at(route),)
+        for endpoint in sorted(route.endpoints)
     ]
 
 
