@@ -60,7 +60,7 @@ async def fit_mask(
         video: what it covers. Where its size is not known, because it is passed on by its URL, sizes are not compared.
         frames: how many frames of the video are edited at most.
         inverted: whether the model edits what is black. The fitted mask is then the other way round, and what it
-            selects is still told of the mask as it was given.
+            selects is still that of the mask as it was given.
 
     Raises:
         InvalidInput: it is a photo, empty, full, or of another shape than the video.
