@@ -104,7 +104,7 @@ def _fit_picture_in_worker(
     wanted: tuple[int, int] | None,
     stored: tuple[int, int] | None,
     stem: "Path",
-    inverted: bool,  # noqa: FBT001 - a worker's function is called with positions alone
+    inverted: bool,
 ) -> _PictureFit:
     """Read a mask picture, fit it to a size (None: its own), and write it beside `stem`. Runs in a worker."""
     read = _read_picture_mask(path)
@@ -225,7 +225,7 @@ def _fit_film_in_worker(
     frames: int,
     own: Size,
     wanted: Size,
-    inverted: bool,  # noqa: FBT001 - a worker's function is called with positions alone
+    inverted: bool,
 ) -> _FilmFit:
     """Check a mask video, and write another where it is not black and white, not of the size, or the other way round.
 

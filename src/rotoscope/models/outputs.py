@@ -310,7 +310,8 @@ def _values_at_path(value: Json, path: str) -> list[Json]:
 def _mask_scores(output: Json, path: str | None, files: _OutputFiles) -> tuple[float, ...]:
     """A score for each mask that is taken; none at all unless there is a sound one for each file."""
     found = [] if path is None or files.is_elsewhere else _values_at_path(output, path)
-    sound = [float(one) for one in found if isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one <= 1]
+    numbers = (one for one in found if isinstance(one, int | float) and not isinstance(one, bool))
+    sound = [float(one) for one in numbers if 0 <= one <= 1]
     if not sound or len(sound) != len(found) or len(sound) != len(files.main_files) + len(files.other_files):
         return ()
     return tuple(sound[: len(files.main_files)])

@@ -127,7 +127,7 @@ def _pair_with_video(
     video: InputVideo,
     shape: tuple[int, int],
     size: tuple[int, int],
-    inverted: bool,  # noqa: FBT001 - bound by `partial`, before the frames
+    inverted: bool,
     frames: Iterable[Frame],
 ) -> Iterator[tuple[Frame, Mask]]:
     """The mask video's last mask stays when the clip is longer."""

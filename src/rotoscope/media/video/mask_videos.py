@@ -167,9 +167,7 @@ def read_transparency(path: Path) -> MaskFilm | None:
     return film if film.source == "alpha" or film.conflict else None
 
 
-def write_mask_film(
-    path: Path, target: Path, film: MaskFilm, size: tuple[int, int], *, inverted: bool = False
-) -> None:
+def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, int], *, inverted: bool = False) -> None:
     """Write a mask video in black and white: white where it selects; without smoothing, frames keep their times.
 
     Args:
