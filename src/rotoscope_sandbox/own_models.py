@@ -102,7 +102,11 @@ def _tool_problem(own: OwnModel, _: Mapping[str, Any]) -> InputProblem | None:
 
 
 def _compute(own: OwnModel, task: EngineTask) -> Any:
-    names = {one.role: name for name, one in own.inputs.items() if one.role}
+    names: dict[str, str] = {}
+    for name, one in own.inputs.items():
+        # Two inputs may have one role, such as a mask as a picture and as a film: the one that was sent counts.
+        if one.role and (one.role not in names or task.input.get(name) not in (None, "", [])):
+            names[one.role] = name
     request = _Request(task, names)
     results = _ENGINES[own.tool](request)
     task.report({"sandbox": request.made})

@@ -3,25 +3,23 @@
 import base64
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx  # noqa: TID251 - the tests speak to the sandbox as any client would
 import numpy as np
 import pytest
-from engine_media import Pixels, Scene, Scenery, overlap, psnr, read_video, write_video
+from engine_media import Pixels, Scene, Scenery, make_scene, make_scenery, overlap, psnr, read_video, write_video
 from PIL import Image
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.estimate import MediaLength
 from rotoscope.models.plan import plan_call
-from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.vision.pixels import dilate_disc
 
 pytestmark = pytest.mark.anyio
-Ask = Callable[..., Any]
-Finish = Callable[[Sandbox, str], None]
 CATALOG = load_catalog(manifest_folder())
 SAM3, WAN, VOID = "fal-ai/sam-3/image", "fal-ai/wan-22-vace-fun-a14b/inpainting", "fal-ai/void-video-inpainting"
 SEEDANCE = "bytedance/seedance-2.0"
@@ -38,15 +36,15 @@ def our_input(model: str, provider: str = "fal", **arguments: Any) -> dict[str, 
 class Wire:
     """Runs requests on a sandbox whose waiting is not pretended."""
 
-    def __init__(self, app: Sandbox, client: httpx.AsyncClient, finish: Finish) -> None:
-        self._app, self._client, self._finish = app, client, finish
+    def __init__(self, app: Sandbox, client: httpx.AsyncClient) -> None:
+        self._app, self._client = app, client
 
     async def run(self, endpoint: str, given: dict[str, Any]) -> httpx.Response:
         """fal's answer: the result, or why the request is refused."""
         accepted = await self._client.post(f"/{endpoint}", json=given)
         if accepted.status_code != 200:
             return accepted
-        self._finish(self._app, accepted.json()["request_id"])
+        finish(self._app, accepted.json()["request_id"])
         return await self._client.get(accepted.json()["response_url"])
 
     async def mask(self, image: dict[str, Any]) -> Any:
@@ -63,8 +61,39 @@ class Wire:
 
 
 @pytest.fixture
-async def wire(app: Sandbox, fal: httpx.AsyncClient, finish: Finish) -> Wire:
-    return Wire(app, fal, finish)
+def app(tmp_path: Path) -> Sandbox:
+    """A sandbox that pretends to need no time, at a moment that does not pass."""
+    return build_sandbox(tmp_path / "sandbox", pace=0, clock=lambda: 1_800_000_000.0)
+
+
+def open_client(app: Sandbox, headers: dict[str, str]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://sandbox.invalid", headers=headers)
+
+
+def finish(app: Sandbox, id_: str) -> None:
+    """Block until the sandbox has computed a prediction."""
+    app.state.core.workers.wait(id_, 30)
+
+
+@pytest.fixture
+async def fal(app: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
+    async with open_client(app, {"authorization": "Key test:key"}) as client:
+        yield client
+
+
+@pytest.fixture
+def wire(app: Sandbox, fal: httpx.AsyncClient) -> Wire:
+    return Wire(app, fal)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return make_scene()
+
+
+@pytest.fixture(scope="session")
+def scenery(tmp_path_factory: pytest.TempPathFactory) -> Scenery:
+    return make_scenery(tmp_path_factory.mktemp("scenery") / "scenery.mp4")
 
 
 def click(scene: Scene) -> list[dict[str, Any]]:
@@ -126,13 +155,11 @@ async def test_a_label_is_0_or_1(fal: httpx.AsyncClient, scene: Scene, label: ob
     assert (reply.status_code, reply.json()["detail"][0]["type"]) == (422, "literal_error")
 
 
-async def test_sam_3_on_replicate_gives_a_zip_and_looks_for_a_person(
-    app: Sandbox, ask: Ask, finish: Finish, scene: Scene
-) -> None:
+async def test_sam_3_on_replicate_gives_a_zip_and_looks_for_a_person(app: Sandbox, scene: Scene) -> None:
     model = CATALOG.models["mattsays/sam3-image"]
     ours = our_input(model.id, "replicate", image=scene.uri, instruction="the disc")
     found = []
-    async with ask(app, "replicate") as raw:
+    async with open_client(app, {"authorization": "Bearer r8_test"}) as raw:
         for given in (ours, {"image": scene.uri}, {"image": scene.uri, "return_zip": False}):
             version = f"{model.id}:{model.routes[0].version}"
             begun = (await raw.post("/v1/predictions", json={"version": version, "input": given})).json()
@@ -147,9 +174,10 @@ async def test_sam_3_on_replicate_gives_a_zip_and_looks_for_a_person(
     assert np.asarray(Image.open(io.BytesIO(painted))).ndim == 3
 
 
-async def test_sam_3_at_segmind_gives_one_mask(segmind: httpx.AsyncClient, scene: Scene) -> None:
+async def test_sam_3_at_segmind_gives_one_mask(app: Sandbox, scene: Scene) -> None:
     given = our_input("sam3-image", "segmind", image=scene.uri, instruction="the disc")
-    reply = await segmind.post("/v1/sam3-image", json=given)
+    async with open_client(app, {"x-api-key": "SG_test"}) as raw:
+        reply = await raw.post("/v1/sam3-image", json=given)
     assert reply.headers["content-type"] == "image/png"
     assert overlap(np.asarray(Image.open(io.BytesIO(reply.content))) > 127, scene.mask) > 0.9
 
