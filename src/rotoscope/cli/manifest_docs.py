@@ -161,7 +161,9 @@ def _spelling_table() -> str:
     for facts, value in _SPELLED_CALLS:
         field = Input.model_validate(tomllib.loads(facts))
         name = str(field.argument)
-        changed = manifest.model_copy(update={"inputs": {"prompt": manifest.inputs["prompt"], name: field}})
+        changed = manifest.model_copy(
+            update={"inputs": {"prompt": manifest.inputs["prompt"], name: field}, "price": None}
+        )
         sent = plan_call(changed, manifest.routes[0], {"prompt": "a", name: value}, lambda: 1).call.input[name]
         says = ", ".join(f"`{line}`" for line in facts.splitlines()[1:])
         rows.append(f"| {says} | `{name}: {json.dumps(value)}` | `{json.dumps(sent)}` |")
