@@ -143,7 +143,8 @@ class Input(FactRecord):
         Literal["white", "black"],
         Field(
             description="Which part of a mask the model edits. Users always give one that is white where the video is "
-            "edited; for `black` it is sent the other way round."
+            "edited; for `black` it is sent the other way round.",
+            examples=["black"],
         ),
     ] = "white"
     drawn: Annotated[
