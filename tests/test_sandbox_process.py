@@ -240,3 +240,11 @@ def test_every_model_of_the_catalog_is_described_for_the_wire_of_its_provider(ow
         "quality": "resolution",
     }
     assert {model.wire for model in models} == {"replicate", "fal", "segmind"}
+
+
+def test_every_endpoint_of_every_route_is_described_with_the_inputs_of_its_route() -> None:
+    found = {(one.wire, one.name): one for one in describe_models(load_user_catalog(read_settings({})))}
+    references = found["fal", "bytedance/seedance-2.0/reference-to-video"]
+    assert references.inputs["duration"].type == "string"
+    assert found["replicate", "bytedance/seedance-2.0"].inputs["duration"].type == "integer"
+    assert ("fal", "bytedance/seedance-2.0/fast/image-to-video") in found

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from rotoscope_sandbox.core import Core, Endpoint, ErrorResponse, make_routes
+from rotoscope_sandbox.fal_platform import platform_routes
 from rotoscope_sandbox.fal_storage import storage_routes
 from rotoscope_sandbox.fal_wire import queue_routes, rest_routes
 from rotoscope_sandbox.faults.middleware import FaultInjection
@@ -75,6 +76,7 @@ def build(
     routes = [
         *make_routes(core, files_and_counts),
         *storage_routes(core),
+        *platform_routes(core),
         *rest_routes(core),
         *replicate_routes(core),
         *segmind_routes(core),

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rotoscope_sandbox.billing import Bill, Measured, bill_run
 from rotoscope_sandbox.models import Model, all_models, find_model
 from rotoscope_sandbox.predictions import HIDDEN, AcceptedRequest, ForcedOutcome, JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.store import Incoming, ListEntry, Store, Upload
@@ -64,8 +65,7 @@ class Core:
     """One sandbox: its store, its workers, its clock, and how much waiting it pretends.
 
     `own_models` are those that it plays beside the ones it knows. `accepted` holds the id of every prediction that a
-    provider would have charged, in order; `charged` the price in US dollars of each whose end was answered, where the
-    wire has prices.
+    provider would have accepted, in order; `charged` the wire of each that has ended, and its charge in US dollars.
     """
 
     store: Store
@@ -75,7 +75,7 @@ class Core:
     public_url: str | None = None
     own_models: tuple[Model, ...] = ()
     accepted: list[str] = field(default_factory=list)
-    charged: dict[str, float] = field(default_factory=dict)
+    charged: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def base(self, request: Request) -> str:
         """What the URLs that are handed out start with."""
@@ -156,6 +156,34 @@ class Core:
         if not known.status(self.clock()).is_final:
             self.store.cancel(known.request.id, self.clock())
         return self.store.get(known.request.id)
+
+    def bill(self, known: Prediction) -> Bill:
+        """What a prediction is charged by now."""
+        now, facts = self.clock(), known.outcome.metrics if known.outcome is not None else {}
+        status, ended, failure = known.status(now), known.end_time(now), known.failure(now)
+        active = max(0.0, ended - known.started) if ended is not None and known.started is not None else 0.0
+        measured = Measured(
+            computing_seconds=active,
+            seconds=facts.get("video_output_duration_seconds", 0.0),
+            frames=facts.get("video_output_frames", 0),
+            width=facts.get("width", 0),
+            height=facts.get("height", 0),
+            input_seconds=facts.get("video_input_duration_seconds", 0.0),
+        )
+        refused = failure is not None and failure.field is not None
+        request = known.request
+        return bill_run(request.wire, request.model, request.input, measured, status, is_input_refused=refused)
+
+    def charged_usd(self, wire: str) -> float:
+        """What the predictions of a wire that this process accepted were charged together, as far as they ended."""
+        now, total = self.clock(), 0.0
+        for id_ in self.accepted:
+            known = self.store.get(id_) if id_ not in self.charged else None
+            if known is not None and known.status(now).is_final:
+                self.charged[id_] = (known.request.wire, self.bill(known).usd)
+            owner, usd = self.charged.get(id_, ("", 0.0))
+            total += usd if owner == wire else 0.0
+        return total
 
     def queue_position(self, known: Prediction) -> int:
         """How many are ahead: 2, 1, 0 while the queue is pretended, and as many as there truly are."""

@@ -252,7 +252,9 @@ def _result_response(core: Core, request: Request, known: Prediction) -> Respons
     """
     id_, status = known.request.id, known.status(core.clock())
     if status is RunStatus.SUCCEEDED:
-        return JSONResponse(core.output(known, core.base(request)), headers={_ID_HEADER: id_})
+        # Beside the official documents: the units that are billed for it.
+        headers = {_ID_HEADER: id_, "x-fal-billable-units": f"{core.bill(known).units:.9g}"}
+        return JSONResponse(core.output(known, core.base(request)), headers=headers)
     if not status.is_final:
         raise _fal_error(400, {"detail": "Request is still in progress"}, id_)
     failure = _failure(core, known) or Failure("The request failed.")

@@ -1,7 +1,7 @@
 """What came in: the latest requests, and counts that another process can read: `GET /sandbox/ledger`.
 
     {"accepted": [ids], "paid": 3, "posts": {"replicate": 2, "fal": 1}, "cancels": 0,
-     "predictions": [{"id", "wire", "model", "created", "stage"}, the latest first]}
+     "predictions": [{"id", "wire", "model", "created", "stage", "charged_usd"}, the latest first]}
 
 `accepted`, `posts` (paying POSTs as they arrived, refused and lost ones too; a gateway's count as `gateway`) and
 `cancels` are those of this process since it started; `predictions` are read from the folder, so they are those of
@@ -89,6 +89,7 @@ async def ledger_response(counters: Counters, core: Core, _: Request) -> Respons
             "model": one.request.model,
             "created": one.request.created,
             "stage": one.status(now),
+            "charged_usd": round(core.bill(one).usd, 9) if one.status(now).is_final else None,
         }
         for one in known
     ]

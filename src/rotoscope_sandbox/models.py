@@ -160,7 +160,6 @@ class Model:
         version: the version id of a community model on Replicate; empty for official ones.
         check: finds what no single field shows, such as that neither points nor a box were given.
         run_seconds: the least time a run seems to take.
-        cost: the price of a run in US dollars, where the wire has prices (Segmind).
         answers_with_json: whether Segmind's v1 answers with the output as JSON unless it is a file alone; else with the
             picture at `image` alone.
     """
@@ -172,7 +171,6 @@ class Model:
     version: str = ""
     check: Callable[[Mapping[str, Any]], InputProblem | None] = field(default=_no_problem)
     run_seconds: float = 0.5
-    cost: float = 0.0
     answers_with_json: bool = False
 
     def problems(self, given: Mapping[str, Any]) -> list[InputProblem]:

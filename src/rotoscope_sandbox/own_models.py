@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from rotoscope_sandbox.inner_task import InnerTask
 from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput, find_model
 from rotoscope_sandbox.predictions import JsonObject
 
@@ -102,7 +102,11 @@ def _tool_problem(own: OwnModel, _: Mapping[str, Any]) -> InputProblem | None:
 
 
 def _compute(own: OwnModel, task: EngineTask) -> Any:
-    names = {one.role: name for name, one in own.inputs.items() if one.role}
+    names: dict[str, str] = {}
+    for name, one in own.inputs.items():
+        # Two inputs may have one role, such as a mask as a picture and as a film: the one that was sent counts.
+        if one.role and (one.role not in names or task.input.get(name) not in (None, "", [])):
+            names[one.role] = name
     request = _Request(task, names)
     results = _ENGINES[own.tool](request)
     task.report({"sandbox": request.made})
@@ -155,7 +159,7 @@ class _Request:
         """
         model = find_model(*engine)
         assert model is not None
-        task = _InnerTask(self._task, {name: value for name, value in inputs.items() if value is not None})
+        task = InnerTask(self._task, {name: value for name, value in inputs.items() if value is not None})
         try:
             output = model.compute(task)
         except UnusableInput as problem:
@@ -165,26 +169,6 @@ class _Request:
         # An engine whose output has no place for how it was made reports that among its metrics.
         self.made = output["sandbox"] if isinstance(output, dict) else task.metrics.get("sandbox", {})
         return output
-
-
-class _InnerTask:
-    """The task of the own model, with the input that an engine's model takes."""
-
-    def __init__(self, task: EngineTask, given: Mapping[str, Any]) -> None:
-        self.input = given
-        self.metrics: JsonObject = {}
-        self.read, self.place = task.read, task.place
-        self.save, self.keep = task.save, task.keep
-        self.log, self.open_net = task.log, task.open_net
-        self._task = task
-
-    @property
-    def scratch(self) -> Path:
-        return self._task.scratch
-
-    def report(self, metrics: Mapping[str, Any]) -> None:
-        self.metrics.update(metrics)
-        self._task.report(metrics)
 
 
 def _segment(request: _Request) -> _Results:

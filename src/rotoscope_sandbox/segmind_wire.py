@@ -51,6 +51,7 @@ def segmind_routes(core: Core) -> list[Route]:
     """Every route. The ones with a slug answer other methods with 405 in HTML, as the real ones do."""
     history = "/inference-request/request-history"
     rows: list[tuple[str, str, str, Endpoint]] = [
+        ("segmind:other", "GET", "/v1/get-user-credits", _get_credits),
         ("segmind:submit-direct", "POST", "/v1/{slug}", _run_v1),
         ("segmind:submit", "POST", "/v2/{slug}", _submit_v2),
         ("segmind:result", "GET", "/v2/requests/{id}", _get_v2_result),
@@ -152,15 +153,14 @@ def _v1_headers(core: Core, known: Prediction, made: JsonObject) -> dict[str, st
         "x-request-id": known.request.id,
         "x-generation-time": f"{_run_seconds(known, now):.3f}",
         "x-cost": str(_cost(core, known)),
-        "x-remaining-credits": str(_credits_left(core, known)),
+        "x-remaining-credits": str(_credits_left(core)),
     }
     return headers | {f"x-sandbox-{name}": str(value) for name, value in made.items() if value is not None}
 
 
-def _credits_left(core: Core, known: Prediction) -> float:
-    """What is left after the runs whose end this process has answered."""
-    core.charged[known.request.id] = _cost(core, known)
-    return round(max(_CREDITS - sum(core.charged.values()), 0.0), 6)
+def _credits_left(core: Core) -> float:
+    """What is left after the runs that this process has accepted."""
+    return round(max(_CREDITS - core.charged_usd(_WIRE), 0.0), 6)
 
 
 def _run_seconds(known: Prediction, now: float) -> float:
@@ -169,9 +169,12 @@ def _run_seconds(known: Prediction, now: float) -> float:
 
 
 def _cost(core: Core, known: Prediction) -> float:
-    """What was charged, in US dollars: only successes are billed."""
-    model = core.model(_WIRE, known.request.model)
-    return model.cost if model is not None and known.status(core.clock()) is RunStatus.SUCCEEDED else 0.0
+    """What was charged, in US dollars."""
+    return round(core.bill(known).usd, 6)
+
+
+async def _get_credits(core: Core, _: Request) -> Response:
+    return JSONResponse({"credits": _credits_left(core)})
 
 
 async def _submit_v2(core: Core, request: Request) -> Response:
@@ -215,7 +218,7 @@ def _v2_response(core: Core, known: Prediction, more: JsonObject) -> Response:
         body["metrics"] = {
             "inference_time": round(_run_seconds(known, now), 3),
             "cost": _cost(core, known),
-            "remaining_credits": _credits_left(core, known),
+            "remaining_credits": _credits_left(core),
         }
     if body["status"] != "FAILED":
         return JSONResponse(body)

@@ -6,12 +6,15 @@ import pytest
 
 from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
+from rotoscope.models.manifest import Manifest
 
-VACE = load_catalog(manifest_folder()).models["prunaai/vace-14b"]
+CATALOG = load_catalog(manifest_folder())
+VACE = CATALOG.models["prunaai/vace-14b"]
+WAN, VOID = CATALOG.models["fal-ai/wan-22-vace-fun-a14b/inpainting"], CATALOG.models["fal-ai/void-video-inpainting"]
 
 
-def fit(width: int, height: int, frames: int, **asked: Any) -> tuple[dict[str, Any], list[str]]:
-    return arguments_for_clip(VACE, asked, ClipShape(width, height, frames))
+def fit(width: int, height: int, frames: int, model: Manifest = VACE, **asked: Any) -> tuple[dict[str, Any], list[str]]:
+    return arguments_for_clip(model, asked, ClipShape(width, height, frames))
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,19 @@ def test_more_frames_than_the_video_has_are_reported_and_kept() -> None:
 
 def test_one_frame_is_still_a_video() -> None:
     assert fit(832, 480, 1)[0]["frame_num"] == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "frames", "chosen"),
+    [(WAN, 120, 120), (WAN, 300, 241), (WAN, 5, 17), (VOID, 120, 117), (VOID, 300, 197), (VOID, 30, 69)],
+)
+def test_a_model_whose_default_is_shorter_than_what_it_can_do_edits_as_much_of_the_video_as_it_can(
+    model: Manifest, frames: int, chosen: int
+) -> None:
+    found, notes = fit(1280, 720, frames, model)
+    assert found["frame_num"] == chosen
+    assert notes
+
+
+def test_the_default_of_such_a_model_is_not_sent_where_it_is_the_length_of_the_video() -> None:
+    assert fit(1280, 720, 81, WAN) == ({}, [])

@@ -179,3 +179,30 @@ def test_masks_beyond_the_most_that_are_taken_are_counted_and_reported() -> None
     masks: Json = [{"url": f"https://v3.fal.media/{n}.png"} for n in range(MAX_OUTPUT_FILES + 5)]
     found = extract_output(MODELS["fal-ai/sa2va/8b/image"], {"output": "x", "masks": masks}, {})
     assert (len(found.masks), found.excess_count, len(found.warnings)) == (MAX_OUTPUT_FILES, 5, 1)
+
+
+SAM3 = MODELS["fal-ai/sam-3/image"]
+TWO_MASKS: list[Json] = [{"url": f"https://v3.fal.media/{n}.png"} for n in range(2)]
+
+
+def test_scores_belong_to_the_masks_in_their_order() -> None:
+    assert extract_output(SAM3, {"masks": TWO_MASKS, "scores": [0.9, 0.25]}, {}).scores == (0.9, 0.25)
+
+
+@pytest.mark.parametrize("scores", [None, [], [0.9], [0.9, 0.8, 0.7], [0.9, 1.5], [0.9, "high"], [0.9, True], 0.9])
+def test_scores_that_do_not_fit_the_masks_are_none(scores: Json) -> None:
+    found = extract_output(SAM3, {"masks": TWO_MASKS, "scores": scores}, {})
+    assert (len(found.masks), found.scores) == (2, ())
+
+
+def test_of_more_masks_than_are_taken_the_scores_are_those_of_the_taken_ones() -> None:
+    count = MAX_OUTPUT_FILES + 3
+    masks: list[Json] = [{"url": f"https://v3.fal.media/{n}.png"} for n in range(count)]
+    scores: list[Json] = [n / count for n in range(count)]
+    found = extract_output(SAM3, {"masks": masks, "scores": scores}, {})
+    assert found.scores == tuple(n / count for n in range(MAX_OUTPUT_FILES))
+
+
+def test_a_model_that_finds_nothing_gives_no_mask_and_is_no_failure() -> None:
+    found = extract_output(SAM3, {"masks": [], "scores": [], "metadata": []}, {})
+    assert (found.masks, found.scores) == ((), ())

@@ -7,6 +7,7 @@ import ssl
 import stat
 import urllib.request
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,9 @@ async def test_a_prompt_alone_is_enough_for_a_film(app: Sandbox, ask: Ask, finis
     assert film.headers["content-type"] == "video/mp4"
 
 
-async def test_credits_go_down_with_what_a_run_costs_and_one_is_a_yes(app: Sandbox, ask: Ask, scene: Any) -> None:
+async def test_credits_go_down_with_what_a_run_costs_and_one_is_a_yes(folder: Path, ask: Ask, scene: Any) -> None:
+    ticks = count(1_800_000_000)
+    app = build_sandbox(folder, pace=0, clock=lambda: next(ticks) / 4)
     given = {"image": base64.b64encode(scene.png).decode(), "prompt": "it", "overlay_mask": False}
     async with ask(app, "segmind") as raw:
         plain = await raw.post(SAM, json={**given, "base64": 0})

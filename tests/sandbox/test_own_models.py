@@ -119,3 +119,19 @@ async def test_the_catalog_of_replicate_shows_it(folder: Path, ask: Ask) -> None
     async with ask(build_sandbox(folder, pace=0, own_models=[model]), "replicate") as raw:
         shown = (await raw.get("/v1/models/me/own")).json()
     assert shown["latest_version"]["openapi_schema"]["components"]["schemas"]["Input"]["required"] == ["p"]
+
+
+@pytest.mark.parametrize("sent", ["mask_film", "mask_picture"])
+async def test_of_two_inputs_of_one_role_the_one_that_was_sent_counts(folder: Path, ask: Ask, sent: str) -> None:
+    roles = {"clip": "video", "mask_film": "mask", "mask_picture": "mask"}
+    model = OwnModel(
+        "replicate",
+        "me/own",
+        "edit_video_with_mask",
+        {name: OwnInput(role, "string") for name, role in roles.items()},
+        video="$",
+    )
+    done = await run(
+        build_sandbox(folder, pace=0, own_models=[model]), ask, model, {"clip": "data:,a", sent: "data:,b"}
+    )
+    assert "needs its" not in done["error"]

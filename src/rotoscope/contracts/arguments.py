@@ -210,12 +210,12 @@ class EditVideoWithMask(Arguments):
         str | None,
         Field(description="832*480|480*832|1280*720|720*1280. Default by video."),
     ] = None
-    frame_num: Annotated[WholeNumber, Field(description="4n+1, 1-81. Default 81 or all.")] = None
-    speed_mode: Annotated[str | None, Field(description="consistent (default), fast, fastest.")] = None
-    sample_steps: Annotated[WholeNumber, Field(description="1-100. Default 50.")] = None
-    sample_shift: Annotated[WholeNumber, Field(description="1-100. Default 16.")] = None
-    sample_solver: Annotated[str | None, Field(description="unipc (default) or dpm++.")] = None
-    sample_guide_scale: Annotated[WholeNumber, Field(description="0-20. Default 5.")] = None
+    frame_num: Annotated[WholeNumber, Field(description="Frames. Default: all that the model can.")] = None
+    speed_mode: Annotated[str | None, Field(description="consistent, fast, fastest.")] = None
+    sample_steps: Annotated[WholeNumber, Field(description="By model.")] = None
+    sample_shift: Annotated[WholeNumber, Field(description="By model.")] = None
+    sample_solver: Annotated[str | None, Field(description="unipc or dpm++.")] = None
+    sample_guide_scale: Annotated[WholeNumber, Field(description="By model.")] = None
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
     model: ModelId = None

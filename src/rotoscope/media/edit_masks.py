@@ -41,7 +41,13 @@ Size = tuple[int, int]
 
 
 async def fit_mask(
-    vault: Vault, decoders: "DecodeRunner", mask: "AdmittedMedia", video: "AdmittedMedia | None", frames: int
+    vault: Vault,
+    decoders: "DecodeRunner",
+    mask: "AdmittedMedia",
+    video: "AdmittedMedia | None",
+    frames: int,
+    *,
+    inverted: bool = False,
 ) -> tuple["AdmittedMedia", list[str]]:
     """The mask as the model needs it, and notes for the user on what was changed and what is unusual.
 
@@ -53,6 +59,8 @@ async def fit_mask(
         mask: a mask that the intake has admitted as an `artifact://` link.
         video: what it covers. Where its size is not known, because it is passed on by its URL, sizes are not compared.
         frames: how many frames of the video are edited at most.
+        inverted: whether the model edits what is black. The fitted mask is then the other way round, and what it
+            selects is still that of the mask as it was given.
 
     Raises:
         InvalidInput: it is a photo, empty, full, or of another shape than the video.
@@ -70,8 +78,8 @@ async def fit_mask(
         if path is None:
             raise StorageFailed("The mask is no longer in the results folder.", hint="Make it again.")
         if mask.frames is not None:
-            return await _fit_mask_film(vault, decoders, path, stem, mask, video, frames)
-        fitting = await decoders.run(_fit_picture_in_worker, path, wanted, stored, stem, limits=MASKS)
+            return await _fit_mask_film(vault, decoders, path, stem, mask, video, frames, inverted=inverted)
+        fitting = await decoders.run(_fit_picture_in_worker, path, wanted, stored, stem, inverted, limits=MASKS)
         await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
     link = f"artifact://{fitting.file.sha256}"
     made = replace(mask, value=link, content_type="image/png", size=fitting.size)
@@ -92,7 +100,11 @@ class _PictureFit:
 
 
 def _fit_picture_in_worker(
-    path: "Path", wanted: tuple[int, int] | None, stored: tuple[int, int] | None, stem: "Path"
+    path: "Path",
+    wanted: tuple[int, int] | None,
+    stored: tuple[int, int] | None,
+    stem: "Path",
+    inverted: bool,
 ) -> _PictureFit:
     """Read a mask picture, fit it to a size (None: its own), and write it beside `stem`. Runs in a worker."""
     read = _read_picture_mask(path)
@@ -106,7 +118,7 @@ def _fit_picture_in_worker(
     except UserMistake:
         raise mask_shape_error(size, (width, height)) from None
     tray = ScratchVault(stem)
-    kept = tray.keep(encode_mask_png(fitting), "image/png")
+    kept = tray.keep(encode_mask_png(~fitting if inverted else fitting), "image/png")
     sizes = f"from {size[0]}x{size[1]} to the video's {width}x{height}"
     done = (f"The mask was resized {sizes} without smoothing.",) if resized or size != (width, height) else ()
     return _PictureFit(tray.files[0], kept.size, width, height, (*_reading_notes(read, selected), *done), selected)
@@ -164,6 +176,8 @@ async def _fit_mask_film(
     mask: "AdmittedMedia",
     video: "AdmittedMedia | None",
     frames: int,
+    *,
+    inverted: bool,
 ) -> tuple["AdmittedMedia", list[str]]:
     """As `fit_mask`, for a mask video in the file `path`; scratch files begin with `stem`."""
     import anyio.to_thread  # not needed where masks are decoded, and slow to load
@@ -174,7 +188,7 @@ async def _fit_mask_film(
     wanted = (video.width, video.height) if video and video.width and video.height else own
     _check_mask_shape(own, wanted, video.stored if video else None)
     used = min(frames, video.frames) if video and video.frames else frames
-    fitting = await decoders.run(_fit_film_in_worker, path, stem, used, own, wanted, limits=FILM)
+    fitting = await decoders.run(_fit_film_in_worker, path, stem, used, own, wanted, inverted, limits=FILM)
     if fitting.file is not None:
         await anyio.to_thread.run_sync(store_worker_files, vault, [fitting.file])
         await anyio.to_thread.run_sync(vault.mark_prepared, fitting.file.sha256, "video")
@@ -205,8 +219,18 @@ def _check_mask_shape(own: Size, wanted: Size, stored: Size | None) -> None:
         raise mask_shape_error(own, wanted)
 
 
-def _fit_film_in_worker(path: "Path", stem: "Path", frames: int, own: Size, wanted: Size) -> _FilmFit:
-    """Check a mask video, and write another where it is not black and white or not of the size. Runs in a worker."""
+def _fit_film_in_worker(
+    path: "Path",
+    stem: "Path",
+    frames: int,
+    own: Size,
+    wanted: Size,
+    inverted: bool,
+) -> _FilmFit:
+    """Check a mask video, and write another where it is not black and white, not of the size, or the other way round.
+
+    Runs in a worker.
+    """
     from rotoscope.media.video.mask_videos import read_mask_film, write_mask_film
 
     film = read_mask_film(path, frames)
@@ -214,10 +238,10 @@ def _fit_film_in_worker(path: "Path", stem: "Path", frames: int, own: Size, want
         raise not_a_mask_error()
     if film.most <= 0 or film.least >= 1:
         raise useless_mask_error(full=film.most > 0)
-    if film.is_plain and own == wanted:
+    if film.is_plain and own == wanted and not inverted:
         return _FilmFit(film)
     target = stem.with_name(f"{stem.name}-mask")
-    write_mask_film(path, target, film, wanted)
+    write_mask_film(path, target, film, wanted, inverted=inverted)
     return _FilmFit(film, WorkerFile(target, file_sha256(target), "video/mp4"), target.stat().st_size)
 
 

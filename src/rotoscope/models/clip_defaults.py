@@ -55,16 +55,18 @@ def _nearest_size(field: Input, clip: ClipShape) -> str:
 
 def _fit_frame_count(field: Input, given: Json, clip: ClipShape, chosen: dict[str, Json]) -> list[str]:
     assert field.argument is not None
-    wanted = given if isinstance(given, int) else int(field.maximum or 0)
-    if wanted <= clip.frames:
-        left = clip.frames - wanted
-        return [_shortening_note(wanted, clip.frames)] if left else []
-    if given is not None:
-        return [f"{field.argument} is {given}, but the video has only {clip.frames} frames."]
-    step = field.step or 1
-    most = max(field.offset, (clip.frames - field.offset) // step * step + field.offset)
-    chosen[field.argument] = most
-    return [f"{field.argument} was set to {most}, because the video has {clip.frames} frames."]
+    if isinstance(given, int):
+        if given > clip.frames:
+            return [f"{field.argument} is {given}, but the video has only {clip.frames} frames."]
+        return [_shortening_note(given, clip.frames)] if given < clip.frames else []
+    most, step = int(field.maximum or 0), field.step or 1
+    fitting = (min(most, clip.frames) - field.offset) // step * step + field.offset
+    count = max(fitting, field.offset, int(field.minimum or 1))
+    notes = [_shortening_note(count, clip.frames)] if most < clip.frames else []
+    if count != field.default:
+        chosen[field.argument] = count
+        notes = notes or [f"{field.argument} was set to {count}, because the video has {clip.frames} frames."]
+    return notes
 
 
 def _shortening_note(wanted: int, frames: int) -> str:

@@ -22,7 +22,7 @@ def describe_prompts(manifest: Manifest) -> str:
         joined = " and " if manifest.combines else " or "
         return joined.join(_PROMPT_NAMES[kind] for kind in manifest.prompts)
     media = [field.argument for field in manifest.inputs.values() if field.is_media and field.argument]
-    return ", ".join(["words", *(argument.replace("_", " ") for argument in media)])
+    return ", ".join(["words", *(argument.replace("_", " ") for argument in dict.fromkeys(media))])
 
 
 def estimate_typical_run(view: Manifest, provider: Provider) -> Estimate:

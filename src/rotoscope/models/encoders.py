@@ -1,6 +1,7 @@
 """Encoders: how a tool argument becomes the shape that a model's input has, named by `encode` in a manifest. Pure."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from rotoscope.providers.http.messages import Json
 __all__ = ["ENCODERS", "Encoder"]
 
 _MASK_REQUEST = "Please respond with interleaved segmentation masks for the corresponding parts of the answer."
+_REFERENCE = re.compile(r"(?<![@\w])(Image|Video|Audio) ?([1-9])(?!\w)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ def _append_mask_request(value: Json) -> Json:
     return text if "segmentation mask" in text.lower() else f"{text} {_MASK_REQUEST}"
 
 
+def _mark_references(value: Json) -> Json:
+    """A reference as the Seedance models at fal read it; what is marked already stays."""
+    return _REFERENCE.sub(r"@\1\2", str(value).strip())
+
+
 _POINTS: Json = [{"x": 10.4, "y": 20, "keep": True}, {"x": 5, "y": 6, "keep": False}]
 
 ENCODERS: Mapping[EncoderName, Encoder] = {
@@ -113,5 +120,13 @@ ENCODERS: Mapping[EncoderName, Encoder] = {
         meaning="The prompt, and a sentence that asks a Sa2VA model for masks unless the prompt does.",
         example="What is on the table?",
         encode=_append_mask_request,
+    ),
+    "at_references": Encoder(
+        ("prompt",),
+        "string",
+        many=False,
+        meaning="The prompt, with `Image 1`, `Video 2` and `Audio 1` as `@Image1`, `@Video2` and `@Audio1`.",
+        example="The man of Image 1 walks as in Video 1.",
+        encode=_mark_references,
     ),
 }

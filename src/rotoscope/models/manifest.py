@@ -32,7 +32,12 @@ ToolName = Literal["segment_image", "describe_with_masks", "generate_video", "ed
 PromptKind = Literal["text", "points", "box"]
 InputKind = Literal["string", "integer", "number", "boolean", "image", "video", "audio", "visual", "object"]
 EncoderName = Literal[
-    "include_points_json", "exclude_points_json", "labelled_points", "corner_box", "append_sa2va_request"
+    "include_points_json",
+    "exclude_points_json",
+    "labelled_points",
+    "corner_box",
+    "append_sa2va_request",
+    "at_references",
 ]
 Seconds = Annotated[float, Field(gt=0, le=604_800)]  # at most a week
 Inferred = Annotated[
@@ -67,7 +72,11 @@ class Input(FactRecord):
     required: Annotated[bool, Field(description="The provider refuses a request without it.")] = False
     argument: Annotated[
         str | None,
-        Field(description="The tool argument that fills it; without one, `send` or `options`.", examples=["duration"]),
+        Field(
+            description="The tool argument that fills it; without one, `send` or `options`. Where an input for images "
+            "and one for videos have the same argument, the file's kind decides.",
+            examples=["duration"],
+        ),
     ] = None
     encode: Annotated[
         EncoderName | None,
@@ -130,6 +139,14 @@ class Input(FactRecord):
     covers: Annotated[
         str | None, Field(description="The input that this one is a mask of.", examples=["src_video"])
     ] = None
+    polarity: Annotated[
+        Literal["white", "black"],
+        Field(
+            description="Which part of a mask the model edits. Users always give one that is white where the video is "
+            "edited; for `black` it is sent the other way round.",
+            examples=["black"],
+        ),
+    ] = "white"
     drawn: Annotated[
         bool, Field(description="The seed: an integer that is drawn, within the range, when the user gives none.")
     ] = False
@@ -171,6 +188,12 @@ class Input(FactRecord):
         return self
 
     @model_validator(mode="after")
+    def _check_polarity(self) -> Self:
+        if self.polarity != "white" and self.covers is None:
+            raise ValueError("polarity is of a mask: say in covers what it is a mask of")
+        return self
+
+    @model_validator(mode="after")
     def _check_range(self) -> Self:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum {self.minimum:g} is more than maximum {self.maximum:g}")
@@ -196,6 +219,10 @@ class Outputs(FactRecord):
             description="One picture or many; each is a mask, or the picture with a mask painted on it.",
             examples=["masks[]"],
         ),
+    ] = None
+    scores: Annotated[
+        str | None,
+        Field(description="How sure the model is of each mask, 0 to 1, in their order.", examples=["scores[]"]),
     ] = None
     text: Annotated[
         str | None,

@@ -57,6 +57,7 @@ class ModelOutput:
     """The media and the text of an output, in its order.
 
     Attributes:
+        scores: how sure the model is of each mask, 0 to 1; empty where it does not say so of all of them.
         warnings: what is unusual about the output, and which files were not taken.
         excess_count: how many masks there are beyond the most that are taken.
     """
@@ -67,6 +68,7 @@ class ModelOutput:
     notice: SandboxNotice | None = None
     warnings: tuple[str, ...] = ()
     excess_count: int = 0
+    scores: tuple[float, ...] = ()
 
     @property
     def is_text_only(self) -> bool:
@@ -116,6 +118,7 @@ def extract_output(
         notice=notice,
         warnings=files.mask_warnings(),
         excess_count=files.excess_count,
+        scores=_mask_scores(output, outputs.scores, files),
     )
 
 
@@ -302,6 +305,16 @@ def _values_at_path(value: Json, path: str) -> list[Json]:
         if step.endswith("[]"):
             found = [item for one in found if isinstance(one, list) for item in one]
     return found
+
+
+def _mask_scores(output: Json, path: str | None, files: _OutputFiles) -> tuple[float, ...]:
+    """A score for each mask that is taken; none at all unless there is a sound one for each file."""
+    found = [] if path is None or files.is_elsewhere else _values_at_path(output, path)
+    numbers = (one for one in found if isinstance(one, int | float) and not isinstance(one, bool))
+    sound = [float(one) for one in numbers if 0 <= one <= 1]
+    if not sound or len(sound) != len(found) or len(sound) != len(files.main_files) + len(files.other_files):
+        return ()
+    return tuple(sound[: len(files.main_files)])
 
 
 def _model_text(output: Json, path: str | None) -> str | None:

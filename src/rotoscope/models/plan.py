@@ -6,6 +6,7 @@ Bad values end here, before any money is spent.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.encoders import ENCODERS
@@ -28,6 +29,7 @@ __all__ = [
 
 _NUMBERS = ("integer", "number")
 _PADDING_SECONDS = 0.1  # codecs pad every file by some hundredths of a second
+_VIDEO_ENDINGS = frozenset({"mp4", "mov", "webm", "mkv", "m4v", "avi"})
 _MAX_SHOWN_CHARACTERS = 40  # characters of a number that is refused
 _MAX_OBJECT_DEPTH, _MAX_OBJECT_LENGTH = 8, 20_000  # levels, and characters of JSON, of one object
 
@@ -83,7 +85,7 @@ def plan_call(
     filled: dict[str, Json] = {}
     drawn = []
     for name, field in manifest.inputs.items():
-        value = _fill_input(field, arguments)
+        value = _fill_input(manifest, field, arguments, media or {})
         if field.drawn and value in (None, -1):
             # -1 means "any" to several models; a seed that we know is how a lost reply is found again.
             value = _fit_seed(field, draw())
@@ -150,8 +152,12 @@ def replace_media(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[
     return {name: replace_value(name, value) for name, value in filled.items()}
 
 
-def _fill_input(field: Input, arguments: Mapping[str, Json]) -> Json:
+def _fill_input(
+    manifest: Manifest, field: Input, arguments: Mapping[str, Json], media: Mapping[str, MediaLength]
+) -> Json:
     given = _trim_or_none(arguments.get(field.argument)) if field.argument else None
+    if isinstance(given, str) and field.is_media and not _is_input_for(manifest, field, given, media):
+        return field.send
     if given is not None and field.encode:
         given = ENCODERS[field.encode].encode(given)
     if given is None:
@@ -159,6 +165,20 @@ def _fill_input(field: Input, arguments: Mapping[str, Json]) -> Json:
     if isinstance(given, list) and field.is_media and not field.many and len(given) == 1:
         given = given[0]  # a list of one fills an input that takes one file
     return [_resolve_alias(field, one) for one in given] if isinstance(given, list) else _resolve_alias(field, given)
+
+
+def _is_input_for(manifest: Manifest, field: Input, file: str, media: Mapping[str, MediaLength]) -> bool:
+    """Whether a file goes into this input: where two have the same argument, one takes images and one videos.
+
+    Of a file that was not read the ending of its address tells the kind.
+    """
+    rivals = [one for one in manifest.inputs.values() if one.argument == field.argument and one is not field]
+    if not rivals or field.kind not in ("image", "video"):
+        return True
+    length = media.get(file)
+    ending = urlsplit(file).path.rpartition(".")[2].lower() if length is None else ""
+    is_video = ending in _VIDEO_ENDINGS if length is None else length.frames is not None
+    return is_video == (field.kind == "video")
 
 
 def _resolve_alias(field: Input, given: Json) -> Json:

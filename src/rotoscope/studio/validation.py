@@ -83,14 +83,16 @@ async def admit_media(
     many: dict[str, bool] = {}
     for field in manifest.inputs.values():
         given = asked.get(field.argument) if field.argument and field.is_media else None
-        if given is None or field.argument is None:
+        if given is None or field.argument is None or field.argument in media:
             continue
         listed = given if isinstance(given, list) else [given]
         _check_item_count(field, listed)
         # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
         kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
+        # A mask that is sent the other way round must be read, wherever it is.
+        passed = pass_urls and field.polarity == "white"
         media[field.argument] = [
-            await intake.admit(kind, str(one), field.argument, principal, pass_urls=pass_urls, carrier=upload_limit)
+            await intake.admit(kind, str(one), field.argument, principal, pass_urls=passed, carrier=upload_limit)
             for one in listed
         ]
         many[field.argument] = field.many
@@ -142,18 +144,41 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
 
 async def _fit_masks(intake: Intake, manifest: Manifest, media: dict[str, list[AdmittedMedia]]) -> list[str]:
     notes: list[str] = []
-    for field in manifest.inputs.values():
+    for argument, field in {one.argument: one for one in manifest.inputs.values() if one.covers}.items():
         covered = manifest.inputs[field.covers].argument if field.covers else None
-        mask, video = media.get(field.argument or "", []), media.get(covered or "", [])
-        if covered and field.argument and mask and mask[0].width:
+        mask, video = media.get(argument or "", []), media.get(covered or "", [])
+        if covered and argument and mask and mask[0].width:
+            _check_mask_kind(manifest, argument, mask[0])
             fitting, mask_notes = await fit_mask(
-                intake.vault, intake.decoders, mask[0], video[0] if video else None, _max_edited_frames(manifest)
+                intake.vault,
+                intake.decoders,
+                mask[0],
+                video[0] if video else None,
+                _max_edited_frames(manifest),
+                inverted=field.polarity == "black",
             )
-            media[field.argument] = [fitting]
+            media[argument] = [fitting]
             notes += mask_notes
         elif covered and mask:
             notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
     return notes
+
+
+def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> None:
+    """Some models take a mask as a film alone: they follow nothing that is drawn on the first frame."""
+    kind = "image" if mask.frames is None else "video"
+    taken = {field.kind for field in manifest.inputs.values() if field.argument == argument}
+    if kind in taken or "visual" in taken:
+        return
+    if kind == "image":
+        raise InvalidInput(
+            f"{manifest.id} takes a mask film, and {argument!r} is a picture.",
+            hint="Give a film that is white where the video is to be edited, or leave out the model.",
+        )
+    raise InvalidInput(
+        f"{manifest.id} takes a mask picture, and {argument!r} is a film.",
+        hint="Give a mask of the first frame, or leave out the model.",
+    )
 
 
 def _max_edited_frames(manifest: Manifest) -> int:

@@ -49,9 +49,17 @@ class EditMasks:
 
 
 def open_edit_masks(
-    task: EngineTask, field_name: str, reference: str, video: InputVideo, size: tuple[int, int]
+    task: EngineTask,
+    field_name: str,
+    reference: str,
+    video: InputVideo,
+    size: tuple[int, int],
+    *,
+    inverted: bool = False,
 ) -> EditMasks:
     """The masks in a file, brought to the edit's (width, height) exactly as the clip's frames are.
+
+    With `inverted`, black selects.
 
     Raises `UnusableInput` when the file cannot be read, or is a picture that selects nothing.
     """
@@ -61,8 +69,8 @@ def open_edit_masks(
     shape = video.width, video.height
     if not is_picture:
         masks = open_video(task, field_name, reference)
-        return EditMasks("mask video", is_tracked=False, pair=partial(_pair_with_video, masks, shape, size))
-    first = _resize_like_frames(read_mask_picture(path.read_bytes(), field_name), shape, size)
+        return EditMasks("mask video", is_tracked=False, pair=partial(_pair_with_video, masks, shape, size, inverted))
+    first = _resize_like_frames(read_mask_picture(path.read_bytes(), field_name) != inverted, shape, size)
     if not first.any():
         raise UnusableInput(field_name, "The mask selects nothing: white, or any number but 0, is what is edited.")
     net = task.open_net()
@@ -116,12 +124,16 @@ def _track(first: Mask, net: ObjectNet | None, frames: Iterable[Frame]) -> Itera
 
 
 def _pair_with_video(
-    video: InputVideo, shape: tuple[int, int], size: tuple[int, int], frames: Iterable[Frame]
+    video: InputVideo,
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    inverted: bool,
+    frames: Iterable[Frame],
 ) -> Iterator[tuple[Frame, Mask]]:
     """The mask video's last mask stays when the clip is longer."""
     masks = read_frames(video)
     mask = np.zeros(size[::-1], np.bool_)
     for frame in frames:
         if (pixels := next(masks, None)) is not None:
-            mask = _resize_like_frames(np.asarray(pixels.max(axis=2) > _MIDDLE), shape, size)
+            mask = _resize_like_frames(np.asarray((pixels.max(axis=2) > _MIDDLE) != inverted), shape, size)
         yield frame, mask

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from rotoscope_sandbox.film.video_writer import SAMPLE_RATE, StereoSound
 from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
 from rotoscope_sandbox.vision.pictures import decode_picture
 
-__all__ = ["MODEL", "SIZES", "generate_video"]
+__all__ = ["MODEL", "SIZES", "Film", "generate_video", "make_film"]
 
 _ASPECTS = ("16:9", "4:3", "1:1", "3:4", "9:16", "21:9")
 
@@ -74,8 +75,23 @@ def _find_problem(given: Mapping[str, Any]) -> InputProblem | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A film that was made: the reference of the MP4, its size in pixels, its seconds, and those of the films in."""
+
+    reference: str
+    size: tuple[int, int]
+    seconds: int
+    input_seconds: float
+
+
 def generate_video(task: EngineTask) -> str:
-    """Make the animatic, with the log lines and metrics of the real model; the reference of the kept MP4.
+    """Make the animatic as `make_film` does; the reference of the kept MP4."""
+    return make_film(task).reference
+
+
+def make_film(task: EngineTask) -> Film:
+    """Make the animatic, with the log lines and metrics of the real model.
 
     Raises `UnusableInput` when an input file cannot be used, `Stopped` when the task is cancelled.
     """
@@ -86,7 +102,8 @@ def generate_video(task: EngineTask) -> str:
     seed = given.get("seed", int(digest[:7], 16))
     task.log(f"Using seed: {seed}")
     resolution = given.get("resolution", "720p")
-    plan = _plan_film(task, given, resolution, abs(seed))
+    videos = [open_video(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
+    plan = _plan_film(task, given, resolution, abs(seed), videos)
     task.log(f"Generating video... (request ID: cgt-{digest[:14]}-{digest[14:19]})")
     path = task.scratch / "film.mp4"
     write_animatic(plan, path, TqdmProgress(task, plan.frames))
@@ -95,7 +112,8 @@ def generate_video(task: EngineTask) -> str:
     task.log(f"Downloading {size} bytes")
     task.log(f"Downloaded {size / _MEGABYTE:.2f}MB in 0.00sec")
     task.report(_metrics(plan, resolution, with_video=bool(given.get("reference_videos"))))
-    return task.keep("output.mp4", path)
+    film_in = sum(video.seconds for video in videos)
+    return Film(task.keep("output.mp4", path), plan.size, plan.seconds, film_in)
 
 
 def _metrics(plan: AnimaticPlan, resolution: str, *, with_video: bool) -> dict[str, Any]:
@@ -105,14 +123,16 @@ def _metrics(plan: AnimaticPlan, resolution: str, *, with_video: bool) -> dict[s
     return {
         "model_variant": "video_in" if with_video else "non_video_in",
         "resolution_target": resolution,
+        "video_output_count": 1,
         "token_output_count": width * height * (FRAME_RATE * plan.seconds + 1) // _TOKEN_PIXELS,
         "video_output_duration_seconds": plan.seconds,
         "sandbox": {"method": f"animatic of {shown}", "confidence": _CONFIDENCE, "notice": _NOTICE},
     }
 
 
-def _plan_film(task: EngineTask, given: Mapping[str, Any], resolution: str, seed: int) -> AnimaticPlan:
-    videos = [open_video(task, "reference_videos", reference) for reference in given.get("reference_videos", [])]
+def _plan_film(
+    task: EngineTask, given: Mapping[str, Any], resolution: str, seed: int, videos: Sequence[InputVideo]
+) -> AnimaticPlan:
     _check_total_length("reference_videos", [video.seconds for video in videos])
     panels = list(_panels(task, given, videos))
     duration = given.get("duration", _DEFAULT_SECONDS)

@@ -1,4 +1,7 @@
-"""The models that the vision engine stands in for, each with its provider's own input and output."""
+"""The models that the vision engine stands in for, each with its provider's own input and output.
+
+The SAM 3 models have a module of their own.
+"""
 
 import json
 import time
@@ -8,22 +11,25 @@ from typing import Any
 from rotoscope_sandbox.models import EngineTask, Field, InputProblem, Model, UnusableInput
 from rotoscope_sandbox.predictions import JsonObject
 from rotoscope_sandbox.vision.description import describe_areas, sa2va_text
-from rotoscope_sandbox.vision.object_net import ObjectNet
+from rotoscope_sandbox.vision.inputs import (
+    SALIENCE_NOTICE,
+    note_method,
+    read_box,
+    read_frame,
+    read_point,
+    save_image,
+    segment_clicks,
+)
 from rotoscope_sandbox.vision.pictures import Encoding, decode_picture, encode_picture, mask_picture, paint_mask
-from rotoscope_sandbox.vision.pixels import Frame, PixelBox, Point
+from rotoscope_sandbox.vision.pixels import Frame, Point
+from rotoscope_sandbox.vision.sam3 import MODELS as SAM3_MODELS
 from rotoscope_sandbox.vision.segmentation import (
-    Segmentation,
     most_salient_region,
     segment_boxes,
-    segment_points,
 )
 
 __all__ = ["MODELS"]
 
-_SALIENCE_NOTICE = (
-    "The sandbox understood no word of the instruction and took the most salient region: "
-    "give a box or points, or set a provider key."
-)
 _DESCRIPTION_NOTICE = (
     "The sandbox recognises nothing and understood no word of the prompt: it names areas by colour, size and place; "
     "set a provider key for a real description."
@@ -32,34 +38,26 @@ _LOW_CONFIDENCE = 0.2
 _COORDINATES = "Coordinates are [x,y] or [[x,y],...], as a string."
 
 
-def _sandbox_note(found: Segmentation, notice: str | None = None) -> JsonObject:
-    return {"method": found.method, "confidence": found.confidence, "notice": notice or found.notice}
-
-
-def _read_frame(task: EngineTask, field_name: str) -> Frame:
-    return decode_picture(task.read(field_name, task.input[field_name]), field_name)
-
-
 def _sa2va_4b(task: EngineTask) -> JsonObject:
     """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with the sandbox's speed."""
     task.log("propagate in video: 0%| | 0/1 [00:00<?, ?it/s]")
     start = time.perf_counter()
-    found = most_salient_region(_read_frame(task, "image"), task.open_net())
+    found = most_salient_region(read_frame(task, "image"), task.open_net())
     speed = 1 / max(time.perf_counter() - start, 1e-6)
     image = task.save("output.png", encode_picture(mask_picture(found.mask), "png"))
     task.log(f"propagate in video: 100%|██████████| 1/1 [00:00<00:00, {speed:.2f}it/s]")
-    return {"img": image, "response": "Sure, [SEG].<|end|>", "sandbox": _sandbox_note(found, _SALIENCE_NOTICE)}
+    return {"img": image, "response": "Sure, [SEG].<|end|>", "sandbox": note_method(found, SALIENCE_NOTICE)}
 
 
 def _sa2va_8b(task: EngineTask) -> JsonObject:
     """Fal's Sa2VA 8B: a description with a mask for every `[SEG]`, in order."""
     task.log("dividing the picture into areas")
-    frame = _read_frame(task, "image_url")
+    frame = read_frame(task, "image_url")
     areas = describe_areas(frame, task.open_net())
     masks = []
     for number, area in enumerate(areas, 1):
         masks.append(
-            _save_image(task, f"mask-{number}.png", encode_picture(mask_picture(area.mask), "png"), frame, "png")
+            save_image(task, f"mask-{number}.png", encode_picture(mask_picture(area.mask), "png"), frame, "png")
         )
         task.log(f"described area {number} of {len(areas)}")
     method = "superpixel merge tree"
@@ -69,69 +67,28 @@ def _sa2va_8b(task: EngineTask) -> JsonObject:
     return {"output": sa2va_text(areas), "masks": masks, "sandbox": note}
 
 
-def _save_image(task: EngineTask, name: str, content: bytes, frame: Frame, kind: Encoding) -> JsonObject:
-    return {
-        "url": task.save(name, content),
-        "content_type": f"image/{kind}",
-        "file_name": name,
-        "file_size": len(content),
-        "width": frame.shape[1],
-        "height": frame.shape[0],
-    }
-
-
 def _sam2(task: EngineTask) -> JsonObject:
     """Fal's SAM 2: points and boxes; the bare mask, or the picture with the mask painted on it."""
     given = task.input
-    frame = _read_frame(task, "image_url")
+    frame = read_frame(task, "image_url")
     points = given.get("prompts") or []
     clicks: dict[bool, list[Point]] = {True: [], False: []}
     for number, point in enumerate(points):
         clicks[point.get("label", 1) != 0].append(
-            _read_point(point.get("x"), point.get("y"), frame, f"prompts.{number}")
+            read_point(point.get("x"), point.get("y"), frame, f"prompts.{number}")
         )
-    boxes = [
-        _read_box(box, frame, f"box_prompts.{number}") for number, box in enumerate(given.get("box_prompts") or [])
-    ]
+    boxes = [read_box(box, frame, f"box_prompts.{number}") for number, box in enumerate(given.get("box_prompts") or [])]
     task.log(f"segmenting with {len(points)} points and {len(boxes)} boxes")
     net = task.open_net()
     found = (
         segment_boxes(frame, boxes, clicks[True], clicks[False], net)
         if boxes
-        else _segment_clicks(frame, clicks, net, "prompts")
+        else segment_clicks(frame, clicks, net, "prompts")
     )
     kind: Encoding = given.get("output_format") or "png"
     picture = paint_mask(frame, found.mask) if given.get("apply_mask") else mask_picture(found.mask)
-    image = _save_image(task, f"image.{kind}", encode_picture(picture, kind), frame, kind)
-    return {"image": image, "sandbox": _sandbox_note(found)}
-
-
-def _segment_clicks(
-    frame: Frame, clicks: Mapping[bool, list[Point]], net: ObjectNet | None, field_name: str
-) -> Segmentation:
-    if not clicks[True]:
-        raise UnusableInput(field_name, "At least one point has to select something (label 1).")
-    return segment_points(frame, clicks[True], clicks[False], net)
-
-
-def _read_point(x: object, y: object, frame: Frame, field_name: str) -> Point:
-    if not isinstance(x, int | float) or not isinstance(y, int | float):
-        raise UnusableInput(field_name, "A point needs numbers x and y.", "missing")
-    height, width = frame.shape[:2]
-    if not (0 <= x < width and 0 <= y < height):
-        raise UnusableInput(field_name, f"The point ({x}, {y}) is outside the picture of {width} x {height} pixels.")
-    return float(x), float(y)
-
-
-def _read_box(box: Mapping[str, Any], frame: Frame, field_name: str) -> PixelBox:
-    edges = [box.get(name) for name in ("x_min", "y_min", "x_max", "y_max")]
-    if not all(isinstance(edge, int | float) for edge in edges):
-        raise UnusableInput(field_name, "A box needs numbers x_min, y_min, x_max and y_max.", "missing")
-    left, top, right, bottom = (round(float(edge)) for edge in edges if edge is not None)
-    inside = PixelBox(left, top, right, bottom).expand(0, frame.shape)
-    if inside.width < 1 or inside.height < 1:
-        raise UnusableInput(field_name, "The box holds nothing of the picture.")
-    return inside
+    image = save_image(task, f"image.{kind}", encode_picture(picture, kind), frame, kind)
+    return {"image": image, "sandbox": note_method(found)}
 
 
 def _sam_v2(task: EngineTask) -> JsonObject:
@@ -143,12 +100,12 @@ def _sam_v2(task: EngineTask) -> JsonObject:
     net = task.open_net()
     if (given.get("prompt") or "").strip():
         found = most_salient_region(frame, net)
-        note = _sandbox_note(found, _SALIENCE_NOTICE)
+        note = note_method(found, SALIENCE_NOTICE)
     else:
         names = {True: "coordinates", False: "remove_coordinates"}
         clicks = {keep: _read_coordinates(given.get(name), frame, name) for keep, name in names.items()}
-        found = _segment_clicks(frame, clicks, net, "coordinates")
-        note = _sandbox_note(found)
+        found = segment_clicks(frame, clicks, net, "coordinates")
+        note = note_method(found)
     overlay = given.get("overlay_mask", True)
     picture = paint_mask(frame, found.mask) if overlay else mask_picture(found.mask)
     return {"image": task.save("image.jpg", encode_picture(picture, "jpeg")), "sandbox": note}
@@ -165,7 +122,7 @@ def _read_coordinates(text: str | None, frame: Frame, field_name: str) -> list[P
     pairs = parsed if not parsed or isinstance(parsed[0], list) else [parsed]
     if not all(isinstance(pair, list) and len(pair) == len("xy") for pair in pairs):
         raise UnusableInput(field_name, _COORDINATES)
-    return [_read_point(x, y, frame, field_name) for x, y in pairs]
+    return [read_point(x, y, frame, field_name) for x, y in pairs]
 
 
 def _find_missing_prompts(given: Mapping[str, Any]) -> InputProblem | None:
@@ -217,7 +174,6 @@ MODELS = (
         },
         _sam_v2,
         check=_find_missing_prompt,
-        # Source: the model's page on segmind.com.
-        cost=0.002,
     ),
+    *SAM3_MODELS,
 )

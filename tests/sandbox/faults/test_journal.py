@@ -29,6 +29,7 @@ async def test_the_ledger_counts_posts_predictions_and_cancels(wire_client: Any,
         "model": "bytedance/sa2va-4b-image",
         "created": clock.now,
         "stage": "canceled",
+        "charged_usd": 0.0,
     }
     assert len(ledger["predictions"]) == 2
 

@@ -114,6 +114,7 @@ async def _process_outputs(
         has_location=bool(job.args.get("points") or job.args.get("box")),
         label=job.plan.label,
         score=found.notice.confidence if found.notice else None,
+        scores=[found.scores[output.n] if found.scores else None for output in raw],
         is_description=context.manifest(job).tool == "describe_with_masks",
         with_overlay=job.args.get("overlay") is not False,
     )

@@ -40,7 +40,8 @@ class MaskWork:
         frame: in which frame the model sees a photo that its EXIF data turn, where that is known.
         has_location: whether points or a box were given with the request.
         label: what to call a mask without a phrase.
-        score: how sure the model is, 0-1, only if it says so.
+        score: how sure the model is of all, 0-1, only if it says so.
+        scores: how sure it is of each picture, 0-1, None where it does not say so.
         is_description: whether phrases and masks belong together one by one.
         with_overlay: whether to make an overlay.
     """
@@ -54,9 +55,15 @@ class MaskWork:
     is_description: bool
     with_overlay: bool
     names: Sequence[str | None] = ()
+    scores: Sequence[float | None] = ()
     omitted_count: int = 0
     frame: PhotoView | None = None
     has_location: bool = False
+
+    def score_of(self, n: int) -> float | None:
+        """How sure the model is of one picture: by its own score, else by that of all."""
+        own = self.scores[n] if n < len(self.scores) else None
+        return self.score if own is None else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ def finish_masks(work: MaskWork, stem: Path) -> FinishResult:
     for n, label in enumerate(labels):
         found = _mask_from_picture(work.raw[n][0], photo, work, notes)
         outputs.append(_mask_output(n, found, work, tray))
-        measured.append(_measure_mask(label, found.mask, work.score))
+        measured.append(_measure_mask(label, found.mask, work.score_of(n)))
         gathered.add(n, label, found.mask)
     outputs += gathered.outputs(tray, notes)
     result = replace(result, masks=tuple(measured))
@@ -128,7 +135,7 @@ class _MaskSummary:
         height, width = mask.shape
         self._coco = self._coco or CocoDocument(self._work.file_name, width, height)
         if (self._coco.height, self._coco.width) == (height, width):
-            self._coco.add(n, label, mask, self._work.score)
+            self._coco.add(n, label, mask, self._work.score_of(n))
         if self._overlay is not None and not self._overlay.paint(n, mask):
             self._has_unpainted = True
         self._has_pixels = self._has_pixels or bool(mask.any())

@@ -167,7 +167,7 @@ def read_transparency(path: Path) -> MaskFilm | None:
     return film if film.source == "alpha" or film.conflict else None
 
 
-def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, int]) -> None:
+def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, int], *, inverted: bool = False) -> None:
     """Write a mask video in black and white: white where it selects; without smoothing, frames keep their times.
 
     Args:
@@ -175,6 +175,7 @@ def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, i
         target: where to write; nothing is left there when this fails.
         film: what `read_mask_film` found.
         size: width and height of the new video, in pixels; made even.
+        inverted: whether it is black where it selects, and white elsewhere.
 
     Raises:
         InvalidInput: as for `probe_video`.
@@ -196,7 +197,8 @@ def write_mask_film(path: Path, target: Path, film: MaskFilm, size: tuple[int, i
         track = add_mask_track(into, even, rate)
         for frame, pixels in _read_pixels(path, facts.frames):
             values = _max_channel(pixels) if film.source == "light" else pixels[:, :, 3]
-            picture = Image.fromarray((values >= film.threshold).astype(np.uint8) * _WHITE)
+            white = (values >= film.threshold) != inverted
+            picture = Image.fromarray(white.astype(np.uint8) * _WHITE)
             shown = rotate_upright(picture, frame).resize(even, Image.Resampling.NEAREST)
             into.mux(track.encode(_make_grey_frame(np.asarray(shown), frame)))
         into.mux(track.encode(None))
