@@ -284,11 +284,13 @@ def print_example(manifest: Manifest, report: CheckReport, catalog: Catalog, acc
             route.endpoint,
             dict(manifest.example),
             route.version,
-            route.form,
+            provider.form_of(route.form),
             manifest.timing.deadline_seconds,
         )
         request = build_planned_request(
-            make_dialect(provider.dialect, access.base_urls[route.provider]), provider, call
+            make_dialect(provider.dialect, access.base_urls[route.provider], version_path=provider.version_path),
+            provider,
+            call,
         )
         print(f"\n{request.method} {request.url}")
         for name, value in request.headers.items():

@@ -59,8 +59,7 @@ def _mask_fields(new: NewJob) -> dict[str, Any]:
 def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:
     """The paying request of a call, as its dialect builds it; in place of the key stands the variable that holds it."""
     worded = dialect.submit(call)
-    auth = provider.auth
-    headers = {auth.header: f"{auth.prefix}${provider.key_variables[0]}", "Content-Type": "application/json"}
+    headers = {**provider.shown_headers, "Content-Type": "application/json"}
     body = worded.json if isinstance(worded.json, dict) else {}
     return PlannedRequest(
         method=worded.method,

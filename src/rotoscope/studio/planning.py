@@ -191,6 +191,8 @@ class Planner:
         )
         notes = [*admitted.notes, *check_inside_picture(arguments, admitted.first_medium("image"))]
         route = first_route_for_sizes(routes, self.catalog.providers, admitted.upload_sizes)
+        form = self.catalog.providers[route.provider].form_of(route.form)
+        route = route.model_copy(update={"form": form})
         planned = plan_call(manifest, route, {**asked, **admitted.values}, self.draw_seed, admitted.lengths)
         return await self._build_new_job(manifest, asked, admitted, planned, notes, principal), planned
 
