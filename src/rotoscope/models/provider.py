@@ -82,16 +82,14 @@ class Provider(FactRecord):
         str | None,
         Field(
             pattern=r"^(/[A-Za-z0-9._-]{1,100})?$",
-            description="The version at the end of the base URL: added where it does not end in it; empty: the base URL "
-            "is whole as it stands. Absent: the dialect's own, unless the path has one anywhere.",
+            description="The version that the base URL ends in, added where it does not; empty: the base URL is whole "
+            "as it stands. Absent: the dialect's own, unless the path has one anywhere.",
             examples=["/v1"],
         ),
     ] = None
     forms: Annotated[
         Mapping[str, str],
-        Field(
-            description="Request forms of routes that it takes as another one.", examples=[{"official": "version"}]
-        ),
+        Field(description="Request forms of routes that it takes as another one.", examples=[{"official": "version"}]),
     ] = {}
     base_required: Annotated[
         bool, Field(description="There is no host to assume: the base URL must be set beside the key.")

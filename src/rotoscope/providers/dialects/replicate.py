@@ -76,7 +76,7 @@ _MIN_DEADLINE = 5
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Speaks Replicate's HTTP API at `bases["api"]`; `version_path` says where its version stands (`versioned_base`)."""
+    """Speaks Replicate's HTTP API at `bases["api"]`; `versioned_base` says what `version_path` means."""
 
     # The time that is billed, and the length of a video model's output: both from the examples on its model pages.
     price_metrics: ClassVar[Mapping[str, str]] = {
