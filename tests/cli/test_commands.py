@@ -156,7 +156,10 @@ def test_jobs_are_listed_shown_and_cancelled(run: Run, photo: Path) -> None:
     assert made["job_id"] in run("jobs", "list").stdout
     listed = json.loads(run("jobs", "list", "--json", "--status", "succeeded").stdout)
     assert [job["job_id"] for job in listed["jobs"]] == [made["job_id"]]
-    assert json.loads(run("jobs", "show", made["job_id"]).stdout)["masks"] == made["masks"]
+    seen = json.loads(run("jobs", "show", made["job_id"]).stdout)
+    assert seen["masks"] == made["masks"]
+    assert seen["provider_logs"]
+    assert "provider_logs" not in made
     assert json.loads(run("jobs", "cancel", made["job_id"]).stdout)["status"] == "succeeded"
     assert run("jobs", "show", "0" * 32).returncode == 2
     assert run("jobs", "list", "--status", "lost").returncode == 2

@@ -113,7 +113,13 @@ def test_a_row_that_was_written_before_data_had_a_version_is_read_whole() -> Non
 def test_what_is_written_has_the_keys_of_older_versions_and_a_version() -> None:
     written = json.loads(json.dumps(write_job_data(changes_to(WHOLE))))
     assert written.pop("version") == 1
+    assert written.pop("log_tail") == []  # a key that no row without a version has
     assert written == json.loads(ROW_WITHOUT_VERSION)
+
+
+def test_the_end_of_a_log_is_read_as_it_was_written_and_a_row_without_it_has_none() -> None:
+    written = json.loads(json.dumps(write_job_data(JobChanges(log_tail=("loading", "50%")))))
+    assert read_job_data({**json.loads(ROW_WITHOUT_VERSION), **written}) == replace(WHOLE, log_tail=("loading", "50%"))
 
 
 def test_keys_of_a_newer_version_are_ignored() -> None:

@@ -18,7 +18,7 @@ from rotoscope import signals
 from rotoscope.composition import open_studio
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
 from rotoscope.contracts.characters import escape_invisible, visible_text
-from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
+from rotoscope.contracts.results import JobList, JobRecord, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.media.paths import Roots
 from rotoscope.models.catalog import Access, Catalog
@@ -44,6 +44,7 @@ __all__ = [
     "print_spending",
     "resolve_review",
     "resume_to_end",
+    "show_job",
     "sweep_old_jobs",
 ]
 
@@ -82,6 +83,16 @@ async def perform_to_end(
         if marks_delivered and isinstance(result, JobResult):
             await studio.mark_delivered(result, _LOCAL)
         return result
+
+    return await _run_in_studio(settings, work)
+
+
+async def show_job(settings: Settings, asked: GetJob) -> JobResult:
+    """One job as a person looks at it, with the end of the model's log. Looking is no delivery."""
+
+    async def work(studio: Studio) -> JobResult:
+        await _perform_with_bar(studio, "get_job", asked)
+        return await studio.result(await studio.job(asked.job_id, _LOCAL), JobRecord)
 
     return await _run_in_studio(settings, work)
 
