@@ -169,7 +169,11 @@ def test_models_are_a_table_of_what_is_known(run: Run) -> None:
     table = run("models").stdout
     for word in ("bytedance/seedance-2.0", "edit_video_with_mask", "points and box", "unknown", "sandbox"):
         assert word in table
-    assert "set REPLICATE_API_TOKEN" in run("models", FAL_KEY="k").stdout
+    assert "no: set REPLICATE_API_TOKEN" in run("models", FAL_KEY="k").stdout
+    rows = json.loads(run("models", "list", "--json", FAL_KEY="k").stdout)
+    keys = {(row["tool"], row["model"], row["provider"]): row["key"] for row in rows}
+    assert keys["describe_with_masks", "fal-ai/sa2va/8b/image", "fal"] == "yes"
+    assert keys["edit_video_with_mask", "prunaai/vace-14b", "replicate"] == "no: set REPLICATE_API_TOKEN"
 
 
 def test_checking_a_manifest_prints_the_exact_request_of_its_example(run: Run) -> None:

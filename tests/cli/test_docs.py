@@ -13,11 +13,11 @@ from rotoscope.cli.docs import generated_pages
 from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.models.encoders import ENCODERS
 from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Price, Route, Timing
-from rotoscope.models.provider import Auth, FactRecord, Provider
+from rotoscope.models.provider import Auth, FactRecord, Header, Provider
 
 TOP = Path(__file__).parents[2]
 SHIPPED = sorted((TOP / "manifests" / "models").glob("*.toml"))
-RECORDS: list[type[FactRecord]] = [Manifest, Route, Input, Outputs, Timing, Price, Provider, Auth]
+RECORDS: list[type[FactRecord]] = [Manifest, Route, Input, Outputs, Timing, Price, Provider, Auth, Header]
 MANIFEST: dict[str, Any] = tomllib.loads((TOP / "manifests" / "models" / "sam-v2-image.toml").read_text("utf-8"))
 
 

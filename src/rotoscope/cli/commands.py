@@ -95,8 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_models(models: argparse.ArgumentParser) -> None:
-    models.set_defaults(run=_print_models)
+    models.set_defaults(run=_print_models, json=False)
     actions = models.add_subparsers(metavar="ACTION")
+    listing = actions.add_parser(
+        "list", help="every model: its tool, providers, price, time, and whether its key is set"
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check = actions.add_parser(
         "check", help="plan every call that a manifest claims, and print the exact request of its example"
     )
@@ -269,13 +273,13 @@ def _play_demo(asked: argparse.Namespace, settings: Settings) -> int:
     return code
 
 
-def _print_models(_: argparse.Namespace, settings: Settings) -> int:
+def _print_models(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.cli.output import print_model_table
     from rotoscope.composition import load_user_catalog
     from rotoscope.models.access import resolve_access
 
     catalog = load_user_catalog(settings)
-    print_model_table(catalog, resolve_access(settings, catalog.providers))
+    print_model_table(catalog, resolve_access(settings, catalog.providers), as_json=asked.json)
     return OK
 
 

@@ -1,8 +1,8 @@
 """Facts of a manifest as short text, for tables."""
 
-from rotoscope.models.manifest import Manifest, Price
+from rotoscope.models.manifest import Manifest, Price, Route
 
-__all__ = ["describe_price", "describe_prompts"]
+__all__ = ["describe_price", "describe_prompts", "describe_route_price"]
 
 _PROMPT_NAMES = {"text": "words", "points": "points", "box": "box"}
 
@@ -19,3 +19,8 @@ def describe_prompts(manifest: Manifest) -> str:
 def describe_price(price: Price | None) -> str:
     """A price as text; an absent one is unknown, not free."""
     return f"{price.note} {price.usd:g} USD a {price.unit.replace('_', ' ')}".strip() if price else "unknown"
+
+
+def describe_route_price(manifest: Manifest, route: Route) -> str:  # noqa: ARG001 - the price is the model's, by every route
+    """What a typical run of a model costs by one of its routes, as text."""
+    return describe_price(manifest.price)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -60,7 +60,11 @@ TEMPLATES = (
         _declare_artifact,
     ),
     LinkTemplate(
-        "model://{+model_id}", "model", "What is known of a model: inputs, limits, price, time.", _JSON, _declare_model
+        "model://{+model_id}",
+        "model",
+        "What is known of a model (inputs, limits, price, time), and others like it.",
+        _JSON,
+        _declare_model,
     ),
 )
 
@@ -103,6 +107,7 @@ async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResour
 
 async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceContents:
     facts = studio.manifest(model_id).model_dump(mode="json", exclude_defaults=True)
+    facts["alternatives"] = [asdict(one) for one in studio.alternatives(model_id)]
     return ReadResourceContents(content=json.dumps(facts, indent=1, ensure_ascii=False), mime_type=_JSON)
 
 
