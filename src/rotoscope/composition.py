@@ -231,7 +231,12 @@ def _load_catalog_and_warn(settings: Settings) -> Catalog:
 def _make_dialects(catalog: Catalog, access: Access) -> "dict[str, Dialect]":
     from rotoscope.providers.dialects import make_dialect
 
-    return {name: make_dialect(p.dialect, access.base_urls[name]) for name, p in catalog.providers.items()}
+    # The sandbox has its own paths, whatever a gateway's are.
+    versions = {name: None if access.sandbox else one.version_path for name, one in catalog.providers.items()}
+    return {
+        name: make_dialect(one.dialect, access.base_urls[name], version_path=versions[name])
+        for name, one in catalog.providers.items()
+    }
 
 
 def _make_database(settings: Settings, vault: "Vault") -> "Database":
@@ -286,6 +291,8 @@ def _make_wire(
             provider.upload_hosts,
             frozenset(map(origin_of, access.base_urls[name].values())),
             access.own_hosts.get(name, frozenset()),
+            access.headers.get(name, {}),
+            access.secrets.get(name, ()),
         )
         for name, provider in catalog.providers.items()
         if name in access.keys

@@ -156,7 +156,10 @@ def test_jobs_are_listed_shown_and_cancelled(run: Run, photo: Path) -> None:
     assert made["job_id"] in run("jobs", "list").stdout
     listed = json.loads(run("jobs", "list", "--json", "--status", "succeeded").stdout)
     assert [job["job_id"] for job in listed["jobs"]] == [made["job_id"]]
-    assert json.loads(run("jobs", "show", made["job_id"]).stdout)["masks"] == made["masks"]
+    seen = json.loads(run("jobs", "show", made["job_id"]).stdout)
+    assert seen["masks"] == made["masks"]
+    assert seen["provider_logs"]
+    assert "provider_logs" not in made
     assert json.loads(run("jobs", "cancel", made["job_id"]).stdout)["status"] == "succeeded"
     assert run("jobs", "show", "0" * 32).returncode == 2
     assert run("jobs", "list", "--status", "lost").returncode == 2
@@ -166,7 +169,11 @@ def test_models_are_a_table_of_what_is_known(run: Run) -> None:
     table = run("models").stdout
     for word in ("bytedance/seedance-2.0", "edit_video_with_mask", "points and box", "unknown", "sandbox"):
         assert word in table
-    assert "set REPLICATE_API_TOKEN" in run("models", FAL_KEY="k").stdout
+    assert "no: set REPLICATE_API_TOKEN" in run("models", FAL_KEY="k").stdout
+    rows = json.loads(run("models", "list", "--json", FAL_KEY="k").stdout)
+    keys = {(row["tool"], row["model"], row["provider"]): row["key"] for row in rows}
+    assert keys["describe_with_masks", "fal-ai/sa2va/8b/image", "fal"] == "yes"
+    assert keys["edit_video_with_mask", "prunaai/vace-14b", "replicate"] == "no: set REPLICATE_API_TOKEN"
 
 
 def test_checking_a_manifest_prints_the_exact_request_of_its_example(run: Run) -> None:

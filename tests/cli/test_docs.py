@@ -14,7 +14,7 @@ from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.models.encoders import ENCODERS
 from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs, Route, Timing
 from rotoscope.models.price import FrameSize, Price, PriceFactor, PriceTier
-from rotoscope.models.provider import Auth, FactRecord, Provider
+from rotoscope.models.provider import Auth, FactRecord, Header, Provider
 
 TOP = Path(__file__).parents[2]
 SHIPPED = sorted((TOP / "manifests" / "models").glob("*.toml"))
@@ -30,6 +30,7 @@ RECORDS: list[type[FactRecord]] = [
     FrameSize,
     Provider,
     Auth,
+    Header,
 ]
 MANIFEST: dict[str, Any] = tomllib.loads((TOP / "manifests" / "models" / "sam-v2-image.toml").read_text("utf-8"))
 

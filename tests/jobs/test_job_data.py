@@ -124,6 +124,7 @@ def test_what_is_written_has_the_keys_of_older_versions_and_a_version() -> None:
     assert written.pop("version") == 1
     assert {key: written.pop(key) for key in NEWER_KEYS} == NEWER_KEYS
     assert {key: written["price"].pop(key) for key in NEWER_PRICE_KEYS} == NEWER_PRICE_KEYS
+    assert written.pop("log_tail") == []  # a key that no row without a version has
     assert written == json.loads(ROW_WITHOUT_VERSION)
 
 
@@ -135,6 +136,11 @@ def test_every_fact_of_a_price_is_read_as_it_was_written() -> None:
     )  # fmt: skip
     priced = replace(WHOLE, plan=plan, charge=Charge(is_charged=True, usd=0.3, measured={"run_second": 2.5}))
     assert read_job_data(json.loads(json.dumps(write_job_data(changes_to(priced))))) == priced
+
+
+def test_the_end_of_a_log_is_read_as_it_was_written_and_a_row_without_it_has_none() -> None:
+    written = json.loads(json.dumps(write_job_data(JobChanges(log_tail=("loading", "50%")))))
+    assert read_job_data({**json.loads(ROW_WITHOUT_VERSION), **written}) == replace(WHOLE, log_tail=("loading", "50%"))
 
 
 def test_keys_of_a_newer_version_are_ignored() -> None:

@@ -5,6 +5,7 @@ import pytest
 from rotoscope.errors import InvalidInput
 from rotoscope.models.access import SANDBOX_URL, resolve_access
 from rotoscope.models.catalog import Access, load_catalog, manifest_folder
+from rotoscope.models.provider import Header
 from rotoscope.settings import read_settings
 
 PROVIDERS = load_catalog(manifest_folder()).providers
@@ -91,6 +92,51 @@ def test_the_two_halves_of_a_key_are_a_key_and_one_alone_is_none() -> None:
 def test_a_gateway_key_without_its_base_url_goes_nowhere() -> None:
     assert not access(GATEWAY_API_KEY="g").is_usable("gateway")
     assert access(GATEWAY_API_KEY="g", GATEWAY_BASE_URL="https://gw.example/replicate").is_usable("gateway")
+
+
+BEHIND = PROVIDERS["replicate"].model_copy(
+    update={
+        "bases": {"api": "https://gw.example/v1/mine/replicate"},
+        "version_path": "",
+        "headers": {"x-gate": Header(variable="GATE_KEY", prefix="Bearer "), "x-route": Header(value="replicate")},
+    }
+)
+
+
+def behind(**environ: str) -> Access:
+    return resolve_access(read_settings({"ROTOSCOPE_SANDBOX": "never", **environ}), {"replicate": BEHIND})
+
+
+def test_a_gateway_is_used_only_when_its_own_key_is_set_too() -> None:
+    assert not behind(REPLICATE_API_TOKEN="r").is_usable("replicate")
+    assert not behind(GATE_KEY="gate-key-1").is_usable("replicate")
+    assert BEHIND.setup_variables == "REPLICATE_API_TOKEN and GATE_KEY"
+    found = behind(REPLICATE_API_TOKEN="r", GATE_KEY="gate-key-1")
+    assert found.headers == {"replicate": {"x-gate": "Bearer gate-key-1", "x-route": "replicate"}}
+    assert found.secrets == {"replicate": ("gate-key-1",)}
+    assert "gate-key-1" not in repr(found)
+
+
+def test_a_gateways_own_key_is_a_part_of_the_account_and_must_look_like_a_key() -> None:
+    one, other = (behind(REPLICATE_API_TOKEN="r", GATE_KEY=key) for key in ("gate-key-1", "gate-key-2"))
+    assert one.account_fingerprint("replicate") != other.account_fingerprint("replicate")
+    with pytest.raises(InvalidInput) as caught:
+        behind(REPLICATE_API_TOKEN="r", GATE_KEY="gate key\n3")
+    assert "GATE_KEY" in caught.value.message
+    assert "gate key" not in caught.value.message
+
+
+def test_the_sandbox_gets_no_key_of_a_gateway_and_none_of_its_paths() -> None:
+    found = behind(REPLICATE_API_TOKEN="r", GATE_KEY="gate-key-1", ROTOSCOPE_SANDBOX="always")
+    assert (found.headers, found.secrets) == ({}, {})
+    assert found.base_urls == {"replicate": {"api": SANDBOX_URL}}
+
+
+def test_another_path_on_a_gateways_host_is_another_account_of_it() -> None:
+    found = behind(
+        REPLICATE_API_TOKEN="r", GATE_KEY="gate-key-1", REPLICATE_BASE_URL="https://gw.example/v1/yours/replicate/v1"
+    )
+    assert found.base_urls == {"replicate": {"api": "https://gw.example/v1/yours/replicate/v1"}}
 
 
 def test_keys_are_not_shown() -> None:

@@ -174,6 +174,19 @@ async def test_the_facts_of_a_model_are_a_resource(client: Client) -> None:
     facts = json.loads(read.text)  # type: ignore[union-attr]
     assert facts["tool"] == "describe_with_masks"
     assert "prompt" in facts["inputs"]
+    read = (await client.read_resource("model://sam-v2-image")).contents[0]
+    others = json.loads(read.text)["alternatives"]  # type: ignore[union-attr]
+    assert {"model": "bytedance/sa2va-4b-image", "price": "unknown", "needs": ""} in others
+    assert "sam-v2-image" not in [one["model"] for one in others]
+
+
+async def test_a_dry_run_names_the_other_models_that_take_the_same_request(client: Client, photo: Path) -> None:
+    asked = {"image": str(photo), "instruction": "the face", "model": "bytedance/sa2va-4b-image", "dry_run": True}
+    found = await call(client, "segment_image", **asked)
+    assert found["message"].startswith("Dry run: nothing was sent and nothing was spent.")
+    assert "Other models that take this: " in found["message"]
+    assert "sam-v2-image (price " in found["message"]
+    assert "fal-ai/sam2/image" not in found["message"], "it takes no words"
 
 
 @pytest.mark.parametrize("uri", ["job://" + "f" * 32, "artifact://" + "0" * 64, "model://no/such", "artifact://../x"])

@@ -96,8 +96,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_models(models: argparse.ArgumentParser) -> None:
-    models.set_defaults(run=_print_models)
+    models.set_defaults(run=_print_models, json=False)
     actions = models.add_subparsers(metavar="ACTION")
+    listing = actions.add_parser(
+        "list", help="every model: its tool, providers, price, time, and whether its key is set"
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check = actions.add_parser(
         "check", help="plan every call that a manifest claims, and print the exact request of its example"
     )
@@ -119,13 +123,13 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
     listing.add_argument("--limit", type=int, default=20, metavar="N", help="1-100")
     listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     listing.set_defaults(run=_print_job_list)
-    for name, tool, text in (
-        ("show", "get_job", "one job, as JSON"),
-        ("cancel", "cancel_job", "cancel a job, at the provider too"),
+    for name, run, text in (
+        ("show", _show_job, "one job, as JSON, with the end of the model's log"),
+        ("cancel", _cancel_job, "cancel a job, at the provider too"),
     ):
         one = actions.add_parser(name, help=text)
         one.add_argument("job_id", metavar="JOB")
-        one.set_defaults(run=_print_job, tool=tool)
+        one.set_defaults(run=run)
     _add_engine_commands(actions)
 
 
@@ -172,8 +176,17 @@ def _call_tool(asked: argparse.Namespace, settings: Settings) -> int:
     return _exit_code_of_result(result)
 
 
-def _print_job(asked: argparse.Namespace, settings: Settings) -> int:
-    result = _perform_tool(settings, asked.tool, {"job_id": asked.job_id}, marks_delivered=False)
+def _show_job(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.cli.output import show_job
+    from rotoscope.contracts.arguments import GetJob, parse_arguments
+
+    job = signals.run_until_signal(show_job, settings, parse_arguments(GetJob, {"job_id": asked.job_id}))
+    print(escape_invisible(job.model_dump_json(indent=2)))
+    return OK
+
+
+def _cancel_job(asked: argparse.Namespace, settings: Settings) -> int:
+    result = _perform_tool(settings, "cancel_job", {"job_id": asked.job_id}, marks_delivered=False)
     print(escape_invisible(result.model_dump_json(indent=2)))
     return OK
 
@@ -268,13 +281,13 @@ def _play_demo(asked: argparse.Namespace, settings: Settings) -> int:
     return code
 
 
-def _print_models(_: argparse.Namespace, settings: Settings) -> int:
+def _print_models(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.cli.output import print_model_table
     from rotoscope.composition import load_user_catalog
     from rotoscope.models.access import resolve_access
 
     catalog = load_user_catalog(settings)
-    print_model_table(catalog, resolve_access(settings, catalog.providers))
+    print_model_table(catalog, resolve_access(settings, catalog.providers), as_json=asked.json)
     return OK
 
 

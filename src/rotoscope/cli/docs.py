@@ -4,15 +4,15 @@ README.md (its tables), docs/manifest.md and manifests/model.schema.json.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.environment import SETTINGS
 from rotoscope.models.catalog import Catalog, load_catalog, manifest_folder
-from rotoscope.models.descriptions import describe_price, describe_prompts, estimate_typical_run
-from rotoscope.models.manifest import Manifest
+from rotoscope.models.descriptions import describe_route_price
+from rotoscope.models.model_table import ModelRow, group_by_model, list_model_rows
 from rotoscope.models.provider import Provider
 from rotoscope.server.schemas import input_schema
 
@@ -76,19 +76,17 @@ def _argument_list(tool: str) -> str:
 
 
 def _model_table(catalog: Catalog) -> str:
-    ranked = sorted(catalog.models.values(), key=lambda m: (m.tool, m.rank, m.id))
-    rows = [_model_row(catalog, manifest) for manifest in ranked]
-    heading = ["| model | tool | takes | provider | price | typical |", "| --- | --- | --- | --- | --- | --- |"]
-    return "\n".join([*heading, *rows])
+    grouped = group_by_model(list_model_rows(catalog, describe_route_price))
+    heading = ["| tool | model | takes | provider | price | typical |", "| --- | --- | --- | --- | --- | --- |"]
+    return "\n".join([*heading, *map(_model_row, grouped.values())])
 
 
-def _model_row(catalog: Catalog, manifest: Manifest) -> str:
-    providers = ", ".join(catalog.providers[route.provider].title for route in manifest.routes)
-    views = [(manifest.at(route), catalog.providers[route.provider]) for route in manifest.routes]
-    seconds = ", ".join(dict.fromkeys(f"{view.timing.typical_seconds:g} s" for view, _ in views))
-    prices = ", ".join(describe_price(estimate_typical_run(view, provider)) for view, provider in views)
-    takes = describe_prompts(manifest)
-    return f"| `{manifest.id}` | `{manifest.tool}` | {takes} | {providers} | {prices} | {seconds} |"
+def _model_row(rows: Sequence[ModelRow]) -> str:
+    """One row for a model; where its providers differ in price, each price names its own."""
+    first, prices = rows[0], {row.title: row.price for row in rows}
+    price = first.price if len(set(prices.values())) == 1 else "; ".join(f"{at}: {one}" for at, one in prices.items())
+    seconds = f"{first.typical_seconds:g} s"
+    return f"| `{first.tool}` | `{first.model}` | {first.takes} | {', '.join(prices)} | {price} | {seconds} |"
 
 
 def _key_table(providers: Mapping[str, Provider]) -> str:

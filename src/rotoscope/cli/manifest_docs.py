@@ -14,7 +14,7 @@ from rotoscope.models.manifest import ENCODER_ALIASES, Input, Manifest, Outputs,
 from rotoscope.models.manifest_check import REQUEST_FORMS
 from rotoscope.models.plan import plan_call
 from rotoscope.models.price import FrameSize, Price, PriceFactor, PriceTier, Scalar
-from rotoscope.models.provider import Auth, FactRecord, Provider
+from rotoscope.models.provider import Auth, FactRecord, Header, Provider
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["manifest_page", "manifest_schema"]
@@ -86,6 +86,7 @@ def manifest_page() -> str:
         f"## Request forms\n\n{_FORMS}\n\n{_form_table()}\n",
         f"{_record_section(Provider)}\n{_PROVIDERS}\n",
         _record_section(Auth),
+        _record_section(Header),
     ]
     return "\n".join(parts)
 

@@ -18,13 +18,14 @@ from rotoscope import signals
 from rotoscope.composition import open_studio
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
 from rotoscope.contracts.characters import escape_invisible, visible_text
-from rotoscope.contracts.results import JobList, JobResult, MediaFile, Status
+from rotoscope.contracts.results import JobList, JobRecord, JobResult, MediaFile, Status
 from rotoscope.errors import RotoscopeError
 from rotoscope.media.paths import Roots
 from rotoscope.models.catalog import Access, Catalog
-from rotoscope.models.descriptions import describe_price, describe_prompts, estimate_typical_run
-from rotoscope.models.manifest import Manifest, Route
+from rotoscope.models.descriptions import describe_route_price
+from rotoscope.models.manifest import Manifest
 from rotoscope.models.manifest_check import CheckReport
+from rotoscope.models.model_table import list_model_rows
 from rotoscope.providers.dialects import make_dialect
 from rotoscope.providers.states import Call
 from rotoscope.settings import Settings, user_home, working_folder
@@ -44,6 +45,7 @@ __all__ = [
     "print_spending",
     "resolve_review",
     "resume_to_end",
+    "show_job",
     "sweep_old_jobs",
 ]
 
@@ -82,6 +84,16 @@ async def perform_to_end(
         if marks_delivered and isinstance(result, JobResult):
             await studio.mark_delivered(result, _LOCAL)
         return result
+
+    return await _run_in_studio(settings, work)
+
+
+async def show_job(settings: Settings, asked: GetJob) -> JobResult:
+    """One job as a person looks at it, with the end of the model's log. Looking is no delivery."""
+
+    async def work(studio: Studio) -> JobResult:
+        await _perform_with_bar(studio, "get_job", asked)
+        return await studio.result(await studio.job(asked.job_id, _LOCAL), JobRecord)
 
     return await _run_in_studio(settings, work)
 
@@ -253,22 +265,17 @@ def print_job_table(jobs: JobResult | JobList | MediaFile) -> None:
     _make_console().print(table)
 
 
-def print_model_table(catalog: Catalog, access: Access) -> None:
-    """Print every model for a person: what it is for, where it runs, what is known of price and time."""
-    table = Table("model", "tool", "takes", "provider", "price", "typical", "ready")
-    for manifest in sorted(catalog.models.values(), key=lambda m: (m.tool, m.rank, m.id)):
-        for route in manifest.routes:
-            view = manifest.at(route)
-            table.add_row(
-                manifest.id,
-                manifest.tool,
-                describe_prompts(view),
-                route.provider,
-                describe_price(estimate_typical_run(view, catalog.providers[route.provider])),
-                f"{view.timing.typical_seconds:g} s",
-                _readiness_text(catalog, access, route),
-            )
-    _make_console().print(table)
+def print_model_table(catalog: Catalog, access: Access, *, as_json: bool = False) -> None:
+    """Print every way to every model: tool, provider, what is known of price and time, whether its key is set."""
+    rows = list_model_rows(catalog, describe_route_price, access)
+    if as_json:
+        print(escape_invisible(json.dumps([asdict(row) for row in rows], ensure_ascii=False, indent=2)))
+    else:
+        table = Table("tool", "model", "provider", "price", "typical", "key", "takes")
+        for row in rows:
+            seconds = f"{row.typical_seconds:g} s"
+            table.add_row(row.tool, row.model, row.provider, row.price, seconds, row.key, row.takes)
+        _make_console().print(table)
     for problem in catalog.problems:
         Console(stderr=True).print(f"left out: {visible_text(problem)}", markup=False)
 
@@ -285,22 +292,18 @@ def print_example(manifest: Manifest, report: CheckReport, catalog: Catalog, acc
             route.endpoint_for(view.example),
             dict(view.example),
             route.version,
-            route.form,
+            provider.form_of(route.form),
             view.timing.deadline_seconds,
         )
         request = build_planned_request(
-            make_dialect(provider.dialect, access.base_urls[route.provider]), provider, call
+            make_dialect(provider.dialect, access.base_urls[route.provider], version_path=provider.version_path),
+            provider,
+            call,
         )
         print(f"\n{request.method} {request.url}")
         for name, value in request.headers.items():
             print(f"{name}: {value}")
         print(f"\n{escape_invisible(json.dumps(request.body, ensure_ascii=False, indent=2))}")
-
-
-def _readiness_text(catalog: Catalog, access: Access, route: Route) -> str:
-    if access.sandbox:
-        return "sandbox"
-    return "yes" if access.is_usable(route.provider) else f"set {catalog.providers[route.provider].setup_variables}"
 
 
 def _make_console() -> Console:

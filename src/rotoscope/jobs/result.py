@@ -148,6 +148,7 @@ def _common_fields(job: Job, now: float) -> dict[str, object]:
         "error": _result_problem(job),
         "metrics": metrics_of(job),
         "credits_left": credits_left(job),
+        "provider_logs": list(job.log_tail),
         "stale_since": timestamp(stale) if stale is not None else None,
     }
 

@@ -8,6 +8,7 @@ from rotoscope.contracts.characters import limit_json_value
 from rotoscope.errors import SubmitUnsure
 from rotoscope.jobs.context import JobContext
 from rotoscope.providers.dialects.failures import NEXT_STEPS
+from rotoscope.providers.dialects.provider_text import log_tail
 from rotoscope.providers.http.messages import PAGE_KEY, Json
 from rotoscope.providers.states import (
     Blob,
@@ -24,7 +25,15 @@ from rotoscope.providers.states import (
 from rotoscope.store.job_data import AcceptedRun, Charge, ErrorRecord, ProviderOutput, RunReference
 from rotoscope.store.records import Job, Patch, Submission
 
-__all__ = ["LostReply", "charge_phrase", "patch_of", "patch_to_follow", "prediction_message", "unsure_error"]
+__all__ = [
+    "LostReply",
+    "charge_phrase",
+    "known_log_tail",
+    "patch_of",
+    "patch_to_follow",
+    "prediction_message",
+    "unsure_error",
+]
 
 _MAX_METRICS, _MAX_METRIC_LENGTH = 100, 1_000  # values, characters of each
 
@@ -49,6 +58,15 @@ def patch_of(context: JobContext, job: Job, state: Prediction) -> Patch:
 
     A final state is not settled here: `JobContext.advance` reads from the patch what was charged.
     """
+    return replace(_patch_of_state(context, job, state), log_tail=known_log_tail(state))
+
+
+def known_log_tail(state: Prediction) -> tuple[str, ...] | None:
+    """The end of the log that comes with a state; None where it has none: what was seen before then stays."""
+    return log_tail(state.logs) or None
+
+
+def _patch_of_state(context: JobContext, job: Job, state: Prediction) -> Patch:
     title = context.provider(job).title
     match state:
         case Succeeded(ticket=ticket, output=output, metrics=metrics):

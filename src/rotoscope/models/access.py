@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from rotoscope.errors import InvalidInput
 from rotoscope.models.catalog import Access
 from rotoscope.models.provider import Provider
+from rotoscope.providers.http.messages import strip_version
 from rotoscope.settings import Settings
 
 __all__ = ["SANDBOX_URL", "resolve_access"]
@@ -27,30 +28,60 @@ def resolve_access(settings: Settings, providers: Mapping[str, Provider]) -> Acc
         InvalidInput: a variable holds no key, or no base URL; the message names the variable.
     """
     given = {name: key for name, provider in providers.items() if (key := _provider_key(settings, provider))}
+    secrets = {name: _header_secrets(settings, provider) for name, provider in providers.items()}
     if settings.sandbox == "always" or (settings.sandbox == "auto" and not given):
         return _sandbox_access(SANDBOX_URL, providers, built_in=True)
     if settings.sandbox.startswith("http"):
         return _sandbox_access(settings.sandbox, providers, built_in=False)
     bases = {name: _base_urls_of(settings, provider) for name, provider in providers.items()}
-    keys = {name: key for name, key in given.items() if _has_required_base(settings, providers[name])}
+    keys = {
+        name: key
+        for name, key in given.items()
+        if _has_required_base(settings, providers[name]) and all(secrets[name].values())
+    }
     own = {
         name: frozenset({urlsplit(bases[name]["api"]).netloc.lower()})
         for name, provider in providers.items()
         if settings.variable(provider.base_variable) is not None and bases[name] != provider.bases
     }
     return Access(
-        sandbox=False, is_built_in=False, base_urls=bases, trusted_hosts=frozenset(), keys=keys, own_hosts=own
+        sandbox=False,
+        is_built_in=False,
+        base_urls=bases,
+        trusted_hosts=frozenset(),
+        keys=keys,
+        own_hosts=own,
+        headers={name: _header_values(providers[name], secrets[name]) for name in keys},
+        secrets={name: tuple(secrets[name].values()) for name in keys},
     )
 
 
 def _provider_key(settings: Settings, provider: Provider) -> str | None:
     for name in provider.key_variables:
-        key = _key_from_variables(settings, name)
-        if key and not (key.isascii() and key.isprintable() and " " not in key):
-            raise InvalidInput(f"{name} holds characters that no key has.", hint=f"Set {name} again.")
-        if key:
+        if key := _check_key(name, _key_from_variables(settings, name)):
             return key
     return None
+
+
+def _header_secrets(settings: Settings, provider: Provider) -> dict[str, str]:
+    """The secrets of a provider's more headers, by the header's name; empty where the variable is not set."""
+    variables = {name: one.variable for name, one in provider.headers.items() if one.variable}
+    return {name: _check_key(one, settings.variable(one)) or "" for name, one in variables.items()}
+
+
+def _header_values(provider: Provider, secrets: Mapping[str, str]) -> dict[str, str]:
+    return {name: one.value or f"{one.prefix}{secrets[name]}" for name, one in provider.headers.items()}
+
+
+def _check_key(variable: str, key: str | None) -> str | None:
+    """The key that a variable holds.
+
+    Raises:
+        InvalidInput: it holds characters that no header takes; the message names the variable alone.
+    """
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidInput(f"{variable} holds characters that no key has.", hint=f"Set {variable} again.")
+    return key
 
 
 def _key_from_variables(settings: Settings, name: str) -> str | None:
@@ -69,7 +100,8 @@ def _base_urls_of(settings: Settings, provider: Provider) -> Mapping[str, str]:
     A base URL on another host replaces all of the provider's: a gateway or a sandbox has one host. One on the
     provider's own host changes nothing, and its other hosts (uploads, history) stay: clients and guides set
     `https://api.segmind.com/v1`, the official client's own value. Clients of Replicate disagree on whether the base
-    includes `/v1`; here it does not.
+    includes `/v1`; here it does not, unless the provider's record says where it stands (`version_path`). A provider
+    whose base has a path is a gateway: another path on its host is another account, so there the whole URL counts.
     """
     own = settings.variable(provider.base_variable)
     if own is None:
@@ -79,9 +111,12 @@ def _base_urls_of(settings: Settings, provider: Provider) -> Mapping[str, str]:
             f"{provider.base_variable} is no address such as https://host or http://127.0.0.1:8080/path.",
             hint=f"Correct or unset {provider.base_variable}.",
         )
-    base = own.rstrip("/").removesuffix("/v1")
+    base = own.rstrip("/")
+    if provider.version_path is None:
+        base = base.removesuffix("/v1")
     at = _host_and_port(base)
-    if at is not None and at in map(_host_and_port, provider.bases.values()):
+    has_path = bool(urlsplit(provider.bases["api"]).path.strip("/"))
+    if at is not None and not has_path and at in map(_host_and_port, provider.bases.values()):
         return provider.bases
     return dict.fromkeys(provider.bases, base)
 
@@ -107,14 +142,15 @@ def _host_and_port(url: str) -> tuple[str, int | None] | None:
 
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_GATEWAY_PATH = "/replicate"  # where the sandbox answers as a reseller does; it knows no other path of a provider
 
 
 def _sandbox_access(url: str, providers: Mapping[str, Provider], *, built_in: bool) -> Access:
     from rotoscope.providers.dialects import DIALECTS
 
     def sandbox_urls(provider: Provider) -> dict[str, str]:
-        path = urlsplit(provider.bases["api"]).path.rstrip("/")
-        return dict.fromkeys(provider.bases, url + path)
+        path = urlsplit(strip_version(provider.bases["api"])).path
+        return dict.fromkeys(provider.bases, url + path if path == _GATEWAY_PATH else url)
 
     bases = {name: sandbox_urls(provider) for name, provider in providers.items()}
     # The sandbox speaks the shipped dialects alone. It takes any key; this one cannot be mistaken for a real one.

@@ -155,6 +155,8 @@ class Access:
         base_urls: the base URLs of each provider, by purpose.
         trusted_hosts: hosts that are trusted for every provider: they may be http and private, and may serve their
             own outputs.
+        headers: what goes with the key of a provider, by the name of the header; never shown.
+        secrets: what in those headers is a key of its own; never shown.
         own_hosts: the hosts that the operator set for a provider, trusted in the same way for that provider alone.
     """
 
@@ -164,6 +166,8 @@ class Access:
     trusted_hosts: frozenset[str]
     keys: Mapping[str, str] = field(repr=False)
     own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
     def is_usable(self, provider: str) -> bool:
         """Whether a provider can be used now."""
@@ -174,8 +178,9 @@ class Access:
         return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
 
     def account_fingerprint(self, provider: str) -> str:
-        """32 bits of a hash of the key: tells two accounts apart, and no key can be recovered from it."""
-        return hashlib.sha256(f"{provider}:{self.keys.get(provider, '')}".encode()).hexdigest()[:8]
+        """32 bits of a hash of the keys: tells two accounts apart, and no key can be recovered from it."""
+        keys = ":".join((provider, self.keys.get(provider, ""), *self.secrets.get(provider, ())))
+        return hashlib.sha256(keys.encode()).hexdigest()[:8]
 
 
 def file_size_error(provider: Provider, size: int) -> TooLarge | None:
@@ -354,10 +359,22 @@ def read_providers(file: Path) -> dict[str, Provider]:
     providers = _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
     for name, provider in providers.items():
         try:
-            make_dialect(provider.dialect, provider.bases)
+            make_dialect(provider.dialect, provider.bases, version_path=provider.version_path)
         except InvalidInput as error:
             raise InvalidInput(f"{file.name}: {name}.dialect: {error.message}", hint=error.hint) from error
+        if provider.forms:
+            _check_forms(f"{file.name}: {name}.forms", provider)
     return providers
+
+
+def _check_forms(place: str, provider: Provider) -> None:
+    from rotoscope.models.manifest_check import REQUEST_FORMS
+
+    known = REQUEST_FORMS.get(provider.dialect, {})
+    strange = next((one for pair in provider.forms.items() for one in pair if known and one not in known), None)
+    if strange is not None:
+        message = f"{place}: {provider.dialect} has no request form {strange!r}."
+        raise InvalidInput(message, hint=f"It has {', '.join(known)}.")
 
 
 def _parse_toml(file: Path) -> dict[str, object]:

@@ -8,7 +8,7 @@ from rotoscope.models.manifest import Manifest
 from rotoscope.models.plan import plan_call
 from rotoscope.models.provider import Provider
 
-__all__ = ["describe_price", "describe_prompts", "estimate_typical_run"]
+__all__ = ["describe_price", "describe_prompts", "describe_route_price", "estimate_typical_run"]
 
 _TYPICAL_CLIP = MediaLength(5.0, 120)
 """The edited video of a typical run, where the model's inputs do not say how long the result is."""
@@ -52,3 +52,8 @@ def describe_price(estimate: Estimate) -> str:
     if estimate.typical_usd is None:
         return "unknown"
     return format_price(estimate.typical_usd, estimate.at_most_usd)
+
+
+def describe_route_price(view: Manifest, provider: Provider) -> str:
+    """What a typical run of a model costs by one of its routes, as text."""
+    return describe_price(estimate_typical_run(view, provider))

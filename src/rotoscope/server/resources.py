@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
-from rotoscope.contracts.results import AnyResult
+from rotoscope.contracts.results import JobRecord
 from rotoscope.errors import InvalidInput, RotoscopeError, TooLarge, UserMistake
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _declare_model(model_id: str) -> str:
 # Reads never reach the declared functions: the server's read_resource answers them all.
 TEMPLATES = (
     LinkTemplate(
-        "job://{job_id}", "job", "The state, progress and results of a job, as get_job gives them.", _JSON, _declare_job
+        "job://{job_id}", "job", "A job as get_job gives it, and the end of the model's log.", _JSON, _declare_job
     ),
     LinkTemplate(
         "artifact://{sha256}",
@@ -60,7 +60,11 @@ TEMPLATES = (
         _declare_artifact,
     ),
     LinkTemplate(
-        "model://{+model_id}", "model", "What is known of a model: inputs, limits, price, time.", _JSON, _declare_model
+        "model://{+model_id}",
+        "model",
+        "What is known of a model (inputs, limits, price, time), and others like it.",
+        _JSON,
+        _declare_model,
     ),
 )
 
@@ -97,12 +101,13 @@ async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResour
     if "/" in job_id:
         raise InvalidInput("Only job://ID is read.", hint=_OUTPUTS_HINT, code="unknown_resource")
     job = await studio.job(job_id, principal)
-    result = await studio.result(job, AnyResult)  # not a delivery: a host may read without showing it to anybody
+    result = await studio.result(job, JobRecord)  # not a delivery: a host may read without showing it to anybody
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)
 
 
 async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceContents:
     facts = studio.manifest(model_id).model_dump(mode="json", exclude_defaults=True)
+    facts["alternatives"] = [asdict(one) for one in studio.alternatives(model_id)]
     return ReadResourceContents(content=json.dumps(facts, indent=1, ensure_ascii=False), mime_type=_JSON)
 
 

@@ -211,6 +211,7 @@ class JobData:
         accepted: the run at the provider; None until it is known, and for a provider that answers at once.
         run: the name of the run for a person.
         watch: what was seen of the run.
+        log_tail: the last lines of the model's own log, cleaned; empty where the provider shows none.
         provider_output: what the provider has given; None until the run has succeeded there.
         fetch_effort: what it has taken to fetch the result.
         result: the result without its files; None until it was made.
@@ -227,6 +228,7 @@ class JobData:
     accepted: AcceptedRun | None = None
     run: RunReference | None = None
     watch: WatchState = WatchState()
+    log_tail: tuple[str, ...] = ()
     provider_output: ProviderOutput | None = None
     fetch_effort: FetchEffort = FetchEffort()
     result: MeasuredResult | None = None
@@ -247,6 +249,7 @@ class JobChanges:
     accepted: AcceptedRun | None = None
     run: RunReference | None = None
     watch: WatchState | None = None
+    log_tail: tuple[str, ...] | None = None
     provider_output: ProviderOutput | None = None
     fetch_effort: FetchEffort | None = None
     result: MeasuredResult | None = None

@@ -1,14 +1,16 @@
 """The result of a dry run: the very request that would be sent, and its price."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from rotoscope.contracts.results import Cost, JobResult, PlannedRequest
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
+from rotoscope.models.alternatives import describe_alternatives, list_alternatives
 from rotoscope.models.catalog import Catalog
+from rotoscope.models.descriptions import describe_route_price
 from rotoscope.models.manifest import Manifest
-from rotoscope.models.plan import CallPlan, media_inputs, replace_media
+from rotoscope.models.plan import CallPlan, media_inputs, prompt_kinds, replace_media
 from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.states import Call, add_token
@@ -18,11 +20,21 @@ from rotoscope.studio.planning import RequestPlan
 
 __all__ = ["build_planned_request", "dry_run_result"]
 
+_DRY_RUN = "Dry run: nothing was sent and nothing was spent."
 _CORRELATION_PLACEHOLDER = "(the job's own mark)"
 
 
-def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobResult:
-    """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held."""
+def dry_run_result(
+    plan: RequestPlan,
+    caps: Caps,
+    catalog: Catalog,
+    dialects: Mapping[str, Dialect],
+    is_usable: Callable[[str], bool],
+) -> JobResult:
+    """What a request would send and cost, as the result of its tool; nothing was sent and nothing is held.
+
+    Its message names other models that the same request could go to, with their prices.
+    """
     new, planned = plan.new_job, plan.call_plan
     manifest = catalog.find_at(new.model, new.provider, planned.call.endpoint)
     call = _preview_call(manifest, catalog.providers[new.provider], planned)
@@ -36,7 +48,7 @@ def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Ma
         provider=new.provider,
         sandbox=new.sandbox,
         progress=1.0,
-        message="Dry run: nothing was sent and nothing was spent.",
+        message=" ".join(filter(None, (_DRY_RUN, _alternatives_text(new, catalog, is_usable)))),
         elapsed_seconds=0.0,
         expected_seconds=new.plan.expected_seconds,
         cost=Cost(estimate_usd=cost.typical_usd, at_most_usd=cost.at_most_usd, charged_usd=0.0, basis=cost.basis),
@@ -52,6 +64,15 @@ def dry_run_result(plan: RequestPlan, caps: Caps, catalog: Catalog, dialects: Ma
     )
 
 
+def _alternatives_text(new: NewJob, catalog: Catalog, is_usable: Callable[[str], bool]) -> str:
+    manifest = catalog.find(new.model)
+    # As in planning: the other tools take one kind of prompt alone.
+    kinds = prompt_kinds(new.args) if new.tool == "segment_image" else frozenset()
+    media = {field.argument for field in manifest.inputs.values() if field.is_media and field.argument}
+    given = {name for name in media if new.args.get(name)}
+    return describe_alternatives(list_alternatives(catalog, manifest, is_usable, describe_route_price, kinds, given))
+
+
 def _mask_fields(new: NewJob) -> dict[str, Any]:
     """The fields that only the result of an edit has."""
     return {"mask_selects": new.plan.mask_selects}
@@ -60,8 +81,7 @@ def _mask_fields(new: NewJob) -> dict[str, Any]:
 def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:
     """The paying request of a call, as its dialect builds it; in place of the key stands the variable that holds it."""
     worded = dialect.submit(call)
-    auth = provider.auth
-    headers = {auth.header: f"{auth.prefix}${provider.key_variables[0]}", "Content-Type": "application/json"}
+    headers = {**provider.shown_headers, "Content-Type": "application/json"}
     body = worded.json if isinstance(worded.json, dict) else {}
     return PlannedRequest(
         method=worded.method,

@@ -231,6 +231,7 @@ class Planner:
         """The call, and how long such runs took until now; a price of computing time is estimated by that."""
         view, lengths = checked.view, checked.media.lengths
         provider = self.catalog.providers[route.provider]
+        route = route.model_copy(update={"form": provider.form_of(route.form)})
         planned = plan_call(
             checked.fillable, route, checked.values, self.draw_seed, lengths, provider=provider, priced_as=view
         )

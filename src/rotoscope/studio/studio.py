@@ -27,6 +27,7 @@ from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
 from rotoscope.media.vault import FileAddress, enter_in_thread
 from rotoscope.models.catalog import Access
+from rotoscope.models.descriptions import describe_route_price
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
 from rotoscope.store.quotes import Quotes
@@ -37,6 +38,7 @@ from rotoscope.studio.links import JobLinks, parse_job_id
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
 
 if TYPE_CHECKING:
+    from rotoscope.models.alternatives import Alternative
     from rotoscope.studio.planning import Planner, RequestPlan
 
 __all__ = ["Studio"]
@@ -130,7 +132,8 @@ class Studio:
             from rotoscope.studio.dry_run import dry_run_result
 
             self.build_planner().cache.discard(plan)
-            return dry_run_result(plan, self.caps, self.context.catalog, self.context.dialects)
+            context = self.context
+            return dry_run_result(plan, self.caps, context.catalog, context.dialects, self.access.is_usable)
         begun = await self.start(plan, agreed_usd)
         job = await self.wait(begun.job, max(0.0, deadline - anyio.current_time()), on_change)
         if not begun.is_joined:
@@ -322,6 +325,17 @@ class Studio:
             UserMistake: there is no such model.
         """
         return self.context.catalog.find(model_id)
+
+    def alternatives(self, model_id: str) -> "Sequence[Alternative]":
+        """Other models of the same tool that take the same prompts, with their prices.
+
+        Raises:
+            UserMistake: there is no such model.
+        """
+        from rotoscope.models.alternatives import list_alternatives
+
+        catalog = self.context.catalog
+        return list_alternatives(catalog, catalog.find(model_id), self.access.is_usable, describe_route_price)
 
     def manifests(self) -> Sequence[Manifest]:
         """What is known of every model."""

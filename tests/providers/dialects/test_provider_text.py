@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotoscope.providers.dialects.provider_text import (
+    LOG_CHARS,
+    LOG_LINES,
     MESSAGE_LIMIT,
     clean_line,
     error_text,
     header_number,
     log_lines,
     log_progress,
+    log_tail,
     reply_message,
 )
 from rotoscope.providers.http.messages import Reply
@@ -112,3 +115,30 @@ def test_progress_is_that_of_the_last_bar() -> None:
 )
 def test_a_header_holds_a_finite_number_or_none(text: str, value: Any) -> None:
     assert header_number(text) == value
+
+
+def test_of_a_log_its_end_is_kept_within_bounds() -> None:
+    lines = tuple(f"step {n}" for n in range(1_000))
+    assert log_tail(lines) == lines[-LOG_LINES:]
+    long = log_tail(("first", *("x" * 400 for _ in range(9)), "last"))
+    assert long[-1] == "last"
+    assert "first" not in long
+    assert sum(map(len, long)) == LOG_CHARS
+    assert log_tail(()) == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("got https://a.example/x.png?X-Amz-Signature=ab12&b=1 done", "got https://a.example/x.png?[removed] done"),
+        ("from https://me:secret@host/x", "from https://[removed]@host/x"),
+        ("image='https://a.example/x#rs-0f3a'", "image='https://a.example/x?[removed]'"),
+        ("in data:image/png;base64,iVBORw0KGgo= here", "in data:image/png;base64,[removed] here"),
+        ("Authorization: Bearer abcdefgh12345678", "Authorization: Bearer [removed]"),
+        ("using r8_0123456789abcdef and hf_0123456789", "using [removed] and [removed]"),
+        ("key frames 24, tokens 512", "key frames 24, tokens 512"),
+        ("a https://a.example/plain.png", "a https://a.example/plain.png"),
+    ],
+)
+def test_what_opens_something_is_no_part_of_a_log_that_is_kept(line: str, shown: str) -> None:
+    assert log_tail([line]) == (shown,)

@@ -16,11 +16,21 @@ from rotoscope.providers.http.messages import HttpCall
 
 pytestmark = pytest.mark.anyio
 KEY = "r8_3f9a0c"
+GATEWAY_KEY = "cf_51d20b7e"
 ACCESS = {"replicate": ProviderAccess("Authorization", "Bearer ", KEY, ("replicate.delivery", "*.replicate.delivery"))}
 
 
 def wire_to(app: Recorder) -> Wire:
     return Wire(ACCESS, frozenset({"sandbox.invalid"}), app)
+
+
+def gateway_access() -> ProviderAccess:
+    more = {"cf-aig-authorization": f"Bearer {GATEWAY_KEY}", "x-route": "replicate"}
+    return ProviderAccess("Authorization", "Bearer ", KEY, more_headers=more, secrets=(GATEWAY_KEY,))
+
+
+def gateway_wire(app: Recorder) -> Wire:
+    return Wire({"replicate": gateway_access()}, frozenset({"sandbox.invalid"}), app)
 
 
 @asynccontextmanager
@@ -55,6 +65,25 @@ async def test_a_call_without_a_key_carries_none() -> None:
     app = Recorder()
     await wire_to(app).send("replicate", HttpCall("PUT", "https://sandbox.invalid/put", content=b"x", with_key=False))
     assert "authorization" not in app.asked[0]["headers"]
+
+
+async def test_a_gateways_own_key_goes_where_the_key_goes_and_nowhere_else(tmp_path: Path) -> None:
+    app = Recorder()
+    await gateway_wire(app).send("replicate", HttpCall("GET", "https://sandbox.invalid/v1/p"))
+    await gateway_wire(app).send("replicate", HttpCall("PUT", "https://sandbox.invalid/put", with_key=False))
+    await gateway_wire(app).download("replicate", "https://sandbox.invalid/o.png", tmp_path / "o", 100)
+    sent = [(one["headers"].get("cf-aig-authorization"), one["headers"].get("x-route")) for one in app.asked]
+    assert sent == [(f"Bearer {GATEWAY_KEY}", "replicate"), (None, None), (None, None)]
+
+
+async def test_a_gateways_own_key_that_it_repeats_goes_no_further() -> None:
+    said = f'{{"detail": "{GATEWAY_KEY} for replicate", "key": "{KEY}"}}'.encode()
+    app = Recorder(401, said, headers=[(b"x-repeated", f"Bearer {GATEWAY_KEY}".encode())])
+    reply = await gateway_wire(app).send("replicate", HttpCall("GET", "https://sandbox.invalid/v1/p"))
+    assert reply.fields() == {"detail": "[key] for replicate", "key": "[key]"}
+    assert reply.headers["x-repeated"] == "Bearer [key]"
+    access = gateway_access()
+    assert GATEWAY_KEY not in repr(access)
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:

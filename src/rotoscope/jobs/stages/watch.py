@@ -19,7 +19,7 @@ from rotoscope.jobs.context import JobContext, LeaseGuard
 from rotoscope.jobs.outputs import retention_seconds
 from rotoscope.jobs.progress import estimate_progress
 from rotoscope.jobs.stages.watch_cancel import RunCanceller, Stopwatch
-from rotoscope.jobs.transitions import charge_phrase, patch_of, prediction_message
+from rotoscope.jobs.transitions import charge_phrase, known_log_tail, patch_of, prediction_message
 from rotoscope.providers.polling import PollSlot
 from rotoscope.providers.runner import PollHistory, Runner
 from rotoscope.providers.states import (
@@ -135,7 +135,7 @@ def _patch_of_end(context: JobContext, job: Job, canceller: RunCanceller, final:
         hint="Try again later, or ask for less." + (f" {charge_phrase(final.charged).capitalize()}."),
     )
     ended = patch_of(context, job, final)
-    return Patch(state="failed", error=error_record(error), message=error.message, charge=ended.charge)
+    return replace(ended, state="failed", error=error_record(error), message=error.message)
 
 
 def _result_gone_error(context: JobContext, job: Job, error: Timeout) -> Timeout:
@@ -222,7 +222,7 @@ class _RunRecorder:
         logged = state.progress if isinstance(state, Working) and state.progress is not None else before
         message = self.canceller.message or prediction_message(self.context.provider(self.latest).title, state)
         self.stale_since = None
-        await self._write_progress(message, shown, logged)
+        await self._write_progress(message, shown, logged, known_log_tail(state))
 
     async def record_missed_poll(self, error: ProviderError) -> None:
         """Write that the provider does not answer."""
@@ -240,7 +240,11 @@ class _RunRecorder:
             await self._write_progress()
 
     async def _write_progress(
-        self, message: str | None = None, progress: float | None = None, model_progress: float | None = None
+        self,
+        message: str | None = None,
+        progress: float | None = None,
+        model_progress: float | None = None,
+        log_tail: tuple[str, ...] | None = None,
     ) -> None:
         known = self.latest.watch.model_progress if model_progress is None else model_progress
         watch = WatchState(
@@ -252,7 +256,7 @@ class _RunRecorder:
             silent_seconds=self.history.silent_seconds,
             stale_since=self.stale_since,
         )
-        patch = Patch(watch=watch, progress=progress, message=message, event="progress")
+        patch = Patch(watch=watch, progress=progress, message=message, log_tail=log_tail, event="progress")
         self.latest = await self.context.advance(self.latest, patch)
 
 

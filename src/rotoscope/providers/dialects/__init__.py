@@ -71,16 +71,30 @@ def find_dialect(name: str, offers: Callable[[], Iterable["EntryPoint"]] = read_
 
 
 def make_dialect(
-    name: str, bases: Mapping[str, str], offers: Callable[[], Iterable["EntryPoint"]] = read_dialect_entry_points
+    name: str,
+    bases: Mapping[str, str],
+    offers: Callable[[], Iterable["EntryPoint"]] = read_dialect_entry_points,
+    *,
+    version_path: str | None = None,
 ) -> Dialect:
     """The dialect of a name, made for a provider's base URLs.
+
+    Args:
+        name: as in `providers.toml`.
+        bases: the base URLs by purpose.
+        offers: what installed packages offer.
+        version_path: what the provider's record says of the version in its base URL; None where it says nothing. Only a
+            dialect with an attribute of that name takes it.
 
     Raises:
         InvalidInput: there is no such dialect, or it cannot be used (see `find_dialect`), or not with these base URLs.
     """
     found = find_dialect(name, offers)
+    if version_path is not None and not hasattr(found, "version_path"):
+        raise InvalidInput(f"The dialect {name} takes no version_path.", hint="Leave it out of providers.toml.")
+    more = {} if version_path is None else {"version_path": version_path}
     try:
-        return found(bases)
+        return found(bases, **more)
     except Exception as error:  # code of an installed package: whatever it raises, that is the fault
         raise _broken_dialect_error(name, "made for its base URLs", error) from error
 

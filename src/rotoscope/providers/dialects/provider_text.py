@@ -1,13 +1,15 @@
 """Text from a provider: errors, log lines, progress, status words. It is foreign, so it is cleaned and cut."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isfinite
 
 from rotoscope.contracts.characters import one_line
 from rotoscope.providers.http.messages import Json, Reply
 
 __all__ = [
+    "LOG_CHARS",
+    "LOG_LINES",
     "MESSAGE_LIMIT",
     "clean_line",
     "error_text",
@@ -15,12 +17,26 @@ __all__ = [
     "is_success_word",
     "log_lines",
     "log_progress",
+    "log_tail",
     "reply_message",
     "unknown_status_note",
 ]
 
 MESSAGE_LIMIT = 2_000
 """Characters of a provider's text that are kept, of each error and each log line."""
+
+LOG_LINES, LOG_CHARS = 20, 2_000
+"""Lines, and characters of them all together, that are kept of a run's log: its end."""
+
+_LOG_LINE_CHARS = 500  # characters of one line
+# What opens something to whoever reads it: the query of a URL may be a signature, and its user name a password.
+_SECRETS = (
+    (re.compile(r"(https?://)[^\s/@\"'<>]{1,500}@", re.IGNORECASE), r"\1[removed]@"),
+    (re.compile(r"(https?://[^\s?#\"'<>]{1,2000})[?#][^\s\"'<>]*", re.IGNORECASE), r"\1?[removed]"),
+    (re.compile(r"(data:[\w.+/-]{1,100};base64,)[\w+/=%-]+", re.IGNORECASE), r"\1[removed]"),
+    (re.compile(r"\b(Bearer|Authorization:|Key|Token) +[\w.~+/=:-]{16,}", re.IGNORECASE), r"\1 [removed]"),
+    (re.compile(r"\b(?:r8_|hf_|sk-|gh[opsu]_|AKIA)[\w-]{8,}"), "[removed]"),
+)
 
 _MESSAGE_KEYS = ("detail", "error", "message", "msg", "title")
 
@@ -119,6 +135,31 @@ def log_progress(logs: tuple[str, ...]) -> float | None:
         return None
     percent, done, total = map(int, found.groups())
     return min(1.0, done / total if total else percent / 100)
+
+
+def log_tail(lines: Sequence[str]) -> tuple[str, ...]:
+    """The end of a log as it is kept and shown: bounded, and without signatures, inlined files and keys.
+
+    Args:
+        lines: as `log_lines` gives them.
+
+    Returns:
+        At most `LOG_LINES` lines, and `LOG_CHARS` characters of them together.
+    """
+    kept, left = list[str](), LOG_CHARS
+    for line in reversed(lines[-LOG_LINES:]):
+        shown = clean_line(_hide_secrets(line), min(_LOG_LINE_CHARS, left))
+        if left < 1 or not shown:
+            break
+        kept.append(shown)
+        left -= len(shown)
+    return tuple(reversed(kept))
+
+
+def _hide_secrets(line: str) -> str:
+    for pattern, replacement in _SECRETS:
+        line = pattern.sub(replacement, line)
+    return line
 
 
 def header_number(text: str | None) -> int | float | None:

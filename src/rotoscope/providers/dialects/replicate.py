@@ -76,7 +76,7 @@ _MIN_DEADLINE = 5
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Speaks Replicate's HTTP API at `bases["api"]`, with or without `/v1` at its end; see `versioned_base`."""
+    """Speaks Replicate's HTTP API at `bases["api"]`; `versioned_base` says what `version_path` means."""
 
     # The time that is billed, and the length of a video model's output: both from the examples on its model pages.
     price_metrics: ClassVar[Mapping[str, str]] = {
@@ -84,6 +84,7 @@ class Replicate:
         "output_second": "video_output_duration_seconds",
     }
     bases: Mapping[str, str]
+    version_path: str | None = None
 
     def submit(self, call: Call) -> HttpCall:
         """Build the paying request in the call's form, `official` or `version`.
@@ -189,7 +190,7 @@ class Replicate:
 
     @property
     def _api(self) -> str:
-        return versioned_base(self.bases["api"])
+        return versioned_base(self.bases["api"], self.version_path)
 
     @property
     def _host(self) -> str:

@@ -34,7 +34,6 @@ from rotoscope.providers.http.guard import (
     ReplyTimeouts,
     Resolve,
     connect_timeouts,
-    redact_headers,
 )
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.http.outgoing import (
@@ -139,7 +138,7 @@ class Wire:
             )
         work = partial(access.redact, reply.body)
         body = work() if len(reply.body) <= _LARGE_REPLY_BYTES else await anyio.to_thread.run_sync(work)
-        return Reply(reply.status, redact_headers(reply.headers, access.key), body)
+        return Reply(reply.status, access.redact_headers(reply.headers), body)
 
     def max_request_seconds(self, call: HttpCall) -> float:
         """The most seconds that a small request takes, however it ends.

@@ -33,7 +33,6 @@ __all__ = [
     "Resolve",
     "connect_timeouts",
     "origin_of",
-    "redact_headers",
     "redact_key",
 ]
 
@@ -62,6 +61,8 @@ class ProviderAccess:
 
     Attributes:
         header, prefix: the header that carries its key, and what stands before the key in it.
+        more_headers: the headers that go wherever the key goes, such as a gateway's own key.
+        secrets: what in those headers is a key, and is redacted like it.
         output_hosts: where its outputs may come from; `*.` means every name below.
         upload_hosts: where files may be brought that its replies name an address for.
         key_origins: the origins that the key may go to; empty: wherever the dialect addresses a request with the key.
@@ -75,15 +76,23 @@ class ProviderAccess:
     upload_hosts: tuple[str, ...] = ()
     key_origins: frozenset[str] = frozenset()
     trusted: frozenset[str] = frozenset()
+    more_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that carries the key."""
-        return {self.header: self.prefix + self.key}
+        """The header that carries the key, and those that go with it."""
+        return {**self.more_headers, self.header: self.prefix + self.key}
 
     def redact(self, content: bytes) -> bytes:
-        """The same bytes with the key replaced by `[key]`."""
-        return redact_key(content, self.key)
+        """The same bytes with every key replaced by `[key]`."""
+        for key in (self.key, *self.secrets):
+            content = redact_key(content, key)
+        return content
+
+    def redact_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers of a reply, with every key redacted in their values."""
+        return {name: self.redact(value.encode(errors="replace")).decode() for name, value in headers.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,19 +278,14 @@ def _remove_matches(pattern: re.Pattern[bytes], content: bytes) -> Iterator[byte
             at = on
 
 
-def redact_headers(headers: Mapping[str, str], key: str) -> dict[str, str]:
-    """The headers of a reply, with a key redacted in their values."""
-    return {name: redact_key(value.encode(errors="replace"), key).decode() for name, value in headers.items()}
-
-
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _literal_forms(key: str) -> tuple[bytes, ...]:
     """The byte strings that spell a key without escapes, the longest first."""
     found = {form for secret in _secret_parts(key) for form in _encodings(secret.encode())}
     return tuple(sorted(found, key=len, reverse=True))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _escape_patterns(key: str) -> tuple[re.Pattern[bytes], ...]:
     """Patterns for a key with any of its characters escaped."""
     secrets = sorted(_secret_parts(key), key=len, reverse=True)

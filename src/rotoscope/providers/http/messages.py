@@ -167,13 +167,21 @@ def strip_version(base: str) -> str:
     return _VERSION.sub("", base.rstrip("/"))
 
 
-def versioned_base(base: str) -> str:
-    """A base URL with the version of Replicate's API, `/v1`, where it belongs: as written where its path names one.
+def versioned_base(base: str, version_path: str | None = None) -> str:
+    """A base URL with the version of Replicate's API where it belongs, without a closing slash.
+
+    Args:
+        base: the base URL.
+        version_path: what the provider's record says: the version that the base ends in, added where it does not; empty
+            where the base is whole as it is. None: `/v1`, as written where the path of the base names one anywhere.
 
     Resellers keep Replicate's paths below one of their own (`https://host/replicate/v1`), and operators leave the end
     out, or not. Cloudflare's AI Gateway stands for all of `https://api.replicate.com/v1` and has its own version before
     (`https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY/replicate`): no second one may follow.
     """
+    if version_path is not None:
+        written = base.rstrip("/")
+        return written if written.endswith(version_path) else f"{written}{version_path}"
     plain = strip_version(base)
     return plain if "v1" in urlsplit(plain).path.split("/") else f"{plain}/v1"
 
