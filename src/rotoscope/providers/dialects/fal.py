@@ -6,12 +6,14 @@ cancel lie under the first two segments of the endpoint, so the ticket keeps the
 on the origin of our own base URL, because the key goes with them. Only successful outputs are charged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 from urllib.parse import urlencode
 
 from rotoscope.contracts.times import timestamp
+from rotoscope.providers.billing import ChargePage, PricePage
+from rotoscope.providers.dialects import fal_billing
 from rotoscope.providers.dialects.base import UploadFile, UploadPlan
 from rotoscope.providers.dialects.error_map import (
     credit_error,
@@ -57,7 +59,8 @@ _NAMESPACES = {"workflows", "comfy"}
 class Fal:
     """Speaks fal's queue at `bases["api"]`, its storage at `bases["storage"]`, its list at `bases["platform"]`."""
 
-    price_metrics: ClassVar[Mapping[str, str]] = {"run_second": "inference_time"}
+    # The first counts in the units of fal's own bill, whatever those are for the model.
+    price_metrics: ClassVar[Mapping[str, str]] = {"billed_unit": "billable_units", "run_second": "inference_time"}
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
@@ -141,6 +144,22 @@ class Fal:
         if not isinstance(cursor, str) or not _can_be_sent(cursor):
             return RunPage(shown)
         return RunPage(shown, self._list_call(Call("", endpoint, {}), None, cursor))
+
+    def list_prices(self, endpoints: Sequence[str]) -> HttpCall | None:
+        """Build the request for the published prices of some endpoints; None without a base for it."""
+        return fal_billing.list_prices(platform, endpoints) if (platform := self.bases.get("platform")) else None
+
+    def read_prices(self, reply: Reply, endpoints: Sequence[str]) -> PricePage:
+        """Read a page of published prices (see `PriceLister.read_prices`)."""
+        return fal_billing.read_prices(reply, self.bases["platform"], endpoints)
+
+    def list_charges(self, run_ids: Sequence[str], since: float) -> HttpCall | None:
+        """Build the request for what some runs were charged; None without a base for it. Not every key may read it."""
+        return fal_billing.list_charges(platform, run_ids, since) if (platform := self.bases.get("platform")) else None
+
+    def read_charges(self, reply: Reply, run_ids: Sequence[str], since: float) -> ChargePage:
+        """Read a page of billing events (see `ChargeLister.read_charges`)."""
+        return fal_billing.read_charges(reply, self.bases["platform"], run_ids, since)
 
     def _list_call(self, call: Call, start: str | None, cursor: str | None, *, inputs: bool = False) -> HttpCall | None:
         platform = self.bases.get("platform")
