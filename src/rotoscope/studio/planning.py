@@ -300,9 +300,10 @@ def _shorten_data_uris(given: Json) -> Json:
 
 
 def _unit_price(price: Estimate) -> UnitPrice | None:
-    if price.unit_usd is None:
-        return None
-    return UnitPrice(price.unit, price.unit_usd, price.added_units, price.minimum_usd)
+    if price.unit_usd is not None:
+        return UnitPrice(price.unit, price.unit_usd, price.added_units, price.minimum_usd, price.billed_unit_usd)
+    # Without a price of its own only what the provider bills can be counted.
+    return None if price.billed_unit_usd is None else UnitPrice("unknown", 0.0, billed_unit_usd=price.billed_unit_usd)
 
 
 def _price_notes(estimate_usd: float | None) -> list[str]:

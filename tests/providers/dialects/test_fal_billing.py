@@ -41,7 +41,7 @@ def test_prices_are_asked_for_by_endpoints_fifty_at_most() -> None:
 
 
 def test_a_page_of_prices_is_read_and_the_next_one_asked_for() -> None:
-    page = FAL.read_prices(reply({"prices": [ROW], "next_cursor": "c 2", "has_more": True}), [ROW["endpoint_id"]])
+    page = FAL.read_prices(reply({"prices": [ROW], "next_cursor": "c 2", "has_more": True}), ["fal-ai/sam2/image"])
     assert page.prices == (PublishedPrice("fal-ai/sam2/image", 0.005, "requests", "USD"),)
     assert page.next_page is not None
     asked = parse_qs(urlsplit(page.next_page.url).query)
