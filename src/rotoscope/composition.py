@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rotoscope.store.timing import Intervals
     from rotoscope.studio.links import JobLinks
     from rotoscope.studio.planning import Planner
+    from rotoscope.studio.prices import PublishedPrices
     from rotoscope.studio.studio import Studio
 
 __all__ = ["build_stdio_server", "load_user_catalog", "make_studio_opener", "open_studio", "stdio_roots"]
@@ -142,19 +143,22 @@ def _make_studio(
 ) -> "Studio":
     from rotoscope.jobs.review import Review
     from rotoscope.store.money import Caps
+    from rotoscope.store.price_file import PriceFile
     from rotoscope.store.quotes import Quotes
     from rotoscope.store.retention import Retention
     from rotoscope.studio.links import JobLinks
+    from rotoscope.studio.prices import PublishedPrices
     from rotoscope.studio.studio import Studio
 
     review = Review(context, database, _make_lease_holder(settings, context.catalog, access))
     dispatcher = _make_dispatcher(context, database, review, tasks)
     closing.push_async_callback(dispatcher.release_leases)
     links = JobLinks(context.ledger)
+    prices = PublishedPrices(context, access, PriceFile(settings.home / "prices.json"), tasks)
     return Studio(
         context,
         access,
-        cache(partial(_make_planner, context, access, roots, links, tasks)),
+        cache(partial(_make_planner, context, access, roots, links, tasks, prices)),
         links,
         dispatcher,
         review,
@@ -162,6 +166,7 @@ def _make_studio(
         Quotes(database, context.clock, context.intervals.quote_life),
         review.holder.owner,
         Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced),
+        prices,
     )
 
 
@@ -181,7 +186,12 @@ def _make_dispatcher(
 
 
 def _make_planner(
-    context: "JobContext", access: Access, roots: "Roots", links: "JobLinks", tasks: anyio.abc.TaskGroup
+    context: "JobContext",
+    access: Access,
+    roots: "Roots",
+    links: "JobLinks",
+    tasks: anyio.abc.TaskGroup,
+    prices: "PublishedPrices",
 ) -> "Planner":
     from rotoscope.media.intake import Intake
     from rotoscope.providers.http.egress import check_url
@@ -196,7 +206,7 @@ def _make_planner(
         links.can_read_artifact,
         context.decoders,
     )
-    return Planner(context.catalog, access, intake, context.ledger, _draw_seed, PlanCache(tasks))
+    return Planner(context.catalog, access, intake, context.ledger, _draw_seed, PlanCache(tasks), prices)
 
 
 def _draw_seed() -> int:

@@ -13,7 +13,7 @@ from rotoscope.models.estimate import Estimate, round_up_usd
 from rotoscope.models.price import Price, PriceUnit
 from rotoscope.providers.billing import PublishedPrice
 
-__all__ = ["PriceComparison", "add_published_price", "compare_prices", "describe_rate"]
+__all__ = ["PriceComparison", "add_published_price", "compare_prices", "describe_price_rule"]
 
 Verdict = Literal["same", "dearer", "cheaper", "other unit", "not comparable", "not published"]
 
@@ -59,7 +59,7 @@ def compare_prices(price: Price | None, published: PublishedPrice | None) -> Pri
     """
     if published is None or published.amount == 0:
         return PriceComparison("not published")
-    words = describe_rate(published)
+    words = _describe_published(published)
     if published.currency.upper() != "USD":
         return PriceComparison("not comparable", None, words)
     read = _read_unit(published.unit)
@@ -77,7 +77,17 @@ def compare_prices(price: Price | None, published: PublishedPrice | None) -> Pri
     return PriceComparison("dearer" if ratio > 1 else "cheaper", ratio, words, published.amount)
 
 
-def describe_rate(published: PublishedPrice) -> str:
+def describe_price_rule(price: Price | None) -> str:
+    """A manifest's price as text, such as `0.05 to 0.1 USD for 1 output second`; `unknown` where there is none."""
+    if price is None or price.usd is None:
+        return "unknown"
+    amounts = sorted({price.usd, *(tier.usd for tier in price.tiers)})
+    span = f"{amounts[0]:.6g}" if len(amounts) == 1 else f"{amounts[0]:.6g} to {amounts[-1]:.6g}"
+    plural = "" if price.per == 1 else "s"
+    return f"{span} USD for {price.per:g} {price.unit.replace('_', ' ')}{plural}"
+
+
+def _describe_published(published: PublishedPrice) -> str:
     """A published price as text, in the provider's own unit: `0.006 USD for 1 image`."""
     unit = published.unit.strip() or "unit"
     number = "" if unit[:1].isdigit() else "1 "

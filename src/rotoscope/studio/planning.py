@@ -31,6 +31,7 @@ from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import UnitPrice
 from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
+from rotoscope.studio.prices import PublishedPrices
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 
 __all__ = ["PlanCache", "Planner", "RequestPlan"]
@@ -152,6 +153,7 @@ class Planner:
         ledger: knows how long the latest runs took.
         draw_seed: draws a seed.
         cache: the plans of this process.
+        prices: what providers publish of their prices.
     """
 
     catalog: Catalog
@@ -160,6 +162,7 @@ class Planner:
     ledger: Ledger
     draw_seed: Callable[[], int]
     cache: PlanCache
+    prices: PublishedPrices
 
     async def plan(self, tool: str, arguments: Arguments, principal: str, seconds: float) -> RequestPlan:
         """Plan a request.
@@ -208,6 +211,9 @@ class Planner:
                 learned=learned,
                 provider_title=provider.title,
             )
+            planned = replace(planned, estimate=priced)
+        if route.provider in self.prices.providers:
+            priced = await self.prices.adjust_estimate(planned.estimate, view.price, planned.call, provider.title)
             planned = replace(planned, estimate=priced)
         return self._build_new_job(view, asked, admitted, planned, notes, principal, learned), planned
 

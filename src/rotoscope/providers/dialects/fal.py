@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 
 from rotoscope.contracts.times import timestamp
 from rotoscope.providers.billing import ChargePage, PricePage
-from rotoscope.providers.dialects import fal_billing
 from rotoscope.providers.dialects.base import UploadFile, UploadPlan
 from rotoscope.providers.dialects.error_map import (
     credit_error,
@@ -21,6 +20,12 @@ from rotoscope.providers.dialects.error_map import (
     poll_error,
     reply_lost_error,
     upload_error,
+)
+from rotoscope.providers.dialects.fal_billing import (
+    build_charge_call,
+    build_price_call,
+    read_charge_page,
+    read_price_page,
 )
 from rotoscope.providers.dialects.fal_results import is_credit_refusal, read_fal_refusal, read_final_status, read_result
 from rotoscope.providers.dialects.provider_text import log_lines, log_progress, unknown_status_note
@@ -147,19 +152,19 @@ class Fal:
 
     def list_prices(self, endpoints: Sequence[str]) -> HttpCall | None:
         """Build the request for the published prices of some endpoints; None without a base for it."""
-        return fal_billing.list_prices(platform, endpoints) if (platform := self.bases.get("platform")) else None
+        return build_price_call(platform, endpoints) if (platform := self.bases.get("platform")) else None
 
     def read_prices(self, reply: Reply, endpoints: Sequence[str]) -> PricePage:
         """Read a page of published prices (see `PriceLister.read_prices`)."""
-        return fal_billing.read_prices(reply, self.bases["platform"], endpoints)
+        return read_price_page(reply, self.bases["platform"], endpoints)
 
     def list_charges(self, run_ids: Sequence[str], since: float) -> HttpCall | None:
         """Build the request for what some runs were charged; None without a base for it. Not every key may read it."""
-        return fal_billing.list_charges(platform, run_ids, since) if (platform := self.bases.get("platform")) else None
+        return build_charge_call(platform, run_ids, since) if (platform := self.bases.get("platform")) else None
 
     def read_charges(self, reply: Reply, run_ids: Sequence[str], since: float) -> ChargePage:
         """Read a page of billing events (see `ChargeLister.read_charges`)."""
-        return fal_billing.read_charges(reply, self.bases["platform"], run_ids, since)
+        return read_charge_page(reply, self.bases["platform"], run_ids, since)
 
     def _list_call(self, call: Call, start: str | None, cursor: str | None, *, inputs: bool = False) -> HttpCall | None:
         platform = self.bases.get("platform")

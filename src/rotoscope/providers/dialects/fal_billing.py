@@ -16,7 +16,7 @@ from rotoscope.providers.dialects.provider_text import clean_line, header_number
 from rotoscope.providers.http.messages import HttpCall, Json, Reply, safe_id
 from rotoscope.providers.recent import find_rows, object_rows
 
-__all__ = ["billable_units", "list_charges", "list_prices", "read_charges", "read_prices"]
+__all__ = ["billable_units", "build_charge_call", "build_price_call", "read_charge_page", "read_price_page"]
 
 _MOST_IDS = 50
 _MOST_ROWS = 1000  # of a page
@@ -35,13 +35,13 @@ def billable_units(reply: Reply) -> Mapping[str, Json]:
     return {} if units is None or not 0 <= units < _MAX_AMOUNT else {"billable_units": units}
 
 
-def list_prices(platform: str, endpoints: Sequence[str], cursor: str | None = None) -> HttpCall:
+def build_price_call(platform: str, endpoints: Sequence[str], cursor: str | None = None) -> HttpCall:
     """Build the request for the prices of some endpoints."""
     asked = [("endpoint_id", name) for name in endpoints[:_MOST_IDS]]
     return _platform_call(platform, "pricing", asked, cursor)
 
 
-def read_prices(reply: Reply, platform: str, endpoints: Sequence[str]) -> PricePage:
+def read_price_page(reply: Reply, platform: str, endpoints: Sequence[str]) -> PricePage:
     """Read a page of prices (see `PriceLister.read_prices`)."""
     rows = find_rows(reply.fields(), "prices")
     if reply.status in _UNKNOWN_ENDPOINT:
@@ -51,7 +51,8 @@ def read_prices(reply: Reply, platform: str, endpoints: Sequence[str]) -> PriceP
     found = (_read_price(row) for row in rows[:_MOST_ROWS] if isinstance(row, dict))
     cursor = _next_cursor(reply)
     return PricePage(
-        tuple(one for one in found if one is not None), list_prices(platform, endpoints, cursor) if cursor else None
+        tuple(one for one in found if one is not None),
+        build_price_call(platform, endpoints, cursor) if cursor else None,
     )
 
 
@@ -63,14 +64,14 @@ def _read_price(row: Mapping[str, Json]) -> PublishedPrice | None:
     return PublishedPrice(name, amount, clean_line(unit, _MAX_TEXT), clean_line(currency, _MAX_TEXT))
 
 
-def list_charges(platform: str, run_ids: Sequence[str], since: float, cursor: str | None = None) -> HttpCall:
+def build_charge_call(platform: str, run_ids: Sequence[str], since: float, cursor: str | None = None) -> HttpCall:
     """Build the request for the billing events of some runs; without a start fal looks one day back only."""
     asked = [("request_id", name) for name in run_ids[:_MOST_IDS]]
     asked += [("start", timestamp(since, "milliseconds")), ("limit", str(_MOST_ROWS))]
     return _platform_call(platform, "billing-events", asked, cursor)
 
 
-def read_charges(reply: Reply, platform: str, run_ids: Sequence[str], since: float) -> ChargePage:
+def read_charge_page(reply: Reply, platform: str, run_ids: Sequence[str], since: float) -> ChargePage:
     """Read a page of billing events (see `ChargeLister.read_charges`). Only an amount whose unit is named is money."""
     fields = reply.fields()
     if not reply.is_success or find_rows(fields, "billing_events", "items") is None:
@@ -81,7 +82,7 @@ def read_charges(reply: Reply, platform: str, run_ids: Sequence[str], since: flo
         if name is not None and name in run_ids and (amount := _amount_from(nano, _MAX_AMOUNT * _NANO)) is not None:
             charges.append(RunCharge(name, amount / _NANO))
     cursor = _next_cursor(reply)
-    return ChargePage(tuple(charges), list_charges(platform, run_ids, since, cursor) if cursor else None)
+    return ChargePage(tuple(charges), build_charge_call(platform, run_ids, since, cursor) if cursor else None)
 
 
 def _platform_call(platform: str, what: str, asked: Sequence[tuple[str, str]], cursor: str | None) -> HttpCall:
