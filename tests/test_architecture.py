@@ -170,6 +170,7 @@ STUDIO_PARTS = frozenset(
         "owner",
         "caps",
         "prices",
+        "charges",
     }
 )
 

@@ -141,7 +141,9 @@ def _make_studio(
     tasks: anyio.abc.TaskGroup,
     closing: AsyncExitStack,
 ) -> "Studio":
+    from rotoscope.jobs.charges import ChargeReader
     from rotoscope.jobs.review import Review
+    from rotoscope.store.charges import Charges
     from rotoscope.store.money import Caps
     from rotoscope.store.price_file import PriceFile
     from rotoscope.store.quotes import Quotes
@@ -167,6 +169,7 @@ def _make_studio(
         review.holder.owner,
         Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced),
         prices,
+        ChargeReader(context, Charges(database, context.clock), access),
     )
 
 

@@ -106,13 +106,13 @@ class PublishedPrices:
         return add_published_price(estimate, price, known.published, title, day)
 
     async def refresh(self) -> Mapping[str, str]:
-        """Ask every provider now, whatever is known already; why one did not answer, by its name."""
+        """Ask every provider now, whatever is known already; why one did not answer, by its name for people."""
         refusals = {}
         for provider in sorted(self.providers):
             await self._read_book(provider)
             error = await self._ask_and_keep(provider, self._endpoints(provider))
             if error is not None:
-                refusals[provider] = error
+                refusals[self._context.catalog.providers[provider].title] = error
         return refusals
 
     async def compare(self) -> Sequence[RoutePrice]:

@@ -19,6 +19,7 @@ import anyio.to_thread
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs, find_references
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status
 from rotoscope.errors import StorageFailed, UnknownJob
+from rotoscope.jobs.charges import ChargeReader, ChargesRead
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.list_walks import walk_lists
@@ -53,6 +54,7 @@ class Studio:
         owner: names this process, as the starter of the jobs that it opens.
         caps: what may be spent.
         prices: what providers publish of their prices.
+        charges: what they have charged.
     """
 
     context: JobContext
@@ -66,6 +68,7 @@ class Studio:
     owner: str
     caps: Caps
     prices: PublishedPrices
+    charges: ChargeReader
 
     def start_background(self, tasks: anyio.abc.TaskGroup) -> None:
         """Take over what other processes have left, and remove what is old; until the task group ends."""
@@ -352,6 +355,10 @@ class Studio:
     async def spending(self, since: float) -> Sequence[DailySpend]:
         """Every day's spending since a moment (Unix seconds), the newest day first."""
         return await self.context.ledger.spending_of_all_principals(since)
+
+    async def read_charges(self) -> Sequence[ChargesRead]:
+        """Ask providers what ended runs of unknown charge were charged."""
+        return await self.charges.read_all()
 
     async def compare_prices(self, *, refresh: bool) -> tuple[Sequence[RoutePrice], Mapping[str, str]]:
         """Every route's price beside the published one, and why a provider did not answer now, by its name.
