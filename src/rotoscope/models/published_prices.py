@@ -34,6 +34,13 @@ _UNITS: Mapping[str, tuple[frozenset[PriceUnit], float]] = {
 }
 """By its name in the singular: which units of a manifest it may be, and how many of those one is."""
 
+_UNIT_WORDS: Mapping[PriceUnit, str] = {
+    "run_second": "compute second",
+    "output_second": "second",
+    "output_frame": "frame",
+    "input_frame": "frame in",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class PriceComparison:
@@ -84,7 +91,7 @@ def describe_price_rule(price: Price | None) -> str:
     amounts = sorted({price.usd, *(tier.usd for tier in price.tiers)})
     span = f"{amounts[0]:.6g}" if len(amounts) == 1 else f"{amounts[0]:.6g} to {amounts[-1]:.6g}"
     plural = "" if price.per == 1 else "s"
-    return f"{span} USD for {price.per:g} {price.unit.replace('_', ' ')}{plural}"
+    return f"{span} USD for {price.per:g} {_UNIT_WORDS.get(price.unit, price.unit)}{plural}"
 
 
 def _describe_published(published: PublishedPrice) -> str:

@@ -43,7 +43,8 @@ class RoutePrice:
         manifest_price: the manifest's price, as text.
         published_price: the provider's, as text; empty where none is known.
         asked_at: when the provider was asked, in ISO 8601; None for never, and where it publishes no prices.
-        verdict: how they compare, see `PriceComparison`; `not known` where nothing was answered.
+        verdict: how they compare, see `PriceComparison`; `not known` where nothing was answered, `no list` where the
+            provider has no address for its prices.
         ratio: the published price as a multiple of the manifest's, where they can be compared.
     """
 
@@ -124,6 +125,7 @@ class PublishedPrices:
 
     def _lines(self, manifest: Manifest, route: Route) -> Iterator[RoutePrice]:
         price = manifest.at(route).price
+        has_list = isinstance(self._context.dialects[route.provider], PriceLister)
         for endpoint in sorted(route.endpoints):
             known = self._books.get(route.provider, PriceBook()).prices.get(endpoint)
             found = compare_prices(price, known.published if known is not None else None)
@@ -134,7 +136,7 @@ class PublishedPrices:
                 describe_price_rule(price),
                 found.words,
                 None if known is None else timestamp(known.asked_at),
-                "not known" if known is None else found.verdict,
+                found.verdict if known is not None else "not known" if has_list else "no list",
                 found.ratio,
             )
 
