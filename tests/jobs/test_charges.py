@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from calls import StudioOpener, perform
 from fal_platform import FAL, FalPlatform
+from scripted_provider import ScriptedProvider
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.jobs.charges import ChargesRead
+from rotoscope.models.catalog import load_catalog, manifest_folder
+from rotoscope.models.plan import plan_call
 from rotoscope.settings import Settings, read_settings
+from rotoscope.store.money import RunCost, UnitPrice, settlement
 from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
@@ -148,3 +152,43 @@ async def test_only_the_last_ninety_days_are_asked_about(
         rows(UNKNOWN)
         rows("UPDATE reservations SET sent_at = sent_at - 91 * 86400")
         assert await studio.read_charges() == [ChargesRead("fal", 0, 0)]
+
+
+REPLICATE = {"REPLICATE_API_TOKEN": "r8_none-of-yours", "REPLICATE_BASE_URL": "https://sandbox.invalid"}
+H100_SECOND = 0.001525
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+@pytest.mark.parametrize(("metrics", "usd"), [({"predict_time": 4.0}, 4 * H100_SECOND), ({}, None)])
+async def test_a_run_of_a_community_model_that_ends_without_a_result_costs_the_time_that_replicate_measured(
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path, status: str,
+    metrics: dict[str, float], usd: float | None,
+) -> None:  # fmt: skip
+    provider.states = [{"status": "processing"}, {"status": status, "error": "It failed.", "metrics": metrics}]
+    async with opened(read_settings({**environment, **REPLICATE}), provider) as studio:
+        result = await perform(
+            studio, SegmentImage(image=str(photo), instruction="a", model="bytedance/sa2va-4b-image")
+        )
+    assert result.status == ("failed" if status == "failed" else "cancelled")
+    assert result.cost.charged_usd == usd
+
+
+@pytest.mark.parametrize(("given", "a_second"), [
+    ({}, 0.18),
+    ({"resolution": "480p"}, 0.08),
+    ({"resolution": "1080p"}, 0.45),
+    ({"resolution": "1080p", "reference_videos": ["https://example.com/a.mp4"]}, 0.55),
+])  # fmt: skip
+def test_the_charge_of_a_film_is_its_measured_seconds_at_the_tier_that_was_planned(
+    given: dict[str, Any], a_second: float
+) -> None:
+    catalog = load_catalog(manifest_folder())
+    manifest = catalog.find("bytedance/seedance-2.0")
+    (route,) = [one for one in manifest.routes if one.provider == "replicate"]
+    estimate = plan_call(manifest.at(route), route, {"prompt": "a storm", "duration": 5, **given}, lambda: 7).estimate
+    assert estimate.unit == "output_second"
+    assert estimate.unit_usd == pytest.approx(a_second)
+    price = UnitPrice(estimate.unit, a_second, estimate.added_units, estimate.minimum_usd)
+    measured = {"output_second": 5.04, "run_second": 90.0}
+    ended = settlement("succeeded", RunCost(price, has_output=True, measured=measured))
+    assert ended.charged_usd == pytest.approx(5.04 * a_second, abs=1e-6)
