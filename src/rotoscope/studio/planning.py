@@ -212,10 +212,18 @@ class Planner:
                 provider_title=provider.title,
             )
             planned = replace(planned, estimate=priced)
-        if route.provider in self.prices.providers:
-            priced = await self.prices.adjust_estimate(planned.estimate, view.price, planned.call, provider.title)
-            planned = replace(planned, estimate=priced)
+        planned = await self._add_published_price(view, planned)
         return self._build_new_job(view, asked, admitted, planned, notes, principal, learned), planned
+
+    async def _add_published_price(self, view: Manifest, planned: CallPlan) -> CallPlan:
+        """The plan, with an estimate that is not too low by the price that the provider publishes, if it does."""
+        name = planned.call.provider
+        if name not in self.prices.providers:
+            return planned
+        title = self.catalog.providers[name].title
+        return replace(
+            planned, estimate=await self.prices.adjust_estimate(planned.estimate, view.price, planned.call, title)
+        )
 
     async def _admit(
         self, view: Manifest, asked: Mapping[str, Json], principal: str, carrier: UploadLimit | None
