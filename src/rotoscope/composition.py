@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rotoscope.store.timing import Intervals
     from rotoscope.studio.links import JobLinks
     from rotoscope.studio.planning import Planner
+    from rotoscope.studio.prices import PublishedPrices
     from rotoscope.studio.studio import Studio
 
 __all__ = [
@@ -149,21 +150,26 @@ def _make_studio(
     tasks: anyio.abc.TaskGroup,
     closing: AsyncExitStack,
 ) -> "Studio":
+    from rotoscope.jobs.charges import ChargeReader
     from rotoscope.jobs.review import Review
+    from rotoscope.store.charges import Charges
     from rotoscope.store.money import Caps
+    from rotoscope.store.price_file import PriceFile
     from rotoscope.store.quotes import Quotes
     from rotoscope.store.retention import Retention
     from rotoscope.studio.links import JobLinks
+    from rotoscope.studio.prices import PublishedPrices
     from rotoscope.studio.studio import Studio
 
     review = Review(context, database, _make_lease_holder(settings, context.catalog, access))
     dispatcher = _make_dispatcher(context, database, review, tasks)
     closing.push_async_callback(dispatcher.release_leases)
     links = JobLinks(context.ledger)
+    prices = PublishedPrices(context, access, PriceFile(settings.home / "prices.json"), tasks)
     return Studio(
         context,
         access,
-        cache(partial(_make_planner, context, access, roots, links, tasks)),
+        cache(partial(_make_planner, context, access, roots, links, tasks, prices)),
         links,
         dispatcher,
         review,
@@ -171,6 +177,8 @@ def _make_studio(
         Quotes(database, context.clock, context.intervals.quote_life),
         review.holder.owner,
         Caps(settings.max_usd_per_call, settings.max_usd_per_day, settings.unpriced),
+        prices,
+        ChargeReader(context, Charges(database, context.clock), access),
     )
 
 
@@ -190,7 +198,12 @@ def _make_dispatcher(
 
 
 def _make_planner(
-    context: "JobContext", access: Access, roots: "Roots", links: "JobLinks", tasks: anyio.abc.TaskGroup
+    context: "JobContext",
+    access: Access,
+    roots: "Roots",
+    links: "JobLinks",
+    tasks: anyio.abc.TaskGroup,
+    prices: "PublishedPrices",
 ) -> "Planner":
     from rotoscope.media.intake import Intake
     from rotoscope.providers.http.egress import check_url
@@ -205,7 +218,7 @@ def _make_planner(
         links.can_read_artifact,
         context.decoders,
     )
-    return Planner(context.catalog, access, intake, context.ledger, _draw_seed, PlanCache(tasks))
+    return Planner(context.catalog, access, intake, context.ledger, _draw_seed, PlanCache(tasks), prices)
 
 
 def _draw_seed() -> int:

@@ -336,7 +336,7 @@ async def test_a_dry_run_shows_the_request_that_is_then_sent(
     [
         ({"REPLICATE_API_TOKEN": "very-secret-key"}, None, "upload to Replicate"),
         ({"SEGMIND_API_KEY": "very-secret-key"}, None, "upload to Segmind"),
-        ({"FAL_KEY": "very-secret-key"}, "fal-ai/sam2/image", "upload to fal"),
+        ({"FAL_KEY": "very-secret-key", "FAL_BASE_URL": "http://127.0.0.1:9"}, "fal-ai/sam2/image", "upload to fal"),
     ],
 )
 async def test_a_file_that_is_not_uploaded_yet_is_a_placeholder_and_no_key_is_shown(

@@ -72,14 +72,14 @@ def test_those_that_can_be_used_come_first_then_the_rank_and_a_few_are_enough() 
     replicate = {one.id: one.model_copy(update={"routes": VACE.routes[1:]}) for one in many.models.values()}
     mixed = replace(ready, models={**replicate, "far": only_gateway})
     found = list_alternatives(mixed, VACE, lambda provider: provider == "gateway", price)
-    assert found[0] == Alternative("far", "far at gateway")
-    assert found[1] == Alternative("m4", "m4 at replicate", "REPLICATE_API_TOKEN")
+    assert found[0] == Alternative("far", "far at Replicate-shaped gateway")
+    assert found[1] == Alternative("m4", "m4 at Replicate", "REPLICATE_API_TOKEN")
 
 
 def test_the_price_is_that_of_the_route_that_would_be_taken() -> None:
     two = catalog(VACE, renamed(VACE, "twin", 1))
     (found,) = list_alternatives(two, VACE, lambda provider: provider == "replicate", price)
-    assert found.price == "twin at replicate"
+    assert found.price == "twin at Replicate"
 
 
 def test_alternatives_are_one_sentence_and_none_are_no_sentence() -> None:

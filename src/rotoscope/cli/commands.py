@@ -114,6 +114,10 @@ def _add_models(models: argparse.ArgumentParser) -> None:
     add.add_argument("--print", action="store_true", dest="prints_only", help="print the manifest and write nothing")
     add.add_argument("--force", action="store_true", help="replace the file that is there")
     add.set_defaults(run=_add_model)
+    prices = actions.add_parser("prices", help="every route's price beside the one that its provider publishes")
+    prices.add_argument("--refresh", action="store_true", help="ask the providers now, not once a day")
+    prices.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    prices.set_defaults(run=_print_prices)
 
 
 def _add_jobs(jobs: argparse.ArgumentParser) -> None:
@@ -146,9 +150,17 @@ def _add_engine_commands(actions: "argparse._SubParsersAction[argparse.ArgumentP
     found.add_argument("--not-charged", action="store_true", help="it never ran: free its money")
     resolve.add_argument("--force", action="store_true", help="take that prediction although it looks like another")
     resolve.set_defaults(run=_resolve_job)
-    spend = actions.add_parser("spend", help="what was spent and is held, by day and model")
+    spend = actions.add_parser(
+        "spend", help="what was estimated and charged and may still be charged, by day, principal and model"
+    )
     spend.add_argument("--days", type=int, default=30, metavar="N", help="how many days back (default 30)")
-    spend.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    spend.add_argument("--by", choices=["day", "model", "principal"], help="add the rows up by one of these")
+    spend.add_argument(
+        "--refresh", action="store_true", help="first ask the providers what ended runs of unknown charge were charged"
+    )
+    form = spend.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON instead of a table")
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV, for a spreadsheet")
     spend.set_defaults(run=_print_spend)
     sweep = actions.add_parser("sweep", help="remove old finished jobs and their files now")
     sweep.set_defaults(run=_sweep_jobs)
@@ -229,9 +241,10 @@ def _resolve_job(asked: argparse.Namespace, settings: Settings) -> int:
 
 
 def _print_spend(asked: argparse.Namespace, settings: Settings) -> int:
-    from rotoscope.cli.output import print_spending
+    from rotoscope.cli.output import SpendingView, print_spending
 
-    signals.run_until_signal(print_spending, settings, asked.days, asked.json)
+    view = SpendingView(asked.days, asked.form or "table", asked.by, asked.refresh)
+    signals.run_until_signal(print_spending, settings, view)
     return OK
 
 
@@ -289,6 +302,13 @@ def _print_models(asked: argparse.Namespace, settings: Settings) -> int:
     catalog = load_user_catalog(settings)
     print_model_table(catalog, resolve_access(settings, catalog.providers), as_json=asked.json)
     return OK
+
+
+def _print_prices(asked: argparse.Namespace, settings: Settings) -> int:
+    from rotoscope.cli.output import print_prices
+
+    show = partial(print_prices, refresh=asked.refresh, as_json=asked.json)
+    return OK if signals.run_until_signal(show, settings) else FAILED
 
 
 def _check_manifest(asked: argparse.Namespace, settings: Settings) -> int:

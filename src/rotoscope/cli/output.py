@@ -1,13 +1,14 @@
 """What a person sees of the command line: a progress bar on stderr, tables and requests on stdout."""
 
+import io
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, Literal, TypeVar, cast
 
 import anyio
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from rotoscope import signals
+from rotoscope.cli.money import Grouping, describe_charges, group_spending, price_table, spending_csv, spending_table
 from rotoscope.composition import open_studio
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ViewMedia
 from rotoscope.contracts.characters import escape_invisible, visible_text
@@ -30,18 +32,21 @@ from rotoscope.providers.dialects import make_dialect
 from rotoscope.providers.states import Call
 from rotoscope.settings import Settings, user_home, working_folder
 from rotoscope.store.records import Job
+from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import SweepResult
 from rotoscope.studio.dry_run import build_planned_request
 from rotoscope.studio.preview import keep_view
 from rotoscope.studio.studio import Studio
 
 __all__ = [
+    "SpendingView",
     "command_line_roots",
     "drive_all",
     "perform_to_end",
     "print_example",
     "print_job_table",
     "print_model_table",
+    "print_prices",
     "print_spending",
     "resolve_review",
     "resume_to_end",
@@ -136,20 +141,66 @@ async def sweep_old_jobs(settings: Settings) -> SweepResult:
     return await _run_in_studio(settings, lambda studio: studio.sweep(), in_background=False)
 
 
-async def print_spending(settings: Settings, days: int, as_json: bool) -> None:
-    """Print what was spent and is held, and the caps."""
-    found = await _run_in_studio(settings, lambda studio: studio.spending(time.time() - days * _DAY))
-    if as_json:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+@dataclass(frozen=True, slots=True)
+class SpendingView:
+    """How what was spent is to be shown.
+
+    Attributes:
+        days: how many days back.
+        form: a table for a person, JSON, or CSV.
+        by: what the rows are added up by; None: a row for each day, principal, model and provider.
+        refresh: whether providers are asked first what they have charged.
+    """
+
+    days: int
+    form: Literal["table", "json", "csv"] = "table"
+    by: Grouping | None = None
+    refresh: bool = False
+
+
+async def print_spending(settings: Settings, view: SpendingView) -> None:
+    """Print what was spent and may still be charged, and the caps."""
+
+    async def work(studio: Studio) -> Sequence[DailySpend]:
+        for read in await studio.read_charges() if view.refresh else ():
+            _print_status(describe_charges(read))
+        return await studio.spending(time.time() - view.days * _DAY)
+
+    found = group_spending(await _run_in_studio(settings, work, in_background=False), view.by)
+    if view.form == "json":
+        print(escape_invisible(json.dumps([asdict(one) for one in found], indent=2)))
         return
-    table = Table("day (UTC)", "model", "provider", "runs", "held USD", "charged USD", "price unknown")
-    for one in found:
-        provider = f"{one.provider} (sandbox: nothing is paid)" if one.sandbox else one.provider
-        amounts = (f"{one.held:.4f}", f"{one.charged:.4f}", str(one.unknown or ""))
-        table.add_row(one.day, one.model, provider, str(one.runs), *amounts)
-    _make_console().print(table)
+    if view.form == "csv":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(newline="")  # the lines end as CSV says, on every system
+        print(spending_csv(found), end="")
+        return
+    _make_console().print(spending_table(found, view.by))
     for name, cap in (("call", settings.max_usd_per_call), ("day", settings.max_usd_per_day)):
         print(f"cap for one {name}: {'none' if cap is None else f'{cap:g} USD'} (ROTOSCOPE_MAX_USD_PER_{name.upper()})")
+
+
+async def print_prices(settings: Settings, *, refresh: bool, as_json: bool) -> bool:
+    """Print every route's price beside the published one.
+
+    Args:
+        settings: the operator's decisions.
+        refresh: whether providers are asked now.
+        as_json: JSON in place of a table.
+
+    Returns:
+        Whether every provider that was asked has answered.
+    """
+    lines, refusals = await _run_in_studio(
+        settings, lambda studio: studio.compare_prices(refresh=refresh), in_background=False
+    )
+    if as_json:
+        print(escape_invisible(json.dumps([asdict(one) for one in lines], indent=2)))
+    else:
+        _make_console().print(price_table(lines))
+    for title, why in refusals.items():
+        _print_status(f"{title} did not tell its prices: {why}")
+    return not refusals
 
 
 async def _run_in_studio(

@@ -15,7 +15,7 @@ from rotoscope.models.price import Price, PriceUnit, Scalar
 from rotoscope.models.spelling import read_number
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["NO_ESTIMATE", "Estimate", "LearnedSeconds", "MediaLength", "estimate_price"]
+__all__ = ["NO_ESTIMATE", "Estimate", "LearnedSeconds", "MediaLength", "estimate_price", "round_up_usd"]
 
 _MILLION = 1_000_000
 _TOKEN_PIXELS = 1024  # width * height * seconds * frame rate / 1024 is the rule of the models that bill tokens
@@ -69,6 +69,8 @@ class Estimate:
         added_units: units that are billed beside those that the provider measures, such as the seconds of films in.
         minimum_usd: the least that a run costs.
         on_failure: whether a run that fails is charged; None where that is not known. `on_cancel` is the same.
+        billed_unit_usd: what one unit of the provider's own bill costs; None where it has not published that.
+        price_note: in one sentence how the published price differs; empty where it does not, or is not known.
     """
 
     typical_usd: float | None
@@ -80,6 +82,8 @@ class Estimate:
     minimum_usd: float = 0.0
     on_failure: bool | None = None
     on_cancel: bool | None = None
+    billed_unit_usd: float | None = None
+    price_note: str = ""
 
 
 NO_ESTIMATE = Estimate(None, None, "no document tells the price")
@@ -146,8 +150,8 @@ def estimate_price(
     rate = _rate_words(price, usd) if amount.per_second is None else f"{amount.per_second * usd:.4g} USD a second"
     words = f"{amount.words}{at}, {rate}" if amount.words else f"{rate}{at}"
     return Estimate(
-        typical_usd=_round_up_usd(min(typical, bound)),
-        at_most_usd=_round_up_usd(bound),
+        typical_usd=round_up_usd(min(typical, bound)),
+        at_most_usd=round_up_usd(bound),
         basis=f"{words}; {title}, {price.seen}",
         unit=price.unit,
         unit_usd=usd,
@@ -271,7 +275,8 @@ def _rate_words(price: Price, unit_usd: float) -> str:
     return f"{usd:.6g} USD {counted}"
 
 
-def _round_up_usd(usd: float) -> float:
+def round_up_usd(usd: float) -> float:
+    """US dollars in whole millionths, rounded up."""
     # Rounded to a billionth first: 3 * 0.1 is a little more than 0.3, which must not cost a millionth more.
     return math.ceil(round(usd * _MILLION, 3)) / _MILLION
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from rotoscope.contracts.results import Status
 from rotoscope.models.estimate import LearnedSeconds
+from rotoscope.store.credits import add_credits_used
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.deliveries import record_delivery, record_use
 from rotoscope.store.durations import RunKind, learned_seconds, record_duration
@@ -130,7 +131,7 @@ class Ledger:
         """
 
         def write(connection: Connection) -> Job:
-            advanced = self._write_fenced(connection, job, patch)
+            advanced = self._write_fenced(connection, job, add_credits_used(connection, job, patch, self._clock()))
             for output in patch.outputs:
                 write_output(connection, job.id, output, self._clock())
             if advanced.state == "needs_review" and advanced.stage == "submit":

@@ -38,8 +38,9 @@ def dry_run_result(
     new, planned = plan.new_job, plan.call_plan
     manifest = catalog.find_at(new.model, new.provider, planned.call.endpoint)
     call = _preview_call(manifest, catalog.providers[new.provider], planned)
-    notes = [*_seed_notes(new, planned), *_cap_notes(caps, new)]
     cost = planned.estimate
+    price_notes = [cost.price_note] if cost.price_note else []
+    notes = [*_seed_notes(new, planned), *price_notes, *_cap_notes(caps, new)]
     return TOOLS[new.tool].job_record(
         job_id="",
         status="succeeded",

@@ -32,6 +32,7 @@ from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import UnitPrice
 from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
+from rotoscope.studio.prices import PublishedPrices
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 
 __all__ = ["PlanCache", "Planner", "RequestPlan"]
@@ -171,6 +172,7 @@ class Planner:
         ledger: knows how long the latest runs took.
         draw_seed: draws a seed.
         cache: the plans of this process.
+        prices: what providers publish of their prices.
     """
 
     catalog: Catalog
@@ -179,6 +181,7 @@ class Planner:
     ledger: Ledger
     draw_seed: Callable[[], int]
     cache: PlanCache
+    prices: PublishedPrices
 
     async def plan(self, tool: str, arguments: Arguments, principal: str, seconds: float) -> RequestPlan:
         """Plan a request.
@@ -238,17 +241,26 @@ class Planner:
         kind = workload(view, planned.call)
         learned = await self.ledger.learned_seconds(view.id, route.provider, kind, sandbox=self.access.sandbox)
         is_timed = view.price is not None and view.price.unit == "run_second"
-        if learned is None or not is_timed or self.access.sandbox:  # the sandbox takes its own time
-            return planned, learned
-        priced = estimate_price(
-            view,
-            planned.call.input,
-            lengths,
-            stops_at_deadline=provider.stops_at_deadline,
-            learned=learned,
-            provider_title=provider.title,
-        )
-        return replace(planned, estimate=priced), learned
+        if learned is not None and is_timed and not self.access.sandbox:  # the sandbox takes its own time
+            priced = estimate_price(
+                view,
+                planned.call.input,
+                lengths,
+                stops_at_deadline=provider.stops_at_deadline,
+                learned=learned,
+                provider_title=provider.title,
+            )
+            planned = replace(planned, estimate=priced)
+        return await self._add_published_price(view, planned), learned
+
+    async def _add_published_price(self, view: Manifest, planned: CallPlan) -> CallPlan:
+        """The plan, with an estimate that is not too low by the price that the provider publishes, if it does."""
+        name = planned.call.provider
+        if name not in self.prices.providers:
+            return planned
+        title = self.catalog.providers[name].title
+        priced = await self.prices.adjust_estimate(planned.estimate, view.price, planned.call, title)
+        return replace(planned, estimate=priced)
 
     def _build_new_job(
         self,
@@ -324,9 +336,10 @@ def _shorten_data_uris(given: Json) -> Json:
 
 
 def _unit_price(price: Estimate) -> UnitPrice | None:
-    if price.unit_usd is None:
-        return None
-    return UnitPrice(price.unit, price.unit_usd, price.added_units, price.minimum_usd)
+    if price.unit_usd is not None:
+        return UnitPrice(price.unit, price.unit_usd, price.added_units, price.minimum_usd, price.billed_unit_usd)
+    # Without a price of its own only what the provider bills can be counted.
+    return None if price.billed_unit_usd is None else UnitPrice("unknown", 0.0, billed_unit_usd=price.billed_unit_usd)
 
 
 def _price_notes(estimate_usd: float | None) -> list[str]:

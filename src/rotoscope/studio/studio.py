@@ -5,7 +5,7 @@ behalf it acts, and what belongs to another principal is answered exactly like w
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -19,6 +19,7 @@ import anyio.to_thread
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs, find_references
 from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status
 from rotoscope.errors import StorageFailed, UnknownJob
+from rotoscope.jobs.charges import ChargeReader, ChargesRead
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.list_walks import walk_lists
@@ -35,6 +36,7 @@ from rotoscope.store.records import ENDED_STATES, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
 from rotoscope.studio.links import JobLinks, parse_job_id
+from rotoscope.studio.prices import PublishedPrices, RoutePrice
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class Studio:
             needed to answer questions about jobs.
         owner: names this process, as the starter of the jobs that it opens.
         caps: what may be spent.
+        prices: what providers publish of their prices.
+        charges: what they have charged.
     """
 
     context: JobContext
@@ -65,6 +69,8 @@ class Studio:
     quotes: Quotes
     owner: str
     caps: Caps
+    prices: PublishedPrices
+    charges: ChargeReader
 
     def start_background(self, tasks: anyio.abc.TaskGroup) -> None:
         """Take over what other processes have left, and remove what is old; until the task group ends."""
@@ -72,6 +78,7 @@ class Studio:
         tasks.start_soon(self.retention.run)
         tasks.start_soon(walk_lists, self.context)
         tasks.start_soon(self._resume_stopped_jobs)
+        tasks.start_soon(self.prices.run)
 
     # A paying call: plan, perhaps ask for consent, then carry out.
 
@@ -362,6 +369,19 @@ class Studio:
     async def spending(self, since: float) -> Sequence[DailySpend]:
         """Every day's spending since a moment (Unix seconds), the newest day first."""
         return await self.context.ledger.spending_of_all_principals(since)
+
+    async def read_charges(self) -> Sequence[ChargesRead]:
+        """Ask providers what ended runs of unknown charge were charged."""
+        return await self.charges.read_all()
+
+    async def compare_prices(self, *, refresh: bool) -> tuple[Sequence[RoutePrice], Mapping[str, str]]:
+        """Every route's price beside the published one, and why a provider did not answer now, by its name.
+
+        Args:
+            refresh: whether providers are asked now.
+        """
+        refusals = await self.prices.refresh() if refresh else {}
+        return await self.prices.compare(), refusals
 
     @property
     def _waiter(self) -> JobWaiter:

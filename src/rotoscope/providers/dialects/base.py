@@ -45,8 +45,9 @@ class Dialect(Protocol):
 
     Attributes:
         bases: the provider's base URLs by purpose; `api` is always there, the others are the dialect's own.
-        price_metrics: by the unit of a price, the provider's metric that measures what is charged; in seconds. A metric
-            that is not named here is not taken for money, whatever its name: a "cost" may be in credits.
+        price_metrics: by the unit of a price, the provider's metric that measures what is charged; `billed_unit` is a
+            unit of the provider's own bill. A metric that is not named here is not taken for money, whatever its name:
+            a "cost" may be in credits.
     """
 
     price_metrics: ClassVar[Mapping[str, str]]

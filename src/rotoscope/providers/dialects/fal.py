@@ -6,12 +6,13 @@ cancel lie under the first two segments of the endpoint, so the ticket keeps the
 on the origin of our own base URL, because the key goes with them. Only successful outputs are charged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 from urllib.parse import urlencode
 
 from rotoscope.contracts.times import timestamp
+from rotoscope.providers.billing import ChargePage, PricePage
 from rotoscope.providers.dialects.base import UploadFile, UploadPlan
 from rotoscope.providers.dialects.error_map import (
     credit_error,
@@ -19,6 +20,12 @@ from rotoscope.providers.dialects.error_map import (
     poll_error,
     reply_lost_error,
     upload_error,
+)
+from rotoscope.providers.dialects.fal_billing import (
+    build_charge_call,
+    build_price_call,
+    read_charge_page,
+    read_price_page,
 )
 from rotoscope.providers.dialects.fal_results import is_credit_refusal, read_fal_refusal, read_final_status, read_result
 from rotoscope.providers.dialects.provider_text import log_lines, log_progress, unknown_status_note
@@ -57,7 +64,8 @@ _NAMESPACES = {"workflows", "comfy"}
 class Fal:
     """Speaks fal's queue at `bases["api"]`, its storage at `bases["storage"]`, its list at `bases["platform"]`."""
 
-    price_metrics: ClassVar[Mapping[str, str]] = {"run_second": "inference_time"}
+    # The first counts in the units of fal's own bill, whatever those are for the model.
+    price_metrics: ClassVar[Mapping[str, str]] = {"billed_unit": "billable_units", "run_second": "inference_time"}
     bases: Mapping[str, str]
 
     def submit(self, call: Call) -> HttpCall:
@@ -141,6 +149,22 @@ class Fal:
         if not isinstance(cursor, str) or not _can_be_sent(cursor):
             return RunPage(shown)
         return RunPage(shown, self._list_call(Call("", endpoint, {}), None, cursor))
+
+    def list_prices(self, endpoints: Sequence[str]) -> HttpCall | None:
+        """Build the request for the published prices of some endpoints; None without a base for it."""
+        return build_price_call(platform, endpoints) if (platform := self.bases.get("platform")) else None
+
+    def read_prices(self, reply: Reply, endpoints: Sequence[str]) -> PricePage:
+        """Read a page of published prices (see `PriceLister.read_prices`)."""
+        return read_price_page(reply, self.bases["platform"], endpoints)
+
+    def list_charges(self, run_ids: Sequence[str], since: float) -> HttpCall | None:
+        """Build the request for what some runs were charged; None without a base for it. Not every key may read it."""
+        return build_charge_call(platform, run_ids, since) if (platform := self.bases.get("platform")) else None
+
+    def read_charges(self, reply: Reply, run_ids: Sequence[str], since: float) -> ChargePage:
+        """Read a page of billing events (see `ChargeLister.read_charges`)."""
+        return read_charge_page(reply, self.bases["platform"], run_ids, since)
 
     def _list_call(self, call: Call, start: str | None, cursor: str | None, *, inputs: bool = False) -> HttpCall | None:
         platform = self.bases.get("platform")

@@ -19,6 +19,7 @@ from rotoscope.providers.dialects.error_map import (
     submit_error,
 )
 from rotoscope.providers.dialects.failures import POLICY, failure_code, failure_message, is_out_of_credit, is_policy
+from rotoscope.providers.dialects.fal_billing import billable_units
 from rotoscope.providers.dialects.provider_text import error_text, reply_message
 from rotoscope.providers.http.messages import Json, Reply
 from rotoscope.providers.states import Canceled, Failed, Prediction, Ready, Succeeded, Ticket
@@ -60,12 +61,23 @@ def read_result(reply: Reply, about: Ready) -> Prediction:
     no gateway on the way gives. Where the run is known to have failed already, any reply is the last one.
     """
     if about.failure is not None:
-        return _failure_with_details(reply, about, about.failure)
+        return _add_billed_units(_failure_with_details(reply, about, about.failure), reply)
     if reply.status in {404, 410}:
         return expiry_failure(about.ticket)
     if reply.is_success and reply.status != 202:  # noqa: PLR2004 - 202 is fal's word for "still running"
-        return _read_output(reply, about)
-    return _end_of_run(reply, about)
+        return _add_billed_units(_read_output(reply, about), reply)
+    return _add_billed_units(_end_of_run(reply, about), reply)
+
+
+def _add_billed_units(end: Prediction, reply: Reply) -> Prediction:
+    """The final state with the units of fal's bill that its reply names; a failure that has some was charged."""
+    units = billable_units(reply)
+    match end:
+        case Succeeded():
+            return replace(end, metrics={**end.metrics, **units})
+        case Failed() if any(units.values()):
+            return replace(end, charged=True, metrics={**end.metrics, **units})
+    return end
 
 
 def _failure_with_details(reply: Reply, about: Ready, known: Failed) -> Prediction:
