@@ -21,7 +21,8 @@ def priced(model: str, **facts: Any) -> Manifest:
     """A model with another price."""
     found = CATALOG.models[model]
     price = Price.model_validate({"seen": "2026-11", **facts})
-    return found.at(found.routes[-1]).model_copy(update={"price": price})
+    route = next((one for one in found.routes if one.provider == "replicate"), found.routes[0])
+    return found.at(route).model_copy(update={"price": price})
 
 
 def estimate(manifest: Manifest, filled: dict[str, Any] | None = None, **media: Any) -> Estimate:

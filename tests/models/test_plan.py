@@ -142,15 +142,12 @@ def test_an_empty_list_of_references_counts_as_none() -> None:
 
 
 def test_a_known_price_is_estimated_and_an_unknown_one_is_unknown() -> None:
-    prices = {
-        model: plan_call(manifest, manifest.routes[0], {"prompt": "a", "instruction": "a", "image": PICTURE}, lambda: 1)
-        for model, manifest in CATALOG.models.items()
-    }
-    assert prices["bytedance/seedance-2.0"].estimate.typical_usd == 0.9
-    assert prices["bytedance/seedance-2.0"].estimate.basis == "5 s at 720p, 0.18 USD a second; replicate, 2026-11"
-    gateway = CATALOG.models["prunaai/vace-14b"]
-    unknown = plan_call(gateway.at(gateway.routes[0]), gateway.routes[0], {"prompt": "a"}, lambda: 1)
-    assert unknown.estimate.typical_usd is None
+    film = CATALOG.find_at("bytedance/seedance-2.0", "replicate")
+    known = plan_call(film, film.routes[0], {"prompt": "a"}, lambda: 1).estimate
+    assert known.typical_usd == 0.9
+    assert known.basis == "5 s at 720p, 0.18 USD a second; replicate, 2026-11"
+    edit = CATALOG.find_at("prunaai/vace-14b", "gateway")
+    assert plan_call(edit, edit.routes[0], {"prompt": "a"}, lambda: 1).estimate.typical_usd is None
 
 
 def test_only_media_are_moved_to_the_providers_urls() -> None:

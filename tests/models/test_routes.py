@@ -82,6 +82,11 @@ def test_a_route_that_refuses_the_request_is_last() -> None:
     assert ranked({"prompt": "a", "duration": 12}) == ["replicate", "gateway", "fal"]
 
 
+def test_a_value_that_is_refused_is_not_left_out_by_another_route() -> None:
+    assert ranked({"prompt": "a", "duration": 99, "seed": 7})[0] == "replicate"
+    assert ranked({"prompt": "a", "seed": "seven"})[0] == "replicate"
+
+
 def test_of_equal_prices_the_order_of_the_manifest_counts() -> None:
     routes = [{**route, "price": {"unit": "run", "usd": 0.1, "seen": "2026-11"}} for route in FILM["routes"]]
     assert ranked({"prompt": "a"}, film(routes=routes)) == ["replicate", "fal", "gateway"]

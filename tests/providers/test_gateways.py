@@ -290,6 +290,7 @@ def test_one_reseller_needs_two_variables_alone(
     with served_gateway(tmp_path / "sandbox", "/replicate/v1", **RESELLER) as (gateway, url):
         monkeypatch.setenv("GATEWAY_BASE_URL", f"{url}/replicate/v1")
         monkeypatch.setenv("GATEWAY_API_KEY", COMETAPI_KEY)
+        monkeypatch.delenv("REPLICATE_API_TOKEN")
         code, result, _ = run("edit_video_with_mask", asked)
     assert (code, result["status"], result["provider"]) == (0, "succeeded", "gateway"), result["error"]
     assert gateway.posted == ["/models/prunaai/vace-14b/predictions"]

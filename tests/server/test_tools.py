@@ -176,7 +176,7 @@ async def test_the_facts_of_a_model_are_a_resource(client: Client) -> None:
     assert "prompt" in facts["inputs"]
     read = (await client.read_resource("model://sam-v2-image")).contents[0]
     others = json.loads(read.text)["alternatives"]  # type: ignore[union-attr]
-    assert {"model": "bytedance/sa2va-4b-image", "price": "unknown", "needs": ""} in others
+    assert {"model": "bytedance/sa2va-4b-image", "price": "0.0017 USD, at most 0.46 USD", "needs": ""} in others
     assert "sam-v2-image" not in [one["model"] for one in others]
 
 

@@ -4,7 +4,7 @@ import re
 
 __all__ = ["with_price", "without_price"]
 
-_PRICE_TABLE = re.compile(r"\n\[(\[price.*\]|price.*)\]\n(?:(?!\[).*\n)*")
+_PRICE_TABLE = re.compile(r"\n\[+(?:routes\.)?price[^\]]*\]+\n(?:(?!\[).*\n)*")
 
 
 def without_price(manifest: str) -> str:

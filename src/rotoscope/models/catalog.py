@@ -2,20 +2,18 @@
 
 import difflib
 import hashlib
-import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from rotoscope.errors import InvalidInput, MissingKey, TooLarge, UnknownModel
 from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
-from rotoscope.models.price import Price
+from rotoscope.models.own_prices import apply_own_prices
 from rotoscope.models.provider import Provider
+from rotoscope.models.toml_facts import parse_toml, validate_facts
 from rotoscope.ownership import find_fault
 
 __all__ = [
@@ -33,10 +31,8 @@ __all__ = [
 ]
 
 
-Shape = TypeVar("Shape", bound=BaseModel)
 _OTHER_FILES = frozenset({"providers.toml", "prices.toml"})  # files of the operator's that are no manifests
 _SIZE_HINT = "Give a smaller file, or a public https URL."
-_TYPE_SUFFIX = re.compile(r"bool|int|float|str|list\[.*")  # what pydantic adds to the place of a fact of several kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,37 +282,10 @@ def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:
     if own is not None and (own / "prices.toml").is_file():
         try:
             _check_owner(own / "prices.toml")
-            models |= _with_own_prices(own / "prices.toml", models)
+            models |= apply_own_prices(own / "prices.toml", models)
         except InvalidInput as error:
             problems.append(error.message)
     return Catalog(providers, models, tuple(problems))
-
-
-class _Prices(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    prices: dict[str, Price]
-
-
-def _with_own_prices(file: Path, models: Mapping[str, Manifest]) -> dict[str, Manifest]:
-    """The models whose price the operator has written into `prices.toml`, by `MODEL@PROVIDER`, with that price.
-
-    Raises:
-        InvalidInput: it cannot be read, a fact in it is wrong, or it names no route or no input of one.
-    """
-    changed: dict[str, Manifest] = {}
-    for key, price in _validate_facts(_Prices, {"prices": _parse_toml(file)}, file).prices.items():
-        name, _, provider = key.rpartition("@")
-        manifest = changed.get(name) or models.get(name)
-        if manifest is None or provider not in {route.provider for route in manifest.routes}:
-            known = ", ".join(sorted(f"{one.id}@{route.provider}" for one in models.values() for route in one.routes))
-            raise InvalidInput(f"{file.name}: there is no route {key[:200]!r}.", hint=f"Routes: {known}.")
-        routes = [
-            {**route.model_dump(exclude_unset=True), "price": price} if route.provider == provider else route
-            for route in manifest.routes
-        ]
-        facts = manifest.model_dump(exclude_unset=True) | {"routes": routes}
-        changed[name] = _validate_facts(Manifest, facts, file)
-    return changed
 
 
 def _check_owner(file: Path) -> None:
@@ -335,7 +304,7 @@ def read_manifest(file: Path, providers: Mapping[str, Provider]) -> Manifest:
     Raises:
         InvalidInput: it cannot be read, or a fact in it is wrong; the message names the file and the fact.
     """
-    manifest = _validate_facts(Manifest, _parse_toml(file), file)
+    manifest = validate_facts(Manifest, parse_toml(file), file)
     for route in manifest.routes:
         if route.provider not in providers:
             known = ", ".join(sorted(providers))
@@ -356,7 +325,7 @@ def read_providers(file: Path) -> dict[str, Provider]:
     """
     from rotoscope.providers.dialects import make_dialect
 
-    providers = _validate_facts(_Providers, {"providers": _parse_toml(file)}, file).providers
+    providers = validate_facts(_Providers, {"providers": parse_toml(file)}, file).providers
     for name, provider in providers.items():
         try:
             make_dialect(provider.dialect, provider.bases, version_path=provider.version_path)
@@ -375,32 +344,3 @@ def _check_forms(place: str, provider: Provider) -> None:
     if strange is not None:
         message = f"{place}: {provider.dialect} has no request form {strange!r}."
         raise InvalidInput(message, hint=f"It has {', '.join(known)}.")
-
-
-def _parse_toml(file: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file.name} cannot be read.", hint="Give the path of a TOML file.") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{file.name} is not TOML: {str(error)[:300]}.", hint="Correct the file.") from error
-
-
-def _validate_facts(shape: type[Shape], data: Mapping[str, object], file: Path) -> Shape:
-    try:
-        return shape.model_validate(data)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        # A value of a union is wrong in each of its types; "nan or inf" explains more than "no valid text".
-        first = next((one for one in found if one["type"] == "finite_number"), found[0])
-        where = _fact_path(first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise InvalidInput(f"{file.name}: {where}: {reason}.", hint="Correct the manifest.") from None
-
-
-def _fact_path(loc: Sequence[int | str]) -> str:
-    """The place of a fact, without the types that pydantic adds. An input may be named like a type, so the first three
-    parts always count.
-    """
-    tables = 3  # inputs, its name, the fact
-    return ".".join(str(part) for n, part in enumerate(loc) if n < tables or not _TYPE_SUFFIX.fullmatch(str(part)))

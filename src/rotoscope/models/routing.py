@@ -24,9 +24,10 @@ def rank_routes(
 ) -> tuple[Route, ...]:
     """The routes, the best one for a request first.
 
-    A route that refuses the request comes last, and one that would leave an argument out, such as a seed, after those
-    that send all of them. Of equal ones the cheapest is first; an unknown price is the dearest, and what the manifest
-    names first wins where prices are equal. Prices are those of the manifest, so equal requests take equal routes.
+    A route that would leave an argument out, such as a seed, comes after those that take all of them, also after one
+    that refuses its value: the caller should hear of that. Then one that refuses the request comes last. Of equal ones
+    the cheapest is first; an unknown price is the dearest, and what the manifest names first wins where prices are
+    equal. Prices are those of the manifest, so equal requests take equal routes.
 
     Args:
         manifest: the model.
@@ -37,15 +38,16 @@ def rank_routes(
     if len(routes) == 1:
         return tuple(routes)
 
-    def rank(route: Route) -> tuple[bool, int, float]:
+    def rank(route: Route) -> tuple[int, bool, float]:
         view = manifest.at(route)
+        omitted = _count_omitted(view, arguments)
         try:
             fillable, values = apply_options(view, trim_arguments(view, arguments))
             plan = plan_call(fillable, route, values, lambda: 0, provider=providers[route.provider], priced_as=view)
         except InvalidInput:
-            return True, 0, math.inf
+            return omitted, True, math.inf
         usd = plan.estimate.typical_usd
-        return False, _count_omitted(view, arguments), math.inf if usd is None else usd
+        return omitted, False, math.inf if usd is None else usd
 
     return tuple(sorted(routes, key=rank))
 
