@@ -8,13 +8,14 @@ from typing import Any
 
 import anyio
 import pytest
-from calls import SECONDS, StudioOpener, perform
+from calls import SECONDS, StudioOpener, Until, perform
 from fal_platform import FAL, FalPlatform
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.settings import Settings, read_settings
+from rotoscope.studio import prices
 from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
@@ -288,3 +289,23 @@ async def test_without_plausible_units_a_run_of_a_fixed_price_was_charged_that(
     async with opened(settings, fal) as studio:
         result = await plan(studio, photo, dry_run=False)
     assert (result.status, result.cost.charged_usd) == ("succeeded", 0.005)
+
+
+async def test_prices_are_asked_for_without_any_call_when_a_process_has_been_up_for_a_moment(
+    opened: StudioOpener, settings: Settings, fal: FalPlatform, monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr(prices, "_FIRST_ASK_AFTER", 0.0)
+
+    async def is_kept() -> bool:
+        return any(line.asked_at for line in (await studio.compare_prices(refresh=False))[0])
+
+    async with opened(settings, fal) as studio:
+        await until(is_kept)
+    assert len(fal.asked) == 1
+
+
+async def test_a_start_asks_nobody(opened: StudioOpener, settings: Settings, fal: FalPlatform) -> None:
+    async with opened(settings, fal):
+        await anyio.wait_all_tasks_blocked()
+    assert fal.asked == []
+    assert not (settings.home / "prices.json").exists()
