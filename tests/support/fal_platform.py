@@ -21,7 +21,7 @@ class FalPlatform:
         unknown: endpoints for which a whole request is refused with 404.
         events: the billing events, whatever is asked for.
         status: of every reply of the platform.
-        billed: the header `x-fal-billable-units` of every reply of the queue.
+        billed: the header `x-fal-billable-units` of every reply of the queue; None for none.
         hold: where it is set, the platform waits for it.
         asked: path and query of every request to the platform.
     """
@@ -55,12 +55,14 @@ class FalPlatform:
         await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
     def with_header(self, send: Any) -> Any:
-        async def add_header(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start" and self.billed is not None:
-                message = {**message, "headers": [*message["headers"], (b"x-fal-billable-units", self.billed.encode())]}
+        async def replace_header(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                kept = [pair for pair in message["headers"] if pair[0].lower() != b"x-fal-billable-units"]
+                more = [] if self.billed is None else [(b"x-fal-billable-units", self.billed.encode())]
+                message = {**message, "headers": [*kept, *more]}
             await send(message)
 
-        return add_header
+        return replace_header
 
     def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         if self.status != 200:

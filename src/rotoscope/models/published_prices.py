@@ -19,6 +19,8 @@ Verdict = Literal["same", "dearer", "cheaper", "other unit", "not comparable", "
 
 _SAME_WITHIN = 0.005  # of the price: what rounding makes of it is no difference
 _UNIT_TEXT = re.compile(r"(?:per |a |an )?(?:([0-9][0-9,]*(?:\.[0-9]+)?) ?(k|m|million|thousand)? )?([a-z][a-z -]*)")
+# These texts are the provider's, and are shown among our own words: only short plain ones are repeated.
+_SHOWN_UNIT, _SHOWN_CURRENCY = re.compile(r"[A-Za-z0-9 ()/.,-]{1,30}"), re.compile(r"[A-Za-z]{3}")
 _MULTIPLES: Mapping[str, float] = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6}
 _MILLIONS = re.compile(r"(million|thousand) ")
 _UNITS: Mapping[str, tuple[frozenset[PriceUnit], float]] = {
@@ -96,9 +98,12 @@ def describe_price_rule(price: Price | None) -> str:
 
 def _describe_published(published: PublishedPrice) -> str:
     """A published price as text, in the provider's own unit: `0.006 USD for 1 image`."""
-    unit = published.unit.strip() or "unit"
+    unit = published.unit.strip()
+    if not _SHOWN_UNIT.fullmatch(unit):
+        unit = "unit of its own"
     number = "" if unit[:1].isdigit() else "1 "
-    return f"{published.amount:.6g} {published.currency} for {number}{_singular(unit)}"
+    currency = published.currency if _SHOWN_CURRENCY.fullmatch(published.currency) else "in an unknown currency"
+    return f"{published.amount:.6g} {currency} for {number}{_singular(unit)}"
 
 
 def add_published_price(

@@ -20,6 +20,7 @@ __all__ = ["add_credits_used"]
 _LEFT, _USED = "remaining_credits", "credits_used"
 _DECIMALS = 9
 _MOST = 1e12
+_LONGEST_RUN = 7 * 86_400.0  # seconds; what was sent before that has ended, and an index answers the rest
 _READ = select(properties.c.value).where(properties.c.name == bindparam("named"))
 _rows = reservations.c
 _IS_SHARED = select(
@@ -27,7 +28,7 @@ _IS_SHARED = select(
         _rows.provider == bindparam("at_provider"),
         _rows.sandbox.is_(False),
         _rows.job_id.not_in([bindparam("this"), bindparam("last")]),
-        _rows.sent_at <= bindparam("now"),
+        _rows.sent_at.between(bindparam("since") - _LONGEST_RUN, bindparam("now")),
         or_(_rows.settled_at.is_(None), _rows.settled_at >= bindparam("since")),
     )
 )

@@ -32,7 +32,7 @@ _FIRST_ASK_AFTER = 5.0  # seconds after the start, when the first calls are thro
 _ASK_SECONDS = 30.0  # for all answers together
 _USABLE_FOR = 30 * _DAY  # seconds; what was published longer ago says nothing of today
 _BATCH, _MAX_ENDPOINTS, _MAX_PAGES = 50, 500, 10
-_MAX_REFUSALS = 3  # endpoints in a row, asked about one by one, after which the address itself is taken for missing
+_MAX_REFUSALS = 6  # without any answer; the address itself is then taken for missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,29 +187,24 @@ class PublishedPrices:
         return error
 
     async def _ask(self, provider: str, endpoints: Sequence[str]) -> Sequence[PublishedPrice]:
-        """The published prices of some endpoints; an endpoint that the provider does not know keeps no other from it.
+        """The published prices of some endpoints. One that the provider does not know keeps no other from it: what is
+        refused together is asked about in halves.
 
         Raises:
-            RotoscopeError: it does not answer, or its answer is no list of prices.
+            RotoscopeError: it does not answer, knows none of them, or its answer is no list of prices.
         """
         found: list[PublishedPrice] = []
-        for start in range(0, len(endpoints), _BATCH):
-            batch = endpoints[start : start + _BATCH]
+        parts = [endpoints[start : start + _BATCH] for start in range(0, len(endpoints), _BATCH)]
+        answers = refusals = 0
+        while parts:
+            part = parts.pop(0)
             try:
-                found += await self._ask_batch(provider, batch)
-            except InvalidInput:
-                found += await self._ask_one_by_one(provider, batch)
-        return found
-
-    async def _ask_one_by_one(self, provider: str, endpoints: Sequence[str]) -> Sequence[PublishedPrice]:
-        found: list[PublishedPrice] = []
-        refusals = 0
-        for name in endpoints:
-            try:
-                found += await self._ask_batch(provider, [name])
+                found += await self._ask_batch(provider, part)
+                answers += 1
             except InvalidInput:
                 refusals += 1
-                if refusals == min(_MAX_REFUSALS, len(endpoints)) and not found:
+                parts += [half for half in (part[: len(part) // 2], part[len(part) // 2 :]) if half and half != part]
+                if not answers and (refusals == _MAX_REFUSALS or not parts):
                     raise
         return found
 

@@ -23,7 +23,7 @@ from rotoscope.jobs.charges import ChargeReader, ChargesRead
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
 from rotoscope.jobs.list_walks import walk_lists
-from rotoscope.jobs.outputs import retention_seconds
+from rotoscope.jobs.restarting import resume_stopped_jobs
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
 from rotoscope.media.vault import FileAddress, enter_in_thread
@@ -77,7 +77,7 @@ class Studio:
         tasks.start_soon(self.dispatcher.run)
         tasks.start_soon(self.retention.run)
         tasks.start_soon(walk_lists, self.context)
-        tasks.start_soon(self._resume_stopped_jobs)
+        tasks.start_soon(resume_stopped_jobs, self.context, self.dispatcher, self.review.holder)
         tasks.start_soon(self.prices.run)
 
     # A paying call: plan, perhaps ask for consent, then carry out.
@@ -395,18 +395,3 @@ class Studio:
 
         with anyio.move_on_after(max(until - anyio.current_time(), 0.0)):
             await restore_files(self.context, job)
-
-    async def _resume_stopped_jobs(self) -> None:
-        """Go on with jobs that an internal fault or a full disk has stopped after the payment."""
-        holder = self.review.holder
-
-        def life_if_drivable(job: Job) -> float:
-            return (
-                retention_seconds(self.context, job)
-                if job.needs_key in holder.keys and job.model in holder.models
-                else 0.0
-            )
-
-        with contextlib.suppress(StorageFailed):
-            for job_id in await self.context.ledger.resume_failures_of_all_principals(life_if_drivable):
-                self.dispatcher.start(job_id)

@@ -11,7 +11,7 @@ from rotoscope.providers.billing import ChargeLister, PriceLister, PublishedPric
 from rotoscope.providers.dialects import DIALECTS
 from rotoscope.providers.dialects.fal import Fal
 from rotoscope.providers.http.messages import Reply
-from rotoscope.providers.states import Failed, Prediction, Ready, Succeeded, Ticket
+from rotoscope.providers.states import Canceled, Failed, Prediction, Ready, Succeeded, Ticket
 from rotoscope.store.money import BILLED_UNITS
 
 FAL = Fal({"api": "https://queue.fal.run", "platform": "https://api.fal.ai"})
@@ -135,3 +135,11 @@ def test_a_failure_with_units_of_the_bill_was_charged(known: Failed | None, unit
     assert isinstance(end, Failed)
     assert end.charged is charged
     assert end.metrics.get("billable_units") == (1 if charged else None)
+
+
+@pytest.mark.parametrize(("units", "charged"), [("0.5", True), ("0", False)])
+def test_a_stopped_run_with_units_of_the_bill_was_charged(units: str, charged: bool) -> None:
+    body = {"detail": "stopped", "error_type": "client_cancelled"}
+    end = read_result(499, body, Ready(TICKET), x_fal_billable_units=units)
+    assert isinstance(end, Canceled)
+    assert end.charged is charged

@@ -70,12 +70,14 @@ def read_result(reply: Reply, about: Ready) -> Prediction:
 
 
 def _add_billed_units(end: Prediction, reply: Reply) -> Prediction:
-    """The final state with the units of fal's bill that its reply names; a failure that has some was charged."""
+    """The final state with the units of fal's bill that its reply names; a run without a result that has some was
+    charged.
+    """
     units = billable_units(reply)
     match end:
         case Succeeded():
             return replace(end, metrics={**end.metrics, **units})
-        case Failed() if any(units.values()):
+        case Failed() | Canceled() if any(units.values()):
             return replace(end, charged=True, metrics={**end.metrics, **units})
     return end
 
