@@ -4,12 +4,12 @@ import re
 
 __all__ = ["with_price", "without_price"]
 
-_PRICE_TABLE = re.compile(r"\n\[+(?:routes\.)?price[^\]]*\]+\n(?:(?!\[).*\n)*")
+_PRICE_TABLE = re.compile(r"^\[+(?:routes\.)?price[^\]\n]*\]+.*\n(?:(?!\[).*\n)*", re.MULTILINE)
 
 
 def without_price(manifest: str) -> str:
     """The text of a manifest without its tables of prices."""
-    return _PRICE_TABLE.sub("\n", manifest)
+    return _PRICE_TABLE.sub("", manifest)
 
 
 def with_price(manifest: str, unit: str, usd: float, seen: str = "2026-11") -> str:
