@@ -67,8 +67,16 @@ async def test_model_ids_are_completed_for_links_and_for_the_tool_of_a_prompt(cl
     every = await values(client, template("model://{+model_id}"), "model_id")
     assert {"prunaai/vace-14b", "bytedance/seedance-2.0", "sam-v2-image"} <= set(every)
     assert await values(client, template("model://{+model_id}"), "model_id", "pruna") == ["prunaai/vace-14b"]
-    assert await values(client, prompt("storyboard_to_video"), "model", "seed") == ["bytedance/seedance-2.0"]
-    assert await values(client, prompt("remove_from_video"), "model") == ["prunaai/vace-14b"]
+    assert await values(client, prompt("storyboard_to_video"), "model", "seed") == [
+        "bytedance/seedance-2.0",
+        "bytedance/seedance-2.0/fast",
+        "bytedance/seedance-2.0/mini",
+    ]
+    assert await values(client, prompt("remove_from_video"), "model") == [
+        "fal-ai/wan-22-vace-fun-a14b/inpainting",
+        "prunaai/vace-14b",
+        "fal-ai/void-video-inpainting",
+    ]
 
 
 async def test_job_ids_are_completed_newest_first(client: Client, photo: Path) -> None:
