@@ -49,7 +49,7 @@ def test_a_call_prints_the_structured_result_and_nothing_else(run: Run, photo: P
     done = run("call", "segment_image", "--json", json.dumps({"image": photo.name, "box": BOX}))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["status"], found["sandbox"], found["model"]) == ("succeeded", True, "fal-ai/sam2/image")
+    assert (found["status"], found["sandbox"], found["model"]) == ("succeeded", True, "fal-ai/sam-3/image")
     with Image.open(found["masks"][0]["media"]["path"]) as mask:
         assert (mask.format, mask.size) == ("PNG", (512, 512))
 

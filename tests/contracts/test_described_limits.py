@@ -57,7 +57,7 @@ def check_names(found: re.Match[str], field: Input) -> bool:
 def check_default(found: re.Match[str], field: Input) -> bool:
     match found[1]:
         case "by video":
-            return field.fits == "size"
+            return field.fits is not None
         case "drawn":
             return field.drawn
         case "all that the model can":
@@ -113,10 +113,11 @@ def test_a_description_says_of_limits_what_the_shipped_manifest_says(
         ("generate_video", "reference_images", {"max_items": 8}),
         ("generate_video", "reference_videos", {"max_total_seconds": 30.0}),
         ("generate_video", "generate_audio", {"default": False}),
+        ("edit_video_with_mask", "frame_num", {"maximum": 81.0}),
         ("edit_video_with_mask", "frame_num", {"fits": None}),
-        ("edit_video_with_mask", "size", {"fits": None}),
-        ("edit_video_with_mask", "speed_mode", {"aliases": {}}),
-        ("edit_video_with_mask", "sample_solver", {"choices": ("unipc", "euler")}),
+        ("edit_video_with_mask", "size", {"default": "720p"}),
+        ("edit_video_with_mask", "speed_mode", {"default": "none"}),
+        ("edit_video_with_mask", "sample_solver", {"choices": ("unipc", "dpm++")}),
         ("edit_video_with_mask", "seed", {"drawn": False}),
     ],
 )

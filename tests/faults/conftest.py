@@ -49,9 +49,13 @@ def callers(media: Path) -> dict[str, Caller]:
     edit = {"prompt": "a red ball", "video": str(media / "clip.mp4"), "mask": str(media / "mask.png"), "frame_num": 5}
     film = {"prompt": "a red ball rolls", "duration": 4, "resolution": "480p", "generate_audio": False}
     return {
-        "replicate": Caller("replicate", "segment_image", {"image": picture, "instruction": "the ball"}),
-        "official": Caller("replicate", "generate_video", film),
-        "fal": Caller("fal", "segment_image", {"image": picture, "box": box}),
+        "replicate": Caller(
+            "replicate",
+            "segment_image",
+            {"image": picture, "instruction": "the ball", "model": "bytedance/sa2va-4b-image"},
+        ),
+        "official": Caller("replicate", "generate_video", film | {"model": "bytedance/seedance-2.0@replicate"}),
+        "fal": Caller("fal", "segment_image", {"image": picture, "box": box, "model": "fal-ai/sam2/image"}),
         "segmind v1": Caller("segmind", "segment_image", clicked, one_shot=True, cancels=False),
         "segmind v2": Caller("segmind", "segment_image", clicked | {"model": "sam-v2-later"}, cancels=False),
         "gateway": Caller(

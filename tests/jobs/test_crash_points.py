@@ -51,7 +51,9 @@ FORMS = ("replicate-official", "replicate-version", "fal-queue", "segmind-v1", "
 def request(form: str, home: Path) -> tuple[str, Arguments]:
     picture, clip, mask = home / "small.png", home / "clip.mp4", home / "mask.png"
     if form == "replicate-version":
-        return "segment_image", SegmentImage(image=str(picture), instruction="the helmet", overlay=False)
+        return "segment_image", SegmentImage(
+            image=str(picture), instruction="the helmet", model="bytedance/sa2va-4b-image", overlay=False
+        )
     if form == "segmind-v1":
         points = [{"x": 30, "y": 30}]
         return "segment_image", SegmentImage.model_validate({"image": str(picture), "points": points})

@@ -383,9 +383,15 @@ async def test_a_picture_is_the_same_by_its_link_as_by_its_path_and_however_it_i
     kept = stored_path(studio.context.vault, link)
     ways = [link, photo.as_uri(), str(photo.parent / "x" / ".." / photo.name), data_uri(photo), f" {photo}\n"]
     for way in (*ways, data_uri(kept)):
-        again = SegmentImage(image=way, instruction="the helmet")
+        again = SegmentImage(image=way, instruction="the helmet", model="bytedance/sa2va-4b-image")
         assert (await open_job(studio, again)).job.id == first.job.id, way[:60]
-        assert await shown(studio, SegmentImage(image=way, instruction="the helmet", dry_run=True)) == link
+        assert (
+            await shown(
+                studio,
+                SegmentImage(image=way, instruction="the helmet", model="bytedance/sa2va-4b-image", dry_run=True),
+            )
+            == link
+        )
     provider.hold.set()
 
 
@@ -396,7 +402,10 @@ async def test_a_mask_is_the_same_by_its_job_as_by_its_link(
     assert isinstance(done, MaskResult)
     provider.hold = anyio.Event()
     ways = [f"job://{done.job_id}", f"job://{done.job_id}/masks/0", done.masks[0].media.uri, done.masks[0].media.path]
-    openings = [await open_job(studio, SegmentImage(image=way, instruction="the white")) for way in ways]
+    openings = [
+        await open_job(studio, SegmentImage(image=way, instruction="the white", model="bytedance/sa2va-4b-image"))
+        for way in ways
+    ]
     assert len({opening.job.id for opening in openings}) == 1
     provider.hold.set()
 
@@ -472,7 +481,7 @@ async def test_addresses_that_the_provider_reads_are_compared_in_one_spelling(
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "r8_none_of_yours"}
 
     def asked(address: str) -> SegmentImage:
-        return SegmentImage(image=address, instruction="the cat")
+        return SegmentImage(image=address, instruction="the cat", model="bytedance/sa2va-4b-image")
 
     async with opened(read_settings(environ), provider) as studio:
 

@@ -432,7 +432,9 @@ async def test_an_https_picture_is_passed_on_unfetched_when_the_provider_takes_u
 ) -> None:
     environ = {"ROTOSCOPE_HOME": str(tmp_path / "r"), "REPLICATE_API_TOKEN": "k"}
     async with opened(read_settings(environ), None) as studio:
-        arguments = SegmentImage(image="https://pictures.example/a.jpg", instruction="a", dry_run=True)
+        arguments = SegmentImage(
+            image="https://pictures.example/a.jpg", instruction="a", model="bytedance/sa2va-4b-image", dry_run=True
+        )
         result = await ended(studio, arguments)
     assert result.planned_input == {"image": "https://pictures.example/a.jpg", "instruction": "a"}
 
@@ -582,7 +584,10 @@ async def test_a_photo_that_cannot_be_read_costs_only_the_overlay(
     monkeypatch.setattr(Wire, "fetch", page)
     async with opened(read_settings({"ROTOSCOPE_HOME": str(tmp_path / "r")}), provider) as studio:
         monkeypatch.setattr("rotoscope.studio.planning.admit_media", passing)
-        result = await ended(studio, SegmentImage(image="https://pictures.example/a.jpg", instruction="a"))
+        result = await ended(
+            studio,
+            SegmentImage(image="https://pictures.example/a.jpg", instruction="a", model="bytedance/sa2va-4b-image"),
+        )
     assert isinstance(result, SegmentResult)
     assert result.status == "succeeded", result.error
     assert result.overlay is None

@@ -27,7 +27,13 @@ from rotoscope_sandbox import Sandbox
 pytestmark = pytest.mark.anyio
 SECRET = "s3cr3t/9c1b7a6f5e4d"
 KEYS: dict[str, tuple[str, str, str, dict[str, Any], str]] = {
-    "replicate": ("REPLICATE", "REPLICATE_API_TOKEN", f"r8_{SECRET}", {"instruction": "the astronaut"}, ""),
+    "replicate": (
+        "REPLICATE",
+        "REPLICATE_API_TOKEN",
+        f"r8_{SECRET}",
+        {"instruction": "the astronaut"},
+        "bytedance/sa2va-4b-image",
+    ),
     "fal": ("FAL", "FAL_KEY", f"0f4d2c1e-key-id:{SECRET}", {"points": [{"x": 220, "y": 100}]}, "fal-ai/sam2/image"),
     "segmind": ("SEGMIND", "SEGMIND_API_KEY", f"SG_{SECRET}", {"points": [{"x": 220, "y": 100}]}, "sam-v2-image"),
 }
@@ -173,7 +179,9 @@ async def test_a_real_provider_does_not_speak_in_our_voice(
     real = {"REPLICATE_API_TOKEN": "r8_none-of-yours", "REPLICATE_BASE_URL": "https://sandbox.invalid"}
     settings = read_settings(environment | real)
     async with opened(settings, provider) as studio:
-        result = await ran(studio, SegmentImage(image=str(photo), instruction="a dog"))
+        result = await ran(
+            studio, SegmentImage(image=str(photo), instruction="a dog", model="bytedance/sa2va-4b-image")
+        )
     assert isinstance(result, JobResult)
     assert result.status == "succeeded"
     shown = str(result_answer(result))
@@ -187,7 +195,9 @@ async def test_the_message_of_a_run_that_failed_is_quoted_as_the_providers_and_h
 ) -> None:
     provider.states = [{"status": "failed", "error": HOSTILE + "y" * 100_000}]
     async with opened(read_settings(environment), provider) as studio:
-        result = await ran(studio, SegmentImage(image=str(photo), instruction="a dog"))
+        result = await ran(
+            studio, SegmentImage(image=str(photo), instruction="a dog", model="bytedance/sa2va-4b-image")
+        )
     assert isinstance(result, JobResult)
     assert result.error is not None
     assert "The provider's words: 'hineddih end" in result.error.message
@@ -208,7 +218,9 @@ async def test_files_that_are_too_large_together_are_left_where_they_are_with_a_
     monkeypatch.setattr("rotoscope.jobs.stages.fetch._MAX_RESULT_BYTES", 3 * len(mask))
     provider.states = [{"status": "succeeded", "output": {"img": addresses, "response": "Sure, [SEG]."}}]
     async with opened(read_settings(environment), provider) as studio:
-        result = await ran(studio, SegmentImage(image=str(photo), instruction="a dog"))
+        result = await ran(
+            studio, SegmentImage(image=str(photo), instruction="a dog", model="bytedance/sa2va-4b-image")
+        )
     assert isinstance(result, JobResult)
     assert result.status == "succeeded"
     reported = [one for one in result.warnings if "were not fetched" in one]

@@ -29,8 +29,8 @@ def picture(provider: Any) -> bytes:
 
 
 ASKED: dict[str, dict[str, Any]] = {
-    "replicate": {"instruction": "the helmet"},
-    "fal": {"box": BOX},
+    "replicate": {"instruction": "the helmet", "model": "bytedance/sa2va-4b-image"},
+    "fal": {"box": BOX, "model": "fal-ai/sam2/image"},
     "segmind": {"instruction": "the helmet", "model": "sam-v2-image"},
 }
 

@@ -21,7 +21,12 @@ pytestmark = pytest.mark.anyio
 
 async def asked(studio: Studio, photo: Path) -> JobResult:
     with anyio.fail_after(60):
-        result = await studio.perform("segment_image", SegmentImage(image=str(photo), instruction="a"), "local", 60)
+        result = await studio.perform(
+            "segment_image",
+            SegmentImage(image=str(photo), instruction="a", model="bytedance/sa2va-4b-image"),
+            "local",
+            60,
+        )
     assert isinstance(result, JobResult)
     return result
 
@@ -119,7 +124,9 @@ async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_says_so(
 
     provider.respond = deaf
     opening = await studio.start(
-        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="a"), "local")
+        await studio.plan(
+            "segment_image", SegmentImage(image=str(photo), instruction="a", model="bytedance/sa2va-4b-image"), "local"
+        )
     )
     assert isinstance(opening, OpenResult)
     job: Job = opening.job

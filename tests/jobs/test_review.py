@@ -73,7 +73,8 @@ class Filmed(Dropped):
 
 
 ADDRESS = "https://pictures.example/photo.jpg"
-CAT = SegmentImage(image=ADDRESS, instruction="the cat")
+BOX = {"left": 1, "top": 2, "right": 90, "bottom": 70}
+CAT = SegmentImage(image=ADDRESS, instruction="the cat", model="bytedance/sa2va-4b-image")
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ async def test_a_page_of_html_is_no_list_in_which_the_run_is_not(
     """What is not recognised as a list must not make a person say that nothing was charged."""
     given: dict[str, dict[str, Any]] = {
         "replicate": {},
-        "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
+        "fal": {"instruction": None, "box": BOX, "model": "fal-ai/sam2/image"},
         "segmind": {"model": "sam-v2-image"},
     }
     lossy.wire, lossy.lists = wire, "portal"
@@ -416,7 +417,7 @@ async def test_a_prediction_that_was_given_something_else_is_refused_with_both_s
 ) -> None:
     given: dict[str, dict[str, Any]] = {
         "replicate": {},
-        "fal": {"instruction": None, "box": {"left": 1, "top": 2, "right": 90, "bottom": 70}},
+        "fal": {"instruction": None, "box": BOX, "model": "fal-ai/sam2/image"},
         "segmind": {"model": "sam-v2-image"},
     }
     lossy.wire, lossy.lists = wire, "none"

@@ -159,7 +159,10 @@ async def test_a_mask_from_segment_image_is_given_as_its_job(
     still = Image.new("RGB", (WIDTH, HEIGHT), (90, 80, 70))
     still.save(home / "still.png")
     segmented = await studio.perform(
-        "segment_image", SegmentImage(image=str(home / "still.png"), instruction="it"), "local", 20
+        "segment_image",
+        SegmentImage(image=str(home / "still.png"), instruction="it", model="bytedance/sa2va-4b-image"),
+        "local",
+        20,
     )
     assert isinstance(segmented, JobResult)
     for link in (f"job://{segmented.job_id}", segmented.masks[0].media.uri, segmented.masks[0].media.path):  # type: ignore[attr-defined]
@@ -430,7 +433,10 @@ async def test_an_output_that_a_job_does_not_have_is_not_replaced_by_another(
     provider.states = [{"status": "succeeded", "output": {"img": "https://sandbox.invalid/out.png", "response": "x"}}]
     Image.new("RGB", (WIDTH, HEIGHT), (90, 80, 70)).save(home / "still.png")
     made = await studio.perform(
-        "segment_image", SegmentImage(image=str(home / "still.png"), instruction="it"), "local", 20
+        "segment_image",
+        SegmentImage(image=str(home / "still.png"), instruction="it", model="bytedance/sa2va-4b-image"),
+        "local",
+        20,
     )
     assert isinstance(made, JobResult)
     with pytest.raises(RotoscopeError) as caught:

@@ -82,11 +82,13 @@ def test_an_example_holds_every_required_input(catalog: Catalog, model: str) -> 
 @pytest.mark.parametrize(
     ("tool", "kinds", "model"),
     [
-        ("segment_image", {"text"}, "bytedance/sa2va-4b-image"),
-        ("segment_image", {"points"}, "fal-ai/sam2/image"),
-        ("segment_image", {"box"}, "fal-ai/sam2/image"),
-        ("segment_image", {"points", "box"}, "fal-ai/sam2/image"),
+        ("segment_image", {"text"}, "fal-ai/sam-3/image"),
+        ("segment_image", {"points"}, "fal-ai/sam-3/image"),
+        ("segment_image", {"box"}, "fal-ai/sam-3/image"),
+        ("segment_image", {"text", "points", "box"}, "fal-ai/sam-3/image"),
         ("describe_with_masks", set(), "fal-ai/sa2va/8b/image"),
+        ("generate_video", set(), "bytedance/seedance-2.0"),
+        ("edit_video_with_mask", set(), "fal-ai/wan-22-vace-fun-a14b/inpainting"),
     ],
 )
 def test_without_a_name_the_first_fitting_model_is_chosen(

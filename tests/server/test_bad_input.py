@@ -179,4 +179,4 @@ async def test_what_assistants_get_wrong_in_form_is_taken_as_it_was_meant(client
     answer = await client.call_tool("segment_image", meant)
     assert not answer.is_error
     assert answer.structured_content is not None
-    assert answer.structured_content["planned_input"]["prompts"] == [{"label": 1, "x": 220, "y": 100}]
+    assert answer.structured_content["planned_input"]["point_prompts"] == [{"label": 1, "x": 220, "y": 100}]

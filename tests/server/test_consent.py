@@ -617,7 +617,7 @@ async def test_a_price_that_was_shown_without_a_seed_is_for_any_seed(
     own = Path(environment["ROTOSCOPE_HOME"]) / "models" / "film.toml"
     own.write_text(with_price(text, "output_second", 0.5), encoding="utf-8")
     async with Client(serve(read_settings({**environment, "ROTOSCOPE_INLINE_SECONDS": "0"}), sandbox)) as client:
-        asked = {"prompt": "a fox", "duration": 4, "resolution": "480p"}
+        asked = {"prompt": "a fox", "duration": 4, "resolution": "480p", "model": "bytedance/seedance-2.0@replicate"}
         shown = (await call(client, "generate_video", {**asked, "dry_run": True})).structured_content
         assert shown is not None
         assert shown["cost"]["estimate_usd"] == 2.0

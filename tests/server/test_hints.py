@@ -68,7 +68,7 @@ async def test_model_ids_are_completed_for_links_and_for_the_tool_of_a_prompt(cl
     assert {"prunaai/vace-14b", "bytedance/seedance-2.0", "sam-v2-image"} <= set(every)
     assert await values(client, template("model://{+model_id}"), "model_id", "pruna") == ["prunaai/vace-14b"]
     films = await values(client, prompt("storyboard_to_video"), "model", "seed")
-    assert films[0] == "bytedance/seedance-2.0"
+    assert films[0] == "bytedance/seedance-2.0", "the one that is used by default"
     assert set(films) < set(every)
     assert "prunaai/vace-14b" in await values(client, prompt("remove_from_video"), "model")
     assert not set(films) & set(await values(client, prompt("remove_from_video"), "model"))

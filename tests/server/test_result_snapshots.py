@@ -83,7 +83,7 @@ def asked(home: Path, photo: Path) -> dict[str, dict[str, Any]]:
         "segment_image": {"image": str(photo), "box": box},
         "describe_with_masks": {"image": str(photo)},
         "generate_video": {"prompt": "a storm", "duration": 4, "resolution": "480p"},
-        "edit_video_with_mask": {"prompt": "an empty room", "video": str(clip), "mask": str(mask), "frame_num": 5},
+        "edit_video_with_mask": {"prompt": "an empty room", "video": str(clip), "mask": str(mask), "frame_num": 17},
     }
 
 

@@ -36,8 +36,9 @@ ServerBuilder = Callable[..., MCPServer[LazyStudio]]
 
 
 def segment_arguments(photo: Path, instruction: str = "the helmet", **more: Any) -> SegmentImage:
-    """Arguments of `segment_image` for a photo."""
-    return SegmentImage.model_validate({"image": str(photo), "instruction": instruction, **more})
+    """Arguments of `segment_image` for a photo, of the model whose wire the scripted provider speaks."""
+    named = {"image": str(photo), "instruction": instruction, "model": "bytedance/sa2va-4b-image"}
+    return SegmentImage.model_validate({**named, **more})
 
 
 async def open_job(

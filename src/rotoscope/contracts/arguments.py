@@ -208,14 +208,14 @@ class EditVideoWithMask(Arguments):
     reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None
     size: Annotated[
         str | None,
-        Field(description="832*480|480*832|1280*720|720*1280. Default by video."),
+        Field(description="auto|480p|580p|720p. Default auto."),
     ] = None
-    frame_num: Annotated[WholeNumber, Field(description="Frames. Default: all that the model can.")] = None
-    speed_mode: Annotated[str | None, Field(description="consistent, fast, fastest.")] = None
-    sample_steps: Annotated[WholeNumber, Field(description="By model.")] = None
-    sample_shift: Annotated[WholeNumber, Field(description="By model.")] = None
-    sample_solver: Annotated[str | None, Field(description="unipc or dpm++.")] = None
-    sample_guide_scale: Annotated[WholeNumber, Field(description="By model.")] = None
+    frame_num: Annotated[WholeNumber, Field(description="17-241. Default by video.")] = None
+    speed_mode: Annotated[str | None, Field(description="fastest (default), fast, consistent.")] = None
+    sample_steps: Annotated[WholeNumber, Field(description="2-50. Default 30.")] = None
+    sample_shift: Annotated[WholeNumber, Field(description="1-15. Default 5.")] = None
+    sample_solver: Annotated[str | None, Field(description="unipc (default), dpm++ or euler.")] = None
+    sample_guide_scale: Annotated[WholeNumber, Field(description="1-10. Default 5.")] = None
     seed: Annotated[WholeNumber, Field(description="Default drawn.")] = None
     options: Options = None
     model: ModelId = None

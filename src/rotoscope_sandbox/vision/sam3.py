@@ -71,6 +71,7 @@ def _segment_at_fal(task: EngineTask) -> JsonObject:
     if located is None and worded is None:
         raise UnusableInput("prompt", "Give a prompt, points or boxes.", "value_error")
     masks = _masks_of(located, worded, with_default=prompt is None)
+    task.log(f"found {len(masks)} objects")
     if given.get("return_multiple_masks", False):
         masks = masks[: given.get("max_masks", 3)]
     elif masks:
