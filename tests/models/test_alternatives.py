@@ -84,7 +84,10 @@ def test_the_price_is_that_of_the_route_that_would_be_taken() -> None:
 
 def test_alternatives_are_one_sentence_and_none_are_no_sentence() -> None:
     found = [Alternative("a/b", "unknown"), Alternative("c", "about 0.002 USD a run", "C_KEY")]
-    words = "Other models that take this: a/b (price unknown), c (price about 0.002 USD a run; needs C_KEY)."
+    words = (
+        "Other models that take this, with the price of a usual run: a/b (unknown), "
+        "c (about 0.002 USD a run; needs C_KEY)."
+    )
     assert describe_alternatives(found) == words
     assert describe_alternatives([]) == ""
 

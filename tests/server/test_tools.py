@@ -185,8 +185,8 @@ async def test_a_dry_run_names_the_other_models_that_take_the_same_request(clien
     asked = {"image": str(photo), "instruction": "the face", "model": "bytedance/sa2va-4b-image", "dry_run": True}
     found = await call(client, "segment_image", **asked)
     assert found["message"].startswith("Dry run: nothing was sent and nothing was spent.")
-    assert "Other models that take this: " in found["message"]
-    assert "sam-v2-image (price " in found["message"]
+    assert "Other models that take this" in found["message"]
+    assert "sam-v2-image (" in found["message"]
     assert "fal-ai/sam2/image" not in found["message"], "it takes no words"
 
 

@@ -183,7 +183,7 @@ MediaList = Annotated[list[Media] | None, BeforeValidator(_wrap_in_list)]
 class GenerateVideo(Arguments):
     """Arguments of `generate_video`. What a model takes of each is in its manifest, and checked there."""
 
-    prompt: Annotated[Text, Field(description="References are 'Image 1' and so on.")]
+    prompt: Annotated[Text, Field(description="What happens; references are 'Image 1' and so on.")]
     first_frame: Annotated[Media | None, Field(description="Start picture.")] = None
     last_frame: Annotated[Media | None, Field(description="Needs first_frame.")] = None
     reference_images: Annotated[MediaList, Field(description="Up to 9; not with frames above.")] = None
@@ -202,7 +202,7 @@ class GenerateVideo(Arguments):
 class EditVideoWithMask(Arguments):
     """Arguments of `edit_video_with_mask`. What a model takes of each is in its manifest, and checked there."""
 
-    prompt: Annotated[Text, Field(description="What it becomes.")]
+    prompt: Annotated[Text, Field(description="What the masked area becomes.")]
     video: Annotated[Media, Field(description="Video to edit.")]
     mask: Annotated[Media, Field(description="White is edited. Picture (first frame) or video.")]
     reference_images: Annotated[MediaList, Field(description="Up to 3.")] = None

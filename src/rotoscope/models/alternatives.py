@@ -70,8 +70,8 @@ def list_alternatives(
 
 def describe_alternatives(alternatives: Sequence[Alternative]) -> str:
     """Some alternatives as one sentence; empty where there are none."""
-    shown = [f"{one.model} (price {one.price}{f'; needs {one.needs}' if one.needs else ''})" for one in alternatives]
-    return f"Other models that take this: {', '.join(shown)}." if shown else ""
+    shown = [f"{one.model} ({one.price}{f'; needs {one.needs}' if one.needs else ''})" for one in alternatives]
+    return f"Other models that take this, with the price of a usual run: {', '.join(shown)}." if shown else ""
 
 
 def _takes_prompts(other: Manifest, manifest: Manifest, kinds: frozenset[PromptKind] | None) -> bool:
