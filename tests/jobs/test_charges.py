@@ -173,6 +173,29 @@ async def test_a_run_of_a_community_model_that_ends_without_a_result_costs_the_t
     assert result.cost.charged_usd == usd
 
 
+@pytest.mark.parametrize(
+    ("rule", "charged", "held"), [("free", 0.0, 0.0), ("charged", 0.25, 0.0), ("unknown", None, 0.25)]
+)
+async def test_what_a_failed_run_costs_is_what_the_rule_of_its_price_says(
+    opened: StudioOpener, environment: dict[str, str], provider: ScriptedProvider, photo: Path, rule: str,
+    charged: float | None, held: float,
+) -> None:  # fmt: skip
+    """Replicate says that the run has failed, and not whether that is charged."""
+    settings = read_settings({**environment, **REPLICATE})
+    (settings.home / "models").mkdir(parents=True, exist_ok=True)
+    price = f'unit = "run"\nusd = 0.25\nseen = "2026-11"\non_failure = "{rule}"\n'
+    text = f'["bytedance/sa2va-4b-image@replicate"]\n{price}'
+    (settings.home / "models" / "prices.toml").write_text(text, encoding="utf-8")
+    provider.states = [{"status": "processing"}, {"status": "failed", "error": "It failed."}]
+    async with opened(settings, provider) as studio:
+        result = await perform(
+            studio, SegmentImage(image=str(photo), instruction="a", model="bytedance/sa2va-4b-image")
+        )
+        (spent,) = await studio.context.ledger.spending_of_all_principals(0)
+    assert (result.status, result.cost.charged_usd) == ("failed", charged)
+    assert spent.held == held
+
+
 @pytest.mark.parametrize(("given", "a_second"), [
     ({}, 0.18),
     ({"resolution": "480p"}, 0.08),

@@ -92,6 +92,15 @@ def test_of_equal_prices_the_order_of_the_manifest_counts() -> None:
     assert ranked({"prompt": "a"}, film(routes=routes)) == ["replicate", "fal", "gateway"]
 
 
+def test_the_only_route_of_a_model_has_a_price_of_its_own_too() -> None:
+    first, price = FILM["routes"][0], {"unit": "run", "usd": 0.7, "seen": "2026-11"}
+    alone = film(routes=[first], price=price)
+    own = first["price"]
+    assert alone.at(alone.routes[0]).price == Price.model_validate(own), "not that of the manifest"
+    bare = film(routes=[{name: value for name, value in first.items() if name != "price"}], price=price)
+    assert bare.at(bare.routes[0]).price == Price.model_validate(price)
+
+
 def test_a_route_has_inputs_outputs_and_a_price_of_its_own() -> None:
     model = film()
     here, there = (model.at(route) for route in model.routes[:2])

@@ -362,10 +362,10 @@ class Manifest(FactRecord):
 
     def at(self, route: Route) -> "Manifest":
         """The model as one of its routes has it: that route alone, with what is different there."""
-        if self.routes == (route,) and route.inputs is None:
-            return self
         changed = ("inputs", "outputs", "timing", "price", "example")
         own = {name: value for name in changed if (value := getattr(route, name)) is not None}
+        if self.routes == (route,) and not own:
+            return self
         return self.model_copy(update={"routes": (route,), **own})
 
     @model_validator(mode="after")
