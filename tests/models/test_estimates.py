@@ -97,6 +97,9 @@ def test_films_in_are_billed_where_the_price_says_so_and_one_that_nobody_has_rea
     filled = {"duration": 5, "reference_videos": FILMS}
     read = estimate(manifest, filled, media={FILMS[0]: (3.0, 72), FILMS[1]: (4.0, 96)})
     assert (read.typical_usd, read.at_most_usd, read.added_units) == (1.2, 1.2, 7.0)
+    tiers = [{"when": {"resolution": "720p", "reference_videos": True}, "usd": 0.2}]
+    tiered = estimate(priced("bytedance/seedance-2.0", **facts, tiers=tiers), filled, provider_title="fal")
+    assert tiered.basis == "5 s at 720p with reference videos, 0.2 USD a second; fal, 2026-11"
     unread = estimate(manifest, filled, media={FILMS[0]: (3.0, 72)})
     assert (unread.typical_usd, unread.at_most_usd) == (0.8, 2.0)
 

@@ -136,7 +136,7 @@ def estimate_price(
         note = f": {price.note}" if price is not None and price.note else ""
         return Estimate(None, None, f"no document tells the price{note}")
     request = _Request(manifest, price, filled, media)
-    usd, conditions = _unit_usd(request)
+    usd, deciding = _unit_usd(request)
     amount = _count_units(request, title, learned, stops_at_deadline=stops_at_deadline)
     if amount is None:
         return Estimate(None, None, f"{_rate_words(price, usd)}; how much the run takes is not known; {title}")
@@ -146,7 +146,7 @@ def estimate_price(
     bound = ruled if price.at_most_usd is None else min(ruled, max(price.at_most_usd, price.minimum_usd))
     if not math.isfinite(bound):
         return Estimate(None, None, f"{_rate_words(price, usd)}, without any bound; {title}")
-    at = " at " + ", ".join(conditions) if conditions else ""
+    at = _conditions_text(deciding)
     rate = _rate_words(price, usd) if amount.per_second is None else f"{amount.per_second * usd:.4g} USD a second"
     words = f"{amount.words}{at}, {rate}" if amount.words else f"{rate}{at}"
     return Estimate(
@@ -166,8 +166,8 @@ def _is_charged(fact: str) -> bool | None:
     return {"free": False, "charged": True}.get(fact)
 
 
-def _unit_usd(request: _Request) -> tuple[float, list[str]]:
-    """What one unit costs for these inputs, and the values that decide it, as text."""
+def _unit_usd(request: _Request) -> tuple[float, Mapping[str, Json]]:
+    """What one unit costs for these inputs, and the values that decide it, by the names of the inputs."""
     price = request.price
     tier = next((one for one in price.tiers if _fits(request, one.when)), None)
     usd = cast("float", price.usd) if tier is None else tier.usd
@@ -178,16 +178,22 @@ def _unit_usd(request: _Request) -> tuple[float, list[str]]:
             deciding |= factor.when
     if price.frame is not None:
         deciding |= {price.frame.input: _value_of(request, price.frame.input) or "its largest size"}
-    words = [_condition_words(name, value) for name, value in deciding.items()]
-    return usd / price.per, words
+    return usd / price.per, deciding
 
 
-def _condition_words(name: str, value: Json) -> str:
-    """`720p`; for a flag or a medium its name: `with reference videos`."""
-    plain = name.replace("_", " ")
-    if isinstance(value, bool):
-        return f"with {plain}" if value else f"without {plain}"
-    return str(value) if isinstance(value, str) else f"{plain} {value}"
+def _conditions_text(deciding: Mapping[str, Json]) -> str:
+    """` at 720p`; flags and media by their names: ` at 720p with reference videos`."""
+    values, flags = list[str](), list[str]()
+    for name, value in deciding.items():
+        if isinstance(value, bool):
+            flags.append(f" {'with' if value else 'without'} {_plain_name(name)}")
+        else:
+            values.append(value if isinstance(value, str) else f"{_plain_name(name)} {value}")
+    return (f" at {', '.join(values)}" if values else "") + "".join(flags)
+
+
+def _plain_name(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _fits(request: _Request, when: Mapping[str, Scalar]) -> bool:
