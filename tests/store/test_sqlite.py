@@ -193,6 +193,31 @@ async def test_a_ledger_of_the_second_or_third_schema_gets_what_was_added_since(
     await database.aclose()
 
 
+async def test_a_ledger_of_the_fourth_schema_gets_estimates_and_charges_from_what_was_held_and_counted(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "ledger.sqlite3"
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.executescript(SCHEMA_3)
+    database = Database(file)
+    await database.change_counter()
+    await database.aclose()
+    with contextlib.closing(sqlite3.connect(file)) as old:  # the fifth added these two columns and nothing else
+        for column in ("estimate", "charged"):
+            old.execute(f"ALTER TABLE reservations DROP COLUMN {column}")
+        old.execute("UPDATE reservations SET reserved = 700, committed = 500 WHERE settled_at IS NOT NULL")
+        old.execute("UPDATE reservations SET reserved = 700, committed = NULL WHERE settled_at IS NULL")
+        old.execute("PRAGMA user_version = 4")
+        old.commit()
+    database = Database(file)
+    await database.change_counter()
+    found = set(rows(file, "SELECT settled_at IS NOT NULL, estimate, charged FROM reservations"))
+    assert found == {(1, 700, 500), (0, 700, None)}
+    assert rows(file, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+    assert is_sound(file)
+    await database.aclose()
+
+
 def indexes(file: Path) -> set[str]:
     return {row[0] for row in rows(file, "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")}
 
