@@ -77,7 +77,10 @@ def _argument_list(tool: str) -> str:
 
 def _model_table(catalog: Catalog) -> str:
     grouped = group_by_model(list_model_rows(catalog, describe_route_price))
-    heading = ["| tool | model | takes | provider | price of a usual run | typical |", "| --- | --- | --- | --- | --- | --- |"]
+    heading = [
+        "| tool | model | takes | provider | price of a usual run | typical |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     return "\n".join([*heading, *map(_model_row, grouped.values())])
 
 
