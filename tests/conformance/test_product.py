@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prices import with_price
 
 from rotoscope.models.catalog import manifest_folder
 
@@ -96,9 +97,8 @@ def begin(tmp_path: Path, home: Path, photo: Path) -> Iterator[Begin]:
     models.mkdir(parents=True, mode=0o700)
     models.parent.chmod(0o700)
     text = (manifest_folder() / "models" / "sam2-image.toml").read_text(encoding="utf-8")
-    price = '\n[price]\nunit = "run"\nusd = 3.0\nseen = "2026-11-01"\n'
-    expensive = text.replace('id = "fal-ai/sam2/image"', 'id = "mine/expensive"', 1) + price
-    (models / "expensive.toml").write_text(expensive, encoding="utf-8")
+    expensive = text.replace('id = "fal-ai/sam2/image"', 'id = "mine/expensive"', 1)
+    (models / "expensive.toml").write_text(with_price(expensive, "run", 3.0), encoding="utf-8")
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     env = {**kept, "HOME": str(home), "ROTOSCOPE_HOME": str(models.parent), "ROTOSCOPE_INLINE_SECONDS": "30"}
     begun: list[subprocess.Popen[bytes]] = []
