@@ -115,7 +115,13 @@ async def test_a_real_clip_is_edited_inside_the_mask_that_is_followed_and_stays_
     for name, path in given.items():
         path.write_bytes((MEDIA / name).read_bytes())
     clip, mask, snake = given.values()
-    asked = {"prompt": "a snake", "video": str(clip), "mask": str(mask), "reference_images": [str(snake)]}
+    asked = {
+        "prompt": "a snake",
+        "video": str(clip),
+        "mask": str(mask),
+        "reference_images": [str(snake)],
+        "model": "prunaai/vace-14b",
+    }
     async with Client(server) as client:
         found = await call(client, "edit_video_with_mask", **asked, frame_num=17)
     with Image.open(mask) as image:

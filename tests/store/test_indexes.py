@@ -9,12 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
-from calls import StudioOpener
+from calls import StudioOpener, segment_arguments
 from scripted_provider import ScriptedProvider
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from rotoscope.contracts.arguments import CancelJob, GetJob, ListJobs, SegmentImage
+from rotoscope.contracts.arguments import CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import JobResult
 from rotoscope.media.vault import FolderVault
 from rotoscope.settings import Settings
@@ -59,7 +59,7 @@ async def use_everything(studio: Studio, provider: ScriptedProvider, photo: Path
     """A set of calls, as tools and the command line make them."""
 
     async def asked(words: str) -> JobResult:
-        arguments = SegmentImage(image=str(photo), instruction=words)
+        arguments = segment_arguments(photo, words)
         result = await studio.perform("segment_image", arguments, "local", 60)
         assert isinstance(result, JobResult)
         return result
@@ -72,14 +72,10 @@ async def use_everything(studio: Studio, provider: ScriptedProvider, photo: Path
     assert doubtful.status == "needs_review"
     await studio.context.ledger.resolve_review(doubtful.job_id, "local", None)
     provider.created, provider.states = (201, {"status": "starting"}), [{"status": "processing"}]
-    opening = await studio.start(
-        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="three"), "local")
-    )
+    opening = await studio.start(await studio.plan("segment_image", segment_arguments(photo, "three"), "local"))
     assert isinstance(opening, OpenResult)
     await provider.on_ask.wait()
-    await studio.find_open_job(
-        await studio.plan("segment_image", SegmentImage(image=str(photo), instruction="four"), "local")
-    )
+    await studio.find_open_job(await studio.plan("segment_image", segment_arguments(photo, "four"), "local"))
     for arguments in (
         ListJobs(),
         ListJobs(status="failed"),
