@@ -178,6 +178,13 @@ def test_where_the_server_cannot_be_loaded_every_line_that_can_have_an_answer_ge
         b"[]",
     ]
     client.say(*(line + b"\n" for line in said))
-    os.close(client.pen)
-    client.session.refuse(lambda number: json.dumps({"id": number}).encode() + b"\n", 1)
+    pens = [client.pen]
+
+    def refuse(number: object) -> bytes:
+        # The input ends when it is known that the server cannot be loaded: an end before that ends the process.
+        while pens:
+            os.close(pens.pop())
+        return json.dumps({"id": number}).encode() + b"\n"
+
+    client.session.refuse(refuse, 1)
     assert client.answered_ids() == [1, 2, 1.5, None, None]
