@@ -1,24 +1,35 @@
-"""A job's own overhead on SQLite: without MCP, pixels and the provider's time.
+"""A job's own overhead on SQLite and on PostgreSQL, in one run: without MCP, pixels and the provider's time.
 
 A wire in this process answers at once, and the result is a picture that is kept but not measured; the pauses of the
-schedule, which wait for a provider, are skipped. What is left is opening, claiming, five stages and their ledger.
+schedule, which wait for a provider, are skipped. What is left is opening, claiming, five stages and their ledger; on
+PostgreSQL also the way through the engine's queue.
+
+PostgreSQL is the one that `ROTOSCOPE_TEST_DATABASE_URL` names, or a cluster of this run's own; without either, SQLite
+is measured alone.
 """
 
 import asyncio
 import json
+import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple, cast
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
 import anyio
 import anyio.abc
-from figures import arguments, headline
+from figures import arguments, headline, percentile
+from postgresql import PostgresqlServer, find_binaries, start_cluster
+from sqlalchemy import make_url
 
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.jobs.lifecycle import run_job
@@ -29,13 +40,13 @@ from rotoscope.providers.polling import PollSlot
 from rotoscope.providers.states import Call
 from rotoscope.settings import read_settings
 from rotoscope.store.database import Database
-from rotoscope.store.job_data import JobPlan, MeasuredResult
+from rotoscope.store.job_data import JobPlan, MeasuredResult, PreparedRequest
 from rotoscope.store.records import NewJob
 from rotoscope.studio.studio import Studio
 from rotoscope.workers.limits import WorkLimits
 
 WARM = 10
-HOLD_MS = 10
+HOLD_MS = {"SQLite": 10, "PostgreSQL": 20}
 MODEL = "bytedance/sa2va-4b-image"
 Result = TypeVar("Result")
 Given = TypeVarTuple("Given")
@@ -51,7 +62,13 @@ class InstantWire:
     made = 0
 
     async def send(
-        self, provider: str, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False
+        self,
+        provider: str,
+        call: HttpCall,
+        before_send: Callable[[], None] | None = None,
+        *,
+        pays: bool = False,
+        key: str | None = None,
     ) -> Reply:
         if before_send is not None:
             before_send()
@@ -88,7 +105,8 @@ def reply(status: int, body: dict[str, Any]) -> Reply:
 def new_job() -> NewJob:
     call = Call("replicate", MODEL, {"image": "https://x.invalid/a.png", "instruction": "x"}, "v", "version")
     plan = JobPlan(call=call, expected_seconds=1.0)
-    return NewJob("segment_image", MODEL, "replicate", "bench", True, {"overlay": False}, plan)
+    asked = {"overlay": False}
+    return NewJob("segment_image", MODEL, "replicate", "bench", True, asked, plan, request=PreparedRequest(call.input))
 
 
 async def one(studio: Studio) -> float:
@@ -100,7 +118,7 @@ async def one(studio: Studio) -> float:
     return time.perf_counter() - begun
 
 
-def counted(counts: dict[str, int]) -> None:
+def counted(counts: Counter[str]) -> None:
     transacting = Database.transact
 
     async def transact(self: Database, work: Any, **how: Any) -> Any:
@@ -110,12 +128,27 @@ def counted(counts: dict[str, int]) -> None:
     Database.transact = transact  # type: ignore[method-assign]  # a benchmark counts
 
 
-async def main(jobs: int) -> None:
-    counts = dict.fromkeys(("reading", "writing", "durable"), 0)
-    counted(counts)
-    PollSlot.next_pause = lambda *_: 0.0  # type: ignore[method-assign]  # a benchmark waits for nobody
+@dataclass(frozen=True)
+class Figures:
+    """What was measured on one database.
+
+    Attributes:
+        alone: seconds of each job, one after the other.
+        worked: seconds of a processor for each of them, in this process.
+        rate: jobs a second where all are opened at once.
+        transactions: of one job, by their kind.
+    """
+
+    alone: list[float]
+    worked: float
+    rate: float
+    transactions: dict[str, float]
+
+
+async def measure(url: str | None, jobs: int, counts: Counter[str]) -> Figures:
     with tempfile.TemporaryDirectory() as home:
-        settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always"})
+        place = {} if url is None else {"ROTOSCOPE_DATABASE_URL": url}
+        settings = read_settings({"ROTOSCOPE_HOME": f"{home}/r", "ROTOSCOPE_SANDBOX": "always", **place})
         async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
             studio = open_studio(settings, stdio_roots(settings, Path(home), Path(home)), tasks, closing)
             context = replace(studio.context, wire=cast("Wire", InstantWire()), sleep=at_once, decoders=NoDecoders())
@@ -124,23 +157,52 @@ async def main(jobs: int) -> None:
             studio.start_background(tasks)
             for _ in range(WARM):
                 await one(studio)
-            counts.update(dict.fromkeys(counts, 0))
+            counts.clear()
             before = time.process_time()
-            spent = [await one(studio) for _ in range(jobs)]
+            alone = [await one(studio) for _ in range(jobs)]
             worked = (time.process_time() - before) / jobs
+            transactions = {kind: number / jobs for kind, number in counts.items()}
+            begun = time.perf_counter()
+            async with anyio.create_task_group() as together:
+                for _ in range(jobs):
+                    together.start_soon(one, studio)
+            rate = jobs / (time.perf_counter() - begun)
             tasks.cancel_scope.cancel()
-    tell(spent, worked, counts)
+    return Figures(alone, worked, rate, transactions)
 
 
-def tell(spent: list[float], worked: float, counts: dict[str, int]) -> None:
-    print(headline(f"own overhead of a job, {len(spent)} jobs one after the other"))
-    each = ", ".join(f"{number / len(spent):.1f} {kind}" for kind, number in counts.items())
-    p95 = sorted(spent)[int(0.95 * len(spent))]
-    median = statistics.median(spent)
-    print(f"  open to succeeded {median * 1000:6.1f} ms median, {p95 * 1000:.1f} p95 (to hold: {HOLD_MS} median)")
-    print(f"  processor time    {worked * 1000:6.1f} ms a job")
-    print(f"  transactions      {each}")
+@contextmanager
+def find_postgresql() -> Iterator[str | None]:
+    """The URL of an empty database; None where there is no PostgreSQL."""
+    named, binaries = os.environ.get("ROTOSCOPE_TEST_DATABASE_URL"), find_binaries()
+    with ExitStack() as closing:
+        server = PostgresqlServer(make_url(named)) if named else None
+        if server is None and binaries is not None:
+            server = closing.enter_context(start_cluster(binaries, is_durable=True))
+        yield None if server is None else closing.enter_context(server.new_database())
+
+
+def main(jobs: int) -> None:
+    counts: Counter[str] = Counter()
+    counted(counts)
+    PollSlot.next_pause = lambda *_: 0.0  # type: ignore[method-assign]  # a benchmark waits for nobody
+    found = {"SQLite": asyncio.run(measure(None, jobs, counts))}
+    with find_postgresql() as url:
+        if url is not None:
+            found["PostgreSQL"] = asyncio.run(measure(url, jobs, counts))
+    print(headline(f"own overhead of a job, {jobs} jobs"))
+    for name, figures in found.items():
+        tell(name, figures)
+
+
+def tell(name: str, found: Figures) -> None:
+    median, p95 = statistics.median(found.alone), percentile(found.alone, 0.95)
+    each = ", ".join(f"{number:.1f} {kind}" for kind, number in sorted(found.transactions.items()))
+    print(f"  {name}: open to succeeded {median * 1000:.1f} ms median, {p95 * 1000:.1f} p95, one after the other")
+    print(f"  {name}: (to hold: {HOLD_MS[name]} ms median), {found.worked * 1000:.1f} ms of a processor a job")
+    print(f"  {name}: {found.rate:.0f} jobs a second where all are opened at once")
+    print(f"  {name}: transactions a job: {each}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(arguments(__doc__, jobs=(200, 2, "how many jobs"))["jobs"])))
+    main(int(arguments(__doc__, jobs=(200, 2, "how many jobs"))["jobs"]))

@@ -25,7 +25,7 @@ from rotoscope.models.manifest import Manifest
 from rotoscope.models.provider import Provider
 from rotoscope.models.schemas.documents import parse_model_name, read_document
 from rotoscope.models.schemas.drafting import draft_manifest
-from rotoscope.models.schemas.tools import Refusal
+from rotoscope.models.schemas.tools import DraftRefusal
 from rotoscope.models.schemas.writing import write_manifest
 
 PACKAGE = "all-the-public-replicate-models"
@@ -70,7 +70,7 @@ def outcome(model: dict[str, Any], providers: dict[str, Provider]) -> str:
     name = parse_model_name(f"replicate:{model['owner']}/{model['name']}")
     try:
         draft = draft_manifest(read_document(name, model), providers, "2026-11-28")
-        if isinstance(draft, Refusal):
+        if isinstance(draft, DraftRefusal):
             return f"refused: {draft.reason}"
         read = Manifest.model_validate(tomllib.loads(write_manifest(draft.manifest, draft.comments)))
         assert read == draft.manifest, "it comes back otherwise than it was written"

@@ -1,5 +1,6 @@
 """What every test may ask for: a home of its own, a studio on the sandbox, a client of either era."""
 
+import gc
 import os
 import signal
 import sqlite3
@@ -35,6 +36,38 @@ from rotoscope_sandbox import Sandbox, build_sandbox
 hypothesis.settings.register_profile("rotoscope", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("rotoscope"), max_examples=20)
 hypothesis.settings.load_profile("quick" if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else "rotoscope")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of garbage collections: it stays, and looking through the objects of
+    eleven thousand tests again and again took a quarter of each process's time."""
+    gc.collect()
+    gc.freeze()
+
+
+# What runs longest begins first: else one process would end it alone while the others have nothing left.
+LONGEST = ("conformance", "jobs/test_crash_points", "faults", "jobs/test_laws", "kills", "replicas", "cli", "clients")
+# Long simulations, and what runs in other processes: it would take as long as all the others, for nothing.
+UNMEASURED = (
+    *("bench", "faults", "kills", "replicas", "jobs/test_crash_points", "jobs/test_laws"),
+    *("providers/test_pacer", "store/test_spending_laws", "server/test_processes", "sandbox/test_real_net"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest first, and leave the long simulations out of the coverage (`make coverage`)."""
+    top = Path(__file__).parent
+
+    def place_of(item: pytest.Item) -> str:
+        return item.path.relative_to(top).as_posix() if item.path.is_relative_to(top) else ""
+
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, start in enumerate(LONGEST) if place_of(item).startswith(start)), len(LONGEST))
+
+    items.sort(key=rank)
+    for item in items:
+        if place_of(item).startswith(UNMEASURED):
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,21 @@ TOP = SOURCE.parents[1]
 
 # Lowest first: a folder is one floor. A module may import from its own floor and from those below.
 FLOORS = (
-    ("__init__", "errors", "environment", "settings", "data_uris", "ownership", "signals"),
+    (
+        "__init__",
+        "errors",
+        "variables",
+        "environment",
+        "network_environment",
+        "settings",
+        "data_uris",
+        "ownership",
+        "key_store",
+        "stored_keys",
+        "signals",
+        "signing",
+        "logs",
+    ),
     ("workers",),
     ("contracts",),
     ("protocol",),
@@ -29,10 +43,10 @@ FLOORS = (
     ("__main__",),
 )
 FILE_LINES, BODY_LINES = 400, 60
-PURE = ("models", "providers.states", "providers.recent", "providers.polling",
+PURE = ("models", "providers.states", "providers.recent", "providers.polling", "providers.webhooks",
         "providers.dialects", "providers.http.messages", "providers.http.egress",
         "media.sniff", "media.image.masks", "media.image.mask_levels", "media.image.mask_reader",
-        "media.image.coco", "media.image.previews")  # fmt: skip
+        "media.image.coco", "media.image.previews", "media.exports")  # fmt: skip
 OUTSIDE = {"socket", "httpx", "sqlite3", "sqlalchemy", "subprocess", "http", "urllib.request", "ssl"}
 
 
@@ -174,6 +188,9 @@ STUDIO_PARTS = frozenset(
     }
 )
 
+# What those above may use beside the studio's own verbs: it has verbs that take a principal, like them.
+STUDIO_FACADES = frozenset({"questions", "uploads"})
+
 
 def studio_parts_used(tree: ast.AST) -> Iterator[str]:
     """The parts of a studio that are reached through it: `studio.context`, `self._studio.quotes` and the like."""
@@ -193,7 +210,7 @@ def test_the_parts_of_the_studio_are_those_that_it_has() -> None:
     fields = next(node for node in ast.walk(MODULES["studio.studio"]) if getattr(node, "name", "") == "Studio")
     assert isinstance(fields, ast.ClassDef)
     annotated = {ast.unparse(node.target) for node in fields.body if isinstance(node, ast.AnnAssign)}
-    assert annotated == STUDIO_PARTS
+    assert annotated == STUDIO_PARTS | STUDIO_FACADES
     reaching = "studio.context.ledger; self._studio.quotes; (await self._lazy_studio.studio()).caps; studio.plan"
     assert len(list(studio_parts_used(ast.parse(f"async def f():\n    {reaching}")))) == 3
 

@@ -13,7 +13,7 @@ from rotoscope.models.catalog import load_catalog, manifest_folder
 from rotoscope.ownership import find_fault, make_private
 from rotoscope.settings import read_settings
 from rotoscope_sandbox.predictions import AcceptedRequest
-from rotoscope_sandbox.store import Store, Upload
+from rotoscope_sandbox.store import Store, UploadedFile
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no owners and modes like these")
 PROVIDERS = manifest_folder() / "providers.toml"
@@ -58,7 +58,7 @@ def test_what_the_sandbox_keeps_is_private(tmp_path: Path, umask: int) -> None:
         (scratch / "film.mp4").write_bytes(b"x")
         store.keep_output(order.id, "film.mp4", scratch / "film.mp4")
     store.key("fal")
-    upload = Upload("b" * 26, "a.png", "image/png", 1.0)
+    upload = UploadedFile("b" * 26, "a.png", "image/png", 1.0)
     with store.receive_part(upload, 1) as part:
         part.write(b"x")
         part.settle()

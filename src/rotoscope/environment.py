@@ -7,9 +7,10 @@ what is set. So this module stands between a client and its first reply: it load
 
 import os
 import re
-from collections.abc import Callable, Mapping
 
 from rotoscope.errors import InvalidInput
+from rotoscope.network_environment import NETWORK_SETTINGS
+from rotoscope.variables import Environ, Setting, absolute_path, non_negative_number, spending_limit, variable_value
 
 __all__ = [
     "SETTINGS",
@@ -31,25 +32,14 @@ __all__ = [
     "variable_value",
 ]
 
-_UNEXPANDED = re.compile(r"^\$\{?\w+(:-)?\}?$")
 _SANDBOX_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(?:/[!-~]*)?")
 _SANDBOX_WORDS = ("auto", "always", "never")
 _SQLITE = re.compile(
     r"sqlite(?:\+pysqlite)?://(?:/[^?]*(?:\?(?:(?:mode|uri|cache|timeout|immutable|nolock|vfs)=[^&?]*&?)*)?)?"
 )
+_POSTGRESQL = re.compile(r"postgresql\+psycopg://[!-~]+")
 _UNPRICED = {"ask": "ask", "run": "run", "refuse": "refuse", "allow": "run"}  # `allow` is the older word for `run`
-_MAX_USD = 1e9
 _MAX_LIMIT_DIGITS = 6
-Environ = Mapping[str, str]
-
-
-def variable_value(environ: Environ, name: str) -> str | None:
-    """The value of a variable; None when it is unset, empty or was never expanded.
-
-    Some hosts pass `""`, `$NAME` or `${NAME}` for a variable that the user never set.
-    """
-    value = environ.get(name, "").strip()
-    return None if not value or _UNEXPANDED.match(value) else value
 
 
 def read_home(environ: Environ) -> str:
@@ -60,7 +50,7 @@ def read_home(environ: Environ) -> str:
     """
     shared = variable_value(environ, "XDG_DATA_HOME") or variable_value(environ, "LOCALAPPDATA")
     default = os.path.join(shared, "rotoscope") if shared else "~/.local/share/rotoscope"  # noqa: PTH118 - see above
-    return _absolute_path(variable_value(environ, "ROTOSCOPE_HOME") or default, "ROTOSCOPE_HOME")
+    return absolute_path(variable_value(environ, "ROTOSCOPE_HOME") or default, "ROTOSCOPE_HOME")
 
 
 def read_roots(environ: Environ) -> tuple[str, ...] | None:
@@ -68,17 +58,17 @@ def read_roots(environ: Environ) -> tuple[str, ...] | None:
     value = variable_value(environ, "ROTOSCOPE_ROOTS")
     if value is None:
         return None
-    return tuple(_absolute_path(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
+    return tuple(absolute_path(part, "ROTOSCOPE_ROOTS") for part in value.split(os.pathsep) if part.strip())
 
 
 def read_database_url(environ: Environ) -> str | None:
     """The URL of the ledger's database; None for the file in the home folder."""
     value = variable_value(environ, "ROTOSCOPE_DATABASE_URL")
-    if value is None or _SQLITE.fullmatch(value):
+    if value is None or _SQLITE.fullmatch(value) or _POSTGRESQL.fullmatch(value):
         return value
     raise InvalidInput(
-        "ROTOSCOPE_DATABASE_URL must name a file of SQLite, as in sqlite:////full/path.sqlite3; nothing else is "
-        "supported yet.",
+        "ROTOSCOPE_DATABASE_URL must name a file of SQLite, as in sqlite:////full/path.sqlite3, or a database of "
+        "PostgreSQL, as in postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
         hint="Correct or unset ROTOSCOPE_DATABASE_URL.",
     )
 
@@ -97,7 +87,7 @@ def read_sandbox(environ: Environ) -> str:
 def read_sandbox_weights(environ: Environ) -> str | None:
     """The absolute path of the sandbox's weights; None where none is named."""
     path = variable_value(environ, "ROTOSCOPE_SANDBOX_WEIGHTS")
-    return None if path is None else _absolute_path(path, "ROTOSCOPE_SANDBOX_WEIGHTS")
+    return None if path is None else absolute_path(path, "ROTOSCOPE_SANDBOX_WEIGHTS")
 
 
 def read_unpriced(environ: Environ) -> str:
@@ -112,32 +102,32 @@ def read_unpriced(environ: Environ) -> str:
 
 def read_inline_seconds(environ: Environ) -> float | None:
     """How long a tool call may stay open, in seconds; None for what the client's profile says."""
-    return _non_negative_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds")
+    return non_negative_number(environ, "ROTOSCOPE_INLINE_SECONDS", "seconds")
 
 
 def read_max_per_call(environ: Environ) -> float | None:
     """The most that one run may cost, in US dollars; None for no limit."""
-    return _spending_limit(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none")
+    return spending_limit(environ, "ROTOSCOPE_MAX_USD_PER_CALL", 5.0, "none")
 
 
 def read_max_per_day(environ: Environ) -> float | None:
     """The most that may be spent in a day (UTC), in US dollars; None for no limit."""
-    return _spending_limit(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none")
+    return spending_limit(environ, "ROTOSCOPE_MAX_USD_PER_DAY", 20.0, "none")
 
 
 def read_consent_limit(environ: Environ) -> float | None:
     """The price of a call, in US dollars, above which is asked first; None for never."""
-    return _spending_limit(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never")
+    return spending_limit(environ, "ROTOSCOPE_ASK_ABOVE_USD", 1.0, "never")
 
 
 def read_resend_limit(environ: Environ) -> float:
     """The price, in US dollars, below which a lost request is sent once more; 0 for never."""
-    return _non_negative_number(environ, "ROTOSCOPE_RESEND_BELOW_USD", "US dollars") or 0.0
+    return non_negative_number(environ, "ROTOSCOPE_RESEND_BELOW_USD", "US dollars") or 0.0
 
 
 def read_retention_days(environ: Environ) -> float:
     """How many days a job is kept after it has ended and its result was given."""
-    days = _non_negative_number(environ, "ROTOSCOPE_RETENTION_DAYS", "days")
+    days = non_negative_number(environ, "ROTOSCOPE_RETENTION_DAYS", "days")
     return 30.0 if days is None else days
 
 
@@ -161,25 +151,6 @@ def read_job_limits(environ: Environ) -> dict[str, int]:
     return limits
 
 
-class Setting:
-    """One variable: its name, how it is read, what it means and its default, in words for a table.
-
-    Attributes:
-        name: of the variable.
-        read: takes the environment and gives the value; raises `InvalidInput` for one that cannot be used.
-        meaning: one sentence.
-        default: what holds when it is not set, as text.
-    """
-
-    __slots__ = ("default", "meaning", "name", "read")
-
-    def __init__(self, name: str, read: Callable[[Environ], object], default: str, meaning: str) -> None:
-        self.name = name
-        self.read = read
-        self.default = default
-        self.meaning = meaning
-
-
 SETTINGS = (
     Setting(
         "ROTOSCOPE_HOME",
@@ -191,7 +162,7 @@ SETTINGS = (
         "ROTOSCOPE_DATABASE_URL",
         read_database_url,
         "a file in `ROTOSCOPE_HOME`",
-        "Where jobs are remembered: `sqlite:////full/path.sqlite3`.",
+        "Where jobs are remembered: `sqlite:////full/path.sqlite3`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`.",
     ),
     Setting(
         "ROTOSCOPE_ROOTS",
@@ -259,6 +230,7 @@ SETTINGS = (
         "no limit",
         "How many jobs run at once: `8`, or by provider `replicate=4,fal=2`.",
     ),
+    *NETWORK_SETTINGS,
 )
 
 
@@ -270,40 +242,3 @@ def check_environment(environ: Environ) -> None:
     """
     for setting in SETTINGS:
         setting.read(environ)
-
-
-def _absolute_path(text: str, name: str) -> str:
-    """An absolute path. Service accounts and containers may have no home directory."""
-    path = os.path.expanduser(text.strip())  # noqa: PTH111 - pathlib takes 4 ms to load
-    try:
-        if not path.startswith("~"):  # which stays where there is no home directory
-            return os.path.join(os.getcwd(), path) if not os.path.isabs(path) else path  # noqa: PTH109, PTH117, PTH118
-    except OSError:
-        pass  # the working directory was removed
-    raise InvalidInput(
-        f"{name} needs the home directory or the working directory, and there is none.",
-        hint=f"Set {name} to an absolute path.",
-    )
-
-
-def _non_negative_number(environ: Environ, name: str, of: str) -> float | None:
-    value = variable_value(environ, name)
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise InvalidInput(f"{name} must be a number of {of}, 0 or more.", hint=f"Correct or unset {name}.")
-    return number
-
-
-def _spending_limit(environ: Environ, name: str, default: float, none_word: str) -> float | None:
-    """An amount; None where the operator gave the word for "without"."""
-    if (variable_value(environ, name) or "").lower() == none_word:
-        return None
-    limit = _non_negative_number(environ, name, f"US dollars (or {none_word})")
-    if limit is not None and limit > _MAX_USD:
-        raise InvalidInput(f"{name} is beyond all reason.", hint=f"Set it to {none_word} to be without that limit.")
-    return default if limit is None else limit

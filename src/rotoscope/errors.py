@@ -26,8 +26,8 @@
       StorageFailed        our ledger or vault could not be read or written
 
 Every error has a stable `code` (a contract), a `message` of one sentence in our own words and a `hint`:
-one sentence on what to do next. Foreign exceptions are translated only where they enter: HTTP in
-`wire.client`, SQL in `jobs.ledger`, images in `media.pictures`, files in `media`.
+one sentence on what to do next. `assets/errors.md` says for people what each code means. Foreign exceptions are
+translated only where they enter: HTTP in `providers.http.client`, SQL in `store.database`, images and files in `media`.
 """
 
 __all__ = [
@@ -121,9 +121,16 @@ class UnknownJob(UserMistake):
 
 
 class MissingKey(RotoscopeError):
-    """The provider's key is not set; the message names the variable."""
+    """The provider's key is not set; the message names the variable.
+
+    `providers` are those of which any one key would do, where the principal may give one.
+    """
 
     code = "auth"
+
+    def __init__(self, message: str, *, hint: str = "", providers: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.providers = providers
 
 
 class OverBudget(RotoscopeError):

@@ -5,7 +5,7 @@ command's arguments are passed on to its own command.
 """
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from rotoscope.errors import InvalidInput, StorageFailed
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.manifest import Input
+from rotoscope.ownership import make_private
 from rotoscope.settings import Settings
 from rotoscope.workers.apps import AppProcess
 
@@ -89,6 +90,8 @@ def run_sandbox_command(arguments: Sequence[str], settings: Settings, catalog: C
     """
     from rotoscope_sandbox import command
 
+    with suppress(OSError):  # it says itself what it cannot write
+        make_private(settings.home)  # it would make its own folder, and those above it, for everybody
     try:
         return command.run(
             arguments,
@@ -112,6 +115,8 @@ def ensure_weights(settings: Settings) -> bool:
     """
     from rotoscope_sandbox.command import run
 
+    with suppress(OSError):  # as above
+        make_private(settings.home)
     ours = _weights_folder(settings) / settings.sandbox_weights.name
     if settings.sandbox_weights == ours and not ours.is_file():
         run(["weights"], program="rotoscope sandbox", weights_folder=_weights_folder(settings))

@@ -6,11 +6,66 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-from rotoscope import environment
+from rotoscope import environment, network_environment
+from rotoscope.variables import variable_value
 
-__all__ = ["Settings", "UnpricedPolicy", "read_settings", "user_home", "working_folder"]
+__all__ = [
+    "KeyOwner",
+    "NetworkSettings",
+    "Settings",
+    "SignIn",
+    "UnpricedPolicy",
+    "read_settings",
+    "user_home",
+    "working_folder",
+]
 
 UnpricedPolicy = Literal["ask", "run", "refuse"]
+SignIn = Literal["none", "tokens", "issuer", "people"]
+KeyOwner = Literal["operator", "principal"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """What the operator decided about a server that others reach, and about what several servers share.
+
+    Attributes:
+        public_url: the address at which clients reach the server, without a slash at its end; None: where it listens.
+        allowed_origins: the origins of web pages that may call it, beside its own.
+        sign_in: who may call it.
+        tokens: principals and their bearer tokens, or `sha256:` and a token's hash.
+        tokens_file: the file of tokens' hashes, whether or not it is there.
+        issuer: the identity provider.
+        audience: what its tokens must be meant for; None: the address of the MCP endpoint.
+        scopes: what every token must allow.
+        secrets: what addresses and the state of requests are signed with, the newest first; none: made at home.
+        key_owner: whose provider keys are used.
+        encryption_keys: what the principals' own provider keys are encrypted with, the newest first.
+        store_url: the object store of results; None: the folder at home.
+        store_public_url: where others reach that store, if that is another address than ours.
+        max_usd_per_day_for_all: what all principals together may spend in a day, in US dollars; None: no limit.
+        at_once_per_principal: how many jobs of one principal run at once; None: no limit.
+        metrics_token: the bearer token that reads `/metrics`; None: there is none.
+        log_format: `text` or `json`.
+    """
+
+    tokens_file: Path
+    public_url: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    sign_in: SignIn = "none"
+    tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    issuer: str | None = None
+    audience: str | None = None
+    scopes: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    key_owner: KeyOwner = "operator"
+    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    store_url: str | None = None
+    store_public_url: str | None = None
+    max_usd_per_day_for_all: float | None = None
+    at_once_per_principal: int | None = None
+    metrics_token: str | None = field(default=None, repr=False)
+    log_format: Literal["text", "json"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +86,7 @@ class Settings:
             costs less, in US dollars; 0 means never.
         retention_days: how many days a job is kept after it has ended and its result was delivered.
         at_once: how many jobs may run at once at a provider, by its name; "" stands for every other provider.
+        network: what concerns a server that others reach, and several that share their state.
     """
 
     home: Path
@@ -46,12 +102,13 @@ class Settings:
     resend_below_usd: float
     retention_days: float
     at_once: Mapping[str, int]
+    network: NetworkSettings
     variables: Mapping[str, str] = field(repr=False)
     """Everything else that was set, kept for the providers' own names; never shown, it holds keys."""
 
     def variable(self, name: str) -> str | None:
         """The value of an environment variable, or None when it is unset, empty or was never expanded."""
-        return environment.variable_value(self.variables, name)
+        return variable_value(self.variables, name)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -77,7 +134,31 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         resend_below_usd=environment.read_resend_limit(environ),
         retention_days=environment.read_retention_days(environ),
         at_once=environment.read_job_limits(environ),
+        network=_read_network_settings(environ, home),
         variables=dict(environ),
+    )
+
+
+def _read_network_settings(environ: Mapping[str, str], home: Path) -> NetworkSettings:
+    read, file = network_environment, network_environment.read_tokens_file(environ)
+    return NetworkSettings(
+        tokens_file=home / "tokens.json" if file is None else Path(file),
+        public_url=read.read_public_url(environ),
+        allowed_origins=read.read_allowed_origins(environ),
+        sign_in=cast("SignIn", read.read_sign_in(environ)),
+        tokens=read.read_tokens(environ),
+        issuer=read.read_issuer(environ),
+        audience=read.read_audience(environ),
+        scopes=read.read_required_scopes(environ),
+        secrets=read.read_secrets(environ),
+        key_owner=cast("KeyOwner", read.read_key_owner(environ)),
+        encryption_keys=read.read_encryption_keys(environ),
+        store_url=read.read_store_url(environ),
+        store_public_url=read.read_store_public_url(environ),
+        max_usd_per_day_for_all=read.read_day_limit_for_all(environ),
+        at_once_per_principal=read.read_jobs_per_principal(environ),
+        metrics_token=read.read_metrics_token(environ),
+        log_format=cast("Literal['text', 'json']", read.read_log_format(environ)),
     )
 
 

@@ -12,7 +12,10 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import FrameType
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+
+if TYPE_CHECKING:
+    import anyio
 
 __all__ = [
     "Interrupted",
@@ -21,6 +24,7 @@ __all__ = [
     "handle_signals",
     "ignore_late_signals",
     "restore_handlers",
+    "run_until_second_signal",
     "run_until_signal",
     "signal_exit_code",
 ]
@@ -93,29 +97,43 @@ def run_until_signal(work: Callable[[*Given], Awaitable[Answer]], *given: *Given
     Raises:
         Interrupted: it was cancelled, and has ended in order.
     """
+    return _run_with_signals(lambda _: work(*given), cancels_at=1)
+
+
+def run_until_second_signal(work: Callable[["anyio.Event"], Awaitable[Answer]]) -> Answer:
+    """Run work in an event loop of its own to its end. The first signal sets its event; the second cancels it.
+
+    Raises:
+        Interrupted: it was cancelled, and has ended in order.
+    """
+    return _run_with_signals(work, cancels_at=2)
+
+
+def _run_with_signals(work: Callable[["anyio.Event"], Awaitable[Answer]], cancels_at: int) -> Answer:
+    """Run work in an event loop of its own; signals set its event, until the one of this number, which cancels it."""
     import asyncio
 
     import anyio
 
-    asked: list[int] = []
+    received: list[int] = []
 
     async def run_until_cancelled() -> Answer:
-        loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
+        loop, scope, asked = asyncio.get_running_loop(), anyio.CancelScope(), anyio.Event()
 
-        def request_end(number: int) -> None:
-            asked.append(number)
-            if len(asked) == 1:
-                loop.call_soon_threadsafe(scope.cancel)
+        def take_signal(number: int) -> None:
+            received.append(number)
+            if len(received) <= cancels_at:
+                loop.call_soon_threadsafe(scope.cancel if len(received) == cancels_at else asked.set)
             else:
                 _print_still_ending()
 
-        former = handle_signals(request_end)
+        former = handle_signals(take_signal)
         try:
             with scope:
-                return await work(*given)
+                return await work(asked)
         finally:
             restore_handlers(former)
-        raise Interrupted(asked[0])
+        raise Interrupted(received[0])
 
     return anyio.run(run_until_cancelled)
 

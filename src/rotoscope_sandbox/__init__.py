@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rotoscope_sandbox.own_models import OwnModel
+    from rotoscope_sandbox.webhook_post import PostWebhook
 
 __all__ = ["Sandbox", "build_sandbox"]
 
@@ -50,6 +51,7 @@ def build_sandbox(
     stand_ins: bool = False,
     own_models: "Iterable[OwnModel]" = (),
     weights: Path | None = None,
+    post_webhook: "PostWebhook | None" = None,
 ) -> Sandbox:
     """A sandbox over a folder, which several processes may share.
 
@@ -62,8 +64,10 @@ def build_sandbox(
         stand_ins: whether files of its own stand in for what lies at addresses that it cannot reach.
         own_models: models that it plays beside those it knows.
         weights: the file of the object net's weights, if there is one or may come to be one (`weights`).
+        post_webhook: sends a webhook in place of a connection to this machine; it is called in a thread.
     """
     from rotoscope_sandbox.app import build
+    from rotoscope_sandbox.webhook_post import post_by_http
 
     return build(
         folder,
@@ -74,4 +78,5 @@ def build_sandbox(
         stand_ins=stand_ins,
         own_models=own_models,
         weights=weights,
+        post_webhook=post_webhook or post_by_http,
     )

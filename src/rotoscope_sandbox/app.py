@@ -31,6 +31,7 @@ from rotoscope_sandbox.predictions import AcceptedRequest
 from rotoscope_sandbox.replicate_wire import replicate_routes
 from rotoscope_sandbox.segmind_wire import segmind_routes
 from rotoscope_sandbox.store import Store
+from rotoscope_sandbox.webhook_post import PostWebhook, post_by_http
 from rotoscope_sandbox.weights import Weights
 from rotoscope_sandbox.workers import WorkerPool
 
@@ -57,6 +58,7 @@ def build(
     stand_ins: bool = False,
     own_models: Iterable[OwnModel] = (),
     weights: Path | None = None,
+    post_webhook: PostWebhook = post_by_http,
 ) -> Starlette:
     """Build the app; `build_sandbox` has the arguments, and `Sandbox` what its `state` holds.
 
@@ -67,7 +69,7 @@ def build(
     store, rules, counters = Store(folder), Faults(faults), Counters()
     own = tuple(map(play_model, own_models))
     workers = WorkerPool(store, clock, Weights(weights), stand_ins=stand_ins, own_models=own)
-    core = Core(store, workers, clock, pace, public_url, own)
+    core = Core(store, workers, clock, pace, public_url, own, post_webhook)
     files_and_counts: list[tuple[str, str, str, Endpoint]] = [
         ("any:output", "GET", "/outputs/{id}/{name}", _output_file),
         ("any:other", "GET", "/files/{name}", _upload_file),

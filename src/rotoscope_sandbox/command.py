@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["UnusableOption", "run", "run_as_module"]
 
 _MOST_PACE = 10_000.0
+_FAULTS_EXAMPLE = 'TOML with [[rules]] and fault = "reset", or JSON: {"rules": [{"fault": "reset"}]}'
 
 
 class UnusableOption(Exception):
@@ -91,7 +92,7 @@ def _serve(folder: Path, options: argparse.Namespace, own_models: "Iterable[OwnM
             weights=options.weights,
         )
     except UnknownFault as problem:
-        raise UnusableOption(f"{options.faults}: {problem}", "See docs/sandbox.md.") from None
+        raise UnusableOption(f"{options.faults}: {problem}", f"Such a file holds {_FAULTS_EXAMPLE}.") from None
     certificate = _certificate(folder / "tls") if options.tls else None
     # The address is printed only once the port is taken.
     with listen(options.port) as listener:
@@ -123,7 +124,7 @@ def _bring_weights(arguments: Sequence[str], program: str, folder: Path, used: P
         "--folder", type=Path, default=folder, metavar="DIR", help="where they go (default %(default)s)"
     )
     target: Path = parser.parse_args(arguments).folder / FILE_NAME
-    print(f"{U2NETP.title}; {U2NETP.licence}; {U2NETP.origin}", file=sys.stderr)
+    print(f"The net of the sandbox's masks: {U2NETP.title}; {U2NETP.licence}; {U2NETP.origin}", file=sys.stderr)
     if has_weights(target, U2NETP):
         print(f"They are there already: {target}", file=sys.stderr)
     else:
@@ -131,7 +132,8 @@ def _bring_weights(arguments: Sequence[str], program: str, folder: Path, used: P
             with _progress_bar(FILE_NAME) as show_progress:
                 bring_weights(target, show_progress, U2NETP)
         except NoWeights as problem:
-            print(f"No weights came ({problem}). The sandbox works without them.", file=sys.stderr)
+            print(f"No weights came ({problem}).", file=sys.stderr)
+            print(f"The sandbox works without them, by colours alone; {program} tries again.", file=sys.stderr)
             return 1
         print(f"The weights are in {target}", file=sys.stderr)
     if used is not None and used.absolute() != target.absolute():
@@ -145,7 +147,8 @@ def _progress_bar(name: str) -> "Iterator[Progress]":
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -153,8 +156,10 @@ def _progress_bar(name: str) -> "Iterator[Progress]":
 def _parser(program: str, weights: Path | None, *, has_folder: bool) -> argparse.ArgumentParser:
     epilog = f"{program} weights brings the weights that make its masks good."
     parser = argparse.ArgumentParser(prog=program, epilog=epilog)
-    parser.add_argument("--port", type=_port, default=8765, metavar="N")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="rules for what is to go wrong (docs/sandbox.md)")
+    parser.add_argument(
+        "--port", type=_port, default=8765, metavar="N", help="where (default %(default)s); 0: any free"
+    )
+    parser.add_argument("--faults", type=Path, metavar="FILE", help=f"what is to go wrong, as {_FAULTS_EXAMPLE}")
     parser.add_argument("--tls", action="store_true", help="serve https, with a throw-away certificate")
     parser.add_argument("--public-url", metavar="URL", help="what handed-out addresses start with (behind a proxy)")
     parser.add_argument("--pace", type=_pace, default=1.0, metavar="N", help="how much longer runs take (default 1)")

@@ -20,7 +20,8 @@ from starlette.routing import Route
 from rotoscope_sandbox.billing import Bill, Measured, bill_run
 from rotoscope_sandbox.models import Model, all_models, find_model
 from rotoscope_sandbox.predictions import HIDDEN, AcceptedRequest, ForcedOutcome, JsonObject, Prediction, RunStatus
-from rotoscope_sandbox.store import Incoming, ListEntry, Store, Upload
+from rotoscope_sandbox.store import Incoming, ListEntry, Store, UploadedFile
+from rotoscope_sandbox.webhook_post import PostWebhook, post_by_http
 from rotoscope_sandbox.workers import OWN, WorkerPool
 
 __all__ = [
@@ -66,6 +67,7 @@ class Core:
 
     `own_models` are those that it plays beside the ones it knows. `accepted` holds the id of every prediction that a
     provider would have accepted, in order; `charged` the wire of each that has ended, and its charge in US dollars.
+    `post_webhook` sends a webhook.
     """
 
     store: Store
@@ -74,6 +76,7 @@ class Core:
     pace: float = 1.0
     public_url: str | None = None
     own_models: tuple[Model, ...] = ()
+    post_webhook: PostWebhook = post_by_http
     accepted: list[str] = field(default_factory=list)
     charged: dict[str, tuple[str, float]] = field(default_factory=dict)
 
@@ -209,13 +212,13 @@ class Core:
         has_output = known.status(self.clock()) is RunStatus.SUCCEEDED and known.outcome is not None
         return _with_urls(known.outcome.output, base) if has_output and known.outcome else None
 
-    async def receive(self, upload: Upload, chunks: AsyncIterable[bytes]) -> Upload:
+    async def receive(self, upload: UploadedFile, chunks: AsyncIterable[bytes]) -> UploadedFile:
         """Store the bytes of an upload as they come, never all of them at once."""
         with self.store.receive(upload) as incoming:
             await write_chunks(chunks, incoming)
             return await to_thread.run_sync(self.store.settle_upload, upload, incoming)
 
-    def upload_url(self, upload: Upload, base: str) -> str:
+    def upload_url(self, upload: UploadedFile, base: str) -> str:
         """Where an upload can be read, with the ending that its name or type gives it."""
         ending = re.search(r"\.[a-z0-9]{1,5}$", upload.name.lower())
         return f"{base}/files/{upload.id}{ending[0] if ending else ''}"

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from rotoscope_sandbox.core import Core, Endpoint, ErrorResponse, make_routes, read_object, write_chunks
 from rotoscope_sandbox.fal_wire import make_fal_routes
-from rotoscope_sandbox.store import Upload, new_id
+from rotoscope_sandbox.store import UploadedFile, new_id
 
 __all__ = ["storage_routes"]
 
@@ -63,9 +63,9 @@ async def _upload_to_cdn(core: Core, request: Request) -> Response:
     return JSONResponse({"access_url": core.upload_url(upload, core.base(request))})
 
 
-def _upload_of(core: Core, request: Request) -> Upload:
+def _upload_of(core: Core, request: Request) -> UploadedFile:
     kind = request.headers.get("content-type", "application/octet-stream")
-    return Upload(new_id(), request.headers.get("x-fal-file-name", "file"), kind, core.clock())
+    return UploadedFile(new_id(), request.headers.get("x-fal-file-name", "file"), kind, core.clock())
 
 
 async def _initiate_upload(core: Core, request: Request) -> Response:
@@ -79,7 +79,9 @@ async def _initiate_parts(core: Core, request: Request) -> Response:
 async def _initiate(core: Core, request: Request, folder: str, query: str) -> Response:
     body = await read_object(request) or {}
     kind = str(body.get("content_type") or "application/octet-stream")
-    upload = core.store.announce_upload(Upload(new_id(), str(body.get("file_name") or "file"), kind, core.clock()))
+    upload = core.store.announce_upload(
+        UploadedFile(new_id(), str(body.get("file_name") or "file"), kind, core.clock())
+    )
     base = core.base(request)
     return JSONResponse(
         {
@@ -94,7 +96,7 @@ async def _begin_parts(core: Core, request: Request) -> Response:
     return JSONResponse({"access_url": core.upload_url(upload, core.base(request)), "uploadId": upload.id})
 
 
-def _find_upload(core: Core, request: Request) -> Upload:
+def _find_upload(core: Core, request: Request) -> UploadedFile:
     upload = core.store.upload(request.path_params["id"])
     if upload is None:
         raise ErrorResponse(404, {"detail": "Not found"})

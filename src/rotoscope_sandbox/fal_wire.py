@@ -29,7 +29,7 @@ from rotoscope_sandbox.core import (
 from rotoscope_sandbox.models import InputProblem
 from rotoscope_sandbox.predictions import Failure, JsonObject, Prediction, RunStatus
 from rotoscope_sandbox.store import ListEntry
-from rotoscope_sandbox.webhooks import Webhook, fal_keys, notify, sign_like_fal
+from rotoscope_sandbox.webhooks import FAL_PAUSES, Webhook, fal_keys, notify, sign_like_fal
 
 __all__ = ["make_fal_routes", "queue_routes", "rest_routes"]
 
@@ -115,7 +115,8 @@ async def _submit(core: Core, request: Request) -> Response:
     id_ = known.request.id
     if url := request.query_params.get("fal_webhook"):
         make_body = partial(_webhook_body, core, request)
-        webhook = Webhook(url, ("completed",), make_body, sign_like_fal, core.store.key(_WIRE))
+        key = core.store.key(_WIRE)
+        webhook = Webhook(url, ("completed",), make_body, sign_like_fal, key, is_named_by_run=True, pauses=FAL_PAUSES)
         await notify(core, known, webhook, read_forced_outcome(request))
     body = _status_body(core, request, known, has_logs=False) | {"gateway_request_id": id_}
     return JSONResponse(body, headers={_ID_HEADER: id_})

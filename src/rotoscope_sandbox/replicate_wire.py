@@ -37,8 +37,8 @@ from rotoscope_sandbox.replicate_models import (
     not_found,
     replicate_error,
 )
-from rotoscope_sandbox.store import ListEntry, Upload, new_id
-from rotoscope_sandbox.webhooks import Webhook, notify, replicate_secret, sign_like_replicate
+from rotoscope_sandbox.store import ListEntry, UploadedFile, new_id
+from rotoscope_sandbox.webhooks import REPLICATE_PAUSES, Webhook, notify, replicate_secret, sign_like_replicate
 
 __all__ = ["replicate_routes"]
 
@@ -164,7 +164,8 @@ def _webhook(core: Core, request: Request, body: JsonObject) -> Webhook:
     chosen = body.get("webhook_events_filter")
     events = tuple(event for event in _EVENTS if not isinstance(chosen, list) or not chosen or event in chosen)
     make_body = partial(_prediction_body, core, request)
-    return Webhook(body["webhook"], events, make_body, sign_like_replicate, core.store.key(_WIRE))
+    key = core.store.key(_WIRE)
+    return Webhook(body["webhook"], events, make_body, sign_like_replicate, key, pauses=REPLICATE_PAUSES)
 
 
 async def _get_webhook_secret(core: Core, _: Request) -> Response:
@@ -302,7 +303,7 @@ async def _upload_file(core: Core, request: Request) -> Response:
         metadata = await given.read() if isinstance(given, UploadFile) else (given or "{}")
         name = form.get("filename") or content.filename or "file"
         kind = form.get("type") or content.content_type or "application/octet-stream"
-        upload = Upload(new_id(), str(name), str(kind), core.clock(), metadata=_read_metadata(metadata))
+        upload = UploadedFile(new_id(), str(name), str(kind), core.clock(), metadata=_read_metadata(metadata))
         return JSONResponse(_file_body(core, request, await core.receive(upload, read_chunks(content))), 201)
 
 
@@ -314,7 +315,7 @@ def _read_metadata(text: bytes | str) -> JsonObject:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _file_body(core: Core, request: Request, upload: Upload) -> JsonObject:
+def _file_body(core: Core, request: Request, upload: UploadedFile) -> JsonObject:
     return {
         "id": upload.id,
         "name": upload.name,
@@ -329,7 +330,7 @@ def _file_body(core: Core, request: Request, upload: Upload) -> JsonObject:
     }
 
 
-def _find_file(core: Core, request: Request) -> Upload:
+def _find_file(core: Core, request: Request) -> UploadedFile:
     upload = core.store.upload(request.path_params["id"])
     if upload is None or upload.size is None:
         raise not_found()

@@ -30,7 +30,7 @@ from rotoscope_sandbox.core import (
 )
 from rotoscope_sandbox.models import Model
 from rotoscope_sandbox.predictions import JsonObject, Prediction, RunStatus
-from rotoscope_sandbox.store import Upload, new_id
+from rotoscope_sandbox.store import UploadedFile, new_id
 
 __all__ = ["segmind_routes"]
 
@@ -116,7 +116,7 @@ async def _read_form(core: Core, request: Request, model: Model) -> JsonObject:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 kind = value.content_type or "application/octet-stream"
-                upload = Upload(new_id(), value.filename or "file", kind, core.clock())
+                upload = UploadedFile(new_id(), value.filename or "file", kind, core.clock())
                 upload = await core.receive(upload, read_chunks(value))
                 given[name] = core.upload_url(upload, core.base(request))
             elif _is_boolean(model, name):
@@ -235,7 +235,7 @@ async def _upload_asset(core: Core, request: Request) -> Response:
     return JSONResponse({"file_urls": urls, "message": "Files uploaded successfully"})
 
 
-async def _receive_data_url(core: Core, uri: str) -> Upload:
+async def _receive_data_url(core: Core, uri: str) -> UploadedFile:
     head, _, body = uri.partition(",")
     kind = head.removeprefix("data:").removesuffix(";base64")
     try:
@@ -246,7 +246,9 @@ async def _receive_data_url(core: Core, uri: str) -> Upload:
     async def one_chunk() -> AsyncIterator[bytes]:
         yield content
 
-    return await core.receive(Upload(new_id(), f"asset.{_ENDINGS.get(kind, 'bin')}", kind, core.clock()), one_chunk())
+    return await core.receive(
+        UploadedFile(new_id(), f"asset.{_ENDINGS.get(kind, 'bin')}", kind, core.clock()), one_chunk()
+    )
 
 
 async def _list_history(core: Core, request: Request) -> Response:

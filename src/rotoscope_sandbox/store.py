@@ -32,7 +32,7 @@ from typing import BinaryIO, Self
 
 from rotoscope_sandbox.predictions import AcceptedRequest, Failure, JsonObject, Outcome, Prediction
 
-__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Incoming", "ListEntry", "Store", "Upload", "new_id"]
+__all__ = ["KEEP_SECONDS", "PULSE_SECONDS", "Incoming", "ListEntry", "Store", "UploadedFile", "new_id"]
 
 KEEP_SECONDS = 24 * 3600.0
 """What is older than this is cleared away when a sandbox starts."""
@@ -64,7 +64,7 @@ class ListEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class UploadedFile:
     """A file that a client uploads: `size` is None until its bytes have arrived."""
 
     id: str
@@ -249,27 +249,27 @@ class Store:
         known = _ID.fullmatch(id_) and _NAME.fullmatch(name) and place.suffix != ".json"
         return place if known and place.is_file() else None
 
-    def announce_upload(self, upload: Upload) -> Upload:
+    def announce_upload(self, upload: UploadedFile) -> UploadedFile:
         """Write what is known of an upload, before or after its bytes have come."""
         _write_json(self._files / f"{upload.id}.json", asdict(upload))
         return upload
 
-    def receive(self, upload: Upload) -> Incoming:
+    def receive(self, upload: UploadedFile) -> Incoming:
         """Where the bytes of an upload go, chunk by chunk."""
         return Incoming(self._files / upload.id)
 
-    def settle_upload(self, upload: Upload, incoming: Incoming) -> Upload:
+    def settle_upload(self, upload: UploadedFile, incoming: Incoming) -> UploadedFile:
         """Put the bytes in their place and write their size and hashes."""
         incoming.settle()
         return self.announce_upload(replace(upload, size=incoming.size, sha256=incoming.sha256, md5=incoming.md5))
 
-    def receive_part(self, upload: Upload, number: int) -> Incoming:
+    def receive_part(self, upload: UploadedFile, number: int) -> Incoming:
         """Where the bytes of one part of an upload go."""
         folder = self._files / f"{upload.id}.parts"
         folder.mkdir(exist_ok=True, mode=_PRIVATE_FOLDER)
         return Incoming(folder / str(number))
 
-    def join(self, upload: Upload, numbers: Sequence[int]) -> Upload | None:
+    def join(self, upload: UploadedFile, numbers: Sequence[int]) -> UploadedFile | None:
         """Put parts together in the given order; None when one of them never came."""
         folder = self._files / f"{upload.id}.parts"
         places = [folder / str(number) for number in numbers]
@@ -297,12 +297,12 @@ class Store:
             beside.unlink()
         return place.read_bytes()
 
-    def upload(self, id_: str) -> Upload | None:
+    def upload(self, id_: str) -> UploadedFile | None:
         """What is known of an upload, or None."""
         facts = _read_json(self._files / f"{id_}.json") if _ID.fullmatch(id_) else None
-        return None if facts is None else Upload(**facts)
+        return None if facts is None else UploadedFile(**facts)
 
-    def uploads(self) -> list[Upload]:
+    def uploads(self) -> list[UploadedFile]:
         """Every upload, the latest first."""
         found = [self.upload(place.stem) for place in self._files.glob("*.json")]
         return sorted((one for one in found if one is not None), key=lambda one: one.created, reverse=True)

@@ -1,9 +1,10 @@
 """Webhooks, sent only to plain-http addresses of this machine that the request itself named, and signed as the
 providers sign them.
 
-Everything else is accepted and never called: the sandbox opens no connection to anywhere else. A delivery is tried
-once. What can go wrong with it is `odd-webhook`: twice, in the wrong order (`disorder`), before the POST is answered
-(`early`), never, signed with a foreign key (`forged`), or with a time an hour ago (`old`).
+Everything else is accepted and never called: the sandbox opens no connection to anywhere else. The end of a run that is
+not answered with a 2xx is sent again as the providers do it: Replicate for about a minute, fal ten times in two hours.
+What can go wrong is `odd-webhook`: twice, in the wrong order (`disorder`), before the POST is answered (`early`),
+never, signed with a foreign key (`forged`), or with a time an hour ago (`old`).
 
 Sources: Replicate signs like the Standard Webhooks, with the secret of `GET /v1/webhooks/default/secret`; fal signs
 with ED25519 and publishes its key as a JWKS. Without the `cryptography` package fal's are sent unsigned.
@@ -12,13 +13,11 @@ with ED25519 and publishes its key as a JWKS. Without the `cryptography` package
 import base64
 import hashlib
 import hmac
-import http.client
 import json
-import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -29,6 +28,8 @@ from rotoscope_sandbox.core import Core
 from rotoscope_sandbox.predictions import ForcedOutcome, JsonObject, Prediction
 
 __all__ = [
+    "FAL_PAUSES",
+    "REPLICATE_PAUSES",
     "Signer",
     "Webhook",
     "fal_keys",
@@ -41,17 +42,22 @@ __all__ = [
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _FINAL_SECONDS = 600.0
-_SEND_SECONDS = 5.0
 _EARLY_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 _OLD_SECONDS = 3600
 _MOST_AT_ONCE = 64
+_MOST_REPEATED = 256
+_ACCEPTED = range(200, 300)
+
+REPLICATE_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+FAL_PAUSES = tuple(7.0 * 2**n for n in range(10))
+"""Seconds between two attempts, before the sandbox's pace: ten of them are two hours."""
 
 Signer: TypeAlias = Callable[[bytes, str, int, bytes], Mapping[str, str]]
 """From a key (32 bytes), an id, a time in whole seconds and the body to the headers of the signature."""
 
-_log = logging.getLogger(__name__)
 _slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
+_repeats = threading.BoundedSemaphore(_MOST_REPEATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class Webhook:
         make_body: the body for a prediction as it is now.
         sign: the provider's signature.
         key: what it signs with.
+        is_named_by_run: whether a delivery has the run's id as its own, as fal's have.
+        pauses: the seconds after which the end of a run is sent again while nobody takes it.
     """
 
     url: str
@@ -71,12 +79,15 @@ class Webhook:
     make_body: Callable[[Prediction], JsonObject]
     sign: Signer
     key: bytes
+    is_named_by_run: bool = False
+    pauses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
     id: str
     body: bytes
+    is_end: bool
 
 
 def is_own_machine(url: str) -> bool:
@@ -102,6 +113,7 @@ async def notify(core: Core, known: Prediction, webhook: Webhook, forced: Forced
 
 
 def _send_events(core: Core, known: Prediction, webhook: Webhook, flaw: str) -> None:
+    missed: list[_Delivery] = []
     try:
         first = [_delivery(webhook, known)] if "start" in webhook.events else []
         if flaw != "disorder":
@@ -109,10 +121,16 @@ def _send_events(core: Core, known: Prediction, webhook: Webhook, flaw: str) -> 
         done = _wait_for_end(core, known)
         if done is None:
             return
-        last = [_delivery(webhook, done) for event in ("output", "logs", "completed") if event in webhook.events]
-        _deliver(core, webhook, [*reversed(last), *first] if flaw == "disorder" else last, flaw)
+        events = [event for event in ("output", "logs", "completed") if event in webhook.events]
+        last = [_delivery(webhook, done, is_end=event == "completed") for event in events]
+        missed = _deliver(core, webhook, [*reversed(last), *first] if flaw == "disorder" else last, flaw)
     finally:
         _slots.release()
+    if missed and _repeats.acquire(blocking=False):
+        try:
+            _repeat(core, webhook, missed, flaw)
+        finally:
+            _repeats.release()
 
 
 def _wait_for_end(core: Core, known: Prediction) -> Prediction | None:
@@ -127,31 +145,33 @@ def _wait_for_end(core: Core, known: Prediction) -> Prediction | None:
     return None
 
 
-def _delivery(webhook: Webhook, known: Prediction) -> _Delivery:
-    return _Delivery(f"msg_{secrets.token_urlsafe(12)}", json.dumps(webhook.make_body(known)).encode())
+def _delivery(webhook: Webhook, known: Prediction, *, is_end: bool = False) -> _Delivery:
+    body = json.dumps(webhook.make_body(known)).encode()
+    name = known.request.id if webhook.is_named_by_run else f"msg_{secrets.token_urlsafe(12)}"
+    return _Delivery(name, body, is_end)
 
 
-def _deliver(core: Core, webhook: Webhook, deliveries: Iterable[_Delivery], flaw: str) -> None:
+def _repeat(core: Core, webhook: Webhook, missed: Sequence[_Delivery], flaw: str) -> None:
+    """Send what nobody took again, with the same ids and a new time, until somebody takes it or no pause is left."""
+    rest = threading.Event()
+    for pause in webhook.pauses:
+        rest.wait(pause * core.pace)
+        missed = _deliver(core, webhook, missed, flaw)
+        if not missed:
+            return
+
+
+def _deliver(core: Core, webhook: Webhook, deliveries: Sequence[_Delivery], flaw: str) -> list[_Delivery]:
+    """Send some; those ends of runs that nobody took: nothing else is repeated."""
+    missed = []
     for delivery in deliveries:
         stamp = int(core.clock()) - (_OLD_SECONDS if flaw == "old" else 0)
         key = secrets.token_bytes(32) if flaw == "forged" else webhook.key
-        headers = webhook.sign(key, delivery.id, stamp, delivery.body)
-        for _ in range(2 if flaw == "twice" else 1):
-            _post(webhook.url, delivery.body, headers)
-
-
-def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """One attempt; redirects are not followed."""
-    parts = urlsplit(url)
-    target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_SEND_SECONDS)
-    try:
-        connection.request("POST", target, body, {"content-type": "application/json", **headers})
-        connection.getresponse().read(1024)
-    except (OSError, http.client.HTTPException) as problem:
-        _log.info("a webhook was not taken: %s", problem)
-    finally:
-        connection.close()
+        headers = {"content-type": "application/json", **webhook.sign(key, delivery.id, stamp, delivery.body)}
+        statuses = [core.post_webhook(webhook.url, delivery.body, headers) for _ in range(2 if flaw == "twice" else 1)]
+        if delivery.is_end and not any(status in _ACCEPTED for status in statuses):
+            missed.append(delivery)
+    return missed
 
 
 def replicate_secret(key: bytes) -> str:

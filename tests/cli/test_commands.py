@@ -208,7 +208,7 @@ def test_the_demo_runs_as_a_real_client_of_a_real_server(run: Run, tmp_path: Pat
     out = tmp_path / "out"
     done = run("demo", "--out", str(out))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "the sandbox's masks: by colours alone, without its weights" in done.stdout
+    assert "the sandbox's masks: by colours alone, without the weights of its net" in done.stdout
     assert len(re.findall(r"\d\.\d\d s$", done.stdout, re.MULTILINE)) == 7
     names = {path.name for path in out.iterdir()}
     photos = {"box-mask-0.png", "words-overlay.jpg", "describe-coco.json"}
@@ -221,18 +221,7 @@ def test_the_demo_uses_the_weights_that_are_named(run: Run, tmp_path: Path) -> N
     weights = redness_net(tmp_path / "red.onnx")
     done = run("demo", "--out", str(tmp_path / "out"), ROTOSCOPE_SANDBOX_WEIGHTS=str(weights))
     assert done.returncode == 0, done.stderr
-    assert "the sandbox's masks: by its object net" in done.stdout
-
-
-def test_the_demo_goes_on_where_no_weights_can_be_had(run: Run, tmp_path: Path) -> None:
-    """No source answers: nothing listens at the proxy, and pip may look nowhere."""
-    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
-    done = run("demo", "--out", str(tmp_path / "out"), ROTOSCOPE_SANDBOX_WEIGHTS="", **offline, **nowhere)
-    assert done.returncode == 0, done.stderr
-    assert "No weights came (its release file: " in done.stderr
-    assert "by colours alone" in done.stdout
-    assert (tmp_path / "out" / "contact-sheet.jpg").is_file()
+    assert "the sandbox's masks: by its net" in done.stdout
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -269,7 +258,10 @@ async def test_a_stdio_server_serves_either_era_and_keeps_stdout_clean(
     with anyio.fail_after(60):
         async with Client(command, mode=mode) as client:
             arguments: dict[str, Any] = {"image": str(photo), "box": BOX}
-            bad = await client.call_tool("segment_image", {**arguments, "image": "/etc/passwd"})
+            refused = {**arguments, "image": "/etc/passwd"}
+            bad = await client.call_tool("segment_image", refused)
+            while (bad.structured_content or {}).get("status") == "queued":  # it is still being checked
+                bad = await client.call_tool("segment_image", refused)
             answer = await client.call_tool("segment_image", arguments, progress_callback=note_progress)
             found = answer.structured_content
             while found is not None and found["status"] in ("queued", "running"):

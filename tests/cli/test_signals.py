@@ -3,52 +3,28 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from held_provider import Held
+from ledger_rows import read_rows
 
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.settings import read_settings
-from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox import build_sandbox
 from rotoscope_sandbox.serving import serve_in_thread
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")
 SECONDS = 60
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 STILL_SECONDS = 0.4  # a process that was asked to end, and is still there after so long, waits for the reply
-
-
-@dataclass
-class Held:
-    """A provider that accepts, counts and charges, and says so only when the test lets it."""
-
-    app: Sandbox
-    accepted: threading.Event = field(default_factory=threading.Event)
-    let: threading.Event = field(default_factory=threading.Event)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        said: list[Any] = []
-
-        async def keep(message: Any) -> None:
-            said.append(message)
-
-        pays = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].endswith("/predictions")
-        await self.app(scope, receive, keep if pays else send)
-        if pays:
-            self.accepted.set()
-            await anyio.to_thread.run_sync(self.let.wait, SECONDS)
-        for message in said:
-            await send(message)
 
 
 @pytest.fixture
@@ -69,8 +45,7 @@ def env(tmp_path: Path, home: Path, provider: tuple[Held, str]) -> dict[str, str
 
 
 def rows(env: dict[str, str], query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(Path(env["ROTOSCOPE_HOME"]) / "ledger.sqlite3", timeout=30)) as ledger:
-        return ledger.execute(query).fetchall()
+    return list(read_rows(Path(env["ROTOSCOPE_HOME"]) / "ledger.sqlite3", query))
 
 
 Begin = Callable[..., "subprocess.Popen[str]"]
@@ -201,6 +176,7 @@ def test_a_signal_while_nothing_is_out_ends_a_command_with_its_code_and_without_
 def test_the_demo_ends_in_order(begin: Begin) -> None:
     process = begin("demo", "--out", "out")
     assert process.stdout is not None
+    assert "nothing is paid" in process.stdout.readline()
     assert process.stdout.readline().startswith("the sandbox's masks")
     assert process.stdout.readline().startswith("server ready")
     process.send_signal(signal.SIGTERM)

@@ -1,11 +1,13 @@
 """Drives our server with the official MCP Inspector's command line, over stdio and HTTP, in both eras.
 
-    python tests/conformance/inspector.py
+    python tests/conformance/inspector.py [--all]
 
-It lists the tools and calls every one. Where the era has tasks the Inspector takes them, so a film must come back
+It lists the tools and calls every one: over stdio in the modern era and over HTTP in the legacy one, with `--all` over
+each in both. Where the era has tasks the Inspector takes them, so a film must come back
 finished: its call alone does not wait for it. Exit codes as in `run.py`.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -28,14 +30,17 @@ Ask = Callable[..., dict[str, Any]]
 
 
 def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--all", action="store_true", help="run each transport in both eras")
+    is_whole = asked.parse_args().all
     try:
         install({INSPECTOR: INSPECTOR_VERSION, "node": NODE_MAJOR})
     except CannotRunError as error:
         print(error, file=sys.stderr)
         return CANNOT
     failures = []
-    for transport in (over_stdio, over_http):
-        for era in ("legacy", "modern"):
+    for transport, own_era in ((over_stdio, "modern"), (over_http, "legacy")):
+        for era in ("legacy", "modern") if is_whole else (own_era,):
             with tempfile.TemporaryDirectory() as folder, transport(Path(folder), era) as ask:
                 found = [f"{transport.__name__} {era}: {failure}" for failure in check(ask, Path(folder), era)]
             print(f"{transport.__name__}, {era}: {len(found)} failures", flush=True)

@@ -28,7 +28,8 @@ RUNS = {
     "2025-11-25": ("--requirements", "2025-11-25"),
     "all": ("--suite", "all"),
 }
-LEAST_CHECKS = {"2026-07-28": 150, "2025-11-25": 60, "all": 180}
+LEAST_CHECKS = {"2026-07-28": 150, "2025-11-25": 60, "all": 250}
+MAY_SKIP = "tasks-status-notifications"  # the suite always skips it
 SECONDS = 300
 OK, FAILED, CANNOT = 0, 1, 3
 
@@ -125,7 +126,7 @@ def run(name: str, url: str, out: Path) -> list[str]:
     failures = [
         f"{name} {scenario} {check['id']}: {check.get('errorMessage') or check.get('description')}"
         for scenario, check in checks
-        if check["status"] == "FAILURE"
+        if check["status"] in ("FAILURE", "WARNING") or (check["status"] == "SKIPPED" and scenario.find(MAY_SKIP) < 0)
     ]
     if counted["SUCCESS"] < LEAST_CHECKS[name]:
         failures.append(f"{name}: the suite ended early, with code {done.returncode}: {done.stderr.strip()[-500:]}")

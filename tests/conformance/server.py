@@ -2,102 +2,131 @@
 
     python tests/conformance/server.py HOME
 
-serves HTTP on a free port of 127.0.0.1, prints the URL, and ends when its standard input does. With `--stdio` it
-speaks on standard input and output, through the runner of `rotoscope serve`.
+serves the HTTP app of `rotoscope serve --http` on a free port of 127.0.0.1, prints the URL, and ends when its standard
+input does. Sign-in is on; the suite sends no token, so one is added to each of its requests on their way in. With
+`--stdio` it speaks on standard input and output, through the runner of `rotoscope serve`.
 """
 
 import logging
-import socket
 import sys
-import threading
-from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import uvicorn
+import anyio.to_thread
 from content import add_content
 from mcp.server.mcpserver import MCPServer
-from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
-from mcp_types import JSONRPCMessage
 from questions import add_questions
+from starlette.types import Receive, Scope, Send
 from works import REQUIRED, Works, add_works
 
 from rotoscope.composition import make_studio_opener, stdio_roots
+from rotoscope.composition.http import build_http_server
+from rotoscope.composition.sign_in import open_sign_in
 from rotoscope.models.access import SANDBOX_URL
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.protocol.stdio import serve_stdio
 from rotoscope.protocol.tasks import PrincipalOf, TasksExtension, TaskStore
-from rotoscope.server.app import build_server
+from rotoscope.server import app
 from rotoscope.server.clients.profiles import read_client_profiles
-from rotoscope.settings import read_settings
-from rotoscope_sandbox import build_sandbox
+from rotoscope.server.http.addresses import ListenAddress
+from rotoscope.server.http.app import HttpApp
+from rotoscope.server.http.guard import MCP_PATH
+from rotoscope.server.http.serving import bind_listener, serve_app
+from rotoscope.settings import Settings, read_settings
+from rotoscope_sandbox import Sandbox, build_sandbox
 
-_KEPT = 1000
+TOKEN = "the-token-of-the-conformance-suite"
 
 
-class Events(EventStore):
-    """The last events of all streams, in memory."""
+class Fixtures:
+    """What the suite wants to find, for a server that is built afterwards."""
 
     def __init__(self) -> None:
-        self._events: OrderedDict[int, tuple[str, JSONRPCMessage | None]] = OrderedDict()
-        self._next = 1
+        self._works: list[Works] = []
 
-    async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
-        number, self._next = self._next, self._next + 1
-        self._events[number] = (stream_id, message)
-        if len(self._events) > _KEPT:
-            self._events.popitem(last=False)
-        return str(number)
+    def build_tasks(self, jobs: TaskStore, principal_of: PrincipalOf) -> TasksExtension:
+        """The tasks extension, on the fixtures and the jobs."""
+        self._works.append(Works(jobs))
+        return TasksExtension(self._works[0], principal_of, REQUIRED)
 
-    async def replay_events_after(self, last_event_id: str, send_callback: EventCallback) -> str | None:
-        known = self._events.get(int(last_event_id)) if last_event_id.isdigit() else None
-        if known is None:
-            return None
-        for number, (stream_id, message) in list(self._events.items()):
-            if number > int(last_event_id) and stream_id == known[0] and message is not None:
-                await send_callback(EventMessage(message, str(number)))
-        return known[0]
+    def add_to(self, server: MCPServer[Any]) -> tuple[()]:
+        """Add the tools, resources and prompts; the routes to serve for them, which are none."""
+        add_content(server)
+        add_questions(server)
+        add_works(server, lambda: self._works[0])
+        return ()
 
 
-def build(home: Path) -> MCPServer[Any]:
-    """The server of the product on a sandbox that needs no time, with the fixtures."""
-    found: list[Works] = []
+class WithToken:
+    """The app, asked by somebody who has signed in, whoever asks."""
 
-    def tasks_on(jobs: TaskStore, principal_of: PrincipalOf) -> TasksExtension:
-        found.append(Works(jobs))
-        return TasksExtension(found[0], principal_of, REQUIRED)
+    def __init__(self, inner: HttpApp) -> None:
+        self._inner = inner
 
-    settings = read_settings({"ROTOSCOPE_HOME": str(home)})
-    sandbox = build_sandbox(home / "sandbox", pace=0.0, public_url=SANDBOX_URL)
+    def running(self) -> AbstractAsyncContextManager[None]:
+        return self._inner.running()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        signed = [*scope["headers"], (b"authorization", f"Bearer {TOKEN}".encode())]
+        await self._inner({**scope, "headers": signed}, receive, send)
+
+
+def decide(home: Path) -> tuple[Settings, Sandbox]:
+    """The settings, and a sandbox that needs no time."""
+    environment = {
+        "ROTOSCOPE_HOME": str(home / "rotoscope"),
+        "ROTOSCOPE_ROOTS": str(home),
+        "ROTOSCOPE_SIGN_IN": "tokens",
+        "ROTOSCOPE_TOKENS": f"suite={TOKEN}",
+    }
+    return read_settings(environment), build_sandbox(home / "sandbox", pace=0.0, public_url=SANDBOX_URL)
+
+
+def build_for_stdio(home: Path) -> MCPServer[Any]:
+    settings, sandbox = decide(home)
+    fixtures = Fixtures()
     opener = make_studio_opener(settings, stdio_roots(settings, home, home), sandbox)
     clients = read_client_profiles(manifest_folder() / "clients.toml")
-    server = build_server(opener, clients, settings.inline_seconds, build_tasks=tasks_on)
-    add_content(server)
-    add_questions(server)
-    add_works(server, lambda: found[0])
+    server = app.build_server(opener, clients, settings.inline_seconds, build_tasks=fixtures.build_tasks)
+    fixtures.add_to(server)
     return server
 
 
-def serve_http(server: MCPServer[Any]) -> None:
-    app = server.streamable_http_app(event_store=Events(), retry_interval=500)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        running = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        threading.Thread(target=_until_input_ends, args=(running,), daemon=True).start()
-        print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-        running.run(sockets=[listener])
+async def serve_http(home: Path) -> None:
+    settings, sandbox = decide(home)
+    fixtures = Fixtures()
+    # The composition builds the server; the only thing in it that is not the product's are the fixtures' tasks.
+    app.build_server = partial(app.build_server, build_tasks=fixtures.build_tasks)
+    with bind_listener(ListenAddress("127.0.0.1", 0)) as listener:
+        bound = ListenAddress("127.0.0.1", listener.getsockname()[1])
+        endpoint = f"{bound.url}{MCP_PATH}"
+        async with AsyncExitStack() as closing, anyio.create_task_group() as tasks:
+            serving = build_http_server(
+                settings,
+                bound,
+                home,
+                sign_in=open_sign_in(settings, endpoint, closing),
+                routes=fixtures.add_to,
+                sandbox=sandbox,
+            )
+            ended = anyio.Event()
+            tasks.start_soon(set_when_input_ends, ended)
+            announce = partial(print, endpoint, flush=True)
+            await serve_app(WithToken(serving.app), listener, serving.limits, serving.drain, ended, announce)
 
 
-def _until_input_ends(running: uvicorn.Server) -> None:
-    sys.stdin.buffer.read()
-    running.should_exit = True
+async def set_when_input_ends(ended: anyio.Event) -> None:
+    await anyio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
+    ended.set()
 
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    built = build(Path(sys.argv[1]))
+    place = Path(sys.argv[1])
     if "--stdio" in sys.argv:
-        anyio.run(serve_stdio, built)
+        anyio.run(serve_stdio, build_for_stdio(place))
     else:
-        serve_http(built)
+        anyio.run(serve_http, place)

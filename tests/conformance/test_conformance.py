@@ -1,4 +1,4 @@
-"""The official conformance suite and the official Inspector, in both eras, and the providers' official clients.
+"""The official conformance suite and the official clients, in both eras, and the providers' official clients.
 
 All need npm: elsewhere than in CI it may be missing.
 """
@@ -15,10 +15,12 @@ CANNOT = 3
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("script", ["run.py", "inspector.py", "snippets.py"])
+@pytest.mark.parametrize("script", ["run.py", "inspector.py", "inspector_web.py", "clients.py", "snippets.py"])
 def test_the_official_tools_find_nothing_wrong(script: str) -> None:
     """`run.py`: no check of the conformance suite fails. `inspector.py`: every tool answers, tasks to their end.
-    `snippets.py`: what the providers' documents show runs against the sandbox.
+    `inspector_web.py`: its web host shows the viewer. `clients.py`: every client signs in by each way and reaches its
+    result. `snippets.py`: what the providers' documents show runs against the sandbox.
+    (`hosts.py` brings a gigabyte of hosts: `make conformance` runs it.)
     """
     command = [sys.executable, str(HERE / script)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)

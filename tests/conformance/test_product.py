@@ -4,6 +4,7 @@ The official suite runs over a server to which fixtures were added, and cannot t
 the command speaks over its own pipe, in both eras, and everything that it declares is used.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ ERAS = pytest.mark.parametrize("era", [MODERN, HANDSHAKE])
 CLIENT = {"name": "product", "version": "1"}
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 500}
 SECONDS = 60
-TASKS = "io.modelcontextprotocol/tasks"
+TASKS, SKILLS = "io.modelcontextprotocol/tasks", "io.modelcontextprotocol/skills"
 Message = dict[str, Any]
 
 
@@ -131,7 +132,8 @@ def test_what_is_declared_is_what_there_is(begin: Begin, era: str) -> None:
     assert {"completions", "prompts", "resources", "tools"} <= set(declared)
     assert declared["resources"]["subscribe"] is True
     assert "logging" not in declared
-    assert (TASKS in declared.get("extensions", {})) is (era == MODERN)
+    for extension in (TASKS, SKILLS):
+        assert (extension in declared.get("extensions", {})) is (era == MODERN)
 
 
 @ERAS
@@ -152,6 +154,25 @@ def test_prompts_are_listed_and_given(begin: Begin, era: str) -> None:
     assert "photo_to_coco" in names
     prompt = session.result("prompts/get", name="photo_to_coco", arguments={"image": "street.jpg"})
     assert "street.jpg" in prompt["messages"][0]["content"]["text"]
+
+
+@ERAS
+def test_skills_are_listed_with_the_digests_of_what_is_read(begin: Begin, era: str) -> None:
+    session = begin(era)
+    names = {one["uri"]: one["name"] for one in session.result("resources/list")["resources"]}
+    assert names["skill://photo-to-coco/SKILL.md"] == "photo-to-coco"
+    text = session.result("resources/read", uri="skill://photo-to-coco/SKILL.md")["contents"][0]["text"]
+    assert "describe_with_masks" in text
+    if era == HANDSHAKE:
+        assert session.ask("skills/list")["error"]["code"] == -32601
+        return
+    for skill in session.result("skills/list")["skills"]:
+        assert session.result("skills/get", uri=skill["uri"])["skill"] == skill
+        for file in skill["resources"]:
+            (read,) = session.result("resources/read", uri=file["uri"])["contents"]
+            content = read["text"].encode()
+            assert (f"sha256:{hashlib.sha256(content).hexdigest()}", len(content)) == (file["digest"], file["size"])
+            assert read["mimeType"] == "text/markdown"
 
 
 BEFORE_THE_JOB = ("is starting", "Preparing the request")
@@ -182,7 +203,7 @@ def test_a_call_without_a_token_tells_no_progress(begin: Begin, era: str, photo:
 def test_resources_are_listed_by_template_read_and_refused(begin: Begin, era: str, photo: Path) -> None:
     session = begin(era)
     templates = {one["uriTemplate"] for one in session.result("resources/templates/list")["resourceTemplates"]}
-    assert templates == {"job://{job_id}", "artifact://{sha256}", "model://{+model_id}"}
+    assert templates == {"job://{job_id}", "artifact://{sha256}", "model://{+model_id}", "skill://{name}/{+path}"}
     made = session.result("tools/call", **segment(photo))["structuredContent"]
     (job,) = session.result("resources/read", uri=f"job://{made['job_id']}")["contents"]
     assert json.loads(job["text"])["status"] == "succeeded"
@@ -232,6 +253,21 @@ def test_an_expensive_call_asks_the_user_in_the_way_of_its_era(begin: Begin, era
     result = agree(begin(era), segment(photo, model="mine/expensive"))
     assert result["structuredContent"]["status"] == "succeeded"
     assert result["structuredContent"]["cost"]["estimate_usd"] == 3.0
+
+
+def test_a_client_that_takes_tasks_is_asked_about_a_price_in_the_task(begin: Begin, photo: Path) -> None:
+    session = begin(MODERN)
+    session.extensions = {TASKS: {}}
+    task = session.result("tools/call", **segment(photo, model="mine/expensive"))
+    assert (task["resultType"], task["status"]) == ("task", "input_required")
+    ((key, question),) = session.result("tasks/get", taskId=task["taskId"])["inputRequests"].items()
+    assert "3.00 USD" in question["params"]["message"]
+    session.post("subscriptions/listen", notifications={"taskIds": [task["taskId"]]})
+    session.result("tasks/update", taskId=task["taskId"], inputResponses={key: {"action": "accept", "content": {}}})
+    notice = session.until(
+        lambda one: one.get("method") == "notifications/tasks" and one["params"]["status"] == "completed"
+    )
+    assert notice["params"]["result"]["structuredContent"]["cost"]["estimate_usd"] == 3.0
 
 
 @ERAS

@@ -77,10 +77,16 @@ class SeamedWire(Wire):
         self._seams, self._world = seams, world
 
     async def send(
-        self, provider: str, call: HttpCall, guard: Callable[[], None] | None = None, *, pays: bool = False
+        self,
+        provider: str,
+        call: HttpCall,
+        before_send: Callable[[], None] | None = None,
+        *,
+        pays: bool = False,
+        key: str | None = None,
     ) -> Reply:
         self._seams.cross(f"before {call.method}")
-        answer = await super().send(provider, call, guard, pays=pays)
+        answer = await super().send(provider, call, before_send, pays=pays, key=key)
         self._seams.cross(f"after the reply to {call.method}")
         return answer
 

@@ -74,6 +74,8 @@ NEWER_KEYS: dict[str, Any] = {
     "on_failure": None,
     "on_cancel": None,
     "charge_measured": {},
+    "held": [],
+    "media": {},
 }
 NEWER_PRICE_KEYS = {"added_units": 0.0, "minimum_usd": 0.0, "billed_unit_usd": None}
 """What later versions write beside the keys of that row."""
@@ -126,6 +128,12 @@ def test_what_is_written_has_the_keys_of_older_versions_and_a_version() -> None:
     assert {key: written["price"].pop(key) for key in NEWER_PRICE_KEYS} == NEWER_PRICE_KEYS
     assert written.pop("log_tail") == []  # a key that no row without a version has
     assert written == json.loads(ROW_WITHOUT_VERSION)
+
+
+def test_the_files_of_a_request_are_read_as_they_were_written() -> None:
+    plan = replace(WHOLE.plan, media={"video": ("artifact://ab",), "mask": ("artifact://cd", "artifact://ef")})
+    written = json.loads(json.dumps(write_job_data(JobChanges(plan=plan))))
+    assert read_job_data(written).plan == plan
 
 
 def test_every_fact_of_a_price_is_read_as_it_was_written() -> None:

@@ -13,15 +13,22 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import psycopg
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from simulated import Process, Time, no_threads
+from postgresql import PostgresqlServer
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+from simulated import Process, Time, drop_spare_engines, no_threads
+from sqlalchemy import make_url
 from world import ACCEPTED, MODEL, UNACCEPTED, VERSION, Plan, Run, SimulatedWire, World, mark_of
 
 from rotoscope.errors import OverBudget, RotoscopeError, StorageFailed
@@ -66,6 +73,10 @@ def new_job(subject: str, key: str | None) -> NewJob:
     return NewJob(*where, {"overlay": False}, plan, key, 0.1)
 
 
+Row = Any  # what both drivers give: values by the names of columns
+Reader = Any  # a connection of either driver; both have `execute` and `close`
+
+
 @dataclass
 class Seen:
     """What was seen of a job last."""
@@ -103,7 +114,7 @@ class Laws(RuleBasedStateMachine):
         self.threads.__enter__()
         self.seen: dict[str, Seen] = {}
         self.homes: dict[Process, str] = {}
-        self.readers: dict[str, sqlite3.Connection] = {}
+        self.readers: dict[str, Reader] = {}
         self.started = 0
 
     @initialize()
@@ -112,11 +123,10 @@ class Laws(RuleBasedStateMachine):
             self.start(home)
         self.time.run(0.1)
         for home in HOMES:
-            reader = sqlite3.connect(folder() / home / "ledger.sqlite3", isolation_level=None)
-            reader.row_factory = sqlite3.Row
-            self.readers[home] = reader
+            self.readers[home] = reader = self.open_reader(home)
             for table in reversed(metadata.sorted_tables):
-                reader.execute(f"DELETE FROM {table.name}")
+                own = "WHERE name <> 'schema'" if table.name == "properties" else ""  # the version of the tables
+                reader.execute(f"DELETE FROM {table.name} {own}")
 
     # What happens.
 
@@ -128,12 +138,23 @@ class Laws(RuleBasedStateMachine):
     def going(self) -> list[Process]:
         return [one for one in self.living if one.goes]
 
+    def ledger_url(self, home: str) -> str | None:
+        """Where a home's ledger is; None: in a file of its folder."""
+        return None
+
+    def open_reader(self, home: str) -> Reader:
+        """A connection of the test's own to a home's ledger."""
+        reader = sqlite3.connect(folder() / home / "ledger.sqlite3", isolation_level=None)
+        reader.row_factory = sqlite3.Row
+        return reader
+
     def start(self, home: str) -> None:
         self.started += 1
         catalog, dialects = shipped(), {"replicate": Replicate({"api": "https://api.replicate.com"})}
         process = Process(
             self.time, f"process {self.started}", folder() / home, catalog, dialects,
             lambda seams: SimulatedWire(self.world, seams), frozenset({"sandbox"}), TEMPO, self.world.trouble,
+            url=self.ledger_url(home),
         )  # fmt: skip
         self.homes[process] = home
 
@@ -331,11 +352,12 @@ class Laws(RuleBasedStateMachine):
 
     # What holds.
 
-    def rows(self) -> dict[str, sqlite3.Row]:
-        joined = "SELECT jobs.*, reserved, committed, settled_at FROM jobs JOIN reservations ON job_id = id"
+    def rows(self) -> dict[str, Row]:
+        joined = """SELECT jobs.*, reserved, committed, settled_at FROM jobs JOIN reservations ON job_id = id
+            ORDER BY (SELECT min(seq) FROM job_events WHERE job_events.job_id = jobs.id)"""  # as they were opened
         return {row["id"]: row for reader in self.readers.values() for row in reader.execute(joined)}
 
-    def intents(self) -> dict[str, sqlite3.Row]:
+    def intents(self) -> dict[str, Row]:
         return {
             row["job_id"]: row
             for reader in self.readers.values()
@@ -359,7 +381,7 @@ class Laws(RuleBasedStateMachine):
         for run in self.world.strangers():
             assert run.stopped is None, "somebody else's run was stopped"
 
-    def job_is_lawful(self, row: sqlite3.Row, seen: Seen) -> None:
+    def job_is_lawful(self, row: Row, seen: Seen) -> None:
         assert seen.state not in ENDED_STATES or row["state"] == seen.state, f"{seen.state} became {row['state']}"
         assert row["progress"] >= seen.progress, "progress went back"
         error = json.loads(row["error"]) if row["error"] else None
@@ -371,7 +393,7 @@ class Laws(RuleBasedStateMachine):
             assert error["code"] == "submit_unknown", error
         seen.state, seen.progress = row["state"], row["progress"]
 
-    def money_is_lawful(self, row: sqlite3.Row, intent: sqlite3.Row | None, paid: list[Run]) -> None:
+    def money_is_lawful(self, row: Row, intent: Row | None, paid: list[Run]) -> None:
         assert len(paid) <= 1, "paid twice"
         assert row["reserved"] == ESTIMATE
         assert (row["settled_at"] is not None) == (row["state"] in ENDED_STATES), (
@@ -421,16 +443,48 @@ class Laws(RuleBasedStateMachine):
         stuck = {row["id"]: (row["state"], row["stage"], row["message"]) for row in self.rows().values()}
         assert over(), {job_id: found for job_id, found in stuck.items() if found[0] not in ENDED_STATES}
 
-    def is_hopeless(self, row: sqlite3.Row) -> bool:
+    def is_hopeless(self, row: Row) -> bool:
         if row["state"] != "needs_review":
             return False
         paid = self.world.paid(row["id"])
         return not paid or paid[0].plan.listed is None
 
 
+class LawsOnPostgresql(Laws):
+    """The same, with each ledger in a database of PostgreSQL."""
+
+    urls: ClassVar[dict[str, str]] = {}
+
+    def ledger_url(self, home: str) -> str | None:
+        return self.urls[home]
+
+    def open_reader(self, home: str) -> Reader:
+        plain = make_url(self.urls[home]).set(drivername="postgresql").render_as_string(hide_password=False)
+        reader: psycopg.Connection[Any] = psycopg.connect(plain, autocommit=True, row_factory=dict_row)
+        set_json_loads(lambda text: text.decode() if isinstance(text, bytes) else text, reader)
+        return reader
+
+
+@pytest.fixture
+def ledgers_on_postgresql(postgresql: PostgresqlServer) -> Iterator[None]:
+    with postgresql.new_ledger() as first, postgresql.new_ledger() as second:
+        LawsOnPostgresql.urls.update(zip(HOMES, (first, second), strict=True))
+        yield
+        drop_spare_engines()
+
+
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(
     max_examples=3_000 if SOAK else 100,
+    stateful_step_count=60 if SOAK else 30,
+    suppress_health_check=list(HealthCheck),
+)
+
+TestLawsOnPostgresql = pytest.mark.postgresql(
+    pytest.mark.usefixtures("ledgers_on_postgresql")(LawsOnPostgresql.TestCase)
+)
+TestLawsOnPostgresql.settings = settings(
+    max_examples=500 if SOAK else 5,
     stateful_step_count=60 if SOAK else 30,
     suppress_health_check=list(HealthCheck),
 )

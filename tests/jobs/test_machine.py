@@ -648,16 +648,6 @@ async def test_a_disk_that_is_full_for_a_while_does_not_lose_a_paid_result(
     assert provider.posts == 1
 
 
-async def test_a_run_whose_length_cannot_be_recorded_still_succeeds(
-    studio: Studio, provider: ScriptedProvider, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def never(*_: Any) -> None:
-        raise StorageFailed("The disk is full.")
-
-    monkeypatch.setattr(type(studio.context.ledger), "record_duration", never)
-    assert (await ended(studio, segment_arguments(photo))).status == "succeeded"
-
-
 async def test_a_stream_of_events_causes_a_poll_only_at_another_status() -> None:
     wake = _StatusWake(anyio.sleep)
     for event in ('{"status": "IN_QUEUE", "queue_position": 2}', '{"status": "IN_QUEUE", "queue_position": 1}', "junk"):

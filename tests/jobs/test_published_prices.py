@@ -10,6 +10,7 @@ import anyio
 import pytest
 from calls import SECONDS, StudioOpener, Until, perform
 from fal_platform import FAL, FalPlatform
+from set_clock import Clock
 
 from rotoscope.contracts.arguments import SegmentImage
 from rotoscope.contracts.results import JobResult
@@ -44,17 +45,9 @@ def settings(environment: dict[str, str]) -> Settings:
     return found
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 async def plan(studio: Studio, photo: Path, model: str = "me/priced", **more: Any) -> JobResult:

@@ -12,6 +12,7 @@ import anyio
 import pytest
 from calls import StudioOpener, Until, perform, segment_arguments
 from lossy import Lossy
+from set_clock import Clock
 
 from rotoscope.contracts.arguments import GenerateVideo, GetJob, SegmentImage
 from rotoscope.errors import InvalidInput
@@ -31,16 +32,6 @@ def lossy(provider: Any) -> Lossy:
     found = Lossy("replicate", bytes(provider.files["/out.png"]))
     found.version = "v"
     return found
-
-
-class Clock:
-    """Unix seconds that pass when a test says so."""
-
-    def __init__(self, now: float = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def prediction(studio: Studio, job_id: str) -> str | None:
@@ -238,7 +229,7 @@ async def test_an_equal_run_of_hours_before_is_no_suggestion(keyed: Any, lossy: 
             return {**super().replicate_row(name, given), "created_at": made}
 
     dated = Dated("replicate", lossy.picture)
-    async with keyed(dated, clock=Clock()) as studio:
+    async with keyed(dated, clock=Clock(NOW)) as studio:
         result = await perform(studio, CAT)
     assert result.error is not None
     assert result.status == "needs_review"
@@ -252,7 +243,7 @@ async def test_an_equal_run_of_hours_before_is_no_suggestion(keyed: Any, lossy: 
 async def test_the_list_is_asked_for_by_the_providers_clock(
     opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, apart: float
 ) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     lossy.date = formatdate(NOW + apart, usegmt=True)
     async with opened(settings, lossy, clock=clock) as studio:
         result = await perform(studio, segment_arguments(photo))
@@ -265,7 +256,7 @@ async def test_the_list_is_asked_for_by_the_providers_clock(
 async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
     opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, until: Until
 ) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     lossy.lists = "none"
     async with opened(settings, lossy, clock=clock, intervals=QUICK) as studio:
         result = await perform(studio, segment_arguments(photo))
@@ -283,7 +274,7 @@ async def test_a_list_that_is_late_is_looked_into_until_it_shows_the_run(
 async def test_a_request_for_a_job_in_review_reads_the_list(
     opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path
 ) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     lossy.lists = "none"
     async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
         result = await perform(studio, segment_arguments(photo))
@@ -299,7 +290,7 @@ async def test_the_search_counts_from_the_request_whichever_process_has_looked_b
     opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, until: Until
 ) -> None:
     """A new process at each call must not begin the search again, and so never end it."""
-    clock, stopped = Clock(), anyio.Event()
+    clock, stopped = Clock(NOW), anyio.Event()
     lossy.lists = "none"
 
     async def never(seconds: float) -> None:
@@ -361,7 +352,7 @@ async def test_the_search_comes_to_its_end_in_processes_that_live_for_one_look(
     opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path, until: Until, naps: int
 ) -> None:
     """Each lives as long as its call waits, which may be less than the pauses that are left."""
-    clock, states = Clock(), list[str]()
+    clock, states = Clock(NOW), list[str]()
     lossy.lists = "none"
     while len(states) < 5 and "needs_review" not in states:
         states.append(await short_life(opened, settings, clock, lossy, photo, until, naps))
@@ -372,7 +363,7 @@ async def test_the_search_comes_to_its_end_in_processes_that_live_for_one_look(
 async def test_a_run_that_the_provider_no_longer_keeps_is_looked_for_no_more(
     opened: StudioOpener, settings: Settings, lossy: Lossy, photo: Path
 ) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     lossy.lists = "none"
     async with opened(settings, lossy, clock=clock, intervals=Intervals(poll=3600)) as studio:
         result = await perform(studio, segment_arguments(photo))
@@ -385,7 +376,7 @@ async def test_a_run_that_the_provider_never_knew_stays_in_review_until_it_is_kn
     opened: StudioOpener, settings: Settings, provider: Any, photo: Path, until: Until
 ) -> None:
     """Its job does not go from one state to another at each look."""
-    clock = Clock()
+    clock = Clock(NOW)
     known, provider.states = list(provider.states), [404]
     async with opened(settings, provider, clock=clock, intervals=QUICK) as studio:
         result = await perform(studio, segment_arguments(photo))

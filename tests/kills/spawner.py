@@ -19,11 +19,11 @@ from decoding import InThread
 from rotoscope.composition import open_studio, stdio_roots
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.jobs import dispatcher, lifecycle  # noqa: F401 - loaded before the fork
+from rotoscope.jobs import dispatcher, lifecycle, procrastinate_engine  # noqa: F401 - loaded before the fork
 from rotoscope.jobs.stages import fetch, finish_video  # noqa: F401 - loaded before the fork
 from rotoscope.providers.http.client import ReplyTimeouts, Wire
 from rotoscope.settings import read_settings
-from rotoscope.store import retention  # noqa: F401 - loaded before the fork
+from rotoscope.store import postgresql, retention  # noqa: F401 - loaded before the fork
 from rotoscope.store.database import Database
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.timing import Intervals

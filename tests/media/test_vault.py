@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from object_store import ObjectServer, object_server, open_object_vault, running_server
 from vaults import MemoryVault, stored_path
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import FolderVault, StoredFile, Vault, enter_in_thread, scratch_path
 
+__all__ = ["object_server", "running_server"]
 PIXELS = hashlib.sha256(b"pixels").hexdigest()
 
 
@@ -49,10 +51,23 @@ def memory_vault(folder: Path) -> VaultUnderTest:
     return VaultUnderTest(vault, put_at, folder / "scratch")
 
 
-@pytest.fixture(params=[folder_vault, memory_vault], ids=["folder", "object store"])
+def object_vault(folder: Path, server: ObjectServer) -> VaultUnderTest:
+    bucket = server.make_bucket()
+    vault = open_object_vault(server, folder / "objects", bucket, sleep=lambda _: None)
+    return VaultUnderTest(
+        vault, lambda stored, at: server.set_written_at(bucket, stored.sha256, at), folder / "objects" / "scratch"
+    )
+
+
+@pytest.fixture(params=["folder", "memory", "object store"])
 def tested(request: pytest.FixtureRequest, tmp_path: Path) -> VaultUnderTest:
-    make: Callable[[Path], VaultUnderTest] = request.param
-    return make(tmp_path)
+    match request.param:
+        case "folder":
+            return folder_vault(tmp_path)
+        case "memory":
+            return memory_vault(tmp_path)
+        case _:
+            return object_vault(tmp_path, request.getfixturevalue("object_server"))
 
 
 @pytest.fixture
@@ -77,8 +92,9 @@ def test_an_address_has_the_name_of_the_open_file(vault: Vault) -> None:
     address = vault.address(stored.sha256)
     assert address is not None
     assert address.name == f"{PIXELS}.png"
-    assert address.url.endswith(address.name)
+    assert address.uri == stored.uri
     assert address.place in (address.url, str(address.path))
+    assert (address.path is None) != vault.is_local
     with vault.open(stored.sha256) as path:
         assert path is not None
         assert path.name == address.name
@@ -142,6 +158,17 @@ def test_old_files_are_listed_by_their_hashes(tested: VaultUnderTest) -> None:
     assert set(vault.hashes_older_than(2500)) == {old.sha256, new.sha256}
     assert vault.hashes_older_than(2500, old.sha256[:2]) == [old.sha256]
     assert vault.hashes_older_than(1500, new.sha256[:2]) == []
+
+
+def test_what_is_held_is_in_the_vault_once_it_is_put(vault: Vault) -> None:
+    assert not vault.has_files()
+    stored = vault.hold_bytes(b"\x89PNG\r\n\x1a\n", "image/png")
+    assert content_of(vault, stored.sha256) == b"\x89PNG\r\n\x1a\n", "it can be read at once"
+    assert vault.put_held(stored.sha256) == stored
+    assert vault.put_held(stored.sha256) == stored
+    assert vault.put_all_held() == 0
+    assert vault.has_files()
+    assert vault.put_held("0" * 64) is None
 
 
 def test_the_id_of_a_vault_is_what_was_written_last(vault: Vault) -> None:

@@ -1,10 +1,12 @@
 """Which providers can be used, and when the sandbox serves them instead: never by surprise for a user with a key."""
 
+from dataclasses import replace
+
 import pytest
 
 from rotoscope.errors import InvalidInput
 from rotoscope.models.access import SANDBOX_URL, resolve_access
-from rotoscope.models.catalog import Access, load_catalog, manifest_folder
+from rotoscope.models.catalog import Access, fingerprint_keys, load_catalog, manifest_folder
 from rotoscope.models.provider import Header
 from rotoscope.settings import read_settings
 
@@ -23,7 +25,19 @@ def test_without_any_key_the_sandbox_serves_every_provider() -> None:
     assert found.base_urls["gateway"]["api"] == f"{SANDBOX_URL}/replicate"
 
 
-@pytest.mark.parametrize("value", ["", "  ", "${FAL_KEY}", "$FAL_KEY", "${FAL_KEY:-}"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "  ",
+        "${FAL_KEY}",
+        "$FAL_KEY",
+        "${FAL_KEY:-}",
+        "${env:FAL_KEY}",
+        "${user_config.fal_key}",
+        "${input:fal-key}",
+    ],
+)
 def test_a_key_that_is_empty_or_was_never_expanded_is_no_key(value: str) -> None:
     assert access(FAL_KEY=value).sandbox
 
@@ -160,3 +174,26 @@ def test_the_sandbox_stands_in_for_no_provider_of_an_installed_dialect() -> None
     found = resolve_access(read_settings({"ROTOSCOPE_SANDBOX": "always"}), {**PROVIDERS, "toy": toy})
     assert found.is_usable("replicate")
     assert not found.is_usable("toy")
+
+
+def test_where_each_principal_has_keys_of_its_own_the_operators_are_not_used_and_no_sandbox_serves() -> None:
+    found = access(REPLICATE_API_TOKEN="r", ROTOSCOPE_KEYS="principal")
+    assert not found.sandbox
+    assert found.keys == {}
+    assert found.own_for is not None
+    assert {"replicate", "fal", "segmind"} <= found.own_for
+    assert access(ROTOSCOPE_KEYS="principal", ROTOSCOPE_SANDBOX="always").own_for is None
+
+
+def test_what_a_job_with_its_principals_own_key_needs_is_named_apart() -> None:
+    own, operators = access(ROTOSCOPE_KEYS="principal"), access(REPLICATE_API_TOKEN="r")
+    assert own.driver_key("replicate") == f"{operators.driver_key('replicate')}#own"
+
+
+def test_a_gateways_own_key_is_no_part_of_a_principals_account() -> None:
+    """The operator may change it; the principal's account stays the same."""
+    own = access(ROTOSCOPE_KEYS="principal")
+    with_key = replace(own, keys={"replicate": "a-key-of-anna"}, secrets={"replicate": ("one",)})
+    changed = replace(with_key, secrets={"replicate": ("two",)})
+    assert with_key.account_fingerprint("replicate") == changed.account_fingerprint("replicate")
+    assert with_key.account_fingerprint("replicate") == fingerprint_keys("replicate", "a-key-of-anna")

@@ -15,7 +15,7 @@ from rotoscope.models.manifest_check import check_manifest
 from rotoscope.models.price import Price
 from rotoscope.models.schemas.documents import parse_model_name, read_document
 from rotoscope.models.schemas.drafting import Draft, draft_manifest
-from rotoscope.models.schemas.tools import Refusal
+from rotoscope.models.schemas.tools import DraftRefusal
 from rotoscope.models.schemas.writing import write_manifest
 
 PROVIDERS = load_catalog(manifest_folder()).providers
@@ -27,7 +27,7 @@ POINT = {"type": "object", "properties": {"x": {}, "y": {}, "label": {}, "frame_
 BOX = {"type": "object", "properties": {"x_min": {}, "y_min": {}, "x_max": {}, "y_max": {}}}
 
 
-def drafted(name: str, document: Any, tool: Any = None) -> Draft | Refusal:
+def drafted(name: str, document: Any, tool: Any = None) -> Draft | DraftRefusal:
     return draft_manifest(read_document(parse_model_name(name), document), PROVIDERS, "2026-11-28", tool)
 
 
@@ -301,7 +301,7 @@ SEGMENTER = {"image": URI, "text_prompt": TEXT}
 )
 def test_a_model_that_fits_no_tool_is_refused_in_one_sentence(reason: str, name: str, document: Any) -> None:
     found = drafted(name, document)
-    assert isinstance(found, Refusal)
+    assert isinstance(found, DraftRefusal)
     assert found.reason == reason
     assert found.message.endswith(".")
 
@@ -314,7 +314,7 @@ def test_a_named_tool_is_taken_where_the_schema_alone_would_refuse() -> None:
 def test_a_tool_that_cannot_be_served_is_refused_with_what_is_missing() -> None:
     document = fal_document("o/m", {"prompt": TEXT}, {"video": FILE})
     found = drafted("fal:o/m", document, "edit_video_with_mask")
-    assert isinstance(found, Refusal)
+    assert isinstance(found, DraftRefusal)
     assert "argument = 'video'" in found.message
 
 
@@ -367,7 +367,7 @@ def check_outcome(name: str, document: Any, tool: Any = None) -> None:
         found = drafted(name, document, tool)
     except InvalidInput:
         return
-    if isinstance(found, Refusal):
+    if isinstance(found, DraftRefusal):
         assert found.message
         return
     read = Manifest.model_validate(tomllib.loads(write_manifest(found.manifest, found.comments)))

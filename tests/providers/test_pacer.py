@@ -12,20 +12,13 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from set_clock import Clock
 
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.http.outgoing import MAX_REQUESTS_PER_SECOND, RateLimiter
 from rotoscope.providers.polling import Pacer, PollSlot
 from rotoscope.providers.recent import RunRow
 from rotoscope.providers.states import Open, Ready, Ticket, Waiting
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -43,7 +36,7 @@ class Run:
 class Follower:
     """Polls runs as the pacer says, on a simulated clock on which nothing else takes time."""
 
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock = field(default_factory=lambda: Clock(0.0))
     closing: ExitStack = field(default_factory=ExitStack)
     asked_at: list[float] = field(default_factory=list)
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
@@ -92,7 +85,7 @@ def most_in_a_second(moments: Sequence[float]) -> int:
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=200))
 def test_the_rate_limit_holds_in_every_second(gaps: list[float]) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     limiter, turns = RateLimiter(clock), list[float]()
     for gap in gaps:
         clock.now += gap / 10
@@ -102,7 +95,7 @@ def test_the_rate_limit_holds_in_every_second(gaps: list[float]) -> None:
 
 @pytest.mark.anyio
 async def test_the_rate_limit_holds_for_tasks_that_wake_late_and_together() -> None:
-    clock, turns, late = Clock(), list[float](), itertools.cycle((0.0, 0.4, 0.0, 0.01))
+    clock, turns, late = Clock(0.0), list[float](), itertools.cycle((0.0, 0.4, 0.0, 0.01))
     limiter = RateLimiter(clock)
 
     async def sleep(seconds: float) -> None:
@@ -121,7 +114,7 @@ async def test_the_rate_limit_holds_for_tasks_that_wake_late_and_together() -> N
 
 
 def test_a_slow_rate_of_requests_never_waits_for_a_turn() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     limiter = RateLimiter(clock)
     for _ in range(100):
         assert limiter.reserve_turn() == 0.0
@@ -129,7 +122,7 @@ def test_a_slow_rate_of_requests_never_waits_for_a_turn() -> None:
 
 
 def test_a_request_that_cannot_wait_is_counted() -> None:
-    limiter = RateLimiter(Clock())
+    limiter = RateLimiter(Clock(0.0))
     for _ in range(40):
         limiter.count_request()
     assert limiter.reserve_turn() >= 0.9
@@ -210,7 +203,7 @@ def test_a_run_that_no_list_shows_keeps_its_pauses_beside_listed_ones() -> None:
 
 def test_an_end_in_a_list_wakes_once_and_its_row_replaces_one_poll() -> None:
     woken: list[int] = []
-    pacer = Pacer(Clock())
+    pacer = Pacer(Clock(0.0))
     question = HttpCall("GET", "https://x/p1")
     with pacer.join(Ticket("p1", "m"), question, 0.0) as slot:
         slot.wake = lambda: woken.append(1)
@@ -224,7 +217,7 @@ def test_an_end_in_a_list_wakes_once_and_its_row_replaces_one_poll() -> None:
 
 
 def test_a_ready_result_is_polled_once_without_a_pause() -> None:
-    pacer, ticket = Pacer(Clock()), Ticket("p1", "m")
+    pacer, ticket = Pacer(Clock(0.0)), Ticket("p1", "m")
     states: list[Open] = [Waiting(ticket), Ready(ticket), Ready(ticket)]
     with pacer.join(ticket, HttpCall("GET", "https://x/p1"), 0.0) as slot:
         pauses = [slot.next_pause(10.0, 10.0, state) for state in states]

@@ -1,19 +1,30 @@
 """The pauses between polls: few polls, and the end is seen soon."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotoscope.providers.polling import MAX_PAUSE, MIN_PAUSE, poll_pause, stretch_factor
+from rotoscope.providers.polling import (
+    MAX_PAUSE,
+    MIN_PAUSE,
+    poll_pause,
+    poll_pause_after_webhook,
+    poll_pause_before_webhook,
+    stretch_factor,
+)
 
 SECONDS = st.floats(0, 1e5)
 
 
-def asked_until(end: float, expected: float | None) -> tuple[int, float]:
+def asked_until(
+    end: float, expected: float | None, pause: Callable[[float, float | None], float] = poll_pause
+) -> tuple[int, float]:
     """How many polls a run of that length takes, and how late its end is seen."""
     now, count = 0.0, 0
     while True:
-        now += poll_pause(now, expected)
+        now += pause(now, expected)
         count += 1
         if now >= end:
             return count, now - end
@@ -101,3 +112,24 @@ def test_a_run_that_hangs_is_polled_ever_more_rarely(expected: float | None) -> 
 
 def test_no_early_pause_goes_beyond_the_time_when_the_end_becomes_likely() -> None:
     assert 130 + poll_pause(130, 177.0) <= 0.8 * 177 + 1
+
+
+@given(st.none() | st.floats(0.5, 600), st.floats(0.2, 3000))
+def test_without_the_webhook_that_was_to_come_the_lag_is_at_most_twice_the_usual_pause_or_3_percent(
+    expected: float | None, end: float
+) -> None:
+    _, late = asked_until(end, expected, poll_pause_before_webhook)
+    widest = max(poll_pause(end * share / 100, expected) for share in range(101))
+    assert late <= min(MAX_PAUSE, max(2 * widest, 0.03 * end)) + 1e-9
+
+
+@pytest.mark.parametrize(("length", "most"), [(3.0, 25), (30.0, 25), (177.0, 30), (600.0, 60)])
+def test_while_a_webhook_is_on_its_way_a_run_is_polled_less_than_half_as_often(length: float, most: int) -> None:
+    count, _ = asked_until(length, length, poll_pause_before_webhook)
+    assert count <= most
+    assert count <= 0.6 * asked_until(length, length)[0]
+
+
+@given(st.floats(0, 1e5))
+def test_a_webhook_is_followed_by_polls_that_grow_rarer(since: float) -> None:
+    assert max(0.25, since / 2) == poll_pause_after_webhook(since)

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from engine_media import Scene, Scenery, make_scene, make_scenery, overlap
 from numpy.typing import NDArray
 from PIL import Image
+from set_clock import Clock
 
 from rotoscope_sandbox import Sandbox, build_sandbox
 
@@ -21,16 +21,6 @@ KEYS = {
     "fal": {"authorization": "Key test:key"},
     "segmind": {"x-api-key": "SG_test"},
 }
-
-
-@dataclass
-class Clock:
-    """The time, as a test wants it."""
-
-    now: float = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from engine_media import (
     overlap,
     psnr,
     read_video,
-    write_png,
+    save_png,
     write_video,
 )
 from PIL import Image
@@ -42,7 +42,7 @@ def mask_picture(mask: MaskArray) -> Pixels:
 
 def edit(folder: Path, scenery: Scenery, **more: object) -> tuple[list[Pixels], LocalTask]:
     """Edit the scenery at its own size; unless another is given, the mask is a picture of the first frame's."""
-    mask = write_png(folder / "mask.png", mask_picture(dilate_disc(scenery.masks[0], 2)))
+    mask = save_png(folder / "mask.png", mask_picture(dilate_disc(scenery.masks[0], 2)))
     given = {"prompt": "x", "src_video": scenery.path, "src_mask": mask, "size": "160*96"}
     task = local_task(folder, given | more)
     edit_video(task)
@@ -119,7 +119,7 @@ def test_a_net_that_loses_the_object_on_the_way_changes_nothing(scenery: Scenery
 
 
 def test_an_edit_uses_the_net(tmp_path: Path, scenery: Scenery) -> None:
-    mask = write_png(tmp_path / "mask.png", mask_picture(scenery.masks[0]))
+    mask = save_png(tmp_path / "mask.png", mask_picture(scenery.masks[0]))
     given = {"prompt": "x", "src_video": scenery.path, "src_mask": mask, "size": "160*96"}
     task = local_task(tmp_path, given)
     task.net = net = ShownNet(lambda shown: np.asarray(shown[..., 0].astype(int) - shown[..., 1] > 0))
@@ -156,7 +156,7 @@ def test_a_palette_mask_of_another_size_is_scaled_to_the_clip(tmp_path: Path, sc
 def test_a_reference_picture_is_drawn_inside_the_mask_only(tmp_path: Path, scenery: Scenery) -> None:
     picture = np.full((60, 60, 3), 255, np.uint8)
     picture[8:52, 8:52] = (250, 20, 240)
-    frames, task = edit(tmp_path, scenery, src_ref_images=[write_png(tmp_path / "ref.png", picture)])
+    frames, task = edit(tmp_path, scenery, src_ref_images=[save_png(tmp_path / "ref.png", picture)])
     assert "reference picture laid in (its plain ground removed)" in task.metrics["sandbox"]["method"]
     for number in (0, 6, 12):
         pink = (frames[number][..., 0] > 170) & (frames[number][..., 1] < 90) & (frames[number][..., 2] > 150)
@@ -173,14 +173,14 @@ def test_the_same_edit_twice_gives_the_same_bytes(tmp_path: Path, scenery: Scene
 
 
 def test_an_empty_mask_is_refused(tmp_path: Path, scenery: Scenery) -> None:
-    mask = write_png(tmp_path / "mask.png", np.zeros((96, 160, 3), np.uint8))
+    mask = save_png(tmp_path / "mask.png", np.zeros((96, 160, 3), np.uint8))
     with pytest.raises(UnusableInput, match="selects nothing"):
         edit_video(local_task(tmp_path, {"prompt": "x", "src_video": scenery.path, "src_mask": mask}))
 
 
 def test_a_mask_of_the_whole_frame_gives_a_film_that_is_all_inpainted(tmp_path: Path, scenery: Scenery) -> None:
     frames, task = edit(
-        tmp_path, scenery, src_mask=write_png(tmp_path / "all.png", np.full((96, 160, 3), 255, np.uint8)), frame_num=3
+        tmp_path, scenery, src_mask=save_png(tmp_path / "all.png", np.full((96, 160, 3), 255, np.uint8)), frame_num=3
     )
     assert len(frames) == 3
     assert task.metrics["sandbox"]["invented"] == 1
@@ -190,7 +190,7 @@ def test_a_cancelled_edit_stops_and_keeps_no_output(tmp_path: Path, scenery: Sce
     given = {
         "prompt": "x",
         "src_video": scenery.path,
-        "src_mask": write_png(tmp_path / "mask.png", mask_picture(scenery.masks[0])),
+        "src_mask": save_png(tmp_path / "mask.png", mask_picture(scenery.masks[0])),
     }
     task = local_task(tmp_path, given | {"size": "160*96"}, stop_after=4)
     with pytest.raises(Stopped):

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from engine_media import Pixels, Scene, Scenery, local_task, read_video, write_png
+from engine_media import Pixels, Scene, Scenery, local_task, read_video, save_png
 from films import pitch, sound
 
 from rotoscope_sandbox import Sandbox
@@ -181,7 +181,7 @@ def test_a_bar_at_the_foot_grows_with_time(tmp_path: Path) -> None:
 def test_first_and_last_frame_are_the_pictures_that_were_given(tmp_path: Path) -> None:
     """An adaptive film takes the shape of its first picture, and a duration of -1 leaves the choice to the model."""
     first, last = plain_picture((200, 60, 60), (90, 160)), plain_picture((60, 60, 200), (90, 160))
-    given = {"image": write_png(tmp_path / "a.png", first), "last_frame_image": write_png(tmp_path / "b.png", last)}
+    given = {"image": save_png(tmp_path / "a.png", first), "last_frame_image": save_png(tmp_path / "b.png", last)}
     more = {"prompt": "x", "resolution": "480p", "aspect_ratio": "adaptive", "duration": -1, "generate_audio": False}
     task = local_task(tmp_path, given | more)
     generate_video(task)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,7 +15,7 @@ import httpx  # noqa: TID251 - the tests speak to the sandbox as any client woul
 import pytest
 from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSecret
 
-from rotoscope_sandbox import Sandbox
+from rotoscope_sandbox import Sandbox, build_sandbox
 from rotoscope_sandbox.webhooks import is_own_machine
 
 pytestmark = pytest.mark.anyio
@@ -179,6 +179,66 @@ async def test_fals_webhook_sends_a_failure(fal: httpx.AsyncClient, mailbox: Mai
     (envelope,) = await mailbox.bodies(1)
     assert (envelope["status"], envelope["error"]) == ("ERROR", "Unexpected status code: 422")
     assert envelope["payload"]["detail"]
+
+
+class Deaf:
+    """Takes a webhook only at its third attempt; it stands in for the connection."""
+
+    def __init__(self, answers: tuple[int | None, ...]) -> None:
+        self.answers = list(answers)
+        self.came: queue.Queue[tuple[str, dict[str, str], bytes]] = queue.Queue()
+
+    def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> int | None:
+        self.came.put((url, dict(headers), body))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def all(self) -> list[tuple[str, dict[str, str], bytes]]:
+        """Every attempt, once none follows any more."""
+        for thread in threading.enumerate():
+            if thread.name == "webhook":
+                await anyio.to_thread.run_sync(thread.join, 60)
+        return [self.came.get_nowait() for _ in range(self.came.qsize())]
+
+
+@pytest.mark.parametrize("wire", ["replicate", "fal"])
+@pytest.mark.parametrize(
+    ("answers", "attempts"),
+    [((202,), {"replicate": 1, "fal": 1}), ((None, 500, 204), {"replicate": 3, "fal": 3}),
+     ((503,), {"replicate": 7, "fal": 11})],
+)  # fmt: skip
+async def test_the_end_is_sent_again_until_it_is_taken_or_no_attempt_is_left(
+    folder: Any,
+    clock: Any,
+    ask: Any,
+    scene: Any,
+    wire: str,
+    answers: tuple[int | None, ...],
+    attempts: dict[str, int],
+) -> None:
+    post = Deaf(answers)
+    app = build_sandbox(folder, pace=0, clock=clock, post_webhook=post)
+    async with ask(app, wire) as client:
+        if wire == "replicate":
+            order = {"version": VERSION, "input": {"image": scene.uri, "instruction": "the ball"}}
+            more = {"webhook": "http://127.0.0.1:1/hook", "webhook_events_filter": ["completed"]}
+            await client.post("/v1/predictions", json=order | more)
+        else:
+            given = {"image_url": scene.uri, "prompts": [{"x": 190, "y": 110}]}
+            await client.post(SAM2, params={"fal_webhook": "http://127.0.0.1:1/hook"}, json=given)
+    came = await post.all()
+    assert len(came) == attempts[wire]
+    name = "webhook-id" if wire == "replicate" else "x-fal-webhook-request-id"
+    assert len({(url, headers[name], body) for url, headers, body in came}) == 1
+    if wire == "fal":  # its deliveries have the name of the request
+        assert came[0][1][name] == json.loads(came[0][2])["request_id"] == app.state.accepted[0]
+
+
+async def test_only_the_end_is_sent_again(folder: Any, clock: Any, ask: Any, order: dict[str, Any]) -> None:
+    post = Deaf((500,))
+    app = build_sandbox(folder, pace=0, clock=clock, post_webhook=post)
+    await sent(app, ask, {name: value for name, value in order.items() if name != "webhook_events_filter"})
+    ids = [headers["webhook-id"] for _, headers, _ in await post.all()]
+    assert sorted(ids.count(one) for one in set(ids)) == [1, 1, 1, 7]
 
 
 @pytest.mark.parametrize(

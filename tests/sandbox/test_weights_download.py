@@ -185,4 +185,5 @@ def test_the_command_says_what_each_source_did_and_goes_wrong_quietly(
     assert run(["weights", "--folder", str(tmp_path / "home")]) == 1
     said = capsys.readouterr().err
     assert "No weights came (its release file: " in said
-    assert "The sandbox works without them." in said
+    assert "The sandbox works without them, by colours alone; python -m rotoscope_sandbox weights tries again." in said
+    assert "\n\n" not in said  # no place is kept for a bar where there is no terminal

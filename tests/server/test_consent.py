@@ -95,13 +95,12 @@ async def test_who_agrees_is_asked_once_with_the_price_and_the_call_is_made(
     server: MCPServer[LazyStudio], sandbox: Sandbox, expensive: dict[str, Any], mode: Any, user: User
 ) -> None:
     user.asked.clear()
+    user.forms.clear()
     async with Client(server, mode=mode, elicitation_callback=user) as client:
         answer = await call(client, "segment_image", expensive)
     assert not answer.is_error, text_of(answer)
     assert len(user.asked) == 1
-    form = user.forms[0]
-    assert not form.get("required"), "one key is enough at a terminal"
-    assert form["properties"]["spend"]["default"] is True
+    assert user.forms == [{"type": "object", "properties": {}}], "one key is enough at a terminal"
     for fact in ("3.00 USD", "mine/expensive", "fal", "segment_image"):
         assert fact in user.asked[0]
     assert len(sandbox.state.accepted) == 1

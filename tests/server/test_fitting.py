@@ -36,6 +36,11 @@ def media(n: int, source: str | None = None, **facts: Any) -> dict[str, Any]:
     return {"url": f"file://{path}", "path": path, "uri": f"artifact://{sha}", "source_url": source, **known, **facts}
 
 
+def signed(n: int) -> dict[str, Any]:
+    """A file in an object store, at an address with the token of a role."""
+    return {**media(n), "path": "", "url": f"https://store.example/{n}?{'t' * 1500}"}
+
+
 def mask(n: int, label: str, source: str | None) -> Mask:
     box = MaskBox(left=n, top=n, right=n + 10, bottom=n + 10)
     return Mask(label=label, score=0.5, box=box, area=0.25, media=MediaFile(**media(n, source)))
@@ -147,6 +152,21 @@ def test_some_masks_of_hundreds_are_listed_with_all_their_places() -> None:
     assert 4 <= len(found["masks"]) < 300
     assert found["masks"][0] == result.model_dump(mode="json")["masks"][0]
     assert any(f"{len(found['masks'])} of 300" in warning for warning in found["warnings"])
+
+
+def test_addresses_that_an_object_store_has_signed_give_way_to_links_before_masks_do() -> None:
+    """With the token of a role each has more than a thousand characters."""
+    result = SegmentResult(
+        job_id="j", status="succeeded", tool="segment_image", model="m", provider="p", sandbox=False, progress=1,
+        message="Done.", elapsed_seconds=1, request={"image": "a.png"}, next_step="Open it.",
+        masks=[mask(n, "cat", None).model_copy(update={"media": MediaFile(**signed(n))}) for n in range(6)],
+        coco=MediaFile(**media(9001)),
+    )  # fmt: skip
+    answer = result_answer(result)
+    found = answer.structured_content
+    assert found is not None
+    assert [one["media"]["url"] for one in found["masks"]] == [f"artifact://{n:064x}" for n in range(6)]
+    assert len(text_of(answer)) < LIMIT
 
 
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))

@@ -202,6 +202,7 @@ async def test_a_finished_job_is_reported_once_however_often_it_is_read() -> Non
         return jobs[job_id]
 
     fanout = JobBroadcaster(bus, look)
+    fanout.subscribe(lambda _: None)
 
     async def tell(*job_ids: str) -> None:
         """The last one is notified of: those before it have been looked at."""
@@ -221,6 +222,25 @@ async def test_a_finished_job_is_reported_once_however_often_it_is_read() -> Non
         jobs["done"] = replace(jobs["done"], updated_at=9.0)  # somebody resolved what needed review
         await tell("done")
         telling.cancel_scope.cancel()
+
+
+async def test_a_change_that_nobody_listens_to_costs_no_look_into_the_ledger() -> None:
+    looked: list[str] = []
+
+    async def look(job_id: str) -> Job:
+        looked.append(job_id)
+        return JOB
+
+    fanout, session = JobBroadcaster(InMemorySubscriptionBus(), look), Session()
+    fanout.add_session("job://j1", "one", session)  # type: ignore[arg-type]
+    for job_id in ("j2", "j3", "j1"):
+        fanout.queue_change(job_id)
+    async with anyio.create_task_group() as telling:
+        telling.start_soon(fanout.publish_changes)
+        with anyio.fail_after(60):
+            await session.more.wait()
+        telling.cancel_scope.cancel()
+    assert (looked, session.received) == (["j1"], ["job://j1"])
 
 
 async def test_a_listener_of_a_task_is_notified_how_it_ends(

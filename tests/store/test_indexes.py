@@ -16,8 +16,10 @@ from sqlalchemy.engine import Engine
 
 from rotoscope.contracts.arguments import CancelJob, GetJob, ListJobs
 from rotoscope.contracts.results import JobResult
+from rotoscope.errors import UserMistake
 from rotoscope.media.vault import FolderVault
 from rotoscope.settings import Settings
+from rotoscope.store.change_cursor import ChangeCursor
 from rotoscope.store.database import Database
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
@@ -26,6 +28,7 @@ from rotoscope.store.money import Caps, Settlement
 from rotoscope.store.records import Artifact, Job, NewJob, OpenResult, Output, Patch
 from rotoscope.store.retention import Retention
 from rotoscope.store.timing import Intervals
+from rotoscope.store.webhook_log import WebhookLog
 from rotoscope.studio.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +42,9 @@ GROWING = (
     "artifacts",
     "job_inputs",
     "durations",
+    "upload_tickets",
+    "upload_parts",
+    "webhooks",
 )
 
 
@@ -92,10 +98,34 @@ async def use_everything(studio: Studio, provider: ScriptedProvider, photo: Path
     await leases.idle_jobs()
     await leases.renew(frozenset({opening.job.id}))
     await leases.claim_several()
-    await leases.changes_since(0)
+    await leases.changes_since(ChangeCursor(0))
     await leases.cancel_requests()
+    await upload_everything(studio, photo)
+    log = WebhookLog(leases.database, leases.clock)
+    intent = await ledger.submission(opening.job.id, "local")
+    assert intent is not None
+    assert await log.record("replicate", intent.nonce, "msg_1", intent.prediction_id) == opening.job.id
+    await log.count(opening.job.id)
+    await log.runs_named(opening.job.id)
     await studio.retention.sweep_when_sure()
     await studio.retention.sweep()
+
+
+async def upload_everything(studio: Studio, photo: Path) -> None:
+    """A file that comes whole, and one that comes in two parts and is no medium."""
+    uploads = studio.uploads
+    ticket, upload = await uploads.open("local", "a photo", None)
+    async with uploads.scratch() as file:
+        file.write_bytes(photo.read_bytes())
+        await uploads.take_file(upload, file)
+    assert (await uploads.wait(ticket, "local", 0)).sha256 is not None
+    _, upload = await uploads.open("local", "", "image")
+    for start in (0, 5, 5):
+        async with uploads.scratch() as file:
+            file.write_bytes(b"12345")
+            with contextlib.suppress(UserMistake):
+                upload = await uploads.take_part(upload, file, start, 10)
+    await uploads.clear(upload)
 
 
 def copy_ended_jobs(file: Path, count: int) -> None:
@@ -176,9 +206,10 @@ async def steps_of_calls(folder: Path, finished: int) -> dict[str, int]:
         assert job is not None
         await ledger.commit_intent(job, "digest")
         await ledger.write_prediction_id(job.id, "local", f"run of {key}")
-        await ledger.record_duration(job, "small", 1.0)
         output = Output("mask", 0, Artifact("b" * 64, "image/png", 1))
-        job = await ledger.advance(job, Patch(state="succeeded", outputs=(output,), settlement=Settlement(1, 1e-6)))
+        job = await ledger.advance(
+            job, Patch(state="succeeded", outputs=(output,), settlement=Settlement(1, 1e-6), run_seconds=1.0)
+        )
         await ledger.mark_delivered(job.id, "local")
         return job
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from intents import intent_of
+from set_clock import Clock
 from store_database import StoreDatabase
 
 from rotoscope.jobs.progress import estimate_progress
@@ -14,6 +15,7 @@ from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger, LostLease
 from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import Job, NewJob, Patch
+from rotoscope.store.run_limits import RunLimits
 from rotoscope.store.timing import Intervals
 
 pytestmark = pytest.mark.anyio
@@ -21,17 +23,9 @@ TEMPO = Intervals()
 EVERY_KEY = frozenset({"replicate", "fal"})
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture
@@ -46,15 +40,28 @@ Process = Callable[..., Leases]
 def process(database: StoreDatabase, clock: Clock) -> Process:
     """A process with its own connection to the one database."""
 
-    def start(owner: str, keys: frozenset[str] = EVERY_KEY, models: str = "m", limit: int | None = None) -> Leases:
-        limits = {} if limit is None else {"replicate": limit}
+    def start(
+        owner: str,
+        keys: frozenset[str] = EVERY_KEY,
+        models: str = "m",
+        limit: int | None = None,
+        per_principal: int | None = None,
+    ) -> Leases:
+        limits = RunLimits({} if limit is None else {"replicate": limit}, per_principal)
         return Leases(database.connect(), clock, JobDriver(owner, keys, frozenset(models), limits), TEMPO)
 
     return start
 
 
-async def new(ledger: Ledger, provider: str = "replicate", starter: str | None = None, *, sandbox: bool = False) -> Job:
-    job = NewJob("segment_image", "m", provider, "local", sandbox, {}, JobPlan())
+async def new(
+    ledger: Ledger,
+    provider: str = "replicate",
+    starter: str | None = None,
+    *,
+    sandbox: bool = False,
+    principal: str = "local",
+) -> Job:
+    job = NewJob("segment_image", "m", provider, principal, sandbox, {}, JobPlan())
     return (await ledger.open(job, starter=starter)).job
 
 
@@ -278,6 +285,37 @@ async def test_a_full_provider_does_not_hide_the_jobs_of_others(
     assert len(found) == 3 - running + 1
 
 
+async def test_a_principals_limit_holds_over_all_processes_and_providers(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    first, second = process("a", per_principal=2), process("b", per_principal=2)
+    mine = []
+    for provider in ("replicate", "fal", "replicate"):
+        clock.now += 1  # the oldest goes first
+        mine.append(await new(ledger, provider))
+    clock.now += 1
+    theirs = await new(ledger, principal="somebody else")
+    got = [await first.claim(mine[0].id), *await second.claim_several()]
+    assert {job.id for job in got if job} == {mine[0].id, mine[1].id, theirs.id}
+    assert await first.claim(mine[2].id) is None
+    assert got[0] is not None
+    await ledger.advance(got[0], Patch(state="succeeded", stage="done"))
+    assert [job.id for job in await first.claim_several()] == [mine[2].id]
+
+
+async def test_a_crowd_of_one_principal_does_not_hide_the_jobs_of_another(
+    ledger: Ledger, process: Process, clock: Clock
+) -> None:
+    leases = process("a", per_principal=1)
+    for _ in range(100):
+        await new(ledger)
+    clock.now += 1
+    other = await new(ledger, principal="somebody else")
+    found = [job.id for job in await leases.claim_several()]
+    assert other.id in found
+    assert len(found) == 2
+
+
 async def test_rehearsals_take_no_place_from_paid_runs(ledger: Ledger, process: Process) -> None:
     rehearsing, paying = process("a", frozenset({SANDBOX_KEY}), limit=1), process("b", limit=1)
     await taken(rehearsing, await new(ledger, sandbox=True))
@@ -370,7 +408,7 @@ async def test_a_lease_of_this_moment_stands_although_the_other_clock_is_a_littl
 
 
 def held(database: StoreDatabase, clock: Clock, owner: str, key: str, *accounts: str) -> Leases:
-    holder = JobDriver(owner, frozenset({key}), frozenset({"m"}), {}, frozenset(accounts))
+    holder = JobDriver(owner, frozenset({key}), frozenset({"m"}), RunLimits(), frozenset(accounts))
     return Leases(database.connect(), clock, holder, TEMPO)
 
 

@@ -10,6 +10,7 @@ from calls import StudioOpener, perform, segment_arguments
 from ledger_file import ledger_file
 from prices import with_price, without_price
 from scripted_provider import OUTPUT_URL, ScriptedProvider
+from set_clock import Clock
 from store_database import StoreDatabase
 
 from rotoscope.errors import InvalidInput, OverBudget, StorageFailed
@@ -19,7 +20,15 @@ from rotoscope.store.job_data import ErrorRecord, JobPlan, run_cost
 from rotoscope.store.job_json import read_job_data
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.money import ANY_PRICE, Caps, Settlement, refuse_over_budget, settlement, usd_to_millionths
+from rotoscope.store.money import (
+    ANY_PRICE,
+    Caps,
+    ResendPolicy,
+    Settlement,
+    refuse_over_budget,
+    settlement,
+    usd_to_millionths,
+)
 from rotoscope.store.records import Job, NewJob, Patch
 from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
@@ -29,17 +38,9 @@ MIDNIGHT = 1_767_225_600.0  # 2026-01-01 00:00 UTC
 SHIPPED = Path(__file__).parents[2] / "manifests" / "models" / "sa2va-4b-image.toml"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = MIDNIGHT + 3600
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(MIDNIGHT + 3600)
 
 
 @pytest.fixture
@@ -107,6 +108,48 @@ async def test_every_principal_has_a_cap_of_its_own_and_rehearsals_count_for_non
     await ledger.open(new(0.9, "somebody else"), caps)
     with pytest.raises(OverBudget):
         await ledger.open(new(0.9), caps)
+
+
+async def test_a_run_that_waits_to_be_sent_again_is_held_over_midnight(ledger: Ledger, clock: Clock) -> None:
+    caps, policy = Caps(per_day=1.0), ResendPolicy(1.0, per_day=1.0)
+    clock.now = MIDNIGHT - 2
+    job = await sent(ledger, (await ledger.open(new(0.5), caps)).job)
+    intent = await ledger.submission(job.id, job.principal)
+    assert intent is not None
+    assert await ledger.allow_resend(job, intent, Patch(event="sent again"), 0.5, policy)
+    clock.now = MIDNIGHT
+    with pytest.raises(OverBudget):
+        await ledger.open(new(0.6), caps)
+
+
+async def test_a_run_that_ends_while_it_waits_to_be_sent_again_counts_still(ledger: Ledger, clock: Clock) -> None:
+    caps, policy = Caps(per_day=1.0), ResendPolicy(1.0, per_day=1.0)
+    clock.now = MIDNIGHT
+    job = await sent(ledger, (await ledger.open(new(0.5), caps)).job)
+    intent = await ledger.submission(job.id, job.principal)
+    assert intent is not None
+    assert await ledger.allow_resend(job, intent, Patch(event="sent again"), 0.5, policy)
+    ending = Settlement(usd_to_millionths(0.5), None)
+    await ledger.advance(job, Patch(state="failed", error=ErrorRecord("x", "y"), settlement=ending))
+    with pytest.raises(OverBudget):
+        await ledger.open(new(0.6), caps)
+    await ledger.open(new(0.5), caps)
+
+
+async def test_a_cap_for_all_holds_for_all_principals_together_and_tells_none_of_the_others(ledger: Ledger) -> None:
+    caps = Caps(per_day=1.0, per_day_for_all=1.5)
+    await ledger.open(new(5.0, sandbox=True), Caps())
+    await ledger.open(new(0.9), caps)
+    with pytest.raises(OverBudget) as caught:
+        await ledger.open(new(0.7, "somebody else"), caps)
+    assert "ROTOSCOPE_MAX_USD_PER_DAY_FOR_ALL" in caught.value.hint
+    assert "0.9" not in f"{caught.value.message} {caught.value.hint}"
+    await ledger.open(new(0.6, "somebody else"), caps)
+
+
+async def test_a_cap_for_all_of_zero_refuses_every_run(ledger: Ledger) -> None:
+    with pytest.raises(OverBudget, match="ROTOSCOPE_MAX_USD_PER_DAY_FOR_ALL is 0"):
+        await ledger.open(new(0.0), Caps(per_day_for_all=0.0))
 
 
 async def test_the_day_turns_at_midnight_in_utc(ledger: Ledger, clock: Clock) -> None:

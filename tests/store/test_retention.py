@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import FolderVault, StoredFile
 from rotoscope.models.estimate import LearnedSeconds
 from rotoscope.settings import read_settings
+from rotoscope.store.durations import RunKind, record_duration
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
@@ -21,6 +23,7 @@ from rotoscope.store.records import Artifact, Job, NewJob, Output, Patch
 from rotoscope.store.retention import Retention, SweepResult
 from rotoscope.store.schema import jobs
 from rotoscope.store.timing import Intervals
+from rotoscope.store.write_locks import WriteLock
 
 pytestmark = pytest.mark.anyio
 DAY = 86_400.0
@@ -365,7 +368,7 @@ async def test_who_listens_is_notified_of_a_new_job_although_a_sweep_removed_the
     leases = Leases(house.database, house.clock, house.holder, Intervals())
     await house.deliver()
     await house.deliver()
-    received, _ = await leases.changes_since(-1)
+    received, _ = await leases.changes_since(None)
     house.clock.now += LIMIT + 1
     await house.sweeper().sweep()
     received, _ = await leases.changes_since(received)
@@ -393,10 +396,13 @@ async def test_a_run_stays_known_for_as_long_as_a_provider_may_list_it(house: Ho
 
 
 async def test_only_the_latest_durations_of_a_kind_are_kept(house: House) -> None:
-    job = await house.job()
+    kind = RunKind("m", "replicate", "small", sandbox=False)
     for number in range(80):
         house.clock.now += 1
-        await house.ledger.record_duration(replace(job, id=str(number)), "small", float(number))
+        now, length = house.clock.now, float(number)
+        await house.database.transact(
+            partial(record_duration, job_id=str(number), kind=kind, seconds=length, now=now), lock=WriteLock()
+        )
     assert house.count("durations") <= 51
     learned = await house.ledger.learned_seconds("m", "replicate", "small", sandbox=False)
     assert learned == LearnedSeconds(median=75.0, p99=79.0, runs=50)

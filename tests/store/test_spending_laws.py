@@ -10,29 +10,33 @@ import os
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from postgresql import PostgresqlServer
 from store_database import StoreDatabase
 
 from rotoscope.errors import OverBudget
+from rotoscope.store.database import Database
 from rotoscope.store.job_data import ErrorRecord, JobPlan, SubmitEffort
 from rotoscope.store.leases import JobDriver, Leases
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.money import ANY_PRICE, Caps, RunCost, UnitPrice, settlement
+from rotoscope.store.money import ANY_PRICE, Caps, ResendPolicy, RunCost, UnitPrice, settlement
 from rotoscope.store.records import Job, NewJob, Patch, Submission
 from rotoscope.store.schema import metadata
 from rotoscope.store.timing import Intervals
 
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 PER_CALL, PER_DAY, ASK_ABOVE = 1_000_000, 2_000_000, 300_000  # millionths of a US dollar
+PER_DAY_FOR_ALL = 2_900_000
 MIDNIGHT, DAY = 1_767_225_600.0, 86_400.0
 PRINCIPALS = ("local", "local", "local", "other")
 Answer = TypeVar("Answer")
@@ -51,6 +55,7 @@ class Known:
     """A job as the world knows it; amounts in millionths.
 
     Attributes:
+        asked_on: the day on which it was asked for.
         charges: of each request that was sent: the day, and what the provider has charged.
     """
 
@@ -58,6 +63,7 @@ class Known:
     estimate: int | None
     at_most: int
     has_consent: bool
+    asked_on: int
     intent: Submission | None = None
     is_over: bool = False
     charges: list[tuple[int, int]] = field(default_factory=list)
@@ -74,6 +80,7 @@ class Spending(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.base: Database | None = None
         self.portal = start_blocking_portal()
         self.loop: BlockingPortal = self.portal.__enter__()
         self.now = MIDNIGHT + 3600
@@ -82,10 +89,16 @@ class Spending(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.connect()
-        database().execute(*(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)))
+        self.place().execute(*(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)))
+
+    def place(self) -> StoreDatabase:
+        """Where the ledger is."""
+        return database()
 
     def connect(self) -> None:
-        base = database().connect()
+        if self.base is not None:
+            self.run(self.base.aclose)
+        self.base = base = self.place().connect()
         self.ledger = Ledger(base, lambda: self.now)
         driver = JobDriver("me", frozenset({"replicate"}), frozenset({"m"}))
         self.leases = Leases(base, lambda: self.now, driver, Intervals())
@@ -96,6 +109,8 @@ class Spending(RuleBasedStateMachine):
         return answer
 
     def teardown(self) -> None:
+        if self.base is not None:
+            self.run(self.base.aclose)
         self.portal.__exit__(None, None, None)
 
     @property
@@ -118,7 +133,7 @@ class Spending(RuleBasedStateMachine):
         """One call of a tool; with a share it is sent at once."""
         estimate, at_most = (None, 700_000) if price is None else (price[0], price[0] + price[1])
         agreed = (ANY_PRICE if estimate is None else estimate / 1e6) if yes else ASK_ABOVE / 1e6
-        caps = Caps(PER_CALL / 1e6, PER_DAY / 1e6, "ask", agreed)
+        caps = Caps(PER_CALL / 1e6, PER_DAY / 1e6, "ask", agreed, PER_DAY_FOR_ALL / 1e6)
         usd, most = (None, None) if estimate is None else (estimate / 1e6, at_most / 1e6)
         plan = JobPlan(price=UnitPrice("run_second", 0.001), estimate_usd=usd, at_most_usd=most)
         new = NewJob("segment_image", "m", "replicate", who, False, {}, plan, None, usd, at_most_usd=most)
@@ -126,7 +141,7 @@ class Spending(RuleBasedStateMachine):
             job = self.run(lambda: self.ledger.open(new, caps)).job
         except OverBudget:
             return
-        self.known[job.id] = Known(job, estimate, at_most, yes)
+        self.known[job.id] = Known(job, estimate, at_most, yes, self.day)
         if share is not None:
             self.send(job.id, share)
 
@@ -149,7 +164,8 @@ class Spending(RuleBasedStateMachine):
             return
         one.job = claimed
         one.intent = self.run(lambda: self.ledger.commit_intent(claimed, "digest"))
-        one.charges.append((self.day, int(one.at_most * share)))
+        # Where the clock was set back since it was asked for, nobody can know which of the two days it was.
+        one.charges.append((max(self.day, one.asked_on), int(one.at_most * share)))
 
     @precondition(lambda self: self.sent())
     @rule(data=st.data())
@@ -168,7 +184,8 @@ class Spending(RuleBasedStateMachine):
         if intent is None or one.estimate is None or job.submit_effort.was_resent:
             return
         again = Patch(submit_effort=SubmitEffort(was_resent=True), event="sent again")
-        if self.run(lambda: self.ledger.allow_resend(job, intent, again, one.at_most / 1e6, PER_DAY / 1e6)):
+        policy = ResendPolicy(1.0, PER_DAY / 1e6, PER_DAY_FOR_ALL / 1e6)
+        if self.run(lambda: self.ledger.allow_resend(job, intent, again, one.at_most / 1e6, policy)):
             one.intent = None
             one.job = self.run(lambda: self.ledger.job(job.id, job.principal))
 
@@ -219,11 +236,41 @@ class Spending(RuleBasedStateMachine):
                 spent[one.job.principal, day] += usd if one.estimate is not None else 0
         for (who, day), usd in spent.items():
             assert usd <= PER_DAY, f"{who} spent {usd} on day {day}"
+        for day in {day for _, day in spent}:
+            together = sum(usd for (_, when), usd in spent.items() if when == day)
+            assert together <= PER_DAY_FOR_ALL, f"all together spent {together} on day {day}"
 
 
 TestSpending = Spending.TestCase
 TestSpending.settings = settings(
     max_examples=2_000 if SOAK else 80,
+    stateful_step_count=60 if SOAK else 40,
+    suppress_health_check=list(HealthCheck),
+    deadline=None,
+)
+
+
+class SpendingOnPostgresql(Spending):
+    """The same, with the ledger in PostgreSQL."""
+
+    url: ClassVar[str] = ""
+
+    def place(self) -> StoreDatabase:
+        return StoreDatabase(self.url)
+
+
+@pytest.fixture
+def ledger_on_postgresql(postgresql: PostgresqlServer) -> Iterator[None]:
+    with postgresql.new_ledger() as url:
+        SpendingOnPostgresql.url = url
+        yield
+
+
+TestSpendingOnPostgresql = pytest.mark.postgresql(
+    pytest.mark.usefixtures("ledger_on_postgresql")(SpendingOnPostgresql.TestCase)
+)
+TestSpendingOnPostgresql.settings = settings(
+    max_examples=500 if SOAK else 10,
     stateful_step_count=60 if SOAK else 40,
     suppress_health_check=list(HealthCheck),
     deadline=None,

@@ -225,10 +225,10 @@ def indexes(file: Path) -> set[str]:
 async def test_a_newer_ledger_is_refused_with_its_version_and_stays_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite3"
     with contextlib.closing(sqlite3.connect(file)) as newer:
-        newer.execute("PRAGMA user_version = 7")
+        newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     with pytest.raises(StorageFailed) as caught:
         await Ledger(Database(f"sqlite:///{file}"), lambda: 1.0).open(NEW)
-    assert "schema 7" in caught.value.message
+    assert f"schema {SCHEMA_VERSION + 1}" in caught.value.message
     assert f"knows {SCHEMA_VERSION}" in caught.value.message
     assert rows(file, "SELECT count(*) FROM sqlite_master") == [(0,)]
 
@@ -238,7 +238,7 @@ async def test_a_ledger_that_is_refused_again_and_again_leaves_no_file_open(tmp_
     """A server that stays up looks several times a second."""
     file = tmp_path / "ledger.sqlite3"
     with contextlib.closing(sqlite3.connect(file)) as newer:
-        newer.execute("PRAGMA user_version = 7")
+        newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     database = Database(f"sqlite:///{file}")
     for _ in range(30):
         with pytest.raises(StorageFailed):

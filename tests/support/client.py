@@ -21,6 +21,7 @@ class RawClient:
 
     Attributes:
         earlier: the messages that came before the reply to a request.
+        capabilities: what it declares at each request, but for extensions.
     """
 
     def __init__(self, send: MemoryObjectSendStream[Any], receive: MemoryObjectReceiveStream[Any]) -> None:
@@ -28,6 +29,7 @@ class RawClient:
         self._receive = receive
         self._ids = itertools.count(1)
         self.earlier: list[dict[str, Any]] = []
+        self.capabilities: dict[str, Any] = {}
 
     async def post(self, method: str, *, tasks: bool = True, **params: Any) -> int:
         """Send a request; its id. `tasks`: it declares the tasks extension."""
@@ -35,7 +37,7 @@ class RawClient:
         extensions: dict[str, Any] = {"io.modelcontextprotocol/tasks": {}} if tasks else {}
         meta = {
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {"extensions": extensions},
+            "io.modelcontextprotocol/clientCapabilities": {**self.capabilities, "extensions": extensions},
         }
         request = {"jsonrpc": "2.0", "id": number, "method": method, "params": {**params, "_meta": meta}}
         await self._send.send(SessionMessage(jsonrpc_message_adapter.validate_python(request, by_name=False)))

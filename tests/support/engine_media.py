@@ -154,7 +154,7 @@ def png_bytes(picture: Pixels) -> bytes:
     return target.getvalue()
 
 
-def write_png(path: Path, picture: Pixels) -> Path:
+def save_png(path: Path, picture: Pixels) -> Path:
     path.write_bytes(png_bytes(picture))
     return path
 

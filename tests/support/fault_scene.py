@@ -1,20 +1,22 @@
 """A studio with keys that speaks to a sandbox over real sockets, which fails as a test asks; and the ways to pay."""
 
 import re
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
 from decoding import InThread
+from ledger_rows import read_rows
 
 from rotoscope.composition import open_studio, stdio_roots
+from rotoscope.composition.driving import Driving
 from rotoscope.contracts.arguments import parse_arguments
 from rotoscope.contracts.results import JobResult
 from rotoscope.contracts.tools import TOOLS
+from rotoscope.media.vault import FolderVault
 from rotoscope.models.catalog import manifest_folder
 from rotoscope.providers.http.client import ReplyTimeouts
 from rotoscope.settings import Settings, read_settings
@@ -39,6 +41,7 @@ TEMPO = Intervals(
     key_refusal_pause=0.05,
     default_result_life=600.0,
 )
+DRIVES_ALL = Driving()
 TIMES = ReplyTimeouts(submit=1.0, ask=0.5, maximum=3.0)
 DEADLINE_SECONDS = 20
 """A run that never ends is given up after this; it is also the most that a case may take to the promised state."""
@@ -100,20 +103,35 @@ class FaultScene:
             text = re.sub(r"deadline_seconds = \d+", "deadline_seconds = 1", file.read_text(encoding="utf-8"))
             (own / file.name).write_text(text, encoding="utf-8")
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.settings.home / "ledger.sqlite3")) as ledger:
-            return ledger.execute(query).fetchall()
+    def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
+        return read_rows(self.more.get("ROTOSCOPE_DATABASE_URL", self.settings.home / "ledger.sqlite3"), query)
 
     def written(self) -> bytes:
         """Everything that the studio has put on the disk."""
         return b"".join(path.read_bytes() for path in self.settings.home.rglob("*") if path.is_file())
 
     @asynccontextmanager
-    async def studio(self) -> AsyncIterator[Studio]:
+    async def studio(self, driving: Driving = DRIVES_ALL, home: str | None = None) -> AsyncIterator[Studio]:
+        """A process that lives until the end of the block.
+
+        Args:
+            driving: what it drives.
+            home: the name of a home of its own, in which it keeps no results.
+        """
+        more = {} if home is None else {"ROTOSCOPE_HOME": str(self.folder / home)}
+        settings, vault = read_settings({**self.environment, **more}), FolderVault(self.settings.home / "vault")
         async with AsyncExitStack() as ending, anyio.create_task_group() as tasks:
-            roots = stdio_roots(self.settings, self.folder, self.folder)
             studio = open_studio(
-                self.settings, roots, tasks, ending, sleep=briefly, intervals=TEMPO, times=TIMES, decoders=InThread()
+                settings,
+                stdio_roots(settings, self.folder, self.folder),
+                tasks,
+                ending,
+                sleep=briefly,
+                intervals=TEMPO,
+                times=TIMES,
+                decoders=InThread(),
+                vault=vault,
+                driving=driving,
             )
             studio.start_background(tasks)
             yield studio

@@ -9,7 +9,7 @@ __all__ = ["POSTGRESQL", "compile_for_postgresql", "constructs_of_sqlite"]
 
 POSTGRESQL = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy left its constructor without types
 # What both databases have under the same name, and what the store renders for each of them.
-_FUNCTIONS = {"coalesce", "count", "max", "sum", "utc_day"}
+_FUNCTIONS = {"coalesce", "count", "lower", "max", "min", "sum", "utc_day"}
 
 
 def compile_for_postgresql(statement: ClauseElement) -> str:

@@ -120,7 +120,9 @@ class _Wire:
     def longest(self, call: HttpCall) -> float:
         return 35.0
 
-    async def send(self, provider: str, call: HttpCall, guard: Any = None, *, pays: bool = False) -> Reply:
+    async def send(
+        self, provider: str, call: HttpCall, guard: Any = None, *, pays: bool = False, key: str | None = None
+    ) -> Reply:
         self.seams.cross("before sending")
         await anyio.sleep(0.05)
         if not self.key["good"]:

@@ -6,13 +6,15 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import anyio
+import psycopg
+from ledger_rows import read_rows
 
 from rotoscope_sandbox import Sandbox
 
@@ -30,7 +32,18 @@ class SharedLedger:
     folder: Path
     spawner: subprocess.Popen[str]
     picture: Path
+    new_database: Callable[[], str] | None = None
+    """Makes a database of PostgreSQL and gives its URL; None: the ledger is a file."""
     alive: set[int] = field(default_factory=set)
+    database: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.database = None if self.new_database is None else self.new_database()
+
+    @property
+    def kind(self) -> str:
+        """Which database keeps the ledger."""
+        return "sqlite" if self.database is None else "postgresql"
 
     @property
     def home(self) -> Path:
@@ -43,6 +56,7 @@ class SharedLedger:
     def environment(self) -> dict[str, str]:
         bases = {f"{name}_BASE_URL": self.url for name in ("REPLICATE", "FAL", "SEGMIND")}
         bases |= {"GATEWAY_BASE_URL": f"{self.url}/replicate", "ROTOSCOPE_SANDBOX": "never"}
+        bases |= {} if self.database is None else {"ROTOSCOPE_DATABASE_URL": self.database}
         return {"ROTOSCOPE_HOME": str(self.home), "ROTOSCOPE_AT_ONCE": "100", **KEYS, **bases}
 
     def start_process(
@@ -67,15 +81,14 @@ class SharedLedger:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
+    def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
         file = self.home / "ledger.sqlite3"
-        if not file.exists():
+        if self.database is None and not file.exists():
             return []
-        with closing(sqlite3.connect(file, timeout=30)) as ledger:
-            try:
-                return ledger.execute(query).fetchall()
-            except sqlite3.OperationalError:  # nobody has made the tables yet
-                return []
+        try:
+            return read_rows(self.database or file, query)
+        except (sqlite3.OperationalError, psycopg.errors.UndefinedTable):  # nobody has made the tables yet
+            return []
 
     def states(self) -> Counter[str]:
         return Counter(state for (state,) in self.rows("SELECT state FROM jobs"))
@@ -95,5 +108,5 @@ class SharedLedger:
         return Counter(str(order.input.get("instruction") or order.input.get("prompt")) for order in orders)
 
     def whole(self) -> bool:
-        """Whether the ledger's file is as it should be."""
-        return self.rows("PRAGMA integrity_check") == [("ok",)]
+        """Whether the ledger's file is as it should be; a database looks after its own."""
+        return self.database is not None or self.rows("PRAGMA integrity_check") == [("ok",)]

@@ -164,6 +164,15 @@ class Seams:
 _spare: dict[str, list[Any]] = {}
 
 
+def drop_spare_engines() -> None:
+    """Close the connections that no process has taken."""
+    for kept in _spare.values():
+        for _, writing, reading in kept:
+            writing.dispose()
+            reading.dispose()
+    _spare.clear()
+
+
 class _SeamedDatabase(Database):
     def __init__(self, url: str, seams: Seams, trouble: Callable[[], None]) -> None:
         super().__init__(url)
@@ -171,12 +180,12 @@ class _SeamedDatabase(Database):
         self._seams = seams
         self._trouble = trouble
         if _spare.get(url):
-            self._writer.engine, self._reader.engine = _spare[url].pop()
+            self._backend, self._writer.engine, self._reader.engine = _spare[url].pop()
 
     def give_back(self) -> None:
         """The next process takes the connections: to compile every statement again would cost most of the time."""
         if self._writer.engine is not None and self._reader.engine is not None:
-            _spare.setdefault(self._url, []).append((self._writer.engine, self._reader.engine))
+            _spare.setdefault(self._url, []).append((self._backend, self._writer.engine, self._reader.engine))
 
     async def transact(self, work: Callable[[Any], Answer], *, writes: bool = True, **more: Any) -> Answer:
         if self._seams.dead:
@@ -188,6 +197,11 @@ class _SeamedDatabase(Database):
         answer = await super().transact(work, writes=writes, **more)
         self._seams.cross("after commit")
         return answer
+
+    @property
+    def announces_changes(self) -> bool:
+        """What arrives on a socket, arrives in no simulated time."""
+        return False
 
     async def change_counter(self) -> int:
         if self._seams.dead:
@@ -241,6 +255,7 @@ class Process:
         wire: makes its wire from its seams.
         keys: what it can drive.
         trouble: called before each transaction; raises what is wrong with the disk.
+        url: of the ledger; None: a file in the folder.
     """
 
     def __init__(
@@ -254,11 +269,13 @@ class Process:
         keys: frozenset[str],
         tempo: Intervals,
         trouble: Callable[[], None] = lambda: None,
+        *,
+        url: str | None = None,
     ) -> None:
         self.name, self.seams, self.ended = name, Seams(), False
         self.errors: list[BaseException] = []
         self.loop = _Loop(time)
-        database = _SeamedDatabase(f"sqlite:///{folder}/ledger.sqlite3", self.seams, trouble)
+        database = _SeamedDatabase(url or f"sqlite:///{folder}/ledger.sqlite3", self.seams, trouble)
         vault = _SeamedVault(folder / "vault")
         object.__setattr__(vault, "seams", self.seams)
         self.broken: list[str] = []

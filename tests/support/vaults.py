@@ -59,6 +59,13 @@ class MemoryVault(Vault):
     def location(self) -> str:
         return STORE_URL
 
+    @property
+    def is_local(self) -> bool:
+        return False
+
+    def has_files(self) -> bool:
+        return bool(self.objects)
+
     def put(self, source: Path, sha256: str, content_type: str) -> StoredFile:
         content = source.read_bytes()
         self.objects[sha256] = StoredObject(content, content_type, self.clock())

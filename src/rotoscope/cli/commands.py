@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -12,8 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotoscope import __version__, signals
+from rotoscope.cli import explain, export, keys, people, report, tokens, view, worker
+from rotoscope.cli.doctor import command as doctor
+from rotoscope.cli.install import parsers as install
+from rotoscope.cli.watch import command as watch
 from rotoscope.contracts.characters import escape_invisible, visible_text
 from rotoscope.errors import InvalidInput, MissingKey, OverBudget, RotoscopeError, UserMistake
+from rotoscope.logs import configure_logging
 from rotoscope.settings import Settings, read_settings, user_home, working_folder
 
 if TYPE_CHECKING:
@@ -22,23 +26,33 @@ if TYPE_CHECKING:
 __all__ = ["build_parser", "run_command"]
 
 _MODEL_TOOLS = ("segment_image", "describe_with_masks", "generate_video", "edit_video_with_mask")
+_PLAIN_CODES = frozenset({"invalid_argument", "parse_error", "unknown_tool"})  # the message is all that there is to say
 OK, FAILED, BAD_INPUT, NEEDS_REVIEW = 0, 1, 2, 3
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went (0 done, 1 failed, 2 bad input, 3 needs review)."""
     top = build_parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        top.print_help(sys.stderr)
+        raise SystemExit(BAD_INPUT)
     asked, rest = top.parse_known_args(arguments)
-    if asked.run is _serve_sandbox:
+    if getattr(asked, "run", None) is _serve_sandbox:
         asked.rest = rest
     elif rest:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rotoscope: %(levelname)s: %(message)s")
+    configure_logging()
     former = signals.handle_signals(signals.exit_at_signal)
     try:
-        code: int = asked.run(asked, read_settings(os.environ))
+        if hasattr(asked, "run_without_settings"):
+            return int(asked.run_without_settings(asked))
+        settings = read_settings(os.environ)
+        configure_logging(settings.network.log_format)
+        code: int = asked.run(asked, settings)
     except RotoscopeError as error:
         print(visible_text(f"rotoscope: {error.message} {error.hint}".rstrip()), file=sys.stderr)
+        if error.code not in _PLAIN_CODES:
+            print(f"rotoscope: what that means, and what to do: rotoscope explain {error.code}", file=sys.stderr)
         return _exit_code_of_error(error)
     except signals.Interrupted as interrupted:
         signals.ignore_late_signals()
@@ -64,28 +78,47 @@ def _discard_stdout() -> None:
 def build_parser() -> argparse.ArgumentParser:
     """Every command and option."""
     top = argparse.ArgumentParser(
-        prog="rotoscope", description="An MCP server for media models: segment, describe, generate and edit."
+        prog="rotoscope",
+        description="An MCP server for media models: segment, describe, generate and edit.",
+        epilog="Begin with rotoscope demo, which needs no key. rotoscope install CLIENT brings it into your assistant; "
+        "rotoscope doctor says what is wrong here.",
     )
     top.add_argument("--version", action="version", version=f"rotoscope {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    serve = commands.add_parser("serve", help="serve MCP over stdin and stdout")
+    serve = commands.add_parser("serve", help="serve MCP over stdin and stdout, or over HTTP")
+    serve.add_argument("--http", metavar="HOST:PORT", help="serve over HTTP, at /mcp; port 0 is any free one")
+    serve.add_argument("--no-drive", action="store_true", help="leave the jobs to workers (rotoscope worker)")
     serve.add_argument(
         "-v", "--verbose", action="store_true", help="say on stderr whether the fast start is on, and why"
     )
     serve.set_defaults(run=_serve_mcp)
 
     call = commands.add_parser("call", help="call one tool and print its result as JSON")
-    call.add_argument("tool", metavar="TOOL", help="the tool's name")
+    call.add_argument("tool", metavar="TOOL", help=f"{', '.join(_MODEL_TOOLS)}, or one for jobs")
     call.add_argument("--json", default="{}", metavar="JSON", help="the tool's arguments as a JSON object")
     call.set_defaults(run=_call_tool)
 
-    demo = commands.add_parser("demo", help="segment and describe a photo as an MCP client would")
+    demo = commands.add_parser(
+        "demo", help="use all four tools on a photo and a clip as an assistant would; no key is used, nothing is paid"
+    )
     demo.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where to write the results")
     demo.set_defaults(run=_play_demo)
 
+    export.add_parser(commands)
+    install.add_parsers(commands)
+    view.add_parser(commands)
+    report.add_parser(commands)
+    worker.add_parser(commands)
+    tokens.add_parser(commands)
+    people.add_parser(commands)
+    keys.add_parser(commands)
+    explain.add_parser(commands)
+    doctor.add_parser(commands)
     _add_models(commands.add_parser("models", help="list the models, add one, or check a manifest of yours"))
-    _add_jobs(commands.add_parser("jobs", help="list, show, cancel, drive and resolve jobs, and see what they cost"))
+    _add_jobs(
+        commands.add_parser("jobs", help="list, show, watch, cancel, drive and resolve jobs, and see what they cost")
+    )
 
     # Its options are the sandbox's own; they are read when it runs, so that no other command loads it.
     sandbox = commands.add_parser(
@@ -134,6 +167,7 @@ def _add_jobs(jobs: argparse.ArgumentParser) -> None:
         one = actions.add_parser(name, help=text)
         one.add_argument("job_id", metavar="JOB")
         one.set_defaults(run=run)
+    watch.add_parser(actions)
     _add_engine_commands(actions)
 
 
@@ -167,6 +201,12 @@ def _add_engine_commands(actions: "argparse._SubParsersAction[argparse.ArgumentP
 
 
 def _serve_mcp(asked: argparse.Namespace, settings: Settings) -> int:
+    if asked.http is not None:
+        from rotoscope.cli.serve_http import serve_http
+
+        return serve_http(settings, asked.http, drives=not asked.no_drive)
+    if asked.no_drive:
+        raise InvalidInput("--no-drive is for a server over HTTP.", hint="Add --http HOST:PORT, or leave it out.")
     from rotoscope.composition import build_stdio_server
     from rotoscope.protocol.stdio import serve_stdio
 
@@ -287,8 +327,7 @@ def _play_demo(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.cli.demo import run_demo
     from rotoscope.sandbox_process import ensure_weights
 
-    how = "its object net" if ensure_weights(settings) else "colours alone, without its weights"
-    print(f"the sandbox's masks: by {how}", flush=True)
+    ensure_weights(settings)
     code = signals.run_until_signal(run_demo, asked.out, settings.sandbox_weights)
     sys.stdout.flush()
     return code
@@ -296,11 +335,12 @@ def _play_demo(asked: argparse.Namespace, settings: Settings) -> int:
 
 def _print_models(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.cli.output import print_model_table
-    from rotoscope.composition import load_user_catalog
+    from rotoscope.composition import add_kept_keys, load_user_catalog
     from rotoscope.models.access import resolve_access
 
     catalog = load_user_catalog(settings)
-    print_model_table(catalog, resolve_access(settings, catalog.providers), as_json=asked.json)
+    access = resolve_access(add_kept_keys(settings, catalog), catalog.providers)
+    print_model_table(catalog, access, as_json=asked.json)
     return OK
 
 
@@ -313,7 +353,7 @@ def _print_prices(asked: argparse.Namespace, settings: Settings) -> int:
 
 def _check_manifest(asked: argparse.Namespace, settings: Settings) -> int:
     from rotoscope.cli.output import print_example
-    from rotoscope.composition import load_user_catalog
+    from rotoscope.composition import add_kept_keys, load_user_catalog
     from rotoscope.models.access import resolve_access
     from rotoscope.models.catalog import read_manifest
     from rotoscope.models.manifest_check import check_manifest
@@ -326,7 +366,8 @@ def _check_manifest(asked: argparse.Namespace, settings: Settings) -> int:
             print(visible_text(f"rotoscope: {asked.file.name}: {problem}"), file=sys.stderr)
         return BAD_INPUT
     # The request as the provider would get it, whether or not the sandbox stands in for it now.
-    print_example(manifest, report, catalog, resolve_access(replace(settings, sandbox="never"), catalog.providers))
+    kept = add_kept_keys(replace(settings, sandbox="never"), catalog)
+    print_example(manifest, report, catalog, resolve_access(kept, catalog.providers))
     return OK
 
 

@@ -72,6 +72,9 @@ async def run_demo(out: Path, weights: Path) -> int:
         out: a folder.
         weights: the file of the sandbox's weights; it need not be there.
     """
+    _print_line("the built-in sandbox plays every model: no key is used and nothing is paid")
+    how = "its net" if weights.is_file() else "colours alone, without the weights of its net"  # noqa: ASYNC240 - a stat
+    _print_line(f"the sandbox's masks: by {how}")
     photo, clip, still = await anyio.to_thread.run_sync(_write_demo_files, out)
     me = Implementation(name="rotoscope-demo", version=__version__)
     with tempfile.TemporaryDirectory(prefix="rotoscope-demo-") as home:
@@ -83,7 +86,11 @@ async def run_demo(out: Path, weights: Path) -> int:
             await _run_photo_steps(stage, str(photo))
             await _run_video_steps(stage, str(photo), str(clip), str(still))
     await anyio.to_thread.run_sync(_write_contact_sheet, photo, clip, stage.panels)
-    return 1 if stage.failures else 0
+    if stage.failures:
+        print("rotoscope: some steps failed; rotoscope doctor checks this machine.", file=sys.stderr)
+        return 1
+    _print_line("next: rotoscope install CLIENT brings it into your assistant (rotoscope install --help names them)")
+    return 0
 
 
 async def _run_photo_steps(stage: DemoRun, photo: str) -> None:

@@ -1,12 +1,16 @@
 """The pages that are made from the code and the manifests. `python -m rotoscope.cli.docs [--check]`.
 
-README.md (its tables), docs/manifest.md and manifests/model.schema.json.
+The tables in README.md, docs/costs.md, docs/clients.md and docs/install.md; docs/manifest.md, docs/errors.md, the
+schema of manifests, and the skills of the plugin for Claude Code.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rotoscope.cli.explain import errors_page
+from rotoscope.cli.host_files.pages import client_parts
 from rotoscope.cli.manifest_docs import manifest_page, manifest_schema
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.environment import SETTINGS
@@ -15,11 +19,13 @@ from rotoscope.models.descriptions import describe_route_price
 from rotoscope.models.model_table import ModelRow, group_by_model, list_model_rows
 from rotoscope.models.provider import Provider
 from rotoscope.server.schemas import input_schema
+from rotoscope.server.skills import load_skills
 
 __all__ = ["fill_in_tables", "generated_pages", "write_pages"]
 
 _OPEN_MARK = "<!-- generated: {} -->"
 _CLOSE_MARK = "<!-- end: {} -->"
+_NAME = re.compile(r"<!-- generated: ([\w -]+?) -->")
 
 
 def write_pages(arguments: list[str]) -> int:
@@ -32,32 +38,42 @@ def write_pages(arguments: list[str]) -> int:
             print(f"{path.name} is up to date." if is_current else f"{path.name} is out of date: run `make docs`.")
             outdated += not is_current
         elif not is_current:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return int(outdated > 0)
 
 
 def generated_pages(top: Path) -> dict[Path, str]:
     """Every generated page of a checkout, with what should stand in it."""
-    readme = top / "README.md"
+    with_tables = (top / "README.md", *(top / "docs" / f"{name}.md" for name in ("costs", "clients", "install")))
     return {
-        readme: fill_in_tables(readme.read_text(encoding="utf-8")),
+        **{page: fill_in_tables(page.read_text(encoding="utf-8")) for page in with_tables},
         top / "docs" / "manifest.md": manifest_page(),
+        top / "docs" / "errors.md": errors_page(),
         top / "manifests" / "model.schema.json": manifest_schema(),
+        **_plugin_skills(top / "manifests" / "claude-plugin" / "skills"),
     }
+
+
+def _plugin_skills(folder: Path) -> dict[Path, str]:
+    """The files of the plugin's skills, which are those that the server serves."""
+    return {folder / skill.name / path: text for skill in load_skills() for path, text in skill.files.items()}
 
 
 def fill_in_tables(text: str) -> str:
     """The text with every generated part replaced by what the code says now."""
     catalog = load_catalog(manifest_folder())
-    for name, table in {
+    parts = {
         "tools": _tool_table(),
         "models": _model_table(catalog),
         "keys": _key_table(catalog.providers),
         "settings": _settings_table(),
-    }.items():
+        **client_parts(),
+    }
+    for name in _NAME.findall(text):
         before, opening, rest = text.partition(_OPEN_MARK.format(name))
         _, closing, after = rest.partition(_CLOSE_MARK.format(name))
-        text = f"{before}{opening}\n{table}\n{closing}{after}"
+        text = f"{before}{opening}\n{parts[name]}\n{closing}{after}"
     return text
 
 

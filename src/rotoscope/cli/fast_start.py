@@ -7,10 +7,8 @@ waiting, and send `initialize` on the same pipe.
 
 import asyncio
 import gc
-import logging
 import math
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -25,6 +23,7 @@ from mcp.server.mcpserver import MCPServer
 
 from rotoscope import signals
 from rotoscope.composition import build_stdio_server
+from rotoscope.logs import configure_logging
 from rotoscope.protocol.fast_start.session import ServeSession, Session, exit_code
 from rotoscope.protocol.fast_start.writer import Writer
 from rotoscope.protocol.lines import read_outline
@@ -65,8 +64,9 @@ def load_server() -> ServeSession:
     Raises:
         InvalidInput: a setting has a value that cannot be used.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rotoscope: %(levelname)s: %(message)s")
-    server = build_stdio_server(read_settings(os.environ), working_folder(), user_home())
+    settings = read_settings(os.environ)
+    configure_logging(settings.network.log_format)
+    server = build_stdio_server(settings, working_folder(), user_home())
     return partial(_serve_session, server)
 
 

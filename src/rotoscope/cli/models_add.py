@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rotoscope import signals
 from rotoscope.cli.output import print_example
-from rotoscope.composition import load_user_catalog, make_private_folder, open_reading_wire
+from rotoscope.composition import add_kept_keys, load_user_catalog, make_private_folder, open_reading_wire
 from rotoscope.contracts.characters import visible_text
 from rotoscope.errors import InvalidInput, MissingKey, ProviderError, RotoscopeError
 from rotoscope.models.access import resolve_access
@@ -25,7 +25,7 @@ from rotoscope.models.schemas.requests import (
     read_document_reply,
     read_price,
 )
-from rotoscope.models.schemas.tools import Refusal
+from rotoscope.models.schemas.tools import DraftRefusal
 from rotoscope.models.schemas.writing import write_manifest
 from rotoscope.providers.http.client import Wire
 from rotoscope.providers.http.messages import HttpCall, Json
@@ -78,7 +78,7 @@ def add_model(asked: AddRequest, settings: Settings) -> None:
     if file.exists() and not asked.overwrites and not asked.prints_only:
         raise InvalidInput(f"{file} is there already.", hint="Give --force to replace it, or --print to look first.")
     catalog = load_user_catalog(settings)
-    access = resolve_access(replace(settings, sandbox="never"), catalog.providers)
+    access = resolve_access(add_kept_keys(replace(settings, sandbox="never"), catalog), catalog.providers)
     today = datetime.now(UTC).date().isoformat()
     source = (
         _read_file(name, asked.schema)
@@ -86,7 +86,7 @@ def add_model(asked: AddRequest, settings: Settings) -> None:
         else signals.run_until_signal(_fetch, settings, catalog, access, name, today)
     )
     draft = draft_manifest(source.document, catalog.providers, today, asked.tool, source.price)
-    if isinstance(draft, Refusal):
+    if isinstance(draft, DraftRefusal):
         raise InvalidInput(f"{name} gives no manifest. {draft.message}", hint=draft.hint)
     text = write_manifest(draft.manifest, _with_price(draft, source))
     if asked.prints_only:

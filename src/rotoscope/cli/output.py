@@ -39,6 +39,7 @@ from rotoscope.studio.preview import keep_view
 from rotoscope.studio.studio import Studio
 
 __all__ = [
+    "LOCAL_PRINCIPAL",
     "SpendingView",
     "command_line_roots",
     "drive_all",
@@ -50,11 +51,13 @@ __all__ = [
     "print_spending",
     "resolve_review",
     "resume_to_end",
+    "run_in_studio",
+    "run_locally",
     "show_job",
     "sweep_old_jobs",
 ]
 
-_LOCAL = "local"
+LOCAL_PRINCIPAL = "local"
 """The principal of the command line: whoever may run commands on this machine, as over stdio."""
 _MIN_WIDTH = 110
 _DAY = 86_400.0  # seconds
@@ -84,13 +87,13 @@ async def perform_to_end(
 
     async def work(studio: Studio) -> JobResult | JobList | MediaFile:
         if isinstance(arguments, ViewMedia):
-            return await keep_view(studio, arguments.uri, _LOCAL)
+            return await keep_view(studio, arguments.uri, LOCAL_PRINCIPAL)
         result = await _perform_with_bar(studio, tool, arguments)
         if marks_delivered and isinstance(result, JobResult):
-            await studio.mark_delivered(result, _LOCAL)
+            await studio.mark_delivered(result, LOCAL_PRINCIPAL)
         return result
 
-    return await _run_in_studio(settings, work)
+    return await run_in_studio(settings, work)
 
 
 async def show_job(settings: Settings, asked: GetJob) -> JobResult:
@@ -98,25 +101,35 @@ async def show_job(settings: Settings, asked: GetJob) -> JobResult:
 
     async def work(studio: Studio) -> JobResult:
         await _perform_with_bar(studio, "get_job", asked)
-        return await studio.result(await studio.job(asked.job_id, _LOCAL), JobRecord)
+        return await studio.result(await studio.job(asked.job_id, LOCAL_PRINCIPAL), JobRecord)
 
-    return await _run_in_studio(settings, work)
+    return await run_in_studio(settings, work)
+
+
+async def run_locally(settings: Settings, work: Callable[[Studio, str], Awaitable[Answer]]) -> Answer:
+    """Do something on behalf of whoever runs commands here, with a studio that drives no jobs meanwhile.
+
+    Args:
+        settings: the operator's decisions.
+        work: what to do, with the studio and the principal.
+    """
+    return await run_in_studio(settings, lambda studio: work(studio, LOCAL_PRINCIPAL), in_background=False)
 
 
 async def drive_all(settings: Settings) -> frozenset[Status]:
     """Run every open job to its end that this process may drive; the states in which they ended."""
-    return await _run_in_studio(settings, _drive_open_jobs)
+    return await run_in_studio(settings, _drive_open_jobs)
 
 
 async def resume_to_end(settings: Settings, job_id: str) -> JobResult:
     """Take up a job that was paid for and ended without its result, and drive it to its end."""
 
     async def work(studio: Studio) -> JobResult:
-        job = await studio.resume(job_id, _LOCAL)
+        job = await studio.resume(job_id, LOCAL_PRINCIPAL)
         # A person looks; the assistant that asked gets the result when it asks again.
         return await studio.result(await studio.wait(job, float("inf"), _LineReporter().report_job))
 
-    return await _run_in_studio(settings, work)
+    return await run_in_studio(settings, work)
 
 
 async def resolve_review(
@@ -128,17 +141,17 @@ async def resolve_review(
     """
 
     async def work(studio: Studio) -> JobResult:
-        job = await studio.resolve_review(job_id, _LOCAL, prediction_id, force=force)
+        job = await studio.resolve_review(job_id, LOCAL_PRINCIPAL, prediction_id, force=force)
         # A person has seen it; the assistant that made the request still gets the end when it asks again.
         return await studio.result(await studio.wait(job, _COLLECTING_SECONDS if prediction_id else 0))
 
-    return await _run_in_studio(settings, work)
+    return await run_in_studio(settings, work)
 
 
 async def sweep_old_jobs(settings: Settings) -> SweepResult:
     """Remove what is old enough, now."""
     # Without the retention that a process runs by itself: what that removes would be missing from the count.
-    return await _run_in_studio(settings, lambda studio: studio.sweep(), in_background=False)
+    return await run_in_studio(settings, lambda studio: studio.sweep(), in_background=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +179,7 @@ async def print_spending(settings: Settings, view: SpendingView) -> None:
             _print_status(describe_charges(read))
         return await studio.spending(time.time() - view.days * _DAY)
 
-    found = group_spending(await _run_in_studio(settings, work, in_background=False), view.by)
+    found = group_spending(await run_in_studio(settings, work, in_background=False), view.by)
     if view.form == "json":
         print(escape_invisible(json.dumps([asdict(one) for one in found], indent=2)))
         return
@@ -191,7 +204,7 @@ async def print_prices(settings: Settings, *, refresh: bool, as_json: bool) -> b
     Returns:
         Whether every provider that was asked has answered.
     """
-    lines, refusals = await _run_in_studio(
+    lines, refusals = await run_in_studio(
         settings, lambda studio: studio.compare_prices(refresh=refresh), in_background=False
     )
     if as_json:
@@ -203,7 +216,7 @@ async def print_prices(settings: Settings, *, refresh: bool, as_json: bool) -> b
     return not refusals
 
 
-async def _run_in_studio(
+async def run_in_studio(
     settings: Settings, work: Callable[[Studio], Awaitable[Answer]], *, in_background: bool = True
 ) -> Answer:
     """Do something with a studio of this process, then end it cleanly: what still runs is given back.
@@ -229,11 +242,11 @@ async def _run_in_studio(
 
 async def _drive_open_jobs(studio: Studio) -> frozenset[Status]:
     states: set[Status] = set()
-    for left in await studio.open_jobs(_LOCAL):
+    for left in await studio.open_jobs(LOCAL_PRINCIPAL):
         job = await studio.wait(left, float("inf"), _LineReporter().report_job)
         _print_status(f"job {job.id}: {job.state} {job.message}")
         states.add(job.state)
-    for job, why in await studio.idle_jobs(_LOCAL):
+    for job, why in await studio.idle_jobs(LOCAL_PRINCIPAL):
         print(f"job {job.id}: left as it is. {why}", file=sys.stderr)
     return frozenset(states)
 
@@ -293,7 +306,7 @@ async def _perform_with_bar(studio: Studio, tool: str, arguments: Arguments) -> 
 
         try:
             return await studio.perform(
-                tool, arguments, _LOCAL, _WAIT_BUDGETS.get(type(arguments), float("inf")), show_progress
+                tool, arguments, LOCAL_PRINCIPAL, _WAIT_BUDGETS.get(type(arguments), float("inf")), show_progress
             )
         except anyio.get_cancelled_exc_class():
             if known is not None:
@@ -308,6 +321,9 @@ def _make_progress_bar(console: Console) -> Progress:
 
 def print_job_table(jobs: JobResult | JobList | MediaFile) -> None:
     """Print jobs for a person."""
+    if isinstance(jobs, JobList) and not jobs.jobs:
+        print("There are no jobs to show.")
+        return
     table = Table("job", "status", "progress", "tool", "model", "created", "message")
     for job in jobs.jobs if isinstance(jobs, JobList) else ():
         model = f"{job.model} (sandbox)" if job.sandbox else job.model

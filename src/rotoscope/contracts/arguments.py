@@ -32,6 +32,7 @@ __all__ = [
     "ListJobs",
     "PointArgument",
     "SegmentImage",
+    "UploadMedia",
     "ViewMedia",
     "argument_strings",
     "find_references",
@@ -250,6 +251,21 @@ class ListJobs(Arguments):
         BeforeValidator(_normalize_keyword),
     ] = None
     limit: Annotated[int, Field(ge=1, le=100, description="1-100. Default 20."), BeforeValidator(_reject_boolean)] = 20
+
+
+class UploadMedia(Arguments):
+    """Arguments of `upload_media`: of a new upload its name and kind, of one that was asked for its ticket."""
+
+    name: Annotated[str | None, Field(max_length=200, description="Shown to the person.")] = None
+    kind: Annotated[
+        Literal["image", "video", "audio", "mask"] | None,
+        Field(description="Default by content."),
+        BeforeValidator(_normalize_keyword),
+    ] = None
+    ticket: Annotated[str | None, Field(max_length=400, description="To ask again."), BeforeValidator(_strip_text)] = (
+        None
+    )
+    wait_seconds: Annotated[WaitSeconds, Field(description="For the file, 0-45. Default 0.")] = 0
 
 
 def require_prompt(arguments: Arguments) -> None:

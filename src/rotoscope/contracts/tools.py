@@ -1,7 +1,7 @@
 """The tools by name: what each takes, gives and says of itself. MCP, the command line and the docs read this table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rotoscope.contracts.arguments import (
     Arguments,
@@ -12,6 +12,7 @@ from rotoscope.contracts.arguments import (
     GetJob,
     ListJobs,
     SegmentImage,
+    UploadMedia,
     ViewMedia,
 )
 from rotoscope.contracts.results import (
@@ -21,10 +22,11 @@ from rotoscope.contracts.results import (
     JobResult,
     MediaFile,
     SegmentResult,
+    UploadTicket,
     VideoResult,
 )
 
-__all__ = ["TOOLS", "ToolContract"]
+__all__ = ["HTTP_TOOLS", "TOOLS", "ToolContract"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,19 @@ class ToolContract:
         can_cost_money: whether a call may cost money.
         is_read_only: whether it changes nothing.
         is_destructive: whether it may end what was paid for.
+        is_idempotent: whether an equal call changes nothing more; one that pays never is.
         usual_seconds: about how long its models take, which decides how a call is answered; None where it runs none.
     """
 
     title: str
     description: str
     arguments: type[Arguments]
-    result: type[JobResult] | type[JobList] | type[MediaFile]
+    result: type[JobResult] | type[JobList] | type[MediaFile] | type[UploadTicket]
     has_structured_content: bool = True
     can_cost_money: bool = False
     is_read_only: bool = False
     is_destructive: bool = False
+    is_idempotent: bool = True
     usual_seconds: float | None = None
 
     @property
@@ -129,3 +133,23 @@ TOOLS: Mapping[str, ToolContract] = {
         is_read_only=True,
     ),
 }
+
+_LOCAL_MEDIA, _REMOTE_MEDIA = "Needs a path or URL, not attached bytes.", "Needs a URL, or upload_media first."
+
+HTTP_TOOLS: Mapping[str, ToolContract] = {
+    **{
+        name: replace(contract, description=contract.description.replace(_LOCAL_MEDIA, _REMOTE_MEDIA))
+        for name, contract in TOOLS.items()
+    },
+    "upload_media": ToolContract(
+        title="Upload media",
+        description=(
+            "Upload a local or attached file: gives a single-use upload_url and a page for the person; "
+            "the artifact:// link, once it came, goes into any tool."
+        ),
+        arguments=UploadMedia,
+        result=UploadTicket,
+        is_idempotent=False,
+    ),
+}
+"""The tools of a server that is reached over HTTP: files are not on its machine, so they are uploaded."""

@@ -1,13 +1,15 @@
-"""Which runs in a provider's list may be a job's own. Looking costs nothing and changes nothing at the provider.
+"""Which runs at a provider may be a job's own. Looking costs nothing and changes nothing there.
 
-A run is a job's own when its input holds the job's correlation token (`providers.states.Token`), and on no other
-evidence: an equal run may be somebody else's, and is only suggested to a person. A list counts as complete only where
-all of it was read and every row was recognised.
+A run is a job's own when its input holds the job's correlation token (`providers.states.Token`), or when a webhook to
+the address of its request has named it and the provider confirms it (`announced_runs`), and on no other evidence: an
+equal run may be somebody else's, and is only suggested to a person. A list counts as complete only where all of it was
+read and every row was recognised.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rotoscope.jobs.announced_runs import find_announced_runs
 from rotoscope.jobs.context import JobContext, runner_without_recorder
 from rotoscope.providers.recent import RecentList, RecentPrediction, predictions_with_input, predictions_with_token
 from rotoscope.providers.states import Call, parse_token
@@ -26,7 +28,8 @@ class RunCandidates:
     """What one look into a provider's list has shown of a job's run.
 
     Attributes:
-        matches: the runs that hold the job's token, and belong to no other job.
+        matches: the runs that hold the job's token, or that a webhook to its own address has named and the provider
+            shows; they belong to no other job.
         similar: the runs without it that were given the same input; only where none holds the token.
         is_complete: whether the whole list was read and recognised.
     """
@@ -37,14 +40,17 @@ class RunCandidates:
 
 
 async def find_candidates(context: JobContext, job: Job, call: Call, submission: Submission) -> RunCandidates | None:
-    """Look for a job's run in its provider's list.
+    """Look for a job's run: among those that a webhook has named, else in its provider's list.
 
     Returns:
-        What the list shows; None where the provider has no list, or it cannot be read now.
+        What was found; None where no webhook named it, and the provider has no list, or it cannot be read now.
 
     Raises:
         StorageFailed: the ledger, which knows whose runs the others are, cannot be read.
     """
+    announced = await find_announced_runs(context, job, call, submission)
+    if announced:
+        return RunCandidates(tuple(announced), (), is_complete=True)
     if not context.provider(job).can_list:
         return None
     seen = await _read_recent_list(context, job, call, submission)

@@ -11,9 +11,9 @@ Answer = TypeVar("Answer")
 
 
 async def run_with_background(
-    work: Callable[[], Awaitable[Answer]], background: Callable[[], Coroutine[Any, Any, None]]
+    work: Callable[[], Awaitable[Answer]], *backgrounds: Callable[[], Coroutine[Any, Any, None]]
 ) -> Answer:
-    """Run work, and a background task that is cancelled when the work ends; if the background fails, the work is too.
+    """Run work, and background tasks that are cancelled when the work ends; if one of them fails, the work does too.
 
     A task group would wrap an exception of either in an exception group; here it is raised as it is.
     """
@@ -31,7 +31,8 @@ async def run_with_background(
         answers.append(await work())
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(catch_error, background)
+        for background in backgrounds:
+            tasks.start_soon(catch_error, background)
         await catch_error(collect_answer)
         tasks.cancel_scope.cancel()
     if errors:
@@ -70,6 +71,18 @@ class JobNotifier:
         self._events: dict[str, anyio.Event] = {}
         self._ends: dict[str, anyio.Event] = {}
         self._listeners: dict[object, Callable[[str], None]] = {}
+        self._is_ending = False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether nobody is to wait any more, because the process ends."""
+        return self._is_ending
+
+    def end_waits(self) -> None:
+        """Wake everybody that waits, for good."""
+        self._is_ending = True
+        for event in (*self._events.values(), *self._ends.values()):
+            event.set()
 
     @property
     def has_waiters(self) -> bool:

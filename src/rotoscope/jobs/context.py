@@ -7,11 +7,14 @@ from typing import TypeVar
 
 import anyio
 
-from rotoscope.errors import ProviderError, StorageFailed
+from rotoscope.errors import ProviderError, Refused, StorageFailed
 from rotoscope.jobs.concurrency import JobNotifier
+from rotoscope.jobs.own_keys import OwnKeys
+from rotoscope.jobs.tracing import JobTracer, NoTracer
+from rotoscope.jobs.webhooks import Webhooks
 from rotoscope.media.decoders import DecodeRunner
 from rotoscope.media.vault import Vault
-from rotoscope.models.catalog import Catalog
+from rotoscope.models.catalog import Access, Catalog
 from rotoscope.models.manifest import Manifest
 from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
@@ -52,6 +55,7 @@ class LeaseGuard:
         started_at: when this process began to drive the job, in seconds of the monotonic clock.
         key_refused: set by the driver when the provider did not accept our key; then this process leaves the job to
             others for a while.
+        ended: set when the driver has ended.
     """
 
     safe_until: float
@@ -59,6 +63,7 @@ class LeaseGuard:
     cancel_scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     started_at: float = 0.0
     key_refused: bool = False
+    ended: anyio.Event = field(default_factory=anyio.Event)
 
     @property
     def is_held(self) -> bool:
@@ -78,6 +83,9 @@ class JobContext:
         limiters: how many requests a second each provider is sent, of all kinds.
         resend_policy: when a request that may have been accepted is sent once more.
         clock_offsets: each provider's clock minus ours, in seconds, by its latest reply.
+        tracer: takes what a trace of the job shows.
+        webhooks: how providers tell this server of ends; None where they are given no address.
+        own_keys: the principals' own keys; None where all requests go out with the operator's.
     """
 
     ledger: Ledger
@@ -94,6 +102,17 @@ class JobContext:
     limiters: dict[str, RateLimiter] = field(default_factory=dict)
     clock_offsets: dict[str, float] = field(default_factory=dict)
     resend_policy: ResendPolicy = field(default_factory=ResendPolicy)
+    tracer: JobTracer = field(default_factory=NoTracer)
+    webhooks: Webhooks | None = None
+    own_keys: OwnKeys | None = None
+
+    async def access_of(self, principal: str, usual: Access) -> Access:
+        """The providers that a principal can use: as usual, or with its own keys.
+
+        Raises:
+            StorageFailed: its keys cannot be read.
+        """
+        return usual if self.own_keys is None else await self.own_keys.access_of(principal, is_fresh=True)
 
     def manifest(self, job: Job) -> Manifest:
         """The manifest of a job's model."""
@@ -103,6 +122,11 @@ class JobContext:
     def provider(self, job: Job) -> Provider:
         """What is known of a job's provider."""
         return self.catalog.providers[job.provider]
+
+    def webhooks_for(self, job: Job) -> Webhooks | None:
+        """The webhooks, where a job's provider is given an address; else None."""
+        known = self.webhooks
+        return known if known is not None and job.provider in known.addresses.providers else None
 
     def runner(
         self,
@@ -114,7 +138,7 @@ class JobContext:
         """A runner that speaks to a job's provider, and calls `record` with every state that it reads."""
 
         async def send(call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False) -> Reply:
-            return await self.send(job.provider, call, before_send, pays=pays)
+            return await self.send(job.provider, call, before_send, pays=pays, job=job)
 
         return Runner(self.dialects[job.provider], send, record, sleep, report_miss)
 
@@ -122,12 +146,18 @@ class JobContext:
         """A place among all runs that are polled at a job's provider; it plans the pauses between polls."""
         accepted = job.accepted.at if job.accepted is not None else None
         since = self.clock() if accepted is None else accepted
-        return self.pacers.for_provider(job.provider).join(
+        return self.pacers.for_provider(self._account_name(job.provider, job)).join(
             ticket, self.dialects[job.provider].ask(Waiting(ticket)), since
         )
 
     async def send(
-        self, provider: str, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False
+        self,
+        provider: str,
+        call: HttpCall,
+        before_send: Callable[[], None] | None = None,
+        *,
+        pays: bool = False,
+        job: Job | None = None,
     ) -> Reply:
         """Send one request. A GET waits for its turn, unless the provider's list has just answered it.
 
@@ -138,16 +168,45 @@ class JobContext:
             call: the request.
             before_send: called right before the first byte is sent; when it raises, nothing is sent.
             pays: whether the request costs money.
+            job: for which it is; None: for all jobs at that provider.
         """
-        is_question = call.method == "GET"
-        if is_question and (known := self.pacers.for_provider(provider).take_status_reply(call)) is not None:
+        is_question, account = call.method == "GET", self._account_name(provider, job)
+        if is_question and (known := self.pacers.for_provider(account).take_status_reply(call)) is not None:
             return known
-        await self.wait_for_turn(provider, can_wait=is_question)
-        reply = await self.wire.send(provider, call, before_send, pays=pays)
+        await self.wait_for_turn(account, can_wait=is_question)
+        key = await self._own_key(call, job, pays=pays)
+        reply = await self.wire.send(provider, call, before_send, pays=pays, key=key)
         date = http_date(reply.headers.get("date", ""))
         if date is not None:
             self.clock_offsets[provider] = date.timestamp() - self.clock()
         return reply
+
+    async def listen(self, job: Job, call: HttpCall, on_event: Callable[[str], None]) -> None:
+        """Read a stream of events about a job's run to its end; see `Wire.listen`.
+
+        Raises:
+            ProviderError: it could not be opened, or broke.
+        """
+        await self.wire.listen(job.provider, call, on_event, await self._own_key(call, job))
+
+    def _account_name(self, provider: str, job: Job | None) -> str:
+        """Whose requests share a rate limit and a list of runs: those to one provider, with one principal's key."""
+        return provider if self.own_keys is None or job is None else f"{provider} {job.principal}"
+
+    async def _own_key(self, call: HttpCall, job: Job | None, *, pays: bool = False) -> str | None:
+        """The key that a request goes out with, where that is not the operator's.
+
+        Raises:
+            Refused: no principal's key is right for it; nothing was sent.
+        """
+        if self.own_keys is None or not call.with_key:
+            return None
+        if job is None:
+            raise Refused(
+                "Each principal has keys of its own, so nothing is asked on behalf of all; nothing was sent.",
+                hint="Report this as a defect of rotoscope.",
+            )
+        return await self.own_keys.key_for(job, pays=pays)
 
     async def wait_for_turn(self, provider: str, *, can_wait: bool = True) -> None:
         """Wait for the turn of a request to a provider, or only count one that cannot wait."""

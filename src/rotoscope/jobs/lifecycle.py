@@ -2,6 +2,7 @@
 
     prepare -> submit (and reconcile, where the reply is lost) -> watch -> fetch -> finish -> done
 
+A job without files to bring to the provider begins at `submit`: then its request is known when it is opened.
 A process that dies repeats the stage in which it died. Every stage may be repeated but `submit`: there the intent in
 the ledger is the guard, and the request of an intent that stands is never sent again.
 
@@ -28,6 +29,7 @@ from rotoscope.jobs.stages.reconcile import reconcile
 from rotoscope.jobs.stages.submit import submit
 from rotoscope.jobs.stages.watch import watch
 from rotoscope.jobs.transitions import LostReply, patch_to_follow, unsure_error
+from rotoscope.logs import note_job
 from rotoscope.store.job_data import Charge, ErrorRecord
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Stage, error_record
@@ -67,11 +69,17 @@ async def run_job(context: JobContext, job: Job, lease: LeaseGuard) -> None:
     Raises:
         StorageFailed: the ledger could not be written; the job is claimed again when its lease has run out.
     """
-    try:
-        while job.state == "running":
-            job = await context.advance(job, await _run_stage(context, job, lease))
-    except LostLease:
-        _log.info("job %s is driven by another process now", job.id)
+    with note_job(job.id):
+        try:
+            while job.state == "running":
+                with context.tracer.trace_stage(job):
+                    patch = await _run_stage(context, job, lease)
+                    done, job = job.stage, await context.advance(job, patch)
+                _log.info("stage %s is done: %s, %s", done, job.state, job.stage)
+            if job.is_final:
+                context.tracer.trace_end(job)
+        except LostLease:
+            _log.info("job %s is driven by another process now", job.id)
 
 
 async def _run_stage(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:

@@ -22,12 +22,18 @@ __all__ = ["walk_lists"]
 _MAX_CLOCK_SKEW = 60.0  # seconds; a run was accepted by the provider's clock, before we noted it by ours
 _MAX_PAGES = 50
 _SHOWN_FOR_WALKS = 4  # walks for which a row counts; a run that no walk has shown since is polled as without a list
+_PAGE_PAUSE = 0.1  # seconds between two pages: reading ten of them at once would keep every answer waiting
 _WAKE_INTERVAL = 0.06  # seconds between two polls that a page causes
 _WAKE_SPREAD = 0.5  # seconds for all polls that a page causes: the walk waits for them
 
 
 async def walk_lists(context: JobContext) -> None:
-    """Read every provider's list again and again, while enough of its runs are watched; until cancelled."""
+    """Read every provider's list again and again, while enough of its runs are watched; until cancelled.
+
+    Where each principal has a key of its own there is a list for each of them, and mostly few runs in it: none is read.
+    """
+    if context.own_keys is not None:
+        return
     async with anyio.create_task_group() as tasks:
         for name in context.dialects:
             if context.catalog.providers[name].can_list:
@@ -52,7 +58,8 @@ async def _walk_repeatedly(context: JobContext, provider: str) -> None:
             pacer.pages_per_second, seconds = 0.0, spans.longest_list_walk_pause
         else:
             pages, took = sum(walk.pages for walk in walks), sum(walk.seconds for walk in walks)
-            seconds = pacer.walk_interval(pages, took, spans.list_walk)
+            paused = sum(walk.paused for walk in walks)
+            seconds = max(pacer.walk_interval(pages, took, spans.list_walk) - paused, _PAGE_PAUSE)
 
 
 def _list_url(dialect: Dialect, endpoint: str) -> str | None:
@@ -62,15 +69,17 @@ def _list_url(dialect: Dialect, endpoint: str) -> str | None:
 
 
 class _WalkCost(NamedTuple):
-    """How many pages a walk had, and how many seconds they took."""
+    """How many pages a walk had, and how many seconds they took and lay between them."""
 
     pages: int
     seconds: float
+    paused: float
 
 
 async def _walk_once(context: JobContext, provider: str, seats: Sequence[PollSlot], seconds: float) -> _WalkCost:
     """Read one list, page by page, until all of some runs were seen or it goes back before the oldest of them."""
-    dialect, pacer, pages, took = context.dialects[provider], context.pacers.for_provider(provider), 0, 0.0
+    dialect, pacer = context.dialects[provider], context.pacers.for_provider(provider)
+    pages, took, paused = 0, 0.0, 0.0
     endpoint, awaited = seats[0].ticket.endpoint, {seat.ticket.id: seat for seat in seats}
     call = dialect.list_runs(endpoint, max(min(seat.accepted_at for seat in seats) - _MAX_CLOCK_SKEW, 0.0))
     while call is not None and awaited and pages < _MAX_PAGES:
@@ -80,7 +89,10 @@ async def _walk_once(context: JobContext, provider: str, seats: Sequence[PollSlo
         await _notify_seats(page, awaited, pacer.clock() + _SHOWN_FOR_WALKS * max(seconds, context.intervals.list_walk))
         # A list that goes in a circle shows nothing new.
         call = page.next_page if page.next_page != call else None
-    return _WalkCost(pages, took)
+        if call is not None and awaited:
+            paused += _PAGE_PAUSE
+            await anyio.sleep(_PAGE_PAUSE)
+    return _WalkCost(pages, took, paused)
 
 
 async def _notify_seats(page: RunPage, awaited: dict[str, PollSlot], until: float) -> None:

@@ -21,4 +21,4 @@ async def resume_stopped_jobs(context: JobContext, dispatcher: Dispatcher, holde
 
     with contextlib.suppress(StorageFailed):
         for job_id in await context.ledger.resume_failures_of_all_principals(life_if_drivable):
-            dispatcher.start(job_id)
+            dispatcher.take_up(job_id)

@@ -9,7 +9,9 @@ from math import isfinite
 from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, ProviderFile, ProviderRun, Status
 from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.media.vault import FileAddress, Vault
+from rotoscope.errors import StorageFailed
+from rotoscope.media.sniff import content_type_of_name, extension_of
+from rotoscope.media.vault import FileAddress, Vault, artifact_hash
 from rotoscope.models.captions import clean_text
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.job_data import MeasuredResult
@@ -102,11 +104,63 @@ def job_result(
     """
     contract = TOOLS[job.tool].result
     wanted = record_type or (contract if issubclass(contract, JobResult) else JobResult)
-    warnings = [*_result_warnings(job), *_missing_file_warnings(job, outputs, vault, now)]
-    media = _media_fields(job, outputs, vault, now)
+    kept, lost, away = _find_files(outputs, vault)
+    warnings = [*_result_warnings(job), *_missing_file_warnings(job, outputs, lost, vault.location, now), *away]
     given = provider_run(job, _provider_files(job, outputs, now))
-    fields = {**_common_fields(job, now), **media, "provider_run": given, "warnings": warnings}
+    inputs = _input_files(job, vault) if "inputs" in wanted.model_fields else []
+    step = _next_step(job, [one for _, one in kept])
+    more = {"inputs": inputs, "provider_run": given, "warnings": warnings, "next_step": step}
+    fields = {**_common_fields(job, now), **_media_fields(job, kept, now), **more}
     return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
+
+
+def _find_files(
+    outputs: Sequence[Output], vault: Vault
+) -> tuple[Sequence[tuple[Output, FileAddress]], Sequence[Output], Sequence[str]]:
+    """The files with their addresses, those that are gone, and a warning where the vault cannot be asked now.
+
+    Then files are named by their links: they are not gone, and the result is the same.
+    """
+    kept, lost, away = list[tuple[Output, FileAddress]](), list[Output](), list[str]()
+    for output in outputs:
+        sha256 = output.artifact.sha256
+        try:
+            address = None if away else vault.address(sha256)
+        except StorageFailed as error:
+            away, address = [f"{error.message} The files of this result open again when it can."], None
+        if away and address is None:
+            address = FileAddress(f"{sha256}{extension_of(output.artifact.content_type)}", None, None)
+        if address is None:
+            lost.append(output)
+        else:
+            kept.append((output, address))
+    return kept, lost, away
+
+
+def _input_files(job: Job, vault: Vault) -> list[Mapping[str, object]]:
+    """The files that a job was given and that are still kept, with their addresses."""
+    named = [(argument, link) for argument, links in job.plan.media.items() for link in links]
+    if not named and job.plan.picture is not None:  # a row of an older version
+        named = [("image", job.plan.picture)]
+    found = (_input_file(argument, link, vault) for argument, link in named)
+    return [one for one in found if one is not None]
+
+
+def _input_file(argument: str, link: str, vault: Vault) -> Mapping[str, object] | None:
+    if not link.startswith("artifact://"):
+        return {"argument": argument, "uri": link, "url": link, "content_type": ""}
+    try:
+        address = vault.address(artifact_hash(link))
+    except StorageFailed:  # the result says so of its own files
+        return None
+    if address is None:
+        return None
+    return {
+        "argument": argument,
+        "uri": link,
+        "url": address.url or "",
+        "content_type": content_type_of_name(address.name),
+    }
 
 
 def job_summary(job: Job) -> JobSummary:
@@ -144,7 +198,6 @@ def _common_fields(job: Job, now: float) -> dict[str, object]:
         ),
         "seed": job.plan.seed,
         "request": dict(job.args),
-        "next_step": _next_step(job),
         "error": _result_problem(job),
         "metrics": metrics_of(job),
         "credits_left": credits_left(job),
@@ -158,9 +211,8 @@ def _result_status(job: Job) -> Status:
     return "running" if job.state == "queued" and job.stage in _PREDICTION_STAGES else job.state
 
 
-def _media_fields(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> dict[str, object]:
-    addresses = [(output, vault.address(output.artifact.sha256)) for output in outputs]
-    files = {(o.role, o.n): _file_fields(job, o, address, now) for o, address in addresses if address is not None}
+def _media_fields(job: Job, kept: Sequence[tuple[Output, FileAddress]], now: float) -> dict[str, object]:
+    files = {(o.role, o.n): _file_fields(job, o, address, now) for o, address in kept}
     found = job.result or MeasuredResult()
     masks = [{**one, "media": files["mask", n]} for n, one in enumerate(found.masks) if ("mask", n) in files]
     return {
@@ -210,7 +262,8 @@ def _file_fields(job: Job, output: Output, address: FileAddress, now: float) -> 
     if source is not None and not can_open_in_browser(source):
         source, expires = None, None
     return {
-        "url": source if _is_at_provider(job, output, now) else address.url,
+        # An address of ours opens everywhere too, and for longer.
+        "url": source if not address.is_on_web and _is_at_provider(job, output, now) else address.url or address.uri,
         "path": str(address.path or ""),
         "uri": f"artifact://{kept.sha256}",
         "content_type": kept.content_type,
@@ -231,14 +284,16 @@ def _result_warnings(job: Job) -> list[str]:
     return [(_SANDBOX_RESULT_NOTE if job.state == "succeeded" else _SANDBOX_RUN_NOTE) + _KEY_HINT, *warnings]
 
 
-def _missing_file_warnings(job: Job, outputs: Sequence[Output], vault: Vault, now: float) -> list[str]:
+def _missing_file_warnings(
+    job: Job, outputs: Sequence[Output], missing: Sequence[Output], location: str, now: float
+) -> list[str]:
     """A warning that names the files of a result that are gone from the vault, and where they still are."""
     roles = ("mask", "overlay", "coco", "video", "poster", "filmstrip") if job.state == "succeeded" else ("raw",)
-    lost = [o for o in outputs if o.role in roles and vault.address(o.artifact.sha256) is None]
+    lost = [output for output in missing if output.role in roles]
     if not lost or job.state not in ("succeeded", "failed"):
         return []
     names = ", ".join(f"{output.role}/{output.n}" if output.role in ("mask", "raw") else output.role for output in lost)
-    sentences = [f"Files of this result are no longer in the results folder {vault.location}: {names}."]
+    sentences = [f"Files of this result are no longer in the results folder {location}: {names}."]
     raw = {output.n: output for output in outputs if output.role == "raw"}
     # What was made of a file of the model's can be made again of that.
     origins = [raw.get(o.n, o) if o.role == "mask" else o for o in lost]
@@ -258,12 +313,16 @@ def _result_problem(job: Job) -> Problem | None:
     return Problem(code=job.error.code, message=message, hint=job.error.hint)
 
 
-def _next_step(job: Job) -> str:
+def _next_step(job: Job, places: Sequence[FileAddress]) -> str:
     match job.state:
         case "queued" | "running":
             return f"Call get_job with job_id {job.id} and wait_seconds to wait for the result."
         case "succeeded":
-            return "Show or open a file by its path, or pass its uri to another tool."
+            if all(place.path is not None for place in places):
+                return "Show or open a file by its path, or pass its uri to another tool."
+            return (
+                "Show a file by its url (it opens for a day; get_job gives a new one), or pass its uri to another tool."
+            )
         case "cancelled":
             return "Call the tool again if the result is wanted after all."
         case _:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, and_, bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from rotoscope.errors import InvalidInput, ProviderError, RotoscopeError, UnknownJob
 from rotoscope.jobs.candidates import RunCandidates, describe_candidates, find_candidates
@@ -20,10 +20,12 @@ from rotoscope.providers.http.messages import Json
 from rotoscope.providers.recent import RecentPrediction, predictions_with_input, predictions_with_token
 from rotoscope.providers.states import Call, Failed, Token, Waiting
 from rotoscope.store.database import Database
+from rotoscope.store.lease_predicate import HOLDS_ACCOUNT, HOLDS_KEY
 from rotoscope.store.leases import JobDriver
 from rotoscope.store.records import Job, Submission, error_record
 from rotoscope.store.rows import JOB_COLUMNS, job_from_row
 from rotoscope.store.schema import jobs, submissions
+from rotoscope.store.write_locks import WriteLock
 
 __all__ = ["Review", "check_prediction"]
 
@@ -38,15 +40,12 @@ _NOW = bindparam("now", type_=jobs.c.next_at.type)
 _DUE = or_(
     jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW, jobs.c.next_at > bindparam("latest", type_=jobs.c.next_at.type)
 )
-_DRIVABLE = and_(
-    jobs.c.needs_key.in_(bindparam("keys", expanding=True)),
-    jobs.c.model.in_(bindparam("models", expanding=True)),
-    or_(jobs.c.account.is_(None), jobs.c.account.in_(bindparam("accounts", expanding=True))),
-)
 _IN_REVIEW = (
     select(*JOB_COLUMNS)
     .select_from(jobs.join(submissions, submissions.c.job_id == jobs.c.id))
-    .where(jobs.c.state == "needs_review", _DUE, _DRIVABLE, submissions.c.intent_at > _NOW - _MAX_INTENT_AGE)
+    .where(
+        jobs.c.state == "needs_review", _DUE, HOLDS_KEY, HOLDS_ACCOUNT, submissions.c.intent_at > _NOW - _MAX_INTENT_AGE
+    )
     .limit(_BATCH_SIZE)
 )
 # Whoever moves the next look takes this one: several processes do not ask the provider at the same time.
@@ -92,9 +91,8 @@ class Review:
 
     async def _take_due(self) -> Sequence[Job]:
         now = self.context.clock()
-        held = {"keys": list(self.holder.keys), "models": list(self.holder.models)}
         latest = now + self.context.intervals.longest_pause  # what is later was written by a clock that was wrong
-        terms = {"now": now, "latest": latest, "accounts": list(self.holder.accounts), **held}
+        terms = {"now": now, "latest": latest, **self.holder.terms()}
 
         def read(connection: Connection) -> list[Job]:
             return [job_from_row(row) for row in connection.execute(_IN_REVIEW, terms)]
@@ -110,7 +108,9 @@ class Review:
             ]
             return [job for job, look in zip(due, looks, strict=True) if connection.execute(_TAKE_LOOK, look).rowcount]
 
-        return await self.database.transact(take)
+        # Each statement looks and writes in one step; the rows are written in the order in which all lock them.
+        due.sort(key=lambda job: job.id)
+        return await self.database.transact(take, lock=WriteLock())
 
     async def _look(self, job: Job) -> None:
         self._last_looks[job.id] = self.context.clock()
@@ -173,7 +173,8 @@ class Review:
 
 def _can_ask(holder: JobDriver, job: Job) -> bool:
     known = job.needs_key in holder.keys and job.model in holder.models
-    return known and (job.account is None or job.account in holder.accounts)
+    # Whether the principal's own key is still that of the job is found out when it is sent.
+    return known and (holder.uses_own_keys or job.account is None or job.account in holder.accounts)
 
 
 async def check_prediction(context: JobContext, job: Job, prediction_id: str) -> None:

@@ -44,6 +44,7 @@ _VAULT_KINDS: Mapping[PreparedKind, str] = {
     "audio": "audio",
 }
 MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
+_KINDS_BY_CONTENT: Mapping[str, MediaKind] = {"image": "image", "video": "video", "audio": "audio"}
 FetchFile = Callable[[str, Path, int], Awaitable[object]]
 JobOutput = Callable[[str, str], Awaitable[str]]
 CanRead = Callable[[str, str], Awaitable[bool]]
@@ -144,11 +145,30 @@ class Intake:
             raise InvalidInput(f"{argument!r} is empty.", hint="Give a path, an https URL or an artifact:// link.")
         scheme = text.partition(":")[0].lower() if "://" in text[:20] or text[:5].lower() == "data:" else ""
         if scheme in ("http", "https"):
-            address = self.check_url(text)
-            if pass_urls:
-                return AdmittedMedia(address)
+            own = await self._own_file(text, principal)
+            if own is None:
+                address = self.check_url(text)
+                if pass_urls:
+                    return AdmittedMedia(address)
+            else:
+                text, scheme = own, "artifact"
         async with self._local_file(kind, text, scheme, principal) as file:
             return await self._check_and_prepare(kind, file, carrier)
+
+    async def admit_upload(self, kind: MediaKind | None, file: Path) -> AdmittedMedia:
+        """Admit a file that was sent to us, exactly like a local file.
+
+        Args:
+            kind: what it must be; None: the picture, film or sound that its first bytes say it is.
+            file: a scratch file of the vault, with the whole content.
+
+        Raises:
+            UserMistake: it is no usable medium of that kind.
+            StorageFailed: it cannot be kept.
+        """
+        self.decoders.warm()
+        wanted = await self._run_disk_work(_kind_of_upload, kind, file)
+        return await self._check_and_prepare(wanted, file, None)
 
     @asynccontextmanager
     async def _local_file(self, kind: MediaKind, text: str, scheme: str, principal: str) -> AsyncIterator[Path]:
@@ -176,6 +196,14 @@ class Intake:
         if own is None or not await self.can_read(own, principal):
             return None  # a path like any other: the roots decide whether it is read
         return f"artifact://{own}"
+
+    async def _own_file(self, url: str, principal: str) -> str | None:
+        """The `artifact://` link of a file that is named by the address in a result; None for any other address."""
+        own = self.vault.hash_of_address(url)
+        if own is None or not await self.can_read(own, principal):
+            return None
+        # A file that is not there is no answer of its own: that would show which files of others there are.
+        return f"artifact://{own}" if await anyio.to_thread.run_sync(self.vault.address, own) is not None else None
 
     async def _copy_to_scratch(self, kind: MediaKind, text: str, scheme: str, scratch: Path) -> None:
         match scheme:
@@ -285,6 +313,14 @@ def _check_artifact(kind: MediaKind, path: Path | None) -> Path:
 def _check_file_head(kind: MediaKind, file: Path) -> None:
     with file.open("rb") as opened:
         check_head(opened.read(HEAD_BYTES), kind)
+
+
+def _kind_of_upload(kind: MediaKind | None, file: Path) -> MediaKind:
+    with file.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    wanted = kind or _KINDS_BY_CONTENT.get((content_type_of(head) or "").partition("/")[0], "visual")
+    check_head(head, wanted)
+    return wanted
 
 
 def _check_picture_bytes(size: int) -> None:

@@ -9,7 +9,7 @@ letters in its appendix E. Then the real path must be below one of the roots, an
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,15 @@ _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)  # O_PA
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """The folders that files may be read from, and the folder that relative paths start at."""
+    """The folders that files may be read from, and the folder that relative paths start at.
+
+    Attributes:
+        is_remote: whether those who name paths are on other machines, where the same path is another file.
+    """
 
     folders: tuple[Path, ...]
     start: Path
+    is_remote: bool = False
 
 
 def default_roots(cwd: Path, home: Path | None) -> Roots:
@@ -72,7 +77,7 @@ def open_local_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path
         raise InvalidInput(
             f"{named.name!r} is named as a folder.", hint="Give the path of a file.", code="path_invalid"
         )
-    place = _check_allowed(named, roots.folders, resolve)
+    place = _check_allowed(named, roots, resolve)
     try:
         return _open_regular(place, limit)
     except FileNotFoundError as error:
@@ -80,7 +85,7 @@ def open_local_file(text: str, roots: Roots, limit: int, resolve: Callable[[Path
         if alike is None:
             raise _missing_file_error(place.path) from error
     try:
-        return _open_regular(_check_allowed(alike, roots.folders, resolve), limit)
+        return _open_regular(_check_allowed(alike, roots, resolve), limit)
     except FileNotFoundError as error:
         raise _missing_file_error(place.path) from error
 
@@ -128,20 +133,34 @@ def _is_filesystem_root(folder: Path) -> bool:
     return real == real.parent
 
 
-def _check_allowed(path: Path, folders: Sequence[Path], resolve: Callable[[Path], str]) -> _RootedPath:
+def _check_allowed(path: Path, roots: Roots, resolve: Callable[[Path], str]) -> _RootedPath:
     """The real path, if it is below a root and no part of it is hidden. Nothing tells yet whether it exists."""
+    if roots.is_remote and not roots.folders:
+        raise _remote_path_error(roots)
     try:
-        real, tops = Path(resolve(path)), [Path(resolve(folder)) for folder in folders]
+        real, tops = Path(resolve(path)), [Path(resolve(folder)) for folder in roots.folders]
     except (OSError, ValueError) as error:  # a folder was replaced meanwhile, or no file system has such names
         raise _path_changed_error() from error
     inside = [top for top in tops if real.is_relative_to(top)]
     for top in inside:
         if not any(part.startswith(".") for part in real.relative_to(top).parts):
             return _RootedPath(real, top)
-    places = ", ".join(str(folder) for folder in folders) or "none"
+    if roots.is_remote and not inside:
+        raise _remote_path_error(roots)
+    places = ", ".join(map(str, roots.folders)) or "none"
     raise UnsafeSource(
         "Hidden files and folders are not read." if inside else "The path is outside the folders that may be read.",
         hint=f"Copy the file into one of: {places}; or let the operator set ROTOSCOPE_ROOTS.",
+        code="path_denied",
+    )
+
+
+def _remote_path_error(roots: Roots) -> UnsafeSource:
+    places = ", ".join(map(str, roots.folders))
+    own = f" Of the server's own files those in {places} are read." if places else ""
+    return UnsafeSource(
+        "This server is on another machine, and does not read the files of yours.",
+        hint=f"Call upload_media to bring the file here, or give an https URL.{own}",
         code="path_denied",
     )
 

@@ -11,6 +11,7 @@ __all__ = [
     "WantedKind",
     "check_head",
     "content_type_of",
+    "content_type_of_name",
     "extension_of",
     "file_content_type",
     "foreign_format",
@@ -250,6 +251,12 @@ EXTENSIONS = (*_EXTENSIONS.values(), ".bin")
 def extension_of(content_type: str) -> str:
     """The file name extension of a content type, with its dot; ".bin" for an unknown one."""
     return _EXTENSIONS.get(content_type, ".bin")
+
+
+def content_type_of_name(name: str) -> str:
+    """The content type that the extension of a name stands for; `application/octet-stream` for an unknown one."""
+    wanted = name[name.rfind(".") :] if "." in name else ""
+    return next((kind for kind, extension in _EXTENSIONS.items() if extension == wanted), "application/octet-stream")
 
 
 def is_image(content_type: str | None) -> bool:

@@ -1,23 +1,32 @@
 """The vault: the files that we keep, each under the SHA-256 of its content.
 
 `Vault` is what an implementation must give: four calls that any object store can answer (put, open, address, delete),
-and the bookkeeping around them. `FolderVault` keeps the files below one folder of this machine. Code that needs a local
-path opens the file, and has the path for the time of a `with` block.
+and the bookkeeping around them. `FolderVault` keeps the files below one folder of this machine; `object_vault` has the
+one that keeps them in an object store. Code that needs a local path opens the file, and has the path for the time of a
+`with` block.
 """
 
 import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.disk import Disk, system_disk
 from rotoscope.media.sniff import EXTENSIONS, extension_of, file_content_type
+from rotoscope.media.stored_files import (
+    FileAddress,
+    StoredFile,
+    artifact_hash,
+    enter_in_thread,
+    file_sha256,
+    is_content_hash,
+)
 from rotoscope.ownership import make_private
 
 __all__ = [
@@ -33,43 +42,6 @@ __all__ = [
 
 _ID_FILE = ".id"
 _ANY_FOLDER = "??"
-_HEX_DIGITS = frozenset("0123456789abcdef")
-
-Entered = TypeVar("Entered")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file in the vault: SHA-256 (hex), size in bytes and media type."""
-
-    sha256: str
-    size: int
-    content_type: str
-
-    @property
-    def uri(self) -> str:
-        """The link that every tool takes as input."""
-        return f"artifact://{self.sha256}"
-
-
-@dataclass(frozen=True, slots=True)
-class FileAddress:
-    """Where a stored file can be read.
-
-    Attributes:
-        name: the SHA-256 (hex) and the extension of its media type, such as `3f…a9.png`.
-        url: `file://` for a folder of this machine, else https.
-        path: absolute, on this machine; None where the vault is elsewhere.
-    """
-
-    name: str
-    url: str
-    path: Path | None
-
-    @property
-    def place(self) -> str:
-        """The path where there is one, else the URL: for people."""
-        return self.url if self.path is None else str(self.path)
 
 
 class Vault(Protocol):
@@ -88,6 +60,11 @@ class Vault(Protocol):
         """The folder or the address of the store, for people."""
         ...
 
+    @property
+    def is_local(self) -> bool:
+        """Whether files lie on this machine's disk, so that no call waits for a network."""
+        ...
+
     def put(self, source: Path, sha256: str, content_type: str) -> StoredFile:
         """Keep a file. The source is a scratch file of this vault, and may be gone afterwards.
 
@@ -100,6 +77,29 @@ class Vault(Protocol):
             StorageFailed: the vault does not take it; then nothing is under the hash that was not there before.
         """
         ...
+
+    def hold(self, source: Path, sha256: str, content_type: str) -> StoredFile:
+        """Make a file durable on this machine, at least: `put_held` brings it into the vault, in any process here.
+
+        For what was paid for and may not be had again: an object store may be away for hours. A vault on this machine
+        has nothing to hold back; it keeps the file. The arguments are those of `put`.
+
+        Raises:
+            StorageFailed: the disk does not take it.
+        """
+        return self.put(source, sha256, content_type)
+
+    def put_held(self, sha256: str) -> StoredFile | None:
+        """Bring a file that is held into the vault; one that is there is renewed. None: it is neither here nor there.
+
+        Raises:
+            StorageFailed: the vault does not take it; then it is still held.
+        """
+        return self.renew(sha256)
+
+    def put_all_held(self) -> int:
+        """Bring every file that is held on this machine into the vault; how many could not be."""
+        return 0
 
     def open(self, sha256: str) -> AbstractContextManager[Path | None]:
         """A local path with the content, for reading, for the time of a `with` block; None when it is not here.
@@ -145,6 +145,10 @@ class Vault(Protocol):
         """The hash of a stored file that is named by its path on this machine; None for any other path."""
         ...
 
+    def hash_of_address(self, url: str) -> str | None:  # noqa: ARG002 - most vaults give no addresses of their own
+        """The hash of a stored file that is named by an address that this vault gave; None for any other address."""
+        return None
+
     def mark_prepared(self, sha256: str, kind: str) -> None:
         """Note that some content is already what media of that kind are made into, and need not be prepared again.
 
@@ -155,6 +159,10 @@ class Vault(Protocol):
 
     def is_prepared(self, sha256: str, kind: str) -> bool:
         """Whether `mark_prepared` noted this; that does not say that the file is still here."""
+        ...
+
+    def has_files(self) -> bool:
+        """Whether any file is kept here."""
         ...
 
     def read_id(self) -> str | None:
@@ -187,27 +195,17 @@ class Vault(Protocol):
         Raises:
             StorageFailed: the vault does not take them.
         """
-        with scratch_path(self) as scratch:
-            try:
-                scratch.write_bytes(content)
-            except OSError as error:
-                raise _write_error(self.location) from error
-            return self.put(scratch, hashlib.sha256(content).hexdigest(), content_type)
+        with _scratch_file(self, content) as (scratch, sha256):
+            return self.put(scratch, sha256, content_type)
 
+    def hold_bytes(self, content: bytes, content_type: str) -> StoredFile:
+        """Hold some bytes, as `hold` does a file.
 
-def artifact_hash(uri: str) -> str:
-    """The hash in an `artifact://` link; what is no hash is looked for in vain."""
-    return uri.partition("://")[2].strip("/")
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 (hex) of a file's content.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        Raises:
+            StorageFailed: the disk does not take them.
+        """
+        with _scratch_file(self, content) as (scratch, sha256):
+            return self.hold(scratch, sha256, content_type)
 
 
 @contextmanager
@@ -226,20 +224,15 @@ def scratch_path(vault: Vault) -> Iterator[Path]:
                 left.unlink(missing_ok=True)
 
 
-@asynccontextmanager
-async def enter_in_thread(manager: AbstractContextManager[Entered]) -> AsyncIterator[Entered]:
-    """Enter and leave a context manager in a thread, because both may wait for a disk or a network.
-
-    It is left even when the task is cancelled. It does not see an exception of the block.
-    """
-    import anyio.to_thread  # not needed in the workers, and slow to load
-
-    entered = await anyio.to_thread.run_sync(manager.__enter__)
-    try:
-        yield entered
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+@contextmanager
+def _scratch_file(vault: Vault, content: bytes) -> Iterator[tuple[Path, str]]:
+    """A scratch file with some content, and the hash of that."""
+    with scratch_path(vault) as scratch:
+        try:
+            scratch.write_bytes(content)
+        except OSError as error:
+            raise _write_error(str(scratch.parent)) from error
+        yield scratch, hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +253,11 @@ class FolderVault(Vault):
     def location(self) -> str:
         """The folder's path."""
         return str(self.folder)
+
+    @property
+    def is_local(self) -> bool:
+        """Every file has a path."""
+        return True
 
     def put(self, source: Path, sha256: str, content_type: str) -> StoredFile:
         """Move a scratch file to its final name, once its content is on the disk; then flush the name, too."""
@@ -338,6 +336,10 @@ class FolderVault(Vault):
         """Whether there is an empty file of that name."""
         return self._marker_path(sha256, kind).is_file()
 
+    def has_files(self) -> bool:
+        """Whether a folder of files has any."""
+        return next(self.folder.glob(f"{_ANY_FOLDER}/*.*"), None) is not None
+
     def read_id(self) -> str | None:
         """The content of the id's file."""
         try:
@@ -374,7 +376,7 @@ class FolderVault(Vault):
                     scratch.unlink()
 
     def _find(self, sha256: str) -> Path | None:
-        if len(sha256) != hashlib.sha256().digest_size * 2 or not _HEX_DIGITS.issuperset(sha256):
+        if not is_content_hash(sha256):
             return None
         stem = self.folder / sha256[:2] / sha256
         # To try each of the few names that there are costs the same however many files lie in the folder.

@@ -10,6 +10,8 @@ from rotoscope.media.vault import StoredFile, Vault, file_sha256
 
 __all__ = ["ScratchVault", "WorkerFile", "store_worker_files"]
 
+_PUTS_AT_ONCE = 8
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerFile:
@@ -56,7 +58,8 @@ def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
     Raises:
         StorageFailed: a file has another hash than the worker reported, or the vault does not take it.
     """
-    for made in files:
+
+    def store(made: WorkerFile) -> None:
         try:
             found = file_sha256(made.path)
         except OSError:
@@ -64,3 +67,14 @@ def store_worker_files(vault: Vault, files: Sequence[WorkerFile]) -> None:
         if found != made.sha256:
             raise StorageFailed("A file of the result was changed while it was kept.", hint="Look at the disk.")
         vault.put(made.path, made.sha256, made.content_type)
+
+    if vault.is_local or len(files) == 1:
+        for made in files:
+            store(made)
+        return
+    from concurrent.futures import ThreadPoolExecutor  # a worker needs none
+
+    # A store answers each call after some hundredths of a second, and a result may have hundreds of masks.
+    with ThreadPoolExecutor(_PUTS_AT_ONCE) as threads:
+        for _ in threads.map(store, files):
+            pass

@@ -1,16 +1,19 @@
 """Which providers can be used: those whose key is set, at which base URL, or all of them in the sandbox."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from rotoscope.errors import InvalidInput
+from rotoscope.errors import InvalidInput, MissingKey
 from rotoscope.models.catalog import Access
 from rotoscope.models.provider import Provider
 from rotoscope.providers.http.messages import strip_version
 from rotoscope.settings import Settings
 
-__all__ = ["SANDBOX_URL", "resolve_access"]
+__all__ = ["SANDBOX_URL", "check_own_key", "explain_missing_key", "provider_variables", "resolve_access"]
+
+_MAX_KEY_CHARS = 1024
 
 _BASE_URL = re.compile(r"https?://[^/?#@\\]+(?:/[!-~]*)?", re.ASCII | re.IGNORECASE)
 
@@ -22,22 +25,22 @@ def resolve_access(settings: Settings, providers: Mapping[str, Provider]) -> Acc
     """The providers that can be used with these settings.
 
     With `ROTOSCOPE_SANDBOX=auto` the sandbox serves all providers while no key is set, and none once one is: a user
-    with a key never gets a sandbox result by surprise.
+    with a key never gets a sandbox result by surprise. Where each principal has keys of its own it serves none either,
+    and the operator's own keys are not used.
 
     Raises:
         InvalidInput: a variable holds no key, or no base URL; the message names the variable.
     """
-    given = {name: key for name, provider in providers.items() if (key := _provider_key(settings, provider))}
+    takes_own = settings.network.key_owner == "principal"
+    given = {} if takes_own else _operator_keys(settings, providers)
     secrets = {name: _header_secrets(settings, provider) for name, provider in providers.items()}
-    if settings.sandbox == "always" or (settings.sandbox == "auto" and not given):
+    if settings.sandbox == "always" or (settings.sandbox == "auto" and not given and not takes_own):
         return _sandbox_access(SANDBOX_URL, providers, built_in=True)
     if settings.sandbox.startswith("http"):
         return _sandbox_access(settings.sandbox, providers, built_in=False)
     bases = {name: _base_urls_of(settings, provider) for name, provider in providers.items()}
-    keys = {
-        name: key
-        for name, key in given.items()
-        if _has_required_base(settings, providers[name]) and all(secrets[name].values())
+    reachable = {
+        name for name, one in providers.items() if _has_required_base(settings, one) and all(secrets[name].values())
     }
     own = {
         name: frozenset({urlsplit(bases[name]["api"]).netloc.lower()})
@@ -49,11 +52,70 @@ def resolve_access(settings: Settings, providers: Mapping[str, Provider]) -> Acc
         is_built_in=False,
         base_urls=bases,
         trusted_hosts=frozenset(),
-        keys=keys,
+        keys={name: key for name, key in given.items() if name in reachable},
         own_hosts=own,
-        headers={name: _header_values(providers[name], secrets[name]) for name in keys},
-        secrets={name: tuple(secrets[name].values()) for name in keys},
+        headers={name: _header_values(providers[name], secrets[name]) for name in reachable},
+        secrets={name: tuple(secrets[name].values()) for name in reachable},
+        own_for=frozenset(reachable) if takes_own else None,
     )
+
+
+def check_own_key(provider: str, key: str) -> str:
+    """A key as a principal has given it, without blanks around it.
+
+    Raises:
+        InvalidInput: no key looks like that; the message does not repeat it.
+    """
+    found = key.strip()
+    if not found or len(found) > _MAX_KEY_CHARS or not _is_possible_key(found):
+        raise InvalidInput(
+            f"That is no key of {provider}: it is empty, too long, or has characters that no key has.",
+            hint="Copy it again from the provider's page.",
+        )
+    return found
+
+
+def provider_variables(provider: Provider) -> tuple[str, ...]:
+    """The variables that a provider's keys and its base URL are read from; its first key's come first."""
+    keys = [part for name in provider.key_variables for part in name.split("+")]
+    headers = [one.variable for one in provider.headers.values() if one.variable]
+    return tuple(dict.fromkeys([*keys, *headers, provider.base_variable]))
+
+
+def explain_missing_key(
+    error: MissingKey, providers: Mapping[str, Provider], access: Access, principal: str
+) -> MissingKey:
+    """The same error for a principal who may give a key of its own; as it is where the keys are the operator's.
+
+    Args:
+        error: names the providers of which a key would do.
+        providers: what is known of each.
+        access: what the principal can use.
+        principal: who has given no key for any of them.
+    """
+    if access.own_for is None:
+        return error
+    wanted = tuple(name for name in error.providers if name in access.own_for)
+    if not wanted:
+        return MissingKey(
+            "No provider that offers this can be reached from this server.", hint="Name another model, or none."
+        )
+    titles = " or ".join(providers[name].title for name in wanted)
+    return MissingKey(
+        f"This runs with a key of your own for {titles}, and there is none of yours here.",
+        hint="Ask the operator to enter it: "
+        + " or ".join(f"rotoscope keys set {name} --principal {shlex.quote(principal)}" for name in wanted)
+        + ". It is never given as an argument of a tool.",
+        providers=wanted,
+    )
+
+
+def _operator_keys(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, str]:
+    return {name: key for name, provider in providers.items() if (key := _provider_key(settings, provider))}
+
+
+def _is_possible_key(key: str) -> bool:
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def _provider_key(settings: Settings, provider: Provider) -> str | None:
@@ -79,7 +141,7 @@ def _check_key(variable: str, key: str | None) -> str | None:
     Raises:
         InvalidInput: it holds characters that no header takes; the message names the variable alone.
     """
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
+    if key and not _is_possible_key(key):
         raise InvalidInput(f"{variable} holds characters that no key has.", hint=f"Set {variable} again.")
     return key
 

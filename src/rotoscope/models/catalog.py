@@ -17,11 +17,14 @@ from rotoscope.models.toml_facts import parse_toml, validate_facts
 from rotoscope.ownership import find_fault
 
 __all__ = [
+    "OWN_KEY_MARK",
     "Access",
     "Catalog",
     "UploadLimit",
     "can_take_prompts",
+    "describe_writing_by_hand",
     "file_size_error",
+    "fingerprint_keys",
     "first_route_for_sizes",
     "largest_upload_limit",
     "load_catalog",
@@ -137,7 +140,12 @@ class Catalog:
         return MissingKey(
             f"{wanted} needs a key that is not set: {' or '.join(variables)}.",
             hint=f"Set {' or '.join(variables)} for the server, or name a model whose key is set.",
+            providers=tuple(dict.fromkeys(route.provider for route in routes)),
         )
+
+
+OWN_KEY_MARK = "#own"
+"""Ends the name of what a process must have to drive a job that runs with its principal's own key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +162,7 @@ class Access:
         headers: what goes with the key of a provider, by the name of the header; never shown.
         secrets: what in those headers is a key of its own; never shown.
         own_hosts: the hosts that the operator set for a provider, trusted in the same way for that provider alone.
+        own_for: the providers that each principal may give a key of its own for; None: the keys are the operator's.
     """
 
     sandbox: bool
@@ -164,6 +173,7 @@ class Access:
     own_hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    own_for: frozenset[str] | None = None
 
     def is_usable(self, provider: str) -> bool:
         """Whether a provider can be used now."""
@@ -171,12 +181,19 @@ class Access:
 
     def driver_key(self, provider: str) -> str:
         """The name of what a process must have to drive a job: the provider at its host, so no job changes hosts."""
-        return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}"
+        whose = "" if self.own_for is None else OWN_KEY_MARK
+        return f"{provider}@{urlsplit(self.base_urls[provider]['api']).netloc.lower()}{whose}"
 
     def account_fingerprint(self, provider: str) -> str:
         """32 bits of a hash of the keys: tells two accounts apart, and no key can be recovered from it."""
-        keys = ":".join((provider, self.keys.get(provider, ""), *self.secrets.get(provider, ())))
-        return hashlib.sha256(keys.encode()).hexdigest()[:8]
+        # A gateway's own key is the operator's; whose account it is, a principal's own key alone says.
+        more = self.secrets.get(provider, ()) if self.own_for is None else ()
+        return fingerprint_keys(provider, self.keys.get(provider, ""), *more)
+
+
+def fingerprint_keys(provider: str, *keys: str) -> str:
+    """32 bits of a hash of a provider's keys, as hex."""
+    return hashlib.sha256(":".join((provider, *keys)).encode()).hexdigest()[:8]
 
 
 def file_size_error(provider: Provider, size: int) -> TooLarge | None:
@@ -253,6 +270,11 @@ def manifest_folder() -> Path:
     """Where the shipped manifests are: in the wheel inside the package, in a checkout at its top."""
     packaged = Path(__file__).parents[1] / "manifests"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "manifests"
+
+
+def describe_writing_by_hand() -> str:
+    """How somebody makes a manifest that cannot be drafted, with nothing but what is installed."""
+    return f"write the manifest by hand, after one in {manifest_folder() / 'models'}; rotoscope models check tries it"
 
 
 def load_catalog(shipped: Path, own: Path | None = None) -> Catalog:

@@ -20,6 +20,7 @@ from rotoscope.providers.states import Call
 __all__ = [
     "CallPlan",
     "check_value",
+    "kept_files",
     "media_inputs",
     "plan_call",
     "prompt_kinds",
@@ -137,6 +138,11 @@ def media_inputs(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, .
             value = filled[name]
             values += [str(one) for one in (value if isinstance(value, list) else [value])]
     return tuple(dict.fromkeys(values))
+
+
+def kept_files(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, ...]:
+    """The links of those of our files in an input that have to be brought to the provider."""
+    return tuple(value for value in media_inputs(manifest, filled) if value.startswith("artifact://"))
 
 
 def replace_media(manifest: Manifest, filled: Mapping[str, Json], urls: Mapping[str, str]) -> dict[str, Json]:

@@ -125,6 +125,13 @@ class Provider(FactRecord):
     can_list: Annotated[
         bool, Field(description="It lists recent runs with their input: a lost reply is found again.")
     ] = False
+    webhooks: Annotated[
+        bool,
+        Field(
+            description="It calls an address of ours when a run has ended, signed as its dialect expects; a gateway's "
+            "record says so of the gateway itself."
+        ),
+    ] = False
     stops_at_deadline: Annotated[
         bool, Field(description="It ends a run at the deadline that is sent with it, which bounds computing time.")
     ] = False

@@ -26,6 +26,7 @@ from rotoscope.providers.dialects import Dialect, UploadFile
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.recent import RecentList, RecentPrediction
 from rotoscope.providers.states import Call, Canceled, Failed, Final, Open, Prediction, Succeeded, Ticket, Waiting
+from rotoscope.providers.webhooks import WebhookSender
 
 __all__ = ["MAX_RESULT_AGE", "CancelOutcome", "PollHistory", "Runner", "Send"]
 
@@ -78,13 +79,16 @@ class Runner:
     sleep: Callable[[float], Awaitable[None]]
     report_miss: Callable[[ProviderError], Awaitable[None]] | None = None
 
-    async def start(self, call: Call, before_send: Callable[[], None] | None = None) -> Prediction:
+    async def start(
+        self, call: Call, before_send: Callable[[], None] | None = None, webhook: str | None = None
+    ) -> Prediction:
         """Send the paying request, once. Its intent is in the ledger already; the caller writes the state it returns.
 
         Args:
             call: the planned request.
             before_send: called at the last moment before anything is sent; what it raises comes out, and nothing was
                 sent.
+            webhook: an address for the provider to call at the end of the run, for a dialect that is a `WebhookSender`.
 
         Raises:
             SubmitUnsure: the request may have been accepted, and the reply does not say so.
@@ -92,8 +96,11 @@ class Runner:
         """
         # What a failure proves: `Unreachable` that nothing was sent, the refusals of `Dialect.read` that nothing was
         # accepted. Every other `ProviderDown` (`ReplyLost` is one) proves neither.
+        request = self.dialect.submit(call)
+        if webhook is not None and isinstance(self.dialect, WebhookSender):
+            request = self.dialect.add_webhook(request, webhook)
         try:
-            state = self.dialect.read(await self.send(self.dialect.submit(call), before_send, pays=True), call)
+            state = self.dialect.read(await self.send(request, before_send, pays=True), call)
         except Unreachable:
             raise
         except ProviderDown as error:
@@ -248,6 +255,14 @@ class Runner:
             raise ProviderDown("The provider does not show the prediction just now.", hint="Try again later.")
         shown = self.dialect.read_row(reply.json(), call) if reply.is_success else None
         return shown if shown is not None and shown.ticket.id == prediction_id else None
+
+    async def has_prediction(self, ticket: Ticket) -> bool:
+        """Whether the provider shows a state of a prediction to our key.
+
+        Raises:
+            ProviderError: it does not answer just now.
+        """
+        return not _is_not_found(await self._ask(Waiting(ticket)))
 
     async def upload(self, file: UploadFile) -> str:
         """Upload a file to the provider; returns the URL that a model reads it from. It is free, so it is tried again.

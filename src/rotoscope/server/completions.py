@@ -1,4 +1,4 @@
-"""Completions: model ids, job ids and choices, as they are typed into a prompt or a resource link."""
+"""Completions: model ids, job ids, skills and choices, as they are typed into a prompt or a resource link."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ from mcp_types import Completion, PromptReference, ResourceTemplateReference
 
 from rotoscope.contracts.results import Status
 from rotoscope.models.manifest import ToolName
+from rotoscope.server.skills import load_skills
 
 if TYPE_CHECKING:
     from rotoscope.studio.studio import Studio
@@ -52,6 +53,8 @@ async def _candidate_values(
             return await _job_ids(studio, principal, None)
         case ResourceTemplateReference(), "model_id":
             return _model_ids(studio, None)
+        case ResourceTemplateReference(uri=uri), "name" | "path" if uri.startswith("skill://"):
+            return _skill_places(argument)
         case PromptReference(name=name), _ if name in _PROMPT_TOOLS:
             if argument in _MEDIA_ARGUMENTS:
                 return [f"job://{job_id}" for job_id in await _job_ids(studio, principal, _DONE)]
@@ -62,6 +65,14 @@ async def _candidate_values(
             )
         case _:
             return []
+
+
+def _skill_places(argument: str) -> list[str]:
+    """The names of the skills, or the paths of their files, each once."""
+    skills = load_skills()
+    if argument == "name":
+        return [skill.name for skill in skills]
+    return list(dict.fromkeys(path for skill in skills for path in skill.files))
 
 
 async def _job_ids(studio: "Studio", principal: str, status: Status | None) -> list[str]:

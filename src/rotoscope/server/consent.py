@@ -1,8 +1,9 @@
 """Consent: above a price that the operator sets, and where no price is known, the user agrees before money is spent.
 
-A client that can ask its user is asked: on 2026-07-28 by a result that wants input, before that by a request to it.
-Any other client agrees by its arguments: `dry_run` shows the price, then the same request passes, once,
-within some minutes. No answer in time means no spending, and one yes is good for one run.
+A client that can ask its user is asked: on 2026-07-28 by a task that wants input where it takes tasks, else by a result
+that wants input, before that by a request to it. Any other client agrees by its arguments: `dry_run` shows the price,
+then the same request passes, once, within some minutes. No answer in time means no spending, and one yes is good for
+one run.
 """
 
 import json
@@ -17,26 +18,26 @@ from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from rotoscope.contracts.arguments import Arguments
 from rotoscope.contracts.money import format_price, format_usd
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import OverBudget
-from rotoscope.store.money import ANY_PRICE
+from rotoscope.protocol.tasks import current_offer
+from rotoscope.store.money import ANY_PRICE, millionths_to_usd
+from rotoscope.store.question_records import AskedPrice, PriceQuestion
 
 if TYPE_CHECKING:
     from rotoscope.store.records import NewJob
     from rotoscope.studio.planning import RequestPlan
     from rotoscope.studio.studio import Studio
 
-__all__ = ["Consent", "SpendingLimit"]
+__all__ = ["Consent", "SpendingLimit", "ask_by_form", "is_yes", "refuse_unanswered", "take_no"]
 
 _QUESTION_KEY = "price"  # the key of our one question
-_FORM = {
-    "type": "object",
-    "properties": {
-        "spend": {"type": "boolean", "title": "Spend it", "description": "Run it at this price.", "default": True}
-    },
-}
-"""Nothing in it is required: to accept is the yes, and one key at a terminal."""
+_UNPRICED = "unpriced "
+_MAX_ARGUMENT_CHARS = 262_144  # of a request that is kept until its price is agreed to
+_FORM: dict[str, Any] = {"type": "object", "properties": {}}
+"""No field: to accept is the yes. A field, also one that is true beforehand, takes a key more at a terminal."""
 _DRY_RUN_HINT = "call with dry_run: true, then the same again without it"
 _OPERATOR_HINT = "The operator sets with ROTOSCOPE_ASK_ABOVE_USD what is asked about."
 _OPERATOR_HINT_UNPRICED = (
@@ -69,6 +70,11 @@ class _PriceQuestion:
     key: str
     usd: float
     question: str
+
+    @property
+    def asked(self) -> AskedPrice:
+        """What is asked, without those who ask."""
+        return AskedPrice(self.key, self.usd, self.question)
 
     @property
     def price_text(self) -> str:
@@ -141,18 +147,20 @@ class Consent:
             await studio.record_quote(principal, shown.quote_key, usd)
 
     async def ask(
-        self, studio: "Studio", plan: "RequestPlan", context: Context[Any, Any], seconds: float
-    ) -> InputRequiredResult | SpendingLimit:
+        self, studio: "Studio", plan: "RequestPlan", arguments: Arguments, context: Context[Any, Any], seconds: float
+    ) -> InputRequiredResult | PriceQuestion | SpendingLimit:
         """Ask whether a planned call may spend its price, if that needs consent.
 
         Args:
             studio: remembers which prices were shown.
             plan: the call, its price and its principal.
+            arguments: what the plan was made from.
             context: the client, which may be able to ask its user.
             seconds: how long an answer is waited for. One that comes later is no answer.
 
         Returns:
-            What the client must answer before the call is made again; or what this call may spend.
+            What the client must answer before the call is made again; a question with which the call goes on as a
+            task; or what this call may spend.
 
         Raises:
             OverBudget: nobody agreed, or a cap forbids it; nothing was sent and no job was opened.
@@ -160,15 +168,28 @@ class Consent:
         offer = await self._price_question(studio, plan)
         if offer is None:
             return SpendingLimit(self.above_usd)
-        if not _can_ask_user(context) or await offer.has_quote(offer.dismissal_key):
+        if not _can_ask_user(context) or await _was_dismissed(offer):
             await _require_dry_run(offer)
         elif await _accept_dry_run(offer):
             pass
         elif context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             await _require_yes(offer, await _ask_by_request(offer, context, seconds))
         elif not await _accept_client_answer(offer, context):
-            return await _ask_by_result(offer)
+            return await _ask_by_task(offer, plan.new_job.tool, arguments) or await _ask_by_result(offer)
         return SpendingLimit(offer.usd)
+
+    async def check_agreement(
+        self, studio: "Studio", plan: "RequestPlan", question: PriceQuestion
+    ) -> SpendingLimit | AskedPrice:
+        """What a call may spend whose question was answered with yes; or what is to be asked, as its price has changed.
+
+        Raises:
+            OverBudget: a cap forbids it now.
+        """
+        offer = await self._price_question(studio, plan)
+        if offer is None:
+            return SpendingLimit(self.above_usd)
+        return SpendingLimit(offer.usd) if question.covers(offer.asked) else offer.asked
 
     async def _price_question(self, studio: "Studio", plan: "RequestPlan") -> "_PriceQuestion | None":
         """The price of a planned call, if it must be asked about."""
@@ -197,7 +218,14 @@ def _price_words(job: "NewJob") -> str:
 
 def _key_without_price(key: str) -> str:
     """A key of its own: a yes to an unknown price is not a yes to one that became known."""
-    return f"unpriced {key}"
+    return f"{_UNPRICED}{key}"
+
+
+async def _was_dismissed(offer: _PriceQuestion) -> bool:
+    """Whether the question was dismissed lately, or ran out unanswered."""
+    if await offer.has_quote(offer.dismissal_key):
+        return True
+    return current_offer() is not None and await offer.studio.questions.has_unanswered(offer.principal, offer.key)
 
 
 async def _accept_client_answer(offer: _PriceQuestion, context: Context[Any, Any]) -> bool:
@@ -211,27 +239,54 @@ async def _accept_client_answer(offer: _PriceQuestion, context: Context[Any, Any
 
 
 async def _require_yes(offer: _PriceQuestion, answer: ElicitResult | None) -> None:
-    """Refuse the call unless the answer accepts; an answer that accepts with `spend: false` is a no.
+    """Refuse the call unless the answer accepts.
 
     Some clients have no user to ask, and dismiss, decline or ignore every question: the way that works for all is by
     the arguments, and starts again from here. A question without an answer is not repeated for a while; after a no it
     is asked again.
     """
-    spend = (answer.content or {}).get("spend") if answer is not None else None
-    if answer is not None and answer.action == "accept" and (spend is None or spend is True):
+    if answer is not None and is_yes(answer):
         return
+    is_dismissed = answer is None or answer.action == "cancel"
     await offer.consume_quote(offer.key)
-    if answer is None or answer.action == "cancel":
-        await offer.record_quote(offer.dismissal_key)
-        hint = f"If the user agrees to the price: {_DRY_RUN_HINT}. {offer.operator_hint}"
-    else:
-        await offer.record_quote(offer.decline_key)
+    await offer.record_quote(offer.dismissal_key if is_dismissed else offer.decline_key)
+    raise _refusal(offer, is_dismissed=is_dismissed)
+
+
+def is_yes(answer: ElicitResult) -> bool:
+    """Whether an answer accepts; one that accepts with `spend: false` is a no."""
+    spend = (answer.content or {}).get("spend")
+    return answer.action == "accept" and (spend is None or spend is True)
+
+
+def _refusal(offer: _PriceQuestion, *, is_dismissed: bool) -> OverBudget:
+    hint = f"If the user agrees to the price: {_DRY_RUN_HINT}. {offer.operator_hint}"
+    if not is_dismissed:
         hint = (
             "Ask the user what to change: a shorter, smaller or other run may cost less. Only if the user agrees to "
             f"this price after all: {_DRY_RUN_HINT}. {offer.operator_hint}"
         )
     words = f"Nobody agreed to spend {offer.price_text}: nothing was sent or spent."
-    raise OverBudget(words, hint=hint, code="consent")
+    return OverBudget(words, hint=hint, code="consent")
+
+
+async def take_no(studio: "Studio", question: PriceQuestion, answer: ElicitResult) -> OverBudget:
+    """Remember an answer that is no yes, as for any question; why the call is refused."""
+    try:
+        await _require_yes(_offer_of(studio, question), answer)
+    except OverBudget as error:
+        return error
+    raise AssertionError("only what is no yes comes here")
+
+
+def refuse_unanswered(studio: "Studio", question: PriceQuestion) -> OverBudget:
+    """Why a call is refused whose question nobody has answered in time."""
+    return _refusal(_offer_of(studio, question), is_dismissed=True)
+
+
+def _offer_of(studio: "Studio", question: PriceQuestion) -> _PriceQuestion:
+    usd = ANY_PRICE if question.key.startswith(_UNPRICED) else millionths_to_usd(question.millionths)
+    return _PriceQuestion(studio, question.principal, question.key, usd, question.words)
 
 
 async def _accept_dry_run(offer: _PriceQuestion) -> bool:
@@ -269,13 +324,27 @@ def _read_pending_question(state: str | None) -> _PendingQuestion | None:
         return None
 
 
+async def _ask_by_task(offer: _PriceQuestion, tool: str, arguments: Arguments) -> PriceQuestion | None:
+    """The question, kept for the task that the call becomes; None where that cannot be, and it is asked otherwise."""
+    if current_offer() is None:
+        return None
+    args = arguments.model_dump(mode="json", exclude_unset=True)
+    if len(json.dumps(args)) > _MAX_ARGUMENT_CHARS:
+        return None
+    return await offer.studio.questions.ask(offer.principal, tool, args, offer.asked)
+
+
 async def _ask_by_result(offer: _PriceQuestion) -> InputRequiredResult:
     """The question as a result. Its number waits beside the shown prices until it is used, or too old."""
     asked = _PendingQuestion(offer.key, offer.usd, secrets.token_hex(16))
     await offer.record_quote(asked.number)
-    form = ElicitRequestFormParams(message=offer.question, requested_schema=_FORM)
     state = json.dumps(asdict(asked))
-    return InputRequiredResult(input_requests={_QUESTION_KEY: ElicitRequest(params=form)}, request_state=state)
+    return InputRequiredResult(input_requests={_QUESTION_KEY: ask_by_form(offer.question)}, request_state=state)
+
+
+def ask_by_form(question: str) -> ElicitRequest:
+    """A question about a price as the client is sent it."""
+    return ElicitRequest(params=ElicitRequestFormParams(message=question, requested_schema=_FORM))
 
 
 async def _ask_by_request(offer: _PriceQuestion, context: Context[Any, Any], seconds: float) -> ElicitResult | None:

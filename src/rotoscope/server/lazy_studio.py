@@ -1,10 +1,10 @@
 """The studio of a server, opened at the first call: a client sees the tools before anything heavy loads."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
@@ -78,10 +78,11 @@ class LazyStudio:
             checks = checks + 1 if await anyio.to_thread.run_sync(self._has_open_jobs) else 0
             if checks >= _CHECKS_BEFORE_OPENING:
                 checks = 0
-                pause = self._check_seconds if await self._try_open() else _RETRY_SECONDS
+                pause = self._check_seconds if await self.try_open() else _RETRY_SECONDS
             await anyio.sleep(pause)
 
-    async def _try_open(self) -> bool:
+    async def try_open(self) -> bool:
+        """Open the studio, if it is not open; whether it is. Why not is logged."""
         try:
             await self.studio()
         except RotoscopeError as error:
@@ -105,6 +106,18 @@ class LazyStudio:
             await attempt.done.wait()
             return attempt.result
         return self._studio
+
+    def start_soon(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+        """Do some work that outlives the request that asked for it; it ends with the server."""
+        assert self._tasks is not None, "work is begun only inside lifespan()"
+        self._tasks.start_soon(work, *arguments)
+
+    def end_waits(self) -> None:
+        """Let every call that waits for a job be answered with the job as it is: the process is ending."""
+        if self._studio is not None:
+            from rotoscope.studio.serving import end_waits
+
+            end_waits(self._studio)
 
     async def _open(self, tasks: anyio.abc.TaskGroup, attempt: "_OpenAttempt") -> None:
         try:

@@ -59,7 +59,7 @@ class JobBroadcaster:
     """Passes every change of a job on to its subscribers outside; tasks take their changes from it.
 
     Args:
-        bus: reaches the streams of `subscriptions/listen`.
+        bus: reaches the streams of `subscriptions/listen`; each of them also subscribes here.
         read_job: reads a job from the ledger.
     """
 
@@ -98,7 +98,7 @@ class JobBroadcaster:
         async with anyio.create_task_group() as sending:
             while True:
                 job_id = await self._next_change()
-                job = await self._load_job(job_id)
+                job = await self._load_job(job_id) if self._has_subscribers(job_id) else None
                 is_known = job is not None and self._is_known_end(job)
                 if not is_known:
                     await self._bus.publish(ResourceUpdated(_SCHEME + job_id))
@@ -138,6 +138,10 @@ class JobBroadcaster:
             await self._wakeup.wait()
         return self._pending.popitem(last=False)[0]
 
+    def _has_subscribers(self, job_id: str) -> bool:
+        """Whether anybody may listen to a job: thousands change, and each read is a question to the ledger."""
+        return bool(self._listeners) or _SCHEME + job_id in self._sessions
+
     async def _load_job(self, job_id: str) -> Job | None:
         try:
             return await self._read_job(job_id)
@@ -169,7 +173,7 @@ def serve_subscriptions(
     bus: SubscriptionBus,
     tasks: TasksExtension,
     can_subscribe: CanSubscribe,
-) -> None:
+) -> TaskListenHandler:
     """Serve the subscription methods of both eras. Call it once, right after the server is built.
 
     Args:
@@ -178,6 +182,9 @@ def serve_subscriptions(
         bus: reaches the streams of `subscriptions/listen`.
         tasks: the extension whose tasks may be listened to.
         can_subscribe: whether a request's principal may subscribe to a resource.
+
+    Returns:
+        What serves the streams of `subscriptions/listen`.
     """
 
     async def handle_subscribe(ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
@@ -192,9 +199,9 @@ def serve_subscriptions(
 
     serve_method(server, "resources/subscribe", SubscribeRequestParams, handle_subscribe)
     serve_method(server, "resources/unsubscribe", UnsubscribeRequestParams, handle_unsubscribe)
-    serve_method(
-        server, "subscriptions/listen", SubscriptionsListenRequestParams, TaskListenHandler(bus, tasks, can_subscribe)
-    )
+    listening = TaskListenHandler(bus, tasks, can_subscribe)
+    serve_method(server, "subscriptions/listen", SubscriptionsListenRequestParams, listening)
+    return listening
 
 
 def job_id_from_uri(uri: str) -> str | None:

@@ -1,4 +1,7 @@
-"""Prompts: chains of tools that people often want, as texts to start from, and the completion of their arguments."""
+"""Prompts: chains of tools that people often want, as texts to start from, and the completion of their arguments.
+
+The text of a prompt is what the user gave, and then the skill of that chain: there is one text of each.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +24,7 @@ from rotoscope.errors import RotoscopeError
 from rotoscope.protocol.lowlevel import serve_method
 from rotoscope.protocol.tasks import PrincipalOf
 from rotoscope.server.completions import complete_argument
+from rotoscope.server.skills import find_skill
 
 if TYPE_CHECKING:
     from rotoscope.studio.studio import Studio
@@ -35,9 +39,6 @@ __all__ = [
     "storyboard_to_video",
 ]
 
-_WAIT_STEP = "While a job runs, call get_job with its job_id and wait_seconds; do not call the tool again."
-_PRICE_STEP = "Call it with dry_run: true first and tell me the price; go on only if I agree."
-
 Video = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the video.")]
 Image = Annotated[str, Field(description="Path, https URL, artifact:// or job:// of the picture.")]
 Model = Annotated[str, Field(description="Model id; empty: the first that fits.")]
@@ -51,17 +52,13 @@ def remove_from_video(
     model: Model = "",
 ) -> str:
     """Cut something out of a video and put the background, or something else, in its place."""
-    return _step_list(
-        f"Take {what} out of the video {video}.",
-        f"Find {what} on the first frame with segment_image, image {frame or video}: by its words, or by a box or "
-        "points around it."
-        + ("" if frame else " It takes the first frame of a video on this machine; one at an URL must be saved first.")
-        + f" {_preview_hint('segment_image')}",
-        "Look at the overlay with view_media job://ID/overlay. If the mask is wrong, try a box or more points.",
-        f"Call edit_video_with_mask with the video, mask job://ID and a prompt that says what is seen there then: "
-        f"{instead or 'the background alone, without ' + what}.{_model_hint(model)} {_PRICE_STEP}",
-        f"{_WAIT_STEP} Look at the result with view_media job://ID/filmstrip and give me the path of the video.",
-    )
+    goal = f"Take {what} out of the video {video}."
+    facts = {
+        "What is seen there then": instead or f"the background alone, without {what}",
+        "The first frame as a picture": frame,
+        "Model of edit_video_with_mask": model,
+    }
+    return _apply_skill("remove-from-video", goal, facts)
 
 
 def storyboard_to_video(
@@ -73,19 +70,12 @@ def storyboard_to_video(
     model: Model = "",
 ) -> str:
     """Make a video of a storyboard."""
-    chosen = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio}
-    options = "".join(f", {name} {value}" for name, value in chosen.items() if value)
-    return _step_list(
-        f"Make a video of the storyboard {storyboard}.",
-        f"Look at the storyboard. {_preview_hint('generate_video')} Write a prompt that calls it 'Image 1' and "
-        f"tells its "
-        f"panels in order, with camera, movement and sound. {story or 'Tell only what it shows.'}",
-        f"Call generate_video with that prompt, the storyboard in "
-        f"reference_images{options}.{_model_hint(model)} {_PRICE_STEP}",
-        f"{_WAIT_STEP} Look at the result with view_media job://ID/filmstrip and compare it with the "
-        f"storyboard, panel by "
-        "panel. Give me the path of the video and its seed.",
-    )
+    chosen = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio, "model": model}
+    facts = {
+        "What happens": story or "only what it shows",
+        "Arguments of generate_video": ", ".join(f"{name} {value}" for name, value in chosen.items() if value),
+    }
+    return _apply_skill("storyboard-to-video", f"Make a video of the storyboard {storyboard}.", facts)
 
 
 def photo_to_coco(
@@ -94,14 +84,8 @@ def photo_to_coco(
     model: Model = "",
 ) -> str:
     """Describe a photo, label what is in it, and save the labels as COCO."""
-    wanted = f" with a prompt that asks for {focus}" if focus else ""
-    return _step_list(
-        f"Describe and label the photo {image}.",
-        f"Call describe_with_masks on it{wanted}.{_model_hint(model)}",
-        "Look at the overlay with view_media job://ID/overlay. For what is missing or wrong, call segment_image with "
-        "words, a box or points.",
-        "Give me the description, a table of the labels with box and area, and the path of each COCO file (coco.path).",
-    )
+    facts = {"What to label": focus, "Model of describe_with_masks": model}
+    return _apply_skill("photo-to-coco", f"Describe and label the photo {image}.", facts)
 
 
 PROMPTS: tuple[tuple[str, Callable[..., str]], ...] = (
@@ -116,16 +100,10 @@ def build_prompts() -> list[PromptFunction]:
     return [PromptFunction.from_function(fn, title=title, description=fn.__doc__) for title, fn in PROMPTS]
 
 
-def _step_list(goal: str, *steps: str) -> str:
-    return "\n".join([goal, *(f"{number}. {step}" for number, step in enumerate(steps, 1))])
-
-
-def _preview_hint(tool: str) -> str:
-    return f"If you cannot open it, {tool} with dry_run: true shows it as an artifact:// link that view_media takes."
-
-
-def _model_hint(model: str) -> str:
-    return f" Use the model {model}." if model else ""
+def _apply_skill(name: str, goal: str, facts: Mapping[str, str]) -> str:
+    """A skill with what it is to be applied to; what the user left open is left out."""
+    given = [f"- {fact}: {value}" for fact, value in facts.items() if value]
+    return "\n".join([goal, *given, "", find_skill(name).body])
 
 
 def check_prompt_request(listed: Sequence[Prompt], name: str, given: Mapping[str, object]) -> None:

@@ -105,9 +105,9 @@ async def _read_job(studio: "Studio", job_id: str, principal: str) -> ReadResour
     return ReadResourceContents(content=result.model_dump_json(indent=1), mime_type=_JSON)
 
 
-async def _read_model(studio: "Studio", model_id: str, _: str) -> ReadResourceContents:
+async def _read_model(studio: "Studio", model_id: str, principal: str) -> ReadResourceContents:
     facts = studio.manifest(model_id).model_dump(mode="json", exclude_defaults=True)
-    facts["alternatives"] = [asdict(one) for one in studio.alternatives(model_id)]
+    facts["alternatives"] = [asdict(one) for one in await studio.alternatives(model_id, principal)]
     return ReadResourceContents(content=json.dumps(facts, indent=1, ensure_ascii=False), mime_type=_JSON)
 
 
@@ -119,8 +119,7 @@ async def _read_artifact(studio: "Studio", sha256: str, principal: str) -> ReadR
             raise ResourceNotFoundError("There is no such artifact.")
         path, address = found
         if path.stat().st_size > _MAX_MESSAGE_BYTES:
-            message = f"The file is too large for a message; read it at {address.place}."
-            raise TooLarge(message, hint="Open it by its path.")
+            raise TooLarge("The file is too large for a message.", hint=f"Open it at {address.place}")
         content = await anyio.to_thread.run_sync(path.read_bytes)
     if path.suffix == ".json":
         return ReadResourceContents(content=content.decode(), mime_type=_JSON)

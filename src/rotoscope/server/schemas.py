@@ -15,7 +15,7 @@ _DROPPED_KEYWORDS = frozenset(
     {"title", "default", "additionalProperties", "$defs", "minLength", "maxLength", "maxItems", "minimum", "maximum"}
 )
 _NULL = {"type": "null"}
-_STABLE_FIELDS = {"job_id": "string", "status": "string", "jobs": "array"}
+_STABLE_FIELDS = {"job_id": "string", "ticket": "string", "status": "string", "jobs": "array"}
 """What is promised of results: that by which one goes on."""
 
 

@@ -1,9 +1,11 @@
-"""A task is a job: what the tasks extension asks, answered from the ledger through the studio.
+"""A task is a job, or the question before it: what the tasks extension asks, answered from the ledger by the studio.
 
 Nothing is kept here. So a task is found again after a restart and from any process that works on the same ledger.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mcp_types import CallToolResult
@@ -14,6 +16,8 @@ from rotoscope.errors import UnknownJob
 from rotoscope.protocol.tasks import Task, TaskStatus, current_offer
 from rotoscope.server.notifications import ChangeSource
 from rotoscope.server.present.text import result_answer
+from rotoscope.server.task_questions import TaskQuestions, question_task
+from rotoscope.store.question_records import PriceQuestion
 from rotoscope.store.records import Job
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ _POLL_LEAST, _POLL_MOST, _POLLS_PER_RUN = 2000, 5000, 20
 _POLL_NEAR_END = 1000
 _NEAR_END_SHARE, _NEAR_END_SECONDS, _OVERDUE_SHARE = 0.1, 5.0, 1.5  # shares of the usual time, but for the second
 _POLL_REVIEW = 30_000
+_MAX_JOINED = 1024
 # needs_review is working: a person must look at the provider and then use the command line. `input_required` asks
 # the client for something that it cannot give; `completed` would be taken back when the person has decided.
 _TASK_STATUS: Mapping[Status, TaskStatus] = {
@@ -56,45 +61,88 @@ class JobTasks:
         studio: the studio, opened at the first use.
         changes: a source of the ids of jobs that changed.
         retention_seconds: how long a task stays readable after it was opened; None: without limit.
+        questions: the calls that wait until somebody has agreed to their price.
     """
 
     def __init__(
-        self, studio: "Callable[[], Awaitable[Studio]]", changes: ChangeSource, retention_seconds: float | None
+        self,
+        studio: "Callable[[], Awaitable[Studio]]",
+        changes: ChangeSource,
+        retention_seconds: float | None,
+        questions: TaskQuestions,
     ) -> None:
         self._studio = studio
         self._changes = changes
         self._retention = retention_seconds
+        self._questions = questions
+        self._joined: dict[str, str] = {}  # tasks by the job that their yes has joined, which has another id
 
     async def get(self, principal: str, task_id: str) -> Task | None:
-        """The job of that id, as a task."""
+        """The job of that id, or the question that waits for one, as a task."""
         studio = await self._studio()
-        job = await _find_job(studio, principal, task_id)
-        if job is None:
+        found = await self._find(studio, principal, task_id)
+        if isinstance(found, PriceQuestion):
+            return question_task(studio, found, studio.questions.clock(), self._retention)
+        if found is None:
             return None
-        result = await studio.result(job)
-        return task_of(job, result, result_answer(result), self._retention)
+        result = await studio.result(found)
+        return replace(task_of(found, result, result_answer(result), self._retention), id=task_id)
 
     async def mark_delivered(self, principal: str, task_id: str) -> None:
         """Mark the result of a job as delivered; an identical request then starts a new job."""
         studio = await self._studio()
-        job = await _find_job(studio, principal, task_id)
-        if job is not None:
+        job = await self._find(studio, principal, task_id)
+        if isinstance(job, Job) and not job.is_delivered:
             await studio.deliver_result(job)
 
     async def cancel(self, principal: str, task_id: str) -> None:
-        """Cancel the job, at the provider too."""
+        """Cancel the job, at the provider too; a question ends unanswered."""
         studio = await self._studio()
-        try:
-            await studio.cancel(task_id, principal)
-        except UnknownJob:
-            return
+        found = await self._find(studio, principal, task_id)
+        if isinstance(found, PriceQuestion) and not await self._questions.cancel(studio, found):
+            found = await self._find(studio, principal, task_id)  # a yes has started its job meanwhile
+        if isinstance(found, Job):
+            with suppress(UnknownJob):
+                await studio.cancel(found.id, principal)
 
     async def update(self, principal: str, task_id: str, responses: Mapping[str, Mapping[str, Any]]) -> None:
-        """Does nothing: a job never asks for input, as all questions come before it is opened."""
+        """Take the answer to a question about a price. Nothing else is asked: a job never wants input."""
+        studio = await self._studio()
+        found = await self._find(studio, principal, task_id)
+        if isinstance(found, PriceQuestion):
+            await self._questions.answer(studio, found, responses)
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Call a listener with the id of every job that changes, until what is returned is called."""
-        return self._changes.subscribe(listener)
+        """Call a listener with the id of every task that changes, until what is returned is called."""
+
+        def handle_job_change(job_id: str) -> None:
+            listener(job_id)
+            if job_id in self._joined:
+                listener(self._joined[job_id])
+
+        endings = (self._changes.subscribe(handle_job_change), self._questions.watch(listener))
+
+        def remove_listener() -> None:
+            for end in endings:
+                end()
+
+        return remove_listener
+
+    async def _find(self, studio: "Studio", principal: str, task_id: str) -> Job | PriceQuestion | None:
+        job = await _find_job(studio, principal, task_id)
+        if job is not None:
+            return job
+        question = await self._questions.find(studio, principal, task_id)
+        if question is None or question.job_id is None:
+            return question
+        self._note_joined(question.job_id, task_id)
+        return await _find_job(studio, principal, question.job_id)
+
+    def _note_joined(self, job_id: str, task_id: str) -> None:
+        if job_id != task_id:
+            self._joined[job_id] = task_id
+            while len(self._joined) > _MAX_JOINED:
+                self._joined.pop(next(iter(self._joined)))
 
 
 async def _find_job(studio: "Studio", principal: str, task_id: str) -> Job | None:

@@ -17,22 +17,26 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult, InputRequiredResult
 
-from rotoscope.contracts.arguments import Arguments, GetJob, ViewMedia, parse_arguments
+from rotoscope.contracts.arguments import Arguments, GetJob, UploadMedia, ViewMedia, parse_arguments
 from rotoscope.contracts.results import Cost, JobList, JobResult
-from rotoscope.contracts.tools import TOOLS
-from rotoscope.errors import InvalidInput, RotoscopeError, StillChecking
+from rotoscope.contracts.tools import TOOLS, ToolContract
+from rotoscope.errors import InvalidInput, MissingKey, RotoscopeError, StillChecking, StorageFailed
 from rotoscope.jobs.concurrency import run_with_background
 from rotoscope.protocol.requests import arrival_time
 from rotoscope.protocol.tasks import PrincipalOf, has_tasks_extension
 from rotoscope.server.clients.profiles import CallTracker, ClientCall, inline_budget, poll_budget
-from rotoscope.server.consent import Consent
+from rotoscope.server.consent import Consent, SpendingLimit
 from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.server.present.content import content_blocks, view_media
 from rotoscope.server.present.text import error_answer, list_answer, result_answer, with_poll_hint
+from rotoscope.server.task_questions import offer_question
 from rotoscope.server.tasks import offer_task
+from rotoscope.server.upload_calls import answer_upload
 from rotoscope.store.records import Job
 
 if TYPE_CHECKING:
+    from rotoscope.server.key_entry import KeyEntry
+    from rotoscope.studio.planning import RequestPlan
     from rotoscope.studio.studio import Studio
 
 __all__ = ["ProgressReporter", "ToolCalls"]
@@ -71,7 +75,13 @@ class _OpenCall:
     @property
     def longest_seconds(self) -> float:
         """How long this very call may stay open, whether or not it becomes a task before."""
-        return self.poll_seconds if isinstance(self.arguments, GetJob) else self.inline_seconds
+        return self.poll_seconds if isinstance(self.arguments, GetJob | UploadMedia) else self.inline_seconds
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether progress could reach the client: over HTTP only by the token that it has sent."""
+        request = self.context.request_context
+        return request.request is None or (request.meta or {}).get("progress_token") is not None
 
     def remaining(self, seconds: float) -> float:
         """What is left of so many seconds since the request came in."""
@@ -86,6 +96,9 @@ class ToolCalls:
         clients: tells the clients apart.
         inline_seconds: how long a call stays open, where the operator has decided it for all clients.
         principal_of: on whose behalf a request comes.
+        tools: those that there are.
+        public_url: where files are uploaded to, if they are.
+        key_entry: asks principals for keys of their own; None: there is no page for that.
     """
 
     lazy_studio: LazyStudio
@@ -93,6 +106,9 @@ class ToolCalls:
     inline_seconds: float | None
     consent: Consent
     principal_of: PrincipalOf
+    tools: Mapping[str, ToolContract] = field(default_factory=lambda: TOOLS)
+    public_url: str = ""
+    key_entry: "KeyEntry | None" = None
 
     async def answer(
         self, name: str, arguments: Mapping[str, object], context: Context[LazyStudio, Any]
@@ -103,15 +119,25 @@ class ToolCalls:
             MCPError: the request breaks the protocol.
         """
         try:
-            return await self._answer_in_time(self._open_call(name, _parse_call(name, arguments), context))
+            return await self._answer_in_time(self._open_call(name, _parse_call(self.tools, name, arguments), context))
         except MCPError:
             raise
+        except StorageFailed as error:
+            return error_answer(self._without_places(error))
         except RotoscopeError as error:
             return error_answer(error)
         except Exception as error:  # noqa: BLE001 - the outermost edge: no traceback may reach a client
             _log.exception("%s failed", name)
             message = f"rotoscope failed: {type(error).__name__}."
             return error_answer(RotoscopeError(message, hint="Its log says more.", code="internal"))
+
+    def _without_places(self, error: StorageFailed) -> StorageFailed:
+        """What is wrong with the server's storage; where clients are elsewhere, its paths go to the log alone."""
+        if not self.public_url:
+            return error
+        _log.warning("%s %s", error.message, error.hint)
+        message = "The server's storage cannot be used now, so nothing was begun; a run that is paid for is not lost."
+        return StorageFailed(message, hint="Try again in a minute. The server's log says more.")
 
     def _open_call(self, name: str, arguments: Arguments, context: Context[LazyStudio, Any]) -> _OpenCall:
         started_at = arrival_time()
@@ -132,11 +158,13 @@ class ToolCalls:
     async def _answer_in_time(self, call: _OpenCall) -> CallToolResult | InputRequiredResult:
         """The answer, with progress until there is a job; where planning takes too long, a request to call again."""
         try:
+            if not call.wants_progress:
+                return await self._answer(call)
             report = partial(call.reporter.report_until_job, call.started_at)
             return await run_with_background(partial(self._answer, call), report)
         except StillChecking as error:
             call.client.mark_dismissed()
-            if not TOOLS[call.tool].can_cost_money:
+            if not self.tools[call.tool].can_cost_money:
                 raise
             seconds = time.monotonic() - call.started_at
             return result_answer(_checking_result(call.tool, call.arguments, error, seconds))
@@ -152,9 +180,12 @@ class ToolCalls:
         report = call.reporter.report_job
         if isinstance(call.arguments, ViewMedia):
             return await view_media(studio, call.arguments.uri, call.principal, call.client.profile.view_bytes)
-        if TOOLS[call.tool].can_cost_money:
+        if isinstance(call.arguments, UploadMedia):
+            left = call.remaining(call.poll_seconds)
+            return await answer_upload(studio, call.arguments, call.principal, self.public_url, left)
+        if self.tools[call.tool].can_cost_money:
             paid = await self._carry_out(studio, call)
-            return paid if isinstance(paid, InputRequiredResult) else await self._deliver(studio, call, paid)
+            return await self._deliver(studio, call, paid) if isinstance(paid, JobResult) else paid
         left = call.remaining(call.poll_seconds if isinstance(call.arguments, GetJob) else self._budget(call))
         result = await studio.perform(call.tool, call.arguments, call.principal, left, report)
         return list_answer(result) if isinstance(result, JobList) else await self._deliver(studio, call, result)
@@ -168,19 +199,36 @@ class ToolCalls:
             hint="Call again with the very same arguments.",
         )
 
-    async def _carry_out(self, studio: "Studio", call: _OpenCall) -> JobResult | InputRequiredResult:
+    async def _carry_out(self, studio: "Studio", call: _OpenCall) -> JobResult | InputRequiredResult | CallToolResult:
         """Plan a paying call, have its price agreed to if that is needed, and start its job."""
         call.reporter.activity = "Preparing the request and its media."
-        plan = await studio.plan(call.tool, call.arguments, call.principal, call.remaining(call.inline_seconds))
-        agreed = await self.consent.ask(studio, plan, call.context, call.remaining(call.inline_seconds))
-        if isinstance(agreed, InputRequiredResult):
+        plan = await self._plan(studio, call)
+        if isinstance(plan, InputRequiredResult):
             call.client.mark_dismissed()
-            return agreed
+            return plan
+        left = call.remaining(call.inline_seconds)
+        agreed = await self.consent.ask(studio, plan, call.arguments, call.context, left)
+        if not isinstance(agreed, SpendingLimit):
+            call.client.mark_dismissed()
+            return agreed if isinstance(agreed, InputRequiredResult) else offer_question(studio, agreed)
         left = call.remaining(self._budget(call))
         result = await studio.carry_out(plan, left, call.reporter.report_job, agreed.usd)
         offer_task(call.tool, result)
         await self.consent.remember_dry_run(studio, call.principal, result)
         return result
+
+    async def _plan(self, studio: "Studio", call: _OpenCall) -> "RequestPlan | InputRequiredResult":
+        """The plan of a call; where its principal has given no key that it needs, it is asked to enter one."""
+        try:
+            return await studio.plan(call.tool, call.arguments, call.principal, call.remaining(call.inline_seconds))
+        except MissingKey as error:
+            if self.key_entry is None or not error.providers:
+                raise
+            left = call.remaining(call.inline_seconds)
+            asked = await self.key_entry.ask(error, call.context, call.principal, left)
+        if asked is not None:
+            return asked
+        return await studio.plan(call.tool, call.arguments, call.principal, call.remaining(call.inline_seconds))
 
     async def _deliver(self, studio: "Studio", call: _OpenCall, result: JobResult) -> CallToolResult:
         """The answer that holds a job. From here on it counts as delivered, unless it comes too late to arrive."""
@@ -194,7 +242,7 @@ class ToolCalls:
 
     def _budget(self, call: _OpenCall) -> float:
         """How long this call may stay open. Only what pays becomes a task: the others promise a job as it is."""
-        contract = TOOLS[call.tool]
+        contract = self.tools[call.tool]
         tasks = contract.can_cost_money and has_tasks_extension(call.context.request_context)
         return inline_budget(call.client.profile, contract.usual_seconds, self.inline_seconds, tasks=tasks)
 
@@ -204,10 +252,10 @@ def _remaining_seconds(started_at: float, seconds: float) -> float:
     return max(0.0, started_at + seconds - time.monotonic())
 
 
-def _parse_call(name: str, arguments: Mapping[str, object]) -> Arguments:
-    contract = TOOLS.get(name)
+def _parse_call(tools: Mapping[str, ToolContract], name: str, arguments: Mapping[str, object]) -> Arguments:
+    contract = tools.get(name)
     if contract is None:
-        raise InvalidInput(f"There is no tool {name[:80]!r}.", hint=f"Tools: {', '.join(TOOLS)}.", code="unknown_tool")
+        raise InvalidInput(f"There is no tool {name[:80]!r}.", hint=f"Tools: {', '.join(tools)}.", code="unknown_tool")
     return parse_arguments(contract.arguments, arguments)
 
 

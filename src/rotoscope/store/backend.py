@@ -11,6 +11,8 @@ An `INSERT ... ON CONFLICT` is safe between processes because the database looks
 of the unique key: of two that insert the same key at once, one inserts and the other finds the row.
 """
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Protocol, cast
@@ -21,8 +23,20 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from rotoscope.errors import StorageFailed
+from rotoscope.store.write_locks import WHOLE_LEDGER, WriteLock
 
-__all__ = ["Backend", "LedgerBinding", "LockTimeout", "UtcDay", "insert_or_ignore", "upsert"]
+__all__ = [
+    "LOCKED_JOB",
+    "Announcement",
+    "Backend",
+    "ChangeListener",
+    "LedgerBinding",
+    "LockTimeout",
+    "TransactionTerms",
+    "UtcDay",
+    "insert_or_ignore",
+    "upsert",
+]
 
 
 class LockTimeout(Exception):
@@ -43,6 +57,56 @@ class LedgerBinding(Protocol):
         """
 
 
+LOCKED_JOB = "rotoscope: locked job"
+"""Under which `Connection.info` may hold the id and the data of the job whose row the transaction has locked, as they
+were then; whoever takes them out need not read them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionTerms:
+    """How a transaction runs.
+
+    Attributes:
+        wait: for how many seconds a lock is waited for.
+        writes: whether it takes the right to write at its beginning: a transaction that reads and then writes must not
+            be overtaken in between.
+        durable: whether the commit waits for the disk.
+        lock: what others may not decide about meanwhile; a database that lets one write at a time needs it not.
+        is_one_look: whether it reads by one statement, which sees one moment by itself.
+    """
+
+    wait: float
+    writes: bool = True
+    durable: bool = False
+    lock: WriteLock = WHOLE_LEDGER
+    is_one_look: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """The database says that a job has changed; `is_own` when it was this process that wrote."""
+
+    job_id: str
+    is_own: bool
+
+
+class ChangeListener(Protocol):
+    """A connection on which the database announces changes."""
+
+    def fileno(self) -> int:
+        """What becomes readable when there is something to read."""
+
+    def read(self) -> frozenset[Announcement]:
+        """What was announced; it never waits.
+
+        Raises:
+            Exception: one of `Backend.error_types`, when the connection is lost.
+        """
+
+    def close(self) -> None:
+        """Listen no more."""
+
+
 class Backend(Protocol):
     """One database, as `Database` needs it. Every method but `storage_error` is called in a thread that may block."""
 
@@ -55,15 +119,27 @@ class Backend(Protocol):
         """Whether reads must use the connection of the writes, because nothing else sees what it wrote."""
 
     @property
+    def max_writers(self) -> int:
+        """How many transactions of one process may write at once."""
+
+    @property
+    def max_readers(self) -> int:
+        """How many transactions of one process may read at once, beside those that write."""
+
+    @property
+    def announces_changes(self) -> bool:
+        """Whether it tells by itself of changes, see `open_listener`; else it must be asked."""
+
+    @property
+    def numbers_in_order(self) -> bool:
+        """Whether no event becomes visible after one with a higher number."""
+
+    @property
     def error_types(self) -> tuple[type[Exception], ...]:
         """What a statement may raise: SQLAlchemy's errors, and those of the driver where it is called directly."""
 
     def open_engine(self, seconds: float, binding: LedgerBinding | None, *, read_only: bool) -> Engine:
         """Connect, and bring the tables to this version.
-
-        Its transactions follow the execution options of their connection: `writes` (whether it takes the right to write
-        at its beginning: a transaction that reads and then writes must not be overtaken in between), `durable` (whether
-        the commit waits for the disk), `wait` (for how many seconds a lock is waited for).
 
         Args:
             seconds: how long other processes are waited for.
@@ -74,6 +150,9 @@ class Backend(Protocol):
             StorageFailed: a newer version has written it, or it does not belong here.
         """
 
+    def begin(self, engine: Engine, terms: TransactionTerms) -> AbstractContextManager[Connection]:
+        """A transaction: it is committed at the end of the block, and taken back where that raises."""
+
     def check_identity(self) -> None:
         """Check that the ledger is still the one that was opened first.
 
@@ -81,8 +160,11 @@ class Backend(Protocol):
             StorageFailed: it is not: another process would not see what is written now, and would pay again.
         """
 
-    def change_counter(self, connection: Connection) -> int:
+    def change_counter(self, engine: Engine) -> int:
         """A number that differs from the last one when another connection has committed a write meanwhile."""
+
+    def open_listener(self) -> ChangeListener:
+        """Begin to listen for changes; only where `announces_changes`."""
 
     def storage_error(self, error: Exception) -> StorageFailed:
         """What has happened, and what a person can do about it.

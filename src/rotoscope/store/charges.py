@@ -17,6 +17,7 @@ from rotoscope.store.records import ENDED_STATES
 from rotoscope.store.reservations import settle_reservation
 from rotoscope.store.rows import merge_job_data, write_event
 from rotoscope.store.schema import jobs, reservations, runs
+from rotoscope.store.write_locks import WriteLock
 
 __all__ = ["Charges", "UnknownCharge"]
 
@@ -86,7 +87,9 @@ class Charges:
             StorageFailed: the ledger could not be written.
         """
         now = self.clock()
-        return await self.database.transact(lambda connection: _write_charge(connection, job_id, usd, now))
+        return await self.database.transact(
+            lambda connection: _write_charge(connection, job_id, usd, now), lock=WriteLock(job_id)
+        )
 
 
 def _write_charge(connection: Connection, job_id: str, usd: float, now: float) -> bool:

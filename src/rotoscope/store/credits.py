@@ -15,7 +15,7 @@ from rotoscope.store.backend import upsert
 from rotoscope.store.records import Job, Patch
 from rotoscope.store.schema import properties, reservations
 
-__all__ = ["add_credits_used"]
+__all__ = ["add_credits_used", "name_balance"]
 
 _LEFT, _USED = "remaining_credits", "credits_used"
 _DECIMALS = 9
@@ -43,6 +43,13 @@ class _Balance:
     job_id: str
 
 
+def name_balance(job: Job, patch: Patch) -> frozenset[str]:
+    """What stands for the balance that a patch is held against; nothing where it tells of none."""
+    given = patch.provider_output
+    has_balance = given is not None and _LEFT in given.metrics
+    return frozenset({_name_of_property(job)} if has_balance else ())
+
+
 def add_credits_used(connection: Connection, job: Job, patch: Patch, now: float) -> Patch:
     """The patch of a run that has succeeded, with the metric `credits_used` where the balance before it is known.
 
@@ -52,7 +59,7 @@ def add_credits_used(connection: Connection, job: Job, patch: Patch, now: float)
     left = _amount(given.metrics.get(_LEFT)) if given is not None else None
     if given is None or left is None or job.sandbox or job.account is None:
         return patch
-    named = f"credits of {job.provider} {job.account}"
+    named = _name_of_property(job)
     before = _read_balance(connection.execute(_READ, {"named": named}).scalar_one_or_none())
     if before is not None and before.job_id == job.id:
         return patch
@@ -62,6 +69,10 @@ def add_credits_used(connection: Connection, job: Job, patch: Patch, now: float)
         return patch
     used = round(before.left - left, _DECIMALS)
     return replace(patch, provider_output=replace(given, metrics={**given.metrics, _USED: used}))
+
+
+def _name_of_property(job: Job) -> str:
+    return f"credits of {job.provider} {job.account}"
 
 
 def _was_shared(connection: Connection, job: Job, before: _Balance, now: float) -> bool:

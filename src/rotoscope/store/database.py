@@ -1,6 +1,7 @@
-"""The database behind the ledger: short transactions, one connection for what writes and one for what reads."""
+"""The database behind the ledger: short transactions, some connections for what writes and some for what reads."""
 
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,8 +13,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from rotoscope.errors import StorageFailed
-from rotoscope.store.backend import Backend, LedgerBinding, LockTimeout
+from rotoscope.store.backend import Backend, LedgerBinding, LockTimeout, TransactionTerms
+from rotoscope.store.listening import ChangeAudience, listen_for_changes
 from rotoscope.store.sqlite import SqliteBackend
+from rotoscope.store.write_locks import WHOLE_LEDGER, WriteLock
 
 __all__ = ["BUSY_SECONDS", "QUICK_SECONDS", "Database"]
 
@@ -31,7 +34,7 @@ Answer = TypeVar("Answer")
 class Database:
     """The ledger's database, whichever it is. Every transaction is short and runs in a thread that may block.
 
-    What writes has one connection and what reads another: a write that waits for another program holds up no read.
+    What writes has connections of its own: a write that waits for another program holds up no read.
 
     Args:
         place: a file, or a URL as SQLAlchemy writes it.
@@ -50,8 +53,9 @@ class Database:
         self._binding = binding
         errors = self._backend.error_types
         self._failures: tuple[type[Exception], ...] = (*errors, OSError, LockTimeout)
-        self._writer = _SerialConnection(errors)
-        self._reader = self._writer if self._backend.shares_connection else _SerialConnection(errors)
+        self._writer = _Lane(errors, self._backend.max_writers)
+        shared = self._backend.shares_connection
+        self._reader = self._writer if shared else _Lane(errors, self._backend.max_readers)
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -67,33 +71,38 @@ class Database:
         durable: bool = False,
         max_wait_seconds: float | None = None,
         require_same_file: bool = False,
+        lock: WriteLock = WHOLE_LEDGER,
+        is_one_look: bool = False,
     ) -> Answer:
         """Do some work in one transaction.
 
         Args:
             work: gets the connection; it runs in a thread, and is not repeated.
-            writes: whether it may write. Such transactions follow one another, over all processes; what only reads
-                waits for no write.
+            writes: whether it may write. Such transactions follow one another, over all processes, unless they lock
+                different things; what only reads waits for no write, and sees one moment of the ledger.
             durable: whether it is on the disk before this returns. A power cut may take back other transactions.
             max_wait_seconds: for how many seconds other programs' locks are waited for, also by what comes first in
                 this process; None: a write waits for the whole of `busy_seconds` once its turn has come, a read for
                 `QUICK_SECONDS`.
             require_same_file: whether to refuse when this is no longer the ledger that was opened first.
+            lock: what nobody else may decide about meanwhile, see `write_locks`.
+            is_one_look: whether `work` reads by one statement: where each message to the database counts, it is sent
+                without a transaction around it.
 
         Returns:
             What `work` returned.
 
         Raises:
-            StorageFailed: it could not be read or written; nothing of it was.
+            StorageFailed: it could not be read or written; nothing of it was. Only where the database is gone in the
+                moment of the commit, nobody can know: all of it may stand, or nothing.
         """
         lane = self._writer if writes else self._reader
         most = self._busy_seconds if writes else QUICK_SECONDS
         seconds = min(self._busy_seconds, most if max_wait_seconds is None else max_wait_seconds)
-        options = {"writes": writes, "durable": durable}
 
         def run(left: float) -> Answer:
             engine = self._ensure_open(lane, left)
-            with engine.connect().execution_options(**options, wait=left) as connection, connection.begin():
+            with self._backend.begin(engine, TransactionTerms(left, writes, durable, lock, is_one_look)) as connection:
                 if require_same_file:
                     self._backend.check_identity()
                 return work(connection)
@@ -108,45 +117,76 @@ class Database:
         """
 
         def run(left: float) -> int:
-            with self._ensure_open(self._reader, left).connect() as connection:
-                return self._backend.change_counter(connection)
+            return self._backend.change_counter(self._ensure_open(self._reader, left))
 
         return await self._translate_errors(self._reader, run, min(self._busy_seconds, QUICK_SECONDS), patient=False)
 
+    @property
+    def announces_changes(self) -> bool:
+        """Whether `listen` hears of changes; else `change_counter` must be asked."""
+        return self._backend.announces_changes
+
+    @property
+    def numbers_in_order(self) -> bool:
+        """Whether no event becomes visible after one with a higher number."""
+        return self._backend.numbers_in_order
+
+    async def listen(self, audience: ChangeAudience) -> None:
+        """Pass on what the database announces, until cancelled; only where `announces_changes`."""
+        await listen_for_changes(self._backend.open_listener, self._failures, audience)
+
     async def _translate_errors(
-        self, lane: "_SerialConnection", run: Callable[[float], Answer], seconds: float, *, patient: bool
+        self, lane: "_Lane", run: Callable[[float], Answer], seconds: float, *, patient: bool
     ) -> Answer:
         try:
             return await lane.run(run, seconds, patient=patient)
         except self._failures as error:
             raise self._backend.storage_error(error) from error
 
-    def _ensure_open(self, lane: "_SerialConnection", seconds: float) -> Engine:
-        if lane.engine is None:
-            lane.engine = self._backend.open_engine(seconds, self._binding, read_only=lane is not self._writer)
-        return lane.engine
+    def _ensure_open(self, lane: "_Lane", seconds: float) -> Engine:
+        with lane.opening:  # several threads may come first
+            if lane.engine is None:
+                lane.engine = self._backend.open_engine(seconds, self._binding, read_only=lane is not self._writer)
+            return lane.engine
 
 
 def _make_backend(place: Path | str) -> Backend:
     try:
         backend = "sqlite" if isinstance(place, Path) else make_url(place).get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         backend = ""
-    if backend != "sqlite":
+    if backend == "sqlite":
+        return SqliteBackend(place)
+    if backend == "postgresql":
+        return _make_postgresql_backend(str(place))
+    raise StorageFailed(
+        "The ledger can only be kept in SQLite or PostgreSQL.",
+        hint="Set ROTOSCOPE_DATABASE_URL to sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME, "
+        "or leave it.",
+    )
+
+
+def _make_postgresql_backend(url: str) -> Backend:
+    try:
+        # Only who asks for it has its driver, and pays for the import.
+        from rotoscope.store.postgresql import PostgresqlBackend
+    except ImportError as error:
         raise StorageFailed(
-            "The ledger can only be kept in SQLite.", hint="Set ROTOSCOPE_DATABASE_URL to sqlite:///FILE, or leave it."
-        )
-    return SqliteBackend(place)
+            "The ledger is in PostgreSQL, and the driver for that is not installed.",
+            hint="pip install 'rotoscope[server]'",
+        ) from error
+    return PostgresqlBackend(url)
 
 
-class _SerialConnection:
-    """One connection, used by one thread at a time, in the order in which it is asked for."""
+class _Lane:
+    """Some connections, each used by one thread at a time, in the order in which they are asked for."""
 
-    def __init__(self, error_types: tuple[type[Exception], ...]) -> None:
+    def __init__(self, error_types: tuple[type[Exception], ...], width: int) -> None:
         self.engine: Engine | None = None
+        self.opening = threading.Lock()
         self._error_types = error_types
-        self.thread_limiter = anyio.CapacityLimiter(1)
-        self._lock = anyio.Lock(fast_acquire=True)
+        self.thread_limiter = anyio.CapacityLimiter(width)
+        self._lock = anyio.Semaphore(width, fast_acquire=True)
         self._last_progress_at = -math.inf  # when something last came through here, on the monotonic clock
 
     async def run(self, work: Callable[[float], Answer], seconds: float, *, patient: bool) -> Answer:

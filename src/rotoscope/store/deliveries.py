@@ -27,15 +27,21 @@ LATE_REDELIVERY_SECONDS = 600.0
 _SET_DELIVERED_AT = update(jobs).where(jobs.c.id == bindparam("one")).values(delivered_at=bindparam("now"))
 _SET_DATA = update(jobs).where(jobs.c.id == bindparam("one")).values(data=bindparam("known", type_=jobs.c.data.type))
 _SET_DATA_AND_REDELIVERY_TIME = _SET_DATA.values(told_again_at=bindparam("now"))
-_RECENT_DELIVERIES = select(*JOB_COLUMNS).where(
-    jobs.c.principal == bindparam("whose"),
-    jobs.c.state.in_(ENDED_STATES),
-    jobs.c.finished_at > bindparam("since"),
-    jobs.c.delivered_at.is_not(None),
-    or_(
-        jobs.c.id.in_(bindparam("ids", expanding=True)),
-        jobs.c.id.in_(select(outputs.c.job_id).where(outputs.c.sha256.in_(bindparam("files", expanding=True)))),
-    ),
+# Their rows are locked, in the order in which all lock the rows of several jobs.
+_RECENT_DELIVERIES = (
+    select(*JOB_COLUMNS)
+    .where(
+        jobs.c.principal == bindparam("whose"),
+        jobs.c.state.in_(ENDED_STATES),
+        jobs.c.finished_at > bindparam("since"),
+        jobs.c.delivered_at.is_not(None),
+        or_(
+            jobs.c.id.in_(bindparam("ids", expanding=True)),
+            jobs.c.id.in_(select(outputs.c.job_id).where(outputs.c.sha256.in_(bindparam("files", expanding=True)))),
+        ),
+    )
+    .order_by(jobs.c.id)
+    .with_for_update(key_share=True)
 )
 
 

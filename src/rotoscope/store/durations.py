@@ -8,9 +8,10 @@ from sqlalchemy import Connection, bindparam, select
 
 from rotoscope.models.estimate import LearnedSeconds
 from rotoscope.store.backend import insert_or_ignore
+from rotoscope.store.records import Job
 from rotoscope.store.schema import durations
 
-__all__ = ["RunKind", "learned_seconds", "record_duration"]
+__all__ = ["RunKind", "learned_seconds", "record_duration", "run_kind"]
 
 _MEDIAN_RUNS, _MAX_RUNS = 9, 50
 
@@ -50,6 +51,11 @@ class RunKind:
             "like": self.workload,
             "rehearsed": self.sandbox,
         }
+
+
+def run_kind(job: Job) -> RunKind:
+    """Which runs take about as long as a job's."""
+    return RunKind(job.model, job.provider, job.plan.workload, job.sandbox)
 
 
 def record_duration(connection: Connection, job_id: str, kind: RunKind, seconds: float, now: float) -> None:

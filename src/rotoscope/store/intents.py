@@ -91,5 +91,7 @@ def is_run_of_other_job(connection: Connection, provider: str, prediction_id: st
 def claim_run(connection: Connection, provider: str, prediction_id: str, job_id: str, now: float) -> bool:
     """Write that a run belongs to a job; False when it is another's, which then stays so."""
     row = {"provider": provider, "prediction_id": prediction_id, "job_id": job_id, "at": now}
-    connection.execute(insert_or_ignore(connection, runs), row)
+    # How many rows such an insert has written is not what every driver says; what it returns is.
+    if connection.execute(insert_or_ignore(connection, runs).returning(runs.c.job_id), row).first() is not None:
+        return True
     return not is_run_of_other_job(connection, provider, prediction_id, job_id)

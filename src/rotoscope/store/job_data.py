@@ -17,6 +17,7 @@ __all__ = [
     "Charge",
     "ErrorRecord",
     "FetchEffort",
+    "HeldFile",
     "JobChanges",
     "JobData",
     "JobPlan",
@@ -63,6 +64,7 @@ class JobPlan:
         picture: the picture that masks are painted on, as a link.
         label: what a mask without a phrase is called.
         mask_selects: how much of the frame the mask of an edit selects, as its result shows it.
+        media: the links of the files that were given, by argument; none in rows of older versions.
     """
 
     call: Call | None = None
@@ -81,6 +83,7 @@ class JobPlan:
     picture: str | None = None
     label: str = "mask"
     mask_selects: Mapping[str, Json] | None = None
+    media: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +167,33 @@ class ProviderOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldFile:
+    """A file of the result that is on the disk of the host that fetched it, until the object store takes it.
+
+    Attributes:
+        url: where it was fetched from.
+        sha256: of the content, in hex.
+        size: in bytes.
+    """
+
+    url: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class FetchEffort:
-    """For how many seconds the files of the result were tried to fetch, and how often they had gone again."""
+    """What was done to fetch the files of the result.
+
+    Attributes:
+        seconds: for how long they were tried to fetch.
+        refetches: how often they had gone again.
+        held: those that are fetched and not yet in the vault.
+    """
 
     seconds: float = 0.0
     refetches: int = 0
+    held: tuple[HeldFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

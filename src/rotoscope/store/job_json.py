@@ -18,6 +18,7 @@ from rotoscope.store.job_data import (
     Charge,
     ErrorRecord,
     FetchEffort,
+    HeldFile,
     JobChanges,
     JobData,
     JobPlan,
@@ -68,7 +69,9 @@ def read_job_data(data: Json) -> JobData:
         ),
         log_tail=_texts(known.get("log_tail")),
         provider_output=_read_output(known) if "output" in known else None,
-        fetch_effort=FetchEffort(_number(known.get("unfetched")) or 0.0, _count(known.get("fetched_again"))),
+        fetch_effort=FetchEffort(
+            _number(known.get("unfetched")) or 0.0, _count(known.get("fetched_again")), _read_held(known.get("held"))
+        ),
         result=_read_result(known.get("result")),
         warnings=_texts(known.get("warnings")),
         charge=Charge(
@@ -94,7 +97,7 @@ def write_job_data(changes: JobChanges) -> dict[str, Json]:
         **_keys(changes.watch, _watch_to_json),
         **_keys(changes.log_tail, lambda lines: {"log_tail": list(lines)}),
         **_keys(changes.provider_output, _output_to_json),
-        **_keys(changes.fetch_effort, lambda one: {"unfetched": one.seconds, "fetched_again": one.refetches}),
+        **_keys(changes.fetch_effort, _fetch_effort_to_json),
         **_keys(changes.result, _result_to_json),
         **_keys(changes.warnings, lambda sentences: {"warnings": list(sentences)}),
         **_keys(changes.charge, _charge_to_json),
@@ -150,6 +153,7 @@ def _plan_to_json(plan: JobPlan) -> dict[str, Json]:
         "picture": plan.picture,
         "label": plan.label,
         "mask_selects": dict(plan.mask_selects) if plan.mask_selects is not None else None,
+        "media": {argument: list(links) for argument, links in plan.media.items()},
     }
 
 
@@ -172,6 +176,7 @@ def _read_plan(known: Mapping[str, Json]) -> JobPlan:
         picture=_text(known.get("picture")),
         label=_text(known.get("label")) or "mask",
         mask_selects=selects if isinstance(selects, dict) else None,
+        media={argument: _texts(links) for argument, links in _object(known.get("media")).items()},
     )
 
 
@@ -228,6 +233,16 @@ def _read_output(known: Mapping[str, Json]) -> ProviderOutput:
 def _output_to_json(given: ProviderOutput) -> dict[str, Json]:
     keys: dict[str, Json] = {"output": given.output, "metrics": dict(given.metrics)}
     return {**keys, "measured": dict(given.measured), "ready_at": given.ready_at}
+
+
+def _fetch_effort_to_json(effort: FetchEffort) -> dict[str, Json]:
+    held: list[Json] = [{"url": one.url, "sha256": one.sha256, "size": one.size} for one in effort.held]
+    return {"unfetched": effort.seconds, "fetched_again": effort.refetches, "held": held}
+
+
+def _read_held(data: Json) -> tuple[HeldFile, ...]:
+    found = [(_text(one.get("url")), _text(one.get("sha256")), _count(one.get("size"))) for one in _objects(data)]
+    return tuple(HeldFile(url, sha256, size) for url, sha256, size in found if url is not None and sha256 is not None)
 
 
 def _result_to_json(result: MeasuredResult) -> dict[str, Json]:

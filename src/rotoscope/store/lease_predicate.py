@@ -13,7 +13,8 @@ Whoever takes it raises the fence in the same statement. From then on a former d
 
 What a statement is bound to (Unix seconds, unless it says otherwise):
 
-- `now`; `me`: this process; `keys`, `models`, `accounts`: what it holds and knows; `driven`: ids of the jobs it drives;
+- `now`; `me`: this process; `keys`, `models`, `accounts`: what it holds and knows; `own_keys`: whether it uses the
+  principals' own keys, which are in the ledger; `driven`: ids of the jobs it drives;
 - `refused`: ids of the jobs for which a provider has just refused its key;
 - `preferred_since`: a job that was opened before that is left to its opener no longer;
 - `alive_since`: a process whose last heartbeat is older is taken for dead;
@@ -21,8 +22,9 @@ What a statement is bound to (Unix seconds, unless it says otherwise):
   written while a clock was wrong, and counts as over: else the job would stand still until that time comes.
 """
 
-from sqlalchemy import BindParameter, and_, bindparam, case, delete, func, null, or_, select, update
+from sqlalchemy import BindParameter, Boolean, and_, bindparam, case, delete, exists, func, null, or_, select, update
 
+from rotoscope.store.access_schema import provider_keys
 from rotoscope.store.rows import JOB_COLUMNS
 from rotoscope.store.schema import job_events, jobs, key_holders, processes
 
@@ -30,18 +32,27 @@ __all__ = [
     "ANY_CLAIMABLE",
     "CANCEL_REQUESTS",
     "CLAIMABLE_JOB",
-    "CLAIMABLE_OTHERS",
+    "CLAIMABLE_JOB_LOCKED",
+    "CLAIMABLE_OTHERS_LOCKED",
     "CLAIM_JOB",
     "DELETE_PROCESS",
     "DELETE_SILENT_PROCESSES",
     "EVENTS_AFTER",
+    "HOLDS_ACCOUNT",
+    "HOLDS_KEY",
+    "IS_IDLE",
+    "IS_LEFT_TO_OTHERS",
     "KEY_HOLDER",
+    "LOCK_OWNED",
+    "LOCK_RENEWED",
     "MAX_CLAIMS",
     "NEWEST_EVENT",
     "OLDEST_OPEN_JOBS",
     "OPEN_JOBS",
+    "OWN_ACCOUNT",
     "RELEASE_JOBS",
     "RENEW_LEASES",
+    "RUNNING_BY_PRINCIPAL",
     "RUNNING_COUNTS",
 ]
 
@@ -56,12 +67,31 @@ _THIS_OWNER: BindParameter[str] = bindparam("me")
 # account: both need a key of the very account that the job was opened with, for another account would be charged, or
 # would not know the run. From the watch stage on a result that is paid for is only collected, which any key of the
 # same host may do (`needs_key` names the host).
-_IS_BEFORE_WATCH = jobs.c.stage.in_(("prepare", "submit"))
-_CAN_DRIVE = and_(
+#
+# A process that uses the principals' own keys (`own_keys`) holds none itself: it can drive a job while the job's own
+# principal has a key for its provider in the ledger, and before the watch stage only while that is the very key that
+# the job was opened with. The keys that such jobs need are named apart, so no process with keys of the operator's takes
+# one of them, nor the other way round.
+_USES_OWN_KEYS: BindParameter[bool] = bindparam("own_keys", type_=Boolean)
+_OWN_KEY = (provider_keys.c.principal == jobs.c.principal, provider_keys.c.provider == jobs.c.provider)
+_HAS_OWN_KEY = exists().where(*_OWN_KEY).correlate(jobs)
+_HAS_OWN_ACCOUNT = exists().where(*_OWN_KEY, provider_keys.c.account == jobs.c.account).correlate(jobs)
+
+HOLDS_KEY = and_(
     jobs.c.needs_key.in_(bindparam("keys", expanding=True)),
     jobs.c.model.in_(bindparam("models", expanding=True)),
-    or_(~_IS_BEFORE_WATCH, jobs.c.account.is_(None), jobs.c.account.in_(bindparam("accounts", expanding=True))),
+    or_(~_USES_OWN_KEYS, _HAS_OWN_KEY),
 )
+"""Whether a process can ask a job's provider, with some key."""
+
+HOLDS_ACCOUNT = or_(
+    and_(_USES_OWN_KEYS, _HAS_OWN_ACCOUNT),
+    and_(~_USES_OWN_KEYS, or_(jobs.c.account.is_(None), jobs.c.account.in_(bindparam("accounts", expanding=True)))),
+)
+"""Whether it can do so with the very key that the job was opened with."""
+
+_IS_BEFORE_WATCH = jobs.c.stage.in_(("prepare", "submit"))
+_CAN_DRIVE = and_(HOLDS_KEY, or_(~_IS_BEFORE_WATCH, HOLDS_ACCOUNT))
 
 # `next_at` is when a stage is tried again.
 _IS_DUE = or_(jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW, jobs.c.next_at > bindparam("farthest_pause"))
@@ -93,6 +123,13 @@ _IS_CLAIMABLE = and_(
     ),
 )
 
+IS_IDLE = or_(and_(jobs.c.state == "queued", _IS_DUE), and_(jobs.c.state == "running", _LEASE_IS_OVER))
+"""Whether nobody drives a job that could go on."""
+
+IS_LEFT_TO_OTHERS = select(jobs.c.id).where(
+    jobs.c.id == bindparam("one"), IS_IDLE, or_(~_CAN_DRIVE, jobs.c.id.in_(bindparam("refused", expanding=True)))
+)
+
 # A process never takes from itself: after its wall clock was set ahead, its own leases seem to be over. `states` leaves
 # out the running ones while that is in doubt.
 _NOT_DRIVEN_HERE = (
@@ -103,12 +140,22 @@ ANY_CLAIMABLE = select(jobs.c.id).where(_IS_CLAIMABLE, *_NOT_DRIVEN_HERE).limit(
 _CLAIMABLE_JOBS = select(*JOB_COLUMNS).where(_IS_CLAIMABLE).order_by(jobs.c.created_at, jobs.c.id).limit(MAX_CLAIMS)
 CLAIMABLE_JOB = _CLAIMABLE_JOBS.where(jobs.c.id == bindparam("one"))
 CLAIMABLE_OTHERS = _CLAIMABLE_JOBS.where(*_NOT_DRIVEN_HERE)
+# For the transaction that claims them: from this statement on nobody else writes their rows. A row that somebody writes
+# in this moment is passed over, for its job is no idle one; so nothing is waited for, whatever the order.
+CLAIMABLE_JOB_LOCKED = CLAIMABLE_JOB.with_for_update(key_share=True)
+CLAIMABLE_OTHERS_LOCKED = CLAIMABLE_OTHERS.with_for_update(key_share=True, skip_locked=True)
 
 # What counts against a provider's limit: the jobs that some process drives now. Those of the sandbox count apart.
 RUNNING_COUNTS = (
     select(jobs.c.provider, jobs.c.sandbox, func.count())
     .where(jobs.c.state == "running", ~_LEASE_IS_OVER)
     .group_by(jobs.c.provider, jobs.c.sandbox)
+)
+
+RUNNING_BY_PRINCIPAL = (
+    select(jobs.c.principal, func.count().label("running"))
+    .where(jobs.c.state == "running", ~_LEASE_IS_OVER)
+    .group_by(jobs.c.principal)
 )
 
 # It runs in the transaction that found the job claimable, so the conditions need not be repeated. A pause that no
@@ -127,16 +174,18 @@ CLAIM_JOB = (
     .returning(*JOB_COLUMNS)
 )
 _DRIVEN_HERE = (jobs.c.owner == _THIS_OWNER, jobs.c.state == "running")
+_RENEWED = (*_DRIVEN_HERE, jobs.c.id.in_(bindparam("driven", expanding=True)))
+_OWNED = (jobs.c.owner == _THIS_OWNER, jobs.c.state.in_(("running", "queued")))
+# A statement that writes several rows locks them in any order. So they are locked before, in the order that all keep.
+LOCK_RENEWED = select(jobs.c.id).where(*_RENEWED).order_by(jobs.c.id).with_for_update(key_share=True)
+LOCK_OWNED = select(jobs.c.id).where(*_OWNED).order_by(jobs.c.id).with_for_update(key_share=True)
 RENEW_LEASES = (
-    update(jobs)
-    .where(*_DRIVEN_HERE, jobs.c.id.in_(bindparam("driven", expanding=True)))
-    .values(lease_until=bindparam("until"))
-    .returning(jobs.c.id, jobs.c.cancel_requested)
+    update(jobs).where(*_RENEWED).values(lease_until=bindparam("until")).returning(jobs.c.id, jobs.c.cancel_requested)
 )
 CANCEL_REQUESTS = select(jobs.c.id).where(*_DRIVEN_HERE, jobs.c.cancel_requested)
 RELEASE_JOBS = (
     update(jobs)
-    .where(jobs.c.owner == _THIS_OWNER, jobs.c.state.in_(("running", "queued")))
+    .where(*_OWNED)
     .values(state="queued", owner=None, lease_until=None, updated_at=_NOW)
     .returning(jobs.c.id)
 )
@@ -145,6 +194,9 @@ OLDEST_OPEN_JOBS = (
     select(*JOB_COLUMNS).where(jobs.c.state.in_(("queued", "running"))).order_by(jobs.c.created_at).limit(MAX_CLAIMS)
 )
 KEY_HOLDER = select(key_holders.c.owner, key_holders.c.seen_at).where(key_holders.c.key == bindparam("named"))
+OWN_ACCOUNT = select(provider_keys.c.account).where(
+    provider_keys.c.principal == bindparam("whose"), provider_keys.c.provider == bindparam("at")
+)
 NEWEST_EVENT = select(func.coalesce(func.max(job_events.c.seq), 0))
 EVENTS_AFTER = select(job_events.c.seq, job_events.c.job_id).where(job_events.c.seq > bindparam("after"))
 DELETE_PROCESS = delete(processes).where(processes.c.owner == _THIS_OWNER)

@@ -50,12 +50,14 @@ class Caps:
         unpriced: what becomes of a run whose price is not known; it counts for nothing, so no other cap holds it.
         consent_usd: the consent that was given to this one run; None where none is needed, `ANY_PRICE` for one whose
             price is not known.
+        per_day_for_all: by all principals together in one day (UTC), like `per_day`.
     """
 
     per_call: float | None = None
     per_day: float | None = None
     unpriced: UnpricedPolicy = "run"
     consent_usd: float | None = None
+    per_day_for_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,13 @@ class ResendPolicy:
 
     Attributes:
         below_usd: a run whose estimate is less than this may be sent once more; 0 is never.
-        per_day: the cap that holds for both together, in US dollars; None is without a limit.
+        per_day: the cap of the principal that holds for both together, in US dollars; None is without a limit.
+        per_day_for_all: the same of all principals together.
     """
 
     below_usd: float = 0.0
     per_day: float | None = None
+    per_day_for_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,12 @@ def start_of_day(now: float) -> float:
 
 
 def refuse_over_budget(
-    caps: Caps, estimate_usd: float | None, today: int, model: str, at_most_usd: float | None = None
+    caps: Caps,
+    estimate_usd: float | None,
+    today: int,
+    model: str,
+    at_most_usd: float | None = None,
+    today_for_all: int = 0,
 ) -> None:
     """Refuse a run that could pass a cap.
 
@@ -162,6 +171,7 @@ def refuse_over_budget(
         today: what was spent or is held today, in millionths.
         model: named in the message.
         at_most_usd: what it can cost at most; the estimate by default.
+        today_for_all: what all principals together have spent or hold today, in millionths.
 
     Raises:
         OverBudget: names the sum, the cap and how to raise it.
@@ -183,6 +193,13 @@ def refuse_over_budget(
             f"held today it would pass the cap of {caps.per_day:.4g} USD a day.",
             hint="Wait until midnight (UTC), or raise ROTOSCOPE_MAX_USD_PER_DAY for the server.",
         )
+    for_all = caps.per_day_for_all
+    if for_all is not None and today_for_all + usd_to_millionths(most) > usd_to_millionths(for_all):
+        # What others have spent is theirs to know: no sum is named.
+        raise OverBudget(
+            f"This run of {model} would cost {cost} and pass the cap of what all people here may spend in a day.",
+            hint="Wait until midnight (UTC), or raise ROTOSCOPE_MAX_USD_PER_DAY_FOR_ALL for the server.",
+        )
     if caps.consent_usd is not None and usd_to_millionths(estimate_usd) > usd_to_millionths(caps.consent_usd):
         raise OverBudget(
             f"This run of {model} would cost about {format_usd(estimate_usd)}, and nobody has agreed to that; "
@@ -193,7 +210,11 @@ def refuse_over_budget(
 
 
 def _refuse_zero_cap(caps: Caps, model: str) -> None:
-    for name, cap in (("ROTOSCOPE_MAX_USD_PER_CALL", caps.per_call), ("ROTOSCOPE_MAX_USD_PER_DAY", caps.per_day)):
+    for name, cap in (
+        ("ROTOSCOPE_MAX_USD_PER_CALL", caps.per_call),
+        ("ROTOSCOPE_MAX_USD_PER_DAY", caps.per_day),
+        ("ROTOSCOPE_MAX_USD_PER_DAY_FOR_ALL", caps.per_day_for_all),
+    ):
         if cap is not None and cap <= 0:
             raise OverBudget(
                 f"{name} is 0, and so every run is refused, this one of {model} too.",

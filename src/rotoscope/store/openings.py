@@ -116,11 +116,11 @@ def _new_job_row(new: NewJob, job_id: str, starter: str | None, now: float) -> d
     given = ("tool", "model", "provider", "principal", "sandbox", "args", "account")
     return {
         **{name: getattr(new, name) for name in given},
-        "data": write_job_data(JobChanges(plan=new.plan, warnings=new.warnings)),
+        "data": write_job_data(JobChanges(plan=new.plan, request=new.request, warnings=new.warnings)),
         "id": job_id,
         "idempotency_key": new.request_key,
         "state": "queued",
-        "stage": "prepare",
+        "stage": "prepare" if new.request is None else "submit",
         "owner": starter,
         "needs_key": new.needs_key or (SANDBOX_KEY if new.sandbox else new.provider),
         "created_at": now,

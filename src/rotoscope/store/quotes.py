@@ -12,8 +12,11 @@ from rotoscope.store.backend import upsert
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.money import usd_to_millionths
 from rotoscope.store.schema import quotes
+from rotoscope.store.write_locks import WriteLock
 
 __all__ = ["Quotes"]
+
+_LOCK = WriteLock(names=frozenset({"quotes"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Quotes:
                 {"key": _row_key(principal, key), "price": usd_to_millionths(usd), "at": now},
             )
 
-        await self.database.transact(write, max_wait_seconds=QUICK_SECONDS)
+        await self.database.transact(write, max_wait_seconds=QUICK_SECONDS, lock=_LOCK)
 
     async def has_valid_quote(self, principal: str, key: str, usd: float) -> bool:
         """Whether a principal was shown the price of a request lately, and it was no lower than now; the quote stays.
@@ -72,7 +75,7 @@ class Quotes:
         def write(connection: Connection) -> bool:
             return connection.execute(delete(quotes).where(*covering)).rowcount > 0
 
-        return await self.database.transact(write, max_wait_seconds=QUICK_SECONDS)
+        return await self.database.transact(write, max_wait_seconds=QUICK_SECONDS, lock=_LOCK)
 
     def _valid_quote_terms(self, principal: str, key: str, usd: float) -> tuple[ColumnElement[bool], ...]:
         recent = quotes.c.at >= self.clock() - self.seconds

@@ -8,7 +8,7 @@ from rotoscope.contracts.status import Status
 from rotoscope.errors import RotoscopeError, StorageFailed
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Call
-from rotoscope.store.job_data import ErrorRecord, JobChanges, JobData, JobPlan
+from rotoscope.store.job_data import ErrorRecord, JobChanges, JobData, JobPlan, PreparedRequest
 from rotoscope.store.money import Settlement
 
 __all__ = [
@@ -54,6 +54,7 @@ class NewJob:
         inputs: the hashes (hex) of the kept files that it was given.
         quote_key: equal for requests that one shown price is for: equal ones, whatever their seed.
         warnings: what the user should know, in sentences.
+        request: what is sent, where no file has to be brought to the provider before: then the job begins at `submit`.
     """
 
     tool: str
@@ -71,6 +72,7 @@ class NewJob:
     quote_key: str = ""
     warnings: tuple[str, ...] = ()
     at_most_usd: float | None = None
+    request: PreparedRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,16 @@ class Job(JobData):
     def is_final(self) -> bool:
         """Whether no process drives it any more."""
         return self.state in FINAL_STATES
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether its end was sent to a client, in time: to write that again would change nothing."""
+        return self.delivered_at is not None and self.redelivery.until is None
+
+    @property
+    def may_have_files(self) -> bool:
+        """Whether a file of its result may be kept already: `fetch` is the first stage that keeps any."""
+        return self.stage not in ("prepare", "submit", "watch")
 
     @property
     def error_code(self) -> str | None:
@@ -188,6 +200,7 @@ class Patch(JobChanges):
         next_at: when the stage is tried again, not earlier, in Unix seconds; the next patch clears it.
         error: what is wrong now; while a job goes on, the next patch clears it.
         settlement: how the job's reservation ends, for a patch with a final state.
+        run_seconds: how long the run has worked at the provider, to be learned from; None where that was not seen.
     """
 
     stage: Stage | None = None
@@ -198,6 +211,7 @@ class Patch(JobChanges):
     message: str | None = None
     error: ErrorRecord | None = None
     outputs: tuple[Output, ...] = ()
+    run_seconds: float | None = None
     event: str = "changed"
 
 

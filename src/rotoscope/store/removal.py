@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from rotoscope.media.vault import Vault
+from rotoscope.store.access_schema import upload_parts, upload_tickets, webhooks
 from rotoscope.store.records import ENDED_STATES
 from rotoscope.store.schema import artifacts, job_events, job_inputs, jobs, outputs, runs, submissions
 
@@ -31,6 +32,7 @@ __all__ = [
     "files_in_use",
     "find_old_jobs",
     "find_old_runs",
+    "forget_files",
     "removal_batches",
     "remove_files",
     "remove_jobs",
@@ -71,13 +73,17 @@ _FILES_OF_JOBS = (
     .union_all(select(job_inputs.c.sha256).where(job_inputs.c.job_id.in_(_IDS)))
 )
 _DELETE_JOBS = [
-    delete(table).where(table.c.job_id.in_(_IDS)) for table in (outputs, job_inputs, job_events, submissions)
+    delete(table).where(table.c.job_id.in_(_IDS)) for table in (outputs, job_inputs, job_events, submissions, webhooks)
 ]
 _DELETE_JOBS.append(delete(jobs).where(jobs.c.id.in_(_IDS)))
 _FILES_IN_USE = (
     select(outputs.c.sha256)
     .where(outputs.c.sha256.in_(_FILES))
-    .union_all(select(job_inputs.c.sha256).where(job_inputs.c.sha256.in_(_FILES)))
+    .union_all(
+        select(job_inputs.c.sha256).where(job_inputs.c.sha256.in_(_FILES)),
+        select(upload_tickets.c.sha256).where(upload_tickets.c.sha256.in_(_FILES)),
+        select(upload_parts.c.sha256).where(upload_parts.c.sha256.in_(_FILES)),
+    )
 )
 _DELETE_ARTIFACTS = delete(artifacts).where(artifacts.c.sha256.in_(_FILES))
 _OLD_RUNS = (
@@ -155,7 +161,7 @@ def remove_jobs(connection: Connection, job_ids: Sequence[str], bound: AgeLimit)
 
 
 def files_in_use(connection: Connection, files: Sequence[str]) -> frozenset[str]:
-    """Those of some files that a job has, or was given."""
+    """Those of some files that a job has, or was given, or that were uploaded and are kept for that."""
     return frozenset(connection.execute(_FILES_IN_USE, {"files": files}).scalars())
 
 
@@ -163,9 +169,14 @@ def remove_files(connection: Connection, vault: Vault, files: Sequence[str], bef
     """Remove those of some files (hashes) that no job needs. Meanwhile nobody can open a job that does."""
     kept = files_in_use(connection, files)
     gone = [sha256 for sha256 in files if sha256 not in kept and vault.delete(sha256, before)]
-    if gone:
-        connection.execute(_DELETE_ARTIFACTS, {"files": gone})
-    return len(gone)
+    return forget_files(connection, gone)
+
+
+def forget_files(connection: Connection, files: Sequence[str]) -> int:
+    """Forget some files that were removed, given by their hashes; how many there were."""
+    if files:
+        connection.execute(_DELETE_ARTIFACTS, {"files": files})
+    return len(files)
 
 
 def find_old_runs(connection: Connection, before: float) -> Sequence[tuple[str, str]]:

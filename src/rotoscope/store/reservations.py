@@ -4,11 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from rotoscope.store.backend import UtcDay
 from rotoscope.store.money import (
     Caps,
+    ResendPolicy,
     Settlement,
     millionths_to_usd,
     refuse_over_budget,
@@ -32,17 +47,28 @@ __all__ = [
 
 _AMOUNT = func.coalesce(reservations.c.committed, reservations.c.reserved, 0)
 _INSERT_RESERVATION = insert(reservations)
+# A clock that was set back since a run was asked for must not move its money to a day whose sum did not hold it.
+_NOT_BEFORE_ASKED = case((reservations.c.at > bindparam("now"), reservations.c.at), else_=bindparam("now"))
+# A run that ended while it waited to be sent a second time has been sent once: it counts on the day of its end.
+_MAY_HAVE_COST = or_(bindparam("now_committed", type_=BigInteger).is_(None), bindparam("now_committed") > 0)
 _SETTLE = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
-    .values(committed=bindparam("now_committed"), charged=bindparam("now_charged"), settled_at=bindparam("now"))
+    .values(
+        committed=bindparam("now_committed"),
+        charged=bindparam("now_charged"),
+        settled_at=bindparam("now"),
+        sent_at=case(
+            (and_(reservations.c.sent_at.is_(None), _MAY_HAVE_COST), _NOT_BEFORE_ASKED), else_=reservations.c.sent_at
+        ),
+    )
 )
 # Of a request that is sent a second time both may have been paid. They count on the later day: a clock that was set
 # back in between must not free the day of the first.
 _MARK_SENT = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
-    .values(sent_at=case((reservations.c.sent_at > bindparam("now"), reservations.c.sent_at), else_=bindparam("now")))
+    .values(sent_at=case((reservations.c.sent_at > bindparam("now"), reservations.c.sent_at), else_=_NOT_BEFORE_ASKED))
 )
 _MARK_UNSENT = update(reservations).where(reservations.c.job_id == bindparam("of")).values(sent_at=None)
 _REOPEN = (
@@ -53,13 +79,31 @@ _REOPEN = (
 _ADD_RESERVED = (
     update(reservations)
     .where(reservations.c.job_id == bindparam("of"))
-    .values(reserved=func.coalesce(reservations.c.reserved, 0) + bindparam("more"))
+    # Until it is sent again it is held, on whichever day that will be; it counts no earlier than it was sent first.
+    .values(
+        reserved=func.coalesce(reservations.c.reserved, 0) + bindparam("more"),
+        at=case((reservations.c.sent_at > reservations.c.at, reservations.c.sent_at), else_=reservations.c.at),
+        sent_at=None,
+    )
 )
 _OF_PRINCIPAL = (reservations.c.principal == bindparam("whose"), reservations.c.sandbox == bindparam("rehearsed"))
-_SUM_OF_AMOUNTS = select(func.coalesce(func.sum(_AMOUNT), 0)).where(*_OF_PRINCIPAL)
-_SUM_SENT_SINCE = _SUM_OF_AMOUNTS.where(reservations.c.sent_at >= bindparam("since"))
+_OF_ALL = reservations.c.sandbox == bindparam("rehearsed")
+_SUM_OF_AMOUNTS = select(func.coalesce(func.sum(_AMOUNT), 0))
+_SENT_SINCE = reservations.c.sent_at >= bindparam("since")
 # What was asked for on an earlier day and waits still will be sent today, or later: it is held until it is.
-_SUM_NOT_SENT = _SUM_OF_AMOUNTS.where(reservations.c.sent_at.is_(None), reservations.c.settled_at.is_(None))
+_NOT_SENT = (reservations.c.sent_at.is_(None), reservations.c.settled_at.is_(None))
+
+
+def _build_sum_of_today(*whose: ColumnElement[bool]) -> Select[Any]:
+    """What was sent today and what is held, as two sums of one statement: it sees one moment of the ledger.
+
+    Between two statements a run could be sent, and would be in neither sum.
+    """
+    parts = (_SUM_OF_AMOUNTS.where(*whose, _SENT_SINCE), _SUM_OF_AMOUNTS.where(*whose, *_NOT_SENT))
+    return select(*(part.scalar_subquery() for part in parts))
+
+
+_TODAY_OF_PRINCIPAL, _TODAY_OF_ALL = _build_sum_of_today(*_OF_PRINCIPAL), _build_sum_of_today(_OF_ALL)
 
 
 def _build_spending_query() -> Select[Any]:
@@ -115,7 +159,8 @@ def check_caps(connection: Connection, new: NewJob, caps: Caps, now: float) -> N
     if new.sandbox and caps.unpriced == "ask":
         caps = replace(caps, unpriced="run")  # the sandbox charges nothing, whatever the model would cost
     today = _millionths_today(connection, new.principal, new.sandbox, now)
-    refuse_over_budget(caps, new.estimate_usd, today, new.model, new.at_most_usd)
+    for_all = 0 if caps.per_day_for_all is None else _millionths_today_for_all(connection, new.sandbox, now)
+    refuse_over_budget(caps, new.estimate_usd, today, new.model, new.at_most_usd, for_all)
 
 
 def reserve(connection: Connection, job_id: str, new: NewJob, caps: Caps, now: float) -> None:
@@ -154,24 +199,28 @@ def reopen_reservation(connection: Connection, job_id: str) -> None:
     connection.execute(_REOPEN, {"of": job_id})
 
 
-def reserve_second_run(connection: Connection, job: Job, usd: float, per_day: float | None, now: float) -> bool:
+def reserve_second_run(connection: Connection, job: Job, usd: float, policy: ResendPolicy, now: float) -> bool:
     """Hold what a job may cost once more, for a request that may have been accepted is sent again.
 
     Args:
         connection: the transaction.
         job: the job.
         usd: what a run of it can cost at most, in US dollars.
-        per_day: the cap for one day in US dollars; None is without a limit.
+        policy: the caps that hold for it.
         now: Unix seconds.
 
     Returns:
-        Whether it is held: not where that would pass the cap.
+        Whether it is held: not where that would pass a cap.
     """
-    more = usd_to_millionths(usd)
-    if per_day is not None and _millionths_today(
-        connection, job.principal, job.sandbox, now
-    ) + more > usd_to_millionths(per_day):
-        return False
+    more, own, for_all = usd_to_millionths(usd), policy.per_day, policy.per_day_for_all
+    if own is not None:
+        today = _millionths_today(connection, job.principal, job.sandbox, now)
+        if today + more > usd_to_millionths(own):
+            return False
+    if for_all is not None:
+        today = _millionths_today_for_all(connection, job.sandbox, now)
+        if today + more > usd_to_millionths(for_all):
+            return False
     connection.execute(_ADD_RESERVED, {"of": job.id, "more": more})
     return True
 
@@ -198,6 +247,13 @@ def _spending_from_row(row: tuple[Any, ...]) -> DailySpend:
 
 
 def _millionths_today(connection: Connection, principal: str, sandbox: bool, now: float) -> int:
-    mine = {"whose": principal, "rehearsed": sandbox}
-    sent = connection.execute(_SUM_SENT_SINCE, {**mine, "since": start_of_day(now)}).scalar_one()
-    return int(sent) + int(connection.execute(_SUM_NOT_SENT, mine).scalar_one())
+    mine = {"whose": principal, "rehearsed": sandbox, "since": start_of_day(now)}
+    sent, held = connection.execute(_TODAY_OF_PRINCIPAL, mine).one()
+    return int(sent) + int(held)
+
+
+def _millionths_today_for_all(connection: Connection, sandbox: bool, now: float) -> int:
+    """Unscoped: one cap holds for all principals together."""
+    all_of_today = {"rehearsed": sandbox, "since": start_of_day(now)}
+    sent, held = connection.execute(_TODAY_OF_ALL, all_of_today).one()
+    return int(sent) + int(held)

@@ -17,20 +17,36 @@ from sqlalchemy import Connection, func, select
 
 from rotoscope.errors import StorageFailed
 from rotoscope.media.vault import Vault
+from rotoscope.store.access_sweep import sweep_access
 from rotoscope.store.backend import upsert
 from rotoscope.store.database import Database
+from rotoscope.store.questions import remove_old_questions
 from rotoscope.store.records import ENDED_STATES
 from rotoscope.store.removal import (
     AgeLimit,
     files_in_use,
     find_old_jobs,
     find_old_runs,
+    forget_files,
     removal_batches,
     remove_files,
     remove_jobs,
     remove_runs,
 )
 from rotoscope.store.schema import job_events, properties
+from rotoscope.store.upload_removal import (
+    KEEP_UNUSED_SECONDS,
+    UPLOADS_AT_ONCE,
+    find_expired_uploads,
+    find_unused_uploads,
+    forget_upload,
+    is_file_used,
+    keep_upload,
+    remove_expired_uploads,
+)
+from rotoscope.store.uploads import lock_uploads
+from rotoscope.store.webhook_log import find_old_webhooks, remove_webhooks
+from rotoscope.store.write_locks import ACCESS, WriteLock, name_files
 
 __all__ = [
     "ClockCheck",
@@ -106,8 +122,12 @@ _SWEEP_INTERVAL, _FIRST_SWEEP_AFTER = _HOUR, 30.0
 _FILE_GRACE = _HOUR  # seconds in which a job that just kept a file writes that it needs it
 _UNDELIVERED_FACTOR = 4
 _RUN_LIFE = 90 * _DAY  # how long a provider's list may show a run
+_WEBHOOK_LIFE = 7 * _DAY  # no provider sends one again after some hours, and none that is older is taken
 _BRIEF_MAX_JOBS, _BRIEF_MAX_PAGES = 20, 5
 _FILES_PER_READ, _FILES_PER_REMOVAL = 200, 20  # at once
+_ALL_PAGES = 1_000  # of uploads
+_WHOLE_VAULT = ("",)
+_PARTS_OF_VAULT = tuple(f"{number:02x}" for number in range(256))  # of a store, whose files are too many for one list
 _PAUSE_SECONDS = 0.01  # between two transactions, so that whoever waits gets its turn
 _BEFORE_FIRST = (-1e18, "")
 _log = logging.getLogger(__name__)
@@ -127,8 +147,9 @@ class Retention:
 
     A job goes when it has ended, its end was delivered, and both are longer ago than the limit. One whose end was never
     asked for goes after four times the limit. A file goes when it is older than the limit too, is no output of any job
-    that is left, and no job that is left was given it. What was spent, and how long runs took, is kept; which runs were
-    ours is kept for as long as a provider's list may show them.
+    that is left, and no job that is left was given it; one that was uploaded and that no job took goes after a week.
+    What was spent, and how long runs took, is kept; which runs were ours is kept for as long as a provider's list may
+    show them.
 
     What it finds by itself is judged as of a moment that the clock has not jumped to just now (see `check_clock`).
 
@@ -187,7 +208,8 @@ class Retention:
             self.vault.hashes_older_than, self._file_cutoff(sure), f"{int(self.clock()) % 256:02x}"
         )
         files = list(dict.fromkeys([*had, *strays[:_FILES_PER_READ]]))
-        return SweepResult(jobs, await self._remove_files(files, self._file_cutoff(sure)))
+        removed = await self._remove_files(files, self._file_cutoff(sure))
+        return SweepResult(jobs, removed + await self._remove_uploads(sure, most_pages=1))
 
     async def _log_storage_failure(self, work: Callable[[], Awaitable[SweepResult]]) -> None:
         try:
@@ -212,11 +234,20 @@ class Retention:
 
     async def _sweep_as_of(self, now: float) -> SweepResult:
         jobs, _ = await self._remove_jobs(self._age_limit(now))
-        old = await anyio.to_thread.run_sync(self.vault.hashes_older_than, self._file_cutoff(now))
-        files = await self._remove_files(old, self._file_cutoff(now))
+        files = await self._remove_uploads(now)
+        for prefix in _WHOLE_VAULT if self.vault.is_local else _PARTS_OF_VAULT:
+            old = await anyio.to_thread.run_sync(self.vault.hashes_older_than, self._file_cutoff(now), prefix)
+            files += await self._remove_files(old, self._file_cutoff(now))
         while runs := await self.database.transact(lambda c: find_old_runs(c, now - _RUN_LIFE), writes=False):
             await self.database.transact(partial(remove_runs, found=runs))
             await anyio.sleep(_PAUSE_SECONDS)
+        while old_hooks := await self.database.transact(
+            lambda c: find_old_webhooks(c, now - _WEBHOOK_LIFE), writes=False
+        ):
+            await self.database.transact(partial(remove_webhooks, found=old_hooks))
+            await anyio.sleep(_PAUSE_SECONDS)
+        await self.database.transact(partial(remove_old_questions, now=now))
+        await self.database.transact(partial(sweep_access, now=now), lock=ACCESS)
         return SweepResult(jobs, files)
 
     async def _remove_jobs(self, bound: AgeLimit, most: int | None = None) -> tuple[int, Sequence[str]]:
@@ -249,8 +280,57 @@ class Retention:
             spare = [sha256 for sha256 in some if sha256 not in kept]
             for first in range(0, len(spare), _FILES_PER_REMOVAL):
                 batch = spare[first : first + _FILES_PER_REMOVAL]
-                removed += await self.database.transact(
-                    partial(remove_files, vault=self.vault, files=batch, before=before)
-                )
+                removed += await self._remove_unused(batch, before)
                 await anyio.sleep(_PAUSE_SECONDS)
         return removed
+
+    async def _remove_uploads(self, now: float, most_pages: int = _ALL_PAGES) -> int:
+        """Remove tickets that expired and uploads that no job took; how many files there were of these."""
+        for _ in range(most_pages):
+            expired = await self.database.transact(partial(find_expired_uploads, now=now), writes=False)
+            if not expired:
+                break
+            removal = partial(remove_expired_uploads, tickets=expired, now=now)
+            for part in await self.database.transact(removal, lock=lock_uploads(*expired)):
+                await anyio.to_thread.run_sync(self.vault.delete, part, self.clock() + _DAY)
+        removed = 0
+        for _ in range(most_pages):
+            unused = await self.database.transact(partial(find_unused_uploads, now=now), writes=False)
+            for ticket, sha256 in unused:
+                removed += await self._remove_upload(ticket, sha256, now)
+                await anyio.sleep(_PAUSE_SECONDS)
+            if len(unused) < UPLOADS_AT_ONCE:
+                break
+        return removed
+
+    async def _remove_upload(self, ticket: str, sha256: str, now: float) -> bool:
+        """Forget an old upload; its file goes too unless somebody else has it. Whether the file went.
+
+        A job that is opened meanwhile has renewed the file before, so that the vault does not remove it.
+        """
+        looking = partial(is_file_used, ticket_hash=ticket, sha256=sha256)
+        removed, stays = False, False
+        if not await self.database.transact(looking, writes=False):
+            removed = await anyio.to_thread.run_sync(self.vault.delete, sha256, now - KEEP_UNUSED_SECONDS)
+            stays = not removed and await anyio.to_thread.run_sync(self.vault.address, sha256) is not None
+        change = partial(keep_upload, now=now) if stays else forget_upload
+        await self.database.transact(partial(change, ticket_hash=ticket), lock=lock_uploads(ticket))
+        return removed
+
+    async def _remove_unused(self, files: Sequence[str], before: float) -> int:
+        """Remove a few files that no job needed just now; how many were removed.
+
+        A disk is as quick as the ledger, so that is one transaction. A store is not, and nobody may wait for it: a job
+        that is opened meanwhile had its files put or renewed before, so that the vault does not remove them.
+        """
+        if self.vault.is_local:
+            # Only who needs these very files waits.
+            lock = WriteLock(names=name_files(files))
+            removal = partial(remove_files, vault=self.vault, files=files, before=before)
+            return await self.database.transact(removal, lock=lock)
+
+        def delete_old_files() -> list[str]:
+            return [sha256 for sha256 in files if self.vault.delete(sha256, before)]
+
+        gone = await anyio.to_thread.run_sync(delete_old_files)
+        return await self.database.transact(partial(forget_files, files=gone)) if gone else 0

@@ -8,7 +8,8 @@ from sqlalchemy import CompoundSelect, Connection, Row, Select, bindparam, inser
 from rotoscope.contracts.status import Status
 from rotoscope.errors import UnknownJob
 from rotoscope.providers.http.messages import Json
-from rotoscope.store.backend import insert_or_ignore, upsert
+from rotoscope.store.access_schema import upload_parts, upload_tickets
+from rotoscope.store.backend import LOCKED_JOB, insert_or_ignore, upsert
 from rotoscope.store.job_data import JobChanges, JobData
 from rotoscope.store.job_json import error_from_json, read_job_data, write_job_data
 from rotoscope.store.records import Artifact, Job, Output
@@ -26,7 +27,7 @@ __all__ = [
     "read_job_of_any_principal",
     "read_outputs",
     "write_event",
-    "write_output",
+    "write_outputs",
 ]
 
 JOB_COLUMNS = [*(jobs.c[name] for name in Job.__slots__), jobs.c.data]
@@ -105,9 +106,12 @@ def job_from_row(row: Row[tuple[object, ...]]) -> Job:
 def merge_job_data(connection: Connection, job_id: str, changes: JobChanges) -> dict[str, Json]:
     """The JSON of a job's data with some changes: what the caller writes in this same transaction.
 
-    It is read here, not taken from a `Job` that was read before: others may have written other keys meanwhile.
+    It is read here, not taken from a `Job` that was read before: others may have written other keys meanwhile. Where
+    the database has given it with the lock of the job's row, it is taken once: after that it may have been written.
     """
-    stands = connection.execute(_DATA_OF_JOB, {"job_id": job_id}).scalar_one_or_none()
+    locked_id, stands = connection.info.pop(LOCKED_JOB, None) or (None, None)
+    if locked_id != job_id:
+        stands = connection.execute(_DATA_OF_JOB, {"job_id": job_id}).scalar_one_or_none()
     return {**(stands or {}), **write_job_data(changes)}
 
 
@@ -136,7 +140,11 @@ _USES_OF_ARTIFACT = union(
     select(outputs.c.job_id).where(outputs.c.sha256 == bindparam("content")),
     select(job_inputs.c.job_id).where(job_inputs.c.sha256 == bindparam("content")),
 )
-_PRINCIPALS_OF_ARTIFACT = select(jobs.c.principal).where(jobs.c.id.in_(_USES_OF_ARTIFACT)).distinct()
+_PRINCIPALS_OF_ARTIFACT = union(
+    select(jobs.c.principal).where(jobs.c.id.in_(_USES_OF_ARTIFACT)),
+    select(upload_tickets.c.principal).where(upload_tickets.c.sha256 == bindparam("content")),
+    select(upload_parts.c.ticket).where(upload_parts.c.sha256 == bindparam("content")),  # it is nobody's yet
+)
 
 
 def read_outputs(connection: Connection, job_id: str, principal: str) -> list[Output]:
@@ -145,13 +153,23 @@ def read_outputs(connection: Connection, job_id: str, principal: str) -> list[Ou
 
 
 def can_read_artifact(connection: Connection, sha256: str, principal: str) -> bool:
-    """Whether a job of the principal's has made a kept file or was given it, or no job at all has."""
+    """Whether a job of the principal's has made a kept file or was given it, or the principal has uploaded it; or none
+    of all principals has.
+    """
     principals = set(connection.execute(_PRINCIPALS_OF_ARTIFACT, {"content": sha256}).scalars())
     return not principals or principal in principals
 
 
-def write_output(connection: Connection, job_id: str, output: Output, now: float) -> None:
-    """Write that a kept file is a job's output."""
+def write_outputs(connection: Connection, job_id: str, found: Sequence[Output], now: float) -> None:
+    """Write that kept files are a job's outputs.
+
+    Jobs may have files in common, so all write them in one order: else two could wait for each other's.
+    """
+    for output in sorted(found, key=lambda one: one.artifact.sha256):
+        _write_output(connection, job_id, output, now)
+
+
+def _write_output(connection: Connection, job_id: str, output: Output, now: float) -> None:
     kept = output.artifact
     row: dict[str, object] = {"sha256": kept.sha256, "content_type": kept.content_type, "size": kept.size}
     row["facts"] = dict(kept.facts)

@@ -28,6 +28,7 @@ __all__ = [
     "key_holders",
     "metadata",
     "outputs",
+    "price_questions",
     "processes",
     "properties",
     "quotes",
@@ -36,11 +37,12 @@ __all__ = [
     "submissions",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 7
 """1: jobs, submissions, job_events, artifacts, outputs, durations. 2: reservations, processes, jobs_by_request.
 3: quotes. 4: runs, job_inputs, key_holders and properties; what a run is known by (`submissions.token`), the account it
 belongs to, the day on which money counts (`reservations.sent_at`), and an index for every question. 5: estimate and
-charge of a reservation.
+charge of a reservation. 6: the tables of `access_schema`, and the spending of all principals together. 7:
+price_questions.
 """
 
 metadata = MetaData()
@@ -94,6 +96,7 @@ submissions = Table(
     Column("token", String, nullable=True),  # what no other run's input can hold, see `Token`; null: there is none
     Column("clock_offset", Float, nullable=True),  # the provider's clock minus ours at the intent, where it is known
     Index("submissions_by_token", "provider", "token", unique=True),
+    Index("submissions_by_nonce", "nonce"),  # a webhook's address has it
 )
 
 runs = Table(
@@ -166,6 +169,7 @@ reservations = Table(
     Column("sent_at", Float, nullable=True),  # money counts on the day on which it was sent; until then it is held
     # It holds the sums too: a day with many runs is added up without a look at their rows.
     Index("reservations_by_day_sent", "principal", "sandbox", "sent_at", "settled_at", "committed", "reserved"),
+    Index("reservations_of_all_by_day_sent", "sandbox", "sent_at", "settled_at", "committed", "reserved"),
     Index("reservations_by_sending", "sent_at"),
     Index("reservations_by_time", "at"),
 )
@@ -199,6 +203,28 @@ quotes = Table(
     Column("key", String, primary_key=True),  # a hash: equal for equal requests
     Column("price", BigInteger, nullable=False),  # millionths of a US dollar
     Column("at", Float, nullable=False),
+)
+
+price_questions = Table(
+    "price_questions",  # calls that wait, as tasks, until somebody has agreed to their price
+    metadata,
+    Column("id", String, primary_key=True),  # 128 random bits, hex: the id of the task, and of the job that a yes opens
+    Column("principal", String, nullable=False),
+    Column("tool", String, nullable=False),
+    Column("args", JSON, nullable=False),  # as they were given
+    Column("quote_key", String, nullable=False),  # equal for requests that the price is for
+    Column("price", BigInteger, nullable=False),  # millionths of a US dollar
+    Column("words", String, nullable=False),  # the question
+    Column("round", Integer, nullable=False),  # how often a price was asked about: a changed one is asked about again
+    Column("state", String, nullable=False),
+    Column("error", JSON, nullable=True),  # why the call was refused after a yes
+    Column("job_id", String, nullable=True),  # which job the yes has opened or joined
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),  # until when an answer, or the start after it, is waited for
+    Index("price_questions_by_request", "principal", "quote_key"),
+    Index("price_questions_by_state", "principal", "state", "expires_at"),
+    Index("price_questions_by_time", "updated_at"),
 )
 
 durations = Table(

@@ -9,7 +9,7 @@ none, work goes on without it.
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -20,7 +20,7 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from rotoscope.errors import StorageFailed
-from rotoscope.store.backend import LedgerBinding, LockTimeout, UtcDay
+from rotoscope.store.backend import ChangeListener, LedgerBinding, LockTimeout, TransactionTerms, UtcDay
 from rotoscope.store.schema import SCHEMA_VERSION
 from rotoscope.store.upgrades import upgrade
 
@@ -72,6 +72,26 @@ class SqliteBackend:
         return self._file is None
 
     @property
+    def max_writers(self) -> int:
+        """A file has one writer."""
+        return 1
+
+    @property
+    def max_readers(self) -> int:
+        """One: what is read takes less time than another connection would."""
+        return 1
+
+    @property
+    def announces_changes(self) -> bool:
+        """It must be asked."""
+        return False
+
+    @property
+    def numbers_in_order(self) -> bool:
+        """One transaction writes at a time."""
+        return True
+
+    @property
     def error_types(self) -> tuple[type[Exception], ...]:
         """SQLAlchemy's errors and the driver's."""
         return (SQLAlchemyError, sqlite3.Error)
@@ -98,6 +118,13 @@ class SqliteBackend:
             raise
         return engine
 
+    @contextlib.contextmanager
+    def begin(self, engine: Engine, terms: TransactionTerms) -> Iterator[Connection]:
+        """See `Backend`. Transactions that write follow one another, whatever they lock."""
+        options = {"writes": terms.writes, "durable": terms.durable, "wait": terms.wait}
+        with engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
+
     def check_identity(self) -> None:
         """Check that the ledger's name still leads to the file that was opened first, by device and inode.
 
@@ -115,10 +142,14 @@ class SqliteBackend:
                 hint="Put it back, or end every rotoscope process and start again.",
             )
 
-    def change_counter(self, connection: Connection) -> int:
+    def change_counter(self, engine: Engine) -> int:
         """SQLite's own counter: it differs once another connection has committed, not after this one's own writes."""
-        found = _driver(connection).execute("PRAGMA data_version").fetchone()
-        return int(found[0])
+        with engine.connect() as connection:
+            return int(_driver(connection).execute("PRAGMA data_version").fetchone()[0])
+
+    def open_listener(self) -> ChangeListener:
+        """There is nothing to listen to."""
+        raise NotImplementedError
 
     def storage_error(self, error: Exception) -> StorageFailed:
         """See `Backend`; the driver's error names what has happened."""

@@ -18,6 +18,7 @@ class Intervals:
         heartbeat: how often a process says that it lives; a third of the lease.
         poll: how often an idle process looks for jobs that no process drives.
         change_poll: how often a process with jobs, or with waiting calls, looks whether another one has written.
+        announced_poll: the same where the database announces what is written: only a net, for what did not arrive.
         starter_preference: how long a new job is left to the process that opened it.
         post_grace: added to the longest paying request before its silence is taken for an answer that was lost.
         list_pauses: the waits between looks into a provider's list for a prediction whose reply was lost.
@@ -39,13 +40,15 @@ class Intervals:
         late_list_pauses: the waits before the looks that are left when `list_pauses` has passed.
         max_stage_retries: after how many faults of ours in a row a run that is paid for waits for a review; a number.
         longest_stage_pause: the longest wait before a stage is run again after such a fault.
-        watch_note: how often the time for which a run was watched is written, at least.
+        watch_note: how often the time for which a run was watched is written; more rarely where many are followed.
         overdue_check: for how long a run that is watched again after its deadline is asked about before it is stopped.
         longest_cancel_pause: the longest wait between two cancel requests while the provider accepts none.
         cancel_repeat: how long after a cancel request was accepted it is sent again, while the run goes on.
         longest_cancel_repeat: the longest such wait; each doubles.
         longest_fetch_pause: the longest wait between two tries to fetch a result.
         max_fetch: for how long files are fetched, all tries together, the waits between them not counted in.
+        held_look: between two looks for files that are held on this machine until an object store takes them.
+        held_wait: for how long a result is waited for that another host holds until the store takes it.
         review_pause: the shortest wait between two looks for a run that waits for a review.
         review_question_pause: in which a user's question for a job in review is not worth another look.
         longest_list_walk_pause: the longest wait after a walk through a list that failed.
@@ -56,6 +59,7 @@ class Intervals:
     heartbeat: float = 5.0
     poll: float = 1.0
     change_poll: float = 0.25
+    announced_poll: float = 5.0
     starter_preference: float = 2.0
     post_grace: float = 5.0
     list_pauses: tuple[float, ...] = (0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 20.0)
@@ -83,6 +87,8 @@ class Intervals:
     longest_cancel_repeat: float = 300.0
     longest_fetch_pause: float = 300.0
     max_fetch: float = 3600.0
+    held_look: float = 30.0
+    held_wait: float = 7 * 86_400.0
     review_pause: float = 60.0
     review_question_pause: float = 5.0
     longest_list_walk_pause: float = 60.0

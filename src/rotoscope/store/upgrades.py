@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, inspect, or_, select, update
 from sqlalchemy.schema import CreateColumn
 
+from rotoscope.store import access_schema  # noqa: F401 - its tables are made with the others
 from rotoscope.store.backend import insert_or_ignore
 from rotoscope.store.job_json import planned_file_hashes
 from rotoscope.store.schema import job_inputs, jobs, metadata, reservations, runs, submissions

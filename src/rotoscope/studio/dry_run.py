@@ -10,7 +10,7 @@ from rotoscope.models.alternatives import describe_alternatives, list_alternativ
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.descriptions import describe_route_price
 from rotoscope.models.manifest import Manifest
-from rotoscope.models.plan import CallPlan, media_inputs, prompt_kinds, replace_media
+from rotoscope.models.plan import CallPlan, kept_files, prompt_kinds, replace_media
 from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.states import Call, add_token
@@ -99,7 +99,7 @@ def _preview_call(manifest: Manifest, provider: Provider, planned: CallPlan) -> 
     fragment, where nothing else in the request tells its run from others.
     """
     call = planned.call
-    kept = [value for value in media_inputs(manifest, call.input) if value.startswith("artifact://")]
+    kept = kept_files(manifest, call.input)
     how = f"its address after the upload to {provider.title}" if provider.can_upload else "as a data URI"
     stand_ins = {value: f"<{value}, {how}>" for value in kept}
     filled = replace_media(manifest, call.input, stand_ins)

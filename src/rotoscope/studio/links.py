@@ -55,10 +55,10 @@ class JobLinks:
         return _find_output(job, outputs, name or (best if best in roles else otherwise))
 
     async def can_read_artifact(self, sha256: str, principal: str) -> bool:
-        """Whether a kept file may be read: a job of the principal's uses it, or no job at all does.
+        """Whether a kept file may be read: a job of the principal's uses it, the principal uploaded it, or nobody did.
 
-        What no job uses was given or shown a moment ago, such as the picture of a dry run; only who has that content
-        can name it by its hash.
+        What no job uses and nobody uploaded was given or shown a moment ago, such as the picture of a dry run; only who
+        has that content can name it by its hash.
         """
         return await self.ledger.can_read_artifact(sha256, principal)
 

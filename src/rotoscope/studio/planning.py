@@ -16,18 +16,19 @@ import anyio.abc
 import anyio.to_thread
 
 from rotoscope.contracts.arguments import Arguments, argument_strings, require_prompt
-from rotoscope.errors import RotoscopeError, StillChecking, UserMistake
+from rotoscope.errors import MissingKey, RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
+from rotoscope.models.access import explain_missing_key
 from rotoscope.models.catalog import Access, Catalog, UploadLimit, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.estimate import Estimate, LearnedSeconds, estimate_price
 from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
 from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
-from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
+from rotoscope.models.plan import CallPlan, kept_files, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
 from rotoscope.models.routing import rank_routes
 from rotoscope.providers.http.messages import Json
-from rotoscope.store.job_data import JobPlan
+from rotoscope.store.job_data import JobPlan, PreparedRequest
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.money import UnitPrice
 from rotoscope.store.openings import SANDBOX_KEY
@@ -55,12 +56,14 @@ class RequestPlan:
         call_plan: the request that would be sent.
         is_dry_run: whether it was asked for only to be shown.
         key: equal for requests that this plan is good for.
+        access: the providers that its principal can use.
     """
 
     new_job: NewJob
     call_plan: CallPlan
     is_dry_run: bool
     key: str
+    access: Access
 
 
 @dataclass(slots=True)
@@ -170,13 +173,14 @@ class Planner:
 
     Attributes:
         ledger: knows how long the latest runs took.
+        access_of: finds the providers that a principal can use.
         draw_seed: draws a seed.
         cache: the plans of this process.
         prices: what providers publish of their prices.
     """
 
     catalog: Catalog
-    access: Access
+    access_of: Callable[[str], Awaitable[Access]]
     intake: Intake
     ledger: Ledger
     draw_seed: Callable[[], int]
@@ -196,41 +200,53 @@ class Planner:
             StillChecking: it takes longer, and goes on.
             UserMistake, MissingKey: the request is refused.
         """
-        key = await _compute_plan_key(tool, arguments, principal)
+        access = await self.access_of(principal)
+        key = await _compute_plan_key(tool, arguments, principal, access)
         new_job, call_plan = await self.cache.join(
-            key, lambda: self._make_plan(cast("ToolName", tool), arguments, principal), seconds
+            key, lambda: self._make_plan(cast("ToolName", tool), arguments, principal, access), seconds
         )
-        return RequestPlan(new_job, call_plan, bool(getattr(arguments, "dry_run", False)), key)
+        return RequestPlan(new_job, call_plan, bool(getattr(arguments, "dry_run", False)), key, access)
 
-    async def _make_plan(self, tool: ToolName, arguments: Arguments, principal: str) -> tuple[NewJob, CallPlan]:
+    async def _make_plan(
+        self, tool: ToolName, arguments: Arguments, principal: str, access: Access
+    ) -> tuple[NewJob, CallPlan]:
         asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
         require_prompt(arguments)
         wanted = getattr(arguments, "model", None)
-        manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, self.access.is_usable)
+        try:
+            manifest, routes = self.catalog.choose(tool, _prompt_kinds_of(tool, asked), wanted, access.is_usable)
+        except MissingKey as error:
+            raise explain_missing_key(error, self.catalog.providers, access, principal) from error
         ranked = rank_routes(manifest, routes, asked, self.catalog.providers)
         carrier = largest_upload_limit(ranked, self.catalog.providers)
-        checked = await self._check_media(manifest.at(ranked[0]), asked, principal, carrier)
+        pass_urls = not access.sandbox  # the sandbox fetches nothing from the network, so it is given the bytes
+        checked = await self._check_media(manifest.at(ranked[0]), asked, principal, carrier, pass_urls=pass_urls)
         route = first_route_for_sizes(ranked, self.catalog.providers, checked.media.upload_sizes)
         if route is not ranked[0]:
             # The best route does not take files of this size; the next one may have other inputs for them.
-            checked = await self._check_media(manifest.at(route), asked, principal, carrier)
+            checked = await self._check_media(manifest.at(route), asked, principal, carrier, pass_urls=pass_urls)
         notes = [*checked.media.notes, *check_inside_picture(arguments, checked.media.first_medium("image"))]
-        planned, learned = await self._plan_call(checked, route)
-        return self._build_new_job(checked, planned, notes, principal, learned), planned
+        planned, learned = await self._plan_call(checked, route, sandbox=access.sandbox)
+        return _build_new_job(access, checked, planned, notes, principal, learned), planned
 
     async def _check_media(
-        self, view: Manifest, asked: Mapping[str, Json], principal: str, carrier: UploadLimit | None
+        self,
+        view: Manifest,
+        asked: Mapping[str, Json],
+        principal: str,
+        carrier: UploadLimit | None,
+        *,
+        pass_urls: bool,
     ) -> _CheckedRequest:
         trimmed = trim_arguments(view, asked)
         # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
         fillable, values = apply_options(view, trimmed) if trimmed.get(OPTIONS_ARGUMENT) else (view, trimmed)
-        # The sandbox fetches nothing from the network, so it is given the bytes.
-        media = await admit_media(
-            self.intake, fillable, values, principal, pass_urls=not self.access.sandbox, upload_limit=carrier
-        )
+        media = await admit_media(self.intake, fillable, values, principal, pass_urls=pass_urls, upload_limit=carrier)
         return _CheckedRequest(view, fillable, trimmed, {**values, **media.values}, media)
 
-    async def _plan_call(self, checked: _CheckedRequest, route: Route) -> tuple[CallPlan, LearnedSeconds | None]:
+    async def _plan_call(
+        self, checked: _CheckedRequest, route: Route, *, sandbox: bool
+    ) -> tuple[CallPlan, LearnedSeconds | None]:
         """The call, and how long such runs took until now; a price of computing time is estimated by that."""
         view, lengths = checked.view, checked.media.lengths
         provider = self.catalog.providers[route.provider]
@@ -239,9 +255,9 @@ class Planner:
             checked.fillable, route, checked.values, self.draw_seed, lengths, provider=provider, priced_as=view
         )
         kind = workload(view, planned.call)
-        learned = await self.ledger.learned_seconds(view.id, route.provider, kind, sandbox=self.access.sandbox)
+        learned = await self.ledger.learned_seconds(view.id, route.provider, kind, sandbox=sandbox)
         is_timed = view.price is not None and view.price.unit == "run_second"
-        if learned is not None and is_timed and not self.access.sandbox:  # the sandbox takes its own time
+        if learned is not None and is_timed and not sandbox:  # the sandbox takes its own time
             priced = estimate_price(
                 view,
                 planned.call.input,
@@ -262,58 +278,61 @@ class Planner:
         priced = await self.prices.adjust_estimate(planned.estimate, view.price, planned.call, title)
         return replace(planned, estimate=priced)
 
-    def _build_new_job(
-        self,
-        checked: _CheckedRequest,
-        planned: CallPlan,
-        notes: Sequence[str],
-        principal: str,
-        learned: LearnedSeconds | None,
-    ) -> NewJob:
-        sandbox = self.access.sandbox
-        manifest, asked, admitted = checked.view, checked.asked, checked.media
-        picture = admitted.first_medium("image")
-        price = planned.estimate
-        guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
-        plan = JobPlan(
-            call=planned.call,
-            drawn_inputs=tuple(planned.drawn_inputs),
-            seed=planned.seed,
-            price=_unit_price(price),
-            estimate_usd=price.typical_usd,
-            at_most_usd=price.at_most_usd,
-            price_basis=price.basis,
-            on_failure=price.on_failure,
-            on_cancel=price.on_cancel,
-            expected_seconds=learned.median if learned else guess,
-            known_runs=learned.runs if learned else 0,
-            cold_start_seconds=None if sandbox else manifest.timing.cold_start_seconds,
-            workload=workload(manifest, planned.call),
-            picture=picture.value if picture else None,
-            label=_object_label(manifest.tool, asked),
-            mask_selects=admitted.mask_share,
-        )
-        warnings = (*notes, *_price_notes(price.typical_usd))
-        shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
-        provider = planned.call.provider
-        driver = SANDBOX_KEY if sandbox else self.access.driver_key(provider)
-        how = {"driver": driver, "overlay": asked.get("overlay")}
-        key, quote = request_and_price_keys(principal, manifest, planned, how)
-        account = None if sandbox else self.access.account_fingerprint(provider)
-        where = (manifest.tool, manifest.id, provider, principal, sandbox)
-        return NewJob(
-            *where,
-            shown,
-            plan,
-            key,
-            price.typical_usd,
-            driver,
-            account,
-            admitted.file_hashes,
-            quote,
-            warnings,
-            price.at_most_usd,
-        )
+
+def _build_new_job(
+    access: Access,
+    checked: _CheckedRequest,
+    planned: CallPlan,
+    notes: Sequence[str],
+    principal: str,
+    learned: LearnedSeconds | None,
+) -> NewJob:
+    sandbox = access.sandbox
+    manifest, asked, admitted = checked.view, checked.asked, checked.media
+    picture = admitted.first_medium("image")
+    price = planned.estimate
+    guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
+    plan = JobPlan(
+        call=planned.call,
+        drawn_inputs=tuple(planned.drawn_inputs),
+        seed=planned.seed,
+        price=_unit_price(price),
+        estimate_usd=price.typical_usd,
+        at_most_usd=price.at_most_usd,
+        price_basis=price.basis,
+        on_failure=price.on_failure,
+        on_cancel=price.on_cancel,
+        expected_seconds=learned.median if learned else guess,
+        known_runs=learned.runs if learned else 0,
+        cold_start_seconds=None if sandbox else manifest.timing.cold_start_seconds,
+        workload=workload(manifest, planned.call),
+        picture=picture.value if picture else None,
+        label=_object_label(manifest.tool, asked),
+        mask_selects=admitted.mask_share,
+        media=admitted.links,
+    )
+    warnings = (*notes, *_price_notes(price.typical_usd))
+    shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
+    provider = planned.call.provider
+    driver = SANDBOX_KEY if sandbox else access.driver_key(provider)
+    how = {"driver": driver, "overlay": asked.get("overlay")}
+    key, quote = request_and_price_keys(principal, manifest, planned, how)
+    account = None if sandbox else access.account_fingerprint(provider)
+    where = (manifest.tool, manifest.id, provider, principal, sandbox)
+    return NewJob(
+        *where,
+        shown,
+        plan,
+        key,
+        price.typical_usd,
+        driver,
+        account,
+        admitted.file_hashes,
+        quote,
+        warnings,
+        price.at_most_usd,
+        None if kept_files(manifest, planned.call.input) else PreparedRequest(planned.call.input),
+    )
 
 
 def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
@@ -347,13 +366,14 @@ def _price_notes(estimate_usd: float | None) -> list[str]:
     return [words] if estimate_usd is None else []
 
 
-async def _compute_plan_key(tool: str, arguments: Arguments, principal: str) -> str:
+async def _compute_plan_key(tool: str, arguments: Arguments, principal: str, access: Access) -> str:
     """Equal for requests that are the same before anything of them was read, apart from `dry_run`.
 
-    A file that was changed in between makes another request of it.
+    A file that was changed in between makes another request of it, and so does another key of its principal.
     """
     given: dict[str, Json] = arguments.model_dump(mode="json", exclude={"dry_run"})
-    asked: list[Json] = [principal, tool, given]
+    accounts: list[Json] = [] if access.own_for is None else [*map(access.account_fingerprint, sorted(access.keys))]
+    asked: list[Json] = [principal, tool, given, accounts]
     return await anyio.to_thread.run_sync(_hash_request, asked, argument_strings(arguments))
 
 

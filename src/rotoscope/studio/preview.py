@@ -43,8 +43,8 @@ async def make_view(studio: Studio, uri: str, principal: str, most: int = THUMBN
 
     Args:
         studio: holds the jobs and the vault.
-        uri: `artifact://SHA256`, a path in the vault, or `job://ID` with the name of an output; without a name it is
-            what shows the job's result best.
+        uri: `artifact://SHA256`, the path or the address of a result's file, or `job://ID` with the name of an
+            output; without a name it is what shows the job's result best.
         principal: whose jobs may be seen.
         most: the largest picture, in bytes.
 
@@ -78,7 +78,7 @@ async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
     if address is None:  # it was removed meanwhile
         raise _unknown_artifact_error()
     return MediaFile(
-        url=address.url,
+        url=address.url or address.uri,
         path=str(address.path or ""),
         uri=kept.uri,
         content_type=kept.content_type,
@@ -92,10 +92,12 @@ async def keep_view(studio: Studio, uri: str, principal: str) -> MediaFile:
 async def _artifact_hash_of(studio: Studio, link: str, principal: str) -> str:
     sha256: str | None = artifact_hash(link)
     if not link.startswith("artifact://"):
+        sha256 = await anyio.to_thread.run_sync(_hash_in_vault, studio.context.vault, link)
         is_path = "://" not in link or link.lower().startswith("file://")
-        sha256 = await anyio.to_thread.run_sync(_hash_in_vault, studio.context.vault, link) if is_path else None
-        if sha256 is not None and not await studio.links.can_read_artifact(sha256, principal):
-            sha256 = None  # a path of another principal's file is a path like any other
+        # A path of another principal's file is a path like any other. An address names a file whether or not there is
+        # one, so what it names is looked for like an artifact:// link, which is answered alike in both cases.
+        if sha256 is not None and is_path and not await studio.links.can_read_artifact(sha256, principal):
+            sha256 = None
     if sha256 is None:
         raise InvalidInput("Only results are shown, not other files or addresses.", hint=_PLACES, code="path_denied")
     return sha256
@@ -106,7 +108,9 @@ def _unknown_artifact_error() -> InvalidInput:
 
 
 def _hash_in_vault(vault: Vault, link: str) -> str | None:
-    """The hash of a path in the vault; None for any other text."""
+    """The hash of a stored file by its path or by its address in a result; None for any other text."""
+    if "://" in link and not link.lower().startswith("file://"):
+        return vault.hash_of_address(link)
     try:
         return vault.hash_of(local_path(link))
     except UserMistake:
@@ -121,7 +125,5 @@ def _decoding_limits(path: Path, place: str) -> WorkLimits:
     """
     content_type = file_content_type(path) or ""
     if not (is_image(content_type) or is_video(content_type)):
-        raise InvalidInput(
-            "This file cannot be shown as a picture.", hint=f"Open it by its path: {place}", code="unsupported"
-        )
+        raise InvalidInput("This file cannot be shown as a picture.", hint=f"Open it at {place}", code="unsupported")
     return FILM if is_video(content_type) else PICTURE

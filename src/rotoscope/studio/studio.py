@@ -17,13 +17,12 @@ import anyio.abc
 import anyio.to_thread
 
 from rotoscope.contracts.arguments import Arguments, CancelJob, GetJob, ListJobs, find_references
-from rotoscope.contracts.results import AnyResult, JobList, JobResult, Status
+from rotoscope.contracts.results import AnyResult, JobList, JobRecord, JobResult, Status
 from rotoscope.errors import StorageFailed, UnknownJob
+from rotoscope.jobs.background import start_job_background
 from rotoscope.jobs.charges import ChargeReader, ChargesRead
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.list_walks import walk_lists
-from rotoscope.jobs.restarting import resume_stopped_jobs
 from rotoscope.jobs.result import job_result, job_summary
 from rotoscope.jobs.review import Review, check_prediction
 from rotoscope.media.vault import FileAddress, enter_in_thread
@@ -31,12 +30,14 @@ from rotoscope.models.catalog import Access
 from rotoscope.models.descriptions import describe_route_price
 from rotoscope.models.manifest import Manifest
 from rotoscope.store.money import Caps
+from rotoscope.store.questions import Questions
 from rotoscope.store.quotes import Quotes
 from rotoscope.store.records import ENDED_STATES, Job, OpenResult
 from rotoscope.store.reservations import DailySpend
 from rotoscope.store.retention import Retention, SweepResult
 from rotoscope.studio.links import JobLinks, parse_job_id
 from rotoscope.studio.prices import PublishedPrices, RoutePrice
+from rotoscope.studio.uploads import Uploads
 from rotoscope.studio.waiting import JobCallback, JobWaiter, add_cancel_note, add_join_note
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class Studio:
     """Plans requests, opens jobs, waits for them and answers questions about them.
 
     Attributes:
-        build_planner: builds the planner at its first use, and gives the same one after that: what it imports is not
-            needed to answer questions about jobs.
-        owner: names this process, as the starter of the jobs that it opens.
+        build_planner: gives the planner, built at its first use: questions about jobs do not need what it imports.
+        questions: prices that calls wait to have agreed to, as tasks.
+        owner: names this process, as the starter of the jobs that it opens; None: any may drive them.
         caps: what may be spent.
         prices: what providers publish of their prices.
         charges: what they have charged.
+        uploads: takes files that are sent to us, by verbs of its own.
     """
 
     context: JobContext
@@ -67,18 +69,19 @@ class Studio:
     review: Review
     retention: Retention
     quotes: Quotes
-    owner: str
+    questions: Questions
+    owner: str | None
     caps: Caps
     prices: PublishedPrices
     charges: ChargeReader
+    uploads: Uploads
 
     def start_background(self, tasks: anyio.abc.TaskGroup) -> None:
         """Take over what other processes have left, and remove what is old; until the task group ends."""
         tasks.start_soon(self.dispatcher.run)
         tasks.start_soon(self.retention.run)
-        tasks.start_soon(walk_lists, self.context)
-        tasks.start_soon(resume_stopped_jobs, self.context, self.dispatcher, self.review.holder)
         tasks.start_soon(self.prices.run)
+        start_job_background(tasks, self.context, self.dispatcher, self.review.holder)
 
     # A paying call: plan, perhaps ask for consent, then carry out.
 
@@ -97,19 +100,22 @@ class Studio:
         """
         return await self.build_planner().plan(tool, arguments, principal, check_seconds)
 
-    async def start(self, plan: "RequestPlan", agreed_usd: float | None = None) -> OpenResult:
+    async def start(
+        self, plan: "RequestPlan", agreed_usd: float | None = None, question_id: str | None = None
+    ) -> OpenResult:
         """Open the job of a plan and have it driven. A plan of an open job's request joins that job.
 
         Args:
             plan: what `plan` gave; it is used up.
             agreed_usd: up to which price a new run was agreed to, in US dollars; None: nobody need agree.
+            question_id: the question that was answered with yes, which is used up; a new job gets its id.
 
         Raises:
-            OverBudget: refused before anything was sent or spent.
-            StorageFailed: the job cannot be remembered, so it is not begun.
+            OverBudget, StorageFailed: the job is not begun; nothing was sent or spent.
         """
         self.build_planner().cache.discard(plan)
-        opening = await self.context.ledger.open(plan.new_job, replace(self.caps, consent_usd=agreed_usd), self.owner)
+        caps = replace(self.caps, consent_usd=agreed_usd)
+        opening = await self.context.ledger.open(plan.new_job, caps, self.owner, question_id)
         if not opening.is_joined:
             self.dispatcher.start(opening.job.id)
         return opening
@@ -129,18 +135,14 @@ class Studio:
         on_change: JobCallback | None = None,
         agreed_usd: float | None = None,
     ) -> JobResult:
-        """Start a plan and wait at most `budget` seconds for its job; of a dry run, show the plan.
-
-        Raises:
-            OverBudget, StorageFailed: as for `start`.
-        """
+        """Start a plan, as `start` does, and wait at most `budget` seconds for its job; of a dry run, show the plan."""
         deadline = anyio.current_time() + budget
         if plan.is_dry_run:
             from rotoscope.studio.dry_run import dry_run_result
 
             self.build_planner().cache.discard(plan)
             context = self.context
-            return dry_run_result(plan, self.caps, context.catalog, context.dialects, self.access.is_usable)
+            return dry_run_result(plan, self.caps, context.catalog, context.dialects, plan.access.is_usable)
         begun = await self.start(plan, agreed_usd)
         job = await self.wait(begun.job, max(0.0, deadline - anyio.current_time()), on_change)
         if not begun.is_joined:
@@ -193,11 +195,7 @@ class Studio:
         return self.caps.unpriced == "ask" and not self.access.sandbox
 
     async def record_quote(self, principal: str, key: str, usd: float) -> None:
-        """Remember for some minutes that a price was shown.
-
-        Raises:
-            StorageFailed: it cannot be remembered.
-        """
+        """Remember for some minutes that a price was shown. Raises StorageFailed where it cannot be remembered."""
         await self.quotes.record_quote(principal, key, usd)
 
     async def has_valid_quote(self, principal: str, key: str, usd: float) -> bool:
@@ -249,7 +247,7 @@ class Studio:
             InvalidInput: there is nothing to take up; the message says why.
         """
         job = await self.context.ledger.resume(parse_job_id(job_id), principal)
-        self.dispatcher.start(job.id)
+        self.dispatcher.take_up(job.id)
         self.context.notifier.notify_change(job.id)
         return job
 
@@ -270,8 +268,11 @@ class Studio:
 
     async def result(self, job: Job, record_type: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
-        outputs, now = await self.context.ledger.outputs(job.id, job.principal), self.context.clock()
-        current = await self._waiter.current_job(job)
+        current, now = await self._waiter.current_job(job), self.context.clock()
+        # Most questions are about jobs without files: nothing is read for them.
+        if not job.may_have_files and record_type is not JobRecord:
+            return job_result(current, (), self.context.vault, now, record_type)
+        outputs = await self.context.ledger.outputs(job.id, job.principal)
         return await anyio.to_thread.run_sync(job_result, current, outputs, self.context.vault, now, record_type)
 
     async def deliver_result(self, job: Job) -> JobResult:
@@ -333,7 +334,7 @@ class Studio:
         """
         return self.context.catalog.find(model_id)
 
-    def alternatives(self, model_id: str) -> "Sequence[Alternative]":
+    async def alternatives(self, model_id: str, principal: str) -> "Sequence[Alternative]":
         """Other models of the same tool that take the same prompts, with their prices.
 
         Raises:
@@ -341,8 +342,8 @@ class Studio:
         """
         from rotoscope.models.alternatives import list_alternatives
 
-        catalog = self.context.catalog
-        return list_alternatives(catalog, catalog.find(model_id), self.access.is_usable, describe_route_price)
+        catalog, access = self.context.catalog, await self.context.access_of(principal, self.access)
+        return list_alternatives(catalog, catalog.find(model_id), access.is_usable, describe_route_price)
 
     def manifests(self) -> Sequence[Manifest]:
         """What is known of every model."""

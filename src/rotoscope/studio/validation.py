@@ -60,6 +60,11 @@ class Admission:
         every = {one.value for found in self.media.values() for one in found}
         return tuple(sorted(uri.removeprefix("artifact://") for uri in every if uri.startswith("artifact://")))
 
+    @property
+    def links(self) -> dict[str, tuple[str, ...]]:
+        """The links of all media, by argument."""
+        return {argument: tuple(one.value for one in found) for argument, found in self.media.items()}
+
     def first_medium(self, argument: str) -> AdmittedMedia | None:
         """The first medium of an argument."""
         return next(iter(self.media.get(argument, ())), None)

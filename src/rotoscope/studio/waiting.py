@@ -80,10 +80,12 @@ class JobWaiter:
             on_change: called at each of its changes.
             until: the states to wait for; by default those in which no process drives it.
         """
+        if seconds <= 0 and not job.is_final:
+            return job  # it was read just now
         feed, ledger = self.context.notifier, self.context.ledger
         awaited = feed.next_change if on_change is not None else feed.end_event
         with anyio.move_on_after(seconds):
-            while job.state not in until:
+            while job.state not in until and not feed.is_ending:
                 change = awaited(job.id)
                 job = await ledger.job(job.id, job.principal)
                 if job.state in until:
@@ -161,5 +163,5 @@ class JobWaiter:
             await self.review.look_at(job)
         job = await self.context.ledger.job(job.id, job.principal)
         if job.state == "queued":
-            self.dispatcher.start(job.id)  # its run was found
+            self.dispatcher.take_up(job.id)  # its run was found
         return job

@@ -15,7 +15,7 @@ from rotoscope_sandbox.vision.inputs import (
     SALIENCE_NOTICE,
     note_method,
     read_box,
-    read_frame,
+    read_picture,
     read_point,
     save_image,
     segment_clicks,
@@ -42,7 +42,7 @@ def _sa2va_4b(task: EngineTask) -> JsonObject:
     """Replicate's Sa2VA 4B: one instruction, one mask. The log lines are the model's own, with the sandbox's speed."""
     task.log("propagate in video: 0%| | 0/1 [00:00<?, ?it/s]")
     start = time.perf_counter()
-    found = most_salient_region(read_frame(task, "image"), task.open_net())
+    found = most_salient_region(read_picture(task, "image"), task.open_net())
     speed = 1 / max(time.perf_counter() - start, 1e-6)
     image = task.save("output.png", encode_picture(mask_picture(found.mask), "png"))
     task.log(f"propagate in video: 100%|██████████| 1/1 [00:00<00:00, {speed:.2f}it/s]")
@@ -52,7 +52,7 @@ def _sa2va_4b(task: EngineTask) -> JsonObject:
 def _sa2va_8b(task: EngineTask) -> JsonObject:
     """Fal's Sa2VA 8B: a description with a mask for every `[SEG]`, in order."""
     task.log("dividing the picture into areas")
-    frame = read_frame(task, "image_url")
+    frame = read_picture(task, "image_url")
     areas = describe_areas(frame, task.open_net())
     masks = []
     for number, area in enumerate(areas, 1):
@@ -70,7 +70,7 @@ def _sa2va_8b(task: EngineTask) -> JsonObject:
 def _sam2(task: EngineTask) -> JsonObject:
     """Fal's SAM 2: points and boxes; the bare mask, or the picture with the mask painted on it."""
     given = task.input
-    frame = read_frame(task, "image_url")
+    frame = read_picture(task, "image_url")
     points = given.get("prompts") or []
     clicks: dict[bool, list[Point]] = {True: [], False: []}
     for number, point in enumerate(points):

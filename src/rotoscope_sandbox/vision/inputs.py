@@ -14,7 +14,7 @@ __all__ = [
     "SALIENCE_NOTICE",
     "note_method",
     "read_box",
-    "read_frame",
+    "read_picture",
     "read_point",
     "save_image",
     "segment_clicks",
@@ -32,7 +32,7 @@ def note_method(found: Segmentation, notice: str | None = None) -> JsonObject:
     return {"method": found.method, "confidence": found.confidence, "notice": notice or found.notice}
 
 
-def read_frame(task: EngineTask, field_name: str) -> Frame:
+def read_picture(task: EngineTask, field_name: str) -> Frame:
     """The picture of an input."""
     return decode_picture(task.read(field_name, task.input[field_name]), field_name)
 

@@ -21,7 +21,7 @@ from rotoscope_sandbox.vision.inputs import (
     SALIENCE_NOTICE,
     note_method,
     read_box,
-    read_frame,
+    read_picture,
     read_point,
     save_image,
     segment_clicks,
@@ -63,7 +63,7 @@ def _split_objects(mask: Mask) -> list[Mask]:
 
 def _segment_at_fal(task: EngineTask) -> JsonObject:
     given = {name: value for name, value in task.input.items() if value is not None}
-    frame, net = read_frame(task, "image_url"), task.open_net()
+    frame, net = read_picture(task, "image_url"), task.open_net()
     located = _find_located(given, frame, net)
     prompt = given.get("prompt")
     has_words = prompt is None or bool(prompt.strip())
@@ -141,7 +141,7 @@ def _normalised_box(mask: Mask) -> list[float]:
 
 def _segment_on_replicate(task: EngineTask) -> str:
     given = {name: value for name, value in task.input.items() if value is not None}
-    frame, net = read_frame(task, "image"), task.open_net()
+    frame, net = read_picture(task, "image"), task.open_net()
     found = _find_by_words(frame, given.get("prompt"), _REPLICATE_WORD, net)
     parts = _split_objects(found.mask)
     task.log(f"Found {len(parts)} objects")

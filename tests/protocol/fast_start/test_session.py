@@ -166,9 +166,10 @@ def test_a_handshake_and_every_list_are_answered_before_the_server_is_loaded(sta
     assert wire.result(0)["protocolVersion"] == version
     wire.say(INITIALIZED, *(request(number, method, {}) for number, method in enumerate(LISTS, 1)))
     assert [tool["name"] for tool in wire.result(1)["tools"]][:1] == ["segment_image"]
-    assert wire.result(2)["resources"] == []
+    schemes = {one["uri"].partition(":")[0] for one in wire.result(2)["resources"]}
+    assert schemes == {"skill", "ui"}  # what belongs to nobody; jobs and files are not listed
     assert {prompt["name"] for prompt in wire.result(4)["prompts"]} >= {"photo_to_coco"}
-    assert len(wire.result(3)["resourceTemplates"]) == 3
+    assert len(wire.result(3)["resourceTemplates"]) == 4
     assert wire.result(9) == {}
 
 

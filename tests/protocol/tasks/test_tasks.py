@@ -251,6 +251,21 @@ async def test_a_listener_gets_the_state_of_its_tasks_and_every_change(wire: Any
         assert notice["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == number
 
 
+async def test_a_stream_gets_an_end_once_also_where_it_looks_late(wire: Any, store: MemoryTasks) -> None:
+    """A change before the end is looked at when the end is there: both looks show it."""
+    store.put(replace(WORKING, id="t3"))
+    await wire.post("subscriptions/listen", notifications={"taskIds": ["t1", "t3"]})
+    assert (await wire.read())["method"] == "notifications/subscriptions/acknowledged"
+    assert {(await wire.read())["params"]["taskId"] for _ in range(2)} == {"t1", "t3"}
+    for _ in range(3):
+        store.put(STATES["completed"])
+        store.put(replace(STATES["completed"], updated_at=1_700_000_009.0))
+    store.put(replace(WORKING, id="t3"))
+    statuses = [(await wire.read())["params"]["status"] for _ in range(2)]
+    assert statuses == ["completed", "working"]
+    assert store.delivered == ["t1"]
+
+
 async def test_an_end_is_marked_as_delivered_only_when_it_goes_out(
     wire: Any, store: MemoryTasks, bus: InMemorySubscriptionBus
 ) -> None:

@@ -2,10 +2,14 @@
 
 The run is paid for, so a fault of the network or the disk is no reason to give up: the stage tries until the provider
 has certainly removed the result, and meanwhile the user reads where it is and until when.
+
+An object store may be away for longer than that. So a file for it is first held on this machine, and the ledger knows
+by which hash, before the store is asked: from then on nothing is fetched again, whichever process goes on, and the
+stage waits until the store has it.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,11 +32,11 @@ from rotoscope.errors import (
 from rotoscope.jobs.context import JobContext, LeaseGuard, runner_without_recorder
 from rotoscope.jobs.outputs import MAX_OUTPUT_BYTES, output_expiry, raw_output, read_job_output, retention_seconds
 from rotoscope.media.sniff import HEAD_BYTES, content_type_of, file_content_type, is_image, is_video
-from rotoscope.media.vault import StoredFile, artifact_hash, enter_in_thread, file_sha256, scratch_path
+from rotoscope.media.vault import StoredFile, artifact_hash, enter_in_thread, scratch_path
 from rotoscope.models.outputs import MAX_URL_LENGTH, OutputFile
 from rotoscope.providers.http.messages import Json
 from rotoscope.providers.states import Blob, Ready, Succeeded, Waiting
-from rotoscope.store.job_data import ErrorRecord, ProviderOutput
+from rotoscope.store.job_data import ErrorRecord, FetchEffort, HeldFile, ProviderOutput
 from rotoscope.store.records import Artifact, Job, Output, Patch
 
 __all__ = ["fetch", "fetch_again"]
@@ -57,7 +61,9 @@ async def fetch(context: JobContext, job: Job, _: LeaseGuard) -> Patch:
         OutputLost: it cannot be fetched, or could not be for as long as the provider keeps it; says where it is.
         PredictionFailed: there is no result in the output.
     """
-    fetching = _ResultFetcher(context, job, raw_output(job), job.fetch_effort.seconds)
+    effort = job.fetch_effort
+    known = {one.url: one for one in effort.held}
+    fetching = _ResultFetcher(context, job, raw_output(job), effort.seconds, held=known)
     while True:
         try:
             return await fetching.fetch_all()
@@ -88,6 +94,8 @@ class _ResultFetcher:
         output: the output as the provider words it, with the addresses that are tried.
         elapsed_seconds: the seconds since the first try, by the monotonic clock, of all processes together.
         files: what is in the vault already, by its address.
+        held: what is held on some host until the vault takes it, by its address.
+        noted: those of them that the ledger knows.
         skipped: what is not fetched, because all files together would be too large.
         source: what was tried last.
         fetch_seconds: the seconds that all tries together have taken.
@@ -98,6 +106,8 @@ class _ResultFetcher:
     output: Json
     elapsed_seconds: float = 0.0
     files: dict[str, StoredFile] = field(default_factory=dict)
+    held: dict[str, HeldFile] = field(default_factory=dict)
+    noted: dict[str, HeldFile] = field(default_factory=dict)
     skipped: list[OutputFile] = field(default_factory=list)
     fetch_seconds: float = 0.0
     source: OutputFile = field(default_factory=lambda: OutputFile(""))
@@ -111,10 +121,14 @@ class _ResultFetcher:
         found = read_job_output(self.context, self.job, self.output)
         sources = [*found.masks, *([found.video] if found.video else [])]
         begun, self.skipped = anyio.current_time(), []
+        # All files are held before the vault is asked to take the first: it may be away until their addresses are gone.
+        steps = (self._keep,) if self.context.vault.is_local else (self._hold, self._keep)
         try:
-            for self.source in sources:
-                if self.source.url not in self.files:
-                    await self._fetch_next()
+            for step in steps:
+                for self.source in sources:
+                    if self.source.url not in self.files and self.source not in self.skipped:
+                        await self._fetch_next(step)
+                await self._note_held()
         finally:
             self.fetch_seconds += anyio.current_time() - begun
         here = [source for source in sources if source.url in self.files]
@@ -122,27 +136,72 @@ class _ResultFetcher:
         return Patch(
             stage="finish",
             provider_output=replace(self.job.provider_output or ProviderOutput(), output=self.output),
-            fetch_effort=replace(self.job.fetch_effort, seconds=0.0),
+            fetch_effort=replace(self.job.fetch_effort, seconds=0.0, held=()),
             warnings=self._skip_warnings(),
             outputs=outputs,
             message="Measuring the result.",
             progress=0.97,
         )
 
-    async def _fetch_next(self) -> None:
+    async def _fetch_next(self, step: Callable[[int], Awaitable[None]]) -> None:
         """Fetch the file `source`, unless all files together would be too large: then it is left where it is."""
-        bytes_left = _MAX_RESULT_BYTES - sum(kept.size for kept in self.files.values())
+        sizes = {url: one.size for url, one in self.held.items()} | {url: one.size for url, one in self.files.items()}
+        bytes_left = _MAX_RESULT_BYTES - sum(sizes.values())
+        is_counted = self.source.url in sizes
         try:
-            if bytes_left > 0:
-                self.files[self.source.url] = await _fetch_source(
-                    self.context, self.job, self.source, min(bytes_left, MAX_OUTPUT_BYTES)
-                )
+            if bytes_left > 0 or is_counted:
+                await step(MAX_OUTPUT_BYTES if is_counted else min(bytes_left, MAX_OUTPUT_BYTES))
         except TooLarge:
-            if not self.files or bytes_left >= MAX_OUTPUT_BYTES:
+            if not sizes or bytes_left >= MAX_OUTPUT_BYTES:
                 raise
             bytes_left = 0
-        if bytes_left <= 0:
+        if bytes_left <= 0 and not is_counted:
             self.skipped.append(self.source)
+
+    async def _hold(self, limit: int) -> None:
+        """Fetch the file `source` to this machine's disk, unless some host holds it already."""
+        if self.source.url.startswith("http") and self.source.url not in self.held:
+            await self._download_and_hold(limit)
+
+    async def _keep(self, limit: int) -> None:
+        """Bring the file `source` into the vault."""
+        url, vault = self.source.url, self.context.vault
+        if url.startswith("data:"):
+            kept: StoredFile | None = await anyio.to_thread.run_sync(_store_data_uri, self.context, url)
+        elif url.startswith("artifact://"):
+            kept = await anyio.to_thread.run_sync(vault.put_held, artifact_hash(url))
+        elif vault.is_local:
+            kept = await self._download_to(vault.put, limit)
+        else:
+            kept = await anyio.to_thread.run_sync(vault.put_held, self.held[url].sha256)
+            if kept is None:  # another host held it, or somebody has emptied this host's disk
+                await self._download_and_hold(limit)
+                await self._note_held()
+                kept = await anyio.to_thread.run_sync(vault.put_held, self.held[url].sha256)
+        if kept is None:
+            raise OutputLost("The result is no longer in the results folder.", hint=_PAID_HINT)
+        self.files[url] = kept
+
+    async def _download_and_hold(self, limit: int) -> None:
+        """Fetch the file `source` to this machine's disk."""
+        url = self.source.url
+        held = await self._download_to(self.context.vault.hold, limit)
+        self.held[url] = HeldFile(url, held.sha256, held.size)
+
+    async def _note_held(self) -> None:
+        """Write into the ledger which files are held, so that whichever process goes on knows them."""
+        if self.held != self.noted:
+            await self.context.advance(self.job, Patch(fetch_effort=self._effort()))
+            self.noted = dict(self.held)
+
+    async def _download_to(self, keep: Callable[[Path, str, str], StoredFile], limit: int) -> StoredFile:
+        async with enter_in_thread(scratch_path(self.context.vault)) as scratch:
+            got = await self.context.wire.download(self.job.provider, self.source.url, scratch, limit)
+            return await anyio.to_thread.run_sync(_keep_scratch, keep, scratch, got.sha256)
+
+    def _effort(self) -> FetchEffort:
+        """What was done so far, as the ledger keeps it."""
+        return replace(self.job.fetch_effort, seconds=self.elapsed_seconds, held=tuple(self.held.values()))
 
     def _skip_warnings(self) -> tuple[str, ...]:
         if not self.skipped:
@@ -174,7 +233,9 @@ class _ResultFetcher:
         await self._report_delay(error)
         await self.context.sleep(self.pause)
         self._add_elapsed(self.pause)
-        self.pause = min(2 * self.pause, self.context.intervals.longest_fetch_pause)
+        spans = self.context.intervals
+        most = spans.longest_storage_pause if self._is_held else spans.longest_fetch_pause
+        self.pause = min(2 * self.pause, most)
         if not isinstance(error, StorageFailed) and self.tries % _REFRESH_EVERY in (_FIRST_REFRESH, 0):
             await self.refresh_output()
 
@@ -192,8 +253,20 @@ class _ResultFetcher:
         now = anyio.current_time()
         self.elapsed_seconds, self.counted_at = self.elapsed_seconds + max(at_least, now - self.counted_at), now
 
+    @property
+    def _is_held(self) -> bool:
+        """Whether the file `source` is on some host's disk, and only the vault is waited for."""
+        is_ours = self.source.url.startswith("artifact://") and not self.context.vault.is_local
+        return is_ours or self.source.url in self.held
+
     def _can_retry(self, error: RotoscopeError) -> bool:
-        """Whether the next try may succeed: a refusal hardly changes, and what came in the reply comes only once."""
+        """Whether the next try may succeed: a refusal hardly changes, and what came in the reply comes only once.
+
+        What this host holds is waited for as long as it takes, like a ledger that takes nothing; what another host
+        holds, for as long as that host may need to come back.
+        """
+        if self._is_held:
+            return isinstance(error, StorageFailed) or self.elapsed_seconds < self.context.intervals.held_wait
         if not self.source.url.startswith("http"):
             return isinstance(error, StorageFailed)
         goes_on = self.refusals < _MAX_REFUSALS and self.fetch_seconds < self.context.intervals.max_fetch
@@ -202,7 +275,9 @@ class _ResultFetcher:
     async def _report_delay(self, error: RotoscopeError) -> None:
         """Write into the job what is waited for, and where the result is meanwhile."""
         title = self.context.provider(self.job).title
-        if isinstance(error, StorageFailed):
+        if self._is_held:
+            why, hint = _describe_held(error), error.hint
+        elif isinstance(error, StorageFailed):
             why = f"its result cannot be kept here: {error.message} It is fetched as soon as there is room."
             hint = f"Make room in {self.context.vault.location}. {self._location_hint}"
         else:
@@ -211,11 +286,10 @@ class _ResultFetcher:
                 self._location_hint,
             )
         message = f"{title} has finished, but {why}"
-        if len(self.source.url) <= _MAX_ADDRESS_SHOWN:
+        if len(self.source.url) <= _MAX_ADDRESS_SHOWN and not self._is_held:
             message = f"{message} {self._location_hint}"
         delay = ErrorRecord(_error_code(error), message, hint)
-        effort = replace(self.job.fetch_effort, seconds=self.elapsed_seconds)
-        patch = Patch(fetch_effort=effort, error=delay, message=message, event="progress")
+        patch = Patch(fetch_effort=self._effort(), error=delay, message=message, event="progress")
         with contextlib.suppress(StorageFailed):
             await self.context.advance(self.job, patch)
 
@@ -243,6 +317,13 @@ class _ResultFetcher:
         )
 
 
+def _describe_held(error: RotoscopeError) -> str:
+    """Why a result that was fetched is not there yet, after "... has finished, but"."""
+    if isinstance(error, StorageFailed):
+        return f"its result is kept on a host of rotoscope until it can be stored: {error.message} Nothing is lost."
+    return "its result is on the disk of another host of rotoscope, which has not stored it yet. It is waited for."
+
+
 def _error_code(error: RotoscopeError) -> str:
     return error.code if isinstance(error, OutputLost | TooLarge | StorageFailed) else "download_failed"
 
@@ -267,34 +348,12 @@ def _raw_output(context: JobContext, job: Job, n: int, kept: StoredFile, source:
     return Output("raw", n, artifact, source.url, output_expiry(context, job))
 
 
-async def _fetch_source(context: JobContext, job: Job, source: OutputFile, limit: int) -> StoredFile:
-    if source.url.startswith("artifact://"):
-        return await anyio.to_thread.run_sync(_find_in_vault, context, source.url)
-    if source.url.startswith("data:"):
-        return await anyio.to_thread.run_sync(_store_data_uri, context, source.url)
-    return await _download_to_vault(context, job, source, limit)
-
-
-async def _download_to_vault(context: JobContext, job: Job, source: OutputFile, limit: int) -> StoredFile:
-    async with enter_in_thread(scratch_path(context.vault)) as scratch:
-        got = await context.wire.download(job.provider, source.url, scratch, limit)
-        return await anyio.to_thread.run_sync(_move_to_vault, context, scratch, got.sha256)
-
-
-def _move_to_vault(context: JobContext, scratch: Path, sha256: str) -> StoredFile:
+def _keep_scratch(keep: Callable[[Path, str, str], StoredFile], scratch: Path, sha256: str) -> StoredFile:
     """The file's own bytes say what it is; what the server called it does not count."""
     content_type = file_content_type(scratch)
     if content_type is None or not (is_image(content_type) or is_video(content_type)):
         raise OutputLost("The provider's result is no picture and no video.", code="not_media")
-    return context.vault.put(scratch, sha256, content_type)
-
-
-def _find_in_vault(context: JobContext, uri: str) -> StoredFile:
-    with context.vault.open(artifact_hash(uri)) as path:
-        if path is None:
-            raise OutputLost("The result is no longer in the results folder.", hint=_PAID_HINT)
-        content_type = file_content_type(path) or "application/octet-stream"
-        return StoredFile(file_sha256(path), path.stat().st_size, content_type)
+    return keep(scratch, sha256, content_type)
 
 
 def _store_data_uri(context: JobContext, uri: str) -> StoredFile:

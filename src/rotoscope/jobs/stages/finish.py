@@ -12,14 +12,14 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, RotoscopeError, UserMistake, WorkerLost
+from rotoscope.errors import OutputLost, UserMistake, WorkerLost
 from rotoscope.jobs.context import JobContext, LeaseGuard
-from rotoscope.jobs.outputs import MAX_OUTPUT_BYTES, read_job_output
+from rotoscope.jobs.given_files import open_given_file, picture_name
+from rotoscope.jobs.outputs import read_job_output
 from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
 from rotoscope.jobs.stages.finish_video import finish_video
 from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
-from rotoscope.media.image.coco import file_name_of
-from rotoscope.media.vault import artifact_hash, enter_in_thread, scratch_path
+from rotoscope.media.vault import enter_in_thread, scratch_path
 from rotoscope.media.worker_files import store_worker_files
 from rotoscope.models.outputs import ModelOutput
 from rotoscope.store.records import Job, Output, Patch
@@ -102,11 +102,11 @@ async def _process_outputs(
     if found.video is not None:
         path = await _open_output(context, raw[0], files)
         return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
-    picture = await _open_picture(context, job, stem, files)
+    picture = await open_given_file(context, job.plan.picture or "", stem, files)
     work = MaskWork(
         raw=[(await _open_output(context, output, files), output) for output in raw],
         picture=picture,
-        file_name=await _file_name(context, job, picture),
+        file_name=await picture_name(context, job, picture),
         text=found.text,
         names=[found.masks[output.n].label for output in raw],
         omitted_count=found.excess_count + len(found.masks) - len(raw),
@@ -119,18 +119,6 @@ async def _process_outputs(
         with_overlay=job.args.get("overlay") is not False,
     )
     return await context.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
-
-
-async def _file_name(context: JobContext, job: Job, picture: Path | None) -> str:
-    """The name of the picture as the user has given it; one of our own files has its name in the results folder."""
-    given = str(job.args.get("image") or "").strip()
-    if given.lower().startswith("artifact://"):
-        address = await anyio.to_thread.run_sync(context.vault.address, artifact_hash(given))
-        if address is not None:
-            return address.name
-    elif not given.lower().startswith("job://"):
-        return file_name_of(given)
-    return picture.name if picture is not None else file_name_of(given)
 
 
 async def _open_output(context: JobContext, output: Output, files: AsyncExitStack) -> Path:
@@ -150,18 +138,3 @@ def _patch_of_result(job: Job, found: ModelOutput, finished: FinishResult) -> Pa
     if finished.error is not None:
         return replace(result, state="failed", error=finished.error, message=finished.error.message)
     return replace(result, stage="done", state="succeeded", message="Done.", progress=1.0)
-
-
-async def _open_picture(context: JobContext, job: Job, stem: Path, files: AsyncExitStack) -> Path | None:
-    """The picture that the model saw: a stored file, or fetched now for the overlay; None when that fails."""
-    value = job.plan.picture or ""
-    if value.startswith("artifact://"):
-        return await files.enter_async_context(enter_in_thread(context.vault.open(artifact_hash(value))))
-    if not value.startswith("https://"):
-        return None
-    fetched = stem.with_name(f"{stem.name}-picture")
-    try:
-        await context.wire.fetch(value, fetched, MAX_OUTPUT_BYTES)
-    except RotoscopeError:
-        return None
-    return fetched

@@ -11,7 +11,7 @@ from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard, runn
 from rotoscope.media.sniff import file_content_type
 from rotoscope.media.vault import artifact_hash, enter_in_thread
 from rotoscope.models.catalog import file_size_error
-from rotoscope.models.plan import media_inputs, replace_media
+from rotoscope.models.plan import kept_files, replace_media
 from rotoscope.providers.dialects import UploadFile
 from rotoscope.store.job_data import PreparedRequest
 from rotoscope.store.records import Job, Patch
@@ -32,7 +32,7 @@ async def prepare(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
 
 async def _prepare_files(context: JobContext, job: Job) -> Patch:
     manifest, provider = context.manifest(job), context.provider(job)
-    links = [value for value in media_inputs(manifest, job.call.input) if value.startswith("artifact://")]
+    links = kept_files(manifest, job.call.input)
     urls: dict[str, str] = {}
     for number, link in enumerate(links, start=1):
         message = f"Bringing file {number} of {len(links)} to {provider.title}."

@@ -1,6 +1,7 @@
 """The stage that finds out what became of a paying request whose reply is lost.
 
-1. A run that the provider's list shows with the job's token is the job's, and is followed (`jobs.candidates`).
+1. A run that the provider's list shows with the job's token is the job's, and is followed (`jobs.candidates`); so is
+   one that a webhook to the request's own address has named, once the provider has confirmed it.
 2. An absence is evidence and no proof: no provider says how soon its list is complete. So a run that is not found is
    never taken for one that was not made, and nothing is sent again. The one exception is the operator's own: below the
    price that `ROTOSCOPE_RESEND_BELOW_USD` names, a request is sent once more, and the result says so.
@@ -18,6 +19,7 @@ from rotoscope.errors import StorageFailed, SubmitUnsure
 from rotoscope.jobs.candidates import RunCandidates, describe_candidates, find_candidates
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.transitions import LostReply, patch_to_follow, unsure_error
+from rotoscope.jobs.webhook_receiving import count_webhooks, sleep_until_webhook
 from rotoscope.store.ledger import LostLease
 from rotoscope.store.records import Job, Patch, Submission
 
@@ -57,6 +59,9 @@ async def _wait_for_author(context: JobContext, job: Job, lost: LostReply) -> Su
 async def _find_lost_run(context: JobContext, job: Job, lost: LostReply, error: SubmitUnsure) -> Patch:
     """Look for the run in the provider's list, or send the request once more where the operator allows that."""
     provider = context.provider(job)
+    announced = await find_candidates(context, job, lost.call, lost.submission) if not provider.can_list else None
+    if (prediction_id := await _claim_match(context, job, announced)) is not None:
+        return patch_to_follow(context, job, lost.call, prediction_id)
     if provider.can_list:
         return await _search_list(context, job, lost, error)
     again = await _resend_once(context, job, lost.submission)
@@ -79,8 +84,10 @@ async def _search_list(context: JobContext, job: Job, lost: LostReply, error: Su
     message = f"The reply of {context.provider(job).title} was lost; looking for the run in its list."
     job = await context.advance(job, Patch(message=message, event="progress"))
     seen: RunCandidates | None = None
+    came = 0
     for pause in _remaining_pauses(context, job, lost.submission):
-        await context.sleep(pause)
+        await sleep_until_webhook(context, job, pause, came)
+        came = await count_webhooks(context, job)  # before the look, which then sees them
         intent = await context.ledger.submission(
             job.id, job.principal
         )  # its author may have got the reply, or withdrawn it
@@ -128,7 +135,7 @@ async def _resend_once(context: JobContext, job: Job, intent: Submission) -> Pat
         event="sent again",
     )
     held = usd if job.plan.at_most_usd is None else job.plan.at_most_usd
-    is_allowed = await context.ledger.allow_resend(job, intent, again, held, context.resend_policy.per_day)
+    is_allowed = await context.ledger.allow_resend(job, intent, again, held, context.resend_policy)
     return replace(again, event="progress") if is_allowed else None
 
 

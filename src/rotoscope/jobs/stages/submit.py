@@ -108,9 +108,12 @@ async def _post_paying_request(
         if not lease.is_held:
             raise _LeaseExpired
 
+    webhooks = context.webhooks
+    address = webhooks.addresses.find_address(job.provider, intent.nonce) if webhooks is not None else None
+
     async def post() -> Prediction | SubmitUnsure:
         try:
-            return await runner_without_recorder(context, job).start(call, check_lease)
+            return await runner_without_recorder(context, job).start(call, check_lease, address)
         except SubmitUnsure as lost:
             return lost
 
@@ -187,7 +190,7 @@ async def _record_prediction(context: JobContext, job: Job, state: Prediction) -
     if not isinstance(state, Succeeded) or not isinstance(state.output, Blob):
         return state
     blob = state.output
-    # Nothing but these bytes may be left of what was paid for.
-    keep = partial(anyio.to_thread.run_sync, context.vault.put_bytes, blob.content, blob.content_type)
+    # Nothing but these bytes may be left of what was paid for; a store that is away gets them in the stage `fetch`.
+    keep = partial(anyio.to_thread.run_sync, context.vault.hold_bytes, blob.content, blob.content_type)
     file = await context.write_with_retries(keep, context.intervals.prediction_id_pauses)
     return Succeeded(ticket, file.uri, state.metrics, state.logs)

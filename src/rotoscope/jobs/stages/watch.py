@@ -6,20 +6,20 @@ that the run is over, the run is watched, because what it does there may be char
 
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import anyio
 
-from rotoscope.errors import ProviderError, Refused, StorageFailed, Timeout
-from rotoscope.jobs.concurrency import cancel_on, run_with_background
+from rotoscope.errors import ProviderError, Refused, Timeout
+from rotoscope.jobs.concurrency import run_with_background
 from rotoscope.jobs.context import JobContext, LeaseGuard
 from rotoscope.jobs.outputs import retention_seconds
 from rotoscope.jobs.progress import estimate_progress
 from rotoscope.jobs.stages.watch_cancel import RunCanceller, Stopwatch
 from rotoscope.jobs.transitions import charge_phrase, known_log_tail, patch_of, prediction_message
+from rotoscope.jobs.webhooks import wake_on_webhooks
 from rotoscope.providers.polling import PollSlot
 from rotoscope.providers.runner import PollHistory, Runner
 from rotoscope.providers.states import (
@@ -33,20 +33,22 @@ from rotoscope.providers.states import (
     Working,
     is_final,
 )
+from rotoscope.providers.webhooks import WebhookSender
 from rotoscope.store.job_data import WatchState
 from rotoscope.store.records import Job, Patch, error_record
 
 __all__ = ["watch"]
 
 _MIN_KNOWN_RUNS = 3  # a guess, and what fewer runs have taken, says too little of when a run ends
+_NOTES_PER_SECOND = 10.0  # for how long runs were watched, over all runs that are followed at a provider
 _MAX_UNWATCHED_SECONDS = 30.0  # a run that was not watched for longer does not show how long runs take
 
 
 async def watch(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
     """Follow the prediction until it is final.
 
-    Where the provider announces changes by a stream, each of them only makes the next poll come sooner: the state is
-    always read by a poll.
+    Where the provider announces changes by a stream, or the end by a webhook, each of them only makes the next poll
+    come sooner: the state is always read by a poll.
 
     Returns:
         What the end changes in the job; or, where the provider does not accept our key any more, that the job is queued
@@ -72,10 +74,10 @@ async def watch(context: JobContext, job: Job, lease: LeaseGuard) -> Patch:
 async def _follow_to_end(context: JobContext, job: Job, lease: LeaseGuard, slot: PollSlot) -> Patch:
     wake, stopwatch, ticket = _StatusWake(context.sleep), Stopwatch.from_job(job), slot.ticket
     history = PollHistory(was_found=job.watch.was_found, silent_seconds=job.watch.silent_seconds)
-    slot.wake = wake.wake_up
+    slot.wake, slot.awaits_webhook = wake.wake_up, context.webhooks_for(job) is not None
     cancel_runner = context.runner(job, _ignore_cancel_state, context.sleep)
     canceller = RunCanceller(context, job, cancel_runner, ticket, lease.stop, stopwatch, wake.wake_up)
-    recorder = _RunRecorder(context, job, canceller, history, job.watch.working_at)
+    recorder = _RunRecorder(context, job, slot, canceller, history, job.watch.working_at)
     runner = context.runner(job, recorder.record, wake.sleep, recorder.record_missed_poll)
     expected = _usual_seconds(job)
 
@@ -92,36 +94,26 @@ async def _follow_to_end(context: JobContext, job: Job, lease: LeaseGuard, slot:
     async def follow() -> Final:
         return await runner.follow(Waiting(ticket), next_pause, history, can_have_result)
 
-    final = await _run_with_backgrounds(
+    # One task group for all of them: thousands of jobs wait here at once.
+    final = await run_with_background(
         partial(_wait_for_end, follow, canceller),
         canceller.run,
         recorder.record_periodically,
         partial(_listen_to_stream, context, job, runner, ticket, wake),
+        partial(_listen_for_webhooks, context, job, slot),
     )
-    if isinstance(final, Succeeded):
-        await _record_run_time(context, job, stopwatch, recorder.working_at or 0.0)
-    return _patch_of_end(context, job, canceller, final)
-
-
-class _EndKnown(Exception):
-    """The answer to a cancel request shows that the run has ended."""
+    patch = _patch_of_end(context, job, canceller, final)
+    if not isinstance(final, Succeeded):
+        return patch
+    return replace(patch, run_seconds=_run_seconds(context, job, stopwatch, recorder.working_at or 0.0))
 
 
 async def _wait_for_end(follow: Callable[[], Awaitable[Final]], canceller: RunCanceller) -> Final:
     """The end of the run, from a poll or from the answer to a cancel request."""
-    try:
-        return await cancel_on(canceller.end_event, follow, _EndKnown())
-    except _EndKnown:
-        assert canceller.final is not None
-        return canceller.final
-
-
-async def _run_with_backgrounds(
-    work: Callable[[], Awaitable[Final]], *backgrounds: Callable[[], Coroutine[Any, Any, None]]
-) -> Final:
-    for background in backgrounds:
-        work = partial(run_with_background, work, background)
-    return await work()
+    with canceller.polling:
+        return await follow()
+    assert canceller.final is not None
+    return canceller.final
 
 
 def _patch_of_end(context: JobContext, job: Job, canceller: RunCanceller, final: Final) -> Patch:
@@ -164,8 +156,8 @@ def _usual_seconds(job: Job) -> float | None:
     return job.plan.expected_seconds if runs is None or runs >= _MIN_KNOWN_RUNS else None
 
 
-async def _record_run_time(context: JobContext, job: Job, stopwatch: Stopwatch, waiting_seconds: float) -> None:
-    """Record how long a run has worked, if it was watched throughout; no run fails because that cannot be written.
+def _run_seconds(context: JobContext, job: Job, stopwatch: Stopwatch, waiting_seconds: float) -> float | None:
+    """How long a run has worked; None where it was not watched throughout.
 
     The seconds that it waited before its work began are not counted: the next run may not have to wait.
     """
@@ -175,9 +167,8 @@ async def _record_run_time(context: JobContext, job: Job, stopwatch: Stopwatch, 
         or accepted is None
         or abs(context.clock() - accepted - stopwatch.seconds) > _MAX_UNWATCHED_SECONDS
     ):
-        return
-    with contextlib.suppress(StorageFailed):
-        await context.ledger.record_duration(job, job.plan.workload, stopwatch.seconds - waiting_seconds)
+        return None
+    return stopwatch.seconds - waiting_seconds
 
 
 async def _listen_to_stream(context: JobContext, job: Job, runner: Runner, ticket: Ticket, wake: "_StatusWake") -> None:
@@ -185,7 +176,16 @@ async def _listen_to_stream(context: JobContext, job: Job, runner: Runner, ticke
     stream = runner.dialect.listen(ticket)
     if stream is not None:
         with contextlib.suppress(ProviderError):
-            await context.wire.listen(job.provider, stream, wake.handle_event)
+            await context.listen(job, stream, wake.handle_event)
+
+
+async def _listen_for_webhooks(context: JobContext, job: Job, slot: PollSlot) -> None:
+    """Wake the polls when a webhook of the run comes, or has come before the run was watched."""
+    webhooks, sender = context.webhooks_for(job), context.dialects[job.provider]
+    if webhooks is None or not isinstance(sender, WebhookSender):
+        return
+    await webhooks.keys.find_keys(job.provider, sender, context.send)  # before one comes, which should not wait for it
+    await wake_on_webhooks(webhooks, context.notifier, job.id, slot.take_webhook)
 
 
 async def _ignore_cancel_state(_: Prediction) -> None:
@@ -198,6 +198,7 @@ class _RunRecorder:
 
     Attributes:
         latest: the job as this recorder has written it last.
+        slot: its place among the runs that are followed here.
         history: how the provider has answered until now.
         working_at: after how many watched seconds the run was first seen at work; None while it waits.
         stale_since: since when the provider does not answer, in Unix seconds; None while it does.
@@ -205,6 +206,7 @@ class _RunRecorder:
 
     context: JobContext
     latest: Job
+    slot: PollSlot
     canceller: RunCanceller
     history: PollHistory
     working_at: float | None = None
@@ -236,7 +238,9 @@ class _RunRecorder:
     async def record_periodically(self) -> None:
         """Write from time to time for how long the run was watched; until cancelled."""
         while True:
-            await anyio.sleep(self.canceller.stopwatch.note_interval(self.context.intervals.watch_note))
+            # All runs that are followed here write together so often, at most: a write costs more than a question.
+            least = max(self.context.intervals.watch_note, len(self.slot.pacer.slots) / _NOTES_PER_SECOND)
+            await anyio.sleep(self.canceller.stopwatch.note_interval(least))
             await self._write_progress()
 
     async def _write_progress(
@@ -260,16 +264,13 @@ class _RunRecorder:
         self.latest = await self.context.advance(self.latest, patch)
 
 
-class _SleepInterrupted(Exception):
-    """The sleep is over early."""
-
-
 class _StatusWake:
     """Sleeps that end early when the provider's stream or list shows a change."""
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._sleep = sleep
-        self._change = anyio.Event()
+        self._sleeping: anyio.CancelScope | None = None
+        self._is_due = False
         self._status = ""
 
     def handle_event(self, event: str) -> None:
@@ -278,15 +279,18 @@ class _StatusWake:
         status = found[1] if found else self._status
         if status != self._status:
             self._status = status
-            self._change.set()
+            self.wake_up()
 
     def wake_up(self) -> None:
         """End the present sleep, or the next one, at once."""
-        self._change.set()
+        self._is_due = True
+        if self._sleeping is not None:
+            self._sleeping.cancel()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep some seconds, or until there is something to poll for."""
-        with contextlib.suppress(_SleepInterrupted):
-            await cancel_on(self._change, lambda: self._sleep(seconds), _SleepInterrupted())
-        if self._change.is_set():
-            self._change = anyio.Event()
+        # A scope and no second task: thousands of jobs sleep here at once.
+        with anyio.CancelScope() as self._sleeping:
+            if not self._is_due:
+                await self._sleep(seconds)
+        self._sleeping, self._is_due = None, False

@@ -60,7 +60,8 @@ class RunCanceller:
         stop: set when a user asks for the cancel.
         stopwatch: for how long the run was watched.
         poll_now: has the run polled at once.
-        end_event: set when the answer to a cancel request shows that the run has ended; the end is then in `final`.
+        polling: the polls of the run; cancelled when the answer to a cancel request shows that it has ended, which is
+            then in `final`.
         is_overdue: whether the deadline has passed while no user had asked for a cancel.
         requested_at: when the request was sent first, and later when it was accepted; seconds of the monotonic clock.
         accepted: whether the provider has accepted the request.
@@ -73,7 +74,7 @@ class RunCanceller:
     stop: anyio.Event
     stopwatch: Stopwatch
     poll_now: Callable[[], None]
-    end_event: anyio.Event = field(default_factory=anyio.Event)
+    polling: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     final: Final | None = None
     is_overdue: bool = False
     requested_at: float | None = None
@@ -142,7 +143,7 @@ class RunCanceller:
             self.poll_now()
         if outcome.final is not None:
             self.final = outcome.final
-            self.end_event.set()
+            self.polling.cancel()
         return outcome.final is not None
 
     async def _report_request(self, known: ErrorRecord | None) -> None:

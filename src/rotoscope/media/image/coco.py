@@ -192,17 +192,19 @@ _Ring: TypeAlias = list[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
-    """The outer outlines of a mask.
+    """The outlines of a mask.
 
     Attributes:
         rings: for each area its corners, x and y in turn, clockwise on the screen; the last is joined to the first.
         holes: how many holes there are; the rings do not leave them out.
         has_too_many_corners: whether there were more corners than `MAX_CORNERS`, so that there are no rings.
+        hole_rings: the outline of every hole, counter-clockwise on the screen.
     """
 
     rings: tuple[tuple[int, ...], ...]
     holes: int = 0
     has_too_many_corners: bool = False
+    hole_rings: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,7 +216,7 @@ class _Corners:
 
 
 def trace_outlines(mask: "Mask") -> Outlines:
-    """The outer outline of every area of a mask; holes are counted and left out."""
+    """The outer outline of every area of a mask, and apart from them those of its holes."""
     import numpy as np
 
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -227,7 +229,8 @@ def trace_outlines(mask: "Mask") -> Outlines:
         return Outlines((), has_too_many_corners=True)
     rings = [loop for ring in _walk_outlines(corners) for loop in _split_at_crossings(ring)]
     outer = tuple(tuple(place for point in ring for place in point) for ring in rings if _ring_area(ring) > 0)
-    return Outlines(outer, len(rings) - len(outer))
+    holes = tuple(tuple(place for point in ring for place in point) for ring in rings if _ring_area(ring) < 0)
+    return Outlines(outer, len(holes), hole_rings=holes)
 
 
 def _find_corners(part: "Mask", left: int, top: int) -> _Corners | None:

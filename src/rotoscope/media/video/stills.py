@@ -1,18 +1,19 @@
 """Pictures of a video, as a player shows it: its first frame, a poster, a filmstrip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotoscope.media.video.frames import frames_at, upright_picture
-from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS
-from rotoscope.media.video.opening import open_clip
+from rotoscope.media.video.frames import frames_at, is_hidden_frame, upright_picture
+from rotoscope.media.video.limits import DEFAULT_VIDEO_LIMITS, check_decode_effort
+from rotoscope.media.video.opening import codec_of, open_clip
 from rotoscope.media.video.probing import TrackTotals, VideoFacts, count_video, video_stream_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["filmstrip", "first_frame", "poster"]
+__all__ = ["filmstrip", "first_frame", "poster", "read_upright_frames"]
 
 _POSTER_PLACES = (0.0, 0.1, 0.25, 0.5, 0.75)  # parts of the duration, tried in this order
 _BLANK_DEVIATION = 6.0  # standard deviation of brightness, of 255, below which a frame shows nothing
@@ -28,6 +29,31 @@ def first_frame(path: Path) -> "Image.Image":
     """
     with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
         return upright_picture(count_video(clip, DEFAULT_VIDEO_LIMITS)[1], clip.aspect)
+
+
+def read_upright_frames(path: Path, most: int) -> "Iterator[Image.Image]":
+    """The shown frames of a video from its start, upright and in their full size.
+
+    Args:
+        path: a local file.
+        most: how many are decoded at most.
+
+    Raises:
+        InvalidInput: as for `probe_video`, while the frames are read.
+        TooLarge: as for `probe_video`, or it takes too long to read.
+    """
+    with open_clip(path, "video", DEFAULT_VIDEO_LIMITS) as clip:
+        pictures = video_stream_of(clip)
+        size = pictures.codec_context.width, pictures.codec_context.height
+        check_decode_effort(size, min(most, pictures.frames or most), codec_of(pictures), DEFAULT_VIDEO_LIMITS)
+        shown = (
+            frame
+            for packet in clip.container.demux(pictures)
+            for frame in pictures.decode(packet)
+            if not is_hidden_frame(frame)
+        )
+        for frame in islice(shown, most):
+            yield upright_picture(frame, clip.aspect)
 
 
 def poster(path: Path) -> "Image.Image":

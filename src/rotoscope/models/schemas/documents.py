@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from rotoscope.contracts.characters import one_line, replace_lone_surrogates
 from rotoscope.errors import InvalidInput
+from rotoscope.models.catalog import describe_writing_by_hand
 from rotoscope.models.schemas.fields import SchemaField, read_fields
 from rotoscope.models.schemas.resolving import Resolver
 from rotoscope.providers.http.messages import Json, measure_depth
@@ -208,7 +209,7 @@ def _read_replicate(name: ModelName, record: Mapping[str, Json]) -> ModelDocumen
 def _no_schema_error(name: ModelName) -> InvalidInput:
     return InvalidInput(
         f"There is no schema of {name} in the document.",
-        hint="Write the manifest by hand: docs/add-a-model.md says how.",
+        hint=f"Save the provider's own document and give it with --from, or {describe_writing_by_hand()}.",
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from rotoscope.contracts.characters import one_line
+from rotoscope.models.catalog import describe_writing_by_hand
 from rotoscope.models.manifest import Input, Manifest, Price, Route, Timing, ToolName
 from rotoscope.models.manifest_check import CheckReport, check_manifest
 from rotoscope.models.provider import Provider
@@ -21,7 +22,7 @@ from rotoscope.models.schemas.drafted_outputs import draft_outputs
 from rotoscope.models.schemas.fields import SchemaField
 from rotoscope.models.schemas.media import MediaField, find_media, is_media_default
 from rotoscope.models.schemas.outputs import OutputPlace, find_outputs
-from rotoscope.models.schemas.tools import Refusal, choose_tool
+from rotoscope.models.schemas.tools import DraftRefusal, choose_tool
 
 __all__ = ["Draft", "draft_manifest"]
 
@@ -78,7 +79,7 @@ def draft_manifest(
     today: str,
     tool: ToolName | None = None,
     price: Price | None = None,
-) -> Draft | Refusal:
+) -> Draft | DraftRefusal:
     """Draft the manifest of a model.
 
     Args:
@@ -93,11 +94,11 @@ def draft_manifest(
     """
     media, outputs = find_media(document), find_outputs(document)
     chosen = tool or choose_tool(document, media, outputs)
-    if isinstance(chosen, Refusal):
+    if isinstance(chosen, DraftRefusal):
         return chosen
     plan = _Plan(document, chosen, media, outputs, assign_arguments(document, chosen, media), price)
     if tool is None and chosen in _ASKING_TOOLS and not {one.argument for one in plan.fillings.values()} & _ASKED:
-        return Refusal(
+        return DraftRefusal(
             "no words",
             "It finds masks, but no input of it takes words, clicks or a box in a form that is known here.",
             f"With --tool {chosen} it can be used all the same; it will not get what the user asks for.",
@@ -105,7 +106,7 @@ def draft_manifest(
     problem = ""
     for _ in range(_MAX_ROUNDS):
         manifest = _build_manifest(plan, today)
-        if isinstance(manifest, Refusal):
+        if isinstance(manifest, DraftRefusal):
             return manifest
         report = check_manifest(manifest, providers)
         if not report.problems:
@@ -115,10 +116,10 @@ def draft_manifest(
         if refused is None:
             break
         plan = replace(plan, fillings={name: one for name, one in plan.fillings.items() if name != refused})
-    return Refusal(
+    return DraftRefusal(
         "unfit",
         f"It does not fit {chosen}: {one_line(problem, 300)}",
-        "Name another tool with --tool, or write the manifest by hand (docs/add-a-model.md).",
+        f"Name another tool with --tool, or {describe_writing_by_hand()}.",
     )
 
 
@@ -131,14 +132,14 @@ def _refused_input(plan: _Plan, problems: Sequence[str]) -> str | None:
     return None
 
 
-def _build_manifest(plan: _Plan, today: str) -> Manifest | Refusal:
+def _build_manifest(plan: _Plan, today: str) -> Manifest | DraftRefusal:
     document = plan.document
     inputs: dict[str, Input] = {}
     for one in document.fields:
         if not _is_left_out(one):
             inputs[one.name] = draft_input(one, plan.tool, plan.media.get(one.name), plan.fillings)
     if not inputs:
-        return Refusal("no input", "It has no input that may be filled.")
+        return DraftRefusal("no input", "It has no input that may be filled.")
     for name, needed in needed_beside(inputs).items():
         inputs[name] = inputs[name].model_copy(update={"needs": needed, "inferred": (*inputs[name].inferred, "needs")})
     kinds = {one.argument for one in inputs.values()}
@@ -162,7 +163,7 @@ def _build_manifest(plan: _Plan, today: str) -> Manifest | Refusal:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         said = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        return Refusal("unfit", f"No manifest can hold it: {one_line(said, 200)}")
+        return DraftRefusal("unfit", f"No manifest can hold it: {one_line(said, 200)}")
 
 
 _TIER_ARGUMENTS = frozenset({"resolution", "generate_audio", "size", "speed_mode"})

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rotoscope.models.catalog import describe_writing_by_hand
 from rotoscope.models.manifest import ToolName
 from rotoscope.models.schemas.documents import ModelDocument
 from rotoscope.models.schemas.fields import SchemaField
@@ -12,7 +13,7 @@ from rotoscope.models.schemas.media import MediaField
 from rotoscope.models.schemas.names import split_words, word_set
 from rotoscope.models.schemas.outputs import OutputPlace
 
-__all__ = ["Reason", "Refusal", "choose_tool", "find_prompt", "has_places"]
+__all__ = ["DraftRefusal", "Reason", "choose_tool", "find_prompt", "has_places"]
 
 Reason = Literal[
     "audio", "training", "realtime", "text", "3d", "archive", "pictures", "no words", "video masks", "no input",
@@ -35,7 +36,7 @@ _EDIT_WORDS = word_set("inpaint inpainting inpainter painter erase eraser vace r
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class DraftRefusal:
     """Why no manifest can be made: for programs a word, for people a sentence and the next step."""
 
     reason: Reason
@@ -69,7 +70,7 @@ def has_places(field: SchemaField) -> bool:
 
 def choose_tool(
     document: ModelDocument, media: Mapping[str, MediaField], outputs: Sequence[OutputPlace]
-) -> ToolName | Refusal:
+) -> ToolName | DraftRefusal:
     """The tool that a model fits, or why it fits none."""
     early = _refuse_by_purpose(document)
     if early is not None:
@@ -83,23 +84,23 @@ def choose_tool(
         return _choose_picture_tool(document, media, outputs)
     plain = document.resolver.resolve(document.output.get("items")) if "items" in document.output else document.output
     if not outputs and plain.get("type") in ("number", "integer", "boolean", "array", "object"):
-        return Refusal("data", "It gives numbers or other data, and no tool does that.")
+        return DraftRefusal("data", "It gives numbers or other data, and no tool does that.")
     return _refuse_output(kinds, has_text=any(one.is_text for one in outputs))
 
 
-def _refuse_by_purpose(document: ModelDocument) -> Refusal | None:
+def _refuse_by_purpose(document: ModelDocument) -> DraftRefusal | None:
     words = set(split_words(document.name.endpoint))
     if document.category == "training" or words & {"trainer", "training", "finetune", "train", "finetuning"}:
-        return Refusal("training", "It trains a model, and no tool does that.")
+        return DraftRefusal("training", "It trains a model, and no tool does that.")
     names = {field.name for field in document.fields}
     if {"trigger_word", "instance_data", "class_data", "training_data", "dataset"} & names:
-        return Refusal("training", "It trains a model, and no tool does that.")
+        return DraftRefusal("training", "It trains a model, and no tool does that.")
     if "realtime" in words:
-        return Refusal("realtime", "It runs over an open connection, which no tool speaks.")
+        return DraftRefusal("realtime", "It runs over an open connection, which no tool speaks.")
     return None
 
 
-def _choose_video_tool(document: ModelDocument, media: Mapping[str, MediaField]) -> ToolName | Refusal:
+def _choose_video_tool(document: ModelDocument, media: Mapping[str, MediaField]) -> ToolName | DraftRefusal:
     videos = [one for one in media.values() if one.kind == "video" and not one.is_mask]
     masks = [one for one in media.values() if one.is_mask]
     prompt = find_prompt(document.fields, media)
@@ -107,23 +108,23 @@ def _choose_video_tool(document: ModelDocument, media: Mapping[str, MediaField])
     said = named | set(split_words(document.description))
     finds = named & _SEGMENT_WORDS or (said & {"segmentation", "tracking"} and not named & _EDIT_WORDS)
     if videos and (finds or any(map(has_places, document.fields))):
-        return Refusal("video masks", "It finds objects in a video, and no tool does that yet.")
+        return DraftRefusal("video masks", "It finds objects in a video, and no tool does that yet.")
     if videos and any(one.field.is_required or said & _EDIT_WORDS for one in masks):
         return "edit_video_with_mask"
     if videos and prompt is None:
-        return Refusal(
+        return DraftRefusal(
             "no words",
             "It turns one video into another without words.",
             "Every tool that makes videos needs a prompt; with --tool generate_video the model will not get it.",
         )
     if prompt is not None or any(one.kind == "image" for one in media.values()):
         return "generate_video"
-    return Refusal("no input", "It makes a video from neither words nor a picture.")
+    return DraftRefusal("no input", "It makes a video from neither words nor a picture.")
 
 
 def _choose_picture_tool(
     document: ModelDocument, media: Mapping[str, MediaField], outputs: Sequence[OutputPlace]
-) -> ToolName | Refusal:
+) -> ToolName | DraftRefusal:
     pictures = [one for one in media.values() if one.kind == "image" and not one.is_mask]
     words = set(split_words(f"{document.name.endpoint} {document.title}"))
     keys = {word for one in outputs for word in split_words(one.key)}
@@ -134,23 +135,23 @@ def _choose_picture_tool(
     has_mask_input = any(one.is_mask for one in media.values())
     segments = bool(keys & _MASK_WORDS or words & _SEGMENT_WORDS or "sa2va" in document.name.endpoint.lower())
     if not pictures or not segments or has_mask_input or paints:
-        return Refusal("pictures", "It makes pictures, and no tool does that.")
+        return DraftRefusal("pictures", "It makes pictures, and no tool does that.")
     many = any("[]" in one.path for one in outputs if one.kind == "image")
     answers = any(one.is_text and one.key in ("output", "response", "text", "answer", "caption") for one in outputs)
     return "describe_with_masks" if answers and many else "segment_image"
 
 
-def _refuse_output(kinds: set[str | None], *, has_text: bool) -> Refusal:
+def _refuse_output(kinds: set[str | None], *, has_text: bool) -> DraftRefusal:
     if "audio" in kinds:
-        return Refusal("audio", "It makes sound, and no tool does that.")
+        return DraftRefusal("audio", "It makes sound, and no tool does that.")
     if "model" in kinds:
-        return Refusal("3d", "It makes a 3D model or weights, and no tool does that.")
+        return DraftRefusal("3d", "It makes a 3D model or weights, and no tool does that.")
     if kinds & {"archive", "other"}:
-        return Refusal("archive", "It gives an archive or a data file, which no tool can read.")
+        return DraftRefusal("archive", "It gives an archive or a data file, which no tool can read.")
     if has_text:
-        return Refusal("text", "It gives text alone, and no tool does that.")
-    return Refusal(
+        return DraftRefusal("text", "It gives text alone, and no tool does that.")
+    return DraftRefusal(
         "unknown output",
         "Its schema and its example do not say what it gives.",
-        "Name the tool with --tool, or write the manifest by hand.",
+        f"Name the tool with --tool, or {describe_writing_by_hand()}.",
     )

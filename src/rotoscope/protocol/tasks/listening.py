@@ -75,6 +75,10 @@ class _Inbox:
             self._waiting.discard(event)
             yield event
 
+    def end(self) -> None:
+        """Take no more; what waits is still read."""
+        self._send.close()
+
     def close(self) -> None:
         self._send.close()
         self._receive.close()
@@ -123,9 +127,17 @@ class TaskListenHandler:
             self._subscribe(inbox, agreed, task_ids, closing)
             acknowledged = SubscriptionsAcknowledgedNotificationParams(notifications=agreed, _meta=meta)
             await _send_notification(ctx, SubscriptionsAcknowledgedNotification(params=acknowledged), ctx.request_id)
+            ended: set[str] = set()
             async for event in inbox.events():
-                await self._send_event(ctx, event, meta, ctx.request_id)
+                # Several changes may lie before one look that shows the end, which is sent once.
+                if not isinstance(event, _TaskChanged) or event.task_id not in ended:
+                    ended |= await self._send_event(ctx, event, meta, ctx.request_id)
         return SubscriptionsListenResult(_meta=meta)
+
+    def end(self) -> None:
+        """End every stream with its answer, which says that it was ended on purpose."""
+        for inbox in list(self._inboxes):
+            inbox.end()
 
     async def _grant_filter(
         self, ctx: Context, wanted: SubscriptionFilter
@@ -186,19 +198,23 @@ class TaskListenHandler:
 
     async def _send_event(
         self, ctx: Context, event: ServerEvent | _TaskChanged, meta: dict[str, Any], request_id: RequestId
-    ) -> None:
+    ) -> set[str]:
+        """Send what an event means; the ids of the tasks whose end that was."""
         if not isinstance(event, _TaskChanged):
             await _send_notification(ctx, event_to_notification(event, meta), request_id)
-            return
+            return set()
         store, principal = self._tasks.store, self._tasks.principal_of(ctx)
         task = await store.get(principal, event.task_id)
-        if task is not None:
-            params: dict[str, Any] = {**task.detail_payload(), "_meta": meta}
-            await _send_notification(
-                ctx, Notification[dict[str, Any], str](method="notifications/tasks", params=params), request_id
-            )
-            if task.is_final:
-                await store.mark_delivered(principal, event.task_id)
+        if task is None:
+            return set()
+        params: dict[str, Any] = {**task.detail_payload(), "_meta": meta}
+        await _send_notification(
+            ctx, Notification[dict[str, Any], str](method="notifications/tasks", params=params), request_id
+        )
+        if not task.is_final:
+            return set()
+        await store.mark_delivered(principal, event.task_id)
+        return {task.id}
 
 
 async def _send_notification(

@@ -110,7 +110,8 @@ def _load_dialect(offer: "EntryPoint") -> type[Dialect]:
     if not isinstance(found, type) or missing:
         reason = f"it has no {', '.join(missing)}" if isinstance(found, type) else "it is no class"
         raise InvalidInput(
-            f"The dialect {offer.name} ({offer.value}) cannot be used: {reason}.", hint="See docs/add-a-provider.md."
+            f"The dialect {offer.name} ({offer.value}) cannot be used: {reason}.",
+            hint="Update the package that has it, or remove it.",
         )
     dialect: type[Dialect] = found
     return dialect

@@ -28,6 +28,12 @@ from rotoscope.providers.dialects.fal_billing import (
     read_price_page,
 )
 from rotoscope.providers.dialects.fal_results import is_credit_refusal, read_fal_refusal, read_final_status, read_result
+from rotoscope.providers.dialects.fal_webhooks import (
+    add_fal_webhook,
+    can_verify_fal_webhooks,
+    read_fal_keys,
+    read_fal_webhook,
+)
 from rotoscope.providers.dialects.provider_text import log_lines, log_progress, unknown_status_note
 from rotoscope.providers.http.messages import ECHO_BYTES, HttpCall, Json, Reply, safe_id, same_origin_urls, web_url
 from rotoscope.providers.recent import (
@@ -40,6 +46,7 @@ from rotoscope.providers.recent import (
     unix_seconds,
 )
 from rotoscope.providers.states import Call, Failed, Open, Prediction, Ready, Ticket, Waiting, Working
+from rotoscope.providers.webhooks import Rejection, WebhookDelivery, WebhookKeys, WebhookNotice
 
 __all__ = ["Fal"]
 
@@ -208,6 +215,26 @@ class Fal:
         starts = enumerate(range(0, file.size, _PART_BYTES), start=1)
         parts = (replace(whole, url=_url_below(target, str(n)), span=(start, _PART_BYTES)) for n, start in starts)
         return UploadPlan(url, tuple(parts), HttpCall("POST", _url_below(target, "complete"), with_key=False))
+
+    def can_verify_webhooks(self) -> bool:
+        """Whether Ed25519 is installed, and the base is known below which the keys are."""
+        return "storage" in self.bases and can_verify_fal_webhooks()
+
+    def add_webhook(self, request: HttpCall, address: str) -> HttpCall:
+        """The paying request with an address that is called at the end of the run."""
+        return add_fal_webhook(request, address)
+
+    def ask_for_webhook_keys(self) -> HttpCall:
+        """Build the request for the public keys; no key of ours goes with it."""
+        return HttpCall("GET", f"{self.bases['storage'].rstrip('/')}/.well-known/jwks.json", with_key=False)
+
+    def read_webhook_keys(self, reply: Reply) -> WebhookKeys:
+        """Read the JWKS (see `WebhookSender.read_webhook_keys`)."""
+        return read_fal_keys(reply)
+
+    def read_webhook(self, delivery: WebhookDelivery, keys: WebhookKeys, now: float) -> WebhookNotice | Rejection:
+        """Verify a webhook and read its request (see `WebhookSender.read_webhook`)."""
+        return read_fal_webhook(delivery, keys, now)
 
     @property
     def _api(self) -> str:

@@ -32,6 +32,11 @@ from rotoscope.providers.dialects.provider_text import (
     reply_message,
     unknown_status_note,
 )
+from rotoscope.providers.dialects.replicate_webhooks import (
+    add_replicate_webhook,
+    read_replicate_secret,
+    read_replicate_webhook,
+)
 from rotoscope.providers.http.messages import (
     ECHO_BYTES,
     PAGE_KEY,
@@ -65,6 +70,7 @@ from rotoscope.providers.states import (
     Waiting,
     Working,
 )
+from rotoscope.providers.webhooks import Rejection, WebhookDelivery, WebhookKeys, WebhookNotice
 
 __all__ = ["Replicate"]
 
@@ -187,6 +193,26 @@ class Replicate:
         if url is None:
             raise upload_error(reply)
         return UploadPlan(url)
+
+    def can_verify_webhooks(self) -> bool:
+        """True: the standard library has all that it takes."""
+        return True
+
+    def add_webhook(self, request: HttpCall, address: str) -> HttpCall:
+        """The paying request with an address that is called at the end of the run."""
+        return add_replicate_webhook(request, address)
+
+    def ask_for_webhook_keys(self) -> HttpCall:
+        """Build the request for the account's webhook secret; it is as secret as the key that goes with it."""
+        return HttpCall("GET", f"{self._api}/webhooks/default/secret")
+
+    def read_webhook_keys(self, reply: Reply) -> WebhookKeys:
+        """Read the secret (see `WebhookSender.read_webhook_keys`)."""
+        return read_replicate_secret(reply)
+
+    def read_webhook(self, delivery: WebhookDelivery, keys: WebhookKeys, now: float) -> WebhookNotice | Rejection:
+        """Verify a webhook and read its prediction (see `WebhookSender.read_webhook`)."""
+        return read_replicate_webhook(delivery, keys, now)
 
     @property
     def _api(self) -> str:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import anyio.to_thread
 
-from rotoscope.errors import OutputLost, ReplyLost, Unreachable
+from rotoscope.errors import OutputLost, Unreachable
 from rotoscope.providers.http.downloads import (
     Download,
     download_error,
+    read_body,
     require_minimum_speed,
     save_download,
     slow_host_error,
@@ -34,6 +35,7 @@ from rotoscope.providers.http.guard import (
     ReplyTimeouts,
     Resolve,
     connect_timeouts,
+    redact_reply,
 )
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.http.outgoing import (
@@ -62,7 +64,6 @@ CONNECT_SECONDS = 5.0
 DOWNLOAD_SECONDS = 600.0
 MAX_REDIRECTS = 3
 _CONNECT_ALL_SECONDS = 8.0  # for all addresses of one name together
-_LARGE_REPLY_BYTES = 256 * 1024  # bytes; longer ones are looked through in a thread
 # Beyond 20 connections httpx begins to slow down on one pool.
 _MAX_CONNECTIONS = 20
 # A compressed body could be small on the wire and endless on the disk.
@@ -71,6 +72,8 @@ _UNCOMPRESSED = {"Accept-Encoding": "identity"}
 AsgiApp = Callable[..., Awaitable[None]]
 Answer = TypeVar("Answer")
 _Use = Callable[["httpx.Response"], Awaitable[Answer]]
+_Hook = Callable[[], None] | None
+_OnEvent = Callable[[str], None]
 
 
 class Wire:
@@ -112,7 +115,7 @@ class Wire:
             await client.aclose()
 
     async def send(
-        self, provider: str, call: HttpCall, before_send: Callable[[], None] | None = None, *, pays: bool = False
+        self, provider: str, call: HttpCall, before_send: _Hook = None, *, pays: bool = False, key: str | None = None
     ) -> Reply:
         """Send a request exactly once; never follow a redirect.
 
@@ -121,6 +124,7 @@ class Wire:
             call: the request.
             before_send: called when a connection stands and nothing was sent on it yet; what it raises comes out.
             pays: whether it costs money; it then goes out on a new connection.
+            key: goes with it in place of the provider's usual one.
 
         Raises:
             Unreachable: no connection was made; nothing was sent.
@@ -128,7 +132,7 @@ class Wire:
             ProviderError: a reply named its address, and that address is not allowed; nothing was sent.
             StorageFailed: the file to be sent cannot be read; nothing was sent.
         """
-        access, lane = self._access[provider], lane_of(call, pays=pays)
+        access, lane = self._access[provider].with_key(key), lane_of(call, pays=pays)
         call = replace(call, headers={**call.headers, **(access.headers if call.with_key else {})})
         destinations = await self._egress.call_destinations(provider, call)
         async with self._limiter(provider, lane):
@@ -136,9 +140,7 @@ class Wire:
             reply = await self._try_destinations(
                 (provider, lane), call, destinations, new_progress, partial(_read_reply, call.max_reply_bytes)
             )
-        work = partial(access.redact, reply.body)
-        body = work() if len(reply.body) <= _LARGE_REPLY_BYTES else await anyio.to_thread.run_sync(work)
-        return Reply(reply.status, access.redact_headers(reply.headers), body)
+        return await redact_reply(access, reply)
 
     def max_request_seconds(self, call: HttpCall) -> float:
         """The most seconds that a small request takes, however it ends.
@@ -152,7 +154,7 @@ class Wire:
         return min(call.patience_seconds or usual, self._timeouts.maximum)
 
     def _new_progress(
-        self, peer: str, call: HttpCall, before_send: Callable[[], None] | None = None, connect: float = CONNECT_SECONDS
+        self, peer: str, call: HttpCall, before_send: _Hook = None, connect: float = CONNECT_SECONDS
     ) -> RequestProgress:
         """Watch a request. A reply gets its whole time again only while a file moves: a trickle must end some time."""
         return RequestProgress(peer, Countdown(connect, self._timing), self._reply_timeout(call), before_send)
@@ -160,7 +162,7 @@ class Wire:
     def _limiter(self, provider: str, lane: Lane) -> anyio.CapacityLimiter:
         return self._limiters.setdefault((provider, lane), anyio.CapacityLimiter(_MAX_CONNECTIONS))
 
-    async def listen(self, provider: str, call: HttpCall, on_event: Callable[[str], None]) -> None:
+    async def listen(self, provider: str, call: HttpCall, on_event: _OnEvent, key: str | None = None) -> None:
         """Read a stream of server-sent events to its end; `on_event` gets the data of each of them.
 
         It returns at once where too many streams are open already: the caller must poll now and then anyway.
@@ -168,7 +170,7 @@ class Wire:
         Raises:
             Unreachable, ReplyLost: it could not be opened, or broke.
         """
-        access = self._access[provider]
+        access = self._access[provider].with_key(key)
         limiter, progress = self._limiter(provider, "stream"), self._new_progress(provider, call)
         destination = (await self._egress.call_destinations(provider, call))[0]
 
@@ -204,6 +206,17 @@ class Wire:
             TooLarge: more than `limit` bytes.
         """
         return await self._fetch("", url, into, limit)
+
+    async def read_public(self, url: str, max_bytes: int) -> Reply:
+        """Read a small document at a public https address, without any key; no redirect is followed.
+
+        Raises:
+            UnsafeSource, Unreachable, ReplyLost: its address is not allowed, or it could not be read whole.
+        """
+        call, destinations = HttpCall("GET", url, _UNCOMPRESSED), await self._egress.public_destinations(url)
+        watch, read = partial(self._new_progress, "the host of the document", call), partial(_read_reply, max_bytes)
+        async with self._limiter("", "download"):
+            return await self._try_destinations(("", "download"), call, destinations, watch, read)
 
     async def _fetch(self, provider: str, url: str, into: Path, limit: int) -> Download:
         async with self._limiter(provider, "download"):
@@ -383,9 +396,5 @@ def _build_request(client: "httpx.AsyncClient", outgoing: OutgoingRequest, files
 
 
 async def _read_reply(max_bytes: int, response: "httpx.Response") -> Reply:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > max_bytes:
-            raise ReplyLost("The provider's reply is larger than any reply should be.", hint="Ask for the job again.")
-    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, bytes(body))
+    body = await read_body(response.aiter_bytes(), max_bytes)
+    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import anyio
 
-from rotoscope.errors import OutputLost, SlowHost, StorageFailed, TooLarge
+from rotoscope.errors import OutputLost, ReplyLost, SlowHost, StorageFailed, TooLarge
 
 __all__ = [
     "Download",
     "download_error",
+    "read_body",
     "require_minimum_speed",
     "save_download",
     "slow_host_error",
@@ -106,6 +107,20 @@ async def stream_lines(body: AsyncIterator[bytes], on_progress: Callable[[], Non
     if rest:
         on_progress()
         yield rest
+
+
+async def read_body(body: AsyncIterator[bytes], limit: int) -> bytes:
+    """The whole of a small body.
+
+    Raises:
+        ReplyLost: more than `limit` bytes.
+    """
+    found = bytearray()
+    async for piece in body:
+        found += piece
+        if len(found) > limit:
+            raise ReplyLost("The provider's reply is larger than any reply should be.", hint="Ask for the job again.")
+    return bytes(found)
 
 
 @contextmanager

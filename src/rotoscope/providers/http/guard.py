@@ -13,16 +13,17 @@ for a URL or for HTML, with invisible characters in between, as base64 or as hex
 import base64
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+import anyio.to_thread
 
 from rotoscope.errors import OutputLost, ProviderError, Unreachable, UnsafeSource
 from rotoscope.providers.http.egress import Target, check_addresses, check_url, is_allowed_host, split_url
-from rotoscope.providers.http.messages import HttpCall
+from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.http.proxies import ProxySettings
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "connect_timeouts",
     "origin_of",
     "redact_key",
+    "redact_reply",
 ]
 
 RESOLVE_SECONDS = 5.0
@@ -42,6 +44,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _MIN_KEY_CHARS = 8  # characters; a shorter key is the sandbox's, and an ordinary word
 _REPLACEMENT = b"[key]"
+_LARGE_REPLY_BYTES = 256 * 1024
+_KNOWN_KEYS = 256  # whose forms are kept: where principals have keys of their own there are many
 _PIECE_BYTES, _MAX_MATCH_BYTES = 256 * 1024, 16 * 1024  # bytes
 # Characters that our text cleaning removes: the characters around them would then join and become the key.
 _INVISIBLE = (
@@ -78,6 +82,10 @@ class ProviderAccess:
     trusted: frozenset[str] = frozenset()
     more_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def with_key(self, key: str | None) -> "ProviderAccess":
+        """The same with another key; None: as it is."""
+        return self if key is None else replace(self, key=key)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -251,6 +259,15 @@ def origin_of(url: str) -> str:
     return f"{scheme}{separator}{rest.partition('/')[0]}".lower()
 
 
+async def redact_reply(access: ProviderAccess, reply: Reply) -> Reply:
+    """A reply without any key; a long one is looked through in a thread."""
+    if len(reply.body) <= _LARGE_REPLY_BYTES:
+        body = access.redact(reply.body)
+    else:
+        body = await anyio.to_thread.run_sync(access.redact, reply.body)
+    return Reply(reply.status, access.redact_headers(reply.headers), body)
+
+
 def redact_key(content: bytes, key: str) -> bytes:
     """The same bytes with a key, and each half of a key in two parts, replaced by `[key]`."""
     if len(key) < _MIN_KEY_CHARS:
@@ -278,14 +295,14 @@ def _remove_matches(pattern: re.Pattern[bytes], content: bytes) -> Iterator[byte
             at = on
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=_KNOWN_KEYS)
 def _literal_forms(key: str) -> tuple[bytes, ...]:
     """The byte strings that spell a key without escapes, the longest first."""
     found = {form for secret in _secret_parts(key) for form in _encodings(secret.encode())}
     return tuple(sorted(found, key=len, reverse=True))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=_KNOWN_KEYS)
 def _escape_patterns(key: str) -> tuple[re.Pattern[bytes], ...]:
     """Patterns for a key with any of its characters escaped."""
     secrets = sorted(_secret_parts(key), key=len, reverse=True)

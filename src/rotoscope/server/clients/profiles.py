@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rotoscope.contracts.arguments import Arguments, GetJob
 from rotoscope.contracts.results import JobResult
-from rotoscope.contracts.tools import TOOLS
+from rotoscope.contracts.tools import HTTP_TOOLS
 from rotoscope.server.clients.learning import CallWait, WaitLearner
 
 __all__ = [
@@ -291,7 +291,7 @@ def _call_subject(tool: str, arguments: Arguments) -> str | None:
     """What a call is about: a job, or the very request; None for a call that never waits."""
     if isinstance(arguments, GetJob):
         return arguments.job_id.strip().removeprefix("job://").partition("/")[0]
-    if not TOOLS[tool].can_cost_money:
+    if not HTTP_TOOLS[tool].can_cost_money:
         return None
     return f"{tool} {hashlib.sha256(arguments.model_dump_json().encode()).hexdigest()}"
 

@@ -1,6 +1,7 @@
 """Answers: a result or an error as MCP content. Text and structured content each stand alone, and each is short."""
 
 import json
+from typing import Any
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
 from pydantic import BaseModel
@@ -8,11 +9,11 @@ from pydantic import BaseModel
 from rotoscope.contracts.arguments import LONGEST_WAIT
 from rotoscope.contracts.characters import replace_surrogates_in_text
 from rotoscope.contracts.money import format_price, format_usd
-from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskShare, MediaFile
+from rotoscope.contracts.results import AnyResult, JobList, JobResult, MaskShare, MediaFile, UploadTicket
 from rotoscope.errors import RotoscopeError
 from rotoscope.server.present.truncate import MAX_RESULT_CHARS, truncate_job_list, truncate_result
 
-__all__ = ["error_answer", "list_answer", "result_answer", "with_poll_hint"]
+__all__ = ["error_answer", "list_answer", "result_answer", "upload_answer", "with_poll_hint"]
 
 _FAILURES = frozenset({"failed", "needs_review"})
 _ERROR_LENGTH = 2000
@@ -30,8 +31,11 @@ def result_answer(result: JobResult, *more: ContentBlock) -> CallToolResult:
         result: complete; what is too long for a client is cut here.
         more: links and pictures that this client takes.
     """
-    shown = truncate_result(result, _result_length)
-    return _tool_result(_result_text(shown), shown, *more, is_error=result.status in _FAILURES)
+    text, record = _result_text(result), _record(result)
+    if max(len(text), _json_length(record)) > MAX_RESULT_CHARS:
+        shown = truncate_result(result, _result_length)
+        text, record = _result_text(shown), _record(shown)
+    return _tool_result(text, record, *more, is_error=result.status in _FAILURES)
 
 
 def with_poll_hint(result: JobResult, seconds: float, wanted: float = 0.0) -> JobResult:
@@ -63,8 +67,24 @@ def _poll_timing(result: JobResult, seconds: float) -> str:
 
 def list_answer(jobs: JobList) -> CallToolResult:
     """A list of jobs."""
-    shown = truncate_job_list(jobs, lambda listed: max(len(_list_text(listed)), _json_length(listed)))
-    return _tool_result(_list_text(shown), shown, is_error=False)
+    shown = truncate_job_list(jobs, lambda listed: max(len(_list_text(listed)), _json_length(_record(listed))))
+    return _tool_result(_list_text(shown), _record(shown), is_error=False)
+
+
+def upload_answer(upload: UploadTicket) -> CallToolResult:
+    """An upload: where the file is to go, or the link of the artifact that it became."""
+    size = f", {upload.width}x{upload.height}" if upload.width else ""
+    lines = [f"upload {upload.status}, ticket {upload.ticket}"]
+    if upload.error is not None:
+        lines.insert(0, f"{upload.error.code}: {upload.error.message} {upload.error.hint}".rstrip())
+    if upload.artifact is not None:
+        lines.append(f"artifact: {upload.artifact} {upload.content_type}{size}")
+    else:
+        lines.append(f"upload_url: {upload.upload_url}")
+        lines.append(f"page_url: {upload.page_url}")
+        lines.append(f"at most {upload.max_bytes / 1e6:.0f} MB, until {upload.expires_at}")
+    lines += [f"note: {warning}" for warning in upload.warnings]
+    return _tool_result("\n".join([*lines, f"next: {upload.next_step}"]), _record(upload), is_error=False)
 
 
 def error_answer(error: RotoscopeError) -> CallToolResult:
@@ -75,20 +95,24 @@ def error_answer(error: RotoscopeError) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=words)], is_error=True)
 
 
-def _tool_result(text: str, record: BaseModel, *more: ContentBlock, is_error: bool) -> CallToolResult:
+def _tool_result(text: str, record: dict[str, Any], *more: ContentBlock, is_error: bool) -> CallToolResult:
     return CallToolResult(
         content=[TextContent(type="text", text=text[:MAX_RESULT_CHARS]), *more],
-        structured_content=record.model_dump(mode="json"),
+        structured_content=record,
         is_error=is_error,
     )
 
 
 def _result_length(result: JobResult) -> int:
-    return max(len(_result_text(result)), _json_length(result))
+    return max(len(_result_text(result)), _json_length(_record(result)))
 
 
-def _json_length(record: BaseModel) -> int:
-    return len(json.dumps(record.model_dump(mode="json"), ensure_ascii=False))
+def _record(shown: BaseModel) -> dict[str, Any]:
+    return shown.model_dump(mode="json")
+
+
+def _json_length(record: dict[str, Any]) -> int:
+    return len(json.dumps(record, ensure_ascii=False))
 
 
 def _result_text(result: JobResult) -> str:
@@ -164,7 +188,8 @@ def _mask_lines(result: AnyResult) -> list[str]:
 def _media_location(media: MediaFile) -> str:
     """Where a file is: for this machine, for another tool, and for a browser while the provider keeps it."""
     size = f"{media.width}x{media.height} " if media.width else ""
-    return f"{size}{media.path or media.url} {media.uri}{_source_address(media)}"
+    # An address of ours opens in a browser; the provider's own would only be a second one, for less time.
+    return f"{size}{media.path} {media.uri}{_source_address(media)}" if media.path else f"{size}{media.url} {media.uri}"
 
 
 def _source_address(media: MediaFile) -> str:

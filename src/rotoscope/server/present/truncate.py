@@ -172,7 +172,9 @@ def _with_short_step(result: AnyResult, length: ResultLength) -> AnyResult:
 
 
 def _shorten_file(file: MediaFile, cut: _CutLevel) -> MediaFile:
-    """Half an address leads nowhere: the provider's own is left out when it is long."""
+    """Half an address leads nowhere: a long one is left out, the provider's or one that an object store has signed."""
+    if len(file.url) > cut.phrase_chars and file.url != file.source_url:
+        file = file.model_copy(update={"url": file.uri})  # by which every tool takes it, and the resource gives it
     if file.source_url is None or len(file.source_url) <= cut.phrase_chars:
         return file
     # A vault that is not on this machine gives no path: then the artifact:// link is all that is left.

@@ -1,0 +1,1 @@
+"""The server over HTTP: the guard in front, the MCP endpoint, files, health and metrics."""
