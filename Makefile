@@ -95,6 +95,7 @@ soak: $(STAMP)
 	ROTOSCOPE_SOAK_KILLS=500 ROTOSCOPE_SOAK_REPLICA_JOBS=200 HYPOTHESIS_PROFILE=soak \
 		$(BIN)/python -m pytest tests/kills tests/replicas tests/jobs/test_laws.py \
 		-k "again_and_again or laws or every_second or restarted" --hypothesis-show-statistics --durations=3
+	ROTOSCOPE_SOAK_KILLS=500 $(BIN)/python -m pytest tests/bench tests/cli/test_signals.py tests/store/test_money.py
 	ROTOSCOPE_SOAK_INSTALL=1 $(BIN)/python -m pytest tests/test_new_user.py
 	ROTOSCOPE_SOAK_KILLS=500 $(BIN)/python -m pytest tests/faults tests/kills -m postgresql -k "not again_and_again"
 

@@ -15,6 +15,7 @@ import pytest
 from calls import ServerBuilder
 from client import ClientOpener, RawClient
 from decoding import InThread
+from known_masks import remember_cuts
 from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from mcp.server.runner import serve_dual_era_loop
@@ -31,6 +32,7 @@ from rotoscope.server.lazy_studio import LazyStudio
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.database import Database
 from rotoscope_sandbox import Sandbox, build_sandbox
+from rotoscope_sandbox.vision import grabcut
 
 # A deadline would be an assertion on the clock; in CI the same examples run each time.
 hypothesis.settings.register_profile("rotoscope", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -77,6 +79,16 @@ def signals_as_usual() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)
+
+
+KNOWN_CUTS = remember_cuts(grabcut._grabcut)
+
+
+@pytest.fixture(autouse=True)
+def known_cuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the sandbox remember its cuts, but where the sandbox itself is what is tested."""
+    if "sandbox" not in request.path.relative_to(Path(__file__).parent).parts[0]:
+        monkeypatch.setattr(grabcut, "_grabcut", KNOWN_CUTS)
 
 
 @pytest.fixture(autouse=True)

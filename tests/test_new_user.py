@@ -18,7 +18,7 @@ from PIL import Image
 
 import rotoscope
 
-SECONDS = 90
+SECONDS = 180
 BOX = {"left": 350, "top": 2, "right": 462, "bottom": 285}
 _ONLY_IN_A_CHECKOUT = re.compile(rf"\bdocs/|\bmake [a-z]|checkout|{re.escape(str(TOP))}|Traceback|\.venv")
 

@@ -81,7 +81,7 @@ async def trace(
 
     monkeypatch.setattr(server, "call_tool", call_traced)
     arguments = {"image": str(photo), "instruction": "the face", "model": "bytedance/sa2va-4b-image"}
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with Client(server) as client:
             # Opening the studio, and importing what planning needs, are no part of the call.
             await client.call_tool("list_jobs", {})

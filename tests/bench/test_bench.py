@@ -6,15 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from soak import IS_SOAK
 
 TOP = Path(__file__).parents[2]
 SHARED = {"figures"}
 SCRIPTS = sorted(path.stem for path in (TOP / "bench").glob("*.py") if path.stem not in SHARED)
+LONG = {"cold_start", "film", "growth", "hostile", "lag", "many", "serve", "waiting", "webhooks"}
+"""Scripts that take long even at their smallest: they run in `make soak`."""
+
 HEADLINE = re.compile(r".+, \d{4}-\d{2}-\d{2}, \w+, \d+ cores, Python \d+\.\d+\.\d+")
+NEEDS = "  needs "
+"""How a line begins that names clips or weights which are not on this machine."""
+
 FIGURE = re.compile(r"\d (ms|s|MB|x|jobs)\b|\d+\.\d\d \(to hold")
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if IS_SOAK or script not in LONG])
 def test_a_script_prints_its_figures_below_what_when_and_where(script: str) -> None:
     command = [sys.executable, str(TOP / "bench" / f"{script}.py"), "--smallest"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
@@ -22,6 +29,8 @@ def test_a_script_prints_its_figures_below_what_when_and_where(script: str) -> N
     assert "Traceback" not in done.stderr
     first, *figures = done.stdout.splitlines()
     assert HEADLINE.fullmatch(first), first
+    if figures and figures[0].startswith(NEEDS):
+        pytest.skip(figures[0].strip())
     assert figures
     assert all(re.search(r"\d", line) or line == figures[0] for line in figures), figures
     assert any(FIGURE.search(line) for line in figures), figures

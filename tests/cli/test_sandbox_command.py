@@ -32,9 +32,9 @@ async def test_the_command_obeys_its_file_and_every_change_of_it(tmp_path: Path,
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            with anyio.fail_after(60):
+            with anyio.fail_after(180):
                 assert "sandbox is at" in await anyio.to_thread.run_sync(process.stderr.readline)
-                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                     await two_fates(client, rules)
         finally:
             process.terminate()

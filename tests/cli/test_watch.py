@@ -81,7 +81,7 @@ async def test_a_watch_sees_what_another_process_writes_and_ends_with_the_last_j
             await view.next.wait()
         await ledger.request_cancel(second, "local")
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(write)
             if mine.announces_changes:
@@ -138,7 +138,7 @@ async def test_a_ledger_that_is_away_for_a_moment_is_waited_for() -> None:
     done = replace(JOB, state="succeeded")
     reads = StubReads(JOB, StorageFailed("locked"), done)
     view = RecordingView()
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         known = await follow_jobs(
             Watch("local", (JOB.id,)), reads, Changes(StubLedger(1, 2, 3, 4)), view, lambda: NOW, ignore
         )
@@ -215,7 +215,7 @@ async def test_the_exit_code_says_how_the_jobs_ended(
     stub = StubReads(replace(JOB, state=state, finished_at=NOW))
     monkeypatch.setattr("rotoscope.composition.reading.open_ledger_reads", lambda *_: (stub, StubLedger(1)))
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         assert await watch_jobs(settings, Watch("local", (JOB.id,)), ignore, console) == code
 
 

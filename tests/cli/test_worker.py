@@ -26,7 +26,7 @@ from rotoscope_sandbox.serving import serve_in_thread
 __all__ = ["postgresql"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")
-SECONDS = 60
+SECONDS = 180
 Begin = Callable[..., "subprocess.Popen[str]"]
 
 

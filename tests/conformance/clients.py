@@ -55,7 +55,18 @@ WITHOUT = "without a token"
 """No way: a client without a token, which looks for a page to sign in, at a server whose operator gives out tokens."""
 
 HOW_TO_CONNECT = "configure the client to send one in the header Authorization: Bearer TOKEN"
-BRIEF_WAYS = ("tokens", "people", WITHOUT)
+BRIEF = {
+    ("Python SDK", HANDSHAKE): ("people", WITHOUT),
+    ("Python SDK", MODERN): WAYS,
+    ("TypeScript SDK v1", HANDSHAKE): ("document",),
+    ("TypeScript SDK v2", HANDSHAKE): ("tokens",),
+    ("TypeScript SDK v2", MODERN): ("issuer", "people"),
+    ("Inspector", HANDSHAKE): ("tokens", WITHOUT),
+    ("Inspector", MODERN): ("people",),
+    ("Conformance suite", "authorization"): ("people", "document"),
+}
+"""Without `--all`: every client, every era, every way, but not each with each."""
+
 AT_ONCE = 3
 LINE_BYTES = 1 << 20
 
@@ -63,7 +74,7 @@ LINE_BYTES = 1 << 20
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--only", default="", help="run the cases whose name holds this")
-    asked.add_argument("--all", action="store_true", help="run every way in every era, not only in a client's last one")
+    asked.add_argument("--all", action="store_true", help="run every way in every era of every client")
     given = asked.parse_args()
     logging.getLogger("mcp.client").setLevel(logging.CRITICAL)  # what a case gets wrong is in its line
     try:
@@ -86,7 +97,7 @@ async def run_cases(folder: Path, only: str, everything: bool) -> list[str]:
         urls = await serve_each_way(folder, closing)
         async with anyio.create_task_group() as tasks:
             for case in make_cases(folder, urls):
-                is_brief = case.way in BRIEF_WAYS or case.era == CLIENTS[case.client][1][-1]
+                is_brief = case.way in BRIEF[case.client, case.era]
                 if only in case.name and (everything or is_brief):
                     tasks.start_soon(run_case, case, limiter, failures)
     return failures
@@ -214,7 +225,9 @@ async def converse(case: Case, process: anyio.abc.Process, orders: dict[str, Any
 
 async def run_inspector(case: Case) -> str:
     image = f"data:image/png;base64,{picture()}"
-    answer = await ask_inspector(case, "segment_image", image=image, box=case.box)
+    # A call whose time is over before its request is checked has no job yet, and says to make it again.
+    while not (answer := await ask_inspector(case, "segment_image", image=image, box=case.box))["job_id"]:
+        pass
     first = answer["status"]
     while answer["status"] in ("queued", "running"):
         answer = await ask_inspector(case, "get_job", job_id=answer["job_id"], wait_seconds=45)

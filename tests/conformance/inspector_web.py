@@ -32,7 +32,7 @@ from run import CANNOT, FAILED, NODE, OK, CannotRunError, environment, install
 from rotoscope.cli.demo_clip import BALL_BOX, draw_clip
 from rotoscope.media.video.videos import first_frame
 
-SECONDS = 60
+SECONDS = 180
 PAUSE_SECONDS = 0.1
 BLUE = np.array([86, 180, 233])  # the first mask's colour
 READ_CANVAS = "document.querySelector('[data-ready] canvas')?.toDataURL('image/png') ?? ''"

@@ -23,7 +23,7 @@ MODERN, HANDSHAKE = "2026-07-28", "2025-11-25"
 ERAS = pytest.mark.parametrize("era", [MODERN, HANDSHAKE])
 CLIENT = {"name": "product", "version": "1"}
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 500}
-SECONDS = 60
+SECONDS = 180
 TASKS, SKILLS = "io.modelcontextprotocol/tasks", "io.modelcontextprotocol/skills"
 Message = dict[str, Any]
 

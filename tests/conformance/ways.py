@@ -29,7 +29,7 @@ WAYS = ("tokens", "issuer", "people", "document")
 
 DOCUMENT = "https://app.example/client.json"
 TOKEN = "a-token-of-anna-that-is-long-enough"
-SECONDS = 90
+SECONDS = 180
 ROTOSCOPE = [sys.executable, "-m", "rotoscope"]
 
 

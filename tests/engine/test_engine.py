@@ -277,7 +277,7 @@ async def test_jobs_go_on_when_postgresql_is_started_again_and_none_is_paid_twic
         await until(unsteady, "SELECT count(*) FROM jobs WHERE stage = 'watch'", (4,))
         await anyio.to_thread.run_sync(postgresql_cluster.stop, signal.Signals[how])
         await anyio.to_thread.run_sync(postgresql_cluster.start)
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             results = [await ended(two, job_id) for job_id in ids]
             late = await unsteady.call(two, asking(callers["replicate"], "a last ball"))
     assert [result.status for result in (*results, late)] == ["succeeded"] * 5

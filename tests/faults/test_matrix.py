@@ -165,7 +165,7 @@ async def test_a_job_ends_as_promised_and_is_paid_for_once_at_most(
     caller = callers[who]
     promise = promised(case, who, caller)
     scene.app.state.faults.add(case.fault)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with scene.studio() as studio:
             result = await scene.call(studio, caller)
     code = result.error.code if result.error else None

@@ -51,7 +51,7 @@ def _moving(number: int, width: int, height: int) -> np.ndarray:
 
 
 async def _exported(studio: Studio, job_id: str, form: str, **more: Any) -> dict[str, bytes]:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with open_export(studio, job_id, ExportRequest(form, **more), "local") as (_, made):
             return {file.name: file.path.read_bytes() for file in made.files}
 
@@ -160,7 +160,7 @@ async def test_jobs_without_masks_are_refused_with_the_next_step(
     assert "not done yet" in error.message
     assert f"rotoscope jobs show {running.id}" in error.hint
     await studio.cancel(running.id, "local")
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await studio.wait(running, 60)
     assert "cancelled" in (await _refused(studio, running.id)).message
 

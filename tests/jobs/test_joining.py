@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -> JobResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform("segment_image", arguments, "local", seconds)
         assert isinstance(result, JobResult)
         await studio.mark_delivered(result, "local")
@@ -43,7 +43,7 @@ async def performed(studio: Studio, arguments: Arguments, seconds: float = 10) -
 
 
 async def finished(studio: Studio, opening: OpenResult) -> None:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         assert (await studio.wait(opening.job, 60)).is_final
 
 
@@ -89,7 +89,7 @@ async def test_a_minute_after_delivery_an_equal_request_is_a_new_job(
 
 
 async def reported(studio: Studio, arguments: Arguments, *, late: bool) -> JobResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform("segment_image", arguments, "local", 60)
         assert isinstance(result, JobResult)
         await studio.mark_delivered(result, "local", late=late)
@@ -328,7 +328,7 @@ async def test_two_processes_that_race_with_one_request_get_one_job_and_pay_once
 
 
 async def rows_of(settings: Settings, table: str, wanted: int) -> None:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         while True:
             with ledger_file(settings.home / "ledger.sqlite3") as ledger:
                 try:
@@ -354,7 +354,7 @@ async def test_a_caller_that_is_cut_off_only_stops_waiting_and_its_retry_joins(
         tasks.cancel_scope.cancel()
     provider.hold.set()
     (job,) = await studio.context.ledger.jobs("local", None, 10)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         job = await studio.wait(job, 60)
     assert (job.state, job.cancel_requested, job.delivered_at) == ("succeeded", False, None)
     retried = await performed(studio, segment_arguments(photo))
@@ -518,7 +518,7 @@ async def test_two_calls_that_spell_one_request_differently_pay_once(
     async with Client(server) as client:
 
         async def call(name: str = tool, **arguments: Any) -> dict[str, Any]:
-            with anyio.fail_after(60):
+            with anyio.fail_after(180):
                 answer = await client.call_tool(name, arguments)
             assert answer.structured_content is not None, answer
             return dict(answer.structured_content)
@@ -527,7 +527,7 @@ async def test_two_calls_that_spell_one_request_differently_pay_once(
         link = next(value for value in planned.values() if "artifact://" in str(value))
         again = photo.as_uri() if way == "path" else link
         jobs = [await call(**first, **{medium: str(photo)}), await call(**second, **{medium: again})]
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             while (await call("get_job", job_id=jobs[0]["job_id"]))["status"] in ("queued", "running"):
                 await anyio.lowlevel.checkpoint()
     assert jobs[0]["job_id"] == jobs[1]["job_id"]

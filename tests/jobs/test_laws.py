@@ -475,7 +475,7 @@ def ledgers_on_postgresql(postgresql: PostgresqlServer) -> Iterator[None]:
 
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(
-    max_examples=3_000 if SOAK else 100,
+    max_examples=3_000 if SOAK else 50,
     stateful_step_count=60 if SOAK else 30,
     suppress_health_check=list(HealthCheck),
 )

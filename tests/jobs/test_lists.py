@@ -120,7 +120,7 @@ def watched(
 
 
 async def wait_for_all(studio: Studio, ids: list[str]) -> list[str]:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         return [(await studio.wait(await studio.job(one, "local"), 60)).state for one in ids]
 
 

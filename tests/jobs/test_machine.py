@@ -38,7 +38,7 @@ def encoded(image: Image.Image, form: str) -> bytes:
 
 async def ended(studio: Studio, arguments: Arguments) -> JobResult:
     tool = {SegmentImage: "segment_image", DescribeWithMasks: "describe_with_masks"}[type(arguments)]
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform(tool, arguments, "local", 60)
     assert isinstance(result, JobResult)
     return result
@@ -129,7 +129,7 @@ async def test_the_intent_is_in_the_ledger_before_the_paying_request(
 ) -> None:
     provider.hold = anyio.Event()
     job = await start_job(studio, segment_arguments(photo))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         while not provider.posts:
             await anyio.lowlevel.checkpoint()
     intents = await studio.context.ledger._database.transact(
@@ -137,7 +137,7 @@ async def test_the_intent_is_in_the_ledger_before_the_paying_request(
     )
     assert [tuple(row) for row in intents] == [(job.id, None)]
     provider.hold.set()
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         assert (await studio.wait(job, 60)).state == "succeeded"
 
 
@@ -293,7 +293,7 @@ async def test_a_running_job_is_cancelled_at_the_provider_too(
 ) -> None:
     provider.states = [{"status": "processing"}]
     job = await start_job(studio, segment_arguments(photo))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await provider.on_ask.wait()
         await studio.cancel(job.id, "local")
         job = await studio.wait(job, 60)
@@ -308,7 +308,7 @@ async def test_a_cancel_that_comes_too_late_gives_the_result_that_was_paid_for(
     provider.states = [{"status": "processing"}]
     provider.cancelled = [{"status": "succeeded", "output": {"img": OUTPUT_URL, "response": "Sure, [SEG]."}}]
     job = await start_job(studio, segment_arguments(photo))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await provider.on_ask.wait()
         await studio.cancel(job.id, "local")
         job = await studio.wait(job, 60)
@@ -321,7 +321,7 @@ async def test_a_cancel_during_the_paying_request_waits_for_its_answer_and_then_
     provider.hold = anyio.Event()
     provider.states = [{"status": "processing"}]
     job = await start_job(studio, segment_arguments(photo))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         while not provider.posts:
             await anyio.lowlevel.checkpoint()
         await studio.cancel(job.id, "local")
@@ -336,7 +336,7 @@ async def test_a_job_of_another_process_is_cancelled_through_the_ledger(
 ) -> None:
     provider.states = [{"status": "processing"}]
     job = await start_job(studio, segment_arguments(photo))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await provider.on_ask.wait()
         async with opened(settings, provider) as other:
             await other.cancel(job.id, "local")
@@ -450,7 +450,7 @@ async def test_no_key_is_written_anywhere(
     }
     async with opened(read_settings(environ), None) as studio:
         job = await start_job(studio, segment_arguments(photo))
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             await studio.cancel(job.id, "local")
             job = await studio.wait(job, 60)
         result = await studio.result(job)
@@ -470,7 +470,7 @@ async def test_a_cancel_that_is_only_accepted_waits_for_the_end_of_the_run(
     provider.states = [{"status": "processing"}]
     provider.cancelled = [{"status": "processing"}, {"status": "processing"}, SUCCESS]
     job = await start_job(studio, segment_arguments(photo))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await provider.on_ask.wait()
         await studio.cancel(job.id, "local")
         job = await studio.wait(job, 60)
@@ -540,7 +540,7 @@ async def test_one_jobs_broken_ledger_ends_neither_the_server_nor_other_jobs(
     monkeypatch.setattr(Leases, "claim", claim)
     first = await start_job(studio, segment_arguments(photo))
     assert (await ended(studio, segment_arguments(photo, overlay=False))).status == "succeeded"
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         assert (await studio.wait(first, 60)).state == "succeeded"
 
 
@@ -603,7 +603,7 @@ async def test_progress_goes_on_while_a_provider_says_nothing_new(
 ) -> None:
     provider.states = [{"status": "processing"}]
     job = await start_job(studio, segment_arguments(photo))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await provider.on_ask.wait()
     job = await studio.job(job.id, "local")
     seen = [estimate_progress(job, job.updated_at + later) for later in (0.5, 1.0, 2.0, 4.0)]
@@ -652,12 +652,12 @@ async def test_a_stream_of_events_causes_a_poll_only_at_another_status() -> None
     wake = _StatusWake(anyio.sleep)
     for event in ('{"status": "IN_QUEUE", "queue_position": 2}', '{"status": "IN_QUEUE", "queue_position": 1}', "junk"):
         wake.handle_event(event)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await wake.sleep(60)
     wake.handle_event('{"status":"IN_QUEUE"}')
     with anyio.move_on_after(0.02) as still_asleep:
         await wake.sleep(60)
     assert still_asleep.cancelled_caught
     wake.handle_event('{"status": "COMPLETED"}')
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await wake.sleep(60)

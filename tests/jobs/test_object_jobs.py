@@ -62,7 +62,7 @@ def vault(object_server: ObjectServer, bucket: str, settings: Settings) -> Objec
 
 
 def open_address(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=20) as opened:
+    with urllib.request.urlopen(url, timeout=60) as opened:
         return bytes(opened.read())
 
 

@@ -130,7 +130,7 @@ def leaks(text: str, key: str) -> bool:
 
 async def ran(studio: Studio, asked: SegmentImage) -> JobResult | RotoscopeError:
     try:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             result = await studio.perform("segment_image", asked, "local", 60)
     except RotoscopeError as error:
         return error

@@ -40,7 +40,7 @@ def asked(wire: str, photo: Path, **more: Any) -> SegmentImage:
 
 
 async def performed(studio: Studio, arguments: Arguments, tool: str = "segment_image") -> JobResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform(tool, arguments, "local", 60)
         assert isinstance(result, JobResult)
         await studio.mark_delivered(result, "local")
@@ -114,7 +114,7 @@ async def test_a_provider_that_rewrites_what_it_was_given_is_searched_by_the_see
             )
         )
         assert isinstance(opening, OpenResult)
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             await studio.wait(opening.job, 60)
         assert await submission(studio, opening.job.id) == "prediction-1"
     assert lossy.posts == 1
@@ -217,7 +217,7 @@ async def test_a_person_names_the_prediction_and_its_result_is_collected_without
     async with opened(settings, lossy, intervals=QUICK) as studio:
         result = await performed(studio, asked("replicate", photo))
         job = await studio.context.ledger.resolve_review(result.job_id, "local", "prediction-0")
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             job = await studio.wait(job, 60)
     assert (result.status, job.state, lossy.posts) == ("needs_review", "succeeded", 1)
 
@@ -254,7 +254,7 @@ async def test_a_process_that_finds_an_intent_waits_for_its_author_then_looks_an
         await anyio.sleep(0.001)
 
     async with opened(settings, lossy, sleep=note) as studio:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             ended = await studio.wait(job, 60)
     assert (ended.state, lossy.posts) == ("succeeded", 1)
     # The author of the intent may wait for its reply until its own patience ends, and a little longer.
@@ -276,7 +276,7 @@ async def test_a_process_that_finds_an_intent_follows_the_id_that_arrives_while_
         await anyio.sleep(0.001)
 
     async with opened(settings, lossy, sleep=pause) as studio:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             await looked.wait()
             await studio.context.ledger.write_prediction_id(job.id, "local", "prediction-0")
             late.set()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def asked(studio: Studio, photo: Path) -> JobResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform(
             "segment_image",
             SegmentImage(image=str(photo), instruction="a", model="bytedance/sa2va-4b-image"),
@@ -32,7 +32,7 @@ async def asked(studio: Studio, photo: Path) -> JobResult:
 
 
 async def got(studio: Studio, job_id: str, budget: float = 10.0) -> JobResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform("get_job", GetJob(job_id=job_id), "local", budget)
     assert isinstance(result, JobResult)
     return result
@@ -106,7 +106,7 @@ async def test_a_job_that_a_fault_has_stopped_is_resumed_when_a_process_starts(
         ledger.execute("UPDATE jobs SET state = ?, finished_at = finished_at - 60", (state,))
     monkeypatch.setitem(machine._STAGE_FUNCTIONS, "fetch", fetch)
     async with opened(settings, provider) as studio:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             while (job := await studio.job(first.job_id, "local")).state != "succeeded":
                 job = await studio.wait(job, 1.0)
                 await anyio.sleep(0.01)
@@ -130,7 +130,7 @@ async def test_a_cancel_that_is_not_confirmed_is_answered_in_time_and_says_so(
     )
     assert isinstance(opening, OpenResult)
     job: Job = opening.job
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await provider.on_ask.wait()
         reported = await studio.perform("cancel_job", _cancel(job.id), "local", 0.5)
     assert isinstance(reported, JobResult)

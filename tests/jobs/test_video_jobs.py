@@ -79,7 +79,7 @@ def write_price(settings: Settings, route: str, unit: str, usd: float) -> None:
 
 async def done(studio: Studio, arguments: GenerateVideo | EditVideoWithMask) -> VideoResult:
     tool = "generate_video" if isinstance(arguments, GenerateVideo) else "edit_video_with_mask"
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform(tool, arguments, "local", 60)
     assert isinstance(result, VideoResult)
     return result
@@ -471,7 +471,7 @@ async def test_a_cancel_takes_effect_while_files_are_uploaded(
 
     monkeypatch.setattr("rotoscope.jobs.stages.prepare._upload_or_embed", forever)
     job = await begun(studio, edit(video, mask(home / "m.png")))
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await uploading.wait()
         await studio.cancel(job.id, "local")
         job = await studio.wait(job, 60)
@@ -491,7 +491,7 @@ async def test_a_run_that_its_provider_cannot_stop_goes_on_and_its_result_is_kep
     provider.respond = below_its_path
     asked = edit(video, mask(home / "m.png"), model="prunaai/vace-14b@gateway")
     job = await begun(studio, asked)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await provider.on_ask.wait()
         job = await studio.cancel(job.id, "local")
         while job.uncancellable_at is None:

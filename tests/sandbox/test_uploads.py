@@ -172,7 +172,7 @@ async def test_the_status_stream_sends_a_change_while_the_work_goes_on(
         "headers": [(b"host", b"sandbox.invalid"), (b"authorization", b"Key test:key")],
         "http_version": "1.1",
     }
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await app(scope, receive, send)
     assert '"IN_PROGRESS"' in events[-2]
     assert '"COMPLETED"' in events[-1]

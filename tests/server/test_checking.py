@@ -72,7 +72,7 @@ async def test_a_client_that_cannot_wait_for_the_check_is_asked_to_call_again_an
     impatient: MCPServer[LazyStudio], sandbox: Sandbox, checking: Checking, photo: Path
 ) -> None:
     asked = {"image": str(photo), "box": BOX}
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(impatient) as client:
             for _ in range(3):
                 answer = await client.call_tool("segment_image", asked)
@@ -99,7 +99,7 @@ async def test_a_check_goes_on_when_the_client_that_began_it_gives_up(
     server: MCPServer[LazyStudio], sandbox: Sandbox, checking: Checking, photo: Path
 ) -> None:
     asked = {"image": str(photo), "box": BOX}
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(server) as client:
             async with anyio.create_task_group() as first:
                 first.start_soon(client.call_tool, "segment_image", asked)
@@ -119,7 +119,7 @@ async def test_equal_requests_at_once_are_checked_once_and_have_one_job(
     async def call(client: Client) -> None:
         found.append(said(await client.call_tool("segment_image", asked)))
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(server) as client, anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(call, client)
@@ -136,7 +136,7 @@ async def test_a_check_that_was_used_is_not_used_again(
     """A dry run and the run that follows draw a seed each, and a file may have been changed."""
     asked = {"image": str(photo), "box": BOX}
     checking.through.set()
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(server) as client:
             await client.call_tool("segment_image", {**asked, "dry_run": True})
             await client.call_tool("segment_image", asked)
@@ -147,7 +147,7 @@ async def test_a_file_that_was_changed_makes_another_request(
     impatient: MCPServer[LazyStudio], checking: Checking, photo: Path
 ) -> None:
     asked = {"image": str(photo), "box": BOX}
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(impatient) as client:
             await client.call_tool("segment_image", asked)
             await client.call_tool("segment_image", asked)
@@ -162,7 +162,7 @@ async def test_what_a_check_refuses_is_reported_to_who_comes_again(
 ) -> None:
     checking.refusal = InvalidInput("This is no picture.", hint="Give another.")
     asked = {"image": str(photo), "box": BOX}
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(impatient) as client:
             await client.call_tool("segment_image", asked)
             checking.through.set()
@@ -177,7 +177,7 @@ async def test_an_expensive_request_that_is_still_being_checked_is_asked_about_o
 ) -> None:
     expensive = {"prompt": "a storm", "duration": 15, "resolution": "1080p", "seed": 7}
     server = serve(replace(settings, inline_seconds=LITTLE, ask_above_usd=0.0), sandbox)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(server) as client:
             assert said(await client.call_tool("generate_video", {**expensive, "dry_run": True}))["dry_run"]
             assert not said(await client.call_tool("generate_video", expensive))["job_id"]
@@ -199,7 +199,7 @@ async def test_the_first_word_comes_while_media_are_checked(
         reported.append((progress, message or ""))
         checking.through.set()
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with connected(server) as client:
             answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX}, progress_callback=note)
     assert said(answer)["status"] == "succeeded"

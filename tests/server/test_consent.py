@@ -68,7 +68,7 @@ class User:
 
 
 async def call(client: Client, tool: str, arguments: dict[str, Any]) -> CallToolResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         return await client.call_tool(tool, arguments)
 
 

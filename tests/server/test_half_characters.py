@@ -59,7 +59,7 @@ async def talk(server: MCPServer[LazyStudio], *calls: tuple[str, dict[str, Any]]
             if not number:
                 yield '{"jsonrpc": "2.0", "method": "notifications/initialized"}\n'
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await serve_stdio(server, Handover(stdin=typed(), stdout=anyio.wrap_file(said)))
     return [json.loads(line)["result"] for line in said.getvalue().splitlines()[1:]]
 

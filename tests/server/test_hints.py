@@ -23,7 +23,7 @@ STEPS = {
 
 
 async def values(client: Client, ref: Any, argument: str, typed: str = "") -> list[str]:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         return (await client.complete(ref, {"name": argument, "value": typed})).completion.values
 
 
@@ -77,7 +77,7 @@ async def test_model_ids_are_completed_for_links_and_for_the_tool_of_a_prompt(cl
 async def test_job_ids_are_completed_newest_first(client: Client, photo: Path) -> None:
     jobs = []
     for n in range(2):
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             answer = await client.call_tool("segment_image", {"image": str(photo), "box": {**BOX, "left": n}})
         assert answer.structured_content is not None
         jobs.append(answer.structured_content["job_id"])

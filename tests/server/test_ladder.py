@@ -80,7 +80,7 @@ async def test_a_handshake_client_that_names_the_extension_of_tasks_waits_like_a
     """Its era has no tasks, so it would get neither a task nor its result."""
     film = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
     async with Client(server, mode="legacy", extensions=[_Tasks()]) as client:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             answer = await client.call_tool("generate_video", film)
     assert answer.structured_content is not None
     assert answer.structured_content["status"] == "succeeded"
@@ -118,7 +118,7 @@ async def test_every_client_gets_the_blocks_that_its_row_allows_and_no_others(
     for name, row in ROWS.items():
         who = Implementation(name=str(name), version="1")
         async with Client(server, mode=mode, client_info=who) as client:
-            with anyio.fail_after(60):
+            with anyio.fail_after(180):
                 if found is None:
                     first = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
                     found = first.structured_content
@@ -160,7 +160,7 @@ async def test_a_client_gets_its_handle_when_its_patience_ends_and_is_reported_h
     asking = row.get("wait_seconds", row["inline_seconds"])
     who = Implementation(name=name, version="1")
     async with Client(serve(patient, sandbox), client_info=who) as client:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             answer = await client.call_tool("segment_image", {"image": str(photo), "box": BOX})
             again = await client.call_tool(
                 "get_job",
@@ -194,7 +194,7 @@ async def test_a_client_that_nobody_knows_makes_few_calls_for_a_run_of_three_min
     monkeypatch.setattr("rotoscope.server.tool_calls._remaining_seconds", lambda _, seconds: seconds)
     who = Implementation(name="nobody-knows-it", version="1")
     async with Client(serve(patient, slow), client_info=who) as client:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             answer = await client.call_tool("generate_video", {"prompt": "a storm", "duration": 4})
             while now[0] < 1177:
                 assert answer.structured_content is not None

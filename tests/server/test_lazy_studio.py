@@ -44,7 +44,7 @@ async def test_jobs_that_are_left_at_any_time_are_taken_up_without_a_call(seen: 
     """Later than at the start it takes two looks: what was opened a moment ago elsewhere is not left."""
     studio, see = Studio(), Looks(*seen)
     lazy = LazyStudio(lambda *_: studio, see, check_seconds=0.01)  # type: ignore[arg-type]
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with lazy.lifespan():
             await studio.begun.wait()
             assert see.count == looks
@@ -53,7 +53,7 @@ async def test_jobs_that_are_left_at_any_time_are_taken_up_without_a_call(seen: 
 async def test_where_nothing_was_left_nothing_is_loaded() -> None:
     see, opened = Looks(False, True, False), []
     lazy = LazyStudio(lambda *given: opened.append(given), see, check_seconds=0.01)  # type: ignore[arg-type]
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with lazy.lifespan():
             await anyio.to_thread.run_sync(see.enough.wait)
     assert opened == []
@@ -67,7 +67,7 @@ async def test_a_home_that_cannot_be_used_ends_no_server_and_is_reported_once(ca
         raise StorageFailed("The disk is full.", hint="Make room.")
 
     lazy = LazyStudio(refuse, lambda: True, check_seconds=0.01)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with lazy.lifespan():
             await anyio.to_thread.run_sync(tried.wait)
             with pytest.raises(StorageFailed):

@@ -24,7 +24,7 @@ ENVELOPE = {
 CLIENT = {"name": "any", "version": "1"}
 INITIALIZED = b'{"jsonrpc": "2.0", "method": "notifications/initialized"}'
 ERAS = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
-SECONDS = 60
+SECONDS = 180
 
 
 def request(number: Any, method: str, **params: Any) -> bytes:

@@ -20,7 +20,7 @@ FILM = {"prompt": "a storm", "duration": 4, "resolution": "480p"}
 
 async def call(server: MCPServer[LazyStudio], tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """One call, in a server of its own."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with Client(server) as client:
             answer = await client.call_tool(tool, arguments)
     assert answer.structured_content is not None

@@ -16,7 +16,7 @@ from calls import BOX
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
-SECONDS = 90
+SECONDS = 180
 OPENING = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "claude-code", "version": "1"}}
 
 

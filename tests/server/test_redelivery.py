@@ -35,7 +35,7 @@ def asked(photo: Path) -> dict[str, Any]:
 
 async def ended(wire: Any, job_id: str) -> None:
     """Wait until a job has ended; a list of jobs tells nobody's end."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         while True:
             jobs = (await wire.call("list_jobs", tasks=False))["structuredContent"]["jobs"]
             if next(job for job in jobs if job["job_id"] == job_id)["status"] == "succeeded":
@@ -107,7 +107,7 @@ async def test_who_was_given_the_end_of_a_task_received_it(
                 pass
             assert message["params"]["status"] == "completed"
             await wire.ask("tasks/get", taskId="f" * 32)
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             while not expire_redelivery():  # it is written after it was sent
                 await anyio.lowlevel.checkpoint()
         assert await begun(wire, asked) != job
@@ -124,13 +124,13 @@ async def test_who_goes_away_while_the_preview_is_made_received_nothing(
         return []
 
     async with Client(server) as client:
-        with monkeypatch.context() as slowly, anyio.fail_after(60):
+        with monkeypatch.context() as slowly, anyio.fail_after(180):
             slowly.setattr(rotoscope.server.tool_calls, "content_blocks", endless)
             async with anyio.create_task_group() as calling:
                 calling.start_soon(client.call_tool, "segment_image", asked)
                 await making.wait()
                 calling.cancel_scope.cancel()
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             again = await client.call_tool("segment_image", asked)
     assert again.structured_content is not None
     assert any("nothing was sent or paid again" in one for one in again.structured_content["warnings"])

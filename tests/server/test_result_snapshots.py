@@ -88,7 +88,7 @@ def asked(home: Path, photo: Path) -> dict[str, dict[str, Any]]:
 
 
 async def called(client: Client, tool: str, arguments: dict[str, Any]) -> CallToolResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         answer = await client.call_tool(tool, arguments)
     assert not answer.is_error, answer.content
     return answer
@@ -130,7 +130,7 @@ async def test_progress_is_reported_as_its_snapshot_says(
         reported.append((total, re.sub(r"(?<=: ).*", "WORDS", re.sub(r"[0-9a-f]{32}", "JOB", message or ""))))
 
     async with Client(server) as client:
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             await client.call_tool("segment_image", asked["segment_image"], progress_callback=note)
     compare("progress.first", reported[0])
 
@@ -164,6 +164,6 @@ async def test_a_task_and_what_it_ends_with_are_as_their_snapshots_say(
     """To a client that takes tasks, of a server that is reported to wait for none."""
     async with speak(serve(replace(settings, inline_seconds=0.0), sandbox)) as wire:
         begun = await wire.call(tool, **asked[tool])
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             ended = await wire.finished(begun["taskId"])
     compare(f"result.{tool}.task", masked({"announced": begun, "ended": ended}, home.parent))

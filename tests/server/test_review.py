@@ -80,7 +80,7 @@ def asked(photo: Path) -> dict[str, Any]:
 async def in_review(wire: Any, asked: dict[str, Any], doubts: Doubts) -> str:
     """A job of this session, in review."""
     job = str((await wire.call("segment_image", **asked))["taskId"])
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         while True:
             listed = (await wire.call("list_jobs", tasks=False))["structuredContent"]["jobs"]
             if listed[0]["status"] == "succeeded":
@@ -135,7 +135,7 @@ async def test_a_subscriber_gets_what_comes_of_a_review(
         job = await in_review(wire, asked, doubts)
     async with Client(impatient, mode="legacy", message_handler=note) as client:
         await client.subscribe_resource(f"job://{job}")
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             while not received:  # noqa: ASYNC110 - it comes through the client
                 await anyio.sleep(0.01)
             before = len(received)

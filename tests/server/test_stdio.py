@@ -61,7 +61,7 @@ async def talk(
         while len(replies()) < expected:  # the input ends when all is answered: its end ends the server
             await anyio.lowlevel.checkpoint()
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await serve_stdio(server, Handover(tuple(before), answered, typed(), anyio.wrap_file(said)))
     return replies()
 
@@ -133,7 +133,7 @@ async def test_of_what_comes_before_the_first_request_only_a_little_is_kept(serv
         while not said.getvalue():
             await anyio.lowlevel.checkpoint()
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await serve_stdio(server, Handover(stdin=typed(), stdout=anyio.wrap_file(said)))
     assert kept[0] < 50
     assert json.loads(said.getvalue())["result"]["protocolVersion"] == "2025-11-25"

@@ -55,7 +55,7 @@ async def replica(settings: Settings, sandbox: Sandbox) -> AsyncIterator[Replica
 
 
 async def call(client: Client, **arguments: Any) -> dict[str, Any]:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         answer = await client.call_tool("upload_media", arguments)
     assert not answer.is_error, text_of(answer)
     assert answer.structured_content is not None
@@ -96,7 +96,7 @@ async def test_an_upload_goes_through_the_tools_to_a_mask(client: Client, replic
     assert sent.status_code == 201
     come = await call(client, ticket=ticket["ticket"], wait_seconds=30)
     assert (come["status"], come["width"], come["height"]) == ("ready", 512, 512)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         answer = await client.call_tool("segment_image", {"image": come["artifact"], "box": BOX})
     assert answer.structured_content is not None
     assert answer.structured_content["status"] == "succeeded"

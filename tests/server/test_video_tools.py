@@ -22,7 +22,7 @@ MEDIA = Path(__file__).parents[3] / "shared" / "media"
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         answer = await client.call_tool(tool, arguments)
         while (found := answer.structured_content) is not None and found["status"] in ("queued", "running"):
             answer = await client.call_tool("get_job", {"job_id": found["job_id"], "wait_seconds": 30})
@@ -97,7 +97,7 @@ async def test_what_is_to_be_shown_in_a_video_must_be_a_picture(client: Client, 
 
 
 async def test_text_alone_tells_of_the_video(client: Client) -> None:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         answer = await client.call_tool("generate_video", {"prompt": "a storm", "duration": 4, "resolution": "480p"})
     text = "".join(block.text for block in answer.content if isinstance(block, TextContent))
     found = answer.structured_content

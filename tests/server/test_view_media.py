@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def called(client: Client, tool: str, **arguments: Any) -> CallToolResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         return await client.call_tool(tool, arguments)
 
 

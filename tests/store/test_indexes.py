@@ -151,7 +151,7 @@ async def test_every_question_of_the_ledger_is_answered_by_an_index(
     opened: StudioOpener, settings: Settings, provider: ScriptedProvider, photo: Path, questions: dict[str, Any]
 ) -> None:
     now = [1_000_000_000.0]
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with opened(settings, provider, clock=lambda: now[0]) as studio:
             await use_everything(studio, provider, photo)
             copy_ended_jobs(settings.home / "ledger.sqlite3", 250)

@@ -243,7 +243,7 @@ class Spending(RuleBasedStateMachine):
 
 TestSpending = Spending.TestCase
 TestSpending.settings = settings(
-    max_examples=2_000 if SOAK else 80,
+    max_examples=2_000 if SOAK else 40,
     stateful_step_count=60 if SOAK else 40,
     suppress_health_check=list(HealthCheck),
     deadline=None,

@@ -43,7 +43,7 @@ NEW = NewJob("segment_image", "m", "replicate", "local", False, {}, JobPlan())
 
 
 async def performed(studio: Studio, arguments: SegmentImage) -> JobResult:
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         result = await studio.perform("segment_image", arguments, "local", 60)
     assert isinstance(result, JobResult)
     return result
@@ -129,7 +129,7 @@ async def test_a_ledger_of_the_first_schema_is_upgraded_and_its_jobs_are_read_li
     async with opened(settings, provider) as studio:
         listed = await studio.list("local", None, 10)
         found = await studio.perform("get_job", GetJob(job_id=ids["finished"]), "local", 60)
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             for name in ("running", "queued"):
                 job = await studio.wait(await studio.job(ids[name], "local"), 60)
                 assert job.state == "succeeded", (name, job.error)
@@ -157,7 +157,7 @@ async def test_several_processes_that_open_a_ledger_at_once_all_find_it_upgraded
         with contextlib.closing(sqlite3.connect(file)) as first:
             first.executescript(SCHEMA_1)
     ledgers = [Ledger(Database(f"sqlite:///{file}"), lambda: 1.0) for _ in range(6)]
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
             for ledger in ledgers:
                 tasks.start_soon(ledger.open, NEW)
@@ -304,7 +304,7 @@ async def test_a_result_that_was_paid_for_is_reported_although_nothing_can_be_wr
 ) -> None:
     opening = await studio.start(await studio.plan("segment_image", segment_arguments(photo), "local"))
     assert isinstance(opening, OpenResult)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await studio.wait(opening.job, 60)
     await pragma(studio, "query_only = ON")
     found = await studio.perform("get_job", GetJob(job_id=opening.job.id), "local", 60)
@@ -379,7 +379,7 @@ async def test_a_write_that_waits_for_another_program_holds_up_no_read(tmp_path:
         await database.transact(lambda _: None)
         done.set()
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
             with write_locked(file):
                 tasks.start_soon(write)
@@ -406,7 +406,7 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
             await work()
         refused.append(work)
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
             with write_locked(file):
                 tasks.start_soon(database.transact, lambda _: None)
@@ -425,7 +425,7 @@ async def test_many_that_wait_for_each_other_and_not_for_another_program_all_com
     monkeypatch.setattr(rotoscope.store.ledger, "QUICK_SECONDS", 1.0)
     file = tmp_path / "ledger.sqlite3"
     ledger = Ledger(Database(file), lambda: 1.0)
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
             for _ in range(500):
                 tasks.start_soon(ledger.open, NEW)

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 BOX = {"left": 20, "top": 5, "right": 420, "bottom": 512}  # the astronaut in the photo that ships with the product
-SECONDS = 60  # what nothing that a test waits for needs, however busy the machine is
+SECONDS = 180  # what nothing that a test waits for needs, however busy the machine is
 StudioOpener = Callable[..., AbstractAsyncContextManager[Studio]]
 Until = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 ServerBuilder = Callable[..., MCPServer[LazyStudio]]

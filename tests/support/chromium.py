@@ -16,7 +16,7 @@ import anyio.to_thread
 __all__ = ["BROWSER", "Page", "open_page"]
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-_SECONDS = 30
+_SECONDS = 90
 _PAUSE_SECONDS = 0.05
 
 

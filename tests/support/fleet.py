@@ -152,7 +152,7 @@ class Caller:
     chance: random.Random
     failures: int = 0
 
-    async def call(self, tool: str, arguments: dict[str, Any], seconds: float = 120.0) -> dict[str, Any]:
+    async def call(self, tool: str, arguments: dict[str, Any], seconds: float = 240.0) -> dict[str, Any]:
         """The structured result of a call; equal calls join the job that one of them has opened."""
         with anyio.fail_after(seconds):
             while True:

@@ -11,7 +11,7 @@ from rotoscope_sandbox import Sandbox
 
 __all__ = ["Held"]
 
-_SECONDS = 60
+_SECONDS = 180
 
 
 @dataclass

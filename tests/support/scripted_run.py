@@ -6,8 +6,9 @@ Time is simulated (see `simulated`), so an outage of hours, or a week of patienc
 import hashlib
 import io
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from rotoscope.providers.http.client import Download
 from rotoscope.providers.http.messages import HttpCall, Reply
 from rotoscope.providers.states import Call
 from rotoscope.store.job_data import JobPlan
-from rotoscope.store.records import Job, NewJob
+from rotoscope.store.records import FINAL_STATES, Job, NewJob
 from rotoscope.store.timing import Intervals
 
 __all__ = ["OUT", "Provider", "Scene", "mask", "reply", "staged"]
@@ -150,7 +151,7 @@ class Scene:
     time: Time
     folder: Path
     provider: Provider
-    tempo: Intervals = field(default_factory=lambda: Intervals(poll=2.0, change_poll=1.0))
+    tempo: Intervals = field(default_factory=lambda: Intervals(poll=5.0, change_poll=5.0))
     started: int = 0
 
     def process(self, wall: Callable[[], float] | None = None, key: dict[str, bool] | None = None) -> Process:
@@ -207,8 +208,14 @@ class Scene:
         return job_result(estimate_progress(job, now), outputs, process.context.vault, now)
 
     def run(self, process: Process, job_id: str, seconds: float) -> Job:
-        """Let time pass, at most so much, until the job has ended; the job then."""
-        self.time.run(seconds, lambda: self.job(process, job_id).is_final)
+        """Let time pass, at most so much, until the job has ended; the job then.
+
+        The ledger is looked into at every moment, as another program would: a process that is asked so often would take
+        longer than everything else.
+        """
+        with closing(sqlite3.connect(self.folder / "ledger.sqlite3")) as ledger:
+            state = "SELECT state FROM jobs WHERE id = ?"
+            self.time.run(seconds, lambda: ledger.execute(state, (job_id,)).fetchone()[0] in FINAL_STATES)
         return self.job(process, job_id)
 
 

@@ -13,7 +13,7 @@ import pytest
 from rotoscope.workers.apps import AppEnded, AppProcess
 
 pytestmark = pytest.mark.anyio
-SECONDS = 60
+SECONDS = 180
 
 
 @asynccontextmanager

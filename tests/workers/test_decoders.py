@@ -18,7 +18,7 @@ from rotoscope.media.decoders import FILM, PICTURE, RESULT_MASKS, DecoderPool
 from rotoscope.workers.process import WorkerBug
 
 pytestmark = pytest.mark.anyio
-SECONDS = 60
+SECONDS = 180
 QUICK = replace(PICTURE, cpu_seconds=1, max_cpu_seconds=1)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit address space, or have no /proc")
 

@@ -418,7 +418,7 @@ async def test_the_written_command_serves_with_an_empty_path_and_finds_the_kept_
     entry = entry_in("claude-desktop", path)
     environ = {"HOME": str(home), "PATH": "", **entry.get("env", {})}
     command = StdioServerParameters(command=entry["command"], args=entry["args"], env=environ, cwd="/")
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with Client(command) as client:
             assert "segment_image" in {tool.name for tool in (await client.list_tools()).tools}
             box = {"left": 1, "top": 1, "right": 50, "bottom": 50}

@@ -12,7 +12,7 @@ import pytest
 from rotoscope.protocol.fast_start.handshake import Handshake
 from rotoscope.protocol.fast_start.session import Session
 
-SECONDS = 30
+SECONDS = 120
 STILL_SECONDS = 0.5  # a pipe that takes nothing for so long is not read
 MOST = 32 * 1024 * 1024
 

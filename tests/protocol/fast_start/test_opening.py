@@ -138,7 +138,7 @@ async def served(server: MCPServer[LazyStudio], said: Sequence[bytes], answered:
         assert number not in replies
         replies[number] = reply
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         await serve_lines(server, lines(), write, answered)
     return replies
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def load():
     return handover.load_server()
 raise SystemExit(serve_process(read_stored_replies(os.environ)[0], load))
 """
-SECONDS = 60
+SECONDS = 180
 VERSION = "2025-11-25"
 CLIENT = {"name": "mcp", "version": "1"}
 ENVELOPE = {
@@ -203,6 +204,9 @@ def test_nothing_of_the_sdk_is_imported_for_the_first_reply(start: Start) -> Non
     wire = start(before=f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)")
     wire.say(initialize())
     assert wire.result(0)
+    # It is said by the thread that loads: a session may be over before that thread has come to it.
+    assert wire.process.stderr is not None
+    assert select.select([wire.process.stderr], [], [], SECONDS)[0]
     assert wire.close() == (0, b"", b"[]\n")
 
 

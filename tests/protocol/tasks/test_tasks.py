@@ -348,7 +348,7 @@ async def test_a_stream_counts_while_its_tasks_are_still_being_looked_up(
 
     monkeypatch.setattr(store, "get", slow)
     first = await wire.post("subscriptions/listen", notifications={"taskIds": ["t1"]})
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         refused = await wire.ask("subscriptions/listen", notifications={"taskIds": ["t1"]})
     assert refused["error"]["code"] == -32603
     found.set()
@@ -375,7 +375,7 @@ async def test_over_http_the_routing_header_must_name_the_task(
     body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"taskId": "t1", "_meta": meta}}
     headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28"}
     headers |= {"mcp-method": "tasks/get"} | ({"mcp-name": header} if header else {})
-    with anyio.fail_after(60):
+    with anyio.fail_after(180):
         async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             reply = await client.post("http://127.0.0.1:1/mcp", json=body, headers=headers)
     assert reply.status_code == (400 if code else 200)

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there"),
 ]
-SECONDS = 60
+SECONDS = 180
 PACE = 0.1  # a run takes some seconds: longer than it takes to ask the process to end
 VERSION = "2026-07-28"
 META = {

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 def read_web(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=20) as opened:
+    with urllib.request.urlopen(url, timeout=60) as opened:
         return bytes(opened.read())
 
 
