@@ -53,7 +53,9 @@ def main() -> int:
 def over_stdio(folder: Path, era: str) -> Iterator[Ask]:
     """`rotoscope serve` itself, a new process at each call."""
     command = [str(Path(sys.executable).parent / "rotoscope"), "serve"]
-    yield asking(folder, era, [*command, "-e", f"ROTOSCOPE_HOME={folder}/rotoscope", "-e", "ROTOSCOPE_SANDBOX=always"])
+    # Each call is made once: one whose time is over before its media are checked would have no job yet.
+    variables = (f"ROTOSCOPE_HOME={folder}/rotoscope", "ROTOSCOPE_SANDBOX=always", "ROTOSCOPE_INLINE_SECONDS=60")
+    yield asking(folder, era, [*command, *(word for one in variables for word in ("-e", one))])
 
 
 @contextmanager

@@ -89,6 +89,8 @@ def inspecting(folder: Path) -> Iterator[tuple[str, str]]:
     server = [str(Path(sys.executable).parent / "rotoscope"), "serve"]
     command = [str(NODE / "node_modules" / ".bin" / "mcp-inspector"), "--web", *server]
     command += ["-e", f"ROTOSCOPE_HOME={folder}/rotoscope", "-e", "ROTOSCOPE_SANDBOX=always"]
+    # The Inspector makes a call once: one whose time is over before its picture is checked would have no job to show.
+    command += ["-e", f"ROTOSCOPE_INLINE_SECONDS={SECONDS}"]
     log = folder / "inspector.log"
     with log.open("w") as written, subprocess.Popen(command, stdout=written, stderr=written, env=variables) as process:
         try:

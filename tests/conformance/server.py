@@ -81,6 +81,7 @@ def decide(home: Path) -> tuple[Settings, Sandbox]:
         "ROTOSCOPE_ROOTS": str(home),
         "ROTOSCOPE_SIGN_IN": "tokens",
         "ROTOSCOPE_TOKENS": f"suite={TOKEN}",
+        "ROTOSCOPE_INLINE_SECONDS": "45",  # a call that ends before its media are checked would have no job yet
     }
     return read_settings(environment), build_sandbox(home / "sandbox", pace=0.0, public_url=SANDBOX_URL)
 

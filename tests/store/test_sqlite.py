@@ -1,5 +1,6 @@
 """The file under the ledger: older and newer ones, several at once, full, locked, read-only and damaged ones."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -422,9 +423,23 @@ async def test_a_call_is_refused_in_its_clients_time_while_another_program_write
 async def test_many_that_wait_for_each_other_and_not_for_another_program_all_come_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Time goes on by a tenth of a second with each that comes through, so that all take far longer than one may wait;
+    a machine that stands still for a moment is no reason to give up."""
     monkeypatch.setattr(rotoscope.store.ledger, "QUICK_SECONDS", 1.0)
     file = tmp_path / "ledger.sqlite3"
-    ledger = Ledger(Database(file), lambda: 1.0)
+    database, now = Database(file), [0.0]
+    transact = database.transact
+
+    def transact_and_tick(work: Callable[[Connection], Any], **more: Any) -> Awaitable[Any]:
+        def tick(connection: Connection) -> Any:
+            now[0] += 0.1
+            return work(connection)
+
+        return transact(tick, **more)
+
+    monkeypatch.setattr(database, "transact", transact_and_tick)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    ledger = Ledger(database, lambda: 1.0)
     with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
             for _ in range(500):
