@@ -5,9 +5,10 @@ What changes from run to run is masked: ids, hashes, paths, times and what an en
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -47,6 +48,19 @@ MEASURED = frozenset(
     | {"source_expires_at", "createdAt", "lastUpdatedAt", "pollIntervalMs", "metrics"}
 )
 OPEN = frozenset({"status", "progress", "message", "statusMessage"})
+
+
+PATH_LENGTH = 80
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder whose path has one length wherever the tests' files lie: what fits into a result depends on it."""
+    with TemporaryDirectory(ignore_cleanup_errors=True) as made:
+        top = Path(made).resolve()
+        folder = top / "x".ljust(PATH_LENGTH - len(str(top)) - 1, "x")
+        folder.mkdir()
+        yield folder
 
 
 def masked(value: Any, home: Path, name: str = "") -> Any:
