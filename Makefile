@@ -6,22 +6,28 @@ STAMP := $(VENV)/.installed
 # Processes of the tests; 0 runs them in one.
 WORKERS ?= 2
 
-# What a change is tried with. It touches every layer, with one whole call of every tool, in under a minute on two
+# What a change is tried with. It touches every layer, with one whole call of every tool, in about a minute on two
 # processors beside `make test`. Left out are processes that are started, killed or stopped (kills, faults, cli, bench,
 # workers, sessions over stdio, replicas, deployment), npm (conformance), sign-in to results (clients), the sandbox's
-# engines, what decodes or encodes many films, and long simulations and stories of many calls. In the files that stay, a
-# test that is slow by itself has `slow` as its marker.
+# engines, the viewer in a browser, what decodes or encodes many films, and long simulations and stories of many calls.
+# In the files that stay, a test that is slow by itself has `slow` as its marker.
 SLOW := kills replicas deployment faults conformance clients cli bench sandbox workers \
 	test_sandbox_process.py test_site.py test_documented_commands.py test_new_user.py \
 	$(addprefix protocol/fast_start/test_,session.py unread.py backpressure.py) \
-	$(addprefix providers/,http/test_proxies.py http/test_bounds.py test_add_a_provider.py) \
+	$(addprefix providers/,http/test_proxies.py http/test_bounds.py http/test_uploads_to_the_sandbox.py \
+	test_add_a_provider.py test_gateways.py test_pacer.py) \
+	$(addprefix models/test_,surprises.py drafted_manifests.py) \
 	$(addprefix media/test_,videos.py video_limits.py picture_files.py pictures.py mask_reader.py thumbnails.py object_vault.py) \
 	$(addprefix jobs/test_,laws.py crash_points.py fetching.py joining.py lists.py reconcile.py results.py review.py \
-	stopping.py video_jobs.py provider_replies.py film_edits.py object_store.py webhooks.py object_jobs.py) \
-	$(addprefix store/test_,retention.py indexes.py money.py principals.py sqlite.py) \
+	stopping.py video_jobs.py provider_replies.py film_edits.py object_store.py webhooks.py object_jobs.py machine.py \
+	credits.py charges.py published_prices.py tracing.py) \
+	$(addprefix store/test_,retention.py indexes.py money.py principals.py sqlite.py spending_laws.py leases.py) \
+	server/viewer $(addprefix server/http/test_,drain.py upload_routes.py upload_page.py replicas.py sessions.py) \
+	$(addprefix server/sign_in/test_,people_attacks.py principals_over_http.py key_pages.py own_keys.py) \
 	$(addprefix server/test_,arrival.py bad_input.py checking.py consent.py errors.py fitting.py \
 	half_characters.py hints.py job_tasks.py ladder.py lines.py principals.py process_per_call.py processes.py \
-	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py webhook_route.py)
+	requests.py review.py stdio.py subscriptions.py redelivery.py tools.py video_tools.py view_media.py webhook_route.py \
+	result_snapshots.py models_of_today.py task_questions.py)
 QUICK := -m "not slow and not postgresql" $(SLOW:%=--ignore=tests/%) tests
 
 .PHONY: demo weights test quick coverage each-python conformance check soak format docs site replies manifests mcpb viewer bench clean
