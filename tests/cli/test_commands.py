@@ -217,7 +217,7 @@ def test_the_demo_runs_as_a_real_client_of_a_real_server(run: Run, tmp_path: Pat
         assert mask.size == (512, 512)
 
 
-def test_the_demo_uses_the_weights_that_are_named(env: dict[str, str], tmp_path: Path) -> None:
+def test_the_demo_says_that_it_uses_the_weights_that_are_named(env: dict[str, str], tmp_path: Path) -> None:
     """It says so before it begins, so it is stopped there."""
     named = {"ROTOSCOPE_SANDBOX_WEIGHTS": str(redness_net(tmp_path / "red.onnx"))}
     command = [sys.executable, "-m", "rotoscope", "demo", "--out", str(tmp_path / "out")]
