@@ -154,9 +154,11 @@ def expire_redelivery(settings: Settings) -> Callable[[], bool]:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Sandbox:
-    """A sandbox that pretends to need no time."""
-    return build_sandbox(tmp_path / "sandbox", pace=0.0, public_url=SANDBOX_URL)
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    """A sandbox that pretends to need no time; what it still computes when the test ends is stopped."""
+    built = build_sandbox(tmp_path / "sandbox", pace=0.0, public_url=SANDBOX_URL)
+    yield built
+    built.state.core.workers.stop()
 
 
 @pytest.fixture
