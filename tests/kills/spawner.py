@@ -38,7 +38,7 @@ TEMPO = Intervals(
     post_grace=0.3,
     list_pauses=(0.0, 0.2, 0.5),
 )
-TIMES = ReplyTimeouts(submit=1.0, ask=1.0, maximum=4.0)
+TIMES = ReplyTimeouts(submit=4.0, ask=4.0, maximum=8.0)
 
 
 async def drive_jobs(order: dict[str, Any]) -> None:

@@ -62,7 +62,7 @@ async def kill_at_random(fleet: Fleet, chance: random.Random, stop: anyio.Event)
 
 async def wait_for_one_of(servers: list[Member]) -> None:
     """Wait until one of them answers."""
-    async with httpx2.AsyncClient(timeout=5.0) as http:
+    async with httpx2.AsyncClient(timeout=30.0) as http:
         with anyio.fail_after(120.0):
             while True:
                 for server in servers:

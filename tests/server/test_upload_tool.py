@@ -142,5 +142,5 @@ async def test_a_wait_ends_with_the_clients_patience(settings: Settings, sandbox
     impatient = build_server(opener, clients, 0.0, uploads_url=PUBLIC_URL)
     async with Client(impatient) as client:
         ticket = (await call(client))["ticket"]
-        with anyio.fail_after(20):
+        with anyio.fail_after(40):
             assert (await call(client, ticket=ticket, wait_seconds=45))["status"] == "waiting"

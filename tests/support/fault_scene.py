@@ -24,7 +24,7 @@ from rotoscope.store.timing import Intervals
 from rotoscope.studio.studio import Studio
 from rotoscope_sandbox import Sandbox
 
-__all__ = ["DEADLINE_SECONDS", "KEYS", "Caller", "FaultScene"]
+__all__ = ["BRIEF", "DEADLINE_SECONDS", "KEYS", "Caller", "FaultScene"]
 
 KEYS = {
     "REPLICATE_API_TOKEN": "r8_canary_replicate",
@@ -42,9 +42,12 @@ TEMPO = Intervals(
     default_result_life=600.0,
 )
 DRIVES_ALL = Driving()
-TIMES = ReplyTimeouts(submit=1.0, ask=0.5, maximum=3.0)
-DEADLINE_SECONDS = 20
-"""A run that never ends is given up after this; it is also the most that a case may take to the promised state."""
+BRIEF = ReplyTimeouts(submit=1.0, ask=0.5, maximum=3.0)
+"""For replies that never come, or come too late."""
+PATIENT = ReplyTimeouts(submit=60.0, ask=60.0, maximum=60.0)
+"""For all other faults: on a machine that stands still for a second no reply counts as lost that was only late."""
+DEADLINE_SECONDS = 120
+"""The most that a case may take to the promised state."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,13 @@ class Caller:
 
 @dataclass
 class FaultScene:
-    """A sandbox, its address, and where the studio's files are."""
+    """A sandbox, its address, where the studio's files are, and how long that waits for replies."""
 
     app: Sandbox
     url: str
     folder: Path
     more: dict[str, str] = field(default_factory=dict)
+    times: ReplyTimeouts = PATIENT
 
     @property
     def environment(self) -> dict[str, str]:
@@ -128,7 +132,7 @@ class FaultScene:
                 ending,
                 sleep=briefly,
                 intervals=TEMPO,
-                times=TIMES,
+                times=self.times,
                 decoders=InThread(),
                 vault=vault,
                 driving=driving,

@@ -72,7 +72,7 @@ async def served(folder: Path, answer: bytes) -> AsyncIterator[tuple[Wire, list[
     wire = Wire({"replicate": ProviderAccess("Authorization", "Bearer ", KEY)}, resolve=resolve, proxies=proxies)
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, handle)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             yield wire, received
         await wire.aclose()
         tasks.cancel_scope.cancel()
