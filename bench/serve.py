@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import cv2
 import numpy as np
 from figures import arguments, headline, percentile
-from fleet import free_port
+from ports import find_free_ports
 from postgresql import PostgresqlServer, find_binaries, start_cluster
 from sqlalchemy import make_url
 
@@ -273,7 +273,7 @@ async def listen(
 
 async def measure(name: str, database: str | None, sizes: dict[str, float], folder: Path) -> str:
     """One line of figures for a database."""
-    provider_port, port = free_port(), free_port()
+    provider_port, port = find_free_ports(2)
     picture = folder / "pictures" / "ball.png"
     picture.parent.mkdir(parents=True)
     cv2.imwrite(str(picture), np.full((64, 64, 3), 90, np.uint8))

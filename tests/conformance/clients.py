@@ -35,12 +35,13 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 from run import CANNOT, FAILED, HERE, NODE, OK, SUITE, SUITE_VERSION, CannotRunError, environment, install
 from snippets import picture
-from ways import SECONDS, TOKEN, WAYS, Case, free_port, serve_each_way
+from ways import SECONDS, TOKEN, WAYS, Case, serve_each_way
 
 sys.path.insert(0, str(HERE.parent / "support"))
 
 from client_story import fetch_results, finish_job, segment_upload
 from people_site import MemoryStorage
+from ports import find_free_port
 from task_client import TaskClient
 
 PACKAGES = {
@@ -111,7 +112,7 @@ def make_cases(folder: Path, urls: dict[str, str]) -> Iterator[Case]:
                 number += 1
                 home = folder / f"client{number}"
                 home.mkdir()
-                yield Case(client, era, way, number, urls["tokens" if way == WITHOUT else way], free_port(), home)
+                yield Case(client, era, way, number, urls["tokens" if way == WITHOUT else way], find_free_port(), home)
 
 
 async def run_case(case: Case, limiter: anyio.CapacityLimiter, failures: list[str]) -> None:

@@ -14,7 +14,6 @@ import io
 import json
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,10 +26,14 @@ import numpy as np
 from inspector import INSPECTOR, INSPECTOR_VERSION, NODE_MAJOR
 from PIL import Image
 from playwright.async_api import Error, Frame, Page, async_playwright
-from run import CANNOT, FAILED, NODE, OK, CannotRunError, environment, install
+from run import CANNOT, FAILED, HERE, NODE, OK, CannotRunError, environment, install
 
 from rotoscope.cli.demo_clip import BALL_BOX, draw_clip
 from rotoscope.media.video.videos import first_frame
+
+sys.path.insert(0, str(HERE.parent / "support"))
+
+from ports import find_free_ports
 
 SECONDS = 180
 PAUSE_SECONDS = 0.1
@@ -80,7 +83,7 @@ def find_browser() -> str:
 @contextmanager
 def inspecting(folder: Path) -> Iterator[tuple[str, str]]:
     """The Inspector's web host with `rotoscope serve` as its server; its address, and the token that opens it."""
-    ports, token = free_ports(2), secrets.token_hex(24)
+    ports, token = find_free_ports(2), secrets.token_hex(24)
     variables = {
         **environment(), "HOME": str(folder), "HOST": "127.0.0.1", "CLIENT_PORT": str(ports[0]),
         "MCP_SANDBOX_PORT": str(ports[1]), "MCP_AUTO_OPEN_ENABLED": "false", "MCP_INSPECTOR_API_TOKEN": token,
@@ -98,17 +101,6 @@ def inspecting(folder: Path) -> Iterator[tuple[str, str]]:
         finally:
             process.terminate()
             process.wait(SECONDS)
-
-
-def free_ports(count: int) -> list[int]:
-    opened = [socket.socket() for _ in range(count)]
-    try:
-        for one in opened:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in opened]
-    finally:
-        for one in opened:
-            one.close()
 
 
 async def look(browser: str, address: str, still: Path, out: Path | None) -> list[str]:

@@ -22,7 +22,7 @@ from browsing import let_client_in
 from oauth_provider import OAuthProvider
 from people_site import PASSPHRASE
 
-__all__ = ["DOCUMENT", "SECONDS", "TOKEN", "WAYS", "Case", "free_port", "serve_each_way"]
+__all__ = ["DOCUMENT", "SECONDS", "TOKEN", "WAYS", "Case", "serve_each_way"]
 
 WAYS = ("tokens", "issuer", "people", "document")
 """`document`: as `people`, for a client that has a document and need not register."""
@@ -77,13 +77,6 @@ class Case:
         """The same for a client that waits at its address for the browser."""
         async with httpx2.AsyncClient(timeout=SECONDS) as browser:
             (await browser.get(await self.browse(url))).raise_for_status()
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def serve_each_way(folder: Path, closing: AsyncExitStack) -> dict[str, str]:

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 from calls import BOX, SECONDS
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from ports import find_free_port
 
 SCRIPT = Path(__file__).with_name("unprivileged.sh")
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -79,9 +79,7 @@ async def test_the_demo_runs(start: Start, tmp_path: Path) -> None:
 
 
 async def test_a_server_segments_a_picture_and_serves_the_mask(start: Start, photo: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_free_port()
     server = start(*rotoscope("serve", "--http", f"127.0.0.1:{port}"))
     url = f"http://127.0.0.1:{port}"
     async with httpx2.AsyncClient(timeout=30.0) as http:

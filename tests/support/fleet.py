@@ -4,9 +4,9 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from object_store import KEYS, ObjectServer
+from ports import find_free_port, is_free
 
 from rotoscope_sandbox import Sandbox
 
@@ -26,6 +27,7 @@ __all__ = ["TOKEN", "Caller", "Fleet", "Member", "call_server"]
 TOKEN = "a-token-of-a-test-that-is-long-enough"
 PROVIDER_KEYS = {"REPLICATE_API_TOKEN": "r8_k", "FAL_KEY": "k"}
 SECRET = "0123456789abcdef0123456789abcdef"
+PORT_SECONDS = 60.0
 
 
 @dataclass
@@ -88,7 +90,8 @@ class Fleet:
         }
 
     def start(self, member: Member) -> None:
-        """Start a process of a member."""
+        """Start a process of a member, once the port is free that its former one may hold a moment longer."""
+        wait_for_port(member)
         serve = ["serve", "--http", f"127.0.0.1:{member.port}"]
         order = {
             "arguments": serve if member.port is not None else ["worker"],
@@ -103,7 +106,7 @@ class Fleet:
         member.pid = int(self.spawner.stdout.readline())
 
     def add_server(self) -> Member:
-        member = Member(f"server{len(self.servers)}", free_port())
+        member = Member(f"server{len(self.servers)}", find_free_port())
         self.members.append(member)
         self.start(member)
         return member
@@ -137,11 +140,10 @@ class Fleet:
             sys.stderr.write(f"--- {member.name}\n{text}\n")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def wait_for_port(member: Member) -> None:
+    give_up_at = time.monotonic() + PORT_SECONDS
+    while member.port is not None and not is_free(member.port) and time.monotonic() < give_up_at:
+        time.sleep(0.02)
 
 
 @dataclass
