@@ -138,6 +138,7 @@ def test_a_person_names_the_prediction_and_its_result_is_collected(
     rows(env, f"UPDATE jobs SET state='needs_review', stage='submit', error='{error}'")
     rows(env, "UPDATE submissions SET prediction_id = NULL")
     done = run("jobs", "resolve", made["job_id"], "--charged", prediction)
+    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (done.returncode, found["status"], found["masks"]) == (0, "succeeded", made["masks"]), done.stderr
     assert rows(env, "SELECT prediction_id, nonce FROM submissions") == [(prediction, nonce)]

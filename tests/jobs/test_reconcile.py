@@ -10,7 +10,7 @@ from lossy import Lossy
 
 from rotoscope.contracts.arguments import Arguments, GenerateVideo, SegmentImage
 from rotoscope.contracts.results import JobResult
-from rotoscope.errors import InvalidInput, StorageFailed
+from rotoscope.errors import InvalidInput, StorageFailed, UnknownJob
 from rotoscope.providers.http.client import CONNECT_SECONDS, ReplyTimeouts
 from rotoscope.settings import Settings, read_settings
 from rotoscope.store.ledger import Ledger
@@ -220,6 +220,25 @@ async def test_a_person_names_the_prediction_and_its_result_is_collected_without
         with anyio.fail_after(180):
             job = await studio.wait(job, 60)
     assert (result.status, job.state, lossy.posts) == ("needs_review", "succeeded", 1)
+
+
+async def test_a_prediction_that_its_list_has_shown_meanwhile_may_still_be_named_and_no_other_one(
+    opened: StudioOpener, settings: Settings, photo: Path, picture: bytes
+) -> None:
+    """Who names it has the list read at the same time, which may come first."""
+    lossy = Lossy("replicate", picture)
+    lossy.lists = "none"
+    async with opened(settings, lossy, intervals=QUICK) as studio:
+        result = await performed(studio, asked("replicate", photo))
+        assert await studio.context.ledger.write_prediction_id(result.job_id, "local", "prediction-0")
+        for wrong in ("prediction-1", None):
+            with pytest.raises(UnknownJob, match="needs no review"):
+                await studio.resolve_review(result.job_id, "local", wrong)
+        job = await studio.resolve_review(result.job_id, "local", "prediction-0")
+        with anyio.fail_after(180):
+            job = await studio.wait(job, 60)
+        again = await studio.resolve_review(result.job_id, "local", "prediction-0")
+    assert (result.status, job.state, again.state, lossy.posts) == ("needs_review", "succeeded", "succeeded", 1)
 
 
 # --- another process

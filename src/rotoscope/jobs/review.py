@@ -181,14 +181,14 @@ async def check_prediction(context: JobContext, job: Job, prediction_id: str) ->
     """Compare the prediction that a person names with what the job has sent.
 
     Raises:
-        UnknownJob: the job needs no review.
+        UnknownJob: the job needs no review, and this is not its prediction.
         InvalidInput: it is another model's, was given something else, or cannot be compared.
     """
-    if job.state != "needs_review":
-        raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
     submission = await context.ledger.submission(job.id, job.principal)
     if submission is not None and submission.prediction_id == prediction_id:
-        return  # the provider has given this id itself
+        return  # the provider has given this id itself, in its reply or by now in its list
+    if job.state != "needs_review":
+        raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
     if job.request is None:
         return
     call, token = paying_request(context, job)

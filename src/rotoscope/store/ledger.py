@@ -242,7 +242,7 @@ class Ledger(LedgerReads):
         its money is free.
 
         Raises:
-            UnknownJob: the principal has none with this id that needs review.
+            UnknownJob: the principal has none with this id that needs review, or that has this prediction.
             InvalidInput: the prediction belongs to another job.
         """
         now = self._clock()

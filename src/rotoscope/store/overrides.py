@@ -69,10 +69,13 @@ def resolve_doubt(connection: Connection, job: Job, prediction_id: str | None, n
     """Write what a person has found out: the run of a job in review; None: there was none, and nothing was charged.
 
     Raises:
-        UnknownJob: the job is not in review.
+        UnknownJob: the job is not in review, and what was found out is not what is known of it.
         InvalidInput: the run belongs to another job.
     """
     if job.state != "needs_review":
+        known = read_submission(connection, job.id)
+        if prediction_id is not None and known is not None and known.prediction_id == prediction_id:
+            return  # the provider's list has shown it meanwhile: whoever looks at a review also has it looked for
         raise UnknownJob(f"The job is {job.state}; it needs no review.", hint="See rotoscope jobs show.")
     if prediction_id is not None and not claim_run(connection, job.provider, prediction_id, job.id, now):
         raise InvalidInput(
