@@ -6,18 +6,23 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from calls import StudioOpener, Until, segment_arguments
 from scripted_provider import ScriptedProvider
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 import rotoscope.store.fencing
+import rotoscope.store.lane
 import rotoscope.store.ledger
 import rotoscope.store.openings
 import rotoscope.store.overrides
@@ -27,6 +32,7 @@ from rotoscope.contracts.arguments import GetJob, SegmentImage
 from rotoscope.contracts.results import JobResult
 from rotoscope.errors import StorageFailed
 from rotoscope.settings import Settings, read_settings
+from rotoscope.store.backend import report_statements
 from rotoscope.store.database import Database
 from rotoscope.store.job_data import JobPlan
 from rotoscope.store.leases import JobDriver, Leases
@@ -439,12 +445,62 @@ async def test_many_that_wait_for_each_other_and_not_for_another_program_all_com
 
     monkeypatch.setattr(database, "transact", transact_and_tick)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+    monkeypatch.setattr(rotoscope.store.lane, "monotonic", lambda: now[0])
     ledger = Ledger(database, lambda: 1.0)
     with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
             for _ in range(500):
                 tasks.start_soon(ledger.open, NEW)
     assert rows(file, "SELECT count(*) FROM jobs") == [(500,)]
+
+
+async def test_an_event_loop_that_stood_still_is_no_lock_of_another_program(tmp_path: Path) -> None:
+    """What came first has ended in its thread meanwhile, and only the loop has not heard of it."""
+    database = Database(tmp_path / "ledger.sqlite3")
+    begun, let_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work(_: Connection) -> None:
+        begun.set()
+        assert let_end.wait(60)
+        ended.set()
+
+    with anyio.fail_after(180):
+        await database.transact(lambda _: None)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(database.transact, work)
+            await anyio.to_thread.run_sync(begun.wait)
+            tasks.start_soon(partial(database.transact, lambda _: None, max_wait_seconds=0.3))
+            await anyio.wait_all_tasks_blocked()
+            let_end.set()
+            assert ended.wait(60)
+            # The loop stands still for longer than the second one may wait.
+            time.sleep(0.5)  # noqa: ASYNC251  that it stands still is what is tried
+
+
+async def test_an_opening_that_is_slow_is_no_lock_of_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each statement of it comes through, and together they take longer than those behind it may wait."""
+    statements: list[object] = []
+
+    @contextlib.contextmanager
+    def report_slowly(engine: Engine, note_progress: Callable[[], None]) -> Iterator[None]:
+        def note() -> None:
+            statements.append(None)
+            time.sleep(0.05)  # as on a machine that is busy
+            note_progress()
+
+        with report_statements(engine, note):
+            yield
+
+    monkeypatch.setattr(rotoscope.store.sqlite, "report_statements", report_slowly)
+    database = Database(tmp_path / "ledger.sqlite3")
+    with anyio.fail_after(180):
+        async with anyio.create_task_group() as tasks:
+            for writes in (True, False, True, False):
+                work = partial(database.transact, lambda _: None, writes=writes, max_wait_seconds=0.5)
+                tasks.start_soon(work)
+    assert len(statements) * 0.05 > 0.5
 
 
 async def test_a_ledger_with_a_rollback_journal_and_a_reader_goes_on_without_the_switch(

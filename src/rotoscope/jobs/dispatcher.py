@@ -12,6 +12,7 @@ is the engine's: this process claims what the engine gives it. The lease, the fe
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -78,7 +79,8 @@ class Dispatcher:
         self._last_read: tuple[int, ChangeCursor | None] = (-1, None)
         self._is_listening = False  # whether the database announces changes just now
         self._must_read = False
-        self._clock_difference: float | None = None  # how far the wall clock is from the monotonic one
+        # How far the wall clock is from the monotonic one: from the start on, for it may be set before the first look.
+        self._clock_difference = leases.clock() - time.monotonic()
         self._clock_trust_at = 0.0
 
     @property
@@ -270,24 +272,22 @@ class Dispatcher:
 
     async def _take_over(self) -> None:
         begun = anyio.current_time()
-        trusted = self._can_trust_clock(begun)
+        trusted = self._can_trust_clock()
         most = MAX_CLAIMS if self._most_jobs is None else min(MAX_CLAIMS, self._most_jobs - len(self._guards))
         if most <= 0:
             return
         for job in await self._leases.claim_several(frozenset(self._guards), only_queued=not trusted, most=most):
             self._start_claimed_job(job, begun)
 
-    def _can_trust_clock(self, now: float) -> bool:
+    def _can_trust_clock(self) -> bool:
         """Whether leases of others may be judged by the wall clock, by which they were written.
 
         When it was set, or the machine slept, leases look older than they are. Then every owner is given the time to
         renew before any job is taken from it.
         """
+        now = time.monotonic()
         apart = self._leases.clock() - now
-        if (
-            self._clock_difference is not None
-            and abs(apart - self._clock_difference) > self._intervals.lease - self._intervals.heartbeat
-        ):
+        if abs(apart - self._clock_difference) > self._intervals.lease - self._intervals.heartbeat:
             self._clock_trust_at = now + self._intervals.lease
         self._clock_difference = apart
         return now >= self._clock_trust_at

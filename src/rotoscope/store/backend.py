@@ -11,13 +11,14 @@ An `INSERT ... ON CONFLICT` is safe between processes because the database looks
 of the unique key: of two that insert the same key at once, one inserts and the other finds the row.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Protocol, cast
 
-from sqlalchemy import Connection, Engine, Insert, String, Table
+from sqlalchemy import Connection, Engine, Insert, String, Table, event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -35,6 +36,7 @@ __all__ = [
     "TransactionTerms",
     "UtcDay",
     "insert_or_ignore",
+    "report_statements",
     "upsert",
 ]
 
@@ -138,13 +140,16 @@ class Backend(Protocol):
     def error_types(self) -> tuple[type[Exception], ...]:
         """What a statement may raise: SQLAlchemy's errors, and those of the driver where it is called directly."""
 
-    def open_engine(self, seconds: float, binding: LedgerBinding | None, *, read_only: bool) -> Engine:
+    def open_engine(
+        self, seconds: float, binding: LedgerBinding | None, *, read_only: bool, note_progress: Callable[[], None]
+    ) -> Engine:
         """Connect, and bring the tables to this version.
 
         Args:
             seconds: how long other processes are waited for.
             binding: what must hold between the ledger and the place that it is used from.
             read_only: whether the connection may not write afterwards.
+            note_progress: called while the opening goes on, after each of its statements.
 
         Raises:
             StorageFailed: a newer version has written it, or it does not belong here.
@@ -172,6 +177,20 @@ class Backend(Protocol):
         Args:
             error: of SQLAlchemy, the driver or the operating system; or `LockTimeout`.
         """
+
+
+@contextmanager
+def report_statements(engine: Engine, note_progress: Callable[[], None]) -> Iterator[None]:
+    """Say so after each statement that an engine runs meanwhile."""
+
+    def note(*_: object) -> None:
+        note_progress()
+
+    event.listen(engine, "after_cursor_execute", note)
+    try:
+        yield
+    finally:
+        event.remove(engine, "after_cursor_execute", note)
 
 
 class UtcDay(FunctionElement[str]):

@@ -1,6 +1,5 @@
 """The database behind the ledger: short transactions, some connections for what writes and some for what reads."""
 
-import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from rotoscope.errors import StorageFailed
 from rotoscope.store.backend import Backend, LedgerBinding, LockTimeout, TransactionTerms
+from rotoscope.store.lane import Lane
 from rotoscope.store.listening import ChangeAudience, listen_for_changes
 from rotoscope.store.sqlite import SqliteBackend
 from rotoscope.store.write_locks import WHOLE_LEDGER, WriteLock
@@ -25,8 +25,6 @@ BUSY_SECONDS = 30.0
 
 QUICK_SECONDS = 2.5
 """How long one waits that a client waits for: the least patient give up after 5 s, and are answered before that."""
-
-_MIN_SECONDS = 0.05
 
 Answer = TypeVar("Answer")
 
@@ -53,9 +51,10 @@ class Database:
         self._binding = binding
         errors = self._backend.error_types
         self._failures: tuple[type[Exception], ...] = (*errors, OSError, LockTimeout)
-        self._writer = _Lane(errors, self._backend.max_writers)
+        self._opening = threading.Lock()  # the connections that come second find the tables made
+        self._writer = Lane(errors, self._backend.max_writers)
         shared = self._backend.shares_connection
-        self._reader = self._writer if shared else _Lane(errors, self._backend.max_readers)
+        self._reader = self._writer if shared else Lane(errors, self._backend.max_readers)
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -136,18 +135,27 @@ class Database:
         await listen_for_changes(self._backend.open_listener, self._failures, audience)
 
     async def _translate_errors(
-        self, lane: "_Lane", run: Callable[[float], Answer], seconds: float, *, patient: bool
+        self, lane: Lane, run: Callable[[float], Answer], seconds: float, *, patient: bool
     ) -> Answer:
         try:
             return await lane.run(run, seconds, patient=patient)
         except self._failures as error:
             raise self._backend.storage_error(error) from error
 
-    def _ensure_open(self, lane: "_Lane", seconds: float) -> Engine:
-        with lane.opening:  # several threads may come first
-            if lane.engine is None:
-                lane.engine = self._backend.open_engine(seconds, self._binding, read_only=lane is not self._writer)
+    def _ensure_open(self, lane: Lane, seconds: float) -> Engine:
+        if lane.engine is not None:
             return lane.engine
+        with lane.hold(self._opening, seconds):
+            if lane.engine is None:
+                read_only = lane is not self._writer
+                lane.engine = self._backend.open_engine(
+                    seconds, self._binding, read_only=read_only, note_progress=self._note_opening_progress
+                )
+            return lane.engine
+
+    def _note_opening_progress(self) -> None:
+        self._writer.note_progress()
+        self._reader.note_progress()
 
 
 def _make_backend(place: Path | str) -> Backend:
@@ -176,50 +184,3 @@ def _make_postgresql_backend(url: str) -> Backend:
             hint="pip install 'rotoscope[server]'",
         ) from error
     return PostgresqlBackend(url)
-
-
-class _Lane:
-    """Some connections, each used by one thread at a time, in the order in which they are asked for."""
-
-    def __init__(self, error_types: tuple[type[Exception], ...], width: int) -> None:
-        self.engine: Engine | None = None
-        self.opening = threading.Lock()
-        self._error_types = error_types
-        self.thread_limiter = anyio.CapacityLimiter(width)
-        self._lock = anyio.Semaphore(width, fast_acquire=True)
-        self._last_progress_at = -math.inf  # when something last came through here, on the monotonic clock
-
-    async def run(self, work: Callable[[float], Answer], seconds: float, *, patient: bool) -> Answer:
-        """Do something when its turn has come.
-
-        Args:
-            work: gets how many seconds are left for it.
-            seconds: for how long nothing need come through here before it is given up.
-            patient: whether its own waiting begins only with its turn.
-
-        Raises:
-            LockTimeout: its turn did not come in time.
-        """
-        begun = anyio.current_time()
-        if patient:
-            await self._lock.acquire()
-        while not patient and not await self._acquire_in_time(begun, seconds):
-            if anyio.current_time() >= max(begun, self._last_progress_at) + seconds:
-                raise LockTimeout
-        came_through = True
-        try:
-            left = seconds if patient else max(begun, self._last_progress_at) + seconds - anyio.current_time()
-            return await anyio.to_thread.run_sync(work, max(left, _MIN_SECONDS), limiter=self.thread_limiter)
-        except self._error_types:
-            came_through = False
-            raise
-        finally:
-            self._lock.release()
-            if came_through:
-                self._last_progress_at = anyio.current_time()
-
-    async def _acquire_in_time(self, started_at: float, seconds: float) -> bool:
-        """Many that are before it are no reason to give up, as long as they come through."""
-        with anyio.CancelScope(deadline=max(started_at, self._last_progress_at) + seconds) as waiting:
-            await self._lock.acquire()
-        return not waiting.cancelled_caught

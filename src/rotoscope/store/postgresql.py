@@ -15,7 +15,7 @@ processes learn of changes is made with them.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from rotoscope.errors import StorageFailed
-from rotoscope.store.backend import LOCKED_JOB, ChangeListener, LedgerBinding, TransactionTerms, upsert
+from rotoscope.store.backend import (
+    LOCKED_JOB,
+    ChangeListener,
+    LedgerBinding,
+    TransactionTerms,
+    report_statements,
+    upsert,
+)
 from rotoscope.store.postgresql_errors import name_database, translate_error
 from rotoscope.store.postgresql_listener import open_listener
 from rotoscope.store.schema import SCHEMA_VERSION, properties
@@ -136,7 +143,9 @@ class PostgresqlBackend:
         """SQLAlchemy's errors and the driver's."""
         return (SQLAlchemyError, psycopg.Error)
 
-    def open_engine(self, seconds: float, binding: LedgerBinding | None, *, read_only: bool) -> Engine:
+    def open_engine(
+        self, seconds: float, binding: LedgerBinding | None, *, read_only: bool, note_progress: Callable[[], None]
+    ) -> Engine:
         """See `Backend`. The engine has as many connections as transactions may run at once."""
         engine = create_engine(
             self._url,
@@ -150,9 +159,10 @@ class PostgresqlBackend:
         )
         event.listen(engine, "connect", self._on_connect)
         try:
-            self._upgrade_schema(engine, seconds)
-            if binding is not None:
-                self._bind_if_needed(engine, binding, seconds)
+            with report_statements(engine, note_progress):
+                self._upgrade_schema(engine, seconds)
+                if binding is not None:
+                    self._bind_if_needed(engine, binding, seconds)
         except BaseException:
             engine.dispose()  # opening is tried again and again: each try would leave connections behind
             raise

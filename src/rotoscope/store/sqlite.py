@@ -20,7 +20,14 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from rotoscope.errors import StorageFailed
-from rotoscope.store.backend import ChangeListener, LedgerBinding, LockTimeout, TransactionTerms, UtcDay
+from rotoscope.store.backend import (
+    ChangeListener,
+    LedgerBinding,
+    LockTimeout,
+    TransactionTerms,
+    UtcDay,
+    report_statements,
+)
 from rotoscope.store.schema import SCHEMA_VERSION
 from rotoscope.store.upgrades import upgrade
 
@@ -96,7 +103,9 @@ class SqliteBackend:
         """SQLAlchemy's errors and the driver's."""
         return (SQLAlchemyError, sqlite3.Error)
 
-    def open_engine(self, seconds: float, binding: LedgerBinding | None, *, read_only: bool) -> Engine:
+    def open_engine(
+        self, seconds: float, binding: LedgerBinding | None, *, read_only: bool, note_progress: Callable[[], None]
+    ) -> Engine:
         """See `Backend`. The engine has one connection."""
         arguments = {"check_same_thread": False, "timeout": seconds}
         engine = create_engine(self._url, poolclass=StaticPool, connect_args=arguments)
@@ -107,9 +116,10 @@ class SqliteBackend:
         event.listen(engine, "connect", _on_connect)
         event.listen(engine, "begin", _on_begin)
         try:
-            _upgrade_schema(engine, seconds)
-            if binding is not None:
-                _bind_if_needed(engine, binding, seconds)
+            with report_statements(engine, note_progress):
+                _upgrade_schema(engine, seconds)
+                if binding is not None:
+                    _bind_if_needed(engine, binding, seconds)
             if read_only:
                 _run_on_driver(engine, lambda driver: driver.execute("PRAGMA query_only = ON"))
             self.check_identity()
