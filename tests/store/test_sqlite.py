@@ -21,8 +21,8 @@ from calls import StudioOpener, Until, segment_arguments
 from scripted_provider import ScriptedProvider
 from sqlalchemy import Connection, Engine
 
+import rotoscope.store.database
 import rotoscope.store.fencing
-import rotoscope.store.lane
 import rotoscope.store.ledger
 import rotoscope.store.openings
 import rotoscope.store.overrides
@@ -445,7 +445,7 @@ async def test_many_that_wait_for_each_other_and_not_for_another_program_all_com
 
     monkeypatch.setattr(database, "transact", transact_and_tick)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
-    monkeypatch.setattr(rotoscope.store.lane, "monotonic", lambda: now[0])
+    monkeypatch.setattr(rotoscope.store.database, "monotonic", lambda: now[0])
     ledger = Ledger(database, lambda: 1.0)
     with anyio.fail_after(180):
         async with anyio.create_task_group() as tasks:
@@ -455,7 +455,7 @@ async def test_many_that_wait_for_each_other_and_not_for_another_program_all_com
 
 
 async def test_an_event_loop_that_stood_still_is_no_lock_of_another_program(tmp_path: Path) -> None:
-    """What came first has ended in its thread meanwhile, and only the loop has not heard of it."""
+    """What came first has ended in its thread meanwhile, and only the loop has not noticed."""
     database = Database(tmp_path / "ledger.sqlite3")
     begun, let_end, ended = threading.Event(), threading.Event(), threading.Event()
 

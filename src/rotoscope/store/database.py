@@ -1,8 +1,11 @@
 """The database behind the ledger: short transactions, some connections for what writes and some for what reads."""
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
 import anyio
@@ -13,7 +16,6 @@ from sqlalchemy.exc import ArgumentError
 
 from rotoscope.errors import StorageFailed
 from rotoscope.store.backend import Backend, LedgerBinding, LockTimeout, TransactionTerms
-from rotoscope.store.lane import Lane
 from rotoscope.store.listening import ChangeAudience, listen_for_changes
 from rotoscope.store.sqlite import SqliteBackend
 from rotoscope.store.write_locks import WHOLE_LEDGER, WriteLock
@@ -25,6 +27,8 @@ BUSY_SECONDS = 30.0
 
 QUICK_SECONDS = 2.5
 """How long one waits that a client waits for: the least patient give up after 5 s, and are answered before that."""
+
+_MIN_SECONDS = 0.05
 
 Answer = TypeVar("Answer")
 
@@ -52,9 +56,9 @@ class Database:
         errors = self._backend.error_types
         self._failures: tuple[type[Exception], ...] = (*errors, OSError, LockTimeout)
         self._opening = threading.Lock()  # the connections that come second find the tables made
-        self._writer = Lane(errors, self._backend.max_writers)
+        self._writer = _Lane(errors, self._backend.max_writers)
         shared = self._backend.shares_connection
-        self._reader = self._writer if shared else Lane(errors, self._backend.max_readers)
+        self._reader = self._writer if shared else _Lane(errors, self._backend.max_readers)
 
     async def aclose(self) -> None:
         """Close the database."""
@@ -135,14 +139,14 @@ class Database:
         await listen_for_changes(self._backend.open_listener, self._failures, audience)
 
     async def _translate_errors(
-        self, lane: Lane, run: Callable[[float], Answer], seconds: float, *, patient: bool
+        self, lane: "_Lane", run: Callable[[float], Answer], seconds: float, *, patient: bool
     ) -> Answer:
         try:
             return await lane.run(run, seconds, patient=patient)
         except self._failures as error:
             raise self._backend.storage_error(error) from error
 
-    def _ensure_open(self, lane: Lane, seconds: float) -> Engine:
+    def _ensure_open(self, lane: "_Lane", seconds: float) -> Engine:
         if lane.engine is not None:
             return lane.engine
         with lane.hold(self._opening, seconds):
@@ -184,3 +188,97 @@ def _make_postgresql_backend(url: str) -> Backend:
             hint="pip install 'rotoscope[server]'",
         ) from error
     return PostgresqlBackend(url)
+
+
+class _Lane:
+    """Some connections, each used by one thread at a time, in the order in which they are asked for.
+
+    What has to wait gives up when nothing has come through for its time. Only another program's lock may be a reason
+    for that, so a machine that is slow must not look like one: the end of a transaction counts in its thread, where the
+    event loop may notice late; nobody gives up while no thread works at all; and an opening is under way as long
+    as its statements come through.
+    """
+
+    def __init__(self, error_types: tuple[type[Exception], ...], width: int) -> None:
+        self.engine: Engine | None = None
+        self.thread_limiter = anyio.CapacityLimiter(width)
+        self._failures: tuple[type[Exception], ...] = (*error_types, LockTimeout)
+        self._lock = anyio.Semaphore(width, fast_acquire=True)
+        self._last_progress_at = -math.inf  # when something last came through here, on the monotonic clock
+        self._in_threads = 0
+        self._counting = threading.Lock()
+
+    def note_progress(self) -> None:
+        """Something has come through here; any thread may say so."""
+        self._last_progress_at = monotonic()
+
+    async def run(self, work: Callable[[float], Answer], seconds: float, *, patient: bool) -> Answer:
+        """Do something when its turn has come.
+
+        Args:
+            work: gets how many seconds are left for it.
+            seconds: for how long nothing need come through here before it is given up.
+            patient: whether its own waiting begins only with its turn.
+
+        Raises:
+            LockTimeout: its turn did not come in time.
+        """
+        begun = monotonic()
+        if patient:
+            await self._lock.acquire()
+        while not patient and not await self._acquire_in_time(begun, seconds):
+            if self._in_threads == 0:
+                begun = monotonic()  # who was before has ended, and the event loop has not noticed yet
+            elif self._left(begun, seconds) <= 0:
+                raise LockTimeout
+        try:
+            left = seconds if patient else max(self._left(begun, seconds), _MIN_SECONDS)
+            return await anyio.to_thread.run_sync(self._run_in_thread, work, left, limiter=self.thread_limiter)
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def hold(self, lock: threading.Lock, seconds: float) -> Iterator[None]:
+        """Hold a lock of this process, in a thread of this lane.
+
+        Args:
+            lock: which one.
+            seconds: for how long nothing need come through here before it is given up.
+
+        Raises:
+            LockTimeout: it was not free in time.
+        """
+        begun = monotonic()
+        while not lock.acquire(timeout=max(self._left(begun, seconds), 0)):
+            if self._left(begun, seconds) <= 0:
+                raise LockTimeout
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _run_in_thread(self, work: Callable[[float], Answer], seconds: float) -> Answer:
+        self._count(1)
+        came_through = True
+        try:
+            return work(seconds)
+        except self._failures:
+            came_through = False
+            raise
+        finally:
+            self._count(-1)
+            if came_through:
+                self.note_progress()
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._in_threads += more
+
+    def _left(self, begun: float, seconds: float) -> float:
+        return max(begun, self._last_progress_at) + seconds - monotonic()
+
+    async def _acquire_in_time(self, begun: float, seconds: float) -> bool:
+        """Many that are before it are no reason to give up, as long as they come through."""
+        with anyio.CancelScope(deadline=anyio.current_time() + self._left(begun, seconds)) as waiting:
+            await self._lock.acquire()
+        return not waiting.cancelled_caught
