@@ -205,7 +205,7 @@ class _Lane:
         self._failures: tuple[type[Exception], ...] = (*error_types, LockTimeout)
         self._lock = anyio.Semaphore(width, fast_acquire=True)
         self._last_progress_at = -math.inf  # when something last came through here, on the monotonic clock
-        self._in_threads = 0
+        self._working_threads = 0
         self._counting = threading.Lock()
 
     def note_progress(self) -> None:
@@ -227,12 +227,12 @@ class _Lane:
         if patient:
             await self._lock.acquire()
         while not patient and not await self._acquire_in_time(begun, seconds):
-            if self._in_threads == 0:
+            if self._working_threads == 0:
                 begun = monotonic()  # who was before has ended, and the event loop has not noticed yet
-            elif self._left(begun, seconds) <= 0:
+            elif self._seconds_left(begun, seconds) <= 0:
                 raise LockTimeout
         try:
-            left = seconds if patient else max(self._left(begun, seconds), _MIN_SECONDS)
+            left = seconds if patient else max(self._seconds_left(begun, seconds), _MIN_SECONDS)
             return await anyio.to_thread.run_sync(self._run_in_thread, work, left, limiter=self.thread_limiter)
         finally:
             self._lock.release()
@@ -249,8 +249,8 @@ class _Lane:
             LockTimeout: it was not free in time.
         """
         begun = monotonic()
-        while not lock.acquire(timeout=max(self._left(begun, seconds), 0)):
-            if self._left(begun, seconds) <= 0:
+        while not lock.acquire(timeout=max(self._seconds_left(begun, seconds), 0)):
+            if self._seconds_left(begun, seconds) <= 0:
                 raise LockTimeout
         try:
             yield
@@ -272,13 +272,13 @@ class _Lane:
 
     def _count(self, more: int) -> None:
         with self._counting:
-            self._in_threads += more
+            self._working_threads += more
 
-    def _left(self, begun: float, seconds: float) -> float:
+    def _seconds_left(self, begun: float, seconds: float) -> float:
         return max(begun, self._last_progress_at) + seconds - monotonic()
 
     async def _acquire_in_time(self, begun: float, seconds: float) -> bool:
         """Many that are before it are no reason to give up, as long as they come through."""
-        with anyio.CancelScope(deadline=anyio.current_time() + self._left(begun, seconds)) as waiting:
+        with anyio.CancelScope(deadline=anyio.current_time() + self._seconds_left(begun, seconds)) as waiting:
             await self._lock.acquire()
         return not waiting.cancelled_caught
