@@ -80,6 +80,7 @@ class Dispatcher:
         self._is_listening = False  # whether the database announces changes just now
         self._must_read = False
         # How far the wall clock is from the monotonic one: from the start on, for it may be set before the first look.
+        # Not by the event loop's clock: this may be made in a thread.
         self._clock_difference = leases.clock() - time.monotonic()
         self._clock_trust_at = 0.0
 
