@@ -16,7 +16,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 from figures import arguments, headline
 
-from rotoscope.media.intake import Intake
+from rotoscope.media.intake import FilePreparer, Intake
 from rotoscope.media.paths import Roots
 from rotoscope.media.vault import FolderVault
 from rotoscope.workers.limits import WorkLimits
@@ -75,7 +75,8 @@ def one(path: Path) -> None:
         return True
 
     intake = Intake(
-        FolderVault(path.parent / path.stem), Roots((path.parent,), path.parent), unused, check, unused, anyone, Here()
+        FilePreparer(FolderVault(path.parent / path.stem), Here()), Roots((path.parent,), path.parent), unused, check,
+        unused, anyone,
     )
 
     async def admit(name: str) -> int:

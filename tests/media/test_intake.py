@@ -17,7 +17,7 @@ from PIL import Image
 from vaults import stored_path
 
 from rotoscope.errors import InvalidInput, UserMistake
-from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
+from rotoscope.media.intake import AdmittedMedia, FilePreparer, Intake, MediaKind
 from rotoscope.media.paths import Roots
 from rotoscope.media.vault import FolderVault, Vault
 from rotoscope.providers.http.egress import check_url
@@ -44,7 +44,7 @@ def intake_of(vault: Vault, roots: Roots, tmp_path: Path) -> Intake:
     async def can_read(_: str, __: str) -> bool:
         return True
 
-    return Intake(vault, roots, fetch, lambda url: check_url(url).url, job_output, can_read, InThread())
+    return Intake(FilePreparer(vault, InThread()), roots, fetch, lambda url: check_url(url).url, job_output, can_read)
 
 
 def jpeg(folder: Path) -> Path:

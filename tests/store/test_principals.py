@@ -45,7 +45,10 @@ VERBS: dict[str, Verb] = {
 # They take a principal and no job's id; each has a test of its own below.
 OF_A_PRINCIPAL = {"jobs", "can_read_artifact"}
 # They take a record that was read on behalf of its principal.
-OF_A_RECORD = {"open", "preview_open", "advance", "commit_intent", "allow_resend", "withdraw_intent"}
+OF_A_RECORD = {"open", "preview_open", "advance", "commit_intent", "allow_resend", "withdraw_intent"} | {
+    "awaited_jobs",
+    "succeeded_steps",
+}
 # They act for the process or for the operator, and say so; how long runs take is known of models and not of jobs.
 UNSCOPED = {
     "job_of_any_principal",

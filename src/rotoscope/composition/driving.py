@@ -64,14 +64,14 @@ def describe_ledger(settings: Settings) -> str:
     return f"PostgreSQL ({name_database(make_url(str(settings.database)))})"
 
 
-def choose_enqueue(settings: Settings) -> "Callable[[Connection, Job], None]":
-    """What puts a new job into the engine's queue; nothing does where there is no engine.
+def choose_enqueue(settings: Settings) -> "Callable[[Connection, Job], None] | None":
+    """What puts a job that can be driven into the engine's queue; None where there is no engine.
 
     Raises:
         StorageFailed: the engine is not installed.
     """
     if not has_engine(settings):
-        return lambda *_: None
+        return None
     try:
         from rotoscope.store.job_queue import add_entries
     except ImportError as error:

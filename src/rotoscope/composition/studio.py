@@ -229,7 +229,7 @@ def _make_planner(
     tasks: anyio.abc.TaskGroup,
     prices: "PublishedPrices",
 ) -> "Planner":
-    from rotoscope.media.intake import Intake
+    from rotoscope.media.intake import FilePreparer, Intake
     from rotoscope.providers.http.egress import check_url
     from rotoscope.studio.planning import PlanCache, Planner
 
@@ -237,13 +237,12 @@ def _make_planner(
         return await context.access_of(principal, access)
 
     intake = Intake(
-        context.vault,
+        FilePreparer(context.vault, context.decoders),
         roots,
         context.wire.fetch,
         lambda url: check_url(url).url,
         links.output_link,
         links.can_read_artifact,
-        context.decoders,
     )
     return Planner(context.catalog, access_of, intake, context.ledger, _draw_seed, PlanCache(tasks), prices)
 

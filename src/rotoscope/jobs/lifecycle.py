@@ -1,8 +1,9 @@
 """The life of a job: one stage after the other, each with its result and the next stage in one transaction.
 
-    prepare -> submit (and reconcile, where the reply is lost) -> watch -> fetch -> finish -> done
+    gather -> prepare -> submit (and reconcile, where the reply is lost) -> watch -> fetch -> finish -> done
 
-A job without files to bring to the provider begins at `submit`: then its request is known when it is opened.
+A job that takes no outputs of other jobs begins at `prepare`; one without files to bring to the provider begins at
+`submit`: then its request is known when it is opened.
 A process that dies repeats the stage in which it died. Every stage may be repeated but `submit`: there the intent in
 the ledger is the guard, and the request of an intent that stands is never sent again.
 
@@ -24,6 +25,7 @@ from rotoscope.jobs.concurrency import cancel_on
 from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard
 from rotoscope.jobs.stages.fetch import fetch
 from rotoscope.jobs.stages.finish import finish
+from rotoscope.jobs.stages.gather import gather
 from rotoscope.jobs.stages.prepare import prepare
 from rotoscope.jobs.stages.reconcile import reconcile
 from rotoscope.jobs.stages.submit import submit
@@ -32,11 +34,10 @@ from rotoscope.jobs.transitions import LostReply, patch_to_follow, unsure_error
 from rotoscope.logs import note_job
 from rotoscope.store.job_data import Charge, ErrorRecord
 from rotoscope.store.ledger import LostLease
-from rotoscope.store.records import Job, Patch, Stage, error_record
+from rotoscope.store.records import UNPAID_STAGES, Job, Patch, Stage, error_record
 
 __all__ = ["run_job"]
 
-_UNPAID_STAGES = frozenset({"prepare", "submit"})
 _FINAL_ERRORS = OutputLost | PredictionFailed | Timeout
 """How a run that was paid for may fail. Anything else that is raised after the payment says nothing of the run."""
 
@@ -50,6 +51,7 @@ async def _submit_or_reconcile(context: JobContext, job: Job, lease: LeaseGuard)
 
 StageFunction = Callable[[JobContext, Job, LeaseGuard], Awaitable[Patch]]
 _STAGE_FUNCTIONS: Mapping[Stage, StageFunction] = {
+    "gather": gather,
     "prepare": prepare,
     "submit": _submit_or_reconcile,
     "watch": watch,
@@ -101,7 +103,7 @@ async def _patch_for_error(context: JobContext, job: Job, error: Exception) -> P
     """What an error of a stage changes in the job; see above."""
     if not isinstance(error, RotoscopeError):
         _log.error("job %s failed in its stage %s", job.id, job.stage, exc_info=error)
-    if job.stage in _UNPAID_STAGES:
+    if job.stage in UNPAID_STAGES:
         return await _patch_for_submit_error(context, job, error)
     if isinstance(error, SubmitUnsure):
         return _patch_for_review(context, error)
@@ -116,7 +118,7 @@ async def _patch_for_submit_error(context: JobContext, job: Job, error: Exceptio
     Raises:
         LostLease: the intent cannot be read, so nothing is decided here.
     """
-    intent = None if job.stage == "prepare" else await context.read_intent(job)
+    intent = await context.read_intent(job) if job.stage == "submit" else None
     if intent is not None and intent.prediction_id is not None:
         return _patch_to_watch(context, job, error, intent.prediction_id)
     if isinstance(error, SubmitUnsure):
@@ -170,14 +172,14 @@ async def _wait_until_due(context: JobContext, job: Job, lease: LeaseGuard) -> N
     if seconds <= 0:
         return
     pause = min(seconds, context.intervals.longest_retry_pause)
-    if lease.stop.is_set() and job.stage not in _UNPAID_STAGES:
+    if lease.stop.is_set() and job.stage not in UNPAID_STAGES:
         # The provider was asked to cancel before; without the wait it would be asked again in a busy loop.
         await context.sleep(pause)
         return
     try:
         await cancel_on(lease.stop, lambda: context.sleep(pause), CancelRequested())
     except CancelRequested:
-        if job.stage in _UNPAID_STAGES:
+        if job.stage in UNPAID_STAGES:
             raise
 
 
@@ -188,7 +190,7 @@ async def _run_until_stored(context: JobContext, job: Job, lease: LeaseGuard) ->
         try:
             return await _STAGE_FUNCTIONS[job.stage](context, job, lease)
         except StorageFailed as error:
-            if job.stage in _UNPAID_STAGES:
+            if job.stage in UNPAID_STAGES:
                 raise
             await _report_storage_failure(context, job, error)
         await context.sleep(pause)

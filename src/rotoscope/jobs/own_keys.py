@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from rotoscope.errors import Refused
 from rotoscope.models.catalog import Access
 from rotoscope.store.provider_keys import ProviderKeys
-from rotoscope.store.records import Job
+from rotoscope.store.records import UNPAID_STAGES, Job
 
 __all__ = ["OwnKeys"]
 
@@ -77,7 +77,7 @@ class OwnKeys:
                 f"{job.principal} has no key for {name} any more; nothing was sent.",
                 hint=f"Enter it again: rotoscope keys set {name} --principal {shlex.quote(job.principal)}.",
             )
-        is_bound = pays or job.stage in ("prepare", "submit")
+        is_bound = pays or job.stage in UNPAID_STAGES
         if is_bound and access.account_fingerprint(name) != job.account:
             raise Refused(
                 f"The key of {job.principal} for {name} was changed since this job was begun; nothing was sent.",

@@ -7,12 +7,12 @@ same request with the `artifact://` link that was shown for it would look like t
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar, TypeVarTuple
+from typing import Literal, TypeVar, TypeVarTuple, cast
 
 import anyio
 import anyio.to_thread
@@ -26,8 +26,10 @@ from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, p
 from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, Vault, artifact_hash, enter_in_thread, file_sha256, scratch_path
 from rotoscope.models.catalog import UploadLimit
+from rotoscope.models.manifest import Input
+from rotoscope.providers.http.messages import Json
 
-__all__ = ["AdmittedMedia", "FetchFile", "Intake", "MediaKind"]
+__all__ = ["AdmittedMedia", "FetchFile", "FilePreparer", "Intake", "MediaKind", "kind_of_input", "mask_share"]
 
 MAX_PICTURE_BYTES = 200_000_000  # bytes of a picture file: its decoder is given the whole file in memory
 MAX_FILE_BYTES = 512 * 1024 * 1024  # bytes of any file
@@ -89,30 +91,116 @@ class AdmittedMedia:
     selects: Selection | None = None
 
 
+def kind_of_input(field: Input) -> MediaKind:
+    """What a medium for an input must be.
+
+    What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
+    """
+    return "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
+
+
+def mask_share(media: Mapping[str, Sequence[AdmittedMedia]]) -> dict[str, Json] | None:
+    """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
+    found = next((one.selects for many in media.values() for one in many if one.selects is not None), None)
+    if found is None:
+        return None
+    return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
+
+
 @dataclass(frozen=True, slots=True)
-class Intake:
-    """Admits media.
+class FilePreparer:
+    """Checks files and puts their cleaned copies into the vault. A worker decodes them, this process stores them.
 
     Attributes:
         vault: where checked files are kept.
-        roots: where local files may be read.
-        fetch: reads an https URL into a file, if the egress rules allow its address.
-        check_url: checks an https URL without connecting, and returns it normalized, without a fragment.
-        job_output: finds the `artifact://` link of a `job://` link, for a principal.
-        can_read: whether a principal may read a stored file, by its hash.
         decoders: decodes files, out of this process.
         disk_slots: limits the threads that read and write whole files, which may be many and slow: other work needs
             threads, too.
     """
 
     vault: Vault
+    decoders: DecodeRunner
+    disk_slots: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
+
+    async def prepare(self, kind: MediaKind, file: Path, carrier: UploadLimit | None = None) -> AdmittedMedia:
+        """Check a file and store it, as it is or as its cleaned copy; one that was prepared before stays as it is.
+
+        Args:
+            kind: what it must be.
+            file: a file of the vault, or a scratch file that nobody else writes.
+            carrier: the provider that takes the largest videos and sounds; what is larger is refused.
+
+        Raises:
+            UserMistake: it is no usable medium of that kind.
+            StorageFailed: it cannot be kept.
+        """
+        wanted, kept = await self.run_disk_work(self._classify_file, kind, file)
+        limits = PICTURE if wanted in _PICTURE_KINDS else FILM
+        if kept is not None:
+            return _media_record(kept, wanted, await self.decoders.run(measure_media, wanted, file, limits=limits))
+        async with enter_in_thread(scratch_path(self.vault)) as target:
+            facts = await self.decoders.run(prepare_media, wanted, file, target, carrier, limits=limits)
+            kept = await self.run_disk_work(self._store_prepared, wanted, target, facts)
+        return _media_record(kept, wanted, facts)
+
+    async def run_disk_work(self, work: Callable[[*Given], Found], *given: *Given) -> Found:
+        """Run what reads or writes a whole file in a thread, when there is a place for it."""
+        return await anyio.to_thread.run_sync(work, *given, limiter=self.disk_slots)
+
+    def _classify_file(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, StoredFile | None]:
+        """How the file is to be prepared; and the stored file, if its content was prepared here before."""
+        wanted = _preparation_kind(kind, file_content_type(file))
+        if wanted in _PICTURE_KINDS:
+            _check_picture_bytes(file.stat().st_size)
+        return wanted, None if wanted == "still" else self._find_prepared(file, _VAULT_KINDS[wanted])
+
+    def _store_prepared(self, kind: PreparedKind, target: Path, facts: MediaFacts) -> StoredFile:
+        kept = self.vault.put(target, file_sha256(target), facts.content_type or "application/octet-stream")
+        self.vault.mark_prepared(kept.sha256, _VAULT_KINDS[kind])
+        return kept
+
+    def _find_prepared(self, file: Path, kind: str) -> StoredFile | None:
+        """The stored file, if the content was prepared here for media of this kind before; however it came."""
+        sha256 = file_sha256(file)
+        if not self.vault.is_prepared(sha256, kind):
+            return None
+        kept = self.vault.renew(sha256)
+        if kept is not None:
+            return kept
+        with scratch_path(self.vault) as target:
+            shutil.copyfile(file, target)
+            return self.vault.put(target, sha256, file_content_type(file) or "application/octet-stream")
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Admits media.
+
+    Attributes:
+        preparer: checks files and keeps them.
+        roots: where local files may be read.
+        fetch: reads an https URL into a file, if the egress rules allow its address.
+        check_url: checks an https URL without connecting, and returns it normalized, without a fragment.
+        job_output: finds the `artifact://` link of a `job://` link, for a principal.
+        can_read: whether a principal may read a stored file, by its hash.
+    """
+
+    preparer: FilePreparer
     roots: Roots
     fetch: FetchFile
     check_url: Callable[[str], str]
     job_output: JobOutput
     can_read: CanRead
-    decoders: DecodeRunner
-    disk_slots: anyio.CapacityLimiter = field(default_factory=partial(anyio.CapacityLimiter, _FILES_AT_ONCE))
+
+    @property
+    def vault(self) -> Vault:
+        """Where checked files are kept."""
+        return self.preparer.vault
+
+    @property
+    def decoders(self) -> DecodeRunner:
+        """Decodes files, out of this process."""
+        return self.preparer.decoders
 
     async def admit(
         self,
@@ -153,7 +241,7 @@ class Intake:
             else:
                 text, scheme = own, "artifact"
         async with self._local_file(kind, text, scheme, principal) as file:
-            return await self._check_and_prepare(kind, file, carrier)
+            return await self.preparer.prepare(kind, file, carrier)
 
     async def admit_upload(self, kind: MediaKind | None, file: Path) -> AdmittedMedia:
         """Admit a file that was sent to us, exactly like a local file.
@@ -167,8 +255,8 @@ class Intake:
             StorageFailed: it cannot be kept.
         """
         self.decoders.warm()
-        wanted = await self._run_disk_work(_kind_of_upload, kind, file)
-        return await self._check_and_prepare(wanted, file, None)
+        wanted = await self.preparer.run_disk_work(_kind_of_upload, kind, file)
+        return await self.preparer.prepare(wanted, file)
 
     @asynccontextmanager
     async def _local_file(self, kind: MediaKind, text: str, scheme: str, principal: str) -> AsyncIterator[Path]:
@@ -209,11 +297,11 @@ class Intake:
         match scheme:
             case "https":
                 await self.fetch(text, scratch, MAX_FILE_BYTES)
-                await self._run_disk_work(_check_file_head, kind, scratch)
+                await self.preparer.run_disk_work(_check_file_head, kind, scratch)
             case "data":
-                await self._run_disk_work(_write_data_uri, kind, text, scratch)
+                await self.preparer.run_disk_work(_write_data_uri, kind, text, scratch)
             case "" | "file":
-                await self._run_disk_work(self._copy_local_file, kind, text, scratch)
+                await self.preparer.run_disk_work(self._copy_local_file, kind, text, scratch)
             case _:
                 raise UnsafeSource(
                     f"Addresses of the kind {scheme[:20]!r} are not read.",
@@ -234,44 +322,6 @@ class Intake:
             source.seek(0)
             with scratch.open("wb") as target:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
-
-    async def _check_and_prepare(self, kind: MediaKind, file: Path, carrier: UploadLimit | None) -> AdmittedMedia:
-        """Check a file; its cleaned copy is put into the vault. A worker decodes it, this process stores it."""
-        wanted, kept = await self._run_disk_work(self._classify_file, kind, file)
-        limits = PICTURE if wanted in _PICTURE_KINDS else FILM
-        if kept is not None:
-            return _media_record(kept, wanted, await self.decoders.run(measure_media, wanted, file, limits=limits))
-        async with enter_in_thread(scratch_path(self.vault)) as target:
-            facts = await self.decoders.run(prepare_media, wanted, file, target, carrier, limits=limits)
-            kept = await self._run_disk_work(self._store_prepared, wanted, target, facts)
-        return _media_record(kept, wanted, facts)
-
-    async def _run_disk_work(self, work: Callable[[*Given], Found], *given: *Given) -> Found:
-        return await anyio.to_thread.run_sync(work, *given, limiter=self.disk_slots)
-
-    def _classify_file(self, kind: MediaKind, file: Path) -> tuple[PreparedKind, StoredFile | None]:
-        """How the file is to be prepared; and the stored file, if its content was prepared here before."""
-        wanted = _preparation_kind(kind, file_content_type(file))
-        if wanted in _PICTURE_KINDS:
-            _check_picture_bytes(file.stat().st_size)
-        return wanted, None if wanted == "still" else self._find_prepared(file, _VAULT_KINDS[wanted])
-
-    def _store_prepared(self, kind: PreparedKind, target: Path, facts: MediaFacts) -> StoredFile:
-        kept = self.vault.put(target, file_sha256(target), facts.content_type or "application/octet-stream")
-        self.vault.mark_prepared(kept.sha256, _VAULT_KINDS[kind])
-        return kept
-
-    def _find_prepared(self, file: Path, kind: str) -> StoredFile | None:
-        """The stored file, if the content was prepared here for media of this kind before; however it came."""
-        sha256 = file_sha256(file)
-        if not self.vault.is_prepared(sha256, kind):
-            return None
-        kept = self.vault.renew(sha256)
-        if kept is not None:
-            return kept
-        with scratch_path(self.vault) as target:
-            shutil.copyfile(file, target)
-            return self.vault.put(target, sha256, file_content_type(file) or "application/octet-stream")
 
 
 def _unknown_artifact() -> InvalidInput:

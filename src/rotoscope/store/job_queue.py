@@ -46,7 +46,7 @@ from rotoscope.store.backend import LedgerBinding, upsert
 from rotoscope.store.database import Database
 from rotoscope.store.lease_predicate import IS_IDLE, MAX_CLAIMS
 from rotoscope.store.leases import JobDriver
-from rotoscope.store.records import Job
+from rotoscope.store.records import UNPAID_STAGES, Job
 from rotoscope.store.rows import JOB_COLUMNS, job_from_row, read_job_of_any_principal
 from rotoscope.store.run_limits import RunLimits, RunningJobs, count_running
 from rotoscope.store.schema import jobs, properties
@@ -150,7 +150,7 @@ def queues_of_driver(driver: JobDriver) -> Sequence[str]:
 def _queue_of_job(job: Job) -> str:
     """From the watch stage on any key of the host will do; principals' own are looked up (see `lease_predicate`)."""
     key = job.needs_key or job.provider
-    needs_account = job.stage in ("prepare", "submit") and not key.endswith(OWN_KEY_MARK)
+    needs_account = job.stage in UNPAID_STAGES and not key.endswith(OWN_KEY_MARK)
     return _queue_name(key, (job.account or "") if needs_account else "")
 
 

@@ -5,7 +5,8 @@ A wrong answer here costs money: a job that two processes drive could be paid fo
 A process may take a job when it can drive it (`_CAN_DRIVE`), when no provider has just refused its key for it, and when
 the job is either
 
-- queued, due (`_IS_DUE`) and not left to another live process (`_HAS_NO_PREFERRED_OWNER`); or
+- queued, due (`_IS_DUE`), with all that it waits for ended (`_HAS_ITS_INPUTS`), and not left to another live process
+  (`_HAS_NO_PREFERRED_OWNER`); or
 - running under a lease that is over (`_LEASE_IS_OVER`): its driver has died, or has been stopped for long.
 
 Whoever takes it raises the fence in the same statement. From then on a former driver that wakes up can write nothing
@@ -25,8 +26,9 @@ What a statement is bound to (Unix seconds, unless it says otherwise):
 from sqlalchemy import BindParameter, Boolean, and_, bindparam, case, delete, exists, func, null, or_, select, update
 
 from rotoscope.store.access_schema import provider_keys
+from rotoscope.store.records import ENDED_STATES, UNPAID_STAGES
 from rotoscope.store.rows import JOB_COLUMNS
-from rotoscope.store.schema import job_events, jobs, key_holders, processes
+from rotoscope.store.schema import job_events, job_waits, jobs, key_holders, processes
 
 __all__ = [
     "ANY_CLAIMABLE",
@@ -90,11 +92,20 @@ HOLDS_ACCOUNT = or_(
 )
 """Whether it can do so with the very key that the job was opened with."""
 
-_IS_BEFORE_WATCH = jobs.c.stage.in_(("prepare", "submit"))
+_IS_BEFORE_WATCH = jobs.c.stage.in_(sorted(UNPAID_STAGES))
 _CAN_DRIVE = and_(HOLDS_KEY, or_(~_IS_BEFORE_WATCH, HOLDS_ACCOUNT))
 
 # `next_at` is when a stage is tried again.
 _IS_DUE = or_(jobs.c.next_at.is_(None), jobs.c.next_at <= _NOW, jobs.c.next_at > bindparam("farthest_pause"))
+
+# A job that takes outputs of others as its arguments waits for their ends. One in review has not ended: what became of
+# its run is not known. One that is gone can give nothing any more, and the job that waits for it is to say so.
+_awaited = jobs.alias("awaited")
+_HAS_ITS_INPUTS = ~exists().where(
+    job_waits.c.job_id == jobs.c.id,
+    _awaited.c.id == job_waits.c.on_job_id,
+    _awaited.c.state.not_in(sorted(ENDED_STATES)),
+).correlate(jobs)
 
 # A new job is left for a moment to the process that opened it: its caller waits there, and other processes on the same
 # ledger may have other folders and limits. Not when that process is this one, is dead, or has had its moment; nor when
@@ -118,12 +129,12 @@ _IS_CLAIMABLE = and_(
     _CAN_DRIVE,
     jobs.c.id.not_in(bindparam("refused", expanding=True)),
     or_(
-        and_(jobs.c.state == "queued", _IS_DUE, _HAS_NO_PREFERRED_OWNER),
+        and_(jobs.c.state == "queued", _IS_DUE, _HAS_ITS_INPUTS, _HAS_NO_PREFERRED_OWNER),
         and_(jobs.c.state == "running", _LEASE_IS_OVER),
     ),
 )
 
-IS_IDLE = or_(and_(jobs.c.state == "queued", _IS_DUE), and_(jobs.c.state == "running", _LEASE_IS_OVER))
+IS_IDLE = or_(and_(jobs.c.state == "queued", _IS_DUE, _HAS_ITS_INPUTS), and_(jobs.c.state == "running", _LEASE_IS_OVER))
 """Whether nobody drives a job that could go on."""
 
 IS_LEFT_TO_OTHERS = select(jobs.c.id).where(

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select
 from rotoscope.contracts.times import timestamp
 from rotoscope.models.catalog import OWN_KEY_MARK
 from rotoscope.store.backend import upsert
+from rotoscope.store.chains import read_awaited_jobs
 from rotoscope.store.change_cursor import ChangeCursor
 from rotoscope.store.database import Database
 from rotoscope.store.lease_predicate import (
@@ -34,7 +35,7 @@ from rotoscope.store.lease_predicate import (
     RELEASE_JOBS,
     RENEW_LEASES,
 )
-from rotoscope.store.records import Job
+from rotoscope.store.records import ENDED_STATES, UNPAID_STAGES, Job
 from rotoscope.store.rows import job_from_row, write_event
 from rotoscope.store.run_limits import RunLimits, count_running
 from rotoscope.store.schema import key_holders, processes
@@ -291,7 +292,7 @@ def idle_since(job: Job, now: float) -> float | None:
 def _read_idle_reason(connection: Connection, job: Job, now: float) -> str | None:
     """Since when no process drives a job and why, in a sentence that says what to do; None as in `idle_since`."""
     since = idle_since(job, now)
-    if since is None:
+    if since is None or (job.stage == "gather" and _waits_for_jobs(connection, job)):
         return None
     key, idle = job.needs_key or job.provider, f"Nobody drives it since {timestamp(since)}"
     own = _read_own_key_fault(connection, job)
@@ -309,6 +310,10 @@ def _read_idle_reason(connection: Connection, job: Job, now: float) -> str | Non
     )
 
 
+def _waits_for_jobs(connection: Connection, job: Job) -> bool:
+    return any(one.job.state not in ENDED_STATES for one in read_awaited_jobs(connection, job.id))
+
+
 def _read_own_key_fault(connection: Connection, job: Job) -> str | None:
     """Why a job cannot go on with its principal's own key, in a sentence; None where that is not the reason."""
     if job.needs_key is None or not job.needs_key.endswith(OWN_KEY_MARK):
@@ -317,7 +322,7 @@ def _read_own_key_fault(connection: Connection, job: Job) -> str | None:
     how = f"rotoscope keys set {job.provider} --principal {shlex.quote(job.principal)}"
     if account is None:
         return f"{job.principal} has no key for {job.provider} any more. Enter it again, and the job goes on: {how}."
-    if job.stage in ("prepare", "submit") and account != job.account:
+    if job.stage in UNPAID_STAGES and account != job.account:
         return (
             f"it was begun with another key of {job.principal} for {job.provider}. Enter that key again ({how}), or "
             "cancel the job."

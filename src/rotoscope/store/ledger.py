@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from rotoscope.store.chains import jobs_to_cancel_with, open_chain, released_jobs
 from rotoscope.store.credits import add_credits_used, name_balance
 from rotoscope.store.database import QUICK_SECONDS, Database
 from rotoscope.store.deliveries import record_delivery, record_use
@@ -15,10 +16,10 @@ from rotoscope.store.intents import delete_intent, read_submission, write_intent
 from rotoscope.store.job_data import ErrorRecord
 from rotoscope.store.ledger_reads import LedgerReads
 from rotoscope.store.money import Caps, ResendPolicy
-from rotoscope.store.openings import find_duplicate, join_job, open_job
+from rotoscope.store.openings import add_inputs, find_duplicate, join_job, open_job
 from rotoscope.store.overrides import confirm_run, leave_review, replace_review_error, resolve_doubt, set_cancel_flag
 from rotoscope.store.questions import name_questions, take_agreement
-from rotoscope.store.records import Job, NewJob, OpenResult, Output, Patch, Submission
+from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult, Output, Patch, Submission
 from rotoscope.store.reservations import (
     mark_unsent,
     reserve_second_run,
@@ -49,7 +50,8 @@ class Ledger(LedgerReads):
         database: where the tables are.
         clock: the time in Unix seconds.
         redelivery_seconds: for how many seconds after an end was delivered an equal request gets it once more.
-        enqueue: puts a new job into the queue of an engine, in the transaction that opens it.
+        enqueue: puts a job that can be driven into the queue of an engine, in the transaction that makes it so; None
+            where there is no engine.
     """
 
     def __init__(
@@ -57,10 +59,10 @@ class Ledger(LedgerReads):
         database: Database,
         clock: Callable[[], float],
         redelivery_seconds: float = REDELIVERY_SECONDS,
-        enqueue: Callable[[Connection, Job], None] = lambda *_: None,
+        enqueue: Callable[[Connection, Job], None] | None = None,
     ) -> None:
         super().__init__(database, clock, redelivery_seconds)
-        self._enqueue = enqueue
+        self._enqueue_job = enqueue
 
     async def open(
         self, new: NewJob, caps: Caps = _NO_CAPS, starter: str | None = None, question_id: str | None = None
@@ -88,8 +90,10 @@ class Ledger(LedgerReads):
                 take_agreement(connection, question_id, new.principal, twin.job.id if twin else job_id, now)
             if twin is not None:
                 return join_job(connection, twin, now)
-            opening = open_job(connection, new, job_id, caps, starter, now)
-            self._enqueue(connection, opening.job)
+            open_new = open_chain if new.steps or new.waits_for else open_job
+            opening = open_new(connection, new, job_id, caps, starter, now)
+            for job in opening.startable:
+                self._enqueue(connection, job)
             return opening
 
         # Two equal requests must not both find no job, nor two others both find money left. A sweep must not find that
@@ -112,11 +116,15 @@ class Ledger(LedgerReads):
             write_outputs(connection, job.id, patch.outputs, self._clock())
             if patch.run_seconds is not None:
                 record_duration(connection, job.id, run_kind(job), patch.run_seconds, self._clock())
+            if patch.inputs:
+                add_inputs(connection, job.id, patch.inputs)
+            if advanced.state in ENDED_STATES:
+                self._enqueue_released(connection, job.id)
             if advanced.state == "needs_review" and advanced.stage == "submit":
                 return self._leave_review_if_resolved(connection, advanced)
             return advanced
 
-        files = name_files(output.artifact.sha256 for output in patch.outputs)
+        files = name_files((*(output.artifact.sha256 for output in patch.outputs), *patch.inputs))
         names = name_balance(job, patch)
         if patch.run_seconds is not None:
             names |= {f"durations of {job.model}"}  # of many only the latest stay
@@ -249,6 +257,7 @@ class Ledger(LedgerReads):
 
         def write(connection: Connection) -> Job:
             resolve_doubt(connection, read_job(connection, job_id, principal), prediction_id, now)
+            self._enqueue_released(connection, job_id)
             return read_job(connection, job_id, principal)
 
         return await self._write_job(job_id, write, durable=True)
@@ -276,6 +285,8 @@ class Ledger(LedgerReads):
     async def request_cancel(self, job_id: str, principal: str) -> Job:
         """Ask for a job to be cancelled; one that has not begun is cancelled at once, a final one stays as it is.
 
+        Its steps are cancelled with it, as far as nobody else waits for them or has asked for them.
+
         Raises:
             UnknownJob: the principal has none with this id.
         """
@@ -285,7 +296,9 @@ class Ledger(LedgerReads):
             job = read_job(connection, job_id, principal)
             if job.is_final or job.cancel_requested:
                 return job
-            set_cancel_flag(connection, job, now)
+            for one in (*jobs_to_cancel_with(connection, job_id), job):
+                set_cancel_flag(connection, one, now)
+                self._enqueue_released(connection, one.id)
             return read_job(connection, job_id, principal)
 
         return await self._write_job(job_id, write, max_wait_seconds=QUICK_SECONDS)
@@ -343,6 +356,15 @@ class Ledger(LedgerReads):
 
     def _write_fenced(self, connection: Connection, job: Job, patch: Patch) -> Job:
         return write_fenced(connection, job, patch, self._clock())
+
+    def _enqueue(self, connection: Connection, job: Job) -> None:
+        if self._enqueue_job is not None:
+            self._enqueue_job(connection, job)
+
+    def _enqueue_released(self, connection: Connection, ended_id: str) -> None:
+        """Queue the jobs that have waited for one, if it has ended; without an engine they are found by looking."""
+        for job in released_jobs(connection, ended_id) if self._enqueue_job is not None else ():
+            self._enqueue(connection, job)
 
     def _leave_review_if_resolved(self, connection: Connection, job: Job) -> Job:
         """A doubt that was settled in the last moment, by the request's author, is none."""

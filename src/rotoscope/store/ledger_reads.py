@@ -6,13 +6,14 @@ from sqlalchemy import Connection
 
 from rotoscope.contracts.results import Status
 from rotoscope.models.estimate import LearnedSeconds
+from rotoscope.store.chains import check_chain_caps, find_steps, read_awaited_jobs
 from rotoscope.store.database import Database
 from rotoscope.store.durations import RunKind, learned_seconds
 from rotoscope.store.intents import is_run_of_other_job, read_submission
 from rotoscope.store.load import OpenJobs, count_open_jobs
 from rotoscope.store.money import Caps
 from rotoscope.store.openings import find_duplicate
-from rotoscope.store.records import Job, NewJob, Output, Submission
+from rotoscope.store.records import AwaitedJob, Job, NewJob, Output, Submission
 from rotoscope.store.reservations import DailySpend, check_caps, spending
 from rotoscope.store.rows import (
     can_read_artifact,
@@ -53,7 +54,9 @@ class LedgerReads:
 
         def read(connection: Connection) -> Job | None:
             twin = find_duplicate(connection, new, now, self._redelivery_seconds)
-            if twin is None:
+            if twin is None and new.steps:
+                check_chain_caps(connection, new, find_steps(connection, new), caps, now)
+            elif twin is None:
                 check_caps(connection, new, caps, now)
             return twin.job if twin is not None else None
 
@@ -109,6 +112,15 @@ class LedgerReads:
         return await self._database.transact(
             lambda connection: learned_seconds(connection, kind), writes=False, is_one_look=True
         )
+
+    async def awaited_jobs(self, job: Job) -> Sequence[AwaitedJob]:
+        """The jobs that a job waits for or has waited for, its steps among them, by their numbers."""
+        return await self._database.transact(lambda c: read_awaited_jobs(c, job.id), writes=False, is_one_look=True)
+
+    async def succeeded_steps(self, new: NewJob) -> Sequence[Job]:
+        """The jobs with a result that steps of a new job would join now."""
+        found = await self._database.transact(lambda c: find_steps(c, new), writes=False)
+        return [job for job in found if job is not None and job.state == "succeeded"]
 
     async def outputs(self, job_id: str, principal: str) -> Sequence[Output]:
         """The files of a principal's job, by role and number; none where there is no such job."""

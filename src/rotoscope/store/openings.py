@@ -10,21 +10,23 @@ An equal request joins a job
 Everything else is a new job.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from rotoscope.store.backend import insert_or_ignore
 from rotoscope.store.deliveries import has_late_delivery
 from rotoscope.store.intents import read_submission
 from rotoscope.store.job_data import JobChanges
 from rotoscope.store.job_json import write_job_data
 from rotoscope.store.money import Caps
-from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult
+from rotoscope.store.records import ENDED_STATES, Job, NewJob, OpenResult, Stage
 from rotoscope.store.reservations import reserve
 from rotoscope.store.rows import JOB_COLUMNS, job_from_row, write_event
 from rotoscope.store.schema import job_inputs, jobs
 
-__all__ = ["SANDBOX_KEY", "Duplicate", "find_duplicate", "join_job", "open_job"]
+__all__ = ["SANDBOX_KEY", "Duplicate", "add_inputs", "find_duplicate", "find_equal_jobs", "join_job", "open_job"]
 
 SANDBOX_KEY = "sandbox"
 """What a process must hold to drive a rehearsal: it goes to the sandbox and nowhere else."""
@@ -60,10 +62,7 @@ def find_duplicate(connection: Connection, new: NewJob, now: float, redelivery_s
         now: Unix seconds.
         redelivery_seconds: for how many seconds after the first delivery an end is delivered once more.
     """
-    if new.request_key is None:
-        return None
-    rows = connection.execute(_EQUAL_JOBS, {"key": new.request_key, "whose": new.principal}).all()
-    for job in map(job_from_row, rows):
+    for job in find_equal_jobs(connection, new):
         if job.state not in ENDED_STATES:
             is_unwanted = job.cancel_requested and job.state != "needs_review"
             if not is_unwanted or read_submission(connection, job.id) is not None:
@@ -74,6 +73,14 @@ def find_duplicate(connection: Connection, new: NewJob, now: float, redelivery_s
         elif _can_redeliver(job, now, redelivery_seconds):
             return Duplicate(job, is_redelivery=True)
     return None
+
+
+def find_equal_jobs(connection: Connection, new: NewJob) -> Sequence[Job]:
+    """The jobs of equal requests of the same principal, the newest first."""
+    if new.request_key is None:
+        return ()
+    rows = connection.execute(_EQUAL_JOBS, {"key": new.request_key, "whose": new.principal}).all()
+    return [job_from_row(row) for row in rows]
 
 
 def _can_redeliver(job: Job, now: float, redelivery_seconds: float) -> bool:
@@ -105,11 +112,16 @@ def open_job(
     """
     reserve(connection, job_id, new, caps, now)
     job = job_from_row(connection.execute(_INSERT_JOB, _new_job_row(new, job_id, starter, now)).one())
-    given = [{"job_id": job_id, "sha256": sha256} for sha256 in dict.fromkeys(new.inputs)]
-    if given:
-        connection.execute(insert(job_inputs), given)
+    if new.inputs:
+        add_inputs(connection, job_id, new.inputs)
     write_event(connection, job_id, now, "opened", {})
-    return OpenResult(job, is_joined=False)
+    return OpenResult(job, is_joined=False, startable=(job,))
+
+
+def add_inputs(connection: Connection, job_id: str, hashes: Iterable[str]) -> None:
+    """Remember that a job needs some kept files, named by their hashes (hex)."""
+    given = [{"job_id": job_id, "sha256": sha256} for sha256 in dict.fromkeys(hashes)]
+    connection.execute(insert_or_ignore(connection, job_inputs), given)
 
 
 def _new_job_row(new: NewJob, job_id: str, starter: str | None, now: float) -> dict[str, object]:
@@ -120,9 +132,15 @@ def _new_job_row(new: NewJob, job_id: str, starter: str | None, now: float) -> d
         "id": job_id,
         "idempotency_key": new.request_key,
         "state": "queued",
-        "stage": "prepare" if new.request is None else "submit",
+        "stage": _first_stage(new),
         "owner": starter,
         "needs_key": new.needs_key or (SANDBOX_KEY if new.sandbox else new.provider),
         "created_at": now,
         "updated_at": now,
     }
+
+
+def _first_stage(new: NewJob) -> Stage:
+    if new.steps or new.waits_for:
+        return "gather"
+    return "prepare" if new.request is None else "submit"

@@ -1,6 +1,6 @@
 """A job as the ledger holds it, and what a stage may change of it, as frozen records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,7 +15,9 @@ __all__ = [
     "ENDED_STATES",
     "FINAL_STATES",
     "STAGES",
+    "UNPAID_STAGES",
     "Artifact",
+    "AwaitedJob",
     "Job",
     "NewJob",
     "OpenResult",
@@ -28,9 +30,12 @@ __all__ = [
 
 _MAX_PROVIDER_MESSAGE = 2000  # characters
 
-Stage = Literal["prepare", "submit", "watch", "fetch", "finish", "done"]
+Stage = Literal["gather", "prepare", "submit", "watch", "fetch", "finish", "done"]
 
-STAGES: tuple[Stage, ...] = ("prepare", "submit", "watch", "fetch", "finish", "done")
+STAGES: tuple[Stage, ...] = ("gather", "prepare", "submit", "watch", "fetch", "finish", "done")
+UNPAID_STAGES: frozenset[Stage] = frozenset({"gather", "prepare", "submit"})
+"""Stages that need the account which is to be charged: the run is not known yet."""
+
 ENDED_STATES: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 """States in which it is known what became of a job, and so of its money."""
 
@@ -55,6 +60,9 @@ class NewJob:
         quote_key: equal for requests that one shown price is for: equal ones, whatever their seed.
         warnings: what the user should know, in sentences.
         request: what is sent, where no file has to be brought to the provider before: then the job begins at `submit`.
+        steps: the jobs that are opened with it because it takes their outputs as arguments, in the order in which its
+            plan names them (`models.awaited`). It is the last step itself.
+        waits_for: the ids of open jobs whose outputs it takes as well, numbered after the steps.
     """
 
     tool: str
@@ -73,6 +81,24 @@ class NewJob:
     warnings: tuple[str, ...] = ()
     at_most_usd: float | None = None
     request: PreparedRequest | None = None
+    steps: tuple["NewJob", ...] = ()
+    waits_for: tuple[str, ...] = ()
+
+    @property
+    def total_estimate_usd(self) -> float | None:
+        """What it is likely to cost with all of its steps, in US dollars; None where a price is not known."""
+        return _add_usd([one.estimate_usd for one in (*self.steps, self)])
+
+    @property
+    def total_at_most_usd(self) -> float | None:
+        """What it can cost at most with all of its steps, in US dollars; None where that is not known."""
+        bounds = [one.estimate_usd if one.at_most_usd is None else one.at_most_usd for one in (*self.steps, self)]
+        return _add_usd(bounds)
+
+
+def _add_usd(amounts: Sequence[float | None]) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +143,7 @@ class Job(JobData):
     @property
     def may_have_files(self) -> bool:
         """Whether a file of its result may be kept already: `fetch` is the first stage that keeps any."""
-        return self.stage not in ("prepare", "submit", "watch")
+        return self.stage not in ("gather", "prepare", "submit", "watch")
 
     @property
     def error_code(self) -> str | None:
@@ -143,11 +169,28 @@ class OpenResult:
     Attributes:
         is_joined: an equal request had opened it before.
         is_redelivery: its end was sent to a client already, so lately that the same client may have missed it.
+        startable: the new jobs of the request that wait for no other.
     """
 
     job: Job
     is_joined: bool
     is_redelivery: bool = False
+    startable: tuple[Job, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedJob:
+    """A job whose outputs another one takes as arguments.
+
+    Attributes:
+        n: by which number the plan of the other one names it.
+        job: as it is now.
+        is_step: whether it was opened for the other one: then cost, progress and cancel of that hold for both.
+    """
+
+    n: int
+    job: Job
+    is_step: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +243,7 @@ class Patch(JobChanges):
         next_at: when the stage is tried again, not earlier, in Unix seconds; the next patch clears it.
         error: what is wrong now; while a job goes on, the next patch clears it.
         settlement: how the job's reservation ends, for a patch with a final state.
+        inputs: the hashes (hex) of kept files that the job needs from now on, beside those that it was given.
         run_seconds: how long the run has worked at the provider, to be learned from; None where that was not seen.
     """
 
@@ -211,6 +255,7 @@ class Patch(JobChanges):
     message: str | None = None
     error: ErrorRecord | None = None
     outputs: tuple[Output, ...] = ()
+    inputs: tuple[str, ...] = ()
     run_seconds: float | None = None
     event: str = "changed"
 

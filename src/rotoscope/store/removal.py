@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     func,
     or_,
     select,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 from rotoscope.media.vault import Vault
 from rotoscope.store.access_schema import upload_parts, upload_tickets, webhooks
 from rotoscope.store.records import ENDED_STATES
-from rotoscope.store.schema import artifacts, job_events, job_inputs, jobs, outputs, runs, submissions
+from rotoscope.store.schema import artifacts, job_events, job_inputs, job_waits, jobs, outputs, runs, submissions
 
 __all__ = [
     "AgeLimit",
@@ -46,6 +47,8 @@ _FILES: BindParameter[object] = bindparam("files", expanding=True)
 
 _IS_DELIVERED = jobs.c.delivered_at < bindparam("before")
 _IS_UNDELIVERED = and_(jobs.c.delivered_at.is_(None), jobs.c.finished_at < bindparam("untold_before"))
+# It goes after the jobs that took its outputs: as long as these are shown, so are their steps.
+_IS_AWAITED = exists().where(job_waits.c.on_job_id == jobs.c.id).correlate(jobs)
 _OLD_JOBS = (
     select(
         jobs.c.id,
@@ -53,7 +56,7 @@ _OLD_JOBS = (
         or_(_IS_DELIVERED, _IS_UNDELIVERED),
         select(func.count()).where(job_events.c.job_id == jobs.c.id).scalar_subquery(),
     )
-    .where(jobs.c.state == bindparam("ended"), jobs.c.finished_at < bindparam("before"))
+    .where(jobs.c.state == bindparam("ended"), jobs.c.finished_at < bindparam("before"), ~_IS_AWAITED)
     .where(
         tuple_(jobs.c.finished_at, jobs.c.id)
         > tuple_(bindparam("after", type_=Float), bindparam("after_id", type_=String))
@@ -64,7 +67,12 @@ _OLD_JOBS = (
 # Asked as columns: as terms, SQLite might answer them by the index of what has ended, and read all of that.
 _IS_STILL_OLD = select(
     jobs.c.id,
-    and_(jobs.c.state.in_(ENDED_STATES), jobs.c.finished_at < bindparam("before"), or_(_IS_DELIVERED, _IS_UNDELIVERED)),
+    and_(
+        jobs.c.state.in_(ENDED_STATES),
+        jobs.c.finished_at < bindparam("before"),
+        or_(_IS_DELIVERED, _IS_UNDELIVERED),
+        ~_IS_AWAITED,
+    ),
 ).where(jobs.c.id.in_(_IDS))
 # UNION would sort, and to have what it sorts in order SQLite would read the whole of an index.
 _FILES_OF_JOBS = (
@@ -73,7 +81,8 @@ _FILES_OF_JOBS = (
     .union_all(select(job_inputs.c.sha256).where(job_inputs.c.job_id.in_(_IDS)))
 )
 _DELETE_JOBS = [
-    delete(table).where(table.c.job_id.in_(_IDS)) for table in (outputs, job_inputs, job_events, submissions, webhooks)
+    delete(table).where(table.c.job_id.in_(_IDS))
+    for table in (outputs, job_inputs, job_waits, job_events, submissions, webhooks)
 ]
 _DELETE_JOBS.append(delete(jobs).where(jobs.c.id.in_(_IDS)))
 _FILES_IN_USE = (

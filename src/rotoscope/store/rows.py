@@ -98,7 +98,8 @@ def _newest(query: Select[tuple[object, ...]]) -> Select[tuple[object, ...]]:
 
 def job_from_row(row: Row[tuple[object, ...]]) -> Job:
     """A row of `JOB_COLUMNS` as a job."""
-    columns = dict(row._mapping)  # noqa: SLF001 - the documented way to name a row's columns
+    found = row._mapping  # noqa: SLF001 - the documented way to name a row's columns
+    columns = {column.name: found[column.name] for column in JOB_COLUMNS}
     data, error = read_job_data(columns.pop("data")), error_from_json(columns.pop("error"))
     return Job(**columns, error=error, **{name: getattr(data, name) for name in JobData.__slots__})
 

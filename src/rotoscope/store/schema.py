@@ -24,6 +24,7 @@ __all__ = [
     "durations",
     "job_events",
     "job_inputs",
+    "job_waits",
     "jobs",
     "key_holders",
     "metadata",
@@ -37,12 +38,12 @@ __all__ = [
     "submissions",
 ]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """1: jobs, submissions, job_events, artifacts, outputs, durations. 2: reservations, processes, jobs_by_request.
 3: quotes. 4: runs, job_inputs, key_holders and properties; what a run is known by (`submissions.token`), the account it
 belongs to, the day on which money counts (`reservations.sent_at`), and an index for every question. 5: estimate and
 charge of a reservation. 6: the tables of `access_schema`, and the spending of all principals together. 7:
-price_questions.
+price_questions. 8: job_waits.
 """
 
 metadata = MetaData()
@@ -149,6 +150,16 @@ job_inputs = Table(
     Column("job_id", String, primary_key=True),
     Column("sha256", String, primary_key=True),
     Index("job_inputs_by_content", "sha256"),
+)
+
+job_waits = Table(
+    "job_waits",  # the jobs whose outputs a job takes as arguments: it begins when all of them have ended
+    metadata,
+    Column("job_id", String, primary_key=True),
+    Column("n", Integer, primary_key=True),  # by which the job's plan names it, see `models.awaited`
+    Column("on_job_id", String, nullable=False),
+    Column("is_step", Boolean, nullable=False),  # opened for this job, whose cost and cancel hold for both
+    Index("job_waits_by_awaited", "on_job_id"),
 )
 
 reservations = Table(

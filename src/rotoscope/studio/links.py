@@ -3,18 +3,16 @@
 What belongs to another principal is answered exactly like what does not exist.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import InvalidInput, UnknownJob
 from rotoscope.store.ledger import Ledger
+from rotoscope.store.output_names import find_output
 from rotoscope.store.records import Job, Output
 
 __all__ = ["JobLinks", "parse_job_id"]
-
-_OUTPUT = re.compile(r"(?P<role>[a-z]+)(?:/(?P<n>[0-9]{1,4}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +79,9 @@ def _find_output(job: Job, outputs: Sequence[Output], name: str) -> str:
         hint = f"Name one of them: job://{job.id}/masks/0 and so on; get_job tells their labels."
         raise InvalidInput(f"The job has {masks} masks.", hint=hint, code="unknown_resource")
     name = name or TOOLS[job.tool].job_record.main_output
-    known = _OUTPUT.fullmatch(name)
-    wanted = (known["role"].replace("masks", "mask"), int(known["n"] or 0)) if known else None
-    for output in outputs:
-        if (output.role, output.n) == wanted:
-            return f"artifact://{output.artifact.sha256}"
+    found = find_output(outputs, name)
+    if found is not None:
+        return f"artifact://{found.artifact.sha256}"
     raise InvalidInput(
         f"The job has no output {name[:40]!r}; it is {job.state}.",
         hint=_outputs_hint(job, outputs),

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage
 from rotoscope.errors import InvalidInput
-from rotoscope.media.edit_masks import fit_mask
-from rotoscope.media.intake import AdmittedMedia, Intake, MediaKind
+from rotoscope.media.input_media import fit_masks
+from rotoscope.media.intake import AdmittedMedia, Intake, kind_of_input, mask_share
+from rotoscope.models.awaited import is_awaited
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.estimate import MediaLength
@@ -15,8 +15,6 @@ from rotoscope.models.manifest import Input, Manifest
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["Admission", "admit_media", "check_inside_picture"]
-
-_DEFAULT_MAX_FRAMES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +41,7 @@ class Admission:
     @property
     def mask_share(self) -> dict[str, Json] | None:
         """How much of the frame the mask selects, as a result tells it; None without a mask that was read."""
-        every = (one.selects for media in self.media.values() for one in media)
-        found = next((one for one in every if one is not None), None)
-        if found is None:
-            return None
-        return {"least": round(found.least, 6), "most": round(found.most, 6), "frames": found.frames}
+        return mask_share(self.media)
 
     @property
     def upload_sizes(self) -> list[int]:
@@ -92,8 +86,7 @@ async def admit_media(
             continue
         listed = given if isinstance(given, list) else [given]
         _check_item_count(field, listed)
-        # What is looked at may be a video's first frame; what is to be shown in a video is meant as it is.
-        kind = "still" if field.argument == "image" else "mask" if field.covers else cast("MediaKind", field.kind)
+        kind = kind_of_input(field)
         # A mask that is sent the other way round must be read, wherever it is.
         passed = pass_urls and field.polarity == "white"
         media[field.argument] = [
@@ -102,7 +95,9 @@ async def admit_media(
         ]
         many[field.argument] = field.many
     notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
-    notes += [*_sound_notes(manifest, media), *await _fit_masks(intake, manifest, media)]
+    notes += [*_sound_notes(manifest, media)]
+    if any(field.covers for field in manifest.inputs.values()):
+        notes += await fit_masks(intake.vault, intake.decoders, manifest, media)
     chosen, more = _arguments_for_video(manifest, asked, media)
     links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
     return Admission({**chosen, **links}, media, [*notes, *more])
@@ -120,10 +115,14 @@ def _check_item_count(field: Input, listed: Sequence[Json]) -> None:
 
 def _unread_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
     """What could not be checked, because the provider reads it from its own address."""
-    passed = sorted({name for name, found in media.items() for one in found if one.content_type is None})
+    passed = sorted({name for name, found in media.items() for one in found if _is_unread(one)})
     if not passed or passed == ["image"]:
         return []
     return [f"Passed on by URL and so not checked: {', '.join(passed)}."]
+
+
+def _is_unread(medium: AdmittedMedia) -> bool:
+    return medium.content_type is None and not is_awaited(medium.value)
 
 
 def _first_frame_notes(media: Mapping[str, Sequence[AdmittedMedia]]) -> list[str]:
@@ -145,51 +144,6 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
     if manifest.outputs.sound is None:
         return ["The clip has sound; whether the result will have any is not known."]
     return ["The clip has sound; the result will have none."]
-
-
-async def _fit_masks(intake: Intake, manifest: Manifest, media: dict[str, list[AdmittedMedia]]) -> list[str]:
-    notes: list[str] = []
-    for argument, field in {one.argument: one for one in manifest.inputs.values() if one.covers}.items():
-        covered = manifest.inputs[field.covers].argument if field.covers else None
-        mask, video = media.get(argument or "", []), media.get(covered or "", [])
-        if covered and argument and mask and mask[0].width:
-            _check_mask_kind(manifest, argument, mask[0])
-            fitting, mask_notes = await fit_mask(
-                intake.vault,
-                intake.decoders,
-                mask[0],
-                video[0] if video else None,
-                _max_edited_frames(manifest),
-                inverted=field.polarity == "black",
-            )
-            media[argument] = [fitting]
-            notes += mask_notes
-        elif covered and mask:
-            notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
-    return notes
-
-
-def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> None:
-    """Some models take a mask as a film alone: they follow nothing that is drawn on the first frame."""
-    kind = "image" if mask.frames is None else "video"
-    taken = {field.kind for field in manifest.inputs.values() if field.argument == argument}
-    if kind in taken or "visual" in taken:
-        return
-    if kind == "image":
-        raise InvalidInput(
-            f"{manifest.id} takes a mask film, and {argument!r} is a picture.",
-            hint="Give a film that is white where the video is to be edited, or leave out the model.",
-        )
-    raise InvalidInput(
-        f"{manifest.id} takes a mask picture, and {argument!r} is a film.",
-        hint="Give a mask of the first frame, or leave out the model.",
-    )
-
-
-def _max_edited_frames(manifest: Manifest) -> int:
-    """How many frames of a video the model edits at most."""
-    known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
-    return min(known, default=_DEFAULT_MAX_FRAMES)
 
 
 def _arguments_for_video(

@@ -15,7 +15,7 @@ from rotoscope.contracts.money import format_usd
 from rotoscope.contracts.times import timestamp
 from rotoscope.jobs.progress import estimate_progress
 from rotoscope.store.leases import idle_since
-from rotoscope.store.records import Job
+from rotoscope.store.records import UNPAID_STAGES, Job
 
 __all__ = ["LineView", "TableView", "describe_cost", "job_table", "shown_state"]
 
@@ -109,7 +109,7 @@ def job_table(jobs: Sequence[Job], now: float, width: int) -> Table:
 
 def shown_state(job: Job) -> str:
     """The state as results show it: a job whose run goes on at the provider is running, whoever follows it."""
-    return "running" if job.state == "queued" and job.stage not in ("prepare", "submit") else str(job.state)
+    return "running" if job.state == "queued" and job.stage not in UNPAID_STAGES else str(job.state)
 
 
 def describe_cost(job: Job) -> str:

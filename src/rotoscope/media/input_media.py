@@ -1,0 +1,74 @@
+"""The media of a model's inputs, together: masks that fit what they cover."""
+
+from rotoscope.errors import InvalidInput
+from rotoscope.media.decoders import DecodeRunner
+from rotoscope.media.edit_masks import fit_mask
+from rotoscope.media.intake import AdmittedMedia
+from rotoscope.media.vault import Vault
+from rotoscope.models.awaited import is_awaited
+from rotoscope.models.manifest import Manifest
+
+__all__ = ["fit_masks"]
+
+_DEFAULT_MAX_FRAMES = 400
+
+
+async def fit_masks(
+    vault: Vault, decoders: DecodeRunner, manifest: Manifest, media: dict[str, list[AdmittedMedia]]
+) -> list[str]:
+    """Put a mask that fits its video in place of each that does not, and give notes on what was changed.
+
+    Args:
+        vault: where the masks are, and the fitted ones will be.
+        decoders: runs what decodes them, out of this process.
+        manifest: says which input covers which.
+        media: the media by argument; changed here. One that does not exist yet is left as it is.
+
+    Raises:
+        UserMistake: a mask cannot be used for its video.
+    """
+    notes: list[str] = []
+    for argument, field in {one.argument: one for one in manifest.inputs.values() if one.covers}.items():
+        covered = manifest.inputs[field.covers].argument if field.covers else None
+        mask, video = media.get(argument or "", []), media.get(covered or "", [])
+        if not (covered and argument and mask):
+            continue
+        if mask[0].width or is_awaited(mask[0].value):
+            _check_mask_kind(manifest, argument, mask[0])
+        if mask[0].width:
+            fitting, mask_notes = await fit_mask(
+                vault,
+                decoders,
+                mask[0],
+                video[0] if video else None,
+                _max_edited_frames(manifest),
+                inverted=field.polarity == "black",
+            )
+            media[argument] = [fitting]
+            notes += mask_notes
+        elif not is_awaited(mask[0].value):
+            notes.append("How much of the frame the mask selects is not known: it was passed on by its URL, unread.")
+    return notes
+
+
+def _check_mask_kind(manifest: Manifest, argument: str, mask: AdmittedMedia) -> None:
+    """Some models take a mask as a film alone: they follow nothing that is drawn on the first frame."""
+    kind = "image" if mask.frames is None else "video"
+    taken = {field.kind for field in manifest.inputs.values() if field.argument == argument}
+    if kind in taken or "visual" in taken:
+        return
+    if kind == "image":
+        raise InvalidInput(
+            f"{manifest.id} takes a mask film, and {argument!r} is a picture.",
+            hint="Give a film that is white where the video is to be edited, or leave out the model.",
+        )
+    raise InvalidInput(
+        f"{manifest.id} takes a mask picture, and {argument!r} is a film.",
+        hint="Give a mask of the first frame, or leave out the model.",
+    )
+
+
+def _max_edited_frames(manifest: Manifest) -> int:
+    """How many frames of a video the model edits at most."""
+    known = [int(field.maximum) for field in manifest.inputs.values() if field.fits == "frames" and field.maximum]
+    return min(known, default=_DEFAULT_MAX_FRAMES)
