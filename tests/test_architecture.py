@@ -141,7 +141,7 @@ def test_no_stage_of_a_job_imports_another(name: str) -> None:
 
 
 def test_every_stage_has_a_file_of_its_name_with_a_function_of_its_name() -> None:
-    stages = ("prepare", "submit", "reconcile", "watch", "fetch", "finish")
+    stages = ("gather", "prepare", "submit", "reconcile", "watch", "fetch", "finish")
     assert {stage_of(name) for name in STAGE_MODULES} == set(stages)
     for stage in stages:
         body = MODULES[f"jobs.stages.{stage}"].body

@@ -241,7 +241,7 @@ def _make_planner(
         roots,
         context.wire.fetch,
         lambda url: check_url(url).url,
-        links.output_link,
+        links.find_input,
         links.can_read_artifact,
     )
     return Planner(context.catalog, access_of, intake, context.ledger, _draw_seed, PlanCache(tasks), prices)

@@ -151,10 +151,12 @@ class JobResult(_ResultRecord):
     Attributes:
         main_output: the output that `job://ID` means where none is named.
         preview_outputs: the outputs that show the result best, the best first.
+        film_outputs: the outputs that are films; any other that a tool takes is a picture.
     """
 
     main_output: ClassVar[str] = "masks/0"
     preview_outputs: ClassVar[tuple[str, ...]] = ("overlay", "masks/0")
+    film_outputs: ClassVar[frozenset[str]] = frozenset()
 
     job_id: Annotated[str, Field(description="Empty for a dry run: no job was made.")]
     status: Status
@@ -251,6 +253,7 @@ class VideoResult(JobResult):
 
     main_output: ClassVar[str] = "video"
     preview_outputs: ClassVar[tuple[str, ...]] = ("filmstrip", "video")
+    film_outputs: ClassVar[frozenset[str]] = frozenset({"video"})
 
     video: VideoFile | None = None
     poster: Annotated[MediaFile | None, Field(description="One frame as a picture.")] = None

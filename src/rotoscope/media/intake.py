@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar, TypeVarTuple, cast
@@ -25,11 +25,21 @@ from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
 from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, Vault, artifact_hash, enter_in_thread, file_sha256, scratch_path
+from rotoscope.models.awaited import OutputKind
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.manifest import Input
 from rotoscope.providers.http.messages import Json
 
-__all__ = ["AdmittedMedia", "FetchFile", "FilePreparer", "Intake", "MediaKind", "kind_of_input", "mask_share"]
+__all__ = [
+    "AdmittedMedia",
+    "FetchFile",
+    "FilePreparer",
+    "Intake",
+    "JobFile",
+    "MediaKind",
+    "kind_of_input",
+    "mask_share",
+]
 
 MAX_PICTURE_BYTES = 200_000_000  # bytes of a picture file: its decoder is given the whole file in memory
 MAX_FILE_BYTES = 512 * 1024 * 1024  # bytes of any file
@@ -46,9 +56,35 @@ _VAULT_KINDS: Mapping[PreparedKind, str] = {
     "audio": "audio",
 }
 MediaKind = Literal["image", "still", "video", "audio", "visual", "mask"]
+_OUTPUT_KINDS: Mapping[MediaKind, frozenset[OutputKind]] = {
+    "image": frozenset({"image"}),
+    "still": frozenset({"image", "video"}),
+    "video": frozenset({"video"}),
+    "audio": frozenset(),
+    "visual": frozenset({"image", "video"}),
+    "mask": frozenset({"image", "video"}),
+}
+"""Which outputs of jobs may be a medium of a kind."""
 _KINDS_BY_CONTENT: Mapping[str, MediaKind] = {"image": "image", "video": "video", "audio": "audio"}
 FetchFile = Callable[[str, Path, int], Awaitable[object]]
-JobOutput = Callable[[str, str], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """An output of a job, as a link names it.
+
+    Attributes:
+        link: `job://ID/NAME`, in one spelling.
+        uri: the `artifact://` link of its file; None while the job goes on.
+        kind: what it is.
+    """
+
+    link: str
+    uri: str | None
+    kind: OutputKind
+
+
+FindJobFile = Callable[[str, str], Awaitable[JobFile]]
 CanRead = Callable[[str, str], Awaitable[bool]]
 Found = TypeVar("Found")
 Given = TypeVarTuple("Given")
@@ -74,6 +110,8 @@ class AdmittedMedia:
         has_audio: whether a video has sound.
         stored: width and height of a video's upright frames as stored, where a player shows them in another shape.
         selects: of a mask, how much of the frame it selects.
+        job_link: the `job://ID/NAME` link by which the user has named it; the value too, while that job goes on.
+        awaited_kind: what it will be, while that job goes on.
     """
 
     value: str
@@ -89,6 +127,20 @@ class AdmittedMedia:
     has_audio: bool | None = None
     stored: tuple[int, int] | None = None
     selects: Selection | None = None
+    job_link: str | None = None
+    awaited_kind: OutputKind | None = None
+
+    @property
+    def awaited_job(self) -> str | None:
+        """The id of the job that goes on and is to give it; None where there is a file, or an address."""
+        if self.job_link is None or self.awaited_kind is None:
+            return None
+        return self.job_link.removeprefix("job://").partition("/")[0]
+
+    @property
+    def job_output(self) -> str:
+        """The name of the job's output that it is; empty where no job was named."""
+        return (self.job_link or "").removeprefix("job://").partition("/")[2]
 
 
 def kind_of_input(field: Input) -> MediaKind:
@@ -181,7 +233,7 @@ class Intake:
         roots: where local files may be read.
         fetch: reads an https URL into a file, if the egress rules allow its address.
         check_url: checks an https URL without connecting, and returns it normalized, without a fragment.
-        job_output: finds the `artifact://` link of a `job://` link, for a principal.
+        find_job_file: finds what a `job://` link names, for a principal.
         can_read: whether a principal may read a stored file, by its hash.
     """
 
@@ -189,7 +241,7 @@ class Intake:
     roots: Roots
     fetch: FetchFile
     check_url: Callable[[str], str]
-    job_output: JobOutput
+    find_job_file: FindJobFile
     can_read: CanRead
 
     @property
@@ -240,8 +292,24 @@ class Intake:
                     return AdmittedMedia(address)
             else:
                 text, scheme = own, "artifact"
+        if scheme == "job":
+            return await self._admit_job_file(kind, await self.find_job_file(text, principal), argument, carrier)
         async with self._local_file(kind, text, scheme, principal) as file:
             return await self.preparer.prepare(kind, file, carrier)
+
+    async def _admit_job_file(
+        self, kind: MediaKind, found: JobFile, argument: str, carrier: UploadLimit | None
+    ) -> AdmittedMedia:
+        """What another job has made; or will make, which is then checked when it is there."""
+        if found.uri is None:
+            if found.kind not in _OUTPUT_KINDS[kind]:
+                raise InvalidInput(
+                    f"{argument!r} takes no {found.kind}.", hint="Name another output.", code="not_media"
+                )
+            return AdmittedMedia(found.link, job_link=found.link, awaited_kind=found.kind)
+        async with enter_in_thread(self.vault.open(artifact_hash(found.uri))) as path:
+            file = await anyio.to_thread.run_sync(_check_artifact, kind, path)
+            return replace(await self.preparer.prepare(kind, file, carrier), job_link=found.link)
 
     async def admit_upload(self, kind: MediaKind | None, file: Path) -> AdmittedMedia:
         """Admit a file that was sent to us, exactly like a local file.
@@ -272,8 +340,6 @@ class Intake:
 
     async def _artifact_link(self, text: str, scheme: str, principal: str) -> str | None:
         """The `artifact://` link of a file that is in the vault, however it is named; None for anything else."""
-        if scheme == "job":
-            return await self.job_output(text, principal)
         if scheme == "artifact":
             if not await self.can_read(artifact_hash(text), principal):
                 raise _unknown_artifact()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rotoscope.errors import InvalidInput
+from rotoscope.models.awaited import is_awaited, read_awaited_output
 from rotoscope.models.encoders import ENCODERS
 from rotoscope.models.estimate import Estimate, MediaLength, estimate_price
 from rotoscope.models.manifest import Input, Manifest, PromptKind, Route
@@ -19,6 +20,7 @@ from rotoscope.providers.states import Call
 
 __all__ = [
     "CallPlan",
+    "awaited_files",
     "check_value",
     "kept_files",
     "media_inputs",
@@ -140,6 +142,11 @@ def media_inputs(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, .
     return tuple(dict.fromkeys(values))
 
 
+def awaited_files(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, ...]:
+    """The links of those files in an input that do not exist yet."""
+    return tuple(value for value in media_inputs(manifest, filled) if is_awaited(value))
+
+
 def kept_files(manifest: Manifest, filled: Mapping[str, Json]) -> tuple[str, ...]:
     """The links of those of our files in an input that have to be brought to the provider."""
     return tuple(value for value in media_inputs(manifest, filled) if value.startswith("artifact://"))
@@ -176,11 +183,14 @@ def _fill_input(
 def _is_input_for(manifest: Manifest, field: Input, file: str, media: Mapping[str, MediaLength]) -> bool:
     """Whether a file goes into this input: where two have the same argument, one takes images and one videos.
 
-    Of a file that was not read the ending of its address tells the kind.
+    Of a file that was not read the ending of its address tells the kind, and of one that does not exist yet its link.
     """
     rivals = [one for one in manifest.inputs.values() if one.argument == field.argument and one is not field]
     if not rivals or field.kind not in ("image", "video"):
         return True
+    awaited = read_awaited_output(file)
+    if awaited is not None:
+        return awaited.kind == field.kind
     length = media.get(file)
     ending = urlsplit(file).path.rpartition(".")[2].lower() if length is None else ""
     is_video = ending in _VIDEO_ENDINGS if length is None else length.frames is not None

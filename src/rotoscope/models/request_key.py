@@ -8,7 +8,7 @@ with the provider's defaults filled in, numbers by value and media by the hash o
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from rotoscope.models.manifest import Manifest
@@ -19,6 +19,7 @@ from rotoscope.providers.states import Call, call_to_json
 __all__ = [
     "call_digest",
     "canonical_request",
+    "combine_keys",
     "request_and_price_keys",
     "trim_arguments",
 ]
@@ -107,6 +108,11 @@ def request_and_price_keys(
     where: list[Json] = [principal, manifest.tool, manifest.id, call.provider, call.endpoint, call.version, call.form]
     request, price = (canonical_request(manifest, call.input, without) for without in (plan.drawn_inputs, seeds))
     return _hash_json([*where, dict(options), request]), _hash_json(["price", *where, dict(options), price])
+
+
+def combine_keys(key: str, others: Sequence[str]) -> str:
+    """The key of a request that takes what others give: equal where it and all of them are."""
+    return _hash_json([key, *others]) if others else key
 
 
 def _hash_json(value: Json) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "find_steps",
     "jobs_to_cancel_with",
     "open_chain",
+    "open_new_job",
     "read_awaited_jobs",
     "released_jobs",
 ]
@@ -90,21 +91,30 @@ def open_chain(
     """
     found = find_steps(connection, new)
     check_chain_caps(connection, new, found, caps, now)
-    opened = list[Job]()
+    startable = list[Job]()
     waits = list[dict[str, object]]()
     for n, (step, twin) in enumerate(zip(new.steps, found, strict=True)):
         if twin is None:
-            one = open_job(connection, step, secrets.token_hex(16), caps, starter, now).job
-            opened.append(one)
+            begun = open_new_job(connection, step, secrets.token_hex(16), caps, starter, now)
+            startable += begun.startable
+            on_job_id = begun.job.id
         else:
-            one = twin
+            on_job_id = twin.id
             write_event(connection, twin.id, now, "awaited", {})
-        waits.append({"job_id": job_id, "n": n, "on_job_id": one.id, "is_step": twin is None})
+        waits.append({"job_id": job_id, "n": n, "on_job_id": on_job_id, "is_step": twin is None})
     for n, awaited in enumerate(new.waits_for, len(waits)):
         waits.append({"job_id": job_id, "n": n, "on_job_id": awaited, "is_step": False})
     opening = open_job(connection, new, job_id, caps, starter, now)
     connection.execute(insert(job_waits), waits)
-    return replace(opening, startable=tuple(opened))
+    return replace(opening, startable=tuple(startable))
+
+
+def open_new_job(
+    connection: Connection, new: NewJob, job_id: str, caps: Caps, starter: str | None, now: float
+) -> OpenResult:
+    """Write a new job, with its steps where it has any. Raises OverBudget where it would pass a cap."""
+    opens_several = new.steps or new.waits_for
+    return (open_chain if opens_several else open_job)(connection, new, job_id, caps, starter, now)
 
 
 def check_chain_caps(connection: Connection, new: NewJob, found: Sequence[Job | None], caps: Caps, now: float) -> None:

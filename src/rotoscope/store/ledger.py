@@ -125,7 +125,7 @@ class Ledger(LedgerReads):
             return advanced
 
         files = name_files((*(output.artifact.sha256 for output in patch.outputs), *patch.inputs))
-        names = name_balance(job, patch)
+        names = name_balance(job, patch) if patch.provider_output is not None else frozenset[str]()
         if patch.run_seconds is not None:
             names |= {f"durations of {job.model}"}  # of many only the latest stay
         lock = WriteLock(job.id, names=names, shared_names=files)

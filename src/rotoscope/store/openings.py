@@ -38,7 +38,7 @@ _MAX_EQUAL_JOBS = 20  # equal jobs that are looked at, the newest first
 _INSERT_JOB = insert(jobs).returning(*JOB_COLUMNS)
 _EQUAL_JOBS = (
     select(*JOB_COLUMNS)
-    .where(jobs.c.idempotency_key == bindparam("key"), jobs.c.principal == bindparam("whose"))
+    .where(jobs.c.idempotency_key.in_(bindparam("any_key", expanding=True)), jobs.c.principal == bindparam("whose"))
     .order_by(jobs.c.created_at.desc())
     .limit(_MAX_EQUAL_JOBS)
 )
@@ -79,7 +79,9 @@ def find_equal_jobs(connection: Connection, new: NewJob) -> Sequence[Job]:
     """The jobs of equal requests of the same principal, the newest first."""
     if new.request_key is None:
         return ()
-    rows = connection.execute(_EQUAL_JOBS, {"key": new.request_key, "whose": new.principal}).all()
+    rows = connection.execute(
+        _EQUAL_JOBS, {"any_key": [new.request_key, *new.other_keys], "whose": new.principal}
+    ).all()
     return [job_from_row(row) for row in rows]
 
 

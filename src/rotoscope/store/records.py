@@ -63,6 +63,7 @@ class NewJob:
         steps: the jobs that are opened with it because it takes their outputs as arguments, in the order in which its
             plan names them (`models.awaited`). It is the last step itself.
         waits_for: the ids of open jobs whose outputs it takes as well, numbered after the steps.
+        other_keys: keys that an equal request may have been opened under, when a job whose output it names went on.
     """
 
     tool: str
@@ -83,17 +84,18 @@ class NewJob:
     request: PreparedRequest | None = None
     steps: tuple["NewJob", ...] = ()
     waits_for: tuple[str, ...] = ()
+    other_keys: tuple[str, ...] = ()
 
     @property
     def total_estimate_usd(self) -> float | None:
         """What it is likely to cost with all of its steps, in US dollars; None where a price is not known."""
-        return _add_usd([one.estimate_usd for one in (*self.steps, self)])
+        return _add_usd([self.estimate_usd, *(step.total_estimate_usd for step in self.steps)])
 
     @property
     def total_at_most_usd(self) -> float | None:
         """What it can cost at most with all of its steps, in US dollars; None where that is not known."""
-        bounds = [one.estimate_usd if one.at_most_usd is None else one.at_most_usd for one in (*self.steps, self)]
-        return _add_usd(bounds)
+        own = self.estimate_usd if self.at_most_usd is None else self.at_most_usd
+        return _add_usd([own, *(step.total_at_most_usd for step in self.steps)])
 
 
 def _add_usd(amounts: Sequence[float | None]) -> float | None:

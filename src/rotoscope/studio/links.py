@@ -3,14 +3,15 @@
 What belongs to another principal is answered exactly like what does not exist.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rotoscope.contracts.tools import TOOLS
-from rotoscope.errors import InvalidInput, UnknownJob
+from rotoscope.errors import UnknownJob
+from rotoscope.media.intake import JobFile
+from rotoscope.models.awaited import OutputKind
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.output_names import find_output
-from rotoscope.store.records import Job, Output
+from rotoscope.store.output_names import may_have_output, output_name, require_output
+from rotoscope.store.records import Output
 
 __all__ = ["JobLinks", "parse_job_id"]
 
@@ -36,7 +37,23 @@ class JobLinks:
         """
         job_id, _, name = link.removeprefix("job://").partition("/")
         job = await self.ledger.job(job_id, principal)
-        return _find_output(job, await self.ledger.outputs(job.id, principal), name.strip("/"))
+        return _link_of(require_output(job, await self.ledger.outputs(job.id, principal), name.strip("/")))
+
+    async def find_input(self, link: str, principal: str) -> JobFile:
+        """What a link names as an input of another job: a file, or an output of a job that goes on.
+
+        Raises:
+            UnknownJob: the principal has no such job.
+            InvalidInput: it has no such output, or is not to have one.
+        """
+        job_id, _, name = link.removeprefix("job://").partition("/")
+        job, name = await self.ledger.job(job_id, principal), name.strip("/")
+        found = output_name(job, name)
+        kind: OutputKind = "video" if found in TOOLS[job.tool].job_record.film_outputs else "image"
+        uri = None
+        if job.is_final or not may_have_output(job, name):
+            uri = _link_of(require_output(job, await self.ledger.outputs(job.id, principal), name))
+        return JobFile(f"job://{job.id}/{found}", uri, kind)
 
     async def preview_link(self, link: str, principal: str) -> str:
         """The `artifact://` link of what shows a job's result best; where the link names an output, of that.
@@ -50,7 +67,7 @@ class JobLinks:
         outputs = await self.ledger.outputs(job.id, principal)
         roles = {output.role for output in outputs}
         best, otherwise = TOOLS[job.tool].job_record.preview_outputs
-        return _find_output(job, outputs, name or (best if best in roles else otherwise))
+        return _link_of(require_output(job, outputs, name or (best if best in roles else otherwise)))
 
     async def can_read_artifact(self, sha256: str, principal: str) -> bool:
         """Whether a kept file may be read: a job of the principal's uses it, the principal uploaded it, or nobody did.
@@ -73,25 +90,5 @@ def parse_job_id(job_id: str) -> str:
     return bare
 
 
-def _find_output(job: Job, outputs: Sequence[Output], name: str) -> str:
-    masks = sum(output.role == "mask" for output in outputs)
-    if name in ("", "mask", "masks") and masks > 1:
-        hint = f"Name one of them: job://{job.id}/masks/0 and so on; get_job tells their labels."
-        raise InvalidInput(f"The job has {masks} masks.", hint=hint, code="unknown_resource")
-    name = name or TOOLS[job.tool].job_record.main_output
-    found = find_output(outputs, name)
-    if found is not None:
-        return f"artifact://{found.artifact.sha256}"
-    raise InvalidInput(
-        f"The job has no output {name[:40]!r}; it is {job.state}.",
-        hint=_outputs_hint(job, outputs),
-        code="unknown_resource",
-    )
-
-
-def _outputs_hint(job: Job, outputs: Sequence[Output]) -> str:
-    if not job.is_final:
-        return f"Call get_job with job_id {job.id} and wait_seconds, and ask again when it has succeeded."
-    roles = dict.fromkeys(output.role for output in outputs)
-    names = ", ".join("masks/0 and so on" if role == "mask" else role for role in roles)
-    return f"It has {names}." if names else "It has none; call get_job to see why."
+def _link_of(output: Output) -> str:
+    return f"artifact://{output.artifact.sha256}"

@@ -9,6 +9,8 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import cast
 
 import anyio
@@ -20,50 +22,54 @@ from rotoscope.errors import MissingKey, RotoscopeError, StillChecking, UserMist
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
 from rotoscope.models.access import explain_missing_key
-from rotoscope.models.catalog import Access, Catalog, UploadLimit, first_route_for_sizes, largest_upload_limit
-from rotoscope.models.estimate import Estimate, LearnedSeconds, estimate_price
+from rotoscope.models.awaited import AwaitedOutput
+from rotoscope.models.catalog import Access, Catalog, first_route_for_sizes, largest_upload_limit
+from rotoscope.models.estimate import LearnedSeconds, estimate_price
 from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
 from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
-from rotoscope.models.plan import CallPlan, kept_files, plan_call, prompt_kinds, workload
-from rotoscope.models.request_key import request_and_price_keys, trim_arguments
+from rotoscope.models.plan import CallPlan, plan_call, prompt_kinds, workload
+from rotoscope.models.request_key import trim_arguments
 from rotoscope.models.routing import rank_routes
 from rotoscope.providers.http.messages import Json
-from rotoscope.store.job_data import JobPlan, PreparedRequest
 from rotoscope.store.ledger import Ledger
-from rotoscope.store.money import UnitPrice
-from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
+from rotoscope.studio.new_jobs import CheckedRequest, build_new_job
 from rotoscope.studio.prices import PublishedPrices
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 
-__all__ = ["PlanCache", "Planner", "RequestPlan"]
+__all__ = ["PlanCache", "PlannedJob", "Planner", "RequestPlan"]
 
 _PLAN_SECONDS = 120.0  # for which a plan that nobody has used waits for an equal request
-_SANDBOX_SECONDS: Mapping[ToolName, float] = {
-    "segment_image": 1.5,
-    "describe_with_masks": 1.5,
-    "generate_video": 6.0,
-    "edit_video_with_mask": 10.0,
-}
 
 
 @dataclass(frozen=True, slots=True)
-class RequestPlan:
+class PlannedJob:
+    """A job that could be opened.
+
+    Attributes:
+        new_job: the job, with its price and the principal on whose behalf it runs.
+        call_plan: the request that would be sent.
+        steps: the jobs that would be opened with it, whose outputs it takes.
+    """
+
+    new_job: NewJob
+    call_plan: CallPlan
+    steps: tuple["PlannedJob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPlan(PlannedJob):
     """A request that was checked and planned, and has begun nothing.
 
     Attributes:
-        new_job: the job as it would be opened, with its price and the principal on whose behalf it runs.
-        call_plan: the request that would be sent.
         is_dry_run: whether it was asked for only to be shown.
         key: equal for requests that this plan is good for.
         access: the providers that its principal can use.
     """
 
-    new_job: NewJob
-    call_plan: CallPlan
-    is_dry_run: bool
-    key: str
-    access: Access
+    is_dry_run: bool = False
+    key: str = ""
+    access: Access = field(kw_only=True)
 
 
 @dataclass(slots=True)
@@ -72,34 +78,16 @@ class _Planning:
 
     done: anyio.Event = field(default_factory=anyio.Event)
     ended_at: float | None = None
-    outcome: tuple[NewJob, CallPlan] | None = None
+    outcome: PlannedJob | None = None
     error: Exception | None = None
 
     @property
-    def result(self) -> tuple[NewJob, CallPlan]:
+    def result(self) -> PlannedJob:
         if self.error is not None:
             raise self.error
         if self.outcome is None:
             raise RotoscopeError("rotoscope is ending.", hint="Call again when it has started anew.", code="internal")
         return self.outcome
-
-
-@dataclass(frozen=True, slots=True)
-class _CheckedRequest:
-    """A request whose media were admitted, for one route of its model.
-
-    Attributes:
-        view: the model as the route has it.
-        fillable: the same, with an argument of its own for each input that an option fills.
-        asked: the arguments as understood, the options among them.
-        values: what fills the inputs, by argument: files as links, options as arguments of their own.
-    """
-
-    view: Manifest
-    fillable: Manifest
-    asked: Mapping[str, Json]
-    values: Mapping[str, Json]
-    media: Admission
 
 
 class PlanCache:
@@ -113,9 +101,7 @@ class PlanCache:
         self._tasks = tasks
         self._known: dict[str, _Planning] = {}
 
-    async def join(
-        self, key: str, work: Callable[[], Awaitable[tuple[NewJob, CallPlan]]], seconds: float
-    ) -> tuple[NewJob, CallPlan]:
+    async def join(self, key: str, work: Callable[[], Awaitable[PlannedJob]], seconds: float) -> PlannedJob:
         """The plan of a request: one that is being made or ready already, or a new one.
 
         Args:
@@ -146,10 +132,10 @@ class PlanCache:
     def discard(self, plan: RequestPlan) -> None:
         """Forget a plan that was used: an equal request after this is checked again."""
         planning = self._known.get(plan.key)
-        if planning is not None and planning.outcome is not None and planning.outcome[0] is plan.new_job:
+        if planning is not None and planning.outcome is not None and planning.outcome.new_job is plan.new_job:
             del self._known[plan.key]
 
-    async def _run(self, key: str, planning: _Planning, work: Callable[[], Awaitable[tuple[NewJob, CallPlan]]]) -> None:
+    async def _run(self, key: str, planning: _Planning, work: Callable[[], Awaitable[PlannedJob]]) -> None:
         try:
             planning.outcome = await work()
         except Exception as error:  # noqa: BLE001 - it is raised to those who wait; here it would end every job
@@ -202,14 +188,34 @@ class Planner:
         """
         access = await self.access_of(principal)
         key = await _compute_plan_key(tool, arguments, principal, access)
-        new_job, call_plan = await self.cache.join(
-            key, lambda: self._make_plan(cast("ToolName", tool), arguments, principal, access), seconds
+        planned = await self.cache.join(
+            key, lambda: self.plan_job(cast("ToolName", tool), arguments, principal, access), seconds
         )
-        return RequestPlan(new_job, call_plan, bool(getattr(arguments, "dry_run", False)), key, access)
+        shown = bool(getattr(arguments, "dry_run", False))
+        return RequestPlan(planned.new_job, planned.call_plan, planned.steps, shown, key, access=access)
 
-    async def _make_plan(
-        self, tool: ToolName, arguments: Arguments, principal: str, access: Access
-    ) -> tuple[NewJob, CallPlan]:
+    async def plan_job(
+        self,
+        tool: ToolName,
+        arguments: Arguments,
+        principal: str,
+        access: Access,
+        steps: Sequence[PlannedJob] = (),
+        awaited: Mapping[str, AwaitedOutput] = MappingProxyType({}),
+    ) -> PlannedJob:
+        """Plan one job.
+
+        Args:
+            tool: the tool's name.
+            arguments: what it is asked.
+            principal: on whose behalf.
+            access: the providers that can be used.
+            steps: the jobs that are opened with it.
+            awaited: the arguments that their outputs fill.
+
+        Raises:
+            UserMistake, MissingKey: the request is refused.
+        """
         asked: dict[str, Json] = arguments.model_dump(mode="json", exclude={"model", "dry_run"})
         require_prompt(arguments)
         wanted = getattr(arguments, "model", None)
@@ -220,32 +226,22 @@ class Planner:
         ranked = rank_routes(manifest, routes, asked, self.catalog.providers)
         carrier = largest_upload_limit(ranked, self.catalog.providers)
         pass_urls = not access.sandbox  # the sandbox fetches nothing from the network, so it is given the bytes
-        checked = await self._check_media(manifest.at(ranked[0]), asked, principal, carrier, pass_urls=pass_urls)
+        admit = partial(
+            admit_media, self.intake, principal=principal, pass_urls=pass_urls, upload_limit=carrier, awaited=awaited
+        )
+        checked = await _check_media(manifest.at(ranked[0]), asked, admit)
         route = first_route_for_sizes(ranked, self.catalog.providers, checked.media.upload_sizes)
         if route is not ranked[0]:
             # The best route does not take files of this size; the next one may have other inputs for them.
-            checked = await self._check_media(manifest.at(route), asked, principal, carrier, pass_urls=pass_urls)
+            checked = await _check_media(manifest.at(route), asked, admit)
         notes = [*checked.media.notes, *check_inside_picture(arguments, checked.media.first_medium("image"))]
         planned, learned = await self._plan_call(checked, route, sandbox=access.sandbox)
-        return _build_new_job(access, checked, planned, notes, principal, learned), planned
-
-    async def _check_media(
-        self,
-        view: Manifest,
-        asked: Mapping[str, Json],
-        principal: str,
-        carrier: UploadLimit | None,
-        *,
-        pass_urls: bool,
-    ) -> _CheckedRequest:
-        trimmed = trim_arguments(view, asked)
-        # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
-        fillable, values = apply_options(view, trimmed) if trimmed.get(OPTIONS_ARGUMENT) else (view, trimmed)
-        media = await admit_media(self.intake, fillable, values, principal, pass_urls=pass_urls, upload_limit=carrier)
-        return _CheckedRequest(view, fillable, trimmed, {**values, **media.values}, media)
+        new_steps = tuple(step.new_job for step in steps)
+        new_job = build_new_job(access, checked, planned, notes, principal, learned, new_steps)
+        return PlannedJob(new_job, planned, tuple(steps))
 
     async def _plan_call(
-        self, checked: _CheckedRequest, route: Route, *, sandbox: bool
+        self, checked: CheckedRequest, route: Route, *, sandbox: bool
     ) -> tuple[CallPlan, LearnedSeconds | None]:
         """The call, and how long such runs took until now; a price of computing time is estimated by that."""
         view, lengths = checked.view, checked.media.lengths
@@ -279,91 +275,18 @@ class Planner:
         return replace(planned, estimate=priced)
 
 
-def _build_new_job(
-    access: Access,
-    checked: _CheckedRequest,
-    planned: CallPlan,
-    notes: Sequence[str],
-    principal: str,
-    learned: LearnedSeconds | None,
-) -> NewJob:
-    sandbox = access.sandbox
-    manifest, asked, admitted = checked.view, checked.asked, checked.media
-    picture = admitted.first_medium("image")
-    price = planned.estimate
-    guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
-    plan = JobPlan(
-        call=planned.call,
-        drawn_inputs=tuple(planned.drawn_inputs),
-        seed=planned.seed,
-        price=_unit_price(price),
-        estimate_usd=price.typical_usd,
-        at_most_usd=price.at_most_usd,
-        price_basis=price.basis,
-        on_failure=price.on_failure,
-        on_cancel=price.on_cancel,
-        expected_seconds=learned.median if learned else guess,
-        known_runs=learned.runs if learned else 0,
-        cold_start_seconds=None if sandbox else manifest.timing.cold_start_seconds,
-        workload=workload(manifest, planned.call),
-        picture=picture.value if picture else None,
-        label=_object_label(manifest.tool, asked),
-        mask_selects=admitted.mask_share,
-        media=admitted.links,
-    )
-    warnings = (*notes, *_price_notes(price.typical_usd))
-    shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
-    provider = planned.call.provider
-    driver = SANDBOX_KEY if sandbox else access.driver_key(provider)
-    how = {"driver": driver, "overlay": asked.get("overlay")}
-    key, quote = request_and_price_keys(principal, manifest, planned, how)
-    account = None if sandbox else access.account_fingerprint(provider)
-    where = (manifest.tool, manifest.id, provider, principal, sandbox)
-    return NewJob(
-        *where,
-        shown,
-        plan,
-        key,
-        price.typical_usd,
-        driver,
-        account,
-        admitted.file_hashes,
-        quote,
-        warnings,
-        price.at_most_usd,
-        None if kept_files(manifest, planned.call.input) else PreparedRequest(planned.call.input),
-    )
+async def _check_media(
+    view: Manifest, asked: Mapping[str, Json], admit: Callable[[Manifest, Mapping[str, Json]], Awaitable[Admission]]
+) -> CheckedRequest:
+    trimmed = trim_arguments(view, asked)
+    # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
+    fillable, values = apply_options(view, trimmed) if trimmed.get(OPTIONS_ARGUMENT) else (view, trimmed)
+    media = await admit(fillable, values)
+    return CheckedRequest(view, fillable, trimmed, {**values, **media.values}, media)
 
 
 def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
     return prompt_kinds(asked) if tool == "segment_image" else frozenset()
-
-
-def _object_label(tool: ToolName, asked: Mapping[str, Json]) -> str:
-    words = asked.get("instruction") if tool == "segment_image" else None
-    return str(words).strip()[:200] if words else ("object" if tool == "segment_image" else "area")
-
-
-def _shorten_data_uris(given: Json) -> Json:
-    """A data URI is bytes: they are not repeated in results."""
-    if isinstance(given, list):
-        return [_shorten_data_uris(one) for one in given]
-    if isinstance(given, dict):
-        return {name: _shorten_data_uris(one) for name, one in given.items()}
-    is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
-    return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
-
-
-def _unit_price(price: Estimate) -> UnitPrice | None:
-    if price.unit_usd is not None:
-        return UnitPrice(price.unit, price.unit_usd, price.added_units, price.minimum_usd, price.billed_unit_usd)
-    # Without a price of its own only what the provider bills can be counted.
-    return None if price.billed_unit_usd is None else UnitPrice("unknown", 0.0, billed_unit_usd=price.billed_unit_usd)
-
-
-def _price_notes(estimate_usd: float | None) -> list[str]:
-    words = "The price of this model is not known, so the spending caps cannot count it."
-    return [words] if estimate_usd is None else []
 
 
 async def _compute_plan_key(tool: str, arguments: Arguments, principal: str, access: Access) -> str:

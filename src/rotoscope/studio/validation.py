@@ -1,13 +1,14 @@
 """What a request must satisfy before its job is opened: its prompts, its media, and how they fit together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage
 from rotoscope.errors import InvalidInput
 from rotoscope.media.input_media import fit_masks
 from rotoscope.media.intake import AdmittedMedia, Intake, kind_of_input, mask_share
-from rotoscope.models.awaited import is_awaited
+from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.estimate import MediaLength
@@ -25,11 +26,13 @@ class Admission:
         values: the arguments that were settled here, by name: links in place of media, and what follows from them.
         media: every admitted medium of an argument, in order.
         notes: what the user should know.
+        waits_for: the ids of jobs that go on and are to give some of the media.
     """
 
     values: Mapping[str, Json]
     media: Mapping[str, Sequence[AdmittedMedia]]
     notes: Sequence[str]
+    waits_for: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> dict[str, MediaLength]:
@@ -59,6 +62,12 @@ class Admission:
         """The links of all media, by argument."""
         return {argument: tuple(one.value for one in found) for argument, found in self.media.items()}
 
+    @property
+    def job_links(self) -> dict[str, str]:
+        """The `job://` links of the media that were named so, by the links under which they are planned."""
+        every = [one for found in self.media.values() for one in found]
+        return {one.value: one.job_link for one in every if one.job_link is not None}
+
     def first_medium(self, argument: str) -> AdmittedMedia | None:
         """The first medium of an argument."""
         return next(iter(self.media.get(argument, ())), None)
@@ -72,8 +81,18 @@ async def admit_media(
     *,
     pass_urls: bool,
     upload_limit: UploadLimit | None = None,
+    awaited: Mapping[str, AwaitedOutput] = MappingProxyType({}),
 ) -> Admission:
     """Admit every medium that the arguments name, and make masks fit their videos.
+
+    Args:
+        intake: admits one medium.
+        manifest: which media the model takes.
+        asked: the arguments as understood.
+        principal: on whose behalf.
+        pass_urls: whether the provider reads public URLs itself.
+        upload_limit: of the provider that takes the largest files.
+        awaited: arguments that an output of a step fills, which does not exist yet.
 
     Raises:
         UserMistake: a medium is not read, cannot be used, or does not fit another.
@@ -82,6 +101,8 @@ async def admit_media(
     many: dict[str, bool] = {}
     for field in manifest.inputs.values():
         given = asked.get(field.argument) if field.argument and field.is_media else None
+        if field.argument and field.argument in awaited:
+            media[field.argument], many[field.argument] = [AdmittedMedia(awaited[field.argument].link)], False
         if given is None or field.argument is None or field.argument in media:
             continue
         listed = given if isinstance(given, list) else [given]
@@ -94,13 +115,36 @@ async def admit_media(
             for one in listed
         ]
         many[field.argument] = field.many
+    waits_for = _number_awaited_jobs(media, len({one.n for one in awaited.values()}))
     notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
     notes += [*_sound_notes(manifest, media)]
     if any(field.covers for field in manifest.inputs.values()):
         notes += await fit_masks(intake.vault, intake.decoders, manifest, media)
     chosen, more = _arguments_for_video(manifest, asked, media)
     links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
-    return Admission({**chosen, **links}, media, [*notes, *more])
+    return Admission({**chosen, **links}, media, [*notes, *more], waits_for)
+
+
+def _number_awaited_jobs(media: dict[str, list[AdmittedMedia]], first: int) -> tuple[str, ...]:
+    """The ids of the jobs that are to give media; these media are named as a plan names them from now on.
+
+    Args:
+        media: by argument; changed here.
+        first: the number of the first of these jobs.
+    """
+    ids: list[str] = []
+    for argument, found in media.items():
+        named: list[AdmittedMedia] = []
+        for one in found:
+            if one.awaited_job is None or one.awaited_kind is None:
+                named.append(one)
+                continue
+            if one.awaited_job not in ids:
+                ids.append(one.awaited_job)
+            number = first + ids.index(one.awaited_job)
+            named.append(replace(one, value=AwaitedOutput(number, one.awaited_kind, one.job_output).link))
+        media[argument] = named
+    return tuple(ids)
 
 
 def _check_item_count(field: Input, listed: Sequence[Json]) -> None:

@@ -14,7 +14,7 @@ from rotoscope.media.vault import artifact_hash, enter_in_thread
 from rotoscope.models.awaited import AwaitedOutput, fill_awaited_media, find_awaited_outputs
 from rotoscope.models.plan import replace_media
 from rotoscope.store.job_data import Charge, JobPlan
-from rotoscope.store.output_names import find_output
+from rotoscope.store.output_names import require_output
 from rotoscope.store.records import AwaitedJob, Job, Patch
 
 __all__ = ["gather"]
@@ -67,9 +67,7 @@ async def _find_file(context: JobContext, job: Job | None, wanted: AwaitedOutput
     """The `artifact://` link of an output of an awaited job."""
     if job is None:
         raise _missing_output("The job whose result was to be used was removed.")
-    found = find_output(await context.ledger.outputs(job.id, job.principal), wanted.output)
-    if found is None:
-        raise _missing_output(f"{job.tool} ({job.id}) has no output {wanted.output!r}.")
+    found = require_output(job, await context.ledger.outputs(job.id, job.principal), wanted.output)
     return f"artifact://{found.artifact.sha256}"
 
 
@@ -113,6 +111,12 @@ async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) ->
         if old in files
     }
     call = replace(job.call, input=replace_media(manifest, job.call.input, urls))
-    plan = replace(job.plan, call=call, media=media, mask_selects=mask_share(admitted) or job.plan.mask_selects)
+    plan = replace(
+        job.plan,
+        call=call,
+        media=media,
+        picture=urls.get(job.plan.picture or "", job.plan.picture),
+        mask_selects=mask_share(admitted) or job.plan.mask_selects,
+    )
     hashes = tuple(dict.fromkeys(artifact_hash(link) for link in urls.values()))
     return _FilledPlan(plan, hashes, tuple(notes))

@@ -1,0 +1,163 @@
+"""From a request that was checked and planned to the job that would be opened: its plan, price and keys. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from rotoscope.models.catalog import Access
+from rotoscope.models.estimate import Estimate, LearnedSeconds
+from rotoscope.models.manifest import Manifest, ToolName
+from rotoscope.models.plan import CallPlan, kept_files, replace_media, workload
+from rotoscope.models.request_key import combine_keys, request_and_price_keys
+from rotoscope.providers.http.messages import Json
+from rotoscope.store.job_data import JobPlan, PreparedRequest
+from rotoscope.store.money import UnitPrice
+from rotoscope.store.openings import SANDBOX_KEY
+from rotoscope.store.records import NewJob
+from rotoscope.studio.validation import Admission
+
+__all__ = ["CheckedRequest", "build_new_job"]
+
+_SANDBOX_SECONDS: Mapping[ToolName, float] = {
+    "segment_image": 1.5,
+    "describe_with_masks": 1.5,
+    "generate_video": 6.0,
+    "edit_video_with_mask": 10.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRequest:
+    """A request whose media were admitted, for one route of its model.
+
+    Attributes:
+        view: the model as the route has it.
+        fillable: the same, with an argument of its own for each input that an option fills.
+        asked: the arguments as understood, the options among them.
+        values: what fills the inputs, by argument: files as links, options as arguments of their own.
+    """
+
+    view: Manifest
+    fillable: Manifest
+    asked: Mapping[str, Json]
+    values: Mapping[str, Json]
+    media: Admission
+
+
+def build_new_job(
+    access: Access,
+    checked: CheckedRequest,
+    planned: CallPlan,
+    notes: Sequence[str],
+    principal: str,
+    learned: LearnedSeconds | None,
+    steps: tuple[NewJob, ...],
+) -> NewJob:
+    sandbox = access.sandbox
+    manifest, asked, admitted = checked.view, checked.asked, checked.media
+    picture = admitted.first_medium("image")
+    price = planned.estimate
+    guess = _SANDBOX_SECONDS[manifest.tool] if sandbox else manifest.timing.typical_seconds
+    plan = JobPlan(
+        call=planned.call,
+        drawn_inputs=tuple(planned.drawn_inputs),
+        seed=planned.seed,
+        price=_unit_price(price),
+        estimate_usd=price.typical_usd,
+        at_most_usd=price.at_most_usd,
+        price_basis=price.basis,
+        on_failure=price.on_failure,
+        on_cancel=price.on_cancel,
+        expected_seconds=learned.median if learned else guess,
+        known_runs=learned.runs if learned else 0,
+        cold_start_seconds=None if sandbox else manifest.timing.cold_start_seconds,
+        workload=workload(manifest, planned.call),
+        picture=picture.value if picture else None,
+        label=_object_label(manifest.tool, asked),
+        mask_selects=admitted.mask_share,
+        media=admitted.links,
+    )
+    warnings = (*notes, *_price_notes(price.typical_usd))
+    shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
+    provider = planned.call.provider
+    driver = SANDBOX_KEY if sandbox else access.driver_key(provider)
+    how = {"driver": driver, "overlay": asked.get("overlay")}
+    keys = _request_keys(principal, manifest, planned, how, admitted, steps)
+    is_complete = not kept_files(manifest, planned.call.input) and not (steps or admitted.waits_for)
+    account = None if sandbox else access.account_fingerprint(provider)
+    where = (manifest.tool, manifest.id, provider, principal, sandbox)
+    return NewJob(
+        *where,
+        shown,
+        plan,
+        keys.request,
+        price.typical_usd,
+        driver,
+        account,
+        admitted.file_hashes,
+        keys.price,
+        warnings,
+        price.at_most_usd,
+        PreparedRequest(planned.call.input) if is_complete else None,
+        steps,
+        admitted.waits_for,
+        keys.others,
+    )
+
+
+class _RequestKeys(NamedTuple):
+    request: str
+    price: str
+    others: tuple[str, ...]
+
+
+def _request_keys(
+    principal: str,
+    manifest: Manifest,
+    planned: CallPlan,
+    how: Mapping[str, Json],
+    admitted: Admission,
+    steps: Sequence[NewJob],
+) -> _RequestKeys:
+    """The keys of a request. While a job goes on, its output has no content to compare: then its link is compared.
+
+    An equal request that comes when that job has ended compares contents, and links as well.
+    """
+    key, price = request_and_price_keys(principal, manifest, planned, how)
+    others: tuple[str, ...] = ()
+    if admitted.job_links:
+        linked = replace(planned.call, input=replace_media(manifest, planned.call.input, admitted.job_links))
+        by_links = request_and_price_keys(principal, manifest, replace(planned, call=linked), how)
+        if admitted.waits_for:
+            key, price = by_links
+        else:
+            others = (by_links[0],)
+    step_keys, step_prices = [str(one.request_key) for one in steps], [one.quote_key for one in steps]
+    return _RequestKeys(combine_keys(key, step_keys), combine_keys(price, step_prices), others)
+
+
+def _object_label(tool: ToolName, asked: Mapping[str, Json]) -> str:
+    words = asked.get("instruction") if tool == "segment_image" else None
+    return str(words).strip()[:200] if words else ("object" if tool == "segment_image" else "area")
+
+
+def _shorten_data_uris(given: Json) -> Json:
+    """A data URI is bytes: they are not repeated in results."""
+    if isinstance(given, list):
+        return [_shorten_data_uris(one) for one in given]
+    if isinstance(given, dict):
+        return {name: _shorten_data_uris(one) for name, one in given.items()}
+    is_data = isinstance(given, str) and given.lstrip()[:5].lower() == "data:"
+    return f"{given.strip()[:40]}…" if isinstance(given, str) and is_data else given
+
+
+def _unit_price(price: Estimate) -> UnitPrice | None:
+    if price.unit_usd is not None:
+        return UnitPrice(price.unit, price.unit_usd, price.added_units, price.minimum_usd, price.billed_unit_usd)
+    # Without a price of its own only what the provider bills can be counted.
+    return None if price.billed_unit_usd is None else UnitPrice("unknown", 0.0, billed_unit_usd=price.billed_unit_usd)
+
+
+def _price_notes(estimate_usd: float | None) -> list[str]:
+    words = "The price of this model is not known, so the spending caps cannot count it."
+    return [words] if estimate_usd is None else []
