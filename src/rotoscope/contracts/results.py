@@ -19,6 +19,7 @@ __all__ = [
     "JobList",
     "JobRecord",
     "JobResult",
+    "JobStep",
     "JobSummary",
     "Mask",
     "MaskBox",
@@ -145,6 +146,21 @@ class PlannedRequest(_ResultRecord):
     body: dict[str, object]
 
 
+class JobStep(_ResultRecord):
+    """One job of a chain: those whose outputs the whole takes, then its own run."""
+
+    job_id: Annotated[str, Field(description="Empty for a dry run.")]
+    tool: str
+    model: str
+    provider: str
+    status: Status
+    progress: Annotated[float, Field(ge=0, le=1)]
+    message: str
+    cost: Cost = Cost()
+    reused: Annotated[bool, Field(description="It was there before: not paid again.")] = False
+    planned_request: Annotated[PlannedRequest | None, Field(description="dry_run only.")] = None
+
+
 class JobResult(_ResultRecord):
     """What every tool says about its job.
 
@@ -259,6 +275,9 @@ class VideoResult(JobResult):
     poster: Annotated[MediaFile | None, Field(description="One frame as a picture.")] = None
     filmstrip: Annotated[MediaFile | None, Field(description="A few frames side by side.")] = None
     mask_selects: Annotated[MaskShare | None, Field(description="Of an edit; null: unknown.")] = None
+    steps: Annotated[
+        list[JobStep], Field(description="Where other jobs give inputs; cost and progress are the sum.")
+    ] = []
 
     def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
         named = _present_files(video=self.video, poster=self.poster, filmstrip=self.filmstrip)

@@ -1,11 +1,12 @@
 """How far a job is, in a number and a sentence that a person can believe. Pure."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-from rotoscope.store.records import Job
+from rotoscope.store.records import ENDED_STATES, Job
 
-__all__ = ["estimate_progress", "progress_fraction"]
+__all__ = ["combine_progress", "estimate_progress", "progress_fraction"]
 
 _START_FRACTION = 0.02
 _MAX_FRACTION = 0.95
@@ -59,6 +60,27 @@ def estimate_progress(job: Job, now: float, idle: str | None = None) -> Job:
         message = f"{message} A machine is probably being started for the model, which takes about {cold:.0f} s."
         job = replace(job, plan=replace(job.plan, expected_seconds=(expected or 0.0) + cold))
     return replace(job, progress=_estimate_fraction(job, elapsed, expected), message=message)
+
+
+def combine_progress(job: Job, awaited: Sequence[Job]) -> Job:
+    """A job as the whole of a chain: its progress is that of all its steps, by how long each takes, and its message
+    tells the step.
+
+    Args:
+        job: the last job of the chain, as it is at this moment.
+        awaited: the jobs that it takes outputs of, in their order, as they are at this moment.
+    """
+    if job.is_final or not awaited:
+        return job
+    chain = (*awaited, job)
+    lengths = [one.plan.expected_seconds or 1.0 for one in chain]
+    shares = [1.0 if one.state in ENDED_STATES else one.progress for one in chain]
+    done = sum(share * length for share, length in zip(shares, lengths, strict=True)) / sum(lengths)
+    at = next(n for n, one in enumerate(chain) if one.state not in ENDED_STATES)
+    words = chain[at].message if at < len(awaited) or job.stage != "gather" else "What it waited for is there."
+    message = f"step {at + 1} of {len(chain)}, {chain[at].tool}: {words}"
+    plan = replace(job.plan, expected_seconds=sum(one.plan.expected_seconds or 0.0 for one in chain) or None)
+    return replace(job, progress=round(min(done, _MAX_FRACTION), 3), message=message, plan=plan)
 
 
 def _estimate_fraction(job: Job, elapsed: float, expected: float | None) -> float:

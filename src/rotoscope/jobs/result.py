@@ -6,16 +6,17 @@ What a provider says of the run (its id and page there, what was measured, what 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 
-from rotoscope.contracts.results import Cost, JobResult, JobSummary, Problem, ProviderFile, ProviderRun, Status
+from rotoscope.contracts.results import JobResult, JobSummary, Problem, ProviderFile, ProviderRun, Status
 from rotoscope.contracts.times import timestamp
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import StorageFailed
+from rotoscope.jobs.chain_result import chain_fields, job_cost
 from rotoscope.media.sniff import content_type_of_name, extension_of
 from rotoscope.media.vault import FileAddress, Vault, artifact_hash
 from rotoscope.models.captions import clean_text
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.job_data import MeasuredResult
-from rotoscope.store.records import ENDED_STATES, Job, Output
+from rotoscope.store.records import ENDED_STATES, AwaitedJob, Job, Output
 
 __all__ = [
     "can_open_in_browser",
@@ -91,7 +92,12 @@ _KEY_HINT = "Set a provider key to use the model itself."
 
 
 def job_result(
-    job: Job, outputs: Sequence[Output], vault: Vault, now: float, record_type: type[JobResult] | None = None
+    job: Job,
+    outputs: Sequence[Output],
+    vault: Vault,
+    now: float,
+    record_type: type[JobResult] | None = None,
+    steps: Sequence[AwaitedJob] = (),
 ) -> JobResult:
     """A job as a result.
 
@@ -101,16 +107,22 @@ def job_result(
         vault: where they are kept.
         now: the time in Unix seconds.
         record_type: the record to fill; that of the job's tool by default.
+        steps: the jobs that give some of its inputs.
     """
     contract = TOOLS[job.tool].result
     wanted = record_type or (contract if issubclass(contract, JobResult) else JobResult)
     kept, lost, away = _find_files(outputs, vault)
-    warnings = [*_result_warnings(job), *_missing_file_warnings(job, outputs, lost, vault.location, now), *away]
+    warnings = [
+        *_result_warnings(job),
+        *_review_warnings(job, steps),
+        *_missing_file_warnings(job, outputs, lost, vault.location, now),
+        *away,
+    ]
     given = provider_run(job, _provider_files(job, outputs, now))
     inputs = _input_files(job, vault) if "inputs" in wanted.model_fields else []
     step = _next_step(job, [one for _, one in kept])
     more = {"inputs": inputs, "provider_run": given, "warnings": warnings, "next_step": step}
-    fields = {**_common_fields(job, now), **_media_fields(job, kept, now), **more}
+    fields = {**_common_fields(job, now), **_media_fields(job, kept, now), **more, **chain_fields(job, steps)}
     return wanted.model_validate({name: value for name, value in fields.items() if name in wanted.model_fields})
 
 
@@ -190,12 +202,7 @@ def _common_fields(job: Job, now: float) -> dict[str, object]:
         "message": job.message,
         "elapsed_seconds": round(max((job.finished_at or now) - job.created_at, 0.0), 3),
         "expected_seconds": job.plan.expected_seconds,
-        "cost": Cost(
-            estimate_usd=job.plan.estimate_usd,
-            at_most_usd=job.plan.at_most_usd,
-            charged_usd=_charge_usd(job),
-            basis=job.plan.price_basis,
-        ),
+        "cost": job_cost(job),
         "seed": job.plan.seed,
         "request": dict(job.args),
         "error": _result_problem(job),
@@ -284,6 +291,12 @@ def _result_warnings(job: Job) -> list[str]:
     return [(_SANDBOX_RESULT_NOTE if job.state == "succeeded" else _SANDBOX_RUN_NOTE) + _KEY_HINT, *warnings]
 
 
+def _review_warnings(job: Job, steps: Sequence[AwaitedJob]) -> list[str]:
+    """A step in review keeps the whole waiting, until a person decides."""
+    unsure = [one.job for one in steps if one.job.state == "needs_review"] if not job.is_final else []
+    return [f"{one.tool} ({one.id}) needs a person's review: {one.error.hint if one.error else ''}" for one in unsure]
+
+
 def _missing_file_warnings(
     job: Job, outputs: Sequence[Output], missing: Sequence[Output], location: str, now: float
 ) -> list[str]:
@@ -327,8 +340,3 @@ def _next_step(job: Job, places: Sequence[FileAddress]) -> str:
             return "Call the tool again if the result is wanted after all."
         case _:
             return (job.error.hint if job.error else "") or "Read the error, change the request and call again."
-
-
-def _charge_usd(job: Job) -> float | None:
-    """The sandbox charges nothing. What a run has cost is known once it has ended, if at all."""
-    return 0.0 if job.sandbox else job.charge.usd

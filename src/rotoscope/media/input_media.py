@@ -1,4 +1,6 @@
-"""The media of a model's inputs, together: masks that fit what they cover."""
+"""The media of a model's inputs, together: masks that fit what they cover, and what follows from a clip."""
+
+from collections.abc import Mapping, Sequence
 
 from rotoscope.errors import InvalidInput
 from rotoscope.media.decoders import DecodeRunner
@@ -6,11 +8,25 @@ from rotoscope.media.edit_masks import fit_mask
 from rotoscope.media.intake import AdmittedMedia
 from rotoscope.media.vault import Vault
 from rotoscope.models.awaited import is_awaited
+from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.manifest import Manifest
+from rotoscope.providers.http.messages import Json
 
-__all__ = ["fit_masks"]
+__all__ = ["choose_by_clip", "fit_masks"]
 
 _DEFAULT_MAX_FRAMES = 400
+
+
+def choose_by_clip(
+    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[AdmittedMedia]]
+) -> tuple[dict[str, Json], list[str]]:
+    """The arguments that the user left out and that follow the clip that is edited, and sentences for the user."""
+    covered = [manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers]
+    for name in covered:
+        for video in media.get(name or "", ()):
+            if video.width and video.height and video.frames:
+                return arguments_for_clip(manifest, asked, ClipShape(video.width, video.height, video.frames))
+    return {}, []
 
 
 async def fit_masks(

@@ -25,7 +25,7 @@ from rotoscope.media.paths import Roots, local_path, open_local_file
 from rotoscope.media.preparing import MediaFacts, PreparedKind, measure_media, prepare_media
 from rotoscope.media.sniff import HEAD_BYTES, check_head, content_type_of, file_content_type, is_image, is_video
 from rotoscope.media.vault import StoredFile, Vault, artifact_hash, enter_in_thread, file_sha256, scratch_path
-from rotoscope.models.awaited import OutputKind
+from rotoscope.models.awaited import AwaitedOutput, OutputKind
 from rotoscope.models.catalog import UploadLimit
 from rotoscope.models.manifest import Input
 from rotoscope.providers.http.messages import Json
@@ -74,14 +74,25 @@ class JobFile:
     """An output of a job, as a link names it.
 
     Attributes:
-        link: `job://ID/NAME`, in one spelling.
+        job_id: the job's.
+        output: its name, in one spelling.
         uri: the `artifact://` link of its file; None while the job goes on.
         kind: what it is.
     """
 
-    link: str
+    job_id: str
+    output: str
     uri: str | None
     kind: OutputKind
+
+    @property
+    def link(self) -> str:
+        """The `job://` link, in one spelling."""
+        return f"job://{self.job_id}/{self.output}"
+
+    def as_awaited(self, n: int) -> str:
+        """How a plan names it that waits for the job, as the n-th one."""
+        return AwaitedOutput(n, self.kind, self.output).link
 
 
 FindJobFile = Callable[[str, str], Awaitable[JobFile]]
@@ -110,8 +121,7 @@ class AdmittedMedia:
         has_audio: whether a video has sound.
         stored: width and height of a video's upright frames as stored, where a player shows them in another shape.
         selects: of a mask, how much of the frame it selects.
-        job_link: the `job://ID/NAME` link by which the user has named it; the value too, while that job goes on.
-        awaited_kind: what it will be, while that job goes on.
+        job_file: the output of a job as which the user has named it; it may not exist yet.
     """
 
     value: str
@@ -127,20 +137,12 @@ class AdmittedMedia:
     has_audio: bool | None = None
     stored: tuple[int, int] | None = None
     selects: Selection | None = None
-    job_link: str | None = None
-    awaited_kind: OutputKind | None = None
+    job_file: "JobFile | None" = None
 
     @property
-    def awaited_job(self) -> str | None:
-        """The id of the job that goes on and is to give it; None where there is a file, or an address."""
-        if self.job_link is None or self.awaited_kind is None:
-            return None
-        return self.job_link.removeprefix("job://").partition("/")[0]
-
-    @property
-    def job_output(self) -> str:
-        """The name of the job's output that it is; empty where no job was named."""
-        return (self.job_link or "").removeprefix("job://").partition("/")[2]
+    def is_awaited(self) -> bool:
+        """Whether a job that goes on is to give it."""
+        return self.job_file is not None and self.job_file.uri is None
 
 
 def kind_of_input(field: Input) -> MediaKind:
@@ -306,10 +308,10 @@ class Intake:
                 raise InvalidInput(
                     f"{argument!r} takes no {found.kind}.", hint="Name another output.", code="not_media"
                 )
-            return AdmittedMedia(found.link, job_link=found.link, awaited_kind=found.kind)
+            return AdmittedMedia(found.link, job_file=found)
         async with enter_in_thread(self.vault.open(artifact_hash(found.uri))) as path:
             file = await anyio.to_thread.run_sync(_check_artifact, kind, path)
-            return replace(await self.preparer.prepare(kind, file, carrier), job_link=found.link)
+            return replace(await self.preparer.prepare(kind, file, carrier), job_file=found)
 
     async def admit_upload(self, kind: MediaKind | None, file: Path) -> AdmittedMedia:
         """Admit a file that was sent to us, exactly like a local file.

@@ -22,6 +22,7 @@ __all__ = [
     "CallPlan",
     "awaited_files",
     "check_value",
+    "fill_arguments",
     "kept_files",
     "media_inputs",
     "plan_call",
@@ -124,6 +125,19 @@ def _fit_seed(field: Input, drawn: int) -> int:
     if field.maximum is None or low <= drawn <= field.maximum:
         return max(drawn, low)
     return low + drawn % (int(field.maximum) - low + 1)
+
+
+def fill_arguments(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[str, Json]:
+    """The inputs that some arguments without media fill, by the inputs' names.
+
+    Raises:
+        InvalidInput: the model does not take a value.
+    """
+    return {
+        name: check_value(str(field.argument), field, _resolve_alias(field, arguments[field.argument]))
+        for name, field in manifest.inputs.items()
+        if field.argument in arguments
+    }
 
 
 def workload(manifest: Manifest, call: Call) -> str:

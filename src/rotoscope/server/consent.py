@@ -193,11 +193,11 @@ class Consent:
 
     async def _price_question(self, studio: "Studio", plan: "RequestPlan") -> "_PriceQuestion | None":
         """The price of a planned call, if it must be asked about."""
-        job, usd = plan.new_job, plan.new_job.estimate_usd
+        job, usd = plan.new_job, plan.new_job.total_estimate_usd
         needs_consent = studio.asks_about_unknown_price if usd is None else self._is_expensive(usd)
         if plan.is_dry_run or not needs_consent or await studio.find_open_job(plan) is not None:
             return None
-        where = f"{job.tool} with {job.model} at {job.provider}"
+        where = ", then ".join(f"{one.tool} with {one.model} at {one.provider}" for one in (*job.steps, job))
         if usd is None:
             key, question = _key_without_price(job.quote_key), f"{where} has no known price. Run it?"
             return _PriceQuestion(studio, job.principal, key, ANY_PRICE, question)
@@ -211,9 +211,10 @@ class Consent:
 
 def _price_words(job: "NewJob") -> str:
     """The price as the user should know it: what it will typically cost, what at most, and how that was computed."""
-    assert job.estimate_usd is not None
-    words = f"about {format_price(job.estimate_usd, job.at_most_usd)}"
-    return f"{words} ({job.plan.price_basis})" if job.plan.price_basis else words
+    assert job.total_estimate_usd is not None
+    words = f"about {format_price(job.total_estimate_usd, job.total_at_most_usd)}"
+    bases = [one.plan.price_basis for one in (*job.steps, job) if one.plan.price_basis]
+    return f"{words} ({'; '.join(bases)})" if bases else words
 
 
 def _key_without_price(key: str) -> str:

@@ -56,6 +56,7 @@ _STEPS_TO_CANCEL = (
             _OTHER.c.id == job_waits.c.job_id,
             _OTHER.c.id != bindparam("of"),
             _OTHER.c.state.not_in(sorted(ENDED_STATES)),
+            ~_OTHER.c.cancel_requested,
         )
         .correlate(jobs)
     )

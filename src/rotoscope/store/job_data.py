@@ -45,7 +45,7 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """What was planned when the job was opened. It never changes.
+    """What was planned when the job was opened. It changes once, where other jobs give some of its files: as they come.
 
     Attributes:
         call: the request, with `artifact://` links for files; None only where a row holds none that can be read.
@@ -65,6 +65,7 @@ class JobPlan:
         label: what a mask without a phrase is called.
         mask_selects: how much of the frame the mask of an edit selects, as its result shows it.
         media: the links of the files that were given, by argument; none in rows of older versions.
+        awaited_jobs: how many other jobs give some of these files.
     """
 
     call: Call | None = None
@@ -84,6 +85,7 @@ class JobPlan:
     label: str = "mask"
     mask_selects: Mapping[str, Json] | None = None
     media: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    awaited_jobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,7 @@ def _plan_to_json(plan: JobPlan) -> dict[str, Json]:
         "label": plan.label,
         "mask_selects": dict(plan.mask_selects) if plan.mask_selects is not None else None,
         "media": {argument: list(links) for argument, links in plan.media.items()},
+        "awaited_jobs": plan.awaited_jobs,
     }
 
 
@@ -177,6 +178,7 @@ def _read_plan(known: Mapping[str, Json]) -> JobPlan:
         label=_text(known.get("label")) or "mask",
         mask_selects=selects if isinstance(selects, dict) else None,
         media={argument: _texts(links) for argument, links in _object(known.get("media")).items()},
+        awaited_jobs=_count(known.get("awaited_jobs")),
     )
 
 

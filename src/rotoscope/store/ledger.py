@@ -296,9 +296,12 @@ class Ledger(LedgerReads):
             job = read_job(connection, job_id, principal)
             if job.is_final or job.cancel_requested:
                 return job
-            for one in (*jobs_to_cancel_with(connection, job_id), job):
+            unwanted = [job]
+            while unwanted:
+                one = unwanted.pop()
                 set_cancel_flag(connection, one, now)
                 self._enqueue_released(connection, one.id)
+                unwanted += jobs_to_cancel_with(connection, one.id)
             return read_job(connection, job_id, principal)
 
         return await self._write_job(job_id, write, max_wait_seconds=QUICK_SECONDS)

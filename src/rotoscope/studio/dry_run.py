@@ -1,22 +1,23 @@
 """The result of a dry run: the very request that would be sent, and its price."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from rotoscope.contracts.results import Cost, JobResult, PlannedRequest
+from rotoscope.contracts.results import Cost, JobResult, JobStep, PlannedRequest
 from rotoscope.contracts.tools import TOOLS
 from rotoscope.errors import OverBudget
+from rotoscope.jobs.chain_result import add_costs
 from rotoscope.models.alternatives import describe_alternatives, list_alternatives
 from rotoscope.models.catalog import Catalog
 from rotoscope.models.descriptions import describe_route_price
 from rotoscope.models.manifest import Manifest
-from rotoscope.models.plan import CallPlan, kept_files, prompt_kinds, replace_media
+from rotoscope.models.plan import CallPlan, awaited_files, kept_files, prompt_kinds, replace_media
 from rotoscope.models.provider import Provider
 from rotoscope.providers.dialects import Dialect
 from rotoscope.providers.states import Call, add_token
 from rotoscope.store.money import Caps, refuse_over_budget
 from rotoscope.store.records import NewJob
-from rotoscope.studio.planning import RequestPlan
+from rotoscope.studio.planning import PlannedJob, RequestPlan
 
 __all__ = ["build_planned_request", "dry_run_result"]
 
@@ -36,8 +37,8 @@ def dry_run_result(
     Its message names other models that the same request could go to, with their prices.
     """
     new, planned = plan.new_job, plan.call_plan
-    manifest = catalog.find_at(new.model, new.provider, planned.call.endpoint)
-    call = _preview_call(manifest, catalog.providers[new.provider], planned)
+    chain = (*plan.steps, plan)
+    call = _preview_call(_manifest_of(plan, catalog), catalog.providers[new.provider], planned)
     cost = planned.estimate
     price_notes = [cost.price_note] if cost.price_note else []
     notes = [*_seed_notes(new, planned), *price_notes, *_cap_notes(caps, new)]
@@ -51,18 +52,49 @@ def dry_run_result(
         progress=1.0,
         message=" ".join(filter(None, (_DRY_RUN, _alternatives_text(new, catalog, is_usable)))),
         elapsed_seconds=0.0,
-        expected_seconds=new.plan.expected_seconds,
-        cost=Cost(estimate_usd=cost.typical_usd, at_most_usd=cost.at_most_usd, charged_usd=0.0, basis=cost.basis),
+        expected_seconds=_expected_seconds(chain),
+        cost=add_costs([(one.new_job.tool, _cost_of(one)) for one in chain]) if plan.steps else _cost_of(plan),
         seed=planned.seed,
         request=dict(new.args),
-        warnings=[*new.warnings, *notes],
+        warnings=[*(note for step in plan.steps for note in step.new_job.warnings), *new.warnings, *notes],
         next_step="Call again without dry_run to run it.",
         dry_run=True,
         quote_key=new.quote_key,
         planned_input=dict(planned.call.input),
         planned_request=build_planned_request(dialects[new.provider], catalog.providers[new.provider], call),
-        **_mask_fields(new),
+        **_video_fields(new, [_preview_step(one, catalog, dialects) for one in chain] if plan.steps else []),
     )
+
+
+def _cost_of(planned: PlannedJob) -> Cost:
+    price = planned.call_plan.estimate
+    return Cost(estimate_usd=price.typical_usd, at_most_usd=price.at_most_usd, charged_usd=0.0, basis=price.basis)
+
+
+def _preview_step(planned: PlannedJob, catalog: Catalog, dialects: Mapping[str, Dialect]) -> JobStep:
+    """One job of a chain as it would be sent; nothing was."""
+    new, provider = planned.new_job, catalog.providers[planned.new_job.provider]
+    call = _preview_call(_manifest_of(planned, catalog), provider, planned.call_plan)
+    return JobStep(
+        job_id="",
+        tool=new.tool,
+        model=new.model,
+        provider=new.provider,
+        status="queued",
+        progress=0.0,
+        message=_DRY_RUN,
+        cost=_cost_of(planned),
+        planned_request=build_planned_request(dialects[new.provider], provider, call),
+    )
+
+
+def _manifest_of(planned: PlannedJob, catalog: Catalog) -> Manifest:
+    return catalog.find_at(planned.new_job.model, planned.new_job.provider, planned.call_plan.call.endpoint)
+
+
+def _expected_seconds(chain: Sequence[PlannedJob]) -> float | None:
+    known = [one.new_job.plan.expected_seconds for one in chain if one.new_job.plan.expected_seconds is not None]
+    return sum(known) if known else None
 
 
 def _alternatives_text(new: NewJob, catalog: Catalog, is_usable: Callable[[str], bool]) -> str:
@@ -74,9 +106,9 @@ def _alternatives_text(new: NewJob, catalog: Catalog, is_usable: Callable[[str],
     return describe_alternatives(list_alternatives(catalog, manifest, is_usable, describe_route_price, kinds, given))
 
 
-def _mask_fields(new: NewJob) -> dict[str, Any]:
-    """The fields that only the result of an edit has."""
-    return {"mask_selects": new.plan.mask_selects}
+def _video_fields(new: NewJob, steps: Sequence[JobStep]) -> dict[str, Any]:
+    """The fields that only the result of a video has; a record without them ignores these."""
+    return {"mask_selects": new.plan.mask_selects, "steps": list(steps)}
 
 
 def build_planned_request(dialect: Dialect, provider: Provider, call: Call) -> PlannedRequest:
@@ -102,6 +134,7 @@ def _preview_call(manifest: Manifest, provider: Provider, planned: CallPlan) -> 
     kept = kept_files(manifest, call.input)
     how = f"its address after the upload to {provider.title}" if provider.can_upload else "as a data URI"
     stand_ins = {value: f"<{value}, {how}>" for value in kept}
+    stand_ins |= dict.fromkeys(awaited_files(manifest, call.input), f"<the result of the step before, {how}>")
     filled = replace_media(manifest, call.input, stand_ins)
     sent = Call(call.provider, call.endpoint, filled, call.version, call.form, call.deadline_seconds)
     uploads = list(stand_ins.values()) if provider.can_upload else []
@@ -126,9 +159,9 @@ def _seed_notes(new: NewJob, planned: CallPlan) -> list[str]:
 def _cap_notes(caps: Caps, new: NewJob) -> list[str]:
     """Notes on caps that the run would pass; the dry run itself spends nothing and is not refused."""
     try:
-        refuse_over_budget(caps, new.estimate_usd, 0, new.model, new.at_most_usd)
+        refuse_over_budget(caps, new.total_estimate_usd, 0, new.model, new.total_at_most_usd)
     except OverBudget as error:
         return [f"{error.message} {error.hint}"]
-    if new.estimate_usd is None and caps.unpriced == "ask" and not new.sandbox:
+    if new.total_estimate_usd is None and caps.unpriced == "ask" and not new.sandbox:
         return ["A run of unknown price is asked about first; the user should agree to it."]
     return []

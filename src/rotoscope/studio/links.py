@@ -53,7 +53,7 @@ class JobLinks:
         uri = None
         if job.is_final or not may_have_output(job, name):
             uri = _link_of(require_output(job, await self.ledger.outputs(job.id, principal), name))
-        return JobFile(f"job://{job.id}/{found}", uri, kind)
+        return JobFile(job.id, found, uri, kind)
 
     async def preview_link(self, link: str, principal: str) -> str:
         """The `artifact://` link of what shows a job's result best; where the link names an output, of that.

@@ -16,7 +16,7 @@ from rotoscope.store.openings import SANDBOX_KEY
 from rotoscope.store.records import NewJob
 from rotoscope.studio.validation import Admission
 
-__all__ = ["CheckedRequest", "build_new_job"]
+__all__ = ["CheckedRequest", "RequestKeys", "build_new_job", "compute_request_keys"]
 
 _SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "segment_image": 1.5,
@@ -34,12 +34,14 @@ class CheckedRequest:
         view: the model as the route has it.
         fillable: the same, with an argument of its own for each input that an option fills.
         asked: the arguments as understood, the options among them.
+        given: what fills the inputs, by argument, before the media were admitted.
         values: what fills the inputs, by argument: files as links, options as arguments of their own.
     """
 
     view: Manifest
     fillable: Manifest
     asked: Mapping[str, Json]
+    given: Mapping[str, Json]
     values: Mapping[str, Json]
     media: Admission
 
@@ -52,7 +54,9 @@ def build_new_job(
     principal: str,
     learned: LearnedSeconds | None,
     steps: tuple[NewJob, ...],
+    keys: "RequestKeys",
 ) -> NewJob:
+    """The job of a planned request."""
     sandbox = access.sandbox
     manifest, asked, admitted = checked.view, checked.asked, checked.media
     picture = admitted.first_medium("image")
@@ -76,13 +80,11 @@ def build_new_job(
         label=_object_label(manifest.tool, asked),
         mask_selects=admitted.mask_share,
         media=admitted.links,
+        awaited_jobs=len(steps) + len(admitted.waits_for),
     )
     warnings = (*notes, *_price_notes(price.typical_usd))
     shown = {name: _shorten_data_uris(value) for name, value in asked.items() if value is not None}
     provider = planned.call.provider
-    driver = SANDBOX_KEY if sandbox else access.driver_key(provider)
-    how = {"driver": driver, "overlay": asked.get("overlay")}
-    keys = _request_keys(principal, manifest, planned, how, admitted, steps)
     is_complete = not kept_files(manifest, planned.call.input) and not (steps or admitted.waits_for)
     account = None if sandbox else access.account_fingerprint(provider)
     where = (manifest.tool, manifest.id, provider, principal, sandbox)
@@ -92,7 +94,7 @@ def build_new_job(
         plan,
         keys.request,
         price.typical_usd,
-        driver,
+        _driver_of(access, planned),
         account,
         admitted.file_hashes,
         keys.price,
@@ -105,35 +107,52 @@ def build_new_job(
     )
 
 
-class _RequestKeys(NamedTuple):
+class RequestKeys(NamedTuple):
+    """The keys of a request, of its price, and others that an equal request may have been opened under."""
+
     request: str
     price: str
     others: tuple[str, ...]
 
 
-def _request_keys(
+def compute_request_keys(
     principal: str,
-    manifest: Manifest,
+    checked: CheckedRequest,
     planned: CallPlan,
-    how: Mapping[str, Json],
-    admitted: Admission,
     steps: Sequence[NewJob],
-) -> _RequestKeys:
+    access: Access,
+    job_form: CallPlan | None,
+) -> RequestKeys:
     """The keys of a request. While a job goes on, its output has no content to compare: then its link is compared.
 
     An equal request that comes when that job has ended compares contents, and links as well.
+
+    Args:
+        principal: whose request it is.
+        checked: what is asked.
+        planned: the request.
+        steps: the jobs that are opened with it.
+        access: the providers that can be used.
+        job_form: the request while the jobs go on whose outputs it names.
     """
+    manifest, named = checked.view, checked.media.job_form
+    driver = _driver_of(access, planned)
+    how = {"driver": driver, "overlay": checked.asked.get("overlay")}
     key, price = request_and_price_keys(principal, manifest, planned, how)
     others: tuple[str, ...] = ()
-    if admitted.job_links:
-        linked = replace(planned.call, input=replace_media(manifest, planned.call.input, admitted.job_links))
-        by_links = request_and_price_keys(principal, manifest, replace(planned, call=linked), how)
-        if admitted.waits_for:
+    if job_form is not None and named is not None:
+        linked = replace(job_form.call, input=replace_media(manifest, job_form.call.input, named.names))
+        by_links = request_and_price_keys(principal, manifest, replace(job_form, call=linked), how)
+        if checked.media.waits_for:
             key, price = by_links
         else:
             others = (by_links[0],)
     step_keys, step_prices = [str(one.request_key) for one in steps], [one.quote_key for one in steps]
-    return _RequestKeys(combine_keys(key, step_keys), combine_keys(price, step_prices), others)
+    return RequestKeys(combine_keys(key, step_keys), combine_keys(price, step_prices), others)
+
+
+def _driver_of(access: Access, planned: CallPlan) -> str:
+    return SANDBOX_KEY if access.sandbox else access.driver_key(planned.call.provider)
 
 
 def _object_label(tool: ToolName, asked: Mapping[str, Json]) -> str:

@@ -8,6 +8,7 @@ that is ready waits some time for that request. Planning sends and spends nothin
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -18,7 +19,7 @@ import anyio.abc
 import anyio.to_thread
 
 from rotoscope.contracts.arguments import Arguments, argument_strings, require_prompt
-from rotoscope.errors import MissingKey, RotoscopeError, StillChecking, UserMistake
+from rotoscope.errors import InvalidInput, MissingKey, RotoscopeError, StillChecking, UserMistake
 from rotoscope.media.intake import Intake
 from rotoscope.media.paths import local_path
 from rotoscope.models.access import explain_missing_key
@@ -33,7 +34,7 @@ from rotoscope.models.routing import rank_routes
 from rotoscope.providers.http.messages import Json
 from rotoscope.store.ledger import Ledger
 from rotoscope.store.records import NewJob
-from rotoscope.studio.new_jobs import CheckedRequest, build_new_job
+from rotoscope.studio.new_jobs import CheckedRequest, build_new_job, compute_request_keys
 from rotoscope.studio.prices import PublishedPrices
 from rotoscope.studio.validation import Admission, admit_media, check_inside_picture
 
@@ -235,9 +236,12 @@ class Planner:
             # The best route does not take files of this size; the next one may have other inputs for them.
             checked = await _check_media(manifest.at(route), asked, admit)
         notes = [*checked.media.notes, *check_inside_picture(arguments, checked.media.first_medium("image"))]
+        provider = self.catalog.providers[route.provider]
+        route = route.model_copy(update={"form": provider.form_of(route.form)})
         planned, learned = await self._plan_call(checked, route, sandbox=access.sandbox)
         new_steps = tuple(step.new_job for step in steps)
-        new_job = build_new_job(access, checked, planned, notes, principal, learned, new_steps)
+        keys = compute_request_keys(principal, checked, planned, new_steps, access, self._plan_job_form(checked, route))
+        new_job = build_new_job(access, checked, planned, notes, principal, learned, new_steps, keys)
         return PlannedJob(new_job, planned, tuple(steps))
 
     async def _plan_call(
@@ -246,7 +250,6 @@ class Planner:
         """The call, and how long such runs took until now; a price of computing time is estimated by that."""
         view, lengths = checked.view, checked.media.lengths
         provider = self.catalog.providers[route.provider]
-        route = route.model_copy(update={"form": provider.form_of(route.form)})
         planned = plan_call(
             checked.fillable, route, checked.values, self.draw_seed, lengths, provider=provider, priced_as=view
         )
@@ -265,6 +268,16 @@ class Planner:
             planned = replace(planned, estimate=priced)
         return await self._add_published_price(view, planned), learned
 
+    def _plan_job_form(self, checked: CheckedRequest, route: Route) -> CallPlan | None:
+        """The call of a request that names outputs of jobs, as it is while these go on; None where there is none."""
+        form = checked.media.job_form
+        if form is None:
+            return None
+        with suppress(InvalidInput):
+            values = {**checked.given, **form.values}
+            return plan_call(checked.fillable, route, values, self.draw_seed, checked.media.lengths)
+        return None
+
     async def _add_published_price(self, view: Manifest, planned: CallPlan) -> CallPlan:
         """The plan, with an estimate that is not too low by the price that the provider publishes, if it does."""
         name = planned.call.provider
@@ -282,7 +295,7 @@ async def _check_media(
     # With an option, an input is filled by an argument of its own; what the model is and costs stays the same.
     fillable, values = apply_options(view, trimmed) if trimmed.get(OPTIONS_ARGUMENT) else (view, trimmed)
     media = await admit(fillable, values)
-    return CheckedRequest(view, fillable, trimmed, {**values, **media.values}, media)
+    return CheckedRequest(view, fillable, trimmed, values, {**values, **media.values}, media)
 
 
 def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:

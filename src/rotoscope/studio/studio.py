@@ -116,8 +116,8 @@ class Studio:
         self.build_planner().cache.discard(plan)
         caps = replace(self.caps, consent_usd=agreed_usd)
         opening = await self.context.ledger.open(plan.new_job, caps, self.owner, question_id)
-        if not opening.is_joined:
-            self.dispatcher.start(opening.job.id)
+        for job in opening.startable:
+            self.dispatcher.start(job.id)
         return opening
 
     async def find_open_job(self, plan: "RequestPlan") -> Job | None:
@@ -235,8 +235,10 @@ class Studio:
             UnknownJob: the principal has no such job.
         """
         job = await self.context.ledger.request_cancel(parse_job_id(job_id), principal)
-        self.dispatcher.stop(job.id)
-        self.context.notifier.notify_change(job.id)
+        steps = await self.context.ledger.awaited_jobs(job) if job.plan.awaited_jobs else ()
+        for one in (job, *(step.job for step in steps if step.job.cancel_requested)):
+            self.dispatcher.stop(one.id)
+            self.context.notifier.notify_change(one.id)
         return job
 
     async def resume(self, job_id: str, principal: str) -> Job:
@@ -269,11 +271,12 @@ class Studio:
     async def result(self, job: Job, record_type: type[JobResult] | None = None) -> JobResult:
         """What a tool gives for a job, finished or not."""
         current, now = await self._waiter.current_job(job), self.context.clock()
+        steps = await self.context.ledger.awaited_jobs(job) if job.plan.awaited_jobs else ()
         # Most questions are about jobs without files: nothing is read for them.
         if not job.may_have_files and record_type is not JobRecord:
-            return job_result(current, (), self.context.vault, now, record_type)
+            return job_result(current, (), self.context.vault, now, record_type, steps)
         outputs = await self.context.ledger.outputs(job.id, job.principal)
-        return await anyio.to_thread.run_sync(job_result, current, outputs, self.context.vault, now, record_type)
+        return await anyio.to_thread.run_sync(job_result, current, outputs, self.context.vault, now, record_type, steps)
 
     async def deliver_result(self, job: Job) -> JobResult:
         """The result of a job for its principal, who asked for it: if the job has ended, it counts as delivered."""

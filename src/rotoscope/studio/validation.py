@@ -6,16 +6,30 @@ from types import MappingProxyType
 
 from rotoscope.contracts.arguments import Arguments, BoxArgument, PointArgument, SegmentImage
 from rotoscope.errors import InvalidInput
-from rotoscope.media.input_media import fit_masks
+from rotoscope.media.input_media import choose_by_clip, fit_masks
 from rotoscope.media.intake import AdmittedMedia, Intake, kind_of_input, mask_share
 from rotoscope.models.awaited import AwaitedOutput, is_awaited
 from rotoscope.models.catalog import UploadLimit
-from rotoscope.models.clip_defaults import ClipShape, arguments_for_clip
 from rotoscope.models.estimate import MediaLength
 from rotoscope.models.manifest import Input, Manifest
 from rotoscope.providers.http.messages import Json
 
 __all__ = ["Admission", "admit_media", "check_inside_picture"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobForm:
+    """A request as it is while the jobs go on whose outputs it names: nothing is known of these media.
+
+    Equal requests have equal forms, whether those jobs go on or have ended.
+
+    Attributes:
+        values: the media by argument, those outputs as `step://` links.
+        names: the `job://` link that each of these stands for.
+    """
+
+    values: Mapping[str, Json]
+    names: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +41,14 @@ class Admission:
         media: every admitted medium of an argument, in order.
         notes: what the user should know.
         waits_for: the ids of jobs that go on and are to give some of the media.
+        job_form: the request in terms of the jobs whose outputs it names; None where it names none.
     """
 
     values: Mapping[str, Json]
     media: Mapping[str, Sequence[AdmittedMedia]]
     notes: Sequence[str]
     waits_for: tuple[str, ...] = ()
+    job_form: "JobForm | None" = None
 
     @property
     def lengths(self) -> dict[str, MediaLength]:
@@ -61,12 +77,6 @@ class Admission:
     def links(self) -> dict[str, tuple[str, ...]]:
         """The links of all media, by argument."""
         return {argument: tuple(one.value for one in found) for argument, found in self.media.items()}
-
-    @property
-    def job_links(self) -> dict[str, str]:
-        """The `job://` links of the media that were named so, by the links under which they are planned."""
-        every = [one for found in self.media.values() for one in found]
-        return {one.value: one.job_link for one in every if one.job_link is not None}
 
     def first_medium(self, argument: str) -> AdmittedMedia | None:
         """The first medium of an argument."""
@@ -115,14 +125,17 @@ async def admit_media(
             for one in listed
         ]
         many[field.argument] = field.many
+    job_form = _describe_by_jobs(media, many)
     waits_for = _number_awaited_jobs(media, len({one.n for one in awaited.values()}))
     notes = [*_unread_notes(media), *_first_frame_notes(media), *_intake_notes(media)]
     notes += [*_sound_notes(manifest, media)]
+    chosen: dict[str, Json] = {}
     if any(field.covers for field in manifest.inputs.values()):
         notes += await fit_masks(intake.vault, intake.decoders, manifest, media)
-    chosen, more = _arguments_for_video(manifest, asked, media)
-    links: dict[str, Json] = {n: [o.value for o in found] if many[n] else found[0].value for n, found in media.items()}
-    return Admission({**chosen, **links}, media, [*notes, *more], waits_for)
+        chosen, more = choose_by_clip(manifest, asked, media)
+        notes += more
+    links = {name: _as_argument([one.value for one in found], many[name]) for name, found in media.items()}
+    return Admission({**chosen, **links}, media, notes, waits_for, job_form)
 
 
 def _number_awaited_jobs(media: dict[str, list[AdmittedMedia]], first: int) -> tuple[str, ...]:
@@ -132,19 +145,33 @@ def _number_awaited_jobs(media: dict[str, list[AdmittedMedia]], first: int) -> t
         media: by argument; changed here.
         first: the number of the first of these jobs.
     """
-    ids: list[str] = []
+    awaited = [one.job_file for found in media.values() for one in found if one.is_awaited]
+    ids = list(dict.fromkeys(one.job_id for one in awaited if one is not None))
     for argument, found in media.items():
-        named: list[AdmittedMedia] = []
-        for one in found:
-            if one.awaited_job is None or one.awaited_kind is None:
-                named.append(one)
-                continue
-            if one.awaited_job not in ids:
-                ids.append(one.awaited_job)
-            number = first + ids.index(one.awaited_job)
-            named.append(replace(one, value=AwaitedOutput(number, one.awaited_kind, one.job_output).link))
-        media[argument] = named
+        media[argument] = [
+            replace(one, value=one.job_file.as_awaited(first + ids.index(one.job_file.job_id)))
+            if one.job_file is not None and one.is_awaited
+            else one
+            for one in found
+        ]
     return tuple(ids)
+
+
+def _describe_by_jobs(media: Mapping[str, Sequence[AdmittedMedia]], many: Mapping[str, bool]) -> JobForm | None:
+    named = [one.job_file for found in media.values() for one in found if one.job_file is not None]
+    if not named:
+        return None
+    ids = list(dict.fromkeys(one.job_id for one in named))
+    links = {one.link: one.as_awaited(ids.index(one.job_id)) for one in named}
+    values = {
+        name: _as_argument([links[one.job_file.link] if one.job_file else one.value for one in found], many[name])
+        for name, found in media.items()
+    }
+    return JobForm(values, {awaited: link for link, awaited in links.items()})
+
+
+def _as_argument(values: Sequence[str], is_list: bool) -> Json:
+    return list(values) if is_list else values[0]
 
 
 def _check_item_count(field: Input, listed: Sequence[Json]) -> None:
@@ -188,17 +215,6 @@ def _sound_notes(manifest: Manifest, media: Mapping[str, Sequence[AdmittedMedia]
     if manifest.outputs.sound is None:
         return ["The clip has sound; whether the result will have any is not known."]
     return ["The clip has sound; the result will have none."]
-
-
-def _arguments_for_video(
-    manifest: Manifest, asked: Mapping[str, Json], media: Mapping[str, Sequence[AdmittedMedia]]
-) -> tuple[dict[str, Json], list[str]]:
-    covered = [manifest.inputs[field.covers].argument for field in manifest.inputs.values() if field.covers]
-    for name in covered:
-        for video in media.get(name or "", ()):
-            if video.width and video.height and video.frames:
-                return arguments_for_clip(manifest, asked, ClipShape(video.width, video.height, video.frames))
-    return {}, []
 
 
 def check_inside_picture(arguments: Arguments, picture: AdmittedMedia | None) -> list[str]:

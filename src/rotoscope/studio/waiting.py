@@ -11,7 +11,7 @@ import anyio
 from rotoscope.contracts.results import JobResult, Status
 from rotoscope.jobs.context import JobContext
 from rotoscope.jobs.dispatcher import Dispatcher
-from rotoscope.jobs.progress import estimate_progress
+from rotoscope.jobs.progress import combine_progress, estimate_progress
 from rotoscope.jobs.review import Review
 from rotoscope.store.records import ENDED_STATES, FINAL_STATES, Job, OpenResult
 
@@ -102,7 +102,12 @@ class JobWaiter:
 
     async def current_job(self, job: Job) -> Job:
         """The job with its progress estimated for now, or with the reason why no process drives it."""
-        return estimate_progress(job, self.context.clock(), await self.dispatcher.idle_reason(job))
+        now = self.context.clock()
+        shown = estimate_progress(job, now, await self.dispatcher.idle_reason(job))
+        if job.is_final or not job.plan.awaited_jobs:
+            return shown
+        awaited = await self.context.ledger.awaited_jobs(job)
+        return combine_progress(shown, [await self.current_job(one.job) for one in awaited])
 
     async def refresh_job(self, job: Job, seconds: float, budget: float, on_change: JobCallback | None = None) -> Job:
         """A job for a caller who polls it: searched for at its provider if in review, driven if no process did.
@@ -120,12 +125,24 @@ class JobWaiter:
         if job.state == "needs_review":
             job = await self._recheck_review(job, budget)
         elif not job.is_final:
-            driven = await self.dispatcher.request_takeover(job.id)
+            driven = await self._take_over(job, budget)
             if driven is not None:
                 seconds = max(seconds, _TAKEOVER_SECONDS - driven)
         return await self.wait(
             job, min(seconds, max(0.0, deadline - anyio.current_time())), on_change, until=ENDED_STATES
         )
+
+    async def _take_over(self, job: Job, budget: float) -> float | None:
+        """Have a job driven, or what it waits for; for how many seconds one of them has been driven here, if any is."""
+        driven = await self.dispatcher.request_takeover(job.id)
+        if driven is not None or job.stage != "gather":
+            return driven
+        for one in await self.context.ledger.awaited_jobs(job):
+            if one.job.state == "needs_review":
+                await self._recheck_review(one.job, budget)
+            elif not one.job.is_final and driven is None:
+                driven = await self._take_over(one.job, budget)
+        return driven
 
     async def newest_jobs(self, principal: str, status: Status | None, limit: int, seconds: float) -> Sequence[Job]:
         """The newest jobs of a principal, newest first; those that no process drives are driven for some seconds.

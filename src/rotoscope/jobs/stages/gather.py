@@ -6,16 +6,21 @@ stranger's model has made.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rotoscope.errors import InvalidInput, RotoscopeError
 from rotoscope.jobs.concurrency import cancel_on
 from rotoscope.jobs.context import CancelRequested, JobContext, LeaseGuard
 from rotoscope.media.vault import artifact_hash, enter_in_thread
 from rotoscope.models.awaited import AwaitedOutput, fill_awaited_media, find_awaited_outputs
-from rotoscope.models.plan import replace_media
+from rotoscope.models.manifest import Manifest
+from rotoscope.models.plan import fill_arguments, replace_media
 from rotoscope.store.job_data import Charge, JobPlan
 from rotoscope.store.output_names import require_output
 from rotoscope.store.records import AwaitedJob, Job, Patch
+
+if TYPE_CHECKING:
+    from rotoscope.media.intake import AdmittedMedia
 
 __all__ = ["gather"]
 
@@ -85,38 +90,51 @@ class _FilledPlan:
 
 
 async def _fill_plan(context: JobContext, job: Job, files: Mapping[str, str]) -> _FilledPlan:
-    """Check what came as an argument's medium, make a mask fit its video, and put the links into the request."""
-    from rotoscope.media.input_media import fit_masks
-    from rotoscope.media.intake import AdmittedMedia, FilePreparer, kind_of_input, mask_share
+    """Check what came, make a mask fit its video, and put the links into the request.
 
-    manifest, preparer = context.manifest(job), FilePreparer(context.vault, context.decoders)
-    given = fill_awaited_media(job.plan.media, files)
-    kinds = {field.argument: kind_of_input(field) for field in manifest.inputs.values() if field.is_media}
+    Args:
+        context: what the stages work with.
+        job: the job.
+        files: the `artifact://` link that came, by each awaited link.
+    """
+    from rotoscope.media.input_media import choose_by_clip, fit_masks
+    from rotoscope.media.intake import mask_share
 
-    async def read(argument: str, link: str) -> AdmittedMedia:
-        if not link.startswith("artifact://"):
-            return AdmittedMedia(link)
-        async with enter_in_thread(context.vault.open(artifact_hash(link))) as path:
-            if path is None:
-                raise _missing_output("A file of this job is no longer in the results folder.")
-            return await preparer.prepare(kinds.get(argument, "mask"), path)
-
-    admitted = {argument: [await read(argument, link) for link in links] for argument, links in given.items()}
+    manifest, planned = context.manifest(job), job.plan.media
+    admitted = await _admit_files(context, manifest, fill_awaited_media(planned, files))
     notes = await fit_masks(context.vault, context.decoders, manifest, admitted)
+    came = {argument: found for argument, found in admitted.items() if not files.keys().isdisjoint(planned[argument])}
+    chosen, more = choose_by_clip(manifest, job.args, came)
     media = {argument: tuple(one.value for one in found) for argument, found in admitted.items()}
-    urls = {
-        old: new
-        for argument, links in job.plan.media.items()
-        for old, new in zip(links, media[argument], strict=True)
-        if old in files
-    }
-    call = replace(job.call, input=replace_media(manifest, job.call.input, urls))
+    pairs = [pair for argument, links in planned.items() for pair in zip(links, media[argument], strict=True)]
+    urls = {old: new for old, new in pairs if old in files}
+    sent = {**replace_media(manifest, job.call.input, urls), **fill_arguments(manifest, chosen)}
     plan = replace(
         job.plan,
-        call=call,
+        call=replace(job.call, input=sent),
         media=media,
         picture=urls.get(job.plan.picture or "", job.plan.picture),
         mask_selects=mask_share(admitted) or job.plan.mask_selects,
     )
     hashes = tuple(dict.fromkeys(artifact_hash(link) for link in urls.values()))
-    return _FilledPlan(plan, hashes, tuple(notes))
+    return _FilledPlan(plan, hashes, (*notes, *more))
+
+
+async def _admit_files(
+    context: JobContext, manifest: Manifest, given: Mapping[str, tuple[str, ...]]
+) -> dict[str, list["AdmittedMedia"]]:
+    """The media of all arguments; an address that was passed on unread stays so."""
+    from rotoscope.media.intake import AdmittedMedia, FilePreparer, kind_of_input
+
+    preparer = FilePreparer(context.vault, context.decoders)
+    kinds = {field.argument: kind_of_input(field) for field in manifest.inputs.values() if field.is_media}
+
+    async def admit(argument: str, link: str) -> AdmittedMedia:
+        if not link.startswith("artifact://"):
+            return AdmittedMedia(link)
+        async with enter_in_thread(context.vault.open(artifact_hash(link))) as path:
+            if path is None:
+                raise _missing_output("A file of this job is no longer in the results folder.")
+            return await preparer.prepare(kinds[argument], path)
+
+    return {argument: [await admit(argument, link) for link in links] for argument, links in given.items()}

@@ -1,0 +1,58 @@
+"""What a result says of the jobs that give its job inputs: each as a step, and their cost with its own. Pure."""
+
+from collections.abc import Sequence
+
+from rotoscope.contracts.results import Cost, JobStep
+from rotoscope.store.records import AwaitedJob, Job
+
+__all__ = ["add_costs", "chain_fields", "job_cost"]
+
+
+def job_cost(job: Job) -> Cost:
+    """What one job costs, without the jobs that give it inputs. The sandbox charges nothing."""
+    return Cost(
+        estimate_usd=job.plan.estimate_usd,
+        at_most_usd=job.plan.at_most_usd,
+        charged_usd=0.0 if job.sandbox else job.charge.usd,
+        basis=job.plan.price_basis,
+    )
+
+
+def chain_fields(job: Job, awaited: Sequence[AwaitedJob]) -> dict[str, object]:
+    """The fields of a result that differ where other jobs give inputs; nothing where none does."""
+    if not awaited:
+        return {}
+    steps = [_step(one.job, is_reused=not one.is_step) for one in awaited]
+    own = _step(job, is_reused=False)
+    paid = [(one.tool, one.cost) for one in (*steps, own) if not one.reused]
+    return {"steps": [*steps, own], "cost": add_costs(paid)}
+
+
+def add_costs(parts: Sequence[tuple[str, Cost]]) -> Cost:
+    """The cost of several runs together, each with the name of its tool; a sum is null where a part of it is."""
+    costs = [cost for _, cost in parts]
+    return Cost(
+        estimate_usd=_add([cost.estimate_usd for cost in costs]),
+        at_most_usd=_add([cost.at_most_usd for cost in costs]),
+        charged_usd=_add([cost.charged_usd for cost in costs]),
+        basis="; ".join(f"{tool}: {cost.basis}" for tool, cost in parts if cost.basis),
+    )
+
+
+def _add(amounts: Sequence[float | None]) -> float | None:
+    known = [amount for amount in amounts if amount is not None]
+    return round(sum(known), 6) if len(known) == len(amounts) else None
+
+
+def _step(job: Job, *, is_reused: bool) -> JobStep:
+    return JobStep(
+        job_id=job.id,
+        tool=job.tool,
+        model=job.model,
+        provider=job.provider,
+        status=job.state,
+        progress=job.progress,
+        message=job.message,
+        cost=job_cost(job),
+        reused=is_reused,
+    )
