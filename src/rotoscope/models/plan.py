@@ -134,9 +134,9 @@ def fill_arguments(manifest: Manifest, arguments: Mapping[str, Json]) -> dict[st
         InvalidInput: the model does not take a value.
     """
     return {
-        name: check_value(str(field.argument), field, _resolve_alias(field, arguments[field.argument]))
+        name: check_value(field.argument, field, _resolve_alias(field, arguments[field.argument]))
         for name, field in manifest.inputs.items()
-        if field.argument in arguments
+        if field.argument is not None and field.argument in arguments
     }
 
 
