@@ -22,7 +22,7 @@ from rotoscope.media.paths import local_path
 from rotoscope.models.access import explain_missing_key
 from rotoscope.models.catalog import Access, Catalog, UploadLimit, first_route_for_sizes, largest_upload_limit
 from rotoscope.models.estimate import Estimate, LearnedSeconds, estimate_price
-from rotoscope.models.manifest import Manifest, PromptKind, Route, ToolName
+from rotoscope.models.manifest import PROMPTED_TOOLS, Manifest, PromptKind, Route, ToolName
 from rotoscope.models.options import OPTIONS_ARGUMENT, apply_options
 from rotoscope.models.plan import CallPlan, kept_files, plan_call, prompt_kinds, workload
 from rotoscope.models.request_key import request_and_price_keys, trim_arguments
@@ -44,6 +44,7 @@ _SANDBOX_SECONDS: Mapping[ToolName, float] = {
     "describe_with_masks": 1.5,
     "generate_video": 6.0,
     "edit_video_with_mask": 10.0,
+    "segment_video": 8.0,
 }
 
 
@@ -225,7 +226,8 @@ class Planner:
         if route is not ranked[0]:
             # The best route does not take files of this size; the next one may have other inputs for them.
             checked = await self._check_media(manifest.at(route), asked, principal, carrier, pass_urls=pass_urls)
-        notes = [*checked.media.notes, *check_inside_picture(arguments, checked.media.first_medium("image"))]
+        looked_at = checked.media.first_medium("image") or checked.media.first_medium("video")
+        notes = [*checked.media.notes, *check_inside_picture(arguments, looked_at)]
         planned, learned = await self._plan_call(checked, route, sandbox=access.sandbox)
         return _build_new_job(access, checked, planned, notes, principal, learned), planned
 
@@ -336,12 +338,12 @@ def _build_new_job(
 
 
 def _prompt_kinds_of(tool: ToolName, asked: Mapping[str, Json]) -> frozenset[PromptKind]:
-    return prompt_kinds(asked) if tool == "segment_image" else frozenset()
+    return prompt_kinds(asked) if tool in PROMPTED_TOOLS else frozenset()
 
 
 def _object_label(tool: ToolName, asked: Mapping[str, Json]) -> str:
-    words = asked.get("instruction") if tool == "segment_image" else None
-    return str(words).strip()[:200] if words else ("object" if tool == "segment_image" else "area")
+    words = asked.get("instruction") if tool in PROMPTED_TOOLS else None
+    return str(words).strip()[:200] if words else ("object" if tool in PROMPTED_TOOLS else "area")
 
 
 def _shorten_data_uris(given: Json) -> Json:

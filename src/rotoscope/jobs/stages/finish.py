@@ -1,13 +1,15 @@
 """The last stage: what was fetched becomes the tool's result.
 
 Masks are measured, paired with their phrases and painted (`finish_masks`), a video is examined and gets its pictures
-(`finish_video`); both in a worker process, because they decode files that a stranger's model has made.
+(`finish_video`), the masks of a clip become films (`finish_film`); all in a worker process, because they decode files
+that a stranger's model has made.
 """
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -16,9 +18,10 @@ from rotoscope.errors import OutputLost, UserMistake, WorkerLost
 from rotoscope.jobs.context import JobContext, LeaseGuard
 from rotoscope.jobs.given_files import open_given_file, picture_name
 from rotoscope.jobs.outputs import read_job_output
+from rotoscope.jobs.stages.finish_film import FilmWork, finish_film
 from rotoscope.jobs.stages.finish_masks import FinishResult, MaskWork, finish_masks
 from rotoscope.jobs.stages.finish_video import finish_video
-from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS
+from rotoscope.media.decoders import RESULT_FILM, RESULT_MASKS, RESULT_TRACK
 from rotoscope.media.vault import enter_in_thread, scratch_path
 from rotoscope.media.worker_files import store_worker_files
 from rotoscope.models.outputs import ModelOutput
@@ -26,6 +29,7 @@ from rotoscope.store.records import Job, Output, Patch
 
 __all__ = ["find_missing_outputs", "finish", "finish_in_worker"]
 
+_SIDES = ("left", "top", "right", "bottom")
 _MAX_REFETCHES = 3  # times; after that something on this machine removes the files
 
 
@@ -102,6 +106,9 @@ async def _process_outputs(
     if found.video is not None:
         path = await _open_output(context, raw[0], files)
         return await context.decoders.run(finish_video, raw[0], path, stem, limits=RESULT_FILM)
+    if found.track is not None:
+        film = await _film_work(context, job, found, await _open_output(context, raw[0], files), stem, files)
+        return await context.decoders.run(finish_film, film, stem, limits=RESULT_TRACK)
     picture = await open_given_file(context, job.plan.picture or "", stem, files)
     work = MaskWork(
         raw=[(await _open_output(context, output, files), output) for output in raw],
@@ -119,6 +126,31 @@ async def _process_outputs(
         with_overlay=job.args.get("overlay") is not False,
     )
     return await context.decoders.run(finish_masks, work, stem, limits=RESULT_MASKS)
+
+
+async def _film_work(
+    context: JobContext, job: Job, found: ModelOutput, raw: Path, stem: Path, files: AsyncExitStack
+) -> FilmWork:
+    link = next(iter(job.plan.media.get("video", ())), "")
+    clip = await open_given_file(context, link, stem, files, "clip")
+    if clip is None:
+        raise OutputLost(
+            "The clip that was segmented is no longer in the results folder.",
+            hint="Give the clip again, or look for what the model gave at the provider.",
+        )
+    points, box = job.args.get("points"), job.args.get("box")
+    kept = [one for one in points if isinstance(one, dict) and one.get("keep") is not False] if points else []
+    return FilmWork(
+        raw=raw,
+        is_document=found.track is not None and found.track.is_document,
+        clip=clip,
+        file_name=await picture_name(context, job, clip, "video"),
+        label=job.plan.label,
+        text=found.text,
+        frame=cast("int", job.args.get("frame") or 0),
+        points=tuple((float(one["x"]), float(one["y"])) for one in kept),
+        box=tuple(float(box[side]) for side in _SIDES) if isinstance(box, dict) else None,
+    )
 
 
 async def _open_output(context: JobContext, output: Output, files: AsyncExitStack) -> Path:
