@@ -265,6 +265,8 @@ class SegmentVideoResult(JobResult):
     text: str | None = None
 
     def named_files(self, most: int | None = None) -> dict[str, MediaFile]:
+        if self.mask is None:
+            return super().named_files(most)
         named = _present_files(mask=self.mask, overlay=self.overlay, poster=self.poster, coco=self.coco)
         shown = [one for one in self.frames if one.mask is not None][:most]
         pictures = {f"frame {one.frame}": one.mask for one in shown if one.mask is not None}
@@ -295,10 +297,10 @@ class VideoResult(JobResult):
         return {**super().named_files(most), **named}
 
 
-class AnyResult(VideoResult, DescribeResult, SegmentVideoResult):  # type: ignore[misc]  # overlay is redefined below
+class AnyResult(VideoResult, DescribeResult, SegmentVideoResult):
     """Result of `get_job` and `cancel_job`: what the job's own tool gives, as far as there is any."""
 
-    overlay: MediaFile | VideoFile | None = None
+    overlay: MediaFile | VideoFile | None = None  # type: ignore[assignment]  # a picture, or the film of a clip
 
 
 class InputFile(_ResultRecord):

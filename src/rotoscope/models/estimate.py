@@ -282,7 +282,8 @@ def _rate_words(price: Price, unit_usd: float) -> str:
     if price.unit == "unknown":
         return "no document tells the price"
     name = _UNIT_NAMES[price.unit]
-    counted = f"a {name}" if price.per == 1 else f"per {price.per:g} {name}s"
+    head, _, rest = name.partition(" ")
+    counted = f"a {name}" if price.per == 1 else f"per {price.per:g} {head}s{rest and f' {rest}'}"
     return f"{usd:.6g} USD {counted}"
 
 

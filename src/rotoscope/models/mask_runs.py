@@ -196,7 +196,7 @@ def _draw_counts(counts: "Numbers", size: tuple[int, int]) -> "Pixels":
 def _numbers_of(value: Json) -> "Numbers":
     import numpy as np
 
-    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    parts: Json = [*value.replace(",", " ").split()] if isinstance(value, str) else value
     if not isinstance(parts, list) or len(parts) > _MAX_TEXT:
         raise BrokenRuns("no run lengths")
     if _is_pairs(parts):

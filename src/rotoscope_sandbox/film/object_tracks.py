@@ -81,11 +81,12 @@ class ObjectTracks:
 
 def read_prompt(given: Mapping[str, Any], fields: tuple[str, str, str], *, words: str = "prompt") -> ObjectPrompt:
     """The prompt in an input of fal's: points and boxes name their frame, `frame_index` is that of the mask."""
-    points, boxes, mask = (given.get(name) or [] for name in fields)
+    points, boxes = (given.get(name) or [] for name in fields[:2])
+    mask = given.get(fields[2]) or ""
     placed = [one.get("frame_index", 0) for one in (*points, *boxes) if isinstance(one, dict)]
     frame = placed[0] if placed else given.get("frame_index", 0) if mask else 0
     text = given.get(words)
-    return ObjectPrompt(text if isinstance(text, str) else "", points, boxes, mask or "", frame, fields)
+    return ObjectPrompt(text if isinstance(text, str) else "", points, boxes, mask, frame, fields)
 
 
 def frame_at(video: InputVideo, number: int, field_name: str) -> Frame:

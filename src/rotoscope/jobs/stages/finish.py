@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import anyio
 import anyio.to_thread
 
+from rotoscope.contracts.arguments import SegmentVideo, parse_arguments
 from rotoscope.errors import OutputLost, UserMistake, WorkerLost
 from rotoscope.jobs.context import JobContext, LeaseGuard
 from rotoscope.jobs.given_files import open_given_file, picture_name
@@ -29,7 +29,6 @@ from rotoscope.store.records import Job, Output, Patch
 
 __all__ = ["find_missing_outputs", "finish", "finish_in_worker"]
 
-_SIDES = ("left", "top", "right", "bottom")
 _MAX_REFETCHES = 3  # times; after that something on this machine removes the files
 
 
@@ -138,8 +137,7 @@ async def _film_work(
             "The clip that was segmented is no longer in the results folder.",
             hint="Give the clip again, or look for what the model gave at the provider.",
         )
-    points, box = job.args.get("points"), job.args.get("box")
-    kept = [one for one in points if isinstance(one, dict) and one.get("keep") is not False] if points else []
+    asked = parse_arguments(SegmentVideo, {name: job.args.get(name) for name in ("video", "points", "box", "frame")})
     return FilmWork(
         raw=raw,
         is_document=found.track is not None and found.track.is_document,
@@ -147,9 +145,9 @@ async def _film_work(
         file_name=await picture_name(context, job, clip, "video"),
         label=job.plan.label,
         text=found.text,
-        frame=cast("int", job.args.get("frame") or 0),
-        points=tuple((float(one["x"]), float(one["y"])) for one in kept),
-        box=tuple(float(box[side]) for side in _SIDES) if isinstance(box, dict) else None,
+        frame=asked.frame,
+        points=tuple((one.x, one.y) for one in asked.points or () if one.keep),
+        box=(asked.box.left, asked.box.top, asked.box.right, asked.box.bottom) if asked.box else None,
     )
 
 

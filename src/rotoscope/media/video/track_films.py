@@ -173,7 +173,7 @@ def verify_mask_film(path: Path, size: tuple[int, int], digests: Sequence[bytes]
         pictures = video_stream_of(clip)
         for packet in clip.container.demux(pictures):
             for frame in pictures.decode(packet):
-                plane = np.asarray(frame.to_ndarray(format="yuv420p"))[:height, :width]
+                plane = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8)[:height, :width]
                 bright = plane >= _BRIGHT
                 is_clear = np.array_equal(bright, plane > _DARK)
                 if count >= len(digests) or not is_clear or mask_digest(bright) != digests[count]:
